@@ -1,0 +1,197 @@
+"""What a model expects of a volume and what its output means: the contract that travels inside the model file.
+
+A contract is written once, when a network is trained or exported, and read by everything that feeds the
+network afterwards. It is the only place where preprocessing constants live.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from ct3d_edge.errors import ContractError
+
+SCHEMA = 1
+"""Version of the JSON form; raised when the meaning of a field changes."""
+
+Channels = Literal["last", "first", "none"]
+Activation = Literal["identity", "sigmoid", "softmax"]
+Interpolation = Literal["linear"]
+
+AXIS_DIRECTIONS = ("LR", "AP", "SI")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model expects of a volume, and what its output means.
+
+    The defaults are those of the published tutorial ("3D image classification from CT scans", Keras examples),
+    except for the orientation, which the tutorial leaves to the file.
+
+    Parameters
+    ----------
+    shape
+        Network input ``(W, H, D)`` in voxels, without batch and channel.
+    hu_window
+        ``(low, high)`` in HU, mapped to ``[0, 1]``; values outside are clipped.
+    orientation
+        An axis code such as ``"LAS"`` (axis 0 grows toward the patient's Left, 1 Anterior, 2 Superior), to which
+        a scan is turned before anything else, or ``"stored"``: array order as it lies in the file.
+    quarter_turns
+        Counter-clockwise turns by 90 degrees in the plane of axes 0 and 1, as ``numpy.rot90`` counts them.
+    interpolation
+        ``"linear"``: sample ``i`` of ``n`` lies at ``i * (n_in - 1) / (n - 1)``, end points aligned.
+    channels
+        Where the network's input has its axis of length one: ``"last"`` ``(N, W, H, D, 1)``, ``"first"``
+        ``(N, 1, W, H, D)``, ``"none"`` ``(N, W, H, D)``.
+    outputs
+        Length of the network's output vector: 1 (the probability of the second of two classes) or one a class.
+    labels
+        Class names in the order of the output.
+    activation
+        What must still be applied to the output to obtain probabilities.
+    threshold
+        Of two classes, the second is the answer from this probability on. Ignored with more classes.
+
+    Raises
+    ------
+    ContractError
+        If a field has a value that no preprocessing or decision could follow.
+    """
+
+    shape: tuple[int, int, int] = (128, 128, 64)
+    hu_window: tuple[float, float] = (-1000.0, 400.0)
+    orientation: str = "LAS"
+    quarter_turns: int = 1
+    interpolation: Interpolation = "linear"
+    channels: Channels = "last"
+    outputs: int = 1
+    labels: tuple[str, ...] = ("normal", "abnormal")
+    activation: Activation = "identity"
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        for complaint in _complaints(self):
+            raise ContractError(f"Contract: {complaint}.")
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the canonical JSON form: equal contracts, equal hashes."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one network input without its batch axis, e.g. ``(128, 128, 64, 1)``."""
+        return {"last": (*self.shape, 1), "first": (1, *self.shape), "none": self.shape}[self.channels]
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, schema version included."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Parse what ``to_json`` wrote.
+
+        Raises
+        ------
+        ContractError
+            If the text is no JSON object, of another schema version, or lacks, misnames or mistypes a field.
+        """
+        data = _parse_object(text)
+        version = data.pop("schema", None)
+        if version != SCHEMA:
+            raise ContractError(
+                f"The contract has schema version {version!r}; this ct3d-edge reads version {SCHEMA}. "
+                "Export the model again, or use the ct3d-edge version that wrote it."
+            )
+        known = {field.name for field in fields(cls)}
+        if set(data) != known:
+            raise ContractError(
+                f"The contract's fields do not match schema version {SCHEMA}: "
+                f"missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}."
+            )
+        return cls(**{name: _frozen(value) for name, value in data.items()})
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ContractError(f"The contract is not valid JSON ({error}).") from error
+    if not isinstance(data, dict):
+        raise ContractError(f"The contract is a JSON {type(data).__name__}, not an object.")
+    return data
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _complaints(contract: Contract) -> list[str]:
+    """Everything that is wrong with a contract, as sentences without their full stop."""
+    checks = [
+        (_is_shape(contract.shape), f"shape must be three sizes of at least 1, found {contract.shape!r}"),
+        (_is_window(contract.hu_window), f"hu_window must be (low, high) with low < high, found {contract.hu_window!r}"),
+        (
+            contract.orientation == "stored" or is_axis_code(contract.orientation),
+            f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
+        ),
+        (_is_int(contract.quarter_turns), f"quarter_turns must be a whole number, found {contract.quarter_turns!r}"),
+        (
+            contract.interpolation in get_args(Interpolation),
+            f"interpolation must be one of {get_args(Interpolation)}, found {contract.interpolation!r}",
+        ),
+        (
+            contract.channels in get_args(Channels),
+            f"channels must be one of {get_args(Channels)}, found {contract.channels!r}",
+        ),
+        (
+            contract.activation in get_args(Activation),
+            f"activation must be one of {get_args(Activation)}, found {contract.activation!r}",
+        ),
+        (_are_labels(contract.labels), f"labels must be two or more different names, found {contract.labels!r}"),
+        (
+            contract.outputs == (1 if len(contract.labels) == 2 else 0) or contract.outputs == len(contract.labels),
+            f"{len(contract.labels)} labels do not fit a network with {contract.outputs} output(s)",
+        ),
+        (
+            contract.activation == "identity" or (contract.activation == "sigmoid") == (contract.outputs == 1),
+            f"activation {contract.activation!r} does not fit a network with {contract.outputs} output(s)",
+        ),
+        (
+            _is_number(contract.threshold) and 0 <= contract.threshold <= 1,
+            f"threshold must be a probability, found {contract.threshold!r}",
+        ),
+    ]
+    return [complaint for holds, complaint in checks if not holds]
+
+
+def is_axis_code(code: object) -> bool:
+    """Whether ``code`` names one direction of each body axis, e.g. ``"LAS"`` or ``"PIR"``."""
+    if not isinstance(code, str) or len(code) != len(AXIS_DIRECTIONS):
+        return False
+    return all(any(letter in axis for letter in code) for axis in AXIS_DIRECTIONS)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, tuple) and len(shape) == 3 and all(_is_int(n) and n >= 1 for n in shape)
+
+
+def _is_window(window: object) -> bool:
+    if not (isinstance(window, tuple) and len(window) == 2 and all(map(_is_number, window))):
+        return False
+    return bool(-float("inf") < window[0] < window[1] < float("inf"))
+
+
+def _are_labels(labels: object) -> bool:
+    if not (isinstance(labels, tuple) and all(isinstance(label, str) and label for label in labels)):
+        return False
+    return len(labels) >= 2 and len(set(labels)) == len(labels)

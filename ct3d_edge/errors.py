@@ -1,0 +1,86 @@
+"""The errors a user can meet, and the exit code each one ends a command with.
+
+::
+
+    Ct3dError                     a sentence for the user: what was asked, what was found, what to do next
+    ├── UsageError        exit 2  the command or call cannot be understood
+    ├── ScanError         exit 1  one scan gives no result (carries a stable code); others go on
+    │   ├── UnreadableScan        the file cannot be read as a scan
+    │   └── RefusedScan           it can be read, but the model must not judge it
+    ├── DatasetError      exit 2  a folder of scans is not something a network can be trained on
+    ├── ModelError        exit 3  a model file, Keras model or network cannot be used
+    │   └── ContractError         what the model expects of a volume is missing or contradictory
+    ├── ProviderError     exit 3  the execution provider asked for does not do the work on this machine
+    ├── MissingExtraError exit 3  an optional part of ct3d-edge is not installed
+    └── GateError         exit 4  a proof or comparison did not hold
+
+Anything that is not a ``Ct3dError`` is a bug and is shown with its traceback.
+"""
+
+from typing import ClassVar
+
+
+class Ct3dError(Exception):
+    """Base of every error that is the user's to mend; ``str(error)`` is the whole message."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UsageError(Ct3dError):
+    """The command line or a call's arguments contradict themselves or name something that is not there."""
+
+    exit_code = 2
+
+
+class ScanError(Ct3dError):
+    """One scan gives no result.
+
+    Parameters
+    ----------
+    code
+        Stable, machine-readable, e.g. ``"truncated"``; the same fault always has the same code.
+    message
+        A plain sentence for the person who has to mend the scan.
+    """
+
+    exit_code = 1
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UnreadableScan(ScanError):
+    """The file cannot be read as a scan: missing, empty, truncated, damaged, another format."""
+
+
+class RefusedScan(ScanError):
+    """The scan can be read, but is not one volume of HU in space that a model could judge."""
+
+
+class DatasetError(Ct3dError):
+    """A folder of scans cannot serve for training."""
+
+    exit_code = 2
+
+
+class ModelError(Ct3dError):
+    """A model file or network cannot be used."""
+
+
+class ContractError(ModelError):
+    """A contract is missing, of an unknown schema version, or contradicts itself or its model."""
+
+
+class ProviderError(Ct3dError):
+    """An execution provider is missing, cannot be loaded, or did not run what it was asked to run."""
+
+
+class MissingExtraError(Ct3dError):
+    """An optional part of the package is not installed; the message names the command that installs it."""
+
+
+class GateError(Ct3dError):
+    """A proof or comparison did not hold; nothing was written."""
+
+    exit_code = 4

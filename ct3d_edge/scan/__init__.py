@@ -1,0 +1,8 @@
+"""A path becomes a `Volume`: stored numbers, slope and intercept, affine, and findings about them."""
+
+from ct3d_edge.scan.discovery import find_scans, scan_name
+from ct3d_edge.scan.findings import Finding, Severity
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.scan.volume import Volume
+
+__all__ = ["Finding", "Severity", "Volume", "find_scans", "read_nifti", "scan_name"]

@@ -1,0 +1,57 @@
+"""From paths on a command line to the scans they stand for, in a stable order."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ct3d_edge.errors import UsageError
+from ct3d_edge.scan.nifti import pair_of
+
+SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+
+
+def find_scans(paths: Iterable[Path]) -> list[Path]:
+    """Scans under ``paths``: files as they are, folders searched recursively.
+
+    In folders only names ending in ``SUFFIXES`` count, hidden files do not, links to folders are not followed
+    (they may loop), and a .hdr/.img pair is one scan. Sorted within each folder; a scan named twice is kept once.
+
+    Raises
+    ------
+    UsageError
+        If a path does not exist or no scan is found under any of them.
+    """
+    paths = list(paths)
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageError(f"There is no file or folder {path}.")
+        found.update(dict.fromkeys(_in_folder(path) if path.is_dir() else [_representative(path)]))
+    if not found:
+        raise UsageError(
+            f"No scans under {', '.join(map(str, paths))}: looked for files ending in {', '.join(SUFFIXES)}."
+        )
+    return list(found)
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield _representative(Path(parent, name))
+
+
+def _representative(path: Path) -> Path:
+    """The header file of a pair, so that it counts once; any other path itself."""
+    header, _ = pair_of(path)
+    return header if header.exists() else path
+
+
+def scan_name(path: Path) -> str:
+    """File name without the endings of a scan, e.g. ``study_0001`` for ``study_0001.nii.gz``."""
+    name = path.name
+    for suffix in (".gz", *SUFFIXES):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name

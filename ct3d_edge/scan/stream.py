@@ -1,0 +1,110 @@
+"""Bytes of a scan file, plain or gzip by content, with every way they can be broken told apart."""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from isal import igzip, igzip_lib
+
+from ct3d_edge.errors import UnreadableScan
+
+GZIP_MAGIC = b"\x1f\x8b"
+BLOCK = 1 << 18
+"""Bytes decoded at a time: large enough to amortise the call, small enough to stay in the second-level cache."""
+
+DEFLATE_MAX_RATIO = 1032
+"""No deflate stream expands further than this (zlib's technical notes)."""
+
+TRAILER_LIMIT = 1 << 20
+"""Bytes tolerated behind the voxels; more is not padding but a file that does not fit its header."""
+
+
+class ScanStream:
+    """A scan file opened for reading from its start to its end, once.
+
+    Whether it is compressed is decided by its first bytes, never by its name.
+
+    Raises
+    ------
+    UnreadableScan
+        ``not_found``, ``unreadable``, ``empty`` on opening; ``truncated``, ``bad_checksum``, ``corrupt_gzip``,
+        ``oversized`` while reading.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._translating():
+            self._file = path.open("rb")
+        magic = self._file.peek(2)[:2]
+        if not magic:
+            self._file.close()
+            raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
+        self.compressed = magic == GZIP_MAGIC
+        self.size = path.stat().st_size
+        self._stream: BinaryIO = igzip.open(self._file, "rb") if self.compressed else self._file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+        self._file.close()
+
+    @property
+    def capacity(self) -> int:
+        """The most bytes that this file could possibly hold once decompressed."""
+        return self.size * DEFLATE_MAX_RATIO if self.compressed else self.size
+
+    def read(self, count: int) -> bytes:
+        """Return exactly ``count`` bytes."""
+        buffer = bytearray(count)
+        self.fill(memoryview(buffer))
+        return bytes(buffer)
+
+    def fill(self, buffer: memoryview) -> None:
+        """Fill ``buffer`` (bytes) completely."""
+        done = 0
+        with self._translating():
+            while done < len(buffer):
+                got = self._stream.readinto(buffer[done : done + BLOCK])  # type: ignore[attr-defined]
+                if not got:
+                    raise self._truncated(f"{len(buffer) - done:,} bytes are missing")
+                done += got
+
+    def finish(self) -> None:
+        """Read to the end, so that the checksum of a compressed file is compared."""
+        left = TRAILER_LIMIT
+        with self._translating():
+            while self.compressed and (extra := self._stream.read(BLOCK)):
+                left -= len(extra)
+                if left < 0:
+                    raise UnreadableScan(
+                        "oversized", f"{self.path.name} holds far more data than its header describes."
+                    )
+
+    def _truncated(self, detail: str) -> UnreadableScan:
+        return UnreadableScan(
+            "truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again."
+        )
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        name = self.path.name
+        try:
+            yield
+        except EOFError as error:
+            raise self._truncated("the gzip stream has no end") from error
+        except gzip.BadGzipFile as error:
+            code = "bad_checksum" if "check failed" in str(error) else "corrupt_gzip"
+            raise UnreadableScan(code, f"{name} is damaged: {error}. Copy or export it again.") from error
+        except igzip_lib.error as error:
+            raise UnreadableScan("corrupt_gzip", f"{name} is damaged inside its gzip stream ({error}).") from error
+        except FileNotFoundError as error:
+            raise UnreadableScan("not_found", f"{name} does not exist.") from error
+        except OSError as error:
+            raise UnreadableScan("unreadable", f"{name} cannot be read: {error.strerror or error}.") from error

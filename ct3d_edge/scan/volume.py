@@ -1,0 +1,59 @@
+"""A scan in memory: stored numbers, how they become HU, and where they lie in the patient."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.scan.findings import Finding
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One scan as it was stored, nothing scaled, turned or copied.
+
+    Parameters
+    ----------
+    stored
+        ``(i, j, k)``, any integer or real dtype and byte order, in the file's axis order. Files store ``i``
+        fastest, so this is usually a Fortran-ordered view of the bytes read.
+    slope, intercept
+        ``HU = stored * slope + intercept``.
+    affine
+        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None where the file does not say.
+    findings
+        What reading noticed.
+    """
+
+    stored: NDArray[Any]
+    slope: float = 1.0
+    intercept: float = 0.0
+    affine: NDArray[np.float64] | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along ``(i, j, k)``."""
+        i, j, k = self.stored.shape
+        return i, j, k
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Distance of neighbouring voxels along ``(i, j, k)`` in mm."""
+        if self.affine is None:
+            return None
+        i, j, k = (float(size) for size in nib.affines.voxel_sizes(self.affine))
+        return i, j, k
+
+    @cached_property
+    def axis_code(self) -> str | None:
+        """Direction in which each array axis grows, e.g. ``"LAS"``; the nearest one if the scan is oblique."""
+        return None if self.affine is None else "".join(nib.aff2axcodes(self.affine))
+
+    @cached_property
+    def obliquity(self) -> float:
+        """Largest angle in degrees between an array axis and the body axis it stands for."""
+        return 0.0 if self.affine is None else float(np.rad2deg(nib.affines.obliquity(self.affine).max()))
