@@ -1,18 +1,28 @@
 """Edge inference for 3D CT classification: a Keras 3D CNN, exported, proven and run by ONNX Runtime."""
 
-from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import Prepared, preprocess
-from ct3d_edge.scan import Finding, Volume, find_scans, read_nifti
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ct3d_edge.contract import Contract
+    from ct3d_edge.scan import Finding, Volume, find_scans, read_nifti
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Contract",
-    "Finding",
-    "Prepared",
-    "Volume",
-    "__version__",
-    "find_scans",
-    "preprocess",
-    "read_nifti",
-]
+_HOMES = {
+    "Contract": "contract",
+    "Finding": "scan",
+    "Volume": "scan",
+    "find_scans": "scan",
+    "read_nifti": "scan",
+}
+
+__all__ = ["Contract", "Finding", "Volume", "__version__", "find_scans", "read_nifti"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `ct3d-edge --help` must not wait for NumPy and nibabel."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ct3d_edge' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"ct3d_edge.{_HOMES[name]}"), name)

@@ -6,6 +6,7 @@ network afterwards. It is the only place where preprocessing constants live.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
@@ -83,6 +84,12 @@ class Contract:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one network input without its batch axis, e.g. ``(128, 128, 64, 1)``."""
         return {"last": (*self.shape, 1), "first": (1, *self.shape), "none": self.shape}[self.channels]
+
+    def winner(self, probabilities: Sequence[float]) -> int:
+        """Index of the class that is the answer: by threshold between two classes, else the most probable."""
+        if len(self.labels) == 2:
+            return int(probabilities[1] >= self.threshold)
+        return max(range(len(self.labels)), key=lambda index: probabilities[index])
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, schema version included."""

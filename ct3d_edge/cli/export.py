@@ -1,0 +1,80 @@
+"""``ct3d-edge export``: a Keras model becomes a proven ONNX file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ct3d_edge.cli.keras_import import import_keras
+from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
+from ct3d_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ct3d_edge.contract import Contract
+
+PHANTOM_SHAPE = (128, 128, 32)
+PHANTOM_SEED = 20_000
+"""Far from the seeds that models are trained on."""
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A folder that `train` wrote, or a .keras file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
+    labels: LabelsOption = None,
+    orientation: OrientationOption = None,
+    size: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Input size, for a network that leaves it open.")
+    ] = None,
+    proof: Annotated[
+        Path | None, typer.Option(help="Scans to prove the file on; phantoms fill up to eight, or serve alone.")
+    ] = None,
+    limit: Annotated[float, typer.Option(help="Largest difference of a probability that the proof allows.")] = 1e-5,
+) -> None:
+    """Convert a Keras model to a self-describing ONNX file, and prove that both answer alike.
+
+    A proof that does not hold leaves no file and ends with exit code 4.
+    """
+    names = check_labels(labels)
+    if not out.parent.is_dir():
+        raise UsageError(f"Cannot write {out}: there is no folder {out.parent}.")
+    import_keras()
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.conversion import export_model, load_source
+
+    loaded = load_source(source, labels=names, orientation=orientation, size=size)
+    for remark in loaded.remarks:
+        say(remark)
+    material, volumes = _proof_volumes(proof, loaded.contract)
+    exported = export_model(
+        loaded, out, volumes, material=material, limit=limit, on_stage=lambda stage: say(f"{stage} ...")
+    )
+    typer.echo(f"proof: {exported.proof.describe()}")
+    typer.echo(f"wrote {out} ({len(exported.model.data) / 1e6:.1f} MB, {exported.model.nodes} nodes)")
+
+
+def _proof_volumes(folder: Path | None, contract: "Contract") -> tuple[str, "Iterator[NDArray[np.float32]]"]:
+    """What the proof runs on, in words, and the network inputs, made one at a time."""
+    from ct3d_edge.conversion import MINIMUM_VOLUMES
+    from ct3d_edge.scan import find_scans
+
+    scans = find_scans([folder]) if folder else []
+    phantoms = max(0, MINIMUM_VOLUMES - len(scans))
+    parts = [f"{len(scans)} scans from {folder}"] if scans else []
+    parts += [f"{phantoms} phantoms from seed {PHANTOM_SEED}"] if phantoms else []
+    return " and ".join(parts), _volumes(scans, phantoms, contract)
+
+
+def _volumes(scans: list[Path], phantoms: int, contract: "Contract") -> "Iterator[NDArray[np.float32]]":
+    from ct3d_edge.datasets import make_phantom
+    from ct3d_edge.preprocess import preprocess
+    from ct3d_edge.scan import read_nifti
+
+    for scan in scans:
+        yield preprocess(read_nifti(scan), contract).volume
+    for index in range(phantoms):
+        phantom = make_phantom(PHANTOM_SEED + index, abnormal=index % 2 == 1, shape=PHANTOM_SHAPE)
+        yield preprocess(phantom.volume(), contract).volume

@@ -1,0 +1,94 @@
+"""``ct3d-edge infer``: scans in, probabilities out."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ct3d_edge.results import Record
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def infer(
+    paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img), or folders of them.")],
+    model: ModelOption = None,
+    provider: ProviderOption = "auto",
+    allow_fallback: FallbackOption = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file.")
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", "-f", help="What is printed.")] = Format.TABLE,
+    montage: Annotated[
+        Path | None, typer.Option("--montage", help="Also draw slices of each scan, as the network sees it, to this PNG.")
+    ] = None,
+) -> None:
+    """Give every scan a probability for each class.
+
+    A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
+    """
+    from ct3d_edge.cli.terminal import say, say_receipt, track
+    from ct3d_edge.pipeline import analyse
+    from ct3d_edge.report import Montage
+    from ct3d_edge.results import check_results_path, write_results
+    from ct3d_edge.runtime import Runner, load_model_file
+    from ct3d_edge.scan import find_scans
+
+    if out:
+        check_results_path(out)
+    scans = find_scans(paths)
+    records: list[Record] = []
+    picture = Montage(montage) if montage else None
+    with Runner(load_model_file(model_path(model)), provider, allow_fallback=allow_fallback) as runner:
+        say_receipt(runner.receipt)
+        for analysis in track(analyse(scans, runner), len(scans), "Scans"):
+            records.append(analysis.record)
+            if picture and analysis.prepared:
+                picture.add(analysis.record, analysis.prepared.volume)
+        labels = runner.contract.labels
+    if out:
+        write_results(out, records, labels)
+    if picture:
+        picture.save()
+    _print(records, labels, format_)
+    failed = sum(not record.answered for record in records)
+    say(_summary(records))
+    for path in filter(None, (out, montage)):
+        say(f"wrote {path}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _print(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
+    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.report import confidence_sentences, results_table
+    from ct3d_edge.results import to_csv, to_jsonl
+
+    if format_ is Format.JSONL:
+        typer.echo(to_jsonl(records), nl=False)
+    elif format_ is Format.CSV:
+        typer.echo(to_csv(records, labels).encode("utf-8", "surrogateescape"), nl=False)
+    else:
+        console = out()
+        console.print(results_table(records, labels, printable))
+        if len(records) == 1:
+            for sentence in confidence_sentences(records[0]):
+                console.print(sentence, markup=False)
+
+
+def _summary(records: "Sequence[Record]") -> str:
+    counts = {status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    seconds = sum(record.timing.total for record in records) / 1e3
+    return f"{len(records)} scans ({told}) in {seconds:.1f} s"

@@ -1,0 +1,73 @@
+"""``ct3d-edge inspect``: what a model file says about itself."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ct3d_edge.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from ct3d_edge.runtime import ModelFile
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    json_: JsonOption = False,
+) -> None:
+    """Show a model's contract, golden test, provenance and graph."""
+    from ct3d_edge.runtime import load_model_file
+
+    file = load_model_file(model)
+    facts = _facts(file)
+    if json_:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    from ct3d_edge.cli.terminal import out
+
+    console = out()
+    for title, section in facts.items():
+        console.print(f"[bold]{title}[/bold]")
+        for line in _lines(section):
+            console.print("  " + line, markup=False, soft_wrap=True)
+
+
+def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
+    golden = file.golden
+    return {
+        "file": {"path": str(file.path), "bytes": len(file.data), "sha256": file.sha256},
+        "graph": {
+            "input": f"{file.input_name} float32 (batch, {', '.join(map(str, file.contract.input_shape))})",
+            "output": f"{file.output_name} float32 (batch, {file.contract.outputs})",
+            "opset": file.opset,
+            "nodes": file.nodes,
+            "operators": file.node_counts,
+        },
+        "contract": {**json.loads(file.contract.to_json()), "sha256": file.contract.sha256},
+        "golden test": {
+            "recipe": golden.recipe,
+            "seeds": list(golden.seeds),
+            "expected": [list(row) for row in golden.expected],
+            "tolerance": golden.tolerance,
+        },
+        "provenance": file.provenance,
+    }
+
+
+def _lines(section: dict[str, Any], indent: str = "") -> list[str]:
+    """``key  value`` lines; nested objects indented below their key."""
+    lines: list[str] = []
+    width = max((len(key) for key in section), default=0)
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key:<{width}}  {_plain(value)}")
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,41 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ct3d_edge.errors import UsageError
+
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", "-m", help="Model file; the one that comes with ct3d-edge if left out.")
+]
+ProviderOption = Annotated[
+    Literal["auto", "tensorrt", "cuda", "cpu"],
+    typer.Option("--provider", "-p", help="Execution provider; auto is the first of tensorrt, cuda, cpu that works."),
+]
+FallbackOption = Annotated[
+    bool, typer.Option("--allow-fallback", help="Permit a lesser provider than the one asked for; records say so.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+OrientationOption = Annotated[
+    str | None, typer.Option(help="Axis code to which scans are turned (LAS, RAS, ...), or 'stored' to leave them.")
+]
+LabelsOption = Annotated[str | None, typer.Option(help="Class names in the order of the output: normal,abnormal")]
+
+
+def model_path(model: Path | None) -> Path:
+    """The model named, or the shipped one."""
+    from ct3d_edge.runtime import default_model
+
+    return default_model() if model is None else model
+
+
+def check_labels(text: str | None) -> tuple[str, ...] | None:
+    """Class names from a comma-separated list."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"--labels takes two or more different names separated by commas, found {text!r}.")
+    return names

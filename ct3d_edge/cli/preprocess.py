@@ -1,0 +1,71 @@
+"""``ct3d-edge preprocess``: what the network would be given, as .npy files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ct3d_edge.cli.options import ModelOption
+from ct3d_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from ct3d_edge.contract import Contract
+
+
+def preprocess(
+    paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img), or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .npy files; made if it is not there.")],
+    model: ModelOption = None,
+) -> None:
+    """Write each scan's network input as a float32 .npy file, named after the scan.
+
+    Without --model it follows the default contract: 128 x 128 x 64, HU -1000 to 400, orientation LAS.
+    """
+    import numpy as np
+
+    from ct3d_edge.atomic import atomic_file
+    from ct3d_edge.cli.terminal import say, track
+    from ct3d_edge.errors import ScanError
+    from ct3d_edge.preprocess import preprocess as prepare
+    from ct3d_edge.scan import find_scans, read_nifti
+
+    contract = _contract(model)
+    targets = _targets(find_scans(paths), out)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for target, scan in track(targets.items(), len(targets), "Scans"):
+        try:
+            prepared = prepare(read_nifti(scan), contract)
+        except ScanError as error:
+            failed += 1
+            say(f"{scan}: {error.code}: {error}")
+            continue
+        for finding in prepared.findings:
+            say(f"{scan}: {finding.code}: {finding.detail}")
+        with atomic_file(target) as stream:
+            np.save(stream, prepared.volume)
+    say(f"wrote {len(targets) - failed} of {len(targets)} scans to {out}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _contract(model: Path | None) -> "Contract":
+    if model is None:
+        from ct3d_edge.contract import Contract
+
+        return Contract()
+    from ct3d_edge.runtime import load_model_file
+
+    return load_model_file(model).contract
+
+
+def _targets(scans: list[Path], out: Path) -> dict[Path, Path]:
+    """Output file to scan; two scans of one name would overwrite each other."""
+    from ct3d_edge.scan import scan_name
+
+    targets: dict[Path, Path] = {}
+    for scan in scans:
+        target = out / f"{scan_name(scan)}.npy"
+        if target in targets:
+            raise UsageError(f"{targets[target]} and {scan} would both be written to {target}. Do them one at a time.")
+        targets[target] = scan
+    return targets

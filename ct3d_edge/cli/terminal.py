@@ -1,0 +1,67 @@
+"""What commands say besides their results: on standard error, with a progress bar only where a person looks on."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ct3d_edge.runtime import Receipt
+
+T = TypeVar("T")
+
+PIPE_WIDTH = 160
+"""Columns of a table that no terminal limits."""
+
+
+def out() -> Console:
+    """Standard output."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
+def err() -> Console:
+    """Standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line on standard error, printed as it is."""
+    err().print(Text(printable(text)))
+
+
+def say_receipt(receipt: "Receipt") -> None:
+    """Which provider does the work, and why not the ones before it."""
+    for name, reason in receipt.passed_over:
+        say(f"not {name}: {reason}")
+    say(receipt.describe())
+
+
+def printable(text: str) -> str:
+    """Text with what could confuse a terminal made visible: control characters, bytes that are no UTF-8."""
+    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return visible.encode("utf-8", "backslashreplace").decode()
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each of ``total`` items: a bar on a terminal, nothing in a pipe."""
+    console = err()
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Pass items on and show the progress."""
+    with progress(total, what) as advance:
+        for item in items:
+            yield item
+            advance()

@@ -1,0 +1,31 @@
+"""``ct3d-edge verify``: does this machine give the answers the model was exported with?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ct3d_edge.cli.options import FallbackOption, ProviderOption
+from ct3d_edge.errors import GateError
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    provider: ProviderOption = "auto",
+    allow_fallback: FallbackOption = False,
+) -> None:
+    """Rerun the golden test inside a model file; exit code 4 if the answers differ."""
+    from ct3d_edge.cli.terminal import say_receipt
+    from ct3d_edge.runtime import Runner, load_model_file
+    from ct3d_edge.runtime import verify as run_golden_test
+
+    with Runner(load_model_file(model), provider, allow_fallback=allow_fallback) as runner:
+        say_receipt(runner.receipt)
+        outcome = run_golden_test(runner)
+    told = (
+        f"{outcome.inputs} golden inputs on {runner.receipt.actual}: largest difference of probability "
+        f"{outcome.largest_difference:.1e}, tolerance {outcome.tolerance:.0e}"
+    )
+    if not outcome.holds:
+        raise GateError(f"The golden test does not hold: {told}. Do not use this model on this provider.")
+    typer.echo(f"verified: {told}")

@@ -1,0 +1,135 @@
+"""Does the exported file answer as the Keras network does? The gate in front of every model file."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import GateError, UsageError
+from ct3d_edge.runtime import Runner, to_probabilities
+
+MINIMUM_VOLUMES = 8
+
+LIMIT = 1e-5
+"""Largest difference of a probability that float32 arithmetic in another order explains for networks of this size."""
+
+LOGIT_CLIP = 1e-7
+"""Probabilities are kept this far from 0 and 1 before a logit is taken; float32 resolves no finer near 1."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What comparing two implementations of a network on the same volumes gave.
+
+    Parameters
+    ----------
+    volumes, material
+        How many were compared, and what they were, in words.
+    provider
+        Which provider ran the file.
+    probability_difference, logit_difference
+        The largest over all volumes and classes; the first is also the smallest limit that would have passed.
+    label_flips
+        Volumes on which the answer differs.
+    probability_range
+        Lowest and highest probability of the last class that the Keras network gave: a proof on volumes that all
+        look the same to it proves little.
+    limit
+        For the probability difference.
+    """
+
+    volumes: int
+    material: str
+    provider: str
+    probability_difference: float
+    logit_difference: float
+    label_flips: int
+    probability_range: tuple[float, float]
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Within the limit, without a flip; never with a NaN."""
+        return self.probability_difference <= self.limit and self.label_flips == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the provenance."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """One line for people."""
+        low, high = self.probability_range
+        return (
+            f"{self.volumes} volumes ({self.material}) on {self.provider}: largest difference of probability "
+            f"{self.probability_difference:.1e} (limit {self.limit:.0e}), of logit {self.logit_difference:.1e}, "
+            f"{self.label_flips} label flips; probabilities from {low:.3f} to {high:.3f}"
+        )
+
+
+def prove(
+    network: keras.Model,
+    runner: Runner,
+    volumes: Iterable[NDArray[np.float32]],
+    *,
+    material: str,
+    limit: float = LIMIT,
+) -> Proof:
+    """Compare ONNX Runtime with Keras, volume by volume.
+
+    Parameters
+    ----------
+    network
+        The Keras network.
+    runner
+        The exported file in an open session.
+    volumes
+        At least eight network inputs, each ``contract.shape`` float32; consumed one at a time.
+    material
+        What the volumes are, in words, for the record.
+    limit
+        Largest difference of a probability that passes.
+
+    Raises
+    ------
+    UsageError
+        With fewer than eight volumes.
+    GateError
+        If the proof does not hold.
+    """
+    contract = runner.contract
+    pairs = [(keras_probabilities(network, volume, contract), runner.infer(volume[None])[0]) for volume in volumes]
+    if len(pairs) < MINIMUM_VOLUMES:
+        raise UsageError(f"A proof needs at least {MINIMUM_VOLUMES} volumes, found {len(pairs)}.")
+    expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
+    proof = Proof(
+        volumes=len(pairs),
+        material=material,
+        provider=runner.receipt.actual,
+        probability_difference=float(np.abs(expected - found).max()),
+        logit_difference=float(np.abs(logit(expected) - logit(found)).max()),
+        label_flips=sum(contract.winner(a) != contract.winner(b) for a, b in zip(expected, found, strict=True)),
+        probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
+        limit=limit,
+    )
+    if not proof.holds:
+        raise GateError(f"The proof does not hold: {proof.describe()}. No file was written.")
+    return proof
+
+
+def keras_probabilities(
+    network: keras.Model, volume: NDArray[np.float32], contract: Contract
+) -> NDArray[np.float64]:
+    """``(len(contract.labels),)`` probabilities of one network input, by Keras."""
+    batch = volume.reshape(1, *contract.input_shape)
+    output = np.asarray(keras.ops.convert_to_numpy(network(batch, training=False)), np.float32)
+    return to_probabilities(output, contract)[0]
+
+
+def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``log(p / (1 - p))``, bounded by ``LOGIT_CLIP``."""
+    clipped = np.clip(probabilities, LOGIT_CLIP, 1 - LOGIT_CLIP)
+    return np.asarray(np.log(clipped / (1 - clipped)))

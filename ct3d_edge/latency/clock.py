@@ -1,0 +1,43 @@
+"""Time, as something that can be replaced."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Anything that tells a monotonic time."""
+
+    def now(self) -> int:
+        """Nanoseconds since some fixed moment."""
+        ...
+
+
+class WallClock:
+    """The operating system's monotonic clock of the highest resolution."""
+
+    def now(self) -> int:
+        """Nanoseconds since some fixed moment."""
+        return time.perf_counter_ns()
+
+
+class StageTimer:
+    """Splits what happens between its start and ``lap`` calls into named stages.
+
+    Parameters
+    ----------
+    clock
+        Where the time comes from.
+    stages
+        Stage to its duration in ms; continues what an earlier timer began, if given.
+    """
+
+    def __init__(self, clock: Clock, stages: dict[str, float] | None = None) -> None:
+        self.stages = {} if stages is None else stages
+        self._clock = clock
+        self._last = clock.now()
+
+    def lap(self, stage: str) -> None:
+        """Everything since the last call (or the start) was ``stage``."""
+        now = self._clock.now()
+        self.stages[stage] = (now - self._last) / 1e6
+        self._last = now

@@ -1,0 +1,66 @@
+"""What this machine is and offers, as far as a program can tell."""
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+CPUINFO = Path("/proc/cpuinfo")
+MEMINFO = Path("/proc/meminfo")
+CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimddp")
+"""Features that decide how fast a CPU runs a network; the last one is Arm's."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; fewer than the machine has inside many containers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Everything that a timing depends on and that can be read without privileges; None where it cannot.
+
+    Parameters
+    ----------
+    packages
+        Distributions whose versions matter; those not installed are left out.
+    """
+    cpuinfo = _read(CPUINFO) or ""
+    return {
+        "platform": platform.platform(),
+        "architecture": platform.machine(),
+        "cpu": _field(cpuinfo, "model name") or platform.processor() or None,
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in (_field(cpuinfo, "flags") or "").split()],
+        "cores_usable": usable_cores(),
+        "cores_present": os.cpu_count(),
+        "cgroup_cpu_max": _read(CGROUP_CPU_MAX),
+        "governor": _read(GOVERNOR),
+        "memory": _field(_read(MEMINFO) or "", "MemTotal"),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "packages": {name: version for name in packages if (version := _version(name))},
+    }
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:  # another operating system, or hidden inside a container
+        return None
+
+
+def _field(text: str, name: str) -> str | None:
+    """Value of the first ``name : value`` line."""
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() == name), None)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,6 @@
+"""Results for people: table, sentences, overview picture."""
+
+from ct3d_edge.report.montage import Montage
+from ct3d_edge.report.table import confidence_sentences, results_table
+
+__all__ = ["Montage", "confidence_sentences", "results_table"]

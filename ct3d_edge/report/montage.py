@@ -1,0 +1,67 @@
+"""An overview picture: a row a scan, slices through what the network was given, and its answer."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ct3d_edge.atomic import atomic_file
+from ct3d_edge.results import Record
+
+SLICES = 6
+CAPTION = 18
+"""Height of a row's caption in pixels."""
+
+MAX_ROWS = 200
+"""Rows drawn at most; more would make a picture that no viewer opens."""
+
+INK, PAPER = 235, 20
+
+
+class Montage:
+    """Collects a strip of slices per scan and draws them below each other.
+
+    Parameters
+    ----------
+    path
+        PNG to write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._strips: list[Image.Image] = []
+
+    def add(self, record: Record, volume: NDArray[np.float32]) -> None:
+        """Add a scan: its network input ``(W, H, D)`` float32 in [0, 1], and its record for the caption."""
+        if len(self._strips) < MAX_ROWS:
+            self._strips.append(_strip(volume, _caption(record)))
+
+    def save(self) -> None:
+        """Write the picture; without any scan it holds one line that says so."""
+        strips = self._strips or [_strip(np.zeros((128, 128, 1), np.float32), "no scan could be drawn")]
+        width = max(strip.width for strip in strips)
+        page = Image.new("L", (width, sum(strip.height for strip in strips)), PAPER)
+        top = 0
+        for strip in strips:
+            page.paste(strip, (0, top))
+            top += strip.height
+        with atomic_file(self.path) as stream:
+            page.save(stream, format="PNG")
+
+
+def _strip(volume: NDArray[np.float32], caption: str) -> Image.Image:
+    """Slices through the middle 80 % of the third axis, side by side, under their caption."""
+    depth = volume.shape[2]
+    chosen = np.unique(np.linspace(0.1 * (depth - 1), 0.9 * (depth - 1), SLICES).round().astype(int))
+    pixels = np.hstack([volume[:, :, index] for index in chosen])
+    strip = Image.new("L", (pixels.shape[1], pixels.shape[0] + CAPTION), PAPER)
+    strip.paste(Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)), (0, CAPTION))
+    ImageDraw.Draw(strip).text((4, 2), caption, fill=INK, font=ImageFont.load_default(12))
+    return strip
+
+
+def _caption(record: Record) -> str:
+    if record.answer is None:
+        return Path(record.scan).name
+    return f"{Path(record.scan).name}: {record.answer.label} {record.answer.confidence:.1%}"

@@ -1,0 +1,113 @@
+"""One scan's result: what the model said, what was noticed, how it was obtained."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ct3d_edge.scan import Finding
+
+SCHEMA = 1
+"""Version of the record's JSON form; raised when the meaning of a field changes."""
+
+Status = Literal["ok", "warn", "refused", "error"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said.
+
+    Parameters
+    ----------
+    label
+        The class decided on.
+    probability
+        ``(class, probability)`` in the contract's order, adding up to one.
+    threshold
+        From which probability of the second of two classes on it was decided; None with more classes.
+    """
+
+    label: str
+    probability: tuple[tuple[str, float], ...]
+    threshold: float | None
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the class decided on."""
+        return dict(self.probability)[self.label]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no answer: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall time of each stage in ms; a stage that was not reached is None."""
+
+    read: float | None = None
+    preprocess: float | None = None
+    infer: float | None = None
+
+    @property
+    def total(self) -> float:
+        """Sum of the stages that ran, in ms."""
+        return sum(stage for stage in (self.read, self.preprocess, self.infer) if stage is not None)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The result of one scan; exactly one of ``answer`` and ``failure`` is set.
+
+    Parameters
+    ----------
+    scan
+        Path as it was found.
+    status
+        ``ok``; ``warn``: answered, with something a person should look at; ``refused``: readable, but not for this
+        model; ``error``: could not be read.
+    answer, failure
+        What the model said, or why it was not asked.
+    findings
+        What was noticed about the scan.
+    timing
+        Wall times in ms.
+    model_sha256, contract_sha256, requested, actual
+        From the session's receipt.
+    """
+
+    scan: str
+    status: Status
+    answer: Answer | None
+    failure: Failure | None
+    findings: tuple[Finding, ...]
+    timing: Timing
+    model_sha256: str
+    contract_sha256: str
+    requested: str
+    actual: str
+
+    @property
+    def answered(self) -> bool:
+        """Whether the scan has a result."""
+        return self.answer is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, documented in docs/results.md."""
+        answer, failure = self.answer, self.failure
+        return {
+            "schema": SCHEMA,
+            "scan": self.scan,
+            "status": self.status,
+            "label": answer.label if answer else None,
+            "probability": dict(answer.probability) if answer else None,
+            "threshold": answer.threshold if answer else None,
+            "findings": [asdict(finding) for finding in self.findings],
+            "error": asdict(failure) if failure else None,
+            "timing_ms": {**asdict(self.timing), "total": self.timing.total},
+            "model_sha256": self.model_sha256,
+            "contract_sha256": self.contract_sha256,
+            "provider": {"requested": self.requested, "actual": self.actual},
+        }

@@ -1,0 +1,85 @@
+"""Records as text: JSON Lines, the form that keeps everything, and CSV, the form that opens in a spreadsheet."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ct3d_edge.atomic import atomic_file
+from ct3d_edge.errors import UsageError
+from ct3d_edge.results.record import Record
+
+CSV_COLUMNS = ("scan", "status", "label")
+CSV_TAIL = (
+    "threshold",
+    "findings",
+    "error_code",
+    "error_message",
+    "read_ms",
+    "preprocess_ms",
+    "infer_ms",
+    "total_ms",
+    "provider",
+    "model_sha256",
+)
+
+
+def to_jsonl(records: Sequence[Record]) -> str:
+    """One JSON object a line, in the given order."""
+    return "".join(json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records)
+
+
+def to_csv(records: Sequence[Record], labels: Sequence[str]) -> str:
+    """A header and one row a record; one ``p_CLASS`` column for each of ``labels``."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*CSV_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TAIL])
+    writer.writerows(_row(record, labels) for record in records)
+    return text.getvalue()
+
+
+def _row(record: Record, labels: Sequence[str]) -> list[object]:
+    answer, failure, timing = record.answer, record.failure, record.timing
+    probability = dict(answer.probability) if answer else {}
+    return [
+        record.scan,
+        record.status,
+        answer.label if answer else None,
+        *(probability.get(label) for label in labels),
+        answer.threshold if answer else None,
+        ";".join(finding.code for finding in record.findings),
+        failure.code if failure else None,
+        failure.message if failure else None,
+        timing.read,
+        timing.preprocess,
+        timing.infer,
+        timing.total,
+        record.actual,
+        record.model_sha256,
+    ]
+
+
+FORMATS = (".jsonl", ".csv")
+
+
+def check_results_path(path: Path) -> None:
+    """Refuse a file name whose ending names no format, before any work is done.
+
+    Raises
+    ------
+    UsageError
+        With the endings that exist.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"Cannot tell the format of {path} from its ending. Use one of: {', '.join(FORMATS)}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"Cannot write {path}: there is no folder {path.parent}.")
+
+
+def write_results(path: Path, records: Sequence[Record], labels: Sequence[str]) -> None:
+    """Write all records at once, in the format that the ending of ``path`` names; complete or not at all."""
+    text = to_csv(records, labels) if path.suffix.lower() == ".csv" else to_jsonl(records)
+    with atomic_file(path) as stream:
+        # Paths may hold bytes that are no UTF-8; they go back out as they came in.
+        stream.write(text.encode("utf-8", "surrogateescape"))

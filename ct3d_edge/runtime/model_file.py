@@ -1,0 +1,179 @@
+"""An ONNX file as ct3d-edge ships it: one self-contained file with contract, golden test and provenance inside.
+
+Everything is checked on the bytes that are later handed to the runtime, before the runtime sees them: what is
+hashed is what runs.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import uses_external_data
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ContractError, ModelError
+from ct3d_edge.runtime.golden import Golden
+
+CONTRACT_KEY = "ct3d.contract"
+GOLDEN_KEY = "ct3d.golden"
+PROVENANCE_KEY = "ct3d.provenance"
+"""Keys of ONNX ``metadata_props``."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A checked model file.
+
+    Parameters
+    ----------
+    path, data, sha256
+        Where it was read from, its bytes, and their hash.
+    contract, golden
+        What it expects and answers; how it proves itself.
+    provenance
+        How it came to be, as JSON: source hash, tool versions, proof.
+    input_name, output_name
+        Names in the graph.
+    node_counts
+        Operator type to number of nodes.
+    opset
+        Version of the default operator set.
+    """
+
+    path: Path
+    data: bytes
+    sha256: str
+    contract: Contract
+    golden: Golden
+    provenance: dict[str, Any]
+    input_name: str
+    output_name: str
+    node_counts: dict[str, int]
+    opset: int
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes in the graph."""
+        return sum(self.node_counts.values())
+
+
+def load_model_file(path: Path) -> ModelFile:
+    """Read and check a model file.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, truncated, not ONNX, keeps weights outside itself, or its graph does not have one
+        float32 input of the contract's shape and one float32 output.
+    ContractError
+        It has no contract, or one that cannot be followed.
+    """
+    return parse_model_file(path, _read(path))
+
+
+def parse_model_file(path: Path, data: bytes) -> ModelFile:
+    """Check the bytes of a model file, as ``load_model_file`` does; ``path`` only names them in messages."""
+    proto = _parse(path, data)
+    _refuse_external_data(path, proto)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    contract = Contract.from_json(_required(path, metadata, CONTRACT_KEY))
+    input_name, output_name = _interface(path, proto.graph, contract)
+    counts: dict[str, int] = {}
+    for node in proto.graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return ModelFile(
+        path=path,
+        data=data,
+        sha256=hashlib.sha256(data).hexdigest(),
+        contract=contract,
+        golden=Golden.from_json(_required(path, metadata, GOLDEN_KEY)),
+        provenance=_provenance(path, metadata),
+        input_name=input_name,
+        output_name=output_name,
+        node_counts=dict(sorted(counts.items())),
+        opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read: {error.strerror or error}.") from error
+
+
+def _parse(path: Path, data: bytes) -> onnx.ModelProto:
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(f"{path} ({len(data):,} bytes) is truncated or not an ONNX file.") from error
+    if not proto.graph.node or not proto.graph.input:
+        raise ModelError(f"{path} ({len(data):,} bytes) is not an ONNX file: it holds no graph.")
+    return proto
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored in a graph, those in attributes and subgraphs included."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from _tensors(subgraph)
+
+
+def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
+    outside = sum(uses_external_data(tensor) for tensor in _tensors(proto.graph))
+    if outside:
+        raise ModelError(
+            f"{path} keeps {outside} tensors in other files. Save it as one file "
+            "(onnx.save_model with save_as_external_data=False), then export again."
+        )
+
+
+def _required(path: Path, metadata: dict[str, str], key: str) -> str:
+    if key not in metadata:
+        raise ContractError(
+            f"{path} is an ONNX file without '{key}' in its metadata, so nobody can know what it expects of a scan. "
+            "Make it with: ct3d-edge export MODEL.keras --out MODEL.onnx"
+        )
+    return metadata[key]
+
+
+def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata.get(PROVENANCE_KEY, "{}"))
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path}: '{PROVENANCE_KEY}' is not valid JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: '{PROVENANCE_KEY}' is a JSON {type(value).__name__}, not an object.")
+    return value
+
+
+def _interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise ModelError(
+            f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; one volume in, one vector out is needed."
+        )
+    _expect(path, "input", inputs[0], contract.input_shape)
+    _expect(path, "output", graph.output[0], (contract.outputs,))
+    return inputs[0].name, graph.output[0].name
+
+
+def _expect(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+    """Check dtype and shape; a dynamic batch axis or a batch of one in front is implied."""
+    tensor = value.type.tensor_type
+    found = tuple(dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim)
+    if tensor.elem_type != onnx.TensorProto.FLOAT or found[1:] != shape or found[:1] in ((), (0,)):
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise ContractError(
+            f"{path}: its contract describes a float {role} of shape ('batch', {', '.join(map(str, shape))}), "
+            f"the graph has {kind} {found}. File and contract do not belong together: export the model again."
+        )

@@ -1,0 +1,191 @@
+"""A model file on an execution provider: the session that turns network inputs into probabilities."""
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ModelError, ProviderError
+from ct3d_edge.machine import usable_cores
+from ct3d_edge.runtime import providers
+from ct3d_edge.runtime.model_file import ModelFile
+from ct3d_edge.runtime.providers import Provider, RequestedProvider
+from ct3d_edge.runtime.receipt import Receipt
+
+ORT_ERRORS_ONLY = 3
+
+
+class Runner:
+    """One open session. Use it as a context manager; ``infer`` is all it does.
+
+    Parameters
+    ----------
+    model
+        A checked model file.
+    requested
+        Provider asked for; ``"auto"`` takes the first of tensorrt, cuda, cpu that does the whole work.
+    allow_fallback
+        Permit a lesser provider, or one that leaves nodes to the CPU. The receipt says so.
+    threads
+        Threads within an operator on the CPU; as many as this process may use cores if None.
+
+    Raises
+    ------
+    ProviderError
+        The provider asked for is missing, cannot be loaded, or does not run every node.
+    ModelError
+        ONNX Runtime refuses the graph.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        requested: RequestedProvider = "auto",
+        *,
+        allow_fallback: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        self.model = model
+        self._threads = threads or usable_cores()
+        self._session, self.receipt = self._open(requested, allow_fallback)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._session
+
+    @property
+    def contract(self) -> Contract:
+        """The model's contract."""
+        return self.model.contract
+
+    def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities of a batch.
+
+        Parameters
+        ----------
+        volumes
+            ``(N, *contract.shape)`` float32 in [0, 1], as ``preprocess`` makes them.
+
+        Returns
+        -------
+        ndarray
+            ``(N, len(contract.labels))`` float64, rows adding up to one.
+
+        Raises
+        ------
+        ModelError
+            If the shape or dtype is not the contract's.
+        """
+        if volumes.dtype != np.float32 or volumes.shape[1:] != self.contract.shape:
+            raise ModelError(
+                f"The model takes float32 (N, {', '.join(map(str, self.contract.shape))}); "
+                f"got {volumes.dtype} {volumes.shape}."
+            )
+        return to_probabilities(self._run(volumes.reshape(-1, *self.contract.input_shape)), self.contract)
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        (output,) = self._session.run([self.model.output_name], {self.model.input_name: batch})
+        return np.asarray(output, np.float32)
+
+    def _open(self, requested: RequestedProvider, allow_fallback: bool) -> tuple[ort.InferenceSession, Receipt]:
+        """Try providers in order until one does the work; collect why the others did not."""
+        passed_over: list[tuple[str, str]] = []
+        tried = providers.candidates(requested, allow_fallback=allow_fallback)
+        for candidate in tried:
+            try:
+                providers.check(candidate)
+                session = self._session_on(candidate)
+                nodes = _placement(session, candidate, allow_fallback)
+            except ProviderError as error:
+                passed_over.append((candidate.name, str(error)))
+            else:
+                return session, self._receipt(requested, candidate, passed_over, nodes)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over)
+        raise ProviderError(
+            f"Provider {requested} cannot do the work here. {reasons}. "
+            f"This onnxruntime has: {', '.join(providers.compiled_in())}. "
+            "To accept a lesser provider, add --allow-fallback."
+        )
+
+    def _session_on(self, candidate: Provider) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.log_severity_level = ORT_ERRORS_ONLY
+        options.intra_op_num_threads = self._threads
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        stack = [(candidate.ort_name, candidate.options)]
+        if candidate.name != "cpu":
+            stack.append(("CPUExecutionProvider", {}))
+        try:
+            return ort.InferenceSession(self.model.data, options, providers=stack)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            if candidate.name == "cpu":
+                raise ModelError(f"ONNX Runtime cannot run {self.model.path}: {error}") from error
+            raise ProviderError(f"it refused the model ({error})") from error
+
+    def _receipt(
+        self,
+        requested: RequestedProvider,
+        candidate: Provider,
+        passed_over: list[tuple[str, str]],
+        nodes: dict[str, int],
+    ) -> Receipt:
+        return Receipt(
+            requested=requested,
+            actual=candidate.name,
+            passed_over=tuple(passed_over),
+            nodes=tuple(nodes.items()),
+            options=tuple(candidate.options.items()),
+            threads=self._threads,
+            onnxruntime=ort.__version__,
+            model_sha256=self.model.sha256,
+            contract_sha256=self.contract.sha256,
+        )
+
+
+def _placement(session: ort.InferenceSession, candidate: Provider, allow_fallback: bool) -> dict[str, int]:
+    """Number of nodes on each provider; refuse a session that leaves some to another one."""
+    if candidate.ort_name not in session.get_providers():
+        raise ProviderError("ONNX Runtime dropped it without a word when the session was made")
+    placed: dict[str, list[str]] = {}
+    for subgraph in session.get_provider_graph_assignment_info():
+        names = [node.name or node.op_type for node in subgraph.get_nodes()]
+        placed.setdefault(_short_name(subgraph.ep_name), []).extend(names)
+    elsewhere = [node for name, nodes in placed.items() if name != candidate.name for node in nodes]
+    if candidate.name not in placed:
+        raise ProviderError("it took none of the model's nodes")
+    if elsewhere and not allow_fallback:
+        raise ProviderError(f"it leaves {len(elsewhere)} nodes to another provider ({', '.join(elsewhere[:5])})")
+    return {name: len(nodes) for name, nodes in placed.items()}
+
+
+def _short_name(ort_name: str) -> str:
+    return ort_name.removesuffix("ExecutionProvider").lower()
+
+
+def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
+    """Apply what the contract says is still missing and give every class its column.
+
+    Parameters
+    ----------
+    output
+        ``(N, contract.outputs)`` network output.
+
+    Returns
+    -------
+    ndarray
+        ``(N, len(contract.labels))`` float64. NaN stays NaN.
+    """
+    values = output.astype(np.float64)
+    if contract.activation == "sigmoid":
+        values = 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+    if contract.activation == "softmax":
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        values = powers / powers.sum(axis=1, keepdims=True)
+    return np.hstack([1 - values, values]) if contract.outputs == 1 else values
