@@ -69,12 +69,13 @@ def _proof_volumes(folder: Path | None, contract: "Contract") -> tuple[str, "Ite
 
 
 def _volumes(scans: list[Path], phantoms: int, contract: "Contract") -> "Iterator[NDArray[np.float32]]":
-    from ct3d_edge.datasets import make_phantom
+    from ct3d_edge.datasets import las_affine, make_phantom
     from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.scan import read_nifti
+    from ct3d_edge.scan import Volume, read_nifti
 
     for scan in scans:
         yield preprocess(read_nifti(scan), contract).volume
     for index in range(phantoms):
         phantom = make_phantom(PHANTOM_SEED + index, abnormal=index % 2 == 1, shape=PHANTOM_SHAPE)
-        yield preprocess(phantom.volume(), contract).volume
+        volume = Volume(phantom.hu, affine=las_affine(phantom.hu.shape, phantom.spacing))
+        yield preprocess(volume, contract).volume

@@ -1,0 +1,63 @@
+# The same few words for people and for continuous integration. `make help` lists them.
+PYTHON ?= python3
+RUN_ENV := .venv
+DEV_ENV := .venv-dev
+BIN := $(DEV_ENV)/bin
+
+# Scans for `make demo`; phantoms are made if none are named.
+SCANS ?=
+
+# Everything that can work on this machine: the NVIDIA libraries only beside an NVIDIA driver.
+comma := ,
+EXTRAS := dev,train$(if $(shell command -v nvidia-smi 2>/dev/null),$(comma)cuda)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick check format bench clean
+
+help:  ## list these words
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(RUN_ENV)/ready  ## run the shipped model on phantoms, or on your scans: make demo SCANS=folder
+	@mkdir -p demo
+ifeq ($(strip $(SCANS)),)
+	@test -d demo/phantoms || $(RUN_ENV)/bin/ct3d-edge data synth --out demo/phantoms --scans 6 --seed 7 --shape 256 256 40
+endif
+	@$(RUN_ENV)/bin/ct3d-edge infer "$(or $(strip $(SCANS)),demo/phantoms/scans)" --provider auto \
+	  --out demo/results.jsonl --montage demo/overview.png || [ $$? -eq 1 ]
+	@echo "results: demo/results.jsonl    picture: demo/overview.png    command: $(RUN_ENV)/bin/ct3d-edge"
+
+test: $(DEV_ENV)/ready check  ## lint, types, import contract and all tests
+	$(BIN)/python -m pytest
+
+quick: $(DEV_ENV)/ready  ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(DEV_ENV)/ready  ## lint, format, types and import contract, as the pre-commit hook runs them
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_ENV)/ready  ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV_ENV)/ready  ## measure on this machine and keep the records in bench/results
+	$(BIN)/python -m bench.preprocessing
+
+clean:  ## remove environments and everything made here
+	rm -rf $(RUN_ENV) $(DEV_ENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# An environment is ready when its stamp is newer than what declares it.
+$(RUN_ENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RUN_ENV)
+	$(RUN_ENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+# Where TensorFlow has no wheel (a new Python, another processor), everything else is still developed and tested.
+$(DEV_ENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV_ENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]" || { \
+	  echo "The extras $(EXTRAS) do not all install here; going on without Keras and TensorFlow."; \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"; }
+	@touch $@

@@ -1,0 +1,102 @@
+"""How fast is reading and preprocessing, against the tutorial's path and against bare decompression?
+
+    python -m bench.preprocessing [FOLDER]
+
+Per scan: the tutorial's path (nibabel, SciPy), ours, and the bare decompression of the same file by igzip, in turn
+in one process. Prints medians and ratios, checks first that both paths give the same array, and keeps every
+sample in bench/results/preprocessing.json. Without a folder it looks for real scans beside the checkout and
+otherwise makes phantoms of the same size.
+"""
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from isal import igzip
+
+from bench.peers import tutorial
+from ct3d_edge.contract import Contract
+from ct3d_edge.datasets import synthesise
+from ct3d_edge.latency import BenchRecord, Samples, interleave
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.scan import find_scans, read_nifti
+
+ROUNDS = 9
+BLOCK = 1 << 18
+TOLERANCE = 1e-6
+REAL_SCANS = Path(__file__).parents[2] / "shared" / "data" / "ct" / "chest"
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("ct3d-edge", "numpy", "scipy", "nibabel", "isal")
+
+
+def ours(path: Path) -> np.ndarray:
+    """A scan file to the network's input, by this project."""
+    return preprocess(read_nifti(path), Contract()).volume
+
+
+def decompress(path: Path) -> None:
+    """Decode a .nii.gz block by block and throw it away: the floor for anything that reads it."""
+    with igzip.open(path, "rb") as stream:
+        while stream.read(BLOCK):
+            pass
+
+
+def contestants(path: Path) -> dict[str, Callable[[], object]]:
+    """What is timed in turn on one scan."""
+    return {
+        "tutorial": lambda: tutorial.preprocess(path),
+        "ct3d-edge": lambda: ours(path),
+        "bare igzip": lambda: decompress(path),
+    }
+
+
+def measure_folder(scans: list[Path]) -> BenchRecord:
+    """Time every scan; stages are named ``contestant, scan``."""
+    warmup: dict[str, tuple[float, ...]] = {}
+    counted: dict[str, tuple[float, ...]] = {}
+    differences = {}
+    for path in scans:
+        differences[path.name] = float(np.abs(tutorial.preprocess(path) - ours(path)).max())
+        if differences[path.name] > TOLERANCE:
+            raise SystemExit(f"{path.name}: the two paths differ by {differences[path.name]:.1e}; nothing was timed")
+        samples = interleave(contestants(path), ROUNDS)
+        warmup |= {f"{name}, {path.name}": taken for name, taken in samples.warmup.items()}
+        counted |= {f"{name}, {path.name}": taken for name, taken in samples.counted.items()}
+        report(path.name, samples, differences[path.name])
+    return BenchRecord(
+        "Reading and preprocessing a .nii.gz: the tutorial's path, ours, bare decompression",
+        describe_machine(PACKAGES),
+        {"rounds": ROUNDS, "largest_difference": differences},
+        {},
+        Samples(warmup, counted),
+    )
+
+
+def report(name: str, samples: Samples, difference: float) -> None:
+    """One line a scan: medians in ms and medians of the ratios round by round."""
+    slow, fast, bare = (samples.counted[key] for key in ("tutorial", "ct3d-edge", "bare igzip"))
+    speedup = statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+    overhead = statistics.median(a / b for a, b in zip(fast, bare, strict=True))
+    medians = "  ".join(f"{key} {statistics.median(taken):7.1f} ms" for key, taken in samples.counted.items())
+    print(f"{name:36} {medians}  {speedup:5.1f} x faster  {overhead:4.2f} of igzip  difference {difference:.1e}")
+
+
+def main() -> None:
+    """Run on the folder named, the real scans, or phantoms."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REAL_SCANS
+        if not folder.is_dir():
+            synthesise(Path(place), 4, seed=1)
+            folder = Path(place, "scans")
+        record = measure_folder([path for path in find_scans([folder]) if path.suffix == ".gz"])
+    RESULTS.mkdir(exist_ok=True)
+    record.save(RESULTS / "preprocessing.json")
+    print(f"every sample: {RESULTS / 'preprocessing.json'}")
+
+
+if __name__ == "__main__":
+    main()

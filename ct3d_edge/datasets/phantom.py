@@ -1,0 +1,113 @@
+"""Procedural chest CT phantoms: MosMedData's geometry, no patient's data, the same scan for the same seed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.datasets.chest import Chest, build_chest
+from ct3d_edge.datasets.grid import Grid
+from ct3d_edge.datasets.lesions import grow_lesions
+from ct3d_edge.datasets.parenchyma import draw_burden, lung_tissue
+from ct3d_edge.datasets.render import Scene, render
+from ct3d_edge.datasets.scanner import draw_scanner
+from ct3d_edge.datasets.shapes import as_field
+from ct3d_edge.datasets.trees import Deposit, Tree, deposit, grow, join
+from ct3d_edge.errors import UsageError
+
+MATRIX = 512
+"""Voxels a side in the plane of a MosMedData scan."""
+
+SLICE_STEP_MM = 8.0
+"""MosMedData keeps every tenth slice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """One synthetic scan.
+
+    Parameters
+    ----------
+    hu
+        (x, y, z) int16, HU in -1024..3071. The axes grow toward Left, Anterior, Superior (axis code LAS).
+    lesions
+        (x, y, z) bool, True inside a lesion; all False when normal.
+    spacing
+        mm as (x, y, z).
+    abnormal
+        The label.
+    """
+
+    hu: NDArray[np.int16]
+    lesions: NDArray[np.bool_]
+    spacing: tuple[float, float, float]
+    abnormal: bool
+
+
+def make_phantom(seed: int, *, abnormal: bool, shape: tuple[int, int, int] | None = None) -> Phantom:
+    """Make one chest.
+
+    Parameters
+    ----------
+    seed
+        Non-negative. Patient, scanner and noise follow from it and are the same with and without disease.
+    abnormal
+        With ground glass and consolidation over 5 to 60 % of the lungs, or without.
+    shape
+        Voxels as (x, y, z); None for 512 x 512 x 30..60. Other shapes show the same field of view in
+        larger or smaller voxels.
+
+    Raises
+    ------
+    UsageError
+        If `shape` has fewer than 16 voxels a side in the plane or fewer than 4 slices, or `seed` is negative.
+    """
+    if seed < 0 or (shape is not None and (min(shape[:2]) < 16 or shape[2] < 4)):
+        raise UsageError(f"A phantom needs a seed >= 0 and a shape >= (16, 16, 4), not {seed} and {shape}.")
+    plan, body, tissue, disease, branching, machine, grain = _streams(seed, 7)
+    chest = build_chest(_draw_grid(plan, shape), body)
+    burden = draw_burden(disease)
+    lung_hu = lung_tissue(chest, tissue, 0.0 if abnormal else burden.extra_hu * tissue.uniform(0.7, 1.1))
+    lesions = grow_lesions(chest, disease, burden) if abnormal else None
+    scanner = draw_scanner(machine, chest.grid)
+    vessels, bronchi = _branches(chest, branching, scanner.slice_mm)
+    presence = None
+    if lesions is not None:
+        lung_hu, presence = lesions.painted_on(lung_hu), lesions.presence
+    hu, mask = render(Scene(chest, scanner, lung_hu, presence, vessels, bronchi), grain)
+    return Phantom(hu.T, mask.T, chest.grid.spacing, abnormal)
+
+
+def _streams(seed: int, count: int) -> list[np.random.Generator]:
+    """Independent generators: drawing more of one thing must not change all others."""
+    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(count)]
+
+
+def _draw_grid(rng: np.random.Generator, shape: tuple[int, int, int] | None) -> Grid:
+    side, slices = rng.uniform(0.70, 0.80) * MATRIX, int(rng.integers(30, 61))
+    nx, ny, nz = shape or (MATRIX, MATRIX, slices)
+    # NIfTI keeps float32: round here, so that what is saved is what was made.
+    sx, sy, sz = (float(np.float32(s)) for s in (side / nx, side / ny, slices * SLICE_STEP_MM / nz))
+    return Grid((nx, ny, nz), (sx, sy, sz))
+
+
+def _branches(
+    chest: Chest, rng: np.random.Generator, slice_mm: float
+) -> tuple[Deposit, tuple[Deposit, Deposit]]:
+    """Vessels, and bronchi with and without their walls."""
+    grid = chest.grid
+    # In large voxels the thinnest vessels cannot be seen; with fewer and wider tips the trunk stays as wide.
+    share = min(1.0, max(0.25, 1.5 / grid.spacing[0]))
+    tips, caliber = int(rng.integers(900, 1700) * share), rng.uniform(0.5, 0.64) / np.cbrt(share)
+    vessels, bronchi = [], []
+    for hilum, side in zip(chest.middle.hila, (-1, 1), strict=True):
+        region = as_field((chest.lung > 4) & (grid.x * side > 0))
+        deep = as_field(region * (chest.lung > 14) + 1e-6 * region)
+        vessels.append(grow(rng, grid, region, hilum, tips=tips, tip_radius=caliber))
+        bronchi.append(grow(rng, grid, deep, hilum, tips=45, tip_radius=1.15))
+    outer: Tree = join(bronchi)
+    lumen = replace(outer, radius=as_field(0.72 * outer.radius))
+    return deposit(join(vessels), grid, slice_mm), (
+        deposit(outer, grid, slice_mm),
+        deposit(lumen, grid, slice_mm),
+    )
