@@ -92,8 +92,11 @@ class Contract:
         return max(range(len(self.labels)), key=lambda index: probabilities[index])
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, schema version included."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        """Canonical JSON: sorted keys, no spaces, schema version included; equal contracts, equal text."""
+        # 400 and 400.0 are equal as numbers, but not as text.
+        window, threshold = [float(bound) for bound in self.hu_window], float(self.threshold)
+        data = {"schema": SCHEMA, **asdict(self), "hu_window": window, "threshold": threshold}
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -136,6 +139,7 @@ def _frozen(value: Any) -> Any:
 
 def _complaints(contract: Contract) -> list[str]:
     """Everything that is wrong with a contract, as sentences without their full stop."""
+    classes = len(contract.labels) if _are_labels(contract.labels) else 0
     checks = [
         (_is_shape(contract.shape), f"shape must be three sizes of at least 1, found {contract.shape!r}"),
         (_is_window(contract.hu_window), f"hu_window must be (low, high) with low < high, found {contract.hu_window!r}"),
@@ -158,8 +162,8 @@ def _complaints(contract: Contract) -> list[str]:
         ),
         (_are_labels(contract.labels), f"labels must be two or more different names, found {contract.labels!r}"),
         (
-            contract.outputs == (1 if len(contract.labels) == 2 else 0) or contract.outputs == len(contract.labels),
-            f"{len(contract.labels)} labels do not fit a network with {contract.outputs} output(s)",
+            _is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
+            f"{classes} labels do not fit a network with {contract.outputs} output(s)",
         ),
         (
             contract.activation == "identity" or (contract.activation == "sigmoid") == (contract.outputs == 1),

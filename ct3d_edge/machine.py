@@ -30,11 +30,12 @@ def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
         Distributions whose versions matter; those not installed are left out.
     """
     cpuinfo = _read(CPUINFO) or ""
+    features = _field(cpuinfo, "flags") or _field(cpuinfo, "Features") or ""  # on x86, on Arm
     return {
         "platform": platform.platform(),
         "architecture": platform.machine(),
         "cpu": _field(cpuinfo, "model name") or platform.processor() or None,
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in (_field(cpuinfo, "flags") or "").split()],
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in features.split()],
         "cores_usable": usable_cores(),
         "cores_present": os.cpu_count(),
         "cgroup_cpu_max": _read(CGROUP_CPU_MAX),

@@ -53,7 +53,7 @@ def _options(
 def main() -> None:
     """Run the command line; a user's error becomes one line and its exit code, a bug its traceback."""
     try:
-        app()
+        app(prog_name="ct3d-edge")
     except Ct3dError as error:
         # A message may quote bytes of a file name that the terminal's encoding cannot show.
         text = f"error: {error}".encode(sys.stderr.encoding or "utf-8", "backslashreplace")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.keras_import import import_keras
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
 from ct3d_edge.errors import UsageError
+from ct3d_edge.keras_import import import_keras
 
 if TYPE_CHECKING:
     import numpy as np

@@ -77,14 +77,15 @@ def _spine_line(patient: Patient) -> Field:
 
 def _ribs(cavity: Field, patient: Patient) -> Field:
     _, depth = patient.cavity_axes
-    forward = (patient.y - patient.body_centre) / depth
+    # Over the apex the cavity is so small that ribs would follow one another in the plane.
+    forward = (patient.y - patient.body_centre) / np.maximum(depth, 0.6 * depth.max())
     phase = (patient.z + RIB_DROP * forward + patient.rib_phase) / patient.rib_pitch
     along_z = 6.0 - np.abs(phase - np.floor(phase) - 0.5) * patient.rib_pitch
     shell = 4.2 - np.abs(cavity + 7.0)
     # In front the ribs end in cartilage, and there are none above the apex or far below the lungs.
     ribs = np.minimum(np.minimum(shell, along_z), 60 * (0.93 - forward))
     height = patient.height
-    return as_field(np.minimum(ribs, 200 * np.minimum(1.03 - height, height + 0.2)))
+    return as_field(np.minimum(ribs, 200 * np.minimum(1.0 - height, height + 0.2)))
 
 
 def _spine(spine_y: Field, patient: Patient) -> Field:

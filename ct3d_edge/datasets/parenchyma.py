@@ -54,8 +54,8 @@ def lung_tissue(chest: Chest, rng: np.random.Generator, extra_hu: float) -> Fiel
         Mean HU over the lungs that poor inspiration and dependent density add.
     """
     grid = chest.grid
-    diffuse = rng.uniform(0.1, 0.8)
-    tissue = rng.uniform(-885, -775) + diffuse * extra_hu + 18 * cloud(rng, grid, 40.0)
+    diffuse = rng.uniform(0.0, 0.6)
+    tissue = rng.uniform(-890, -770) + diffuse * extra_hu + 18 * cloud(rng, grid, 40.0)
     tissue = tissue + _gravity(chest, rng, rng.uniform(15, 50) + (1 - diffuse) * extra_hu)
     tissue = np.minimum(tissue, DENSEST_HU) + _fissures(chest.patient, rng) + _emphysema(chest, rng)
     return as_field(tissue + rng.uniform(10, 26) * cloud(rng, grid, 5.0))
@@ -65,7 +65,7 @@ def _gravity(chest: Chest, rng: np.random.Generator, mean_hu: float) -> Field:
     """Density that grows toward the back, `mean_hu` on average over the lungs."""
     patient = chest.patient
     behind = (patient.y - patient.body_centre) / patient.cavity_axes[1].max()
-    steep = rng.uniform(0.12, 0.5)
+    steep = rng.uniform(0.1, 0.4)
     pull = np.exp(-(behind + 1) / steep) * (1 + 0.25 * cloud(rng, chest.grid, 35.0))
     inside = chest.inside_lung
     return as_field(pull * (mean_hu / max(float(pull[inside].mean()), 0.02)))

@@ -1,6 +1,7 @@
 """Procedural chest CT phantoms: MosMedData's geometry, no patient's data, the same scan for the same seed."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,23 +65,42 @@ def make_phantom(seed: int, *, abnormal: bool, shape: tuple[int, int, int] | Non
     """
     if seed < 0 or (shape is not None and (min(shape[:2]) < 16 or shape[2] < 4)):
         raise UsageError(f"A phantom needs a seed >= 0 and a shape >= (16, 16, 4), not {seed} and {shape}.")
-    plan, body, tissue, disease, branching, machine, grain = _streams(seed, 7)
-    chest = build_chest(_draw_grid(plan, shape), body)
-    burden = draw_burden(disease)
-    lung_hu = lung_tissue(chest, tissue, 0.0 if abnormal else burden.extra_hu * tissue.uniform(0.7, 1.1))
-    lesions = grow_lesions(chest, disease, burden) if abnormal else None
-    scanner = draw_scanner(machine, chest.grid)
-    vessels, bronchi = _branches(chest, branching, scanner.slice_mm)
+    scene = build_scene(seed, abnormal=abnormal, shape=shape)
+    hu, mask = render(scene, _streams(seed).grain)
+    return Phantom(hu.T, mask.T, scene.grid.spacing, abnormal)
+
+
+class _Streams(NamedTuple):
+    """Independent generators: drawing one thing more of one kind leaves all other kinds as they were."""
+
+    plan: np.random.Generator
+    body: np.random.Generator
+    tissue: np.random.Generator
+    disease: np.random.Generator
+    branching: np.random.Generator
+    machine: np.random.Generator
+    grain: np.random.Generator
+
+
+def _streams(seed: int) -> _Streams:
+    children = np.random.SeedSequence(seed).spawn(len(_Streams._fields))
+    return _Streams(*map(np.random.default_rng, children))
+
+
+def build_scene(seed: int, *, abnormal: bool, shape: tuple[int, int, int] | None = None) -> Scene:
+    """Build what `make_phantom` renders: the shapes and attenuations, without noise."""
+    draw = _streams(seed)
+    chest = build_chest(_draw_grid(draw.plan, shape), draw.body)
+    burden = draw_burden(draw.disease)
+    extra_hu = burden.extra_hu * draw.tissue.uniform(0.8, 1.3)
+    lung_hu = lung_tissue(chest, draw.tissue, 0.0 if abnormal else extra_hu)
     presence = None
-    if lesions is not None:
+    if abnormal:
+        lesions = grow_lesions(chest, draw.disease, burden)
         lung_hu, presence = lesions.painted_on(lung_hu), lesions.presence
-    hu, mask = render(Scene(chest, scanner, lung_hu, presence, vessels, bronchi), grain)
-    return Phantom(hu.T, mask.T, chest.grid.spacing, abnormal)
-
-
-def _streams(seed: int, count: int) -> list[np.random.Generator]:
-    """Independent generators: drawing more of one thing must not change all others."""
-    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(count)]
+    scanner = draw_scanner(draw.machine, chest.grid)
+    vessels, bronchi = _branches(chest, draw.branching, scanner.slice_mm)
+    return Scene(chest, scanner, lung_hu, presence, vessels, bronchi)
 
 
 def _draw_grid(rng: np.random.Generator, shape: tuple[int, int, int] | None) -> Grid:

@@ -21,7 +21,7 @@ def results_table(records: Sequence[Record], labels: Sequence[str], printable: C
     table.add_column("status")
     table.add_column("answer")
     for label in labels:
-        table.add_column(printable(label), justify="right")
+        table.add_column(Text(printable(label)), justify="right")
     table.add_column("ms", justify="right")
     table.add_column("remarks", overflow="fold")
     names = _short_names([record.scan for record in records])

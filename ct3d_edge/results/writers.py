@@ -32,11 +32,15 @@ def to_jsonl(records: Sequence[Record]) -> str:
 
 def to_csv(records: Sequence[Record], labels: Sequence[str]) -> str:
     """A header and one row a record; one ``p_CLASS`` column for each of ``labels``."""
+    header = [*CSV_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TAIL]
+    return _line(header) + "".join(_line(_row(record, labels)) for record in records)
+
+
+def _line(fields: Sequence[object]) -> str:
+    """One row. Up to Python 3.12 the writer quotes a carriage return only if its rows end with one too."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TAIL])
-    writer.writerows(_row(record, labels) for record in records)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _row(record: Record, labels: Sequence[str]) -> list[object]:

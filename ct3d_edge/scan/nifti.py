@@ -69,9 +69,9 @@ def pair_of(path: Path) -> tuple[Path, Path]:
 
 def _read_header(stream: ScanStream) -> tuple[Any, int]:
     """Header and the number of bytes it took."""
-    first = stream.read(4) if stream.capacity >= 4 else b""
+    first = stream.read(min(4, stream.capacity))
     size = _header_size(first)
-    if size is None or stream.capacity < size:
+    if size is None:
         raise _not_nifti(stream, first)
     block = first + stream.read(size - 4)
     single, pair, magic = HEADERS[size]
@@ -117,6 +117,9 @@ def _offset(header: Any, path: Path) -> int:
     """Byte at which the voxels begin in their file."""
     offset = float(header["vox_offset"])
     single = header["magic"].item()[:2] == SINGLE
+    if single != (len(set(pair_of(path))) == 1):
+        where = "the same file" if single else "another file"
+        raise UnreadableScan("bad_header", f"{path.name} says its voxels are in {where}; its name does not.")
     lowest = int(header["sizeof_hdr"]) if single else 0
     if not math.isfinite(offset) or (offset != 0 and offset < lowest):
         raise UnreadableScan("bad_header", f"{path.name} says its voxels begin at byte {offset}, inside the header.")
@@ -127,7 +130,7 @@ def _offset(header: Any, path: Path) -> int:
 def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
-    except nib.spatialimages.HeaderDataError as error:
+    except (KeyError, nib.spatialimages.HeaderDataError) as error:
         raise UnreadableScan("bad_header", f"{path.name} has an unknown data type ({error}).") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise RefusedScan("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
@@ -165,6 +168,8 @@ def _affine(header: Any) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...
     """Affine and what is to be said about it."""
     if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
         return None, ()
+    # Some writers leave qfac at 0. Every value but a negative one means 1 (nifti1_io.c); nibabel refuses it.
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     try:
         affine = np.asarray(header.get_best_affine(), np.float64)
     except (ValueError, nib.spatialimages.HeaderDataError):

@@ -1,35 +1,40 @@
-"""Keras on TensorFlow, imported without TensorFlow's chatter."""
+"""Keras on TensorFlow, imported without TensorFlow's chatter, or a sentence that says how to install it."""
 
+import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from ct3d_edge.errors import MissingExtraError
 
 
+NEEDED = ("keras", "tensorflow", "tf2onnx")
+
+
 def import_keras() -> None:
-    """Import Keras on TensorFlow and tf2onnx, and let TensorFlow look for devices.
+    """Import Keras on TensorFlow and let TensorFlow look for devices, which is when it speaks.
+
+    To be called before anything from the rooms ``training`` and ``conversion`` is imported.
 
     Raises
     ------
     MissingExtraError
-        If one of them is not installed.
+        If Keras, TensorFlow or tf2onnx is not installed.
     """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f'This command needs {", ".join(missing)}, not installed here: pip install "ct3d-edge[train]"'
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    try:
-        with _stderr_held_back():
-            import keras  # noqa: F401
-            import tensorflow as tf
-            import tf2onnx  # noqa: F401
-
-            tf.config.list_physical_devices()
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f'This command needs Keras, TensorFlow and tf2onnx ({error}): pip install "ct3d-edge[train]"'
-        ) from error
+    with _stderr_held_back():
+        tensorflow = importlib.import_module("tensorflow")
+        importlib.import_module("keras")
+        tensorflow.config.list_physical_devices()
 
 
 @contextmanager

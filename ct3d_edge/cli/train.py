@@ -1,0 +1,126 @@
+"""``ct3d-edge train``: two folders of scans become a trained model."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
+from ct3d_edge.keras_import import import_keras
+
+if TYPE_CHECKING:
+    from ct3d_edge.training import EpochDone, Event, TrainedRun
+
+
+def train(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the model and its records.")],
+    size: Annotated[
+        tuple[int, int, int], typer.Option("--size", metavar="W H D", help="Network input in voxels.")
+    ] = (128, 128, 64),
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the data at most.")] = 100,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Scans per step.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the split, the weights and the order.")] = 0,
+    validation: Annotated[
+        float, typer.Option("--validation", help="Share of each class kept for validation.")
+    ] = 0.3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam at the start.")] = 1e-4,
+    labels: LabelsOption = None,
+    orientation: OrientationOption = "LAS",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model that RUN already holds.")
+    ] = False,
+) -> None:
+    """Train the 3D network on the scans in DIR and keep the weights of its lowest validation loss."""
+    import_keras()
+    from ct3d_edge import training
+
+    with _Display() as display:
+        run = training.train(
+            folder,
+            out,
+            size=size,
+            orientation=orientation or "LAS",
+            labels=check_labels(labels),
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            validation=validation,
+            learning_rate=learning_rate,
+            overwrite=overwrite,
+            on_progress=display.show,
+        )
+    typer.echo(_summary(run))
+
+
+class _Display:
+    """Progress on standard error: a bar for the scans where a person watches, and a line an epoch in any case."""
+
+    def __init__(self) -> None:
+        self._bar = ExitStack()
+        self._advance: Callable[[], None] | None = None
+        self._seconds = 0.0
+
+    def __enter__(self) -> "_Display":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def show(self, event: "Event") -> None:
+        from ct3d_edge.cli.terminal import progress, say
+        from ct3d_edge.training import ScanRead
+
+        if not isinstance(event, ScanRead):
+            self._seconds += event.record.seconds
+            say(epoch_line(event, self._seconds))
+            return
+        if self._advance is None:
+            self._advance = self._bar.enter_context(progress(event.total, "Reading scans"))
+        self._advance()
+        if event.done == event.total:
+            self._bar.close()
+
+
+def epoch_line(event: "EpochDone", elapsed: float) -> str:
+    """One epoch in words and figures; the time left assumes that all epochs are run.
+
+    Parameters
+    ----------
+    event
+        The epoch that has just ended.
+    elapsed
+        Seconds that this and all earlier epochs took.
+    """
+    record = event.record
+    left = elapsed / record.epoch * (event.epochs - record.epoch)
+    return (
+        f"epoch {record.epoch}/{event.epochs}"
+        f"  loss {record.loss:.4f}  accuracy {record.accuracy:.3f}"
+        f"  val_loss {record.val_loss:.4f}  val_accuracy {record.val_accuracy:.3f}"
+        f"  {record.seconds:.1f} s  ETA {_duration(left)}{'  best so far' if event.best else ''}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _summary(run: "TrainedRun") -> str:
+    best = run.best
+    lines = [
+        f"{run.model}: weights of epoch {best.epoch} of {len(run.epochs)}",
+        f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f} "
+        f"on {len(run.split.validation)} scans, which also chose the epoch: not an estimate for new patients",
+    ]
+    lines += [
+        f"{count} of {len(run.split.scans)} scans: {code}" for code, count in sorted(run.findings.items())
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,205 @@
+"""From two folders of scans to a trained run: ``model.keras``, its contract, its history and its split."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ContractError, UsageError
+from ct3d_edge.training import run_folder
+from ct3d_edge.training.architecture import build_model
+from ct3d_edge.training.callbacks import FiniteLoss, Journal
+from ct3d_edge.training.dataset import ScanArrays, batches, prepared_scans
+from ct3d_edge.training.progress import EpochDone, EpochRecord, OnProgress, silent
+from ct3d_edge.training.split import VALIDATION_FRACTION, Split, split_folder
+
+LEARNING_RATE = 1e-4
+DECAY_STEPS, DECAY_RATE = 100_000, 0.96
+PATIENCE = 15
+"""Epochs without a lower validation loss. All four, and `train`'s defaults, are the published tutorial's."""
+
+LABEL_OF_FOLDER = {"CT-0": "normal", "CT-23": "abnormal"}
+"""What the tutorial calls the two archives of MosMedData."""
+
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A finished training run.
+
+    Parameters
+    ----------
+    folder
+        Where its files lie.
+    contract
+        What the model expects of a volume.
+    split
+        Which scans it was trained and validated on.
+    epochs
+        Figures of every epoch.
+    findings
+        How many scans have each finding, by its code.
+    """
+
+    folder: Path
+    contract: Contract
+    split: Split
+    epochs: tuple[EpochRecord, ...]
+    findings: Mapping[str, int]
+
+    @property
+    def best(self) -> EpochRecord:
+        """The epoch whose weights ``model.keras`` holds: that of the lowest validation loss."""
+        return min(self.epochs, key=lambda record: record.val_loss)
+
+    @property
+    def model(self) -> Path:
+        """Path of ``model.keras``."""
+        return self.folder / run_folder.MODEL
+
+
+def train(
+    folder: Path,
+    out: Path,
+    *,
+    size: tuple[int, int, int] = Contract.shape,
+    orientation: str = Contract.orientation,
+    labels: Sequence[str] | None = None,
+    epochs: int = 100,
+    batch_size: int = 2,
+    seed: int = 0,
+    validation: float = VALIDATION_FRACTION,
+    learning_rate: float = LEARNING_RATE,
+    overwrite: bool = False,
+    on_progress: OnProgress = silent,
+) -> TrainedRun:
+    """Train the tutorial's network on the scans in the two class folders of ``folder``.
+
+    As published, but seeded, without augmentation, and with one criterion for both decisions: training stops
+    after 15 epochs without a lower validation loss, and the weights of the epoch with the lowest are kept.
+    The same seed, data and machine give the same losses on a CPU; on a GPU some sums have no fixed order.
+
+    Parameters
+    ----------
+    folder, validation
+        See `split_folder`.
+    out
+        Run folder; made if missing. ``split.json`` and ``contract.json`` appear once all scans are read,
+        ``history.csv`` grows with every epoch, ``model.keras`` (without optimizer state) appears at the end.
+    size
+        Network input ``(W, H, D)`` in voxels.
+    orientation
+        Axis code to which scans are turned, or ``"stored"``; see `Contract`.
+    labels
+        Names of the two classes in the order of the split; None takes the folder names, with CT-0 called
+        normal and CT-23 abnormal.
+    epochs, batch_size
+        Passes over the data at most; scans per step.
+    seed
+        0 to 2**32 - 1; draws the split, the weights, the order of the scans and the dropout.
+    learning_rate
+        Of Adam at the start; times 0.96 every 100,000 steps.
+    overwrite
+        Replace the model and the other files of an earlier run in ``out``.
+    on_progress
+        Receives a `ScanRead` a scan and an `EpochDone` an epoch.
+
+    Raises
+    ------
+    UsageError
+        An argument is out of its range, ``out`` holds a trained model, or cannot be written to.
+    DatasetError
+        ``folder`` cannot be split, scans in it cannot be used, or the loss became NaN or infinite.
+    """
+    _require_ranges(epochs, batch_size, seed, learning_rate)
+    run_folder.refuse_finished_run(out, overwrite)
+    split = split_folder(folder, seed=seed, validation=validation)
+    contract = _contract(size, orientation, labels, split)
+    keras.utils.set_random_seed(seed)
+    model = _compiled(contract, learning_rate)
+    run_folder.make_folder(out / run_folder.CACHE)
+    with prepared_scans(folder, split, contract, out / run_folder.CACHE, on_progress) as arrays:
+        run_folder.remove_old_files(out)
+        run_folder.write_text(out / run_folder.SPLIT, split.to_json())
+        run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
+        records = _fit(
+            model, arrays, split, out=out, epochs=epochs, batch_size=batch_size, on_progress=on_progress
+        )
+    run_folder.write_model(out / run_folder.MODEL, _without_optimizer(model, contract))
+    return TrainedRun(out, contract, split, records, arrays.findings)
+
+
+def _fit(
+    model: keras.Model,
+    arrays: ScanArrays,
+    split: Split,
+    *,
+    out: Path,
+    epochs: int,
+    batch_size: int,
+    on_progress: OnProgress,
+) -> tuple[EpochRecord, ...]:
+    """Train until the epochs or the patience are over; the model then holds its best weights."""
+    records: list[EpochRecord] = []
+
+    def on_epoch(record: EpochRecord) -> None:
+        best = all(record.val_loss < earlier.val_loss for earlier in records)
+        records.append(record)
+        run_folder.write_history(out / run_folder.HISTORY, records)
+        on_progress(EpochDone(record, epochs, best))
+
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, mode="min", restore_best_weights=True)
+    border = len(split.train)
+    model.fit(
+        batches(arrays, range(border), batch_size, shuffle_seed=split.seed),
+        validation_data=batches(arrays, range(border, len(split.scans)), batch_size),
+        epochs=epochs,
+        callbacks=[FiniteLoss(), Journal(on_epoch), stop],
+        shuffle=False,  # the pipeline does it
+        verbose=0,
+    )
+    return tuple(records)
+
+
+def _compiled(contract: Contract, learning_rate: float) -> keras.Model:
+    schedule = keras.optimizers.schedules.ExponentialDecay(
+        learning_rate, DECAY_STEPS, DECAY_RATE, staircase=True
+    )
+    model = build_model(*contract.shape)
+    model.compile(keras.optimizers.Adam(schedule), loss="binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def _without_optimizer(model: keras.Model, contract: Contract) -> keras.Model:
+    """Copy the network alone: Adam's moments belong to the last epoch, not the best, and double its size."""
+    bare = build_model(*contract.shape)
+    bare.set_weights(model.get_weights())
+    return bare
+
+
+def _contract(
+    size: tuple[int, int, int], orientation: str, labels: Sequence[str] | None, split: Split
+) -> Contract:
+    names = [LABEL_OF_FOLDER.get(name, name) for name in split.classes] if labels is None else labels
+    if len(names) != len(split.classes):
+        raise UsageError(
+            f"{len(split.classes)} labels are needed, for {', '.join(split.classes)}; found {names}."
+        )
+    try:
+        return Contract(shape=size, orientation=orientation, labels=tuple(names))
+    except ContractError as error:
+        raise UsageError(str(error)) from error
+
+
+def _require_ranges(epochs: int, batch_size: int, seed: int, learning_rate: float) -> None:
+    for name, value in (("epochs", epochs), ("batch size", batch_size)):
+        if value < 1:
+            raise UsageError(f"The {name} must be at least 1, found {value}.")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"The seed must lie between 0 and {LARGEST_SEED}, found {seed}.")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise UsageError(f"The learning rate must be a positive number, found {learning_rate}.")

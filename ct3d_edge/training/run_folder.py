@@ -1,0 +1,83 @@
+"""The files of a training run. ``model.keras`` is written last: where it is, the run is complete."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import keras
+
+from ct3d_edge.atomic import atomic_file
+from ct3d_edge.errors import UsageError
+from ct3d_edge.training.progress import EpochRecord
+
+MODEL = "model.keras"
+CONTRACT = "contract.json"
+HISTORY = "history.csv"
+SPLIT = "split.json"
+CACHE = "cache"
+
+
+def refuse_finished_run(out: Path, overwrite: bool) -> None:
+    """Make sure that no trained model would be lost.
+
+    Raises
+    ------
+    UsageError
+        If ``out`` is not a folder, or holds a trained model and ``overwrite`` is not set.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; a training run needs a folder.")
+    if (out / MODEL).exists() and not overwrite:
+        raise UsageError(
+            f"{out} already holds a trained {MODEL}. Name another folder, or ask to overwrite it."
+        )
+
+
+def make_folder(out: Path) -> None:
+    """Make the run folder and those above it.
+
+    Raises
+    ------
+    UsageError
+        If that is not possible.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make the folder {out}: {error.strerror or error}.") from error
+
+
+def remove_old_files(out: Path) -> None:
+    """Remove what an earlier run left, so that its files never stand beside those of this one."""
+    for name in (MODEL, CONTRACT, HISTORY, SPLIT):
+        (out / name).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, complete or not at all."""
+    with atomic_file(path) as stream:
+        stream.write(text.encode())
+
+
+def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
+    """Write all epochs so far as CSV, one a line; numbers in full so that equal runs give equal files."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in records)
+    write_text(path, text.getvalue())
+
+
+def write_model(path: Path, model: keras.Model) -> None:
+    """Save a model under a neighbouring name and rename it: ``path`` is never half a model."""
+    # Keras chooses the format by the ending, so the temporary name keeps it.
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        model.save(part)
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,76 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+COMMANDS = ("infer", "preprocess", "train", "export", "inspect", "verify", "bench", "data")
+
+
+def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
+    outcome = run("--help")
+    assert outcome.code == 0
+    assert all(f"\n  {command} " in outcome.out for command in COMMANDS)
+    assert "Exit codes: 0 all well" in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    outcome = run(command, "--help")
+    assert outcome.code == 0
+    assert "Usage: ct3d-edge" in outcome.out
+
+
+def test_version_is_the_packages(run: Run) -> None:
+    from importlib.metadata import version
+
+    assert run("--version").out == f"ct3d-edge {version('ct3d-edge')}\n"
+
+
+def test_no_arguments_show_the_help(run: Run) -> None:
+    assert "Commands:" in run().err
+
+
+def test_an_unknown_command_is_wrong_usage(run: Run) -> None:
+    assert run("guess").code == 2
+
+
+def test_a_bug_shows_its_traceback() -> None:
+    """Only what is the user's to mend is shortened to a sentence."""
+    code = (
+        "import sys; from ct3d_edge.cli import app, inspect\n"
+        "import ct3d_edge.runtime as runtime\n"
+        "runtime.load_model_file = lambda path: 1 / 0\n"
+        "sys.argv = ['ct3d-edge', 'inspect', 'x.onnx']; app.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    code = "import sys; from ct3d_edge.cli import app; sys.argv = ['ct3d-edge', '--help']; app.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate()
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_without_keras_the_missing_extra_is_named(command: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['keras'] = None\n"
+        "from ct3d_edge.cli import app\n"
+        f"sys.argv = ['ct3d-edge', {command!r}, 'x.keras', '--out', {str(tmp_path / 'out')!r}]; app.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 3
+    assert result.stderr == (
+        'error: This command needs keras, not installed here: pip install "ct3d-edge[train]"\n'
+    )

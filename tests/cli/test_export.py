@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+from builders import MakeScan
+from networks import tiny_network
+
+from ct3d_edge.errors import MissingExtraError
+from ct3d_edge.keras_import import import_keras
+
+from .conftest import Run
+
+
+@pytest.fixture
+def keras_file(tmp_path: Path) -> Path:
+    try:
+        import_keras()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    path = tmp_path / "tiny.keras"
+    tiny_network().save(path)
+    return path
+
+
+def test_exports_proves_and_says_so(run: Run, keras_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.onnx"
+    outcome = run("export", keras_file, "--out", out, "--labels", "healthy,ill")
+    assert outcome.code == 0
+    assert "came without a contract" in outcome.err
+    assert "proof: 8 volumes (8 phantoms from seed" in outcome.out
+    assert "0 label flips" in outcome.out
+    assert run("verify", out).code == 0
+    assert "healthy, ill" in run("inspect", out).out
+
+
+def test_real_scans_join_the_proof(run: Run, keras_file: Path, make_scan: MakeScan, tmp_path: Path) -> None:
+    make_scan("a.nii.gz", folder=tmp_path / "scans")
+    outcome = run("export", keras_file, "--out", tmp_path / "tiny.onnx", "--proof", tmp_path / "scans")
+    assert outcome.code == 0
+    assert f"(1 scans from {tmp_path / 'scans'} and 7 phantoms" in outcome.out
+
+
+def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(run: Run, keras_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.onnx"
+    outcome = run("export", keras_file, "--out", out, "--limit", "-1")
+    assert outcome.code == 4
+    assert "No file was written" in outcome.err
+    assert not out.exists()
+
+
+def test_labels_that_do_not_fit_are_refused(run: Run, keras_file: Path, tmp_path: Path) -> None:
+    assert run("export", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a,b,c").code == 3
+    assert run("export", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a").code == 2

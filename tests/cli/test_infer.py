@@ -1,0 +1,156 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from builders import MakeModel, MakeScan, tiny_proto
+from PIL import Image
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.runtime import default_model
+
+from .conftest import Run
+
+CODES = {
+    "2d_slice.nii.gz": "two_dimensional",
+    "4d_two_volumes.nii.gz": "several_volumes",
+    "bad_crc.nii.gz": "bad_checksum",
+    "empty.nii.gz": "empty",
+    "single_slice.nii.gz": "single_slice",
+    "truncated.nii.gz": "truncated",
+}
+OTHER_VOXELS = {"nonsquare_200x236.nii.gz"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_scan: MakeScan) -> Path:
+    """Two sound scans and a broken one between them."""
+    scans = tmp_path / "scans"
+    make_scan("a.nii.gz", folder=scans)
+    make_scan("c.nii", folder=scans / "deeper")
+    (scans / "b.nii.gz").write_bytes(b"")
+    return scans
+
+
+def test_a_broken_scan_gets_a_record_and_the_others_their_answer(
+    run: Run, folder: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    outcome = run("infer", folder, "--model", make_model(), "--provider", "cpu", "--out", results)
+    assert outcome.code == 1
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(Path(r["scan"]).name, r["status"]) for r in records] == [
+        ("a.nii.gz", "ok"),
+        ("b.nii.gz", "error"),
+        ("c.nii", "ok"),
+    ]
+    assert records[1]["error"]["code"] == "empty"
+    assert records[0]["probability"] == records[2]["probability"]
+    assert "3 scans (2 ok, 1 error)" in outcome.err
+    assert str(results) in outcome.err
+    assert "b.nii.gz is empty" in " ".join(outcome.out.split())
+
+
+def test_all_well_is_exit_code_0_and_says_the_tutorials_sentence(
+    run: Run, make_scan: MakeScan, make_model: MakeModel
+) -> None:
+    outcome = run("infer", make_scan(), "--model", make_model())
+    assert outcome.code == 0
+    assert outcome.out.count("percent confident that CT scan is") == 2
+    assert "provider" in outcome.err
+
+
+def test_jsonl_on_standard_output_is_nothing_but_json(run: Run, folder: Path, make_model: MakeModel) -> None:
+    outcome = run("infer", folder, "--model", make_model(), "--format", "jsonl")
+    assert [json.loads(line)["schema"] for line in outcome.out.splitlines()] == [1, 1, 1]
+
+
+def test_csv_has_a_row_a_scan(run: Run, folder: Path, make_model: MakeModel, tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    outcome = run("infer", folder, "--model", make_model(), "--format", "csv", "--out", out)
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+    assert float(rows[0]["p_normal"]) + float(rows[0]["p_abnormal"]) == pytest.approx(1)
+    assert out.read_text() == outcome.out
+
+
+def test_the_montage_has_a_strip_for_each_scan_that_was_judged(
+    run: Run, folder: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    run("infer", folder, "--model", make_model(), "--montage", tmp_path / "m.png")
+    one = run("infer", folder / "a.nii.gz", "--model", make_model(), "--montage", tmp_path / "one.png")
+    assert one.code == 0
+    with Image.open(tmp_path / "m.png") as both, Image.open(tmp_path / "one.png") as single:
+        assert both.height == 2 * single.height
+        assert np.asarray(both).std() > 10, "slices can be seen"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no file or folder nowhere"),
+        (["{empty}"], "No scans under"),
+        (["{scan}", "--out", "results.txt"], "Use one of: .jsonl, .csv"),
+        (["{scan}", "--out", "no/such/folder/results.csv"], "there is no folder"),
+        (["{scan}", "--provider", "npu"], "is not one of"),
+        (["{scan}", "--format", "xml"], "is not one of"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"empty": str(tmp_path / "empty"), "scan": str(make_scan())}
+    outcome = run("infer", *(a.format(**places) for a in arguments), "--model", make_model())
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.replace("│", " ").split())
+
+
+def test_a_model_that_cannot_be_used_is_exit_code_3_before_any_scan_is_read(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, contract: Contract, tmp_path: Path
+) -> None:
+    truncated, foreign, bare = (tmp_path / name for name in ("truncated.onnx", "foreign.onnx", "bare.onnx"))
+    truncated.write_bytes(make_model().read_bytes()[:300])
+    foreign.write_text("not a model")
+    proto = tiny_proto(contract)
+    del proto.metadata_props[:]
+    bare.write_bytes(proto.SerializeToString())
+    outside = tmp_path / "outside.onnx"
+    onnx.save_model(tiny_proto(contract), outside, save_as_external_data=True, location="w.bin", size_threshold=0)
+    for path in (truncated, foreign, bare, outside, tmp_path / "absent.onnx"):
+        outcome = run("infer", make_scan(), "--model", path)
+        assert outcome.code == 3, path
+        assert len(outcome.err.strip().splitlines()) == 1, "one clear sentence"
+        assert outcome.err.startswith("error: ")
+        assert path.name in outcome.err
+        assert outcome.out == ""
+
+
+def test_an_unwritable_results_file_is_told_before_the_work(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+) -> None:
+    outcome = run("infer", make_scan(), "--model", make_model(), "--out", tmp_path / "absent" / "r.jsonl")
+    assert outcome.code == 2
+    assert outcome.out == ""
+
+
+@pytest.mark.slow
+def test_every_odd_file_in_one_run(run: Run, real_scans: Path, tmp_path: Path) -> None:
+    results = tmp_path / "odd.jsonl"
+    outcome = run("infer", real_scans / "odd", "--provider", "cpu", "--out", results, "--format", "jsonl")
+    assert outcome.code == 1
+    records = {Path(r["scan"]).name: r for r in map(json.loads, results.read_text().splitlines())}
+    failed = {name: r["error"]["code"] for name, r in records.items() if r["error"]}
+    assert failed == CODES
+    assert len(set(failed.values())) == len(failed), "distinct codes"
+    sound = {n: r["probability"]["abnormal"] for n, r in records.items() if n not in CODES}
+    base = sound["base_int16_LAS.nii.gz"]
+    assert {n: p for n, p in sound.items() if n not in OTHER_VOXELS} == pytest.approx(
+        {n: base for n in sound if n not in OTHER_VOXELS}, abs=1e-4
+    )
+    assert all(0 <= sound[name] <= 1 for name in OTHER_VOXELS)
+    assert default_model().exists()

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from builders import MakeModel, tiny_proto
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ModelError, ProviderError, UsageError
+from ct3d_edge.machine import usable_cores
+from ct3d_edge.runtime import Runner, load_model_file, parse_model_file, to_probabilities
+
+NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
+
+
+@pytest.fixture(scope="module")
+def without_gpu() -> None:
+    try:
+        import ctypes
+
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    pytest.skip("this machine has an NVIDIA driver; the test is about machines without one")
+
+
+def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contract) -> None:
+    volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
+    with Runner(load_model_file(make_model()), "cpu") as runner:
+        probabilities = runner.infer(volumes)
+        single = np.vstack([runner.infer(volume[None]) for volume in volumes])
+    assert probabilities.shape == (3, 2)
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    assert len(np.unique(probabilities)) > 3, "different volumes, different answers"
+    assert probabilities == pytest.approx(single, abs=1e-6)
+
+
+@pytest.mark.parametrize("channels", ["last", "first", "none"])
+def test_puts_the_channel_where_the_network_wants_it(make_model: MakeModel, contract: Contract, channels: str) -> None:
+    volumes = np.random.default_rng(0).random((1, *contract.shape), np.float32)
+    with Runner(load_model_file(make_model("a.onnx")), "cpu") as reference:
+        expected = reference.infer(volumes)
+    with Runner(load_model_file(make_model("b.onnx", channels=channels)), "cpu") as runner:
+        assert runner.infer(volumes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "volumes",
+    [np.zeros((1, 16, 12, 9), np.float32), np.zeros((1, 16, 12, 8), np.float64), np.zeros((16, 12, 8), np.float32)],
+)
+def test_refuses_what_is_not_the_contracts_input(make_model: MakeModel, volumes: np.ndarray) -> None:
+    with (
+        Runner(load_model_file(make_model()), "cpu") as runner,
+        pytest.raises(ModelError, match=r"takes float32 \(N, 16, 12, 8\)"),
+    ):
+        runner.infer(volumes)
+
+
+def test_the_receipt_says_what_ran_where(make_model: MakeModel) -> None:
+    model = load_model_file(make_model())
+    with Runner(model, "cpu") as runner:
+        receipt = runner.receipt
+    assert (receipt.requested, receipt.actual, receipt.passed_over) == ("cpu", "cpu", ())
+    ((provider, nodes),) = receipt.nodes
+    assert provider == "cpu"
+    assert 1 <= nodes <= model.nodes
+    assert receipt.threads == usable_cores()
+    assert (receipt.model_sha256, receipt.contract_sha256) == (model.sha256, model.contract.sha256)
+    assert receipt.onnxruntime == ort.__version__
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel, provider: str) -> None:
+    with pytest.raises(ProviderError, match=NO_GPU) as caught:
+        Runner(load_model_file(make_model()), provider)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert f"Provider {provider} cannot do the work here" in message
+    assert "This onnxruntime has: " in message
+    assert "--allow-fallback" in message
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_permitted_fallback_is_on_the_receipt(make_model: MakeModel) -> None:
+    with Runner(load_model_file(make_model()), "tensorrt", allow_fallback=True) as runner:
+        receipt = runner.receipt
+    assert (receipt.requested, receipt.actual) == ("tensorrt", "cpu")
+    assert [name for name, _ in receipt.passed_over] == ["tensorrt", "cuda"]
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_auto_says_why_it_did_not_take_the_better_ones(make_model: MakeModel) -> None:
+    with Runner(load_model_file(make_model())) as runner:
+        receipt = runner.receipt
+    assert (receipt.requested, receipt.actual) == ("auto", "cpu")
+    assert [name for name, _ in receipt.passed_over] == ["tensorrt", "cuda"]
+    assert all(reason for _, reason in receipt.passed_over)
+
+
+def test_an_unknown_provider_is_wrong_usage(make_model: MakeModel) -> None:
+    with pytest.raises(UsageError, match="Choose one of: auto, tensorrt, cuda, cpu"):
+        Runner(load_model_file(make_model()), "npu")  # type: ignore[arg-type]
+
+
+def test_a_graph_that_onnxruntime_refuses_is_a_model_error(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    proto.graph.node[1].op_type = "Conv9D"
+    with pytest.raises(ModelError, match="ONNX Runtime cannot run"):
+        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("activation", "outputs", "labels", "values", "expected"),
+    [
+        ("identity", 1, "ab", [[0.25]], [[0.75, 0.25]]),
+        ("sigmoid", 1, "ab", [[0.0], [800.0], [-800.0]], [[0.5, 0.5], [0, 1], [1, 0]]),
+        ("identity", 3, "abc", [[0.2, 0.3, 0.5]], [[0.2, 0.3, 0.5]]),
+        ("softmax", 3, "abc", [[1000.0, 1000.0, -1000.0]], [[0.5, 0.5, 0]]),
+        ("softmax", 2, "ab", [[0.0, np.log(3)]], [[0.25, 0.75]]),
+    ],
+)
+def test_outputs_become_probabilities(
+    activation: str, outputs: int, labels: str, values: list[list[float]], expected: list[list[float]]
+) -> None:
+    contract = Contract(activation=activation, outputs=outputs, labels=tuple(labels))  # type: ignore[arg-type]
+    found = to_probabilities(np.array(values, np.float32), contract)
+    assert found == pytest.approx(np.array(expected), abs=1e-7)
+
+
+def test_nan_is_not_hidden() -> None:
+    assert np.isnan(to_probabilities(np.array([[np.nan]], np.float32), Contract(activation="sigmoid"))).all()

@@ -1,0 +1,19 @@
+import hashlib
+import json
+
+from ct3d_edge.runtime import Runner, default_model, load_model_file, verify
+
+
+def test_the_shipped_model_is_the_one_in_its_manifest() -> None:
+    path = default_model()
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    (entry,) = [entry for entry in manifest["models"] if entry["file"] == path.name]
+    file = load_model_file(path)
+    assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert entry["contract"] == json.loads(file.contract.to_json())
+    assert entry["proof"] == file.provenance["proof"]
+
+
+def test_the_shipped_model_proves_itself_here() -> None:
+    with Runner(load_model_file(default_model()), "cpu") as runner:
+        assert verify(runner).holds

@@ -1,0 +1,133 @@
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.scan import read_nifti
+from ct3d_edge.training import ScanArrays, ScanRead, batches, prepared_scans, split_folder
+
+from .conftest import FolderMaker
+
+CONTRACT = Contract(shape=(8, 7, 6))
+
+
+def _numbered(count: int) -> ScanArrays:
+    """Volumes filled with their own row number."""
+    volumes = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 3, 2, 1))
+    return ScanArrays(volumes, np.arange(count, dtype=np.float32) % 2, {})
+
+
+def _rows(pairs: Any) -> list[list[int]]:
+    return [volumes[:, 0, 0, 0, 0].astype(int).tolist() for volumes, _ in pairs.as_numpy_iterator()]
+
+
+def test_volumes_are_those_of_preprocess(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("CT-0", "CT-23")
+    split = split_folder(folder)
+    with prepared_scans(folder, split, CONTRACT, tmp_path / "cache") as arrays:
+        assert arrays.volumes.shape == (8, 8, 7, 6)
+        assert arrays.volumes.dtype == np.float32
+        for row, scan in enumerate(split.scans):
+            expected = preprocess(read_nifti(folder / scan), CONTRACT).volume
+            np.testing.assert_array_equal(arrays.volumes[row], expected)
+        assert arrays.labels.tolist() == [float(scan.startswith("CT-23")) for scan in split.scans]
+
+
+def test_the_cache_is_on_disk_and_goes(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("CT-0", "CT-23")
+    cache = tmp_path / "run" / "cache"
+    with prepared_scans(folder, split_folder(folder), CONTRACT, cache) as arrays:
+        assert isinstance(arrays.volumes, np.memmap)
+        assert (cache / "volumes.npy").stat().st_size >= arrays.volumes.nbytes
+    assert not cache.exists()
+
+
+def test_a_cache_folder_with_other_files_stays(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("CT-0", "CT-23")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "mine.txt").touch()
+    with prepared_scans(folder, split_folder(folder), CONTRACT, cache):
+        pass
+    assert [path.name for path in cache.iterdir()] == ["mine.txt"]
+
+
+def test_every_scan_is_reported(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("CT-0", "CT-23")
+    split = split_folder(folder)
+    events: list[Any] = []
+    with prepared_scans(folder, split, CONTRACT, tmp_path / "cache", events.append):
+        pass
+    assert events == [ScanRead(n, 8, scan) for n, scan in enumerate(split.scans, start=1)]
+
+
+def test_findings_are_counted_by_scan(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("CT-0", "CT-23")
+    scan = folder / "CT-0" / "study_00.nii.gz"
+    scan.rename(scan.with_name("study_00.nii"))
+    with prepared_scans(folder, split_folder(folder), CONTRACT, tmp_path / "cache") as arrays:
+        assert dict(arrays.findings) == {"misnamed": 1}
+
+
+def test_all_unusable_scans_are_named_and_nothing_stays(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("CT-0", "CT-23")
+    (folder / "CT-0" / "study_01.nii.gz").write_bytes(b"")
+    (folder / "CT-23" / "study_02.nii.gz").write_bytes(b"no scan at all" * 100)
+    with (
+        pytest.raises(DatasetError, match="2 of 8 scans") as caught,
+        prepared_scans(folder, split_folder(folder), CONTRACT, tmp_path / "cache"),
+    ):
+        pass
+    assert "CT-0/study_01.nii.gz: study_01.nii.gz is empty" in str(caught.value)
+    assert "CT-23/study_02.nii.gz: study_02.nii.gz is not a NIfTI file" in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_full_disk_is_noticed_before_reading(
+    make_folder: FolderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage(NamedTuple):
+        free: int = 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage())
+    folder = make_folder("CT-0", "CT-23")
+    with (
+        pytest.raises(UsageError, match="8 prepared scans take"),
+        prepared_scans(folder, split_folder(folder), CONTRACT, tmp_path / "cache"),
+    ):
+        pass
+
+
+def test_batches_pair_volumes_with_labels() -> None:
+    pairs = list(batches(_numbered(5), range(5), 2).as_numpy_iterator())
+    assert [volumes.shape for volumes, _ in pairs] == [(2, 3, 2, 1, 1), (2, 3, 2, 1, 1), (1, 3, 2, 1, 1)]
+    assert [labels.ravel().tolist() for _, labels in pairs] == [[0, 1], [0, 1], [0]]
+    assert _parities(pairs) == [labels.ravel().tolist() for _, labels in pairs]
+
+
+def _parities(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> list[list[float]]:
+    return [(volumes[:, 0, 0, 0, 0] % 2).tolist() for volumes, _ in pairs]
+
+
+def test_unshuffled_batches_keep_their_order() -> None:
+    assert _rows(batches(_numbered(6), [4, 5, 1], 2)) == [[4, 5], [1]]
+
+
+def test_shuffled_batches_are_seeded_and_new_each_epoch() -> None:
+    arrays = _numbered(20)
+    stream = batches(arrays, range(20), 20, shuffle_seed=3)
+    first, second = _rows(stream)[0], _rows(stream)[0]
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
+    assert _rows(batches(arrays, range(20), 20, shuffle_seed=3))[0] == first
+
+
+def test_shuffled_batches_keep_the_pairs() -> None:
+    pairs = list(batches(_numbered(20), range(20), 4, shuffle_seed=1).as_numpy_iterator())
+    assert _parities(pairs) == [labels.ravel().tolist() for _, labels in pairs]

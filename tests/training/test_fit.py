@@ -1,0 +1,218 @@
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.scan import read_nifti
+from ct3d_edge.training import EpochDone, ScanRead, TrainedRun, split_folder, train
+from ct3d_edge.training.callbacks import FiniteLoss
+
+from .conftest import SMALLEST, FolderMaker
+
+RUN_FILES = ["contract.json", "history.csv", "model.keras", "split.json"]
+COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate"]
+TINY = (6, 6, 6)
+
+
+def _history(run: TrainedRun) -> list[dict[str, str]]:
+    with (run.folder / "history.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _validation_loss(run: TrainedRun, folder: Path) -> float:
+    """Binary cross-entropy of the saved model on the validation scans, from first principles."""
+    model = keras.models.load_model(run.model, safe_mode=True)
+    losses = []
+    for scan in run.split.validation:
+        volume = preprocess(read_nifti(folder / scan), run.contract).volume
+        p = float(model.predict(volume[None, ..., None], verbose=0)[0, 0])
+        losses.append(-math.log(p if run.split.label_of(scan) else 1 - p))
+    return sum(losses) / len(losses)
+
+
+@pytest.fixture
+def linear_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give a function that puts a logistic regression in the place of the network: it trains in no time."""
+
+    def install(bias: float = 0.0) -> None:
+        def build(*size: int) -> keras.Model:
+            dense = keras.layers.Dense(
+                1,
+                activation="sigmoid",
+                kernel_initializer="zeros",
+                bias_initializer=keras.initializers.Constant(bias),
+            )
+            return keras.Sequential([keras.Input((*size, 1)), keras.layers.Flatten(), dense])
+
+        monkeypatch.setattr("ct3d_edge.training.fit.build_model", build)
+
+    return install
+
+
+def test_two_epochs_end_to_end(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("CT-0", "CT-23", count=3)
+    events: list[Any] = []
+    run = train(folder, tmp_path / "run", size=SMALLEST, epochs=2, seed=5, on_progress=events.append)
+    assert sorted(path.name for path in run.folder.iterdir()) == RUN_FILES
+    _check_files(run, folder)
+    _check_events(run, events)
+    again = train(folder, tmp_path / "again", size=SMALLEST, epochs=2, seed=5)
+    timeless = [{**row, "seconds": ""} for row in _history(run)]
+    assert [{**row, "seconds": ""} for row in _history(again)] == timeless
+
+
+def _check_files(run: TrainedRun, folder: Path) -> None:
+    assert Contract.from_json((run.folder / "contract.json").read_text()) == run.contract
+    assert (run.contract.shape, run.contract.labels) == (SMALLEST, ("normal", "abnormal"))
+    assert (run.folder / "split.json").read_text() == run.split.to_json()
+    assert run.split == split_folder(folder, seed=5)
+    rows = _history(run)
+    assert list(rows[0]) == COLUMNS
+    assert [float(row["val_loss"]) for row in rows] == [record.val_loss for record in run.epochs]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert run.epochs[0].learning_rate == pytest.approx(1e-4)
+    model = keras.models.load_model(run.model, safe_mode=True)
+    assert (model.name, model.input_shape, model.count_params()) == ("3dcnn", (None, *SMALLEST, 1), 1_352_897)
+    assert _validation_loss(run, folder) == pytest.approx(run.best.val_loss, rel=1e-4)
+
+
+def _check_events(run: TrainedRun, events: list[Any]) -> None:
+    assert [type(event) for event in events] == [ScanRead] * 6 + [EpochDone] * 2
+    assert tuple(event.record for event in events[6:]) == run.epochs
+    assert events[6].best
+
+
+def test_best_weights_are_kept_and_patience_ends_the_training(
+    make_folder: FolderMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    linear_network: Callable[..., None],
+) -> None:
+    linear_network()
+    monkeypatch.setattr("ct3d_edge.training.fit.PATIENCE", 3)
+    folder = make_folder("CT-0", "CT-23", count=6)
+    _swap_validation_scans(folder)
+    events: list[Any] = []
+    run = train(folder, tmp_path / "run", size=TINY, epochs=50, learning_rate=1e-2, on_progress=events.append)
+    # What is learned in training is wrong in validation: the first epoch is the best.
+    assert run.best.epoch == 1
+    assert len(run.epochs) == 4
+    assert [event.best for event in events if isinstance(event, EpochDone)] == [True, False, False, False]
+    assert _validation_loss(run, folder) == pytest.approx(run.best.val_loss, rel=1e-4)
+
+
+def _swap_validation_scans(folder: Path) -> None:
+    scans = [folder / scan for scan in split_folder(folder).validation]
+    contents = [scan.read_bytes() for scan in scans]
+    for scan, content in zip(scans, reversed(contents), strict=True):
+        scan.write_bytes(content)
+
+
+def test_a_loss_that_is_no_number_stops_the_training(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: Callable[..., None]
+) -> None:
+    linear_network(bias=math.nan)
+    with pytest.raises(DatasetError, match="loss became nan in epoch 1, step 1"):
+        train(make_folder("a", "b"), tmp_path / "run", size=TINY, epochs=2)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["contract.json", "split.json"]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_epoch_and_step_are_counted_from_one(loss: float) -> None:
+    watch = FiniteLoss()
+    watch.on_epoch_begin(2)
+    watch.on_train_batch_end(3, {"loss": 0.5})
+    with pytest.raises(DatasetError, match=r"epoch 3, step 5\."):
+        watch.on_train_batch_end(4, {"loss": loss})
+    with pytest.raises(DatasetError, match="epoch 3, step 1 of the validation"):
+        watch.on_test_batch_end(0, {"loss": loss})
+
+
+def test_unusable_scans_are_named_and_no_model_is_lost(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: Callable[..., None]
+) -> None:
+    linear_network()
+    folder = make_folder("a", "b")
+    run = train(folder, tmp_path / "run", size=TINY, epochs=1)
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    (folder / "b" / "study_03.nii.gz").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"1 of 8 scans(.|\n)*b/study_03\.nii\.gz: .* is empty"):
+        train(folder, tmp_path / "run", size=TINY, epochs=1, overwrite=True)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+
+def test_a_finished_run_is_replaced_only_when_asked(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: Callable[..., None]
+) -> None:
+    linear_network()
+    folder, out = make_folder("a", "b"), tmp_path / "run"
+    first = train(folder, out, size=TINY, epochs=1)
+    model = first.model.read_bytes()
+    with pytest.raises(UsageError, match=r"already holds a trained model\.keras"):
+        train(folder, out, size=TINY, epochs=1)
+    assert first.model.read_bytes() == model
+    second = train(folder, out, size=(7, 7, 7), epochs=1, overwrite=True)
+    assert keras.models.load_model(second.model, safe_mode=True).input_shape == (None, 7, 7, 7, 1)
+    assert sorted(path.name for path in out.iterdir()) == RUN_FILES
+
+
+def test_labels_and_orientation_reach_the_contract(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: Callable[..., None]
+) -> None:
+    linear_network()
+    folder = make_folder("sick", "normal")
+    plain = train(folder, tmp_path / "plain", size=TINY, epochs=1)
+    assert (plain.contract.labels, plain.contract.orientation) == (("normal", "sick"), "LAS")
+    named = train(
+        folder, tmp_path / "named", size=TINY, epochs=1, labels=["well", "ill"], orientation="stored"
+    )
+    assert (named.contract.labels, named.contract.orientation) == (("well", "ill"), "stored")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, found 0"),
+        ({"batch_size": 0}, "batch size must be at least 1, found 0"),
+        ({"seed": -1}, "seed must lie between 0 and 4294967295, found -1"),
+        ({"learning_rate": 0.0}, "learning rate must be a positive number"),
+        ({"learning_rate": math.nan}, "learning rate must be a positive number"),
+        ({"validation": 1.5}, "validation fraction must lie between 0 and 1"),
+        ({"size": (46, 46, 45)}, "input depth is 45 voxels"),
+        ({"orientation": "LLS"}, "orientation must be 'stored' or an axis code"),
+        ({"labels": ["one"]}, "2 labels are needed"),
+        ({"labels": ["same", "same"]}, "labels must be two or more different names"),
+    ],
+)
+def test_arguments_out_of_range_leave_no_folder(
+    make_folder: FolderMaker, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(make_folder("a", "b"), tmp_path / "run", **change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_no_run_folder(make_folder: FolderMaker, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is a file"):
+        train(make_folder("a", "b"), tmp_path / "file")
+    with pytest.raises(UsageError, match="Cannot make the folder"):
+        train(make_folder("a", "b"), tmp_path / "file" / "run", size=SMALLEST)
+
+
+def test_the_split_of_a_run_is_that_of_its_seed(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: Callable[..., None]
+) -> None:
+    linear_network()
+    folder = make_folder("a", "b", count=10)
+    runs = [train(folder, tmp_path / f"run{n}", size=TINY, epochs=1, seed=n) for n in range(2)]
+    assert runs[0].split.validation != runs[1].split.validation
+    assert np.isfinite([run.best.val_loss for run in runs]).all()
