@@ -142,12 +142,18 @@ def _complaints(contract: Contract) -> list[str]:
     classes = len(contract.labels) if _are_labels(contract.labels) else 0
     checks = [
         (_is_shape(contract.shape), f"shape must be three sizes of at least 1, found {contract.shape!r}"),
-        (_is_window(contract.hu_window), f"hu_window must be (low, high) with low < high, found {contract.hu_window!r}"),
+        (
+            _is_window(contract.hu_window),
+            f"hu_window must be (low, high) with low < high, found {contract.hu_window!r}",
+        ),
         (
             contract.orientation == "stored" or is_axis_code(contract.orientation),
             f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
         ),
-        (_is_int(contract.quarter_turns), f"quarter_turns must be a whole number, found {contract.quarter_turns!r}"),
+        (
+            _is_int(contract.quarter_turns),
+            f"quarter_turns must be a whole number, found {contract.quarter_turns!r}",
+        ),
         (
             contract.interpolation in get_args(Interpolation),
             f"interpolation must be one of {get_args(Interpolation)}, found {contract.interpolation!r}",
@@ -160,7 +166,10 @@ def _complaints(contract: Contract) -> list[str]:
             contract.activation in get_args(Activation),
             f"activation must be one of {get_args(Activation)}, found {contract.activation!r}",
         ),
-        (_are_labels(contract.labels), f"labels must be two or more different names, found {contract.labels!r}"),
+        (
+            _are_labels(contract.labels),
+            f"labels must be two or more different names, found {contract.labels!r}",
+        ),
         (
             _is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
             f"{classes} labels do not fit a network with {contract.outputs} output(s)",

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 
 from ct3d_edge.errors import MissingExtraError
 
-
 NEEDED = ("keras", "tensorflow", "tf2onnx")
 
 

@@ -9,8 +9,8 @@ set stays in the cache, and everything else is done to what was gathered. The re
 from dataclasses import dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
+from nibabel import orientations
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
@@ -93,10 +93,7 @@ def _place(volume: Volume, contract: Contract) -> tuple[Placement, tuple[Finding
 
 def _reorient(axis_code: str, target: str) -> Placement:
     """Placement that turns an array of one axis code into another."""
-    orientations = nib.orientations
-    transform = orientations.ornt_transform(
-        orientations.axcodes2ornt(axis_code), orientations.axcodes2ornt(target)
-    )
+    transform = orientations.ornt_transform(orientations.axcodes2ornt(axis_code), orientations.axcodes2ornt(target))
     by_target = sorted((int(to), source, flip < 0) for source, (to, flip) in enumerate(transform))
     (_, a, fa), (_, b, fb), (_, c, fc) = by_target
     return Placement((a, b, c), (bool(fa), bool(fb), bool(fc)))
@@ -107,9 +104,7 @@ def _orientation_findings(volume: Volume) -> tuple[Finding, ...]:
         detail = f"The file does not say how the patient lies in it; {NO_ORIENTATION_MEANS} was assumed."
         return (Finding("no_orientation", "warn", detail),)
     if volume.obliquity > OBLIQUE_DEGREES:
-        detail = (
-            f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."
-        )
+        detail = f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."
         return (Finding("oblique", "warn", detail),)
     return ()
 
@@ -129,11 +124,11 @@ class _Taps:
 
 def _taps(size_in: int, size_out: int, flip: bool) -> _Taps:
     position = np.arange(size_out) * ((size_in - 1) / max(size_out - 1, 1))
+    if flip:  # before taking taps: a single sample is the first along the network's axis, not the scan's
+        position = size_in - 1 - position
     low = np.minimum(position.astype(np.intp), size_in - 1)
     high = np.minimum(low + 1, size_in - 1)
-    weight = (position - low).astype(np.float32)
-    step = -1 if flip else 1
-    return _Taps(low[::step], high[::step], weight[::step])
+    return _Taps(low, high, (position - low).astype(np.float32))
 
 
 def _taps_of_scan_axes(shape: tuple[int, int, int], contract: Contract, placement: Placement) -> list[_Taps]:

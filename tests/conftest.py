@@ -14,6 +14,7 @@ from ct3d_edge.contract import Contract
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
 
+
 @pytest.fixture(scope="session")
 def real_scans() -> Path:
     """Folder of real CT scans, which cannot be shipped with the project."""

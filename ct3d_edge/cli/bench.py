@@ -25,7 +25,8 @@ def bench(
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
     scans: Annotated[
-        Path | None, typer.Option("--scans", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out.")
+        Path | None,
+        typer.Option("--scans", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out."),
     ] = None,
     runs: Annotated[int, typer.Option("--runs", "-n", min=1, help="Counted runs.")] = 50,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,

@@ -30,7 +30,8 @@ def export(
         tuple[int, int, int] | None, typer.Option(help="Input size, for a network that leaves it open.")
     ] = None,
     proof: Annotated[
-        Path | None, typer.Option(help="Scans to prove the file on; phantoms fill up to eight, or serve alone.")
+        Path | None,
+        typer.Option(help="Scans to prove the file on; phantoms fill up to eight, or serve alone."),
     ] = None,
     limit: Annotated[float, typer.Option(help="Largest difference of a probability that the proof allows.")] = 1e-5,
 ) -> None:

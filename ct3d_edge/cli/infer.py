@@ -32,7 +32,8 @@ def infer(
     ] = None,
     format_: Annotated[Format, typer.Option("--format", "-f", help="What is printed.")] = Format.TABLE,
     montage: Annotated[
-        Path | None, typer.Option("--montage", help="Also draw slices of each scan, as the network sees it, to this PNG.")
+        Path | None,
+        typer.Option("--montage", help="Also draw slices of each scan, as the network sees it, to this PNG."),
     ] = None,
 ) -> None:
     """Give every scan a probability for each class.
@@ -88,7 +89,9 @@ def _print(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format
 
 
 def _summary(records: "Sequence[Record]") -> str:
-    counts = {status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")}
+    counts = {
+        status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
+    }
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     seconds = sum(record.timing.total for record in records) / 1e3
     return f"{len(records)} scans ({told}) in {seconds:.1f} s"

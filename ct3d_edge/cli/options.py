@@ -8,18 +8,21 @@ import typer
 from ct3d_edge.errors import UsageError
 
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", "-m", help="Model file; the one that comes with ct3d-edge if left out.")
+    Path | None,
+    typer.Option("--model", "-m", help="Model file; the one that comes with ct3d-edge if left out."),
 ]
 ProviderOption = Annotated[
     Literal["auto", "tensorrt", "cuda", "cpu"],
     typer.Option("--provider", "-p", help="Execution provider; auto is the first of tensorrt, cuda, cpu that works."),
 ]
 FallbackOption = Annotated[
-    bool, typer.Option("--allow-fallback", help="Permit a lesser provider than the one asked for; records say so.")
+    bool,
+    typer.Option("--allow-fallback", help="Permit a lesser provider than the one asked for; records say so."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 OrientationOption = Annotated[
-    str | None, typer.Option(help="Axis code to which scans are turned (LAS, RAS, ...), or 'stored' to leave them.")
+    str | None,
+    typer.Option(help="Axis code to which scans are turned (LAS, RAS, ...), or 'stored' to leave them."),
 ]
 LabelsOption = Annotated[str | None, typer.Option(help="Class names in the order of the output: normal,abnormal")]
 

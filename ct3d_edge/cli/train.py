@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 def train(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the model and its records.")],
-    size: Annotated[
-        tuple[int, int, int], typer.Option("--size", metavar="W H D", help="Network input in voxels.")
-    ] = (128, 128, 64),
+    size: Annotated[tuple[int, int, int], typer.Option("--size", metavar="W H D", help="Network input in voxels.")] = (
+        128,
+        128,
+        64,
+    ),
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the data at most.")] = 100,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Scans per step.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Draws the split, the weights and the order.")] = 0,
-    validation: Annotated[
-        float, typer.Option("--validation", help="Share of each class kept for validation.")
-    ] = 0.3,
+    validation: Annotated[float, typer.Option("--validation", help="Share of each class kept for validation.")] = 0.3,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam at the start.")] = 1e-4,
     labels: LabelsOption = None,
     orientation: OrientationOption = "LAS",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a model that RUN already holds.")
-    ] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option("--initial", help="A .keras file of this network to take the first weights from."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that RUN already holds.")] = False,
 ) -> None:
     """Train the 3D network on the scans in DIR and keep the weights of its lowest validation loss."""
     import_keras()
@@ -52,6 +52,7 @@ def train(
             seed=seed,
             validation=validation,
             learning_rate=learning_rate,
+            initial=initial,
             overwrite=overwrite,
             on_progress=display.show,
         )
@@ -120,7 +121,5 @@ def _summary(run: "TrainedRun") -> str:
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f} "
         f"on {len(run.split.validation)} scans, which also chose the epoch: not an estimate for new patients",
     ]
-    lines += [
-        f"{count} of {len(run.split.scans)} scans: {code}" for code, count in sorted(run.findings.items())
-    ]
+    lines += [f"{count} of {len(run.split.scans)} scans: {code}" for code, count in sorted(run.findings.items())]
     return "\n".join(lines)

@@ -41,6 +41,7 @@ def to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto:
         return {name: tf.cast(network(volume, training=False), tf.float32)}
 
     function = tf.function(forward, input_signature=[signature])
+    proto: onnx.ModelProto
     try:
         proto, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
     except Exception as error:  # tf2onnx raises bare ValueError, KeyError and others for what it cannot convert

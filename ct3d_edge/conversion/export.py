@@ -115,7 +115,11 @@ def _golden(source: Source) -> Golden:
 
 def _provenance(source: Source, proto: onnx.ModelProto) -> dict[str, Any]:
     return {
-        "source": {"file": source.path.name, "sha256": source.sha256, "parameters": source.network.count_params()},
+        "source": {
+            "file": source.path.name,
+            "sha256": source.sha256,
+            "parameters": source.network.count_params(),
+        },
         "tools": {name: importlib.metadata.version(name) for name in TOOLS},
         "passes": [],
         "nodes": len(proto.graph.node),

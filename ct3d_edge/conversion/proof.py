@@ -120,13 +120,11 @@ def prove(
     return proof
 
 
-def keras_probabilities(
-    network: keras.Model, volume: NDArray[np.float32], contract: Contract
-) -> NDArray[np.float64]:
+def keras_probabilities(network: keras.Model, volume: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
     """``(len(contract.labels),)`` probabilities of one network input, by Keras."""
     batch = volume.reshape(1, *contract.input_shape)
     output = np.asarray(keras.ops.convert_to_numpy(network(batch, training=False)), np.float32)
-    return to_probabilities(output, contract)[0]
+    return np.asarray(to_probabilities(output, contract)[0])
 
 
 def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -36,9 +36,7 @@ def above_diaphragm(patient: Patient, rng: np.random.Generator) -> Field:
     return as_field(patient.z - dome + 2.0 * cloud(rng, patient.grid, 70.0))
 
 
-def paint_abdomen(
-    tissue: Tissue, patient: Patient, wall: ChestWall, above: Field, rng: np.random.Generator
-) -> Field:
+def paint_abdomen(tissue: Tissue, patient: Patient, wall: ChestWall, above: Field, rng: np.random.Generator) -> Field:
     """Add the abdominal organs to `tissue`; return the shape of the gas in stomach and bowel, in mm."""
     top = patient.level(patient.dome)
     room = np.minimum(wall.cavity - 4, -0.75 * above - 2.5)
@@ -58,9 +56,7 @@ def paint_abdomen(
 def _paint_paired(tissue: Tissue, patient: Patient, wall: ChestWall, room: Field, top: float) -> None:
     """Spleen and kidneys: both lie at the back."""
     width, depth = (float(axis.max()) for axis in patient.cavity_axes)
-    spleen = ellipsoid(
-        (patient.x - 0.66 * width, patient.y + 0.4 * depth, patient.z - top + 46), (38.0, 46.0, 44.0)
-    )
+    spleen = ellipsoid((patient.x - 0.66 * width, patient.y + 0.4 * depth, patient.z - top + 46), (38.0, 46.0, 44.0))
     tissue.add(np.minimum(spleen, as_field(room)), 48.0)
     side = as_field(np.abs(patient.x) - 56 - 0.1 * (patient.z - top + 115))
     kidneys = ellipsoid((side, patient.y - wall.spine_y + 6, patient.z - top + 115), (26.0, 29.0, 52.0))

@@ -62,7 +62,5 @@ def _muscle_hu(patient: Patient, wall: ChestWall, rng: np.random.Generator) -> F
     between = np.clip(1 - np.abs(layer - np.floor(layer) - 0.5) * 11, 0, 1)
     marbling = np.clip(cloud(rng, patient.grid, 9.0) - 1.0, 0, 1)
     return as_field(
-        patient.muscle_hu
-        - 95 * between * rng.uniform(0.3, 1) * np.clip(1.6 - wall.muscle / 35, 0, 1)
-        - 90 * marbling
+        patient.muscle_hu - 95 * between * rng.uniform(0.3, 1) * np.clip(1.6 - wall.muscle / 35, 0, 1) - 90 * marbling
     )

@@ -111,9 +111,7 @@ def _draw_grid(rng: np.random.Generator, shape: tuple[int, int, int] | None) -> 
     return Grid((nx, ny, nz), (sx, sy, sz))
 
 
-def _branches(
-    chest: Chest, rng: np.random.Generator, slice_mm: float
-) -> tuple[Deposit, tuple[Deposit, Deposit]]:
+def _branches(chest: Chest, rng: np.random.Generator, slice_mm: float) -> tuple[Deposit, tuple[Deposit, Deposit]]:
     """Vessels, and bronchi with and without their walls."""
     grid = chest.grid
     # In large voxels the thinnest vessels cannot be seen; with fewer and wider tips the trunk stays as wide.

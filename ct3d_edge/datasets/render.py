@@ -83,9 +83,7 @@ def _paint_wall(canvas: Field, scene: Scene, index: int, body: Field) -> None:
     edge, grid = scene.scanner.edge_mm, scene.grid
     paint(canvas, SKIN_HU, body, edge)
     paint(canvas, FAT_HU, body - 1.8, edge)
-    paint(
-        canvas, grid.enlarge(scene.chest.muscle_hu[index]), grid.enlarge(scene.chest.wall.muscle[index]), edge
-    )
+    paint(canvas, grid.enlarge(scene.chest.muscle_hu[index]), grid.enlarge(scene.chest.wall.muscle[index]), edge)
     paint(canvas, INNER_FAT_HU, grid.enlarge(scene.chest.wall.cavity[index]) - 1.5, edge)
 
 

@@ -55,7 +55,7 @@ def draw_scanner(rng: np.random.Generator, grid: Grid) -> Scanner:
         edge_mm=max(rng.uniform(0.9, 1.8), 0.9 * grid.spacing[0]),
         streaks=rng.uniform(0.0, 1.2),
         pads=bool(rng.random() < 0.55),
-        table_gap=rng.uniform(4, 16),
+        table_gap=rng.uniform(12, 24),
         table_bend=rng.uniform(15, 45),
     )
 

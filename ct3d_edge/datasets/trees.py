@@ -27,9 +27,7 @@ class Tree:
     radius: Field
 
 
-def grow(
-    rng: np.random.Generator, grid: Grid, region: Field, root: Point, *, tips: int, tip_radius: float
-) -> Tree:
+def grow(rng: np.random.Generator, grid: Grid, region: Field, root: Point, *, tips: int, tip_radius: float) -> Tree:
     """Grow a tree from `root` through `tips` random places in `region`.
 
     Parameters
@@ -131,9 +129,7 @@ class Deposit:
         corner, share = low[:, 1] * nx + low[:, 0], self.share[here]
         fx, fy = at[:, 0], at[:, 1]
         spots = np.concatenate([corner, corner + 1, corner + nx, corner + nx + 1])
-        parts = np.concatenate([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy]) * np.tile(
-            share, 4
-        )
+        parts = np.concatenate([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy]) * np.tile(share, 4)
         filled = np.bincount(spots, parts, minlength=nx * ny).reshape(ny, nx)
         return np.minimum(filled, 1.0, dtype=np.float32, casting="same_kind")
 

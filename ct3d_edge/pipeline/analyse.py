@@ -53,7 +53,10 @@ def analyse_scan(path: Path, runner: Runner) -> Analysis:
         failure = Failure(error.code, str(error))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        status, failure = "error", Failure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it.")
+        status, failure = (
+            "error",
+            Failure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it."),
+        )
     else:
         status = "warn" if any(finding.severity != "ok" for finding in prepared.findings) else "ok"
         return Analysis(_record(path, runner, status, answer, None, prepared.findings, stopwatch.timing), prepared)

@@ -1,7 +1,14 @@
 """ONNX Runtime, and everything that is known about it: model files, providers, sessions, golden tests."""
 
 from ct3d_edge.runtime.golden import RECIPE, Golden, golden_volume
-from ct3d_edge.runtime.model_file import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY, ModelFile, load_model_file, parse_model_file
+from ct3d_edge.runtime.model_file import (
+    CONTRACT_KEY,
+    GOLDEN_KEY,
+    PROVENANCE_KEY,
+    ModelFile,
+    load_model_file,
+    parse_model_file,
+)
 from ct3d_edge.runtime.providers import RequestedProvider
 from ct3d_edge.runtime.receipt import Receipt
 from ct3d_edge.runtime.runner import Runner, to_probabilities

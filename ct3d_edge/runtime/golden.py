@@ -88,7 +88,7 @@ def golden_volume(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]
     volume[_ellipsoid(shape, (spot[0], spot[1], spot[2]), (90, 90, 160))] = soft - seed % 5 * 100
     index = np.arange(volume.size, dtype=np.uint32).reshape(shape)
     texture = (_hash(index + np.uint32(seed * 7919 + 1)) % 64).astype(np.int64) - 32
-    return (np.clip(volume + texture, 0, 1024) / 1024).astype(np.float32)
+    return np.asarray(np.clip(volume + texture, 0, 1024) / 1024, np.float32)
 
 
 def _ellipsoid(

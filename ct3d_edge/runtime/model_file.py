@@ -109,7 +109,7 @@ def _read(path: Path) -> bytes:
 
 def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     try:
-        proto = onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise ModelError(f"{path} ({len(data):,} bytes) is truncated or not an ONNX file.") from error
     if not proto.graph.node or not proto.graph.input:

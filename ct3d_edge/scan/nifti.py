@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
@@ -77,7 +78,8 @@ def _read_header(stream: ScanStream) -> tuple[Any, int]:
     single, pair, magic = HEADERS[size]
     if block[magic][:2] not in (SINGLE, PAIR):
         raise UnreadableScan(
-            "not_nifti", f"{stream.path.name} is an Analyze 7.5 header without orientation. Convert it to NIfTI."
+            "not_nifti",
+            f"{stream.path.name} is an Analyze 7.5 header without orientation. Convert it to NIfTI.",
         )
     return (single if block[magic][:2] == SINGLE else pair)(block, check=False), size
 
@@ -105,7 +107,8 @@ def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
         raise RefusedScan("two_dimensional", f"{path.name} is a single image of {sizes}, not a volume.")
     if math.prod(sizes[3:]) > 1:
         raise RefusedScan(
-            "several_volumes", f"{path.name} holds {math.prod(sizes[3:])} volumes. Split it into one file each."
+            "several_volumes",
+            f"{path.name} holds {math.prod(sizes[3:])} volumes. Split it into one file each.",
         )
     if min(sizes[:3]) < 2:
         raise RefusedScan("single_slice", f"{path.name} has only one slice ({sizes[:3]} voxels), not a volume.")
@@ -130,16 +133,14 @@ def _offset(header: Any, path: Path) -> int:
 def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
-    except (KeyError, nib.spatialimages.HeaderDataError) as error:
+    except (KeyError, HeaderDataError) as error:
         raise UnreadableScan("bad_header", f"{path.name} has an unknown data type ({error}).") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise RefusedScan("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
     return dtype
 
 
-def _read_voxels(
-    stream: ScanStream, header: Any, shape: tuple[int, int, int], skip: int
-) -> NDArray[Any]:
+def _read_voxels(stream: ScanStream, header: Any, shape: tuple[int, int, int], skip: int) -> NDArray[Any]:
     """``(i, j, k)`` view of the voxels that lie ``skip`` bytes ahead in the stream."""
     dtype = _dtype(header, stream.path)
     size = math.prod(shape) * dtype.itemsize
@@ -150,7 +151,7 @@ def _read_voxels(
         )
     stream.read(skip)
     raw = np.empty(size, np.uint8)
-    stream.fill(memoryview(raw))
+    stream.fill(raw.data)
     stream.finish()
     return raw.view(dtype).reshape(shape, order="F")
 
@@ -159,7 +160,7 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
     """Slope and intercept; a slope of 0 or NaN means that the numbers are not scaled (NIfTI-1 standard)."""
     try:
         slope, intercept = header.get_slope_inter()
-    except nib.spatialimages.HeaderDataError as error:
+    except HeaderDataError as error:
         raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({error}).") from error
     return (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
 
@@ -172,7 +173,7 @@ def _affine(header: Any) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...
     header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     try:
         affine = np.asarray(header.get_best_affine(), np.float64)
-    except (ValueError, nib.spatialimages.HeaderDataError):
+    except (ValueError, HeaderDataError):
         affine = np.full((4, 4), np.nan)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < np.finfo(np.float32).tiny:
         return None, (Finding("bad_affine", "warn", "The orientation in the header is unusable and was ignored."),)

@@ -88,9 +88,7 @@ class ScanStream:
                     )
 
     def _truncated(self, detail: str) -> UnreadableScan:
-        return UnreadableScan(
-            "truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again."
-        )
+        return UnreadableScan("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")
 
     @contextmanager
     def _translating(self) -> Iterator[None]:

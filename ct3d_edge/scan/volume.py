@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import nibabel as nib
 import numpy as np
+from nibabel import affines
+from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
 from ct3d_edge.scan.findings import Finding
@@ -45,15 +46,15 @@ class Volume:
         """Distance of neighbouring voxels along ``(i, j, k)`` in mm."""
         if self.affine is None:
             return None
-        i, j, k = (float(size) for size in nib.affines.voxel_sizes(self.affine))
+        i, j, k = (float(size) for size in affines.voxel_sizes(self.affine))
         return i, j, k
 
     @cached_property
     def axis_code(self) -> str | None:
         """Direction in which each array axis grows, e.g. ``"LAS"``; the nearest one if the scan is oblique."""
-        return None if self.affine is None else "".join(nib.aff2axcodes(self.affine))
+        return None if self.affine is None else "".join(aff2axcodes(self.affine))
 
     @cached_property
     def obliquity(self) -> float:
         """Largest angle in degrees between an array axis and the body axis it stands for."""
-        return 0.0 if self.affine is None else float(np.rad2deg(nib.affines.obliquity(self.affine).max()))
+        return 0.0 if self.affine is None else float(np.rad2deg(affines.obliquity(self.affine).max()))

@@ -54,9 +54,7 @@ class Journal(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publishe
         self._begun = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: D102
-        figures = {
-            name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")
-        }
+        figures = {name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
         seconds = time.perf_counter() - self._begun
         learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._on_epoch(EpochRecord(epoch + 1, **figures, seconds=seconds, learning_rate=learning_rate))

@@ -144,18 +144,14 @@ def _require_all_usable(unusable: Mapping[str, ScanError], total: int) -> None:
     if not unusable:
         return
     lines = [f"  {scan}: {error}" for scan, error in unusable.items()]
-    raise DatasetError(
-        "\n".join([f"{len(unusable)} of {total} scans cannot be used. Mend or remove them:", *lines])
-    )
+    raise DatasetError("\n".join([f"{len(unusable)} of {total} scans cannot be used. Mend or remove them:", *lines]))
 
 
 def _require_room(cache: Path, count: int, contract: Contract) -> None:
     needed = count * int(np.prod(contract.shape)) * np.dtype(np.float32).itemsize
     free = shutil.disk_usage(cache).free
     if needed > free:
-        raise UsageError(
-            f"{count} prepared scans take {needed / 1e9:.1f} GB; {cache} has {free / 1e9:.1f} GB free."
-        )
+        raise UsageError(f"{count} prepared scans take {needed / 1e9:.1f} GB; {cache} has {free / 1e9:.1f} GB free.")
 
 
 def _remove(path: Path) -> None:

@@ -74,6 +74,7 @@ def train(
     seed: int = 0,
     validation: float = VALIDATION_FRACTION,
     learning_rate: float = LEARNING_RATE,
+    initial: Path | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
 ) -> TrainedRun:
@@ -103,6 +104,8 @@ def train(
         0 to 2**32 - 1; draws the split, the weights, the order of the scans and the dropout.
     learning_rate
         Of Adam at the start; times 0.96 every 100,000 steps.
+    initial
+        A .keras file of the same network, at any input size, whose weights training starts from.
     overwrite
         Replace the model and the other files of an earlier run in ``out``.
     on_progress
@@ -121,14 +124,14 @@ def train(
     contract = _contract(size, orientation, labels, split)
     keras.utils.set_random_seed(seed)
     model = _compiled(contract, learning_rate)
+    if initial is not None:
+        _start_from(model, initial)
     run_folder.make_folder(out / run_folder.CACHE)
     with prepared_scans(folder, split, contract, out / run_folder.CACHE, on_progress) as arrays:
         run_folder.remove_old_files(out)
         run_folder.write_text(out / run_folder.SPLIT, split.to_json())
         run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
-        records = _fit(
-            model, arrays, split, out=out, epochs=epochs, batch_size=batch_size, on_progress=on_progress
-        )
+        records = _fit(model, arrays, split, out=out, epochs=epochs, batch_size=batch_size, on_progress=on_progress)
     run_folder.write_model(out / run_folder.MODEL, _without_optimizer(model, contract))
     return TrainedRun(out, contract, split, records, arrays.findings)
 
@@ -166,12 +169,18 @@ def _fit(
 
 
 def _compiled(contract: Contract, learning_rate: float) -> keras.Model:
-    schedule = keras.optimizers.schedules.ExponentialDecay(
-        learning_rate, DECAY_STEPS, DECAY_RATE, staircase=True
-    )
+    schedule = keras.optimizers.schedules.ExponentialDecay(learning_rate, DECAY_STEPS, DECAY_RATE, staircase=True)
     model = build_model(*contract.shape)
     model.compile(keras.optimizers.Adam(schedule), loss="binary_crossentropy", metrics=["accuracy"])
     return model
+
+
+def _start_from(model: keras.Model, initial: Path) -> None:
+    """Take over the weights of an earlier run; the network has the same ones at every input size."""
+    try:
+        model.set_weights(keras.saving.load_model(initial, compile=False, safe_mode=True).get_weights())
+    except Exception as error:  # Keras, zipfile and h5py raise whatever they like for a damaged or unknown file
+        raise UsageError(f"Cannot start from the weights in {initial}: {error}") from error
 
 
 def _without_optimizer(model: keras.Model, contract: Contract) -> keras.Model:
@@ -181,14 +190,10 @@ def _without_optimizer(model: keras.Model, contract: Contract) -> keras.Model:
     return bare
 
 
-def _contract(
-    size: tuple[int, int, int], orientation: str, labels: Sequence[str] | None, split: Split
-) -> Contract:
+def _contract(size: tuple[int, int, int], orientation: str, labels: Sequence[str] | None, split: Split) -> Contract:
     names = [LABEL_OF_FOLDER.get(name, name) for name in split.classes] if labels is None else labels
     if len(names) != len(split.classes):
-        raise UsageError(
-            f"{len(split.classes)} labels are needed, for {', '.join(split.classes)}; found {names}."
-        )
+        raise UsageError(f"{len(split.classes)} labels are needed, for {', '.join(split.classes)}; found {names}.")
     try:
         return Contract(shape=size, orientation=orientation, labels=tuple(names))
     except ContractError as error:

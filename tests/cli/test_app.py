@@ -52,9 +52,7 @@ def test_a_bug_shows_its_traceback() -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     code = "import sys; from ct3d_edge.cli import app; sys.argv = ['ct3d-edge', '--help']; app.main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.close()
     _, err = process.communicate()
@@ -71,6 +69,4 @@ def test_without_keras_the_missing_extra_is_named(command: str, tmp_path: Path) 
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 3
-    assert result.stderr == (
-        'error: This command needs keras, not installed here: pip install "ct3d-edge[train]"\n'
-    )
+    assert result.stderr == ('error: This command needs keras, not installed here: pip install "ct3d-edge[train]"\n')

@@ -46,7 +46,17 @@ def test_bench_keeps_every_sample(run: Run, make_model: MakeModel, tmp_path: Pat
     scans = tmp_path / "scans"
     run("data", "synth", "--out", scans, "--scans", 2, "--shape", 32, 32, 16)
     outcome = run(
-        "bench", "--model", make_model(), "--provider", "cpu", "--scans", scans, "--runs", 7, "--json", record_file
+        "bench",
+        "--model",
+        make_model(),
+        "--provider",
+        "cpu",
+        "--scans",
+        scans,
+        "--runs",
+        7,
+        "--json",
+        record_file,
     )
     assert outcome.code == 0
     record = json.loads(record_file.read_text())

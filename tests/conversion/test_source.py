@@ -9,7 +9,9 @@ from ct3d_edge.conversion import load_source
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 
 
-def test_a_bare_file_gets_the_default_contract_with_its_own_size_and_says_so(save_network: SaveNetwork) -> None:
+def test_a_bare_file_gets_the_default_contract_with_its_own_size_and_says_so(
+    save_network: SaveNetwork,
+) -> None:
     source = load_source(save_network())
     assert source.contract == Contract(shape=(16, 12, 8))
     (remark,) = source.remarks

@@ -40,9 +40,7 @@ def test_a_cloud_is_about_standard_normal_and_float32(size: float) -> None:
 
 def test_a_cloud_of_large_lumps_is_smooth() -> None:
     grid = Grid((128, 128, 20), (3.0, 3.0, 8.0))
-    small, large = (
-        np.abs(np.diff(cloud(np.random.default_rng(0), grid, size), axis=2)).mean() for size in (6, 60)
-    )
+    small, large = (np.abs(np.diff(cloud(np.random.default_rng(0), grid, size), axis=2)).mean() for size in (6, 60))
     assert large < small / 4
 
 
@@ -51,9 +49,7 @@ def test_shapes_are_zero_on_their_surface_and_positive_inside() -> None:
     nothing = np.zeros_like(at)
     np.testing.assert_allclose(oval(at, nothing, 12.0, 6.0), [0, 6, 9, 0, -8], atol=1e-4)
     np.testing.assert_allclose(oval(at, nothing, 12.0, 6.0, power=3.0), [0, 6, 9, 0, -8], atol=1e-4)
-    np.testing.assert_allclose(
-        ellipsoid((at, nothing, nothing), (12.0, 6.0, 4.0)), [0, 4, 9, 0, -8], atol=1e-4
-    )
+    np.testing.assert_allclose(ellipsoid((at, nothing, nothing), (12.0, 6.0, 4.0)), [0, 4, 9, 0, -8], atol=1e-4)
 
 
 def test_a_capsule_measures_from_its_axis_and_its_ends() -> None:

@@ -47,9 +47,7 @@ def test_radii_follow_murray_s_law(tree: Tree) -> None:
 
 @pytest.mark.parametrize("radius", [0.4, 1.5, 6.0])
 @pytest.mark.parametrize("end", [(30.0, 0.0, 64.0), (20.0, 25.0, 100.0)])
-def test_a_tube_keeps_its_volume_in_voxels_of_any_size(
-    radius: float, end: tuple[float, float, float]
-) -> None:
+def test_a_tube_keeps_its_volume_in_voxels_of_any_size(radius: float, end: tuple[float, float, float]) -> None:
     tube = Tree(as_field([[-30.0, -10.0, 60.0]]), as_field([end]), as_field([radius]))
     length = float(np.linalg.norm(tube.end - tube.start))
     for side in (32, 160):

@@ -35,7 +35,13 @@ def test_input_is_the_same_on_every_machine() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"recipe": "unknown"}, {"seeds": []}, {"seeds": [1]}, {"expected": "text"}, {"tolerance": None, "seeds": None}],
+    [
+        {"recipe": "unknown"},
+        {"seeds": []},
+        {"seeds": [1]},
+        {"expected": "text"},
+        {"tolerance": None, "seeds": None},
+    ],
 )
 def test_a_damaged_golden_test_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="golden test inside the model file"):

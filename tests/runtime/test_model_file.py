@@ -63,9 +63,7 @@ def test_a_file_without_contract_or_golden_test_is_refused_with_the_way_out(
 
 def test_weights_outside_the_file_are_refused(contract: Contract, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    onnx.save_model(
-        tiny_proto(contract), path, save_as_external_data=True, location="weights.bin", size_threshold=0
-    )
+    onnx.save_model(tiny_proto(contract), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     with pytest.raises(ModelError, match=r"keeps \d tensors in other files"):
         load_model_file(path)
 
@@ -82,7 +80,10 @@ def test_weights_outside_the_file_are_found_in_subgraphs(contract: Contract, tmp
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        (Contract(shape=(16, 12, 9)), r"describes a float input of shape \('batch', 16, 12, 9, 1\), the graph has float"),
+        (
+            Contract(shape=(16, 12, 9)),
+            r"describes a float input of shape \('batch', 16, 12, 9, 1\), the graph has float",
+        ),
         (Contract(shape=(16, 12, 8), channels="first"), "describes a float input"),
         (Contract(shape=(16, 12, 8), outputs=2), r"describes a float output of shape \('batch', 2\)"),
     ],

@@ -46,7 +46,11 @@ def test_puts_the_channel_where_the_network_wants_it(make_model: MakeModel, cont
 
 @pytest.mark.parametrize(
     "volumes",
-    [np.zeros((1, 16, 12, 9), np.float32), np.zeros((1, 16, 12, 8), np.float64), np.zeros((16, 12, 8), np.float32)],
+    [
+        np.zeros((1, 16, 12, 9), np.float32),
+        np.zeros((1, 16, 12, 8), np.float64),
+        np.zeros((16, 12, 8), np.float32),
+    ],
 )
 def test_refuses_what_is_not_the_contracts_input(make_model: MakeModel, volumes: np.ndarray) -> None:
     with (

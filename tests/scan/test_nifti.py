@@ -59,9 +59,7 @@ def test_a_file_that_nibabel_wrote_reads_as_nibabel_reads_it(
 
 
 @pytest.mark.parametrize("rank", [4, 5, 7])
-def test_trailing_axes_of_length_one_are_dropped(
-    write_nifti: WriteNifti, voxels: NDArray[np.int16], rank: int
-) -> None:
+def test_trailing_axes_of_length_one_are_dropped(write_nifti: WriteNifti, voxels: NDArray[np.int16], rank: int) -> None:
     path = write_nifti(voxels=voxels.reshape(6, 5, 4, *[1] * (rank - 3)))
     np.testing.assert_array_equal(read_nifti(path).stored, voxels)
 
@@ -222,9 +220,7 @@ def test_obliquity_is_the_angle_of_the_tilt(write_nifti: WriteNifti, degrees: fl
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("kept", ["4", "half the header", "header", "header and gap", "all but one"])
-def test_a_file_that_ends_early_is_truncated(
-    write_nifti: WriteNifti, name: str, version: int, kept: str
-) -> None:
+def test_a_file_that_ends_early_is_truncated(write_nifti: WriteNifti, name: str, version: int, kept: str) -> None:
     size = HEADER[version]
     cut = {
         "4": 4,
@@ -248,7 +244,7 @@ def test_a_promise_that_the_file_cannot_hold_is_refused_before_memory_is_taken(
     write_nifti: WriteNifti, name: str
 ) -> None:
     path = write_nifti(name, dim=[3, 32767, 32767, 32767, 1, 1, 1, 1])
-    with pytest.raises(UnreadableScan, match="promises 70,362,301,562,926 bytes"):
+    with pytest.raises(UnreadableScan, match=f"promises {2 * 32767**3:,} bytes"):
         read_nifti(path)
     assert code_of(path) == "truncated"
 
@@ -326,9 +322,7 @@ def test_an_impossible_header_is_refused(write_nifti: WriteNifti, name: str, fie
 
 
 @pytest.mark.parametrize("offset", [0, 352])
-def test_a_header_that_wants_another_file_is_refused_whatever_its_offset(
-    write_nifti: WriteNifti, offset: int
-) -> None:
+def test_a_header_that_wants_another_file_is_refused_whatever_its_offset(write_nifti: WriteNifti, offset: int) -> None:
     assert code_of(write_nifti(magic=b"ni1", vox_offset=offset)) == "bad_header"
 
 
@@ -341,9 +335,7 @@ def test_a_negative_offset_in_a_pair_is_refused(write_nifti: WriteNifti) -> None
 
 
 @pytest.mark.parametrize("shape", [(24, 5), (120,)])
-def test_a_single_image_is_refused(
-    write_nifti: WriteNifti, voxels: NDArray[np.int16], shape: tuple[int, ...]
-) -> None:
+def test_a_single_image_is_refused(write_nifti: WriteNifti, voxels: NDArray[np.int16], shape: tuple[int, ...]) -> None:
     path = write_nifti(voxels=voxels.reshape(shape))
     assert code_of(path) == "two_dimensional"
     with pytest.raises(RefusedScan):
@@ -351,9 +343,7 @@ def test_a_single_image_is_refused(
 
 
 @pytest.mark.parametrize("shape", [(24, 5, 1), (1, 24, 5), (24, 1, 5), (24, 5, 1, 1)])
-def test_a_single_slice_is_refused(
-    write_nifti: WriteNifti, voxels: NDArray[np.int16], shape: tuple[int, ...]
-) -> None:
+def test_a_single_slice_is_refused(write_nifti: WriteNifti, voxels: NDArray[np.int16], shape: tuple[int, ...]) -> None:
     assert code_of(write_nifti(voxels=voxels.reshape(shape))) == "single_slice"
 
 

@@ -129,8 +129,7 @@ def test_capacity_bounds_what_a_file_can_hold(tmp_path: Path) -> None:
         assert stream.capacity >= len(zeros)
 
 
-def test_a_missing_byte_is_noticed_when_the_stream_is_finished_only_after_reading(tmp_path: Path) -> None:
-    """The voxels may be there and the checksum not: only ``finish`` can tell."""
+def test_finishing_compares_the_checksum_of_a_file_read_in_part(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gz", flipped(GZ, -8))
     with ScanStream(path) as stream:
         assert stream.read(100) == TEXT[:100]

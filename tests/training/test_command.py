@@ -67,8 +67,7 @@ def test_findings_are_told(make_folder: FolderMaker, tmp_path: Path) -> None:
 def test_epoch_line() -> None:
     record = EpochRecord(2, 0.61234, 0.75, 0.7, 0.5, 12.34, 1e-4)
     assert epoch_line(EpochDone(record, 10, best=True), elapsed=30.0) == (
-        "epoch 2/10  loss 0.6123  accuracy 0.750  val_loss 0.7000  val_accuracy 0.500  12.3 s  ETA 0:02:00"
-        "  best so far"
+        "epoch 2/10  loss 0.6123  accuracy 0.750  val_loss 0.7000  val_accuracy 0.500  12.3 s  ETA 0:02:00  best so far"
     )
     assert epoch_line(EpochDone(record, 2, best=False), elapsed=30.0).endswith("ETA 0:00:00")
 

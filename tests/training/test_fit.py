@@ -171,9 +171,7 @@ def test_labels_and_orientation_reach_the_contract(
     folder = make_folder("sick", "normal")
     plain = train(folder, tmp_path / "plain", size=TINY, epochs=1)
     assert (plain.contract.labels, plain.contract.orientation) == (("normal", "sick"), "LAS")
-    named = train(
-        folder, tmp_path / "named", size=TINY, epochs=1, labels=["well", "ill"], orientation="stored"
-    )
+    named = train(folder, tmp_path / "named", size=TINY, epochs=1, labels=["well", "ill"], orientation="stored")
     assert (named.contract.labels, named.contract.orientation) == (("well", "ill"), "stored")
 
 

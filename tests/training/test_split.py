@@ -46,9 +46,7 @@ def test_the_place_of_the_folder_does_not_matter(tmp_path: Path) -> None:
     assert split_folder(_touch(tmp_path / "a", counts)) == split_folder(_touch(tmp_path / "b", counts))
 
 
-def test_the_order_of_the_file_system_does_not_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_order_of_the_file_system_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _touch(tmp_path, {"CT-0": 20, "CT-23": 20})
     expected = split_folder(folder)
     scandir, listdir = os.scandir, os.listdir
@@ -129,9 +127,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         split_folder(tmp_path / "file")
 
 
-@pytest.mark.parametrize(
-    ("names", "found"), [((), "0: none"), (("a",), "1: a"), (("c", "a", "b"), "3: a, b, c")]
-)
+@pytest.mark.parametrize(("names", "found"), [((), "0: none"), (("a",), "1: a"), (("c", "a", "b"), "3: a, b, c")])
 def test_other_than_two_classes(tmp_path: Path, names: tuple[str, ...], found: str) -> None:
     with pytest.raises(DatasetError, match=f"exactly 2 folders.* found {found}"):
         split_folder(_touch(tmp_path, dict.fromkeys(names, 2)))

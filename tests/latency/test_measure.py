@@ -1,0 +1,126 @@
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+
+from ct3d_edge.latency import Samples, StageTimer, WallClock, interleave, measure
+
+
+class Clock(Protocol):
+    """What the tests use of the fake clock."""
+
+    def now(self) -> int: ...
+
+    def pass_ms(self, milliseconds: float) -> None: ...
+
+    def taking(self, *milliseconds: float) -> Callable[[], None]: ...
+
+
+def test_the_machines_clock_never_runs_backwards() -> None:
+    clock = WallClock()
+    times = [clock.now() for _ in range(100)]
+    assert times == sorted(times)
+    assert all(isinstance(time, int) for time in times)
+
+
+def test_a_timer_splits_time_at_its_laps(clock: Clock) -> None:
+    timer = StageTimer(clock)
+    clock.pass_ms(2.5)
+    timer.lap("read")
+    timer.lap("nothing")
+    clock.pass_ms(0.25)
+    timer.lap("infer")
+    clock.pass_ms(99)
+    assert timer.stages == {"read": 2.5, "nothing": 0, "infer": 0.25}
+
+
+def test_a_timer_continues_what_another_began(clock: Clock) -> None:
+    stages = {"read": 1.0}
+    timer = StageTimer(clock, stages)
+    clock.pass_ms(3)
+    timer.lap("infer")
+    assert stages == {"read": 1, "infer": 3}
+
+
+def two_stages(clock: Clock) -> Callable[[int, StageTimer], None]:
+    """Run ``n`` reads for ``n`` ms and infers for ten times as long."""
+
+    def work(number: int, timer: StageTimer) -> None:
+        clock.pass_ms(number)
+        timer.lap("read")
+        clock.pass_ms(10 * number)
+        timer.lap("infer")
+
+    return work
+
+
+def test_every_run_is_kept_in_order_and_warmups_apart(clock: Clock) -> None:
+    samples = measure(two_stages(clock), runs=3, warmup=2, clock=clock)
+    assert samples == Samples(
+        warmup={"read": (0, 1), "infer": (0, 10)}, counted={"read": (2, 3, 4), "infer": (20, 30, 40)}
+    )
+    assert samples.total == (22, 33, 44)
+
+
+def test_without_warmups_there_are_none(clock: Clock) -> None:
+    assert measure(two_stages(clock), runs=1, clock=clock).warmup == {}
+
+
+def test_without_runs_there_is_nothing(clock: Clock) -> None:
+    samples = measure(two_stages(clock), runs=0, warmup=1, clock=clock)
+    assert samples.counted == {}
+    assert samples.total == ()
+
+
+def test_time_between_runs_does_not_count(clock: Clock) -> None:
+    samples = measure(two_stages(clock), runs=2, clock=clock, on_run=lambda: clock.pass_ms(1000))
+    assert samples.total == (0, 11)
+
+
+def test_every_run_is_told_warmups_included(clock: Clock) -> None:
+    told: list[int] = []
+    measure(two_stages(clock), runs=3, warmup=2, clock=clock, on_run=lambda: told.append(1))
+    assert len(told) == 5
+
+
+def test_an_error_in_the_work_is_not_hidden(clock: Clock) -> None:
+    def fail(number: int, _: StageTimer) -> None:
+        raise ZeroDivisionError(number)
+
+    with pytest.raises(ZeroDivisionError):
+        measure(fail, runs=1, clock=clock)
+
+
+def test_contestants_take_turns(clock: Clock) -> None:
+    calls: list[str] = []
+    interleave({name: lambda name=name: calls.append(name) for name in "ABC"}, 2, warmup=1, clock=clock)  # type: ignore[misc]
+    assert calls == list("ABCABCABC")
+
+
+def test_samples_of_one_round_stand_in_the_same_place(clock: Clock) -> None:
+    contestants = {"A": clock.taking(100, 1, 2, 3), "B": clock.taking(200, 10, 20, 30)}
+    samples = interleave(contestants, 3, warmup=1, clock=clock)
+    assert samples.counted == {"A": (1, 2, 3), "B": (10, 20, 30)}
+    assert samples.warmup == {"A": (100,), "B": (200,)}
+
+
+def test_a_drift_of_the_machine_meets_all_alike(clock: Clock) -> None:
+    """Every call is slower than the one before it: blocks would call B the slower, turns do not."""
+    slower = iter(range(1, 1000))
+
+    def work() -> None:
+        clock.pass_ms(next(slower))
+
+    counted = interleave({"A": work, "B": work}, 50, warmup=0, clock=clock).counted
+    assert sum(counted["B"]) - sum(counted["A"]) == 50
+
+
+def test_one_warmup_round_is_the_default(clock: Clock) -> None:
+    samples = interleave({"A": clock.taking(5, 1)}, 1, clock=clock)
+    assert (samples.warmup, samples.counted) == ({"A": (5,)}, {"A": (1,)})
+
+
+def test_the_machines_own_clock_is_the_default() -> None:
+    samples = measure(lambda _, timer: timer.lap("work"), runs=3)
+    assert len(samples.counted["work"]) == 3
+    assert min(samples.counted["work"]) >= 0

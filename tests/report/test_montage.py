@@ -1,0 +1,100 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ct3d_edge.errors import UsageError
+from ct3d_edge.report import Montage
+from ct3d_edge.report.montage import CAPTION, MAX_ROWS, SLICES
+from ct3d_edge.results import Answer, Record, Timing
+
+SHAPE = (16, 12, 8)
+
+
+def record(scan: str = "scan.nii.gz") -> Record:
+    answer = Answer("normal", (("normal", 0.75), ("abnormal", 0.25)), 0.5)
+    return Record(scan, "ok", answer, None, (), Timing(1, 2, 3), "m", "c", "auto", "cpu")
+
+
+def drawn(path: Path, *volumes: NDArray[np.float32], scan: str = "scan.nii.gz") -> NDArray[np.uint8]:
+    """Pixels of the picture of some scans."""
+    montage = Montage(path / "montage.png")
+    for volume in volumes:
+        montage.add(record(scan), volume)
+    montage.save()
+    with Image.open(path / "montage.png") as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture)
+
+
+def levels() -> NDArray[np.float32]:
+    """A volume whose slices are each of one grey."""
+    return np.broadcast_to(np.linspace(0, 1, SHAPE[2], dtype=np.float32), SHAPE).copy()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_picture_has_a_strip_a_scan(tmp_path: Path, count: int) -> None:
+    assert drawn(tmp_path, *[levels()] * count).shape == (count * (SHAPE[0] + CAPTION), SLICES * SHAPE[1])
+
+
+def test_a_strip_shows_the_middle_slices_in_order(tmp_path: Path) -> None:
+    pixels = drawn(tmp_path, levels())[CAPTION:]
+    greys = [int(pixels[0, SHAPE[1] * n]) for n in range(SLICES)]
+    assert greys == [int(255 * slice_ / 7) for slice_ in (1, 2, 3, 4, 5, 6)]
+    assert (pixels == np.repeat(greys, SHAPE[1])).all()
+
+
+def test_a_slice_is_drawn_upright(tmp_path: Path) -> None:
+    volume = np.zeros(SHAPE, np.float32)
+    volume[0, :, :] = 1
+    volume[:, 0, :] = 0.5
+    pixels = drawn(tmp_path, volume)[CAPTION : CAPTION + SHAPE[0], : SHAPE[1]]
+    np.testing.assert_array_equal(pixels, (volume[:, :, 3] * 255).astype(np.uint8))
+
+
+def test_values_outside_zero_to_one_do_not_wrap(tmp_path: Path) -> None:
+    pixels = drawn(tmp_path, np.full(SHAPE, 1.5, np.float32), np.full(SHAPE, -0.5, np.float32))
+    height = SHAPE[0] + CAPTION
+    assert (pixels[CAPTION:height] == 255).all()
+    assert (pixels[height + CAPTION :] == 0).all()
+
+
+def test_the_caption_differs_between_scans(tmp_path: Path) -> None:
+    one, other = drawn(tmp_path, levels(), scan="a.nii"), drawn(tmp_path, levels(), scan="b.nii")
+    assert (one[:CAPTION] != other[:CAPTION]).any()
+    assert (one[CAPTION:] == other[CAPTION:]).all()
+
+
+def test_shallow_volumes_have_fewer_slices(tmp_path: Path) -> None:
+    assert drawn(tmp_path, np.zeros((16, 12, 1), np.float32)).shape == (16 + CAPTION, 12)
+    assert drawn(tmp_path, np.zeros((16, 12, 3), np.float32)).shape == (16 + CAPTION, 36)
+
+
+def test_without_scans_the_picture_says_so(tmp_path: Path) -> None:
+    pixels = drawn(tmp_path)
+    assert pixels.shape[1] >= 128
+    assert len(np.unique(pixels[:CAPTION])) > 2
+
+
+def test_no_more_than_the_most_rows_are_drawn(tmp_path: Path) -> None:
+    tiny = np.zeros((2, 2, 2), np.float32)
+    assert drawn(tmp_path, *[tiny] * (MAX_ROWS + 3)).shape[0] == MAX_ROWS * (2 + CAPTION)
+
+
+@pytest.mark.parametrize(
+    "scan",
+    ["a\nb.nii", "a\x00\x1b[31m.nii", "肺🫁.nii", os.fsdecode(b"a\xff.nii"), "[red]a.nii", "", "x" * 500],
+    ids=["newline", "control", "other alphabets", "no UTF-8", "markup", "nothing", "long"],
+)
+def test_no_name_stops_the_picture_or_changes_its_size(tmp_path: Path, scan: str) -> None:
+    pixels = drawn(tmp_path, levels(), scan=scan)
+    assert pixels.shape == (SHAPE[0] + CAPTION, SLICES * SHAPE[1])
+    np.testing.assert_array_equal(pixels[CAPTION:], drawn(tmp_path, levels())[CAPTION:])
+
+
+def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Cannot write"):
+        Montage(tmp_path / "nowhere" / "montage.png").save()

@@ -1,0 +1,108 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ct3d_edge.atomic import atomic_file
+from ct3d_edge.errors import UsageError
+
+
+@pytest.fixture
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Set the process's umask for one test."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def write(path: Path, data: bytes) -> None:
+    with atomic_file(path) as stream:
+        stream.write(data)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\r\n\xff", b"x" * 100_000])
+def test_a_file_holds_exactly_what_was_written(tmp_path: Path, data: bytes) -> None:
+    write(tmp_path / "out.bin", data)
+    assert (tmp_path / "out.bin").read_bytes() == data
+    assert files_in(tmp_path) == ["out.bin"]
+
+
+def test_an_existing_file_is_replaced_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "out.bin"
+    path.write_bytes(b"before")
+    with atomic_file(path) as stream:
+        stream.write(b"after")
+        stream.flush()
+        assert path.read_bytes() == b"before"
+    assert path.read_bytes() == b"after"
+
+
+def test_a_new_file_is_not_there_before_the_end(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "out.bin") as stream:
+        stream.write(b"half")
+        stream.flush()
+        assert not (tmp_path / "out.bin").exists()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("before", [None, b"before"], ids=["new", "existing"])
+def test_a_failure_leaves_everything_as_it_was(
+    tmp_path: Path, before: bytes | None, error: type[BaseException]
+) -> None:
+    path = tmp_path / "out.bin"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(error), atomic_file(path) as stream:
+        stream.write(b"half")
+        raise error
+    assert files_in(tmp_path) == ([] if before is None else ["out.bin"])
+    assert before is None or path.read_bytes() == before
+
+
+def test_an_error_of_the_disk_is_told_as_one_sentence(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"Cannot write .*out\.bin: No space left"),
+        atomic_file(tmp_path / "out.bin"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0, 0o666)], indirect=["umask"]
+)
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    write(tmp_path / "out.bin", b"data")
+    assert (tmp_path / "out.bin").stat().st_mode & 0o777 == mode
+    assert os.umask(umask) == umask
+
+
+def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Cannot write .*nowhere.*: No such file or directory"):
+        write(tmp_path / "nowhere" / "out.bin", b"data")
+    assert files_in(tmp_path) == []
+
+
+def test_a_file_where_a_folder_should_be_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="Cannot write"):
+        write(tmp_path / "file" / "out.bin", b"data")
+
+
+def test_a_folder_in_the_place_of_the_file_is_a_usage_error_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="Cannot write"):
+        write(tmp_path / "out", b"data")
+    assert files_in(tmp_path) == ["out"]
+
+
+def test_a_relative_path_is_written_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("out.bin"), b"data")
+    assert files_in(tmp_path) == ["out.bin"]
