@@ -21,6 +21,12 @@ def write(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
+def write_half(path: Path, error: type[BaseException]) -> None:
+    with atomic_file(path) as stream:
+        stream.write(b"half")
+        raise error
+
+
 def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -57,9 +63,8 @@ def test_a_failure_leaves_everything_as_it_was(
     path = tmp_path / "out.bin"
     if before is not None:
         path.write_bytes(before)
-    with pytest.raises(error), atomic_file(path) as stream:
-        stream.write(b"half")
-        raise error
+    with pytest.raises(error):
+        write_half(path, error)
     assert files_in(tmp_path) == ([] if before is None else ["out.bin"])
     assert before is None or path.read_bytes() == before
 

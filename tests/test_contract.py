@@ -153,7 +153,7 @@ def test_labels_must_fit_the_outputs(fields: dict[str, Any]) -> None:
     ids=str,
 )
 def test_the_activation_must_fit_the_outputs(fields: dict[str, Any]) -> None:
-    with pytest.raises(ContractError, match="activation .* does not fit"):
+    with pytest.raises(ContractError, match=r"activation .* does not fit"):
         Contract(**fields)
 
 

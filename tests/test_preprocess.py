@@ -100,7 +100,7 @@ def test_at_its_own_size_a_volume_is_only_turned(hu: NDArray[np.int16], turns: i
 def test_a_placement_turned_describes_rot90(hu: NDArray[np.int16]) -> None:
     for quarters in range(5):
         placement = Placement().turned(quarters)
-        flips = [axis for axis, flip in enumerate(placement.flips) if flip]
+        flips = tuple(axis for axis, flip in enumerate(placement.flips) if flip)
         np.testing.assert_array_equal(np.flip(hu.transpose(placement.axes), flips), np.rot90(hu, quarters))
 
 
@@ -203,7 +203,7 @@ def test_slope_and_intercept_come_before_the_window(contract: Contract) -> None:
     stored = np.random.default_rng(5).integers(10_000, 20_000, (20, 20, 9)).astype(np.int16)
     volume = Volume(stored, slope=0.1, intercept=-1900, affine=LAS)
     prepared = preprocess(volume, contract).volume
-    assert_close(prepared, obvious(stored * 0.1 - 1900, contract))
+    assert_close(prepared, obvious(stored.astype(float) * 0.1 - 1900, contract))
     assert np.std(prepared) > 0.05
 
 
@@ -246,21 +246,30 @@ def test_a_negative_slope_turns_infinity_round(contract: Contract) -> None:
 def test_the_finding_says_how_much_is_not_finite(hu: NDArray[np.int16]) -> None:
     stored = hu.astype(np.float32)
     stored[:6] = np.nan
-    own_size = Contract(shape=hu.shape, orientation="stored", quarter_turns=0)  # type: ignore[arg-type]
+    own_size = Contract(shape=hu.shape, orientation="stored", quarter_turns=0)
     (finding,) = preprocess(Volume(stored), own_size).findings
     fraction = float(finding.detail.split("%")[0])
     assert fraction == pytest.approx(25, abs=4)  # the last plane of each axis is sampled twice
 
 
-@pytest.mark.parametrize("planes", [6, 12])
-def test_more_than_half_not_finite_is_refused(contract: Contract, planes: int) -> None:
+def partly_nan(columns: int) -> Volume:
+    """Air in which that many of ten columns are NaN."""
     stored = np.zeros((10, 10, 12), np.float32)
-    stored[:, :, :planes] = np.nan
-    volume = Volume(stored, affine=LAS)
-    stored[:6, :, planes:] = np.nan
+    stored[:columns] = np.nan
+    return Volume(stored, affine=LAS)
+
+
+@pytest.mark.parametrize("columns", [7, 10])
+def test_more_than_half_not_finite_is_refused(contract: Contract, columns: int) -> None:
     with pytest.raises(RefusedScan, match="too few are left") as caught:
-        preprocess(volume, contract)
+        preprocess(partly_nan(columns), contract)
     assert caught.value.code == "non_finite"
+
+
+@pytest.mark.parametrize("columns", [1, 4])
+def test_less_than_half_not_finite_is_a_finding(contract: Contract, columns: int) -> None:
+    prepared = preprocess(partly_nan(columns), contract)
+    assert [finding.code for finding in prepared.findings] == ["non_finite"]
 
 
 def test_a_circular_field_of_view_padded_with_nan_is_accepted(contract: Contract) -> None:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ct3d_edge.errors import UsageError
 
 app = typer.Typer(help="Make phantom scans.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,8 +28,6 @@ def synth(
     from ct3d_edge.cli.terminal import progress, say
     from ct3d_edge.datasets import synthesise
 
-    if shape and min(shape) < 16:
-        raise UsageError(f"--shape needs at least 16 voxels along each axis, found {shape}.")
     with progress(scans, "Phantoms") as advance:
         written = synthesise(out, scans, seed, shape=shape, on_scan=lambda _: advance())
     say(f"wrote {len(written)} phantom scans to {out / 'scans'}")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.datasets.phantom import Phantom
+from ct3d_edge.errors import UsageError
 
 GZIP_LEVEL = 1
 """Noise does not compress; higher levels cost seconds and save little."""
@@ -51,7 +52,10 @@ def _write(path: Path, voxels: NDArray[np.int16] | NDArray[np.uint8], affine: ND
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make the folder {path.parent}: {error.strerror or error}.") from error
     with atomic_file(path) as stream:
         # mtime=0: a time stamp would make every run's bytes differ.
         stream.write(gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))

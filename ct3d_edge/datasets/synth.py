@@ -1,9 +1,9 @@
 """A folder of phantoms, half of each class, made in parallel."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from ct3d_edge.datasets.phantom import make_phantom
 from ct3d_edge.datasets.phantom_file import save_phantom, save_scan
 from ct3d_edge.errors import UsageError
+from ct3d_edge.machine import usable_cores
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ def synthesise(
     Raises
     ------
     UsageError
-        If a number is too small or a folder cannot be written to.
+        If a number is too small, a folder cannot be written to, or worker processes cannot run.
     """
     if scans < 0 or seed < 0 or (workers is not None and workers < 1):
         raise UsageError(f"Need scans >= 0, seed >= 0, workers >= 1, not {scans=}, {seed=}, {workers=}.")
     jobs = [_job(Path(out), index, seed, shape) for index in range(scans)]
     done = []
-    for path in _run(jobs, min(workers or _usable_cpus(), max(scans, 1))):
+    for path in _run(jobs, min(workers or usable_cores(), max(scans, 1))):
         done.append(path)
         if on_scan is not None:
             on_scan(path)
@@ -80,7 +81,13 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
         return
     # fork would copy the threads' locks of whatever the caller has loaded (a deep learning library, say).
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_make, jobs)
+        try:
+            yield from pool.map(_make, jobs)
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "A worker process ended early: out of memory, or the calling script cannot be imported afresh. "
+                'Put its calls under `if __name__ == "__main__":`, or pass workers=1.'
+            ) from error
 
 
 def _make(job: _Job) -> Path:
@@ -90,9 +97,3 @@ def _make(job: _Job) -> Path:
     else:
         save_phantom(phantom, job.scan, job.lesions)
     return job.scan
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

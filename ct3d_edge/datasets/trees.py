@@ -168,8 +168,8 @@ def _steps(tree: Tree, grid: Grid, slice_mm: float) -> tuple[Field, Field, Field
 
 
 def _across(direction: Field) -> Field:
-    helper = np.where(np.abs(direction[:, 2:]) < 0.8, (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
-    first = np.cross(direction, helper)
+    other = np.where(np.abs(direction[:, 2:]) < 0.8, (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
+    first = np.cross(direction, other)
     first /= np.sqrt(np.square(first).sum(axis=1, keepdims=True))
     return np.stack([first, np.cross(direction, first)], axis=1).astype(np.float32)
 

@@ -56,8 +56,9 @@ def _strip(volume: NDArray[np.float32], caption: str) -> Image.Image:
     chosen = np.unique(np.linspace(0.1 * (depth - 1), 0.9 * (depth - 1), SLICES).round().astype(int))
     pixels = np.hstack([volume[:, :, index] for index in chosen])
     strip = Image.new("L", (pixels.shape[1], pixels.shape[0] + CAPTION), PAPER)
-    strip.paste(Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)), (0, CAPTION))
     ImageDraw.Draw(strip).text((4, 2), caption, fill=INK, font=ImageFont.load_default(12))
+    # After the caption: a name that holds a newline must not be written over the slices.
+    strip.paste(Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)), (0, CAPTION))
     return strip
 
 

@@ -61,8 +61,8 @@ class Golden:
             raise ModelError(f"The golden test inside the model file is damaged ({error!r}).") from error
         if golden.recipe != RECIPE or not golden.seeds or len(golden.seeds) != len(golden.expected):
             raise ModelError(
-                f"The golden test inside the model file follows recipe {golden.recipe!r} with {len(golden.seeds)} inputs "
-                f"and {len(golden.expected)} answers; this ct3d-edge knows {RECIPE!r}."
+                f"The golden test inside the model file follows recipe {golden.recipe!r} with "
+                f"{len(golden.seeds)} inputs and {len(golden.expected)} answers; this ct3d-edge knows {RECIPE!r}."
             )
         return golden
 

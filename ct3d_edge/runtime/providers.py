@@ -112,7 +112,7 @@ def _driver_obstacle() -> str | None:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
         return (
-            f"this machine has no NVIDIA driver ({DRIVER} cannot be loaded); install the driver, or use --provider cpu"
+            f"this machine has no NVIDIA driver ({DRIVER} cannot be loaded); install it, or use --provider cpu"
         )
     count = ctypes.c_int(0)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))

@@ -91,9 +91,9 @@ def _header_size(first: bytes) -> int | None:
 
 def _not_nifti(stream: ScanStream, first: bytes) -> UnreadableScan:
     name = stream.path.name
-    if not stream.compressed and stream.size > DICOM_PREAMBLE + 4:
-        if stream.read(DICOM_PREAMBLE)[DICOM_PREAMBLE - 4 :] == b"DICM":
-            return UnreadableScan("dicom", f"{name} is DICOM. Convert the series to NIfTI first (dcm2niix does it).")
+    long_enough = not stream.compressed and stream.size >= DICOM_PREAMBLE + 4
+    if long_enough and stream.read(DICOM_PREAMBLE)[DICOM_PREAMBLE - 4 :] == b"DICM":
+        return UnreadableScan("dicom", f"{name} is DICOM. Convert the series to NIfTI first (dcm2niix does it).")
     return UnreadableScan("not_nifti", f"{name} is not a NIfTI file (it begins with bytes {first.hex(' ')}).")
 
 
@@ -104,16 +104,20 @@ def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
     if not 1 <= rank <= 7 or min(sizes) < 1:
         raise UnreadableScan("bad_header", f"{path.name} has impossible dimensions {header['dim'].tolist()}.")
     if rank < 3:
-        raise RefusedScan("two_dimensional", f"{path.name} is a single image of {sizes}, not a volume.")
+        raise RefusedScan("two_dimensional", f"{path.name} is a single image of {_by(sizes)} pixels, not a volume.")
     if math.prod(sizes[3:]) > 1:
         raise RefusedScan(
             "several_volumes",
             f"{path.name} holds {math.prod(sizes[3:])} volumes. Split it into one file each.",
         )
     if min(sizes[:3]) < 2:
-        raise RefusedScan("single_slice", f"{path.name} has only one slice ({sizes[:3]} voxels), not a volume.")
+        raise RefusedScan("single_slice", f"{path.name} has only one slice ({_by(sizes[:3])} voxels), not a volume.")
     i, j, k = sizes[:3]
     return i, j, k
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _offset(header: Any, path: Path) -> int:
@@ -150,10 +154,19 @@ def _read_voxels(stream: ScanStream, header: Any, shape: tuple[int, int, int], s
             f"{stream.path.name} promises {size:,} bytes of voxels; its {stream.size:,} bytes cannot hold them.",
         )
     stream.read(skip)
-    raw = np.empty(size, np.uint8)
+    raw = _allocate(size, stream)
     stream.fill(raw.data)
     stream.finish()
     return raw.view(dtype).reshape(shape, order="F")
+
+
+def _allocate(size: int, stream: ScanStream) -> NDArray[np.uint8]:
+    try:
+        return np.empty(size, np.uint8)
+    except MemoryError as error:
+        raise UnreadableScan(
+            "too_large", f"{stream.path.name} needs {size / 1e9:.1f} GB of memory for its voxels; there is less."
+        ) from error
 
 
 def _scaling(header: Any, path: Path) -> tuple[float, float]:
@@ -162,7 +175,11 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
         raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({error}).") from error
-    return (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
+    slope, intercept = (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
+    # NIfTI-2 scales by float64; beyond float32 a stored zero would become 0 * infinity.
+    if max(abs(slope), abs(intercept)) > float(np.finfo(np.float32).max):
+        raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({slope:g}, {intercept:g}).")
+    return slope, intercept
 
 
 def _affine(header: Any) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...]]:

@@ -1,6 +1,8 @@
 """Bytes of a scan file, plain or gzip by content, with every way they can be broken told apart."""
 
 import gzip
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,13 +39,14 @@ class ScanStream:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._translating():
+            self._refuse_other_than_files()
             self._file = path.open("rb")
-        magic = self._file.peek(2)[:2]
+            self.size = os.fstat(self._file.fileno()).st_size
+            magic = self._file.peek(2)[:2]
         if not magic:
             self._file.close()
             raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
         self.compressed = magic == GZIP_MAGIC
-        self.size = path.stat().st_size
         self._stream: BinaryIO = igzip.open(self._file, "rb") if self.compressed else self._file
 
     def __enter__(self) -> Self:
@@ -86,6 +89,11 @@ class ScanStream:
                     raise UnreadableScan(
                         "oversized", f"{self.path.name} holds far more data than its header describes."
                     )
+
+    def _refuse_other_than_files(self) -> None:
+        """Opening a named pipe would wait for a writer, perhaps for ever."""
+        if not stat.S_ISREG(self.path.stat().st_mode):
+            raise UnreadableScan("unreadable", f"{self.path.name} is not a file.")
 
     def _truncated(self, detail: str) -> UnreadableScan:
         return UnreadableScan("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")

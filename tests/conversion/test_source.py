@@ -72,7 +72,7 @@ def test_the_missing_activation_is_found(
 
 def test_an_open_size_must_be_named(save_network: SaveNetwork) -> None:
     path = save_network(tiny_network((None, None, None, 1)))
-    with pytest.raises(UsageError, match="leaves its input size open.*--size"):
+    with pytest.raises(UsageError, match=r"leaves its input size open.*--size"):
         load_source(path)
     assert load_source(path, size=(16, 12, 8)).contract.shape == (16, 12, 8)
 

@@ -1,5 +1,8 @@
 """A folder of phantoms is the same however many processes make it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -70,3 +73,28 @@ def test_none_is_none(tmp_path: Path) -> None:
 def test_impossible_numbers_are_refused(tmp_path: Path, scans: int, seed: int, workers: int) -> None:
     with pytest.raises(UsageError, match="Need scans"):
         synthesise(tmp_path, scans, seed, workers=workers)
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    call = f"synthesise(Path({str(tmp_path / 'out')!r}), 2, 0, shape={SHAPE}, workers=2)"
+    script.write_text(f"from pathlib import Path\nfrom ct3d_edge.datasets import synthesise\n{call}\n")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "UsageError: A worker process ended early" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_in_the_place_of_a_folder_is_reported(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "scans").write_text("in the way")
+    with pytest.raises(UsageError, match="Cannot make the folder"):
+        synthesise(tmp_path, 2, 0, shape=SHAPE, workers=workers)

@@ -1,7 +1,10 @@
+import importlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,7 +17,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.pipeline import analyse, analyse_scan, decide
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.results import to_jsonl
+from ct3d_edge.results import Timing, to_jsonl
 from ct3d_edge.runtime import Runner, load_model_file
 from ct3d_edge.scan import find_scans, read_nifti
 
@@ -147,6 +150,15 @@ def test_stages_that_were_not_reached_have_no_time(
     assert timing["total"] == sum(timing[stage] for stage in reached)
 
 
+def test_each_stage_is_timed_from_the_end_of_the_one_before(
+    make_scan: MakeScan, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that moves by a second whenever it is read."""
+    module = importlib.import_module("ct3d_edge.pipeline.analyse")  # as an attribute, it is the function
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+    assert analyse_scan(make_scan(), runner).record.timing == Timing(read=1000, preprocess=1000, infer=1000)
+
+
 def test_findings_travel_into_the_record(make_scan: MakeScan, runner: Runner) -> None:
     path = make_scan(affine=None)
     renamed = path.rename(path.with_name("scan.nii"))
@@ -187,7 +199,7 @@ def test_a_known_fault_shows_no_traceback(
 def test_an_interrupt_is_not_swallowed(make_scan: MakeScan, make_model: MakeModel) -> None:
     class Interrupted(Runner):
         def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(volumes.shape)
 
     with (
         Interrupted(load_model_file(make_model()), "cpu", threads=1) as session,

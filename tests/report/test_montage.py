@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ from PIL import Image
 from ct3d_edge.errors import UsageError
 from ct3d_edge.report import Montage
 from ct3d_edge.report.montage import CAPTION, MAX_ROWS, SLICES
-from ct3d_edge.results import Answer, Record, Timing
+from ct3d_edge.results import Answer, Failure, Record, Timing
 
-SHAPE = (16, 12, 8)
+SHAPE = (16, 40, 8)
 
 
 def record(scan: str = "scan.nii.gz") -> Record:
@@ -68,9 +69,20 @@ def test_the_caption_differs_between_scans(tmp_path: Path) -> None:
     assert (one[CAPTION:] == other[CAPTION:]).all()
 
 
+def test_a_scan_without_an_answer_is_drawn_under_its_name_alone(tmp_path: Path) -> None:
+    montage = Montage(tmp_path / "refused.png")
+    montage.add(replace(record(), status="refused", answer=None, failure=Failure("x", "Why.")), levels())
+    montage.save()
+    answered = drawn(tmp_path, levels())
+    with Image.open(tmp_path / "refused.png") as picture:
+        refused = np.asarray(picture)
+    assert (refused[CAPTION:] == answered[CAPTION:]).all()
+    assert (refused[:CAPTION] > refused.min()).sum() < (answered[:CAPTION] > answered.min()).sum()
+
+
 def test_shallow_volumes_have_fewer_slices(tmp_path: Path) -> None:
-    assert drawn(tmp_path, np.zeros((16, 12, 1), np.float32)).shape == (16 + CAPTION, 12)
-    assert drawn(tmp_path, np.zeros((16, 12, 3), np.float32)).shape == (16 + CAPTION, 36)
+    assert drawn(tmp_path, np.zeros((16, 40, 1), np.float32)).shape == (16 + CAPTION, 40)
+    assert drawn(tmp_path, np.zeros((16, 40, 3), np.float32)).shape == (16 + CAPTION, 120)
 
 
 def test_without_scans_the_picture_says_so(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def rendered(*records: Record, labels: tuple[str, ...] = LABELS, colour: bool = 
 
 def row_of(text: str, name: str) -> list[str]:
     line = next(line for line in text.splitlines() if name in line)
-    return [cell.strip() for cell in line.strip("│┃ ").replace("┃", "│").split("│")]
+    return [cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]]
 
 
 def test_an_answered_scan_has_its_row() -> None:
@@ -90,7 +90,7 @@ def test_files_of_the_same_name_are_shown_with_their_folders() -> None:
 @pytest.mark.parametrize(("status", "colour"), [("ok", 32), ("warn", 33), ("refused", 35), ("error", 31)])
 def test_the_status_has_its_colour_on_a_terminal(status: str, colour: int) -> None:
     record = replace(FAILED, status=status)  # type: ignore[arg-type]
-    assert f"\x1b[{colour}m{status}\x1b[0m" in rendered(record, colour=True)
+    assert f"\x1b[{colour}m{status}" in rendered(record, colour=True)
 
 
 def test_an_empty_table_is_only_its_header() -> None:

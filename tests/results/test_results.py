@@ -221,5 +221,5 @@ def test_unknown_endings_are_refused_with_those_that_exist(tmp_path: Path, name:
 
 
 def test_a_missing_folder_is_refused_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no folder .*nowhere"):
+    with pytest.raises(UsageError, match=r"no folder .*nowhere"):
         check_results_path(tmp_path / "nowhere" / "out.csv")

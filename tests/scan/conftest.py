@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -24,7 +24,7 @@ def voxels() -> NDArray[np.int16]:
     return np.arange(-60, 60, dtype=np.int16).reshape(6, 5, 4)
 
 
-def header_bytes(voxels: NDArray[Any], endian: str, version: int, fields: dict[str, object]) -> bytes:
+def header_bytes(voxels: NDArray[Any], endian: Literal["<", ">"], version: int, fields: dict[str, object]) -> bytes:
     """Header of a single file with an sform; ``fields`` are set last and may be anything."""
     header = (nib.Nifti1Header if version == 1 else nib.Nifti2Header)(endianness=endian)
     header.set_data_dtype(voxels.dtype.newbyteorder(endian))
@@ -50,7 +50,7 @@ def write_nifti(tmp_path: Path, voxels: NDArray[np.int16]) -> WriteNifti:
         name: str = "scan.nii",
         voxels: NDArray[Any] = default,
         *,
-        endian: str = "<",
+        endian: Literal["<", ">"] = "<",
         version: int = 1,
         gap: bytes = bytes(GAP),
         tail: bytes = b"",

@@ -81,7 +81,7 @@ def test_a_link_to_a_folder_that_is_named_is_searched(tmp_path: Path) -> None:
 
 def test_a_missing_path_is_a_usage_error_even_beside_good_ones(tmp_path: Path) -> None:
     (scan,) = touch(tmp_path, "a.nii")
-    with pytest.raises(UsageError, match="no file or folder .*missing"):
+    with pytest.raises(UsageError, match=r"no file or folder .*missing"):
         find_scans([scan, tmp_path / "missing"])
 
 

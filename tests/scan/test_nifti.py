@@ -160,7 +160,7 @@ def test_a_slope_of_zero_or_nan_means_unscaled(
 
 
 def quaternion_only(**fields: object) -> dict[str, object]:
-    """Header fields of a scan that lies LAS by its qform alone: half a turn about the third axis, k reversed."""
+    """Header fields of a scan that lies LAS by its qform alone: half a turn, and the third axis reversed."""
     lying = {"quatern_b": 0, "quatern_c": 1, "quatern_d": 0, "pixdim": [-1, 2, 3, 8, 0, 0, 0, 0]}
     return {"sform_code": 0, "qform_code": 1, **lying, **fields}
 
@@ -319,6 +319,11 @@ BAD_HEADERS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("fields", BAD_HEADERS.values(), ids=BAD_HEADERS)
 def test_an_impossible_header_is_refused(write_nifti: WriteNifti, name: str, fields: dict[str, object]) -> None:
     assert code_of(write_nifti(name, **fields)) == "bad_header"
+
+
+@pytest.mark.parametrize("fields", [{"scl_slope": 1e300}, {"scl_slope": -1e39}, {"scl_inter": 1e39}], ids=str)
+def test_a_scaling_beyond_float32_is_refused(write_nifti: WriteNifti, fields: dict[str, object]) -> None:
+    assert code_of(write_nifti(version=2, **fields)) == "bad_header"
 
 
 @pytest.mark.parametrize("offset", [0, 352])

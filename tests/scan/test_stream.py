@@ -1,4 +1,5 @@
 import gzip
+import os
 import zlib
 from pathlib import Path
 
@@ -135,3 +136,11 @@ def test_finishing_compares_the_checksum_of_a_file_read_in_part(tmp_path: Path) 
         assert stream.read(100) == TEXT[:100]
         with pytest.raises(UnreadableScan, match="CRC"):
             stream.finish()
+
+
+def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.nii.gz"
+    os.mkfifo(path)
+    with pytest.raises(UnreadableScan) as caught:
+        ScanStream(path)
+    assert caught.value.code == "unreadable"
