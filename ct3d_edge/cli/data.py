@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-
 app = typer.Typer(help="Make phantom scans.", no_args_is_help=True, rich_markup_mode=None)
 
 

@@ -111,9 +111,7 @@ def _driver_obstacle() -> str | None:
     try:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
-        return (
-            f"this machine has no NVIDIA driver ({DRIVER} cannot be loaded); install it, or use --provider cpu"
-        )
+        return f"this machine has no NVIDIA driver ({DRIVER} cannot be loaded); install it, or use --provider cpu"
     count = ctypes.c_int(0)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status or not count.value:
