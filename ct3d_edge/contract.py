@@ -168,7 +168,7 @@ def _complaints(contract: Contract) -> list[str]:
         ),
         (
             _are_labels(contract.labels),
-            f"labels must be two or more different names, found {contract.labels!r}",
+            f"labels must be two or more different printable names, found {contract.labels!r}",
         ),
         (
             _is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
@@ -211,7 +211,12 @@ def _is_window(window: object) -> bool:
     return bool(-float("inf") < window[0] < window[1] < float("inf"))
 
 
+def _is_name(label: object) -> bool:
+    """Without control characters: a model file from elsewhere must not steer the terminal that shows it."""
+    return isinstance(label, str) and bool(label) and label.isprintable()
+
+
 def _are_labels(labels: object) -> bool:
-    if not (isinstance(labels, tuple) and all(isinstance(label, str) and label for label in labels)):
+    if not (isinstance(labels, tuple) and all(_is_name(label) for label in labels)):
         return False
     return len(labels) >= 2 and len(set(labels)) == len(labels)

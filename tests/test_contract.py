@@ -112,7 +112,7 @@ REFUSED: dict[str, list[Any]] = {
     "interpolation": ["cubic", "", None],
     "channels": ["middle", "", None, 1],
     "activation": ["relu", "", None],
-    "labels": [(), ("only",), ("a", "a"), ("a", ""), ("a", 1), "ab", 3, None, {}],
+    "labels": [(), ("only",), ("a", "a"), ("a", ""), ("a", "\x1b[31mb"), ("a", 1), "ab", 3, None, {}],
     "threshold": [-0.1, 1.1, float("nan"), "0.5", None, True],
 }
 

@@ -37,7 +37,7 @@ class StageTimer:
         self._last = clock.now()
 
     def lap(self, stage: str) -> None:
-        """Everything since the last call (or the start) was ``stage``."""
+        """Everything since the last call (or the start) was ``stage``; a stage may come more than once."""
         now = self._clock.now()
-        self.stages[stage] = (now - self._last) / 1e6
+        self.stages[stage] = self.stages.get(stage, 0.0) + (now - self._last) / 1e6
         self._last = now

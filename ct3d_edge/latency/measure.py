@@ -85,4 +85,7 @@ def interleave(
 
 
 def _by_stage(taken: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:
-    return {stage: tuple(run[stage] for run in taken) for stage in (taken[0] if taken else ())}
+    stages = taken[0].keys() if taken else ()
+    if any(run.keys() != stages for run in taken):
+        raise ValueError("every run must have the same stages, or their samples cannot be told apart")
+    return {stage: tuple(run[stage] for run in taken) for stage in stages}

@@ -39,11 +39,13 @@ def analyse_scan(path: Path, runner: Runner) -> Analysis:
     that a night's run is not lost to it.
     """
     stopwatch = _Stopwatch()
-    prepared: Prepared | None = None
+    findings: tuple[Finding, ...] = ()
     try:
         volume = read_nifti(path)
+        findings = volume.findings
         stopwatch.lap("read")
         prepared = preprocess(volume, runner.contract)
+        findings = prepared.findings
         stopwatch.lap("preprocess")
         probabilities = runner.infer(prepared.volume[None])[0]
         stopwatch.lap("infer")
@@ -58,9 +60,8 @@ def analyse_scan(path: Path, runner: Runner) -> Analysis:
             Failure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it."),
         )
     else:
-        status = "warn" if any(finding.severity != "ok" for finding in prepared.findings) else "ok"
-        return Analysis(_record(path, runner, status, answer, None, prepared.findings, stopwatch.timing), prepared)
-    findings = prepared.findings if prepared else ()
+        status = "warn" if any(finding.severity != "ok" for finding in findings) else "ok"
+        return Analysis(_record(path, runner, status, answer, None, findings, stopwatch.timing), prepared)
     return Analysis(_record(path, runner, status, None, failure, findings, stopwatch.timing), None)
 
 

@@ -13,7 +13,7 @@ SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 def find_scans(paths: Iterable[Path]) -> list[Path]:
     """Scans under ``paths``: files as they are, folders searched recursively.
 
-    In folders only names ending in ``SUFFIXES`` count, hidden files do not, links to folders are not followed
+    In folders only names ending in ``SUFFIXES`` count, hidden files and folders do not, links to folders are not followed
     (they may loop), and a .hdr/.img pair is one scan. Sorted within each folder; a scan named twice is kept once.
 
     Raises
@@ -22,21 +22,22 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
         If a path does not exist or no scan is found under any of them.
     """
     paths = list(paths)
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for path in paths:
         if not os.path.lexists(path):
             raise UsageError(f"There is no file or folder {path}.")
-        found.update(dict.fromkeys(_in_folder(path) if path.is_dir() else [_representative(path)]))
+        for scan in _in_folder(path) if path.is_dir() else [_representative(path)]:
+            found.setdefault(os.path.abspath(scan), scan)
     if not found:
         raise UsageError(
             f"No scans under {', '.join(map(str, paths))}: looked for files ending in {', '.join(SUFFIXES)}."
         )
-    return list(found)
+    return list(found.values())
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 yield _representative(Path(parent, name))

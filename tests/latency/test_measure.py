@@ -124,3 +124,19 @@ def test_the_machines_own_clock_is_the_default() -> None:
     samples = measure(lambda _, timer: timer.lap("work"), runs=3)
     assert len(samples.counted["work"]) == 3
     assert min(samples.counted["work"]) >= 0
+
+
+def test_a_stage_that_comes_twice_is_added_up(clock: Clock) -> None:
+    timer = StageTimer(clock)
+    for milliseconds in (1, 2):
+        clock.pass_ms(milliseconds)
+        timer.lap("read")
+    assert timer.stages == {"read": 3}
+
+
+def test_runs_of_different_stages_are_refused(clock: Clock) -> None:
+    def work(number: int, timer: StageTimer) -> None:
+        timer.lap("read" if number else "infer")
+
+    with pytest.raises(ValueError, match="the same stages"):
+        measure(work, 2, clock=clock)

@@ -253,3 +253,12 @@ def test_decide_refuses_what_is_no_probability(values: list[float]) -> None:
     with pytest.raises(RefusedScan) as caught:
         decide(np.array(values), replace(Contract(), threshold=0))
     assert caught.value.code == "non_finite_output"
+
+
+def test_what_reading_noticed_survives_a_refusal(runner: Runner, make_scan: MakeScan) -> None:
+    plain = make_scan("nan.nii", voxels=np.full((6, 6, 6), np.nan, np.float32))
+    misnamed = plain.rename(plain.with_name("nan.nii.gz"))
+    record = analyse_scan(misnamed, runner).record
+    assert record.failure is not None
+    assert record.failure.code == "non_finite"
+    assert [finding.code for finding in record.findings] == ["misnamed"]

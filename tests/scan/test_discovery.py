@@ -111,3 +111,16 @@ def test_an_empty_folder_beside_a_full_one_is_no_error(tmp_path: Path) -> None:
 )
 def test_the_name_of_a_scan_has_no_endings(name: str, expected: str) -> None:
     assert scan_name(Path("folder.nii") / name) == expected
+
+
+def test_a_file_named_relative_and_absolute_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.nii").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert find_scans([Path("a.nii"), tmp_path / "a.nii", tmp_path]) == [Path("a.nii")]
+
+
+def test_hidden_folders_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "old.nii").write_bytes(b"x")
+    (tmp_path / "a.nii").write_bytes(b"x")
+    assert find_scans([tmp_path]) == [tmp_path / "a.nii"]

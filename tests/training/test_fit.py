@@ -187,7 +187,7 @@ def test_labels_and_orientation_reach_the_contract(
         ({"size": (46, 46, 45)}, "input depth is 45 voxels"),
         ({"orientation": "LLS"}, "orientation must be 'stored' or an axis code"),
         ({"labels": ["one"]}, "2 labels are needed"),
-        ({"labels": ["same", "same"]}, "labels must be two or more different names"),
+        ({"labels": ["same", "same"]}, "labels must be two or more different printable names"),
     ],
 )
 def test_arguments_out_of_range_leave_no_folder(
