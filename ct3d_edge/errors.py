@@ -8,6 +8,7 @@
     │   ├── UnreadableScan        the file cannot be read as a scan
     │   └── RefusedScan           it can be read, but the model must not judge it
     ├── DatasetError      exit 2  a folder of scans is not something a network can be trained on
+    ├── DownloadError     exit 3  a published file cannot be fetched, or is not the file that was published
     ├── ModelError        exit 3  a model file, Keras model or network cannot be used
     │   └── ContractError         what the model expects of a volume is missing or contradictory
     ├── ProviderError     exit 3  the execution provider asked for does not do the work on this machine
@@ -62,6 +63,10 @@ class DatasetError(Ct3dError):
     """A folder of scans cannot serve for training."""
 
     exit_code = 2
+
+
+class DownloadError(Ct3dError):
+    """A published file cannot be fetched whole, or what arrives is not what was published or recorded."""
 
 
 class ModelError(Ct3dError):

@@ -58,11 +58,13 @@ class Stage:
     epochs: int
     batch_size: int
     learning_rate: float
+    momentum: float
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Self:
         """Parse one ``[[stage]]``."""
-        return cls(phantoms(table), tuple(table["size"]), table["epochs"], table["batch_size"], table["learning_rate"])
+        settings = {name: table[name] for name in ("epochs", "batch_size", "learning_rate", "momentum")}
+        return cls(phantoms(table), tuple(table["size"]), **settings)
 
 
 def phantoms(table: dict[str, Any]) -> Phantoms:
@@ -85,6 +87,7 @@ def train_stages(stages: list[Stage], work: Path) -> Path:
                 epochs=stage.epochs,
                 batch_size=stage.batch_size,
                 learning_rate=stage.learning_rate,
+                momentum=stage.momentum,
                 validation=VALIDATION,
                 seed=number,
                 initial=initial,

@@ -8,11 +8,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 from builders import LAS, MakeModel, MakeScan, tiny_proto
+from networks import KERAS
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is left out, and why."""
+    return [] if KERAS else ["left out: tests/training and tests/conversion (the extra 'train' is not installed)"]
 
 
 @pytest.fixture(scope="session")

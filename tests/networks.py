@@ -1,10 +1,14 @@
 """Tiny Keras networks; Keras is imported when one is built, not before."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+KERAS = all(find_spec(name) for name in ("keras", "tensorflow", "tf2onnx"))
+"""Whether the extra `train` is installed."""
 
 SaveNetwork = Callable[..., Path]
 

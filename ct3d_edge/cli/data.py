@@ -1,16 +1,21 @@
-"""``ct3d-edge data``: making scans."""
+"""``ct3d-edge data``: making scans, and fetching published ones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-app = typer.Typer(help="Make phantom scans.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from ct3d_edge.datasets.progress import Event, OnEvent
+
+app = typer.Typer(help="Make phantom scans, fetch published ones.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Make phantom scans."""
+    """Make phantom scans, fetch published ones."""
 
 
 @app.command()
@@ -30,3 +35,53 @@ def synth(
     with progress(scans, "Phantoms") as advance:
         written = synthesise(out, scans, seed, shape=shape, on_scan=lambda _: advance())
     say(f"wrote {len(written)} phantom scans to {out / 'scans'}")
+
+
+@app.command()
+def fetch(
+    dataset: Annotated[Literal["mosmed"], typer.Argument(help="mosmed: the 200 chest CTs of the published tutorial.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the scans, one folder a class.")],
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Leave the zip archives in DIR.")] = False,
+) -> None:
+    """Download and unpack published scans for `ct3d-edge train DIR`; run it again after a break and it goes on."""
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.datasets import mosmed
+    from ct3d_edge.datasets.fetch import fetch as fetch_dataset
+
+    chosen = {"mosmed": mosmed.MOSMED}[dataset]
+    say(f"{chosen.name} is published under {chosen.licence}: attribute it, no commercial use, share no derivatives")
+    say(f"cite {chosen.citation}")
+    try:
+        with _byte_bars() as show:
+            fetched = fetch_dataset(chosen, out, keep_archives=keep_archives, on_event=show)
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        raise
+    scans = ", ".join(f"{record.scans} scans in {out / name}" for name, record in fetched.records.items())
+    say(f"{'complete' if fetched.new else 'nothing to do, all of it was there'}: {scans}")
+
+
+@contextmanager
+def _byte_bars() -> Iterator["OnEvent"]:
+    """Yield a function that shows bytes as bars on a terminal, not at all in a pipe, and notes as lines on both."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.text import Text
+
+    from ct3d_edge.cli.terminal import err, printable
+    from ct3d_edge.datasets.progress import Noted
+
+    console = err()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bars = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+    tasks = {}
+
+    def show(event: "Event") -> None:
+        if isinstance(event, Noted):
+            console.print(Text(printable(event.text)))
+            return
+        if event.what not in tasks:
+            tasks[event.what] = bars.add_task(event.what, total=event.total, completed=event.done)
+        bars.update(tasks[event.what], completed=event.done)
+
+    with bars:
+        yield show

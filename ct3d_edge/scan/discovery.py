@@ -13,8 +13,9 @@ SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 def find_scans(paths: Iterable[Path]) -> list[Path]:
     """Scans under ``paths``: files as they are, folders searched recursively.
 
-    In folders only names ending in ``SUFFIXES`` count, hidden files and folders do not, links to folders are not followed
-    (they may loop), and a .hdr/.img pair is one scan. Sorted within each folder; a scan named twice is kept once.
+    In folders only names ending in ``SUFFIXES`` count, hidden files and folders do not, links to folders are not
+    followed (they may loop), and a .hdr/.img pair is one scan. Sorted within each folder; a scan named twice is kept
+    once.
 
     Raises
     ------
@@ -22,12 +23,12 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
         If a path does not exist or no scan is found under any of them.
     """
     paths = list(paths)
-    found: dict[str, Path] = {}
+    found: dict[Path, Path] = {}
     for path in paths:
         if not os.path.lexists(path):
             raise UsageError(f"There is no file or folder {path}.")
         for scan in _in_folder(path) if path.is_dir() else [_representative(path)]:
-            found.setdefault(os.path.abspath(scan), scan)
+            found.setdefault(scan.absolute(), scan)
     if not found:
         raise UsageError(
             f"No scans under {', '.join(map(str, paths))}: looked for files ending in {', '.join(SUFFIXES)}."

@@ -2,20 +2,15 @@ from pathlib import Path
 
 import pytest
 from builders import MakeScan
-from networks import tiny_network
-
-from ct3d_edge.errors import MissingExtraError
-from ct3d_edge.keras_import import import_keras
+from networks import KERAS, tiny_network
 
 from .conftest import Run
 
 
 @pytest.fixture
 def keras_file(tmp_path: Path) -> Path:
-    try:
-        import_keras()
-    except MissingExtraError as error:
-        pytest.skip(str(error))
+    if not KERAS:
+        pytest.skip("needs the extra 'train'")
     path = tmp_path / "tiny.keras"
     tiny_network().save(path)
     return path

@@ -1,23 +1,16 @@
-"""Tiny Keras networks; the whole folder is skipped, aloud, where Keras is not installed."""
+"""Tiny Keras networks."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from networks import SHAPE, SaveNetwork, tiny_network
+from networks import KERAS, SHAPE, SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import MissingExtraError
-from ct3d_edge.keras_import import import_keras
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _keras() -> None:
-    try:
-        import_keras()
-    except MissingExtraError as error:
-        pytest.skip(str(error))
+# The root conftest says so aloud.
+collect_ignore_glob = [] if KERAS else ["test_*.py"]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import read_nifti
-from ct3d_edge.training import EpochDone, ScanRead, TrainedRun, split_folder, train
+from ct3d_edge.training import EpochDone, ScanRead, TrainedRun, build_model, split_folder, train
 from ct3d_edge.training.callbacks import FiniteLoss
 
 from .conftest import SMALLEST, FolderMaker
@@ -182,6 +182,7 @@ def test_labels_and_orientation_reach_the_contract(
         ({"batch_size": 0}, "batch size must be at least 1, found 0"),
         ({"seed": -1}, "seed must lie between 0 and 4294967295, found -1"),
         ({"learning_rate": 0.0}, "learning rate must be a positive number"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
         ({"learning_rate": math.nan}, "learning rate must be a positive number"),
         ({"validation": 1.5}, "validation fraction must lie between 0 and 1"),
         ({"size": (46, 46, 45)}, "input depth is 45 voxels"),
@@ -214,3 +215,43 @@ def test_the_split_of_a_run_is_that_of_its_seed(
     runs = [train(folder, tmp_path / f"run{n}", size=TINY, epochs=1, seed=n) for n in range(2)]
     assert runs[0].split.validation != runs[1].split.validation
     assert np.isfinite([run.best.val_loss for run in runs]).all()
+
+
+def _kernel_and_running_mean(model_file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """First convolution's kernel and first normalisation's running mean."""
+    model = keras.models.load_model(model_file, safe_mode=True)
+    return np.asarray(model.layers[1].kernel), np.asarray(model.layers[3].moving_mean)
+
+
+def test_training_starts_from_the_weights_of_an_earlier_run_at_another_size(
+    make_folder: FolderMaker, tmp_path: Path
+) -> None:
+    folder = make_folder("a", "b")
+    earlier = tmp_path / "earlier.keras"
+    network = build_model(*SMALLEST)
+    network.save(earlier)
+    other_size = (SMALLEST[0] + 1, *SMALLEST[1:])
+    run = train(folder, tmp_path / "run", size=other_size, epochs=1, learning_rate=1e-12, initial=earlier)
+    assert _kernel_and_running_mean(run.model)[0] == pytest.approx(np.asarray(network.layers[1].kernel), abs=1e-9)
+
+
+def test_momentum_sets_how_fast_the_running_statistics_follow(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("a", "b")
+    means = []
+    for momentum in (0.99, 0.0):
+        run = train(folder, tmp_path / f"run-{momentum}", size=SMALLEST, epochs=1, momentum=momentum)
+        means.append(np.abs(_kernel_and_running_mean(run.model)[1]).mean())
+    slow, fast = means
+    assert 0 < slow < 0.2 * fast
+
+
+@pytest.mark.parametrize("content", [None, b"not a model"])
+def test_weights_that_cannot_be_loaded_are_refused(
+    make_folder: FolderMaker, tmp_path: Path, content: bytes | None
+) -> None:
+    initial = tmp_path / "initial.keras"
+    if content is not None:
+        initial.write_bytes(content)
+    with pytest.raises(UsageError, match=r"Cannot start from the weights in .*initial\.keras"):
+        train(make_folder("a", "b"), tmp_path / "run", size=SMALLEST, initial=initial)
+    assert not (tmp_path / "run").exists()
