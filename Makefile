@@ -7,7 +7,6 @@ BIN := $(DEV_ENV)/bin
 # Scans for `make demo`; phantoms are made if none are named.
 SCANS ?=
 
-# Everything that can work on this machine: the NVIDIA libraries only beside an NVIDIA driver.
 comma := ,
 EXTRAS := dev,train$(if $(shell command -v nvidia-smi 2>/dev/null),$(comma)cuda)
 
@@ -20,7 +19,9 @@ help:  ## list these words
 demo: $(RUN_ENV)/ready  ## run the shipped model on phantoms, or on your scans: make demo SCANS=folder
 	@mkdir -p demo
 ifeq ($(strip $(SCANS)),)
-	@test -d demo/phantoms || $(RUN_ENV)/bin/ct3d-edge data synth --out demo/phantoms --scans 6 --seed 7 --shape 256 256 40
+	@test -d demo/phantoms || { rm -rf demo/phantoms.part; \
+	  $(RUN_ENV)/bin/ct3d-edge data synth --out demo/phantoms.part --scans 6 --seed 7 --shape 256 256 40 && \
+	  mv demo/phantoms.part demo/phantoms; }
 endif
 	@$(RUN_ENV)/bin/ct3d-edge infer "$(or $(strip $(SCANS)),demo/phantoms/scans)" --provider auto \
 	  --out demo/results.jsonl --montage demo/overview.png || [ $$? -eq 1 ]
@@ -51,15 +52,19 @@ clean:  ## remove environments and everything made here
 # An environment is ready when its stamp is newer than what declares it.
 $(RUN_ENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUN_ENV)
-	$(RUN_ENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable . || { \
-	  echo "The tested versions do not all install here; taking the newest that do."; \
-	  $(RUN_ENV)/bin/python -m pip install --quiet --editable .; }
+	$(call install,$(RUN_ENV),.) || $(call unpinned,$(RUN_ENV),.)
 	@touch $@
 
-# Where TensorFlow has no wheel (a new Python, another processor), everything else is still developed and tested.
+# Every extra that installs here: the NVIDIA libraries only beside an NVIDIA driver; without Keras where TensorFlow
+# has no wheel (a new Python, another processor). A failure for any other reason, or in CI, is a failure.
 $(DEV_ENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV_ENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]" || { \
-	  echo "The extras $(EXTRAS) do not all install here; going on without Keras and TensorFlow."; \
-	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"; }
+	$(call install,$(DEV_ENV),.[$(EXTRAS)]) || $(call unpinned,$(DEV_ENV),.[$(EXTRAS)]) || $(call unpinned,$(DEV_ENV),.[dev])
 	@touch $@
+
+# $(call install,ENVIRONMENT,WHAT): with the tested versions; what pip says is kept for `unpinned` to look at.
+install = { $(1)/bin/python -m pip install --quiet --constraint constraints.txt --editable "$(2)" 2>$(1)/pip.log || { cat $(1)/pip.log; false; }; }
+
+# $(call unpinned,ENVIRONMENT,WHAT): only after "No matching distribution", which no second try would change.
+unpinned = { test -z "$$CI" && grep -q "No matching distribution" $(1)/pip.log && echo "Not all of that installs here; trying the newest of $(2)" && \
+	$(1)/bin/python -m pip install --quiet --editable "$(2)" 2>$(1)/pip.log || { cat $(1)/pip.log; false; }; }

@@ -1,4 +1,4 @@
-"""Files that appear under their name complete, or not at all."""
+"""Files that appear under their name complete, or not at all; and knowing before the work that they can."""
 
 import os
 import tempfile
@@ -9,20 +9,27 @@ from typing import BinaryIO
 
 from ct3d_edge.errors import UsageError
 
+PART_PREFIX = ".ct3d-"
+"""Of half-written files. Short: a name may have 255 bytes, and the target's own name may already use them."""
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Write to a neighbour of ``path`` and rename it onto ``path`` at the end; remove it if anything fails.
 
+    A symbolic link is followed: what it points to is replaced, the link stays.
+
     Raises
     ------
     UsageError
-        If the folder does not exist or cannot be written to.
+        If the folder does not exist or cannot be written to, or ``path`` is something other than a file.
     """
+    target = path.resolve()
+    _refuse_other_than_files(path, target)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PART_PREFIX, dir=target.parent)
     except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise _cannot_write(path, error) from error
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -30,12 +37,53 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         part.chmod(0o666 & ~_umask())
-        part.replace(path)
+        part.replace(target)
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from error
+            raise _cannot_write(path, error) from error
         raise
+
+
+def require_writable(path: Path) -> None:
+    """Make sure that ``atomic_file`` can write ``path``, before work is done whose result it would hold.
+
+    Raises
+    ------
+    UsageError
+        If it cannot.
+    """
+    target = path.resolve()
+    _refuse_other_than_files(path, target)
+    try:
+        with tempfile.TemporaryFile(prefix=PART_PREFIX, dir=target.parent):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be made, or a file has that name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make the folder {path}: {error.strerror or error}.") from error
+
+
+def _refuse_other_than_files(path: Path, target: Path) -> None:
+    """Renaming onto a device or a pipe would replace it by a file."""
+    if target.exists() and not target.is_file():
+        raise UsageError(f"Cannot write {path}: there is already something by that name that is not a file.")
+
+
+def _cannot_write(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"Cannot write {path}: {error.strerror or error}.")
 
 
 def _umask() -> int:

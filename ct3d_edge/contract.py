@@ -19,6 +19,8 @@ Channels = Literal["last", "first", "none"]
 Activation = Literal["identity", "sigmoid", "softmax"]
 Interpolation = Literal["linear"]
 
+LARGEST_NUMBER = 1e9
+
 AXIS_DIRECTIONS = ("LR", "AP", "SI")
 
 
@@ -125,12 +127,23 @@ class Contract:
 
 def _parse_object(text: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise ContractError(f"The contract is not valid JSON ({error}).") from error
     if not isinstance(data, dict):
         raise ContractError(f"The contract is a JSON {type(data).__name__}, not an object.")
     return data
+
+
+def refuse_constant(name: str) -> None:
+    """For ``json.loads``: NaN and Infinity, which Python reads, are not JSON and would slip through comparisons.
+
+    Raises
+    ------
+    ValueError
+        Always.
+    """
+    raise ValueError(f"{name} is not JSON")
 
 
 def _frozen(value: Any) -> Any:
@@ -198,7 +211,8 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a number is of a size that HU and probabilities have; NaN is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
 
 
 def _is_shape(shape: object) -> bool:
@@ -208,7 +222,7 @@ def _is_shape(shape: object) -> bool:
 def _is_window(window: object) -> bool:
     if not (isinstance(window, tuple) and len(window) == 2 and all(map(_is_number, window))):
         return False
-    return bool(-float("inf") < window[0] < window[1] < float("inf"))
+    return bool(window[0] < window[1])
 
 
 def _is_name(label: object) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from ct3d_edge.errors import MissingExtraError
+from ct3d_edge.errors import MissingExtraError, UsageError
 
 NEEDED = ("keras", "tensorflow", "tf2onnx")
 
@@ -22,6 +22,8 @@ def import_keras() -> None:
     ------
     MissingExtraError
         If Keras, TensorFlow or tf2onnx is not installed.
+    UsageError
+        If the environment asks for another Keras backend.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -29,7 +31,9 @@ def import_keras() -> None:
             f'This command needs {", ".join(missing)}, not installed here: pip install "ct3d-edge[train]"'
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise UsageError(f"tf2onnx needs Keras on TensorFlow, but KERAS_BACKEND is {backend!r}. Unset it.")
     with _stderr_held_back():
         tensorflow = importlib.import_module("tensorflow")
         importlib.import_module("keras")

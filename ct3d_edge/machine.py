@@ -1,5 +1,6 @@
 """What this machine is and offers, as far as a program can tell."""
 
+import math
 import os
 import platform
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
+CGROUP_MEMORY = Path("/sys/fs/cgroup")
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
@@ -17,8 +19,30 @@ CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "a
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on; fewer than the machine has inside many containers."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = (_read(CGROUP_CPU_MAX) or "max").partition(" ")
+    if not (quota.isdigit() and period.isdigit()):
+        return allowed
+    return max(1, min(allowed, math.ceil(int(quota) / int(period))))
+
+
+def available_memory() -> int | None:
+    """Bytes that can still be used without swapping, inside the container's limit; None where nothing tells."""
+    free = _field(_read(MEMINFO) or "", "MemAvailable")
+    amounts = [int(free.split()[0]) * 1024] if free else []
+    limit, used = _read(CGROUP_MEMORY / "memory.max"), _read(CGROUP_MEMORY / "memory.current")
+    if limit and used and limit.isdigit():
+        amounts.append(max(0, int(limit) - int(used)))
+    return min(amounts, default=None)
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed distribution; None if there is none of that name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
@@ -43,7 +67,7 @@ def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
         "memory": _field(_read(MEMINFO) or "", "MemTotal"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
-        "packages": {name: version for name in packages if (version := _version(name))},
+        "packages": {name: version for name in packages if (version := installed_version(name))},
     }
 
 
@@ -58,10 +82,3 @@ def _field(text: str, name: str) -> str | None:
     """Value of the first ``name : value`` line."""
     lines = (line.partition(":") for line in text.splitlines())
     return next((value.strip() for key, _, value in lines if key.strip() == name), None)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

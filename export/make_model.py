@@ -7,8 +7,9 @@ work folder are not trained again.
 """
 
 import argparse
+import csv
+import hashlib
 import json
-import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from sklearn import metrics
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.conversion import MINIMUM_VOLUMES, Exported, export_model, load_source
 from ct3d_edge.datasets import synthesise
+from ct3d_edge.machine import usable_cores
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.runtime import Runner
 from ct3d_edge.scan import read_nifti
@@ -42,10 +44,19 @@ class Phantoms:
     seed: int
     shape: tuple[int, int, int]
 
-    def make(self, place: Path) -> Path:
-        """Write them under ``place`` unless they are there; the folder with the two classes."""
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> Self:
+        """Parse what a stage and the test have in common."""
+        return cls(table["phantoms"], table["seed"], tuple(table["shape"]))
+
+    def make(self, work: Path) -> Path:
+        """Write them under ``work`` unless they are there, all or none; the folder with the two classes."""
+        size = "x".join(map(str, self.shape))
+        place = work / f"phantoms-{self.seed}-{self.phantoms}-{size}"
         if not place.is_dir():
-            synthesise(place, self.phantoms, self.seed, shape=self.shape)
+            part = place.with_suffix(".part")
+            synthesise(part, self.phantoms, self.seed, shape=self.shape)
+            part.rename(place)
         return place / "scans"
 
 
@@ -64,24 +75,18 @@ class Stage:
     def from_table(cls, table: dict[str, Any]) -> Self:
         """Parse one ``[[stage]]``."""
         settings = {name: table[name] for name in ("epochs", "batch_size", "learning_rate", "momentum")}
-        return cls(phantoms(table), tuple(table["size"]), **settings)
+        return cls(Phantoms.from_table(table), tuple(table["size"]), **settings)
 
 
-def phantoms(table: dict[str, Any]) -> Phantoms:
-    """Parse what a stage and the test have in common."""
-    return Phantoms(table["phantoms"], table["seed"], tuple(table["shape"]))
-
-
-def train_stages(stages: list[Stage], work: Path) -> Path:
-    """Train each stage from the weights of the one before; the last run's folder."""
-    initial = None
-    run = work
+def train_stages(stages: list[Stage], work: Path) -> list[Path]:
+    """Train each stage from the weights of the one before; the runs' folders."""
+    runs: list[Path] = []
     for number, stage in enumerate(stages, start=1):
-        run = work / f"run-{number}"
+        # Named after everything that led to it, so that a changed recipe never takes up an old run.
+        run = work / f"run-{number}-{hashlib.sha256(repr(stages[:number]).encode()).hexdigest()[:12]}"
         if not (run / "model.keras").is_file():
-            folder = stage.data.make(work / f"phantoms-{stage.data.seed}")
             train(
-                folder,
+                stage.data.make(work),
                 run,
                 size=stage.size,
                 epochs=stage.epochs,
@@ -90,11 +95,20 @@ def train_stages(stages: list[Stage], work: Path) -> Path:
                 momentum=stage.momentum,
                 validation=VALIDATION,
                 seed=number,
-                initial=initial,
+                initial=runs[-1] / "model.keras" if runs else None,
                 on_progress=show,
             )
-        initial = run / "model.keras"
-    return run
+        runs.append(run)
+    return runs
+
+
+def hours_of(runs: list[Path]) -> float:
+    """Time that the epochs took, from the runs' histories."""
+    seconds = 0.0
+    for run in runs:
+        with (run / "history.csv").open(newline="") as stream:
+            seconds += sum(float(row["seconds"]) for row in csv.DictReader(stream))
+    return seconds / 3600
 
 
 def show(event: Event) -> None:
@@ -108,9 +122,8 @@ def show(event: Event) -> None:
         )
 
 
-def test(exported: Exported, folder: Path) -> dict[str, Any]:
+def test(exported: Exported, scans: list[Path]) -> dict[str, Any]:
     """Area under the ROC curve on fresh phantoms, with a 95 % bootstrap interval, and accuracy."""
-    scans = sorted(folder.rglob("*.nii.gz"))
     truth = np.array([path.parent.name == "abnormal" for path in scans], float)
     with Runner(exported.model, "cpu") as runner:
         scores = np.array(
@@ -132,8 +145,10 @@ def auc(truth: np.ndarray, scores: np.ndarray) -> float:
     return float(metrics.roc_auc_score(truth, scores)) if 0 < truth.sum() < len(truth) else 0.5
 
 
-def publish(recipe: dict[str, Any], exported: Exported, figures: dict[str, Any], hours: float) -> None:
-    """Write the manifest and fill in the card."""
+def publish(
+    recipe: dict[str, Any], stages: list[Stage], exported: Exported, figures: dict[str, Any], hours: float
+) -> None:
+    """Put model, manifest and card into ``models/``."""
     model = exported.model
     entry = {
         "file": model.path.name,
@@ -143,14 +158,17 @@ def publish(recipe: dict[str, Any], exported: Exported, figures: dict[str, Any],
         "proof": model.provenance["proof"],
         "test": figures,
         "recipe": recipe,
-        "hours": round(hours, 2),
+        "training_hours": round(hours, 2),
+        "cores": usable_cores(),
     }
     manifest = {"schema": 1, "default": model.path.name, "models": [entry]}
     low, high = figures["auc_95"]
     card = CARD.read_text().format(
         file=model.path.name,
         megabytes=f"{len(model.data) / 1e6:.1f}",
-        trained=sum(stage["phantoms"] for stage in recipe["stage"]),
+        trained=sum(data.phantoms for data in {stage.data for stage in stages}),
+        stages=len(stages),
+        cores=usable_cores(),
         tested=figures["phantoms"],
         auc=f"{figures['auc']:.3f} (95 % bootstrap interval {low:.3f} to {high:.3f})",
         accuracy=f"{figures['accuracy']:.3f}",
@@ -158,9 +176,24 @@ def publish(recipe: dict[str, Any], exported: Exported, figures: dict[str, Any],
         hours=f"{hours:.1f}",
         recipe=f"export/{recipe['name']}.toml",
     )
-    for name, text in (("manifest.json", json.dumps(manifest, indent=1) + "\n"), ("README.md", card)):
+    contents = {model.path.name: model.data, "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode()}
+    for name, data in {**contents, "README.md": card.encode()}.items():
         with atomic_file(MODELS / name) as stream:
-            stream.write(text.encode())
+            stream.write(data)
+
+
+def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Exported, dict[str, Any]]:
+    """Export with a proof on fresh phantoms, and judge the file itself on all of them."""
+    source = load_source(run, labels=recipe["export"]["labels"])
+    scans = sorted(Phantoms.from_table(recipe["test"]).make(work).rglob("*.nii.gz"))
+    chosen = scans[:: max(1, len(scans) // MINIMUM_VOLUMES)]
+    exported = export_model(
+        source,
+        work / f"{recipe['name']}.onnx",
+        (preprocess(read_nifti(scan), source.contract).volume for scan in chosen),
+        material=f"{len(chosen)} of the test phantoms",
+    )
+    return exported, test(exported, scans)
 
 
 def main() -> None:
@@ -172,20 +205,13 @@ def main() -> None:
     recipe = tomllib.loads(arguments.recipe.read_text())
     work = arguments.work / recipe["name"]
     work.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    run = train_stages([Stage.from_table(table) for table in recipe["stage"]], work)
-    source = load_source(run, labels=recipe["export"]["labels"])
-    folder = phantoms(recipe["test"]).make(work / "phantoms-test")
-    proof_scans = sorted(folder.rglob("*.nii.gz"))[:: max(1, recipe["test"]["phantoms"] // MINIMUM_VOLUMES)]
-    exported = export_model(
-        source,
-        MODELS / f"{recipe['name']}.onnx",
-        (preprocess(read_nifti(scan), source.contract).volume for scan in proof_scans),
-        material=f"{len(proof_scans)} of the test phantoms",
-    )
-    figures = test(exported, folder)
+    stages = [Stage.from_table(table) for table in recipe["stage"]]
+    runs = train_stages(stages, work)
+    exported, figures = export_tested(recipe, runs[-1], work)
     print(f"test: {figures}")
-    publish(recipe, exported, figures, (time.monotonic() - started) / 3600)
+    if figures["auc"] < recipe["test"]["least_auc"]:
+        raise SystemExit(f"AUC below {recipe['test']['least_auc']}: nothing was put into {MODELS}")
+    publish(recipe, stages, exported, figures, hours_of(runs))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_exit_codes_are_as_drawn_and_inherited_where_none_is(name: str) -> None:
         ("DatasetError", 2),
         ("ModelError", 3),
         ("ContractError", 3),
+        ("DownloadError", 3),
         ("ProviderError", 3),
         ("MissingExtraError", 3),
         ("GateError", 4),

@@ -3,14 +3,16 @@
 Nothing heavy is imported here or at the top of a command's file, so that ``--help`` answers at once.
 """
 
+import errno
 import os
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, NoReturn
 
 import typer
 
 from ct3d_edge.cli import bench, data, export, infer, inspect, preprocess, train, verify
-from ct3d_edge.errors import Ct3dError
+from ct3d_edge.errors import Ct3dError, UsageError
 
 app = typer.Typer(
     name="ct3d-edge",
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all well; 1 finished, but some scans have no result; 2 wrong usage; 3 model, provider or "
-    "environment cannot do what was asked; 4 a proof or comparison did not hold.",
+    "environment cannot do what was asked; 4 a proof or comparison did not hold; 70 a bug, with its traceback.",
 )
 app.command()(infer.infer)
 app.command()(preprocess.preprocess)
@@ -50,16 +52,41 @@ def _options(
     pass
 
 
+BUG = 70
+"""Exit code of an internal error (EX_SOFTWARE of sysexits.h)."""
+
+PIPE_CLOSED = 141
+"""What a shell reports for a program that writes to a closed pipe (128 + SIGPIPE)."""
+
+
 def main() -> None:
-    """Run the command line; a user's error becomes one line and its exit code, a bug its traceback."""
+    """Run the command line; a user's error becomes a sentence and its exit code, a bug its traceback and 70."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name may hold bytes, and a label letters, that this terminal or pipe cannot show.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app(prog_name="ct3d-edge")
     except Ct3dError as error:
-        # A message may quote bytes of a file name that the terminal's encoding cannot show.
-        text = f"error: {error}".encode(sys.stderr.encoding or "utf-8", "backslashreplace")
-        typer.echo(text, err=True)
+        from ct3d_edge.cli.terminal import printable
+
+        lines = f"error: {error}".splitlines()
+        typer.echo("\n".join(map(printable, lines)), err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader has seen enough (`| head`). Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        _end_for_standard_output(error)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(BUG)
+
+
+def _end_for_standard_output(error: OSError) -> NoReturn:
+    """End when the reader has seen enough (``| head``) or the disk behind ``>`` is full; other errors are bugs."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+        traceback.print_exc()
+        sys.exit(BUG)
+    # Python would try again, and complain, when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        sys.exit(PIPE_CLOSED)
+    typer.echo(f"error: Cannot write to standard output: {error.strerror}.", err=True)
+    sys.exit(UsageError.exit_code)

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import ScanError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ct3d_edge.latency import BenchRecord, Samples, StageTimer
     from ct3d_edge.runtime import Runner
 
@@ -35,34 +39,62 @@ def bench(
 
     Nothing is dropped or averaged away: percentiles are measured samples, and the file has all of them.
     """
-    if json_ and not json_.parent.is_dir():
-        raise UsageError(f"Cannot write {json_}: there is no folder {json_.parent}.")
-    from ct3d_edge.latency import BenchRecord, StageTimer, WallClock
-
-    once = StageTimer(WallClock())
-    from ct3d_edge.runtime import Runner, load_model_file
-
-    once.lap("import")
-    from ct3d_edge.cli.terminal import say_receipt
-    from ct3d_edge.machine import describe_machine
-
-    with _scans(scans) as paths:
-        once = StageTimer(WallClock(), once.stages)
-        file = load_model_file(model_path(model))
-        once.lap("model file")
-        with Runner(file, provider, allow_fallback=allow_fallback) as runner:
-            once.lap("session")
-            say_receipt(runner.receipt)
-            once.stages["first run"] = _first_run(runner, paths[0])
-            samples = _steady_state(runner, paths, runs)
-            conditions = {"receipt": runner.receipt.to_dict(), "scans": [path.name for path in paths]}
-    question = "From a scan file to its probability, one scan at a time"
-    record = BenchRecord(question, describe_machine(PACKAGES), conditions, once.stages, samples)
     if json_:
-        record.save(json_)
+        require_writable(json_)
+    once = _timed_import()
+    with _scans(scans) as paths:
+        record = _record(paths, model, provider, allow_fallback, runs, once)
     _print(record)
     if json_:
+        record.save(json_)
         typer.echo(f"wrote {json_}")
+
+
+def _timed_import() -> "dict[str, float]":
+    """Import what `infer` needs, before anything else has imported it."""
+    from ct3d_edge.latency import StageTimer, WallClock
+
+    timer = StageTimer(WallClock())
+    from ct3d_edge import preprocess, runtime, scan  # noqa: F401
+
+    timer.lap("import")
+    return timer.stages
+
+
+def _record(
+    paths: list[Path],
+    model: Path | None,
+    provider: ProviderOption,
+    allow_fallback: bool,
+    runs: int,
+    once: dict[str, float],
+) -> "BenchRecord":
+    """Everything that happens once, then the steady state."""
+    from ct3d_edge.cli.terminal import say_receipt
+    from ct3d_edge.latency import BenchRecord, StageTimer, WallClock
+    from ct3d_edge.machine import describe_machine
+    from ct3d_edge.runtime import Runner, load_model_file
+
+    timer = StageTimer(WallClock(), once)
+    file = load_model_file(model_path(model))
+    timer.lap("model file")
+    with Runner(file, provider, allow_fallback=allow_fallback) as runner:
+        timer.lap("session")
+        say_receipt(runner.receipt)
+        volumes = [_network_input(path, runner) for path in paths]
+        timer = StageTimer(WallClock(), once)
+        runner.infer(volumes[0][None])
+        timer.lap("first run")
+        del volumes
+        samples = _steady_state(runner, paths, runs)
+        receipt = runner.receipt.to_dict()
+    return BenchRecord(
+        "From a scan file to its probability, one scan at a time",
+        describe_machine(PACKAGES),
+        {"receipt": receipt, "scans": [path.name for path in paths], "order": "run n takes scan n mod their number"},
+        once,
+        samples,
+    )
 
 
 @contextmanager
@@ -80,17 +112,15 @@ def _scans(folder: Path | None) -> Iterator[list[Path]]:
         yield [path]
 
 
-def _first_run(runner: "Runner", path: Path) -> float:
-    """Duration in ms of the first time that the network runs."""
-    from ct3d_edge.latency import StageTimer, WallClock
+def _network_input(path: Path, runner: "Runner") -> "NDArray[np.float32]":
+    """Prepare a scan once before anything is timed: one that cannot be used must not end a long measurement."""
     from ct3d_edge.preprocess import preprocess
     from ct3d_edge.scan import read_nifti
 
-    volume = preprocess(read_nifti(path), runner.contract).volume
-    timer = StageTimer(WallClock())
-    runner.infer(volume[None])
-    timer.lap("first run")
-    return timer.stages["first run"]
+    try:
+        return preprocess(read_nifti(path), runner.contract).volume
+    except ScanError as error:
+        raise UsageError(f"The benchmark cannot use {path} ({error.code}): {error}") from error
 
 
 def _steady_state(runner: "Runner", paths: list[Path], runs: int) -> "Samples":

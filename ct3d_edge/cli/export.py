@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.keras_import import import_keras
 
 if TYPE_CHECKING:
@@ -33,20 +34,27 @@ def export(
         Path | None,
         typer.Option(help="Scans to prove the file on; phantoms fill up to eight, or serve alone."),
     ] = None,
-    limit: Annotated[float, typer.Option(help="Largest difference of a probability that the proof allows.")] = 1e-5,
+    limit: Annotated[
+        float, typer.Option(min=0, max=0.01, help="Largest difference of a probability that the proof allows.")
+    ] = 1e-5,
+    activation: Annotated[
+        Literal["identity", "sigmoid", "softmax"] | None,
+        typer.Option(help="What the output still lacks to be probabilities; read off the network if left out."),
+    ] = None,
 ) -> None:
     """Convert a Keras model to a self-describing ONNX file, and prove that both answer alike.
 
     A proof that does not hold leaves no file and ends with exit code 4.
     """
     names = check_labels(labels)
-    if not out.parent.is_dir():
-        raise UsageError(f"Cannot write {out}: there is no folder {out.parent}.")
+    if out.suffix.lower() != ".onnx":
+        raise UsageError(f"The file to write must end in .onnx, found {out}.")
+    require_writable(out)
     import_keras()
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.conversion import export_model, load_source
 
-    loaded = load_source(source, labels=names, orientation=orientation, size=size)
+    loaded = load_source(source, labels=names, orientation=orientation, size=size, activation=activation)
     for remark in loaded.remarks:
         say(remark)
     material, volumes = _proof_volumes(proof, loaded.contract)
@@ -75,7 +83,10 @@ def _volumes(scans: list[Path], phantoms: int, contract: "Contract") -> "Iterato
     from ct3d_edge.scan import Volume, read_nifti
 
     for scan in scans:
-        yield preprocess(read_nifti(scan), contract).volume
+        try:
+            yield preprocess(read_nifti(scan), contract).volume
+        except ScanError as error:
+            raise UsageError(f"The proof cannot use {scan} ({error.code}): {error}") from error
     for index in range(phantoms):
         phantom = make_phantom(PHANTOM_SEED + index, abnormal=index % 2 == 1, shape=PHANTOM_SHAPE)
         volume = Volume(phantom.hu, affine=las_affine(phantom.hu.shape, phantom.spacing))

@@ -11,7 +11,9 @@ from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, m
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ct3d_edge.report import Montage
     from ct3d_edge.results import Record
+    from ct3d_edge.runtime import Runner
 
 
 class Format(StrEnum):
@@ -40,8 +42,7 @@ def infer(
 
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
     """
-    from ct3d_edge.cli.terminal import say, say_receipt, track
-    from ct3d_edge.pipeline import analyse
+    from ct3d_edge.cli.terminal import say, say_receipt
     from ct3d_edge.report import Montage
     from ct3d_edge.results import check_results_path, write_results
     from ct3d_edge.runtime import Runner, load_model_file
@@ -49,26 +50,44 @@ def infer(
 
     if out:
         check_results_path(out)
+    picture = Montage(montage) if montage else None
     scans = find_scans(paths)
     records: list[Record] = []
-    picture = Montage(montage) if montage else None
     with Runner(load_model_file(model_path(model)), provider, allow_fallback=allow_fallback) as runner:
         say_receipt(runner.receipt)
-        for analysis in track(analyse(scans, runner), len(scans), "Scans"):
-            records.append(analysis.record)
-            if picture and analysis.prepared:
-                picture.add(analysis.record, analysis.prepared.volume)
         labels = runner.contract.labels
+        stop = _judge(scans, runner, records, picture)
+    if stop and not records:
+        raise stop
+    _print(records, labels, format_)
     if out:
         write_results(out, records, labels)
     if picture:
         picture.save()
-    _print(records, labels, format_)
-    failed = sum(not record.answered for record in records)
-    say(_summary(records))
+    say(_summary(records, len(scans)))
     for path in filter(None, (out, montage)):
         say(f"wrote {path}")
-    raise typer.Exit(1 if failed else 0)
+    if stop:
+        raise stop
+    raise typer.Exit(0 if all(record.answered for record in records) else 1)
+
+
+def _judge(
+    scans: list[Path], runner: "Runner", records: "list[Record]", picture: "Montage | None"
+) -> BaseException | None:
+    """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
+    from ct3d_edge.cli.terminal import track
+    from ct3d_edge.errors import Ct3dError
+    from ct3d_edge.pipeline import analyse
+
+    try:
+        for analysis in track(analyse(scans, runner), len(scans), "Scans"):
+            records.append(analysis.record)
+            if picture and analysis.prepared:
+                picture.add(analysis.record, analysis.prepared.volume)
+    except (KeyboardInterrupt, Ct3dError) as stop:
+        return stop
+    return None
 
 
 def _print(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
@@ -88,10 +107,11 @@ def _print(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format
                 console.print(sentence, markup=False)
 
 
-def _summary(records: "Sequence[Record]") -> str:
+def _summary(records: "Sequence[Record]", scans: int) -> str:
     counts = {
         status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
     }
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     seconds = sum(record.timing.total for record in records) / 1e3
-    return f"{len(records)} scans ({told}) in {seconds:.1f} s"
+    left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
+    return f"{len(records)} scans ({told}) in {seconds:.1f} s{left}"

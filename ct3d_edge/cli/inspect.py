@@ -24,13 +24,13 @@ def inspect(
     if json_:
         typer.echo(json.dumps(facts, indent=2))
         return
-    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.cli.terminal import out, printable
 
     console = out()
     for title, section in facts.items():
         console.print(f"[bold]{title}[/bold]")
         for line in _lines(section):
-            console.print("  " + line, markup=False, soft_wrap=True)
+            console.print("  " + printable(line), markup=False, soft_wrap=True)
 
 
 def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ def preprocess(
     """
     import numpy as np
 
-    from ct3d_edge.atomic import atomic_file
+    from ct3d_edge.atomic import atomic_file, make_folder
     from ct3d_edge.cli.terminal import say, track
     from ct3d_edge.errors import ScanError
     from ct3d_edge.preprocess import preprocess as prepare
@@ -31,7 +31,7 @@ def preprocess(
 
     contract = _contract(model)
     targets = _targets(find_scans(paths), out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     failed = 0
     for target, scan in track(targets.items(), len(targets), "Scans"):
         try:

@@ -30,9 +30,7 @@ def train(
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam at the start.")] = 1e-4,
     labels: LabelsOption = None,
     orientation: OrientationOption = "LAS",
-    momentum: Annotated[
-        float, typer.Option("--momentum", help="Of batch normalisation's running statistics.")
-    ] = 0.99,
+    momentum: Annotated[float, typer.Option("--momentum", help="Of batch normalisation's running statistics.")] = 0.99,
     initial: Annotated[
         Path | None,
         typer.Option("--initial", help="A .keras file of this network to take the first weights from."),

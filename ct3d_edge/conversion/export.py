@@ -1,6 +1,5 @@
 """Keras to a model file: convert, attach contract, golden test and provenance, prove, and only then write."""
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,11 +10,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ct3d_edge.atomic import atomic_file
+from ct3d_edge.atomic import atomic_file, require_writable
+from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.convert import to_onnx
 from ct3d_edge.conversion.proof import LIMIT, Proof, keras_probabilities, prove
 from ct3d_edge.conversion.source import Source
-from ct3d_edge.errors import GateError
+from ct3d_edge.errors import GateError, UsageError
+from ct3d_edge.machine import installed_version
 from ct3d_edge.runtime import (
     CONTRACT_KEY,
     GOLDEN_KEY,
@@ -33,7 +34,7 @@ GOLDEN_SEEDS = (1, 2)
 GOLDEN_TOLERANCE = 1e-4
 """Wider than the proof's limit: other processors add up in another order."""
 
-TOOLS = ("ct3d-edge", "tensorflow", "keras", "tf2onnx", "onnx", "numpy")
+TOOLS = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "numpy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +74,21 @@ def export_model(
     GateError
         The proof does not hold; nothing is written.
     UsageError
-        Too few volumes, or ``out`` cannot be written.
+        Too few volumes, or ``out`` is the source or cannot be written.
     """
+    if out.resolve() == source.path.resolve():
+        raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
+    require_writable(out)
     on_stage("converting")
     proto = to_onnx(source.network, source.contract)
+    golden = make_golden(source)
     provenance = _provenance(source, proto)
-    _attach(proto, source, provenance)
+    attach(proto, source.contract, golden, provenance)
     on_stage("proving")
     with Runner(parse_model_file(out, proto.SerializeToString(deterministic=True)), "cpu") as runner:
         proof = prove(source.network, runner, volumes, material=material, limit=limit)
         provenance["proof"] = {**proof.to_dict(), "onnxruntime": runner.receipt.onnxruntime}
-    _attach(proto, source, provenance)
+    attach(proto, source.contract, golden, provenance)
     model = parse_model_file(out, proto.SerializeToString(deterministic=True))
     _check_golden(model)
     on_stage("writing")
@@ -92,19 +97,20 @@ def export_model(
     return Exported(model, proof)
 
 
-def _attach(proto: onnx.ModelProto, source: Source, provenance: dict[str, Any]) -> None:
+def attach(proto: onnx.ModelProto, contract: Contract, golden: Golden, provenance: dict[str, Any]) -> None:
+    """Write contract, golden test and provenance into a graph's metadata, in place of what was there."""
     onnx.helper.set_model_props(
         proto,
         {
-            CONTRACT_KEY: source.contract.to_json(),
-            GOLDEN_KEY: _golden(source).to_json(),
+            CONTRACT_KEY: contract.to_json(),
+            GOLDEN_KEY: golden.to_json(),
             PROVENANCE_KEY: json.dumps(provenance, sort_keys=True, separators=(",", ":")),
         },
     )
 
 
-def _golden(source: Source) -> Golden:
-    """Expected answers come from Keras: what a device proves is that it does what was trained."""
+def make_golden(source: Source) -> Golden:
+    """Let Keras answer the golden inputs: what a device proves is that it does what was trained."""
     contract = source.contract
     answers = [
         keras_probabilities(source.network, golden_volume(seed, contract.shape), contract) for seed in GOLDEN_SEEDS
@@ -120,7 +126,7 @@ def _provenance(source: Source, proto: onnx.ModelProto) -> dict[str, Any]:
             "sha256": source.sha256,
             "parameters": source.network.count_params(),
         },
-        "tools": {name: importlib.metadata.version(name) for name in TOOLS},
+        "tools": {name: version for name in TOOLS if (version := installed_version(name))},
         "passes": [],
         "nodes": len(proto.graph.node),
     }

@@ -98,7 +98,7 @@ def prove(
     UsageError
         With fewer than eight volumes.
     GateError
-        If the proof does not hold.
+        If the proof does not hold, or the network gives the same answer for every volume.
     """
     contract = runner.contract
     pairs = [(keras_probabilities(network, volume, contract), runner.infer(volume[None])[0]) for volume in volumes]
@@ -115,9 +115,22 @@ def prove(
         probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
         limit=limit,
     )
-    if not proof.holds:
-        raise GateError(f"The proof does not hold: {proof.describe()}. No file was written.")
+    _require(proof)
     return proof
+
+
+def _require(proof: Proof) -> None:
+    if not proof.holds:
+        raise GateError(
+            f"The proof does not hold: {proof.describe()}. No file was written. The smallest limit that would have "
+            f"passed is {proof.probability_difference:.1e}."
+        )
+    low, high = proof.probability_range
+    if low == high:
+        raise GateError(
+            f"The proof proves nothing: the network gives exactly {low:.6f} for each of the {proof.volumes} volumes "
+            f"({proof.material}). No file was written. Prove it on scans that it tells apart: --proof FOLDER"
+        )
 
 
 def keras_probabilities(network: keras.Model, volume: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:

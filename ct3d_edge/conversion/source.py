@@ -4,14 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import keras
 
-from ct3d_edge.contract import Activation, Channels, Contract
+from ct3d_edge.contract import Activation, Contract
+from ct3d_edge.conversion.network import Interface, interface_of
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 
-SPATIAL_AXES = 3
+RUN_MODEL = "model.keras"
+"""Of a training run; only beside a file of this name a contract.json is its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,22 +44,25 @@ def load_source(
     labels: Sequence[str] | None = None,
     orientation: str | None = None,
     size: tuple[int, int, int] | None = None,
+    activation: Activation | None = None,
 ) -> Source:
     """Load a training run (a folder with model.keras and contract.json) or a bare .keras file.
 
     Parameters
     ----------
     path
-        The folder or file.
+        The folder, its model.keras, or any other .keras file.
     labels, orientation
         Replace what the contract says; None keeps it.
     size
         ``(W, H, D)`` for a network that leaves its input size open.
+    activation
+        What its output still lacks to be probabilities; None to read it off the network.
 
     Raises
     ------
     UsageError
-        The path does not exist or is not a .keras file.
+        The path does not exist, is not a .keras file, or an option fits neither contract nor network.
     ModelError
         Keras cannot load it, or the network is not one volume in, one vector out.
     ContractError
@@ -66,96 +70,58 @@ def load_source(
     """
     file, contract_file = _locate(path)
     network = _load(file)
-    own = _own_contract(file, network, size)
-    if contract_file is None:
-        remarks = [_default_remark(file, own, labels)]
-        contract = own
-    else:
-        remarks = []
-        contract = _matching(Contract.from_json(contract_file.read_text()), own, contract_file)
-    changes: dict[str, Any] = {"labels": tuple(labels) if labels else None, "orientation": orientation}
-    contract = replace(contract, **{name: value for name, value in changes.items() if value is not None})
-    return Source(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, tuple(remarks))
+    own = _default_contract(interface_of(file, network, size=size, activation=activation))
+    contract = own if contract_file is None else _matching(_read_contract(contract_file), own, contract_file)
+    remark = _default_remark(file, own, labels) if contract_file is None else f"The contract is {contract_file}."
+    contract = _changed(contract, labels, orientation)
+    return Source(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, (remark,))
 
 
 def _locate(path: Path) -> tuple[Path, Path | None]:
-    """The .keras file and, if there is one, the contract beside it."""
-    file = path / "model.keras" if path.is_dir() else path
+    """The .keras file and, if it is a training run's, the contract that lies beside it."""
+    file = path / RUN_MODEL if path.is_dir() else path
     if not file.is_file():
         raise UsageError(f"There is no Keras model {file}.")
     if file.suffix != ".keras":
         raise UsageError(f"{file} is not a .keras file. In Keras: model.save('model.keras'), then export that.")
     contract = file.with_name("contract.json")
-    return file, contract if contract.is_file() else None
+    return file, contract if file.name == RUN_MODEL and contract.is_file() else None
 
 
 def _load(file: Path) -> keras.Model:
-    if keras.backend.backend() != "tensorflow":
-        raise ModelError(f"tf2onnx needs Keras on TensorFlow, found KERAS_BACKEND={keras.backend.backend()}.")
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras, zipfile and h5py raise whatever they like for a damaged or unknown file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"Keras cannot load {file}: {reason}") from error
 
 
-def _own_contract(file: Path, network: keras.Model, size: tuple[int, int, int] | None) -> Contract:
-    """The default contract with what can be read off the network itself."""
-    if len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise ModelError(
-            f"{file} has {len(network.inputs)} inputs and {len(network.outputs)} outputs; "
-            "one volume in and one vector out can be exported."
-        )
-    shape, channels = _input_layout(file, tuple(network.inputs[0].shape[1:]), size)
-    output = tuple(network.outputs[0].shape[1:])
-    if len(output) != 1 or output[0] is None:
-        raise ModelError(f"{file} answers with shape ('batch', {output}); a vector of classes can be exported.")
-    outputs = int(output[0])
+def _read_contract(file: Path) -> Contract:
+    try:
+        return Contract.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"The contract {file} cannot be read: {error}.") from error
+
+
+def _default_contract(interface: Interface) -> Contract:
     return Contract(
-        shape=shape,
-        channels=channels,
-        outputs=outputs,
-        labels=Contract.labels if outputs <= 2 else tuple(f"class {n}" for n in range(outputs)),
-        activation=_missing_activation(file, network, outputs),
+        shape=interface.shape,
+        channels=interface.channels,
+        outputs=interface.outputs,
+        labels=Contract.labels if interface.outputs <= 2 else tuple(f"class {n}" for n in range(interface.outputs)),
+        activation=interface.activation,
     )
 
 
-def _input_layout(
-    file: Path, shape: tuple[int | None, ...], size: tuple[int, int, int] | None
-) -> tuple[tuple[int, int, int], Channels]:
-    layouts: list[tuple[Channels, slice]] = []
-    if len(shape) == SPATIAL_AXES:
-        layouts.append(("none", slice(0, 3)))
-    if len(shape) == SPATIAL_AXES + 1 and shape[-1] == 1:
-        layouts.append(("last", slice(0, 3)))
-    elif len(shape) == SPATIAL_AXES + 1 and shape[0] == 1:
-        layouts.append(("first", slice(1, 4)))
-    if not layouts:
-        raise ModelError(f"{file} takes an input of shape {shape}; one volume with one channel can be exported.")
-    channels, axes = layouts[0]
-    found = shape[axes]
-    wanted = size or found
-    if any(n is not None and n != m for n, m in zip(found, wanted, strict=True)):
-        raise UsageError(f"{file} takes volumes of {found}, not of {wanted}. Leave out --size.")
-    if any(n is None for n in wanted):
-        raise UsageError(f"{file} leaves its input size open {found}. Say which: --size 128 128 64")
-    w, h, d = (int(n) for n in wanted if n is not None)
-    return (w, h, d), channels
-
-
-def _missing_activation(file: Path, network: keras.Model, outputs: int) -> Activation:
-    """What turns the output into probabilities: nothing if the last layer does it, else what fits its length."""
-    last = getattr(network.layers[-1], "activation", None)
-    name = getattr(last, "__name__", type(network.layers[-1]).__name__.lower())
-    if name == "sigmoid" and outputs > 1:
-        raise ModelError(
-            f"{file} ends in {outputs} independent sigmoids (several labels at once). One label a scan can be exported."
+def _changed(contract: Contract, labels: Sequence[str] | None, orientation: str | None) -> Contract:
+    try:
+        return replace(
+            contract,
+            labels=tuple(labels) if labels else contract.labels,
+            orientation=orientation or contract.orientation,
         )
-    if name in ("sigmoid", "softmax"):
-        return "identity"
-    if name == "linear":
-        return "sigmoid" if outputs == 1 else "softmax"
-    raise ModelError(f"{file} ends in '{name}'; a sigmoid, a softmax or plain logits can be exported.")
+    except ContractError as error:  # what was asked for, not what was found
+        raise UsageError(str(error)) from error
 
 
 def _default_remark(file: Path, contract: Contract, labels: Sequence[str] | None) -> str:

@@ -7,9 +7,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.atomic import atomic_file
+from ct3d_edge.atomic import atomic_file, make_folder
 from ct3d_edge.datasets.phantom import Phantom
-from ct3d_edge.errors import UsageError
 
 GZIP_LEVEL = 1
 """Noise does not compress; higher levels cost seconds and save little."""
@@ -52,10 +51,7 @@ def _write(path: Path, voxels: NDArray[np.int16] | NDArray[np.uint8], affine: ND
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"Cannot make the folder {path.parent}: {error.strerror or error}.") from error
+    make_folder(path.parent)
     with atomic_file(path) as stream:
         # mtime=0: a time stamp would make every run's bytes differ.
         stream.write(gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))

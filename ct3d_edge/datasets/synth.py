@@ -35,7 +35,7 @@ def synthesise(
     """Write `scans` phantoms under `out`; return the paths of the scans, in order.
 
     Even numbers are normal (`out/scans/normal/phantom_0000.nii.gz`), odd ones abnormal
-    (`out/scans/abnormal/phantom_0001.nii.gz`) with their mask in `out/lesions/phantom_0001.nii.gz`. A
+    (`out/scans/abnormal/phantom_0001.nii.gz`) with their mask in `out/lesions/phantom_0001_mask.nii.gz`. A
     file's bytes depend on `seed`, its number and `shape`, not on `scans` or `workers`.
 
     Parameters
@@ -72,7 +72,7 @@ def _job(out: Path, index: int, seed: int, shape: tuple[int, int, int] | None) -
     # One number out of (seed, index): neighbouring seeds must not share phantoms.
     own = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
     scan = out / "scans" / ("abnormal" if abnormal else "normal") / name
-    return _Job(scan, out / "lesions" / name if abnormal else None, own, shape)
+    return _Job(scan, out / "lesions" / f"phantom_{index:04d}_mask.nii.gz" if abnormal else None, own, shape)
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:

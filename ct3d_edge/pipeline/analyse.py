@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RefusedScan, ScanError
+from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError
 from ct3d_edge.preprocess import Prepared, preprocess
 from ct3d_edge.results import Answer, Failure, Record, Status, Timing
 from ct3d_edge.runtime import Runner
@@ -35,6 +35,8 @@ def analyse(paths: Iterable[Path], runner: Runner) -> Iterator[Analysis]:
 def analyse_scan(path: Path, runner: Runner) -> Analysis:
     """Read, preprocess and judge one scan. Never raises for what is wrong with the scan.
 
+    What is wrong with the session (a GPU out of memory, say) would be wrong for every scan and is raised.
+
     A fault of ct3d-edge itself becomes a record with the code ``internal`` and a traceback on standard error, so
     that a night's run is not lost to it.
     """
@@ -53,6 +55,8 @@ def analyse_scan(path: Path, runner: Runner) -> Analysis:
     except ScanError as error:
         status: Status = "refused" if isinstance(error, RefusedScan) else "error"
         failure = Failure(error.code, str(error))
+    except Ct3dError:
+        raise
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         status, failure = (
@@ -121,4 +125,5 @@ def _record(
         contract_sha256=receipt.contract_sha256,
         requested=receipt.requested,
         actual=receipt.actual,
+        nodes=receipt.nodes,
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ct3d_edge.atomic import atomic_file
+from ct3d_edge.atomic import atomic_file, require_writable
 from ct3d_edge.results import Record
 
 SLICES = 6
@@ -26,20 +26,32 @@ class Montage:
     ----------
     path
         PNG to write.
+
+    Raises
+    ------
+    UsageError
+        If it could not be written later.
     """
 
     def __init__(self, path: Path) -> None:
+        require_writable(path)
         self.path = path
         self._strips: list[Image.Image] = []
+        self._left_out = 0
 
     def add(self, record: Record, volume: NDArray[np.float32]) -> None:
         """Add a scan: its network input ``(W, H, D)`` float32 in [0, 1], and its record for the caption."""
         if len(self._strips) < MAX_ROWS:
             self._strips.append(_strip(volume, _caption(record)))
+        else:
+            self._left_out += 1
 
     def save(self) -> None:
-        """Write the picture; without any scan it holds one line that says so."""
-        strips = self._strips or [_strip(np.zeros((128, 128, 1), np.float32), "no scan could be drawn")]
+        """Write the picture; what it does not show, it says in a last line."""
+        strips = [*self._strips]
+        if self._left_out or not strips:
+            said = f"and {self._left_out} more scans" if strips else "no scan could be drawn"
+            strips.append(_strip(np.zeros((1, 256, 1), np.float32), said))
         width = max(strip.width for strip in strips)
         page = Image.new("L", (width, sum(strip.height for strip in strips)), PAPER)
         top = 0

@@ -74,8 +74,8 @@ class Record:
         What was noticed about the scan.
     timing
         Wall times in ms.
-    model_sha256, contract_sha256, requested, actual
-        From the session's receipt.
+    model_sha256, contract_sha256, requested, actual, nodes
+        From the session's receipt: more than one provider among ``nodes`` is a fallback that was permitted.
     """
 
     scan: str
@@ -88,6 +88,7 @@ class Record:
     contract_sha256: str
     requested: str
     actual: str
+    nodes: tuple[tuple[str, int], ...]
 
     @property
     def answered(self) -> bool:
@@ -109,5 +110,5 @@ class Record:
             "timing_ms": {**asdict(self.timing), "total": self.timing.total},
             "model_sha256": self.model_sha256,
             "contract_sha256": self.contract_sha256,
-            "provider": {"requested": self.requested, "actual": self.actual},
+            "provider": {"requested": self.requested, "actual": self.actual, "nodes": dict(self.nodes)},
         }

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct3d_edge.atomic import atomic_file
+from ct3d_edge.atomic import atomic_file, require_writable
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results.record import Record
 
@@ -68,17 +68,16 @@ FORMATS = (".jsonl", ".csv")
 
 
 def check_results_path(path: Path) -> None:
-    """Refuse a file name whose ending names no format, before any work is done.
+    """Refuse a file whose ending names no format or that cannot be written, before any work is done.
 
     Raises
     ------
     UsageError
-        With the endings that exist.
+        With the endings that exist, or what stands in the way.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"Cannot tell the format of {path} from its ending. Use one of: {', '.join(FORMATS)}.")
-    if not path.parent.is_dir():
-        raise UsageError(f"Cannot write {path}: there is no folder {path.parent}.")
+    require_writable(path)
 
 
 def write_results(path: Path, records: Sequence[Record], labels: Sequence[str]) -> None:

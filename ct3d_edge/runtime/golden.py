@@ -11,10 +11,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.contract import refuse_constant
 from ct3d_edge.errors import ModelError
 
 RECIPE = "ellipsoids-1"
 """Name of the recipe that ``golden_volume`` follows; a change to it needs a new name."""
+
+LARGEST_SEED = 2**16
+"""Seeds are multiplied into 32-bit arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ class Golden:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Parse what ``to_json`` wrote.
+    def from_json(cls, text: str, *, classes: int) -> Self:
+        """Parse what ``to_json`` wrote for a model with so many classes.
 
         Raises
         ------
@@ -52,19 +56,30 @@ class Golden:
             If it is not a golden test, or one whose recipe this version does not know.
         """
         try:
-            data: dict[str, Any] = json.loads(text)
+            data: dict[str, Any] = json.loads(text, parse_constant=refuse_constant)
             values = {field.name: data[field.name] for field in fields(cls)}
             values["seeds"] = tuple(int(seed) for seed in values["seeds"])
             values["expected"] = tuple(tuple(map(float, row)) for row in values["expected"])
-            golden = cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+            values["tolerance"] = float(values["tolerance"])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError(f"The golden test inside the model file is damaged ({error!r}).") from error
-        if golden.recipe != RECIPE or not golden.seeds or len(golden.seeds) != len(golden.expected):
+        golden = cls(**values)
+        if not golden._is_sound(classes):
             raise ModelError(
-                f"The golden test inside the model file follows recipe {golden.recipe!r} with "
-                f"{len(golden.seeds)} inputs and {len(golden.expected)} answers; this ct3d-edge knows {RECIPE!r}."
+                f"The golden test inside the model file cannot be run: recipe {golden.recipe!r} (this ct3d-edge knows "
+                f"{RECIPE!r}), {len(golden.seeds)} inputs, {len(golden.expected)} answers for {classes} classes, "
+                f"tolerance {golden.tolerance}."
             )
         return golden
+
+    def _is_sound(self, classes: int) -> bool:
+        return (
+            self.recipe == RECIPE
+            and len(self.seeds) == len(self.expected) > 0
+            and all(0 <= seed <= LARGEST_SEED for seed in self.seeds)
+            and all(len(row) == classes for row in self.expected)
+            and 0 <= self.tolerance <= 1
+        )
 
     def volumes(self, shape: tuple[int, int, int]) -> list[NDArray[np.float32]]:
         """The inputs, each ``shape`` float32 in [0, 1]."""

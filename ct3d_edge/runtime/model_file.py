@@ -6,8 +6,9 @@ hashed is what runs.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 
-from ct3d_edge.contract import Contract
+from ct3d_edge.contract import Contract, refuse_constant
 from ct3d_edge.errors import ContractError, ModelError
 from ct3d_edge.runtime.golden import Golden
 
@@ -91,7 +92,7 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
         data=data,
         sha256=hashlib.sha256(data).hexdigest(),
         contract=contract,
-        golden=Golden.from_json(_required(path, metadata, GOLDEN_KEY)),
+        golden=Golden.from_json(_required(path, metadata, GOLDEN_KEY), classes=len(contract.labels)),
         provenance=_provenance(path, metadata),
         input_name=input_name,
         output_name=output_name,
@@ -120,7 +121,13 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Every tensor stored in a graph, those in attributes and subgraphs included."""
     yield from graph.initializer
-    for node in graph.node:
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_in_nodes(graph.node)
+
+
+def _tensors_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for subgraph in (attribute.g, *attribute.graphs):
@@ -128,7 +135,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    outside = sum(uses_external_data(tensor) for tensor in _tensors(proto.graph))
+    in_functions = (_tensors_in_nodes(function.node) for function in proto.functions)
+    outside = sum(map(uses_external_data, chain(_tensors(proto.graph), *in_functions)))
     if outside:
         raise ModelError(
             f"{path} keeps {outside} tensors in other files. Save it as one file "
@@ -147,8 +155,8 @@ def _required(path: Path, metadata: dict[str, str], key: str) -> str:
 
 def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
-        value = json.loads(metadata.get(PROVENANCE_KEY, "{}"))
-    except json.JSONDecodeError as error:
+        value = json.loads(metadata.get(PROVENANCE_KEY, "{}"), parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: '{PROVENANCE_KEY}' is not valid JSON ({error}).") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: '{PROVENANCE_KEY}' is a JSON {type(value).__name__}, not an object.")
@@ -171,8 +179,10 @@ def _expect(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple[int,
     """Check dtype and shape; a dynamic batch axis or a batch of one in front is implied."""
     tensor = value.type.tensor_type
     found = tuple(dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim)
-    if tensor.elem_type != onnx.TensorProto.FLOAT or found[1:] != shape or found[:1] in ((), (0,)):
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    batch = found[0] if found else 0
+    if tensor.elem_type != onnx.TensorProto.FLOAT or found[1:] != shape or not (batch == 1 or isinstance(batch, str)):
+        known = onnx.TensorProto.DataType.values()
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type in known else "unknown"
         raise ContractError(
             f"{path}: its contract describes a float {role} of shape ('batch', {', '.join(map(str, shape))}), "
             f"the graph has {kind} {found}. File and contract do not belong together: export the model again."

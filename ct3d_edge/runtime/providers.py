@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -70,6 +71,13 @@ def candidates(requested: RequestedProvider, *, allow_fallback: bool) -> list[Pr
     return [_PROVIDERS[name] for name in (order[first:] if allow_fallback else order[first : first + 1])]
 
 
+def lesser_than(candidate: Provider) -> list[Provider]:
+    """Providers that may take the nodes that ``candidate`` leaves, best first, if they can work here at all."""
+    order = list(_PROVIDERS.values())
+    rest = order[order.index(candidate) + 1 :]
+    return [entry for entry in rest if entry.ort_name in ort.get_available_providers() and entry.obstacle() is None]
+
+
 def check(candidate: Provider) -> None:
     """Make sure that a provider's libraries load and find a device.
 
@@ -103,7 +111,19 @@ def _cuda_obstacle() -> str | None:
 
 
 def _tensorrt_obstacle() -> str | None:
-    return _cuda_obstacle() or _library_obstacle("tensorrt", 'pip install "ct3d-edge[tensorrt]"')
+    return _cuda_obstacle() or _library_obstacle(
+        "tensorrt", 'pip install "ct3d-edge[tensorrt]"', extra=[str(path) for path in _tensorrt_libraries()]
+    )
+
+
+def _tensorrt_libraries() -> list[Path]:
+    """TensorRT's libraries where its Python package puts them; ONNX Runtime does not look there by itself."""
+    package = find_spec("tensorrt_libs")
+    places = package.submodule_search_locations if package else None
+    if not places:
+        return []
+    names = ("nvinfer_10.dll", "nvonnxparser_10.dll") if WINDOWS else ("libnvinfer.so.10", "libnvonnxparser.so.10")
+    return [path for name in names if (path := Path(places[0]) / name).is_file()]
 
 
 def _driver_obstacle() -> str | None:

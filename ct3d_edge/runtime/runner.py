@@ -15,7 +15,8 @@ from ct3d_edge.runtime.model_file import ModelFile
 from ct3d_edge.runtime.providers import Provider, RequestedProvider
 from ct3d_edge.runtime.receipt import Receipt
 
-ORT_ERRORS_ONLY = 3
+ORT_FATAL_ONLY = 4
+"""Log level. Whatever else it has to say arrives as an exception, with the same text."""
 
 
 class Runner:
@@ -82,6 +83,8 @@ class Runner:
         ------
         ModelError
             If the shape or dtype is not the contract's.
+        ProviderError
+            If ONNX Runtime fails, out of memory for instance.
         """
         if volumes.dtype != np.float32 or volumes.shape[1:] != self.contract.shape:
             raise ModelError(
@@ -91,7 +94,10 @@ class Runner:
         return to_probabilities(self._run(volumes.reshape(-1, *self.contract.input_shape)), self.contract)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        (output,) = self._session.run([self.model.output_name], {self.model.input_name: batch})
+        try:
+            (output,) = self._session.run([self.model.output_name], {self.model.input_name: batch})
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise ProviderError(f"ONNX Runtime failed on {self.receipt.actual} while running: {error}") from error
         return np.asarray(output, np.float32)
 
     def _open(self, requested: RequestedProvider, allow_fallback: bool) -> tuple[ort.InferenceSession, Receipt]:
@@ -101,7 +107,7 @@ class Runner:
         for candidate in tried:
             try:
                 providers.check(candidate)
-                session = self._session_on(candidate)
+                session = self._session_on(candidate, allow_fallback)
                 nodes = _placement(session, candidate, allow_fallback)
             except ProviderError as error:
                 passed_over.append((candidate.name, str(error)))
@@ -114,16 +120,16 @@ class Runner:
             "To accept a lesser provider, add --allow-fallback."
         )
 
-    def _session_on(self, candidate: Provider) -> ort.InferenceSession:
+    def _session_on(self, candidate: Provider, allow_fallback: bool) -> ort.InferenceSession:
         options = ort.SessionOptions()
-        options.log_severity_level = ORT_ERRORS_ONLY
+        options.log_severity_level = ORT_FATAL_ONLY
         options.intra_op_num_threads = self._threads
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        stack = [(candidate.ort_name, candidate.options)]
-        if candidate.name != "cpu":
-            stack.append(("CPUExecutionProvider", {}))
+        lesser = [other for other in providers.lesser_than(candidate) if allow_fallback or other.name == "cpu"]
+        stack = [(entry.ort_name, entry.options) for entry in (candidate, *lesser)]
         try:
-            return ort.InferenceSession(self.model.data, options, providers=stack)
+            # Its own fallback would rebuild the session on the CPU in the middle of a run, and only print so.
+            return ort.InferenceSession(self.model.data, options, providers=stack, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             if candidate.name == "cpu":
                 raise ModelError(f"ONNX Runtime cannot run {self.model.path}: {error}") from error

@@ -1,27 +1,34 @@
 """The model that comes with ct3d-edge."""
 
+import hashlib
 import json
-import sys
 from pathlib import Path
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import ModelError
 
-PLACES = (
-    Path(__file__).parents[2] / "models",  # a checkout, or an editable install of one
-    Path(sys.prefix) / "share" / "ct3d-edge" / "models",  # a wheel
-)
+PACKAGE = Path(__file__).parents[1]
+IN_WHEEL = PACKAGE / "_models"
+IN_CHECKOUT = PACKAGE.parent / "models"
 
 
 def default_model() -> Path:
-    """Path of the default model.
+    """Path of the default model, whose bytes are those of its manifest.
 
     Raises
     ------
-    UsageError
-        If this installation came without its models.
+    ModelError
+        If this installation came without its models, or the file is not the one in the manifest.
     """
-    for place in PLACES:
-        manifest = place / "manifest.json"
-        if manifest.is_file():
-            return place / str(json.loads(manifest.read_text())["default"])
-    raise UsageError("This installation holds no model. Name one: --model MODEL.onnx")
+    folder = IN_CHECKOUT if (PACKAGE.parent / "pyproject.toml").is_file() else IN_WHEEL
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        path = folder / str(manifest["default"])
+        (wanted,) = [entry["sha256"] for entry in manifest["models"] if entry["file"] == path.name]
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"This installation holds no usable model ({error!r}). Name one: --model MODEL.onnx"
+        ) from error
+    if found != wanted:
+        raise ModelError(f"{path} is not the file in its manifest; it was changed or copied badly. Fetch it again.")
+    return path

@@ -34,6 +34,6 @@ class Verification:
 def verify(runner: Runner) -> Verification:
     """Run a model's golden inputs on an open session and compare."""
     golden = runner.model.golden
-    found = runner.infer(np.stack(golden.volumes(runner.contract.shape)))
+    found = np.vstack([runner.infer(volume[None]) for volume in golden.volumes(runner.contract.shape)])
     difference = float(np.abs(found - np.asarray(golden.expected)).max())
     return Verification(len(golden.seeds), difference, golden.tolerance)

@@ -8,14 +8,15 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.scan.nifti import pair_of
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+MASK_ENDING = "_mask"
 
 
 def find_scans(paths: Iterable[Path]) -> list[Path]:
     """Scans under ``paths``: files as they are, folders searched recursively.
 
-    In folders only names ending in ``SUFFIXES`` count, hidden files and folders do not, links to folders are not
-    followed (they may loop), and a .hdr/.img pair is one scan. Sorted within each folder; a scan named twice is kept
-    once.
+    In folders only names ending in ``SUFFIXES`` count. Hidden files and folders and masks (``*_mask.nii.gz``) do not,
+    links to folders are not followed (they may loop), and a .hdr/.img pair is one scan. Sorted within each folder; a
+    scan named twice is kept once.
 
     Raises
     ------
@@ -23,12 +24,12 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
         If a path does not exist or no scan is found under any of them.
     """
     paths = list(paths)
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for path in paths:
         if not os.path.lexists(path):
             raise UsageError(f"There is no file or folder {path}.")
         for scan in _in_folder(path) if path.is_dir() else [_representative(path)]:
-            found.setdefault(scan.absolute(), scan)
+            found.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100  # resolve() would follow links
     if not found:
         raise UsageError(
             f"No scans under {', '.join(map(str, paths))}: looked for files ending in {', '.join(SUFFIXES)}."
@@ -36,12 +37,22 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
     return list(found.values())
 
 
+def _stop(error: OSError) -> None:
+    """A folder left out in silence would look like a folder without scans."""
+    raise UsageError(f"The folder {error.filename} cannot be searched: {error.strerror or error}.") from error
+
+
 def _in_folder(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_stop):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".") and not _is_mask(name):
                 yield _representative(Path(parent, name))
+
+
+def _is_mask(name: str) -> bool:
+    """Whether a name is that of a segmentation, as MosMedData writes them: ``study_0255_mask.nii.gz``."""
+    return scan_name(Path(name)).lower().endswith(MASK_ENDING)
 
 
 def _representative(path: Path) -> Path:

@@ -10,10 +10,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.machine import available_memory
 from ct3d_edge.scan.findings import Finding
 from ct3d_edge.scan.stream import ScanStream
 from ct3d_edge.scan.volume import Volume
@@ -28,6 +30,9 @@ SINGLE, PAIR = b"n+", b"ni"
 """How the magic begins in a single file and in the header of a pair."""
 
 DICOM_PREAMBLE = 128
+
+MEMORY_SHARE = 0.5
+"""Of the available memory, what one scan's voxels may take."""
 
 
 def read_nifti(path: Path) -> Volume:
@@ -161,12 +166,14 @@ def _read_voxels(stream: ScanStream, header: Any, shape: tuple[int, int, int], s
 
 
 def _allocate(size: int, stream: ScanStream) -> NDArray[np.uint8]:
-    try:
-        return np.empty(size, np.uint8)
-    except MemoryError as error:
+    """Room for the voxels; a small compressed file may ask for more than would leave the machine alive."""
+    available = available_memory()
+    if available is not None and size > MEMORY_SHARE * available:
         raise UnreadableScan(
-            "too_large", f"{stream.path.name} needs {size / 1e9:.1f} GB of memory for its voxels; there is less."
-        ) from error
+            "too_large",
+            f"{stream.path.name} needs {size / 1e9:.1f} GB for its voxels; {available / 1e9:.1f} GB are free.",
+        )
+    return np.empty(size, np.uint8)
 
 
 def _scaling(header: Any, path: Path) -> tuple[float, float]:
@@ -192,7 +199,7 @@ def _affine(header: Any) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...
         affine = np.asarray(header.get_best_affine(), np.float64)
     except (ValueError, HeaderDataError):
         affine = np.full((4, 4), np.nan)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < np.finfo(np.float32).tiny:
+    if not np.isfinite(affine).all() or None in aff2axcodes(affine):  # an axis of no length points nowhere
         return None, (Finding("bad_affine", "warn", "The orientation in the header is unusable and was ignored."),)
     return affine, ()
 

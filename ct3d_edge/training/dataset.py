@@ -1,5 +1,6 @@
 """Scans become network inputs once, on disk; training then streams them, so that memory stays flat."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ from ct3d_edge.scan import read_nifti
 from ct3d_edge.training.progress import OnProgress, ScanRead, silent
 from ct3d_edge.training.split import Split
 
-CACHE_FILE = "volumes.npy"
+CACHE_FILE = "volumes-{}.npy"
+"""With the process's number: two runs into one folder must not write into each other's arrays."""
+
 PREFETCHED_BATCHES = 2
 """One in work, one ready: reading 4 MiB from the page cache is far quicker than a training step."""
 
@@ -66,7 +69,7 @@ def prepared_scans(
         If the disk has no room for the arrays, or they cannot be written.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    path = cache / CACHE_FILE
+    path = cache / CACHE_FILE.format(os.getpid())
     try:
         _require_room(cache, len(split.scans), contract)
         try:

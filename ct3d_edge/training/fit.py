@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from ct3d_edge.atomic import make_folder
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.training import run_folder
@@ -133,7 +134,7 @@ def train(
     model = _compiled(contract, learning_rate, momentum)
     if initial is not None:
         _start_from(model, initial)
-    run_folder.make_folder(out / run_folder.CACHE)
+    make_folder(out / run_folder.CACHE)
     with prepared_scans(folder, split, contract, out / run_folder.CACHE, on_progress) as arrays:
         run_folder.remove_old_files(out)
         run_folder.write_text(out / run_folder.SPLIT, split.to_json())

@@ -33,20 +33,6 @@ def refuse_finished_run(out: Path, overwrite: bool) -> None:
         raise UsageError(f"{out} already holds a trained {MODEL}. Name another folder, or ask to overwrite it.")
 
 
-def make_folder(out: Path) -> None:
-    """Make the run folder and those above it.
-
-    Raises
-    ------
-    UsageError
-        If that is not possible.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"Cannot make the folder {out}: {error.strerror or error}.") from error
-
-
 def remove_old_files(out: Path) -> None:
     """Remove what an earlier run left, so that its files never stand beside those of this one."""
     for name in (MODEL, CONTRACT, HISTORY, SPLIT):

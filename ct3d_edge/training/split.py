@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class Split:
 
     def to_json(self) -> str:
         """JSON for people to read and programs to compare: one path a line, schema version included."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
 
 
 def split_folder(folder: Path, *, seed: int = 0, validation: float = VALIDATION_FRACTION) -> Split:
@@ -117,4 +118,4 @@ def _scans_of_class(folder: Path, name: str) -> list[str]:
 
 def _shuffled(scans: list[str], seed: int) -> list[str]:
     """Order scans by their hashes: unlike a random generator's order, no library version can change it."""
-    return sorted(scans, key=lambda scan: hashlib.sha256(f"{seed}\n{scan}".encode()).digest())
+    return sorted(scans, key=lambda scan: hashlib.sha256(f"{seed}\n".encode() + os.fsencode(scan)).digest())

@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from builders import MakeModel
 
 from .conftest import Run
 
@@ -46,7 +48,7 @@ def test_a_bug_shows_its_traceback() -> None:
         "sys.argv = ['ct3d-edge', 'inspect', 'x.onnx']; app.main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
+    assert result.returncode == 70
     assert "ZeroDivisionError" in result.stderr
 
 
@@ -65,10 +67,30 @@ def test_without_keras_the_missing_extra_is_named(command: str, tmp_path: Path) 
     code = (
         "import sys; sys.modules['keras'] = None\n"
         "from ct3d_edge.cli import app\n"
-        f"sys.argv = ['ct3d-edge', {command!r}, 'x.keras', '--out', {str(tmp_path / 'out')!r}]; app.main()"
+        f"sys.argv = ['ct3d-edge', {command!r}, 'x.keras', '--out', {str(tmp_path / 'out.onnx')!r}]; app.main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 3
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: This command needs keras")
     assert line.endswith('not installed here: pip install "ct3d-edge[train]"')
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_standard_output_is_a_sentence() -> None:
+    code = "import sys; from ct3d_edge.cli import app; sys.argv = ['ct3d-edge', '--help']; app.main()"
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-u", "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 2
+    assert result.stderr == "error: Cannot write to standard output: No space left on device.\n"
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(make_model: MakeModel) -> None:
+    model = str(make_model("日本.onnx"))
+    code = f"import sys; from ct3d_edge.cli import app; sys.argv = ['ct3d-edge', 'inspect', {model!r}]; app.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment)
+    assert result.returncode == 0
+    assert b"\\u65e5\\u672c.onnx" in result.stdout

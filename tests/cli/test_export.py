@@ -36,12 +36,25 @@ def test_real_scans_join_the_proof(run: Run, keras_file: Path, make_scan: MakeSc
 
 def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(run: Run, keras_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.onnx"
-    outcome = run("export", keras_file, "--out", out, "--limit", "-1")
+    outcome = run("export", keras_file, "--out", out, "--limit", "0")
     assert outcome.code == 4
     assert "No file was written" in outcome.err
     assert not out.exists()
 
 
 def test_labels_that_do_not_fit_are_refused(run: Run, keras_file: Path, tmp_path: Path) -> None:
-    assert run("export", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a,b,c").code == 3
+    assert run("export", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a,b,c").code == 2
     assert run("export", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a").code == 2
+
+
+def test_the_source_is_never_overwritten(run: Run, keras_file: Path) -> None:
+    before = keras_file.read_bytes()
+    assert run("export", keras_file, "--out", keras_file).code == 2
+    assert keras_file.read_bytes() == before
+
+
+def test_a_proof_scan_that_cannot_be_used_is_named(run: Run, keras_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.nii.gz").touch()
+    outcome = run("export", keras_file, "--out", tmp_path / "x.onnx", "--proof", tmp_path)
+    assert outcome.code == 2
+    assert "broken.nii.gz (empty)" in outcome.err

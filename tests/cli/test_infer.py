@@ -94,7 +94,7 @@ def test_the_montage_has_a_strip_for_each_scan_that_was_judged(
         (["nowhere"], "no file or folder nowhere"),
         (["{empty}"], "No scans under"),
         (["{scan}", "--out", "results.txt"], "Use one of: .jsonl, .csv"),
-        (["{scan}", "--out", "no/such/folder/results.csv"], "there is no folder"),
+        (["{scan}", "--out", "no/such/folder/results.csv"], "Cannot write no/such/folder/results.csv"),
         (["{scan}", "--provider", "npu"], "is not one of"),
         (["{scan}", "--format", "xml"], "is not one of"),
         ([], "Missing argument"),

@@ -65,13 +65,20 @@ def test_bench_keeps_every_sample(run: Run, make_model: MakeModel, tmp_path: Pat
     assert all(len(samples) == 3 for samples in record["warmup_ms"].values())
     assert set(record["once_ms"]) == {"import", "model file", "session", "first run"}
     assert record["conditions"]["receipt"]["actual"] == "cpu"
-    assert len(record["conditions"]["scans"]) == 3
+    assert len(record["conditions"]["scans"]) == 2, "masks are no scans"
     assert record["environment"]["cores_usable"] >= 1
     assert "p99 needs 655 more runs" in outcome.out
 
 
 def test_bench_refuses_zero_runs(run: Run, make_model: MakeModel) -> None:
     assert run("bench", "--model", make_model(), "--runs", 0).code == 2
+
+
+def test_bench_names_a_scan_it_cannot_use(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "empty.nii.gz").touch()
+    outcome = run("bench", "--model", make_model(), "--scans", tmp_path / "empty.nii.gz")
+    assert outcome.code == 2
+    assert "cannot use" in outcome.err
 
 
 @pytest.mark.parametrize("bad", ["absent", "record"])

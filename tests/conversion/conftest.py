@@ -8,7 +8,6 @@ import pytest
 from networks import KERAS, SHAPE, SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
-
 # The root conftest says so aloud.
 collect_ignore_glob = [] if KERAS else ["test_*.py"]
 

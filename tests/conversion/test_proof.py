@@ -4,7 +4,7 @@ from networks import SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion import load_source, prove, to_onnx
-from ct3d_edge.conversion.export import _attach
+from ct3d_edge.conversion.export import attach, make_golden
 from ct3d_edge.conversion.proof import keras_probabilities, logit
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import GateError, UsageError
@@ -19,7 +19,7 @@ def source(save_network: SaveNetwork) -> Source:
 @pytest.fixture
 def runner(source: Source) -> Runner:
     proto = to_onnx(source.network, source.contract)
-    _attach(proto, source, {})
+    attach(proto, source.contract, make_golden(source), {})
     return Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
 
 
@@ -67,7 +67,7 @@ def test_a_flip_fails_however_small_the_difference(source: Source, runner: Runne
     nearest = min(scores, key=abs)
     other.layers[-1].set_weights([kernel, bias - nearest - np.sign(nearest) * 1e-3])
     proto = to_onnx(other, source.contract)
-    _attach(proto, source, {})
+    attach(proto, source.contract, make_golden(source), {})
     centred = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
     other.layers[-1].set_weights([kernel, bias - nearest + np.sign(nearest) * 1e-3])
     with pytest.raises(GateError, match="1 label flips"):
@@ -85,3 +85,8 @@ def test_logit_is_bounded() -> None:
     found = logit(np.array([0.0, 0.25, 1.0]))
     assert found[1] == pytest.approx(-np.log(3))
     assert np.isfinite(found).all()
+
+
+def test_the_same_answer_for_every_volume_proves_nothing(source: Source, runner: Runner, volumes: Volumes) -> None:
+    with pytest.raises(GateError, match=r"proves nothing.*--proof"):
+        prove(source.network, runner, [volumes[0]] * 8, material="one volume, eight times")

@@ -1,12 +1,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from networks import SaveNetwork, tiny_network
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import load_source
+from ct3d_edge.conversion import export_model, load_source
 from ct3d_edge.errors import ContractError, ModelError, UsageError
+from ct3d_edge.runtime import Runner
 
 
 def test_a_bare_file_gets_the_default_contract_with_its_own_size_and_says_so(
@@ -34,7 +36,22 @@ def test_a_run_keeps_its_contract(save_network: SaveNetwork, named: str) -> None
     path.with_name("contract.json").write_text(contract.to_json())
     source = load_source(path.parent if named == "folder" else path)
     assert source.contract == contract
-    assert source.remarks == ()
+    assert list(source.remarks) == [f"The contract is {path.with_name('contract.json')}."]
+
+
+def test_another_models_contract_is_not_taken(save_network: SaveNetwork) -> None:
+    path = save_network(name="other.keras")
+    path.with_name("contract.json").write_text(Contract(shape=(16, 12, 8), hu_window=(-160, 240)).to_json())
+    source = load_source(path)
+    assert source.contract.hu_window == (-1000.0, 400.0)
+    assert "came without a contract" in source.remarks[0]
+
+
+def test_a_contract_that_is_no_text_is_refused(save_network: SaveNetwork) -> None:
+    path = save_network(name="model.keras")
+    path.with_name("contract.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ContractError, match="cannot be read"):
+        load_source(path)
 
 
 def test_a_contract_of_another_network_is_refused(save_network: SaveNetwork) -> None:
@@ -111,8 +128,115 @@ def test_other_networks_are_refused(save_network: SaveNetwork, network: Any, mes
         load_source(save_network(network()))
 
 
+def ending_in_an_operation() -> Any:
+    import keras
+
+    base = tiny_network(activation=None)
+    return keras.Model(base.input, keras.ops.sigmoid(base.output))
+
+
+def nested() -> Any:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1))
+    return keras.Model(volume, tiny_network(activation="sigmoid")(volume))
+
+
+def with_a_layer_behind(layer: str, **arguments: Any) -> Any:
+    import keras
+
+    base = tiny_network(outputs=2, activation="softmax")
+    return keras.Model(base.input, getattr(keras.layers, layer)(**arguments)(base.output))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ending_in_an_operation,
+        nested,
+        lambda: with_a_layer_behind("Dropout", rate=0.5),
+        lambda: with_a_layer_behind("Flatten"),
+        lambda: with_a_layer_behind("Activation", activation="linear"),
+    ],
+)
+def test_exported_probabilities_are_the_networks_own(
+    save_network: SaveNetwork, tmp_path: Path, volumes: list[np.ndarray], network: Any
+) -> None:
+    """Against Keras's raw output: the proof alone cannot see an activation that is applied twice on both sides."""
+    source = load_source(save_network(network()))
+    exported = export_model(source, tmp_path / "out.onnx", volumes, material="noise")
+    batch = np.stack(volumes)[..., None]
+    raw = np.asarray(source.network(batch, training=False))
+    with Runner(exported.model, "cpu") as runner:
+        found = runner.infer(np.stack(volumes))
+    assert found[:, -1] == pytest.approx(raw[:, -1], abs=1e-5)
+
+
+def scaled() -> Any:
+    import keras
+
+    base = tiny_network(activation=None)
+    return keras.Model(base.input, keras.layers.Rescaling(3.0)(base.output))
+
+
+def test_an_unknown_last_layer_needs_a_word(save_network: SaveNetwork) -> None:
+    path = save_network(scaled())
+    with pytest.raises(ModelError, match=r"ends in 'rescaling'.*--activation"):
+        load_source(path)
+    assert load_source(path, activation="sigmoid").contract.activation == "sigmoid"
+    with pytest.raises(ModelError, match="which are no probabilities"):
+        load_source(path, activation="identity")
+
+
+def never_built() -> Any:
+    import keras
+
+    return keras.Sequential([keras.layers.GlobalAveragePooling3D(), keras.layers.Dense(1, activation="sigmoid")])
+
+
+def half_precision_input() -> Any:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1), dtype="float64")
+    return keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(volume)))
+
+
+def flat_picture() -> Any:
+    import keras
+
+    picture = keras.Input((32, 32, 3))
+    return keras.Model(picture, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(picture)))
+
+
+def two_names() -> Any:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1), name="ct")
+    pooled = keras.layers.GlobalAveragePooling3D()(volume)
+    return keras.Model({"ct": volume}, {"p": keras.layers.Dense(1, activation="sigmoid")(pooled)})
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (never_built, "never been given an input shape"),
+        (half_precision_input, "takes float64"),
+        (flat_picture, r"input of shape \(32, 32, 3\)"),
+        (lambda: tiny_network(activation="softmax"), "always 1"),
+        (two_names, "Keras cannot run"),
+    ],
+)
+def test_what_cannot_be_a_ct_classifier_is_refused_in_one_line(
+    save_network: SaveNetwork, network: Any, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        load_source(save_network(network()))
+    assert "\n" not in str(caught.value)
+
+
 def test_wrong_number_of_labels_is_refused(save_network: SaveNetwork) -> None:
-    with pytest.raises(ContractError, match="3 labels do not fit a network with 1 output"):
+    with pytest.raises(UsageError, match="3 labels do not fit a network with 1 output"):
         load_source(save_network(), labels=["a", "b", "c"])
 
 

@@ -29,14 +29,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folders_name_the_classes_and_every_abnormal_has_its_lesions(alone: Path) -> None:
     assert sorted(files(alone)) == [
-        "lesions/phantom_0001.nii.gz",
-        "lesions/phantom_0003.nii.gz",
+        "lesions/phantom_0001_mask.nii.gz",
+        "lesions/phantom_0003_mask.nii.gz",
         "scans/abnormal/phantom_0001.nii.gz",
         "scans/abnormal/phantom_0003.nii.gz",
         "scans/normal/phantom_0000.nii.gz",
         "scans/normal/phantom_0002.nii.gz",
     ]
-    assert nib.load(alone / "lesions" / "phantom_0001.nii.gz").get_fdata().any()
+    assert nib.load(alone / "lesions" / "phantom_0001_mask.nii.gz").get_fdata().any()
 
 
 def test_two_processes_write_the_same_bytes(alone: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ SHAPE = (16, 40, 8)
 
 def record(scan: str = "scan.nii.gz") -> Record:
     answer = Answer("normal", (("normal", 0.75), ("abnormal", 0.25)), 0.5)
-    return Record(scan, "ok", answer, None, (), Timing(1, 2, 3), "m", "c", "auto", "cpu")
+    return Record(scan, "ok", answer, None, (), Timing(1, 2, 3), "m", "c", "auto", "cpu", (("cpu", 5),))
 
 
 def drawn(path: Path, *volumes: NDArray[np.float32], scan: str = "scan.nii.gz") -> NDArray[np.uint8]:
@@ -93,7 +93,7 @@ def test_without_scans_the_picture_says_so(tmp_path: Path) -> None:
 
 def test_no_more_than_the_most_rows_are_drawn(tmp_path: Path) -> None:
     tiny = np.zeros((2, 2, 2), np.float32)
-    assert drawn(tmp_path, *[tiny] * (MAX_ROWS + 3)).shape[0] == MAX_ROWS * (2 + CAPTION)
+    assert drawn(tmp_path, *[tiny] * (MAX_ROWS + 3)).shape[0] == MAX_ROWS * (2 + CAPTION) + 1 + CAPTION
 
 
 @pytest.mark.parametrize(

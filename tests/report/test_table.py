@@ -23,6 +23,7 @@ ANSWERED = Record(
     contract_sha256="c",
     requested="auto",
     actual="cpu",
+    nodes=(("cpu", 5),),
 )
 
 FAILED = replace(

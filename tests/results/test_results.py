@@ -34,6 +34,7 @@ ANSWERED = Record(
     contract_sha256="c" * 64,
     requested="auto",
     actual="cpu",
+    nodes=(("cpu", 5),),
 )
 
 FAILED = replace(
@@ -79,7 +80,7 @@ def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
         "timing_ms": {"read": 1.5, "preprocess": 2.25, "infer": 4.0, "total": 7.75},
         "model_sha256": "m" * 64,
         "contract_sha256": "c" * 64,
-        "provider": {"requested": "auto", "actual": "cpu"},
+        "provider": {"requested": "auto", "actual": "cpu", "nodes": {"cpu": 5}},
     }
 
 
@@ -221,5 +222,5 @@ def test_unknown_endings_are_refused_with_those_that_exist(tmp_path: Path, name:
 
 
 def test_a_missing_folder_is_refused_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no folder .*nowhere"):
+    with pytest.raises(UsageError, match=r"Cannot write .*nowhere"):
         check_results_path(tmp_path / "nowhere" / "out.csv")

@@ -10,7 +10,7 @@ GOLDEN = Golden(RECIPE, (1, 2), ((0.25, 0.75), (0.5, 0.5)), 1e-4)
 
 
 def test_golden_test_survives_its_json() -> None:
-    assert Golden.from_json(GOLDEN.to_json()) == GOLDEN
+    assert Golden.from_json(GOLDEN.to_json(), classes=2) == GOLDEN
 
 
 def test_input_is_a_textured_chest_like_volume_in_range() -> None:
@@ -45,10 +45,10 @@ def test_input_is_the_same_on_every_machine() -> None:
 )
 def test_a_damaged_golden_test_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="golden test inside the model file"):
-        Golden.from_json(json.dumps(json.loads(GOLDEN.to_json()) | change))
+        Golden.from_json(json.dumps(json.loads(GOLDEN.to_json()) | change), classes=2)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "1"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "1", "[" * 100_000])
 def test_what_is_no_golden_test_is_refused(text: str) -> None:
     with pytest.raises(ModelError, match="golden test inside the model file"):
-        Golden.from_json(text)
+        Golden.from_json(text, classes=2)

@@ -112,10 +112,33 @@ def test_a_second_input_is_refused(contract: Contract) -> None:
         parse_model_file(Path("model.onnx"), proto.SerializeToString())
 
 
-@pytest.mark.parametrize("text", ["{", "[]"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": NaN}', "[" * 100_000])
 def test_a_damaged_provenance_is_refused(contract: Contract, text: str) -> None:
     proto = tiny_proto(contract)
     entries = {entry.key: entry.value for entry in proto.metadata_props}
     helper.set_model_props(proto, {**entries, PROVENANCE_KEY: text})
     with pytest.raises(ModelError, match=PROVENANCE_KEY):
+        parse_model_file(Path("model.onnx"), proto.SerializeToString())
+
+
+def test_weights_outside_the_file_are_found_in_functions(contract: Contract, tmp_path: Path) -> None:
+    proto = tiny_proto(contract)
+    tensor = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    node = helper.make_node("Constant", [], ["far"], value=tensor)
+    proto.functions.append(helper.make_function("local", "f", [], ["far"], [node], [helper.make_opsetid("", 18)]))
+    with pytest.raises(ModelError, match="keeps 1 tensors in other files"):
+        load_model_file(saved(proto, tmp_path))
+
+
+def test_a_fixed_batch_other_than_one_is_refused(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    with pytest.raises(ContractError, match=r"graph has float \(4, 16"):
+        parse_model_file(Path("model.onnx"), proto.SerializeToString())
+
+
+def test_an_unknown_element_type_is_refused(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    proto.graph.input[0].type.tensor_type.elem_type = 99
+    with pytest.raises(ContractError, match="the graph has unknown"):
         parse_model_file(Path("model.onnx"), proto.SerializeToString())

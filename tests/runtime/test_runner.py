@@ -1,14 +1,20 @@
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 from builders import MakeModel, tiny_proto
+from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.runtime import Runner, load_model_file, parse_model_file, to_probabilities
+from ct3d_edge.runtime.providers import provider
+from ct3d_edge.runtime.runner import _placement
 
 NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
 
@@ -133,3 +139,73 @@ def test_outputs_become_probabilities(
 
 def test_nan_is_not_hidden() -> None:
     assert np.isnan(to_probabilities(np.array([[np.nan]], np.float32), Contract(activation="sigmoid"))).all()
+
+
+@dataclass
+class Placed:
+    """What ONNX Runtime would report of one subgraph."""
+
+    ep_name: str
+    names: list[str]
+
+    def get_nodes(self) -> list[Any]:
+        return [SimpleNamespace(name=name, op_type="Conv") for name in self.names]
+
+
+@dataclass
+class Session:
+    """A session as it would look on hardware that this machine may not have."""
+
+    listed: list[str]
+    placed: list[Placed]
+
+    def get_providers(self) -> list[str]:
+        return self.listed
+
+    def get_provider_graph_assignment_info(self) -> list[Placed]:
+        return self.placed
+
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+def test_every_node_on_the_provider_is_accepted() -> None:
+    session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CUDA, ["c"])])
+    assert _placement(session, provider("cuda"), allow_fallback=False) == {"cuda": 3}
+
+
+@pytest.mark.parametrize("allow_fallback", [False, True])
+@pytest.mark.parametrize(
+    ("session", "message"),
+    [
+        (Session([CPU], [Placed(CPU, ["a"])]), "dropped it without a word"),
+        (Session([CUDA, CPU], [Placed(CPU, ["a"])]), "took none of the model's nodes"),
+    ],
+)
+def test_a_provider_that_does_nothing_is_never_accepted(session: Session, message: str, allow_fallback: bool) -> None:
+    with pytest.raises(ProviderError, match=message):
+        _placement(session, provider("cuda"), allow_fallback=allow_fallback)
+
+
+def test_a_provider_that_does_a_part_is_accepted_only_with_permission() -> None:
+    session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CPU, ["mean"])])
+    with pytest.raises(ProviderError, match=r"leaves 1 nodes to another provider \(mean\)"):
+        _placement(session, provider("cuda"), allow_fallback=False)
+    assert _placement(session, provider("cuda"), allow_fallback=True) == {"cuda": 2, "cpu": 1}
+
+
+def test_onnxruntimes_own_fallback_is_off(make_model: MakeModel) -> None:
+    """It would rebuild the session on the CPU in the middle of a run, and say so on standard output only."""
+    with Runner(load_model_file(make_model()), "cpu") as runner:
+        assert runner._session._enable_fallback is False
+
+
+def test_a_graph_that_fails_only_when_it_runs_is_a_provider_error(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    (sizes,) = [tensor for tensor in proto.graph.initializer if tensor.name == "with_channel"]
+    sizes.CopyFrom(numpy_helper.from_array(np.array([-1, 7, *contract.shape]), "with_channel"))
+    with (
+        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), "cpu") as runner,
+        pytest.raises(ProviderError, match="ONNX Runtime failed on cpu while running"),
+    ):
+        runner.infer(np.zeros((1, *contract.shape), np.float32))

@@ -1,7 +1,9 @@
 import numpy as np
+import onnx
 import pytest
 from builders import MakeModel
 
+from ct3d_edge.errors import ModelError
 from ct3d_edge.runtime import Runner, golden_volume, load_model_file, verify
 
 
@@ -27,6 +29,16 @@ def test_does_not_hold_when_one_answer_is_off(make_model: MakeModel) -> None:
         assert not verify(runner).holds
 
 
-def test_does_not_hold_with_nan(make_model: MakeModel) -> None:
-    with Runner(load_model_file(make_model(expected=float("nan"))), "cpu") as runner:
-        assert not verify(runner).holds
+def test_nan_is_no_expected_answer(make_model: MakeModel) -> None:
+    with pytest.raises(ModelError, match="golden test inside the model file"):
+        load_model_file(make_model(expected=float("nan")))
+
+
+def test_a_fixed_batch_of_one_can_be_verified(make_model: MakeModel) -> None:
+    path = make_model()
+    proto = onnx.load(path)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    path.write_bytes(proto.SerializeToString())
+    with Runner(load_model_file(path), "cpu") as runner:
+        assert verify(runner).holds
