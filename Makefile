@@ -19,9 +19,9 @@ help:  ## list these words
 demo: $(RUN_ENV)/ready  ## run the shipped model on phantoms, or on your scans: make demo SCANS=folder
 	@mkdir -p demo
 ifeq ($(strip $(SCANS)),)
-	@test -d demo/phantoms || { rm -rf demo/phantoms.part; \
-	  $(RUN_ENV)/bin/ct3d-edge data synth --out demo/phantoms.part --scans 6 --seed 7 --shape 256 256 40 && \
-	  mv demo/phantoms.part demo/phantoms; }
+	@test -e demo/phantoms/complete || { \
+	  $(RUN_ENV)/bin/ct3d-edge data synth --out demo/phantoms --scans 6 --seed 7 --shape 256 256 40 && \
+	  touch demo/phantoms/complete; }
 endif
 	@$(RUN_ENV)/bin/ct3d-edge infer "$(or $(strip $(SCANS)),demo/phantoms/scans)" --provider auto \
 	  --out demo/results.jsonl --montage demo/overview.png || [ $$? -eq 1 ]
@@ -51,15 +51,17 @@ clean:  ## remove environments and everything made here
 
 # An environment is ready when its stamp is newer than what declares it.
 $(RUN_ENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(RUN_ENV)
-	$(call install,$(RUN_ENV),.) || $(call unpinned,$(RUN_ENV),.)
+	@echo "making $(RUN_ENV): ct3d-edge and what it needs to run"
+	@$(PYTHON) -m venv $(RUN_ENV)
+	@$(call install,$(RUN_ENV),.) || $(call unpinned,$(RUN_ENV),.)
 	@touch $@
 
 # Every extra that installs here: the NVIDIA libraries only beside an NVIDIA driver; without Keras where TensorFlow
 # has no wheel (a new Python, another processor). A failure for any other reason, or in CI, is a failure.
 $(DEV_ENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(DEV_ENV)
-	$(call install,$(DEV_ENV),.[$(EXTRAS)]) || $(call unpinned,$(DEV_ENV),.[$(EXTRAS)]) || $(call unpinned,$(DEV_ENV),.[dev])
+	@echo "making $(DEV_ENV): ct3d-edge with the extras $(EXTRAS)"
+	@$(PYTHON) -m venv $(DEV_ENV)
+	@$(call install,$(DEV_ENV),.[$(EXTRAS)]) || $(call unpinned,$(DEV_ENV),.[$(EXTRAS)]) || $(call unpinned,$(DEV_ENV),.[dev])
 	@touch $@
 
 # $(call install,ENVIRONMENT,WHAT): with the tested versions; what pip says is kept for `unpinned` to look at.

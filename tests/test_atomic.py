@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.atomic import atomic_file
+from ct3d_edge.atomic import atomic_file, make_folder, require_writable
 from ct3d_edge.errors import UsageError
 
 
@@ -111,3 +111,38 @@ def test_a_relative_path_is_written_in_the_working_folder(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     write(Path("out.bin"), b"data")
     assert files_in(tmp_path) == ["out.bin"]
+
+
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with atomic_file(tmp_path / "link") as stream:
+        stream.write(b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "thing"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    for write in (require_writable, lambda target: atomic_file(target).__enter__()):
+        with pytest.raises(UsageError, match="that is not a file"):
+            write(path)
+    assert not path.is_file()
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    require_writable(path)
+    with atomic_file(path) as stream:
+        stream.write(b"x")
+    assert path.read_bytes() == b"x"
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="Cannot make the folder"):
+            make_folder(place)

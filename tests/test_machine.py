@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge import machine
-from ct3d_edge.machine import describe_machine, usable_cores
+from ct3d_edge.machine import available_memory, describe_machine, usable_cores
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -87,3 +87,31 @@ def test_usable_cores_are_those_the_process_is_bound_to() -> None:
     finally:
         os.sched_setaffinity(0, before)
     assert usable_cores() == len(before)
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 8), ("150000 100000", 2), ("1000 100000", 1), ("9900000 100000", 8), ("", 8)]
+)
+def test_a_containers_quota_bounds_the_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    described(monkeypatch, tmp_path, CGROUP_CPU_MAX=quota)
+    assert usable_cores() == expected
+
+
+def test_available_memory_is_the_tightest_of_what_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    described(monkeypatch, tmp_path, MEMINFO="MemTotal: 4000 kB\nMemAvailable:   2000 kB\n")
+    monkeypatch.setattr(machine, "CGROUP_MEMORY", tmp_path)
+    assert available_memory() == 2000 * 1024
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    assert available_memory() == 600_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory() == 2000 * 1024
+
+
+def test_a_system_that_tells_nothing_has_unknown_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    described(monkeypatch, tmp_path)
+    monkeypatch.setattr(machine, "CGROUP_MEMORY", tmp_path)
+    assert available_memory() is None

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ct3d_edge.runtime import Runner
 
 
+SHIPPED_MODEL = "model: the one that comes with ct3d-edge, made from phantoms; of a patient it knows nothing"
+
+
 class Format(StrEnum):
     """What is printed."""
 
@@ -55,6 +58,8 @@ def infer(
     records: list[Record] = []
     with Runner(load_model_file(model_path(model)), provider, allow_fallback=allow_fallback) as runner:
         say_receipt(runner.receipt)
+        if model is None:
+            say(SHIPPED_MODEL)
         labels = runner.contract.labels
         stop = _judge(scans, runner, records, picture)
     if stop and not records:

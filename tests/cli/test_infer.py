@@ -1,6 +1,8 @@
 import csv
 import io
+import itertools
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 from builders import MakeModel, MakeScan, tiny_proto
 from PIL import Image
 
+from ct3d_edge import pipeline
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import default_model
+from ct3d_edge.errors import ProviderError
+from ct3d_edge.runtime import Runner
 
 from .conftest import Run
 
@@ -130,12 +134,40 @@ def test_a_model_that_cannot_be_used_is_exit_code_3_before_any_scan_is_read(
         assert outcome.out == ""
 
 
-def test_an_unwritable_results_file_is_told_before_the_work(
-    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (ProviderError("out of memory"), 3)])
+def test_what_was_answered_before_the_end_is_kept(
+    run: Run,
+    folder: Path,
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+    code: int,
 ) -> None:
-    outcome = run("infer", make_scan(), "--model", make_model(), "--out", tmp_path / "absent" / "r.jsonl")
+    whole = pipeline.analyse
+
+    def broken_off(scans: Iterable[Path], runner: Runner) -> Iterator[pipeline.Analysis]:
+        yield from itertools.islice(whole(scans, runner), 2)
+        raise stop
+
+    monkeypatch.setattr(pipeline, "analyse", broken_off)
+    results = tmp_path / "results.jsonl"
+    outcome = run("infer", folder, "--model", make_model(), "--out", results)
+    assert outcome.code == code
+    assert len(results.read_text().splitlines()) == 2
+    assert "1 not reached" in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--out", "--montage"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    run: Run, folder: Path, make_model: MakeModel, tmp_path: Path, option: str
+) -> None:
+    place = tmp_path / "folder.jsonl"
+    place.mkdir()
+    outcome = run("infer", folder, "--model", make_model(), option, place)
     assert outcome.code == 2
-    assert outcome.out == ""
+    assert "that is not a file" in outcome.err
+    assert "provider" not in outcome.err, "no session was made"
 
 
 @pytest.mark.slow
@@ -153,4 +185,3 @@ def test_every_odd_file_in_one_run(run: Run, real_scans: Path, tmp_path: Path) -
         {n: base for n in sound if n not in OTHER_VOXELS}, abs=1e-4
     )
     assert all(0 <= sound[name] <= 1 for name in OTHER_VOXELS)
-    assert default_model().exists()

@@ -6,6 +6,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from builders import MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
@@ -384,3 +385,11 @@ def test_damage_behind_the_header_is_noticed(write_nifti: WriteNifti, fault: str
     path.write_bytes(data)
     expected = {"checksum": "bad_checksum", "stream": "corrupt_gzip", "oversized": "oversized"}
     assert code_of(path) == expected[fault]
+
+
+def test_a_scan_that_would_take_the_machines_memory_is_refused(
+    make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_scan()
+    monkeypatch.setattr("ct3d_edge.scan.nifti.available_memory", lambda: 1000)
+    assert code_of(path) == "too_large"
