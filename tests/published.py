@@ -28,7 +28,9 @@ def zip_of(entries: Entries) -> bytes:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of duplicates
         for entry, data in entries:
-            archive.writestr(entry, data)
+            # A bare name would be stamped with the time of day, and the archive differ from one call to the next.
+            info = zipfile.ZipInfo(entry) if isinstance(entry, str) else entry
+            archive.writestr(info, data, compress_type=zipfile.ZIP_DEFLATED)
     return target.getvalue()
 
 
