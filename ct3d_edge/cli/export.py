@@ -28,7 +28,8 @@ def export(
     labels: LabelsOption = None,
     orientation: OrientationOption = None,
     size: Annotated[
-        tuple[int, int, int] | None, typer.Option(help="Input size, for a network that leaves it open.")
+        tuple[int, int, int] | None,
+        typer.Option(metavar="W H D", help="Input size, for a network that leaves it open."),
     ] = None,
     proof: Annotated[
         Path | None,

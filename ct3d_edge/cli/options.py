@@ -1,15 +1,22 @@
 """Options that several commands share, and how their text becomes values."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ct3d_edge.errors import UsageError
 
+if TYPE_CHECKING:
+    from ct3d_edge.contract import Contract
+
 ModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Model file; the one that comes with ct3d-edge if left out."),
+]
+ContractModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Model file whose contract to follow; the default contract if left out."),
 ]
 ProviderOption = Annotated[
     Literal["auto", "tensorrt", "cuda", "cpu"],
@@ -32,6 +39,17 @@ def model_path(model: Path | None) -> Path:
     from ct3d_edge.runtime import default_model
 
     return default_model() if model is None else model
+
+
+def contract_of(model: Path | None) -> "Contract":
+    """The contract of a model file, or the default one."""
+    from ct3d_edge.contract import Contract
+
+    if model is None:
+        return Contract()
+    from ct3d_edge.runtime import load_model_file
+
+    return load_model_file(model).contract
 
 
 def check_labels(text: str | None) -> tuple[str, ...] | None:

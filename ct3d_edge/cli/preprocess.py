@@ -1,21 +1,18 @@
 """``ct3d-edge preprocess``: what the network would be given, as .npy files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ct3d_edge.cli.options import ModelOption
+from ct3d_edge.cli.options import ContractModelOption, contract_of
 from ct3d_edge.errors import UsageError
-
-if TYPE_CHECKING:
-    from ct3d_edge.contract import Contract
 
 
 def preprocess(
     paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img), or folders of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .npy files; made if it is not there.")],
-    model: ModelOption = None,
+    model: ContractModelOption = None,
 ) -> None:
     """Write each scan's network input as a float32 .npy file, named after the scan.
 
@@ -29,7 +26,7 @@ def preprocess(
     from ct3d_edge.preprocess import preprocess as prepare
     from ct3d_edge.scan import find_scans, read_nifti
 
-    contract = _contract(model)
+    contract = contract_of(model)
     targets = _targets(find_scans(paths), out)
     make_folder(out)
     failed = 0
@@ -46,16 +43,6 @@ def preprocess(
             np.save(stream, prepared.volume)
     say(f"wrote {len(targets) - failed} of {len(targets)} scans to {out}")
     raise typer.Exit(1 if failed else 0)
-
-
-def _contract(model: Path | None) -> "Contract":
-    if model is None:
-        from ct3d_edge.contract import Contract
-
-        return Contract()
-    from ct3d_edge.runtime import load_model_file
-
-    return load_model_file(model).contract
 
 
 def _targets(scans: list[Path], out: Path) -> dict[Path, Path]:

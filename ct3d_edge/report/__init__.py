@@ -1,6 +1,7 @@
 """Results for people: table, sentences, overview picture."""
 
 from ct3d_edge.report.montage import Montage
+from ct3d_edge.report.slices import one_slice, save_picture, slice_grid
 from ct3d_edge.report.table import confidence_sentences, results_table
 
-__all__ = ["Montage", "confidence_sentences", "results_table"]
+__all__ = ["Montage", "confidence_sentences", "one_slice", "results_table", "save_picture", "slice_grid"]
