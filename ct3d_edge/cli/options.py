@@ -16,7 +16,7 @@ ModelOption = Annotated[
 ]
 ContractModelOption = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="Model file whose contract to follow; the default contract if left out."),
+    typer.Option("--model", "-m", help="Model file whose contract to follow; else the default one."),
 ]
 ProviderOption = Annotated[
     Literal["auto", "tensorrt", "cuda", "cpu"],
