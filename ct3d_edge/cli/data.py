@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ct3d_edge.cli import split
+
 if TYPE_CHECKING:
     from ct3d_edge.datasets.progress import Event, OnEvent
 
 app = typer.Typer(help="Make phantom scans, fetch published ones.", no_args_is_help=True, rich_markup_mode=None)
+
+
+app.command(name="split")(split.split)
 
 
 @app.callback()

@@ -1,7 +1,7 @@
 """What commands say besides their results: on standard error, with a progress bar only where a person looks on."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
@@ -65,3 +65,27 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         for item in items:
             yield item
             advance()
+
+
+class Bars:
+    """One progress bar after the other: each step shows how far it is, where a person looks on."""
+
+    def __init__(self) -> None:
+        self._bar = ExitStack()
+        self._what: str | None = None
+        self._advance: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """One more of ``total`` is done; a step of another name begins a new bar, and a full one goes."""
+        if what != self._what:
+            self._bar.close()
+            self._what, self._advance = what, self._bar.enter_context(progress(total, what))
+        self._advance()
+        if done == total:
+            self._bar.close()

@@ -1,7 +1,5 @@
 """``ct3d-edge train``: two folders of scans become a trained model."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +24,17 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the data at most.")] = 100,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Scans per step.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Draws the split, the weights and the order.")] = 0,
-    validation: Annotated[float, typer.Option("--validation", help="Share of each class kept for validation.")] = 0.3,
+    validation: Annotated[
+        float | None, typer.Option("--validation", help="Share of each class kept for validation; 0.3 if left out.")
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option("--split", metavar="FILE", help="Follow this split, made by ct3d-edge data split.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option("--fold", min=0, help="Fold of FILE to validate on, from 0.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that cannot be used.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", metavar="FOLDER", help="Keep prepared scans here for other runs.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam at the start.")] = 1e-4,
     labels: LabelsOption = None,
     orientation: OrientationOption = "LAS",
@@ -52,6 +60,10 @@ def train(
             batch_size=batch_size,
             seed=seed,
             validation=validation,
+            split=split,
+            fold=fold,
+            skip_bad=skip_bad,
+            cache=cache,
             learning_rate=learning_rate,
             momentum=momentum,
             initial=initial,
@@ -62,32 +74,31 @@ def train(
 
 
 class _Display:
-    """Progress on standard error: a bar for the scans where a person watches, and a line an epoch in any case."""
+    """Progress on standard error: bars for the scans where a person watches, and a line an epoch in any case."""
 
     def __init__(self) -> None:
-        self._bar = ExitStack()
-        self._advance: Callable[[], None] | None = None
+        from ct3d_edge.cli.terminal import Bars
+
+        self._bars = Bars()
         self._seconds = 0.0
 
     def __enter__(self) -> "_Display":
+        self._bars.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.close()
+        self._bars.__exit__(*error)
 
     def show(self, event: "Event") -> None:
-        from ct3d_edge.cli.terminal import progress, say
-        from ct3d_edge.training import ScanRead
+        from ct3d_edge.cli.terminal import say
+        from ct3d_edge.training import ScanHashed, ScanRead
 
-        if not isinstance(event, ScanRead):
+        if isinstance(event, ScanHashed | ScanRead):
+            what = "Checking scans" if isinstance(event, ScanHashed) else "Preparing scans"
+            self._bars.show(what, event.done, event.total)
+        else:
             self._seconds += event.record.seconds
             say(epoch_line(event, self._seconds))
-            return
-        if self._advance is None:
-            self._advance = self._bar.enter_context(progress(event.total, "Reading scans"))
-        self._advance()
-        if event.done == event.total:
-            self._bar.close()
 
 
 def epoch_line(event: "EpochDone", elapsed: float) -> str:
@@ -117,11 +128,16 @@ def _duration(seconds: float) -> str:
 
 
 def _summary(run: "TrainedRun") -> str:
+    from ct3d_edge.cli.terminal import printable
+
     best = run.best
     lines = [
         f"{run.model}: weights of epoch {best.epoch} of {len(run.epochs)}",
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f} "
         f"on {len(run.split.validation)} scans, which also chose the epoch: not an estimate for new patients",
     ]
-    lines += [f"{count} of {len(run.split.scans)} scans: {code}" for code, count in sorted(run.findings.items())]
-    return "\n".join(lines)
+    used = len(run.split.train) + len(run.split.validation)
+    lines += [f"{count} of {used} scans: {code}" for code, count in sorted(run.findings.items())]
+    lines += [f"duplicate: {file.path} has the content of {file.of}" for file in run.split.duplicates]
+    lines += [f"left out: {scan.path}: {scan.reason}" for scan in run.split.left_out]
+    return "\n".join(map(printable, lines))

@@ -2,7 +2,7 @@
 
 from ct3d_edge.scan.discovery import find_scans, scan_name
 from ct3d_edge.scan.findings import Finding, Severity
-from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.scan.nifti import pair_of, read_nifti
 from ct3d_edge.scan.volume import Volume
 
-__all__ = ["Finding", "Severity", "Volume", "find_scans", "read_nifti", "scan_name"]
+__all__ = ["Finding", "Severity", "Volume", "find_scans", "pair_of", "read_nifti", "scan_name"]

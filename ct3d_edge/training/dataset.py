@@ -1,30 +1,68 @@
 """Scans become network inputs once, on disk; training then streams them, so that memory stays flat."""
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ct3d_edge.cohort import (
+    LeftOut,
+    Prepared,
+    Split,
+    entry_file,
+    prepare,
+    refuse_unusable,
+    remove_parts,
+    require_every_class,
+)
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import DatasetError, ScanError, UsageError
-from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import read_nifti
-from ct3d_edge.training.progress import OnProgress, ScanRead, silent
-from ct3d_edge.training.split import Split
-
-CACHE_FILE = "volumes-{}.npy"
-"""With the process's number: two runs into one folder must not write into each other's arrays."""
+from ct3d_edge.training.progress import OnProgress, silent
 
 PREFETCHED_BATCHES = 2
 """One in work, one ready: reading 4 MiB from the page cache is far quicker than a training step."""
+
+
+class Volumes(Protocol):
+    """Prepared scans by row; a NumPy array ``(N, W, H, D)`` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, W, H, D)``."""
+
+    def __getitem__(self, row: int, /) -> NDArray[np.float32]:
+        """One scan, ``(W, H, D)`` float32 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class VolumeFiles:
+    """Prepared scans in one .npy file each.
+
+    Parameters
+    ----------
+    files
+        By row.
+    size
+        ``(W, H, D)``.
+    """
+
+    files: tuple[Path, ...]
+    size: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, W, H, D)``."""
+        return (len(self.files), *self.size)
+
+    def __getitem__(self, row: int, /) -> NDArray[np.float32]:
+        """One scan as a read-only memory map, opened for this one use: a map kept costs an open file."""
+        volume: NDArray[np.float32] = np.load(self.files[row], mmap_mode="r")
+        return volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,52 +72,79 @@ class ScanArrays:
     Parameters
     ----------
     volumes
-        ``(N, W, H, D)`` float32 in [0, 1], read-only memory map; training scans first, as in ``Split.scans``.
+        Training scans first, then validation, in the order of the split.
     labels
         ``(N,)`` float32, the class index.
     findings
         How many scans have each finding, by its code; those that are only for the record are left out.
+    split
+        Without the scans that turned out to be unusable; None for volumes that come from no split.
     """
 
-    volumes: NDArray[np.float32]
+    volumes: Volumes
     labels: NDArray[np.float32]
     findings: Mapping[str, int]
+    split: Split | None = None
 
 
 @contextmanager
 def prepared_scans(
-    folder: Path, split: Split, contract: Contract, cache: Path, on_progress: OnProgress = silent
+    folder: Path,
+    split: Split,
+    contract: Contract,
+    cache: Path,
+    on_progress: OnProgress = silent,
+    *,
+    keep: bool = False,
+    skip_bad: bool = False,
+    unreadable: tuple[LeftOut, ...] = (),
+    workers: int | None = None,
 ) -> Iterator[ScanArrays]:
-    """Prepare every scan of a split under a contract; the arrays last as long as the ``with`` block.
+    """Prepare the training and validation scans of a split; the test subset is not read.
 
     Parameters
     ----------
     folder
         What the paths in ``split`` are relative to.
     cache
-        Folder for the memory-mapped file, made if missing; removed at the end if nothing else is in it.
+        Folder for one memory-mapped file a scan, made if missing; what it holds already is used.
     on_progress
         Receives a `ScanRead` after each scan.
+    keep
+        Leave the prepared scans in ``cache`` for another run. Otherwise they last as long as the ``with`` block,
+        and so does the folder if nothing else is in it.
+    skip_bad
+        Go on without scans that cannot be used; they are in ``split.left_out`` of what is yielded.
+    unreadable
+        Scans known to be unusable before, to be named together with the others.
+    workers
+        Processes, see `ct3d_edge.cohort.prepare`.
 
     Raises
     ------
     DatasetError
-        If scans cannot be read or prepared: all of them, by name.
+        If scans cannot be read or prepared: all of them, by name. With ``skip_bad``, if a class is left without.
     UsageError
-        If the disk has no room for the arrays, or they cannot be written.
+        If the disk has no room for them, or they cannot be written.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / CACHE_FILE.format(os.getpid())
+    entries = split.train + split.validation
     try:
-        _require_room(cache, len(split.scans), contract)
-        try:
-            findings = _write_volumes(path, folder, split, contract, on_progress)
-        except OSError as error:  # of this file: those of scans are ScanErrors
-            raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from error
-        labels = np.array([split.label_of(scan) for scan in split.scans], np.float32)
-        yield ScanArrays(np.load(path, mmap_mode="r"), labels, findings)
+        made = prepare(folder, entries, contract, cache, workers=workers, on_read=on_progress)
+        if not skip_bad:
+            refuse_unusable(unreadable + made.unusable, len(entries) + len(unreadable))
+        yield _arrays(split.without(made.unusable), made, contract)
     finally:
-        _remove(path)
+        if not keep:
+            _remove(cache, split, contract)
+
+
+def _arrays(split: Split, prepared: Prepared, contract: Contract) -> ScanArrays:
+    require_every_class(split)
+    entries = split.train + split.validation
+    files = tuple(prepared.entries[entry.path].file for entry in entries)
+    labels = np.array([split.label_of(entry) for entry in entries], np.float32)
+    findings = Counter(code for entry in entries for code in prepared.entries[entry.path].findings)
+    return ScanArrays(VolumeFiles(files, contract.shape), labels, findings, split)
 
 
 def batches(
@@ -111,56 +176,15 @@ def batches(
     return order.map(sample).batch(batch_size).prefetch(PREFETCHED_BATCHES)
 
 
-def _write_volumes(
-    path: Path, folder: Path, split: Split, contract: Contract, on_progress: OnProgress
-) -> Mapping[str, int]:
-    """Write the .npy file volume by volume; return the number of scans with each finding."""
-    findings: Counter[str] = Counter()
-    unusable: dict[str, ScanError] = {}
-    total = len(split.scans)
-    with path.open("wb") as stream:
-        _write_header(stream, (total, *contract.shape))
-        for done, scan in enumerate(split.scans, start=1):
-            try:
-                prepared = preprocess(read_nifti(folder / scan), contract)
-            except ScanError as error:
-                unusable[scan] = error
-            else:
-                # Written, not stored into a map: a full disk is an error here and a killed process there.
-                stream.write(prepared.volume.data)
-                findings.update({finding.code for finding in prepared.findings if finding.severity != "ok"})
-            on_progress(ScanRead(done, total, scan))
-    _require_all_usable(unusable, total)
-    return findings
-
-
-def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
-    header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
-        "fortran_order": False,
-        "shape": shape,
-    }
-    np.lib.format.write_array_header_1_0(stream, header)
-
-
-def _require_all_usable(unusable: Mapping[str, ScanError], total: int) -> None:
-    if not unusable:
+def _remove(cache: Path, split: Split, contract: Contract) -> None:
+    """Remove the prepared scans of this split, and the folder if nothing else is in it."""
+    if not cache.is_dir():
         return
-    lines = [f"  {scan}: {error}" for scan, error in unusable.items()]
-    raise DatasetError("\n".join([f"{len(unusable)} of {total} scans cannot be used. Mend or remove them:", *lines]))
-
-
-def _require_room(cache: Path, count: int, contract: Contract) -> None:
-    needed = count * int(np.prod(contract.shape)) * np.dtype(np.float32).itemsize
-    free = shutil.disk_usage(cache).free
-    if needed > free:
-        raise UsageError(f"{count} prepared scans take {needed / 1e9:.1f} GB; {cache} has {free / 1e9:.1f} GB free.")
-
-
-def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
-    except PermissionError:  # Windows keeps a file that is still mapped; the next run overwrites it
+        for entry in split.entries:
+            entry_file(cache, entry.sha256, contract).unlink(missing_ok=True)
+    except PermissionError:  # Windows keeps a file that is still mapped; the next run uses it
         return
-    if not any(path.parent.iterdir()):
-        path.parent.rmdir()
+    remove_parts(cache)
+    if not any(cache.iterdir()):
+        cache.rmdir()

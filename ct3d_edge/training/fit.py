@@ -8,6 +8,16 @@ from pathlib import Path
 import keras
 
 from ct3d_edge.atomic import make_folder
+from ct3d_edge.cohort import (
+    VALIDATION_FRACTION,
+    LeftOut,
+    Split,
+    check_folder,
+    read_split,
+    require_every_class,
+    split_folder,
+    write_split,
+)
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.training import run_folder
@@ -15,7 +25,6 @@ from ct3d_edge.training.architecture import build_model
 from ct3d_edge.training.callbacks import FiniteLoss, Journal
 from ct3d_edge.training.dataset import ScanArrays, batches, prepared_scans
 from ct3d_edge.training.progress import EpochDone, EpochRecord, OnProgress, silent
-from ct3d_edge.training.split import VALIDATION_FRACTION, Split, split_folder
 
 LEARNING_RATE = 1e-4
 DECAY_STEPS, DECAY_RATE = 100_000, 0.96
@@ -74,7 +83,11 @@ def train(
     epochs: int = 100,
     batch_size: int = 2,
     seed: int = 0,
-    validation: float = VALIDATION_FRACTION,
+    validation: float | None = None,
+    split: Path | None = None,
+    fold: int | None = None,
+    skip_bad: bool = False,
+    cache: Path | None = None,
     learning_rate: float = LEARNING_RATE,
     momentum: float = MOMENTUM,
     initial: Path | None = None,
@@ -90,7 +103,7 @@ def train(
     Parameters
     ----------
     folder, validation
-        See `split_folder`.
+        See `split_folder`; 0.3 if None.
     out
         Run folder; made if missing. ``split.json`` and ``contract.json`` appear once all scans are read,
         ``history.csv`` grows with every epoch, ``model.keras`` (without optimizer state) appears at the end.
@@ -105,6 +118,15 @@ def train(
         Passes over the data at most; scans per step.
     seed
         0 to 2**32 - 1; draws the split, the weights, the order of the scans and the dropout.
+    split
+        Split file of ``folder`` to follow instead of drawing one; its test subset is not read. ``folder`` must
+        hold what it says, see `check_folder`.
+    fold
+        Validate on this fold of the split file, train on the others.
+    skip_bad
+        Go on without scans that cannot be used; ``split.json`` of the run names them.
+    cache
+        Folder that keeps the prepared scans for other runs; None prepares them in ``out`` until the run ends.
     learning_rate
         Of Adam at the start; times 0.96 every 100,000 steps.
     momentum
@@ -115,33 +137,65 @@ def train(
     overwrite
         Replace the model and the other files of an earlier run in ``out``.
     on_progress
-        Receives a `ScanRead` a scan and an `EpochDone` an epoch.
+        Receives a `ScanHashed` and a `ScanRead` a scan and an `EpochDone` an epoch.
 
     Raises
     ------
     UsageError
         An argument is out of its range, ``out`` holds a trained model, or cannot be written to.
     DatasetError
-        ``folder`` cannot be split, scans in it cannot be used, or the loss became NaN or infinite.
+        ``folder`` cannot be split or is not that of the split file, scans in it cannot be used, or the loss became
+        NaN or infinite.
     """
     _require_ranges(epochs, batch_size, seed, learning_rate)
     if not 0 <= momentum < 1:
         raise UsageError(f"The momentum must be at least 0 and below 1, found {momentum}.")
     run_folder.refuse_finished_run(out, overwrite)
-    split = split_folder(folder, seed=seed, validation=validation)
-    contract = _contract(size, orientation, labels, split)
+    chosen, unreadable = _split(folder, split, fold, validation, seed, skip_bad, on_progress)
+    contract = _contract(size, orientation, labels, chosen)
     keras.utils.set_random_seed(seed)
     model = _compiled(contract, learning_rate, momentum)
     if initial is not None:
         _start_from(model, initial)
-    make_folder(out / run_folder.CACHE)
-    with prepared_scans(folder, split, contract, out / run_folder.CACHE, on_progress) as arrays:
+    place = cache or out / run_folder.CACHE
+    make_folder(out)
+    with prepared_scans(
+        folder, chosen, contract, place, on_progress, keep=cache is not None, skip_bad=skip_bad, unreadable=unreadable
+    ) as arrays:
+        used = arrays.split or chosen
         run_folder.remove_old_files(out)
-        run_folder.write_text(out / run_folder.SPLIT, split.to_json())
+        write_split(out / run_folder.SPLIT, used)
         run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
-        records = _fit(model, arrays, split, out=out, epochs=epochs, batch_size=batch_size, on_progress=on_progress)
+        records = _fit(
+            model, arrays, used, out=out, epochs=epochs, batch_size=batch_size, seed=seed, on_progress=on_progress
+        )
     run_folder.write_model(out / run_folder.MODEL, _without_optimizer(model, contract))
-    return TrainedRun(out, contract, split, records, arrays.findings)
+    return TrainedRun(out, contract, used, records, arrays.findings)
+
+
+def _split(
+    folder: Path,
+    file: Path | None,
+    fold: int | None,
+    validation: float | None,
+    seed: int,
+    skip_bad: bool,
+    on_progress: OnProgress,
+) -> tuple[Split, tuple[LeftOut, ...]]:
+    """Draw a split, or follow the one in a file; and scans that this found unreadable."""
+    if file is None:
+        if fold is not None:
+            raise UsageError("A fold belongs to a split file: name one (--split).")
+        share = VALIDATION_FRACTION if validation is None else validation
+        # Bad scans are left out here in any case: reading the others names them all at once.
+        drawn = split_folder(folder, seed=seed, validation=share, skip_bad=True, on_hashed=on_progress)
+        return drawn, drawn.left_out
+    if validation is not None:
+        raise UsageError("The validation share is that of the split file; name one or the other.")
+    split = read_split(file)
+    split = split if fold is None else split.for_fold(fold)
+    require_every_class(split)
+    return check_folder(split, folder, ("train", "validation"), skip_bad=skip_bad, on_hashed=on_progress), ()
 
 
 def _fit(
@@ -152,6 +206,7 @@ def _fit(
     out: Path,
     epochs: int,
     batch_size: int,
+    seed: int,
     on_progress: OnProgress,
 ) -> tuple[EpochRecord, ...]:
     """Train until the epochs or the patience are over; the model then holds its best weights."""
@@ -166,8 +221,8 @@ def _fit(
     stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, mode="min", restore_best_weights=True)
     border = len(split.train)
     model.fit(
-        batches(arrays, range(border), batch_size, shuffle_seed=split.seed),
-        validation_data=batches(arrays, range(border, len(split.scans)), batch_size),
+        batches(arrays, range(border), batch_size, shuffle_seed=seed),
+        validation_data=batches(arrays, range(border, border + len(split.validation)), batch_size),
         epochs=epochs,
         callbacks=[FiniteLoss(), Journal(on_epoch), stop],
         shuffle=False,  # the pipeline does it

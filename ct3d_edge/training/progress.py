@@ -3,22 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class ScanRead:
-    """One more scan has been read and prepared, or found unusable.
-
-    Parameters
-    ----------
-    done, total
-        Scans read so far, and in all.
-    scan
-        Its path relative to the data folder.
-    """
-
-    done: int
-    total: int
-    scan: str
+from ct3d_edge.cohort import ScanHashed, ScanRead
 
 
 @dataclass(frozen=True)
@@ -67,7 +52,7 @@ class EpochDone:
     best: bool
 
 
-Event = ScanRead | EpochDone
+Event = ScanHashed | ScanRead | EpochDone
 OnProgress = Callable[[Event], None]
 
 
