@@ -23,9 +23,9 @@ from ct3d_edge.datasets import synthesise
 from ct3d_edge.latency import BenchRecord, Samples, interleave
 from ct3d_edge.machine import describe_machine
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import find_scans, read_nifti
+from ct3d_edge.scan import NiftiScan, find_scans
 
-ROUNDS = 9
+ROUNDS = 15
 BLOCK = 1 << 18
 TOLERANCE = 1e-6
 REAL_SCANS = Path(__file__).parents[2] / "shared" / "data" / "ct" / "chest"
@@ -35,7 +35,7 @@ PACKAGES = ("ct3d-edge", "numpy", "scipy", "nibabel", "isal")
 
 def ours(path: Path) -> np.ndarray:
     """A scan file to the network's input, by this project."""
-    return preprocess(read_nifti(path), Contract()).volume
+    return preprocess(NiftiScan(path), Contract()).volume
 
 
 def decompress(path: Path) -> None:

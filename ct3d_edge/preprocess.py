@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan
-from ct3d_edge.scan import Finding, Volume
+from ct3d_edge.scan import Finding, Scan
 
 SAMPLED_AXES = (1, 0, 2)
 """Scan axes in the order in which sampling leaves them, which is the network's for a scan that lies as most do."""
@@ -66,8 +66,8 @@ class Placement:
         return placement
 
 
-def preprocess(volume: Volume, contract: Contract) -> Prepared:
-    """Turn a scan into the input that a network with this contract expects.
+def preprocess(volume: Scan, contract: Contract) -> Prepared:
+    """Turn a scan, in memory or streamed from its file, into the input that a network with this contract expects.
 
     Equals the tutorial (clip, scale, ``scipy.ndimage.rotate`` by 90 degrees, ``scipy.ndimage.zoom`` of order 1)
     within 1e-6 where the slices are square. Where they are not, the tutorial's rotation crops one side and pads the
@@ -79,6 +79,8 @@ def preprocess(volume: Volume, contract: Contract) -> Prepared:
     ------
     RefusedScan
         ``non_finite`` if more than half of the sampled voxels are NaN or infinite.
+    UnreadableScan
+        If a scan that is streamed turns out to be truncated or damaged.
     """
     placement, findings = _place(volume, contract)
     sampled, bad = _resample(volume, _taps_of_scan_axes(volume.shape, contract, placement), contract.hu_window)
@@ -87,7 +89,7 @@ def preprocess(volume: Volume, contract: Contract) -> Prepared:
     return Prepared(np.ascontiguousarray(turned), (*volume.findings, *findings))
 
 
-def _place(volume: Volume, contract: Contract) -> tuple[Placement, tuple[Finding, ...]]:
+def _place(volume: Scan, contract: Contract) -> tuple[Placement, tuple[Finding, ...]]:
     if contract.orientation == "stored":
         return Placement().turned(contract.quarter_turns), ()
     placement = _reorient(volume.axis_code or NO_ORIENTATION_MEANS, contract.orientation)
@@ -102,7 +104,7 @@ def _reorient(axis_code: str, target: str) -> Placement:
     return Placement((a, b, c), (bool(fa), bool(fb), bool(fc)))
 
 
-def _orientation_findings(volume: Volume) -> tuple[Finding, ...]:
+def _orientation_findings(volume: Scan) -> tuple[Finding, ...]:
     if volume.axis_code is None:
         detail = f"The file does not say how the patient lies in it; {NO_ORIENTATION_MEANS} was assumed."
         return (Finding("no_orientation", "warn", detail),)
@@ -141,7 +143,7 @@ def _taps_of_scan_axes(shape: tuple[int, int, int], contract: Contract, placemen
     return [taps[axis] for axis in range(3)]
 
 
-def _resample(volume: Volume, taps: list[_Taps], window: tuple[float, float]) -> tuple[NDArray[np.float32], float]:
+def _resample(volume: Scan, taps: list[_Taps], window: tuple[float, float]) -> tuple[NDArray[np.float32], float]:
     """Samples in [0, 1] with axes ``(j, i, k)``, and the fraction of voxels behind them that is not finite."""
     columns, rows, planes = taps
     needed, where = np.unique(planes.both, return_inverse=True)
@@ -158,23 +160,22 @@ def _resample(volume: Volume, taps: list[_Taps], window: tuple[float, float]) ->
 
 
 def _resize_planes(
-    volume: Volume, needed: NDArray[np.intp], rows: _Taps, columns: _Taps, window: tuple[float, float]
+    volume: Scan, needed: NDArray[np.intp], rows: _Taps, columns: _Taps, window: tuple[float, float]
 ) -> tuple[NDArray[np.float32], float]:
     """Each needed plane, clipped to the window, scaled and resized: ``(planes, rows, columns)`` float32 in [0, 1]."""
-    stored = volume.stored.T
     height, width = len(rows.low), len(columns.low)
     low, high = window
     # Wide integers and float64 lose HU in float32 before slope and intercept are applied; int16 does not.
-    work = np.result_type(stored.dtype, np.float32)
-    gathered = np.empty((2 * height, stored.shape[2]), stored.dtype.newbyteorder("="))
+    work = np.result_type(volume.dtype, np.float32)
+    gathered = np.empty((2 * height, volume.shape[0]), volume.dtype.newbyteorder("="))
     hu = np.empty(gathered.shape, work)
     pairs = np.empty((height, 2 * width), work)
     row_indices, column_indices = rows.both, columns.both
     row_weight = np.repeat(rows.weight[:, None], hu.shape[1], axis=1)
     resized = np.empty((len(needed), height, width), np.float32)
     bad = 0
-    for n, plane in enumerate(needed):
-        np.take(_native(stored[plane]), row_indices, axis=0, out=gathered, mode="clip")
+    for n, plane in enumerate(volume.planes(needed)):
+        np.take(_native(plane), row_indices, axis=0, out=gathered, mode="clip")
         np.copyto(hu, gathered)
         bad += _to_window(hu, volume, window)
         blended = _blend(hu[:height], hu[height:], row_weight)
@@ -198,7 +199,7 @@ def _blend(low: NDArray[Any], high: NDArray[Any], weight: NDArray[np.float32]) -
     return low
 
 
-def _to_window(hu: NDArray[Any], volume: Volume, window: tuple[float, float]) -> int:
+def _to_window(hu: NDArray[Any], volume: Scan, window: tuple[float, float]) -> int:
     """Scale stored numbers to HU and clip, in place; number of those that are not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         if volume.slope != 1:
@@ -206,7 +207,7 @@ def _to_window(hu: NDArray[Any], volume: Volume, window: tuple[float, float]) ->
         if volume.intercept != 0:
             hu += volume.intercept
     bad = 0
-    if volume.stored.dtype.kind == "f":
+    if volume.dtype.kind == "f":
         bad = hu.size - int(np.count_nonzero(np.isfinite(hu)))
         if bad:
             np.nan_to_num(hu, copy=False, nan=window[0], posinf=window[1], neginf=window[0])

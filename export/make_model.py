@@ -25,7 +25,7 @@ from ct3d_edge.datasets import synthesise
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.runtime import Runner
-from ct3d_edge.scan import read_nifti
+from ct3d_edge.scan import NiftiScan
 from ct3d_edge.training import EpochDone, Event, train
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -127,7 +127,7 @@ def test(exported: Exported, scans: list[Path]) -> dict[str, Any]:
     truth = np.array([path.parent.name == "abnormal" for path in scans], float)
     with Runner(exported.model, "cpu") as runner:
         scores = np.array(
-            [runner.infer(preprocess(read_nifti(scan), runner.contract).volume[None])[0, 1] for scan in scans]
+            [runner.infer(preprocess(NiftiScan(scan), runner.contract).volume[None])[0, 1] for scan in scans]
         )
     interval = stats.bootstrap(
         (truth, scores), auc, paired=True, vectorized=False, method="percentile", rng=BOOTSTRAP_SEED
@@ -190,7 +190,7 @@ def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Export
     exported = export_model(
         source,
         work / f"{recipe['name']}.onnx",
-        (preprocess(read_nifti(scan), source.contract).volume for scan in chosen),
+        (preprocess(NiftiScan(scan), source.contract).volume for scan in chosen),
         material=f"{len(chosen)} of the test phantoms",
     )
     return exported, test(exported, scans)

@@ -12,7 +12,7 @@ from bench.peers import tutorial
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.preprocess import NON_FINITE_LIMIT, Placement, preprocess
-from ct3d_edge.scan import Finding, Volume, read_nifti
+from ct3d_edge.scan import Finding, NiftiScan, Volume, read_nifti
 
 TOLERANCE = 1e-6
 STORED = Contract(shape=(16, 12, 8), orientation="stored")
@@ -56,7 +56,8 @@ def test_equals_the_tutorial_on_square_slices(
 ) -> None:
     noise = np.random.default_rng(3).integers(-1500, 900, size).astype(np.int16)
     path = make_scan(voxels=noise)
-    found = preprocess(read_nifti(path), Contract(shape=shape)).volume
+    found = preprocess(NiftiScan(path), Contract(shape=shape)).volume
+    assert np.array_equal(found, preprocess(read_nifti(path), Contract(shape=shape)).volume), "streamed as in memory"
     assert_close(found, tutorial.preprocess(path, shape))
 
 

@@ -115,10 +115,10 @@ def _scans(folder: Path | None) -> Iterator[list[Path]]:
 def _network_input(path: Path, runner: "Runner") -> "NDArray[np.float32]":
     """Prepare a scan once before anything is timed: one that cannot be used must not end a long measurement."""
     from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.scan import read_nifti
+    from ct3d_edge.scan import NiftiScan
 
     try:
-        return preprocess(read_nifti(path), runner.contract).volume
+        return preprocess(NiftiScan(path), runner.contract).volume
     except ScanError as error:
         raise UsageError(f"The benchmark cannot use {path} ({error.code}): {error}") from error
 
@@ -127,13 +127,13 @@ def _steady_state(runner: "Runner", paths: list[Path], runs: int) -> "Samples":
     from ct3d_edge.cli.terminal import progress
     from ct3d_edge.latency import measure
     from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.scan import read_nifti
+    from ct3d_edge.scan import NiftiScan
 
     def scan_to_probability(number: int, timer: "StageTimer") -> None:
-        volume = read_nifti(paths[number % len(paths)])
-        timer.lap("read")
-        prepared = preprocess(volume, runner.contract)
+        scan = NiftiScan(paths[number % len(paths)])
+        prepared = preprocess(scan, runner.contract)
         timer.lap("preprocess")
+        timer.move(scan.reading_ms, "preprocess", to="read")
         runner.infer(prepared.volume[None])
         timer.lap("infer")
 
@@ -149,9 +149,10 @@ def _print(record: "BenchRecord") -> None:
 
     console = out()
     console.print("Once, in ms: " + ", ".join(f"{name} {value:.1f}" for name, value in record.once.items()))
-    series = {**record.samples.counted, "file to probability": record.samples.total}
-    runs = len(record.samples.total)
-    table = Table(title=f"Steady state: ms over {runs} runs after {WARMUP} warm-up runs", title_justify="left")
+    series = {stage: record.samples.counted[stage] for stage in ("read", "preprocess", "infer")}
+    series["file to probability"] = record.samples.total
+    console.print(f"Steady state, in ms: {len(record.samples.total)} runs after {WARMUP} warm-up runs")
+    table = Table()
     table.add_column("stage")
     for rank in ("p50", "p90", "p99"):
         table.add_column(rank, justify="right")

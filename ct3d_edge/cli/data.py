@@ -10,7 +10,7 @@ import typer
 from ct3d_edge.cli import split
 
 if TYPE_CHECKING:
-    from ct3d_edge.datasets.progress import Event, OnEvent
+    from ct3d_edge.datasets.published.progress import Event, OnEvent
 
 app = typer.Typer(help="Make phantom scans, fetch published ones.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -50,8 +50,8 @@ def fetch(
 ) -> None:
     """Download and unpack published scans for `ct3d-edge train DIR`; run it again after a break and it goes on."""
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.datasets import mosmed
-    from ct3d_edge.datasets.fetch import fetch as fetch_dataset
+    from ct3d_edge.datasets.published import mosmed
+    from ct3d_edge.datasets.published.fetch import fetch as fetch_dataset
 
     chosen = {"mosmed": mosmed.MOSMED}[dataset]
     say(f"{chosen.name} is published under {chosen.licence}: attribute it, no commercial use, share no derivatives")
@@ -73,7 +73,7 @@ def _byte_bars() -> Iterator["OnEvent"]:
     from rich.text import Text
 
     from ct3d_edge.cli.terminal import err, printable
-    from ct3d_edge.datasets.progress import Noted
+    from ct3d_edge.datasets.published.progress import Noted
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -81,11 +81,11 @@ def _proof_volumes(folder: Path | None, contract: "Contract") -> tuple[str, "Ite
 def _volumes(scans: list[Path], phantoms: int, contract: "Contract") -> "Iterator[NDArray[np.float32]]":
     from ct3d_edge.datasets import las_affine, make_phantom
     from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.scan import Volume, read_nifti
+    from ct3d_edge.scan import NiftiScan, Volume
 
     for scan in scans:
         try:
-            yield preprocess(read_nifti(scan), contract).volume
+            yield preprocess(NiftiScan(scan), contract).volume
         except ScanError as error:
             raise UsageError(f"The proof cannot use {scan} ({error.code}): {error}") from error
     for index in range(phantoms):

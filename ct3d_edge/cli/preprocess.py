@@ -24,7 +24,7 @@ def preprocess(
     from ct3d_edge.cli.terminal import say, track
     from ct3d_edge.errors import ScanError
     from ct3d_edge.preprocess import preprocess as prepare
-    from ct3d_edge.scan import find_scans, read_nifti
+    from ct3d_edge.scan import NiftiScan, find_scans
 
     contract = contract_of(model)
     targets = _targets(find_scans(paths), out)
@@ -32,7 +32,7 @@ def preprocess(
     failed = 0
     for target, scan in track(targets.items(), len(targets), "Scans"):
         try:
-            prepared = prepare(read_nifti(scan), contract)
+            prepared = prepare(NiftiScan(scan), contract)
         except ScanError as error:
             failed += 1
             say(f"{scan}: {error.code}: {error}")

@@ -24,9 +24,9 @@ def view(
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.preprocess import preprocess
     from ct3d_edge.report import one_slice, save_picture, slice_grid
-    from ct3d_edge.scan import read_nifti
+    from ct3d_edge.scan import NiftiScan
 
-    prepared = preprocess(read_nifti(scan), contract_of(model))
+    prepared = preprocess(NiftiScan(scan), contract_of(model))
     for finding in prepared.findings:
         say(f"{finding.code}: {finding.detail}")
     volume = prepared.volume

@@ -41,3 +41,8 @@ class StageTimer:
         now = self._clock.now()
         self.stages[stage] = self.stages.get(stage, 0.0) + (now - self._last) / 1e6
         self._last = now
+
+    def move(self, milliseconds: float, stage: str, to: str) -> None:
+        """Give a part of ``stage`` that was measured elsewhere a name of its own."""
+        self.stages[stage] -= milliseconds
+        self.stages[to] = self.stages.get(to, 0.0) + milliseconds

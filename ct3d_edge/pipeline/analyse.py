@@ -15,7 +15,7 @@ from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError
 from ct3d_edge.preprocess import Prepared, preprocess
 from ct3d_edge.results import Answer, Failure, Record, Status, Timing
 from ct3d_edge.runtime import Runner
-from ct3d_edge.scan import Finding, read_nifti
+from ct3d_edge.scan import Finding, NiftiScan
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +41,12 @@ def analyse_scan(path: Path, runner: Runner) -> Analysis:
     that a night's run is not lost to it.
     """
     stopwatch = _Stopwatch()
+    scan: NiftiScan | None = None
     findings: tuple[Finding, ...] = ()
     try:
-        volume = read_nifti(path)
-        findings = volume.findings
-        stopwatch.lap("read")
-        prepared = preprocess(volume, runner.contract)
+        scan = NiftiScan(path)
+        findings = scan.findings
+        prepared = preprocess(scan, runner.contract)
         findings = prepared.findings
         stopwatch.lap("preprocess")
         probabilities = runner.infer(prepared.volume[None])[0]
@@ -65,8 +65,8 @@ def analyse_scan(path: Path, runner: Runner) -> Analysis:
         )
     else:
         status = "warn" if any(finding.severity != "ok" for finding in findings) else "ok"
-        return Analysis(_record(path, runner, status, answer, None, findings, stopwatch.timing), prepared)
-    return Analysis(_record(path, runner, status, None, failure, findings, stopwatch.timing), None)
+        return Analysis(_record(path, runner, status, answer, None, findings, stopwatch.timing(scan)), prepared)
+    return Analysis(_record(path, runner, status, None, failure, findings, stopwatch.timing(scan)), None)
 
 
 def decide(probabilities: NDArray[np.float64], contract: Contract) -> Answer:
@@ -99,9 +99,13 @@ class _Stopwatch:
         self._laps[stage] = (now - self._last) * 1e3
         self._last = now
 
-    @property
-    def timing(self) -> Timing:
-        return Timing(**self._laps)
+    def timing(self, scan: NiftiScan | None) -> Timing:
+        """All stages; a scan is read while it is preprocessed, and knows how much of that time was reading."""
+        if scan is None:
+            return Timing(**self._laps)
+        preprocessing = self._laps.get("preprocess")
+        own = None if preprocessing is None else preprocessing - scan.reading_ms
+        return Timing(read=scan.reading_ms, preprocess=own, infer=self._laps.get("infer"))
 
 
 def _record(

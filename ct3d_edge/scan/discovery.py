@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.nifti import pair_of
+from ct3d_edge.scan.header import pair_of
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MASK_ENDING = "_mask"

@@ -1,212 +1,139 @@
-"""NIfTI-1 and NIfTI-2, single file or .hdr/.img pair, plain or gzip: a path becomes a `Volume`.
+"""NIfTI files: a path becomes a scan whose planes are streamed, or a `Volume` in memory.
 
-nibabel interprets the header; the voxels are read here, because its arrays scale to float64 and because it
-accepts files whose checksum is wrong.
+The voxels are read here and not by nibabel, because its arrays scale to float64 and because it accepts files whose
+checksum is wrong.
 """
 
 import math
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import aff2axcodes
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.machine import available_memory
-from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.header import pair_of, read_header
 from ct3d_edge.scan.stream import ScanStream
-from ct3d_edge.scan.volume import Volume
-
-HEADERS: dict[int, tuple[type[Any], type[Any], slice]] = {
-    348: (nib.Nifti1Header, nib.nifti1.Nifti1PairHeader, slice(344, 348)),
-    540: (nib.Nifti2Header, nib.nifti2.Nifti2PairHeader, slice(4, 12)),
-}
-"""Header size, which the first four bytes state in the file's byte order: (single-file class, pair class, magic)."""
-
-SINGLE, PAIR = b"n+", b"ni"
-"""How the magic begins in a single file and in the header of a pair."""
-
-DICOM_PREAMBLE = 128
+from ct3d_edge.scan.volume import Scan, Volume
 
 MEMORY_SHARE = 0.5
 """Of the available memory, what one scan's voxels may take."""
 
 
-def read_nifti(path: Path) -> Volume:
-    """Read one scan; ``path`` is a .nii, .nii.gz, .hdr or .img file, recognised by content.
+class NiftiScan(Scan):
+    """A NIfTI file whose header has been read and whose planes can be streamed, each time from the file.
 
-    Returns
-    -------
-    Volume
-        With the stored dtype and byte order; axes of length one behind the third are dropped.
+    Memory stays at one plane, and what is done to a plane finds it still in the cache.
+
+    Parameters
+    ----------
+    path
+        A .nii, .nii.gz, .hdr or .img file, recognised by content.
 
     Raises
     ------
-    UnreadableScan
-        The file is missing, empty, truncated, damaged or not NIfTI.
-    RefusedScan
-        It is NIfTI, but not one volume of real numbers.
+    UnreadableScan, RefusedScan
+        See `read_header`.
     """
-    header_path, voxel_path = pair_of(path)
-    with ScanStream(header_path) as stream:
-        header, start = _read_header(stream)
-        shape = _volume_shape(header, path)
-        findings = _name_findings(path, stream)
-        if voxel_path == header_path:
-            stored = _read_voxels(stream, header, shape, _offset(header, path) - start)
-    if voxel_path != header_path:
-        with ScanStream(voxel_path) as stream:
-            stored = _read_voxels(stream, header, shape, _offset(header, path))
-    slope, intercept = _scaling(header, path)
-    affine, more = _affine(header)
-    return Volume(stored, slope, intercept, affine, (*findings, *more))
+
+    def __init__(self, path: Path) -> None:
+        start = time.perf_counter()
+        self.path = path
+        self._header = header = read_header(path)
+        self.slope, self.intercept = header.slope, header.intercept
+        self.affine, self.findings = header.affine, header.findings
+        self.reading_ms = (time.perf_counter() - start) * 1e3
+        """Wall time spent waiting for bytes so far."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along ``(i, j, k)``; axes of length one behind the third are dropped."""
+        return self._header.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How voxels are stored, byte order included."""
+        return self._header.dtype
+
+    def planes(self, needed: Iterable[int]) -> Iterator[NDArray[Any]]:
+        """Stream planes of constant ``k``, each ``(j, i)`` of the stored dtype, overwritten by the next one.
+
+        Parameters
+        ----------
+        needed
+            Their ``k``, increasing. The file is read to its end all the same, so that its checksum is compared.
+
+        Raises
+        ------
+        UnreadableScan
+            The voxels are truncated or damaged, or would take the machine's memory.
+        """
+        i, j, k = self.shape
+        wanted = set(needed)
+        with self._voxels() as stream:
+            plane = self._allocate(i * j)
+            for index in range(k):
+                start = time.perf_counter()
+                stream.fill(plane.data)
+                self.reading_ms += (time.perf_counter() - start) * 1e3
+                if index in wanted:
+                    yield plane.view(self.dtype).reshape(j, i)
+            self._finish(stream)
+
+    def load(self) -> Volume:
+        """Read all voxels into memory, in the stored dtype and byte order.
+
+        Raises
+        ------
+        UnreadableScan
+            As `planes`.
+        """
+        with self._voxels() as stream:
+            raw = self._allocate(math.prod(self.shape))
+            stream.fill(raw.data)
+            self._finish(stream)
+        stored = raw.view(self.dtype).reshape(self.shape, order="F")
+        return Volume(stored, self.slope, self.intercept, self.affine, self.findings)
+
+    def _voxels(self) -> ScanStream:
+        """The voxel file, open at the first voxel."""
+        _, path = pair_of(self.path)
+        stream = ScanStream(path, ahead=True)
+        try:
+            self._require_capacity(stream)
+            stream.read(self._header.offset)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _require_capacity(self, stream: ScanStream) -> None:
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if self._header.offset + size > stream.capacity:
+            raise UnreadableScan(
+                "truncated",
+                f"{stream.path.name} promises {size:,} bytes of voxels; its {stream.size:,} bytes cannot hold them.",
+            )
+
+    def _finish(self, stream: ScanStream) -> None:
+        start = time.perf_counter()
+        stream.finish()
+        self.reading_ms += (time.perf_counter() - start) * 1e3
+
+    def _allocate(self, voxels: int) -> NDArray[np.uint8]:
+        """Room for voxels; a small compressed file may ask for more than would leave the machine alive."""
+        size, available = voxels * self.dtype.itemsize, available_memory()
+        if available is not None and size > MEMORY_SHARE * available:
+            raise UnreadableScan(
+                "too_large",
+                f"{self.path.name} needs {size / 1e9:.1f} GB for its voxels; {available / 1e9:.1f} GB are free.",
+            )
+        return np.empty(size, np.uint8)
 
 
-def pair_of(path: Path) -> tuple[Path, Path]:
-    """Header file and voxel file of a scan; the same path twice unless it is a .hdr/.img pair."""
-    if path.suffix.lower() not in (".hdr", ".img"):
-        return path, path
-    upper = path.suffix.isupper()
-    return path.with_suffix(".HDR" if upper else ".hdr"), path.with_suffix(".IMG" if upper else ".img")
-
-
-def _read_header(stream: ScanStream) -> tuple[Any, int]:
-    """Header and the number of bytes it took."""
-    first = stream.read(min(4, stream.capacity))
-    size = _header_size(first)
-    if size is None:
-        raise _not_nifti(stream, first)
-    block = first + stream.read(size - 4)
-    single, pair, magic = HEADERS[size]
-    if block[magic][:2] not in (SINGLE, PAIR):
-        raise UnreadableScan(
-            "not_nifti",
-            f"{stream.path.name} is an Analyze 7.5 header without orientation. Convert it to NIfTI.",
-        )
-    return (single if block[magic][:2] == SINGLE else pair)(block, check=False), size
-
-
-def _header_size(first: bytes) -> int | None:
-    sizes = (int.from_bytes(first, "little"), int.from_bytes(first, "big"))
-    return next((size for size in sizes if size in HEADERS), None)
-
-
-def _not_nifti(stream: ScanStream, first: bytes) -> UnreadableScan:
-    name = stream.path.name
-    long_enough = not stream.compressed and stream.size >= DICOM_PREAMBLE + 4
-    if long_enough and stream.read(DICOM_PREAMBLE)[DICOM_PREAMBLE - 4 :] == b"DICM":
-        return UnreadableScan("dicom", f"{name} is DICOM. Convert the series to NIfTI first (dcm2niix does it).")
-    return UnreadableScan("not_nifti", f"{name} is not a NIfTI file (it begins with bytes {first.hex(' ')}).")
-
-
-def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
-    """``(i, j, k)``; longer shapes only if all further axes have length one."""
-    rank = int(header["dim"][0])
-    sizes = tuple(int(n) for n in header["dim"][1 : rank + 1])
-    if not 1 <= rank <= 7 or min(sizes) < 1:
-        raise UnreadableScan("bad_header", f"{path.name} has impossible dimensions {header['dim'].tolist()}.")
-    if rank < 3:
-        raise RefusedScan("two_dimensional", f"{path.name} is a single image of {_by(sizes)} pixels, not a volume.")
-    if math.prod(sizes[3:]) > 1:
-        raise RefusedScan(
-            "several_volumes",
-            f"{path.name} holds {math.prod(sizes[3:])} volumes. Split it into one file each.",
-        )
-    if min(sizes[:3]) < 2:
-        raise RefusedScan("single_slice", f"{path.name} has only one slice ({_by(sizes[:3])} voxels), not a volume.")
-    i, j, k = sizes[:3]
-    return i, j, k
-
-
-def _by(sizes: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sizes))
-
-
-def _offset(header: Any, path: Path) -> int:
-    """Byte at which the voxels begin in their file."""
-    offset = float(header["vox_offset"])
-    single = header["magic"].item()[:2] == SINGLE
-    if single != (len(set(pair_of(path))) == 1):
-        where = "the same file" if single else "another file"
-        raise UnreadableScan("bad_header", f"{path.name} says its voxels are in {where}; its name does not.")
-    lowest = int(header["sizeof_hdr"]) if single else 0
-    if not math.isfinite(offset) or (offset != 0 and offset < lowest):
-        raise UnreadableScan("bad_header", f"{path.name} says its voxels begin at byte {offset}, inside the header.")
-    # A single file may leave the field at 0; the standard then puts the voxels behind the four extension bytes.
-    return int(offset) if offset else (lowest + 4 if single else 0)
-
-
-def _dtype(header: Any, path: Path) -> np.dtype[Any]:
-    try:
-        dtype: np.dtype[Any] = header.get_data_dtype()
-    except (KeyError, HeaderDataError) as error:
-        raise UnreadableScan("bad_header", f"{path.name} has an unknown data type ({error}).") from error
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise RefusedScan("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
-    return dtype
-
-
-def _read_voxels(stream: ScanStream, header: Any, shape: tuple[int, int, int], skip: int) -> NDArray[Any]:
-    """``(i, j, k)`` view of the voxels that lie ``skip`` bytes ahead in the stream."""
-    dtype = _dtype(header, stream.path)
-    size = math.prod(shape) * dtype.itemsize
-    if skip + size > stream.capacity:
-        raise UnreadableScan(
-            "truncated",
-            f"{stream.path.name} promises {size:,} bytes of voxels; its {stream.size:,} bytes cannot hold them.",
-        )
-    stream.read(skip)
-    raw = _allocate(size, stream)
-    stream.fill(raw.data)
-    stream.finish()
-    return raw.view(dtype).reshape(shape, order="F")
-
-
-def _allocate(size: int, stream: ScanStream) -> NDArray[np.uint8]:
-    """Room for the voxels; a small compressed file may ask for more than would leave the machine alive."""
-    available = available_memory()
-    if available is not None and size > MEMORY_SHARE * available:
-        raise UnreadableScan(
-            "too_large",
-            f"{stream.path.name} needs {size / 1e9:.1f} GB for its voxels; {available / 1e9:.1f} GB are free.",
-        )
-    return np.empty(size, np.uint8)
-
-
-def _scaling(header: Any, path: Path) -> tuple[float, float]:
-    """Slope and intercept; a slope of 0 or NaN means that the numbers are not scaled (NIfTI-1 standard)."""
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({error}).") from error
-    slope, intercept = (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
-    # NIfTI-2 scales by float64; beyond float32 a stored zero would become 0 * infinity.
-    if max(abs(slope), abs(intercept)) > float(np.finfo(np.float32).max):
-        raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({slope:g}, {intercept:g}).")
-    return slope, intercept
-
-
-def _affine(header: Any) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...]]:
-    """Affine and what is to be said about it."""
-    if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
-        return None, ()
-    # Some writers leave qfac at 0. Every value but a negative one means 1 (nifti1_io.c); nibabel refuses it.
-    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
-    try:
-        affine = np.asarray(header.get_best_affine(), np.float64)
-    except (ValueError, HeaderDataError):
-        affine = np.full((4, 4), np.nan)
-    if not np.isfinite(affine).all() or None in aff2axcodes(affine):  # an axis of no length points nowhere
-        return None, (Finding("bad_affine", "warn", "The orientation in the header is unusable and was ignored."),)
-    return affine, ()
-
-
-def _name_findings(path: Path, stream: ScanStream) -> tuple[Finding, ...]:
-    """Say so when the file's name and its first bytes disagree about compression."""
-    if (path.suffix.lower() == ".gz") == stream.compressed:
-        return ()
-    is_, named = ("gzip-compressed", "uncompressed") if stream.compressed else ("uncompressed", "gzip-compressed")
-    return (Finding("misnamed", "warn", f"The file is {is_} although its name says {named}."),)
+def read_nifti(path: Path) -> Volume:
+    """Read one scan into memory; see `NiftiScan` and `NiftiScan.load`."""
+    return NiftiScan(path).load()

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from isal import igzip, igzip_lib
+from isal import igzip_lib, igzip_threaded
 
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.machine import usable_cores
 
 GZIP_MAGIC = b"\x1f\x8b"
 BLOCK = 1 << 18
@@ -29,6 +30,13 @@ class ScanStream:
 
     Whether it is compressed is decided by its first bytes, never by its name.
 
+    Parameters
+    ----------
+    path
+        The file.
+    ahead
+        Decompress in a thread of its own, where there is a core for it, while the caller works on what is there.
+
     Raises
     ------
     UnreadableScan
@@ -36,7 +44,7 @@ class ScanStream:
         ``oversized`` while reading.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, ahead: bool = False) -> None:
         self.path = path
         with self._translating():
             self._refuse_other_than_files()
@@ -47,7 +55,7 @@ class ScanStream:
             self._file.close()
             raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
         self.compressed = magic == GZIP_MAGIC
-        self._stream: BinaryIO = igzip.open(self._file, "rb") if self.compressed else self._file
+        self._stream: BinaryIO = self._decompressing(ahead) if self.compressed else self._file
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +63,10 @@ class ScanStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._stream.close()
         self._file.close()
 
@@ -89,6 +101,11 @@ class ScanStream:
                     raise UnreadableScan(
                         "oversized", f"{self.path.name} holds far more data than its header describes."
                     )
+
+    def _decompressing(self, ahead: bool) -> BinaryIO:
+        threads = 1 if ahead and usable_cores() > 1 else 0
+        stream: BinaryIO = igzip_threaded.open(self._file, "rb", threads=threads, block_size=BLOCK)
+        return stream
 
     def _refuse_other_than_files(self) -> None:
         """Opening a named pipe would wait for a writer, perhaps for ever."""

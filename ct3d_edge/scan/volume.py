@@ -1,5 +1,7 @@
-"""A scan in memory: stored numbers, how they become HU, and where they lie in the patient."""
+"""A scan: stored numbers, how they become HU, and where they lie in the patient."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +14,50 @@ from numpy.typing import NDArray
 from ct3d_edge.scan.findings import Finding
 
 
+class Scan(ABC):
+    """What every scan offers, in memory or in a file: where its voxels lie, and its planes one by one."""
+
+    slope: float
+    intercept: float
+    affine: NDArray[np.float64] | None
+    findings: tuple[Finding, ...]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along ``(i, j, k)``."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """How voxels are stored, byte order included."""
+
+    @abstractmethod
+    def planes(self, needed: Iterable[int]) -> Iterator[NDArray[Any]]:
+        """Yield planes of constant ``k``, each ``(j, i)``, for increasing ``k``; one may overwrite the one before."""
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Distance of neighbouring voxels along ``(i, j, k)`` in mm."""
+        if self.affine is None:
+            return None
+        i, j, k = (float(size) for size in affines.voxel_sizes(self.affine))
+        return i, j, k
+
+    @cached_property
+    def axis_code(self) -> str | None:
+        """Direction in which each array axis grows, e.g. ``"LAS"``; the nearest one if the scan is oblique."""
+        return None if self.affine is None else "".join(aff2axcodes(self.affine))
+
+    @cached_property
+    def obliquity(self) -> float:
+        """Largest angle in degrees between an array axis and the body axis it stands for."""
+        return 0.0 if self.affine is None else float(np.rad2deg(affines.obliquity(self.affine).max()))
+
+
 @dataclass(frozen=True, eq=False)
-class Volume:
-    """One scan as it was stored, nothing scaled, turned or copied.
+class Volume(Scan):
+    """One scan in memory as it was stored, nothing scaled, turned or copied.
 
     Parameters
     ----------
@@ -41,20 +84,11 @@ class Volume:
         i, j, k = self.stored.shape
         return i, j, k
 
-    @cached_property
-    def spacing(self) -> tuple[float, float, float] | None:
-        """Distance of neighbouring voxels along ``(i, j, k)`` in mm."""
-        if self.affine is None:
-            return None
-        i, j, k = (float(size) for size in affines.voxel_sizes(self.affine))
-        return i, j, k
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How voxels are stored, byte order included."""
+        return self.stored.dtype
 
-    @cached_property
-    def axis_code(self) -> str | None:
-        """Direction in which each array axis grows, e.g. ``"LAS"``; the nearest one if the scan is oblique."""
-        return None if self.affine is None else "".join(aff2axcodes(self.affine))
-
-    @cached_property
-    def obliquity(self) -> float:
-        """Largest angle in degrees between an array axis and the body axis it stands for."""
-        return 0.0 if self.affine is None else float(np.rad2deg(affines.obliquity(self.affine).max()))
+    def planes(self, needed: Iterable[int]) -> Iterator[NDArray[Any]]:
+        """Yield planes of constant ``k``, each ``(j, i)``, without a copy."""
+        return (self.stored[:, :, index].T for index in needed)

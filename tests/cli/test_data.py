@@ -9,7 +9,7 @@ import pytest
 from hostile_server import Content, HostileServer, dropping, hanging, status
 from published import AT_ONCE, class_archive, entry, tree, two_classes, zip_of
 
-from ct3d_edge.datasets import fetch, mosmed
+from ct3d_edge.datasets.published import fetch, mosmed
 
 from .conftest import Run
 

@@ -140,3 +140,11 @@ def test_runs_of_different_stages_are_refused(clock: Clock) -> None:
 
     with pytest.raises(ValueError, match="the same stages"):
         measure(work, 2, clock=clock)
+
+
+def test_a_part_of_a_stage_can_be_given_a_name_of_its_own(clock: Clock) -> None:
+    timer = StageTimer(clock)
+    clock.pass_ms(10)
+    timer.lap("preprocess")
+    timer.move(7, "preprocess", to="read")
+    assert timer.stages == {"preprocess": 3, "read": 7}

@@ -10,7 +10,7 @@ from builders import MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
-from ct3d_edge.scan import Volume, read_nifti
+from ct3d_edge.scan import NiftiScan, Volume, read_nifti
 
 WriteNifti = Callable[..., Path]
 
@@ -393,3 +393,41 @@ def test_a_scan_that_would_take_the_machines_memory_is_refused(
     path = make_scan()
     monkeypatch.setattr("ct3d_edge.scan.nifti.available_memory", lambda: 1000)
     assert code_of(path) == "too_large"
+
+
+def test_streamed_planes_are_those_of_the_volume(make_scan: MakeScan) -> None:
+    for path in (make_scan("a.nii"), make_scan("b.nii.gz")):
+        volume = read_nifti(path)
+        scan = NiftiScan(path)
+        streamed = [plane.copy() for plane in scan.planes([0, 3, 11])]
+        assert [plane.tolist() for plane in streamed] == [volume.stored[:, :, k].T.tolist() for k in (0, 3, 11)]
+        assert (scan.shape, scan.dtype, scan.slope, scan.intercept) == (volume.shape, volume.dtype, 1, 0)
+        assert scan.axis_code == volume.axis_code == "LAS"
+
+
+def test_planes_can_be_streamed_again(make_scan: MakeScan) -> None:
+    scan = NiftiScan(make_scan())
+    first, second = ([plane.copy() for plane in scan.planes(range(12))] for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_damage_behind_the_last_needed_plane_is_found(make_scan: MakeScan) -> None:
+    path = make_scan()
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    scan = NiftiScan(path)
+    with pytest.raises(UnreadableScan) as caught:
+        for _ in scan.planes([0]):
+            pass
+    assert caught.value.code == "bad_checksum"
+    assert scan.reading_ms > 0
+
+
+def test_streaming_holds_one_plane(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = NiftiScan(make_scan())
+    plane = 24 * 20 * 2
+    monkeypatch.setattr("ct3d_edge.scan.nifti.available_memory", lambda: 2 * plane)
+    assert len(list(scan.planes(range(12)))) == 12
+    with pytest.raises(UnreadableScan, match="GB for its voxels"):
+        scan.load()

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import pytest
 
+from ct3d_edge.cohort import read_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import read_nifti
-from ct3d_edge.training import EpochDone, ScanRead, TrainedRun, build_model, split_folder, train
+from ct3d_edge.training import EpochDone, ScanHashed, ScanRead, TrainedRun, build_model, split_folder, train
 from ct3d_edge.training.callbacks import FiniteLoss
 
 from .conftest import SMALLEST, FolderMaker
@@ -31,10 +32,10 @@ def _validation_loss(run: TrainedRun, folder: Path) -> float:
     """Binary cross-entropy of the saved model on the validation scans, from first principles."""
     model = keras.models.load_model(run.model, safe_mode=True)
     losses = []
-    for scan in run.split.validation:
-        volume = preprocess(read_nifti(folder / scan), run.contract).volume
+    for entry in run.split.validation:
+        volume = preprocess(read_nifti(folder / entry.path), run.contract).volume
         p = float(model.predict(volume[None, ..., None], verbose=0)[0, 0])
-        losses.append(-math.log(p if run.split.label_of(scan) else 1 - p))
+        losses.append(-math.log(p if run.split.label_of(entry) else 1 - p))
     return sum(losses) / len(losses)
 
 
@@ -72,7 +73,7 @@ def test_two_epochs_end_to_end(make_folder: FolderMaker, tmp_path: Path) -> None
 def _check_files(run: TrainedRun, folder: Path) -> None:
     assert Contract.from_json((run.folder / "contract.json").read_text()) == run.contract
     assert (run.contract.shape, run.contract.labels) == (SMALLEST, ("normal", "abnormal"))
-    assert (run.folder / "split.json").read_text() == run.split.to_json()
+    assert read_split(run.folder / "split.json") == run.split
     assert run.split == split_folder(folder, seed=5)
     rows = _history(run)
     assert list(rows[0]) == COLUMNS
@@ -85,9 +86,9 @@ def _check_files(run: TrainedRun, folder: Path) -> None:
 
 
 def _check_events(run: TrainedRun, events: list[Any]) -> None:
-    assert [type(event) for event in events] == [ScanRead] * 6 + [EpochDone] * 2
-    assert tuple(event.record for event in events[6:]) == run.epochs
-    assert events[6].best
+    assert [type(event) for event in events] == [ScanHashed] * 6 + [ScanRead] * 6 + [EpochDone] * 2
+    assert tuple(event.record for event in events[12:]) == run.epochs
+    assert events[12].best
 
 
 def test_best_weights_are_kept_and_patience_ends_the_training(
@@ -110,7 +111,7 @@ def test_best_weights_are_kept_and_patience_ends_the_training(
 
 
 def _swap_validation_scans(folder: Path) -> None:
-    scans = [folder / scan for scan in split_folder(folder).validation]
+    scans = [folder / entry.path for entry in split_folder(folder).validation]
     contents = [scan.read_bytes() for scan in scans]
     for scan, content in zip(scans, reversed(contents), strict=True):
         scan.write_bytes(content)

@@ -1,0 +1,77 @@
+"""What a scan's files hold, as a hash: two names of one content are one scan."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ct3d_edge.cohort.progress import OnHashed, ScanHashed, silent
+from ct3d_edge.cohort.split import LeftOut
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.machine import usable_cores
+from ct3d_edge.scan import pair_of
+from ct3d_edge.scan.stream import ScanStream
+
+BLOCK = 1 << 20
+"""Bytes hashed at a time: large enough to leave the interpreter's lock alone most of the time."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """SHA-256 of scans by path, and those whose bytes cannot be read."""
+
+    sha256: Mapping[str, str]
+    unreadable: tuple[LeftOut, ...]
+
+
+def content_sha256(scan: Path) -> str:
+    """Hash of a scan's bytes as they lie on the disk; of a .hdr/.img pair, of both, header first.
+
+    Raises
+    ------
+    UnreadableScan
+        ``not_found``, ``unreadable``, ``empty``.
+    """
+    digest = hashlib.sha256()
+    for part in dict.fromkeys(pair_of(scan)):
+        with ScanStream(part):  # which says what is wrong with a file that cannot be opened
+            pass
+        try:
+            with part.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise UnreadableScan("unreadable", f"{part.name} cannot be read: {error.strerror or error}.") from error
+    return digest.hexdigest()
+
+
+def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = silent) -> Contents:
+    """Hash scans side by side.
+
+    Parameters
+    ----------
+    scans
+        Paths relative to ``folder``.
+    on_hashed
+        Receives a `ScanHashed` after each scan, in order, in this thread.
+    """
+    known: dict[str, str] = {}
+    unreadable = []
+    # Threads are enough: hashing and reading both let go of the interpreter's lock.
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for done, (scan, found) in enumerate(zip(scans, pool.map(partial(_try, folder), scans), strict=True), 1):
+            if isinstance(found, str):
+                known[scan] = found
+            else:
+                unreadable.append(LeftOut(scan, found.code, str(found)))
+            on_hashed(ScanHashed(done, len(scans), scan))
+    return Contents(known, tuple(unreadable))
+
+
+def _try(folder: Path, scan: str) -> str | UnreadableScan:
+    try:
+        return content_sha256(folder / scan)
+    except UnreadableScan as error:
+        return error

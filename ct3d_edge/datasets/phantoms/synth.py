@@ -1,0 +1,99 @@
+"""A folder of phantoms, half of each class, made in parallel."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ct3d_edge.datasets.phantoms.phantom import make_phantom
+from ct3d_edge.datasets.phantoms.phantom_file import save_phantom, save_scan
+from ct3d_edge.errors import UsageError
+from ct3d_edge.machine import usable_cores
+
+
+@dataclass(frozen=True)
+class _Job:
+    scan: Path
+    lesions: Path | None
+    seed: int
+    shape: tuple[int, int, int] | None
+
+
+def synthesise(
+    out: Path,
+    scans: int,
+    seed: int,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    workers: int | None = None,
+    on_scan: Callable[[Path], None] | None = None,
+) -> list[Path]:
+    """Write `scans` phantoms under `out`; return the paths of the scans, in order.
+
+    Even numbers are normal (`out/scans/normal/phantom_0000.nii.gz`), odd ones abnormal
+    (`out/scans/abnormal/phantom_0001.nii.gz`) with their mask in `out/lesions/phantom_0001_mask.nii.gz`. A
+    file's bytes depend on `seed`, its number and `shape`, not on `scans` or `workers`.
+
+    Parameters
+    ----------
+    seed
+        Non-negative.
+    shape
+        As in `make_phantom`.
+    workers
+        Processes; None for one per usable CPU. With 1 everything runs in this process. More are started
+        afresh ("spawn"), so a script that calls this needs `if __name__ == "__main__":`.
+    on_scan
+        Called in this process with each path once it is written, in order.
+
+    Raises
+    ------
+    UsageError
+        If a number is too small, a folder cannot be written to, or worker processes cannot run.
+    """
+    if scans < 0 or seed < 0 or (workers is not None and workers < 1):
+        raise UsageError(f"Need scans >= 0, seed >= 0, workers >= 1, not {scans=}, {seed=}, {workers=}.")
+    jobs = [_job(Path(out), index, seed, shape) for index in range(scans)]
+    done = []
+    for path in _run(jobs, min(workers or usable_cores(), max(scans, 1))):
+        done.append(path)
+        if on_scan is not None:
+            on_scan(path)
+    return done
+
+
+def _job(out: Path, index: int, seed: int, shape: tuple[int, int, int] | None) -> _Job:
+    abnormal = index % 2 == 1
+    name = f"phantom_{index:04d}.nii.gz"
+    # One number out of (seed, index): neighbouring seeds must not share phantoms.
+    own = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
+    scan = out / "scans" / ("abnormal" if abnormal else "normal") / name
+    return _Job(scan, out / "lesions" / f"phantom_{index:04d}_mask.nii.gz" if abnormal else None, own, shape)
+
+
+def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
+    if workers == 1:
+        yield from map(_make, jobs)
+        return
+    # fork would copy the threads' locks of whatever the caller has loaded (a deep learning library, say).
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(_make, jobs)
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "A worker process ended early: out of memory, or the calling script cannot be imported afresh. "
+                'Put its calls under `if __name__ == "__main__":`, or pass workers=1.'
+            ) from error
+
+
+def _make(job: _Job) -> Path:
+    phantom = make_phantom(job.seed, abnormal=job.lesions is not None, shape=job.shape)
+    if job.lesions is None:
+        save_scan(phantom, job.scan)
+    else:
+        save_phantom(phantom, job.scan, job.lesions)
+    return job.scan
