@@ -52,7 +52,11 @@ def test_lots_are_hashes_of_seed_and_path(fill: Fill) -> None:
     # Written out once more: no release of any library may move a scan.
     folder = fill({"a": 10, "b": 10})
     split = split_folder(folder, seed=5, validation=0.2, test=0.3)
-    lots = sorted(paths(split.entries)[:10], key=lambda path: hashlib.sha256(f"5\n{path}".encode()).digest())
+
+    def lot(path: str) -> bytes:
+        return hashlib.sha256(f"5\n{path}".encode()).digest()
+
+    lots = sorted(paths(split.entries)[:10], key=lot)
     assert sorted(lots[:3]) == paths(split.test)[:3]
     assert sorted(lots[3:5]) == paths(split.validation)[:2]
 

@@ -31,7 +31,8 @@ def test_volumes_are_those_of_preprocess(make_folder: FolderMaker, tmp_path: Pat
     split = split_folder(folder)
     with prepared_scans(folder, split, CONTRACT, tmp_path / "cache") as arrays:
         assert arrays.volumes.shape == (8, 8, 7, 6)
-        assert (arrays.volumes[0].dtype, arrays.volumes[0].flags.writeable) == (np.float32, False)
+        assert arrays.volumes[0].dtype == np.float32
+        assert not arrays.volumes[0].flags.writeable
         for row, entry in enumerate(split.train + split.validation):
             expected = preprocess(read_nifti(folder / entry.path), CONTRACT).volume
             np.testing.assert_array_equal(arrays.volumes[row], expected)

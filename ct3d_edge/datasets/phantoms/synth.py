@@ -1,9 +1,6 @@
 """A folder of phantoms, half of each class, made in parallel."""
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from ct3d_edge.datasets.phantoms.phantom import make_phantom
 from ct3d_edge.datasets.phantoms.phantom_file import save_phantom, save_scan
 from ct3d_edge.errors import UsageError
 from ct3d_edge.machine import usable_cores
+from ct3d_edge.workers import in_processes
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def synthesise(
         raise UsageError(f"Need scans >= 0, seed >= 0, workers >= 1, not {scans=}, {seed=}, {workers=}.")
     jobs = [_job(Path(out), index, seed, shape) for index in range(scans)]
     done = []
-    for path in _run(jobs, min(workers or usable_cores(), max(scans, 1))):
+    for path in in_processes(_make, jobs, workers or usable_cores()):
         done.append(path)
         if on_scan is not None:
             on_scan(path)
@@ -73,21 +71,6 @@ def _job(out: Path, index: int, seed: int, shape: tuple[int, int, int] | None) -
     own = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
     scan = out / "scans" / ("abnormal" if abnormal else "normal") / name
     return _Job(scan, out / "lesions" / f"phantom_{index:04d}_mask.nii.gz" if abnormal else None, own, shape)
-
-
-def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
-    if workers == 1:
-        yield from map(_make, jobs)
-        return
-    # fork would copy the threads' locks of whatever the caller has loaded (a deep learning library, say).
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_make, jobs)
-        except BrokenProcessPool as error:
-            raise UsageError(
-                "A worker process ended early: out of memory, or the calling script cannot be imported afresh. "
-                'Put its calls under `if __name__ == "__main__":`, or pass workers=1.'
-            ) from error
 
 
 def _make(job: _Job) -> Path:
