@@ -1,4 +1,4 @@
-"""From a scan to the network's input, in NumPy alone: the one function that training and inference share.
+"""From a scan to the network's input, computed by NumPy: the one function that training and inference share.
 
 The published tutorial clips to the HU window, scales to [0, 1], turns by a quarter and zooms with SciPy, all at
 the scan's full size. Linear interpolation with aligned end points is three independent two-tap interpolations,

@@ -56,7 +56,7 @@ def test_lots_are_hashes_of_seed_and_path(fill: Fill) -> None:
     def lot(path: str) -> bytes:
         return hashlib.sha256(f"5\n{path}".encode()).digest()
 
-    lots = sorted(paths(split.entries)[:10], key=lot)
+    lots: list[str] = sorted(paths(split.entries)[:10], key=lot)
     assert sorted(lots[:3]) == paths(split.test)[:3]
     assert sorted(lots[3:5]) == paths(split.validation)[:2]
 
