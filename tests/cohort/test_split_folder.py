@@ -56,7 +56,7 @@ def test_lots_are_hashes_of_seed_and_path(fill: Fill) -> None:
     def lot(path: str) -> bytes:
         return hashlib.sha256(f"5\n{path}".encode()).digest()
 
-    lots: list[str] = sorted(paths(split.entries)[:10], key=lot)
+    lots = sorted(paths(split.entries)[:10], key=lot)
     assert sorted(lots[:3]) == paths(split.test)[:3]
     assert sorted(lots[3:5]) == paths(split.validation)[:2]
 
@@ -71,13 +71,14 @@ def test_the_place_of_the_folder_does_not_matter(fill: Fill) -> None:
     assert to_json(split_folder(fill(sizes, "a"))) == to_json(split_folder(fill(sizes, "b")))
 
 
+SCANDIR = os.scandir
+
+
 class Reversed:
     """``os.scandir`` in the opposite order."""
 
-    scandir = staticmethod(os.scandir)
-
     def __init__(self, path: str) -> None:
-        self._entries = self.scandir(path)
+        self._entries = SCANDIR(path)
         self._reversed = iter(sorted(self._entries, key=lambda entry: entry.name, reverse=True))
 
     def __iter__(self) -> "Reversed":
