@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from ct3d_edge.report import Montage
     from ct3d_edge.results import Record
     from ct3d_edge.runtime import Runner
+    from ct3d_edge.scan import Finding
 
 
-SHIPPED_MODEL = "model: the one that comes with ct3d-edge, made from phantoms; of a patient it knows nothing"
+DEMONSTRATION = "The model that comes with ct3d-edge learned from drawn chests; of a patient its answer means nothing."
 
 
 class Format(StrEnum):
@@ -49,7 +50,7 @@ def infer(
     from ct3d_edge.report import Montage
     from ct3d_edge.results import check_results_path, write_results
     from ct3d_edge.runtime import Runner, load_model_file
-    from ct3d_edge.scan import find_scans
+    from ct3d_edge.scan import Finding, find_scans
 
     if out:
         check_results_path(out)
@@ -58,10 +59,9 @@ def infer(
     records: list[Record] = []
     with Runner(load_model_file(model_path(model)), provider, allow_fallback=allow_fallback) as runner:
         say_receipt(runner.receipt)
-        if model is None:
-            say(SHIPPED_MODEL)
         labels = runner.contract.labels
-        stop = _judge(scans, runner, records, picture)
+        notes = (Finding("demonstration_model", "warn", DEMONSTRATION),) if model is None else ()
+        stop = _judge(scans, runner, notes, records, picture)
     if stop and not records:
         raise stop
     _print(records, labels, format_)
@@ -78,7 +78,11 @@ def infer(
 
 
 def _judge(
-    scans: list[Path], runner: "Runner", records: "list[Record]", picture: "Montage | None"
+    scans: list[Path],
+    runner: "Runner",
+    notes: "tuple[Finding, ...]",
+    records: "list[Record]",
+    picture: "Montage | None",
 ) -> BaseException | None:
     """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
     from ct3d_edge.cli.terminal import track
@@ -86,7 +90,7 @@ def _judge(
     from ct3d_edge.pipeline import analyse
 
     try:
-        for analysis in track(analyse(scans, runner), len(scans), "Scans"):
+        for analysis in track(analyse(scans, runner, notes), len(scans), "Scans"):
             records.append(analysis.record)
             if picture and analysis.prepared:
                 picture.add(analysis.record, analysis.prepared.volume)
@@ -103,7 +107,7 @@ def _print(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format
     if format_ is Format.JSONL:
         typer.echo(to_jsonl(records), nl=False)
     elif format_ is Format.CSV:
-        typer.echo(to_csv(records, labels).encode("utf-8", "surrogateescape"), nl=False)
+        typer.echo(to_csv(records, labels).encode("utf-8", "backslashreplace"), nl=False)
     else:
         console = out()
         console.print(results_table(records, labels, printable))

@@ -26,14 +26,16 @@ class Analysis:
     prepared: Prepared | None
 
 
-def analyse(paths: Iterable[Path], runner: Runner) -> Iterator[Analysis]:
-    """Run each scan through an open session, one after the other, in the given order."""
+def analyse(paths: Iterable[Path], runner: Runner, notes: tuple[Finding, ...] = ()) -> Iterator[Analysis]:
+    """Run each scan through an open session, one after the other, in the given order; see `analyse_scan`."""
     for path in paths:
-        yield analyse_scan(path, runner)
+        yield analyse_scan(path, runner, notes)
 
 
-def analyse_scan(path: Path, runner: Runner) -> Analysis:
+def analyse_scan(path: Path, runner: Runner, notes: tuple[Finding, ...] = ()) -> Analysis:
     """Read, preprocess and judge one scan. Never raises for what is wrong with the scan.
+
+    ``notes`` are findings that hold for every scan of this session and stand first in each record.
 
     What is wrong with the session (a GPU out of memory, say) would be wrong for every scan and is raised.
 
@@ -42,12 +44,12 @@ def analyse_scan(path: Path, runner: Runner) -> Analysis:
     """
     stopwatch = _Stopwatch()
     scan: NiftiScan | None = None
-    findings: tuple[Finding, ...] = ()
+    findings = notes
     try:
         scan = NiftiScan(path)
-        findings = scan.findings
+        findings = (*notes, *scan.findings)
         prepared = preprocess(scan, runner.contract)
-        findings = prepared.findings
+        findings = (*notes, *prepared.findings)
         stopwatch.lap("preprocess")
         probabilities = runner.infer(prepared.volume[None])[0]
         stopwatch.lap("infer")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ct3d_edge.atomic import atomic_file, require_writable
+from ct3d_edge.errors import UsageError
 from ct3d_edge.results import Record
 
 SLICES = 6
@@ -30,10 +31,12 @@ class Montage:
     Raises
     ------
     UsageError
-        If it could not be written later.
+        If it could not be written later, or its name does not end in .png.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.suffix.lower() != ".png":
+            raise UsageError(f"The picture is a PNG; its name must end in .png, found {path}.")
         require_writable(path)
         self.path = path
         self._strips: list[Image.Image] = []

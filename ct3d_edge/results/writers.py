@@ -20,6 +20,7 @@ CSV_TAIL = (
     "preprocess_ms",
     "infer_ms",
     "total_ms",
+    "provider_requested",
     "provider",
     "model_sha256",
 )
@@ -59,6 +60,7 @@ def _row(record: Record, labels: Sequence[str]) -> list[object]:
         timing.preprocess,
         timing.infer,
         timing.total,
+        record.requested,
         record.actual,
         record.model_sha256,
     ]
@@ -84,5 +86,5 @@ def write_results(path: Path, records: Sequence[Record], labels: Sequence[str]) 
     """Write all records at once, in the format that the ending of ``path`` names; complete or not at all."""
     text = to_csv(records, labels) if path.suffix.lower() == ".csv" else to_jsonl(records)
     with atomic_file(path) as stream:
-        # Paths may hold bytes that are no UTF-8; they go back out as they came in.
-        stream.write(text.encode("utf-8", "surrogateescape"))
+        # A path may hold bytes that are no UTF-8. One such name must not make the whole file unreadable.
+        stream.write(text.encode("utf-8", "backslashreplace"))

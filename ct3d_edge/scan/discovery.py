@@ -32,7 +32,8 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
             found.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100  # resolve() would follow links
     if not found:
         raise UsageError(
-            f"No scans under {', '.join(map(str, paths))}: looked for files ending in {', '.join(SUFFIXES)}."
+            f"No scans under {', '.join(map(str, paths))}: looked for files ending in {', '.join(SUFFIXES)}. "
+            "DICOM series must be converted to NIfTI first; dcm2niix does it."
         )
     return list(found.values())
 

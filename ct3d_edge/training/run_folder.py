@@ -30,7 +30,7 @@ def refuse_finished_run(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; a training run needs a folder.")
     if (out / MODEL).exists() and not overwrite:
-        raise UsageError(f"{out} already holds a trained {MODEL}. Name another folder, or ask to overwrite it.")
+        raise UsageError(f"{out} already holds a trained {MODEL}. Name another folder, or add --overwrite.")
 
 
 def remove_old_files(out: Path) -> None:

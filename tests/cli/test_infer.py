@@ -15,6 +15,7 @@ from ct3d_edge import pipeline
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.runtime import Runner
+from ct3d_edge.scan import Finding
 
 from .conftest import Run
 
@@ -146,8 +147,8 @@ def test_what_was_answered_before_the_end_is_kept(
 ) -> None:
     whole = pipeline.analyse
 
-    def broken_off(scans: Iterable[Path], runner: Runner) -> Iterator[pipeline.Analysis]:
-        yield from itertools.islice(whole(scans, runner), 2)
+    def broken_off(scans: Iterable[Path], runner: Runner, notes: tuple[Finding, ...]) -> Iterator[pipeline.Analysis]:
+        yield from itertools.islice(whole(scans, runner, notes), 2)
         raise stop
 
     monkeypatch.setattr(pipeline, "analyse", broken_off)
@@ -158,16 +159,32 @@ def test_what_was_answered_before_the_end_is_kept(
     assert "1 not reached" in outcome.err
 
 
-@pytest.mark.parametrize("option", ["--out", "--montage"])
+@pytest.mark.parametrize(("option", "name"), [("--out", "folder.jsonl"), ("--montage", "folder.png")])
 def test_a_place_that_cannot_be_written_is_told_before_the_work(
-    run: Run, folder: Path, make_model: MakeModel, tmp_path: Path, option: str
+    run: Run, folder: Path, make_model: MakeModel, tmp_path: Path, option: str, name: str
 ) -> None:
-    place = tmp_path / "folder.jsonl"
+    place = tmp_path / name
     place.mkdir()
     outcome = run("infer", folder, "--model", make_model(), option, place)
     assert outcome.code == 2
     assert "that is not a file" in outcome.err
     assert "provider" not in outcome.err, "no session was made"
+
+
+def test_answers_of_the_shipped_model_are_marked(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+) -> None:
+    run("infer", make_scan(), "--provider", "cpu", "--out", tmp_path / "shipped.jsonl")
+    run("infer", make_scan(), "--model", make_model(), "--out", tmp_path / "own.jsonl")
+    shipped, own = (json.loads((tmp_path / f"{name}.jsonl").read_text()) for name in ("shipped", "own"))
+    assert (shipped["status"], [f["code"] for f in shipped["findings"]]) == ("warn", ["demonstration_model"])
+    assert (own["status"], own["findings"]) == ("ok", [])
+
+
+def test_a_picture_must_be_a_png(run: Run, make_scan: MakeScan, make_model: MakeModel) -> None:
+    outcome = run("infer", make_scan(), "--model", make_model(), "--montage", "m.jpg")
+    assert outcome.code == 2
+    assert "must end in .png" in outcome.err
 
 
 @pytest.mark.slow

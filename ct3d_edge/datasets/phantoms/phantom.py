@@ -64,7 +64,7 @@ def make_phantom(seed: int, *, abnormal: bool, shape: tuple[int, int, int] | Non
         If `shape` has fewer than 16 voxels a side in the plane or fewer than 4 slices, or `seed` is negative.
     """
     if seed < 0 or (shape is not None and (min(shape[:2]) < 16 or shape[2] < 4)):
-        raise UsageError(f"A phantom needs a seed >= 0 and a shape >= (16, 16, 4), not {seed} and {shape}.")
+        raise UsageError(f"A phantom needs a seed >= 0 and a shape >= (16, 16, 4), found shape {shape}, seed {seed}.")
     scene = build_scene(seed, abnormal=abnormal, shape=shape)
     hu, mask = render(scene, _streams(seed).grain)
     return Phantom(hu.T, mask.T, scene.grid.spacing, abnormal)
