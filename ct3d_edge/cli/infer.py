@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ct3d_edge.scan import Finding
 
 
-DEMONSTRATION = "The model that comes with ct3d-edge learned from drawn chests; of a patient its answer means nothing."
+DEMONSTRATION = "This model learned from drawn chests; of a patient its answer means nothing."
 
 
 class Format(StrEnum):

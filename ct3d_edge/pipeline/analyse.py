@@ -35,7 +35,7 @@ def analyse(paths: Iterable[Path], runner: Runner, notes: tuple[Finding, ...] = 
 def analyse_scan(path: Path, runner: Runner, notes: tuple[Finding, ...] = ()) -> Analysis:
     """Read, preprocess and judge one scan. Never raises for what is wrong with the scan.
 
-    ``notes`` are findings that hold for every scan of this session and stand first in each record.
+    ``notes`` are findings that hold for every answer of this session and stand first in its record.
 
     What is wrong with the session (a GPU out of memory, say) would be wrong for every scan and is raised.
 
@@ -44,10 +44,10 @@ def analyse_scan(path: Path, runner: Runner, notes: tuple[Finding, ...] = ()) ->
     """
     stopwatch = _Stopwatch()
     scan: NiftiScan | None = None
-    findings = notes
+    findings: tuple[Finding, ...] = ()
     try:
         scan = NiftiScan(path)
-        findings = (*notes, *scan.findings)
+        findings = scan.findings
         prepared = preprocess(scan, runner.contract)
         findings = (*notes, *prepared.findings)
         stopwatch.lap("preprocess")
