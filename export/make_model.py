@@ -2,7 +2,7 @@
 
     python export/make_model.py export/phantom-cnn.toml [--work DIR]
 
-Everything is seeded; the same recipe gives the same model on the same machine. Stages that are already in the
+Everything is seeded. Stages that are already in the
 work folder are not trained again.
 """
 
