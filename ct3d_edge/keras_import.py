@@ -6,9 +6,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
-from ct3d_edge.errors import MissingExtraError, UsageError
+from ct3d_edge.errors import UsageError
+from ct3d_edge.extras import require_extra
 
 NEEDED = ("keras", "tensorflow", "tf2onnx")
 
@@ -25,11 +25,7 @@ def import_keras() -> None:
     UsageError
         If the environment asks for another Keras backend.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            f'This command needs {", ".join(missing)}, not installed here: pip install "ct3d-edge[train]"'
-        )
+    require_extra("train", *NEEDED)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":

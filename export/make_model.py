@@ -11,7 +11,7 @@ import csv
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from ct3d_edge.machine import usable_cores
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.runtime import Runner
 from ct3d_edge.scan import NiftiScan
-from ct3d_edge.training import EpochDone, Event, train
+from ct3d_edge.training import DEFAULT, EpochDone, Event, train
 
 MODELS = Path(__file__).parents[1] / "models"
 CARD = Path(__file__).parent / "card.md"
@@ -88,11 +88,8 @@ def train_stages(stages: list[Stage], work: Path) -> list[Path]:
             train(
                 stage.data.make(work),
                 run,
+                replace(DEFAULT, epochs=stage.epochs, batch_size=stage.batch_size, learning_rate=stage.learning_rate),
                 size=stage.size,
-                epochs=stage.epochs,
-                batch_size=stage.batch_size,
-                learning_rate=stage.learning_rate,
-                momentum=stage.momentum,
                 validation=VALIDATION,
                 seed=number,
                 initial=runs[-1] / "model.keras" if runs else None,

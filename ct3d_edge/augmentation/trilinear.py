@@ -84,6 +84,6 @@ def _split(positions: list[NDArray[np.float32]], shape: Sequence[int]) -> NDArra
     for position, size in zip(positions, shape, strict=True):
         np.clip(position, 0, size - 2, out=position)
         below = position.astype(np.int32)
-        position -= below
+        np.subtract(position, below, out=position)
         index = index * np.int32(size) + below
     return index.astype(np.intp)

@@ -1,7 +1,8 @@
 """``ct3d-edge train``: two folders of scans become a trained model."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,18 +13,33 @@ if TYPE_CHECKING:
     from ct3d_edge.training import EpochDone, Event, TrainedRun
 
 
+PresetName = Literal["default", "tutorial"]
+
+
 def train(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the model and its records.")],
+    preset: Annotated[
+        PresetName, typer.Option("--preset", help="How to learn: ours, or the published tutorial to the letter.")
+    ] = "default",
     size: Annotated[tuple[int, int, int], typer.Option("--size", metavar="W H D", help="Network input in voxels.")] = (
         128,
         128,
         64,
     ),
-    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the data at most.")] = 100,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Scans per step.")] = 2,
-    seed: Annotated[int, typer.Option("--seed", help="Draws the split, the weights and the order.")] = 0,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data at most; else 100.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Scans per step; else the preset's: 4, tutorial 2.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Of Adam at the start; else the preset's.")
+    ] = None,
+    augment: Annotated[
+        Literal["none", "six-angles", "small-changes"] | None,
+        typer.Option("--augment", help="Change of each training volume; else the preset's."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Draws split, weights, order, augmentation and dropout.")] = 0,
     validation: Annotated[
         float | None, typer.Option("--validation", help="Share of each class kept for validation; 0.3 if left out.")
     ] = None,
@@ -35,38 +51,53 @@ def train(
     cache: Annotated[
         Path | None, typer.Option("--cache", metavar="FOLDER", help="Keep prepared scans here for other runs.")
     ] = None,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam at the start.")] = 1e-4,
     labels: LabelsOption = None,
     orientation: OrientationOption = "LAS",
-    momentum: Annotated[float, typer.Option("--momentum", help="Of batch normalisation's running statistics.")] = 0.99,
     initial: Annotated[
         Path | None,
         typer.Option("--initial", help="A .keras file of this network to take the first weights from."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that RUN already holds.")] = False,
+    precision: Annotated[
+        Literal["float32", "mixed_float16", "mixed_bfloat16"],
+        typer.Option("--precision", help="Arithmetic of the layers; half precision is for GPUs."),
+    ] = "float32",
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Also write TensorBoard's event files.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; repeat its other options.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left in RUN.")] = False,
 ) -> None:
-    """Train the 3D network on the scans in DIR and keep the weights of its lowest validation loss."""
+    """Train the 3D network on the scans in DIR and keep the weights of its best epoch."""
     import_keras()
     from ct3d_edge import training
 
-    with _Display() as display:
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "augmentation": augment,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    with _Display(out) as display:
         run = training.train(
             folder,
             out,
+            replace(training.PRESETS[preset], **given),
             size=size,
             orientation=orientation or "LAS",
             labels=check_labels(labels),
-            epochs=epochs,
-            batch_size=batch_size,
             seed=seed,
             validation=validation,
             split=split,
             fold=fold,
             skip_bad=skip_bad,
             cache=cache,
-            learning_rate=learning_rate,
-            momentum=momentum,
             initial=initial,
+            precision=precision,
+            tensorboard=tensorboard,
+            resume=resume,
             overwrite=overwrite,
             on_progress=display.show,
         )
@@ -76,27 +107,37 @@ def train(
 class _Display:
     """Progress on standard error: bars for the scans where a person watches, and a line an epoch in any case."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: Path) -> None:
         from ct3d_edge.cli.terminal import Bars
 
+        self._out = out
         self._bars = Bars()
         self._seconds = 0.0
+        self._begun = False
 
     def __enter__(self) -> "_Display":
         self._bars.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._bars.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        from ct3d_edge.cli.terminal import say
+
+        self._bars.__exit__(kind, *rest)
+        if kind is KeyboardInterrupt and self._begun:
+            say(f"stopped; the same command with --resume goes on with the run in {self._out}")
 
     def show(self, event: "Event") -> None:
         from ct3d_edge.cli.terminal import say
-        from ct3d_edge.training import ScanHashed, ScanRead
+        from ct3d_edge.training import Resumed, ScanHashed, ScanRead
 
         if isinstance(event, ScanHashed | ScanRead):
             what = "Checking scans" if isinstance(event, ScanHashed) else "Preparing scans"
             self._bars.show(what, event.done, event.total)
+        elif isinstance(event, Resumed):
+            self._seconds = sum(record.seconds for record in event.records)
+            say(f"going on after epoch {len(event.records)}")
         else:
+            self._begun = True
             self._seconds += event.record.seconds
             say(epoch_line(event, self._seconds))
 
@@ -116,7 +157,7 @@ def epoch_line(event: "EpochDone", elapsed: float) -> str:
     return (
         f"epoch {record.epoch}/{event.epochs}"
         f"  loss {record.loss:.4f}  accuracy {record.accuracy:.3f}"
-        f"  val_loss {record.val_loss:.4f}  val_accuracy {record.val_accuracy:.3f}"
+        f"  val_loss {record.val_loss:.4f}  val_accuracy {record.val_accuracy:.3f}  val_auc {record.val_auc:.3f}"
         f"  {record.seconds:.1f} s  ETA {_duration(left)}{'  best so far' if event.best else ''}"
     )
 
@@ -133,7 +174,7 @@ def _summary(run: "TrainedRun") -> str:
     best = run.best
     lines = [
         f"{run.model}: weights of epoch {best.epoch} of {len(run.epochs)}",
-        f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f} "
+        f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f}, AUC {best.val_auc:.3f} "
         f"on {len(run.split.validation)} scans, which also chose the epoch: not an estimate for new patients",
     ]
     used = len(run.split.train) + len(run.split.validation)

@@ -2,16 +2,24 @@
 
 from ct3d_edge.cohort import Entry, ScanHashed, ScanRead, Split, split_folder
 from ct3d_edge.training.architecture import build_model, smallest_size
-from ct3d_edge.training.dataset import ScanArrays, VolumeFiles, batches, prepared_scans
+from ct3d_edge.training.batches import Order, batches
+from ct3d_edge.training.dataset import ScanArrays, VolumeFiles, prepared_scans
 from ct3d_edge.training.fit import TrainedRun, train
-from ct3d_edge.training.progress import EpochDone, EpochRecord, Event, OnProgress
+from ct3d_edge.training.presets import DEFAULT, PRESETS, TUTORIAL, Preset
+from ct3d_edge.training.progress import EpochDone, EpochRecord, Event, OnProgress, Resumed
 
 __all__ = [
+    "DEFAULT",
+    "PRESETS",
+    "TUTORIAL",
     "Entry",
     "EpochDone",
     "EpochRecord",
     "Event",
     "OnProgress",
+    "Order",
+    "Preset",
+    "Resumed",
     "ScanArrays",
     "ScanHashed",
     "ScanRead",

@@ -41,7 +41,8 @@ def build_model(width: int, height: int, depth: int) -> keras.Model:
     features = keras.layers.GlobalAveragePooling3D()(features)
     features = keras.layers.Dense(HIDDEN_UNITS, activation="relu")(features)
     features = keras.layers.Dropout(DROPOUT_RATE)(features)
-    probability = keras.layers.Dense(1, activation="sigmoid")(features)
+    # In float32 under every precision policy: near 0 and 1 half precision would round probabilities off.
+    probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32")(features)
     return keras.Model(volume, probability, name="3dcnn")
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
@@ -11,29 +11,50 @@ from ct3d_edge.training.progress import EpochRecord
 
 Logs = Mapping[str, float]
 
+FIGURES = ("loss", "accuracy", "auc", "val_loss", "val_accuracy", "val_auc")
+
 
 class FiniteLoss(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publishes no types
     """Stops at the first step after which the loss is NaN or infinite.
 
+    Parameters
+    ----------
+    training_scans, validation_scans
+        Paths of the scans of a batch, by epoch and step, both counted from 0.
+
     Raises
     ------
     DatasetError
-        Naming epoch and step, both counted from 1.
+        Naming epoch and step, both counted from 1, and the scans.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        training_scans: Callable[[int, int], Sequence[str]],
+        validation_scans: Callable[[int, int], Sequence[str]],
+    ) -> None:
         super().__init__()
+        self._training_scans = training_scans
+        self._validation_scans = validation_scans
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002, D102
-        self._epoch = epoch + 1
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: D102
         # Keras reports the mean since the epoch's start: it is finite until the first value that is not.
-        _require_finite((logs or {})["loss"], f"epoch {self._epoch}, step {batch + 1}")
+        loss = (logs or {})["loss"]
+        if not math.isfinite(loss):
+            raise _not_finite(loss, self._where(batch), self._training_scans(self._epoch, batch))
 
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:  # noqa: D102
-        _require_finite((logs or {})["loss"], f"epoch {self._epoch}, step {batch + 1} of the validation")
+        loss = (logs or {})["loss"]
+        if not math.isfinite(loss):
+            where = f"{self._where(batch)} of the validation"
+            raise _not_finite(loss, where, self._validation_scans(self._epoch, batch))
+
+    def _where(self, batch: int) -> str:
+        return f"epoch {self._epoch + 1}, step {batch + 1}"
 
 
 class Journal(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publishes no types
@@ -54,12 +75,12 @@ class Journal(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publishe
         self._begun = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: D102
-        figures = {name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        figures = {name: float((logs or {})[name]) for name in FIGURES}
         seconds = time.perf_counter() - self._begun
         learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._on_epoch(EpochRecord(epoch + 1, **figures, seconds=seconds, learning_rate=learning_rate))
 
 
-def _require_finite(loss: float, where: str) -> None:
-    if not math.isfinite(loss):
-        raise DatasetError(f"The loss became {loss} in {where}. Lower the learning rate.")
+def _not_finite(loss: float, where: str, scans: Sequence[str]) -> DatasetError:
+    named = "".join(f"\n  {scan}" for scan in scans)
+    return DatasetError(f"The loss became {loss} in {where}. Lower the learning rate, or look at its scans:{named}")

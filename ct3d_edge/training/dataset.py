@@ -1,14 +1,13 @@
-"""Scans become network inputs once, on disk; training then streams them, so that memory stays flat."""
+"""Scans become network inputs once, on disk, and are mapped from there, so that memory stays flat."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from ct3d_edge.cohort import (
@@ -23,9 +22,6 @@ from ct3d_edge.cohort import (
 )
 from ct3d_edge.contract import Contract
 from ct3d_edge.training.progress import OnProgress, silent
-
-PREFETCHED_BATCHES = 2
-"""One in work, one ready: reading 4 MiB from the page cache is far quicker than a training step."""
 
 
 class Volumes(Protocol):
@@ -78,13 +74,13 @@ class ScanArrays:
     findings
         How many scans have each finding, by its code; those that are only for the record are left out.
     split
-        Without the scans that turned out to be unusable; None for volumes that come from no split.
+        Without the scans that turned out to be unusable.
     """
 
     volumes: Volumes
     labels: NDArray[np.float32]
     findings: Mapping[str, int]
-    split: Split | None = None
+    split: Split
 
 
 @contextmanager
@@ -145,35 +141,6 @@ def _arrays(split: Split, prepared: Prepared, contract: Contract) -> ScanArrays:
     labels = np.array([split.label_of(entry) for entry in entries], np.float32)
     findings = Counter(code for entry in entries for code in prepared.entries[entry.path].findings)
     return ScanArrays(VolumeFiles(files, contract.shape), labels, findings, split)
-
-
-def batches(
-    arrays: ScanArrays, rows: Sequence[int], batch_size: int, *, shuffle_seed: int | None = None
-) -> tf.data.Dataset:
-    """Stream rows as pairs of ``(B, W, H, D, 1)`` and ``(B, 1)`` float32; the last batch may be short.
-
-    Parameters
-    ----------
-    rows
-        Indices along the first axis.
-    batch_size
-        Scans at a time.
-    shuffle_seed
-        Draws a new order of all rows in each epoch; None keeps their order.
-    """
-    _, *shape = arrays.volumes.shape
-
-    def load(row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return arrays.volumes[row][..., np.newaxis], arrays.labels[row : row + 1]
-
-    def sample(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        volume, label = tf.numpy_function(load, [row], [tf.float32, tf.float32])
-        return tf.ensure_shape(volume, (*shape, 1)), tf.ensure_shape(label, (1,))
-
-    order = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
-    if shuffle_seed is not None:
-        order = order.shuffle(len(rows), seed=shuffle_seed, reshuffle_each_iteration=True)
-    return order.map(sample).batch(batch_size).prefetch(PREFETCHED_BATCHES)
 
 
 def _remove(cache: Path, split: Split, contract: Contract) -> None:

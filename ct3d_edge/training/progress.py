@@ -14,10 +14,11 @@ class EpochRecord:
     ----------
     epoch
         Counted from 1.
-    loss, accuracy
-        Over the training scans, averaged while the weights moved.
-    val_loss, val_accuracy
-        Over the validation scans, at the end of the epoch.
+    loss, accuracy, auc
+        Over the training scans, augmented and weighted as they were, averaged while the weights moved.
+    val_loss, val_accuracy, val_auc
+        Over the validation scans, at the end of the epoch. The areas under the ROC curve are Keras's estimates
+        from 200 thresholds.
     seconds
         Wall time, validation included.
     learning_rate
@@ -27,10 +28,19 @@ class EpochRecord:
     epoch: int
     loss: float
     accuracy: float
+    auc: float
     val_loss: float
     val_accuracy: float
+    val_auc: float
     seconds: float
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run goes on after the epochs of ``records``."""
+
+    records: tuple[EpochRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class EpochDone:
     epochs
         How many were asked for; training may stop earlier.
     best
-        Whether its validation loss is the lowest so far.
+        Whether it is the best so far, by the figure that selects the weights.
     """
 
     record: EpochRecord
@@ -52,7 +62,7 @@ class EpochDone:
     best: bool
 
 
-Event = ScanHashed | ScanRead | EpochDone
+Event = ScanHashed | ScanRead | Resumed | EpochDone
 OnProgress = Callable[[Event], None]
 
 

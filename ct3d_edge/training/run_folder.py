@@ -16,26 +16,36 @@ MODEL = "model.keras"
 CONTRACT = "contract.json"
 HISTORY = "history.csv"
 SPLIT = "split.json"
+CHECKPOINT = "checkpoint.npz"
+CURVES = "curves.png"
 CACHE = "cache"
 
 
-def refuse_finished_run(out: Path, overwrite: bool) -> None:
-    """Make sure that no trained model would be lost.
+def refuse_to_lose(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that neither a trained model nor a run that can be resumed would be lost.
 
     Raises
     ------
     UsageError
-        If ``out`` is not a folder, or holds a trained model and ``overwrite`` is not set.
+        If ``out`` is not a folder, holds a trained model and ``overwrite`` is not set, or holds an interrupted run
+        and neither is set; or if both are.
     """
+    if resume and overwrite:
+        raise UsageError("To go on with a run and to start it anew exclude each other: --resume or --overwrite.")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; a training run needs a folder.")
-    if (out / MODEL).exists() and not overwrite:
-        raise UsageError(f"{out} already holds a trained {MODEL}. Name another folder, or add --overwrite.")
+    if overwrite:
+        return
+    if (out / MODEL).exists():
+        what = "That run is complete" if resume else "Name another folder, or add --overwrite"
+        raise UsageError(f"{out} already holds a trained {MODEL}. {what}.")
+    if (out / CHECKPOINT).exists() and not resume:
+        raise UsageError(f"{out} holds a run that was interrupted. Go on with it: --resume. Start anew: --overwrite.")
 
 
 def remove_old_files(out: Path) -> None:
     """Remove what an earlier run left, so that its files never stand beside those of this one."""
-    for name in (MODEL, CONTRACT, HISTORY, SPLIT):
+    for name in (MODEL, CONTRACT, HISTORY, SPLIT, CHECKPOINT, CURVES):
         (out / name).unlink(missing_ok=True)
 
 

@@ -1,12 +1,17 @@
 """Tiny folders of scans: noise in one class, noise with a bright ball in the other."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from networks import KERAS
+
+if TYPE_CHECKING:
+    from ct3d_edge.training import Preset
 
 # The root conftest says so aloud.
 collect_ignore_glob = [] if KERAS else ["test_*.py"]
@@ -14,6 +19,13 @@ collect_ignore_glob = [] if KERAS else ["test_*.py"]
 FolderMaker = Callable[..., Path]
 
 SMALLEST = (46, 46, 46)
+
+
+def plain(**changes: Any) -> "Preset":
+    """One epoch in the tutorial's way, without augmentation; loss selects and stops."""
+    from ct3d_edge.training import TUTORIAL
+
+    return replace(TUTORIAL, **{"epochs": 1, "augmentation": "none", "stop_by": "val_loss", **changes})
 
 
 def write_scan(path: Path, *, seed: int, ball: bool) -> None:

@@ -25,7 +25,7 @@ def _linear(*size: int) -> keras.Model:
 
 @pytest.fixture(autouse=True)
 def quick_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ct3d_edge.training.fit.build_model", _linear)
+    monkeypatch.setattr("ct3d_edge.training.network.build_model", _linear)
     # Set here so that what the command sets does not outlive the test.
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
@@ -65,9 +65,10 @@ def test_findings_are_told(make_folder: FolderMaker, tmp_path: Path) -> None:
 
 
 def test_epoch_line() -> None:
-    record = EpochRecord(2, 0.61234, 0.75, 0.7, 0.5, 12.34, 1e-4)
+    record = EpochRecord(2, 0.61234, 0.75, 0.8, 0.7, 0.5, 0.625, 12.34, 1e-4)
     assert epoch_line(EpochDone(record, 10, best=True), elapsed=30.0) == (
-        "epoch 2/10  loss 0.6123  accuracy 0.750  val_loss 0.7000  val_accuracy 0.500  12.3 s  ETA 0:02:00  best so far"
+        "epoch 2/10  loss 0.6123  accuracy 0.750  val_loss 0.7000  val_accuracy 0.500  val_auc 0.625  12.3 s  "
+        "ETA 0:02:00  best so far"
     )
     assert epoch_line(EpochDone(record, 2, best=False), elapsed=30.0).endswith("ETA 0:00:00")
 

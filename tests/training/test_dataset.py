@@ -3,27 +3,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import read_nifti
-from ct3d_edge.training import ScanArrays, ScanRead, batches, prepared_scans, split_folder
+from ct3d_edge.training import ScanRead, prepared_scans, split_folder
 
 from .conftest import FolderMaker
 
 CONTRACT = Contract(shape=(8, 7, 6))
-
-
-def _numbered(count: int) -> ScanArrays:
-    """Volumes filled with their own row number."""
-    volumes = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 3, 2, 1))
-    return ScanArrays(volumes, np.arange(count, dtype=np.float32) % 2, {})
-
-
-def _rows(pairs: Any) -> list[list[int]]:
-    return [volumes[:, 0, 0, 0, 0].astype(int).tolist() for volumes, _ in pairs.as_numpy_iterator()]
 
 
 def test_volumes_are_those_of_preprocess(make_folder: FolderMaker, tmp_path: Path) -> None:
@@ -135,32 +124,3 @@ def test_a_class_left_without_scans_stops(make_folder: FolderMaker, tmp_path: Pa
         prepared_scans(folder, split, CONTRACT, tmp_path / "cache", skip_bad=True),
     ):
         pass
-
-
-def test_batches_pair_volumes_with_labels() -> None:
-    pairs = list(batches(_numbered(5), range(5), 2).as_numpy_iterator())
-    assert [volumes.shape for volumes, _ in pairs] == [(2, 3, 2, 1, 1), (2, 3, 2, 1, 1), (1, 3, 2, 1, 1)]
-    assert [labels.ravel().tolist() for _, labels in pairs] == [[0, 1], [0, 1], [0]]
-    assert _parities(pairs) == [labels.ravel().tolist() for _, labels in pairs]
-
-
-def _parities(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> list[list[float]]:
-    return [(volumes[:, 0, 0, 0, 0] % 2).tolist() for volumes, _ in pairs]
-
-
-def test_unshuffled_batches_keep_their_order() -> None:
-    assert _rows(batches(_numbered(6), [4, 5, 1], 2)) == [[4, 5], [1]]
-
-
-def test_shuffled_batches_are_seeded_and_new_each_epoch() -> None:
-    arrays = _numbered(20)
-    stream = batches(arrays, range(20), 20, shuffle_seed=3)
-    first, second = _rows(stream)[0], _rows(stream)[0]
-    assert sorted(first) == sorted(second) == list(range(20))
-    assert first != second
-    assert _rows(batches(arrays, range(20), 20, shuffle_seed=3))[0] == first
-
-
-def test_shuffled_batches_keep_the_pairs() -> None:
-    pairs = list(batches(_numbered(20), range(20), 4, shuffle_seed=1).as_numpy_iterator())
-    assert _parities(pairs) == [labels.ravel().tolist() for _, labels in pairs]

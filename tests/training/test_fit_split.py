@@ -13,7 +13,7 @@ from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.scan import Volume, read_nifti
 from ct3d_edge.training import ScanRead, TrainedRun, train
 
-from .conftest import FolderMaker
+from .conftest import FolderMaker, plain
 
 TINY = (6, 6, 6)
 
@@ -24,7 +24,7 @@ def quick_network(monkeypatch: pytest.MonkeyPatch) -> None:
         layers = [keras.Input((*size, 1)), keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
         return keras.Sequential(layers)
 
-    monkeypatch.setattr("ct3d_edge.training.fit.build_model", build)
+    monkeypatch.setattr("ct3d_edge.training.network.build_model", build)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ Fit = Callable[..., TrainedRun]
 @pytest.fixture
 def fit(folder: Path, tmp_path: Path) -> Fit:
     def call(**options: Any) -> TrainedRun:
-        return train(folder, tmp_path / "run", size=TINY, epochs=1, overwrite=True, **options)
+        return train(folder, tmp_path / "run", plain(), size=TINY, overwrite=True, **options)
 
     return call
 
@@ -206,6 +206,7 @@ def test_a_cache_serves_the_next_run(fit: Fit, file: Path, tmp_path: Path) -> No
         reused.append([event.reused for event in events if isinstance(event, ScanRead)])
         assert sorted(path.name for path in run.folder.iterdir()) == [
             "contract.json",
+            "curves.png",
             "history.csv",
             "model.keras",
             "split.json",

@@ -1,0 +1,128 @@
+"""Which way of learning gives the better network on the same scans, in the same number of epochs?
+
+    python -m bench.presets [PLAN.toml] [--work DIR]
+
+Follows a plan (bench/plans/presets.toml): every variant with every seed, which draws the split, the first weights and
+the order. Each network then judges the same fresh phantoms; their scores are kept in bench/results, and the figures
+are made from them. Runs that are done are not repeated; an interrupted one is resumed.
+"""
+
+import argparse
+import json
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.atomic import atomic_file
+from ct3d_edge.contract import Contract
+from ct3d_edge.datasets import synthesise
+from ct3d_edge.keras_import import import_keras
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.scan import NiftiScan, find_scans
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Test:
+    """Prepared scans that no variant has seen."""
+
+    volumes: NDArray[np.float32]
+    truth: tuple[int, ...]
+
+
+def phantoms(work: Path, count: int, seed: int, shape: tuple[int, int, int]) -> Path:
+    """Folder with the two classes; made under another name first, so that it is complete or not there."""
+    place = work / f"phantoms-{seed}-{count}"
+    if not place.is_dir():
+        part = place.with_suffix(".part")
+        synthesise(part, count, seed, shape=shape)
+        part.rename(place)
+    return place / "scans"
+
+
+def prepared_test(folder: Path, contract: Contract) -> Test:
+    """Read the test scans once for all variants."""
+    scans = find_scans([folder])
+    volumes = np.stack([preprocess(NiftiScan(scan), contract).volume for scan in scans])
+    return Test(volumes, tuple(int(scan.parent.name == "abnormal") for scan in scans))
+
+
+def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: Path, work: Path) -> Path:
+    """One variant with one seed; the run's folder."""
+    from ct3d_edge.training import PRESETS, EpochDone, Event, train
+
+    changes = {name: value for name, value in variant.items() if name not in ("name", "preset")}
+    run = work / f"{variant['name'].replace(' ', '-')}-{seed}"
+
+    def show(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            record = event.record
+            print(
+                f"{run.name} {record.epoch}: loss {record.loss:.3f} val_loss {record.val_loss:.3f} "
+                f"val_auc {record.val_auc:.3f} {record.seconds:.0f} s",
+                flush=True,
+            )
+
+    if not (run / "model.keras").is_file():
+        train(
+            folder,
+            run,
+            replace(PRESETS[variant["preset"]], epochs=plan["epochs"], **changes),
+            size=tuple(plan["size"]),
+            validation=plan["validation"],
+            seed=seed,
+            cache=work / "cache",
+            resume=True,
+            on_progress=show,
+        )
+    return run
+
+
+def judge(run: Path, test: Test) -> dict[str, Any]:
+    """What a trained network says of the test scans, and how its training went."""
+    import keras
+
+    model = keras.saving.load_model(run / "model.keras", compile=False)
+    scores = model.predict(test.volumes[..., np.newaxis], batch_size=4, verbose=0)[:, 0]
+    return {"scores": [round(float(score), 6) for score in scores], "history": (run / "history.csv").read_text()}
+
+
+def follow(plan: dict[str, Any], work: Path, record_file: Path) -> None:
+    """Run the plan; the record grows with every run."""
+    contract = Contract(shape=tuple(plan["size"]))
+    folder = phantoms(work, plan["scans"], plan["data_seed"], tuple(plan["shape"]))
+    fresh = phantoms(work, plan["test"]["scans"], plan["test"]["seed"], tuple(plan["shape"]))
+    test = prepared_test(fresh, contract)
+    runs = []
+    # Seed by seed, so that an interrupted plan has compared all variants on some of them.
+    for seed in plan["seeds"]:
+        for variant in plan["variant"]:
+            run = train_one(plan, variant, seed, folder, work)
+            runs.append({"variant": variant["name"], "seed": seed, **judge(run, test)})
+            record = {"schema": 1, "plan": plan, "machine": describe_machine(PACKAGES), "truth": test.truth}
+            with atomic_file(record_file) as stream:
+                stream.write((json.dumps({**record, "runs": runs}, indent=1) + "\n").encode())
+
+
+def main() -> None:
+    """Follow the plan named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path, nargs="?", default=Path(__file__).parent / "plans" / "presets.toml")
+    parser.add_argument("--work", type=Path, default=Path("build/presets"), help="for phantoms and runs")
+    parser.add_argument("--out", type=Path, default=RESULTS / "presets.json", help="the record")
+    arguments = parser.parse_args()
+    import_keras()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    follow(tomllib.loads(arguments.plan.read_text()), arguments.work, arguments.out)
+    print(f"every score: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
