@@ -46,7 +46,7 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Write it, complete or not at all; some 22 MB for the tutorial's network."""
-        groups = {"variables": self.variables, "optimizer": self.optimizer, "best": self.best}
+        groups = {name: getattr(self, name) for name in GROUPS}
         arrays: dict[str, Any] = {
             f"{name}/{n}": array for name, group in groups.items() for n, array in enumerate(group)
         }
@@ -75,12 +75,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         If the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here because NumPy leaves a file open that turns out to be damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             state = json.loads(str(file["state"]))
             groups = {name: _group(file, name) for name in GROUPS}
         records = tuple(EpochRecord(**record) for record in state["records"])
         return Checkpoint(state["settings"], records, **groups)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is damaged ({error}). Remove it, or start the run anew: --overwrite") from error
 
 
