@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse, special
+from scipy import ndimage, special
+
+from ct3d_edge.augmentation.plane import plane_matrix, spline_taps
 
 ANGLES = (-20, -10, -5, 5, 10, 20)
 """Degrees, as published ("3D image classification from CT scans", Keras examples)."""
-
-TAPS = 4
-"""Coefficients along each axis that a cubic B-spline draws a value from."""
 
 
 @dataclass(frozen=True)
@@ -66,39 +65,13 @@ def _prefilter(size: int) -> NDArray[np.float32]:
 @lru_cache(maxsize=2 * len(ANGLES))
 def _turn(width: int, height: int, angle: int) -> Any:
     """Coefficients of a plane to its turned samples: sparse ``(W * H, W * H)`` float32, 16 numbers a row."""
-    rows, columns = _turned_grid(width, height, angle)
-    # Where the turned grid leaves the plane, by however little, SciPy's mode "constant" gives 0.
-    inside = (rows >= 0) & (rows <= width - 1) & (columns >= 0) & (columns <= height - 1)
-    row_index, row_weight = _spline_taps(rows[inside], width)
-    column_index, column_weight = _spline_taps(columns[inside], height)
-    index = (row_index[:, :, None] * height + column_index[:, None, :]).ravel()
-    weight = (row_weight[:, :, None] * column_weight[:, None, :]).ravel()
-    ends = np.concatenate([[0], np.cumsum(inside.ravel())]) * TAPS**2
-    return sparse.csr_matrix((weight.astype(np.float32), index, ends), shape=(width * height,) * 2)
-
-
-def _turned_grid(width: int, height: int, angle: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where each sample ``(W, H)`` of a turned plane lies along the two axes of the plane it is taken from."""
     cosine, sine = special.cosdg(angle), special.sindg(angle)
     matrix = np.array([[cosine, sine], [-sine, cosine]])
     centre = (np.array([width, height]) - 1) / 2
-    row_offset, column_offset = centre - matrix @ centre
-    i, j = np.arange(width)[:, None], np.arange(height)
-    return matrix[0, 0] * i + matrix[0, 1] * j + row_offset, matrix[1, 0] * i + matrix[1, 1] * j + column_offset
-
-
-def _spline_taps(position: NDArray[np.float64], size: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Which coefficients a cubic B-spline takes at each position, and how much of each: both ``(N, 4)``."""
-    low = np.floor(position)
-    t = position - low
-    weight = np.stack([(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3], axis=1) / 6
-    return _mirrored(low.astype(np.intp)[:, None] + np.arange(-1, TAPS - 1), size), weight
-
-
-def _mirrored(index: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """Indices beyond an end, reflected about the centre of the last sample there: 2 1 | 0 1 2 3 | 2 1."""
-    if size == 1:
-        return np.zeros_like(index)
-    period = 2 * (size - 1)
-    wrapped = index % period
-    return np.minimum(wrapped, period - wrapped)
+    i, j = np.indices((width, height)).reshape(2, -1)
+    rows, columns = (
+        row[0] * i + row[1] * j + start for row, start in zip(matrix, centre - matrix @ centre, strict=True)
+    )
+    turn = plane_matrix(spline_taps(rows, width), spline_taps(columns, height), width, height)
+    turn.eliminate_zeros()
+    return turn

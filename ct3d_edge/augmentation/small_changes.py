@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.augmentation.trilinear import affine_linear
+from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.preprocess import Placement
@@ -29,7 +29,8 @@ class SmallChanges:
     rotation
         Degrees about the body axis, which is network axis 2.
     tilt
-        Degrees about each of the other two.
+        Degrees by which planes lean along each of their two axes, as those of a tilted gantry do: columns of voxels
+        are moved along themselves.
     scale
         In the plane: 0.1 is 0.9 to 1.1 times as large.
     shift
@@ -59,7 +60,8 @@ class SmallChanges:
 
     def __post_init__(self) -> None:
         amounts = (self.rotation, self.tilt, self.scale, self.shift, self.hu_shift, self.stretch, self.noise)
-        if not (min(amounts) >= 0 and max(self.scale, self.stretch) < 1 and self.flip_axis in (None, 0, 1, 2)):
+        sensible = all(0 <= amount < np.inf for amount in amounts) and max(self.scale, self.stretch) < 1
+        if not sensible or self.flip_axis not in (None, 0, 1, 2):
             raise UsageError(
                 "Amounts of augmentation are at least 0, scale and stretch below 1, flip_axis 0, 1, 2 or None; "
                 f"found {self}."
@@ -67,37 +69,36 @@ class SmallChanges:
 
     def __call__(self, volume: NDArray[np.float32], rng: np.random.Generator, /) -> NDArray[np.float32]:
         """Change ``(W, H, D)`` float32 in [0, 1] as drawn from ``rng``."""
-        moved = affine_linear(volume, *self.draw_place(volume.shape, rng))
-        low, high = self.hu_window
-        gain = 1 + rng.uniform(-self.stretch, self.stretch)
-        brighter = rng.uniform(-self.hu_shift, self.hu_shift) / (high - low)
-        sigma = rng.uniform(0, self.noise) / (high - low)
-        changed = rng.standard_normal(volume.shape, np.float32)
-        changed *= np.float32(sigma)
-        moved *= np.float32(gain)
-        changed += moved
-        changed += np.float32(brighter)
-        return np.clip(changed, 0, 1, out=changed)
+        matrix, offset = self._draw_place(volume.shape, rng)
+        mirrored = rng.random() < 0.5
+        if mirrored and self.flip_axis is not None:
+            volume = np.flip(volume, self.flip_axis)
+        return self._change_values(resample(volume, matrix, offset), rng)
 
-    def draw_place(
+    def _draw_place(
         self, shape: Sequence[int], rng: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Draw the change of place for a volume of this shape.
-
-        Returns
-        -------
-        matrix, offset
-            ``(3, 3)`` and ``(3,)``: voxel ``o`` of the result is taken from ``matrix @ o + offset``.
-        """
-        angles = np.deg2rad([self.tilt, self.tilt, self.rotation]) * rng.uniform(-1, 1, 3)
-        in_plane = 1 / (1 + rng.uniform(-self.scale, self.scale))
-        turn = _rotation(angles) * [in_plane, in_plane, 1]
-        if self.flip_axis is not None and rng.random() < 0.5:
-            turn[self.flip_axis] *= -1
+        """Draw the arguments of `resample` for a volume of this shape."""
+        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+        slope = np.tan(np.deg2rad(rng.uniform(-self.tilt, self.tilt, 2)))
+        scale = 1 + rng.uniform(-self.scale, self.scale)
+        cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
         size = np.array(shape, np.float64)
-        matrix = turn * size[:, None] / size
+        matrix = np.array([[cosine, -sine], [sine, cosine], slope]) * size[:, None] / size[:2]
         centre = (size - 1) / 2
-        return matrix, centre - matrix @ centre + size * rng.uniform(-self.shift, self.shift, 3)
+        offset = centre - matrix @ centre[:2] + size * rng.uniform(-self.shift, self.shift, 3)
+        return matrix, offset - [0, 0, centre[2]]
+
+    def _change_values(self, values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Contrast, brightness and noise, in place."""
+        low, high = self.hu_window
+        values *= np.float32(1 + rng.uniform(-self.stretch, self.stretch))
+        values += np.float32(rng.uniform(-self.hu_shift, self.hu_shift) / (high - low))
+        sigma = np.float32(rng.uniform(0, self.noise) / (high - low))
+        noise = rng.standard_normal(values.shape, np.float32)
+        noise *= sigma
+        values += noise
+        return np.clip(values, 0, 1, out=values)
 
 
 def left_right_axis(contract: Contract) -> int:
@@ -108,15 +109,3 @@ def left_right_axis(contract: Contract) -> int:
     code = "LAS" if contract.orientation == "stored" else contract.orientation
     scan_axis = next(axis for axis, letter in enumerate(code) if letter in "LR")
     return Placement().turned(contract.quarter_turns).axes.index(scan_axis)
-
-
-def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation about axis 0, then 1, then 2, by radians: ``(3, 3)``."""
-    result = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = (axis + 1) % 3, (axis + 2) % 3
-        step = np.eye(3)
-        step[a, a] = step[b, b] = np.cos(angle)
-        step[a, b], step[b, a] = -np.sin(angle), np.sin(angle)
-        result = step @ result
-    return result
