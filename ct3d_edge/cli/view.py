@@ -1,12 +1,22 @@
 """``ct3d-edge view``: a scan as the network sees it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.options import ContractModelOption, contract_of
+from ct3d_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ct3d_edge.contract import Contract
+
+Drawn = Literal["six-angles", "small-changes"]
+"""Augmentations of which there is something to see."""
 
 
 def view(
@@ -17,18 +27,33 @@ def view(
     slice_: Annotated[
         int | None, typer.Option("--slice", help="One slice instead, counted from 0; -1 is the last.")
     ] = None,
+    augmented: Annotated[
+        Drawn | None, typer.Option(help="Draw what training may show the network instead of the scan itself.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of --augmented, 0 if left out; each draws another.")] = None,
     model: ContractModelOption = None,
 ) -> None:
     """Draw the slices of a scan after preprocessing, which is all that the network is given."""
+    if seed is not None and augmented is None:
+        raise UsageError("--seed draws an augmentation; say which with --augmented six-angles or small-changes.")
     require_writable(out)
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.preprocess import preprocess
     from ct3d_edge.report import one_slice, save_picture, slice_grid
     from ct3d_edge.scan import NiftiScan
 
-    prepared = preprocess(NiftiScan(scan), contract_of(model))
+    contract = contract_of(model)
+    prepared = preprocess(NiftiScan(scan), contract)
     for finding in prepared.findings:
         say(f"{finding.code}: {finding.detail}")
-    volume = prepared.volume
+    volume = prepared.volume if augmented is None else _augment(prepared.volume, augmented, seed or 0, contract)
     save_picture(slice_grid(volume, rows, columns) if slice_ is None else one_slice(volume, slice_), out)
     say(f"wrote {out}")
+
+
+def _augment(volume: "NDArray[np.float32]", name: Drawn, seed: int, contract: "Contract") -> "NDArray[np.float32]":
+    import numpy as np
+
+    from ct3d_edge.augmentation import augmentation
+
+    return augmentation(name, contract)(volume, np.random.default_rng(seed))

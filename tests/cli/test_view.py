@@ -1,9 +1,18 @@
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
+from numpy.typing import NDArray
 from PIL import Image
+
+from ct3d_edge.augmentation import AUGMENTATIONS, AugmentationName, augmentation
+from ct3d_edge.cli.view import Drawn
+from ct3d_edge.contract import Contract
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.report import one_slice
+from ct3d_edge.scan import NiftiScan
 
 from .conftest import Run
 
@@ -12,6 +21,11 @@ def size(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:
         assert np.asarray(picture).std() > 10, "something can be seen"
         return picture.size
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
 
 
 def test_draws_a_grid_or_one_slice_under_the_default_contract(run: Run, make_scan: MakeScan, tmp_path: Path) -> None:
@@ -27,8 +41,38 @@ def test_follows_a_models_contract(run: Run, make_scan: MakeScan, make_model: Ma
     assert size(tmp_path / "a.png") == (12, 16)
 
 
+@pytest.mark.parametrize("name", get_args(Drawn))
+def test_draws_what_training_sees(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, contract: Contract, tmp_path: Path, name: AugmentationName
+) -> None:
+    scan, arguments = make_scan(), ["--model", make_model(), "--slice", 4, "--augmented", name]
+    for seed, rest in enumerate(([], ["--seed", 1])):
+        out = tmp_path / f"{seed}.png"
+        assert run("view", scan, "--out", out, *arguments, *rest).code == 0
+        volume = augmentation(name, contract)(preprocess(NiftiScan(scan), contract).volume, np.random.default_rng(seed))
+        assert np.array_equal(pixels(out), one_slice(volume, 4))
+    assert not np.array_equal(pixels(tmp_path / "0.png"), pixels(tmp_path / "1.png")), "each seed draws another"
+
+
+def test_every_augmentation_that_changes_something_can_be_drawn() -> None:
+    assert {*get_args(Drawn), "none"} == set(AUGMENTATIONS)
+
+
+def test_a_seed_needs_something_to_draw(run: Run, make_scan: MakeScan, tmp_path: Path) -> None:
+    outcome = run("view", make_scan(), "--out", tmp_path / "a.png", "--seed", 1)
+    assert outcome.code == 2
+    assert "--augmented six-angles" in outcome.err
+
+
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(["--slice", "64"], 2), (["--rows", "0"], 2), (["--model", "absent.onnx"], 3)]
+    ("arguments", "code"),
+    [
+        (["--slice", "64"], 2),
+        (["--rows", "0"], 2),
+        (["--model", "absent.onnx"], 3),
+        (["--augmented", "mixup"], 2),
+        (["--augmented", "six-angles", "--seed", "-1"], 2),
+    ],
 )
 def test_what_cannot_be_drawn_leaves_no_picture(
     run: Run, make_scan: MakeScan, tmp_path: Path, arguments: list[str], code: int
