@@ -12,14 +12,20 @@ from typing import Any, Literal, Self, get_args
 
 from ct3d_edge.errors import ContractError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON form; raised when the meaning of a field changes."""
+
+WITHOUT_TEMPERATURE = 1
+"""An older version that is still read: it lacks ``temperature``, which it meant to be 1."""
 
 Channels = Literal["last", "first", "none"]
 Activation = Literal["identity", "sigmoid", "softmax"]
 Interpolation = Literal["linear"]
 
 LARGEST_NUMBER = 1e9
+
+TEMPERATURES = (0.01, 100.0)
+"""Beyond these hardly anything but 0, 0.5 and 1 comes out."""
 
 AXIS_DIRECTIONS = ("LR", "AP", "SI")
 
@@ -55,6 +61,9 @@ class Contract:
         What must still be applied to the output to obtain probabilities.
     threshold
         Of two classes, the second is the answer from this probability on. Ignored with more classes.
+    temperature
+        What logits are divided by before they become probabilities: above 1 less certain, below 1 more. The order
+        of scans does not change. 1 leaves the network's answer as it is.
 
     Raises
     ------
@@ -72,6 +81,7 @@ class Contract:
     labels: tuple[str, ...] = ("normal", "abnormal")
     activation: Activation = "identity"
     threshold: float = 0.5
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for complaint in _complaints(self):
@@ -96,30 +106,31 @@ class Contract:
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, schema version included; equal contracts, equal text."""
         # 400 and 400.0 are equal as numbers, but not as text.
-        window, threshold = [float(bound) for bound in self.hu_window], float(self.threshold)
-        data = {"schema": SCHEMA, **asdict(self), "hu_window": window, "threshold": threshold}
+        numbers = {name: float(getattr(self, name)) for name in ("threshold", "temperature")}
+        window = [float(bound) for bound in self.hu_window]
+        data = {"schema": SCHEMA, **asdict(self), "hu_window": window, **numbers}
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Parse what ``to_json`` wrote.
+        """Parse what ``to_json`` wrote, now or in version 1.
 
         Raises
         ------
         ContractError
-            If the text is no JSON object, of another schema version, or lacks, misnames or mistypes a field.
+            If the text is no JSON object, of an unknown schema version, or lacks, misnames or mistypes a field.
         """
         data = _parse_object(text)
         version = data.pop("schema", None)
-        if version != SCHEMA:
+        if version not in (WITHOUT_TEMPERATURE, SCHEMA):
             raise ContractError(
-                f"The contract has schema version {version!r}; this ct3d-edge reads version {SCHEMA}. "
-                "Export the model again, or use the ct3d-edge version that wrote it."
+                f"The contract has schema version {version!r}; this ct3d-edge reads versions {WITHOUT_TEMPERATURE} "
+                f"to {SCHEMA}. Export the model again, or use the ct3d-edge version that wrote it."
             )
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - ({"temperature"} if version == WITHOUT_TEMPERATURE else set())
         if set(data) != known:
             raise ContractError(
-                f"The contract's fields do not match schema version {SCHEMA}: "
+                f"The contract's fields do not match schema version {version}: "
                 f"missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}."
             )
         return cls(**{name: _frozen(value) for name, value in data.items()})
@@ -194,6 +205,10 @@ def _complaints(contract: Contract) -> list[str]:
         (
             _is_number(contract.threshold) and 0 <= contract.threshold <= 1,
             f"threshold must be a probability, found {contract.threshold!r}",
+        ),
+        (
+            _is_number(contract.temperature) and TEMPERATURES[0] <= contract.temperature <= TEMPERATURES[1],
+            "temperature must be a number from {:g} to {:g}, found {!r}".format(*TEMPERATURES, contract.temperature),
         ),
     ]
     return [complaint for holds, complaint in checks if not holds]

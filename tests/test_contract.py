@@ -21,6 +21,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "labels": ("a", "ä", "\N{SNOWMAN}"),
         "activation": "softmax",
         "threshold": 0.25,
+        "temperature": 1.75,
     },
     "stored order": {"orientation": "stored"},
     "two outputs": {"outputs": 2, "activation": "softmax"},
@@ -64,6 +65,7 @@ CHANGES: list[dict[str, Any]] = [
     {"labels": ("abnormal", "normal")},
     {"activation": "sigmoid"},
     {"threshold": 0.500001},
+    {"temperature": 1.000001},
 ]
 
 
@@ -77,6 +79,7 @@ def test_every_field_changes_the_hash(change: dict[str, Any]) -> None:
     [
         ({"hu_window": (-1000, 400)}, {"hu_window": (-1000.0, 400.0)}),
         ({"threshold": 1}, {"threshold": 1.0}),
+        ({"temperature": 2}, {"temperature": 2.0}),
         ({}, {}),
     ],
 )
@@ -114,6 +117,7 @@ REFUSED: dict[str, list[Any]] = {
     "activation": ["relu", "", None],
     "labels": [(), ("only",), ("a", "a"), ("a", ""), ("a", "\x1b[31mb"), ("a", 1), "ab", 3, None, {}],
     "threshold": [-0.1, 1.1, float("nan"), "0.5", None, True],
+    "temperature": [0, -1, 0.0099, 101, float("nan"), float("inf"), "1", None, True],
 }
 
 
@@ -173,11 +177,19 @@ def test_what_is_no_json_object_is_refused(text: str, said: str) -> None:
         Contract.from_json(text)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 3, "1", None, [1]])
 def test_another_schema_version_is_refused(version: object) -> None:
     data = {**json.loads(Contract().to_json()), "schema": version}
-    with pytest.raises(ContractError, match=r"schema version .*reads version 1"):
+    with pytest.raises(ContractError, match=r"schema version .*reads versions 1 to 2"):
         Contract.from_json(json.dumps(data))
+
+
+def test_version_1_had_no_temperature() -> None:
+    data = {**json.loads(Contract(threshold=0.25).to_json()), "schema": 1}
+    with pytest.raises(ContractError, match=r"version 1: missing \[\], unknown \['temperature'\]"):
+        Contract.from_json(json.dumps(data))
+    del data["temperature"]
+    assert Contract.from_json(json.dumps(data)) == Contract(threshold=0.25, temperature=1.0)
 
 
 @pytest.mark.parametrize("field", asdict(Contract()))

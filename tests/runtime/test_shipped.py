@@ -1,6 +1,7 @@
 import hashlib
 import json
 
+from ct3d_edge.contract import Contract
 from ct3d_edge.runtime import Runner, default_model, load_model_file, verify
 
 
@@ -10,7 +11,7 @@ def test_the_shipped_model_is_the_one_in_its_manifest() -> None:
     (entry,) = [entry for entry in manifest["models"] if entry["file"] == path.name]
     file = load_model_file(path)
     assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert entry["contract"] == json.loads(file.contract.to_json())
+    assert Contract.from_json(json.dumps(entry["contract"])) == file.contract
     assert entry["proof"] == file.provenance["proof"]
 
 
