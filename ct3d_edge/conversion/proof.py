@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.calibration import logit
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.runtime import Runner, to_probabilities
@@ -16,9 +17,6 @@ MINIMUM_VOLUMES = 8
 
 LIMIT = 1e-5
 """Largest difference of a probability that float32 arithmetic in another order explains for networks of this size."""
-
-LOGIT_CLIP = 1e-7
-"""Probabilities are kept this far from 0 and 1 before a logit is taken; float32 resolves no finer near 1."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +136,3 @@ def keras_probabilities(network: keras.Model, volume: NDArray[np.float32], contr
     batch = volume.reshape(1, *contract.input_shape)
     output = np.asarray(keras.ops.convert_to_numpy(network(batch, training=False)), np.float32)
     return np.asarray(to_probabilities(output, contract)[0])
-
-
-def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``log(p / (1 - p))``, bounded by ``LOGIT_CLIP``."""
-    clipped = np.clip(probabilities, LOGIT_CLIP, 1 - LOGIT_CLIP)
-    return np.asarray(np.log(clipped / (1 - clipped)))

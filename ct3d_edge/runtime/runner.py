@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ct3d_edge.calibration import temper
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.machine import usable_cores
@@ -176,7 +177,7 @@ def _short_name(ort_name: str) -> str:
 
 
 def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
-    """Apply what the contract says is still missing and give every class its column.
+    """Apply what the contract says is still missing, and its temperature, and give every class its column.
 
     Parameters
     ----------
@@ -190,8 +191,9 @@ def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray
     """
     values = output.astype(np.float64)
     if contract.activation == "sigmoid":
-        values = 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+        values = 1 / (1 + np.exp(-np.clip(values / contract.temperature, -700, 700)))
     if contract.activation == "softmax":
-        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        powers = np.exp((values - values.max(axis=1, keepdims=True)) / contract.temperature)
         values = powers / powers.sum(axis=1, keepdims=True)
-    return np.hstack([1 - values, values]) if contract.outputs == 1 else values
+    columns = np.hstack([1 - values, values]) if contract.outputs == 1 else values
+    return temper(columns, contract.temperature) if contract.activation == "identity" else columns

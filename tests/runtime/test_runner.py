@@ -7,7 +7,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from builders import MakeModel, tiny_proto
+from numpy.typing import NDArray
 from onnx import numpy_helper
+from scipy.special import expit, softmax
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError, UsageError
@@ -137,8 +139,45 @@ def test_outputs_become_probabilities(
     assert found == pytest.approx(np.array(expected), abs=1e-7)
 
 
-def test_nan_is_not_hidden() -> None:
-    assert np.isnan(to_probabilities(np.array([[np.nan]], np.float32), Contract(activation="sigmoid"))).all()
+TEMPERED = [("identity", 1), ("sigmoid", 1), ("identity", 3), ("softmax", 2), ("softmax", 3)]
+
+
+def raw_outputs(activation: str, outputs: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """What a network with this last step gives for 40 scans, and the logits that it stands for."""
+    logits = np.random.default_rng(outputs).normal(0, 3, (40, outputs))
+    if activation != "identity":
+        return logits.astype(np.float32), logits
+    return np.asarray(expit(logits) if outputs == 1 else softmax(logits, axis=1), np.float32), logits
+
+
+def obvious_probabilities(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """The definition: logits over temperature, then sigmoid or softmax."""
+    if logits.shape[1] == 1:
+        return np.hstack([expit(-logits / temperature), expit(logits / temperature)])
+    return np.asarray(softmax(logits / temperature, axis=1))
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 1.7, 30.0])
+@pytest.mark.parametrize(("activation", "outputs"), TEMPERED)
+def test_logits_are_divided_by_the_temperature(activation: str, outputs: int, temperature: float) -> None:
+    labels = ("a", "b", "c")[: max(2, outputs)]
+    contract = Contract(activation=activation, outputs=outputs, labels=labels, temperature=temperature)  # type: ignore[arg-type]
+    output, logits = raw_outputs(activation, outputs)
+    assert to_probabilities(output, contract) == pytest.approx(obvious_probabilities(logits, temperature), abs=2e-6)
+
+
+@pytest.mark.parametrize(("activation", "outputs"), [("identity", 1), ("identity", 3)])
+def test_a_temperature_of_one_leaves_every_bit(activation: str, outputs: int) -> None:
+    contract = Contract(outputs=outputs, labels=("a", "b", "c")[: max(2, outputs)])
+    output, _ = raw_outputs(activation, outputs)
+    assert np.array_equal(to_probabilities(output, contract)[:, -1], output[:, -1].astype(np.float64))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_nan_is_not_hidden(temperature: float) -> None:
+    for activation in ("sigmoid", "identity"):
+        contract = Contract(activation=activation, temperature=temperature)
+        assert np.isnan(to_probabilities(np.array([[np.nan]], np.float32), contract)).all()
 
 
 @dataclass
