@@ -1,19 +1,23 @@
-"""Optional packages: there, or a sentence that says how to install them."""
+"""Optional parts of ct3d-edge: installed, or a sentence that says how to install them."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ct3d_edge.errors import MissingExtraError
 
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Modules whose distribution has another name."""
 
-def require_extra(extra: str, *modules: str) -> None:
-    """Make sure that modules of one of the project's extras can be imported, without importing them.
+
+def require_extra(extra: str, modules: Sequence[str]) -> None:
+    """Make sure that an extra's modules can be imported, without importing them.
 
     Raises
     ------
     MissingExtraError
-        Naming those that are not installed.
+        Naming what is missing and the command that installs it.
     """
-    missing = [name for name in modules if find_spec(name) is None]
+    missing = [DISTRIBUTIONS.get(name, name) for name in modules if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
             f'This command needs {", ".join(missing)}, not installed here: pip install "ct3d-edge[{extra}]"'

@@ -25,7 +25,7 @@ def import_keras() -> None:
     UsageError
         If the environment asks for another Keras backend.
     """
-    require_extra("train", *NEEDED)
+    require_extra("train", NEEDED)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":

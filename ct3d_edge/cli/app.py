@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ct3d_edge.cli import bench, data, export, infer, inspect, preprocess, train, verify, view
+from ct3d_edge.cli import bench, calibrate, data, evaluate, export, infer, inspect, preprocess, train, verify, view
 from ct3d_edge.errors import Ct3dError, UsageError
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ app.command()(infer.infer)
 app.command()(preprocess.preprocess)
 app.command()(view.view)
 app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
 app.command()(export.export)
 app.command()(inspect.inspect)
 app.command()(verify.verify)

@@ -27,6 +27,7 @@ FallbackOption = Annotated[
     typer.Option("--allow-fallback", help="Permit a lesser provider than the one asked for; records say so."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that cannot be used.")]
 OrientationOption = Annotated[
     str | None,
     typer.Option(help="Axis code to which scans are turned (LAS, RAS, ...), or 'stored' to leave them."),

@@ -11,6 +11,7 @@ from ct3d_edge.cohort.make import VALIDATION_FRACTION, split_folder
 from ct3d_edge.cohort.progress import ScanHashed, ScanRead
 from ct3d_edge.cohort.split import SUBSETS, Duplicate, Entry, LeftOut, Split, Subset, require_every_class
 from ct3d_edge.cohort.split_file import from_json, read_split, to_json, write_split
+from ct3d_edge.cohort.whole import whole_folder
 
 __all__ = [
     "SUBSETS",
@@ -35,5 +36,6 @@ __all__ = [
     "require_every_class",
     "split_folder",
     "to_json",
+    "whole_folder",
     "write_split",
 ]

@@ -2,7 +2,7 @@
 
 from ct3d_edge.conversion.convert import to_onnx
 from ct3d_edge.conversion.export import Exported, export_model
-from ct3d_edge.conversion.proof import LIMIT, MINIMUM_VOLUMES, Proof, prove
+from ct3d_edge.conversion.proof import LIMIT, MINIMUM_VOLUMES, Proof, keras_probabilities, prove
 from ct3d_edge.conversion.source import Source, load_source
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Proof",
     "Source",
     "export_model",
+    "keras_probabilities",
     "load_source",
     "prove",
     "to_onnx",

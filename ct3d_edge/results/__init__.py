@@ -1,7 +1,7 @@
 """Result records, their JSON and CSV forms."""
 
 from ct3d_edge.results.record import SCHEMA, Answer, Failure, Record, Status, Timing
-from ct3d_edge.results.writers import check_results_path, to_csv, to_jsonl, write_results
+from ct3d_edge.results.writers import check_results_path, csv_line, to_csv, to_jsonl, write_results
 
 __all__ = [
     "SCHEMA",
@@ -11,6 +11,7 @@ __all__ = [
     "Status",
     "Timing",
     "check_results_path",
+    "csv_line",
     "to_csv",
     "to_jsonl",
     "write_results",

@@ -34,10 +34,10 @@ def to_jsonl(records: Sequence[Record]) -> str:
 def to_csv(records: Sequence[Record], labels: Sequence[str]) -> str:
     """A header and one row a record; one ``p_CLASS`` column for each of ``labels``."""
     header = [*CSV_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TAIL]
-    return _line(header) + "".join(_line(_row(record, labels)) for record in records)
+    return csv_line(header) + "".join(csv_line(_row(record, labels)) for record in records)
 
 
-def _line(fields: Sequence[object]) -> str:
+def csv_line(fields: Sequence[object]) -> str:
     """One row. Up to Python 3.12 the writer quotes a carriage return only if its rows end with one too."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(fields)

@@ -198,7 +198,7 @@ def _checkpoint(out: Path, settings: dict[str, Any]) -> Checkpoint | None:
 
 
 def _tensorboard(folder: Path) -> keras.callbacks.Callback:
-    require_extra("tensorboard", "tensorboard")
+    require_extra("tensorboard", ["tensorboard"])
     return keras.callbacks.TensorBoard(str(folder), write_graph=False)
 
 

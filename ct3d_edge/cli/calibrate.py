@@ -1,0 +1,78 @@
+"""``ct3d-edge calibrate``: temperature and threshold of a training run, from its validation scans."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ct3d_edge.cli.evaluate import show
+from ct3d_edge.cli.options import SkipBadOption
+
+if TYPE_CHECKING:
+    from ct3d_edge.evaluation import Calibration, Share, Standing
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `train` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
+    *,
+    split: Annotated[
+        Path | None, typer.Option("--split", metavar="FILE", help="Split of DIR; that of RUN if left out.")
+    ] = None,
+    rule: Annotated[
+        str, typer.Option("--rule", help="Of the threshold: youden, or for example sensitivity=0.95.")
+    ] = "youden",
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Fit temperature and threshold on the validation scans alone, and write them into RUN/contract.json.
+
+    Whatever is exported from RUN afterwards carries them.
+    """
+    from ct3d_edge.calibration import Rule
+    from ct3d_edge.cli.terminal import Bars, printable
+    from ct3d_edge.evaluation import calibrate_run
+
+    parsed = Rule.parse(rule)
+    with Bars() as bars:
+        made = calibrate_run(
+            run,
+            folder,
+            split=split,
+            rule=parsed,
+            skip_bad=skip_bad,
+            on_progress=partial(show, bars),
+        )
+    typer.echo("\n".join(map(printable, describe(made))))
+
+
+def describe(made: "Calibration") -> list[str]:
+    """Before and after, side by side, and that after is optimistic."""
+    scans = ", ".join(f"{count} {label}" for label, count in made.scans)
+    before, after = _cells(made.before), _cells(made.after)
+    width = max(map(len, (*before.values(), "before")))
+    rows = [f"{name:<19}{before[name]:<{width}}  {after[name]}" for name in before]
+    return [
+        *(f"WARNING: {warning}" for warning in made.warnings),
+        f"validation subset of {made.split_file}: {scans}; rule {made.rule}",
+        f"{'':<19}{'before':<{width}}  after",
+        *rows,
+        "Fitted to these very scans: the figures behind it are optimistic. The test subset tells.",
+        *(f"left out: {path}: {reason}" for path, reason in made.left_out),
+        f"wrote {made.contract_file}; files exported from this run before keep their old contract",
+    ]
+
+
+def _cells(standing: "Standing") -> dict[str, str]:
+    return {
+        "temperature": f"{standing.temperature:.4f}",
+        "threshold": f"{standing.threshold:.4f}",
+        "log loss": f"{standing.log_loss:.4f}",
+        "calibration error": f"{standing.ece:.4f}",
+        "sensitivity": _share(standing.sensitivity),
+        "specificity": _share(standing.specificity),
+    }
+
+
+def _share(share: "Share") -> str:
+    return f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})"

@@ -1,0 +1,81 @@
+"""``ct3d-edge evaluate``: what a model is worth on scans whose class is known."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ct3d_edge.cli.options import FallbackOption, JsonOption, ProviderOption, SkipBadOption
+
+if TYPE_CHECKING:
+    from ct3d_edge.cli.terminal import Bars
+    from ct3d_edge.evaluation import Event
+
+RESAMPLES = 2000
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A .onnx file, a .keras file, or a folder that `train` wrote.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Folder with two folders of scans, one a class.")
+    ] = None,
+    *,
+    split: Annotated[
+        Path | None,
+        typer.Option("--split", metavar="FILE", help="Split of DIR; without it all of DIR is the test set."),
+    ] = None,
+    subset: Annotated[
+        Literal["test", "validation", "train"] | None,
+        typer.Option("--subset", help="Which part of FILE; test if left out."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Write evaluation.json, scans.csv and two plots here."),
+    ] = None,
+    provider: ProviderOption = "auto",
+    allow_fallback: FallbackOption = False,
+    skip_bad: SkipBadOption = False,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=100, help="Of the bootstrap intervals; 2000 take some seconds.")
+    ] = RESAMPLES,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the resamples.")] = 0,
+    json_: JsonOption = False,
+) -> None:
+    """Judge a model: AUC, sensitivity, specificity, accuracy beside its baseline, calibration, with intervals."""
+    from ct3d_edge import evaluation
+    from ct3d_edge.cli.terminal import Bars, printable, say
+
+    if out:
+        evaluation.require_folder(out)
+    with Bars() as bars:
+        result = evaluation.evaluate(
+            model,
+            folder,
+            split=split,
+            subset=subset,
+            provider=provider,
+            allow_fallback=allow_fallback,
+            skip_bad=skip_bad,
+            resamples=resamples,
+            seed=seed,
+            on_progress=partial(show, bars),
+        )
+    for remark in result.remarks:
+        say(remark)
+    if json_:
+        for warning in result.warnings:
+            say(f"WARNING: {warning}")
+        typer.echo(evaluation.to_json(result), nl=False)
+    else:
+        typer.echo("\n".join(map(printable, evaluation.summary(result))))
+    for path in evaluation.write_files(result, out) if out else ():
+        say(f"wrote {path}")
+
+
+def show(bars: "Bars", event: "Event") -> None:
+    """Move the bar of the step that an event belongs to."""
+    from ct3d_edge.evaluation import Resampled, ScanJudged
+
+    step = {ScanJudged: "Judging scans", Resampled: "Resampling"}.get(type(event), "Checking scans")
+    bars.show(step, event.done, event.total)

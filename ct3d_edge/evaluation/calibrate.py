@@ -1,0 +1,186 @@
+"""Temperature and threshold of a training run, fitted on its validation scans and written into its contract."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.atomic import atomic_file, require_writable
+from ct3d_edge.calibration import SEARCHED, Rule, calibrate, tempered_scores
+from ct3d_edge.cohort import read_split
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.evaluation.doubts import few_scans, narrow_range
+from ct3d_edge.evaluation.evaluation import NEEDED
+from ct3d_edge.evaluation.figures import calibration_error, confusion, log_loss
+from ct3d_edge.evaluation.intervals import Share, share
+from ct3d_edge.evaluation.judge import judge
+from ct3d_edge.evaluation.material import Material, class_mapping, contents_of, find_material
+from ct3d_edge.evaluation.model import RUN_CONTRACT, RUN_MODEL, RUN_SPLIT, keras_model, require_two_classes, run_of
+from ct3d_edge.evaluation.progress import OnProgress, silent
+from ct3d_edge.extras import require_extra
+
+NEAR = 1.01
+"""Within this factor of an end of the search, its result is that end."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a contract makes of the validation scans."""
+
+    temperature: float
+    threshold: float
+    log_loss: float
+    ece: float
+    sensitivity: Share
+    specificity: Share
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrated run.
+
+    Parameters
+    ----------
+    contract_file
+        Rewritten.
+    split_file, scans
+        Whose validation subset was used, and how many scans of each class it gave.
+    rule
+        How the threshold was chosen.
+    before, after
+        On those very scans, so that ``after`` is optimistic.
+    warnings
+        What speaks against the result.
+    left_out
+        Paths and reasons of scans that took no part.
+    """
+
+    contract_file: Path
+    split_file: Path
+    scans: tuple[tuple[str, int], ...]
+    rule: Rule
+    before: Standing
+    after: Standing
+    warnings: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def calibrate_run(
+    run: Path,
+    folder: Path,
+    *,
+    split: Path | None = None,
+    rule: Rule | None = None,
+    skip_bad: bool = False,
+    on_progress: OnProgress = silent,
+) -> Calibration:
+    """Fit temperature, then threshold, on the validation subset, and rewrite the run's contract.
+
+    Parameters
+    ----------
+    run
+        Folder of a training run.
+    folder
+        What the split was made from.
+    split
+        Split file; the run's own if None.
+    rule
+        For the threshold; Youden's if None.
+    skip_bad, on_progress
+        As for `evaluate`.
+
+    Raises
+    ------
+    UsageError
+        ``run`` is no training run, or the arguments do not say where the scans are.
+    DatasetError
+        As for `evaluate`; or scans of the subset taught this run; or no threshold tells the classes apart.
+    ModelError, MissingExtraError
+        As for `evaluate`.
+    """
+    require_extra("evaluate", NEEDED)
+    place = _require_run(run)
+    split_file = _require_split(place, split)
+    require_writable(place / RUN_CONTRACT)
+    model = keras_model(place, temperature=1.0)
+    require_two_classes(model)
+    earlier = Contract.from_json((place / RUN_CONTRACT).read_text("utf-8"))
+    material = find_material(folder, split_file, "validation", skip_bad=skip_bad, on_progress=on_progress)
+    class_mapping(material, model.contract)
+    _refuse_taught(material, place)
+    verdicts = judge(material, model.contract, model.predict, skip_bad=skip_bad, on_progress=on_progress)
+    fitted = calibrate(earlier, verdicts.scores, verdicts.truth, rule or Rule())
+    with atomic_file(place / RUN_CONTRACT) as stream:
+        stream.write(fitted.to_json().encode())
+    return Calibration(
+        contract_file=place / RUN_CONTRACT,
+        split_file=split_file,
+        scans=tuple((label, int((verdicts.truth == n).sum())) for n, label in enumerate(fitted.labels)),
+        rule=rule or Rule(),
+        before=standing(earlier, verdicts.scores, verdicts.truth),
+        after=standing(fitted, verdicts.scores, verdicts.truth),
+        warnings=(
+            *narrow_range(verdicts.scores, fitted),
+            *few_scans(verdicts.truth, fitted),
+            *_temperature_limits(fitted.temperature),
+        ),
+        left_out=tuple((scan.path, scan.reason) for scan in verdicts.left_out),
+    )
+
+
+def standing(contract: Contract, scores: NDArray[np.float64], truth: NDArray[np.int64]) -> Standing:
+    """Figures of a contract's temperature and threshold on scores ``(N,)`` under temperature 1."""
+    tempered = tempered_scores(scores, contract.temperature)
+    counts = confusion(truth, (tempered >= contract.threshold).astype(np.int64))
+    return Standing(
+        temperature=contract.temperature,
+        threshold=contract.threshold,
+        log_loss=log_loss(truth, tempered),
+        ece=calibration_error(truth, tempered),
+        sensitivity=share(counts.true_positive, counts.true_positive + counts.false_negative),
+        specificity=share(counts.true_negative, counts.true_negative + counts.false_positive),
+    )
+
+
+def _require_run(path: Path) -> Path:
+    if path.suffix.lower() == ".onnx":
+        raise UsageError(
+            f"{path} is an exported file, and its proof belongs to its contract. Calibrate the training run, then "
+            "export it again: ct3d-edge calibrate RUN DIR, ct3d-edge export RUN --out MODEL.onnx"
+        )
+    run = run_of(path)
+    if run is None or not (run / RUN_CONTRACT).is_file():
+        raise UsageError(f"{path} is no training run: a folder with {RUN_MODEL} and {RUN_CONTRACT} is needed.")
+    return run
+
+
+def _require_split(run: Path, split: Path | None) -> Path:
+    own = run / RUN_SPLIT
+    if split is None and not own.is_file():
+        raise UsageError(f"{run} holds no {RUN_SPLIT}. Name the split that it was trained on: --split split.json")
+    return split or own
+
+
+def _refuse_taught(material: Material, run: Path) -> None:
+    """Scores of scans that taught the network are surer than those of a patient will be."""
+    own = run / RUN_SPLIT
+    if not own.is_file():
+        return
+    taught = contents_of(read_split(own).train) & contents_of(material.entries)
+    if taught:
+        raise DatasetError(
+            f"{len(taught)} of the {len(material.entries)} validation scans of {material.split_file} taught this run "
+            f"(by content, {own}): what is fitted to them would be too sure. Use the run's own split."
+        )
+
+
+def _temperature_limits(temperature: float) -> tuple[str, ...]:
+    """What a temperature at the end of what is possible means."""
+    if temperature == 1:
+        return ("Every scan stands on its class's side of one half: no temperature can be told from them, it stays 1.",)
+    low, high = SEARCHED
+    if low * NEAR < temperature < high / NEAR:
+        return ()
+    return (f"The temperature ran to the end of what is searched ({low:g} to {high:g}): look at the scores first.",)

@@ -1,0 +1,188 @@
+"""A model judged on scans of known class: the figures, what they were made from, and what speaks against them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ct3d_edge.cohort import Duplicate, LeftOut, Subset
+from ct3d_edge.contract import Contract
+from ct3d_edge.evaluation.doubts import limits, same_answers
+from ct3d_edge.evaluation.figures import Figures, compute
+from ct3d_edge.evaluation.intervals import CONFIDENCE, RESAMPLES
+from ct3d_edge.evaluation.judge import Verdict, judge
+from ct3d_edge.evaluation.material import class_mapping, find_material, seen_before
+from ct3d_edge.evaluation.model import open_model, run_of
+from ct3d_edge.evaluation.progress import OnProgress, silent
+from ct3d_edge.extras import require_extra
+from ct3d_edge.machine import installed_version
+from ct3d_edge.runtime import RequestedProvider
+
+SCHEMA = 1
+"""Version of the JSON form; raised when the meaning of a field changes."""
+
+NEEDED = ("sklearn",)
+TOOLS = ("ct3d-edge", "scikit-learn", "scipy", "numpy", "onnxruntime", "onnxruntime-gpu", "keras", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth on a set of scans.
+
+    Parameters
+    ----------
+    warnings
+        What speaks against taking the figures at face value, the gravest first.
+    model, model_sha256, contract, run_by, remarks
+        What was judged; see `Model`.
+    folder, split_file, subset
+        On which scans; see `Material`.
+    classes
+        ``(class folder, label)`` in the order of the labels.
+    figures
+        All of them.
+    scans
+        One verdict a scan.
+    left_out, duplicates
+        Files that took no part: unusable ones, and repetitions of another's content.
+    findings
+        How many scans have each finding, by its code.
+    """
+
+    warnings: tuple[str, ...]
+    model: Path
+    model_sha256: str
+    contract: Contract
+    run_by: str
+    remarks: tuple[str, ...]
+    folder: Path
+    split_file: Path | None
+    subset: Subset
+    classes: tuple[tuple[str, str], ...]
+    figures: Figures
+    scans: tuple[Verdict, ...]
+    left_out: tuple[LeftOut, ...]
+    duplicates: tuple[Duplicate, ...]
+    findings: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, documented in docs/evaluation.md."""
+        return {
+            "schema": SCHEMA,
+            "warnings": list(self.warnings),
+            "model": {
+                "file": str(self.model),
+                "sha256": self.model_sha256,
+                "contract_sha256": self.contract.sha256,
+                "labels": list(self.contract.labels),
+                "threshold": self.contract.threshold,
+                "temperature": self.contract.temperature,
+                "run_by": self.run_by,
+                "remarks": list(self.remarks),
+            },
+            "data": {
+                "folder": str(self.folder),
+                "split": None if self.split_file is None else str(self.split_file),
+                "subset": self.subset,
+                "class_folders": dict(self.classes),
+                "left_out": [asdict(scan) for scan in self.left_out],
+                "duplicates": [asdict(duplicate) for duplicate in self.duplicates],
+                "findings": dict(self.findings),
+            },
+            "figures": {"confidence": CONFIDENCE, **_figures_data(self.figures)},
+            "scans": [self._scan_data(verdict) for verdict in self.scans],
+            "tools": {name: version for name in TOOLS if (version := installed_version(name))},
+        }
+
+    def _scan_data(self, verdict: Verdict) -> dict[str, Any]:
+        labels = self.contract.labels
+        return {
+            "scan": verdict.scan,
+            "truth": labels[verdict.truth],
+            "probability": verdict.probability,
+            "answer": labels[verdict.answer],
+            "correct": verdict.correct,
+            "findings": [finding.code for finding in verdict.findings],
+        }
+
+
+def evaluate(
+    model: Path,
+    folder: Path | None = None,
+    *,
+    split: Path | None = None,
+    subset: Subset | None = None,
+    provider: RequestedProvider = "auto",
+    allow_fallback: bool = False,
+    skip_bad: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    on_progress: OnProgress = silent,
+) -> Evaluation:
+    """Judge a model of two classes on scans whose class is known.
+
+    Parameters
+    ----------
+    model
+        A .onnx file, a .keras file or the folder of a training run.
+    folder, split, subset
+        Which scans; see `find_material`. Without a split, all of ``folder`` is the test set.
+    provider, allow_fallback
+        For a .onnx file; see `Runner`.
+    skip_bad
+        Go on without scans that cannot be read or judged; the result names them.
+    resamples, seed
+        Of the bootstrap intervals.
+    on_progress
+        Receives a `ScanHashed` and a `ScanJudged` a scan, then a `Resampled` a resample.
+
+    Raises
+    ------
+    UsageError
+        The arguments contradict each other or do not say where the scans are.
+    DatasetError
+        Split and folder do not fit, a class has no scan, or scans cannot be used.
+    ModelError, ProviderError
+        The model cannot be used, or tells more than two classes apart.
+    MissingExtraError
+        scikit-learn, or Keras for a Keras model, is not installed.
+    """
+    require_extra("evaluate", NEEDED)
+    with open_model(model, provider, allow_fallback=allow_fallback) as opened:
+        material = find_material(folder, split, subset, skip_bad=skip_bad, on_progress=on_progress)
+        contract = opened.contract
+        classes = class_mapping(material, contract)
+        seen = seen_before(material, run_of(model))
+        verdicts = judge(material, contract, opened.predict, skip_bad=skip_bad, on_progress=on_progress)
+    return Evaluation(
+        warnings=(*same_answers(verdicts, contract), *seen, *limits(verdicts, contract, material.subset)),
+        model=opened.path,
+        model_sha256=opened.sha256,
+        contract=contract,
+        run_by=opened.run_by,
+        remarks=opened.remarks,
+        folder=material.folder,
+        split_file=material.split_file,
+        subset=material.subset,
+        classes=classes,
+        figures=compute(
+            verdicts.truth,
+            verdicts.scores,
+            verdicts.answers,
+            resamples=resamples,
+            seed=seed,
+            on_progress=on_progress,
+        ),
+        scans=verdicts.scans,
+        left_out=verdicts.left_out,
+        duplicates=material.split.duplicates if split is None else (),
+        findings=verdicts.findings,
+    )
+
+
+def _figures_data(figures: Figures) -> dict[str, Any]:
+    """Nested plain data; a share also as a number."""
+    data = asdict(figures)
+    for name in ("accuracy", "sensitivity", "specificity"):
+        data[name] = {"value": getattr(figures, name).value, **data[name]}
+    return data

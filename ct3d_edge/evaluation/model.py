@@ -1,0 +1,136 @@
+"""One seam for both kinds of model: a network input goes in, a probability for each class comes out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ModelError, UsageError
+from ct3d_edge.runtime import RequestedProvider
+
+RUN_MODEL, RUN_CONTRACT, RUN_SPLIT = "model.keras", "contract.json", "split.json"
+"""Files of a training run."""
+
+CLASSES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that is ready to answer.
+
+    Parameters
+    ----------
+    path, sha256
+        The file, and the hash of its bytes.
+    contract
+        What it expects and answers.
+    run_by
+        What computes it, in words.
+    remarks
+        Sentences about what was assumed or passed over.
+    predict
+        From a network input ``(W, H, D)`` to ``(len(contract.labels),)`` probabilities under ``contract``.
+    """
+
+    path: Path
+    sha256: str
+    contract: Contract
+    run_by: str
+    remarks: tuple[str, ...]
+    predict: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
+@contextmanager
+def open_model(path: Path, provider: RequestedProvider = "auto", *, allow_fallback: bool = False) -> Iterator[Model]:
+    """Open a .onnx file by ONNX Runtime, or a .keras file or training run by Keras.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or a provider is asked for that runs no Keras model.
+    ModelError
+        It cannot be used, or tells more than two classes apart.
+    ProviderError
+        The provider does not do the work.
+    MissingExtraError
+        Keras is needed and not installed.
+    """
+    if path.suffix.lower() == ".onnx":
+        with _onnx(path, provider, allow_fallback) as model:
+            require_two_classes(model)
+            yield model
+    elif provider != "auto":
+        raise UsageError(f"A provider runs .onnx files; {path} is computed by Keras. Leave out --provider.")
+    else:
+        model = keras_model(path)
+        require_two_classes(model)
+        yield model
+
+
+def keras_model(path: Path, *, temperature: float | None = None) -> Model:
+    """Load a .keras file or training run.
+
+    Parameters
+    ----------
+    temperature
+        Instead of the contract's; None keeps that.
+
+    Raises
+    ------
+    UsageError, ModelError, MissingExtraError
+        As `open_model`.
+    """
+    if not path.is_dir() and path.suffix != ".keras":
+        raise UsageError(f"A model is a .onnx file, a .keras file or the folder of a training run; found {path}.")
+    from ct3d_edge.keras_import import import_keras
+
+    import_keras()
+    from ct3d_edge.conversion import keras_probabilities, load_source
+
+    source = load_source(path)
+    contract = source.contract if temperature is None else replace(source.contract, temperature=temperature)
+    return Model(
+        path=source.path,
+        sha256=source.sha256,
+        contract=contract,
+        run_by="Keras",
+        remarks=source.remarks,
+        predict=lambda volume: keras_probabilities(source.network, volume, contract),
+    )
+
+
+def run_of(path: Path) -> Path | None:
+    """Folder of the training run that a model is, or lies in; None if it is another file."""
+    folder = path if path.is_dir() else path.parent
+    inside = path.is_dir() or path.name == RUN_MODEL
+    return folder if inside and (folder / RUN_MODEL).is_file() else None
+
+
+@contextmanager
+def _onnx(path: Path, provider: RequestedProvider, allow_fallback: bool) -> Iterator[Model]:
+    from ct3d_edge.runtime import Runner, load_model_file
+
+    file = load_model_file(path)
+    with Runner(file, provider, allow_fallback=allow_fallback) as runner:
+        passed_over = [f"not {name}: {reason}" for name, reason in runner.receipt.passed_over]
+        yield Model(
+            path=path,
+            sha256=file.sha256,
+            contract=file.contract,
+            run_by=f"ONNX Runtime, {runner.receipt.describe()}",
+            remarks=tuple(passed_over),
+            predict=lambda volume: runner.infer(volume[None])[0],
+        )
+
+
+def require_two_classes(model: Model) -> None:
+    """Refuse a model that tells more than two classes apart, with a `ModelError`."""
+    if len(model.contract.labels) != CLASSES:
+        raise ModelError(
+            f"{model.path} tells {len(model.contract.labels)} classes apart ({', '.join(model.contract.labels)}); "
+            "sensitivity, specificity and a threshold belong to two. Only models of two classes can be evaluated."
+        )
