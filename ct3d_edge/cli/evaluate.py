@@ -18,7 +18,7 @@ RESAMPLES = 2000
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .onnx file, a .keras file, or a folder that `train` wrote.")],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Folder with two folders of scans, one a class.")
+        Path | None, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")
     ] = None,
     *,
     split: Annotated[
