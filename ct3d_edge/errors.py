@@ -7,7 +7,7 @@
     ├── ScanError         exit 1  one scan gives no result (carries a stable code); others go on
     │   ├── UnreadableScan        the file cannot be read as a scan
     │   └── RefusedScan           it can be read, but the model must not judge it
-    ├── DatasetError      exit 2  a folder of scans is not something a network can be trained on
+    ├── DatasetError      exit 2  a folder of scans is not something a network can be trained or judged on
     ├── DownloadError     exit 3  a published file cannot be fetched, or is not the file that was published
     ├── ModelError        exit 3  a model file, Keras model or network cannot be used
     │   └── ContractError         what the model expects of a volume is missing or contradictory
@@ -60,7 +60,7 @@ class RefusedScan(ScanError):
 
 
 class DatasetError(Ct3dError):
-    """A folder of scans cannot serve for training."""
+    """A folder of scans, or its split, cannot serve for training or for a test."""
 
     exit_code = 2
 

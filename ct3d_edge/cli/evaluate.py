@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ct3d_edge.cli.terminal import Bars
     from ct3d_edge.evaluation import Event
 
-RESAMPLES = 2000
-
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .onnx file, a .keras file, or a folder that `train` wrote.")],
@@ -37,8 +35,8 @@ def evaluate(
     allow_fallback: FallbackOption = False,
     skip_bad: SkipBadOption = False,
     resamples: Annotated[
-        int, typer.Option("--resamples", min=100, help="Of the bootstrap intervals; 2000 take some seconds.")
-    ] = RESAMPLES,
+        int | None, typer.Option("--resamples", min=100, help="Of the bootstrap intervals; 2000 if left out.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the resamples.")] = 0,
     json_: JsonOption = False,
 ) -> None:
@@ -57,7 +55,7 @@ def evaluate(
             provider=provider,
             allow_fallback=allow_fallback,
             skip_bad=skip_bad,
-            resamples=resamples,
+            resamples=resamples or evaluation.RESAMPLES,
             seed=seed,
             on_progress=partial(show, bars),
         )

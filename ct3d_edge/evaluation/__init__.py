@@ -8,12 +8,13 @@ from ct3d_edge.evaluation.calibrate import Calibration, Standing, calibrate_run
 from ct3d_edge.evaluation.evaluation import SCHEMA, Evaluation, evaluate
 from ct3d_edge.evaluation.figures import Figures
 from ct3d_edge.evaluation.files import require_folder, to_json, write_files
-from ct3d_edge.evaluation.intervals import Estimate, Share
+from ct3d_edge.evaluation.intervals import RESAMPLES, Estimate, Share
 from ct3d_edge.evaluation.judge import Verdict
 from ct3d_edge.evaluation.progress import Event, OnProgress, Resampled, ScanJudged
 from ct3d_edge.evaluation.summary import summary
 
 __all__ = [
+    "RESAMPLES",
     "SCHEMA",
     "Calibration",
     "Estimate",

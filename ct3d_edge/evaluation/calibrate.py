@@ -16,7 +16,7 @@ from ct3d_edge.evaluation.evaluation import NEEDED
 from ct3d_edge.evaluation.figures import calibration_error, confusion, log_loss
 from ct3d_edge.evaluation.intervals import Share, share
 from ct3d_edge.evaluation.judge import judge
-from ct3d_edge.evaluation.material import Material, class_mapping, contents_of, find_material
+from ct3d_edge.evaluation.material import Material, choose, class_mapping, contents_of, find
 from ct3d_edge.evaluation.model import RUN_CONTRACT, RUN_MODEL, RUN_SPLIT, keras_model, require_two_classes, run_of
 from ct3d_edge.evaluation.progress import OnProgress, silent
 from ct3d_edge.extras import require_extra
@@ -104,10 +104,11 @@ def calibrate_run(
     place = _require_run(run)
     split_file = _require_split(place, split)
     require_writable(place / RUN_CONTRACT)
+    choice = choose(folder, split_file, "validation")
     model = keras_model(place, temperature=1.0)
     require_two_classes(model)
     earlier = Contract.from_json((place / RUN_CONTRACT).read_text("utf-8"))
-    material = find_material(folder, split_file, "validation", skip_bad=skip_bad, on_progress=on_progress)
+    material = find(choice, skip_bad=skip_bad, on_progress=on_progress)
     class_mapping(material, model.contract)
     _refuse_taught(material, place)
     verdicts = judge(material, model.contract, model.predict, skip_bad=skip_bad, on_progress=on_progress)

@@ -11,7 +11,7 @@ from ct3d_edge.evaluation.doubts import limits, same_answers
 from ct3d_edge.evaluation.figures import Figures, compute
 from ct3d_edge.evaluation.intervals import CONFIDENCE, RESAMPLES
 from ct3d_edge.evaluation.judge import Verdict, judge
-from ct3d_edge.evaluation.material import class_mapping, find_material, seen_before
+from ct3d_edge.evaluation.material import choose, class_mapping, find, seen_before
 from ct3d_edge.evaluation.model import open_model, run_of
 from ct3d_edge.evaluation.progress import OnProgress, silent
 from ct3d_edge.extras import require_extra
@@ -126,7 +126,7 @@ def evaluate(
     model
         A .onnx file, a .keras file or the folder of a training run.
     folder, split, subset
-        Which scans; see `find_material`. Without a split, all of ``folder`` is the test set.
+        Which scans; see `choose`. Without a split, all of ``folder`` is the test set.
     provider, allow_fallback
         For a .onnx file; see `Runner`.
     skip_bad
@@ -148,8 +148,9 @@ def evaluate(
         scikit-learn, or Keras for a Keras model, is not installed.
     """
     require_extra("evaluate", NEEDED)
+    choice = choose(folder, split, subset)
     with open_model(model, provider, allow_fallback=allow_fallback) as opened:
-        material = find_material(folder, split, subset, skip_bad=skip_bad, on_progress=on_progress)
+        material = find(choice, skip_bad=skip_bad, on_progress=on_progress)
         contract = opened.contract
         classes = class_mapping(material, contract)
         seen = seen_before(material, run_of(model))

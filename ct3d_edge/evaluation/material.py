@@ -49,15 +49,18 @@ class Material:
         return self.split.subset(self.subset)
 
 
-def find_material(
-    folder: Path | None,
-    split_file: Path | None,
-    subset: Subset | None = None,
-    *,
-    skip_bad: bool = False,
-    on_progress: OnProgress = silent,
-) -> Material:
-    """Find the scans and check that they are the ones that are meant.
+@dataclass(frozen=True)
+class Choice:
+    """Which scans are meant, before any of them is opened; ``split`` is None if it is the whole folder."""
+
+    folder: Path
+    split_file: Path | None
+    split: Split | None
+    subset: Subset
+
+
+def choose(folder: Path | None, split_file: Path | None, subset: Subset | None = None) -> Choice:
+    """Understand which scans are meant.
 
     Parameters
     ----------
@@ -67,32 +70,50 @@ def find_material(
         None to take the whole folder as a test set.
     subset
         Of the split file; the test subset if None.
-    skip_bad
-        Leave out scans whose bytes cannot be read.
 
     Raises
     ------
     UsageError
         If the arguments do not say where the scans are, or a subset is named without a split.
     DatasetError
-        If split and folder do not fit, a class has no scan, or scans cannot be read.
+        If the split cannot be read, or a class has no scan in the subset.
     """
     if split_file is None:
         if subset is not None:
             raise UsageError("A subset belongs to a split: name it, too (--split split.json).")
         if folder is None:
             raise UsageError("Say which scans: the folder with the two class folders, and --split for a part of it.")
-        whole = whole_folder(folder, skip_bad=skip_bad, on_hashed=on_progress)
-        material = Material(folder, whole, None, "test", whole.left_out)
+        return Choice(folder, None, None, "test")
+    split = read_split(split_file)
+    choice = Choice(folder or _folder_beside(split_file, split), split_file, split, subset or "test")
+    _require_classes(split, choice.subset, split_file)
+    return choice
+
+
+def find(choice: Choice, *, skip_bad: bool = False, on_progress: OnProgress = silent) -> Material:
+    """Find the scans and check that they are the ones that are meant.
+
+    Parameters
+    ----------
+    skip_bad
+        Leave out scans whose bytes cannot be read.
+    on_progress
+        Receives a `ScanHashed` a scan.
+
+    Raises
+    ------
+    DatasetError
+        If split and folder do not fit, a class has no scan, or scans cannot be read.
+    """
+    folder, subset = choice.folder, choice.subset
+    if choice.split is None:
+        found = whole_folder(folder, skip_bad=skip_bad, on_hashed=on_progress)
+        unreadable = found.left_out
     else:
-        split, chosen = read_split(split_file), subset or "test"
-        _require_classes(split, chosen, str(split_file))
-        place = folder or _folder_beside(split_file, split)
-        checked = check_folder(split, place, (chosen,), skip_bad=skip_bad, on_hashed=on_progress)
-        unreadable = tuple(scan for scan in checked.left_out if scan not in split.left_out)
-        material = Material(place, checked, split_file, chosen, unreadable)
-    _require_classes(material.split, material.subset, str(split_file or folder))
-    return material
+        found = check_folder(choice.split, folder, (subset,), skip_bad=skip_bad, on_hashed=on_progress)
+        unreadable = tuple(scan for scan in found.left_out if scan not in choice.split.left_out)
+    _require_classes(found, subset, choice.split_file or folder)
+    return Material(folder, found, choice.split_file, subset, unreadable)
 
 
 def class_mapping(material: Material, contract: Contract) -> tuple[tuple[str, str], ...]:
@@ -160,7 +181,7 @@ def _folder_beside(split_file: Path, split: Split) -> Path:
     return place
 
 
-def _require_classes(split: Split, subset: Subset, named: str) -> None:
+def _require_classes(split: Split, subset: Subset, named: Path) -> None:
     """Before anything is opened, and again without what turned out to be unreadable."""
     counts = {label: split.count(subset, label) for label in split.classes}
     if all(counts.values()):
