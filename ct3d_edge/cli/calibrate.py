@@ -57,7 +57,7 @@ def describe(made: "Calibration") -> list[str]:
         f"validation subset of {made.split_file}: {scans}; rule {made.rule}",
         f"{'':<19}{'before':<{width}}  after",
         *rows,
-        "Fitted to these very scans: the figures behind it are optimistic. The test subset tells.",
+        "Fitted to these very scans: the right column is optimistic. The test subset tells what it is worth.",
         *(f"left out: {path}: {reason}" for path, reason in made.left_out),
         f"wrote {made.contract_file}; files exported from this run before keep their old contract",
     ]

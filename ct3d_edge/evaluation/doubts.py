@@ -14,9 +14,9 @@ FEW_SCANS = 30
 """With fewer of a class, one scan moves its share by more than 3 points."""
 
 OPTIMISTIC = {
-    "train": "These scans taught the model: the figures say how well it remembers them, not what it is worth.",
-    "validation": "These scans chose the weights, and the threshold and temperature if they were fitted: the figures "
-    "are optimistic.",
+    "train": "Training scans teach every model made from this split: the figures say how well it remembers them.",
+    "validation": "Validation scans choose the weights of every model made from this split, and its threshold and "
+    "temperature: the figures are optimistic.",
 }
 
 

@@ -69,7 +69,7 @@ def test_a_split_names_the_part(run: Run, model: Path, folder: Path, tmp_path: P
     assert outcome.code == 0
     assert f"test of {split}: 2 normal, 2 abnormal" in outcome.out
     outcome = run("evaluate", model, folder, "--split", split, "--subset", "train", *QUICK)
-    assert "WARNING: These scans taught the model" in outcome.out
+    assert "WARNING: Training scans teach every model made from this split" in outcome.out
 
 
 def test_a_model_that_answers_the_same_is_warned_of_first(run: Run, make_model: MakeModel, folder: Path) -> None:
