@@ -177,6 +177,7 @@ def _summary(run: "TrainedRun") -> str:
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f}, AUC {best.val_auc:.3f} "
         f"on {len(run.split.validation)} scans, which also chose the epoch: not an estimate for new patients",
     ]
+    lines.append(run.calibration)
     used = len(run.split.train) + len(run.split.validation)
     lines += [f"{count} of {used} scans: {code}" for code, count in sorted(run.findings.items())]
     lines += [f"duplicate: {file.path} has the content of {file.of}" for file in run.split.duplicates]

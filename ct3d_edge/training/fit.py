@@ -13,6 +13,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.extras import require_extra
 from ct3d_edge.training import run_folder
+from ct3d_edge.training.calibrated import UNCALIBRATED, calibrated
 from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint
 from ct3d_edge.training.curves import draw_curves
 from ct3d_edge.training.dataset import prepared_scans
@@ -48,6 +49,8 @@ class TrainedRun:
         Figures of every epoch.
     findings
         How many scans have each finding, by its code.
+    calibration
+        A sentence on the contract's temperature and threshold.
     """
 
     folder: Path
@@ -56,6 +59,7 @@ class TrainedRun:
     preset: Preset
     epochs: tuple[EpochRecord, ...]
     findings: Mapping[str, int]
+    calibration: str
 
     @property
     def best(self) -> EpochRecord:
@@ -174,7 +178,9 @@ def train(
         if checkpoint is not None:
             loop.resume(checkpoint)
         records = loop.run(watchers)
-    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings)
+        contract, remark = calibrated(model, material) if preset.calibrate else (contract, UNCALIBRATED)
+        run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
+    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings, remark)
     draw_curves(records, run.best, out / run_folder.CURVES)
     run_folder.write_model(run.model, bare(contract, model.get_weights()))
     (out / run_folder.CHECKPOINT).unlink(missing_ok=True)
