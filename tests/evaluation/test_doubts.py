@@ -34,7 +34,9 @@ def test_both_are_said_together() -> None:
     assert len(same_answers(verdicts(0.60, 0.61, truth=[0, 1]), CONTRACT)) == 2
 
 
-@pytest.mark.parametrize(("subset", "said"), [("train", "how well it remembers"), ("validation", "figures are optimistic")])
+@pytest.mark.parametrize(
+    ("subset", "said"), [("train", "how well it remembers"), ("validation", "figures are optimistic")]
+)
 def test_scans_that_taught_or_chose_are_no_test(subset: str, said: str) -> None:
     found = limits(verdicts(*[0.1, 0.9] * 40, truth=[0, 1, 1, 0] * 20), CONTRACT, subset)  # type: ignore[arg-type]
     assert len(found) == 1

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from ct3d_edge.cohort import read_split, split_folder, write_split
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import DatasetError, ModelError, UsageError
+from ct3d_edge.errors import DatasetError, MissingExtraError, ModelError, UsageError
 from ct3d_edge.evaluation import Evaluation, Event, ScanJudged, evaluate
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.runtime import Runner, load_model_file
@@ -214,3 +214,9 @@ def test_tells_how_far_it_is(model: Path, folder: Path) -> None:
     evaluate(model, folder, provider="cpu", resamples=QUICK, on_progress=events.append)
     assert [event.done for event in events if isinstance(event, ScanJudged)] == [1, 2, 3, 4, 5, 6]
     assert len(events) == 6 + 6 + QUICK
+
+
+def test_without_scikit_learn_the_extra_is_named(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"needs scikit-learn.*ct3d-edge\[evaluate\]"):
+        evaluate(model, folder)
