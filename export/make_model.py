@@ -1,9 +1,8 @@
-"""Follow a recipe: phantoms, training in stages, test on fresh phantoms, export, manifest and card.
+"""Follow a recipe: phantoms, training in stages, export with proof, test on fresh phantoms, manifest and card.
 
     python export/make_model.py export/phantom-cnn.toml [--work DIR]
 
-Everything is seeded. Stages that are already in the
-work folder are not trained again.
+Everything is seeded. Stages that are already in the work folder are not trained again; an interrupted one goes on.
 """
 
 import argparse
@@ -15,22 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from scipy import stats
-from sklearn import metrics
-
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.conversion import MINIMUM_VOLUMES, Exported, export_model, load_source
 from ct3d_edge.datasets import synthesise
+from ct3d_edge.evaluation import Evaluation, evaluate, summary
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.runtime import Runner
 from ct3d_edge.scan import NiftiScan
-from ct3d_edge.training import DEFAULT, EpochDone, Event, train
+from ct3d_edge.training import PRESETS, EpochDone, Event, Preset, train
 
 MODELS = Path(__file__).parents[1] / "models"
 CARD = Path(__file__).parent / "card.md"
-BOOTSTRAP_SEED = 0
 
 VALIDATION = 0.15
 """Phantoms cost nothing but training on them does: a smaller share than real scans would need."""
@@ -66,16 +60,13 @@ class Stage:
 
     data: Phantoms
     size: tuple[int, int, int]
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
+    preset: Preset
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Self:
         """Parse one ``[[stage]]``."""
-        settings = {name: table[name] for name in ("epochs", "batch_size", "learning_rate", "momentum")}
-        return cls(Phantoms.from_table(table), tuple(table["size"]), **settings)
+        changes = {name: table[name] for name in ("epochs", "batch_size", "learning_rate")}
+        return cls(Phantoms.from_table(table), tuple(table["size"]), replace(PRESETS[table["preset"]], **changes))
 
 
 def train_stages(stages: list[Stage], work: Path) -> list[Path]:
@@ -88,11 +79,12 @@ def train_stages(stages: list[Stage], work: Path) -> list[Path]:
             train(
                 stage.data.make(work),
                 run,
-                replace(DEFAULT, epochs=stage.epochs, batch_size=stage.batch_size, learning_rate=stage.learning_rate),
+                stage.preset,
                 size=stage.size,
                 validation=VALIDATION,
                 seed=number,
                 initial=runs[-1] / "model.keras" if runs else None,
+                resume=True,
                 on_progress=show,
             )
         runs.append(run)
@@ -119,32 +111,7 @@ def show(event: Event) -> None:
         )
 
 
-def test(exported: Exported, scans: list[Path]) -> dict[str, Any]:
-    """Area under the ROC curve on fresh phantoms, with a 95 % bootstrap interval, and accuracy."""
-    truth = np.array([path.parent.name == "abnormal" for path in scans], float)
-    with Runner(exported.model, "cpu") as runner:
-        scores = np.array(
-            [runner.infer(preprocess(NiftiScan(scan), runner.contract).volume[None])[0, 1] for scan in scans]
-        )
-    interval = stats.bootstrap(
-        (truth, scores), auc, paired=True, vectorized=False, method="percentile", rng=BOOTSTRAP_SEED
-    ).confidence_interval
-    return {
-        "phantoms": len(scans),
-        "auc": auc(truth, scores),
-        "auc_95": [float(interval.low), float(interval.high)],
-        "accuracy": float(metrics.accuracy_score(truth, scores >= exported.model.contract.threshold)),
-    }
-
-
-def auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve; 0.5 for a resample that holds one class only."""
-    return float(metrics.roc_auc_score(truth, scores)) if 0 < truth.sum() < len(truth) else 0.5
-
-
-def publish(
-    recipe: dict[str, Any], stages: list[Stage], exported: Exported, figures: dict[str, Any], hours: float
-) -> None:
+def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tested: Evaluation, hours: float) -> None:
     """Put model, manifest and card into ``models/``."""
     model = exported.model
     entry = {
@@ -153,22 +120,24 @@ def publish(
         "contract": json.loads(model.contract.to_json()),
         "contract_sha256": model.contract.sha256,
         "proof": model.provenance["proof"],
-        "test": figures,
+        "test": tested.to_dict()["figures"],
         "recipe": recipe,
         "training_hours": round(hours, 2),
         "cores": usable_cores(),
     }
     manifest = {"schema": 1, "default": model.path.name, "models": [entry]}
-    low, high = figures["auc_95"]
+    figures, contract = tested.figures, model.contract
     card = CARD.read_text().format(
         file=model.path.name,
         megabytes=f"{len(model.data) / 1e6:.1f}",
+        threshold=f"{contract.threshold:.3g}",
+        temperature=f"{contract.temperature:.3g}",
         trained=sum(data.phantoms for data in {stage.data for stage in stages}),
         stages=len(stages),
         cores=usable_cores(),
-        tested=figures["phantoms"],
-        auc=f"{figures['auc']:.3f} (95 % bootstrap interval {low:.3f} to {high:.3f})",
-        accuracy=f"{figures['accuracy']:.3f}",
+        tested=len(tested.scans),
+        figures="\n".join(summary(tested)),
+        auc=f"{figures.auc.value:.3f}",
         proof=exported.proof.describe(),
         hours=f"{hours:.1f}",
         recipe=f"export/{recipe['name']}.toml",
@@ -179,10 +148,11 @@ def publish(
             stream.write(data)
 
 
-def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Exported, dict[str, Any]]:
-    """Export with a proof on fresh phantoms, and judge the file itself on all of them."""
+def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Exported, Evaluation]:
+    """Export with a proof on some of the test phantoms, and judge the file itself on all of them."""
     source = load_source(run, labels=recipe["export"]["labels"])
-    scans = sorted(Phantoms.from_table(recipe["test"]).make(work).rglob("*.nii.gz"))
+    folder = Phantoms.from_table(recipe["test"]).make(work)
+    scans = sorted(folder.rglob("*.nii.gz"))
     chosen = scans[:: max(1, len(scans) // MINIMUM_VOLUMES)]
     exported = export_model(
         source,
@@ -190,7 +160,7 @@ def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Export
         (preprocess(NiftiScan(scan), source.contract).volume for scan in chosen),
         material=f"{len(chosen)} of the test phantoms",
     )
-    return exported, test(exported, scans)
+    return exported, evaluate(exported.model.path, folder, provider="cpu")
 
 
 def main() -> None:
@@ -204,11 +174,11 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     stages = [Stage.from_table(table) for table in recipe["stage"]]
     runs = train_stages(stages, work)
-    exported, figures = export_tested(recipe, runs[-1], work)
-    print(f"test: {figures}")
-    if figures["auc"] < recipe["test"]["least_auc"]:
+    exported, tested = export_tested(recipe, runs[-1], work)
+    print("\n".join(summary(tested)))
+    if tested.figures.auc.value < recipe["test"]["least_auc"]:
         raise SystemExit(f"AUC below {recipe['test']['least_auc']}: nothing was put into {MODELS}")
-    publish(recipe, stages, exported, figures, hours_of(runs))
+    publish(recipe, stages, exported, tested, hours_of(runs))
 
 
 if __name__ == "__main__":
