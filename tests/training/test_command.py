@@ -49,6 +49,16 @@ def test_options_reach_the_run(make_folder: FolderMaker, tmp_path: Path) -> None
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
 
 
+def test_the_tutorial_and_what_is_changed_of_it(make_folder: FolderMaker, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--preset", "tutorial", "--augment", "none", "--size", "6", "6", "6", "--epochs", "1"]
+    result = CliRunner().invoke(APP, [str(make_folder("a", "b")), "--out", str(out), *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "not calibrated" in result.stdout
+    again = CliRunner().invoke(APP, [str(make_folder("a", "b")), "--out", str(out), *options, "--resume"])
+    assert "That run is complete" in str(again.exception)
+
+
 def test_errors_of_the_library_pass_through(make_folder: FolderMaker, tmp_path: Path) -> None:
     arguments = [str(make_folder("a", "b")), "--out", str(tmp_path / "run"), "--labels", "one"]
     result = CliRunner().invoke(APP, arguments)

@@ -13,7 +13,17 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import read_nifti
-from ct3d_edge.training import EpochDone, ScanHashed, ScanRead, TrainedRun, build_model, split_folder, train
+from ct3d_edge.training import (
+    EpochDone,
+    ScanHashed,
+    ScanRead,
+    TrainedRun,
+    build_model,
+    prepared_scans,
+    split_folder,
+    train,
+)
+from ct3d_edge.training.loop import Material
 
 from .conftest import SMALLEST, FolderMaker, plain
 
@@ -238,3 +248,41 @@ def test_weights_that_cannot_be_loaded_are_refused(
     with pytest.raises(UsageError, match=r"Cannot start from the weights in .*initial\.keras"):
         train(make_folder("a", "b"), tmp_path / "run", size=SMALLEST, initial=initial)
     assert not (tmp_path / "run").exists()
+
+
+def test_event_files_for_tensorboard(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: Callable[..., None]
+) -> None:
+    linear_network()
+    train(make_folder("a", "b"), tmp_path / "run", plain(epochs=2), size=TINY, tensorboard=tmp_path / "board")
+    (events,) = (tmp_path / "board" / "validation").glob("events.out.tfevents.*")
+    assert b"epoch_auc" in events.read_bytes()
+
+
+def test_class_weights_of_the_training_scans(make_folder: FolderMaker, tmp_path: Path) -> None:
+    folder = make_folder("a", "b", count=8)
+    for n in range(2, 8):
+        (folder / "b" / f"study_{n:02}.nii.gz").unlink()
+    split = split_folder(folder, validation=0.5)
+    contract = Contract(shape=TINY)
+    with prepared_scans(folder, split, contract, tmp_path / "cache") as arrays:
+        weights = Material.of(arrays, contract, batch_size=2, seed=0).class_weights()
+    assert [split.count("train", name) for name in "ab"] == [4, 1]
+    assert weights == {0: 5 / 8, 1: 5 / 2}
+
+
+def test_class_weights_reach_the_loss(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: Callable[..., None]
+) -> None:
+    """A network that says nearly 0 of everything errs on class b alone, which has a fifth of the scans."""
+    linear_network(bias=-4.0)
+    folder = make_folder("a", "b", count=8)
+    for n in range(2, 8):
+        (folder / "b" / f"study_{n:02}.nii.gz").unlink()
+    losses = []
+    for weighted in (False, True):
+        preset = plain(learning_rate=1e-12, batch_size=5, class_weights=weighted)
+        run = train(folder, tmp_path / f"run-{weighted}", preset, size=TINY, validation=0.5)
+        losses.append(run.best.loss)
+    wrong, right = -math.log(1 / (1 + math.exp(4))), -math.log(1 - 1 / (1 + math.exp(4)))
+    assert losses == pytest.approx([(4 * right + wrong) / 5, (4 * 5 / 8 * right + 5 / 2 * wrong) / 5], rel=1e-4)
