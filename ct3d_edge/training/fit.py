@@ -150,6 +150,7 @@ def train(
     """
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"The seed must lie between 0 and {LARGEST_SEED}, found {seed}.")
+    require_extra("train", ["matplotlib"])  # before hours of work whose curves it would draw
     run_folder.refuse_to_lose(out, resume=resume, overwrite=overwrite)
     chosen, unreadable = chosen_split(folder, split, fold, validation, seed, skip_bad, on_progress)
     contract = _contract(size, orientation, labels, chosen)

@@ -1,0 +1,78 @@
+"""The tables of docs/training.md, from the scores that bench.presets kept.
+
+python -m bench.presets_table [RECORD.json]
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ct3d_edge.evaluation.figures import auc, brier
+from ct3d_edge.evaluation.intervals import CONFIDENCE, Estimate, bootstrap, share
+
+RECORD = Path(__file__).parent / "results" / "presets.json"
+
+
+def by_run(record: dict[str, Any]) -> list[str]:
+    """One row a run: AUC with its bootstrap interval over the test scans, accuracy with Wilson's, Brier score."""
+    truth = np.array(record["truth"])
+    lines = ["| variant | seed | AUC | accuracy at 0.5 | Brier score | epochs |", "|---|---|---|---|---|---|"]
+    for run in record["runs"]:
+        scores = np.array(run["scores"])
+        (area,) = bootstrap([auc], truth, scores)
+        right = share(int(((scores >= 0.5) == truth).sum()), len(truth))
+        epochs = len(run["history"].splitlines()) - 1
+        lines.append(
+            f"| {run['variant']} | {run['seed']} | {interval(area)} | {right.value:.3f} ({right.low:.3f} to "
+            f"{right.high:.3f}) | {brier(truth, scores):.3f} | {epochs} |"
+        )
+    return lines
+
+
+def by_variant(record: dict[str, Any]) -> list[str]:
+    """One row a variant: mean AUC over the seeds, and its difference from the tutorial's on the same seeds."""
+    areas = areas_of(record)
+    lines = ["| variant | mean AUC over seeds | against the tutorial, same seeds |", "|---|---|---|"]
+    for variant, of_seed in areas.items():
+        shared = [seed for seed in of_seed if seed in areas.get("tutorial", {})]
+        gains = [of_seed[seed] - areas["tutorial"][seed] for seed in shared]
+        gain = "" if variant == "tutorial" or not gains else interval(mean(gains), sign="+")
+        lines.append(f"| {variant} | {interval(mean(list(of_seed.values())))} | {gain} |")
+    return lines
+
+
+def areas_of(record: dict[str, Any]) -> dict[str, dict[int, float]]:
+    """AUC by variant and seed."""
+    areas: dict[str, dict[int, float]] = {}
+    for run in record["runs"]:
+        area = auc(np.array(record["truth"]), np.array(run["scores"]))
+        areas.setdefault(run["variant"], {})[run["seed"]] = area
+    return areas
+
+
+def mean(values: list[float]) -> Estimate:
+    """Mean with Student's 95 % interval: the spread is that of split, first weights and order, on one test set."""
+    if len(values) < 2:
+        return Estimate(values[0], float("nan"), float("nan"))
+    found = stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
+    return Estimate(float(np.mean(values)), float(found.low), float(found.high))
+
+
+def interval(estimate: Estimate, sign: str = "") -> str:
+    """``value (low to high)``; no interval for a single value."""
+    value, low, high = (f"{number:{sign}.3f}" for number in (estimate.value, estimate.low, estimate.high))
+    return value if np.isnan(estimate.low) else f"{value} ({low} to {high})"
+
+
+def main() -> None:
+    """Print both tables as Markdown."""
+    record = json.loads((Path(sys.argv[1]) if len(sys.argv) > 1 else RECORD).read_text())
+    print("\n".join([*by_variant(record), "", *by_run(record)]))
+
+
+if __name__ == "__main__":
+    main()
