@@ -1,0 +1,80 @@
+"""Transpose(Transpose(x))  ->  Transpose(x), or x where they undo each other
+
+Relu(Transpose(x))  ->  Transpose(Relu(x))                       and other elementwise operators, constants turned along
+Add(Transpose(x), Transpose(y))  ->  Transpose(Add(x, y))        of the same order
+
+Exact: no number changes. Transposes wander towards the output until they meet one that undoes them.
+"""
+
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Site, constant, data, only_consumer, rank
+from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.transposition import after, inverse, permutation
+
+UNARY = frozenset(
+    {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Erf", "HardSigmoid", "HardSwish"}
+)
+BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"})
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find a Transpose behind a Transpose, or an elementwise operator that one can pass."""
+    if node.op_type == "Transpose":
+        return _pair(node)
+    orders = {order for value in node.inputs if (order := _turned(value)) is not None}
+    if len(orders) != 1 or any(not _follows(value, len(next(iter(orders)))) for value in node.inputs):
+        return None
+    return partial(_pass, node, orders.pop())
+
+
+def _pair(node: ir.Node) -> Rewrite | None:
+    second, first = permutation(node), _turned(node.inputs[0])
+    if second is not None and second == tuple(range(len(second))):
+        return partial(_rewrite_pair, node, data(node), None)
+    if second is None or first is None:
+        return None
+    source = data(node).producer()
+    order = after(first, second)
+    changes = order != tuple(range(len(order)))
+    return partial(_rewrite_pair, node, data(source), order if changes else None) if source else None
+
+
+def _rewrite_pair(node: ir.Node, x: ir.Value, order: tuple[int, ...] | None) -> None:
+    site = Site(node)
+    site.finish(x if order is None else site.op("Transpose", x, perm=list(order)))
+
+
+def _turned(value: ir.Value | None) -> tuple[int, ...] | None:
+    producer = value.producer() if value is not None else None
+    return permutation(producer) if producer else None
+
+
+def _follows(value: ir.Value | None, axes: int) -> bool:
+    """Whether a value can be had in the order before the Transpose: turned itself and used here alone, or constant."""
+    if value is None:
+        return False
+    array = constant(value)
+    if array is not None:
+        return array.ndim in (0, axes) or array.size == 1
+    return _turned(value) is not None and only_consumer(value) is not None and rank(value) == axes
+
+
+def _pass(node: ir.Node, order: tuple[int, ...]) -> None:
+    site = Site(node)
+    inputs = [_before(site, value, order) for value in node.inputs if value is not None]
+    site.finish(site.op("Transpose", site.like(node, *inputs), perm=list(order)))
+
+
+def _before(site: Site, value: ir.Value, order: tuple[int, ...]) -> ir.Value | None:
+    array = constant(value)
+    if array is None:
+        producer = value.producer()
+        return producer.inputs[0] if producer else None
+    return value if array.size == 1 else site.constant(np.transpose(array, inverse(order)), "turned")
+
+
+RULE = Rule("cancel transposes", frozenset({"Transpose"}) | UNARY | BINARY, check)

@@ -1,0 +1,64 @@
+"""MatMul(x * s + t, W)  ->  MatMul(x, s * W) + t W        Gemm(x * s + t, W, b)  ->  Gemm(x, s * W, b + t W)
+
+x is ``(N, C)``, W ``(C, units)``. Always exact; needs W to be a constant and the map to be used by nothing else.
+"""
+
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes import affine as affines
+from ct3d_edge.conversion.passes.affine import Affine, affine_of
+from ct3d_edge.conversion.passes.graph import Array, Site, constant, only_consumer
+from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+
+DENSE = frozenset({"MatMul", "Gemm"})
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find an affine map of a vector whose only use is a dense layer."""
+    affine = affine_of(node)
+    users = [use.node for use in node.outputs[0].uses() if use.node.op_type in DENSE and use.idx == 0]
+    if affine is None or not users or affine.axes != 2:
+        return None
+    dense = only_consumer(node.outputs[0])
+    if dense is None:
+        raise Refused("it is used by more than the dense layer behind it")
+    weights = constant(dense.inputs[1])
+    if weights is None or weights.ndim != 2:
+        raise Refused(f"the weights of {dense.name} are no constant matrix")
+    return partial(_fold_matmul, dense, weights, affine) if dense.op_type == "MatMul" else _gemm(dense, weights, affine)
+
+
+def _fold_matmul(dense: ir.Node, weights: Array, affine: Affine) -> None:
+    site = Site(dense)
+    product = site.like(dense, affine.x, site.constant(affine.scale[:, None] * weights, "weights"))
+    shift = affine.shift @ weights
+    site.finish(affines.write(site, product, np.ones_like(shift), shift, axes=2))
+
+
+def _gemm(dense: ir.Node, weights: Array, affine: Affine) -> Rewrite:
+    given = constant(dense.inputs[2]) if len(dense.inputs) > 2 else np.zeros(1, np.float32)
+    plain = all(_number(dense, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not _flag(dense, "transA")
+    if given is None or not plain:
+        raise Refused(f"{dense.name} scales or transposes what it is given")
+
+    def rewrite() -> None:
+        site = Site(dense)
+        matrix = weights.T if _flag(dense, "transB") else weights
+        folded = site.constant(affine.scale[:, None] * matrix, "weights")
+        site.finish(site.op("Gemm", affine.x, folded, site.constant(given + affine.shift @ matrix, "bias")))
+
+    return rewrite
+
+
+def _number(node: ir.Node, name: str, default: float) -> float:
+    return node.attributes[name].as_float() if name in node.attributes else default
+
+
+def _flag(node: ir.Node, name: str) -> bool:
+    return name in node.attributes and bool(node.attributes[name].as_int())
+
+
+RULE = Rule("fold into the dense layer", affines.OPERATORS, check)

@@ -1,0 +1,80 @@
+"""Conv(x * s + t, w, b)  ->  Conv(x, w * s, b + sum(w * t))
+
+s and t belong to input channels. Exact where t = 0, or where the convolution has no padding: what is padded is zero
+behind the shift, not before it. In front of a padded convolution a map x * s + t is written (x + t / s) * s, of which
+the factor folds and the term stays.
+"""
+
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes import affine as affines
+from ct3d_edge.conversion.passes.affine import Affine, Vector, affine_of
+from ct3d_edge.conversion.passes.graph import Array, Site, constant, only_consumer
+from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.window import Window, group
+
+LARGEST_TERM = 1e3
+"""Of t / s: a larger one would swallow digits of x."""
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find an affine map whose only use is a convolution's input."""
+    affine = affine_of(node)
+    users = [use.node for use in node.outputs[0].uses() if use.node.op_type == "Conv" and use.idx == 0]
+    if affine is None or not users:
+        return None
+    convolution = only_consumer(node.outputs[0])
+    if convolution is None:
+        raise Refused("it is used by more than the convolution behind it")
+    weights = constant(convolution.inputs[1])
+    if weights is None:
+        raise Refused(f"the weights of {convolution.name} are no constants")
+    if (affine.shift == 0).all() or not Window.of(convolution).padded:
+        return partial(_fold, convolution, weights, affine)
+    factor = _factor(affine.x.producer())
+    if node.op_type == "Add" and factor is not None:
+        return _swap(node, affine, factor)
+    raise Refused(f"{convolution.name} pads with zeros, which the added term does not reach")
+
+
+def _factor(node: ir.Node | None) -> Affine | None:
+    """A bare multiplication in front of the shift."""
+    affine = affine_of(node) if node else None
+    bare = affine and (affine.shift == 0).all() and node and only_consumer(node.outputs[0])
+    return affine if bare else None
+
+
+def _swap(node: ir.Node, term: Affine, factor: Affine) -> Rewrite:
+    smallest = np.abs(factor.scale).min()
+    if smallest == 0 or np.abs(term.shift / np.where(factor.scale == 0, 1, factor.scale)).max() > LARGEST_TERM:
+        raise Refused("a factor is so small that the term cannot be taken in front of it")
+
+    def rewrite() -> None:
+        site = Site(node)
+        moved = affines.write(site, factor.x, np.ones_like(term.shift), term.shift / factor.scale, axes=term.axes)
+        site.finish(affines.write(site, moved, factor.scale, np.zeros_like(factor.scale), axes=term.axes))
+
+    return rewrite
+
+
+def _fold(convolution: ir.Node, weights: Array, affine: Affine) -> None:
+    site = Site(convolution)
+    groups = group(convolution)
+    scale, shift = (_by_output(vector, groups, weights) for vector in (affine.scale, affine.shift))
+    spatial = tuple(range(1, weights.ndim))
+    given = constant(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
+    bias = (0 if given is None else given) + (weights * shift).sum(axis=spatial)
+    folded = site.constant(weights * scale, "weights"), site.constant(bias, "bias")
+    site.finish(site.like(convolution, affine.x, *folded))
+
+
+def _by_output(vector: Vector, groups: int, weights: Array) -> Array:
+    """One number an input channel as the weights see them: ``(outputs, inputs of the group, 1, ...)``."""
+    each = np.repeat(vector.reshape(groups, -1), len(weights) // groups, axis=0)
+    return each.reshape(each.shape + (1,) * (weights.ndim - 2))
+
+
+RULE = Rule("fold into the convolution behind", affines.OPERATORS, check)

@@ -1,0 +1,165 @@
+"""What the rules ask of a graph, and the one way in which they change it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.passes.rule import Refused
+
+Array = NDArray[Any]
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The array of a value that is known before the network runs; None if it is not."""
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def data(node: ir.Node) -> ir.Value:
+    """The first input of an operator that has one."""
+    value = node.inputs[0]
+    if value is None:
+        raise Refused("its first input is left out")
+    return value
+
+
+def shape(value: ir.Value) -> tuple[int, ...]:
+    """Axes behind the batch axis; all of them must be known."""
+    found = sizes(value)
+    if found is None:
+        raise Refused("the size of its input is not known")
+    return found
+
+
+def sizes(value: ir.Value) -> tuple[int, ...] | None:
+    """Axes behind the batch axis, or None where one is unknown."""
+    if value.shape is None:
+        return None
+    behind = [axis for axis in value.shape.dims[1:] if isinstance(axis, int)]
+    return tuple(behind) if len(behind) == value.shape.rank() - 1 else None
+
+
+def rank(value: ir.Value) -> int | None:
+    """Number of axes with the batch axis; None if unknown."""
+    return None if value.shape is None else value.shape.rank()
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """The node that alone uses a value; None if several do, or the caller gets to see it."""
+    uses = value.uses()
+    return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def per_channel(value: ir.Value | None, axes: int, channels: int) -> NDArray[np.float64] | None:
+    """A constant that differs between channels alone, as ``(channels,)``; None if the value is anything else.
+
+    Parameters
+    ----------
+    value
+        What is broadcast against a tensor ``(N, channels, ...)``.
+    axes, channels
+        Rank and channels of that tensor.
+    """
+    array = constant(value)
+    if array is None or array.ndim > axes or array.dtype != np.float32:
+        return None
+    aligned = array.reshape((1,) * (axes - array.ndim) + array.shape)
+    if aligned.size not in (1, channels) or aligned.size != aligned.shape[1]:
+        return None
+    return np.broadcast_to(aligned.reshape(-1), (channels,)).astype(np.float64)
+
+
+class Site:
+    """A place in the graph, in front of a node, where new nodes are put.
+
+    Parameters
+    ----------
+    anchor
+        The node that is going to be replaced; new nodes are named after it.
+    """
+
+    def __init__(self, anchor: ir.Node) -> None:
+        if anchor.graph is None:
+            raise ValueError(f"{anchor.name} is in no graph")
+        self._anchor = anchor
+        self._graph: ir.Graph = anchor.graph
+        self._stem = anchor.name or anchor.outputs[0].name or anchor.op_type
+
+    def op(self, operator: str, *inputs: ir.Value | None, what: str = "", **attributes: Any) -> ir.Value:
+        """Add one node; its only output. Attributes that are None are left out; ``what`` goes into its name."""
+        return self._add(self._unique(what or operator), operator, inputs, attributes)
+
+    def like(self, model: ir.Node, *inputs: ir.Value | None, **changes: Any) -> ir.Value:
+        """Add a node of the operator, name and attributes of another one, except for what is changed."""
+        stem = (model.name or model.op_type).split(MARK)[0]
+        return self._add(f"{stem}{MARK}{self._number()}", model.op_type, inputs, {**model.attributes, **changes})
+
+    def _add(
+        self, name: str, operator: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any]
+    ) -> ir.Value:
+        given = {key: value for key, value in attributes.items() if value is not None}
+        node = ir.node(operator, list(inputs), given, name=name)
+        node.outputs[0].name = f"{node.name}:0"
+        self._graph.insert_before(self._anchor, node)
+        return node.outputs[0]
+
+    def constant(self, array: Array, what: str) -> ir.Value:
+        """Add a constant; float arrays are stored as float32."""
+        stored = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else array.dtype)
+        name = self._unique(what)
+        value = ir.Value(name=name, const_value=ir.tensor(stored, name=name))
+        value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(stored.dtype)), ir.Shape(stored.shape)
+        self._graph.register_initializer(value)
+        return value
+
+    def integers(self, *numbers: int) -> ir.Value:
+        """Add a constant ``(len(numbers),)`` int64, such as a shape or axes."""
+        return self.constant(np.array(numbers, np.int64), "numbers")
+
+    def finish(self, replacement: ir.Value, *, of: ir.Value | None = None) -> None:
+        """Let ``replacement`` stand wherever a value stood (the anchor's output if not told), and drop what fed it."""
+        old = of or self._anchor.outputs[0]
+        if replacement.shape is None:
+            replacement.shape = old.shape
+        replacement.type = old.type
+        is_output, name = old.is_graph_output(), old.name
+        if is_output and (replacement.is_graph_input() or replacement.is_graph_output()):
+            replacement = self.op("Identity", replacement)
+        ir.convenience.replace_all_uses_with(old, replacement, replace_graph_outputs=True)
+        if is_output:  # the file keeps the name that callers know
+            old.name = None
+            replacement.name = name
+        producer = old.producer()
+        if producer:
+            prune(producer)
+
+    def _unique(self, what: str) -> str:
+        return f"{self._stem.split(MARK)[0]}{MARK}{what}.{self._number()}"
+
+    def _number(self) -> int:
+        number: int = self._graph.meta.get(COUNTER, 0) + 1
+        self._graph.meta[COUNTER] = number
+        return number
+
+
+MARK = "/ct3d."
+"""Between the name of the node that was there before and what a rule made of it."""
+
+COUNTER = "ct3d.names"
+"""Where a graph keeps the number of names given, so that the same input gives the same bytes."""
+
+
+def prune(node: ir.Node) -> None:
+    """Remove a node that nobody uses any more, and what only it used."""
+    if node.graph is None or any(value.uses() or value.is_graph_output() for value in node.outputs):
+        return
+    producers = [value.producer() for value in node.inputs if value is not None]
+    node.graph.remove(node, safe=True)
+    for producer in producers:
+        if producer is not None:
+            prune(producer)

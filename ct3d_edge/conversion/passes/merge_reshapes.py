@@ -1,0 +1,37 @@
+"""Reshape(Reshape(x, a), b)  ->  Reshape(x, b)        Reshape(x, shape of x)  ->  x
+
+Exact: no number moves. Needs b to be constant and not to copy a length from its input (a zero in b).
+"""
+
+from functools import partial
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Site, constant, data, rank, sizes
+from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find a Reshape of a Reshape, or one that changes nothing."""
+    form = constant(node.inputs[1])
+    if form is None or (form == 0).any() or (form < 0).sum() != 1:
+        return None
+    x = data(node)
+    if form[0] == -1 and rank(x) == form.size and sizes(x) == tuple(form[1:]):
+        return partial(_pass_on, node, x)
+    producer = x.producer()
+    if producer is None or producer.op_type != "Reshape":
+        return None
+    return partial(_skip, node, data(producer))
+
+
+def _pass_on(node: ir.Node, x: ir.Value) -> None:
+    Site(node).finish(x)
+
+
+def _skip(node: ir.Node, x: ir.Value) -> None:
+    site = Site(node)
+    site.finish(site.like(node, x, node.inputs[1]))
+
+
+RULE = Rule("merge reshapes", frozenset({"Reshape"}), check)

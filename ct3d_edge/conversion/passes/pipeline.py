@@ -1,0 +1,189 @@
+"""Which passes run for which level and device class, one after the other, each on record."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import onnx
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes import (
+    affine_behind_pool,
+    cancel_transposes,
+    crop,
+    fold_into_dense,
+    fold_into_next,
+    fold_into_previous,
+    merge_reshapes,
+    reduce_channels_first,
+    relu_behind_pool,
+)
+from ct3d_edge.conversion.passes.admission import admit
+from ct3d_edge.conversion.passes.graph import rank
+from ct3d_edge.conversion.passes.inference import tidy
+from ct3d_edge.conversion.passes.planes import elementwise, minimal, pool, reduction, rows, unfold
+from ct3d_edge.conversion.passes.planes.layout import VOLUME_AXES
+from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep
+from ct3d_edge.errors import ModelError, UsageError
+
+Level = Literal["none", "exact", "fast"]
+Target = Literal["cpu", "cuda", "tensorrt", "no-conv3d"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Rules that are applied together until none fits any more."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one pass did.
+
+    Parameters
+    ----------
+    name
+        Of the pass.
+    before, after
+        Number of nodes.
+    rewrites
+        How often a rule fitted.
+    refusals
+        Nodes that a rule was meant for and left as they were, and why.
+    failure
+        Why the pass was undone, if it failed; empty if it did not.
+    """
+
+    name: str
+    before: int
+    after: int
+    rewrites: int
+    refusals: tuple[Refusal, ...] = ()
+    failure: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the provenance; reasons only where there are any."""
+        plain: dict[str, Any] = {
+            "name": self.name,
+            "before": self.before,
+            "after": self.after,
+            "rewrites": self.rewrites,
+        }
+        if self.refusals:
+            plain["refused"] = {refusal.node: refusal.reason for refusal in self.refusals}
+        if self.failure:
+            plain["failure"] = self.failure
+        return plain
+
+
+@dataclass(frozen=True, eq=False)
+class Optimised:
+    """A rewritten graph and how it came about."""
+
+    proto: onnx.ModelProto
+    steps: tuple[Step, ...]
+
+
+EXACT = (
+    Pass("transposes", (cancel_transposes.RULE, reduce_channels_first.RULE)),
+    Pass("fold backward", (fold_into_previous.RULE,)),
+    Pass("behind pooling", (affine_behind_pool.RULE, relu_behind_pool.RULE, fold_into_previous.RULE)),
+    Pass("fold forward", (fold_into_next.RULE, fold_into_dense.RULE)),
+    Pass("merge", (fold_into_previous.RULE,)),
+    Pass("crop", (crop.RULE,)),
+)
+
+
+PLANES = (unfold.RULE, pool.RULE, relu_behind_pool.RULE, elementwise.RULE, reduction.RULE)
+LAYOUT = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
+
+
+def passes_for(level: Level, target: Target) -> tuple[Pass, ...]:
+    """The passes of a level on a device class, in their order.
+
+    Raises
+    ------
+    UsageError
+        If they contradict each other.
+    """
+    if level == "none" and target == "no-conv3d":
+        raise UsageError("A file without 3D convolutions needs rewriting: --optimize none cannot give it.")
+    if level == "none":
+        return ()
+    if target in ("cuda", "tensorrt") or (level == "exact" and target == "cpu"):
+        return EXACT
+    if level == "exact":
+        return (*EXACT, Pass("planes", PLANES), LAYOUT)
+    return (*EXACT, Pass("alternating rows", (rows.RULE,)), Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+
+
+def optimize(
+    model: onnx.ModelProto,
+    level: Level = "fast",
+    target: Target = "cpu",
+    *,
+    strict: bool = False,
+) -> Optimised:
+    """Rewrite a graph into one that gives the same answers sooner or in less memory.
+
+    Parameters
+    ----------
+    model
+        Opset 18 or later, float32, self-contained, shapes known but for the batch axis; it is not changed.
+    level
+        ``"exact"``: nothing but what is equal by algebra. ``"fast"``: 3D operators in the form that the device runs
+        fastest.
+    target
+        Device class: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
+    strict
+        Let a pass that fails end the whole; otherwise it is undone and reported.
+
+    Raises
+    ------
+    ModelError
+        The graph cannot be rewritten, or not without 3D operators although the target forbids them.
+    UsageError
+        Level and target contradict each other.
+    """
+    planned = passes_for(level, target)
+    if not planned:
+        return Optimised(model, ())
+    current = admit(model)
+    steps = []
+    for planned_pass in planned:
+        current, step = _run(planned_pass, current, strict)
+        steps.append(step)
+    if target == "no-conv3d":
+        _require_no_3d(current, steps)
+    proto = ir.to_proto(current)
+    del proto.graph.value_info[:]
+    return Optimised(proto, tuple(steps))
+
+
+def _run(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, Step]:
+    """One pass on a copy, so that a failure leaves what was before."""
+    before = model.graph.num_nodes()
+    changed = model.clone()
+    try:
+        rewrites, refusals = sweep(planned.rules, changed)
+        changed = tidy(changed)
+    except Exception as error:
+        if strict:
+            raise
+        return model, Step(planned.name, before, before, 0, failure=f"{type(error).__name__}: {error}")
+    return changed, Step(planned.name, before, changed.graph.num_nodes(), rewrites, refusals)
+
+
+def _require_no_3d(model: ir.Model, steps: Iterable[Step]) -> None:
+    for node in model.graph:
+        value = node.inputs[0] if node.inputs else None
+        if node.op_type in THREE_D and value is not None and rank(value) == VOLUME_AXES:
+            refusals = [refusal for step in steps for refusal in step.refusals if refusal.node == node.name]
+            reason = refusals[-1].reason if refusals else "no rule is made for it"
+            raise ModelError(f"Node {node.name} ({node.op_type}) cannot be put without 3D operators: {reason}.")
+
+
+THREE_D = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
+"""Operators that slide over, or pool, three axes when their input has five."""

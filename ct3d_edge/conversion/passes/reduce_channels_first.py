@@ -1,0 +1,40 @@
+"""ReduceMean(Transpose(x), axes)  ->  ReduceMean(x, the same axes before the Transpose)
+
+tf2onnx turns the channels to the end in front of a global pooling, as Keras has them. Exact: the same numbers are
+averaged. Needs the axes that are left to stay in their order.
+"""
+
+from functools import partial
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Site, data, only_consumer
+from ct3d_edge.conversion.passes.reduction import REDUCTIONS, reduced_axes
+from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.transposition import permutation
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find a reduction of a transposed tensor."""
+    producer = data(node).producer()
+    order = permutation(producer) if producer else None
+    if producer is None or order is None:
+        return None
+    axes, keep = reduced_axes(node)
+    if axes is None:
+        raise Refused("its axes are not constant")
+    if only_consumer(producer.outputs[0]) is None:
+        raise Refused("the transposed tensor is used elsewhere too")
+    before = [order[axis] for axis in axes]
+    left = [axis for axis in order if axis not in before]
+    if keep or left != sorted(left):
+        raise Refused("the axes that are left would change their order")
+    return partial(_reduce, node, producer, sorted(before))
+
+
+def _reduce(node: ir.Node, transpose: ir.Node, axes: list[int]) -> None:
+    site = Site(node)
+    site.finish(site.op(node.op_type, transpose.inputs[0], site.integers(*axes), keepdims=0))
+
+
+RULE = Rule("global pooling without Transpose", REDUCTIONS, check)

@@ -1,0 +1,98 @@
+"""What a rewrite is: a rule that looks at one node at a time and either fits, says why not, or has nothing to say."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.inference import infer_shapes
+
+Rewrite = Callable[[], None]
+"""Changes the graph; made by a check that has found everything as it must be, so it cannot stop half way."""
+
+MAX_SWEEPS = 64
+"""Rewrites that feed one another end after about the depth of the network; more is a pair that undo each other."""
+
+
+class Refused(Exception):
+    """A rule looked at a node that it is meant for, and may not touch it; the message says why."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rewrite.
+
+    Parameters
+    ----------
+    name
+        A few words, for reports.
+    operators
+        Operator types of the nodes it looks at.
+    check
+        Gives the rewrite of a node, or None if the rule is not about it.
+        Raises `Refused` if the rule is about it and a condition does not hold.
+    """
+
+    name: str
+    operators: frozenset[str]
+    check: Callable[[ir.Node], Rewrite | None]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node that a rule was meant for and left as it was, and the reason."""
+
+    node: str
+    reason: str
+
+
+def sweep(rules: Sequence[Rule], model: ir.Model) -> tuple[int, tuple[Refusal, ...]]:
+    """Apply rules to every node of a model, in place, until none fits any more.
+
+    Returns
+    -------
+    tuple
+        How many rewrites were made, and what was refused in the end.
+
+    Raises
+    ------
+    RuntimeError
+        If the rules undo each other.
+    """
+    rewrites = 0
+    for _ in range(MAX_SWEEPS):
+        changed, refusals = _sweep_once(rules, list(model.graph))
+        rewrites += changed
+        if not changed:
+            return rewrites, tuple(refusals)
+        infer_shapes(model)
+    raise RuntimeError(f"{', '.join(rule.name for rule in rules)}: no end after {MAX_SWEEPS} sweeps")
+
+
+def _sweep_once(rules: Sequence[Rule], nodes: Iterable[ir.Node]) -> tuple[int, list[Refusal]]:
+    changed, refusals = 0, []
+    for node in nodes:
+        if node.graph is None:  # an earlier rewrite of this sweep removed it
+            continue
+        rewrite, reasons = _first_fit(rules, node)
+        if rewrite:
+            rewrite()
+            changed += 1
+        elif reasons:
+            refusals.append(Refusal(node.name or node.op_type, "; ".join(reasons)))
+    return changed, refusals
+
+
+def _first_fit(rules: Sequence[Rule], node: ir.Node) -> tuple[Rewrite | None, list[str]]:
+    reasons: list[str] = []
+    for rule in rules:
+        if node.op_type not in rule.operators:
+            continue
+        try:
+            rewrite = rule.check(node)
+        except Refused as reason:
+            reasons.append(str(reason))
+        else:
+            if rewrite:
+                return rewrite, []
+    return None, reasons
