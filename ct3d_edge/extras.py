@@ -5,6 +5,9 @@ from importlib.util import find_spec
 
 from ct3d_edge.errors import MissingExtraError
 
+OPTIMIZE = ("onnx_ir",)
+"""What the extra `optimize` brings."""
+
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 """Modules whose distribution has another name."""
 

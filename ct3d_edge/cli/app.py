@@ -11,7 +11,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ct3d_edge.cli import bench, calibrate, data, evaluate, export, infer, inspect, preprocess, train, verify, view
+from ct3d_edge.cli import (
+    bench,
+    calibrate,
+    data,
+    evaluate,
+    export,
+    infer,
+    inspect,
+    optimize,
+    preprocess,
+    train,
+    verify,
+    view,
+)
 from ct3d_edge.errors import Ct3dError, UsageError
 
 app = typer.Typer(
@@ -32,6 +45,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
 app.command()(export.export)
+app.command()(optimize.optimize)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(bench.bench)

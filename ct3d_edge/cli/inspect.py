@@ -51,8 +51,20 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
             "expected": [list(row) for row in golden.expected],
             "tolerance": golden.tolerance,
         },
-        "provenance": file.provenance,
+        "provenance": {key: value for key, value in file.provenance.items() if key != "passes"},
+        "passes": _passes(file.provenance.get("passes")),
     }
+
+
+def _passes(steps: Any) -> dict[str, Any]:
+    """Each pass with its node counts; what a pass left as it was, and why, below it."""
+    if not isinstance(steps, list):
+        return {}
+    return {f"{number}. {step['name']}": _without_name(step) for number, step in enumerate(steps, 1)}
+
+
+def _without_name(step: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in step.items() if key != "name"}
 
 
 def _lines(section: dict[str, Any], indent: str = "") -> list[str]:

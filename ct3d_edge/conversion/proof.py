@@ -1,17 +1,18 @@
-"""Does the exported file answer as the Keras network does? The gate in front of every model file."""
+"""Does a file answer as what it was made from does? The gate in front of every model file."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.calibration import logit
-from ct3d_edge.contract import Contract
 from ct3d_edge.errors import GateError, UsageError
-from ct3d_edge.runtime import Runner, to_probabilities
+from ct3d_edge.runtime import Runner
+
+Reference = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""One network input, ``contract.shape``, to its probabilities ``(classes,)``: a Keras network or another file."""
 
 MINIMUM_VOLUMES = 8
 
@@ -34,8 +35,8 @@ class Proof:
     label_flips
         Volumes on which the answer differs.
     probability_range
-        Lowest and highest probability of the last class that the Keras network gave: a proof on volumes that all
-        look the same to it proves little.
+        Lowest and highest probability of the last class that the reference gave: a proof on volumes that all look
+        the same to it proves little.
     limit
         For the probability difference.
     """
@@ -69,21 +70,21 @@ class Proof:
 
 
 def prove(
-    network: keras.Model,
+    reference: Reference,
     runner: Runner,
     volumes: Iterable[NDArray[np.float32]],
     *,
     material: str,
     limit: float = LIMIT,
 ) -> Proof:
-    """Compare ONNX Runtime with Keras, volume by volume.
+    """Compare a file with what it was made from, volume by volume.
 
     Parameters
     ----------
-    network
-        The Keras network.
+    reference
+        Gives the answers to be met.
     runner
-        The exported file in an open session.
+        The file in an open session.
     volumes
         At least eight network inputs, each ``contract.shape`` float32; consumed one at a time.
     material
@@ -96,10 +97,10 @@ def prove(
     UsageError
         With fewer than eight volumes.
     GateError
-        If the proof does not hold, or the network gives the same answer for every volume.
+        If the proof does not hold, or the reference gives the same answer for every volume.
     """
     contract = runner.contract
-    pairs = [(keras_probabilities(network, volume, contract), runner.infer(volume[None])[0]) for volume in volumes]
+    pairs = [(reference(volume), runner.infer(volume[None])[0]) for volume in volumes]
     if len(pairs) < MINIMUM_VOLUMES:
         raise UsageError(f"A proof needs at least {MINIMUM_VOLUMES} volumes, found {len(pairs)}.")
     expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
@@ -131,8 +132,3 @@ def _require(proof: Proof) -> None:
         )
 
 
-def keras_probabilities(network: keras.Model, volume: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
-    """``(len(contract.labels),)`` probabilities of one network input, by Keras."""
-    batch = volume.reshape(1, *contract.input_shape)
-    output = np.asarray(keras.ops.convert_to_numpy(network(batch, training=False)), np.float32)
-    return np.asarray(to_probabilities(output, contract)[0])

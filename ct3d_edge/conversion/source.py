@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from ct3d_edge.contract import Activation, Contract
 from ct3d_edge.conversion.network import Interface, interface_of
 from ct3d_edge.errors import ContractError, ModelError, UsageError
+from ct3d_edge.runtime import to_probabilities
 
 RUN_MODEL = "model.keras"
 """Of a training run; only beside a file of this name a contract.json is its own."""
@@ -36,6 +39,12 @@ class Source:
     network: keras.Model
     contract: Contract
     remarks: tuple[str, ...]
+
+    def probabilities(self, volume: NDArray[np.float32]) -> NDArray[np.float64]:
+        """``(len(contract.labels),)`` probabilities of one network input ``contract.shape``, by Keras."""
+        batch = volume.reshape(1, *self.contract.input_shape)
+        output = np.asarray(keras.ops.convert_to_numpy(self.network(batch, training=False)), np.float32)
+        return np.asarray(to_probabilities(output, self.contract)[0])
 
 
 def load_source(

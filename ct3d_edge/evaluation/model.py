@@ -89,17 +89,18 @@ def keras_model(path: Path, *, temperature: float | None = None) -> Model:
     from ct3d_edge.keras_import import import_keras
 
     import_keras()
-    from ct3d_edge.conversion import keras_probabilities, load_source
+    from ct3d_edge.conversion import load_source
 
     source = load_source(path)
-    contract = source.contract if temperature is None else replace(source.contract, temperature=temperature)
+    if temperature is not None:
+        source = replace(source, contract=replace(source.contract, temperature=temperature))
     return Model(
         path=source.path,
         sha256=source.sha256,
-        contract=contract,
+        contract=source.contract,
         run_by="Keras",
         remarks=source.remarks,
-        predict=lambda volume: keras_probabilities(source.network, volume, contract),
+        predict=source.probabilities,
     )
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from networks import SaveNetwork, tiny_network
@@ -5,8 +7,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.calibration import logit
 from ct3d_edge.conversion import load_source, prove, to_onnx
-from ct3d_edge.conversion.export import attach, make_golden
-from ct3d_edge.conversion.proof import keras_probabilities
+from ct3d_edge.conversion.deliver import attach, make_golden
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.runtime import Runner, parse_model_file
@@ -20,7 +21,7 @@ def source(save_network: SaveNetwork) -> Source:
 @pytest.fixture
 def runner(source: Source) -> Runner:
     proto = to_onnx(source.network, source.contract)
-    attach(proto, source.contract, make_golden(source), {})
+    attach(proto, source.contract, make_golden(source.probabilities, source.contract), {})
     return Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
 
 
@@ -28,7 +29,7 @@ Volumes = list[NDArray[np.float32]]
 
 
 def test_a_faithful_file_passes_and_the_figures_are_told(source: Source, runner: Runner, volumes: Volumes) -> None:
-    proof = prove(source.network, runner, volumes, material="eight of noise")
+    proof = prove(source.probabilities, runner, volumes, material="eight of noise")
     assert proof.holds
     assert proof.volumes == 8
     assert proof.probability_difference < 1e-6
@@ -38,50 +39,56 @@ def test_a_faithful_file_passes_and_the_figures_are_told(source: Source, runner:
     assert "eight of noise" in proof.describe()
 
 
-def test_another_networks_weights_fail(runner: Runner, volumes: Volumes) -> None:
+def test_another_networks_weights_fail(source: Source, runner: Runner, volumes: Volumes) -> None:
     other = tiny_network()
     other.layers[-1].set_weights([w * 1.01 for w in other.layers[-1].get_weights()])
     with pytest.raises(GateError, match=r"does not hold.*No file was written"):
-        prove(other, runner, volumes, material="noise")
+        prove(replace(source, network=other).probabilities, runner, volumes, material="noise")
 
 
-def test_the_largest_difference_is_the_smallest_limit_that_passes(runner: Runner, volumes: Volumes) -> None:
+def test_the_largest_difference_is_the_smallest_limit_that_passes(
+    source: Source, runner: Runner, volumes: Volumes
+) -> None:
     other = tiny_network()
     other.layers[-1].set_weights([w * 1.0001 for w in other.layers[-1].get_weights()])
-    difference = prove(other, runner, volumes, material="noise", limit=1).probability_difference
+    difference = prove(
+        replace(source, network=other).probabilities, runner, volumes, material="noise", limit=1
+    ).probability_difference
     assert difference > 0
-    assert prove(other, runner, volumes, material="noise", limit=difference).holds
+    assert prove(
+        replace(source, network=other).probabilities, runner, volumes, material="noise", limit=difference
+    ).holds
     with pytest.raises(GateError):
-        prove(other, runner, volumes, material="noise", limit=difference * 0.99)
+        prove(replace(source, network=other).probabilities, runner, volumes, material="noise", limit=difference * 0.99)
 
 
 def test_a_nan_fails(source: Source, runner: Runner, volumes: Volumes) -> None:
     volumes[3][:] = np.nan
     with pytest.raises(GateError):
-        prove(source.network, runner, volumes, material="noise", limit=1)
+        prove(source.probabilities, runner, volumes, material="noise", limit=1)
 
 
 def test_a_flip_fails_however_small_the_difference(source: Source, runner: Runner, volumes: Volumes) -> None:
     other = tiny_network()
     kernel, bias = other.layers[-1].get_weights()
-    scores = [float(logit(keras_probabilities(source.network, v, source.contract))[1]) for v in volumes]
+    scores = [float(logit(source.probabilities(v))[1]) for v in volumes]
     nearest = min(scores, key=abs)
     other.layers[-1].set_weights([kernel, bias - nearest - np.sign(nearest) * 1e-3])
     proto = to_onnx(other, source.contract)
-    attach(proto, source.contract, make_golden(source), {})
+    attach(proto, source.contract, make_golden(source.probabilities, source.contract), {})
     centred = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
     other.layers[-1].set_weights([kernel, bias - nearest + np.sign(nearest) * 1e-3])
     with pytest.raises(GateError, match="1 label flips"):
-        prove(other, centred, volumes, material="noise", limit=1)
+        prove(replace(source, network=other).probabilities, centred, volumes, material="noise", limit=1)
 
 
 def test_fewer_than_eight_volumes_are_no_proof(source: Source, runner: Runner, volumes: Volumes) -> None:
     with pytest.raises(UsageError, match="at least 8 volumes, found 7"):
-        prove(source.network, runner, volumes[:7], material="noise")
+        prove(source.probabilities, runner, volumes[:7], material="noise")
     with pytest.raises(UsageError, match="at least 8 volumes, found 0"):
-        prove(source.network, runner, [], material="noise")
+        prove(source.probabilities, runner, [], material="noise")
 
 
 def test_the_same_answer_for_every_volume_proves_nothing(source: Source, runner: Runner, volumes: Volumes) -> None:
     with pytest.raises(GateError, match=r"proves nothing.*--proof"):
-        prove(source.network, runner, [volumes[0]] * 8, material="one volume, eight times")
+        prove(source.probabilities, runner, [volumes[0]] * 8, material="one volume, eight times")

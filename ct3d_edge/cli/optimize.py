@@ -1,0 +1,66 @@
+"""``ct3d-edge optimize``: an ONNX file becomes a faster one that is proven to answer alike."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ct3d_edge.atomic import require_writable
+from ct3d_edge.cli.evidence import LimitOption, ProofOption, proof_volumes
+from ct3d_edge.cli.rewriting import LevelOption, StrictOption, TargetOption, report
+from ct3d_edge.errors import ContractError, UsageError
+from ct3d_edge.extras import OPTIMIZE, require_extra
+
+if TYPE_CHECKING:
+    from ct3d_edge.contract import Contract
+
+
+def optimize(
+    model: Annotated[Path, typer.Argument(help="An ONNX file, from export or elsewhere.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
+    contract: Annotated[
+        Path | None,
+        typer.Option(help="Contract (JSON) of a file that brings none, or in place of its own."),
+    ] = None,
+    optimize: LevelOption = "fast",
+    target: TargetOption = "cpu",
+    strict: StrictOption = False,
+    proof: ProofOption = None,
+    limit: LimitOption = 1e-5,
+) -> None:
+    """Rewrite the graph of an ONNX file, and prove that both answer alike.
+
+    Contract and golden test are carried over. A proof that does not hold leaves no file and ends with exit code 4.
+    Keras is not needed.
+    """
+    if out.suffix.lower() != ".onnx":
+        raise UsageError(f"The file to write must end in .onnx, found {out}.")
+    require_writable(out)
+    require_extra("optimize", OPTIMIZE)
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.conversion import optimize_model
+    from ct3d_edge.conversion.optimize import load_for_rewriting
+    from ct3d_edge.conversion.plan import Plan
+
+    loaded = load_for_rewriting(model, _read_contract(contract) if contract else None)
+    material, volumes = proof_volumes(proof, loaded.contract)
+    report(
+        optimize_model(
+            loaded,
+            out,
+            volumes,
+            material=material,
+            limit=limit,
+            plan=Plan(optimize, target, strict=strict),
+            on_stage=lambda stage: say(f"{stage} ..."),
+        )
+    )
+
+
+def _read_contract(path: Path) -> "Contract":
+    from ct3d_edge.contract import Contract
+
+    try:
+        return Contract.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"The contract {path} cannot be read: {error}.") from error

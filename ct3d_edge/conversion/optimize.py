@@ -1,0 +1,134 @@
+"""An ONNX file, converted earlier or elsewhere, to a faster or smaller one that is proven to answer alike."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from ct3d_edge.atomic import require_writable
+from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.deliver import (
+    GOLDEN_SEEDS,
+    GOLDEN_TOLERANCE,
+    Exported,
+    attach,
+    deliver,
+    make_golden,
+)
+from ct3d_edge.conversion.plan import Plan, rewrite
+from ct3d_edge.conversion.proof import LIMIT
+from ct3d_edge.errors import ContractError, ModelError, UsageError
+from ct3d_edge.machine import installed_version
+from ct3d_edge.runtime import RECIPE, Golden, ModelFile, Runner, parse_model_file
+
+TOOLS = ("ct3d-edge", "onnx", "onnx-ir", "numpy")
+
+
+def load_for_rewriting(path: Path, contract: Contract | None = None) -> ModelFile:
+    """Read a model file; with ``contract``, any ONNX file that the contract describes.
+
+    Raises
+    ------
+    ModelError
+        As `load_model_file`.
+    ContractError
+        The file has no contract and none is given, or it is not of this graph.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read: {error.strerror or error}.") from error
+    if contract is None:
+        return _with_own_contract(path, data)
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(f"{path} ({len(data):,} bytes) is truncated or not an ONNX file.") from error
+    attach(proto, contract, _unanswered(contract), {})
+    with Runner(parse_model_file(path, proto.SerializeToString(deterministic=True)), "cpu") as runner:
+        golden = make_golden(_answers(runner), contract)
+    attach(proto, contract, golden, {})
+    return parse_model_file(path, proto.SerializeToString(deterministic=True))
+
+
+def optimize_model(
+    model: ModelFile,
+    out: Path,
+    volumes: Iterable[NDArray[np.float32]],
+    *,
+    material: str,
+    limit: float = LIMIT,
+    plan: Plan | None = None,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Rewrite a model file and prove the result against it, both on ONNX Runtime's CPU provider.
+
+    Parameters
+    ----------
+    model
+        From ``load_for_rewriting``; its contract and golden test are carried over.
+    out
+        The file to write; replaced only by a proven one.
+    volumes, material, limit, plan, on_stage
+        As in ``export_model``.
+
+    Raises
+    ------
+    ModelError
+        The graph cannot be rewritten or run.
+    GateError
+        The proof does not hold; nothing is written.
+    UsageError
+        Too few volumes, or ``out`` is the model itself or cannot be written.
+    """
+    if out.resolve() == model.path.resolve():
+        raise UsageError(f"{out} is the model itself. Name another file to write.")
+    require_writable(out)
+    rewritten = rewrite(onnx.ModelProto.FromString(model.data), plan or Plan(), on_stage=on_stage)
+    provenance = {**model.provenance, **_provenance(model), **rewritten.provenance}
+    provenance["passes"] = [*model.provenance.get("passes", []), *rewritten.provenance["passes"]]
+    with Runner(model, "cpu") as original:
+        return deliver(
+            out,
+            rewritten.proto,
+            model.contract,
+            model.golden,
+            provenance,
+            _answers(original),
+            volumes,
+            material=material,
+            limit=limit,
+            on_stage=on_stage,
+        )
+
+
+def _with_own_contract(path: Path, data: bytes) -> ModelFile:
+    try:
+        return parse_model_file(path, data)
+    except ContractError as error:
+        raise ContractError(f"{error} Or say what it expects: --contract CONTRACT.json") from error
+
+
+def _unanswered(contract: Contract) -> Golden:
+    """A golden test that nobody has answered yet, so that a session can be opened to answer it."""
+    row = (0.0,) * len(contract.labels)
+    return Golden(RECIPE, GOLDEN_SEEDS, (row,) * len(GOLDEN_SEEDS), GOLDEN_TOLERANCE)
+
+
+def _answers(runner: Runner) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    return lambda volume: np.asarray(runner.infer(volume[None])[0])
+
+
+def _provenance(model: ModelFile) -> dict[str, Any]:
+    return {
+        "optimized_from": {
+            "file": model.path.name,
+            "sha256": hashlib.sha256(model.path.read_bytes()).hexdigest(),
+            "tools": {name: version for name in TOOLS if (version := installed_version(name))},
+        }
+    }

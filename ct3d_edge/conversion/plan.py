@@ -1,0 +1,53 @@
+"""How a graph is to be rewritten, and what came of it, as provenance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from ct3d_edge.conversion.passes import Level, Optimised, Target, optimize
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of the passes.
+
+    Parameters
+    ----------
+    level, target, strict
+        As in `passes.optimize`.
+    """
+
+    level: Level = "fast"
+    target: Target = "cpu"
+    strict: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Rewritten:
+    """A rewritten graph and what its provenance says of that."""
+
+    proto: onnx.ModelProto
+    provenance: dict[str, Any]
+
+
+def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], None] = lambda _: None) -> Rewritten:
+    """Run the passes of a plan.
+
+    Raises
+    ------
+    ModelError, UsageError
+        As `passes.optimize` does.
+    """
+    if plan.level != "none":
+        on_stage("rewriting")
+    done = optimize(proto, plan.level, plan.target, strict=plan.strict)
+    for step in done.steps:
+        if step.failure:
+            on_stage(f"pass {step.name} failed and was left out: {step.failure}")
+    return Rewritten(done.proto, _provenance(plan, done))
+
+
+def _provenance(plan: Plan, done: Optimised) -> dict[str, Any]:
+    return {"optimize": {"level": plan.level, "target": plan.target}, "passes": [step.to_dict() for step in done.steps]}
