@@ -61,7 +61,8 @@ def _link_before(value: ir.Value, need: tuple[int, ...]) -> Link | None:
     if node is None or only_consumer(value) is None:
         return None
     if node.op_type in POOLS | {"Conv"} and len(node.outputs) == 1:
-        return Link(node, _cropped(Window.of(node), need))
+        window = _cropped(Window.of(node), need)
+        return Link(node, window) if window.out == need else None  # not where a window lies in the padding alone
     affine = affine_of(node)
     first = affine is not None and affine.x is node.inputs[0]
     return Link(node, None) if first or node.op_type in UNARY else None
