@@ -8,7 +8,7 @@ import typer
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.evidence import LimitOption, ProofOption, proof_volumes
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
-from ct3d_edge.cli.rewriting import LevelOption, StrictOption, TargetOption, report
+from ct3d_edge.cli.rewriting import BudgetOption, LevelOption, StrictOption, TargetOption, parse_budget, report
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 from ct3d_edge.keras_import import import_keras
@@ -25,6 +25,7 @@ def export(
     ] = None,
     optimize: LevelOption = "fast",
     target: TargetOption = "cpu",
+    memory_budget: BudgetOption = None,
     strict: StrictOption = False,
     proof: ProofOption = None,
     limit: LimitOption = 1e-5,
@@ -41,6 +42,7 @@ def export(
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
+    budget = parse_budget(memory_budget)
     import_keras()
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
@@ -58,7 +60,7 @@ def export(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, strict=strict),
+            plan=Plan(optimize, target, budget, strict),
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

@@ -7,7 +7,7 @@ import typer
 
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.evidence import LimitOption, ProofOption, proof_volumes
-from ct3d_edge.cli.rewriting import LevelOption, StrictOption, TargetOption, report
+from ct3d_edge.cli.rewriting import BudgetOption, LevelOption, StrictOption, TargetOption, parse_budget, report
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 
@@ -24,6 +24,7 @@ def optimize(
     ] = None,
     optimize: LevelOption = "fast",
     target: TargetOption = "cpu",
+    memory_budget: BudgetOption = None,
     strict: StrictOption = False,
     proof: ProofOption = None,
     limit: LimitOption = 1e-5,
@@ -36,6 +37,7 @@ def optimize(
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
+    budget = parse_budget(memory_budget)
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.conversion import optimize_model
@@ -51,7 +53,7 @@ def optimize(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, strict=strict),
+            plan=Plan(optimize, target, budget, strict),
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

@@ -1,25 +1,46 @@
 """Options of the commands that rewrite a graph, and what they print of it."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from ct3d_edge.conversion import Exported
 
 LevelOption = Annotated[
-    Literal["none", "exact", "fast"],
+    Literal["none", "exact", "fast", "small"],
     typer.Option(
         "--optimize",
         "-O",
-        help="exact: folds and shortens; fast: also puts 3D operators in the form that the device runs fastest.",
+        help="exact: folds and shortens; fast: and 3D operators in the form that the device runs fastest; small: and "
+        "a few planes at a time.",
     ),
 ]
 TargetOption = Annotated[
     Literal["cpu", "cuda", "tensorrt", "no-conv3d"],
     typer.Option(help="Device class; cuda and tensorrt keep 3D operators, no-conv3d leaves none in the file."),
 ]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--memory-budget", metavar="SIZE", help="For small: what intermediate tensors may take, like 60MB."),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at a pass that fails instead of leaving it out.")]
+
+
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def parse_budget(text: str | None) -> int | None:
+    """Bytes of a size such as ``60MB``."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(KB|MB|GB)", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise UsageError(f"--memory-budget takes a size such as 60MB, found {text!r}.")
+    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def report(exported: "Exported") -> None:

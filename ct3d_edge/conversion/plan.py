@@ -15,12 +15,13 @@ class Plan:
 
     Parameters
     ----------
-    level, target, strict
+    level, target, memory_budget, strict
         As in `passes.optimize`.
     """
 
     level: Level = "fast"
     target: Target = "cpu"
+    memory_budget: int | None = None
     strict: bool = False
 
 
@@ -42,7 +43,7 @@ def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], Non
     """
     if plan.level != "none":
         on_stage("rewriting")
-    done = optimize(proto, plan.level, plan.target, strict=plan.strict)
+    done = optimize(proto, plan.level, plan.target, plan.memory_budget, strict=plan.strict)
     for step in done.steps:
         if step.failure:
             on_stage(f"pass {step.name} failed and was left out: {step.failure}")

@@ -58,6 +58,12 @@ class ModelFile:
     opset: int
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether the file was made to need little memory, so that scans of a batch had better be run in turn."""
+        asked = self.provenance.get("optimize")
+        return isinstance(asked, dict) and asked.get("level") == "small"
+
+    @property
     def nodes(self) -> int:
         """Number of nodes in the graph."""
         return sum(self.node_counts.values())

@@ -73,7 +73,8 @@ class Runner:
         Parameters
         ----------
         volumes
-            ``(N, *contract.shape)`` float32 in [0, 1], as ``preprocess`` makes them.
+            ``(N, *contract.shape)`` float32 in [0, 1], as ``preprocess`` makes them. A model made with
+            ``--optimize small`` runs them in turn: a batch needs the memory of one.
 
         Returns
         -------
@@ -92,7 +93,12 @@ class Runner:
                 f"The model takes float32 (N, {', '.join(map(str, self.contract.shape))}); "
                 f"got {volumes.dtype} {volumes.shape}."
             )
-        return to_probabilities(self._run(volumes.reshape(-1, *self.contract.input_shape)), self.contract)
+        batch = volumes.reshape(-1, *self.contract.input_shape)
+        if self.model.one_by_one and len(batch) > 1:
+            output = np.concatenate([self._run(batch[n : n + 1]) for n in range(len(batch))])
+        else:
+            output = self._run(batch)
+        return to_probabilities(output, self.contract)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

@@ -95,6 +95,8 @@ def _require_size(node: ir.Node) -> None:
         expected = Window.of(node).out
     except Refused:  # a kernel that is computed; the rules leave it alone
         return
+    if min(expected) < 1:
+        raise ModelError(f"Node {node.name or node.op_type} is given {sizes(value)}, less than its window is long.")
     found = sizes(node.outputs[0])
     if found is not None and found[1:] != expected:  # a window that begins in the padding, which runtimes leave out
         raise ModelError(f"Node {node.name or node.op_type} gives {found[1:]} voxels or {expected}: runtimes disagree.")

@@ -142,7 +142,9 @@ class Site:
         return f"{self._stem.split(MARK)[0]}{MARK}{what}.{self._number()}"
 
     def _number(self) -> int:
-        number: int = self._graph.meta.get(COUNTER, 0) + 1
+        if COUNTER not in self._graph.meta:
+            self._graph.meta[COUNTER] = _last_number(self._graph)
+        number: int = self._graph.meta[COUNTER] + 1
         self._graph.meta[COUNTER] = number
         return number
 
@@ -152,6 +154,13 @@ MARK = "/ct3d."
 
 COUNTER = "ct3d.names"
 """Where a graph keeps the number of names given, so that the same input gives the same bytes."""
+
+
+def _last_number(graph: ir.Graph) -> int:
+    """The highest number that a file rewritten before has given."""
+    names = [*(node.name or "" for node in graph), *graph.initializers]
+    numbers = [name.rpartition(".")[2].partition(":")[0] for name in names if MARK in name]
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
 def prune(node: ir.Node) -> None:

@@ -17,17 +17,21 @@ from ct3d_edge.conversion.passes import (
     merge_reshapes,
     reduce_channels_first,
     relu_behind_pool,
+    stream,
 )
 from ct3d_edge.conversion.passes.admission import admit
 from ct3d_edge.conversion.passes.graph import rank
 from ct3d_edge.conversion.passes.inference import tidy
-from ct3d_edge.conversion.passes.planes import elementwise, minimal, pool, reduction, rows, unfold
+from ct3d_edge.conversion.passes.planes import elementwise, minimal, pieces, pool, reduction, rows, unfold
 from ct3d_edge.conversion.passes.planes.layout import VOLUME_AXES
 from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep
 from ct3d_edge.errors import ModelError, UsageError
 
-Level = Literal["none", "exact", "fast"]
+Level = Literal["none", "exact", "fast", "small"]
 Target = Literal["cpu", "cuda", "tensorrt", "no-conv3d"]
+
+KEEP_3D = ("cuda", "tensorrt")
+"""Device classes with fast 3D operators of their own."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,32 @@ EXACT = (
 )
 
 
-PLANES = (unfold.RULE, pool.RULE, relu_behind_pool.RULE, elementwise.RULE, reduction.RULE)
+PLANES = (pieces.RULE, unfold.RULE, pool.RULE, relu_behind_pool.RULE, elementwise.RULE, reduction.RULE)
 LAYOUT = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
 
 
-def passes_for(level: Level, target: Target) -> tuple[Pass, ...]:
+ROWS = Pass("alternating rows", (rows.RULE,))
+FAST = (ROWS, Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+
+MEMORY_BUDGET = 60_000_000
+"""Bytes of intermediate tensors, for `small` if the caller names no number."""
+
+LARGEST_WEIGHTS = 2_000_000
+"""Bytes a layer that `small` lets minimal filtering make of its weights."""
+
+
+def _small(budget: int) -> tuple[Pass, ...]:
+    """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
+    return (
+        Pass("depth streaming", (stream.streaming(budget // 3, 2),)),
+        Pass("depth streaming within", (stream.streaming(budget // 4, 1),)),
+        ROWS,
+        Pass("planes", (minimal.within(LARGEST_WEIGHTS), *PLANES)),
+        LAYOUT,
+    )
+
+
+def passes_for(level: Level, target: Target, memory_budget: int | None = None) -> tuple[Pass, ...]:
     """The passes of a level on a device class, in their order.
 
     Raises
@@ -108,21 +133,24 @@ def passes_for(level: Level, target: Target) -> tuple[Pass, ...]:
     UsageError
         If they contradict each other.
     """
+    if memory_budget is not None and (level != "small" or target in KEEP_3D):
+        raise UsageError("A memory budget is for --optimize small, on cpu or no-conv3d.")
     if level == "none" and target == "no-conv3d":
         raise UsageError("A file without 3D convolutions needs rewriting: --optimize none cannot give it.")
     if level == "none":
         return ()
-    if target in ("cuda", "tensorrt") or (level == "exact" and target == "cpu"):
+    if target in KEEP_3D or (level == "exact" and target == "cpu"):
         return EXACT
     if level == "exact":
         return (*EXACT, Pass("planes", PLANES), LAYOUT)
-    return (*EXACT, Pass("alternating rows", (rows.RULE,)), Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+    return (*EXACT, *(FAST if level == "fast" else _small(memory_budget or MEMORY_BUDGET)))
 
 
 def optimize(
     model: onnx.ModelProto,
     level: Level = "fast",
     target: Target = "cpu",
+    memory_budget: int | None = None,
     *,
     strict: bool = False,
 ) -> Optimised:
@@ -134,9 +162,11 @@ def optimize(
         Opset 18 or later, float32, self-contained, shapes known but for the batch axis; it is not changed.
     level
         ``"exact"``: nothing but what is equal by algebra. ``"fast"``: 3D operators in the form that the device runs
-        fastest.
+        fastest. ``"small"``: and a few planes at a time.
     target
         Device class: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
+    memory_budget
+        Bytes that intermediate tensors of one scan may take, about, for ``"small"``; a default if None.
     strict
         Let a pass that fails end the whole; otherwise it is undone and reported.
 
@@ -147,7 +177,7 @@ def optimize(
     UsageError
         Level and target contradict each other.
     """
-    planned = passes_for(level, target)
+    planned = passes_for(level, target, memory_budget)
     if not planned:
         return Optimised(model, ())
     current = admit(model)

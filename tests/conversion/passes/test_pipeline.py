@@ -29,7 +29,8 @@ def small_network() -> onnx.ModelProto:
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(
-    ("level", "target"), [("exact", "cpu"), ("fast", "cpu"), ("exact", "no-conv3d"), ("fast", "tensorrt")]
+    ("level", "target"),
+    [("exact", "cpu"), ("fast", "cpu"), ("exact", "no-conv3d"), ("fast", "tensorrt"), ("small", "no-conv3d")],
 )
 def test_levels_answer_alike_for_any_batch(level: pipeline.Level, target: pipeline.Target, batch: int) -> None:
     before = small_network()
@@ -47,6 +48,16 @@ def test_the_input_is_not_changed_and_the_same_input_gives_the_same_bytes() -> N
     first, second = (optimize(proto).proto.SerializeToString(deterministic=True) for _ in range(2))
     assert proto.SerializeToString(deterministic=True) == before
     assert first == second
+
+
+def test_a_file_rewritten_before_can_be_rewritten_again() -> None:
+    before = small_network()
+    once = optimize(before, "exact", strict=True).proto
+    twice = optimize(once, "fast", strict=True).proto
+    again = optimize(twice, "fast", strict=True)
+    assert difference(before, twice, SHAPE) < 1e-5
+    assert again.steps[-1].after == len(twice.graph.node), "nothing is left to do"
+    assert difference(before, again.proto, SHAPE) < 1e-5
 
 
 def test_none_changes_nothing() -> None:
@@ -72,6 +83,11 @@ def test_no_conv3d_is_a_promise(level: pipeline.Level) -> None:
     assert "ConvTranspose" in operators(optimize(g.model(strange), level, "cpu").proto)
     with pytest.raises(UsageError, match="needs rewriting"):
         optimize(small_network(), "none", "no-conv3d")
+
+
+def test_a_budget_is_for_small_alone() -> None:
+    with pytest.raises(UsageError, match="memory budget"):
+        optimize(small_network(), "fast", "cpu", 10**6)
 
 
 def test_steps_tell_node_counts_and_reasons() -> None:
@@ -188,9 +204,16 @@ def with_disputed_size() -> onnx.ModelProto:
     return g.model(g.op("MaxPool", "x", kernel_shape=[1, 2, 2], strides=[2, 2, 2], ceil_mode=1))
 
 
+def with_window_too_long() -> onnx.ModelProto:
+    g = GraphMaker(2, 4, 4, 4)
+    y = g.op("Conv", "x", g.normal(2, 2, 3, 3, 3))
+    return g.model(g.op("MaxPool", y, kernel_shape=[3, 3, 3]))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (with_window_too_long, "Node maxpool1 is given .* less than its window"),
         (with_body, "Node choose is control flow"),
         (with_domain, r"Node mul3 is Mul of the domain com\.example"),
         (with_doubles, "Node cast0 computes in float64"),

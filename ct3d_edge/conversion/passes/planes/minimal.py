@@ -12,6 +12,7 @@ compute; a tile that does not divide the output makes planes that are cut off ag
 """
 
 from functools import partial
+from math import inf
 
 import numpy as np
 import onnx_ir as ir
@@ -38,12 +39,12 @@ TILES = (2, 4, 6)
 FEWEST_CHANNELS = 8
 """Below, transforming the planes takes longer than what it saves (ONNX Runtime's blocked layout has 8 channels)."""
 
-DENSE_DEPTH = 96
+DENSE_DEPTH = 32
 """Up to so many planes, one matrix for all tiles is faster than copying the tiles apart first."""
 
 
-def check(node: ir.Node) -> Rewrite | None:
-    """Find a 3D convolution that minimal filtering makes cheaper."""
+def check(node: ir.Node, *, largest_weights: float = inf) -> Rewrite | None:
+    """Find a 3D convolution that minimal filtering makes cheaper, within so many bytes of weights."""
     if not is_volume(data(node)):
         return None
     weights, bias = weights_of(node)
@@ -56,6 +57,9 @@ def check(node: ir.Node) -> Rewrite | None:
     tile = best_tile(depth.out)
     if tile is None:
         raise Refused(f"minimal filtering saves nothing on {depth.out} planes")
+    growth = (tile + TAPS - 1) / TAPS
+    if weights.nbytes * growth > largest_weights:
+        raise Refused(f"minimal filtering would make its weights {growth:.1f} times as large")
     return partial(_rewrite, node, window, weights, bias, filtering(tile, TAPS))
 
 
@@ -64,6 +68,14 @@ def best_tile(planes_out: int) -> int | None:
     costs = {tile: _tiles(planes_out, tile) * (2 * tile + TAPS - 1) - planes_out for tile in TILES}
     best = min(TILES, key=lambda tile: costs[tile])
     return best if costs[best] < TAPS * planes_out else None
+
+
+def saving(depth: Axis, planes_out: int, channels: int) -> float:
+    """Convolutions of a plane by minimal filtering, where it would be used, over those without it."""
+    tile = best_tile(planes_out)
+    if (depth.kernel, depth.stride, depth.dilation) != (TAPS, 1, 1) or channels < FEWEST_CHANNELS or tile is None:
+        return 1.0
+    return _tiles(planes_out, tile) * (tile + TAPS - 1) / (TAPS * planes_out)
 
 
 def _tiles(planes_out: int, tile: int) -> int:
@@ -151,4 +163,11 @@ def _cut(site: Site, pictures: ir.Value, form: tuple[int, int, int, int], tile: 
     return site.op("Reshape", kept, site.integers(-1, outputs, height, width))
 
 
-RULE = Rule("3D convolution by minimal filtering", frozenset({"Conv"}), check)
+NAME = "3D convolution by minimal filtering"
+
+RULE = Rule(NAME, frozenset({"Conv"}), check)
+
+
+def within(largest_weights: int) -> Rule:
+    """The rule where transformed weights may take so many bytes a layer."""
+    return Rule(NAME, frozenset({"Conv"}), partial(check, largest_weights=largest_weights))
