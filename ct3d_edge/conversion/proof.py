@@ -130,5 +130,3 @@ def _require(proof: Proof) -> None:
             f"The proof proves nothing: the network gives exactly {low:.6f} for each of the {proof.volumes} volumes "
             f"({proof.material}). No file was written. Prove it on scans that it tells apart: --proof FOLDER"
         )
-
-
