@@ -51,4 +51,7 @@ def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], Non
 
 
 def _provenance(plan: Plan, done: Optimised) -> dict[str, Any]:
-    return {"optimize": {"level": plan.level, "target": plan.target}, "passes": [step.to_dict() for step in done.steps]}
+    asked: dict[str, Any] = {"level": plan.level, "target": plan.target}
+    if plan.memory_budget is not None:
+        asked["memory_budget"] = plan.memory_budget
+    return {"optimize": asked, "passes": [step.to_dict() for step in done.steps]}

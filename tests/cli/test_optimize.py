@@ -1,0 +1,166 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from builders import MakeModel, MakeScan, tiny_proto
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.runtime import load_model_file
+
+from .conftest import Run
+
+
+@pytest.fixture
+def optimize(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path) -> Run:
+    """``optimize(model, "--out", path)``, proven on eight tiny scans that differ."""
+    folder = tmp_path / "proof"
+    for number in range(8):
+        make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
+    return lambda *arguments: run("optimize", *arguments, "--proof", folder)
+
+
+@pytest.mark.slow
+def test_phantoms_serve_where_no_scans_are_named(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    outcome = run("optimize", make_model(), "--out", tmp_path / "x.onnx")
+    assert outcome.code == 0
+    assert "proof: 8 volumes (8 phantoms from seed" in outcome.out
+
+
+def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    model, out = make_model(), tmp_path / "fast.onnx"
+    outcome = optimize(model, "--out", out)
+    assert outcome.code == 0
+    assert "pass planes" in outcome.out
+    assert f"proof: 8 volumes (8 scans from {tmp_path / 'proof'})" in outcome.out
+    assert run("verify", out).code == 0
+    before, after = load_model_file(model), load_model_file(out)
+    assert (after.contract, after.golden) == (before.contract, before.golden)
+    assert after.provenance["optimize"] == {"level": "fast", "target": "cpu"}
+    assert after.provenance["optimized_from"]["sha256"] == before.sha256
+    steps = after.provenance["passes"]
+    assert steps[0]["before"] == before.nodes
+    assert steps[-1]["after"] == after.provenance["nodes"] == after.nodes
+
+
+def test_inspect_shows_the_passes(optimize: Run, run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    out = tmp_path / "fast.onnx"
+    optimize(make_model(), "--out", out)
+    text = run("inspect", out).out
+    assert "1. transposes" in text
+    facts = json.loads(run("inspect", out, "--json").out)
+    assert facts["passes"]["1. transposes"]["before"] == 5
+    assert "passes" not in facts["provenance"]
+
+
+def test_passes_of_a_file_that_was_rewritten_before_are_kept(
+    optimize: Run, make_model: MakeModel, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "exact.onnx", tmp_path / "fast.onnx"
+    assert optimize(make_model(), "--out", first, "--optimize", "exact").code == 0
+    assert optimize(first, "--out", second).code == 0
+    count = [len(load_model_file(path).provenance["passes"]) for path in (first, second)]
+    assert count[1] > 2 * count[0]
+
+
+@pytest.mark.parametrize("level", ["none", "exact", "small"])
+def test_every_level_is_proven(optimize: Run, make_model: MakeModel, tmp_path: Path, level: str) -> None:
+    out = tmp_path / "x.onnx"
+    assert optimize(make_model(), "--out", out, "-O", level).code == 0
+    assert load_model_file(out).provenance["proof"]["label_flips"] == 0
+
+
+def test_no_conv3d_leaves_none(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    out = tmp_path / "x.onnx"
+    assert optimize(make_model(), "--out", out, "--target", "no-conv3d").code == 0
+    kernels = [a.ints for node in onnx.load(out).graph.node for a in node.attribute if a.name == "kernel_shape"]
+    assert [len(kernel) for kernel in kernels] == [2]
+
+
+def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    out = tmp_path / "x.onnx"
+    outcome = optimize(make_model(name="in.onnx"), "--out", out, "--limit", "0")
+    assert outcome.code == 4
+    assert "No file was written" in outcome.err
+    assert not out.exists()
+
+
+def test_a_contract_may_be_attached_to_a_file_from_elsewhere(
+    optimize: Run, run: Run, contract: Contract, tmp_path: Path
+) -> None:
+    proto = tiny_proto(contract)
+    del proto.metadata_props[:]
+    foreign, out = tmp_path / "foreign.onnx", tmp_path / "ours.onnx"
+    foreign.write_bytes(proto.SerializeToString())
+    refused = optimize(foreign, "--out", out)
+    assert refused.code == 3
+    assert "--contract CONTRACT.json" in refused.err
+    (tmp_path / "contract.json").write_text(contract.to_json())
+    assert optimize(foreign, "--out", out, "--contract", tmp_path / "contract.json").code == 0
+    assert run("verify", out).code == 0
+
+
+def test_a_contract_of_another_network_is_refused(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "contract.json").write_text(Contract(shape=(9, 9, 9)).to_json())
+    outcome = optimize(make_model(), "--out", tmp_path / "x.onnx", "--contract", tmp_path / "contract.json")
+    assert outcome.code == 3
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_graph_that_cannot_be_rewritten_is_exit_code_3_with_its_node(
+    optimize: Run, make_model: MakeModel, tmp_path: Path
+) -> None:
+    model = make_model()
+    proto = onnx.load(model)
+    proto.graph.node[1].domain = "com.example"
+    proto.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    onnx.save(proto, model)
+    outcome = optimize(model, "--out", tmp_path / "x.onnx")
+    assert outcome.code == 3
+    assert "Node conv is Conv of the domain com.example" in outcome.err
+    assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize("size", ["60", "0MB", "lots", "60 Mb extra"])
+def test_a_budget_that_is_no_size_is_refused(optimize: Run, make_model: MakeModel, tmp_path: Path, size: str) -> None:
+    outcome = optimize(make_model(), "--out", tmp_path / "x.onnx", "-O", "small", "--memory-budget", size)
+    assert outcome.code == 2
+    assert "such as 60MB" in outcome.err
+
+
+def test_a_budget_is_kept_in_the_provenance(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    out = tmp_path / "x.onnx"
+    assert optimize(make_model(), "--out", out, "-O", "small", "--memory-budget", "1.5 mb").code == 0
+    assert load_model_file(out).provenance["optimize"]["memory_budget"] == 1_500_000
+
+
+def test_the_model_itself_is_never_overwritten(optimize: Run, make_model: MakeModel) -> None:
+    model = make_model()
+    before = model.read_bytes()
+    assert optimize(model, "--out", model).code == 2
+    assert model.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_keras_is_not_needed(make_model: MakeModel, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from ct3d_edge.cli.app import app\n"
+        f"app(['optimize', {str(make_model())!r}, '--out', {str(tmp_path / 'x.onnx')!r}], standalone_mode=False)\n"
+        "assert not {'keras', 'tensorflow', 'tf2onnx', 'onnxscript'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert (tmp_path / "x.onnx").is_file()
+
+
+def test_without_onnx_ir_the_extra_is_named(
+    run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.cli.optimize.OPTIMIZE", ("onnx_ir_of_another_planet",))
+    outcome = run("optimize", make_model(), "--out", tmp_path / "x.onnx")
+    assert outcome.code == 3
+    assert 'pip install "ct3d-edge[optimize]"' in outcome.err
