@@ -43,9 +43,35 @@ def to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto:
     function = tf.function(forward, input_signature=[signature])
     proto: onnx.ModelProto
     try:
+        _trace(function, signature)
         proto, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
     except Exception as error:  # tf2onnx raises bare ValueError, KeyError and others for what it cannot convert
         raise ModelError(f"tf2onnx cannot convert this network: {error}") from error
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    _write_groups(proto)
     return proto
+
+
+def _trace(function: tf.types.experimental.PolymorphicFunction, signature: tf.TensorSpec) -> None:
+    """Trace with inner functions inlined: Keras compiles grouped convolutions apart, where tf2onnx cannot look."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        function.get_concrete_function(signature)
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def _write_groups(proto: onnx.ModelProto) -> None:
+    """Say how many groups a convolution has, which tf2onnx leaves at one: input channels over those of its kernel."""
+    weights = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.value_info, *inferred.input)}
+    for node in proto.graph.node:
+        if node.op_type != "Conv" or node.input[1] not in weights or len(shapes.get(node.input[0], ())) < 2:
+            continue
+        channels = shapes[node.input[0]][1].dim_value
+        for attribute in node.attribute:
+            if attribute.name == "group" and channels:
+                attribute.i = channels // weights[node.input[1]][1]

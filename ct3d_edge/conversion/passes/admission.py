@@ -65,6 +65,8 @@ def _require_plain(node: onnx.NodeProto) -> None:
             f"Node {_name(node)} is {node.op_type} of the domain {node.domain}; only operators of ONNX itself can be "
             "optimised."
         )
+    if not onnx.defs.has(node.op_type):
+        raise ModelError(f"Node {_name(node)} is {node.op_type}, which is no operator of ONNX.")
     if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         raise ModelError(f"Node {_name(node)} is control flow ({node.op_type}), which cannot be optimised.")
 

@@ -169,6 +169,12 @@ def with_domain() -> onnx.ModelProto:
     return proto
 
 
+def with_unknown_operator() -> onnx.ModelProto:
+    proto = small_network()
+    proto.graph.node[1].op_type = "StatefulPartitionedCall"
+    return proto
+
+
 def with_doubles() -> onnx.ModelProto:
     g = GraphMaker(2, 4, 4, 4)
     y = g.op("Cast", "x", to=TensorProto.DOUBLE)
@@ -215,6 +221,7 @@ def with_window_too_long() -> onnx.ModelProto:
     [
         (with_window_too_long, "Node maxpool1 is given .* less than its window"),
         (with_body, "Node choose is control flow"),
+        (with_unknown_operator, "Node relu1 is StatefulPartitionedCall, which is no operator"),
         (with_domain, r"Node mul3 is Mul of the domain com\.example"),
         (with_doubles, "Node cast0 computes in float64"),
         (with_external_weights, "tensor constant0 lies in another file"),
