@@ -180,13 +180,18 @@ def optimize(
     planned = passes_for(level, target, memory_budget)
     if not planned:
         return Optimised(model, ())
-    current = admit(model)
-    steps = []
-    for planned_pass in planned:
-        current, step = _run(planned_pass, current, strict)
-        steps.append(step)
+    done = apply(model, planned, strict=strict)
     if target == "no-conv3d":
-        _require_no_3d(current, steps)
+        _require_no_3d(done)
+    return done
+
+
+def apply(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> Optimised:
+    """Run passes one after the other, as `optimize` does with those of a level."""
+    current, steps = admit(model), []
+    for planned in passes:
+        current, step = _run(planned, current, strict)
+        steps.append(step)
     proto = ir.to_proto(current)
     del proto.graph.value_info[:]
     return Optimised(proto, tuple(steps))
@@ -206,11 +211,11 @@ def _run(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, Step]:
     return changed, Step(planned.name, before, changed.graph.num_nodes(), rewrites, refusals)
 
 
-def _require_no_3d(model: ir.Model, steps: Iterable[Step]) -> None:
-    for node in model.graph:
+def _require_no_3d(done: Optimised) -> None:
+    for node in admit(done.proto).graph:
         value = node.inputs[0] if node.inputs else None
         if node.op_type in THREE_D and value is not None and rank(value) == VOLUME_AXES:
-            refusals = [refusal for step in steps for refusal in step.refusals if refusal.node == node.name]
+            refusals = [refusal for step in done.steps for refusal in step.refusals if refusal.node == node.name]
             reason = refusals[-1].reason if refusals else "no rule is made for it"
             raise ModelError(f"Node {node.name} ({node.op_type}) cannot be put without 3D operators: {reason}.")
 

@@ -1,0 +1,196 @@
+"""What does each rewrite of the graph bring, alone and together, in time and in memory?
+
+    python -m bench.compiler [MODEL.onnx] [ROUNDS]
+
+The subject is a file as tf2onnx wrote it (the shipped model if none is named). Every variant must answer as the subject
+does within 1e-5 before anything is timed. Then: all variants in turn in one process on two threads; memory added by
+session and runs, in a fresh process each; the time of each operator by ONNX Runtime's profiler. Every sample goes to
+bench/results/compiler.json.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.passes.pipeline import EXACT, FAST, LAYOUT, PLANES, ROWS, Pass, apply, optimize
+from ct3d_edge.conversion.passes.planes import minimal
+from ct3d_edge.latency import BenchRecord, Samples, interleave
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.runtime import golden_volume
+
+SHIPPED = Path(__file__).parents[1] / "models" / "phantom-cnn.onnx"
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("ct3d-edge", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
+THREADS, ROUNDS, TOLERANCE = 2, 15, 1e-5
+MEMORY_RUNS, PROFILE_RUNS = 3, 5
+BATCH = 8
+SUBJECT = "tf2onnx"
+
+FOLDS, CROP = EXACT[:-1], EXACT[-1]
+UNFOLD = (Pass("planes", PLANES), LAYOUT)
+FILTER = (Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+WATERFALL: dict[str, tuple[Pass, ...]] = {
+    "folds alone": FOLDS,
+    "crop alone": (CROP,),
+    "unfolding alone": UNFOLD,
+    "filtering alone": FILTER,
+    "rows and unfolding alone": (ROWS, *UNFOLD),
+    "folds, crop": EXACT,
+    "folds, crop, unfolding": (*EXACT, *UNFOLD),
+    "folds, crop, filtering": (*EXACT, *FILTER),
+    "folds, crop, rows, filtering": (*EXACT, *FAST),
+}
+"""Passes alone, then one more at a time; the last one is `fast`."""
+
+
+def variants(subject: onnx.ModelProto) -> dict[str, bytes]:
+    """Name to file."""
+    made = {SUBJECT: subject}
+    made |= {name: apply(subject, passes, strict=True).proto for name, passes in WATERFALL.items()}
+    made |= {
+        "exact": optimize(subject, "exact", strict=True).proto,
+        "fast": optimize(subject, "fast", strict=True).proto,
+        "small": optimize(subject, "small", strict=True).proto,
+    }
+    return {name: proto.SerializeToString(deterministic=True) for name, proto in made.items()}
+
+
+def session(data: bytes, *, profile: str | None = None) -> ort.InferenceSession:
+    """On the CPU provider, two threads within an operator."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    options.log_severity_level = 3
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def answer(running: ort.InferenceSession, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Output of a batch."""
+    return np.asarray(running.run(None, {running.get_inputs()[0].name: batch})[0])
+
+
+def operator_times(data: bytes, batch: NDArray[np.float32]) -> dict[str, float]:
+    """Medians in ms by ONNX Runtime's profiler, added up for each operator type, longest first."""
+    with tempfile.TemporaryDirectory() as place:
+        running = session(data, profile=str(Path(place, "profile")))
+        for _ in range(PROFILE_RUNS):
+            answer(running, batch)
+        events = json.loads(Path(running.end_profiling()).read_text())
+    taken: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            taken.setdefault((event["args"]["op_name"], event["name"]), []).append(event["dur"] / 1000)
+    totals: dict[str, float] = {}
+    for (operator, _), durations in taken.items():
+        totals[operator] = totals.get(operator, 0.0) + statistics.median(durations[1:])
+    longest = sorted(totals.items(), key=lambda pair: -pair[1])
+    return {operator: round(total, 3) for operator, total in longest if total > 0.05}
+
+
+def added_memory(file: Path, batch: int) -> dict[str, int]:
+    """Bytes that a fresh process gains by opening and running a file; also its peak."""
+    command = [sys.executable, "-m", "bench.compiler", "--memory", str(file), str(batch)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def report_memory(file: Path, batch: int) -> None:
+    """What `added_memory` runs: scans of a batch in one run, or in turn where the file was made for that."""
+    data = file.read_bytes()
+    shape = tuple(axis.dim_value for axis in onnx.load_from_string(data).graph.input[0].type.tensor_type.shape.dim[1:])
+    volumes = np.stack([golden_volume(1, shape[:3]).reshape(shape)] * batch)
+    before = resident("VmRSS")
+    running = session(data)
+    opened = resident("VmRSS")
+    for _ in range(MEMORY_RUNS):
+        for part in volumes[:, None] if file.stem == "small" else (volumes,):
+            answer(running, part)
+    used = resident("VmRSS")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"session": opened - before, "session_and_runs": used - before, "peak": peak - before}))
+
+
+def resident(field: str) -> int:
+    """Bytes of this process by /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def measure(path: Path, rounds: int) -> BenchRecord:
+    """Check, time and weigh every variant."""
+    subject = onnx.load(path)
+    files = variants(subject)
+    shape = tuple(axis.dim_value for axis in subject.graph.input[0].type.tensor_type.shape.dim[1:])
+    batch = np.stack([golden_volume(seed, shape[:3]).reshape(shape) for seed in (1,)])
+    sessions = {name: session(data) for name, data in files.items()}
+    expected = answer(sessions[SUBJECT], batch)
+    differences = {name: float(np.abs(answer(running, batch) - expected).max()) for name, running in sessions.items()}
+    if max(differences.values()) > TOLERANCE:
+        raise SystemExit(f"a variant does not answer as the subject does; nothing was timed: {differences}")
+    samples = interleave({name: partial(answer, running, batch) for name, running in sessions.items()}, rounds)
+    del sessions
+    conditions = {
+        "subject": path.name,
+        "threads": THREADS,
+        "batch": 1,
+        "largest_difference": differences,
+        "file_bytes": {name: len(data) for name, data in files.items()},
+        "nodes": {name: len(onnx.load_from_string(data).graph.node) for name, data in files.items()},
+        "memory_bytes": weigh(files),
+        "operator_ms": {name: operator_times(files[name], batch) for name in (SUBJECT, "exact", "fast", "small")},
+    }
+    report(samples, conditions)
+    question = "The tf2onnx file against what the passes make of it: time, memory, operators"
+    return BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples)
+
+
+def weigh(files: dict[str, bytes]) -> dict[str, dict[str, int]]:
+    """Memory of the levels, for one scan and for a batch."""
+    found = {}
+    with tempfile.TemporaryDirectory() as place:
+        for name in (SUBJECT, "exact", "fast", "small"):
+            file = Path(place, f"{name}.onnx")
+            file.write_bytes(files[name])
+            found[name] = added_memory(file, 1)
+            found[f"{name}, batch of {BATCH}"] = added_memory(file, BATCH)
+    return found
+
+
+def report(samples: Samples, conditions: dict[str, Any]) -> None:
+    """One line a variant: median, median of the ratios round by round."""
+    slow = samples.counted[SUBJECT]
+    for name, taken in samples.counted.items():
+        ratio = statistics.median(a / b for a, b in zip(slow, taken, strict=True))
+        print(f"{name:30} {statistics.median(taken):7.1f} ms  {ratio:5.2f} x  {conditions['nodes'][name]:4} nodes")
+    for name, memory in conditions["memory_bytes"].items():
+        print(f"{name:30} {memory['session_and_runs'] / 1e6:7.0f} MB added by session and runs")
+
+
+def main() -> None:
+    """Measure the model named or the shipped one."""
+    if sys.argv[1:2] == ["--memory"]:
+        report_memory(Path(sys.argv[2]), int(sys.argv[3]))
+        return
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED
+    record = measure(path, int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
+    RESULTS.mkdir(exist_ok=True)
+    record.save(RESULTS / "compiler.json")
+    print(f"every sample: {RESULTS / 'compiler.json'}")
+
+
+if __name__ == "__main__":
+    main()
