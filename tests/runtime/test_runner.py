@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from scipy.special import expit, softmax
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.machine import usable_cores
-from ct3d_edge.runtime import Runner, load_model_file, parse_model_file, to_probabilities
+from ct3d_edge.runtime import PROVENANCE_KEY, Runner, load_model_file, parse_model_file, to_probabilities
 from ct3d_edge.runtime.providers import provider
 from ct3d_edge.runtime.runner import _placement
 
@@ -30,6 +31,29 @@ def without_gpu() -> None:
     except OSError:
         return
     pytest.skip("this machine has an NVIDIA driver; the test is about machines without one")
+
+
+def test_scans_of_a_batch_run_in_turn_where_the_file_was_made_small(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proto = tiny_proto(contract)
+    sizes: list[int] = []
+    run = Runner._run
+
+    def counted(runner: Runner, batch: Any) -> Any:
+        sizes.append(len(batch))
+        return run(runner, batch)
+
+    monkeypatch.setattr(Runner, "_run", counted)
+    volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
+    answers = []
+    for level in ("fast", "small"):
+        entry = next(entry for entry in proto.metadata_props if entry.key == PROVENANCE_KEY)
+        entry.value = json.dumps({"optimize": {"level": level}})
+        with Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu") as runner:
+            answers.append(runner.infer(volumes))
+    assert sizes == [3, 1, 1, 1]
+    assert answers[0] == pytest.approx(answers[1], abs=1e-6)
 
 
 def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contract) -> None:
