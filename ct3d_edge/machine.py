@@ -17,14 +17,29 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimddp")
 """Features that decide how fast a CPU runs a network; the last one is Arm's."""
 
+CPU_FEATURES = {"AVX2": ("avx2",), "AVX-512": ("avx512f",), "VNNI": ("avx512_vnni", "avx_vnni"), "AMX": ("amx_tile",)}
+"""What people call them, and the flags of which any one is enough; of x86."""
+
 
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def cpu_features() -> dict[str, bool] | None:
+    """Which of ``CPU_FEATURES`` there are; None where the system does not tell, or the CPU is not an x86."""
+    flags = (_field(_read(CPUINFO) or "", "flags") or "").split()
+    if not flags:
+        return None
+    return {name: any(flag in flags for flag in known) for name, known in CPU_FEATURES.items()}
+
+
+def cpu_quota() -> float | None:
+    """Cores' worth of time that the container may use (cgroup v2); None without a limit."""
     quota, _, period = (_read(CGROUP_CPU_MAX) or "max").partition(" ")
-    if not (quota.isdigit() and period.isdigit()):
-        return allowed
-    return max(1, min(allowed, math.ceil(int(quota) / int(period))))
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
 def available_memory() -> int | None:

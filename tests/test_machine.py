@@ -115,3 +115,26 @@ def test_a_system_that_tells_nothing_has_unknown_memory(monkeypatch: pytest.Monk
     described(monkeypatch, tmp_path)
     monkeypatch.setattr(machine, "CGROUP_MEMORY", tmp_path)
     assert available_memory() is None
+
+
+def test_cpu_features_are_told_as_people_name_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    described(monkeypatch, tmp_path, CPUINFO=X86)
+    assert machine.cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": True, "AMX": False}
+    described(monkeypatch, tmp_path, CPUINFO=X86.replace("avx512_vnni", "amx_tile"))
+    assert machine.cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": False, "AMX": True}
+
+
+@pytest.mark.parametrize("cpuinfo", [ARM, ""])
+def test_cpu_features_of_another_kind_of_cpu_are_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str
+) -> None:
+    described(monkeypatch, tmp_path, CPUINFO=cpuinfo)
+    assert machine.cpu_features() is None
+
+
+@pytest.mark.parametrize(("written", "quota"), [("max 100000", None), ("150000 100000", 1.5), ("", None)])
+def test_a_containers_quota_is_told_in_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: str, quota: float | None
+) -> None:
+    described(monkeypatch, tmp_path, CGROUP_CPU_MAX=written)
+    assert machine.cpu_quota() == quota

@@ -15,6 +15,7 @@ from ct3d_edge.cli import (
     bench,
     calibrate,
     data,
+    doctor,
     evaluate,
     export,
     infer,
@@ -49,6 +50,7 @@ app.command()(optimize.optimize)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(bench.bench)
+app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 
 

@@ -1,11 +1,12 @@
 """Options that several commands share, and how their text becomes values."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.provider_names import RequestedProvider
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
@@ -19,7 +20,7 @@ ContractModelOption = Annotated[
     typer.Option("--model", "-m", help="Model file whose contract to follow; else the default one."),
 ]
 ProviderOption = Annotated[
-    Literal["auto", "tensorrt", "cuda", "cpu"],
+    RequestedProvider,
     typer.Option("--provider", "-p", help="Execution provider; auto is the first of tensorrt, cuda, cpu that works."),
 ]
 FallbackOption = Annotated[

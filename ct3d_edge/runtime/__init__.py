@@ -1,5 +1,6 @@
 """ONNX Runtime, and everything that is known about it: model files, providers, sessions, golden tests."""
 
+from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime.golden import RECIPE, Golden, golden_volume
 from ct3d_edge.runtime.model_file import (
     CONTRACT_KEY,
@@ -9,7 +10,6 @@ from ct3d_edge.runtime.model_file import (
     load_model_file,
     parse_model_file,
 )
-from ct3d_edge.runtime.providers import RequestedProvider
 from ct3d_edge.runtime.receipt import Receipt
 from ct3d_edge.runtime.runner import Runner, to_probabilities
 from ct3d_edge.runtime.shipped import default_model

@@ -11,13 +11,13 @@ from ct3d_edge.calibration import temper
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.machine import usable_cores
+from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime import providers
 from ct3d_edge.runtime.model_file import ModelFile
-from ct3d_edge.runtime.providers import Provider, RequestedProvider
+from ct3d_edge.runtime.options import parse_options
+from ct3d_edge.runtime.providers import Provider
 from ct3d_edge.runtime.receipt import Receipt
-
-ORT_FATAL_ONLY = 4
-"""Log level. Whatever else it has to say arrives as an exception, with the same text."""
+from ct3d_edge.runtime.session import Refusal, Setup, open_session, placement
 
 
 class Runner:
@@ -114,12 +114,13 @@ class Runner:
         for candidate in tried:
             try:
                 providers.check(candidate)
-                session = self._session_on(candidate, allow_fallback)
-                nodes = _placement(session, candidate, allow_fallback)
+                setup = self._setup(candidate, allow_fallback)
+                session = self._session_on(setup)
+                nodes = placement(session, candidate, allow_fallback=allow_fallback)
             except ProviderError as error:
                 passed_over.append((candidate.name, str(error)))
             else:
-                return session, self._receipt(requested, candidate, passed_over, nodes)
+                return session, self._receipt(requested, setup, passed_over, nodes)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over)
         raise ProviderError(
             f"Provider {requested} cannot do the work here. {reasons}. "
@@ -127,59 +128,41 @@ class Runner:
             "To accept a lesser provider, add --allow-fallback."
         )
 
-    def _session_on(self, candidate: Provider, allow_fallback: bool) -> ort.InferenceSession:
-        options = ort.SessionOptions()
-        options.log_severity_level = ORT_FATAL_ONLY
-        options.intra_op_num_threads = self._threads
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    def _setup(self, candidate: Provider, allow_fallback: bool) -> Setup:
         lesser = [other for other in providers.lesser_than(candidate) if allow_fallback or other.name == "cpu"]
-        stack = [(entry.ort_name, entry.options) for entry in (candidate, *lesser)]
+        return Setup(
+            candidate,
+            parse_options(candidate.name),
+            [(other, parse_options(other.name)) for other in lesser],
+            self._threads,
+        )
+
+    def _session_on(self, setup: Setup) -> ort.InferenceSession:
         try:
-            # Its own fallback would rebuild the session on the CPU in the middle of a run, and only print so.
-            return ort.InferenceSession(self.model.data, options, providers=stack, enable_fallback=0)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            if candidate.name == "cpu":
+            return open_session(self.model.data, setup)
+        except Refusal as error:
+            if setup.candidate.name == "cpu":
                 raise ModelError(f"ONNX Runtime cannot run {self.model.path}: {error}") from error
             raise ProviderError(f"it refused the model ({error})") from error
 
     def _receipt(
         self,
         requested: RequestedProvider,
-        candidate: Provider,
+        setup: Setup,
         passed_over: list[tuple[str, str]],
         nodes: dict[str, int],
     ) -> Receipt:
         return Receipt(
             requested=requested,
-            actual=candidate.name,
+            actual=setup.candidate.name,
             passed_over=tuple(passed_over),
             nodes=tuple(nodes.items()),
-            options=tuple(candidate.options.items()),
+            options=tuple(setup.options.told().items()),
             threads=self._threads,
             onnxruntime=ort.__version__,
             model_sha256=self.model.sha256,
             contract_sha256=self.contract.sha256,
         )
-
-
-def _placement(session: ort.InferenceSession, candidate: Provider, allow_fallback: bool) -> dict[str, int]:
-    """Number of nodes on each provider; refuse a session that leaves some to another one."""
-    if candidate.ort_name not in session.get_providers():
-        raise ProviderError("ONNX Runtime dropped it without a word when the session was made")
-    placed: dict[str, list[str]] = {}
-    for subgraph in session.get_provider_graph_assignment_info():
-        names = [node.name or node.op_type for node in subgraph.get_nodes()]
-        placed.setdefault(_short_name(subgraph.ep_name), []).extend(names)
-    elsewhere = [node for name, nodes in placed.items() if name != candidate.name for node in nodes]
-    if candidate.name not in placed:
-        raise ProviderError("it took none of the model's nodes")
-    if elsewhere and not allow_fallback:
-        raise ProviderError(f"it leaves {len(elsewhere)} nodes to another provider ({', '.join(elsewhere[:5])})")
-    return {name: len(nodes) for name, nodes in placed.items()}
-
-
-def _short_name(ort_name: str) -> str:
-    return ort_name.removesuffix("ExecutionProvider").lower()
 
 
 def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:

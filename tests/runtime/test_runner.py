@@ -17,7 +17,7 @@ from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.runtime import PROVENANCE_KEY, Runner, load_model_file, parse_model_file, to_probabilities
 from ct3d_edge.runtime.providers import provider
-from ct3d_edge.runtime.runner import _placement
+from ct3d_edge.runtime.session import placement
 
 NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
 
@@ -134,7 +134,7 @@ def test_auto_says_why_it_did_not_take_the_better_ones(make_model: MakeModel) ->
 
 
 def test_an_unknown_provider_is_wrong_usage(make_model: MakeModel) -> None:
-    with pytest.raises(UsageError, match="Choose one of: auto, tensorrt, cuda, cpu"):
+    with pytest.raises(UsageError, match="Choose one of: auto, tensorrt, nv-tensorrt-rtx, cuda, openvino, cpu"):
         Runner(load_model_file(make_model()), "npu")  # type: ignore[arg-type]
 
 
@@ -234,7 +234,7 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 def test_every_node_on_the_provider_is_accepted() -> None:
     session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CUDA, ["c"])])
-    assert _placement(session, provider("cuda"), allow_fallback=False) == {"cuda": 3}
+    assert placement(session, provider("cuda"), allow_fallback=False) == {"cuda": 3}
 
 
 @pytest.mark.parametrize("allow_fallback", [False, True])
@@ -247,14 +247,14 @@ def test_every_node_on_the_provider_is_accepted() -> None:
 )
 def test_a_provider_that_does_nothing_is_never_accepted(session: Session, message: str, allow_fallback: bool) -> None:
     with pytest.raises(ProviderError, match=message):
-        _placement(session, provider("cuda"), allow_fallback=allow_fallback)
+        placement(session, provider("cuda"), allow_fallback=allow_fallback)
 
 
 def test_a_provider_that_does_a_part_is_accepted_only_with_permission() -> None:
     session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CPU, ["mean"])])
     with pytest.raises(ProviderError, match=r"leaves 1 nodes to another provider \(mean\)"):
-        _placement(session, provider("cuda"), allow_fallback=False)
-    assert _placement(session, provider("cuda"), allow_fallback=True) == {"cuda": 2, "cpu": 1}
+        placement(session, provider("cuda"), allow_fallback=False)
+    assert placement(session, provider("cuda"), allow_fallback=True) == {"cuda": 2, "cpu": 1}
 
 
 def test_onnxruntimes_own_fallback_is_off(make_model: MakeModel) -> None:

@@ -1,0 +1,80 @@
+"""``ct3d-edge doctor``: what can run here, what cannot, and what would help."""
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from ct3d_edge.cli.options import JsonOption
+from ct3d_edge.errors import ProviderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
+    from ct3d_edge.doctor import Diagnosis, Trial
+
+
+def doctor(json_: JsonOption = False) -> None:
+    """Try every provider on a tiny three-dimensional network and look for what stands in the way.
+
+    Nothing is installed or changed. Exit code 3 if no provider works.
+    """
+    from ct3d_edge.cli.terminal import err, out, printable
+    from ct3d_edge.doctor import diagnose
+
+    with err().status("trying providers") as status:
+        diagnosis = diagnose(on_provider=lambda name: status.update(f"trying {name}"))
+    if json_:
+        typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
+    else:
+        console = out()
+        console.print(_table(diagnosis))
+        for line in _lines(diagnosis):
+            console.print(printable(line), markup=False, soft_wrap=True)
+    if not diagnosis.working:
+        raise typer.Exit(ProviderError.exit_code)
+
+
+def _table(diagnosis: "Diagnosis") -> "Table":
+    from rich.table import Table
+
+    table = Table("provider", "compiled in", "loadable", "runs 3D", "session and run")
+    for trial in diagnosis.trials:
+        took = f"{trial.milliseconds:.0f} ms" if trial.milliseconds is not None else ""
+        table.add_row(trial.name, *map(_yes, (trial.compiled_in, trial.loadable, trial.runs)), took)
+    return table
+
+
+def _lines(diagnosis: "Diagnosis") -> "Iterator[str]":
+    """Everything that the table has no room for."""
+    for trial in diagnosis.trials:
+        yield from _explained(trial)
+    yield f"auto takes: {diagnosis.automatic or 'nothing, no provider works here'}"
+    owners = [f"{name} {version}" for name, version in diagnosis.installation.distributions]
+    yield f"onnxruntime: {', '.join(owners) or 'none'}"
+    features = diagnosis.features
+    told = "unknown" if features is None else ", ".join(f"{name} {_yes(there)}" for name, there in features.items())
+    yield f"CPU: {diagnosis.cpu or 'unknown'}; {told}"
+    limit = f"container limit {diagnosis.quota:g}" if diagnosis.quota else "no container limit"
+    yield f"cores: {diagnosis.cores_usable} usable of {diagnosis.cores_present}; {limit}"
+    if diagnosis.memory is not None:
+        yield f"memory: {diagnosis.memory / 2**30:.1f} GiB available"
+    yield from diagnosis.advice()
+
+
+def _explained(trial: "Trial") -> "Iterator[str]":
+    if trial.runs:
+        return
+    yield f"{trial.name}: {trial.detail}"
+    if trial.missing:
+        yield f"  missing: {', '.join(trial.missing)}"
+    for mismatch in trial.mismatches:
+        yield f"  another version: {mismatch}"
+    if trial.remedy:
+        yield f"  would help: {trial.remedy}"
+
+
+def _yes(there: bool) -> str:
+    return "yes" if there else "no"

@@ -1,0 +1,99 @@
+"""Everything that is looked at, put together."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ct3d_edge import machine
+from ct3d_edge.doctor.installation import Installation, inspect_installation
+from ct3d_edge.doctor.trial import Trial, try_provider
+from ct3d_edge.provider_names import AUTOMATIC, PROVIDERS, ProviderName
+
+SCHEMA = 1
+"""Version of the JSON form; raised when the meaning of a field changes."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What can run on this machine.
+
+    Parameters
+    ----------
+    trials
+        One of each provider, best first.
+    installation
+        The installed builds of ONNX Runtime.
+    cpu
+        The processor by its name, None if the system does not tell.
+    features
+        CPU features that matter to a network; None where unknown.
+    cores_present, cores_usable, quota
+        Cores of the machine, cores that this process may use, and the container's limit in cores (None without).
+    memory
+        Bytes that can still be used, inside the container's limit; None where unknown.
+    """
+
+    trials: tuple[Trial, ...]
+    installation: Installation
+    cpu: str | None
+    features: dict[str, bool] | None
+    cores_present: int | None
+    cores_usable: int
+    quota: float | None
+    memory: int | None
+
+    @property
+    def working(self) -> tuple[ProviderName, ...]:
+        """Providers that truly run here."""
+        return tuple(trial.name for trial in self.trials if trial.runs)
+
+    @property
+    def automatic(self) -> ProviderName | None:
+        """What ``--provider auto`` comes to."""
+        return next((name for name in self.working if name in AUTOMATIC), None)
+
+    def advice(self) -> Iterator[str]:
+        """Sentences about what is not as it should be, apart from the providers."""
+        problem = self.installation.problem
+        if problem:
+            yield f"{problem} Mend it with: {self.installation.remedy}"
+        if self.features is not None and not self.features["AVX2"]:
+            yield "The CPU has no AVX2: the cpu provider will be several times slower than figures in the README."
+        if self.cores_present and self.cores_usable < self.cores_present:
+            reason = "its container's quota" if self.quota else "its affinity"
+            yield f"This process may use {self.cores_usable} of {self.cores_present} cores, by {reason}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, documented in docs/providers.md."""
+        return {
+            "schema": SCHEMA,
+            "working": list(self.working),
+            "automatic": self.automatic,
+            "providers": [trial.to_dict() for trial in self.trials],
+            "onnxruntime_distributions": dict(self.installation.distributions),
+            "cpu": {"name": self.cpu, "features": self.features},
+            "cores": {"present": self.cores_present, "usable": self.cores_usable, "quota": self.quota},
+            "memory_available": self.memory,
+            "advice": list(self.advice()),
+        }
+
+
+def diagnose(
+    attempt: Callable[[ProviderName], Trial] = try_provider, on_provider: Callable[[str], None] = lambda _: None
+) -> Diagnosis:
+    """Look at everything; ``on_provider`` hears of each provider before it is tried."""
+    trials = []
+    for name in PROVIDERS:
+        on_provider(name)
+        trials.append(attempt(name))
+    about = machine.describe_machine()
+    return Diagnosis(
+        trials=tuple(trials),
+        installation=inspect_installation(),
+        cpu=about["cpu"],
+        features=machine.cpu_features(),
+        cores_present=about["cores_present"],
+        cores_usable=about["cores_usable"],
+        quota=machine.cpu_quota(),
+        memory=machine.available_memory(),
+    )

@@ -1,0 +1,25 @@
+"""Execution providers by name: in which order they are tried, and which extra brings each."""
+
+from typing import Literal, get_args
+
+ProviderName = Literal["tensorrt", "nv-tensorrt-rtx", "cuda", "openvino", "cpu"]
+"""Best first; a fallback goes to the right."""
+
+RequestedProvider = Literal["auto", "tensorrt", "nv-tensorrt-rtx", "cuda", "openvino", "cpu"]
+
+PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
+
+AUTOMATIC: tuple[ProviderName, ...] = ("tensorrt", "cuda", "cpu")
+"""What ``auto`` and a fallback may come to. The plugins run only where they are asked for by name."""
+
+EXTRAS: dict[ProviderName, str] = {
+    "tensorrt": "tensorrt",
+    "nv-tensorrt-rtx": "tensorrt-rtx",
+    "cuda": "cuda",
+    "openvino": "openvino",
+}
+
+
+def install_command(name: ProviderName) -> str:
+    """The command that brings what a provider needs besides ct3d-edge, a driver and a device."""
+    return f'pip install "ct3d-edge[{EXTRAS[name]}]"' if name in EXTRAS else "pip install ct3d-edge"

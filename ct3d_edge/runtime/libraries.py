@@ -1,0 +1,112 @@
+"""Shared libraries that a provider links: which are there, which are missing, which have another version.
+
+The dynamic linker is asked (``ldd``), because it alone knows where it looks. The folders of NVIDIA's Python packages
+are added to its path, as ``onnxruntime.preload_dlls`` loads from there.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+WINDOWS = sys.platform == "win32"
+
+LINE = re.compile(r"^\s*(?P<name>\S+) => (?P<place>not found|\S+)", re.MULTILINE)
+"""A line of ``ldd``: a library's name and where it was found."""
+
+PATIENCE = 30
+"""Seconds to wait for a program of the system that answers in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A library that another one links.
+
+    Parameters
+    ----------
+    name
+        With its version, e.g. ``libcublas.so.13``.
+    path
+        Where the dynamic linker finds it, None if it does not.
+    others
+        Files of the same library in other versions that are on this machine; looked for only if it is missing.
+    """
+
+    name: str
+    path: str | None
+    others: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """What there is instead of a missing library, if anything."""
+        return f"{self.name} (found instead: {', '.join(self.others)})" if self.others else self.name
+
+
+def linked_by(library: Path) -> list[Linked]:
+    """What a library links, directly or through others, sorted by name; empty where no ``ldd`` answers."""
+    path = os.pathsep.join((*map(str, package_folders()), *_search_path()))
+    try:
+        told = _output(["ldd", str(library)], {**os.environ, "LD_LIBRARY_PATH": path})
+    except (OSError, subprocess.SubprocessError):  # another operating system, a container without it
+        return []
+    found = {match["name"]: match["place"] for match in LINE.finditer(told)}
+    return [
+        Linked(name, None, other_versions(name)) if place == "not found" else Linked(name, place)
+        for name, place in sorted(found.items())
+    ]
+
+
+def other_versions(name: str) -> tuple[str, ...]:
+    """Files of the library ``name`` with another version, in every folder that is searched for libraries."""
+    stem = name.partition(".so")[0] + ".so"
+    there: set[str] = set()
+    for folder in (*package_folders(), *map(Path, _search_path())):
+        there.update(str(path) for path in folder.glob(f"{stem}.*") if path.name != name)
+    there.update(path for path in _system_libraries() if Path(path).name.startswith(stem + "."))
+    return tuple(sorted(path for path in there if Path(path).name != name))
+
+
+def package_folders() -> list[Path]:
+    """Folders into which NVIDIA's Python packages put libraries."""
+    pattern = "*/bin" if WINDOWS else "*/lib"
+    folders = [folder for place in package_places("nvidia") for folder in sorted(place.glob(pattern))]
+    return [*folders, *package_places("tensorrt_libs")]
+
+
+def package_places(package: str) -> list[Path]:
+    """Folders of an installed Python package; none if it is not installed."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # something half-installed by that name
+        return []
+    return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+
+
+def first_file(folders: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
+    """For each name the first file of it in the folders; names without one are left out."""
+    places = list(folders)
+    for name in names:
+        yield from [path for folder in places if (path := folder / name).is_file()][:1]
+
+
+def _search_path() -> list[str]:
+    return [place for place in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place]
+
+
+def _system_libraries() -> list[str]:
+    """Paths in the dynamic linker's own cache."""
+    try:
+        told = _output(["ldconfig", "-p"], {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"})
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.rpartition(" => ")[2].strip() for line in told.splitlines() if " => " in line]
+
+
+def _output(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, env={**environment, "LC_ALL": "C"}, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return done.stdout

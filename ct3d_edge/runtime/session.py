@@ -1,0 +1,120 @@
+"""One ONNX Runtime session on one provider, opened so that nothing happens quietly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnxruntime as ort
+
+from ct3d_edge.errors import ProviderError
+from ct3d_edge.machine import usable_cores
+from ct3d_edge.runtime import providers
+from ct3d_edge.runtime.options import CpuOptions, Options
+from ct3d_edge.runtime.plugins import Plugin, plugin_devices
+from ct3d_edge.runtime.providers import Provider
+
+ORT_FATAL_ONLY = 4
+"""Log level. Whatever else it has to say arrives as an exception, with the same text."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a session is opened.
+
+    Parameters
+    ----------
+    candidate, options
+        The provider and what is set for it.
+    lesser
+        Providers that may take the nodes it leaves, with what is set for them, best first.
+    threads
+        Threads within an operator on the CPU.
+    extra
+        Provider options that are not the user's to set: where an engine is kept, for instance.
+    fixed
+        Symbolic dimensions of the graph that have one value in this session, e.g. ``{"batch": 1}``.
+    """
+
+    candidate: Provider
+    options: Options
+    lesser: Sequence[tuple[Provider, Options]] = ()
+    threads: int = field(default_factory=usable_cores)
+    extra: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, int] = field(default_factory=dict)
+
+
+class Refusal(Exception):  # not an error yet: whether it is one depends on who asked
+    """ONNX Runtime would not open a session for a model."""
+
+
+def open_session(model: bytes, setup: Setup) -> ort.InferenceSession:
+    """A session for the bytes of an ONNX file.
+
+    Raises
+    ------
+    Refusal
+        If ONNX Runtime does not make one.
+    ProviderError
+        If the device asked for is not there.
+    """
+    settings = _settings(setup)
+    plugin = setup.candidate.plugin
+    if plugin:
+        device = _device(plugin, setup.options)
+        settings.add_provider_for_devices([device], setup.options.provider_options())
+    stack = [] if plugin else [(setup.candidate, setup.options), *setup.lesser]
+    entries = [(entry.ort_name, options.provider_options()) for entry, options in stack]
+    if entries:
+        entries[0][1].update(setup.extra)
+    try:
+        # Its own fallback would rebuild the session on the CPU in the middle of a run, and only print so.
+        return ort.InferenceSession(model, settings, providers=entries or None, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise Refusal(str(error)) from error
+
+
+def _settings(setup: Setup) -> ort.SessionOptions:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = ORT_FATAL_ONLY
+    settings.intra_op_num_threads = setup.threads
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for name, size in setup.fixed.items():
+        settings.add_free_dimension_override_by_name(name, size)
+    if isinstance(setup.options, CpuOptions):
+        settings.enable_cpu_mem_arena = setup.options.enable_cpu_mem_arena
+        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(setup.options.allow_spinning)))
+        settings.add_session_config_entry("session.set_denormal_as_zero", str(int(setup.options.denormal_as_zero)))
+    return settings
+
+
+def _device(plugin: Plugin, options: Options) -> Any:
+    """The plugin's device of the kind and number that the options name."""
+    listed = plugin_devices(plugin)
+    kind = getattr(options, "device", None)
+    fitting = [device for device in listed if kind is None or str(device.device.type).endswith(f".{kind}")]
+    if options.device_number >= len(fitting):
+        wanted = f"{kind or ''} device {options.device_number}".strip()
+        raise ProviderError(f"its plugin lists no {wanted}; it lists {len(fitting)} of that kind, {len(listed)} in all")
+    return fitting[options.device_number]
+
+
+def placement(session: ort.InferenceSession, candidate: Provider, *, allow_fallback: bool) -> dict[str, int]:
+    """Number of nodes on each provider, by our names.
+
+    Raises
+    ------
+    ProviderError
+        If the provider was dropped or took nothing, or left nodes to another one without permission.
+    """
+    if candidate.ort_name not in session.get_providers():
+        raise ProviderError("ONNX Runtime dropped it without a word when the session was made")
+    placed: dict[str, list[str]] = {}
+    for subgraph in session.get_provider_graph_assignment_info():
+        names = [node.name or node.op_type for node in subgraph.get_nodes()]
+        placed.setdefault(providers.our_name(subgraph.ep_name), []).extend(names)
+    elsewhere = [node for name, nodes in placed.items() if name != candidate.name for node in nodes]
+    if candidate.name not in placed:
+        raise ProviderError("it took none of the model's nodes")
+    if elsewhere and not allow_fallback:
+        raise ProviderError(f"it leaves {len(elsewhere)} nodes to another provider ({', '.join(elsewhere[:5])})")
+    return {name: len(nodes) for name, nodes in placed.items()}

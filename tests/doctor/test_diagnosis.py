@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from ct3d_edge import machine
+from ct3d_edge.doctor import Diagnosis, Installation, Trial, diagnose
+from ct3d_edge.provider_names import PROVIDERS, ProviderName
+
+
+def trial(name: ProviderName, runs: bool) -> Trial:
+    return Trial(name, compiled_in=True, loadable=runs, runs=runs, detail="made up")
+
+
+def diagnosis(*working: ProviderName, **changes: object) -> Diagnosis:
+    values: dict[str, object] = {
+        "trials": tuple(trial(name, name in working) for name in PROVIDERS),
+        "installation": Installation((("onnxruntime-gpu", "1.31.1"),)),
+        "cpu": "Some CPU",
+        "features": {"AVX2": True, "AVX-512": False, "VNNI": False, "AMX": False},
+        "cores_present": 4,
+        "cores_usable": 4,
+        "quota": None,
+        "memory": 2**30,
+    }
+    return Diagnosis(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("working", "automatic"),
+    [(("cpu",), "cpu"), (("cuda", "cpu"), "cuda"), (("nv-tensorrt-rtx", "openvino", "cpu"), "cpu"), ((), None)],
+)
+def test_auto_takes_the_best_that_is_no_plugin(working: tuple[ProviderName, ...], automatic: str | None) -> None:
+    found = diagnosis(*working)
+    assert found.automatic == automatic
+    assert found.working == working
+
+
+def test_all_is_well_without_advice() -> None:
+    assert list(diagnosis("cpu").advice()) == []
+
+
+def test_what_is_not_as_it_should_be_becomes_advice() -> None:
+    found = diagnosis(
+        "cpu",
+        installation=Installation((("onnxruntime", "1.31.1"), ("onnxruntime-gpu", "1.31.1"))),
+        features={"AVX2": False},
+        cores_usable=2,
+        quota=1.5,
+    )
+    distributions, features, cores = found.advice()
+    assert "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu" in distributions
+    assert "no AVX2" in features
+    assert cores == "This process may use 2 of 4 cores, by its container's quota."
+    (by_affinity,) = diagnosis("cpu", cores_usable=2).advice()
+    assert by_affinity.endswith("by its affinity.")
+
+
+def test_every_provider_is_tried_in_order_and_told_of_before() -> None:
+    heard: list[str] = []
+    found = diagnose(lambda name: trial(name, runs=name == "cpu"), heard.append)
+    assert heard == [entry.name for entry in found.trials] == list(PROVIDERS)
+    assert found.cores_usable == machine.usable_cores()
+
+
+def test_the_json_form_is_plain_data() -> None:
+    told = diagnosis("cpu").to_dict()
+    assert json.loads(json.dumps(told)) == json.loads(json.dumps(told, default=None))
+    assert told["schema"] == 1
+    assert [entry["name"] for entry in told["providers"]] == list(PROVIDERS)
