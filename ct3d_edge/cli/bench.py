@@ -1,7 +1,7 @@
 """``ct3d-edge bench``: how long a scan takes here, from file to probability, and where the time goes."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
+from ct3d_edge.cli.options import (
+    DeviceIdOption,
+    FallbackOption,
+    ModelOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    model_path,
+)
 from ct3d_edge.errors import ScanError, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ct3d_edge.latency import BenchRecord, Samples, StageTimer
-    from ct3d_edge.runtime import Runner
+    from ct3d_edge.runtime import ModelFile, Runner
 
 PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal", "nibabel")
 PHANTOM_SEED = 30_000
@@ -28,6 +35,8 @@ def bench(
     model: ModelOption = None,
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
+    provider_option: ProviderOptionsOption = None,
+    device_id: DeviceIdOption = None,
     scans: Annotated[
         Path | None,
         typer.Option("--scans", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out."),
@@ -39,11 +48,19 @@ def bench(
 
     Nothing is dropped or averaged away: percentiles are measured samples, and the file has all of them.
     """
+    from ct3d_edge.cli.running import open_runner
+
     if json_:
         require_writable(json_)
     once = _timed_import()
     with _scans(scans) as paths:
-        record = _record(paths, model, provider, allow_fallback, runs, once)
+        record = _record(
+            paths,
+            model,
+            lambda file: open_runner(file, provider, allow_fallback, provider_option, device_id),
+            runs,
+            once,
+        )
     _print(record)
     if json_:
         record.save(json_)
@@ -64,23 +81,20 @@ def _timed_import() -> "dict[str, float]":
 def _record(
     paths: list[Path],
     model: Path | None,
-    provider: ProviderOption,
-    allow_fallback: bool,
+    start: "Callable[[ModelFile], Runner]",
     runs: int,
     once: dict[str, float],
 ) -> "BenchRecord":
     """Everything that happens once, then the steady state."""
-    from ct3d_edge.cli.terminal import say_receipt
     from ct3d_edge.latency import BenchRecord, StageTimer, WallClock
     from ct3d_edge.machine import describe_machine
-    from ct3d_edge.runtime import Runner, load_model_file
+    from ct3d_edge.runtime import load_model_file
 
     timer = StageTimer(WallClock(), once)
     file = load_model_file(model_path(model))
     timer.lap("model file")
-    with Runner(file, provider, allow_fallback=allow_fallback) as runner:
+    with start(file) as runner:
         timer.lap("session")
-        say_receipt(runner.receipt)
         volumes = [_network_input(path, runner) for path in paths]
         timer = StageTimer(WallClock(), once)
         runner.infer(volumes[0][None])

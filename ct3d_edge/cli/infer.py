@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
+from ct3d_edge.cli.options import (
+    DeviceIdOption,
+    FallbackOption,
+    ModelOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    model_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +40,8 @@ def infer(
     model: ModelOption = None,
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
+    provider_option: ProviderOptionsOption = None,
+    device_id: DeviceIdOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file.")
     ] = None,
@@ -46,10 +55,11 @@ def infer(
 
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
     """
-    from ct3d_edge.cli.terminal import say, say_receipt
+    from ct3d_edge.cli.running import open_runner
+    from ct3d_edge.cli.terminal import say
     from ct3d_edge.report import Montage
     from ct3d_edge.results import check_results_path, write_results
-    from ct3d_edge.runtime import Runner, load_model_file
+    from ct3d_edge.runtime import load_model_file
     from ct3d_edge.scan import Finding, find_scans
 
     if out:
@@ -57,8 +67,8 @@ def infer(
     picture = Montage(montage) if montage else None
     scans = find_scans(paths)
     records: list[Record] = []
-    with Runner(load_model_file(model_path(model)), provider, allow_fallback=allow_fallback) as runner:
-        say_receipt(runner.receipt)
+    file = load_model_file(model_path(model))
+    with open_runner(file, provider, allow_fallback, provider_option, device_id) as runner:
         labels = runner.contract.labels
         notes = (Finding("demonstration_model", "warn", DEMONSTRATION),) if model is None else ()
         stop = _judge(scans, runner, notes, records, picture)

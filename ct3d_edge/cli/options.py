@@ -10,6 +10,7 @@ from ct3d_edge.provider_names import RequestedProvider
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
+    from ct3d_edge.runtime import Options
 
 ModelOption = Annotated[
     Path | None,
@@ -21,7 +22,14 @@ ContractModelOption = Annotated[
 ]
 ProviderOption = Annotated[
     RequestedProvider,
-    typer.Option("--provider", "-p", help="Execution provider; auto is the first of tensorrt, cuda, cpu that works."),
+    typer.Option("--provider", "-p", help="Execution provider; auto: the first of tensorrt, cuda, cpu that works."),
+]
+ProviderOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--provider-option", metavar="KEY=VALUE", help="Set an option of the provider; may be repeated."),
+]
+DeviceIdOption = Annotated[
+    int | None, typer.Option("--device-id", min=0, help="Number of the GPU or other device; 0 if left out.")
 ]
 FallbackOption = Annotated[
     bool,
@@ -41,6 +49,17 @@ def model_path(model: Path | None) -> Path:
     from ct3d_edge.runtime import default_model
 
     return default_model() if model is None else model
+
+
+def provider_options(provider: RequestedProvider, texts: list[str] | None, device_id: int | None) -> "Options | None":
+    """Options of the provider asked for; None where only defaults are wanted."""
+    from ct3d_edge.runtime import parse_options
+
+    if provider != "auto":
+        return parse_options(provider, tuple(texts or ()), device_id)
+    if texts:
+        raise UsageError(f"--provider-option {texts[0]} belongs to one provider. Name it with --provider.")
+    return None
 
 
 def contract_of(model: Path | None) -> "Contract":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ct3d_edge.cli.options import FallbackOption, ProviderOption
+from ct3d_edge.cli.options import DeviceIdOption, FallbackOption, ProviderOption, ProviderOptionsOption
 from ct3d_edge.errors import GateError
 
 
@@ -13,14 +13,16 @@ def verify(
     model: Annotated[Path, typer.Argument(help="A model file.")],
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
+    provider_option: ProviderOptionsOption = None,
+    device_id: DeviceIdOption = None,
 ) -> None:
     """Rerun the golden test inside a model file; exit code 4 if the answers differ."""
-    from ct3d_edge.cli.terminal import say_receipt
-    from ct3d_edge.runtime import Runner, load_model_file
+    from ct3d_edge.cli.running import open_runner
+    from ct3d_edge.runtime import load_model_file
     from ct3d_edge.runtime import verify as run_golden_test
 
-    with Runner(load_model_file(model), provider, allow_fallback=allow_fallback) as runner:
-        say_receipt(runner.receipt)
+    file = load_model_file(model)
+    with open_runner(file, provider, allow_fallback, provider_option, device_id) as runner:
         outcome = run_golden_test(runner)
     told = (
         f"{outcome.inputs} golden inputs on {runner.receipt.actual}: largest difference of probability "

@@ -10,6 +10,7 @@ from ct3d_edge.runtime.model_file import (
     load_model_file,
     parse_model_file,
 )
+from ct3d_edge.runtime.options import Options, parse_options
 from ct3d_edge.runtime.receipt import Receipt
 from ct3d_edge.runtime.runner import Runner, to_probabilities
 from ct3d_edge.runtime.shipped import default_model
@@ -22,6 +23,7 @@ __all__ = [
     "RECIPE",
     "Golden",
     "ModelFile",
+    "Options",
     "Receipt",
     "RequestedProvider",
     "Runner",
@@ -30,6 +32,7 @@ __all__ = [
     "golden_volume",
     "load_model_file",
     "parse_model_file",
+    "parse_options",
     "to_probabilities",
     "verify",
 ]

@@ -6,6 +6,7 @@ hashed is what runs.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -25,6 +26,16 @@ GOLDEN_KEY = "ct3d.golden"
 PROVENANCE_KEY = "ct3d.provenance"
 """Keys of ONNX ``metadata_props``."""
 
+WEIGHT_TYPES: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.DOUBLE: "float64",
+    onnx.TensorProto.INT8: "int8",
+    onnx.TensorProto.UINT8: "uint8",
+}
+"""Element types in which networks are stored."""
+
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
@@ -40,6 +51,10 @@ class ModelFile:
         How it came to be, as JSON: source hash, tool versions, proof.
     input_name, output_name
         Names in the graph.
+    batch_axis
+        Name of the graph's symbolic batch axis; None if the batch is fixed at one or has no name.
+    weights
+        Number types that weights are stored in, most bytes first: ``("float32",)`` for instance.
     node_counts
         Operator type to number of nodes.
     opset
@@ -54,6 +69,8 @@ class ModelFile:
     provenance: dict[str, Any]
     input_name: str
     output_name: str
+    batch_axis: str | None
+    weights: tuple[str, ...]
     node_counts: dict[str, int]
     opset: int
 
@@ -102,6 +119,8 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
         provenance=_provenance(path, metadata),
         input_name=input_name,
         output_name=output_name,
+        batch_axis=_batch_axis(proto.graph, input_name),
+        weights=_weight_types(proto),
         node_counts=dict(sorted(counts.items())),
         opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),
     )
@@ -138,6 +157,20 @@ def _tensors_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
             yield from (attribute.t, *attribute.tensors)
             for subgraph in (attribute.g, *attribute.graphs):
                 yield from _tensors(subgraph)
+
+
+def _batch_axis(graph: onnx.GraphProto, input_name: str) -> str | None:
+    (value,) = [value for value in graph.input if value.name == input_name]
+    return value.type.tensor_type.shape.dim[0].dim_param or None
+
+
+def _weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Types of stored numbers by the space they take; integers that only say shapes and axes do not count."""
+    sizes: Counter[str] = Counter()
+    for tensor in _tensors(proto.graph):
+        if tensor.data_type in WEIGHT_TYPES:
+            sizes[WEIGHT_TYPES[tensor.data_type]] += tensor.ByteSize()
+    return tuple(name for name, _ in sizes.most_common())
 
 
 def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:

@@ -155,6 +155,12 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
+def default_options(name: ProviderName, device_id: int | None = None) -> Options:
+    """Options of a provider that nobody set; the device's number counts if it has devices to choose from."""
+    kind = OPTIONS[name]
+    return parse_options(name, device_id=device_id if "device_id" in _hints(kind) else None)
+
+
 def parse_options(name: ProviderName, texts: tuple[str, ...] = (), device_id: int | None = None) -> Options:
     """Options of a provider from ``key=value`` texts; what is not named keeps its default.
 

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ct3d_edge.provider_names import ProviderName, RequestedProvider
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -26,8 +28,8 @@ class Receipt:
         Hashes of the model file's bytes and of its contract.
     """
 
-    requested: str
-    actual: str
+    requested: RequestedProvider
+    actual: ProviderName
     passed_over: tuple[tuple[str, str], ...]
     nodes: tuple[tuple[str, int], ...]
     options: tuple[tuple[str, str], ...]

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from ct3d_edge.calibration import temper
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ModelError, ProviderError
+from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime import providers
+from ct3d_edge.runtime.feed import BoundFeed, Feed, plain_feed
 from ct3d_edge.runtime.model_file import ModelFile
-from ct3d_edge.runtime.options import parse_options
-from ct3d_edge.runtime.providers import Provider
+from ct3d_edge.runtime.options import OPTIONS, Options, default_options
+from ct3d_edge.runtime.providers import Provider, provider
 from ct3d_edge.runtime.receipt import Receipt
 from ct3d_edge.runtime.session import Refusal, Setup, open_session, placement
 
@@ -33,6 +34,12 @@ class Runner:
         Permit a lesser provider, or one that leaves nodes to the CPU. The receipt says so.
     threads
         Threads within an operator on the CPU; as many as this process may use cores if None.
+    options
+        What is set for the provider asked for, from ``parse_options``; its defaults if None.
+    device_id
+        Number of the device, for every provider that has devices to choose from.
+    batch
+        Volumes in one run on a GPU, whose buffers are allocated once for it.
 
     Raises
     ------
@@ -40,6 +47,8 @@ class Runner:
         The provider asked for is missing, cannot be loaded, or does not run every node.
     ModelError
         ONNX Runtime refuses the graph.
+    UsageError
+        A number of threads or volumes below one, or options without a provider they belong to.
     """
 
     def __init__(
@@ -49,10 +58,19 @@ class Runner:
         *,
         allow_fallback: bool = False,
         threads: int | None = None,
+        options: Options | None = None,
+        device_id: int | None = None,
+        batch: int = 1,
     ) -> None:
+        _check_numbers(threads, batch)
+        _check_owner(requested, options)
         self.model = model
         self._threads = threads or usable_cores()
+        self._options = options
+        self._device_id = device_id
+        self._batch = batch if model.batch_axis else 1
         self._session, self.receipt = self._open(requested, allow_fallback)
+        self._feed = self._feed_for(provider(self.receipt.actual))
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +78,7 @@ class Runner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._session
+        del self._feed, self._session
 
     @property
     def contract(self) -> Contract:
@@ -102,10 +120,9 @@ class Runner:
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            (output,) = self._session.run([self.model.output_name], {self.model.input_name: batch})
+            return self._feed(batch)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ProviderError(f"ONNX Runtime failed on {self.receipt.actual} while running: {error}") from error
-        return np.asarray(output, np.float32)
 
     def _open(self, requested: RequestedProvider, allow_fallback: bool) -> tuple[ort.InferenceSession, Receipt]:
         """Try providers in order until one does the work; collect why the others did not."""
@@ -130,12 +147,28 @@ class Runner:
 
     def _setup(self, candidate: Provider, allow_fallback: bool) -> Setup:
         lesser = [other for other in providers.lesser_than(candidate) if allow_fallback or other.name == "cpu"]
+        options = self._options_of(candidate)
         return Setup(
             candidate,
-            parse_options(candidate.name),
-            [(other, parse_options(other.name)) for other in lesser],
-            self._threads,
+            options,
+            [(other, self._options_of(other)) for other in lesser],
+            getattr(options, "intra_op_num_threads", None) or self._threads,
+            fixed={self.model.batch_axis: self._batch} if options.gpu and self.model.batch_axis else {},
         )
+
+    def _options_of(self, candidate: Provider) -> Options:
+        if isinstance(self._options, OPTIONS[candidate.name]):
+            return self._options
+        return default_options(candidate.name, self._device_id)
+
+    def _feed_for(self, candidate: Provider) -> Feed:
+        names = self.model.input_name, self.model.output_name
+        options = self._options_of(candidate)
+        if not options.gpu:
+            return plain_feed(self._session, *names)
+        place = ("cuda", options.device_number)
+        shapes = self.contract.input_shape, self.contract.outputs
+        return BoundFeed(self._session, names[0], shapes[0], names[1], shapes[1], self._batch, place)
 
     def _session_on(self, setup: Setup) -> ort.InferenceSession:
         try:
@@ -158,10 +191,23 @@ class Runner:
             passed_over=tuple(passed_over),
             nodes=tuple(nodes.items()),
             options=tuple(setup.options.told().items()),
-            threads=self._threads,
+            threads=setup.threads,
             onnxruntime=ort.__version__,
             model_sha256=self.model.sha256,
             contract_sha256=self.contract.sha256,
+        )
+
+
+def _check_numbers(threads: int | None, batch: int) -> None:
+    for what, number in (("threads", threads), ("volumes in a batch", batch)):
+        if number is not None and number < 1:
+            raise UsageError(f"The number of {what} must be at least 1, found {number}.")
+
+
+def _check_owner(requested: RequestedProvider, options: Options | None) -> None:
+    if options is not None and not (requested != "auto" and isinstance(options, OPTIONS[requested])):
+        raise UsageError(
+            f"{type(options).__name__} do not belong to provider {requested}. Name the provider they are for."
         )
 
 

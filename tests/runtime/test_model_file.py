@@ -1,10 +1,11 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from builders import MakeModel, tiny_proto
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, ModelError
@@ -24,6 +25,7 @@ def test_reads_what_the_file_says_about_itself(make_model: MakeModel, contract: 
     assert (file.input_name, file.output_name, file.opset) == ("volume", "probability", 18)
     assert file.node_counts == {"Conv": 1, "MatMul": 1, "ReduceMean": 1, "Reshape": 1, "Sigmoid": 1}
     assert file.nodes == 5
+    assert (file.batch_axis, file.weights) == ("batch", ("float32",))
     assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert file.data == path.read_bytes()
 
@@ -142,3 +144,17 @@ def test_an_unknown_element_type_is_refused(contract: Contract) -> None:
     proto.graph.input[0].type.tensor_type.elem_type = 99
     with pytest.raises(ContractError, match="the graph has unknown"):
         parse_model_file(Path("model.onnx"), proto.SerializeToString())
+
+
+def test_the_types_of_weights_are_told_by_their_space(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros(10_000, np.float16), "half"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros(100, np.int8), "quantised"))
+    file = parse_model_file(Path("model.onnx"), proto.SerializeToString())
+    assert file.weights == ("float16", "float32", "int8")
+
+
+def test_a_batch_without_a_name_cannot_be_fixed(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
+    assert parse_model_file(Path("model.onnx"), proto.SerializeToString()).batch_axis is None

@@ -15,9 +15,9 @@ from scipy.special import expit, softmax
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.machine import usable_cores
-from ct3d_edge.runtime import PROVENANCE_KEY, Runner, load_model_file, parse_model_file, to_probabilities
+from ct3d_edge.runtime import PROVENANCE_KEY, Runner, load_model_file, parse_model_file, parse_options, to_probabilities
 from ct3d_edge.runtime.providers import provider
-from ct3d_edge.runtime.session import placement
+from ct3d_edge.runtime.session import Setup, open_session, placement
 
 NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
 
@@ -272,3 +272,38 @@ def test_a_graph_that_fails_only_when_it_runs_is_a_provider_error(contract: Cont
         pytest.raises(ProviderError, match="ONNX Runtime failed on cpu while running"),
     ):
         runner.infer(np.zeros((1, *contract.shape), np.float32))
+
+
+def test_options_of_the_provider_reach_the_session_and_the_receipt(make_model: MakeModel) -> None:
+    options = parse_options("cpu", ("intra_op_num_threads=1", "allow_spinning=0", "enable_cpu_mem_arena=0"))
+    with Runner(load_model_file(make_model()), "cpu", options=options) as runner:
+        settings = runner._session.get_session_options()
+        receipt = runner.receipt
+    assert settings.intra_op_num_threads == receipt.threads == 1
+    assert settings.enable_cpu_mem_arena is False
+    assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert dict(receipt.options)["allow_spinning"] == "0"
+
+
+@pytest.mark.parametrize(("requested", "owner"), [("auto", "cpu"), ("cuda", "cpu"), ("cpu", "cuda")])
+def test_options_of_another_provider_are_wrong_usage(make_model: MakeModel, requested: str, owner: str) -> None:
+    with pytest.raises(UsageError, match=f"do not belong to provider {requested}"):
+        Runner(load_model_file(make_model()), requested, options=parse_options(owner))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("numbers", [{"threads": 0}, {"threads": -1}, {"batch": 0}])
+def test_numbers_below_one_are_wrong_usage(make_model: MakeModel, numbers: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=r"must be at least 1, found (0|-1)"):
+        Runner(load_model_file(make_model()), "cpu", **numbers)  # type: ignore[arg-type]
+
+
+def test_a_symbolic_dimension_can_be_fixed(make_model: MakeModel) -> None:
+    file = load_model_file(make_model())
+    assert file.batch_axis == "batch"
+    session = open_session(file.data, Setup(provider("cpu"), parse_options("cpu"), fixed={"batch": 2}))
+    assert session.run(None, {file.input_name: np.zeros((2, *file.contract.input_shape), np.float32)})[0].shape == (
+        2,
+        1,
+    )
+    (axis, *_) = session.get_inputs()[0].shape
+    assert axis == 2

@@ -1,0 +1,77 @@
+"""How volumes reach a session: as arrays, or through buffers that stay on the device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Feed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From ``(N, *input_shape)`` to ``(N, outputs)``, both float32."""
+
+
+def plain_feed(session: ort.InferenceSession, input_name: str, output_name: str) -> Feed:
+    """Hand arrays to ONNX Runtime, which copies them to where they are needed."""
+
+    def run(volumes: NDArray[np.float32]) -> NDArray[np.float32]:
+        (output,) = session.run([output_name], {input_name: volumes})
+        return np.asarray(output, np.float32)
+
+    return run
+
+
+class BoundFeed:
+    """Inputs and outputs in buffers allocated once: no allocation in a run, and addresses that a CUDA graph may keep.
+
+    Parameters
+    ----------
+    session
+        An open session.
+    input_name, input_shape
+        The graph's input and its shape without the batch axis.
+    output_name, outputs
+        The graph's output and its length.
+    batch
+        Volumes in each run. A longer input is cut, a shorter one is filled up with zeros whose answers are dropped.
+    place
+        Device and its number, as ONNX Runtime names them: ``("cuda", 0)``, ``("cpu", 0)``.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        input_name: str,
+        input_shape: tuple[int, ...],
+        output_name: str,
+        outputs: int,
+        batch: int,
+        place: tuple[str, int],
+    ) -> None:
+        self._session = session
+        self._batch = batch
+        self._staging = np.zeros((batch, *input_shape), np.float32)
+        self._input = ort.OrtValue.ortvalue_from_shape_and_type(self._staging.shape, np.float32, *place)
+        self._output = ort.OrtValue.ortvalue_from_shape_and_type((batch, outputs), np.float32, *place)
+        self._binding: Any = session.io_binding()
+        self._binding.bind_ortvalue_input(input_name, self._input)
+        self._binding.bind_ortvalue_output(output_name, self._output)
+
+    def __call__(self, volumes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run volumes of any number."""
+        starts = range(0, len(volumes), self._batch)
+        parts = [self._run(volumes[start : start + self._batch]) for start in starts]
+        return np.concatenate(parts) if parts else np.zeros((0, *self._output.shape()[1:]), np.float32)
+
+    def _run(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(part) < self._batch:
+            self._staging[: len(part)] = part
+            self._staging[len(part) :] = 0
+            part, length = self._staging, len(part)
+        else:
+            length = self._batch
+        self._input.update_inplace(np.ascontiguousarray(part))
+        self._binding.synchronize_inputs()
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+        return np.array(self._output.numpy()[:length], np.float32)
