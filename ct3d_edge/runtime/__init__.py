@@ -10,17 +10,20 @@ from ct3d_edge.runtime.model_file import (
     load_model_file,
     parse_model_file,
 )
+from ct3d_edge.runtime.opening import FALLBACK_HINT
 from ct3d_edge.runtime.options import Options, parse_options
-from ct3d_edge.runtime.receipt import Receipt
+from ct3d_edge.runtime.receipt import Engine, Receipt
 from ct3d_edge.runtime.runner import Runner, to_probabilities
 from ct3d_edge.runtime.shipped import default_model
 from ct3d_edge.runtime.verify import Verification, verify
 
 __all__ = [
     "CONTRACT_KEY",
+    "FALLBACK_HINT",
     "GOLDEN_KEY",
     "PROVENANCE_KEY",
     "RECIPE",
+    "Engine",
     "Golden",
     "ModelFile",
     "Options",

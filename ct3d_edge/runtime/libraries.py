@@ -40,10 +40,6 @@ class Linked:
     path: str | None
     others: tuple[str, ...] = ()
 
-    def describe(self) -> str:
-        """What there is instead of a missing library, if anything."""
-        return f"{self.name} (found instead: {', '.join(self.others)})" if self.others else self.name
-
 
 def linked_by(library: Path) -> list[Linked]:
     """What a library links, directly or through others, sorted by name; empty where no ``ldd`` answers."""

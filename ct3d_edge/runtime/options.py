@@ -107,7 +107,6 @@ class RtxOptions(Options):
     """The plugin for TensorRT for RTX; its compiled kernels are kept in memory alone, none are read from a disk."""
 
     device_id: int = setting(0, "number among the devices that the plugin lists")
-    enable_cuda_graph: bool = setting(False, "record the kernels once and replay them")
     nv_max_workspace_size: int | None = setting(None, "most bytes a layer may use", least=GIGABYTE // 64)
 
     def provider_options(self) -> dict[str, str]:

@@ -45,6 +45,8 @@ TENSORRT_RTX = Plugin(
     "NVIDIA RTX GPUs, Ampere and later",
 )
 
+PLUGINS: dict[ProviderName, Plugin] = {plugin.name: plugin for plugin in (OPENVINO, TENSORRT_RTX)}
+
 
 def plugin_obstacle(plugin: Plugin) -> Obstacle | None:
     """Why a plugin cannot work here, if it cannot: not installed, not loadable, or without a device."""

@@ -20,7 +20,7 @@ from ct3d_edge.runtime.options import parse_options
 from ct3d_edge.runtime.providers import find_obstacle, provider
 from ct3d_edge.runtime.session import Refusal, Setup, open_session, placement
 from ct3d_edge.runtime.tiny_network import TOLERANCE, tiny_answer, tiny_input, tiny_network
-from ct3d_edge.runtime.versions import library_versions
+from ct3d_edge.runtime.versions import platform_of
 
 WATCHED = ("cublas", "cudart", "cudnn", "nvinfer", "nvonnxparser")
 """Libraries whose major version must be the one that was linked; they are told of even where all is well."""
@@ -77,7 +77,7 @@ def probe(name: ProviderName) -> Probe:
     try:
         difference = _run(name)
     except (ProviderError, Refusal) as error:
-        return Probe(name, there, True, False, str(error), links=links, versions=library_versions(name))
+        return Probe(name, there, True, False, str(error), links=links, versions=dict(platform_of(name).versions))
     return Probe(
         name,
         there,
@@ -87,7 +87,7 @@ def probe(name: ProviderName) -> Probe:
         difference=difference,
         milliseconds=(time.perf_counter() - begin) * 1e3,
         links=links,
-        versions=library_versions(name),
+        versions=dict(platform_of(name).versions),
     )
 
 

@@ -187,12 +187,14 @@ def _bridge(part: str) -> Path:
     return Path(ort.__file__).parent / "capi" / BRIDGE.format(part)
 
 
+def _plugin(plugin: Plugin) -> Provider:
+    return Provider(plugin.name, plugin.ort_name, lambda: plugin_obstacle(plugin), plugin=plugin)
+
+
 _PROVIDERS: dict[ProviderName, Provider] = {
     "tensorrt": Provider("tensorrt", "TensorrtExecutionProvider", _tensorrt_obstacle, library="tensorrt"),
-    "nv-tensorrt-rtx": Provider(
-        "nv-tensorrt-rtx", TENSORRT_RTX.ort_name, lambda: plugin_obstacle(TENSORRT_RTX), plugin=TENSORRT_RTX
-    ),
+    "nv-tensorrt-rtx": _plugin(TENSORRT_RTX),
     "cuda": Provider("cuda", "CUDAExecutionProvider", _cuda_obstacle, library="cuda"),
-    "openvino": Provider("openvino", OPENVINO.ort_name, lambda: plugin_obstacle(OPENVINO), plugin=OPENVINO),
+    "openvino": _plugin(OPENVINO),
     "cpu": Provider("cpu", "CPUExecutionProvider", _no_obstacle),
 }

@@ -1,9 +1,34 @@
 """What really ran, where: asked, actual, and why not something better."""
 
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from ct3d_edge.atomic import atomic_file
 from ct3d_edge.provider_names import ProviderName, RequestedProvider
+
+SCHEMA = 1
+"""Version of the JSON form; raised when the meaning of a field changes."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The TensorRT engine of a session.
+
+    Parameters
+    ----------
+    key
+        SHA-256 of everything that it depends on.
+    built
+        Whether it was built for this session, rather than found.
+    seconds
+        How long its build took.
+    """
+
+    key: str
+    built: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -19,11 +44,21 @@ class Receipt:
     nodes
         ``(provider, number of graph nodes placed on it)`` after ONNX Runtime's own optimisation.
     options
-        What was set for the provider, by ONNX Runtime's names.
-    threads
-        Threads within an operator on the CPU.
-    onnxruntime
-        Its version.
+        Every option of the provider, those at their defaults included; an empty text is one that is not set.
+    threads, batch
+        Threads within an operator on the CPU; volumes in one run, None where any number goes.
+    versions
+        ``(name, version)`` of what may change answers or speed; None for what is not there.
+    gpu
+        Name of the GPU that does the work, None without one.
+    weights, interface
+        Number types of the stored weights, most bytes first, and of input and output.
+    tf32
+        Whether inputs of convolutions may be rounded to 10 bits of mantissa; None where that is not known.
+    engine
+        The TensorRT engine, if it is one.
+    tuned
+        Whether options were chosen by measurements on this machine.
     model_sha256, contract_sha256
         Hashes of the model file's bytes and of its contract.
     """
@@ -34,20 +69,43 @@ class Receipt:
     nodes: tuple[tuple[str, int], ...]
     options: tuple[tuple[str, str], ...]
     threads: int
-    onnxruntime: str
+    batch: int | None
+    versions: tuple[tuple[str, str | None], ...]
+    gpu: str | None
+    weights: tuple[str, ...]
+    interface: str
+    tf32: bool | None
+    engine: Engine | None
+    tuned: bool
     model_sha256: str
     contract_sha256: str
 
+    @property
+    def onnxruntime(self) -> str:
+        """Version of ONNX Runtime."""
+        return str(dict(self.versions)["onnxruntime"])
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for a record."""
+        """Plain data for a record, documented in docs/providers.md."""
+        told = asdict(self)
+        weights, interface = told.pop("weights"), told.pop("interface")
         return {
-            **asdict(self),
+            "schema": SCHEMA,
+            **told,
             "passed_over": dict(self.passed_over),
             "nodes": dict(self.nodes),
             "options": dict(self.options),
+            "versions": dict(self.versions),
+            "precision": {"weights": list(weights), "input": interface, "output": interface},
         }
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON; complete or not at all."""
+        with atomic_file(path) as stream:
+            stream.write(json.dumps(self.to_dict(), indent=2).encode() + b"\n")
 
     def describe(self) -> str:
         """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``."""
         nodes = ", ".join(f"{count} nodes on {name}" for name, count in self.nodes)
-        return f"provider {self.actual} (asked: {self.requested}), {nodes}, {self.threads} threads"
+        device = f" on {self.gpu}" if self.gpu else ""
+        return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}, {self.threads} threads"

@@ -1,24 +1,22 @@
 """A model file on an execution provider: the session that turns network inputs into probabilities."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ct3d_edge.calibration import temper
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ModelError, ProviderError, UsageError
-from ct3d_edge.machine import usable_cores
+from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.provider_names import RequestedProvider
-from ct3d_edge.runtime import providers
 from ct3d_edge.runtime.feed import BoundFeed, Feed, plain_feed
 from ct3d_edge.runtime.model_file import ModelFile
-from ct3d_edge.runtime.options import OPTIONS, Options, default_options
-from ct3d_edge.runtime.providers import Provider, provider
+from ct3d_edge.runtime.opening import Opened, Wish, open_for
+from ct3d_edge.runtime.options import Options
 from ct3d_edge.runtime.receipt import Receipt
-from ct3d_edge.runtime.session import Refusal, Setup, open_session, placement
+from ct3d_edge.runtime.versions import tf32_allowed
 
 
 class Runner:
@@ -40,6 +38,10 @@ class Runner:
         Number of the device, for every provider that has devices to choose from.
     batch
         Volumes in one run on a GPU, whose buffers are allocated once for it.
+    build
+        Permit a TensorRT engine to be built here and now if there is none yet; ``"auto"`` never does.
+    on_build
+        Called with a sentence before that takes its minutes.
 
     Raises
     ------
@@ -61,16 +63,16 @@ class Runner:
         options: Options | None = None,
         device_id: int | None = None,
         batch: int = 1,
+        build: bool = True,
+        on_build: Callable[[str], None] = lambda _: None,
     ) -> None:
-        _check_numbers(threads, batch)
-        _check_owner(requested, options)
+        wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build)
+        opened = open_for(model, wish)
         self.model = model
-        self._threads = threads or usable_cores()
-        self._options = options
-        self._device_id = device_id
-        self._batch = batch if model.batch_axis else 1
-        self._session, self.receipt = self._open(requested, allow_fallback)
-        self._feed = self._feed_for(provider(self.receipt.actual))
+        self._session = opened.session
+        self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
+        self._feed = self._feed_for(opened.setup.options)
+        self.receipt = self._receipt(requested, opened)
 
     def __enter__(self) -> Self:
         return self
@@ -124,90 +126,33 @@ class Runner:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ProviderError(f"ONNX Runtime failed on {self.receipt.actual} while running: {error}") from error
 
-    def _open(self, requested: RequestedProvider, allow_fallback: bool) -> tuple[ort.InferenceSession, Receipt]:
-        """Try providers in order until one does the work; collect why the others did not."""
-        passed_over: list[tuple[str, str]] = []
-        tried = providers.candidates(requested, allow_fallback=allow_fallback)
-        for candidate in tried:
-            try:
-                providers.check(candidate)
-                setup = self._setup(candidate, allow_fallback)
-                session = self._session_on(setup)
-                nodes = placement(session, candidate, allow_fallback=allow_fallback)
-            except ProviderError as error:
-                passed_over.append((candidate.name, str(error)))
-            else:
-                return session, self._receipt(requested, setup, passed_over, nodes)
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over)
-        raise ProviderError(
-            f"Provider {requested} cannot do the work here. {reasons}. "
-            f"This onnxruntime has: {', '.join(providers.compiled_in())}. "
-            "To accept a lesser provider, add --allow-fallback."
-        )
-
-    def _setup(self, candidate: Provider, allow_fallback: bool) -> Setup:
-        lesser = [other for other in providers.lesser_than(candidate) if allow_fallback or other.name == "cpu"]
-        options = self._options_of(candidate)
-        return Setup(
-            candidate,
-            options,
-            [(other, self._options_of(other)) for other in lesser],
-            getattr(options, "intra_op_num_threads", None) or self._threads,
-            fixed={self.model.batch_axis: self._batch} if options.gpu and self.model.batch_axis else {},
-        )
-
-    def _options_of(self, candidate: Provider) -> Options:
-        if isinstance(self._options, OPTIONS[candidate.name]):
-            return self._options
-        return default_options(candidate.name, self._device_id)
-
-    def _feed_for(self, candidate: Provider) -> Feed:
+    def _feed_for(self, options: Options) -> Feed:
         names = self.model.input_name, self.model.output_name
-        options = self._options_of(candidate)
-        if not options.gpu:
+        if self._batch is None:
             return plain_feed(self._session, *names)
         place = ("cuda", options.device_number)
         shapes = self.contract.input_shape, self.contract.outputs
         return BoundFeed(self._session, names[0], shapes[0], names[1], shapes[1], self._batch, place)
 
-    def _session_on(self, setup: Setup) -> ort.InferenceSession:
-        try:
-            return open_session(self.model.data, setup)
-        except Refusal as error:
-            if setup.candidate.name == "cpu":
-                raise ModelError(f"ONNX Runtime cannot run {self.model.path}: {error}") from error
-            raise ProviderError(f"it refused the model ({error})") from error
-
-    def _receipt(
-        self,
-        requested: RequestedProvider,
-        setup: Setup,
-        passed_over: list[tuple[str, str]],
-        nodes: dict[str, int],
-    ) -> Receipt:
+    def _receipt(self, requested: RequestedProvider, opened: Opened) -> Receipt:
+        setup, platform = opened.setup, opened.platform
         return Receipt(
             requested=requested,
             actual=setup.candidate.name,
-            passed_over=tuple(passed_over),
-            nodes=tuple(nodes.items()),
+            passed_over=opened.passed_over,
+            nodes=opened.nodes,
             options=tuple(setup.options.told().items()),
             threads=setup.threads,
-            onnxruntime=ort.__version__,
+            batch=self._batch,
+            versions=platform.versions,
+            gpu=platform.gpu.name if platform.gpu else None,
+            weights=self.model.weights,
+            interface="float32",  # the model file's check allows nothing else
+            tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
+            engine=opened.engine,
+            tuned=False,
             model_sha256=self.model.sha256,
             contract_sha256=self.contract.sha256,
-        )
-
-
-def _check_numbers(threads: int | None, batch: int) -> None:
-    for what, number in (("threads", threads), ("volumes in a batch", batch)):
-        if number is not None and number < 1:
-            raise UsageError(f"The number of {what} must be at least 1, found {number}.")
-
-
-def _check_owner(requested: RequestedProvider, options: Options | None) -> None:
-    if options is not None and not (requested != "auto" and isinstance(options, OPTIONS[requested])):
-        raise UsageError(
-            f"{type(options).__name__} do not belong to provider {requested}. Name the provider they are for."
         )
 
 

@@ -1,21 +1,72 @@
-"""Versions of everything under a session that may change its answers or its speed."""
+"""Versions and device under a session: whatever may change its answers, its speed or the validity of an engine."""
+
+import os
+from dataclasses import dataclass
 
 import onnxruntime as ort
 
+from ct3d_edge.machine import installed_version
 from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import nvidia
+from ct3d_edge.runtime.options import Options
+from ct3d_edge.runtime.plugins import PLUGINS, plugin_devices
 
 ON_NVIDIA = ("tensorrt", "nv-tensorrt-rtx", "cuda")
 
+AMPERE = (8, 0)
+"""Compute capability of the first GPUs with TF32."""
 
-def library_versions(name: ProviderName) -> dict[str, str | None]:
-    """Versions of ONNX Runtime and of the libraries under a provider; None for what is not there."""
-    found: dict[str, str | None] = {"onnxruntime": ort.__version__}
-    if name in ON_NVIDIA:
-        major = str(ort.cuda_version or "").partition(".")[0]
-        found["cuda"] = nvidia.runtime_version(major)
-        found["cudnn"] = nvidia.cudnn_version()
-        found["driver"] = nvidia.driver_version()
-    if name == "tensorrt":
-        found["tensorrt"] = nvidia.tensorrt_version()
-    return found
+
+@dataclass(frozen=True)
+class Platform:
+    """What a session stands on; None for whatever is not there or does not tell.
+
+    Parameters
+    ----------
+    versions
+        Of ct3d-edge, ONNX Runtime, the plugin, CUDA, cuDNN, TensorRT and NVIDIA's driver.
+    gpu
+        NVIDIA's GPU that does the work.
+    """
+
+    versions: tuple[tuple[str, str | None], ...]
+    gpu: nvidia.Gpu | None
+
+
+def platform_of(name: ProviderName, device_number: int = 0) -> Platform:
+    """What a session on that provider and device stands on; NVIDIA is asked only where it does the work."""
+    nvidia_does_it = name in ON_NVIDIA
+    gpu = nvidia.find_gpu(device_number) if nvidia_does_it else None
+    cuda = str(ort.cuda_version or "").partition(".")[0]
+    found = {
+        "ct3d-edge": installed_version("ct3d-edge"),
+        "onnxruntime": str(ort.__version__),
+        "plugin": _plugin_version(name),
+        "cuda": nvidia.runtime_version(cuda) if nvidia_does_it else None,
+        "cudnn": nvidia.cudnn_version() if nvidia_does_it else None,
+        "tensorrt": nvidia.tensorrt_version() if name == "tensorrt" else None,
+        "driver": gpu.driver if gpu else None,
+    }
+    return Platform(tuple(found.items()), gpu)
+
+
+def tf32_allowed(name: ProviderName, options: Options, gpu: nvidia.Gpu | None) -> bool | None:
+    """Whether inputs of convolutions may be rounded to TF32; None where the provider does not tell.
+
+    NVIDIA's libraries obey ``NVIDIA_TF32_OVERRIDE`` above every other setting. TensorRT allows TF32 unless its builder
+    is told otherwise, which ONNX Runtime's provider has no option for.
+    """
+    if name not in ("tensorrt", "cuda"):
+        return None
+    if gpu and gpu.capability < AMPERE:
+        return False
+    override = os.environ.get("NVIDIA_TF32_OVERRIDE")
+    if override in ("0", "1"):
+        return override == "1"
+    return name == "tensorrt" or options.told()["use_tf32"] == "1"
+
+
+def _plugin_version(name: ProviderName) -> str | None:
+    if name not in PLUGINS:
+        return None
+    return next((device.ep_metadata.get("version") for device in plugin_devices(PLUGINS[name])), None)

@@ -1,0 +1,154 @@
+"""From what is asked for to an open session: providers are tried in order until one does all of the work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import onnxruntime as ort
+
+from ct3d_edge.errors import ModelError, ProviderError, UsageError
+from ct3d_edge.machine import usable_cores
+from ct3d_edge.provider_names import RequestedProvider
+from ct3d_edge.runtime import providers
+from ct3d_edge.runtime.engines import EngineStore
+from ct3d_edge.runtime.model_file import ModelFile
+from ct3d_edge.runtime.options import OPTIONS, Options, default_options
+from ct3d_edge.runtime.providers import Provider
+from ct3d_edge.runtime.receipt import Engine
+from ct3d_edge.runtime.session import Refusal, Setup, open_session, placement
+from ct3d_edge.runtime.tensorrt import build_into, engine_key, ready_engine, with_engine
+from ct3d_edge.runtime.versions import Platform, platform_of
+
+FALLBACK_HINT = "To accept a lesser provider, add --allow-fallback."
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for; see ``Runner``, whose arguments these are.
+
+    Raises
+    ------
+    UsageError
+        A number of threads or volumes below one, or options without the provider they belong to.
+    """
+
+    requested: RequestedProvider
+    allow_fallback: bool = False
+    threads: int | None = None
+    options: Options | None = None
+    device_id: int | None = None
+    batch: int = 1
+    build: bool = True
+    on_build: Callable[[str], None] = field(default=lambda _: None, compare=False)
+
+    def __post_init__(self) -> None:
+        for what, number in (("threads", self.threads), ("volumes in a batch", self.batch)):
+            if number is not None and number < 1:
+                raise UsageError(f"The number of {what} must be at least 1, found {number}.")
+        owner = None if self.requested == "auto" else OPTIONS.get(self.requested)
+        if self.options is not None and (owner is None or not isinstance(self.options, owner)):
+            kind = type(self.options).__name__
+            raise UsageError(f"{kind} do not belong to provider {self.requested}. Name the provider they are for.")
+
+    @property
+    def may_build(self) -> bool:
+        """Whether an engine may be built in passing: only for somebody who asked for TensorRT."""
+        return self.build and self.requested == "tensorrt"
+
+    def options_of(self, candidate: Provider) -> Options:
+        """What is set for a provider: what was asked for if it is the one asked for, else its defaults."""
+        if isinstance(self.options, OPTIONS[candidate.name]):
+            return self.options
+        return default_options(candidate.name, self.device_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An open session, and how it came about.
+
+    Parameters
+    ----------
+    session, setup
+        The session, and what it was opened with.
+    platform
+        What it stands on.
+    nodes
+        ``(provider, number of nodes)``.
+    passed_over
+        ``(provider, reason)`` of those tried before.
+    engine
+        TensorRT's, if it is one.
+    """
+
+    session: ort.InferenceSession
+    setup: Setup
+    platform: Platform
+    nodes: tuple[tuple[str, int], ...]
+    passed_over: tuple[tuple[str, str], ...]
+    engine: Engine | None
+
+
+def open_for(model: ModelFile, wish: Wish) -> Opened:
+    """Try providers in order until one does the work; collect why the others did not.
+
+    Raises
+    ------
+    ProviderError
+        If none does.
+    ModelError
+        If ONNX Runtime refuses the graph even on the CPU.
+    """
+    passed_over: list[tuple[str, str]] = []
+    for candidate in providers.candidates(wish.requested, allow_fallback=wish.allow_fallback):
+        try:
+            providers.check(candidate)
+            return _open_on(candidate, model, wish, tuple(passed_over))
+        except ProviderError as error:
+            passed_over.append((candidate.name, str(error)))
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over)
+    raise ProviderError(
+        f"Provider {wish.requested} cannot do the work here. {reasons}. "
+        f"This onnxruntime has: {', '.join(providers.compiled_in())}. {FALLBACK_HINT}"
+    )
+
+
+def _open_on(candidate: Provider, model: ModelFile, wish: Wish, passed_over: tuple[tuple[str, str], ...]) -> Opened:
+    setup = _setup(candidate, model, wish)
+    platform = platform_of(candidate.name, setup.options.device_number)
+    try:
+        if candidate.name == "tensorrt":
+            session, engine = _open_tensorrt(model, setup, platform, wish)
+        else:
+            session, engine = open_session(model.data, setup), None
+    except Refusal as error:
+        if candidate.name == "cpu":
+            raise ModelError(f"ONNX Runtime cannot run {model.path}: {error}") from error
+        raise ProviderError(f"it refused the model ({error})") from error
+    nodes = placement(session, candidate, allow_fallback=wish.allow_fallback)
+    return Opened(session, setup, platform, tuple(nodes.items()), passed_over, engine)
+
+
+def _setup(candidate: Provider, model: ModelFile, wish: Wish) -> Setup:
+    lesser = [other for other in providers.lesser_than(candidate) if wish.allow_fallback or other.name == "cpu"]
+    options = wish.options_of(candidate)
+    return Setup(
+        candidate,
+        options,
+        [(other, wish.options_of(other)) for other in lesser],
+        getattr(options, "intra_op_num_threads", None) or wish.threads or usable_cores(),
+        fixed={model.batch_axis: wish.batch} if options.gpu and model.batch_axis else {},
+    )
+
+
+def _open_tensorrt(
+    model: ModelFile, setup: Setup, platform: Platform, wish: Wish
+) -> tuple[ort.InferenceSession, Engine]:
+    """A session with the engine that was built for exactly this, built now if that is permitted."""
+    store = EngineStore()
+    batch = wish.batch if model.batch_axis else 1
+    key = engine_key(model, setup, batch, platform)
+    timing = store.timing(key)
+    make = build_into(model, setup, batch, timing)
+    stored, built = ready_engine(store, key, make, build=wish.may_build, on_build=wish.on_build)
+    session = open_session(model.data, with_engine(setup, stored.folder, timing))
+    store.confirm(stored)
+    return session, Engine(key.digest, built, stored.seconds)
