@@ -13,6 +13,7 @@ import typer
 
 from ct3d_edge.cli import (
     bench,
+    build,
     calibrate,
     data,
     doctor,
@@ -50,6 +51,7 @@ app.command()(optimize.optimize)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(bench.bench)
+app.command()(build.build)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 

@@ -13,8 +13,10 @@ from ct3d_edge.cli.options import (
     DeviceIdOption,
     FallbackOption,
     ModelOption,
+    NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
+    ReceiptOption,
     model_path,
 )
 from ct3d_edge.errors import ScanError, UsageError
@@ -37,6 +39,8 @@ def bench(
     allow_fallback: FallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
+    no_build: NoBuildOption = False,
+    receipt: ReceiptOption = None,
     scans: Annotated[
         Path | None,
         typer.Option("--scans", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out."),
@@ -57,7 +61,7 @@ def bench(
         record = _record(
             paths,
             model,
-            lambda file: open_runner(file, provider, allow_fallback, provider_option, device_id),
+            lambda file: open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, receipt),
             runs,
             once,
         )

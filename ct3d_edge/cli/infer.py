@@ -10,8 +10,10 @@ from ct3d_edge.cli.options import (
     DeviceIdOption,
     FallbackOption,
     ModelOption,
+    NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
+    ReceiptOption,
     model_path,
 )
 
@@ -42,6 +44,8 @@ def infer(
     allow_fallback: FallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
+    no_build: NoBuildOption = False,
+    receipt: ReceiptOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file.")
     ] = None,
@@ -68,7 +72,7 @@ def infer(
     scans = find_scans(paths)
     records: list[Record] = []
     file = load_model_file(model_path(model))
-    with open_runner(file, provider, allow_fallback, provider_option, device_id) as runner:
+    with open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, receipt) as runner:
         labels = runner.contract.labels
         notes = (Finding("demonstration_model", "warn", DEMONSTRATION),) if model is None else ()
         stop = _judge(scans, runner, notes, records, picture)

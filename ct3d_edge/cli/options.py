@@ -35,6 +35,13 @@ FallbackOption = Annotated[
     bool,
     typer.Option("--allow-fallback", help="Permit a lesser provider than the one asked for; records say so."),
 ]
+NoBuildOption = Annotated[
+    bool, typer.Option("--no-build", help="Stop rather than build a TensorRT engine, which takes minutes.")
+]
+ReceiptOption = Annotated[
+    Path | None,
+    typer.Option("--receipt", help="Write what really ran where, and on which versions, to this JSON file."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that cannot be used.")]
 OrientationOption = Annotated[

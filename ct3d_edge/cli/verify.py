@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from ct3d_edge.cli.options import DeviceIdOption, FallbackOption, ProviderOption, ProviderOptionsOption
+from ct3d_edge.cli.options import (
+    DeviceIdOption,
+    FallbackOption,
+    NoBuildOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    ReceiptOption,
+)
 from ct3d_edge.errors import GateError
 
 
@@ -15,6 +22,8 @@ def verify(
     allow_fallback: FallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
+    no_build: NoBuildOption = False,
+    receipt: ReceiptOption = None,
 ) -> None:
     """Rerun the golden test inside a model file; exit code 4 if the answers differ."""
     from ct3d_edge.cli.running import open_runner
@@ -22,7 +31,7 @@ def verify(
     from ct3d_edge.runtime import verify as run_golden_test
 
     file = load_model_file(model)
-    with open_runner(file, provider, allow_fallback, provider_option, device_id) as runner:
+    with open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, receipt) as runner:
         outcome = run_golden_test(runner)
     told = (
         f"{outcome.inputs} golden inputs on {runner.receipt.actual}: largest difference of probability "

@@ -8,7 +8,7 @@ from builders import MakeModel
 
 from .conftest import Run
 
-COMMANDS = ("infer", "preprocess", "view", "train", "export", "inspect", "verify", "bench", "doctor", "data")
+COMMANDS = ("infer", "preprocess", "view", "train", "export", "inspect", "verify", "bench", "build", "doctor", "data")
 
 
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:

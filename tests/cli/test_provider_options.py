@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,50 @@ def test_an_option_needs_a_provider_by_name(run: Run, commands: dict[str, list[o
 def test_the_cpu_has_no_device_by_number(run: Run, commands: dict[str, list[object]], command: str) -> None:
     assert run(*commands[command], "--provider", "cpu", "--device-id", 0).code == 2
     assert run(*commands[command], "--device-id", -1).code == 2
+
+
+@ALL
+def test_the_receipt_is_written(
+    run: Run, commands: dict[str, list[object]], command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = run(*commands[command], "--provider", "cpu", "--receipt", "receipt.json")
+    assert outcome.code == 0
+    assert "wrote receipt.json" in outcome.err
+    told = json.loads((tmp_path / "receipt.json").read_text())
+    assert (told["requested"], told["actual"], told["tuned"]) == ("cpu", "cpu", False)
+
+
+@ALL
+def test_a_receipt_that_cannot_be_written_stops_everything_before_it_starts(
+    run: Run, commands: dict[str, list[object]], command: str, tmp_path: Path
+) -> None:
+    outcome = run(*commands[command], "--receipt", tmp_path / "absent" / "receipt.json")
+    assert outcome.code == 2
+    assert "provider" not in outcome.err
+
+
+def test_the_receipt_of_a_benchmark_is_in_its_record_too(
+    run: Run, commands: dict[str, list[object]], tmp_path: Path
+) -> None:
+    receipt, record = tmp_path / "receipt.json", tmp_path / "bench.json"
+    run(*commands["bench"], "--provider", "cpu", "--receipt", receipt, "--json", record)
+    assert json.loads(record.read_text())["conditions"]["receipt"] == json.loads(receipt.read_text())
+
+
+@pytest.mark.parametrize("arguments", [("build", "-p", "tensorrt"), ("verify", "-p", "tensorrt", "--no-build")])
+def test_without_a_gpu_an_engine_is_neither_built_nor_found(
+    run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("ct3d_edge.runtime.nvidia.DRIVER", str(tmp_path / "libcuda.so.1"))
+    model = make_model()
+    outcome = run(*arguments, *(["--model", model] if arguments[0] == "build" else [model]))
+    assert outcome.code == 3
+    assert "Provider tensorrt cannot do the work here" in outcome.err
+    assert ("--allow-fallback" in outcome.err) is (arguments[0] == "verify")
+
+
+def test_only_tensorrt_builds_ahead(run: Run, make_model: MakeModel) -> None:
+    outcome = run("build", "--provider", "cuda", "--model", make_model())
+    assert outcome.code == 2
+    assert "tensorrt" in outcome.err

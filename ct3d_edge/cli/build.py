@@ -1,0 +1,45 @@
+"""``ct3d-edge build``: what a provider has to build for a model and a device, built before it is needed."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ct3d_edge.cli.options import DeviceIdOption, ModelOption, ProviderOptionsOption, model_path
+from ct3d_edge.errors import ProviderError
+
+if TYPE_CHECKING:
+    from ct3d_edge.runtime import Engine, Runner
+
+
+def build(
+    provider: Annotated[
+        Literal["tensorrt"], typer.Option("--provider", "-p", help="Provider that builds engines ahead.")
+    ],
+    model: ModelOption = None,
+    provider_option: ProviderOptionsOption = None,
+    device_id: DeviceIdOption = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Volumes in one run.")] = 1,
+) -> None:
+    """Build the TensorRT engine of a model for this machine's GPU, which takes minutes, and keep it.
+
+    The engine is found again by what it depends on: model, shapes, options, GPU, driver and library versions.
+    """
+    from ct3d_edge.cli.options import provider_options
+    from ct3d_edge.cli.terminal import elapsed, say
+    from ct3d_edge.runtime import FALLBACK_HINT, Runner, load_model_file
+
+    file = load_model_file(model_path(model))
+    options = provider_options(provider, provider_option, device_id)
+    try:
+        with elapsed("building"), Runner(file, provider, options=options, batch=batch, on_build=say) as runner:
+            engine, gpu = _engine(runner), runner.receipt.gpu
+    except ProviderError as error:  # a lesser provider would build nothing
+        raise ProviderError(str(error).removesuffix(FALLBACK_HINT).strip()) from error
+    found = "built" if engine.built else "found, built earlier"
+    typer.echo(f"{found} in {engine.seconds:.1f} s: engine {engine.key[:16]} for {gpu}")
+
+
+def _engine(runner: "Runner") -> "Engine":
+    engine = runner.receipt.engine
+    assert engine is not None, "a session on TensorRT has an engine"  # noqa: S101  # what Runner promises
+    return engine
