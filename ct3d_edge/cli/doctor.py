@@ -51,7 +51,7 @@ def _lines(diagnosis: "Diagnosis") -> "Iterator[str]":
     """Everything that the table has no room for."""
     for trial in diagnosis.trials:
         yield from _explained(trial)
-    yield f"auto takes: {diagnosis.automatic or 'nothing, no provider works here'}"
+    yield f"auto takes: {_automatic(diagnosis)}"
     owners = [f"{name} {version}" for name, version in diagnosis.installation.distributions]
     yield f"onnxruntime: {', '.join(owners) or 'none'}"
     features = diagnosis.features
@@ -74,6 +74,13 @@ def _explained(trial: "Trial") -> "Iterator[str]":
         yield f"  another version: {mismatch}"
     if trial.remedy:
         yield f"  would help: {trial.remedy}"
+
+
+def _automatic(diagnosis: "Diagnosis") -> str:
+    if len(diagnosis.automatic) > 1:
+        first, second = diagnosis.automatic
+        return f"{first} for a model whose engine is built (ct3d-edge build --provider {first}), else {second}"
+    return "".join(diagnosis.automatic) or "nothing, no provider works here"
 
 
 def _yes(there: bool) -> str:

@@ -48,9 +48,10 @@ class Diagnosis:
         return tuple(trial.name for trial in self.trials if trial.runs)
 
     @property
-    def automatic(self) -> ProviderName | None:
-        """What ``--provider auto`` comes to."""
-        return next((name for name in self.working if name in AUTOMATIC), None)
+    def automatic(self) -> tuple[ProviderName, ...]:
+        """What ``--provider auto`` comes to, best first; more than one only if TensorRT, whose engine must be there."""
+        able = tuple(name for name in self.working if name in AUTOMATIC)
+        return able[:2] if able[:1] == ("tensorrt",) else able[:1]
 
     def advice(self) -> Iterator[str]:
         """Sentences about what is not as it should be, apart from the providers."""
@@ -68,7 +69,7 @@ class Diagnosis:
         return {
             "schema": SCHEMA,
             "working": list(self.working),
-            "automatic": self.automatic,
+            "automatic": list(self.automatic),
             "providers": [trial.to_dict() for trial in self.trials],
             "onnxruntime_distributions": dict(self.installation.distributions),
             "cpu": {"name": self.cpu, "features": self.features},

@@ -1,5 +1,6 @@
 """How volumes reach a session: as arrays, or through buffers that stay on the device."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ def plain_feed(session: ort.InferenceSession, input_name: str, output_name: str)
 
 class BoundFeed:
     """Inputs and outputs in buffers allocated once: no allocation in a run, and addresses that a CUDA graph may keep.
+
+    Threads that call it at the same time wait for each other, as there is one set of buffers.
 
     Parameters
     ----------
@@ -50,6 +53,7 @@ class BoundFeed:
     ) -> None:
         self._session = session
         self._batch = batch
+        self._alone = threading.Lock()
         self._staging = np.zeros((batch, *input_shape), np.float32)
         self._input = ort.OrtValue.ortvalue_from_shape_and_type(self._staging.shape, np.float32, *place)
         self._output = ort.OrtValue.ortvalue_from_shape_and_type((batch, outputs), np.float32, *place)
@@ -60,7 +64,8 @@ class BoundFeed:
     def __call__(self, volumes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run volumes of any number."""
         starts = range(0, len(volumes), self._batch)
-        parts = [self._run(volumes[start : start + self._batch]) for start in starts]
+        with self._alone:
+            parts = [self._run(volumes[start : start + self._batch]) for start in starts]
         return np.concatenate(parts) if parts else np.zeros((0, *self._output.shape()[1:]), np.float32)
 
     def _run(self, part: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,6 +8,8 @@ from ct3d_edge.provider_names import PROVIDERS
 
 from .conftest import Run
 
+pytestmark = pytest.mark.slow  # five processes, each of which imports ONNX Runtime
+
 
 def test_doctor_tries_every_provider_and_says_what_would_help(run: Run) -> None:
     outcome = run("doctor")
@@ -27,7 +29,7 @@ def test_doctor_survives_a_broken_onnxruntime(
     assert outcome.code == 3
     if as_json:
         told = json.loads(outcome.out)
-        assert (told["working"], told["automatic"]) == ([], None)
+        assert (told["working"], told["automatic"]) == ([], [])
         assert {entry["remedy"] for entry in told["providers"]} == {"pip install ct3d-edge --force-reinstall"}
     else:
         assert "cpu: trying it failed: ImportError: half of it is gone" in outcome.out

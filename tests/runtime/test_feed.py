@@ -1,5 +1,8 @@
 """Buffers on the CPU stand in for those on a GPU: ONNX Runtime binds both by the same calls."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -47,3 +50,19 @@ def test_a_part_of_a_larger_array_may_lie_in_any_order(contract: Contract) -> No
 
 def test_no_volumes_give_no_answers(contract: Contract) -> None:
     assert bound(contract, 2)(np.zeros((0, *contract.input_shape), np.float32)).shape == (0, 1)
+
+
+def test_threads_do_not_write_into_each_others_buffers(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = bound(contract, 2)
+    volumes = np.random.default_rng(0).random((24, *contract.input_shape), np.float32)
+    expected = feed(volumes)
+    run = feed._session.run_with_iobinding
+
+    def hesitant(binding: object) -> None:
+        time.sleep(0.005)  # long enough for another thread to come in between
+        run(binding)
+
+    monkeypatch.setattr(feed._session, "run_with_iobinding", hesitant)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: feed(volumes[number : number + 1])[0], range(24)))
+    assert np.array(found) == pytest.approx(expected, abs=1e-6)
