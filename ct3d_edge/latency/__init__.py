@@ -1,19 +1,27 @@
 """Latency of any callable: clocks, samples, percentiles, records. Knows nothing of CT."""
 
 from ct3d_edge.latency.clock import Clock, StageTimer, WallClock
-from ct3d_edge.latency.measure import Samples, interleave, measure
+from ct3d_edge.latency.measure import Samples, Taken, Until, interleave, measure
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.statistics import Percentile, percentile, summary
+from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, Percentile, enough, percentile, summary
+from ct3d_edge.latency.steady import Steady, runs_until_steady
 
 __all__ = [
+    "CONFIDENCE",
+    "RANKS",
     "BenchRecord",
     "Clock",
     "Percentile",
     "Samples",
     "StageTimer",
+    "Steady",
+    "Taken",
+    "Until",
     "WallClock",
+    "enough",
     "interleave",
     "measure",
     "percentile",
+    "runs_until_steady",
     "summary",
 ]

@@ -5,10 +5,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Anything that tells a monotonic time."""
+    """Anything that tells a monotonic time, and can wait."""
 
     def now(self) -> int:
         """Nanoseconds since some fixed moment."""
+        ...
+
+    def wait_until(self, moment: int) -> None:
+        """Return when ``now`` would tell ``moment`` or later; at once if it is past."""
         ...
 
 
@@ -18,6 +22,11 @@ class WallClock:
     def now(self) -> int:
         """Nanoseconds since some fixed moment."""
         return time.perf_counter_ns()
+
+    def wait_until(self, moment: int) -> None:
+        """Sleep until ``moment``."""
+        while (left := moment - self.now()) > 0:
+            time.sleep(left / 1e9)
 
 
 class StageTimer:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ct3d_edge.latency.clock import Clock, StageTimer, WallClock
+from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.latency.steady import Steady, runs_until_steady
 
 Work = Callable[[int, StageTimer], None]
 """Does run number ``n`` and calls ``lap`` at the end of each stage."""
@@ -19,46 +21,120 @@ class Samples:
         Stage to the durations of the runs before counting began.
     counted
         Stage to the durations that statistics are made from; nothing is dropped.
+    beside
+        Stages that were timed in the same runs but are no part of the total.
     """
 
     warmup: Mapping[str, tuple[float, ...]]
     counted: Mapping[str, tuple[float, ...]]
+    beside: tuple[str, ...] = ()
 
     @property
     def total(self) -> tuple[float, ...]:
         """Sum of the stages of each counted run, in ms."""
-        return tuple(map(sum, zip(*self.counted.values(), strict=True)))
+        return self._total(self.counted)
+
+    @property
+    def until_steady(self) -> int | None:
+        """Warm-up runs before the level was reached; None if it was not."""
+        return runs_until_steady(self._total(self.warmup))
+
+    def _total(self, taken: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
+        return tuple(map(sum, zip(*(taken[stage] for stage in taken if stage not in self.beside), strict=True)))
+
+
+@dataclass(frozen=True)
+class Until:
+    """When to stop, besides the number of runs.
+
+    Parameters
+    ----------
+    precision
+        Go on after the last run until the median of the total is known this well: half its interval over its value.
+    budget_s
+        Stop after so many seconds, warm-up included, though runs or precision are missing; one run is always counted.
+    """
+
+    precision: float | None = None
+    budget_s: float | None = None
+
+
+class Taken:
+    """Runs as they come in; what is there stays when the work fails."""
+
+    def __init__(self, beside: tuple[str, ...] = ()) -> None:
+        self.warmup: list[dict[str, float]] = []
+        self.counted: list[dict[str, float]] = []
+        self._beside = beside
+
+    def samples(self) -> Samples:
+        """What was taken so far."""
+        return Samples(_by_stage(self.warmup), _by_stage(self.counted), self._beside)
+
+    def totals(self, taken: list[dict[str, float]]) -> list[float]:
+        """Duration of each run without what was timed beside it, in ms."""
+        return [sum(time for stage, time in run.items() if stage not in self._beside) for run in taken]
 
 
 def measure(
     work: Work,
     runs: int,
     *,
-    warmup: int = 0,
+    warmup: int | Steady = 0,
+    until: Until | None = None,
     clock: Clock | None = None,
     on_run: Callable[[], None] = lambda: None,
+    into: Taken | None = None,
 ) -> Samples:
-    """Time ``runs`` runs of ``work`` after ``warmup`` ones that are kept apart.
+    """Time ``runs`` runs of ``work`` after warm-up runs that are kept apart.
 
     Parameters
     ----------
     work
         Called with the number of the run and a timer whose laps name the stages.
-    runs, warmup
-        How many.
+    runs
+        How many are counted; fewer or more if ``until`` says so.
+    warmup
+        How many runs come before, or how to find that out.
+    until
+        When to stop earlier or later.
     clock
         The machine's, unless a test brings its own.
     on_run
         Told after each run, warm-ups included.
+    into
+        Where runs are kept as they come in, for a caller that wants them though the work fails.
     """
-    clock = clock or WallClock()
-    taken: list[dict[str, float]] = []
-    for number in range(warmup + runs):
+    clock, until, taken = clock or WallClock(), until or Until(), into or Taken()
+    began = clock.now()
+
+    def spent() -> bool:
+        return until.budget_s is not None and clock.now() - began >= until.budget_s * 1e9
+
+    def run_once(keep: list[dict[str, float]]) -> None:
         timer = StageTimer(clock)
-        work(number, timer)
-        taken.append(timer.stages)
+        work(len(taken.warmup) + len(taken.counted), timer)
+        keep.append(timer.stages)
         on_run()
-    return Samples(_by_stage(taken[:warmup]), _by_stage(taken[warmup:]))
+
+    while _must_warm_up(taken, warmup) and not spent():
+        run_once(taken.warmup)
+    while _must_go_on(taken, runs, until.precision) and not (spent() and taken.counted):
+        run_once(taken.counted)
+    return taken.samples()
+
+
+def _must_warm_up(taken: Taken, warmup: int | Steady) -> bool:
+    if isinstance(warmup, int):
+        return len(taken.warmup) < warmup
+    steady = runs_until_steady(taken.totals(taken.warmup), warmup.block) is not None
+    return not steady and len(taken.warmup) < warmup.limit
+
+
+def _must_go_on(taken: Taken, runs: int, precision: float | None) -> bool:
+    if len(taken.counted) < runs:
+        return True
+    return precision is not None and percentile(taken.totals(taken.counted), 50).precision > precision
 
 
 def interleave(

@@ -1,12 +1,14 @@
-"""Percentiles of latencies, and whether there are enough samples to believe one."""
+"""Percentiles of latencies, how well each is known, and whether there are enough samples to believe one."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-ENOUGH = {50: 1, 90: 64, 99: 662}
-"""Samples from which a percentile is known with 99 % confidence (MLPerf LoadGen's early stopping rule). A median is
-shown from the first sample on."""
+RANKS = (50, 90, 95, 99, 99.9)
+
+CONFIDENCE = 0.99
+"""Of every interval here, and of ``enough``."""
 
 
 @dataclass(frozen=True)
@@ -16,24 +18,57 @@ class Percentile:
     Parameters
     ----------
     rank
-        50, 90 or 99.
+        50, 90, 95, 99 or 99.9.
     value
         In the unit of the samples.
     samples
         How many it was taken from.
+    low, high
+        99 % interval, both of them samples; None where there are too few for an end.
     """
 
-    rank: int
+    rank: float
     value: float
     samples: int
+    low: float | None
+    high: float | None
+
+    @property
+    def name(self) -> str:
+        """``p50``, ``p99.9``."""
+        return f"p{self.rank:g}"
 
     @property
     def missing(self) -> int:
         """Samples still needed before this percentile can be relied on."""
-        return max(0, ENOUGH[self.rank] - self.samples)
+        return max(0, enough(self.rank) - self.samples)
+
+    @property
+    def precision(self) -> float:
+        """Half the interval's width as a share of the value; infinite without an interval."""
+        if self.low is None or self.high is None or self.value == 0:
+            return math.inf
+        return (self.high - self.low) / 2 / self.value
 
 
-def percentile(samples: Sequence[float], rank: int) -> Percentile:
+@lru_cache
+def enough(rank: float) -> int:
+    """Samples from which a percentile is known with 99 % confidence: 64, 130, 662 for p90, p95, p99.
+
+    The least n of which, with 99 % confidence, at least two lie beyond the percentile: then the second largest is an
+    upper bound of it. The early stopping rule of MLPerf LoadGen begins to allow a result there (mlcommons/inference,
+    loadgen/early_stopping.cc). A median is shown from the first sample on.
+    """
+    if rank <= 50:
+        return 1
+    below = rank / 100
+    samples = 2
+    while below**samples + samples * (1 - below) * below ** (samples - 1) > 1 - CONFIDENCE:
+        samples += 1
+    return samples
+
+
+def percentile(samples: Sequence[float], rank: float) -> Percentile:
     """The nearest-rank percentile: the smallest sample that at least ``rank`` % of all do not exceed.
 
     Always a value that was measured, never one between two.
@@ -45,10 +80,41 @@ def percentile(samples: Sequence[float], rank: int) -> Percentile:
     """
     if not samples:
         raise ValueError("a percentile needs at least one sample")
-    position = max(1, math.ceil(rank / 100 * len(samples)))
-    return Percentile(rank, sorted(samples)[position - 1], len(samples))
+    ordered = sorted(samples)
+    low, high = interval_positions(len(ordered), rank)
+    return Percentile(
+        rank,
+        ordered[nearest_rank(len(ordered), rank) - 1],
+        len(ordered),
+        ordered[low - 1] if low else None,
+        ordered[high - 1] if high else None,
+    )
+
+
+def nearest_rank(samples: int, rank: float) -> int:
+    """Position, from 1, of a percentile among so many samples in ascending order."""
+    # 99.9 / 100 * 1000 is a little more than 999 in floating point.
+    return max(1, math.ceil(round(rank * samples / 100, 9)))
+
+
+@lru_cache(maxsize=4096)
+def interval_positions(samples: int, rank: float) -> tuple[int | None, int | None]:
+    """Positions, from 1 in ascending order, of the samples that enclose a percentile with 99 % confidence.
+
+    Of n independent samples, the number not above the true percentile is binomial (n, rank / 100), whatever the
+    distribution. The lower end is the highest position that lies above it with a chance of at most 0.5 %, the upper
+    end the lowest one that lies below it with such a chance; None where no position does (David & Nagaraja, Order
+    Statistics, 3rd edition 2003, section 7.1).
+    """
+    import numpy as np
+    from scipy.special import bdtr, bdtrc  # a tenth of what importing scipy.stats takes
+
+    tail, successes = (1 - CONFIDENCE) / 2, np.arange(samples + 1)
+    low = int(np.argmax(bdtr(successes, samples, rank / 100) >= tail))
+    high = int(np.argmax(bdtrc(successes, samples, rank / 100) <= tail)) + 1
+    return low or None, high if high <= samples else None
 
 
 def summary(samples: Sequence[float]) -> tuple[Percentile, ...]:
-    """The 50th, 90th and 99th percentile."""
-    return tuple(percentile(samples, rank) for rank in ENOUGH)
+    """All five percentiles, those with too few samples included: see ``missing``."""
+    return tuple(percentile(samples, rank) for rank in RANKS)

@@ -14,6 +14,9 @@ class FakeClock:
     def now(self) -> int:
         return self.nanoseconds
 
+    def wait_until(self, moment: int) -> None:
+        self.nanoseconds = max(self.nanoseconds, moment)
+
     def pass_ms(self, milliseconds: float) -> None:
         self.nanoseconds += round(milliseconds * 1e6)
 

@@ -1,15 +1,18 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 import pytest
 
-from ct3d_edge.latency import Samples, StageTimer, WallClock, interleave, measure
+from ct3d_edge.latency import Samples, StageTimer, Steady, Taken, Until, WallClock, interleave, measure, percentile
 
 
 class Clock(Protocol):
     """What the tests use of the fake clock."""
 
     def now(self) -> int: ...
+
+    def wait_until(self, moment: int) -> None: ...
 
     def pass_ms(self, milliseconds: float) -> None: ...
 
@@ -21,6 +24,14 @@ def test_the_machines_clock_never_runs_backwards() -> None:
     times = [clock.now() for _ in range(100)]
     assert times == sorted(times)
     assert all(isinstance(time, int) for time in times)
+
+
+def test_the_machines_clock_waits_and_does_not_wait_for_the_past() -> None:
+    clock = WallClock()
+    moment = clock.now() + 2_000_000
+    clock.wait_until(moment)
+    assert clock.now() >= moment
+    clock.wait_until(moment - 10**18)
 
 
 def test_a_timer_splits_time_at_its_laps(clock: Clock) -> None:
@@ -148,3 +159,73 @@ def test_a_part_of_a_stage_can_be_given_a_name_of_its_own(clock: Clock) -> None:
     timer.lap("preprocess")
     timer.move(7, "preprocess", to="read")
     assert timer.stages == {"preprocess": 3, "read": 7}
+
+
+def infer_for(clock: Clock, *milliseconds: float) -> Callable[[int, StageTimer], None]:
+    """Runs that take these times, and the last of them from then on."""
+
+    def work(number: int, timer: StageTimer) -> None:
+        clock.pass_ms(milliseconds[min(number, len(milliseconds) - 1)])
+        timer.lap("infer")
+
+    return work
+
+
+def test_warming_up_ends_where_the_level_begins(clock: Clock) -> None:
+    samples = measure(infer_for(clock, 90, 50, 20, 10), 4, warmup=Steady(block=2, limit=30), clock=clock)
+    assert samples.warmup == {"infer": (90, 50, 20, 10, 10, 10, 10)}
+    assert samples.counted == {"infer": (10,) * 4}
+    assert measure(infer_for(clock, 90, 50, 20, 10), 1, warmup=Steady(), clock=clock).until_steady == 3
+
+
+def test_a_level_that_is_not_found_ends_warming_up_at_its_limit(clock: Clock) -> None:
+    samples = measure(two_stages(clock), 2, warmup=Steady(block=2, limit=9), clock=clock)
+    assert len(samples.warmup["read"]) == 9
+    assert samples.until_steady is None
+
+
+def test_runs_go_on_until_the_median_is_known_well_enough(clock: Clock) -> None:
+    work = infer_for(clock, *[100, 104] * 200)
+    fixed = measure(work, 8, clock=clock)
+    precise = measure(work, 8, until=Until(precision=0.021), clock=clock)
+    assert len(fixed.total) == 8
+    assert len(precise.total) == 8, "half of 4 ms is less than 2.1 % of 100 ms"
+    noisy = infer_for(clock, *np.random.default_rng(0).exponential(100, 3000))
+    known = [measure(noisy, 8, until=Until(precision=precision), clock=clock).total for precision in (0.4, 0.2)]
+    assert 8 < len(known[0]) < len(known[1]) < 3000
+    assert percentile(known[1], 50).precision <= 0.2 < percentile(known[1][:-1], 50).precision
+
+
+def test_the_budget_ends_what_has_no_end(clock: Clock) -> None:
+    noisy = infer_for(clock, *[10, 1000] * 500)
+    samples = measure(noisy, 8, until=Until(precision=1e-6, budget_s=20), clock=clock)
+    assert 20_000 <= sum(samples.total) < 22_000
+
+
+def test_a_spent_budget_leaves_one_run(clock: Clock) -> None:
+    samples = measure(infer_for(clock, 5000), 50, warmup=Steady(), until=Until(budget_s=7), clock=clock)
+    assert (samples.warmup, samples.counted) == ({"infer": (5000, 5000)}, {"infer": (5000,)})
+
+
+def test_what_is_timed_beside_is_no_part_of_the_total(clock: Clock) -> None:
+    def work(number: int, timer: StageTimer) -> None:
+        two_stages(clock)(number, timer)
+        clock.pass_ms(7)
+        timer.lap("again")
+
+    samples = measure(work, 3, clock=clock, into=Taken(beside=("again",)))
+    assert (samples.counted["again"], samples.total) == ((7, 7, 7), (0, 11, 22))
+
+
+def test_runs_before_a_failure_are_kept(clock: Clock) -> None:
+    taken = Taken()
+
+    def work(number: int, timer: StageTimer) -> None:
+        timer.lap("read")
+        if number == 3:
+            raise MemoryError
+        timer.lap("infer")
+
+    with pytest.raises(MemoryError):
+        measure(work, 10, warmup=1, clock=clock, into=taken)
+    assert taken.samples() == Samples({"read": (0,), "infer": (0,)}, {"read": (0, 0), "infer": (0, 0)})
