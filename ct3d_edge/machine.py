@@ -24,32 +24,28 @@ CPU_FEATURES = {"AVX2": ("avx2",), "AVX-512": ("avx512f",), "VNNI": ("avx512_vnn
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
-    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
-
-
-def cpu_features() -> dict[str, bool] | None:
-    """Which of ``CPU_FEATURES`` there are; None where the system does not tell, or the CPU is not an x86."""
-    flags = (_field(_read(CPUINFO) or "", "flags") or "").split()
-    if not flags:
-        return None
-    return {name: any(flag in flags for flag in known) for name, known in CPU_FEATURES.items()}
-
-
-def cpu_quota() -> float | None:
-    """Cores' worth of time that the container may use (cgroup v2); None without a limit."""
-    quota, _, period = (_read(CGROUP_CPU_MAX) or "max").partition(" ")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+    quota, _, period = (system_text(CGROUP_CPU_MAX) or "max").partition(" ")
+    if not (quota.isdigit() and period.isdigit()):
+        return allowed
+    return max(1, min(allowed, math.ceil(int(quota) / int(period))))
 
 
 def available_memory() -> int | None:
     """Bytes that can still be used without swapping, inside the container's limit; None where nothing tells."""
-    free = _field(_read(MEMINFO) or "", "MemAvailable")
+    free = _field(system_text(MEMINFO) or "", "MemAvailable")
     amounts = [int(free.split()[0]) * 1024] if free else []
-    limit, used = _read(CGROUP_MEMORY / "memory.max"), _read(CGROUP_MEMORY / "memory.current")
+    limit, used = system_text(CGROUP_MEMORY / "memory.max"), system_text(CGROUP_MEMORY / "memory.current")
     if limit and used and limit.isdigit():
         amounts.append(max(0, int(limit) - int(used)))
     return min(amounts, default=None)
+
+
+def system_text(path: Path) -> str | None:
+    """What a file of the operating system says; None where it is not there."""
+    try:
+        return path.read_text().strip()
+    except OSError:  # another operating system, or hidden inside a container
+        return None
 
 
 def installed_version(package: str) -> str | None:
@@ -68,7 +64,7 @@ def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
     packages
         Distributions whose versions matter; those not installed are left out.
     """
-    cpuinfo = _read(CPUINFO) or ""
+    cpuinfo = system_text(CPUINFO) or ""
     features = _field(cpuinfo, "flags") or _field(cpuinfo, "Features") or ""  # on x86, on Arm
     return {
         "platform": platform.platform(),
@@ -77,20 +73,13 @@ def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
         "cpu_flags": [flag for flag in CPU_FLAGS if flag in features.split()],
         "cores_usable": usable_cores(),
         "cores_present": os.cpu_count(),
-        "cgroup_cpu_max": _read(CGROUP_CPU_MAX),
-        "governor": _read(GOVERNOR),
-        "memory": _field(_read(MEMINFO) or "", "MemTotal"),
+        "cgroup_cpu_max": system_text(CGROUP_CPU_MAX),
+        "governor": system_text(GOVERNOR),
+        "memory": _field(system_text(MEMINFO) or "", "MemTotal"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "packages": {name: version for name in packages if (version := installed_version(name))},
     }
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:  # another operating system, or hidden inside a container
-        return None
 
 
 def _field(text: str, name: str) -> str | None:

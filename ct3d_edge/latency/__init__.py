@@ -1,10 +1,12 @@
 """Latency of any callable: clocks, samples, percentiles, records. Knows nothing of CT."""
 
 from ct3d_edge.latency.clock import Clock, StageTimer, WallClock
+from ct3d_edge.latency.doubts import doubts
 from ct3d_edge.latency.measure import Samples, Taken, Until, interleave, measure
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, Percentile, enough, percentile, summary
 from ct3d_edge.latency.steady import Steady, runs_until_steady
+from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances
 
 __all__ = [
     "CONFIDENCE",
@@ -13,11 +15,15 @@ __all__ = [
     "Clock",
     "Percentile",
     "Samples",
+    "Snapshot",
     "StageTimer",
     "Steady",
     "Taken",
     "Until",
     "WallClock",
+    "Witness",
+    "disturbances",
+    "doubts",
     "enough",
     "interleave",
     "measure",
