@@ -1,9 +1,13 @@
 """Latency of any callable: clocks, samples, percentiles, records. Knows nothing of CT."""
 
 from ct3d_edge.latency.clock import Clock, StageTimer, WallClock
+from ct3d_edge.latency.compare import Change, compare
 from ct3d_edge.latency.doubts import doubts
+from ct3d_edge.latency.gate import Gate
 from ct3d_edge.latency.measure import Samples, Taken, Until, interleave, measure
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.mismatch import obstacles, remarks
+from ct3d_edge.latency.reading import read_record
+from ct3d_edge.latency.record import Arrangement, BenchRecord
 from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, Percentile, enough, percentile, summary
 from ct3d_edge.latency.steady import Steady, runs_until_steady
 from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances
@@ -11,8 +15,11 @@ from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances
 __all__ = [
     "CONFIDENCE",
     "RANKS",
+    "Arrangement",
     "BenchRecord",
+    "Change",
     "Clock",
+    "Gate",
     "Percentile",
     "Samples",
     "Snapshot",
@@ -22,12 +29,16 @@ __all__ = [
     "Until",
     "WallClock",
     "Witness",
+    "compare",
     "disturbances",
     "doubts",
     "enough",
     "interleave",
     "measure",
+    "obstacles",
     "percentile",
+    "read_record",
+    "remarks",
     "runs_until_steady",
     "summary",
 ]

@@ -2,16 +2,25 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.surroundings import Snapshot
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON form; raised when the meaning of a field changes."""
+
+Arrangement = Literal["stages", "in turn", "blocks"]
+"""``stages`` follow each other in every run and add up to it. Contestants run ``in turn``, so that sample n of each is
+from the same round, or in ``blocks``, one contestant after the other."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,18 @@ class BenchRecord:
         Durations in ms of what happens only once.
     samples
         Every duration of what was repeated.
+    clocks
+        Names for sums of stages, from the innermost to the whole: ``{"file to decision": ("read", "infer")}``.
+    arrangement
+        What the names in ``samples`` are: see ``Arrangement``.
+    surroundings
+        The machine before, during and after.
+    resources
+        Memory in bytes, CPU seconds, energy in joules: name to value, None for what could not be read.
+    incomplete
+        Why there are fewer samples than were asked for; None if there are not.
+    created
+        When it was made, in ISO 8601.
     """
 
     question: str
@@ -37,21 +58,47 @@ class BenchRecord:
     conditions: Mapping[str, Any]
     once: Mapping[str, float]
     samples: Samples
+    clocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    arrangement: Arrangement = "stages"
+    surroundings: tuple[Snapshot, ...] = ()
+    resources: Mapping[str, float | None] = field(default_factory=dict)
+    incomplete: str | None = None
+    created: str = field(default_factory=_now)
+
+    def series(self) -> dict[str, tuple[float, ...]]:
+        """Durations by name, in ms: stages or contestants, then clocks, or the total where stages have no clock."""
+        counted = self.samples.counted
+        if self.arrangement != "stages":
+            return dict(counted)
+        if not self.clocks:
+            return {**counted, "total": self.samples.total}
+        sums = {
+            name: tuple(map(sum, zip(*(counted[stage] for stage in stages if stage in counted), strict=True)))
+            for name, stages in self.clocks.items()
+        }
+        return {**counted, **sums}
 
     def to_json(self) -> str:
-        """Indented JSON with the moment of writing."""
+        """Indented JSON, without NaN."""
         return json.dumps(
             {
                 "schema": SCHEMA,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "created": self.created,
+                "incomplete": self.incomplete,
                 "question": self.question,
                 "environment": dict(self.environment),
                 "conditions": dict(self.conditions),
                 "once_ms": dict(self.once),
+                "clocks": dict(self.clocks),
+                "arrangement": self.arrangement,
+                "beside": self.samples.beside,
                 "warmup_ms": dict(self.samples.warmup),
                 "samples_ms": dict(self.samples.counted),
+                "surroundings": [asdict(snapshot) for snapshot in self.surroundings],
+                "resources": dict(self.resources),
             },
             indent=1,
+            allow_nan=False,
         )
 
     def save(self, path: Path) -> None:

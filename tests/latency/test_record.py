@@ -1,43 +1,121 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency import BenchRecord, Samples
+from ct3d_edge.latency import BenchRecord, Samples, Snapshot, read_record
 
 RECORD = BenchRecord(
     question="How long does a scan take?",
     environment={"cpu": "some", "packages": {"numpy": "2"}},
     conditions={"inputs": ["a.nii"], "threads": 2},
     once={"load": 12.5},
-    samples=Samples({"infer": (9.5,)}, {"infer": (1 / 3, 2.0), "read": (0.1, 0.2)}),
+    samples=Samples({"infer": (9.5,), "read": (3.0,)}, {"infer": (1 / 3, 2.0), "read": (0.1, 0.2)}, ("read",)),
+    clocks={"infer": ("infer",), "whole": ("read", "infer")},
+    surroundings=(Snapshot(0.0, 1.5, load=0.25), Snapshot(1.0, 2.5, busy_s=3.5, mhz=2000.0, throttled=2)),
+    resources={"resident memory added by the model, bytes": 5.0, "energy, J": None},
 )
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
 
 
-def test_json_brings_back_every_sample() -> None:
+def test_json_has_every_sample() -> None:
     data = json.loads(RECORD.to_json())
     created = datetime.fromisoformat(data.pop("created"))
     assert created.tzinfo == UTC
-    assert data == {
-        "schema": 1,
-        "question": "How long does a scan take?",
-        "environment": {"cpu": "some", "packages": {"numpy": "2"}},
-        "conditions": {"inputs": ["a.nii"], "threads": 2},
-        "once_ms": {"load": 12.5},
-        "warmup_ms": {"infer": [9.5]},
-        "samples_ms": {"infer": [1 / 3, 2.0], "read": [0.1, 0.2]},
-    }
+    assert data["samples_ms"] == {"infer": [1 / 3, 2.0], "read": [0.1, 0.2]}
+    assert data["warmup_ms"] == {"infer": [9.5], "read": [3.0]}
+    assert (data["schema"], data["incomplete"], data["once_ms"]) == (2, None, {"load": 12.5})
 
 
-def test_a_saved_record_is_its_json(tmp_path: Path) -> None:
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     RECORD.save(tmp_path / "record.json")
-    text = (tmp_path / "record.json").read_text()
-    assert text.endswith("}\n")
-    assert json.loads(text)["samples_ms"] == json.loads(RECORD.to_json())["samples_ms"]
+    assert (tmp_path / "record.json").read_text().endswith("}\n")
+    assert read_record(tmp_path / "record.json") == RECORD
+    broken_off = replace(RECORD, incomplete="out of memory in run 3", arrangement="in turn")
+    broken_off.save(tmp_path / "record.json")
+    assert read_record(tmp_path / "record.json") == broken_off
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_record_that_the_project_keeps_can_be_read(path: Path) -> None:
+    data = json.loads(path.read_text())
+    if "samples_ms" not in data:
+        pytest.skip("the record of something else than durations")
+    record = read_record(path)
+    assert {name: list(values) for name, values in record.samples.counted.items()} == data["samples_ms"]
+    assert record.created == data["created"]
 
 
 def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Cannot write"):
         RECORD.save(tmp_path / "nowhere" / "record.json")
+
+
+def changed(tmp_path: Path, **changes: Any) -> Path:
+    """``RECORD`` as a file with other values in some fields; ``...`` leaves a field out."""
+    data = {**json.loads(RECORD.to_json()), **changes}
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps({name: value for name, value in data.items() if value is not ...}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"schema": 3}, "schema version 3; this ct3d-edge reads versions 1 to 2"),
+        ({"schema": ...}, "schema version None"),
+        ({"samples_ms": ...}, "not a benchmark record"),
+        ({"once_ms": ...}, r"missing \['once_ms'\]"),
+        ({"extra": 1}, r"unknown \['extra'\]"),
+        ({"created": "yesterday"}, "not a moment"),
+        ({"created": "2026-01-01T00:00:00"}, "no time zone"),
+        ({"question": 7}, "question is 7, not of type str"),
+        ({"arrangement": "mixed"}, "arrangement is 'mixed', not one of stages, in turn, blocks"),
+        ({"samples_ms": {"infer": [1, "2"]}}, "samples_ms.infer holds '2' instead of a number"),
+        ({"samples_ms": {"infer": [float("nan")]}}, "holds nan instead of a number"),
+        ({"samples_ms": {"infer": [True]}}, "holds True instead of a number"),
+        ({"samples_ms": {"infer": 3}}, "samples_ms.infer is not a list"),
+        ({"samples_ms": {"infer": [1, 2], "decide": [3], "read": [1, 2]}}, "stages have different numbers of runs"),
+        ({"beside": ["dream"]}, r"beside names \['dream'\], of which there are no samples"),
+        ({"clocks": {"whole": ["read", "dream"]}}, r"clocks.whole names \['dream'\], of which there are no samples"),
+        ({"surroundings": [{"at_s": 0}]}, "an entry of surroundings does not have the fields"),
+        ({"resources": {"peak": "big"}}, "resources holds 'big'"),
+        ({"environment": []}, "environment is"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_is_wrong(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        read_record(changed(tmp_path, **changes))
+    assert "changed.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]", "null"])
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UsageError, match="not a benchmark record"):
+        read_record(tmp_path / "x.json")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Cannot read .*absent.json: No such file"):
+        read_record(tmp_path / "absent.json")
+
+
+def test_a_record_of_version_1_means_what_it_meant(tmp_path: Path) -> None:
+    added = dict.fromkeys(("incomplete", "arrangement", "clocks", "beside", "surroundings", "resources"), ...)
+    record = read_record(changed(tmp_path, schema=1, **added))
+    bare = Samples(RECORD.samples.warmup, RECORD.samples.counted)
+    assert record == replace(RECORD, samples=bare, clocks={}, surroundings=(), resources={})
+
+
+def test_a_clock_is_the_sum_of_its_stages_run_by_run() -> None:
+    assert RECORD.series() == {"infer": (1 / 3, 2.0), "read": (0.1, 0.2), "whole": (1 / 3 + 0.1, 2.2)}
+
+
+def test_without_clocks_the_stages_and_their_total_are_the_series() -> None:
+    assert replace(RECORD, clocks={}).series() == {"infer": (1 / 3, 2.0), "read": (0.1, 0.2), "total": (1 / 3, 2.0)}
+    assert list(replace(RECORD, clocks={}, arrangement="in turn").series()) == ["infer", "read"]

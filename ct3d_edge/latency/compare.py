@@ -1,0 +1,123 @@
+"""Whether one series of durations is slower than another, or only looks so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.latency.statistics import CONFIDENCE, enough, nearest_rank, percentile
+
+RESAMPLES = 4000
+"""So that each end of a 99 % interval rests on 20 of them."""
+
+LARGEST_DRAW = 1 << 20
+"""Samples drawn at once; the resamples of long series come in parts."""
+
+FEWEST = 8
+"""Samples from which a median has an interval at 99 %."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A percentile of two series of durations in ms, and how the second relates to the first.
+
+    Parameters
+    ----------
+    rank
+        50, 90, 95, 99 or 99.9.
+    before, after
+        The percentile of each series, in ms.
+    ratio
+        Of the second to the first; for the median of a paired comparison, the median of the ratios round by round.
+    low, high
+        99 % interval of the ratio; None where one of the series is too short.
+    paired
+        Whether sample n of one belongs to sample n of the other.
+    missing
+        Samples that the shorter series still needs before the percentile can be compared.
+    """
+
+    rank: float
+    before: float
+    after: float
+    ratio: float
+    low: float | None
+    high: float | None
+    paired: bool
+    missing: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves no room for "no change"."""
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+
+    def describe(self) -> str:
+        """A verdict: ``12.3 % slower``, ``no significant difference``."""
+        if self.low is None or self.high is None:
+            return f"cannot be compared: needs {self.missing} more runs"
+        if not self.significant:
+            return "no significant difference"
+        return f"{abs(self.ratio - 1):.1%} {'slower' if self.ratio > 1 else 'faster'}"
+
+
+def compare(
+    before: Sequence[float], after: Sequence[float], rank: float = 50, *, paired: bool = False, seed: int = 0
+) -> Change:
+    """Compare a percentile of two series.
+
+    Unpaired, and paired above the median, the interval is that of a bootstrap which draws blocks of successive samples,
+    of the cube root of their number, from the series bent to a circle: durations that stand beside each other resemble
+    each other, and drawing them singly would promise too much (Künsch 1989, Ann. Stat. 17:1217; Politis & Romano 1992,
+    "A circular block-resampling procedure"). Paired, both series are drawn at the same places. The median of a paired
+    comparison has the interval from order statistics of its ratios, which needs no resampling.
+
+    Raises
+    ------
+    ValueError
+        If a series is empty, or paired ones differ in length.
+    """
+    if paired and len(before) != len(after):
+        raise ValueError("paired series have one length")
+    one, other = percentile(before, rank).value, percentile(after, rank).value
+    shorter = min(len(before), len(after))
+    missing = max(0, max(FEWEST, enough(rank)) - shorter)
+    low = high = None
+    ratio = other / one
+    if paired and rank == 50:
+        of_ratios = percentile([b / a for a, b in zip(before, after, strict=True)], 50)
+        ratio, low, high = of_ratios.value, of_ratios.low, of_ratios.high
+    elif not missing:
+        low, high = _bootstrap(np.asarray(before), np.asarray(after), rank, paired, seed)
+    return Change(rank, one, other, ratio, low, high, paired, missing)
+
+
+def _bootstrap(
+    before: NDArray[np.float64], after: NDArray[np.float64], rank: float, paired: bool, seed: int
+) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    at_once = max(1, LARGEST_DRAW // max(len(before), len(after)))
+    ratios = []
+    for begin in range(0, RESAMPLES, at_once):
+        resamples = min(at_once, RESAMPLES - begin)
+        places = _blocks(rng, resamples, len(before))
+        others = places if paired else _blocks(rng, resamples, len(after))
+        ratios.append(_at_rank(after[others], rank) / _at_rank(before[places], rank))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _blocks(rng: np.random.Generator, resamples: int, length: int) -> NDArray[np.intp]:
+    """Places ``(resamples, length)`` of samples, drawn in blocks of neighbours."""
+    block = round(length ** (1 / 3))
+    starts = rng.integers(0, length, (resamples, -(-length // block)))
+    places: NDArray[np.intp] = (starts[:, :, None] + np.arange(block)) % length
+    return places.reshape(resamples, -1)[:, :length]
+
+
+def _at_rank(samples: NDArray[np.float64], rank: float) -> NDArray[np.float64]:
+    """A percentile of each row."""
+    place = nearest_rank(samples.shape[1], rank) - 1
+    values: NDArray[np.float64] = np.partition(samples, place, axis=1)[:, place]
+    return values
