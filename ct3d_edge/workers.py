@@ -15,7 +15,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+def in_processes(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, *, afresh: bool = False
+) -> Iterator[Result]:
     """Yield the result of each job, in the order of the jobs.
 
     Parameters
@@ -25,6 +27,8 @@ def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: in
     workers
         Processes; with one, or one job, everything runs in this process. More are started afresh ("spawn"), so a
         script that gets here needs ``if __name__ == "__main__":``.
+    afresh
+        Start a process even for one worker or one job, so that nothing of this one's memory is in it.
 
     Raises
     ------
@@ -32,7 +36,7 @@ def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: in
         If a process ended before its work did.
     """
     workers = min(workers, len(jobs))
-    if workers <= 1:
+    if not jobs or (workers <= 1 and not afresh):
         yield from map(work, jobs)
         return
     # fork would copy the threads' locks of whatever the caller has loaded (a deep learning library, say).

@@ -36,6 +36,16 @@ def test_no_jobs_need_no_process(workers: int) -> None:
     assert list(in_processes(abs, [], workers)) == []
 
 
+def test_one_job_runs_here_unless_a_fresh_process_is_asked_for() -> None:
+    assert list(in_processes(_process_of, [0], 4)) == [os.getpid()]
+    assert list(in_processes(_process_of, [0], 1, afresh=True)) != [os.getpid()]
+    assert list(in_processes(_process_of, [], 1, afresh=True)) == []
+
+
+def _process_of(_: int) -> int:
+    return os.getpid()
+
+
 def test_errors_of_the_work_reach_the_caller() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         list(in_processes(int, ["1", "one"], 2))

@@ -67,6 +67,16 @@ def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contrac
     assert probabilities == pytest.approx(single, abs=1e-6)
 
 
+def test_a_batch_that_stays_on_the_device_gets_the_same_answer(make_model: MakeModel, contract: Contract) -> None:
+    volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
+    with Runner(load_model_file(make_model()), "cpu") as runner:
+        run = runner.resident(volumes)
+        outputs = [run().numpy().copy() for _ in range(2)]
+        expected = runner.infer(volumes)
+    for output in outputs:
+        np.testing.assert_allclose(to_probabilities(output, contract), expected, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize("channels", ["last", "first", "none"])
 def test_puts_the_channel_where_the_network_wants_it(make_model: MakeModel, contract: Contract, channels: str) -> None:
     volumes = np.random.default_rng(0).random((1, *contract.shape), np.float32)
