@@ -50,9 +50,7 @@ app.command()(export.export)
 app.command()(optimize.optimize)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
-app.command()(bench.bench)
-app.command()(build.build)
-app.command()(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 
 

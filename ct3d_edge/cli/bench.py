@@ -1,39 +1,34 @@
 """``ct3d-edge bench``: how long a scan takes here, from file to probability, and where the time goes."""
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.options import (
-    DeviceIdOption,
-    FallbackOption,
-    ModelOption,
-    NoBuildOption,
-    ProviderOption,
-    ProviderOptionsOption,
-    ReceiptOption,
-    model_path,
-)
-from ct3d_edge.errors import ScanError, UsageError
+from ct3d_edge.cli import bench_compare
+from ct3d_edge.cli.bench_options import seconds, share
+from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
+from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ct3d_edge.benchmark import Plan
+    from ct3d_edge.latency import BenchRecord
 
-    from ct3d_edge.latency import BenchRecord, Samples, StageTimer
-    from ct3d_edge.runtime import ModelFile, Runner
+RUNS = 50
+FEWEST_RUNS = 8
+"""Below these a median has no interval, and no precision."""
 
-PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal", "nibabel")
-PHANTOM_SEED = 30_000
-WARMUP = 3
+BUDGET_S = 60.0
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.command()(bench_compare.compare)
 
 
+@app.callback()
 def bench(
+    context: typer.Context,
     model: ModelOption = None,
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
@@ -45,138 +40,115 @@ def bench(
         Path | None,
         typer.Option("--scans", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out."),
     ] = None,
-    runs: Annotated[int, typer.Option("--runs", "-n", min=1, help="Counted runs.")] = 50,
+    runs: Annotated[
+        int | None, typer.Option("--runs", "-n", min=1, help="Counted runs; 50, or 8 with --target-precision.")
+    ] = None,
+    target_precision: Annotated[
+        str | None,
+        typer.Option("--target-precision", metavar="N%", help="Go on until the median is known to +- N % (at 99 %)."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Stop after 60s, 2m ...; 60s with --target-precision."),
+    ] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,
 ) -> None:
-    """Time import, session, first run and steady state apart; in steady state read, preprocess and infer apart.
+    """Time scan file to probability: import, session, first run, steady state and its stages apart. Compare records.
 
-    Nothing is dropped or averaged away: percentiles are measured samples, and the file has all of them.
+    Nothing is dropped or averaged away: percentiles are measured samples with intervals, shown where there are enough
+    of them; the file has all samples.
     """
-    from ct3d_edge.cli.running import open_runner
-
+    if context.invoked_subcommand:
+        _refuse_own_options(context)
+        return
     if json_:
         require_writable(json_)
+    plan = _plan(runs, share("--target-precision", target_precision), seconds("--budget", budget))
+    _measure(model, provider, allow_fallback, scans, plan, json_)
+
+
+def _refuse_own_options(context: typer.Context) -> None:
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.strip("_").replace("_", "-")
+            raise UsageError(f"{option} is for `bench` itself; `bench {context.invoked_subcommand}` does not use it.")
+
+
+def _plan(runs: int | None, precision: float | None, budget_s: float | None) -> "Plan":
+    from ct3d_edge.benchmark import Plan
+    from ct3d_edge.latency import Until
+
+    if precision is None:
+        return Plan(runs or RUNS, Until(None, budget_s))
+    return Plan(runs or FEWEST_RUNS, Until(precision, budget_s or BUDGET_S))
+
+
+def _measure(
+    model: Path | None,
+    provider: ProviderOption,
+    allow_fallback: bool,
+    scans: Path | None,
+    plan: "Plan",
+    json_: Path | None,
+) -> None:
+    """Open the session and measure; whatever was measured when something fails is kept."""
     once = _timed_import()
-    with _scans(scans) as paths:
-        record = _record(
-            paths,
-            model,
-            lambda file: open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, receipt),
-            runs,
-            once,
-        )
+    from ct3d_edge.benchmark import BrokenOffError, bench_scans
+
+    try:
+        with bench_scans(scans) as paths:
+            record = _record(paths, model, provider, allow_fallback, plan, once)
+    except BrokenOffError as broken:
+        if json_:
+            broken.record.save(json_)
+            typer.echo(f"wrote {json_}, incomplete: {broken}", err=True)
+        raise broken.__cause__ or broken from None
     _print(record)
     if json_:
         record.save(json_)
         typer.echo(f"wrote {json_}")
 
 
-def _timed_import() -> "dict[str, float]":
+def _timed_import() -> dict[str, float]:
     """Import what `infer` needs, before anything else has imported it."""
-    from ct3d_edge.latency import StageTimer, WallClock
-
-    timer = StageTimer(WallClock())
+    began = time.perf_counter()
     from ct3d_edge import preprocess, runtime, scan  # noqa: F401
 
-    timer.lap("import")
-    return timer.stages
+    return {"import": (time.perf_counter() - began) * 1e3}
 
 
 def _record(
     paths: list[Path],
     model: Path | None,
-    start: "Callable[[ModelFile], Runner]",
-    runs: int,
+    provider: ProviderOption,
+    allow_fallback: bool,
+    plan: "Plan",
     once: dict[str, float],
 ) -> "BenchRecord":
     """Everything that happens once, then the steady state."""
-    from ct3d_edge.latency import BenchRecord, StageTimer, WallClock
-    from ct3d_edge.machine import describe_machine
-    from ct3d_edge.runtime import load_model_file
+    from ct3d_edge.benchmark import measure_single, network_input
+    from ct3d_edge.cli.terminal import progress, say_receipt
+    from ct3d_edge.latency import StageTimer, WallClock
+    from ct3d_edge.runtime import Runner, load_model_file
 
     timer = StageTimer(WallClock(), once)
     file = load_model_file(model_path(model))
     timer.lap("model file")
     with start(file) as runner:
         timer.lap("session")
-        volumes = [_network_input(path, runner) for path in paths]
+        say_receipt(runner.receipt)
+        first, *_ = [network_input(path, runner.contract) for path in paths]
         timer = StageTimer(WallClock(), once)
-        runner.infer(volumes[0][None])
+        runner.infer(first)
         timer.lap("first run")
-        del volumes
-        samples = _steady_state(runner, paths, runs)
-        receipt = runner.receipt.to_dict()
-    return BenchRecord(
-        "From a scan file to its probability, one scan at a time",
-        describe_machine(PACKAGES),
-        {"receipt": receipt, "scans": [path.name for path in paths], "order": "run n takes scan n mod their number"},
-        once,
-        samples,
-    )
-
-
-@contextmanager
-def _scans(folder: Path | None) -> Iterator[list[Path]]:
-    """The user's scans, or one phantom that lives as long as the benchmark."""
-    from ct3d_edge.datasets import make_phantom, save_scan
-    from ct3d_edge.scan import find_scans
-
-    if folder:
-        yield find_scans([folder])
-        return
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place, "phantom.nii.gz")
-        save_scan(make_phantom(PHANTOM_SEED, abnormal=True, shape=(512, 512, 40)), path)
-        yield [path]
-
-
-def _network_input(path: Path, runner: "Runner") -> "NDArray[np.float32]":
-    """Prepare a scan once before anything is timed: one that cannot be used must not end a long measurement."""
-    from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.scan import NiftiScan
-
-    try:
-        return preprocess(NiftiScan(path), runner.contract).volume
-    except ScanError as error:
-        raise UsageError(f"The benchmark cannot use {path} ({error.code}): {error}") from error
-
-
-def _steady_state(runner: "Runner", paths: list[Path], runs: int) -> "Samples":
-    from ct3d_edge.cli.terminal import progress
-    from ct3d_edge.latency import measure
-    from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.scan import NiftiScan
-
-    def scan_to_probability(number: int, timer: "StageTimer") -> None:
-        scan = NiftiScan(paths[number % len(paths)])
-        prepared = preprocess(scan, runner.contract)
-        timer.lap("preprocess")
-        timer.move(scan.reading_ms, "preprocess", to="read")
-        runner.infer(prepared.volume[None])
-        timer.lap("infer")
-
-    with progress(WARMUP + runs, "Runs") as advance:
-        return measure(scan_to_probability, runs, warmup=WARMUP, on_run=advance)
+        with progress(plan.runs, "Runs") as advance:
+            return measure_single(runner, paths, plan, once=once, on_run=advance)
 
 
 def _print(record: "BenchRecord") -> None:
-    from rich.table import Table
+    from ct3d_edge.cli.bench_print import print_single
 
-    from ct3d_edge.cli.terminal import out
-    from ct3d_edge.latency import summary
-
-    console = out()
-    console.print("Once, in ms: " + ", ".join(f"{name} {value:.1f}" for name, value in record.once.items()))
-    series = {stage: record.samples.counted[stage] for stage in ("read", "preprocess", "infer")}
-    series["file to probability"] = record.samples.total
-    console.print(f"Steady state, in ms: {len(record.samples.total)} runs after {WARMUP} warm-up runs")
-    table = Table()
-    table.add_column("stage")
-    for rank in ("p50", "p90", "p99"):
-        table.add_column(rank, justify="right")
-    for stage, samples in series.items():
-        table.add_row(stage, *(f"{entry.value:.1f}{'*' if entry.missing else ''}" for entry in summary(samples)))
-    console.print(table)
-    for entry in summary(record.samples.total):
-        if entry.missing:
-            console.print(f"* p{entry.rank} needs {entry.missing} more runs before it can be relied on.")
+    print_single(record)
+    if record.incomplete:
+        typer.echo(f"incomplete: {record.incomplete}", err=True)

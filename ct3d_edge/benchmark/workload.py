@@ -1,0 +1,94 @@
+"""The work that is timed: a scan file to its probability, and the clocks that nest in it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.datasets import make_phantom, save_scan
+from ct3d_edge.errors import ScanError, UsageError
+from ct3d_edge.latency import StageTimer
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.runtime import Runner
+from ct3d_edge.scan import NiftiScan, find_scans
+
+RESIDENT = "device-resident run"
+"""The network alone, its input and output staying where it runs; timed after each scan, beside it."""
+
+CLOCKS = {
+    RESIDENT: (RESIDENT,),
+    "run + copies": ("infer",),
+    "+ preprocessing": ("preprocess", "infer"),
+    "file to decision": ("read", "preprocess", "infer"),
+}
+"""Clock to the stages that it is the sum of, each within the next."""
+
+PHANTOM_SEED = 30_000
+PHANTOM_SHAPE = (512, 512, 40)
+
+
+@contextmanager
+def bench_scans(folder: Path | None) -> Iterator[list[Path]]:
+    """Yield the scans of a folder, or one phantom of 512 x 512 x 40 that lives as long as the benchmark."""
+    if folder:
+        yield find_scans([folder])
+        return
+    with TemporaryDirectory() as place:
+        path = Path(place, "phantom.nii.gz")
+        save_scan(make_phantom(PHANTOM_SEED, abnormal=True, shape=PHANTOM_SHAPE), path)
+        yield [path]
+
+
+def network_input(path: Path, contract: Contract) -> NDArray[np.float32]:
+    """Prepare a scan before anything is timed: one that cannot be used must not end a long measurement.
+
+    Returns
+    -------
+    ndarray
+        ``(1, *contract.shape)`` float32.
+
+    Raises
+    ------
+    UsageError
+        Naming the scan and what is wrong with it.
+    """
+    try:
+        return preprocess(NiftiScan(path), contract).volume[None]
+    except ScanError as error:
+        raise UsageError(f"The benchmark cannot use {path} ({error.code}): {error}") from error
+
+
+class ScanToDecision:
+    """Takes a scan from its file to its probability; then the network alone, beside it. Run n takes scan n, in turn.
+
+    Parameters
+    ----------
+    runner
+        An open session.
+    scans
+        Files that the session can judge.
+    """
+
+    def __init__(self, runner: Runner, scans: Sequence[Path]) -> None:
+        self._runner, self._scans = runner, scans
+        self._resident = runner.resident(network_input(scans[0], runner.contract))
+
+    def __call__(self, number: int, timer: StageTimer) -> None:
+        """One run, its stages told to ``timer``."""
+        decide(self._runner, self._scans[number % len(self._scans)], timer)
+        self._resident()
+        timer.lap(RESIDENT)
+
+
+def decide(runner: Runner, path: Path, timer: StageTimer) -> None:
+    """Read, preprocess and judge one scan; ends with the probabilities in this process's memory."""
+    scan = NiftiScan(path)
+    prepared = preprocess(scan, runner.contract)
+    timer.lap("preprocess")
+    timer.move(scan.reading_ms, "preprocess", to="read")
+    runner.infer(prepared.volume[None])
+    timer.lap("infer")

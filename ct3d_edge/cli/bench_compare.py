@@ -1,0 +1,142 @@
+"""``ct3d-edge bench compare``: is the second record slower than the first, or does it only look so?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ct3d_edge.errors import GateError, UsageError
+
+if TYPE_CHECKING:
+    from ct3d_edge.latency import BenchRecord, Change, Gate
+
+    Comparison = dict[tuple[str, float], Change]
+
+
+def compare(
+    before: Annotated[str, typer.Argument(metavar="A.json", help="The first record; A.json:NAME is one series of it.")],
+    after: Annotated[str, typer.Argument(metavar="B.json", help="The second record, or a series of it.")],
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", help="End with 4 if this holds: 'p50 > +5%', 'infer p90 > 400ms'; more than once."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compare though machine or work differ.")] = False,
+) -> None:
+    """Compare two records of one benchmark, each percentile with a 99 % interval on the ratio.
+
+    Two series of one record whose contestants ran in turn are compared pair by pair: A.json:ours A.json:theirs.
+    """
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.latency import Gate, remarks
+
+    gates = [Gate.parse(text) for text in fail_if or ()]
+    (one, first), (other, second) = _read(before), _read(after)
+    _refuse_mismatch(one, other, force)
+    for remark in remarks(one, other):
+        say(remark)
+    changes = _changes(_series(one, first, before), _series(other, second, after), paired=_paired(one, other))
+    _print(changes)
+    _check(gates, changes, whole=_whole(one, changes))
+
+
+def _read(argument: str) -> "tuple[BenchRecord, str | None]":
+    """A record, and the series of it that was named."""
+    from ct3d_edge.latency import read_record
+
+    path, colon, name = argument.rpartition(":")
+    if colon and not Path(argument).exists():
+        return read_record(Path(path)), name
+    return read_record(Path(argument)), None
+
+
+def _refuse_mismatch(one: "BenchRecord", other: "BenchRecord", force: bool) -> None:
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.latency import obstacles
+
+    found = obstacles(one, other)
+    if found and not force:
+        raise UsageError(f"The records cannot be compared; they differ in {'; '.join(found)}. --force does it anyway.")
+    for text in found:
+        say(f"Compared in spite of {text}")
+
+
+def _series(record: "BenchRecord", name: str | None, argument: str) -> dict[str, tuple[float, ...]]:
+    series = record.series()
+    if not any(series.values()):
+        raise UsageError(f"{argument} has no counted runs.")
+    if name is None:
+        return series
+    if name not in series:
+        raise UsageError(f"{argument}: there is no series {name!r}; the record has {', '.join(series)}.")
+    return {"": series[name]}
+
+
+def _paired(one: "BenchRecord", other: "BenchRecord") -> bool:
+    return one == other and one.arrangement == "in turn"
+
+
+def _changes(one: dict[str, tuple[float, ...]], other: dict[str, tuple[float, ...]], *, paired: bool) -> "Comparison":
+    """Every series of both, every percentile that both have enough samples for, the median in any case."""
+    from ct3d_edge.latency import RANKS
+    from ct3d_edge.latency import compare as compare_series
+
+    if not one.keys() & other.keys():
+        raise UsageError(f"The records have no series in common: {', '.join(one)} and {', '.join(other)}.")
+    return {
+        (name, rank): compare_series(one[name], other[name], rank, paired=paired)
+        for name in one
+        if name in other
+        for rank in RANKS
+    }
+
+
+def _print(changes: "Comparison") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ct3d_edge.cli.terminal import out, printable
+
+    table = Table()
+    table.add_column("series")
+    for title in ("", "first, ms", "second, ms", "ratio", "99 % interval"):
+        table.add_column(title, justify="right")
+    table.add_column("verdict")
+    for (name, rank), change in changes.items():
+        if change.missing and rank > 50:
+            continue
+        interval = "-" if change.low is None else f"{change.low:.3f}..{change.high:.3f}"
+        figures = (f"p{rank:g}", f"{change.before:.1f}", f"{change.after:.1f}", f"{change.ratio:.3f}", interval)
+        table.add_row(Text(printable(name)), *figures, change.describe())
+    console = out()
+    console.print(table)
+    paired = next(iter(changes.values())).paired
+    console.print("Paired, round by round." if paired else "Unpaired: block bootstrap, 4000 resamples, seed 0.")
+
+
+def _whole(record: "BenchRecord", changes: "Comparison") -> str | None:
+    """The series that a gate without a name means: the widest clock; contestants have none unless there is one."""
+    names = list(dict.fromkeys(name for name, _ in changes))
+    return names[-1] if record.arrangement == "stages" or len(names) == 1 else None
+
+
+def _check(gates: "list[Gate]", changes: "Comparison", whole: str | None) -> None:
+    """Judge the gates.
+
+    Raises
+    ------
+    GateError
+        Naming those that are broken.
+    """
+    broken = []
+    for gate in gates:
+        name = whole if gate.series is None else gate.series
+        change = changes.get((name, gate.rank)) if name is not None else None
+        if change is None:
+            names = ", ".join(dict.fromkeys(name for name, _ in changes))
+            raise UsageError(f"'{gate.text}' must name a series that both records have: {names}.")
+        if gate.broken_by(change):
+            broken.append(f"{gate.text} ({change.before:.1f} to {change.after:.1f} ms, ratio {change.ratio:.3f})")
+    if broken:
+        raise GateError(f"Broken: {'; '.join(broken)}.")
+    if gates:
+        typer.echo(f"{len(gates)} {'gate holds' if len(gates) == 1 else 'gates hold'}")

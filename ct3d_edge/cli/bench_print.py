@@ -1,0 +1,81 @@
+"""Benchmark records for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ct3d_edge.cli.terminal import out, printable
+
+if TYPE_CHECKING:
+    from ct3d_edge.latency import BenchRecord, Percentile
+
+
+def print_single(record: "BenchRecord") -> None:
+    """What happens once, then stages and nested clocks with their percentiles, then doubts."""
+    from ct3d_edge.latency import doubts, summary
+
+    console, total = out(), record.samples.total
+    console.print("Once, in ms: " + ", ".join(f"{name} {value:.1f}" for name, value in record.once.items()))
+    print_level(console, record)
+    series = record.series()
+    stages = {name: series[name] for name in record.samples.counted if name not in record.samples.beside}
+    clocks = {name: series[name] for name in record.clocks}
+    console.print(percentile_table({"stage": stages, "clock": clocks}))
+    needs(console, summary(total))
+    for doubt in doubts(total, record.surroundings):
+        line(console, doubt)
+
+
+def print_level(console: Console, record: "BenchRecord") -> None:
+    """How the steady state was found, and how well its median is known."""
+    from ct3d_edge.latency import percentile
+
+    taken = [len(next(iter(part.values()), ())) for part in (record.samples.counted, record.samples.warmup)]
+    steady = record.samples.until_steady
+    found = "no steady level was found" if steady is None else f"steady after {steady}"
+    console.print(f"Steady state, in ms: {taken[0]} runs after {taken[1]} warm-up runs ({found})")
+    precision = percentile(record.samples.total, 50).precision
+    wanted = record.conditions.get("target_precision")
+    if wanted and precision > wanted:
+        console.print(f"The time budget was spent: the median is known to ± {precision:.1%}, not to ± {wanted:.1%}.")
+
+
+def percentile_table(sections: "Mapping[str, Mapping[str, Sequence[float]]]") -> Table:
+    """One row a series, a column for each percentile that has enough samples, its 99 % interval below it."""
+    from ct3d_edge.latency import summary
+
+    rows = [
+        [(name, [entry for entry in summary(samples) if not entry.missing]) for name, samples in series.items()]
+        for series in sections.values()
+    ]
+    table = Table()
+    table.add_column(" / ".join(sections))
+    for percentile in max((entries for section in rows for _, entries in section), key=len, default=[]):
+        table.add_column(percentile.name, justify="right")
+    for section in rows:
+        for name, entries in section:
+            table.add_row(Text(printable(name)), *map(_with_interval, entries))
+        table.add_section()
+    return table
+
+
+def _with_interval(entry: "Percentile") -> str:
+    if entry.low is None or entry.high is None:
+        return f"{entry.value:.1f}\n-"
+    return f"{entry.value:.1f}\n{entry.low:.1f}..{entry.high:.1f}"
+
+
+def needs(console: Console, entries: "Sequence[Percentile]") -> None:
+    """Say which percentiles are not shown, and what they would take."""
+    console.print("Below each percentile its 99 % interval, by order statistics.")
+    for entry in entries:
+        if entry.missing:
+            console.print(f"{entry.name} needs {entry.missing} more runs before it can be relied on.")
+
+
+def line(console: Console, text: str) -> None:
+    """A sentence as it is, on one line."""
+    console.print(Text(printable(text)), soft_wrap=True)

@@ -1,0 +1,214 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import MakeModel, MakeScan
+
+from ct3d_edge.benchmark import CLOCKS, RESIDENT
+from ct3d_edge.errors import ProviderError
+from ct3d_edge.latency import BenchRecord, Samples, read_record
+from ct3d_edge.runtime import Runner
+
+from .conftest import Run
+
+
+@pytest.fixture
+def scans(make_scan: MakeScan, tmp_path: Path) -> Path:
+    """Folder with two small scans."""
+    for name in ("a.nii.gz", "b.nii.gz"):
+        make_scan(name, folder=tmp_path / "scans")
+    return tmp_path / "scans"
+
+
+def test_bench_keeps_every_sample(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
+    record_file = tmp_path / "bench.json"
+    outcome = run(
+        "bench", "--model", make_model(), "--provider", "cpu", "--scans", scans, "--runs", 7, "--json", record_file
+    )
+    assert outcome.code == 0
+    record = read_record(record_file)
+    assert set(record.samples.counted) == {"read", "preprocess", "infer", RESIDENT}
+    assert all(len(samples) == 7 for samples in record.samples.counted.values())
+    assert all(10 <= len(samples) <= 50 for samples in record.samples.warmup.values())
+    assert set(record.once) == {"import", "model file", "session", "first run"}
+    assert record.conditions["receipt"]["actual"] == "cpu"
+    assert record.conditions["scans"] == ["a.nii.gz", "b.nii.gz"]
+    assert record.environment["cores_usable"] >= 1
+    assert record.resources["model file, bytes"] == make_model().stat().st_size
+    assert record.incomplete is None
+    assert len(record.surroundings) >= 2
+    assert "p99 needs 655 more runs" in outcome.out
+    assert all(clock in outcome.out for clock in CLOCKS)
+
+
+def test_clocks_nest(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
+    run("bench", "--model", make_model(), "--provider", "cpu", "--scans", scans, "-n", 3, "--json", tmp_path / "x.json")
+    record = read_record(tmp_path / "x.json")
+    series = record.series()
+    for inner, outer in zip(["run + copies", "+ preprocessing"], ["+ preprocessing", "file to decision"], strict=True):
+        assert all(a < b for a, b in zip(series[inner], series[outer], strict=True))
+    assert series["file to decision"] == pytest.approx(record.samples.total)
+
+
+def test_a_precision_or_a_budget_decides_how_long(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
+    def measured(*options: object) -> BenchRecord:
+        file = tmp_path / "x.json"
+        assert run("bench", "--model", make_model(), "-p", "cpu", "--scans", scans, "--json", file, *options).code == 0
+        return read_record(file)
+
+    precise = measured("--target-precision", "99%")
+    assert len(precise.samples.total) >= 8
+    assert precise.conditions["target_precision"] == 0.99
+    short = measured("--budget", "0.05s", "--runs", 100_000)
+    assert short.incomplete is not None
+    assert "of 100000 runs" in short.incomplete
+
+
+def test_a_precision_that_is_not_reached_is_said(run: Run, make_model: MakeModel, scans: Path) -> None:
+    outcome = run(
+        "bench",
+        "--model",
+        make_model(),
+        "-p",
+        "cpu",
+        "--scans",
+        scans,
+        "--target-precision",
+        "0.0001%",
+        "--budget",
+        "1s",
+    )
+    assert "The time budget was spent: the median is known to ±" in outcome.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--runs", 0),
+        ("--target-precision", "2"),
+        ("--target-precision", "0%"),
+        ("--target-precision", "-2%"),
+        ("--budget", "soon"),
+        ("--budget", "0s"),
+        ("--budget", "-5s"),
+    ],
+)
+def test_bench_refuses_amounts_that_mean_nothing(run: Run, make_model: MakeModel, options: tuple[object, ...]) -> None:
+    assert run("bench", "--model", make_model(), *options).code == 2
+
+
+def test_bench_names_a_scan_it_cannot_use(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "empty.nii.gz").touch()
+    outcome = run("bench", "--model", make_model(), "--scans", tmp_path / "empty.nii.gz")
+    assert outcome.code == 2
+    assert "cannot use" in outcome.err
+
+
+@pytest.mark.parametrize("bad", ["absent", "record"])
+def test_bench_refuses_an_unwritable_record(run: Run, make_model: MakeModel, tmp_path: Path, bad: str) -> None:
+    target = tmp_path / "absent" / "x.json" if bad == "absent" else tmp_path
+    assert run("bench", "--model", make_model(), "--json", target).code == 2
+
+
+def test_a_model_that_fails_in_the_middle_leaves_what_was_measured(
+    run: Run, make_model: MakeModel, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer, calls = Runner.infer, iter(range(10_000))
+
+    def failing(runner: Runner, volumes: np.ndarray) -> np.ndarray:
+        if next(calls) == 70:
+            raise ProviderError("ONNX Runtime failed on cpu while running: out of memory")
+        return infer(runner, volumes)
+
+    monkeypatch.setattr(Runner, "infer", failing)
+    file = tmp_path / "x.json"
+    outcome = run("bench", "--model", make_model(), "-p", "cpu", "--scans", scans, "--runs", 500, "--json", file)
+    assert outcome.code == 3
+    assert "out of memory" in outcome.err
+    assert "wrote" in outcome.err
+    record = read_record(file)
+    assert record.incomplete == "ONNX Runtime failed on cpu while running: out of memory"
+    assert len(record.samples.warmup["infer"]) + len(record.samples.counted.get("infer", ())) == 69
+
+
+def test_options_of_bench_itself_are_refused_before_a_subcommand(run: Run, tmp_path: Path) -> None:
+    outcome = run("bench", "--runs", 5, "compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert outcome.code == 2
+    assert "--runs is for `bench` itself;" in outcome.err
+
+
+def saved(path: Path, level: float, count: int = 100, **changes: Any) -> Path:
+    """A record of normal durations around a level."""
+    draw = np.random.default_rng(round(level * 7 + count))
+    counted = {
+        "read": tuple(map(float, draw.normal(50, 1, count))),
+        "infer": tuple(map(float, draw.normal(level, 2, count))),
+    }
+    record = BenchRecord("how long?", {"cpu": "some"}, {}, {}, Samples({}, counted))
+    replace(record, **changes).save(path)
+    return path
+
+
+def test_compare_says_slower_and_no_significant_difference(run: Run, tmp_path: Path) -> None:
+    a, b = saved(tmp_path / "a.json", 300), saved(tmp_path / "b.json", 330)
+    outcome = run("bench", "compare", a, b)
+    assert outcome.code == 0
+    rows = {line.split("│")[1].strip(): line for line in outcome.out.splitlines() if "│" in line and "p50" in line}
+    assert "no significant difference" in rows["read"]
+    assert "% slower" in rows["infer"]
+    assert "% slower" in rows["total"]
+    assert "p99" not in outcome.out, "100 runs are too few for it"
+
+
+@pytest.mark.parametrize(
+    ("gates", "code"),
+    [
+        (["p50 > +5%"], 4),
+        (["p50 > +20%"], 0),
+        (["read p50 > 1%"], 0),
+        (["p50 > +20%", "infer p90 > 310ms"], 4),
+        (["p90 > 500 ms"], 0),
+        (["p50 > five"], 2),
+        (["p99 > 5%"], 2),
+        (["decide p50 > 5%"], 2),
+    ],
+)
+def test_gates_decide_the_exit_code(run: Run, tmp_path: Path, gates: list[str], code: int) -> None:
+    a, b = saved(tmp_path / "a.json", 300), saved(tmp_path / "b.json", 330)
+    outcome = run("bench", "compare", a, b, *(word for gate in gates for word in ("--fail-if", gate)))
+    assert outcome.code == code
+    if code == 4:
+        assert "error: Broken: " in outcome.err
+
+
+def test_another_machine_is_refused_unless_forced(run: Run, tmp_path: Path) -> None:
+    a, b = saved(tmp_path / "a.json", 300), saved(tmp_path / "b.json", 300, environment={"cpu": "other"})
+    outcome = run("bench", "compare", a, b)
+    assert outcome.code == 2
+    assert "cpu: some and other" in outcome.err
+    forced = run("bench", "compare", a, b, "--force")
+    assert forced.code == 0
+    assert "Compared in spite of cpu: some and other" in forced.err
+
+
+def test_contestants_of_one_record_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
+    drift = np.linspace(1, 3, 60)
+    counted = {"ours": tuple(map(float, drift)), "theirs": tuple(map(float, 2 * drift))}
+    record = BenchRecord("who?", {}, {}, {}, Samples({}, counted), arrangement="in turn")
+    record.save(tmp_path / "r.json")
+    outcome = run("bench", "compare", f"{tmp_path}/r.json:ours", f"{tmp_path}/r.json:theirs")
+    assert outcome.code == 0
+    assert "Paired" in outcome.out
+    assert "100.0% slower" in outcome.out
+    assert run("bench", "compare", f"{tmp_path}/r.json:ours", f"{tmp_path}/r.json:nobody").code == 2
+
+
+def test_what_is_no_record_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"schema": 9, "samples_ms": {}}))
+    outcome = run("bench", "compare", tmp_path / "x.json", tmp_path / "x.json")
+    assert outcome.code == 2
+    assert "schema version 9" in outcome.err
+    assert run("bench", "compare", tmp_path / "absent.json", tmp_path / "x.json").code == 2
