@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli import bench_compare
+from ct3d_edge.cli import bench_compare, bench_history
 from ct3d_edge.cli.bench_options import seconds, share
 from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
 from ct3d_edge.errors import UsageError
@@ -24,6 +24,7 @@ BUDGET_S = 60.0
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.command()(bench_compare.compare)
+app.command()(bench_history.history)
 
 
 @app.callback()
@@ -61,10 +62,11 @@ def bench(
     if context.invoked_subcommand:
         _refuse_own_options(context)
         return
+    precision, budget_s = share("--target-precision", target_precision), seconds("--budget", budget)
     if json_:
         require_writable(json_)
-    plan = _plan(runs, share("--target-precision", target_precision), seconds("--budget", budget))
-    _measure(model, provider, allow_fallback, scans, plan, json_)
+    once = _timed_import()
+    _measure(model, provider, allow_fallback, scans, _plan(runs, precision, budget_s), json_, once)
 
 
 def _refuse_own_options(context: typer.Context) -> None:
@@ -91,9 +93,9 @@ def _measure(
     scans: Path | None,
     plan: "Plan",
     json_: Path | None,
+    once: dict[str, float],
 ) -> None:
     """Open the session and measure; whatever was measured when something fails is kept."""
-    once = _timed_import()
     from ct3d_edge.benchmark import BrokenOffError, bench_scans
 
     try:

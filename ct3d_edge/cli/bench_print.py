@@ -21,7 +21,8 @@ def print_single(record: "BenchRecord") -> None:
     console.print("Once, in ms: " + ", ".join(f"{name} {value:.1f}" for name, value in record.once.items()))
     print_level(console, record)
     series = record.series()
-    stages = {name: series[name] for name in record.samples.counted if name not in record.samples.beside}
+    *_, whole = record.clocks.values()
+    stages = {name: series[name] for name in whole}
     clocks = {name: series[name] for name in record.clocks}
     console.print(percentile_table({"stage": stages, "clock": clocks}))
     needs(console, summary(total))

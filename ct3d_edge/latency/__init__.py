@@ -1,9 +1,11 @@
 """Latency of any callable: clocks, samples, percentiles, records. Knows nothing of CT."""
 
+from ct3d_edge.latency.arrivals import Load, best, highest_rate, load_of, poisson_arrivals, serve, tail_rank
 from ct3d_edge.latency.clock import Clock, StageTimer, WallClock
 from ct3d_edge.latency.compare import Change, compare
 from ct3d_edge.latency.doubts import doubts
 from ct3d_edge.latency.gate import Gate
+from ct3d_edge.latency.history import Entry, Trend, read_history
 from ct3d_edge.latency.measure import Samples, Taken, Until, interleave, measure
 from ct3d_edge.latency.mismatch import obstacles, remarks
 from ct3d_edge.latency.reading import read_record
@@ -19,26 +21,36 @@ __all__ = [
     "BenchRecord",
     "Change",
     "Clock",
+    "Entry",
     "Gate",
+    "Load",
     "Percentile",
     "Samples",
     "Snapshot",
     "StageTimer",
     "Steady",
     "Taken",
+    "Trend",
     "Until",
     "WallClock",
     "Witness",
+    "best",
     "compare",
     "disturbances",
     "doubts",
     "enough",
+    "highest_rate",
     "interleave",
+    "load_of",
     "measure",
     "obstacles",
     "percentile",
+    "poisson_arrivals",
+    "read_history",
     "read_record",
     "remarks",
     "runs_until_steady",
+    "serve",
     "summary",
+    "tail_rank",
 ]

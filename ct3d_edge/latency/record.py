@@ -65,6 +65,11 @@ class BenchRecord:
     incomplete: str | None = None
     created: str = field(default_factory=_now)
 
+    @property
+    def moment(self) -> datetime:
+        """When it was made."""
+        return datetime.fromisoformat(self.created)
+
     def series(self) -> dict[str, tuple[float, ...]]:
         """Durations by name, in ms: stages or contestants, then clocks, or the total where stages have no clock."""
         counted = self.samples.counted

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,15 @@ def test_a_model_that_fails_in_the_middle_leaves_what_was_measured(
     assert len(record.samples.warmup["infer"]) + len(record.samples.counted.get("infer", ())) == 69
 
 
+def test_the_import_is_timed_before_anything_has_imported_it(
+    make_model: MakeModel, scans: Path, tmp_path: Path
+) -> None:
+    words = ["bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 1, "--json", tmp_path / "x.json"]
+    code = f"import sys; from ct3d_edge.cli import app; sys.argv = {['ct3d-edge', *map(str, words)]!r}; app.main()"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert read_record(tmp_path / "x.json").once["import"] > 10, "NumPy and ONNX Runtime take longer anywhere"
+
+
 def test_options_of_bench_itself_are_refused_before_a_subcommand(run: Run, tmp_path: Path) -> None:
     outcome = run("bench", "--runs", 5, "compare", tmp_path / "a.json", tmp_path / "b.json")
     assert outcome.code == 2
@@ -212,3 +223,20 @@ def test_what_is_no_record_is_named(run: Run, tmp_path: Path) -> None:
     assert outcome.code == 2
     assert "schema version 9" in outcome.err
     assert run("bench", "compare", tmp_path / "absent.json", tmp_path / "x.json").code == 2
+
+
+def test_history_shows_and_draws_the_trend(run: Run, tmp_path: Path) -> None:
+    for day, level in enumerate([300, 300, 340], start=1):
+        saved(tmp_path / f"{day}.json", level + day / 100, created=f"2026-01-0{day}T00:00:00+00:00")
+    outcome = run("bench", "history", tmp_path, "--plot", tmp_path / "trend.png")
+    assert outcome.code == 0
+    rows = [line for line in outcome.out.splitlines() if ".json" in line]
+    assert [row.split("│")[1].strip() for row in rows] == [f"2026-01-0{day} 00:00" for day in (1, 2, 3)]
+    assert "no significant difference" in rows[1]
+    assert "% slower" in rows[2]
+    assert (tmp_path / "trend.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_history_of_nothing_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+    assert run("bench", "history", tmp_path / "absent").code == 2
+    assert run("bench", "history", tmp_path).code == 2
