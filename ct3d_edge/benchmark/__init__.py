@@ -1,16 +1,23 @@
 """A scan file to its probability, timed: one at a time, in batches, under load; and what it costs besides time."""
 
 from ct3d_edge.benchmark.breaking_off import BrokenOffError
+from ct3d_edge.benchmark.server import ServerPlan, measure_server
 from ct3d_edge.benchmark.single import Plan, measure_single
+from ct3d_edge.benchmark.sweep import Configuration, configurations, measure_sweep
 from ct3d_edge.benchmark.workload import CLOCKS, RESIDENT, ScanToDecision, bench_scans, network_input
 
 __all__ = [
     "CLOCKS",
     "RESIDENT",
     "BrokenOffError",
+    "Configuration",
     "Plan",
     "ScanToDecision",
+    "ServerPlan",
     "bench_scans",
+    "configurations",
+    "measure_server",
     "measure_single",
+    "measure_sweep",
     "network_input",
 ]

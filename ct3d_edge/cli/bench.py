@@ -1,26 +1,20 @@
 """``ct3d-edge bench``: how long a scan takes here, from file to probability, and where the time goes."""
 
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli import bench_compare, bench_history
-from ct3d_edge.cli.bench_options import seconds, share
-from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
+from ct3d_edge.cli import bench_compare, bench_history, bench_scenarios
+from ct3d_edge.cli.bench_options import Amounts, axes, seconds, share
+from ct3d_edge.cli.bench_target import Target, timed_import
+from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from ct3d_edge.benchmark import Plan
     from ct3d_edge.latency import BenchRecord
-
-RUNS = 50
-FEWEST_RUNS = 8
-"""Below these a median has no interval, and no precision."""
-
-BUDGET_S = 60.0
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.command()(bench_compare.compare)
@@ -42,7 +36,8 @@ def bench(
         typer.Option("--scans", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out."),
     ] = None,
     runs: Annotated[
-        int | None, typer.Option("--runs", "-n", min=1, help="Counted runs; 50, or 8 with --target-precision.")
+        int | None,
+        typer.Option("--runs", "-n", min=1, help="Counted runs, of each configuration or rate."),
     ] = None,
     target_precision: Annotated[
         str | None,
@@ -51,6 +46,18 @@ def bench(
     budget: Annotated[
         str | None,
         typer.Option("--budget", metavar="TIME", help="Stop after 60s, 2m ...; 60s with --target-precision."),
+    ] = None,
+    scenario: Annotated[
+        Literal["single", "offline", "server"],
+        typer.Option("--scenario", help="One scan after the other; batches from memory; random arrivals."),
+    ] = "single",
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", metavar="AXIS=N,...", help="threads=1,2 or batch=1,2,4, or both: a table of each."),
+    ] = None,
+    latency_bound: Annotated[
+        str | None,
+        typer.Option("--latency-bound", metavar="TIME", help="Of server, 500ms ...; 3 medians alone if left out."),
     ] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,
 ) -> None:
@@ -62,11 +69,12 @@ def bench(
     if context.invoked_subcommand:
         _refuse_own_options(context)
         return
-    precision, budget_s = share("--target-precision", target_precision), seconds("--budget", budget)
+    wanted = Amounts(runs, share("--target-precision", target_precision), seconds("--budget", budget))
+    measurement = _measurement(scenario, wanted, axes(sweep), seconds("--latency-bound", latency_bound))
     if json_:
         require_writable(json_)
-    once = _timed_import()
-    _measure(model, provider, allow_fallback, scans, _plan(runs, precision, budget_s), json_, once)
+    once = timed_import()
+    _measure(scans, lambda paths: measurement(Target(model, provider, allow_fallback), paths, once), json_)
 
 
 def _refuse_own_options(context: typer.Context) -> None:
@@ -77,80 +85,37 @@ def _refuse_own_options(context: typer.Context) -> None:
             raise UsageError(f"{option} is for `bench` itself; `bench {context.invoked_subcommand}` does not use it.")
 
 
-def _plan(runs: int | None, precision: float | None, budget_s: float | None) -> "Plan":
-    from ct3d_edge.benchmark import Plan
-    from ct3d_edge.latency import Until
+def _measurement(
+    scenario: str, wanted: Amounts, swept: dict[str, tuple[int, ...]], bound_s: float | None
+) -> bench_scenarios.Measurement:
+    """Choose what to measure; options that contradict each other are told before anything is opened."""
+    if bound_s is not None and scenario != "server":
+        raise UsageError("--latency-bound is for --scenario server.")
+    if scenario == "server":
+        if swept or wanted.precision:
+            raise UsageError(
+                "--scenario server takes neither --sweep nor --target-precision: it varies the rate itself."
+            )
+        return bench_scenarios.server(wanted, bound_s)
+    if scenario == "offline" or swept:
+        return bench_scenarios.sweep(wanted, swept, scenario)
+    return bench_scenarios.single(wanted)
 
-    if precision is None:
-        return Plan(runs or RUNS, Until(None, budget_s))
-    return Plan(runs or FEWEST_RUNS, Until(precision, budget_s or BUDGET_S))
 
-
-def _measure(
-    model: Path | None,
-    provider: ProviderOption,
-    allow_fallback: bool,
-    scans: Path | None,
-    plan: "Plan",
-    json_: Path | None,
-    once: dict[str, float],
-) -> None:
-    """Open the session and measure; whatever was measured when something fails is kept."""
+def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", json_: Path | None) -> None:
+    """Measure and write the record; whatever was measured when something fails is kept."""
     from ct3d_edge.benchmark import BrokenOffError, bench_scans
 
     try:
         with bench_scans(scans) as paths:
-            record = _record(paths, model, provider, allow_fallback, plan, once)
+            record = measurement(paths)
     except BrokenOffError as broken:
         if json_:
             broken.record.save(json_)
             typer.echo(f"wrote {json_}, incomplete: {broken}", err=True)
         raise broken.__cause__ or broken from None
-    _print(record)
+    if record.incomplete:
+        typer.echo(f"incomplete: {record.incomplete}", err=True)
     if json_:
         record.save(json_)
         typer.echo(f"wrote {json_}")
-
-
-def _timed_import() -> dict[str, float]:
-    """Import what `infer` needs, before anything else has imported it."""
-    began = time.perf_counter()
-    from ct3d_edge import preprocess, runtime, scan  # noqa: F401
-
-    return {"import": (time.perf_counter() - began) * 1e3}
-
-
-def _record(
-    paths: list[Path],
-    model: Path | None,
-    provider: ProviderOption,
-    allow_fallback: bool,
-    plan: "Plan",
-    once: dict[str, float],
-) -> "BenchRecord":
-    """Everything that happens once, then the steady state."""
-    from ct3d_edge.benchmark import measure_single, network_input
-    from ct3d_edge.cli.terminal import progress, say_receipt
-    from ct3d_edge.latency import StageTimer, WallClock
-    from ct3d_edge.runtime import Runner, load_model_file
-
-    timer = StageTimer(WallClock(), once)
-    file = load_model_file(model_path(model))
-    timer.lap("model file")
-    with start(file) as runner:
-        timer.lap("session")
-        say_receipt(runner.receipt)
-        first, *_ = [network_input(path, runner.contract) for path in paths]
-        timer = StageTimer(WallClock(), once)
-        runner.infer(first)
-        timer.lap("first run")
-        with progress(plan.runs, "Runs") as advance:
-            return measure_single(runner, paths, plan, once=once, on_run=advance)
-
-
-def _print(record: "BenchRecord") -> None:
-    from ct3d_edge.cli.bench_print import print_single
-
-    print_single(record)
-    if record.incomplete:
-        typer.echo(f"incomplete: {record.incomplete}", err=True)

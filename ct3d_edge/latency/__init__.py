@@ -1,8 +1,17 @@
 """Latency of any callable: clocks, samples, percentiles, records. Knows nothing of CT."""
 
-from ct3d_edge.latency.arrivals import Load, best, highest_rate, load_of, poisson_arrivals, serve, tail_rank
+from ct3d_edge.latency.arrivals import (
+    Load,
+    best,
+    highest_rate,
+    hopeless_for,
+    load_of,
+    poisson_arrivals,
+    serve,
+    tail_rank,
+)
 from ct3d_edge.latency.clock import Clock, StageTimer, WallClock
-from ct3d_edge.latency.compare import Change, compare
+from ct3d_edge.latency.compare import FEWEST, Change, compare
 from ct3d_edge.latency.doubts import doubts
 from ct3d_edge.latency.gate import Gate
 from ct3d_edge.latency.history import Entry, Trend, read_history
@@ -16,6 +25,7 @@ from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances
 
 __all__ = [
     "CONFIDENCE",
+    "FEWEST",
     "RANKS",
     "Arrangement",
     "BenchRecord",
@@ -40,6 +50,7 @@ __all__ = [
     "doubts",
     "enough",
     "highest_rate",
+    "hopeless_for",
     "interleave",
     "load_of",
     "measure",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ct3d_edge.latency.clock import Clock, WallClock
-from ct3d_edge.latency.statistics import RANKS, Percentile, enough, percentile
+from ct3d_edge.latency.statistics import RANKS, Percentile, enough, nearest_rank, percentile
 
 
 def poisson_arrivals(rate: float, requests: int, seed: int = 0) -> tuple[float, ...]:
@@ -39,6 +39,7 @@ def serve(
     *,
     clock: Clock | None = None,
     into: list[float] | None = None,
+    hopeless: Callable[[Sequence[float]], bool] = lambda _: False,
     on_request: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Serve requests in the order of their arrival, one at a time.
@@ -51,6 +52,8 @@ def serve(
         Moments in s, from the call on, at which requests are meant to arrive.
     into
         Where latencies are kept as they come in, for a caller that wants them though the work fails.
+    hopeless
+        Asked after each request, with the latencies so far, whether to give up.
     on_request
         Told after each request.
 
@@ -67,6 +70,8 @@ def serve(
         work(number)
         latencies.append((clock.now() - intended) / 1e6)
         on_request()
+        if hopeless(latencies):
+            break
     return latencies
 
 
@@ -111,6 +116,12 @@ def tail_rank(requests: int) -> float:
     return known[-1]
 
 
+def hopeless_for(requests: int, rank: float, bound: float) -> Callable[[Sequence[float]], bool]:
+    """Whether so many latencies are above the bound already that the percentile of all requests will be."""
+    allowed = requests - nearest_rank(requests, rank)
+    return lambda latencies: sum(latency > bound for latency in latencies) > allowed
+
+
 def load_of(rate: float, latencies: Sequence[float], rank: float, bound: float) -> Load:
     """Judge the latencies taken at a rate."""
     return Load(rate, tuple(latencies), percentile(latencies, rank), bound)
@@ -138,7 +149,8 @@ def highest_rate(
     list of Load
         All attempts, in order. The answer is the highest rate among those that hold.
     """
-    low, high, attempts = 0.0, capacity, []
+    low, high = 0.0, capacity
+    attempts: list[Load] = []
     for _ in range(steps):
         if attempts and not go_on():
             break

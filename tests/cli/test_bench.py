@@ -136,6 +136,7 @@ def test_a_model_that_fails_in_the_middle_leaves_what_was_measured(
     assert len(record.samples.warmup["infer"]) + len(record.samples.counted.get("infer", ())) == 69
 
 
+@pytest.mark.slow
 def test_the_import_is_timed_before_anything_has_imported_it(
     make_model: MakeModel, scans: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +144,69 @@ def test_the_import_is_timed_before_anything_has_imported_it(
     code = f"import sys; from ct3d_edge.cli import app; sys.argv = {['ct3d-edge', *map(str, words)]!r}; app.main()"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert read_record(tmp_path / "x.json").once["import"] > 10, "NumPy and ONNX Runtime take longer anywhere"
+
+
+def test_a_sweep_is_a_table_of_every_configuration(
+    run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.json"
+    words = ("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 9, "--json", file)
+    outcome = run(*words, "--sweep", "threads=1,2", "--sweep", "batch=1,3")
+    assert outcome.code == 0
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:4]] for line in outcome.out.splitlines() if line.startswith("│")
+    ]
+    assert rows == [["1", "1", "9"], ["1", "3", "9"], ["2", "1", "9"], ["2", "3", "9"]]
+    record = read_record(file)
+    assert record.arrangement == "blocks"
+    assert {name: len(values) for name, values in record.samples.counted.items()} == dict.fromkeys(
+        ("threads 1, batch 1", "threads 1, batch 3", "threads 2, batch 1", "threads 2, batch 3"), 9
+    )
+    assert run("bench", "compare", file, file).code == 0
+
+
+def test_offline_sweeps_batches_with_the_threads_there_are(run: Run, make_model: MakeModel, scans: Path) -> None:
+    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "--scenario", "offline", "-n", 2)
+    assert outcome.code == 0
+    batches = [line.split("│")[2].strip() for line in outcome.out.splitlines() if line.startswith("│")]
+    assert batches == ["1", "2", "4", "8"]
+
+
+@pytest.mark.slow
+def test_server_finds_a_rate_or_says_that_none_holds(
+    run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.json"
+    words = ("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "--scenario", "server", "--json", file)
+    lenient = run(*words, "--latency-bound", "1m")
+    assert lenient.code == 0
+    assert "is the highest rate tried that keeps p90 within 60000 ms" in lenient.out
+    record = read_record(file)
+    rates = [values for name, values in record.samples.counted.items() if name != "one after the other"]
+    assert [len(values) for values in rates] == [64] * 5
+    assert record.conditions["highest_rate_per_s"] == pytest.approx(record.conditions["capacity_per_s"] * 31 / 32)
+    strict = run(*words, "--latency-bound", "0.001ms")
+    assert strict.code == 0
+    assert "No rate tried keeps p90" in strict.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--sweep", "speed=1,2"),
+        ("--sweep", "threads=0"),
+        ("--sweep", "threads=1,-2"),
+        ("--sweep", "threads="),
+        ("--sweep", "batch=1,1"),
+        ("--sweep", "batch=1", "--sweep", "batch=2"),
+        ("--scenario", "server", "--runs", 63),
+        ("--scenario", "server", "--sweep", "batch=1"),
+        ("--latency-bound", "1s"),
+        ("--scenario", "server", "--latency-bound", "-1s"),
+    ],
+)
+def test_scenarios_that_contradict_themselves_are_wrong_usage(run: Run, options: tuple[object, ...]) -> None:
+    assert run("bench", *options).code == 2
 
 
 def test_options_of_bench_itself_are_refused_before_a_subcommand(run: Run, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.latency import best, highest_rate, load_of, poisson_arrivals, serve, tail_rank
+from ct3d_edge.latency import best, highest_rate, hopeless_for, load_of, poisson_arrivals, serve, tail_rank
 
 from .conftest import FakeClock
 
@@ -104,3 +104,16 @@ def test_a_bound_that_no_rate_keeps_has_no_answer() -> None:
 def test_too_few_latencies_keep_no_bound() -> None:
     assert not load_of(1, [1.0] * 63, 90, 100).holds
     assert load_of(1, [1.0] * 64, 90, 100).holds
+
+
+def test_a_rate_is_given_up_once_its_tail_is_lost(clock: FakeClock) -> None:
+    """p90 of 64 is the 58th: six may lie above the bound, the seventh ends it."""
+
+    def served(bound: float) -> list[float]:
+        hopeless = hopeless_for(64, 90, bound)
+        return serve(lambda _: clock.pass_ms(100), [float(n) for n in range(64)], clock=clock, hopeless=hopeless)
+
+    latencies = served(99)
+    assert len(latencies) == 7
+    assert not load_of(1, latencies, 90, 99).holds
+    assert len(served(100)) == 64
