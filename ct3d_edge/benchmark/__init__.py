@@ -1,6 +1,7 @@
 """A scan file to its probability, timed: one at a time, in batches, under load; and what it costs besides time."""
 
-from ct3d_edge.benchmark.breaking_off import BrokenOffError
+from ct3d_edge.benchmark.breaking_off import BrokenOffError, keep_what_was_taken
+from ct3d_edge.benchmark.resources import Job, measure_resources
 from ct3d_edge.benchmark.server import ServerPlan, measure_server
 from ct3d_edge.benchmark.single import Plan, measure_single
 from ct3d_edge.benchmark.sweep import Configuration, configurations, measure_sweep
@@ -11,11 +12,14 @@ __all__ = [
     "RESIDENT",
     "BrokenOffError",
     "Configuration",
+    "Job",
     "Plan",
     "ScanToDecision",
     "ServerPlan",
     "bench_scans",
     "configurations",
+    "keep_what_was_taken",
+    "measure_resources",
     "measure_server",
     "measure_single",
     "measure_sweep",

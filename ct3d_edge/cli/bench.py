@@ -59,6 +59,9 @@ def bench(
         str | None,
         typer.Option("--latency-bound", metavar="TIME", help="Of server, 500ms ...; 3 medians alone if left out."),
     ] = None,
+    resources: Annotated[
+        bool, typer.Option("--resources", help="Also memory, CPU time and energy of a scan, in a fresh process.")
+    ] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,
 ) -> None:
     """Time scan file to probability: import, session, first run, steady state and its stages apart. Compare records.
@@ -70,7 +73,8 @@ def bench(
         _refuse_own_options(context)
         return
     wanted = Amounts(runs, share("--target-precision", target_precision), seconds("--budget", budget))
-    measurement = _measurement(scenario, wanted, axes(sweep), seconds("--latency-bound", latency_bound))
+    bound_s = seconds("--latency-bound", latency_bound)
+    measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources)
     if json_:
         require_writable(json_)
     once = timed_import()
@@ -86,11 +90,13 @@ def _refuse_own_options(context: typer.Context) -> None:
 
 
 def _measurement(
-    scenario: str, wanted: Amounts, swept: dict[str, tuple[int, ...]], bound_s: float | None
+    scenario: str, wanted: Amounts, swept: dict[str, tuple[int, ...]], bound_s: float | None, *, resources: bool
 ) -> bench_scenarios.Measurement:
     """Choose what to measure; options that contradict each other are told before anything is opened."""
     if bound_s is not None and scenario != "server":
         raise UsageError("--latency-bound is for --scenario server.")
+    if resources and (swept or scenario != "single"):
+        raise UsageError("--resources is for --scenario single without --sweep.")
     if scenario == "server":
         if swept or wanted.precision:
             raise UsageError(
@@ -99,7 +105,7 @@ def _measurement(
         return bench_scenarios.server(wanted, bound_s)
     if scenario == "offline" or swept:
         return bench_scenarios.sweep(wanted, swept, scenario)
-    return bench_scenarios.single(wanted)
+    return bench_scenarios.single(wanted, resources=resources)
 
 
 def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", json_: Path | None) -> None:

@@ -28,6 +28,16 @@ def print_single(record: "BenchRecord") -> None:
     needs(console, summary(total))
     for doubt in doubts(total, record.surroundings):
         line(console, doubt)
+    for name, value in record.resources.items():
+        line(console, _amount(name, value))
+
+
+def _amount(name: str, value: float | None) -> str:
+    if value is None:
+        return f"{name.rpartition(',')[0] or name}: this system does not tell"
+    if name.endswith(", bytes"):
+        return f"{name.removesuffix(', bytes')}: {value / 1e6:.1f} MB"
+    return f"{name}: {value:.3f}"
 
 
 def print_level(console: Console, record: "BenchRecord") -> None:

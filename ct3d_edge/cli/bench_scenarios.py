@@ -1,6 +1,7 @@
 """The scenarios of `bench`: what each one opens, measures and prints."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ OFFLINE_BATCHES = (1, 2, 4, 8)
 RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
 
 
-def single(amounts: Amounts) -> Measurement:
-    """One scan after the other, and before that everything that happens once."""
-    return partial(_single, amounts)
+def single(amounts: Amounts, *, resources: bool) -> Measurement:
+    """One scan after the other, and before that everything that happens once; memory and energy if asked for."""
+    return partial(_single, amounts, resources)
 
 
 def sweep(amounts: Amounts, axes: dict[str, tuple[int, ...]], scenario: str) -> Measurement:
@@ -44,8 +45,10 @@ def server(amounts: Amounts, bound_s: float | None) -> Measurement:
     return partial(_server, amounts, bound_s)
 
 
-def _single(amounts: Amounts, target: Target, scans: list[Path], once: dict[str, float]) -> "BenchRecord":
-    from ct3d_edge.benchmark import measure_single, network_input
+def _single(
+    amounts: Amounts, resources: bool, target: Target, scans: list[Path], once: dict[str, float]
+) -> "BenchRecord":
+    from ct3d_edge.benchmark import Job, keep_what_was_taken, measure_resources, measure_single, network_input
     from ct3d_edge.cli.bench_print import print_single
     from ct3d_edge.cli.terminal import progress, say_receipt
     from ct3d_edge.latency import StageTimer, WallClock
@@ -62,6 +65,11 @@ def _single(amounts: Amounts, target: Target, scans: list[Path], once: dict[str,
         timer.lap("first run")
         with progress(plan.runs, "Runs") as advance:
             record = measure_single(runner, scans, plan, once=once, on_run=advance)
+    if resources:
+        # A target that has read its model would bring it along into the fresh process.
+        with keep_what_was_taken(lambda reason: replace(record, incomplete=reason)):
+            spent = measure_resources(Job(replace(target).open, scans[0]))
+        record = replace(record, resources={**record.resources, **spent})
     print_single(record)
     return record
 

@@ -12,6 +12,7 @@ from ct3d_edge.latency.arrivals import (
 )
 from ct3d_edge.latency.clock import Clock, StageTimer, WallClock
 from ct3d_edge.latency.compare import FEWEST, Change, compare
+from ct3d_edge.latency.cost import EnergyMeter, peak_bytes, read_energy, resident_bytes
 from ct3d_edge.latency.doubts import doubts
 from ct3d_edge.latency.gate import Gate
 from ct3d_edge.latency.history import Entry, Trend, read_history
@@ -31,6 +32,7 @@ __all__ = [
     "BenchRecord",
     "Change",
     "Clock",
+    "EnergyMeter",
     "Entry",
     "Gate",
     "Load",
@@ -55,11 +57,14 @@ __all__ = [
     "load_of",
     "measure",
     "obstacles",
+    "peak_bytes",
     "percentile",
     "poisson_arrivals",
+    "read_energy",
     "read_history",
     "read_record",
     "remarks",
+    "resident_bytes",
     "runs_until_steady",
     "serve",
     "summary",

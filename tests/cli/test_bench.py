@@ -190,9 +190,26 @@ def test_server_finds_a_rate_or_says_that_none_holds(
     assert "No rate tried keeps p90" in strict.out
 
 
+@pytest.mark.slow
+def test_resources_are_those_of_a_fresh_process(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    words = ("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 1, "--json", file)
+    outcome = run(*words, "--resources")
+    assert outcome.code == 0
+    found = read_record(file).resources
+    before, peak = found["resident before the model, bytes"], found["peak resident, bytes"]
+    assert before is not None
+    assert peak is not None
+    assert 10e6 < before < peak
+    assert "energy of the CPU packages" in outcome.out
+    assert (found["CPU seconds a scan"] or 0) > 0
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        ("--resources", "--sweep", "batch=1"),
+        ("--resources", "--scenario", "server"),
         ("--sweep", "speed=1,2"),
         ("--sweep", "threads=0"),
         ("--sweep", "threads=1,-2"),
