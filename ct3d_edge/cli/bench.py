@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli import bench_compare, bench_history, bench_scenarios
+from ct3d_edge.cli import bench_compare, bench_history, bench_scenarios, bench_show
 from ct3d_edge.cli.bench_options import Amounts, axes, seconds, share
 from ct3d_edge.cli.bench_target import Target, timed_import
 from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.command()(bench_compare.compare)
 app.command()(bench_history.history)
+app.command()(bench_show.show)
 
 
 @app.callback()
@@ -63,6 +64,7 @@ def bench(
         bool, typer.Option("--resources", help="Also memory, CPU time and energy of a scan, in a fresh process.")
     ] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the figures as a page here.")] = None,
 ) -> None:
     """Time scan file to probability: import, session, first run, steady state and its stages apart. Compare records.
 
@@ -75,10 +77,13 @@ def bench(
     wanted = Amounts(runs, share("--target-precision", target_precision), seconds("--budget", budget))
     bound_s = seconds("--latency-bound", latency_bound)
     measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources)
-    if json_:
-        require_writable(json_)
+    for path in (json_, html):
+        if path:
+            require_writable(path)
     once = timed_import()
-    _measure(scans, lambda paths: measurement(Target(model, provider, allow_fallback), paths, once), json_)
+    record = _measure(scans, lambda paths: measurement(Target(model, provider, allow_fallback), paths, once), json_)
+    if html:
+        bench_show.write_page(record, html)
 
 
 def _refuse_own_options(context: typer.Context) -> None:
@@ -108,7 +113,9 @@ def _measurement(
     return bench_scenarios.single(wanted, resources=resources)
 
 
-def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", json_: Path | None) -> None:
+def _measure(
+    scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", json_: Path | None
+) -> "BenchRecord":
     """Measure and write the record; whatever was measured when something fails is kept."""
     from ct3d_edge.benchmark import BrokenOffError, bench_scans
 
@@ -125,3 +132,4 @@ def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecor
     if json_:
         record.save(json_)
         typer.echo(f"wrote {json_}")
+    return record

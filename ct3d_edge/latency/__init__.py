@@ -18,6 +18,7 @@ from ct3d_edge.latency.gate import Gate
 from ct3d_edge.latency.history import Entry, Trend, read_history
 from ct3d_edge.latency.measure import Samples, Taken, Until, interleave, measure
 from ct3d_edge.latency.mismatch import obstacles, remarks
+from ct3d_edge.latency.page import page
 from ct3d_edge.latency.reading import read_record
 from ct3d_edge.latency.record import Arrangement, BenchRecord
 from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, Percentile, enough, percentile, summary
@@ -57,6 +58,7 @@ __all__ = [
     "load_of",
     "measure",
     "obstacles",
+    "page",
     "peak_bytes",
     "percentile",
     "poisson_arrivals",

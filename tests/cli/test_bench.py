@@ -321,3 +321,11 @@ def test_history_shows_and_draws_the_trend(run: Run, tmp_path: Path) -> None:
 def test_history_of_nothing_is_wrong_usage(run: Run, tmp_path: Path) -> None:
     assert run("bench", "history", tmp_path / "absent").code == 2
     assert run("bench", "history", tmp_path).code == 2
+
+
+def test_a_record_is_shown_again_and_written_as_a_page(run: Run, tmp_path: Path) -> None:
+    outcome = run("bench", "show", saved(tmp_path / "a.json", 300), "--html", tmp_path / "a.html")
+    assert outcome.code == 0
+    assert "p99 needs 562 more runs" in outcome.out
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    assert run("bench", "show", tmp_path / "absent.json").code == 2
