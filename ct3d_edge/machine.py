@@ -24,10 +24,22 @@ CPU_FEATURES = {"AVX2": ("avx2",), "AVX-512": ("avx512f",), "VNNI": ("avx512_vnn
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def cpu_features() -> dict[str, bool] | None:
+    """Which of ``CPU_FEATURES`` there are; None where the system does not tell, or the CPU is not an x86."""
+    flags = (_field(system_text(CPUINFO) or "", "flags") or "").split()
+    if not flags:
+        return None
+    return {name: any(flag in flags for flag in known) for name, known in CPU_FEATURES.items()}
+
+
+def cpu_quota() -> float | None:
+    """Cores' worth of time that the container may use (cgroup v2); None without a limit."""
     quota, _, period = (system_text(CGROUP_CPU_MAX) or "max").partition(" ")
-    if not (quota.isdigit() and period.isdigit()):
-        return allowed
-    return max(1, min(allowed, math.ceil(int(quota) / int(period))))
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
 def available_memory() -> int | None:

@@ -51,6 +51,8 @@ app.command()(optimize.optimize)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.add_typer(bench.app, name="bench")
+app.command()(build.build)
+app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 
 

@@ -10,7 +10,15 @@ from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli import bench_compare, bench_history, bench_scenarios, bench_show
 from ct3d_edge.cli.bench_options import Amounts, axes, seconds, share
 from ct3d_edge.cli.bench_target import Target, timed_import
-from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption
+from ct3d_edge.cli.options import (
+    DeviceIdOption,
+    FallbackOption,
+    ModelOption,
+    NoBuildOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    ReceiptOption,
+)
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,11 +85,12 @@ def bench(
     wanted = Amounts(runs, share("--target-precision", target_precision), seconds("--budget", budget))
     bound_s = seconds("--latency-bound", latency_bound)
     measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources)
-    for path in (json_, html):
+    for path in (json_, html, receipt):
         if path:
             require_writable(path)
     once = timed_import()
-    record = _measure(scans, lambda paths: measurement(Target(model, provider, allow_fallback), paths, once), json_)
+    target = Target(model, provider, allow_fallback, provider_option, device_id, no_build, receipt)
+    record = _measure(scans, lambda paths: measurement(target, paths, once), json_)
     if html:
         bench_show.write_page(record, html)
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.cli.options import ProviderOption, model_path
+from ct3d_edge.cli.options import ProviderOption, model_path, provider_options
 
 if TYPE_CHECKING:
     from ct3d_edge.runtime import ModelFile, Runner
@@ -19,6 +19,10 @@ class Target:
     model: Path | None
     provider: ProviderOption
     allow_fallback: bool
+    provider_option: list[str] | None = None
+    device_id: int | None = None
+    no_build: bool = False
+    receipt: Path | None = None
 
     @cached_property
     def file(self) -> "ModelFile":
@@ -28,10 +32,23 @@ class Target:
         return load_model_file(model_path(self.model))
 
     def open(self, threads: int | None = None) -> "Runner":
-        """A session with so many threads."""
+        """A session with so many threads; its receipt is written if that was asked for."""
+        from ct3d_edge.cli.terminal import say
         from ct3d_edge.runtime import Runner
 
-        return Runner(self.file, self.provider, allow_fallback=self.allow_fallback, threads=threads)
+        runner = Runner(
+            self.file,
+            self.provider,
+            allow_fallback=self.allow_fallback,
+            threads=threads,
+            options=provider_options(self.provider, self.provider_option, self.device_id),
+            device_id=self.device_id,
+            build=not self.no_build,
+            on_build=say,
+        )
+        if self.receipt:
+            runner.receipt.save(self.receipt)
+        return runner
 
 
 def timed_import() -> dict[str, float]:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ct3d_edge.calibration import temper
@@ -150,8 +151,7 @@ class Runner:
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._failures():
-            (output,) = self._session.run([self.model.output_name], {self.model.input_name: batch})
-        return np.asarray(output, np.float32)
+            return self._feed(batch)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
