@@ -1,5 +1,6 @@
 """Files that appear under their name complete, or not at all; and knowing before the work that they can."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     try:
         handle, name = tempfile.mkstemp(prefix=PART_PREFIX, dir=target.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -38,10 +39,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         part.chmod(0o666 & ~_umask())
         part.replace(target)
+        sync_folder(target.parent)
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         raise
 
 
@@ -59,7 +61,22 @@ def require_writable(path: Path) -> None:
         with tempfile.TemporaryFile(prefix=PART_PREFIX, dir=target.parent):
             pass
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Have new and changed names in a folder survive a power cut; where folders cannot be opened, trust the system."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems sync folders by themselves
+            raise
+    finally:
+        os.close(handle)
 
 
 def make_folder(path: Path) -> None:
@@ -76,14 +93,15 @@ def make_folder(path: Path) -> None:
         raise UsageError(f"Cannot make the folder {path}: {error.strerror or error}.") from error
 
 
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """The sentence for a file that the system refuses to write."""
+    return UsageError(f"Cannot write {path}: {error.strerror or error}.")
+
+
 def _refuse_other_than_files(path: Path, target: Path) -> None:
     """Renaming onto a device or a pipe would replace it by a file."""
     if target.exists() and not target.is_file():
         raise UsageError(f"Cannot write {path}: there is already something by that name that is not a file.")
-
-
-def _cannot_write(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"Cannot write {path}: {error.strerror or error}.")
 
 
 def _umask() -> int:
