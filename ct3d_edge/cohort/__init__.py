@@ -5,7 +5,6 @@ Knows neither Keras nor any runtime: dividing a folder needs neither, and neithe
 
 from ct3d_edge.cohort.cache import Prepared, PreparedEntry, entry_file, prepare, remove_parts
 from ct3d_edge.cohort.check import check_folder
-from ct3d_edge.cohort.content import content_sha256
 from ct3d_edge.cohort.folder import refuse_unusable
 from ct3d_edge.cohort.make import VALIDATION_FRACTION, split_folder
 from ct3d_edge.cohort.progress import ScanHashed, ScanRead
@@ -26,7 +25,6 @@ __all__ = [
     "Split",
     "Subset",
     "check_folder",
-    "content_sha256",
     "entry_file",
     "from_json",
     "prepare",

@@ -1,6 +1,5 @@
-"""What a scan's files hold, as a hash: two names of one content are one scan."""
+"""The contents of a folder's scans, hashed side by side."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,11 +10,7 @@ from ct3d_edge.cohort.progress import OnHashed, ScanHashed, silent
 from ct3d_edge.cohort.split import LeftOut
 from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.machine import usable_cores
-from ct3d_edge.scan import pair_of
-from ct3d_edge.scan.stream import ScanStream
-
-BLOCK = 1 << 20
-"""Bytes hashed at a time: large enough to leave the interpreter's lock alone most of the time."""
+from ct3d_edge.scan import content_sha256
 
 
 @dataclass(frozen=True)
@@ -24,27 +19,6 @@ class Contents:
 
     sha256: Mapping[str, str]
     unreadable: tuple[LeftOut, ...]
-
-
-def content_sha256(scan: Path) -> str:
-    """Hash of a scan's bytes as they lie on the disk; of a .hdr/.img pair, of both, header first.
-
-    Raises
-    ------
-    UnreadableScan
-        ``not_found``, ``unreadable``, ``empty``.
-    """
-    digest = hashlib.sha256()
-    for part in dict.fromkeys(pair_of(scan)):
-        with ScanStream(part):  # which says what is wrong with a file that cannot be opened
-            pass
-        try:
-            with part.open("rb") as stream:
-                while block := stream.read(BLOCK):
-                    digest.update(block)
-        except OSError as error:
-            raise UnreadableScan("unreadable", f"{part.name} cannot be read: {error.strerror or error}.") from error
-    return digest.hexdigest()
 
 
 def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = silent) -> Contents:

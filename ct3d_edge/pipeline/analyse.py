@@ -1,21 +1,21 @@
 """Scans through reading, preprocessing and the network, each on its own: one that fails costs no other its result."""
 
-import sys
 import time
-import traceback
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError
-from ct3d_edge.preprocess import Prepared, preprocess
-from ct3d_edge.results import Answer, Failure, Record, Status, Timing
+from ct3d_edge.errors import ProviderError, RefusedScan, UnreadableScan
+from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
+from ct3d_edge.preprocess import Prepared
+from ct3d_edge.results import Answer, Record
 from ct3d_edge.runtime import Runner
-from ct3d_edge.scan import Finding, NiftiScan
+from ct3d_edge.scan import Finding, content_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +26,22 @@ class Analysis:
     prepared: Prepared | None
 
 
-def analyse(paths: Iterable[Path], runner: Runner, notes: tuple[Finding, ...] = ()) -> Iterator[Analysis]:
-    """Run each scan through an open session, one after the other, in the given order; see `analyse_scan`."""
+NOTHING_KNOWN: Mapping[str, Record] = MappingProxyType({})
+
+
+def analyse(
+    paths: Iterable[Path],
+    runner: Runner,
+    notes: tuple[Finding, ...] = (),
+    known: Mapping[str, Record] = NOTHING_KNOWN,
+) -> Iterator[Analysis]:
+    """Run each scan through an open session, one after the other, in the given order; see `analyse_scan`.
+
+    Scans whose record is ``known`` and still holds get that one; see `recall`.
+    """
     for path in paths:
-        yield analyse_scan(path, runner, notes)
+        record = recall(path, known, runner)
+        yield Analysis(record, None) if record else analyse_scan(path, runner, notes)
 
 
 def analyse_scan(path: Path, runner: Runner, notes: tuple[Finding, ...] = ()) -> Analysis:
@@ -42,33 +54,76 @@ def analyse_scan(path: Path, runner: Runner, notes: tuple[Finding, ...] = ()) ->
     A fault of ct3d-edge itself becomes a record with the code ``internal`` and a traceback on standard error, so
     that a night's run is not lost to it.
     """
-    stopwatch = _Stopwatch()
-    scan: NiftiScan | None = None
-    findings: tuple[Finding, ...] = ()
+    return judge([read_scan(path, runner.contract)], runner, notes)[0]
+
+
+def recall(path: Path, known: Mapping[str, Record], runner: Runner) -> Record | None:
+    """The record of an earlier run, if scan, model and contract are still what they were."""
+    record = known.get(str(path))
+    if record is None:
+        return None
     try:
-        scan = NiftiScan(path)
-        findings = scan.findings
-        prepared = preprocess(scan, runner.contract)
-        findings = (*notes, *prepared.findings)
-        stopwatch.lap("preprocess")
-        probabilities = runner.infer(prepared.volume[None])[0]
-        stopwatch.lap("infer")
-        answer = decide(probabilities, runner.contract)
-    except ScanError as error:
-        status: Status = "refused" if isinstance(error, RefusedScan) else "error"
-        failure = Failure(error.code, str(error))
-    except Ct3dError:
-        raise
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        status, failure = (
-            "error",
-            Failure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it."),
-        )
-    else:
-        status = "warn" if any(finding.severity != "ok" for finding in findings) else "ok"
-        return Analysis(_record(path, runner, status, answer, None, findings, stopwatch.timing(scan)), prepared)
-    return Analysis(_record(path, runner, status, None, failure, findings, stopwatch.timing(scan)), None)
+        key = str(path), content_sha256(path), runner.receipt.model_sha256, runner.receipt.contract_sha256
+    except UnreadableScan:
+        return None
+    return record if record.key == key else None
+
+
+def judge(readings: Sequence[Reading], runner: Runner, notes: tuple[Finding, ...] = ()) -> list[Analysis]:
+    """Run those of the scans that could be prepared through the session, as one batch.
+
+    Each row of a batch has the wall time of the batch divided by its rows.
+
+    Raises
+    ------
+    ProviderError
+        If the session fails, the batch being too large for its memory for instance.
+    """
+    prepared = [reading.prepared.volume for reading in readings if reading.prepared]
+    rows, taken = _infer(prepared, runner)
+    analyses = []
+    for reading in readings:
+        row = next(rows) if reading.prepared else None
+        analyses.append(_analysis(reading, row, taken, runner, notes))
+    return analyses
+
+
+Row = NDArray[np.float64] | Failed
+"""Probabilities of one scan, or why there are none."""
+
+
+def _infer(volumes: list[NDArray[np.float32]], runner: Runner) -> tuple[Iterator[Row], float]:
+    """One row a volume, and the wall time of each in ms. A fault met by a batch is pinned on its scan, one by one."""
+    rows: list[Row] = []
+    start = time.perf_counter()
+    if len(volumes) == 1:
+        failed = explained(lambda: rows.extend(runner.infer(volumes[0][None])))
+        rows = [failed] if failed else rows
+    elif volumes:
+        try:
+            rows = list(runner.infer(np.stack(volumes)))
+        except ProviderError as error:
+            raise ProviderError(
+                f"{error} The batch held {len(volumes)} scans; a smaller --batch-size needs less memory."
+            ) from error
+        except Exception:
+            rows = [next(_infer([volume], runner)[0]) for volume in volumes]
+    return iter(rows), (time.perf_counter() - start) * 1e3 / max(len(volumes), 1)
+
+
+def _analysis(reading: Reading, row: Row | None, taken: float, runner: Runner, notes: tuple[Finding, ...]) -> Analysis:
+    """What reading and the network said, put together."""
+    if row is None:
+        return Analysis(_record(reading, runner), None)
+    findings = (*notes, *reading.findings)
+    if isinstance(row, tuple):
+        return Analysis(_record(replace(reading, failed=row, findings=findings), runner), None)
+    timed = replace(reading, timing=replace(reading.timing, infer=taken), findings=findings)
+    answers: list[Answer] = []
+    failed = explained(lambda: answers.append(decide(row, runner.contract)))
+    if failed:
+        return Analysis(_record(replace(timed, failed=failed), runner), None)
+    return Analysis(_record(timed, runner, answers[0]), reading.prepared)
 
 
 def decide(probabilities: NDArray[np.float64], contract: Contract) -> Answer:
@@ -89,47 +144,21 @@ def decide(probabilities: NDArray[np.float64], contract: Contract) -> Answer:
     )
 
 
-class _Stopwatch:
-    """Wall time of stages that follow each other, in ms."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._laps[stage] = (now - self._last) * 1e3
-        self._last = now
-
-    def timing(self, scan: NiftiScan | None) -> Timing:
-        """All stages; a scan is read while it is preprocessed, and knows how much of that time was reading."""
-        if scan is None:
-            return Timing(**self._laps)
-        preprocessing = self._laps.get("preprocess")
-        own = None if preprocessing is None else preprocessing - scan.reading_ms
-        return Timing(read=scan.reading_ms, preprocess=own, infer=self._laps.get("infer"))
-
-
-def _record(
-    path: Path,
-    runner: Runner,
-    status: Status,
-    answer: Answer | None,
-    failure: Failure | None,
-    findings: tuple[Finding, ...],
-    timing: Timing,
-) -> Record:
+def _record(reading: Reading, runner: Runner, answer: Answer | None = None) -> Record:
     receipt = runner.receipt
+    warned = any(finding.severity != "ok" for finding in reading.findings)
+    status, failure = reading.failed or ("warn" if warned else "ok", None)
     return Record(
-        scan=str(path),
+        scan=reading.scan,
         status=status,
         answer=answer,
         failure=failure,
-        findings=findings,
-        timing=timing,
+        findings=reading.findings,
+        timing=reading.timing,
         model_sha256=receipt.model_sha256,
         contract_sha256=receipt.contract_sha256,
         requested=receipt.requested,
         actual=receipt.actual,
         nodes=receipt.nodes,
+        scan_sha256=reading.sha256,
     )

@@ -8,6 +8,12 @@ from ct3d_edge.scan import Finding
 SCHEMA = 1
 """Version of the record's JSON form; raised when the meaning of a field changes."""
 
+Key = tuple[str, str, str, str]
+"""What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract."""
+
+BY_CHANCE = frozenset({"not_found", "unreadable", "too_large", "changed", "timed_out", "internal"})
+"""Failures that are not in the scan's content: the same content may get an answer next time."""
+
 Status = Literal["ok", "warn", "refused", "error"]
 
 
@@ -76,6 +82,8 @@ class Record:
         Wall times in ms.
     model_sha256, contract_sha256, requested, actual, nodes
         From the session's receipt: more than one provider among ``nodes`` is a fallback that was permitted.
+    scan_sha256
+        Hash of the scan's bytes as they lie on the disk; None if they could not be read, or there was no file.
     """
 
     scan: str
@@ -89,6 +97,14 @@ class Record:
     requested: str
     actual: str
     nodes: tuple[tuple[str, int], ...]
+    scan_sha256: str | None = None
+
+    @property
+    def key(self) -> Key | None:
+        """What this record is the result of; None if trying again may give another one."""
+        if self.scan_sha256 is None or (self.failure is not None and self.failure.code in BY_CHANCE):
+            return None
+        return self.scan, self.scan_sha256, self.model_sha256, self.contract_sha256
 
     @property
     def answered(self) -> bool:
@@ -101,6 +117,7 @@ class Record:
         return {
             "schema": SCHEMA,
             "scan": self.scan,
+            "scan_sha256": self.scan_sha256,
             "status": self.status,
             "label": answer.label if answer else None,
             "probability": dict(answer.probability) if answer else None,

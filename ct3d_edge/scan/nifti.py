@@ -6,7 +6,7 @@ checksum is wrong.
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.machine import available_memory
 from ct3d_edge.scan.header import pair_of, read_header
-from ct3d_edge.scan.stream import ScanStream
+from ct3d_edge.scan.stream import ScanStream, go_on
 from ct3d_edge.scan.volume import Scan, Volume
 
 MEMORY_SHARE = 0.5
@@ -32,6 +32,8 @@ class NiftiScan(Scan):
     ----------
     path
         A .nii, .nii.gz, .hdr or .img file, recognised by content.
+    on_block
+        Called after each plane that was read; what it raises ends the reading.
 
     Raises
     ------
@@ -39,9 +41,9 @@ class NiftiScan(Scan):
         See `read_header`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_block: Callable[[], None] = go_on) -> None:
         start = time.perf_counter()
-        self.path = path
+        self.path, self._on_block = path, on_block
         self._header = header = read_header(path)
         self.slope, self.intercept = header.slope, header.intercept
         self.affine, self.findings = header.affine, header.findings
@@ -79,6 +81,7 @@ class NiftiScan(Scan):
                 start = time.perf_counter()
                 stream.fill(plane.data)
                 self.reading_ms += (time.perf_counter() - start) * 1e3
+                self._on_block()
                 if index in wanted:
                     yield plane.view(self.dtype).reshape(j, i)
             self._finish(stream)

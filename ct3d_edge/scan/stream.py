@@ -25,6 +25,10 @@ TRAILER_LIMIT = 1 << 20
 """Bytes tolerated behind the voxels; more is not padding but a file that does not fit its header."""
 
 
+def go_on() -> None:
+    """What is done between blocks of reading unless a caller has something to do there."""
+
+
 class ScanStream:
     """A scan file opened for reading from its start to its end, once.
 

@@ -15,12 +15,12 @@ import pytest
 from builders import MakeScan
 from numpy.typing import NDArray
 
-from ct3d_edge.cohort import Entry, ScanRead, cache, content_sha256, prepare
+from ct3d_edge.cohort import Entry, ScanRead, cache, prepare
 from ct3d_edge.cohort.cache import entry_file, read_findings
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import Volume, read_nifti
+from ct3d_edge.scan import Volume, content_sha256, read_nifti
 
 CONTRACT = Contract(shape=(8, 7, 6))
 ROOT = Path(__file__).parents[2]

@@ -153,13 +153,13 @@ def test_stages_that_were_not_reached_have_no_time(
 def test_every_second_belongs_to_one_stage(
     make_scan: MakeScan, hu: NDArray[np.int16], runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock that moves by a second whenever it is read: header, each plane and the end are reading."""
+    """A clock that moves by a second whenever it is read: hash, header, each plane and the end are reading."""
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)
-    for name in ("ct3d_edge.pipeline.analyse", "ct3d_edge.scan.nifti"):
+    for name in ("ct3d_edge.pipeline.analyse", "ct3d_edge.pipeline.reading", "ct3d_edge.scan.nifti"):
         monkeypatch.setattr(importlib.import_module(name), "time", clock)
     timing = analyse_scan(make_scan(), runner).record.timing
     readings = 1 + hu.shape[2] + 1
-    assert timing == Timing(read=readings * 1000, preprocess=(readings + 1) * 1000, infer=1000)
+    assert timing == Timing(read=(1 + readings) * 1000, preprocess=(readings + 1) * 1000, infer=1000)
 
 
 def test_findings_travel_into_the_record(make_scan: MakeScan, runner: Runner) -> None:

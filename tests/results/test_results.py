@@ -12,39 +12,16 @@ from ct3d_edge.results import (
     SCHEMA,
     Answer,
     Failure,
-    Record,
     Timing,
     check_results_path,
     to_csv,
     to_jsonl,
     write_results,
 )
-from ct3d_edge.scan import Finding
+
+from .conftest import ANSWERED, FAILED
 
 LABELS = ("normal", "abnormal")
-
-ANSWERED = Record(
-    scan="folder/scan.nii.gz",
-    status="warn",
-    answer=Answer("abnormal", (("normal", 0.25), ("abnormal", 0.75)), 0.5),
-    failure=None,
-    findings=(Finding("oblique", "warn", "Tilted."), Finding("misnamed", "warn", "Renamed.")),
-    timing=Timing(1.5, 2.25, 4.0),
-    model_sha256="m" * 64,
-    contract_sha256="c" * 64,
-    requested="auto",
-    actual="cpu",
-    nodes=(("cpu", 5),),
-)
-
-FAILED = replace(
-    ANSWERED,
-    status="error",
-    answer=None,
-    failure=Failure("truncated", "scan.nii.gz ends too early."),
-    findings=(),
-    timing=Timing(),
-)
 
 HARD_PATHS = {
     "comma": "a,b.nii",
@@ -68,6 +45,7 @@ def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
     assert json.loads(to_jsonl([ANSWERED])) == {
         "schema": SCHEMA,
         "scan": "folder/scan.nii.gz",
+        "scan_sha256": "f" * 64,
         "status": "warn",
         "label": "abnormal",
         "probability": {"normal": 0.25, "abnormal": 0.75},

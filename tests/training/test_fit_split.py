@@ -10,7 +10,7 @@ import pytest
 
 from ct3d_edge.cohort import Split, cache, content, read_split, split_folder, to_json, write_split
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.scan import Volume, read_nifti
+from ct3d_edge.scan import Volume, content_sha256, read_nifti
 from ct3d_edge.training import ScanRead, TrainedRun, train
 
 from .conftest import FolderMaker, plain
@@ -62,7 +62,6 @@ def test_the_split_of_the_file_is_the_split_of_the_run(fit: Fit, file: Path) -> 
 
 def test_the_test_subset_is_never_opened(fit: Fit, file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    hashed = content.content_sha256
 
     def read(path: Path) -> Volume:
         opened.append(path.relative_to(folder).as_posix())
@@ -70,7 +69,7 @@ def test_the_test_subset_is_never_opened(fit: Fit, file: Path, folder: Path, mon
 
     def hash_(path: Path) -> str:
         opened.append(path.relative_to(folder).as_posix())
-        return hashed(path)
+        return content_sha256(path)
 
     monkeypatch.setattr(cache, "read_nifti", read)
     monkeypatch.setattr(content, "content_sha256", hash_)

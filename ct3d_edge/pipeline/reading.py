@@ -1,0 +1,141 @@
+"""A scan on its way to the network: read and prepared, or why not. Needs no session, so any process can do it."""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError, UnreadableScan
+from ct3d_edge.preprocess import Prepared, preprocess
+from ct3d_edge.results import Failure, Status, Timing
+from ct3d_edge.scan import Finding, NiftiScan, Stamp, Volume, content_sha256, go_on
+
+Failed = tuple[Status, Failure]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is known of a scan before the network has seen it; exactly one of ``prepared`` and ``failed`` is set.
+
+    Parameters
+    ----------
+    scan
+        Path as it was found.
+    sha256
+        Of its content, if that could be read.
+    prepared
+        The network input.
+    failed
+        Status and reason if there is none.
+    findings
+        What reading and preparing noticed.
+    timing
+        Wall times of reading and preprocessing.
+    """
+
+    scan: str
+    sha256: str | None
+    prepared: Prepared | None
+    failed: Failed | None
+    findings: tuple[Finding, ...]
+    timing: Timing
+
+
+def read_scan(path: Path, contract: Contract, on_block: Callable[[], None] = go_on) -> Reading:
+    """Read and prepare one scan. Never raises for what is wrong with the scan.
+
+    A function of a module that takes and gives picklable values, so that other engines can map it over machines.
+
+    A fault of ct3d-edge itself becomes the failure ``internal``, with a traceback on standard error.
+
+    Parameters
+    ----------
+    on_block
+        Called between blocks of reading; what it raises ends the reading.
+    """
+    attempt = _Attempt(path, on_block)
+    failed = explained(lambda: attempt.read(contract))
+    prepared = None if failed else attempt.prepared
+    findings = prepared.findings if prepared else attempt.findings
+    return Reading(str(path), attempt.sha256, prepared, failed, findings, attempt.timing())
+
+
+def prepare_volume(volume: Volume, contract: Contract, name: str) -> Reading:
+    """Prepare a scan that is in memory already; fails as `read_scan` does."""
+    prepared: list[Prepared] = []
+    start = time.perf_counter()
+    failed = explained(lambda: prepared.append(preprocess(volume, contract)))
+    timing = Timing(preprocess=None if failed else (time.perf_counter() - start) * 1e3)
+    if failed:
+        return Reading(name, None, None, failed, volume.findings, timing)
+    return Reading(name, None, prepared[0], None, prepared[0].findings, timing)
+
+
+def explained(work: Callable[[], object]) -> Failed | None:
+    """Do the work; if it gave nothing, say why: a fault of the scan, or one of ct3d-edge.
+
+    Raises
+    ------
+    Ct3dError
+        What would be wrong for every scan.
+    """
+    try:
+        work()
+    except ScanError as error:
+        return ("refused" if isinstance(error, RefusedScan) else "error"), Failure(error.code, str(error))
+    except Ct3dError:
+        raise
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        return "error", Failure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it.")
+    return None
+
+
+class _Attempt:
+    """One scan being read, and what was found out before that ended."""
+
+    def __init__(self, path: Path, on_block: Callable[[], None]) -> None:
+        self.sha256: str | None = None
+        self.prepared: Prepared | None = None
+        self._path, self._on_block = path, on_block
+        self._scan: NiftiScan | None = None
+        self._hashing_ms = 0.0
+        self._preprocessing_ms: float | None = None
+
+    def read(self, contract: Contract) -> None:
+        before = Stamp.of(self._path)
+        try:
+            self._read(contract)
+        except ScanError as error:
+            if Stamp.of(self._path) != before:  # half of one file and half of another look broken in any way
+                raise self._changed() from error
+            raise
+        if Stamp.of(self._path) != before:
+            raise self._changed()
+
+    def _read(self, contract: Contract) -> None:
+        start = time.perf_counter()
+        self.sha256 = content_sha256(self._path, self._on_block)
+        self._hashing_ms = (time.perf_counter() - start) * 1e3
+        start = time.perf_counter()
+        self._scan = NiftiScan(self._path, self._on_block)
+        self.prepared = preprocess(self._scan, contract)
+        self._preprocessing_ms = (time.perf_counter() - start) * 1e3
+
+    def _changed(self) -> UnreadableScan:
+        name = self._path.name
+        return UnreadableScan("changed", f"{name} was written to while it was read. Run it again once it is whole.")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self._scan.findings if self._scan else ()
+
+    def timing(self) -> Timing:
+        """A scan is read while it is preprocessed, and knows how much of that time was reading."""
+        if self._scan is None:
+            return Timing()
+        waiting, taken = self._scan.reading_ms, self._preprocessing_ms
+        return Timing(read=self._hashing_ms + waiting, preprocess=None if taken is None else taken - waiting)
