@@ -1,29 +1,21 @@
 """``ct3d-edge infer``: scans in, probabilities out."""
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.options import (
-    DeviceIdOption,
-    FallbackOption,
-    ModelOption,
-    NoBuildOption,
-    ProviderOption,
-    ProviderOptionsOption,
-    ReceiptOption,
-    model_path,
-)
+from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
+from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from ct3d_edge.pipeline import Analysis
     from ct3d_edge.report import Montage
-    from ct3d_edge.results import Record
-    from ct3d_edge.runtime import Runner
-    from ct3d_edge.scan import Finding
+    from ct3d_edge.results import Record, ResultsFile
 
 
 DEMONSTRATION = "This model learned from drawn chests; of a patient its answer means nothing."
@@ -47,9 +39,13 @@ def infer(
     no_build: NoBuildOption = False,
     receipt: ReceiptOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file.")
+        Path | None,
+        typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file, once the run has ended."),
     ] = None,
     format_: Annotated[Format, typer.Option("--format", "-f", help="What is printed.")] = Format.TABLE,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that wrote --out and ended early.")
+    ] = False,
     montage: Annotated[
         Path | None,
         typer.Option("--montage", help="Also draw slices of each scan, as the network sees it, to this PNG."),
@@ -59,32 +55,36 @@ def infer(
 
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
     """
-    from ct3d_edge.cli.running import open_runner
-    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.terminal import say, say_receipt
+    from ct3d_edge.pipeline import analyse
     from ct3d_edge.report import Montage
-    from ct3d_edge.results import check_results_path, write_results
-    from ct3d_edge.runtime import load_model_file
+    from ct3d_edge.results import open_results
+    from ct3d_edge.runtime import Runner, load_model_file
     from ct3d_edge.scan import Finding, find_scans
 
-    if out:
-        check_results_path(out)
+    if resume and not out:
+        raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
     picture = Montage(montage) if montage else None
     scans = find_scans(paths)
     records: list[Record] = []
-    file = load_model_file(model_path(model))
-    with open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, receipt) as runner:
-        labels = runner.contract.labels
-        notes = (Finding("demonstration_model", "warn", DEMONSTRATION),) if model is None else ()
-        stop = _judge(scans, runner, notes, records, picture)
-    if stop and not records:
-        raise stop
-    _print(records, labels, format_)
-    if out:
-        write_results(out, records, labels)
+    with open_results(out, resume=resume) if out else nullcontext() as kept:
+        with Runner(load_model_file(model_path(model)), provider, allow_fallback=allow_fallback) as runner:
+            say_receipt(runner.receipt)
+            labels = runner.contract.labels
+            notes = (Finding("demonstration_model", "warn", DEMONSTRATION),) if model is None else ()
+            known = kept.known if kept else {}
+            stop = _judge(analyse(scans, runner, notes, known), len(scans), records, kept, picture)
+        if stop and not records:
+            raise stop
+        _print(records, labels, format_)
+        if kept and not stop:
+            kept.finish(records, labels)
     if picture:
         picture.save()
     say(_summary(records, len(scans)))
-    for path in filter(None, (out, montage)):
+    if kept and stop:
+        say(f"{kept.journal} holds them; go on with --resume")
+    for path in filter(None, (None if stop else out, montage)):
         say(f"wrote {path}")
     if stop:
         raise stop
@@ -92,19 +92,20 @@ def infer(
 
 
 def _judge(
-    scans: list[Path],
-    runner: "Runner",
-    notes: "tuple[Finding, ...]",
+    analyses: "Iterator[Analysis]",
+    scans: int,
     records: "list[Record]",
+    kept: "ResultsFile | None",
     picture: "Montage | None",
 ) -> BaseException | None:
     """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
     from ct3d_edge.cli.terminal import track
     from ct3d_edge.errors import Ct3dError
-    from ct3d_edge.pipeline import analyse
 
     try:
-        for analysis in track(analyse(scans, runner, notes), len(scans), "Scans"):
+        for analysis in track(analyses, scans, "Scans"):
+            if kept:
+                kept.add(analysis.record)
             records.append(analysis.record)
             if picture and analysis.prepared:
                 picture.add(analysis.record, analysis.prepared.volume)

@@ -1,17 +1,25 @@
-"""Result records, their JSON and CSV forms."""
+"""Result records, their JSON and CSV forms, and the file that keeps them."""
 
-from ct3d_edge.results.record import SCHEMA, Answer, Failure, Record, Status, Timing
-from ct3d_edge.results.writers import check_results_path, csv_line, to_csv, to_jsonl, write_results
+from ct3d_edge.results.journal import Journal, read_records
+from ct3d_edge.results.parse import parse_record
+from ct3d_edge.results.record import SCHEMA, Answer, Failure, Key, Record, Status, Timing
+from ct3d_edge.results.results_file import ResultsFile, open_results
+from ct3d_edge.results.writers import check_results_path, to_csv, to_jsonl, write_results
 
 __all__ = [
     "SCHEMA",
     "Answer",
     "Failure",
+    "Journal",
+    "Key",
     "Record",
+    "ResultsFile",
     "Status",
     "Timing",
     "check_results_path",
-    "csv_line",
+    "open_results",
+    "parse_record",
+    "read_records",
     "to_csv",
     "to_jsonl",
     "write_results",

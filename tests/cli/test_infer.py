@@ -2,8 +2,9 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,8 +15,6 @@ from PIL import Image
 from ct3d_edge import pipeline
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.runtime import Runner
-from ct3d_edge.scan import Finding
 
 from .conftest import Run
 
@@ -147,16 +146,31 @@ def test_what_was_answered_before_the_end_is_kept(
 ) -> None:
     whole = pipeline.analyse
 
-    def broken_off(scans: Iterable[Path], runner: Runner, notes: tuple[Finding, ...]) -> Iterator[pipeline.Analysis]:
-        yield from itertools.islice(whole(scans, runner, notes), 2)
+    def broken_off(*arguments: Any) -> Iterator[pipeline.Analysis]:
+        yield from itertools.islice(whole(*arguments), 2)
         raise stop
 
-    monkeypatch.setattr(pipeline, "analyse", broken_off)
-    results = tmp_path / "results.jsonl"
-    outcome = run("infer", folder, "--model", make_model(), "--out", results)
+    results, journal = tmp_path / "results.jsonl", tmp_path / "results.jsonl.journal"
+    command = ("infer", folder, "--model", make_model(), "--out", results, "--format", "jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "analyse", broken_off)
+        outcome = run(*command)
     assert outcome.code == code
-    assert len(results.read_text().splitlines()) == 2
+    assert journal.read_text() == outcome.out
+    assert len(outcome.out.splitlines()) == 2
     assert "1 not reached" in outcome.err
+    assert f"{journal} holds them; go on with --resume" in outcome.err
+    assert not results.exists()
+
+    refused = run(*command)
+    assert refused.code == 2
+    assert "journal holds its 2 records. Go on with it by --resume" in refused.err
+    resumed = run(*command, "--resume")
+    assert resumed.code == 1
+    assert results.read_text() == resumed.out
+    assert resumed.out.startswith(outcome.out), "what was answered is taken over, times included"
+    assert len(resumed.out.splitlines()) == 3
+    assert not journal.exists()
 
 
 @pytest.mark.parametrize(("option", "name"), [("--out", "folder.jsonl"), ("--montage", "folder.png")])

@@ -1,0 +1,153 @@
+"""Records of a run that has not ended, each in the system's hands before the next scan is waited for.
+
+A file of JSON Lines that only ever grows. Whatever kills the process, it holds every record that was appended, and at
+most one torn line at its end, which is cut off when the file is opened again.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ct3d_edge.atomic import cannot_write, sync_folder
+from ct3d_edge.errors import UsageError
+from ct3d_edge.results.parse import parse_record
+from ct3d_edge.results.record import Record
+from ct3d_edge.results.writers import to_jsonl
+
+SYNC_SHARE = 0.05
+"""Of the time, what may be spent waiting for the disk. A sync takes 1 to 20 ms and a scan some 300, so that every
+record is synced; ten thousand empty files are not, and would lose the last moments' records to a power cut."""
+
+
+class Journal:
+    """An append-only file of records; made if it is not there.
+
+    Whoever opens it must be its only writer, see ``ct3d_edge.lock``.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read or written, or holds something else than records.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = 0
+        """How many it holds."""
+        self._synced, self._sync_takes = time.monotonic(), 0.0
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
+            self._size = self._check()
+            self._cut()
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.sync()
+        finally:
+            os.close(self._handle)
+
+    def append(self, record: Record) -> None:
+        """Write a record. From then on it outlives this process; a power cut, once it is synced: see `SYNC_SHARE`.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be written, the disk being full for instance. The journal then ends with the record before.
+        """
+        line = to_jsonl([record]).encode()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._handle, line[written:])
+        except OSError as error:
+            self._cut()
+            raise cannot_write(self.path, error) from error
+        self._size += len(line)
+        self.records += 1
+        if time.monotonic() - self._synced >= self._sync_takes / SYNC_SHARE:
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until everything appended is on the disk.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be.
+        """
+        start = time.monotonic()
+        try:
+            os.fsync(self._handle)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self._synced = time.monotonic()
+        self._sync_takes = self._synced - start
+
+    def _check(self) -> int:
+        """Read all lines; the number of bytes up to the end of the last whole one."""
+        size = 0
+        for number, line in enumerate(_whole_lines(self.path), 1):
+            _parse(self.path, number, line)
+            size += len(line)
+            self.records = number
+        return size
+
+    def _cut(self) -> None:
+        """Take away what is behind the last whole line: the beginning of a record whose writer was killed."""
+        try:
+            if os.fstat(self._handle).st_size > self._size:
+                os.truncate(self._handle, self._size)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a file of JSON Lines; a last line without an end is left out.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or a line is no record.
+    """
+    for number, line in enumerate(_whole_lines(path), 1):
+        yield _parse(path, number, line)
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as stream:
+            for line in stream:
+                if line.endswith(b"\n"):
+                    yield line
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+def _parse(path: Path, number: int, line: bytes) -> Record:
+    try:
+        return parse_record(line)
+    except ValueError as error:
+        raise UsageError(
+            f"Line {number} of {path} is not a result record of this version of ct3d-edge ({error}), so there is "
+            "nothing to go on with. Nothing was changed; move the file away or name another one."
+        ) from error

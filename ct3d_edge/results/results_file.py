@@ -1,0 +1,108 @@
+"""A results file that appears complete at the end of a run, and the journal that survives the run's death."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ct3d_edge.errors import UsageError
+from ct3d_edge.lock import sole_writer
+from ct3d_edge.results.journal import Journal, read_records
+from ct3d_edge.results.record import Record
+from ct3d_edge.results.writers import check_results_path, write_results
+
+JOURNAL_ENDING = ".journal"
+
+
+class ResultsFile:
+    """The results file of one run; made by `open_results`.
+
+    Parameters
+    ----------
+    path
+        The .jsonl or .csv file that is written at the end.
+    journal
+        What holds the records until then.
+    known
+        Path to the record of an earlier run, which holds as long as its key is the same.
+    """
+
+    def __init__(self, path: Path, journal: Journal, known: Mapping[str, Record]) -> None:
+        self.path = path
+        self.known = known
+        self._journal = journal
+
+    @property
+    def journal(self) -> Path:
+        """Where the records are until the run ends."""
+        return self._journal.path
+
+    def add(self, record: Record) -> None:
+        """Keep a record, unless it is one of those that were known.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be written.
+        """
+        if self.known.get(record.scan) is not record:
+            self._journal.append(record)
+
+    def finish(self, records: Sequence[Record], labels: Sequence[str]) -> None:
+        """Write all records of the run, in order, replace the file of an earlier one, and remove the journal.
+
+        Raises
+        ------
+        UsageError
+            If the file cannot be written. The journal then stays.
+        """
+        write_results(self.path, records, labels)
+        self.journal.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
+    """Be the one run that writes ``path``, and keep its records in ``path`` + ``.journal`` until it is finished.
+
+    Parameters
+    ----------
+    path
+        Ends in .jsonl or .csv. A link is followed.
+    resume
+        Take over the records of the run whose journal is still there, and those of a finished .jsonl file.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written, another process writes it, a journal holds records and ``resume`` is False, or
+        what should be resumed are not records.
+    """
+    check_results_path(path)
+    target = path.resolve() if path.is_symlink() else path
+    with sole_writer(target):
+        known = _finished(target) if resume else {}
+        with Journal(target.with_name(target.name + JOURNAL_ENDING)) as journal:
+            if journal.records and not resume:
+                raise UsageError(
+                    f"A run that wrote {path} ended early; {journal.path} holds its {journal.records} records. "
+                    "Go on with it by --resume, or remove that file to begin again."
+                )
+            known |= _by_scan(read_records(journal.path))
+            results = ResultsFile(path, journal, known)
+            try:
+                yield results
+            finally:
+                if not journal.records:
+                    journal.path.unlink(missing_ok=True)
+
+
+def _finished(path: Path) -> dict[str, Record]:
+    """Records of a finished run. A CSV file does not hold all of a record, so its scans are done again."""
+    if path.suffix.lower() == ".csv" or not path.exists():
+        return {}
+    return _by_scan(read_records(path))
+
+
+def _by_scan(records: Iterator[Record]) -> dict[str, Record]:
+    """The last record of each scan, and only those whose scan would give the same again."""
+    last = {record.scan: record for record in records}
+    return {scan: record for scan, record in last.items() if record.key is not None}

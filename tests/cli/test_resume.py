@@ -1,0 +1,172 @@
+"""A run that was killed goes on, and ends with the records of one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import MakeModel, MakeScan
+from numpy.typing import NDArray
+
+from .conftest import Run
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from ct3d_edge.cli.app import main; main()"
+
+Records = list[dict[str, Any]]
+
+
+def records_of(path: Path) -> Records:
+    """Records of a file without their times, which no second run repeats; a torn last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    for record in records:
+        del record["timing_ms"]
+    return records
+
+
+@pytest.fixture
+def scans(tmp_path: Path, make_scan: MakeScan, hu: NDArray[np.int16]) -> Path:
+    """Forty scans: two of one content, and every eighth broken."""
+    folder = tmp_path / "scans"
+    for number in range(40):
+        scan = make_scan(f"s{number:02}.nii.gz", voxels=hu + np.int16(number // 2 * 10), folder=folder)
+        if number % 8 == 3:
+            scan.write_bytes(scan.read_bytes()[: number * 20])
+    return folder
+
+
+@pytest.fixture
+def infer(run: Run, scans: Path, make_model: MakeModel, tmp_path: Path) -> Any:
+    """``infer("results.jsonl", *options)`` over the forty scans."""
+
+    def call(name: str, *options: object) -> Any:
+        return run("infer", scans, "--model", make_model(), "-p", "cpu", "--out", tmp_path / name, *options)
+
+    return call
+
+
+@pytest.mark.slow
+def test_killed_at_25_random_moments_it_ends_with_the_records_of_an_unbroken_run(
+    infer: Any, scans: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    infer("unbroken.jsonl")
+    expected = records_of(tmp_path / "unbroken.jsonl")
+    out, journal = tmp_path / "results.jsonl", tmp_path / "results.jsonl.journal"
+    command = [sys.executable, "-c", MAIN, "infer", str(scans), "--model", str(make_model()), "-p", "cpu"]
+    moments = np.random.default_rng(5)
+    kills = killed_with_records = finished = 0
+    while kills < 25:
+        before = records_of(journal)
+        process = started(command, out)
+        wait_for(journal, process)
+        time.sleep(0.6 * moments.random() ** 2)
+        os.kill(process.pid, signal.SIGKILL)
+        ended = process.wait()
+        kills += ended == -signal.SIGKILL
+        kept = records_of(journal) or records_of(out)
+        assert kept == expected[: len(kept)]
+        assert len(kept) >= len(before), "no record is lost"
+        killed_with_records += ended == -signal.SIGKILL and 0 < len(kept) < len(expected)
+        if out.exists():
+            assert records_of(out) == expected, "a file of this name is complete"
+            finished += 1
+            for path in (out, journal):
+                path.unlink(missing_ok=True)
+    assert killed_with_records > 3, "some were hit at work"
+    assert infer("results.jsonl", "--resume").code == 1
+    assert records_of(out) == expected
+    assert not journal.exists()
+
+
+def started(command: list[str], out: Path) -> subprocess.Popen[bytes]:
+    """The command line in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([*command, "--out", str(out), "--resume"], env=environment, stdout=quiet, stderr=quiet)
+
+
+def wait_for(journal: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the work has begun, or was too quick to be seen."""
+    deadline = time.monotonic() + 60
+    while not journal.exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "results.csv"])
+def test_resuming_from_any_record_gives_the_same(infer: Any, tmp_path: Path, name: str) -> None:
+    infer("unbroken.jsonl")
+    whole = (tmp_path / "unbroken.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    journal = tmp_path / f"{name}.journal"
+    for done, torn in ((0, 0), (1, 9), (17, 100), (39, 50), (40, 0)):
+        rest = b"".join(lines[done:])[:torn]
+        journal.write_bytes(b"".join(lines[:done]) + rest)
+        outcome = infer(name, "--resume", "--format", "jsonl")
+        assert outcome.code == 1
+        assert not journal.exists()
+        assert outcome.out.encode().startswith(b"".join(lines[:done])), "taken over as they were"
+        assert without_times(outcome.out) == without_times(whole.decode())
+        if name.endswith(".jsonl"):
+            assert (tmp_path / name).read_text() == outcome.out
+
+
+def without_times(text: str) -> Records:
+    return [{**json.loads(line), "timing_ms": None} for line in text.splitlines()]
+
+
+@pytest.fixture
+def half_done(infer: Any, tmp_path: Path) -> list[str]:
+    """A journal of the first twenty scans; its lines."""
+    infer("whole.jsonl")
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)[:20]
+    (tmp_path / "results.jsonl.journal").write_text("".join(lines))
+    return lines
+
+
+def test_a_changed_scan_is_done_again(
+    infer: Any, half_done: list[str], scans: Path, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    make_scan("s04.nii.gz", voxels=np.full((6, 6, 6), 300, np.int16), folder=scans)
+    (scans / "s05.nii.gz").unlink()
+    (scans / "s06.nii.gz").rename(scans / "s06b.nii.gz")
+    infer("results.jsonl", "--resume")
+    infer("again.jsonl")
+    assert records_of(tmp_path / "results.jsonl") == records_of(tmp_path / "again.jsonl")
+    lines = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
+    same = [line in half_done for line in lines[:20]]
+    assert same == [number not in (4, 5, 19) for number in range(20)], "the others were not run again"
+
+
+def test_another_model_does_all_again(
+    infer: Any, half_done: list[str], run: Run, scans: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    other = make_model("other.onnx", threshold=0.75)
+    out = tmp_path / "results.jsonl"
+    run("infer", scans, "--model", other, "-p", "cpu", "--out", out, "--resume")
+    lines = out.read_text().splitlines(keepends=True)
+    assert len(lines) == 40
+    assert not set(lines) & set(half_done)
+    assert {json.loads(line)["threshold"] for line in lines} == {0.75, None}
+
+
+def test_a_finished_file_is_not_computed_again(infer: Any, tmp_path: Path) -> None:
+    infer("results.jsonl")
+    before = (tmp_path / "results.jsonl").read_bytes()
+    assert infer("results.jsonl", "--resume").code == 1
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_resume_needs_the_file(run: Run, scans: Path) -> None:
+    outcome = run("infer", scans, "--resume")
+    assert outcome.code == 2
+    assert "--resume goes on with the run that wrote --out FILE" in outcome.err
