@@ -1,7 +1,7 @@
 """Scans through reading, preprocessing and the network, each on its own: one that fails costs no other its result."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ProviderError, RefusedScan, UnreadableScan
+from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScan, UnreadableScan
 from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
 from ct3d_edge.preprocess import Prepared
 from ct3d_edge.results import Answer, Record
 from ct3d_edge.runtime import Runner
-from ct3d_edge.scan import Finding, content_sha256
+from ct3d_edge.scan import Finding, content_sha256, go_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +57,21 @@ def analyse_scan(path: Path, runner: Runner, notes: tuple[Finding, ...] = ()) ->
     return judge([read_scan(path, runner.contract)], runner, notes)[0]
 
 
-def recall(path: Path, known: Mapping[str, Record], runner: Runner) -> Record | None:
-    """The record of an earlier run, if scan, model and contract are still what they were."""
+def recall(
+    path: Path, known: Mapping[str, Record], runner: Runner, on_block: Callable[[], None] = go_on
+) -> Record | None:
+    """The record of an earlier run, if scan, model and contract are still what they were.
+
+    ``on_block`` is called while the scan is read for comparison; what it raises ends that.
+    """
     record = known.get(str(path))
     if record is None:
         return None
     try:
-        key = str(path), content_sha256(path), runner.receipt.model_sha256, runner.receipt.contract_sha256
+        content = content_sha256(path, on_block)
     except UnreadableScan:
         return None
+    key = str(path), content, runner.receipt.model_sha256, runner.receipt.contract_sha256
     return record if record.key == key else None
 
 
@@ -93,22 +99,32 @@ Row = NDArray[np.float64] | Failed
 
 
 def _infer(volumes: list[NDArray[np.float32]], runner: Runner) -> tuple[Iterator[Row], float]:
-    """One row a volume, and the wall time of each in ms. A fault met by a batch is pinned on its scan, one by one."""
-    rows: list[Row] = []
+    """One row a volume, and the wall time of each in ms."""
     start = time.perf_counter()
-    if len(volumes) == 1:
-        failed = explained(lambda: rows.extend(runner.infer(volumes[0][None])))
-        rows = [failed] if failed else rows
-    elif volumes:
-        try:
-            rows = list(runner.infer(np.stack(volumes)))
-        except ProviderError as error:
-            raise ProviderError(
-                f"{error} The batch held {len(volumes)} scans; a smaller --batch-size needs less memory."
-            ) from error
-        except Exception:
-            rows = [next(_infer([volume], runner)[0]) for volume in volumes]
+    rows = _infer_batch(volumes, runner) if len(volumes) > 1 else None
+    if rows is None:
+        rows = [_infer_one(volume, runner) for volume in volumes]
     return iter(rows), (time.perf_counter() - start) * 1e3 / max(len(volumes), 1)
+
+
+def _infer_batch(volumes: list[NDArray[np.float32]], runner: Runner) -> list[Row] | None:
+    """None after a fault of ct3d-edge: run one by one, it is met again and pinned on its scan."""
+    try:
+        return list(runner.infer(np.stack(volumes)))
+    except ProviderError as error:
+        raise ProviderError(
+            f"{error} The batch held {len(volumes)} scans; a smaller --batch-size needs less memory."
+        ) from error
+    except Ct3dError:
+        raise
+    except Exception:
+        return None
+
+
+def _infer_one(volume: NDArray[np.float32], runner: Runner) -> Row:
+    rows: list[Row] = []
+    failed = explained(lambda: rows.extend(runner.infer(volume[None])))
+    return failed or rows[0]
 
 
 def _analysis(reading: Reading, row: Row | None, taken: float, runner: Runner, notes: tuple[Finding, ...]) -> Analysis:

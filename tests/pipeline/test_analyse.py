@@ -1,7 +1,7 @@
 import importlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,29 +33,6 @@ EXPECTED = {
     "07_text.nii": ("error", "not_nifti"),
     "08_good.nii": ("ok", None),
 }
-
-
-@pytest.fixture
-def runner(make_model: MakeModel) -> Iterator[Runner]:
-    """Open session of a tiny network on the CPU."""
-    with Runner(load_model_file(make_model()), "cpu", threads=1) as session:
-        yield session
-
-
-@pytest.fixture
-def mixed_folder(tmp_path: Path, make_scan: MakeScan, hu: NDArray[np.int16]) -> Path:
-    """Good and broken scans, as in ``EXPECTED``."""
-    folder = tmp_path / "scans"
-    for name in ("01_good.nii.gz", "05_cut.nii.gz", "08_good.nii"):
-        make_scan(name=name, folder=folder)
-    make_scan(name="03_tilted_or_not_said.nii", affine=None, folder=folder)
-    make_scan(name="04_flat.nii", voxels=hu[:, :, 0], folder=folder)
-    make_scan(name="06_all_nan.nii", voxels=np.full((6, 6, 6), np.nan, np.float32), folder=folder)
-    cut = folder / "05_cut.nii.gz"
-    cut.write_bytes(cut.read_bytes()[:-100])
-    (folder / "02_empty.nii.gz").touch()
-    (folder / "07_text.nii").write_text("not a scan")
-    return folder
 
 
 class Faulty(Runner):

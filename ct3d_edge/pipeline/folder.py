@@ -1,0 +1,98 @@
+"""Many scans through a session: reading ahead, several at a time, in batches; order and isolation as one by one."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, analyse, judge, recall
+from ct3d_edge.pipeline.crew import Crew, timed_out
+from ct3d_edge.pipeline.plan import Plan
+from ct3d_edge.pipeline.reading import Reading, explained, read_scan
+from ct3d_edge.results import Record, Timing
+from ct3d_edge.runtime import Runner
+from ct3d_edge.scan import Finding
+
+
+def analyse_many(
+    paths: Iterable[Path],
+    runner: Runner,
+    plan: Plan,
+    *,
+    notes: tuple[Finding, ...] = (),
+    known: Mapping[str, Record] = NOTHING_KNOWN,
+    seconds: float | None = None,
+) -> Generator[Analysis, None, None]:
+    """Run scans through an open session as planned; the same results in the same order as `analyse`.
+
+    Parameters
+    ----------
+    notes
+        Findings that hold for every answer of this session.
+    known
+        Path to a record of an earlier run, taken over if it still holds; see `recall`.
+    seconds
+        How long a scan may take before it gets the failure ``timed_out``: to be read and prepared, and where the
+        workers run it through the network themselves, that too.
+
+    Raises
+    ------
+    ProviderError
+        If the session fails.
+    """
+    if not plan.workers and seconds is None:
+        yield from analyse(paths, runner, notes, known)
+        return
+    steps = _Steps(runner, notes, known, seconds)
+    if plan.whole:
+        crew: Crew[Analysis] = Crew(
+            steps.whole, steps.late_analysis, workers=plan.workers, ahead=plan.ahead, seconds=seconds
+        )
+        with closing(crew.results(paths)) as analyses:
+            yield from analyses
+    else:
+        readers = Crew(steps.begin, steps.late, workers=max(plan.workers, 1), ahead=plan.ahead, seconds=seconds)
+        with closing(readers.results(paths)) as begun:
+            while batch := list(islice(begun, plan.batch)):
+                yield from steps.end(batch)
+
+
+class _Steps:
+    """What happens to a scan before and in the network."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        notes: tuple[Finding, ...],
+        known: Mapping[str, Record],
+        seconds: float | None,
+    ) -> None:
+        self._runner, self._notes, self._known, self._seconds = runner, notes, known, seconds
+
+    def begin(self, path: Path, on_block: Callable[[], None]) -> Reading | Analysis:
+        """Read and prepare, unless its record is known."""
+        record = recall(path, self._known, self._runner, on_block)
+        return Analysis(record, None) if record else read_scan(path, self._runner.contract, on_block)
+
+    def end(self, begun: list[Reading | Analysis]) -> Iterator[Analysis]:
+        """Run those that are not known through the network, as one batch."""
+        judged = iter(judge([one for one in begun if isinstance(one, Reading)], self._runner, self._notes))
+        for one in begun:
+            yield next(judged) if isinstance(one, Reading) else one
+
+    def whole(self, path: Path, on_block: Callable[[], None]) -> Analysis:
+        """Both steps for one scan."""
+        return next(self.end([self.begin(path, on_block)]))
+
+    def late(self, path: Path) -> Reading:
+        """What is left of a scan whose thread hangs."""
+        error = timed_out(path, self._seconds)
+
+        def fail() -> None:
+            raise error
+
+        return Reading(str(path), None, None, explained(fail), (), Timing())
+
+    def late_analysis(self, path: Path) -> Analysis:
+        """The same, as a result."""
+        return next(self.end([self.late(path)]))
