@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
+    from ct3d_edge.pipeline import Model, load_model
+    from ct3d_edge.results import Record
     from ct3d_edge.scan import Finding, Volume, find_scans, read_nifti
 
 __version__ = "0.1.0"
@@ -11,12 +13,25 @@ __version__ = "0.1.0"
 _HOMES = {
     "Contract": "contract",
     "Finding": "scan",
+    "Model": "pipeline",
+    "Record": "results",
     "Volume": "scan",
     "find_scans": "scan",
+    "load_model": "pipeline",
     "read_nifti": "scan",
 }
 
-__all__ = ["Contract", "Finding", "Volume", "__version__", "find_scans", "read_nifti"]
+__all__ = [
+    "Contract",
+    "Finding",
+    "Model",
+    "Record",
+    "Volume",
+    "__version__",
+    "find_scans",
+    "load_model",
+    "read_nifti",
+]
 
 
 def __getattr__(name: str) -> Any:

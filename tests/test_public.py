@@ -8,7 +8,17 @@ import pytest
 
 import ct3d_edge
 
-PUBLIC = {"Contract", "Finding", "Volume", "__version__", "find_scans", "read_nifti"}
+PUBLIC = {
+    "Contract",
+    "Finding",
+    "Model",
+    "Record",
+    "Volume",
+    "__version__",
+    "find_scans",
+    "load_model",
+    "read_nifti",
+}
 HEAVY = ("numpy", "onnxruntime", "tensorflow", "keras", "matplotlib", "scipy", "nibabel")
 
 

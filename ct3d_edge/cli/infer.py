@@ -1,24 +1,22 @@
 """``ct3d-edge infer``: scans in, probabilities out."""
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption, model_path
+from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
+from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from ct3d_edge.pipeline import Analysis
     from ct3d_edge.report import Montage
     from ct3d_edge.results import Record, ResultsFile
-
-
-DEMONSTRATION = "This model learned from drawn chests; of a patient its answer means nothing."
 
 
 class Format(StrEnum):
@@ -48,37 +46,44 @@ def infer(
     ] = False,
     montage: Annotated[
         Path | None,
-        typer.Option("--montage", help="Also draw slices of each scan, as the network sees it, to this PNG."),
+        typer.Option(
+            "--montage", help="Also draw slices of each scan judged now, as the network sees it, to this PNG."
+        ),
     ] = None,
+    workers: WorkersOption = None,
+    batch_size: BatchOption = 1,
+    memory_budget: BudgetOption = None,
+    scan_timeout: TimeoutOption = None,
 ) -> None:
     """Give every scan a probability for each class.
 
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
     """
     from ct3d_edge.cli.terminal import say, say_receipt
-    from ct3d_edge.pipeline import analyse
+    from ct3d_edge.pipeline import load_model
     from ct3d_edge.report import Montage
     from ct3d_edge.results import open_results
-    from ct3d_edge.runtime import Runner, load_model_file
-    from ct3d_edge.scan import Finding, find_scans
+    from ct3d_edge.scan import find_scans
 
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
+    budget = parse_size(memory_budget)
     picture = Montage(montage) if montage else None
     scans = find_scans(paths)
     records: list[Record] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
-        with Runner(load_model_file(model_path(model)), provider, allow_fallback=allow_fallback) as runner:
-            say_receipt(runner.receipt)
-            labels = runner.contract.labels
-            notes = (Finding("demonstration_model", "warn", DEMONSTRATION),) if model is None else ()
-            known = kept.known if kept else {}
-            stop = _judge(analyse(scans, runner, notes, known), len(scans), records, kept, picture)
+        with load_model(model, provider, allow_fallback=allow_fallback) as opened:
+            plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, memory_budget=budget)
+            say_receipt(opened.receipt)
+            say(plan.describe())
+            labels = opened.contract.labels
+            analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
+            stop = _judge(analyses, len(scans), records, kept, picture)
         if stop and not records:
             raise stop
-        _print(records, labels, format_)
         if kept and not stop:
             kept.finish(records, labels)
+    _print(records, labels, format_)
     if picture:
         picture.save()
     say(_summary(records, len(scans)))
@@ -92,7 +97,7 @@ def infer(
 
 
 def _judge(
-    analyses: "Iterator[Analysis]",
+    analyses: "Generator[Analysis, None, None]",
     scans: int,
     records: "list[Record]",
     kept: "ResultsFile | None",
@@ -103,12 +108,13 @@ def _judge(
     from ct3d_edge.errors import Ct3dError
 
     try:
-        for analysis in track(analyses, scans, "Scans"):
-            if kept:
-                kept.add(analysis.record)
-            records.append(analysis.record)
-            if picture and analysis.prepared:
-                picture.add(analysis.record, analysis.prepared.volume)
+        with closing(analyses):
+            for analysis in track(analyses, scans, "Scans"):
+                if kept:
+                    kept.add(analysis.record)
+                records.append(analysis.record)
+                if picture and analysis.prepared:
+                    picture.add(analysis.record, analysis.prepared.volume)
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop
     return None

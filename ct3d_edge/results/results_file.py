@@ -55,7 +55,10 @@ class ResultsFile:
         UsageError
             If the file cannot be written. The journal then stays.
         """
-        write_results(self.path, records, labels)
+        try:
+            write_results(self.path, records, labels)
+        except UsageError as error:
+            raise UsageError(f"{error} {self.journal} holds the records; go on with --resume.") from error
         self.journal.unlink(missing_ok=True)
 
 
@@ -86,7 +89,7 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
                     f"A run that wrote {path} ended early; {journal.path} holds its {journal.records} records. "
                     "Go on with it by --resume, or remove that file to begin again."
                 )
-            known |= _by_scan(read_records(journal.path))
+            known |= latest_by_scan(read_records(journal.path))
             results = ResultsFile(path, journal, known)
             try:
                 yield results
@@ -99,10 +102,10 @@ def _finished(path: Path) -> dict[str, Record]:
     """Records of a finished run. A CSV file does not hold all of a record, so its scans are done again."""
     if path.suffix.lower() == ".csv" or not path.exists():
         return {}
-    return _by_scan(read_records(path))
+    return latest_by_scan(read_records(path))
 
 
-def _by_scan(records: Iterator[Record]) -> dict[str, Record]:
-    """The last record of each scan, and only those whose scan would give the same again."""
+def latest_by_scan(records: Iterator[Record]) -> dict[str, Record]:
+    """Path to the last record of each scan; only those whose scan would give the same again."""
     last = {record.scan: record for record in records}
     return {scan: record for scan, record in last.items() if record.key is not None}

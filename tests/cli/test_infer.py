@@ -1,8 +1,6 @@
 import csv
 import io
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from PIL import Image
 from ct3d_edge import pipeline
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
+from ct3d_edge.pipeline import folder as folder_pipeline
 
 from .conftest import Run
 
@@ -144,16 +143,15 @@ def test_what_was_answered_before_the_end_is_kept(
     stop: BaseException,
     code: int,
 ) -> None:
-    whole = pipeline.analyse
-
-    def broken_off(*arguments: Any) -> Iterator[pipeline.Analysis]:
-        yield from itertools.islice(whole(*arguments), 2)
-        raise stop
+    def broken_off(readings: list[pipeline.Reading], *rest: Any) -> list[pipeline.Analysis]:
+        if any(reading.scan.endswith("c.nii") for reading in readings):
+            raise stop
+        return pipeline.judge(readings, *rest)
 
     results, journal = tmp_path / "results.jsonl", tmp_path / "results.jsonl.journal"
     command = ("infer", folder, "--model", make_model(), "--out", results, "--format", "jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "analyse", broken_off)
+        patch.setattr(folder_pipeline, "judge", broken_off)
         outcome = run(*command)
     assert outcome.code == code
     assert journal.read_text() == outcome.out

@@ -1,0 +1,218 @@
+"""The library's door: a model file that answers scans."""
+
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, judge
+from ct3d_edge.pipeline.folder import analyse_many
+from ct3d_edge.pipeline.plan import Needs, Plan, make_plan
+from ct3d_edge.pipeline.reading import Reading, prepare_volume, read_scan
+from ct3d_edge.results import Record
+from ct3d_edge.runtime import (
+    ModelFile,
+    Receipt,
+    RequestedProvider,
+    Runner,
+    default_model,
+    input_bytes,
+    load_model_file,
+    run_bytes,
+)
+from ct3d_edge.scan import Finding, Volume
+
+DEMONSTRATION = Finding(
+    "demonstration_model", "warn", "This model learned from drawn chests; of a patient its answer means nothing."
+)
+
+IN_MEMORY = "(in memory)"
+"""What stands for the path of a scan that has none."""
+
+ScanPath = str | os.PathLike[str]
+
+
+class Model:
+    """An open model; made by `load_model`.
+
+    A context manager, so that the memory of a large network can be given back at once. One model serves one thread;
+    within a call it uses the cores by itself.
+    """
+
+    def __init__(
+        self,
+        file: ModelFile,
+        provider: RequestedProvider = "auto",
+        *,
+        allow_fallback: bool = False,
+        threads: int | None = None,
+        notes: tuple[Finding, ...] = (),
+    ) -> None:
+        self._file, self._provider, self._allow_fallback = file, provider, allow_fallback
+        self._threads, self._notes = threads, notes
+        self._runner = self._open(threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.__exit__(kind, error, trace)
+
+    @property
+    def contract(self) -> Contract:
+        """What the model expects of a scan, and what its answers mean."""
+        return self._runner.contract
+
+    @property
+    def receipt(self) -> Receipt:
+        """Which provider does the work, and how."""
+        return self._runner.receipt
+
+    def predict(self, scan: ScanPath | Volume | NDArray[Any]) -> Record:
+        """Judge one scan.
+
+        Parameters
+        ----------
+        scan
+            Path of a .nii, .nii.gz, .hdr or .img file; or a `Volume`; or an array ``(i, j, k)`` of HU, any integer
+            or real dtype. An array does not say how the patient lies in it: ``LAS`` is assumed, with the finding
+            ``no_orientation``. A `Volume` with an affine does.
+
+        Returns
+        -------
+        Record
+            With its ``answer`` set.
+
+        Raises
+        ------
+        UnreadableScan, RefusedScan
+            If there is no answer; ``code`` and message as in the records of `predict_many`.
+        ProviderError
+            If the session fails.
+        """
+        record = judge([self._read(scan)], self._runner, self._notes)[0].record
+        if record.failure is not None:
+            kind: type[ScanError] = RefusedScan if record.status == "refused" else UnreadableScan
+            raise kind(record.failure.code, record.failure.message)
+        return record
+
+    def predict_many(
+        self,
+        scans: Iterable[ScanPath],
+        *,
+        workers: int | None = None,
+        batch_size: int = 1,
+        memory_budget: int | None = None,
+        scan_timeout: float | None = None,
+    ) -> Iterator[Record]:
+        """Judge scans side by side; their records come in the order of the scans, each as soon as it is there.
+
+        A scan that cannot be read or judged gets a record with a ``failure``, and costs no other its answer. A few
+        scans are begun ahead of the one asked for. Closing the iterator drops them.
+
+        Parameters
+        ----------
+        scans
+            Paths. Folders are for `find_scans`.
+        workers
+            Scans worked on at the same time; as many as cores and memory allow if None.
+        batch_size
+            Scans in one run of the network. More than one helps on a GPU only.
+        memory_budget
+            Bytes that the scans in flight may take; half of the available memory if None.
+        scan_timeout
+            Seconds after which a scan is given up, with the failure ``timed_out``; never if None.
+
+        Raises
+        ------
+        UsageError
+            If there can be no such plan: no worker, no time, or a batch larger than the budget.
+        ProviderError
+            If the session fails.
+        """
+        if scan_timeout is not None and not scan_timeout > 0:
+            raise UsageError(f"A scan needs some time, found scan_timeout={scan_timeout}.")
+        count = len(scans) if isinstance(scans, Sequence) else None
+        plan = self.plan(count, workers=workers, batch_size=batch_size, memory_budget=memory_budget)
+        return (analysis.record for analysis in self.analyse_many(map(Path, scans), plan, seconds=scan_timeout))
+
+    def plan(
+        self,
+        scans: int | None = None,
+        *,
+        workers: int | None = None,
+        batch_size: int = 1,
+        memory_budget: int | None = None,
+    ) -> Plan:
+        """How that many scans would be worked through, and have the session fit it; see `predict_many`."""
+        on_cpu = self.receipt.actual == "cpu"
+        needs = Needs(input_bytes(self._file), run_bytes(self._file), on_cpu)
+        plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=memory_budget)
+        if self._threads is None and self.receipt.threads != plan.threads:
+            self._runner = self._open(plan.threads)
+        return plan
+
+    def analyse_many(
+        self,
+        scans: Iterable[Path],
+        plan: Plan,
+        *,
+        known: Mapping[str, Record] = NOTHING_KNOWN,
+        seconds: float | None = None,
+    ) -> Generator[Analysis, None, None]:
+        """Records with the network inputs they were made from; see `ct3d_edge.pipeline.analyse_many`."""
+        return analyse_many(scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds)
+
+    def _open(self, threads: int | None) -> Runner:
+        return Runner(self._file, self._provider, allow_fallback=self._allow_fallback, threads=threads)
+
+    def _read(self, scan: ScanPath | Volume | NDArray[Any]) -> Reading:
+        if isinstance(scan, Volume):
+            return prepare_volume(scan, self.contract, IN_MEMORY)
+        if isinstance(scan, np.ndarray):
+            return prepare_volume(Volume(scan), self.contract, IN_MEMORY)
+        return read_scan(Path(scan), self.contract)
+
+
+def load_model(
+    path: ScanPath | None = None,
+    provider: RequestedProvider = "auto",
+    *,
+    allow_fallback: bool = False,
+    threads: int | None = None,
+) -> Model:
+    """Open a model file that ``ct3d-edge export`` made.
+
+    Parameters
+    ----------
+    path
+        The .onnx file; the model that comes with ct3d-edge if None. Its answers mean nothing for a patient, and every
+        record of them says so (``demonstration_model``).
+    provider
+        Execution provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"auto"`` for the first of them, best first,
+        that does the whole work.
+    allow_fallback
+        Permit a lesser provider than the one asked for. Records say so.
+    threads
+        Threads of one run of the network on the CPU; chosen for the work at hand if None.
+
+    Raises
+    ------
+    ModelError, ContractError
+        If the file cannot be used.
+    ProviderError
+        If the provider asked for does not do the work here.
+    UsageError
+        If there is no such provider, or ``threads`` is below 1.
+    """
+    file = load_model_file(default_model() if path is None else Path(path))
+    notes = (DEMONSTRATION,) if path is None else ()
+    return Model(file, provider, allow_fallback=allow_fallback, threads=threads, notes=notes)

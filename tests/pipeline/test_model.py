@@ -1,0 +1,153 @@
+"""The library as its user meets it."""
+
+import itertools
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import LAS, MakeModel, MakeScan
+from numpy.typing import NDArray
+
+import ct3d_edge
+from ct3d_edge import Model, Volume, load_model
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ModelError, RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.pipeline import analyse, read_scan
+from ct3d_edge.results import Record, Timing
+from ct3d_edge.runtime import Runner
+from ct3d_edge.scan import find_scans
+
+
+@pytest.fixture
+def model(make_model: MakeModel) -> Iterator[Model]:
+    with load_model(make_model(), "cpu") as opened:
+        yield opened
+
+
+def plain(record: Record) -> Record:
+    return replace(record, timing=Timing())
+
+
+def test_a_path_an_array_and_a_volume_get_the_same_answer(
+    model: Model, make_scan: MakeScan, hu: NDArray[np.int16]
+) -> None:
+    path = make_scan()
+    records = [model.predict(scan) for scan in (path, str(path), hu, hu.astype(np.float64), Volume(hu, affine=LAS))]
+    assert len({record.answer for record in records}) == 1
+    assert [record.status for record in records] == ["ok", "ok", "warn", "warn", "ok"]
+    assert [finding.code for finding in records[2].findings] == ["no_orientation"]
+    assert (records[0].scan, records[2].scan) == (str(path), "(in memory)")
+    assert records[0].scan_sha256 is not None
+    assert records[2].scan_sha256 is None
+
+
+def test_a_scan_without_an_answer_raises_what_its_record_says(model: Model, mixed_folder: Path) -> None:
+    for record in model.predict_many(find_scans([mixed_folder])):
+        if record.failure is None:
+            assert plain(model.predict(record.scan)) == plain(record)
+            continue
+        with pytest.raises(ScanError) as caught:
+            model.predict(record.scan)
+        assert (caught.value.code, str(caught.value)) == (record.failure.code, record.failure.message)
+        assert type(caught.value) is (RefusedScan if record.status == "refused" else UnreadableScan)
+
+
+@pytest.mark.parametrize(
+    ("array", "code"),
+    [
+        (np.zeros((4, 4)), "two_dimensional"),
+        (np.zeros(()), "two_dimensional"),
+        (np.zeros((4, 4, 4, 2)), "several_volumes"),
+        (np.zeros((4, 4, 1)), "single_slice"),
+        (np.zeros((4, 0, 4)), "single_slice"),
+        (np.zeros((4, 4, 4), complex), "unsupported_dtype"),
+        (np.zeros((4, 4, 4), bool), "unsupported_dtype"),
+        (np.full((4, 4, 4), "a"), "unsupported_dtype"),
+        (np.full((4, 4, 4), np.nan), "non_finite"),
+    ],
+)
+def test_an_array_that_is_no_volume_is_refused(model: Model, array: NDArray[np.generic], code: str) -> None:
+    with pytest.raises(RefusedScan) as caught:
+        model.predict(array)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 1}, {"workers": 3}, {"batch_size": 4}, {"scan_timeout": 60.0}])
+def test_many_are_what_each_is_alone(model: Model, mixed_folder: Path, runner: Runner, options: dict[str, Any]) -> None:
+    scans = find_scans([mixed_folder])
+    found = [plain(record) for record in model.predict_many(scans, **options)]
+    assert found == [plain(analysis.record) for analysis in analyse(scans, runner)]
+    assert [plain(record) for record in model.predict_many(iter(map(str, scans)), **options)] == found
+
+
+def test_records_come_as_they_are_made(model: Model, make_scan: MakeScan, tmp_path: Path) -> None:
+    endless = (make_scan(f"{number}.nii") for number in itertools.count())
+    records = model.predict_many(endless)
+    assert [next(records).status for _ in range(5)] == ["ok"] * 5
+
+
+def test_many_can_be_asked_for_again_and_between(model: Model, make_scan: MakeScan) -> None:
+    scans = [make_scan(f"{n}.nii") for n in range(6)]
+    first, second = model.predict_many(scans), model.predict_many(scans, workers=2)
+    answers = [(next(first).answer, next(second).answer, model.predict(scans[0]).answer) for _ in scans]
+    assert len({answer for row in answers for answer in row}) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 0}, {"batch_size": 0}, {"batch_size": 10, "memory_budget": 1000}, {"scan_timeout": 0}]
+)
+def test_an_impossible_wish_is_told_at_once(model: Model, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        model.predict_many([], **options)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_network_needs_a_thread(make_model: MakeModel, threads: int) -> None:
+    with pytest.raises(UsageError, match=f"at least one thread, found {threads}"):
+        load_model(make_model(), "cpu", threads=threads)
+
+
+def test_threads_that_are_asked_for_stay(make_model: MakeModel, make_scan: MakeScan) -> None:
+    with load_model(make_model(), "cpu", threads=2) as model:
+        assert [record.status for record in model.predict_many([make_scan()] * 3)] == ["ok"] * 3
+        assert model.receipt.threads == 2
+
+
+def test_the_shipped_model_says_what_it_is(make_scan: MakeScan) -> None:
+    record = load_model(provider="cpu").predict(make_scan())
+    assert [finding.code for finding in record.findings] == ["demonstration_model"]
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        load_model(tmp_path / "absent.onnx")
+
+
+def test_the_contract_is_the_models(model: Model, contract: Contract) -> None:
+    assert model.contract == contract
+
+
+def test_what_is_done_to_a_scan_can_be_sent_elsewhere(mixed_folder: Path, contract: Contract) -> None:
+    """Engines that map over machines pickle the function, its arguments and its result."""
+    work, scans = pickle.loads(pickle.dumps((read_scan, find_scans([mixed_folder]))))  # noqa: S301  # our own bytes
+    for scan in scans:
+        here = work(scan, contract)
+        there = pickle.loads(pickle.dumps(here))  # noqa: S301
+        assert (there.scan, there.sha256, there.failed, there.findings) == (
+            here.scan,
+            here.sha256,
+            here.failed,
+            here.findings,
+        )
+        assert (here.prepared is None) is (here.failed is not None)
+        if here.prepared:
+            np.testing.assert_array_equal(there.prepared.volume, here.prepared.volume)
+
+
+def test_the_public_names_are_these() -> None:
+    assert ct3d_edge.load_model is load_model
+    assert ct3d_edge.Record is Record
