@@ -138,6 +138,8 @@ class Model:
         ProviderError
             If the session fails.
         """
+        if isinstance(scans, str | os.PathLike):
+            raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
         if scan_timeout is not None and not scan_timeout > 0:
             raise UsageError(f"A scan needs some time, found scan_timeout={scan_timeout}.")
         count = len(scans) if isinstance(scans, Sequence) else None

@@ -1,7 +1,7 @@
 """A path becomes a `Scan`: stored numbers, slope and intercept, affine, and findings about them."""
 
 from ct3d_edge.scan.content import Stamp, content_sha256
-from ct3d_edge.scan.discovery import find_scans, scan_name
+from ct3d_edge.scan.discovery import find_scans, scan_name, scans_in
 from ct3d_edge.scan.findings import Finding, Severity
 from ct3d_edge.scan.header import pair_of
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
@@ -21,4 +21,5 @@ __all__ = [
     "pair_of",
     "read_nifti",
     "scan_name",
+    "scans_in",
 ]

@@ -63,6 +63,11 @@ class Stamp:
         """Whether all files are there and hold something."""
         return all(file is not None and file[2] > 0 for file in self.files)
 
+    @property
+    def changed(self) -> int:
+        """Time of the last change of any of them, in ns since 1970; 0 if none is there."""
+        return max((file[3] for file in self.files if file is not None), default=0)
+
 
 def _stat(path: Path) -> tuple[int, int, int, int] | None:
     try:

@@ -11,7 +11,7 @@ SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MASK_ENDING = "_mask"
 
 
-def find_scans(paths: Iterable[Path]) -> list[Path]:
+def find_scans(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Scans under ``paths``: files as they are, folders searched recursively.
 
     In folders only names ending in ``SUFFIXES`` count. Hidden files and folders and masks (``*_mask.nii.gz``) do not,
@@ -23,32 +23,39 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
     UsageError
         If a path does not exist or no scan is found under any of them.
     """
-    paths = list(paths)
+    places = list(map(Path, paths))
     found: dict[str, Path] = {}
-    for path in paths:
+    for path in places:
         if not os.path.lexists(path):
             raise UsageError(f"There is no file or folder {path}.")
-        for scan in _in_folder(path) if path.is_dir() else [_representative(path)]:
+        for scan in scans_in(path) if path.is_dir() else [_representative(path)]:
             found.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100  # resolve() would follow links
     if not found:
         raise UsageError(
-            f"No scans under {', '.join(map(str, paths))}: looked for files ending in {', '.join(SUFFIXES)}. "
+            f"No scans under {', '.join(map(str, places))}: looked for files ending in {', '.join(SUFFIXES)}. "
             "DICOM series must be converted to NIfTI first; dcm2niix does it."
         )
     return list(found.values())
 
 
-def _stop(error: OSError) -> None:
-    """A folder left out in silence would look like a folder without scans."""
-    raise UsageError(f"The folder {error.filename} cannot be searched: {error.strerror or error}.") from error
+def scans_in(folder: Path) -> Iterator[Path]:
+    """Scans under a folder, as `find_scans` finds them; perhaps none.
 
-
-def _in_folder(folder: Path) -> Iterator[Path]:
+    Raises
+    ------
+    UsageError
+        If a folder cannot be searched.
+    """
     for parent, folders, files in os.walk(folder, onerror=_stop):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if name.lower().endswith(SUFFIXES) and not name.startswith(".") and not _is_mask(name):
                 yield _representative(Path(parent, name))
+
+
+def _stop(error: OSError) -> None:
+    """A folder left out in silence would look like a folder without scans."""
+    raise UsageError(f"The folder {error.filename} cannot be searched: {error.strerror or error}.") from error
 
 
 def _is_mask(name: str) -> bool:

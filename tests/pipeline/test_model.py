@@ -105,6 +105,12 @@ def test_an_impossible_wish_is_told_at_once(model: Model, options: dict[str, Any
         model.predict_many([], **options)
 
 
+def test_one_path_is_not_many(model: Model, tmp_path: Path) -> None:
+    for path in (tmp_path, str(tmp_path)):
+        with pytest.raises(UsageError, match="takes several paths"):
+            model.predict_many(path)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_a_network_needs_a_thread(make_model: MakeModel, threads: int) -> None:
     with pytest.raises(UsageError, match=f"at least one thread, found {threads}"):
