@@ -11,22 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ct3d_edge.cli import (
-    bench,
-    build,
-    calibrate,
-    data,
-    doctor,
-    evaluate,
-    export,
-    infer,
-    inspect,
-    optimize,
-    preprocess,
-    train,
-    verify,
-    view,
-)
+from ct3d_edge.cli import bench, data, export, infer, inspect, preprocess, train, verify, view, watch
 from ct3d_edge.errors import Ct3dError, UsageError
 
 app = typer.Typer(
@@ -41,6 +26,7 @@ app = typer.Typer(
     "environment cannot do what was asked; 4 a proof or comparison did not hold; 70 a bug, with its traceback.",
 )
 app.command()(infer.infer)
+app.command()(watch.watch)
 app.command()(preprocess.preprocess)
 app.command()(view.view)
 app.command()(train.train)

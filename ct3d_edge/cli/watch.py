@@ -1,0 +1,141 @@
+"""``ct3d-edge watch``: scans are judged as they arrive in a folder."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
+from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption
+from ct3d_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from ct3d_edge.pipeline import Inbox, Model, Plan
+    from ct3d_edge.results import Journal, Record
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="INCOMING", help="Folder in which scans arrive.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .jsonl file; a record is appended for each scan.")],
+    model: ModelOption = None,
+    provider: ProviderOption = "auto",
+    allow_fallback: FallbackOption = False,
+    every: Annotated[float, typer.Option("--every", min=0.01, help="Seconds between two looks at the folder.")] = 2,
+    settle: Annotated[
+        float, typer.Option("--settle", min=0, help="Seconds for which a scan must not change before it is read.")
+    ] = 5,
+    workers: WorkersOption = None,
+    batch_size: BatchOption = 1,
+    memory_budget: BudgetOption = None,
+    scan_timeout: TimeoutOption = None,
+) -> None:
+    """Judge scans as they arrive, until Ctrl-C.
+
+    Started again, it goes on where it was: scans whose record is in the file are not judged twice, changed ones are.
+    """
+    from ct3d_edge.cli.terminal import say, say_receipt
+    from ct3d_edge.lock import sole_writer
+    from ct3d_edge.pipeline import Inbox, load_model
+    from ct3d_edge.results import Journal, check_results_path
+
+    if out.suffix.lower() != ".jsonl":
+        raise UsageError(f"Records are appended as JSON Lines; the file must end in .jsonl, found {out}.")
+    check_results_path(out)
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.")
+    budget, target = parse_size(memory_budget), out.resolve()
+    inbox = Inbox(folder, settle)
+    with (
+        sole_writer(target),
+        Journal(target) as journal,
+        load_model(model, provider, allow_fallback=allow_fallback) as opened,
+        _stopped_by_signals(),
+    ):
+        plan = opened.plan(workers=workers, batch_size=batch_size, memory_budget=budget)
+        say_receipt(opened.receipt)
+        say(f"watching {folder}: {plan.describe()}; {journal.records} records in {out}; Ctrl-C ends it")
+        try:
+            _attend(inbox, opened, plan, journal, every, scan_timeout)
+        except KeyboardInterrupt:
+            say(f"stopped: {journal.records} records in {out}, {inbox.waiting} scans not finished arriving")
+
+
+def _attend(
+    inbox: "Inbox", model: "Model", plan: "Plan", journal: "Journal", every: float, seconds: float | None
+) -> NoReturn:
+    """Look, judge, wait, for ever."""
+    known = _known(journal)
+    complaints = _Complaints()
+    while True:
+        arrived = complaints.about(inbox)
+        if arrived is not None:
+            known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
+            with closing(model.analyse_many(arrived, plan, known=known, seconds=seconds)) as analyses:
+                for analysis in analyses:
+                    _keep(analysis.record, known, journal)
+            journal.sync()
+        time.sleep(every)
+
+
+def _known(journal: "Journal") -> "dict[str, Record]":
+    """Records of earlier runs; those whose scan went away are forgotten at the first look."""
+    from ct3d_edge.results import latest_by_scan, read_records
+
+    return latest_by_scan(read_records(journal.path))
+
+
+def _keep(record: "Record", known: "dict[str, Record]", journal: "Journal") -> None:
+    from ct3d_edge.cli.terminal import say
+
+    if known.get(record.scan) is record:
+        return
+    journal.append(record)
+    if record.key is not None:
+        known[record.scan] = record
+    told = f"{record.answer.label} {record.answer.confidence:.4f}" if record.answer else _reason(record)
+    say(f"{record.scan}: {record.status} {told} ({record.timing.total:.0f} ms)")
+
+
+def _reason(record: "Record") -> str:
+    return f"{record.failure.code}: {record.failure.message}" if record.failure else ""
+
+
+class _Complaints:
+    """What is wrong with the folder, said once and not at every look."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+
+    def about(self, inbox: "Inbox") -> list[Path] | None:
+        """What has arrived; None while the folder is gone, a network drive being away for instance."""
+        from ct3d_edge.cli.terminal import say
+
+        try:
+            arrived = inbox.look()
+        except UsageError as error:
+            if str(error) != self._last:
+                say(f"{error} Waiting for it.")
+            self._last = str(error)
+            return None
+        if self._last is not None:
+            say(f"{inbox.folder} can be searched again")
+            self._last = None
+        return arrived
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Have SIGTERM, by which services are stopped, do what Ctrl-C does."""
+
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,160 @@
+"""Scans judged as they arrive, by a process that is interrupted, killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import MakeModel, MakeScan
+
+from .conftest import Run
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from ct3d_edge.cli.app import main; main()"
+
+Start = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "results.jsonl"
+
+
+@pytest.fixture
+def incoming(tmp_path: Path) -> Path:
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def start(incoming: Path, make_model: MakeModel, out: Path) -> Iterator[Start]:
+    """Start a watcher that is ended with the test."""
+    watchers: list[subprocess.Popen[str]] = []
+
+    def begin() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", MAIN, "watch", str(incoming), "--out", str(out), "-m", str(make_model())]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        watcher = subprocess.Popen(
+            [*command, "-p", "cpu", "--every", "0.05", "--settle", "0.2"],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        watchers.append(watcher)
+        return watcher
+
+    yield begin
+    for watcher in watchers:
+        watcher.kill()
+        watcher.communicate()
+
+
+def records(out: Path, count: int) -> list[dict[str, Any]]:
+    """Wait for that many records; a torn line is none."""
+    deadline = time.monotonic() + 60
+    lines: list[str] = []
+    while len(lines) < count:
+        assert time.monotonic() < deadline, f"{count} records"
+        time.sleep(0.02)
+        text = out.read_text() if out.exists() else ""
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in lines]
+
+
+def names(found: list[dict[str, Any]]) -> list[str]:
+    return [Path(record["scan"]).name for record in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_arrivals_are_judged_and_a_restart_repeats_nothing(
+    start: Start, incoming: Path, make_scan: MakeScan, out: Path, end: signal.Signals
+) -> None:
+    make_scan("before.nii", folder=incoming)
+    watcher = start()
+    assert names(records(out, 1)) == ["before.nii"]
+    part = make_scan("arriving.nii", folder=incoming.parent / "elsewhere").rename(incoming / "arriving.nii.part")
+    (incoming / "broken.nii.gz").write_bytes(b"no scan")
+    assert names(records(out, 2)) == ["before.nii", "broken.nii.gz"]
+    part.rename(incoming / "arriving.nii")
+    assert names(records(out, 3))[2] == "arriving.nii"
+    watcher.send_signal(end)
+    _, said = watcher.communicate(timeout=60)
+    if end == signal.SIGKILL:
+        with out.open("a") as torn:
+            torn.write('{"schema": 1, "scan": "torn')
+    else:
+        assert watcher.returncode == 0
+        assert "stopped: 3 records" in said
+        assert "broken.nii.gz: error not_nifti" in said
+
+    again = start()
+    make_scan("after.nii", folder=incoming)
+    found = records(out, 4)
+    assert names(found) == ["before.nii", "broken.nii.gz", "arriving.nii", "after.nii"]
+    assert [record["status"] for record in found] == ["ok", "error", "ok", "ok"]
+    (incoming / "before.nii").write_bytes((incoming / "after.nii").read_bytes()[:-10])
+    assert [record["status"] for record in records(out, 5)][4] == "error"
+    again.send_signal(signal.SIGINT)
+    assert "stopped: 5 records" in again.communicate(timeout=60)[1]
+
+
+@pytest.mark.slow
+def test_a_second_watcher_and_a_run_are_refused(
+    start: Start, run: Run, incoming: Path, make_scan: MakeScan, make_model: MakeModel, out: Path
+) -> None:
+    scan = make_scan(folder=incoming)
+    start()
+    records(out, 1)
+    for command in (("watch", incoming), ("infer", scan), ("infer", scan, "--resume")):
+        outcome = run(*command, "--model", make_model(), "-p", "cpu", "--out", out)
+        assert outcome.code == 2
+        assert "Another run (process " in outcome.err
+    assert len(records(out, 1)) == 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_goes_away_and_comes_back(start: Start, incoming: Path, make_scan: MakeScan, out: Path) -> None:
+    make_scan("a.nii", folder=incoming)
+    watcher = start()
+    records(out, 1)
+    assert watcher.stderr is not None
+    away = incoming.rename(incoming.with_name("away"))
+    while "Waiting for it" not in watcher.stderr.readline():
+        assert watcher.poll() is None
+    make_scan("b.nii", folder=away)
+    away.rename(incoming)
+    assert names(records(out, 2)) == ["a.nii", "b.nii"]
+    watcher.send_signal(signal.SIGINT)
+    assert "can be searched again" in watcher.communicate(timeout=60)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "--out", "r.jsonl"], "There is no folder nowhere"),
+        ([".", "--out", "r.csv"], "must end in .jsonl"),
+        ([".", "--out", "no/such/r.jsonl"], "Cannot write no/such/r.jsonl"),
+        ([".", "--out", "r.jsonl", "--memory-budget", "much"], "500MB or 2GB"),
+        (["."], "--out"),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: list[str], message: str) -> None:
+    outcome = run("watch", *arguments)
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.replace("│", " ").split())
+
+
+def test_a_file_of_something_else_is_left_alone(run: Run, incoming: Path, out: Path) -> None:
+    out.write_text("precious\n")
+    outcome = run("watch", incoming, "--out", out)
+    assert outcome.code == 2
+    assert "Line 1 of" in outcome.err
+    assert out.read_text() == "precious\n"
