@@ -6,6 +6,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError, UnreadableScan
@@ -66,12 +69,29 @@ def read_scan(path: Path, contract: Contract, on_block: Callable[[], None] = go_
 def prepare_volume(volume: Volume, contract: Contract, name: str) -> Reading:
     """Prepare a scan that is in memory already; fails as `read_scan` does."""
     prepared: list[Prepared] = []
+
+    def prepare() -> None:
+        _refuse_other_than_volumes(volume.stored)
+        prepared.append(preprocess(volume, contract))
+
     start = time.perf_counter()
-    failed = explained(lambda: prepared.append(preprocess(volume, contract)))
+    failed = explained(prepare)
     timing = Timing(preprocess=None if failed else (time.perf_counter() - start) * 1e3)
     if failed:
         return Reading(name, None, None, failed, volume.findings, timing)
     return Reading(name, None, prepared[0], None, prepared[0].findings, timing)
+
+
+def _refuse_other_than_volumes(stored: NDArray[Any]) -> None:
+    """What the header of a file is checked for, of an array."""
+    if stored.ndim < 3:
+        raise RefusedScan("two_dimensional", f"An array of shape {stored.shape} is not a volume.")
+    if stored.ndim > 3:
+        raise RefusedScan("several_volumes", f"An array of shape {stored.shape} is more than one volume.")
+    if min(stored.shape) < 2:
+        raise RefusedScan("single_slice", f"An array of shape {stored.shape} has an axis without depth.")
+    if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > 8:
+        raise RefusedScan("unsupported_dtype", f"The array holds {stored.dtype}; a CT holds plain real numbers.")
 
 
 def explained(work: Callable[[], object]) -> Failed | None:
@@ -88,6 +108,8 @@ def explained(work: Callable[[], object]) -> Failed | None:
         return ("refused" if isinstance(error, RefusedScan) else "error"), Failure(error.code, str(error))
     except Ct3dError:
         raise
+    except MemoryError as error:
+        return "error", Failure("too_large", f"There is not enough memory for this scan ({error}).")
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         return "error", Failure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it.")
