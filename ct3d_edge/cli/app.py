@@ -11,7 +11,23 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ct3d_edge.cli import bench, data, export, infer, inspect, preprocess, train, verify, view, watch
+from ct3d_edge.cli import (
+    bench,
+    build,
+    calibrate,
+    data,
+    doctor,
+    evaluate,
+    export,
+    infer,
+    inspect,
+    optimize,
+    preprocess,
+    train,
+    verify,
+    view,
+    watch,
+)
 from ct3d_edge.errors import Ct3dError, UsageError
 
 app = typer.Typer(

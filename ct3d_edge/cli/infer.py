@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
-from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption
+from ct3d_edge.cli.options import (
+    DeviceIdOption,
+    FallbackOption,
+    ModelOption,
+    NoBuildOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    ReceiptOption,
+    provider_options,
+)
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,13 +78,26 @@ def infer(
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
     budget = parse_size(memory_budget)
+    options = provider_options(provider, provider_option, device_id)
+    if receipt:
+        require_writable(receipt)
     picture = Montage(montage) if montage else None
     scans = find_scans(paths)
     records: list[Record] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
-        with load_model(model, provider, allow_fallback=allow_fallback) as opened:
+        with load_model(
+            model,
+            provider,
+            allow_fallback=allow_fallback,
+            options=options,
+            device_id=device_id,
+            build=not no_build,
+            on_build=say,
+        ) as opened:
             plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, memory_budget=budget)
             say_receipt(opened.receipt)
+            if receipt:
+                opened.receipt.save(receipt)
             say(plan.describe())
             labels = opened.contract.labels
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
@@ -89,7 +112,7 @@ def infer(
     say(_summary(records, len(scans)))
     if kept and stop:
         say(f"{kept.journal} holds them; go on with --resume")
-    for path in filter(None, (None if stop else out, montage)):
+    for path in filter(None, (None if stop else out, montage, receipt)):
         say(f"wrote {path}")
     if stop:
         raise stop

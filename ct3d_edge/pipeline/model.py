@@ -1,7 +1,8 @@
 """The library's door: a model file that answers scans."""
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from ct3d_edge.pipeline.reading import Reading, prepare_volume, read_scan
 from ct3d_edge.results import Record
 from ct3d_edge.runtime import (
     ModelFile,
+    Options,
     Receipt,
     RequestedProvider,
     Runner,
@@ -52,11 +54,24 @@ class Model:
         *,
         allow_fallback: bool = False,
         threads: int | None = None,
+        options: Options | None = None,
+        device_id: int | None = None,
+        build: bool = True,
+        on_build: Callable[[str], None] = lambda _: None,
         notes: tuple[Finding, ...] = (),
     ) -> None:
-        self._file, self._provider, self._allow_fallback = file, provider, allow_fallback
-        self._threads, self._notes = threads, notes
-        self._runner = self._open(threads)
+        self._file, self._threads, self._notes = file, threads, notes
+        self._open = partial(
+            Runner,
+            file,
+            provider,
+            allow_fallback=allow_fallback,
+            options=options,
+            device_id=device_id,
+            build=build,
+            on_build=on_build,
+        )
+        self._runner = self._open(threads=threads)
 
     def __enter__(self) -> Self:
         return self
@@ -158,8 +173,10 @@ class Model:
         on_cpu = self.receipt.actual == "cpu"
         needs = Needs(input_bytes(self._file), run_bytes(self._file), on_cpu)
         plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=memory_budget)
-        if self._threads is None and self.receipt.threads != plan.threads:
-            self._runner = self._open(plan.threads)
+        threads = self._threads or plan.threads
+        batch = 1 if on_cpu else plan.batch
+        if (self.receipt.threads, self.receipt.batch or 1) != (threads, batch):
+            self._runner = self._open(threads=threads, batch=batch)
         return plan
 
     def analyse_many(
@@ -172,9 +189,6 @@ class Model:
     ) -> Generator[Analysis, None, None]:
         """Records with the network inputs they were made from; see `ct3d_edge.pipeline.analyse_many`."""
         return analyse_many(scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds)
-
-    def _open(self, threads: int | None) -> Runner:
-        return Runner(self._file, self._provider, allow_fallback=self._allow_fallback, threads=threads)
 
     def _read(self, scan: ScanPath | Volume | NDArray[Any]) -> Reading:
         if isinstance(scan, Volume):
@@ -190,6 +204,10 @@ def load_model(
     *,
     allow_fallback: bool = False,
     threads: int | None = None,
+    options: Options | None = None,
+    device_id: int | None = None,
+    build: bool = True,
+    on_build: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Open a model file that ``ct3d-edge export`` made.
 
@@ -205,6 +223,8 @@ def load_model(
         Permit a lesser provider than the one asked for. Records say so.
     threads
         Threads of one run of the network on the CPU; chosen for the work at hand if None.
+    options, device_id, build, on_build
+        See `ct3d_edge.runtime.Runner`; the provider's defaults if left out.
 
     Raises
     ------
@@ -217,4 +237,14 @@ def load_model(
     """
     file = load_model_file(default_model() if path is None else Path(path))
     notes = (DEMONSTRATION,) if path is None else ()
-    return Model(file, provider, allow_fallback=allow_fallback, threads=threads, notes=notes)
+    return Model(
+        file,
+        provider,
+        allow_fallback=allow_fallback,
+        threads=threads,
+        options=options,
+        device_id=device_id,
+        build=build,
+        on_build=on_build,
+        notes=notes,
+    )

@@ -1,5 +1,6 @@
 """ONNX Runtime, and everything that is known about it: model files, providers, sessions, golden tests."""
 
+from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime.footprint import input_bytes, run_bytes
 from ct3d_edge.runtime.golden import RECIPE, Golden, golden_volume
 from ct3d_edge.runtime.model_file import (
@@ -36,6 +37,7 @@ __all__ = [
     "input_bytes",
     "load_model_file",
     "parse_model_file",
+    "parse_options",
     "run_bytes",
     "to_probabilities",
     "verify",

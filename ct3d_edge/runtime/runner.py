@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ct3d_edge.calibration import temper
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ModelError, ProviderError, UsageError
-from ct3d_edge.machine import usable_cores
-from ct3d_edge.runtime import providers
+from ct3d_edge.errors import ModelError, ProviderError
+from ct3d_edge.provider_names import RequestedProvider
+from ct3d_edge.runtime.feed import BoundFeed, Feed, plain_feed
 from ct3d_edge.runtime.model_file import ModelFile
 from ct3d_edge.runtime.opening import Opened, Wish, open_for
 from ct3d_edge.runtime.options import Options
@@ -52,7 +52,7 @@ class Runner:
     ModelError
         ONNX Runtime refuses the graph.
     UsageError
-        There is no such provider, or ``threads`` is below 1.
+        A number of threads or volumes below one, or options without a provider they belong to.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Runner:
         build: bool = True,
         on_build: Callable[[str], None] = lambda _: None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"The network needs at least one thread, found {threads}.")
+        wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build)
+        opened = open_for(model, wish)
         self.model = model
         self._session = opened.session
         self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None

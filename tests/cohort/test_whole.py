@@ -1,7 +1,8 @@
 import pytest
 
-from ct3d_edge.cohort import ScanHashed, content_sha256, whole_folder
+from ct3d_edge.cohort import ScanHashed, whole_folder
 from ct3d_edge.errors import DatasetError
+from ct3d_edge.scan import content_sha256
 
 from .conftest import Fill
 

@@ -7,10 +7,11 @@ from builders import MakeModel
 from graded import GradedFolder
 
 from ct3d_edge.calibration import SEARCHED, Rule, calibrate
-from ct3d_edge.cohort import content_sha256, read_split, split_folder, write_split
+from ct3d_edge.cohort import read_split, split_folder, write_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.evaluation import calibrate_run, evaluate
+from ct3d_edge.scan import content_sha256
 
 
 def contract_of(run: Path) -> Contract:
