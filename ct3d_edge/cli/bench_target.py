@@ -48,6 +48,7 @@ class Target:
         )
         if self.receipt:
             runner.receipt.save(self.receipt)
+            say(f"wrote {self.receipt}")
         return runner
 
 

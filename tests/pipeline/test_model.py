@@ -113,7 +113,7 @@ def test_one_path_is_not_many(model: Model, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_a_network_needs_a_thread(make_model: MakeModel, threads: int) -> None:
-    with pytest.raises(UsageError, match=f"at least one thread, found {threads}"):
+    with pytest.raises(UsageError, match=f"number of threads must be at least 1, found {threads}"):
         load_model(make_model(), "cpu", threads=threads)
 
 
