@@ -31,6 +31,8 @@ def check(node: ir.Node) -> Rewrite | None:
     pool = only_consumer(node.outputs[0])
     if pool is None:
         raise Refused("it is used by more than the pooling behind it")
+    if len(pool.outputs) > 1:
+        raise Refused(f"{pool.name} also tells where the maxima are")
     if pool.op_type in GROWING and not (affine.scale > 0).all():
         raise Refused("it has factors that are not positive, under which a maximum becomes a minimum")
     if pool.op_type == "AveragePool" and counts_padding(pool) and Window.of(pool).padded and (affine.shift != 0).any():

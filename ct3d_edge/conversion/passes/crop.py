@@ -32,7 +32,7 @@ class Link:
 def check(node: ir.Node) -> Rewrite | None:
     """Find a pooling that drops voxels which a convolution computed."""
     window = Window.of(node)
-    if window.out == () or all(axis.needed(axis.out) == axis.size for axis in window.axes):
+    if len(node.outputs) > 1 or all(axis.needed(axis.out) == axis.size for axis in window.axes):
         return None
     links, saved = [Link(node, _cropped(window, window.out))], 0
     value, need = data(node), _need(links[0])

@@ -29,8 +29,8 @@ def check(node: ir.Node) -> Rewrite | None:
     convolution = only_consumer(node.outputs[0])
     if convolution is None:
         raise Refused("it is used by more than the convolution behind it")
-    weights = constant(convolution.inputs[1])
-    if weights is None:
+    weights, given = constant(convolution.inputs[1]), convolution.inputs[2] if len(convolution.inputs) > 2 else None
+    if weights is None or (given is not None and constant(given) is None):
         raise Refused(f"the weights of {convolution.name} are no constants")
     if (affine.shift == 0).all() or not Window.of(convolution).padded:
         return partial(_fold, convolution, weights, affine)

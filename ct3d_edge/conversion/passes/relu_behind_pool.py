@@ -25,6 +25,8 @@ def check(node: ir.Node) -> Rewrite | None:
     pool = only_consumer(node.outputs[0])
     if pool is None:
         raise Refused("it is used by more than the pooling behind it")
+    if len(pool.outputs) > 1:
+        raise Refused(f"{pool.name} also tells where the maxima are")
     if "alpha" in node.attributes and node.attributes["alpha"].as_float() < 0:
         raise Refused("its slope is negative, so it falls")
     producer = (stacked(data(node)) or data(node)).producer()

@@ -5,6 +5,7 @@ import pytest
 from graphs import GraphMaker
 
 from ct3d_edge.conversion.passes import (
+    Rule,
     affine_behind_pool,
     fold_into_dense,
     fold_into_next,
@@ -86,6 +87,24 @@ def test_a_factor_near_zero_keeps_the_term_behind_it() -> None:
     outcome = rewritten(g.model(g.conv(y, 3, 2, 3, 3, 3, pads=[1] * 6)), fold_into_next.RULE)
     assert outcome.operators == ["Mul", "Add", "Conv"]
     assert "so small" in outcome.reason
+
+
+def test_a_bias_that_is_computed_is_not_lost() -> None:
+    g = GraphMaker(2, 6, 5, 7)
+    bias = g.op("ReduceMean", g.op("ReduceMean", "x", np.array([2, 3, 4]), keepdims=0), np.array([0]), keepdims=0)
+    y = g.op("Conv", g.affine("x", 2), g.normal(2, 2, 3, 3, 3), bias)
+    outcome = rewritten(g.model(g.affine(y, 2)), fold_into_next.RULE, fold_into_previous.RULE)
+    assert any("no constants" in refusal.reason for refusal in outcome.refusals)
+    assert outcome.difference() < CLOSE
+
+
+@pytest.mark.parametrize("rule", [affine_behind_pool.RULE, relu_behind_pool.RULE])
+def test_a_pooling_that_tells_places_keeps_what_stands_in_front(rule: Rule) -> None:
+    g = GraphMaker(2, 6, 6, 6)
+    y = g.op("Relu", g.affine("x", 2, positive=True)) if rule is relu_behind_pool.RULE else g.affine("x", 2)
+    outcome = rewritten(g.model(g.op("MaxPool", y, outputs=2, kernel_shape=[2, 2, 2])), rule)
+    assert outcome.rewrites == 0
+    assert any("where the maxima are" in refusal.reason for refusal in outcome.refusals)
 
 
 def test_a_map_with_two_users_stays() -> None:
