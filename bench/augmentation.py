@@ -107,7 +107,9 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     question = "Augmenting a network input: SciPy's calls, the tutorial's augmentation, ours"
-    BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples).save(RESULTS / "augmentation.json")
+    BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, arrangement="in turn").save(
+        RESULTS / "augmentation.json"
+    )
     print(f"every sample: {RESULTS / 'augmentation.json'}, largest difference {max(found.values()):.1e}")
 
 

@@ -73,6 +73,7 @@ def measure_folder(scans: list[Path]) -> BenchRecord:
         {"rounds": ROUNDS, "largest_difference": differences},
         {},
         Samples(warmup, counted),
+        arrangement="in turn",
     )
 
 

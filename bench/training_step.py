@@ -106,7 +106,7 @@ def main() -> None:
     report(samples)
     conditions = {"size": contract.shape, "batch_size": arguments.batch_size, "rounds": ROUNDS, "steps": STEPS}
     question = "A training step with and without augmentation"
-    record = BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples)
+    record = BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, arrangement="in turn")
     record.save(RESULTS / "training_step.json")
     print(f"every sample: {RESULTS / 'training_step.json'}")
 

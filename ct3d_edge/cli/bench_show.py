@@ -53,7 +53,6 @@ def _print(record: "BenchRecord") -> None:
     console.print(percentile_table({"series, ms": series}))
     shortest = min(series.values(), key=len)
     needs(console, summary(shortest))
-    judged = list(series)[-1:] if record.arrangement == "stages" else list(series)
-    for name in judged:
-        for doubt in doubts(series[name], record.surroundings):
+    for name in record.headlines:
+        for doubt in doubts(series.get(name, ()), record.surroundings):
             line(console, f"{name}: {doubt}")

@@ -27,6 +27,8 @@ share of the smaller. The halves of a normal distribution have 2.7, of a uniform
 def doubts(durations: Sequence[float], seen: Sequence[Snapshot] = ()) -> list[str]:
     """Say what is odd about a series, a sentence each, and at the end what was seen that may have caused it.
 
+    What was seen is said even if it left no trace: a machine that was shared gives figures of a shared machine.
+
     Parameters
     ----------
     durations
@@ -34,15 +36,18 @@ def doubts(durations: Sequence[float], seen: Sequence[Snapshot] = ()) -> list[st
     seen
         The machine before, during and after.
     """
-    if len(durations) < ENOUGH:
-        return []
-    found = [text for text in (_drift(durations), _two_levels(durations), _spread(durations)) if text]
-    outliers = _outliers(durations)
-    if not found and not outliers:
-        return []
-    causes = disturbances(seen)
-    cause = f"Likely cause: {'; '.join(causes)}." if causes else "No cause was seen on this machine."
-    return [*found, *outliers, cause]
+    causes = "; ".join(disturbances(seen))
+    odd = _oddities(durations) if len(durations) >= ENOUGH else []
+    if not odd:
+        return [f"While this was measured, {causes}."] if causes else []
+    if len(seen) < 2:
+        return [*odd, "Nobody watched the machine, so no cause can be named."]
+    return [*odd, f"Likely cause: {causes}." if causes else "No cause was seen on this machine."]
+
+
+def _oddities(durations: Sequence[float]) -> list[str]:
+    found = (_drift(durations), _two_levels(durations), _spread(durations), _outliers(durations))
+    return [text for text in found if text]
 
 
 def _quartiles(durations: Sequence[float]) -> tuple[float, float]:
@@ -51,13 +56,13 @@ def _quartiles(durations: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _outliers(durations: Sequence[float]) -> list[str]:
+def _outliers(durations: Sequence[float]) -> str | None:
     low, high = _quartiles(durations)
     limit = high + FAR_OUT * (high - low)
     beyond = [duration for duration in durations if duration > limit]
     if not beyond:
-        return []
-    return [f"{len(beyond)} of {len(durations)} runs lie far out, up to {max(beyond):.1f} ms; they are counted."]
+        return None
+    return f"{len(beyond)} of {len(durations)} runs lie far out, up to {max(beyond):.1f} ms; they are counted."
 
 
 def _spread(durations: Sequence[float]) -> str | None:

@@ -93,9 +93,7 @@ def read_history(folder: Path, series: str | None = None) -> tuple[tuple[Trend, 
 
 def _followed(record: BenchRecord, series: str | None) -> list[str]:
     names = [name for name, samples in record.series().items() if samples]
-    if series is not None:
-        return [name for name in names if name == series]
-    return names[-1:] if record.arrangement == "stages" else names
+    return [name for name in names if name == series or (series is None and name in record.headlines)]
 
 
 def _trend(question: str, series: str, records: list[tuple[str, BenchRecord]]) -> Trend:

@@ -42,14 +42,9 @@ def page(record: BenchRecord) -> str:
 
 def _warnings(record: BenchRecord, series: Mapping[str, Sequence[float]]) -> list[str]:
     said = [f"Incomplete: {record.incomplete}"] if record.incomplete else []
-    for name in _judged(record, series):
-        said += [f"{name}: {doubt}" for doubt in doubts(series[name], record.surroundings)]
+    for name in record.headlines:
+        said += [f"{name}: {doubt}" for doubt in doubts(series.get(name, ()), record.surroundings)]
     return [f'<p class="warn">{escape(text)}</p>' for text in said]
-
-
-def _judged(record: BenchRecord, series: Mapping[str, Sequence[float]]) -> list[str]:
-    """The whole of stages; each contestant."""
-    return list(series)[-1:] if record.arrangement == "stages" else list(series)
 
 
 def _drawn(record: BenchRecord, series: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:

@@ -83,6 +83,12 @@ class BenchRecord:
         }
         return {**counted, **sums}
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """Names of the series that stand for the record: the widest clock or the total, or each contestant."""
+        names = tuple(self.series())
+        return names[-1:] if self.arrangement == "stages" else names
+
     def to_json(self) -> str:
         """Indented JSON, without NaN."""
         return json.dumps(

@@ -136,14 +136,13 @@ def test_a_model_that_fails_in_the_middle_leaves_what_was_measured(
     assert len(record.samples.warmup["infer"]) + len(record.samples.counted.get("infer", ())) == 69
 
 
-@pytest.mark.slow
-def test_the_import_is_timed_before_anything_has_imported_it(
-    make_model: MakeModel, scans: Path, tmp_path: Path
-) -> None:
-    words = ["bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 1, "--json", tmp_path / "x.json"]
-    code = f"import sys; from ct3d_edge.cli import app; sys.argv = {['ct3d-edge', *map(str, words)]!r}; app.main()"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert read_record(tmp_path / "x.json").once["import"] > 10, "NumPy and ONNX Runtime take longer anywhere"
+def test_the_import_is_timed_before_anything_has_imported_it() -> None:
+    code = (
+        "import sys; from ct3d_edge.cli import app, bench\n"
+        "bench.timed_import = lambda: sys.exit(7 if {'numpy', 'onnxruntime', 'nibabel'} & set(sys.modules) else 0)\n"
+        "sys.argv = ['ct3d-edge', 'bench', '--runs', '1']; app.main()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_sweep_is_a_table_of_every_configuration(

@@ -14,17 +14,26 @@ def normal(count: int = 100, level: float = 300, noise: float = 3) -> list[float
 
 
 def test_a_quiet_series_has_nothing_to_be_said_of() -> None:
-    assert doubts(normal(), BUSY) == []
+    assert doubts(normal(), QUIET) == []
 
 
 def test_a_handful_of_runs_has_no_shape() -> None:
-    assert doubts([1.0, 100.0] * 9) == []
+    assert doubts([1.0, 100.0] * 9, QUIET) == []
+
+
+@pytest.mark.parametrize("count", [5, 100])
+def test_a_shared_machine_is_said_though_it_left_no_trace(count: int) -> None:
+    assert doubts(normal(count), BUSY) == ["While this was measured, other processes used 2.0 cores on average."]
 
 
 def test_outliers_are_counted_not_dropped() -> None:
     found = doubts([*normal(), 900.04, 700], QUIET)
     assert found[0] == "2 of 102 runs lie far out, up to 900.0 ms; they are counted."
     assert found[1] == "No cause was seen on this machine."
+
+
+def test_without_a_witness_no_cause_is_denied() -> None:
+    assert doubts([*normal(), 900])[-1] == "Nobody watched the machine, so no cause can be named."
 
 
 def test_the_cause_that_was_seen_is_named() -> None:

@@ -119,3 +119,9 @@ def test_a_clock_is_the_sum_of_its_stages_run_by_run() -> None:
 def test_without_clocks_the_stages_and_their_total_are_the_series() -> None:
     assert replace(RECORD, clocks={}).series() == {"infer": (1 / 3, 2.0), "read": (0.1, 0.2), "total": (1 / 3, 2.0)}
     assert list(replace(RECORD, clocks={}, arrangement="in turn").series()) == ["infer", "read"]
+
+
+def test_the_widest_clock_stands_for_a_record_or_each_contestant() -> None:
+    assert RECORD.headlines == ("whole",)
+    assert replace(RECORD, clocks={}).headlines == ("total",)
+    assert replace(RECORD, arrangement="blocks").headlines == ("infer", "read")
