@@ -10,6 +10,9 @@ from ct3d_edge.latency.steady import Steady, runs_until_steady
 Work = Callable[[int, StageTimer], None]
 """Does run number ``n`` and calls ``lap`` at the end of each stage."""
 
+WARMUP_SHARE = 0.5
+"""Of the budget; what is left must be worth counting."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -52,7 +55,8 @@ class Until:
     precision
         Go on after the last run until the median of the total is known this well: half its interval over its value.
     budget_s
-        Stop after so many seconds, warm-up included, though runs or precision are missing; one run is always counted.
+        Stop after so many seconds, of which warming up has half, though runs or precision are missing; one run is
+        always counted.
     """
 
     precision: float | None = None
@@ -108,8 +112,8 @@ def measure(
     clock, until, taken = clock or WallClock(), until or Until(), into or Taken()
     began = clock.now()
 
-    def spent() -> bool:
-        return until.budget_s is not None and clock.now() - began >= until.budget_s * 1e9
+    def spent(share: float = 1.0) -> bool:
+        return until.budget_s is not None and clock.now() - began >= share * until.budget_s * 1e9
 
     def run_once(keep: list[dict[str, float]]) -> None:
         timer = StageTimer(clock)
@@ -117,7 +121,7 @@ def measure(
         keep.append(timer.stages)
         on_run()
 
-    while _must_warm_up(taken, warmup) and not spent():
+    while _must_warm_up(taken, warmup) and not spent(WARMUP_SHARE):
         run_once(taken.warmup)
     while _must_go_on(taken, runs, until.precision) and not (spent() and taken.counted):
         run_once(taken.counted)

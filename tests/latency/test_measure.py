@@ -204,7 +204,13 @@ def test_the_budget_ends_what_has_no_end(clock: Clock) -> None:
 
 def test_a_spent_budget_leaves_one_run(clock: Clock) -> None:
     samples = measure(infer_for(clock, 5000), 50, warmup=Steady(), until=Until(budget_s=7), clock=clock)
-    assert (samples.warmup, samples.counted) == ({"infer": (5000, 5000)}, {"infer": (5000,)})
+    assert (samples.warmup, samples.counted) == ({"infer": (5000,)}, {"infer": (5000,)})
+
+
+def test_warming_up_has_half_of_the_budget(clock: Clock) -> None:
+    samples = measure(two_stages(clock), 50, warmup=Steady(), until=Until(budget_s=2), clock=clock)
+    assert 1000 <= sum(map(sum, samples.warmup.values())) < 1200
+    assert 2000 <= sum(map(sum, (*samples.warmup.values(), *samples.counted.values()))) < 2400
 
 
 def test_what_is_timed_beside_is_no_part_of_the_total(clock: Clock) -> None:
