@@ -1,5 +1,6 @@
 """``ct3d-edge infer``: scans in, probabilities out."""
 
+import time
 from contextlib import closing, nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -100,8 +101,10 @@ def infer(
                 opened.receipt.save(receipt)
             say(plan.describe())
             labels = opened.contract.labels
+            begun = time.monotonic()
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
             stop = _judge(analyses, len(scans), records, kept, picture)
+            seconds = time.monotonic() - begun
         if stop and not records:
             raise stop
         if kept and not stop:
@@ -109,7 +112,7 @@ def infer(
     _print(records, labels, format_)
     if picture:
         picture.save()
-    say(_summary(records, len(scans)))
+    say(_summary(records, len(scans), seconds))
     if kept and stop:
         say(f"{kept.journal} holds them; go on with --resume")
     for path in filter(None, (None if stop else out, montage, receipt)):
@@ -160,11 +163,10 @@ def _print(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format
                 console.print(sentence, markup=False)
 
 
-def _summary(records: "Sequence[Record]", scans: int) -> str:
+def _summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
     counts = {
         status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
     }
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    seconds = sum(record.timing.total for record in records) / 1e3
     left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
     return f"{len(records)} scans ({told}) in {seconds:.1f} s{left}"
