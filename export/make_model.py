@@ -137,7 +137,7 @@ def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tes
         cores=usable_cores(),
         tested=len(tested.scans),
         figures="\n".join(summary(tested)),
-        auc=f"{figures.auc.value:.3f}",
+        auc=f"{figures.auc.value:.3f} (95 % {figures.auc.low:.3f} to {figures.auc.high:.3f})",
         proof=exported.proof.describe(),
         hours=f"{hours:.1f}",
         recipe=f"export/{recipe['name']}.toml",
