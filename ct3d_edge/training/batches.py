@@ -4,8 +4,8 @@ That a run can be resumed, and that a bad batch can be named, both rest on this:
 whose state would have to be saved.
 """
 
-import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,21 @@ from ct3d_edge.training.dataset import Volumes
 
 PREFETCHED_BATCHES = 2
 """One in work, one ready: reading 4 MiB from the page cache is far quicker than a training step."""
+
+
+class Dealt(Protocol):
+    """Rows in batches, numbered by epoch and step, both counted from 0."""
+
+    @property
+    def seed(self) -> int | None:
+        """Draws the order of each epoch, and the changes of its volumes."""
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+
+    def of_batch(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """The rows of one batch."""
 
 
 @dataclass(frozen=True)
@@ -31,31 +46,75 @@ class Order:
         Scans at a time; the last batch of an epoch may be short.
     seed
         Draws the order of each epoch; None keeps that of the rows.
+    devices
+        How many share each batch. A last batch that has not a scan for each of them joins the one before.
+    equal
+        Whether all devices get equally many. The few scans that are over sit out an epoch, others in each.
     """
 
     rows: range
     batch_size: int
     seed: int | None = None
+    devices: int = 1
+    equal: bool = False
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        return math.ceil(len(self.rows) / self.batch_size)
+        whole, rest = divmod(self._used, self.batch_size)
+        return whole + (rest >= self.devices)
 
     def of_epoch(self, epoch: int) -> NDArray[np.int64]:
         """All rows in the order of one epoch, counted from 0."""
         rows = np.asarray(self.rows, np.int64)
-        return rows if self.seed is None else np.random.default_rng((self.seed, epoch)).permutation(rows)
+        drawn = rows if self.seed is None else np.random.default_rng((self.seed, epoch)).permutation(rows)
+        return drawn[: self._used]
 
     def of_batch(self, epoch: int, step: int) -> NDArray[np.int64]:
         """The rows of one batch, epoch and step counted from 0."""
-        return self.of_epoch(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        end = None if step == self.steps - 1 else (step + 1) * self.batch_size
+        return self.of_epoch(epoch)[step * self.batch_size : end]
+
+    @property
+    def _used(self) -> int:
+        return len(self.rows) - (len(self.rows) % self.devices if self.equal else 0)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What falls to the devices of one worker: in each step a batch for the first, one for the second, and so on.
+
+    Parameters
+    ----------
+    order
+        Its batches are dealt out in runs of neighbouring rows, whose lengths differ by one at most.
+    devices
+        Those of this worker, out of ``order.devices``.
+    """
+
+    order: Order
+    devices: range
+
+    @property
+    def seed(self) -> int | None:
+        """That of the order."""
+        return self.order.seed
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch, those of all these devices."""
+        return self.order.steps * len(self.devices)
+
+    def of_batch(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """The rows of one device in one step, counted as `steps` counts them."""
+        step, turn = divmod(step, len(self.devices))
+        return np.array_split(self.order.of_batch(epoch, step), self.order.devices)[self.devices[turn]]
 
 
 def batches(
     volumes: Volumes,
     labels: NDArray[np.float32],
-    order: Order,
+    order: Dealt,
     epochs: range = range(1),
     augmentation: Augmentation | None = None,
     workers: int | None = None,

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ct3d_edge.training import Order, batches
+from ct3d_edge.training.batches import Share
 
 COUNT = 20
 LABELS = np.arange(COUNT, dtype=np.float32) % 2
@@ -64,3 +65,58 @@ def test_changes_depend_on_seed_epoch_and_row_alone(workers: int) -> None:
     assert drawn(Order(range(COUNT), 7, seed=1), range(1)) == first
     assert drawn(Order(range(COUNT), 3, seed=1), range(1, 2)) != first
     assert drawn(Order(range(COUNT), 3, seed=2), range(1)) != first
+
+
+def _shares(order: Order, epoch: int) -> list[list[list[int]]]:
+    """Rows by step and device, all devices being those of one worker."""
+    share = Share(order, range(order.devices))
+    rows = [share.of_batch(epoch, step).tolist() for step in range(share.steps)]
+    return [rows[first : first + order.devices] for first in range(0, len(rows), order.devices)]
+
+
+def _rows_of(step: list[list[int]]) -> list[int]:
+    return [row for share in step for row in share]
+
+
+@pytest.mark.parametrize("devices", [2, 3, 4])
+def test_equal_shares_of_the_very_batches_of_one_device(devices: int) -> None:
+    for count in range(4, 30):
+        order = Order(range(count), 12, 1, devices, equal=True)
+        rows = Order(range(count), 12, 1).of_epoch(0).tolist()[: count // devices * devices]
+        dealt = _shares(order, 0)
+        assert list(map(_rows_of, dealt)) == [rows[first : first + 12] for first in range(0, len(rows), 12)]
+        assert all(len({len(share) for share in step}) == 1 for step in dealt)
+
+
+def test_another_row_sits_out_in_another_epoch() -> None:
+    order = Order(range(7), 4, 1, 2, equal=True)
+    out = [set(range(7)) - set(order.of_epoch(epoch).tolist()) for epoch in range(60)]
+    assert all(len(rows) == 1 for rows in out)
+    assert set.union(*out) == set(range(7))
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 4])
+def test_shares_of_all_rows_differ_by_one_at_most(devices: int) -> None:
+    for count in range(4, 30):
+        dealt = _shares(Order(range(count), 12, None, devices), 0)
+        assert _rows_of(list(map(_rows_of, dealt))) == list(range(count))
+        for step in dealt:
+            lengths = [len(share) for share in step]
+            assert 1 <= min(lengths) <= max(lengths) <= min(lengths) + 1
+            assert sum(lengths) < 12 + devices
+
+
+def test_a_worker_streams_the_shares_of_its_devices_in_turn() -> None:
+    order = Order(range(COUNT), 8, 1, 4, equal=True)
+    theirs = Share(order, range(2, 4))
+    expected = [share for epoch in range(2) for step in _shares(order, epoch) for share in step[2:]]
+    assert _rows(batches(VOLUMES, LABELS, theirs, range(2))) == expected
+
+
+def test_changes_of_a_row_are_the_same_on_every_device() -> None:
+    order = Order(range(COUNT), 4, 1, 2, equal=True)
+    alone, shared = (
+        [volumes for volumes, _ in batches(VOLUMES, LABELS, dealt, range(2), _Draw()).as_numpy_iterator()]
+        for dealt in (order, Share(order, range(2)))
+    )
+    np.testing.assert_array_equal(np.concatenate(alone), np.concatenate(shared))
