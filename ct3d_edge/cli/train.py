@@ -61,6 +61,10 @@ def train(
         Literal["float32", "mixed_float16", "mixed_bfloat16"],
         typer.Option("--precision", help="Arithmetic of the layers; half precision is for GPUs."),
     ] = "float32",
+    distribute: Annotated[
+        Literal["none", "mirrored", "multiworker"],
+        typer.Option("--distribute", help="Share batches: all GPUs here, or the workers of TF_CONFIG (start on each)."),
+    ] = "none",
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Also write TensorBoard's event files.")
     ] = None,
@@ -96,12 +100,14 @@ def train(
             cache=cache,
             initial=initial,
             precision=precision,
+            distribute=distribute,
             tensorboard=tensorboard,
             resume=resume,
             overwrite=overwrite,
             on_progress=display.show,
         )
-    typer.echo(_summary(run))
+    if run.chief:
+        typer.echo(_summary(run))
 
 
 class _Display:
@@ -128,11 +134,13 @@ class _Display:
 
     def show(self, event: "Event") -> None:
         from ct3d_edge.cli.terminal import say
-        from ct3d_edge.training import Resumed, ScanHashed, ScanRead
+        from ct3d_edge.training import Resumed, ScanHashed, ScanRead, WaitingForWorkers
 
         if isinstance(event, ScanHashed | ScanRead):
             what = "Checking scans" if isinstance(event, ScanHashed) else "Preparing scans"
             self._bars.show(what, event.done, event.total)
+        elif isinstance(event, WaitingForWorkers):
+            say(f"waiting for {', '.join(event.missing)}: start the same command there")
         elif isinstance(event, Resumed):
             self._seconds = sum(record.seconds for record in event.records)
             say(f"going on after epoch {len(event.records)}")

@@ -4,14 +4,16 @@ from ct3d_edge.cohort import Entry, ScanHashed, ScanRead, Split, split_folder
 from ct3d_edge.training.architecture import build_model, smallest_size
 from ct3d_edge.training.batches import Order, batches
 from ct3d_edge.training.dataset import ScanArrays, VolumeFiles, prepared_scans
+from ct3d_edge.training.distribution import Distribution
 from ct3d_edge.training.fit import TrainedRun, train
 from ct3d_edge.training.presets import DEFAULT, PRESETS, TUTORIAL, Preset
-from ct3d_edge.training.progress import EpochDone, EpochRecord, Event, OnProgress, Resumed
+from ct3d_edge.training.progress import EpochDone, EpochRecord, Event, OnProgress, Resumed, WaitingForWorkers
 
 __all__ = [
     "DEFAULT",
     "PRESETS",
     "TUTORIAL",
+    "Distribution",
     "Entry",
     "EpochDone",
     "EpochRecord",
@@ -26,6 +28,7 @@ __all__ = [
     "Split",
     "TrainedRun",
     "VolumeFiles",
+    "WaitingForWorkers",
     "batches",
     "build_model",
     "prepared_scans",

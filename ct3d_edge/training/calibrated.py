@@ -5,12 +5,12 @@ import keras
 from ct3d_edge.calibration import Rule, calibrate
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.training.loop import Material
+from ct3d_edge.training.material import Material
 
 UNCALIBRATED = "not calibrated: the temperature is 1, the threshold 0.5"
 
 
-def calibrated(model: keras.Model, material: Material) -> tuple[Contract, str]:
+def calibrated(network: keras.Model, material: Material, contract: Contract) -> tuple[Contract, str]:
     """Fit the contract's temperature and threshold to what a network says of the validation scans.
 
     Returns
@@ -18,11 +18,11 @@ def calibrated(model: keras.Model, material: Material) -> tuple[Contract, str]:
     tuple
         The contract, unchanged if the network gives all scans the same score, and a sentence on what was done.
     """
-    scores = model.predict(material.batches(material.validation), verbose=0)[:, 0]
+    scores = network.predict(material.batches(material.validation), verbose=0)[:, 0]
     truth = material.arrays.labels[list(material.validation.rows)]
     try:
-        contract = calibrate(material.contract, scores, truth, Rule())
+        fitted = calibrate(contract, scores, truth, Rule())
     except DatasetError as error:
-        return material.contract, f"{UNCALIBRATED}. {error}"
-    fitted = f"temperature {contract.temperature:.3g}, threshold {contract.threshold:.3g} ({Rule()})"
-    return contract, f"calibrated on the {len(truth)} validation scans: {fitted}"
+        return contract, f"{UNCALIBRATED}. {error}"
+    said = f"temperature {fitted.temperature:.3g}, threshold {fitted.threshold:.3g} ({Rule()})"
+    return fitted, f"calibrated on the {len(truth)} validation scans: {said}"

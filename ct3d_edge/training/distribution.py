@@ -2,21 +2,19 @@
 
 import contextlib
 import faulthandler
-import json
-import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import tensorflow as tf
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import ProviderError, UsageError
+from ct3d_edge.training.cluster import Cluster
+from ct3d_edge.training.progress import OnProgress, silent
 from ct3d_edge.training.rendezvous import meet
 
 Distribution = Literal["none", "mirrored", "multiworker"]
 
-WAIT_S = 600.0
+MEET_S = 600.0
 """How long a worker waits for the others to be started."""
 
 CONNECT_S = 120.0
@@ -28,58 +26,8 @@ COLLECTIVE_S = 1800.0
 STANDARD_ERROR = 2
 """The descriptor: ``sys.stderr`` may be something else by then."""
 
-EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 
-
-@dataclass(frozen=True)
-class Cluster:
-    """The workers of a run, and which of them this process is.
-
-    Parameters
-    ----------
-    workers
-        ``host:port`` of each, in the same order everywhere.
-    index
-        Of this process; worker 0 is the chief.
-    """
-
-    workers: tuple[str, ...]
-    index: int
-
-    @classmethod
-    def from_environment(cls) -> "Cluster":
-        """Parse ``TF_CONFIG``, TensorFlow's own variable.
-
-        Raises
-        ------
-        UsageError
-            If it is not set, or does not list two workers or more and say which one this is.
-        """
-        text = os.environ.get("TF_CONFIG")
-        if not text:
-            raise _bad_config("it is not set")
-        try:
-            config = json.loads(text)
-            workers, task = config["cluster"]["worker"], config["task"]
-            cluster = cls(tuple(workers), int(task["index"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise _bad_config(f"found {text}") from error
-        if set(config["cluster"]) != {"worker"} or task.get("type") != "worker":
-            raise _bad_config(f"only tasks of the type worker are known; found {text}")
-        cluster._require_sense()
-        return cluster
-
-    def _require_sense(self) -> None:
-        if len(set(self.workers)) < 2 or len(set(self.workers)) < len(self.workers):
-            raise _bad_config(f"two different workers at least are needed; found {', '.join(self.workers) or 'none'}")
-        if not 0 <= self.index < len(self.workers):
-            raise _bad_config(f"the index is {self.index}, but there are {len(self.workers)} workers")
-        for worker in self.workers:
-            if not str(worker).rpartition(":")[2].isdigit() or not str(worker).rpartition(":")[0]:
-                raise _bad_config(f"{worker!r} is not host:port")
-
-
-def open_strategy(kind: Distribution, *, wait: float = WAIT_S) -> tf.distribute.Strategy | None:
+def open_strategy(kind: Distribution, on_progress: OnProgress = silent) -> tf.distribute.Strategy | None:
     """Open the devices that share the work; None for a single one.
 
     To be called before TensorFlow has computed anything: workers connect while it starts.
@@ -87,10 +35,10 @@ def open_strategy(kind: Distribution, *, wait: float = WAIT_S) -> tf.distribute.
     Parameters
     ----------
     kind
-        ``mirrored``: all GPUs of this machine, or all logical CPU devices if it has no GPU. ``multiworker``: the
-        workers of ``TF_CONFIG``.
-    wait
-        Seconds until workers that have not been started are an error.
+        ``"mirrored"``: all GPUs of this machine, or all logical CPU devices if it has no GPU. ``"multiworker"``:
+        the workers of ``TF_CONFIG``.
+    on_progress
+        Receives a `WaitingForWorkers` while some are missing.
 
     Raises
     ------
@@ -99,18 +47,12 @@ def open_strategy(kind: Distribution, *, wait: float = WAIT_S) -> tf.distribute.
     """
     if kind == "none":
         return None
-    return _mirrored() if kind == "mirrored" else _multiworker(Cluster.from_environment(), wait)
+    return _mirrored() if kind == "mirrored" else _multiworker(Cluster.from_environment(), on_progress)
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether this process is the one that writes files and speaks: alone, or worker 0."""
-    return worker_index(strategy) == 0
-
-
-def worker_index(strategy: tf.distribute.Strategy | None) -> int:
-    """Which of the workers this process is, from 0."""
-    resolver = None if strategy is None else strategy.cluster_resolver
-    return int(resolver.task_id or 0) if resolver is not None else 0
+    return _worker(strategy) == 0
 
 
 def replicas(strategy: tf.distribute.Strategy | None) -> int:
@@ -118,48 +60,46 @@ def replicas(strategy: tf.distribute.Strategy | None) -> int:
     return 1 if strategy is None else int(strategy.num_replicas_in_sync)
 
 
-def scope(strategy: tf.distribute.Strategy | None) -> AbstractContextManager[Any]:
-    """Where the network is to be built and compiled."""
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
+def devices_here(strategy: tf.distribute.Strategy) -> range:
+    """Those of this worker, out of the devices of all: as many on each worker."""
+    count = len(strategy.extended.worker_devices)
+    return range(_worker(strategy) * count, (_worker(strategy) + 1) * count)
 
 
-def wait_for_all(strategy: tf.distribute.Strategy | None) -> None:
-    """Return once all workers have come here: one that leaves early looks to the others as if it had died."""
-    if strategy is not None:
-        _sum(strategy, 1)
-
-
-def require_agreement(strategy: tf.distribute.Strategy | None, digest: str) -> None:
-    """Make sure that all workers train on the same thing.
-
-    Parameters
-    ----------
-    digest
-        Hexadecimal SHA-256 of all that must be equal: split, contract, options.
+@contextlib.contextmanager
+def scope(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
+    """Where the network is to be built, compiled and trained.
 
     Raises
     ------
-    UsageError
-        On every worker, if one has another digest.
+    ProviderError
+        If another worker ends meanwhile.
     """
-    if strategy is None:
-        return
-    number, devices = int(digest[:6], 16), replicas(strategy)  # 24 bits: the squares' sum stays within 64
-    # Sums alone could be equal by chance; with the squares' sum they are so only if all numbers are the same.
-    if (_sum(strategy, number), _sum(strategy, number**2)) != (devices * number, devices * number**2):
-        raise UsageError(
-            "The workers do not have the same scans and options. Start the same command on the same data everywhere."
-        )
+    with lost_worker_named(), contextlib.nullcontext() if strategy is None else strategy.scope():
+        yield
 
 
-def _sum(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Add up a number of each device over all workers; waits for all of them."""
+@contextlib.contextmanager
+def lost_worker_named() -> Iterator[None]:
+    """Say in a sentence that another worker ended while this block waited for it.
 
-    def on_device() -> tf.Tensor:
-        return tf.constant(number, tf.int64)
+    Raises
+    ------
+    ProviderError
+        If so.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError) as error:
+        raise ProviderError(
+            "Another worker has ended, so that no step can be finished; see its own messages. "
+            "Start the command again on all workers, with --resume to go on after the last complete epoch."
+        ) from error
 
-    shared = tf.function(strategy.run, autograph=False)(on_device)
-    return int(strategy.reduce("SUM", shared, axis=None))
+
+def _worker(strategy: tf.distribute.Strategy | None) -> int:
+    resolver = None if strategy is None else strategy.cluster_resolver
+    return 0 if resolver is None else int(resolver.task_id or 0)
 
 
 def _mirrored() -> tf.distribute.Strategy:
@@ -172,8 +112,8 @@ def _mirrored() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def _multiworker(cluster: Cluster, wait: float) -> tf.distribute.Strategy:
-    meet(cluster.workers, cluster.index, wait)
+def _multiworker(cluster: Cluster, on_progress: OnProgress) -> tf.distribute.Strategy:
+    meet(cluster, MEET_S, on_progress)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=COLLECTIVE_S)
     with _ended_after(CONNECT_S):
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
@@ -191,10 +131,3 @@ def _ended_after(seconds: float) -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def _bad_config(found: str) -> UsageError:
-    return UsageError(
-        "--distribute multiworker needs the environment variable TF_CONFIG, with the same list of workers on each and "
-        f"its own index, and {found}. For the first of two: TF_CONFIG='{EXAMPLE}'"
-    )

@@ -6,21 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from ct3d_edge.atomic import make_folder
 from ct3d_edge.cohort import Split, write_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.extras import require_extra
 from ct3d_edge.training import run_folder
+from ct3d_edge.training.agreement import hand_out, require_agreement, wait_for_all
 from ct3d_edge.training.calibrated import UNCALIBRATED, calibrated
 from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint
 from ct3d_edge.training.curves import draw_curves
 from ct3d_edge.training.dataset import prepared_scans
-from ct3d_edge.training.loop import Loop, Material
-from ct3d_edge.training.network import Precision, bare, compile_for, computing_in, untrained, weights_of
+from ct3d_edge.training.distribution import Distribution, is_chief, open_strategy, replicas, scope
+from ct3d_edge.training.loop import Loop
+from ct3d_edge.training.material import Material
+from ct3d_edge.training.network import (
+    Precision,
+    bare,
+    compile_for,
+    computing_in,
+    require_precision,
+    untrained,
+    weights_of,
+)
 from ct3d_edge.training.presets import DEFAULT, Preset
 from ct3d_edge.training.progress import EpochRecord, OnProgress, silent
+from ct3d_edge.training.replicas import require_scan_for_each, require_whole_shares
 from ct3d_edge.training.scans import chosen_split
 from ct3d_edge.training.selection import best_epoch
 from ct3d_edge.training.settings import require_same, settings_of
@@ -51,6 +63,8 @@ class TrainedRun:
         How many scans have each finding, by its code.
     calibration
         A sentence on the contract's temperature and threshold.
+    chief
+        Whether this process kept the files. The other workers of a shared run had theirs in a temporary folder.
     """
 
     folder: Path
@@ -60,6 +74,7 @@ class TrainedRun:
     epochs: tuple[EpochRecord, ...]
     findings: Mapping[str, int]
     calibration: str
+    chief: bool = True
 
     @property
     def best(self) -> EpochRecord:
@@ -88,6 +103,7 @@ def train(
     cache: Path | None = None,
     initial: Path | None = None,
     precision: Precision = "float32",
+    distribute: Distribution = "none",
     tensorboard: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -130,6 +146,10 @@ def train(
         A .keras file of the same network, at any input size, whose weights training starts from.
     precision
         Of the layers' arithmetic; weights and the saved network are float32 in any case.
+    distribute
+        Which devices share each batch: ``"none"`` for one, ``"mirrored"`` for all of this machine,
+        ``"multiworker"`` for those of the machines in ``TF_CONFIG``, each of which calls this function with the same
+        arguments, as the first thing that it does with TensorFlow. Worker 0 alone keeps files and reports progress.
     tensorboard
         Folder for TensorBoard's event files.
     resume
@@ -137,13 +157,16 @@ def train(
     overwrite
         Replace the model and the other files of an earlier run in ``out``.
     on_progress
-        Receives a `ScanHashed` and a `ScanRead` a scan and an `EpochDone` an epoch.
+        Receives a `ScanHashed` and a `ScanRead` a scan and an `EpochDone` an epoch; on a worker that waits for others
+        to be started a `WaitingForWorkers`.
 
     Raises
     ------
     UsageError
         An argument is out of its range, ``out`` holds a run that would be lost or is not the one to resume, or
-        cannot be written to.
+        cannot be written to. The devices cannot share the work, or the workers were not started in the same way.
+    ProviderError
+        Another worker has ended.
     DatasetError
         ``folder`` cannot be split or is not that of the split file, scans in it cannot be used, or the loss became
         NaN or infinite.
@@ -151,40 +174,51 @@ def train(
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"The seed must lie between 0 and {LARGEST_SEED}, found {seed}.")
     require_extra("train", ["matplotlib"])  # before hours of work whose curves it would draw
-    run_folder.refuse_to_lose(out, resume=resume, overwrite=overwrite)
-    chosen, unreadable = chosen_split(folder, split, fold, validation, seed, skip_bad, on_progress)
+    require_precision(precision)
+    strategy = open_strategy(distribute, on_progress)
+    devices, chief = replicas(strategy), is_chief(strategy)
+    require_whole_shares(preset.batch_size, devices)
+    if chief:
+        run_folder.refuse_to_lose(out, resume=resume, overwrite=overwrite)
+    tell = on_progress if chief else silent
+    chosen, unreadable = chosen_split(folder, split, fold, validation, seed, skip_bad, tell)
     contract = _contract(size, orientation, labels, chosen)
     keras.utils.set_random_seed(seed)
-    with computing_in(precision):
+    with scope(strategy), computing_in(precision):
         model = untrained(contract, preset.momentum, None if initial is None else weights_of(initial, size))
-    watchers = [] if tensorboard is None else [_tensorboard(tensorboard)]
-    make_folder(out)
-    with prepared_scans(
-        folder,
-        chosen,
-        contract,
-        cache or out / run_folder.CACHE,
-        on_progress,
-        keep=cache is not None,
-        skip_bad=skip_bad,
-        unreadable=unreadable,
-    ) as arrays:
-        settings = settings_of(preset, seed, contract, arrays.split, initial, precision)
-        checkpoint = _checkpoint(out, settings) if resume else None
+    watchers = [] if tensorboard is None or not chief else [_tensorboard(tensorboard)]
+    with (
+        run_folder.opened(out, lasting=chief) as own,
+        prepared_scans(
+            folder,
+            chosen,
+            contract,
+            cache or own / run_folder.CACHE,
+            tell,
+            keep=cache is not None,
+            skip_bad=skip_bad,
+            unreadable=unreadable,
+        ) as arrays,
+    ):
+        settings = settings_of(preset, seed, contract, arrays.split, initial, precision, devices)
+        require_agreement(strategy, {**settings, "resume": resume})
+        require_scan_for_each(len(arrays.split.train), len(arrays.split.validation), devices)
+        checkpoint = _checkpoint(strategy, own, settings) if resume else None
         if checkpoint is None:
-            _begin(out, arrays.split, contract)
-        material = Material.of(arrays, contract, preset.batch_size, seed)
-        compile_for(model, preset, material.training.steps)
-        loop = Loop(model, material, preset, out, settings, on_progress)
-        if checkpoint is not None:
-            loop.resume(checkpoint)
-        records = loop.run(watchers)
-        contract, remark = calibrated(model, material) if preset.calibrate else (contract, UNCALIBRATED)
-        run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
-    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings, remark)
-    draw_curves(records, run.best, out / run_folder.CURVES)
-    run_folder.write_model(run.model, bare(contract, model.get_weights()))
-    (out / run_folder.CHECKPOINT).unlink(missing_ok=True)
+            _begin(own, arrays.split, contract)
+        material = Material.of(arrays, contract, preset, seed, devices)
+        with scope(strategy):
+            compile_for(model, preset, material.training.steps)
+            loop = Loop(model, material, preset, own, settings, tell, strategy)
+            if checkpoint is not None:
+                loop.resume(checkpoint)
+            records = loop.run(watchers)
+        network = bare(contract, model.get_weights())
+        contract, remark = calibrated(network, material, contract) if preset.calibrate else (contract, UNCALIBRATED)
+    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings, remark, chief)
+    if chief:
+        _finish(run, network)
+    wait_for_all(strategy)
     return run
 
 
@@ -194,9 +228,17 @@ def _begin(out: Path, split: Split, contract: Contract) -> None:
     run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
 
 
-def _checkpoint(out: Path, settings: dict[str, Any]) -> Checkpoint | None:
-    """What an interrupted run left; None if it did not get through its first epoch."""
+def _finish(run: TrainedRun, network: keras.Model) -> None:
+    run_folder.write_text(run.folder / run_folder.CONTRACT, run.contract.to_json())
+    draw_curves(run.epochs, run.best, run.folder / run_folder.CURVES)
+    run_folder.write_model(run.model, network)
+    (run.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _checkpoint(strategy: tf.distribute.Strategy | None, out: Path, settings: dict[str, Any]) -> Checkpoint | None:
+    """What an interrupted run left the chief; None if it did not get through its first epoch."""
     file = out / run_folder.CHECKPOINT
+    hand_out(strategy, file)
     if not file.exists():
         return None
     checkpoint = read_checkpoint(file)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
@@ -69,6 +70,21 @@ def bare(contract: Contract, weights: Weights) -> keras.Model:
     model = build_model(*contract.shape)
     model.set_weights(weights)
     return model
+
+
+def require_precision(precision: Precision) -> None:
+    """Make sure that this machine can train in a precision.
+
+    Raises
+    ------
+    UsageError
+        If it cannot.
+    """
+    if precision == "mixed_float16" and not tf.config.list_physical_devices("GPU"):
+        raise UsageError(
+            "--precision mixed_float16 needs a GPU, and TensorFlow sees none here: it has no pooling in half precision "
+            "for CPUs. Choose float32, or mixed_bfloat16, which it computes on CPUs as well."
+        )
 
 
 @contextmanager

@@ -37,6 +37,13 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class WaitingForWorkers:
+    """A worker waits for others: ``missing`` are their addresses, ``host:port``."""
+
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Resumed:
     """A run goes on after the epochs of ``records``."""
 
@@ -62,7 +69,7 @@ class EpochDone:
     best: bool
 
 
-Event = ScanHashed | ScanRead | Resumed | EpochDone
+Event = ScanHashed | ScanRead | WaitingForWorkers | Resumed | EpochDone
 OnProgress = Callable[[Event], None]
 
 

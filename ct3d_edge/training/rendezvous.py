@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.training.cluster import Cluster
+from ct3d_edge.training.progress import OnProgress, WaitingForWorkers, silent
 
 GREETING = b"ct3d-edge worker "
 POLL_S, REPLY_S = 0.2, 2.0
@@ -35,33 +37,37 @@ class _Caller(socketserver.StreamRequestHandler):
                 self.server.heard.add(int(line.removeprefix(GREETING)))
 
 
-def meet(workers: Sequence[str], index: int, wait: float) -> None:
+def meet(cluster: Cluster, wait: float, on_progress: OnProgress = silent) -> None:
     """Return once every worker has been reached and has reached this one.
 
     Each listens on its own port, which is free again when this returns: TensorFlow takes it over.
 
     Parameters
     ----------
-    workers
-        ``host:port`` of each.
-    index
-        Of this process.
+    cluster
+        The workers, and which of them this process is.
     wait
         Seconds.
+    on_progress
+        Receives a `WaitingForWorkers` at the beginning and whenever one more has come.
 
     Raises
     ------
     UsageError
         If the own port is taken, or after ``wait``, with the addresses of the workers that are missing.
     """
-    others = set(range(len(workers))) - {index}
+    others = set(range(len(cluster.workers))) - {cluster.index}
     reached: set[int] = set()
+    told: tuple[str, ...] = ()
     end = time.monotonic() + wait
-    with _open_door(workers[index]) as door:
-        while missing := others - (reached & door.heard):
+    with _open_door(cluster.workers[cluster.index]) as door:
+        while missing := tuple(cluster.workers[other] for other in sorted(others - (reached & door.heard))):
+            if missing != told:
+                on_progress(WaitingForWorkers(missing))
+                told = missing
             if time.monotonic() > end:
-                raise UsageError(_nobody(index, wait, [workers[other] for other in sorted(missing)]))
-            reached |= {other for other in others - reached if _answers(workers[other], index)}
+                raise UsageError(_nobody(cluster.index, wait, missing))
+            reached |= {other for other in others - reached if _answers(cluster.workers[other], cluster.index)}
             time.sleep(POLL_S)
 
 

@@ -2,13 +2,15 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import keras
 
-from ct3d_edge.atomic import atomic_file
+from ct3d_edge.atomic import PART_PREFIX, atomic_file, make_folder
 from ct3d_edge.errors import UsageError
 from ct3d_edge.training.progress import EpochRecord
 
@@ -41,6 +43,17 @@ def refuse_to_lose(out: Path, *, resume: bool, overwrite: bool) -> None:
         raise UsageError(f"{out} already holds a trained {MODEL}. {what}.")
     if (out / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{out} holds a run that was interrupted. Go on with it: --resume. Start anew: --overwrite.")
+
+
+@contextmanager
+def opened(out: Path, *, lasting: bool) -> Iterator[Path]:
+    """Make the run folder; or, for a worker that is to keep nothing, one in its place that goes with all in it."""
+    if lasting:
+        make_folder(out)
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix=PART_PREFIX) as instead:
+        yield Path(instead)
 
 
 def remove_old_files(out: Path) -> None:

@@ -12,13 +12,20 @@ from ct3d_edge.training.presets import Preset
 
 
 def settings_of(
-    preset: Preset, seed: int, contract: Contract, split: cohort.Split, initial: Path | None, precision: str
+    preset: Preset,
+    seed: int,
+    contract: Contract,
+    split: cohort.Split,
+    initial: Path | None,
+    precision: str,
+    devices: int,
 ) -> dict[str, Any]:
     """Everything that decides how a run goes, as plain data for a record."""
     return {
         **asdict(preset),
         "seed": seed,
         "precision": precision,
+        "devices": devices,
         "initial_sha256": None if initial is None else _sha256(initial),
         "contract_sha256": contract.sha256,
         "split_sha256": hashlib.sha256(cohort.to_json(split).encode()).hexdigest(),

@@ -7,10 +7,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ct3d_edge.cli.train import epoch_line, train
+from ct3d_edge.cli.train import _Display, epoch_line, train
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training import EpochDone, EpochRecord
+from ct3d_edge.training import EpochDone, EpochRecord, WaitingForWorkers
 
 from .conftest import FolderMaker
 
@@ -81,6 +81,12 @@ def test_epoch_line() -> None:
         "ETA 0:02:00  best so far"
     )
     assert epoch_line(EpochDone(record, 2, best=False), elapsed=30.0).endswith("ETA 0:00:00")
+
+
+def test_whom_a_worker_waits_for_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with _Display(tmp_path) as display:
+        display.show(WaitingForWorkers(("one:2222", "two:2222")))
+    assert capsys.readouterr() == ("", "waiting for one:2222, two:2222: start the same command there\n")
 
 
 def test_importing_the_command_loads_neither_keras_nor_tensorflow() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ct3d_edge.cohort import read_split
 from ct3d_edge.contract import Contract
@@ -23,13 +24,16 @@ from ct3d_edge.training import (
     split_folder,
     train,
 )
-from ct3d_edge.training.loop import Material
+from ct3d_edge.training.material import Material
 
 from .conftest import SMALLEST, FolderMaker, plain
+from .distributed_run import SIZE, network
 
 RUN_FILES = ["contract.json", "curves.png", "history.csv", "model.keras", "split.json"]
 COLUMNS = ["epoch", "loss", "accuracy", "auc", "val_loss", "val_accuracy", "val_auc", "seconds", "learning_rate"]
 TINY = (6, 6, 6)
+
+without_gpu = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
 
 
 def _history(run: TrainedRun) -> list[dict[str, str]]:
@@ -178,6 +182,7 @@ def test_labels_and_orientation_reach_the_contract(
     [
         ({"seed": -1}, "seed must lie between 0 and 4294967295, found -1"),
         ({"validation": 1.5}, "validation fraction must lie between 0 and 1"),
+        pytest.param({"precision": "mixed_float16"}, "mixed_float16 needs a GPU", marks=without_gpu),
         ({"size": (46, 46, 45)}, "input depth is 45 voxels"),
         ({"orientation": "LLS"}, "orientation must be 'stored' or an axis code"),
         ({"labels": ["one"]}, "2 labels are needed"),
@@ -266,7 +271,7 @@ def test_class_weights_of_the_training_scans(make_folder: FolderMaker, tmp_path:
     split = split_folder(folder, validation=0.5)
     contract = Contract(shape=TINY)
     with prepared_scans(folder, split, contract, tmp_path / "cache") as arrays:
-        weights = Material.of(arrays, contract, batch_size=2, seed=0).class_weights()
+        weights = Material.of(arrays, contract, plain(class_weights=True), seed=0).class_weights
     assert [split.count("train", name) for name in "ab"] == [4, 1]
     assert weights == {0: 5 / 8, 1: 5 / 2}
 
@@ -286,3 +291,20 @@ def test_class_weights_reach_the_loss(
         losses.append(run.best.loss)
     wrong, right = -math.log(1 / (1 + math.exp(4))), -math.log(1 - 1 / (1 + math.exp(4)))
     assert losses == pytest.approx([(4 * right + wrong) / 5, (4 * 5 / 8 * right + 5 / 2 * wrong) / 5], rel=1e-4)
+
+
+def test_half_precision_trains_on_a_cpu_and_saves_float32(
+    make_folder: FolderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.training.network.build_model", network)
+    folder = make_folder("a", "b")
+    whole, half = (
+        train(folder, tmp_path / name, plain(epochs=2, learning_rate=1e-2), size=SIZE, precision=name)
+        for name in ("float32", "mixed_bfloat16")
+    )
+    assert half.epochs[0].loss != whole.epochs[0].loss
+    assert half.best.val_loss == pytest.approx(whole.best.val_loss, abs=0.02)
+    saved = keras.saving.load_model(half.model)
+    assert {weight.dtype for weight in saved.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in saved.layers} == {"float32"}
+    assert _validation_loss(half, folder) == pytest.approx(half.best.val_loss, abs=0.01)
