@@ -38,11 +38,9 @@ class Ended(NamedTuple):
     errors: str
 
 
-def _start(script: str, *arguments: object, config: object = None) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    environment["PYTHONPATH"] = str(ROOT)
-    if config is not None:
-        environment["TF_CONFIG"] = json.dumps(config)
+def _start(script: str, *arguments: object, **variables: str) -> subprocess.Popen[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    environment = {**inherited, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -55,16 +53,19 @@ def _wait(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, out, errors)
 
 
-def _workers(*arguments: object, dying: int = 0, extra: tuple[tuple[object, ...], ...] = ((), ())) -> list[Ended]:
+def _workers(
+    data: Path, *arguments: object, dying: int = 0, extra: tuple[tuple[object, ...], ...] = ((), ())
+) -> list[Ended]:
     """Run two workers on ports that are free now; the second dies after an epoch, or has arguments of its own."""
     with ExitStack() as doors:
         opened = [doors.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         cluster = {"worker": [f"127.0.0.1:{door.getsockname()[1]}" for door in opened]}
     started = []
     for n, last in enumerate((0, dying)):
-        config = {"cluster": cluster, "task": {"type": "worker", "index": n}}
-        everything = ("train", *arguments, *OPTIONS, "--distribute", "multiworker", *extra[n])
-        started.append(_start("distributed_run.py", 1, last, *everything, config=config))
+        config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": n}})
+        everything = ("train", data, *arguments, *OPTIONS, "--distribute", "multiworker", *extra[n])
+        # One that is killed leaves its temporary folder behind.
+        started.append(_start("distributed_run.py", 1, last, *everything, TF_CONFIG=config, TMPDIR=str(data.parent)))
     return [_wait(process) for process in started]
 
 
