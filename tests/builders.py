@@ -1,8 +1,10 @@
 """What the shared fixtures are made of, for tests that need a piece of it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -14,6 +16,20 @@ LAS = np.diag([-2.0, 2.0, 8.0, 1.0])
 
 MakeScan = Callable[..., Path]
 MakeModel = Callable[..., Path]
+
+
+def endless_scan(folder: Path) -> Path:
+    """A scan of 30 GB of nothing, sparse on the disk: it takes a minute to read."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((1000, 1000, 15000))
+    header.set_sform(LAS, 1)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path = folder / "endless.nii"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header.binaryblock)
+    os.truncate(path, 352 + 2 * 1000 * 1000 * 15000)
+    return path
 
 
 def tiny_graph(contract: Contract, *, node_domain: str = "") -> onnx.GraphProto:

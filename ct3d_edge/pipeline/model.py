@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.machine import usable_cores
 from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, judge
 from ct3d_edge.pipeline.folder import analyse_many
 from ct3d_edge.pipeline.plan import Needs, Plan, make_plan
@@ -113,6 +114,7 @@ class Model:
         ProviderError
             If the session fails.
         """
+        self._fit(usable_cores())
         record = judge([self._read(scan)], self._runner, self._notes)[0].record
         if record.failure is not None:
             kind: type[ScanError] = RefusedScan if record.status == "refused" else UnreadableScan
@@ -173,10 +175,7 @@ class Model:
         on_cpu = self.receipt.actual == "cpu"
         needs = Needs(input_bytes(self._file), run_bytes(self._file), on_cpu)
         plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=memory_budget)
-        threads = self._threads or plan.threads
-        batch = 1 if on_cpu else plan.batch
-        if (self.receipt.threads, self.receipt.batch or 1) != (threads, batch):
-            self._runner = self._open(threads=threads, batch=batch)
+        self._fit(plan.threads, 1 if on_cpu else plan.batch)
         return plan
 
     def analyse_many(
@@ -189,6 +188,12 @@ class Model:
     ) -> Generator[Analysis, None, None]:
         """Records with the network inputs they were made from; see `ct3d_edge.pipeline.analyse_many`."""
         return analyse_many(scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds)
+
+    def _fit(self, threads: int, batch: int = 1) -> None:
+        """Have a session of that kind, with the threads that the caller chose; who still uses the last one keeps it."""
+        threads = self._threads or threads
+        if (self.receipt.threads, self.receipt.batch or 1) != (threads, batch):
+            self._runner = self._open(threads=threads, batch=batch)
 
     def _read(self, scan: ScanPath | Volume | NDArray[Any]) -> Reading:
         if isinstance(scan, Volume):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import MakeModel, MakeScan
+from builders import MakeModel, MakeScan, endless_scan
 from numpy.typing import NDArray
 
 from .conftest import Run
@@ -94,7 +94,7 @@ def started(command: list[str], out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, "--out", str(out), "--resume"], env=environment, stdout=quiet, stderr=quiet)
 
 
-def wait_for(journal: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for(journal: Path, process: subprocess.Popen[Any]) -> None:
     """Wait until the work has begun, or was too quick to be seen."""
     deadline = time.monotonic() + 60
     while not journal.exists() and process.poll() is None:
@@ -170,3 +170,30 @@ def test_resume_needs_the_file(run: Run, scans: Path) -> None:
     outcome = run("infer", scans, "--resume")
     assert outcome.code == 2
     assert "--resume goes on with the run that wrote --out FILE" in outcome.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_drops_what_is_in_flight_and_says_what_is_left(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+) -> None:
+    scans, out, journal = tmp_path / "few", tmp_path / "results.jsonl", tmp_path / "results.jsonl.journal"
+    make_scan("a.nii", folder=scans)
+    endless = endless_scan(scans)
+    make_scan("z.nii", folder=scans)
+    command = [sys.executable, "-c", MAIN, "infer", str(scans), "-m", str(make_model()), "-p", "cpu", "-o", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for(journal, process)
+    while not records_of(journal):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "1 scans (1 ok)" in said
+    assert "2 not reached" in said
+    assert f"{journal} holds them; go on with --resume" in said
+    endless.unlink()
+    assert run(*command[3:], "--resume").code == 0
+    assert [Path(record["scan"]).name for record in records_of(out)] == ["a.nii", "z.nii"]

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import MakeModel, MakeScan
+from builders import MakeModel, MakeScan, endless_scan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.pipeline import Analysis, Plan, analyse, analyse_many
+from ct3d_edge.pipeline import Analysis, Plan, analyse, analyse_many, read_scan
 from ct3d_edge.results import Record, Timing
 from ct3d_edge.runtime import Runner, load_model_file
 from ct3d_edge.scan import find_scans
+
+STATUS = Path("/proc/self/status")
 
 PLANS = {
     "one after the other": Plan(0, False, 1, 0, 1),
@@ -143,15 +145,8 @@ def test_a_session_that_breaks_ends_the_run_after_what_came_before(
 
 
 @pytest.fixture
-def endless(tmp_path: Path, make_scan: MakeScan) -> Path:
-    """A scan of 30 GB of nothing, sparse on the disk: it takes minutes to read."""
-    path = make_scan("endless.nii", voxels=np.zeros((2, 2, 2), np.int16), folder=tmp_path / "slow")
-    header = bytearray(path.read_bytes())
-    header[40:56] = np.array([3, 1000, 1000, 15000, 1, 1, 1, 1], "<i2").tobytes()
-    path.write_bytes(header)
-    with path.open("r+b") as stream:
-        stream.truncate(352 + 2 * 1000 * 1000 * 15000)
-    return path
+def endless(tmp_path: Path) -> Path:
+    return endless_scan(tmp_path / "slow")
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -212,8 +207,6 @@ def test_a_scan_replaced_while_it_is_read_is_no_answer(
     scan, other = make_scan("scan.nii"), make_scan("other.nii", voxels=hu[:, :, ::-1])
     blocks = iter(range(1000))
 
-    from ct3d_edge.pipeline import read_scan
-
     def replace_in_the_middle() -> None:
         if next(blocks) == 5:
             scan.write_bytes(other.read_bytes())
@@ -223,3 +216,23 @@ def test_a_scan_replaced_while_it_is_read_is_no_answer(
     assert reading.failed is not None
     assert (reading.failed[0], reading.failed[1].code) == ("error", "changed")
     assert read_scan(scan, runner.contract).failed is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATUS.exists(), reason="needs /proc to see the memory in use")
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_memory_is_flat_over_a_thousand_scans(make_scan: MakeScan, tmp_path: Path, runner: Runner, plan: Plan) -> None:
+    scan, broken = make_scan(voxels=np.zeros((64, 64, 32), np.int16)), tmp_path / "broken.nii.gz"
+    broken.write_bytes(scan.read_bytes()[:-50])
+    plan = replace(plan, batch=min(plan.batch, 100))
+    sizes = []
+    for number, _ in enumerate(analyse_many([scan, scan, scan, broken] * 250, runner, plan), 1):
+        if number % 100 == 0:
+            sizes.append(resident_bytes())
+    assert len(sizes) == 10
+    assert max(sizes[3:]) - sizes[2] < 8 << 20, "a thousand of these scans hold 260 MB"
+
+
+def resident_bytes() -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024

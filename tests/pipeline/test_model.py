@@ -16,6 +16,7 @@ import ct3d_edge
 from ct3d_edge import Model, Volume, load_model
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.machine import usable_cores
 from ct3d_edge.pipeline import analyse, read_scan
 from ct3d_edge.results import Record, Timing
 from ct3d_edge.runtime import Runner
@@ -115,6 +116,14 @@ def test_one_path_is_not_many(model: Model, tmp_path: Path) -> None:
 def test_a_network_needs_a_thread(make_model: MakeModel, threads: int) -> None:
     with pytest.raises(UsageError, match=f"number of threads must be at least 1, found {threads}"):
         load_model(make_model(), "cpu", threads=threads)
+
+
+def test_one_scan_has_all_cores_and_many_share_them(model: Model, make_scan: MakeScan) -> None:
+    scan, cores = make_scan(), usable_cores()
+    assert [record.status for record in model.predict_many([scan] * 2 * cores)] == ["ok"] * 2 * cores
+    assert model.receipt.threads == 1
+    model.predict(scan)
+    assert model.receipt.threads == cores
 
 
 def test_threads_that_are_asked_for_stay(make_model: MakeModel, make_scan: MakeScan) -> None:
