@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -28,6 +29,15 @@ SINGLE, PAIR = b"n+", b"ni"
 """How the magic begins in a single file and in the header of a pair."""
 
 DICOM_PREAMBLE = 128
+
+LONGEST_AXIS = 32767
+"""Voxels along an axis; NIfTI-1 can say no more. NIfTI-2 can, and what works on rows of a plane would take for ever."""
+
+FARTHEST = 1e6
+"""Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""
+
+NEAREST = 1e-6
+"""Smallest distance of two voxels in a usable affine, in mm: a nanometre. Nothing points along an axis of length 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +128,7 @@ def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
     """``(i, j, k)``; longer shapes only if all further axes have length one."""
     rank = int(header["dim"][0])
     sizes = tuple(int(n) for n in header["dim"][1 : rank + 1])
-    if not 1 <= rank <= 7 or min(sizes) < 1:
+    if not 1 <= rank <= 7 or min(sizes) < 1 or max(sizes[:3]) > LONGEST_AXIS:
         raise UnreadableScan("bad_header", f"{path.name} has impossible dimensions {header['dim'].tolist()}.")
     if rank < 3:
         raise RefusedScan("two_dimensional", f"{path.name} is a single image of {_by(sizes)} pixels, not a volume.")
@@ -181,12 +191,20 @@ def _affine(header: Any) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...
     # Some writers leave qfac at 0. Every value but a negative one means 1 (nifti1_io.c); nibabel refuses it.
     header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     try:
-        affine = np.asarray(header.get_best_affine(), np.float64)
+        with np.errstate(all="ignore"):  # what overflows is not finite and is refused below
+            affine = np.asarray(header.get_best_affine(), np.float64)
     except (ValueError, HeaderDataError):
         affine = np.full((4, 4), np.nan)
-    if not np.isfinite(affine).all() or None in aff2axcodes(affine):  # an axis of no length points nowhere
+    if not _usable(affine):
         return None, (Finding("bad_affine", "warn", "The orientation in the header is unusable and was ignored."),)
     return affine, ()
+
+
+def _usable(affine: NDArray[np.float64]) -> bool:
+    """Whether every array axis has a length and a body axis of its own."""
+    if not (np.abs(affine) <= FARTHEST).all():  # NaN included
+        return False
+    return bool(voxel_sizes(affine).min() >= NEAREST) and None not in aff2axcodes(affine)
 
 
 def _name_findings(path: Path, stream: ScanStream) -> tuple[Finding, ...]:

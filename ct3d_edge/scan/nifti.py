@@ -38,7 +38,7 @@ class NiftiScan(Scan):
     Raises
     ------
     UnreadableScan, RefusedScan
-        See `read_header`.
+        See `read_header`; also if the voxels are missing, or the file is too small for them.
     """
 
     def __init__(self, path: Path, on_block: Callable[[], None] = go_on) -> None:
@@ -47,6 +47,8 @@ class NiftiScan(Scan):
         self._header = header = read_header(path)
         self.slope, self.intercept = header.slope, header.intercept
         self.affine, self.findings = header.affine, header.findings
+        with ScanStream(self._voxel_path) as stream:  # before anybody makes room for what the header promises
+            self._require_capacity(stream)
         self.reading_ms = (time.perf_counter() - start) * 1e3
         """Wall time spent waiting for bytes so far."""
 
@@ -101,10 +103,13 @@ class NiftiScan(Scan):
         stored = raw.view(self.dtype).reshape(self.shape, order="F")
         return Volume(stored, self.slope, self.intercept, self.affine, self.findings)
 
+    @property
+    def _voxel_path(self) -> Path:
+        return pair_of(self.path)[1]
+
     def _voxels(self) -> ScanStream:
         """The voxel file, open at the first voxel."""
-        _, path = pair_of(self.path)
-        stream = ScanStream(path, ahead=True)
+        stream = ScanStream(self._voxel_path, ahead=True)
         try:
             self._require_capacity(stream)
             stream.read(self._header.offset)

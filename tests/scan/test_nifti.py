@@ -207,6 +207,27 @@ def test_an_unusable_affine_is_ignored_and_remarked(write_nifti: WriteNifti, fie
     assert findings_of(volume) == ["bad_affine"]
 
 
+@pytest.mark.parametrize("entry", [1e7, 1e160, -1e308, 1e-320])
+@pytest.mark.parametrize("fields", [{}, quaternion_only()], ids=["sform", "qform"])
+def test_an_affine_beyond_all_measure_overflows_nowhere(
+    write_nifti: WriteNifti, fields: dict[str, object], entry: float
+) -> None:
+    """Found by damaging headers at random: the second version's entries are float64, and their squares overflow."""
+    far: dict[str, object] = {"srow_y": [0, entry, 0, 0], "pixdim": [1, 2, abs(entry), 8, 0, 0, 0, 0]}
+    volume = read_nifti(write_nifti(version=2, **{**fields, **far}))
+    assert volume.obliquity == 0
+    assert findings_of(volume) in ([], ["bad_affine"])
+    assert findings_of(volume) == ["bad_affine"] or abs(entry) < 1
+
+
+def test_voxels_without_extent_have_no_direction(write_nifti: WriteNifti) -> None:
+    """Found by damaging headers at random: squares of entries this small are 0, and their angles 0 divided by 0."""
+    rows = {"srow_x": [-1e-170, 0, 0, 0], "srow_y": [0, 1e-170, 0, 0], "srow_z": [0, 0, 1e-170, 0]}
+    volume = read_nifti(write_nifti(version=2, **rows))
+    assert (volume.affine, volume.obliquity) == (None, 0)
+    assert findings_of(volume) == ["bad_affine"]
+
+
 @pytest.mark.parametrize("degrees", [0.0, 3.0, 12.0, -30.0])
 def test_obliquity_is_the_angle_of_the_tilt(write_nifti: WriteNifti, degrees: float) -> None:
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
@@ -216,6 +237,27 @@ def test_obliquity_is_the_angle_of_the_tilt(write_nifti: WriteNifti, degrees: fl
 
 
 # What is refused
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(("size", "code"), [(32767, "truncated"), (32768, "bad_header"), (2**56, "bad_header")])
+def test_an_axis_that_no_scanner_makes_is_told_before_room_is_made_for_it(
+    write_nifti: WriteNifti, axis: int, size: int, code: str
+) -> None:
+    """Found by damaging headers at random: rows of exabytes were asked for."""
+    dim = [3, 6, 5, 4, 1, 1, 1, 1]
+    dim[1 + axis] = size
+    with pytest.raises(UnreadableScan) as caught:
+        NiftiScan(write_nifti(version=2, dim=dim))
+    assert caught.value.code == code
+
+
+def test_a_pair_without_its_voxels_is_told_by_its_header(write_nifti: WriteNifti) -> None:
+    path = write_nifti("pair.hdr")
+    path.with_suffix(".img").unlink()
+    with pytest.raises(UnreadableScan, match=r"pair\.img does not exist") as caught:
+        NiftiScan(path)
+    assert caught.value.code == "not_found"
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
