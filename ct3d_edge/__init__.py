@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
     from ct3d_edge.pipeline import Model, load_model
     from ct3d_edge.results import Record
-    from ct3d_edge.scan import Finding, Volume, find_scans, read_nifti
+    from ct3d_edge.scan import Finding, Volume, find_scans, open_scan, read_nifti
 
 __version__ = "0.1.0"
 
@@ -18,6 +18,7 @@ _HOMES = {
     "Volume": "scan",
     "find_scans": "scan",
     "load_model": "pipeline",
+    "open_scan": "scan",
     "read_nifti": "scan",
 }
 
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "find_scans",
     "load_model",
+    "open_scan",
     "read_nifti",
 ]
 

@@ -17,6 +17,7 @@ PUBLIC = {
     "__version__",
     "find_scans",
     "load_model",
+    "open_scan",
     "read_nifti",
 }
 HEAVY = ("numpy", "onnxruntime", "tensorflow", "keras", "matplotlib", "scipy", "nibabel")

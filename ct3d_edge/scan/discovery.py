@@ -2,21 +2,45 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.scan.dicom.passed_over import PassedOver
+from ct3d_edge.scan.dicom.sniff import is_dicom, names_series, promises_dicom
 from ct3d_edge.scan.header import pair_of
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MASK_ENDING = "_mask"
 
 
-def find_scans(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+@dataclass(frozen=True)
+class Search:
+    """What was found under some paths."""
+
+    scans: tuple[Path, ...]
+    passed_over: tuple[PassedOver, ...]
+
+
+def find_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None) -> list[Path]:
+    """Scans under ``paths``; see `search_scans`."""
+    return list(search_scans(paths, series).scans)
+
+
+def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None) -> Search:
     """Scans under ``paths``: files as they are, folders searched recursively.
 
-    In folders only names ending in ``SUFFIXES`` count. Hidden files and folders and masks (``*_mask.nii.gz``) do not,
-    links to folders are not followed (they may loop), and a .hdr/.img pair is one scan. Sorted within each folder; a
-    scan named twice is kept once.
+    In folders, names ending in ``SUFFIXES`` count, and DICOM files, which are recognised by content and grouped by
+    series. Hidden files and folders and masks (``*_mask.nii.gz``) do not, links to folders are not followed (they may
+    loop), and a .hdr/.img pair is one scan. A DICOM file stands for its whole series; a series is named by its
+    folder, or by ``folder/SERIES-UID`` where the folder holds several. Localizers, derived series and what is not CT
+    are passed over. Sorted within each folder; a scan named twice is kept once.
+
+    Parameters
+    ----------
+    series
+        SeriesInstanceUID of the one DICOM series that is wanted, even if it would be passed over.
 
     Raises
     ------
@@ -25,17 +49,18 @@ def find_scans(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     places = list(map(Path, paths))
     found: dict[str, Path] = {}
+    passed_over: dict[str, PassedOver] = {}
     for path in places:
-        if not os.path.lexists(path):
+        if not os.path.lexists(path) and not (names_series(path.name) and path.parent.is_dir()):
             raise UsageError(f"There is no file or folder {path}.")
-        for scan in scans_in(path) if path.is_dir() else [_representative(path)]:
-            found.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100  # resolve() would follow links
+    for scan in _scans(places, series):
+        if isinstance(scan, PassedOver):
+            passed_over.setdefault(os.path.abspath(scan.path), scan)  # noqa: PTH100  # resolve() would follow links
+        else:
+            found.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100
     if not found:
-        raise UsageError(
-            f"No scans under {', '.join(map(str, places))}: looked for files ending in {', '.join(SUFFIXES)}. "
-            "DICOM series must be converted to NIfTI first; dcm2niix does it."
-        )
-    return list(found.values())
+        raise UsageError(_nothing(places, series, list(passed_over.values())))
+    return Search(tuple(found.values()), tuple(passed_over.values()))
 
 
 def scans_in(folder: Path) -> Iterator[Path]:
@@ -46,11 +71,28 @@ def scans_in(folder: Path) -> Iterator[Path]:
     UsageError
         If a folder cannot be searched.
     """
-    for parent, folders, files in os.walk(folder, onerror=_stop):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".") and not _is_mask(name):
-                yield _representative(Path(parent, name))
+    return (scan for scan in _in_folder(folder, None) if not isinstance(scan, PassedOver))
+
+
+def _nothing(paths: list[Path], series: str | None, passed_over: list[PassedOver]) -> str:
+    under = ", ".join(map(str, paths))
+    if series is not None:
+        return f"No DICOM series {series} under {under}."
+    if passed_over:
+        reasons = "\n".join(f"  {each.path}: {each.reason}" for each in passed_over)
+        return f"No scans under {under}; --series UID takes one of these all the same:\n{reasons}"
+    return f"No scans under {under}: looked for files ending in {', '.join(SUFFIXES)} and for DICOM files."
+
+
+def _scans(paths: list[Path], series: str | None) -> Iterator[Path | PassedOver]:
+    named = _series_of([path for path in paths if path.is_file() and _may_be_dicom(path)], series)
+    for path in paths:
+        if path.is_dir():
+            yield from _in_folder(path, series)
+        elif path in named:
+            yield from named[path]
+        elif series is None or path.name == series:
+            yield _representative(path)
 
 
 def _stop(error: OSError) -> None:
@@ -58,9 +100,54 @@ def _stop(error: OSError) -> None:
     raise UsageError(f"The folder {error.filename} cannot be searched: {error.strerror or error}.") from error
 
 
-def _is_mask(name: str) -> bool:
+def _in_folder(folder: Path, series: str | None) -> Iterator[Path | PassedOver]:
+    """Scans in a folder and in those under it; in each, NIfTI files come first."""
+    nifti: dict[Path, list[Path]] = {}
+    others: dict[Path, list[Path]] = {}
+    for parent, folders, names in os.walk(folder, onerror=_stop):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+        nifti[Path(parent)] = [_representative(path) for path in files if _is_nifti(path) and not _is_mask(path)]
+        others[Path(parent)] = [path for path in files if not _is_nifti(path) and _may_be_dicom(path)]
+    dicom = _dicom_scans(others, series)
+    for place, scans in nifti.items():
+        yield from scans if series is None else ()
+        yield from dicom.get(place, ())
+
+
+def _dicom_scans(files: dict[Path, list[Path]], series: str | None) -> dict[Path, list[Path | PassedOver]]:
+    """The DICOM scans in folders, by folder."""
+    files = {place: those for place, those in files.items() if any(map(is_dicom, those))}
+    if not files:
+        return {}
+    if not find_spec("pydicom"):  # each folder becomes a scan that cannot be opened, and says why
+        return {place: [place] for place in files}
+    from ct3d_edge.scan.dicom.search import series_in
+
+    return series_in(files, series)
+
+
+def _series_of(files: list[Path], series: str | None) -> dict[Path, list[Path | PassedOver]]:
+    """The series that DICOM files named one by one belong to, by file."""
+    if not files or not find_spec("pydicom"):
+        return {}
+    from ct3d_edge.scan.dicom.search import series_of
+
+    found = series_of(files)
+    return {file: [place] if series in (None, uid) else [] for file, (place, uid) in found.items()}
+
+
+def _may_be_dicom(path: Path) -> bool:
+    return promises_dicom(path) or is_dicom(path)
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def _is_mask(path: Path) -> bool:
     """Whether a name is that of a segmentation, as MosMedData writes them: ``study_0255_mask.nii.gz``."""
-    return scan_name(Path(name)).lower().endswith(MASK_ENDING)
+    return scan_name(path).lower().endswith(MASK_ENDING)
 
 
 def _representative(path: Path) -> Path:

@@ -4,6 +4,7 @@ nibabel interprets the fields; here it is decided what can be believed.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.scan.dicom.sniff import is_dicom
 from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.geometry import agreement_findings, tilt_findings
 from ct3d_edge.scan.stream import ScanStream
 
 HEADERS: dict[int, tuple[type[Any], type[Any], slice]] = {
@@ -27,8 +30,6 @@ HEADERS: dict[int, tuple[type[Any], type[Any], slice]] = {
 
 SINGLE, PAIR = b"n+", b"ni"
 """How the magic begins in a single file and in the header of a pair."""
-
-DICOM_PREAMBLE = 128
 
 LONGEST_AXIS = 32767
 """Voxels along an axis; NIfTI-1 can say no more. NIfTI-2 can, and what works on rows of a plane would take for ever."""
@@ -82,8 +83,8 @@ def read_header(path: Path) -> Header:
         fields = _read_fields(stream)
         named = _name_findings(path, stream)
     slope, intercept = _scaling(fields, path)
-    affine, oriented = _affine(fields)
     shape, dtype, offset = _volume_shape(fields, path), _dtype(fields, path), _offset(fields, path)
+    affine, oriented = _affine(fields, shape)
     return Header(shape, dtype, offset, slope, intercept, affine, (*named, *oriented))
 
 
@@ -118,9 +119,8 @@ def _header_size(first: bytes) -> int | None:
 
 def _not_nifti(stream: ScanStream, first: bytes) -> UnreadableScan:
     name = stream.path.name
-    long_enough = not stream.compressed and stream.size >= DICOM_PREAMBLE + 4
-    if long_enough and stream.read(DICOM_PREAMBLE)[DICOM_PREAMBLE - 4 :] == b"DICM":
-        return UnreadableScan("dicom", f"{name} is DICOM. Convert the series to NIfTI first (dcm2niix does it).")
+    if is_dicom(stream.path):
+        return UnreadableScan("dicom", f"{name} is DICOM, not NIfTI.")
     return UnreadableScan("not_nifti", f"{name} is not a NIfTI file (it begins with bytes {first.hex(' ')}).")
 
 
@@ -184,27 +184,32 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
     return slope, intercept
 
 
-def _affine(header: Any) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...]]:
+def _affine(header: Any, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...]]:
     """Affine and what is to be said about it."""
-    if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
+    sform, qform = (int(header[code]) > 0 for code in ("sform_code", "qform_code"))
+    if not (sform or qform):
         return None, ()
     # Some writers leave qfac at 0. Every value but a negative one means 1 (nifti1_io.c); nibabel refuses it.
     header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+    affine = _usable(header.get_best_affine)
+    if affine is None:
+        return None, (Finding("bad_affine", "warn", "The orientation in the header is unusable and was ignored."),)
+    other = _usable(header.get_qform) if sform and qform else None
+    agreement = () if other is None else agreement_findings(affine, other, shape)
+    return affine, (*agreement, *tilt_findings(affine))
+
+
+def _usable(affine_of: Callable[[], Any]) -> NDArray[np.float64] | None:
+    """The affine that a method of nibabel's header gives; None if voxels would lie nowhere."""
     try:
         with np.errstate(all="ignore"):  # what overflows is not finite and is refused below
-            affine = np.asarray(header.get_best_affine(), np.float64)
+            affine = np.asarray(affine_of(), np.float64)
     except (ValueError, HeaderDataError):
-        affine = np.full((4, 4), np.nan)
-    if not _usable(affine):
-        return None, (Finding("bad_affine", "warn", "The orientation in the header is unusable and was ignored."),)
-    return affine, ()
-
-
-def _usable(affine: NDArray[np.float64]) -> bool:
-    """Whether every array axis has a length and a body axis of its own."""
+        return None
     if not (np.abs(affine) <= FARTHEST).all():  # NaN included
-        return False
-    return bool(voxel_sizes(affine).min() >= NEAREST) and None not in aff2axcodes(affine)
+        return None
+    usable = voxel_sizes(affine).min() >= NEAREST and None not in aff2axcodes(affine)
+    return affine if usable else None
 
 
 def _name_findings(path: Path, stream: ScanStream) -> tuple[Finding, ...]:

@@ -50,7 +50,6 @@ class NiftiScan(Scan):
         with ScanStream(self._voxel_path) as stream:  # before anybody makes room for what the header promises
             self._require_capacity(stream)
         self.reading_ms = (time.perf_counter() - start) * 1e3
-        """Wall time spent waiting for bytes so far."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -21,6 +21,8 @@ class Scan(ABC):
     intercept: float
     affine: NDArray[np.float64] | None
     findings: tuple[Finding, ...]
+    reading_ms: float = 0.0
+    """Wall time spent waiting for bytes so far."""
 
     @property
     @abstractmethod

@@ -1,0 +1,170 @@
+"""DICOM files in a folder: which series they form, and which of those are scans to judge."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image
+from ct3d_edge.scan.dicom.series import DicomSeries
+from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, promises_dicom
+from ct3d_edge.scan.findings import Finding
+
+NAMED = 3
+"""Files named in a message."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Files of one series.
+
+    Parameters
+    ----------
+    uid
+        Its SeriesInstanceUID, or `UNNAMED`.
+    images
+        Sorted by path.
+    reason
+        Code and sentence why it is no scan to judge, or None.
+    """
+
+    uid: str
+    images: tuple[Image, ...]
+    reason: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the DICOM files of a folder are.
+
+    Parameters
+    ----------
+    series
+        By their first file.
+    broken
+        Files that should be DICOM and cannot be read, with the reason.
+    other
+        DICOM files without an image: reports, plans, the DICOMDIR.
+    """
+
+    series: tuple[Series, ...]
+    broken: tuple[tuple[Path, UnreadableScan], ...]
+    other: tuple[Path, ...]
+
+    @property
+    def scans(self) -> tuple[Series, ...]:
+        """Those that are scans to judge."""
+        return tuple(series for series in self.series if series.reason is None)
+
+    def remarks(self) -> tuple[Finding, ...]:
+        """What is to be said of every series here: which of them a broken file belongs to cannot be known."""
+        if not self.broken:
+            return ()
+        names = ", ".join(path.name for path, _ in self.broken[:NAMED])
+        more = f" and {len(self.broken) - NAMED} more" if len(self.broken) > NAMED else ""
+        detail = f"{len(self.broken)} file(s) beside the series cannot be read: {names}{more}."
+        return (Finding("unreadable_files", "warn", detail, len(self.broken)),)
+
+
+def open_series(path: Path) -> DicomSeries:
+    """Open what a path stands for: a folder with one series, ``folder/SERIES-UID``, or a file for its whole series.
+
+    A series that is named by its UID may continue in folders below.
+
+    Raises
+    ------
+    RefusedScan
+        ``several_series`` if a folder holds more than one; else as `DicomSeries`.
+    UnreadableScan
+        ``not_found`` if there is none; else as `read_image` and `DicomSeries`.
+    """
+    series, remarks = _resolve(path)
+    return DicomSeries(path, series.images, remarks)
+
+
+def series_files(path: Path) -> tuple[Path, ...]:
+    """The files of what a path stands for; see `open_series`."""
+    return tuple(image.path for image in _resolve(path)[0].images)
+
+
+def _resolve(path: Path) -> tuple[Series, tuple[Finding, ...]]:
+    if path.is_dir():
+        contents = read_contents(dicom_files(path))
+        return _only(contents, path), contents.remarks()
+    folder = path.parent
+    uid = (read_image(path).series or UNNAMED) if path.is_file() else path.name
+    contents = read_contents(dicom_files(folder))
+    images = [image for series in contents.series if series.uid == uid for image in series.images]
+    if not path.is_file():
+        images = _with_parts_below(folder, uid, images)
+    if not images:
+        raise UnreadableScan("not_found", f"{folder} holds no DICOM series {uid}.")
+    return Series(uid, tuple(images), _reason(images)), contents.remarks()
+
+
+def _with_parts_below(folder: Path, uid: str, images: list[Image]) -> list[Image]:
+    """Images of a series, and those in folders below that it does not have yet; copies are left alone."""
+    for parent, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if Path(parent) == folder:
+            continue
+        for series in read_contents(dicom_files(Path(parent))).series:
+            known = {image.instance for image in images}
+            if series.uid == uid and known.isdisjoint(image.instance for image in series.images):
+                images = [*images, *series.images]
+    return images
+
+
+def _only(contents: Contents, folder: Path) -> Series:
+    """The one scan of a folder."""
+    if len(contents.scans) == 1:
+        return contents.scans[0]
+    if contents.scans:
+        uids = ", ".join(series.uid for series in contents.scans)
+        raise RefusedScan("several_series", f"{folder.name} holds {len(contents.scans)} series; name one: {uids}.")
+    if contents.series and (reason := contents.series[0].reason):
+        raise RefusedScan(reason[0], f"{folder.name} holds {reason[1]}.")
+    if contents.broken:
+        raise contents.broken[0][1]
+    raise UnreadableScan("not_found", f"{folder.name} holds no DICOM images.")
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Files directly in a folder that are DICOM or are named so, sorted; hidden ones do not count."""
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    return [path for path in files if promises_dicom(path) or is_dicom(path)]
+
+
+def read_contents(files: Iterable[Path]) -> Contents:
+    """Group files by series."""
+    groups: dict[str, list[Image]] = defaultdict(list)
+    broken: list[tuple[Path, UnreadableScan]] = []
+    other = []
+    for path in files:
+        try:
+            image = read_image(path)
+        except UnreadableScan as error:
+            if error.code == "no_image":
+                other.append(path)
+            else:
+                broken.append((path, error))
+            continue
+        groups[image.series or UNNAMED].append(image)
+    series = tuple(Series(uid, tuple(images), _reason(images)) for uid, images in groups.items())
+    return Contents(series, tuple(broken), tuple(other))
+
+
+def _reason(images: Sequence[Image]) -> tuple[str, str] | None:
+    """Why a series is left out where it was only found, not named."""
+    frames = [frame for image in images for frame in image.frames]
+    if all(frame.is_localizer for frame in frames):
+        return "localizer", "the overview picture that a scan is planned on"
+    if not all(image.is_ct for image in images):
+        return "not_ct", f"{images[0].modality or 'unknown'} images, not CT"
+    if not any(image.sop_class in CT_CLASSES or not image.sop_class for image in images):
+        return "not_ct", "pictures of another kind than CT images, screenshots perhaps"
+    if all(frame.is_derived for frame in frames):
+        return "derived", "computed from other images (DERIVED, SECONDARY)"
+    return None

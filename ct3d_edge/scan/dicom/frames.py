@@ -1,0 +1,128 @@
+"""The frames of a DICOM file: one in a classic CT file, all of a volume in an enhanced one."""
+
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.scan.dicom.elements import items, numbers, text, whole, words
+
+FRAME_TAGS = [
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "ImageType",
+    "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "SharedFunctionalGroupsSequence",
+]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a file.
+
+    Parameters
+    ----------
+    number
+        In the file, counted from 0.
+    position
+        Centre of the first pixel in the patient, mm, LPS+; None if the file does not say.
+    orientation
+        Direction of a row and of a column, unit vectors, LPS+.
+    spacing
+        Distance of rows and of columns in mm.
+    slope, intercept
+        ``HU = stored * slope + intercept``; 1 and 0 if the file does not say.
+    units
+        What that gives: ``"HU"``; empty if the file gives a slope but no unit; None if it gives neither.
+    kind
+        ImageType in capitals: original or derived, primary or secondary, axial, localizer, ...
+    """
+
+    number: int
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    slope: float
+    intercept: float
+    units: str | None
+    kind: tuple[str, ...]
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether it is the overview picture that a scan is planned on."""
+        return "LOCALIZER" in self.kind
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it was computed from other images, and if so after the examination (PS3.3, C.7.6.1.1.2)."""
+        return self.kind[:2] == ("DERIVED", "SECONDARY")
+
+
+def read_frames(dataset: Dataset, name: str, most: int) -> tuple[Frame, ...]:
+    """Frames of a file, in its order.
+
+    Parameters
+    ----------
+    name
+        Of the file, for messages.
+    most
+        Frames whose pixels the file could possibly hold.
+
+    Raises
+    ------
+    UnreadableScan
+        ``truncated`` if it promises more than ``most``; ``bad_header`` if their number or an element is impossible.
+    """
+    count = whole(dataset, "NumberOfFrames", name)
+    count = 1 if count is None else count
+    own = items(dataset, "PerFrameFunctionalGroupsSequence")
+    if count < 1 or (own and len(own) != count):
+        raise UnreadableScan("bad_header", f"{name} says that it has {count} frames, and describes {len(own)}.")
+    if count > most:
+        raise UnreadableScan("truncated", f"{name} promises {count} frame(s); it can hold {most}. Copy it again.")
+    shared = items(dataset, "SharedFunctionalGroupsSequence")
+    if not own and not shared:
+        return tuple(_frame(n, [dataset], dataset, name) for n in range(count))
+    common = shared[0] if shared else Dataset()
+    return tuple(_frame(n, _groups(own[n] if own else Dataset(), common), dataset, name) for n in range(count))
+
+
+GROUPS = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "CTImageFrameTypeSequence",
+)
+
+
+def _groups(own: Dataset, shared: Dataset) -> list[Dataset]:
+    """The functional groups of a frame: its own, or else those of all frames (PS3.3, C.7.6.16)."""
+    return [group for keyword in GROUPS for group in (items(own, keyword) or items(shared, keyword))[:1]]
+
+
+def _frame(index: int, groups: list[Dataset], dataset: Dataset, name: str) -> Frame:
+    def values(keyword: str, count: int) -> tuple[float, ...] | None:
+        found = (numbers(group, keyword, count, name) for group in groups)
+        return next((value for value in found if value is not None), None)
+
+    slope, intercept = values("RescaleSlope", 1), values("RescaleIntercept", 1)
+    if slope == (0.0,):
+        raise UnreadableScan("bad_header", f"{name}: RescaleSlope is 0.")
+    units = next((said for group in groups if (said := text(group, "RescaleType"))), "")
+    own_kind = next((found for group in groups if (found := words(group, "FrameType"))), ())
+    return Frame(
+        number=index,
+        position=values("ImagePositionPatient", 3),
+        orientation=values("ImageOrientationPatient", 6),
+        spacing=values("PixelSpacing", 2),
+        slope=slope[0] if slope else 1.0,
+        intercept=intercept[0] if intercept else 0.0,
+        units=None if slope is None and intercept is None else units.upper(),
+        kind=own_kind or words(dataset, "ImageType"),
+    )

@@ -1,0 +1,249 @@
+"""One DICOM file: what its header says of the images in it, parsed and checked. The pixels stay where they are."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.scan.dicom.elements import number, quietly, text, whole
+from ct3d_edge.scan.dicom.frames import FRAME_TAGS, Frame, read_frames
+from ct3d_edge.scan.dicom.layout import PIXEL_DATA, PixelData, locate
+from ct3d_edge.scan.dicom.sniff import is_dicom
+
+TAGS = [
+    *FRAME_TAGS,
+    "BitsAllocated",
+    "BitsStored",
+    "Columns",
+    "HighBit",
+    "ImagesInAcquisition",
+    "Modality",
+    "PatientID",
+    "PatientName",
+    "PhotometricInterpretation",
+    "PixelPaddingValue",
+    "PixelRepresentation",
+    "Rows",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SamplesPerPixel",
+    "SeriesInstanceUID",
+]
+"""All that is ever parsed; private elements and what else a header holds are passed over."""
+
+CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+"""CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image (PS3.4, annex B.5)."""
+
+FRAGMENT = 10
+"""Bytes of the shortest compressed fragment: its head and two bytes."""
+
+DEFLATED_FRAMES = 4096
+"""More frames are not believed of a file whose length says nothing about them."""
+
+KEPT_IN_MEMORY = 8192
+"""Headers of files remembered: a series is found first and opened later, and its files are parsed once."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How one pixel is stored: ``stored`` of ``allocated`` bits, the highest of them ``high``."""
+
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Image:
+    """A DICOM file that holds one image or several.
+
+    Parameters
+    ----------
+    path
+        The file.
+    series, instance, sop_class
+        UIDs.
+    modality
+        ``"CT"``, or what else; empty if the file does not say.
+    patient
+        Hash of the patient's ID and name, to tell two apart; nothing that could be shown.
+    rows, columns, samples, photometric, storage
+        What a frame is made of.
+    syntax
+        Transfer syntax.
+    pixels
+        Where they lie.
+    padding
+        Stored value outside the field of view, or None.
+    declared
+        Images of the acquisition by the file's own account, or None.
+    bare
+        Whether the file has no preamble and no meta information, so that its transfer syntax had to be recognised.
+    frames
+        In the order of the file.
+    """
+
+    path: Path
+    series: str
+    instance: str
+    sop_class: str
+    modality: str
+    patient: str
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    storage: Storage
+    syntax: UID
+    pixels: PixelData
+    padding: int | None
+    declared: int | None
+    bare: bool
+    frames: tuple[Frame, ...]
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether the file says, or does not deny, that it is CT."""
+        return self.modality in ("", "CT")
+
+
+def read_image(path: Path) -> Image:
+    """Parse a file's header.
+
+    Raises
+    ------
+    UnreadableScan
+        ``not_found``, ``unreadable``, ``empty``; ``not_dicom``; ``truncated`` if it ends before its pixels begin;
+        ``no_image`` if it is DICOM of another kind; ``bad_header`` if it says something impossible.
+    """
+    try:
+        found = path.stat()
+        return _read(path, found.st_size, found.st_mtime_ns)
+    except FileNotFoundError as error:
+        raise UnreadableScan("not_found", f"{path.name} does not exist.") from error
+    except OSError as error:
+        raise UnreadableScan("unreadable", f"{path.name} cannot be read: {error.strerror or error}.") from error
+
+
+@lru_cache(KEPT_IN_MEMORY)
+def _read(path: Path, size: int, _changed: int) -> Image:
+    if size == 0:
+        raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
+    if not is_dicom(path):
+        raise UnreadableScan("not_dicom", f"{path.name} is not a DICOM file, whatever its name says.")
+    with path.open("rb") as stream, quietly():
+        dataset = _parse(stream, path)
+        return _image(dataset, path, _pixels(stream, dataset, path))
+
+
+def _parse(stream: BinaryIO, path: Path) -> Dataset:
+    try:
+        return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=TAGS)
+    except OSError:
+        raise
+    except EOFError as error:
+        raise _truncated(path) from error
+    except Exception as error:  # pydicom raises whatever the bytes lead it to
+        raise UnreadableScan("not_dicom", f"{path.name} cannot be parsed as DICOM ({type(error).__name__}).") from error
+
+
+def _pixels(stream: BinaryIO, dataset: Dataset, path: Path) -> PixelData:
+    """Where the pixels lie, in a file that holds some."""
+    implicit, little = dataset.original_encoding
+    deflated = _syntax(dataset) == DeflatedExplicitVRLittleEndian
+    pixels = PixelData(PIXEL_DATA) if deflated else locate(stream, implicit=bool(implicit), little=bool(little))
+    classes = {text(dataset, "SOPClassUID"), text(dataset.file_meta, "MediaStorageSOPClassUID")} - {""}
+    if not classes and "Rows" not in dataset:  # not even what it is: the beginning of a file
+        raise _truncated(path)
+    if "Rows" not in dataset and classes.isdisjoint(CT_CLASSES):
+        kind = text(dataset, "Modality") or "of an unknown kind"
+        raise UnreadableScan("no_image", f"{path.name} is DICOM without an image ({kind}).")
+    if pixels.tag is None:
+        raise _truncated(path)
+    return pixels
+
+
+def _truncated(path: Path) -> UnreadableScan:
+    return UnreadableScan("truncated", f"{path.name} ends too early. Copy or export it again.")
+
+
+def _syntax(dataset: Dataset) -> UID:
+    """Transfer syntax; of a file that does not name one, what pydicom recognised."""
+    if named := text(dataset.file_meta, "TransferSyntaxUID"):
+        return UID(named)
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _image(dataset: Dataset, path: Path, pixels: PixelData) -> Image:
+    name = path.name
+    rows, columns = whole(dataset, "Rows", name), whole(dataset, "Columns", name)
+    if not rows or not columns or min(rows, columns) < 1:
+        raise UnreadableScan("bad_header", f"{name} does not say how many rows and columns it has.")
+    samples, storage = whole(dataset, "SamplesPerPixel", name) or 1, _storage(dataset, name)
+    most = _capacity(pixels, rows * columns * samples * storage.allocated // 8)
+    return Image(
+        path=path,
+        series=text(dataset, "SeriesInstanceUID"),
+        instance=text(dataset, "SOPInstanceUID"),
+        sop_class=text(dataset, "SOPClassUID"),
+        modality=text(dataset, "Modality").upper(),
+        patient=_patient(dataset),
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        photometric=text(dataset, "PhotometricInterpretation").upper(),
+        storage=storage,
+        syntax=_syntax(dataset),
+        pixels=pixels,
+        padding=_padding(dataset, name),
+        declared=whole(dataset, "ImagesInAcquisition", name),
+        bare=not text(dataset.file_meta, "TransferSyntaxUID"),
+        frames=read_frames(dataset, name, most),
+    )
+
+
+def _capacity(pixels: PixelData, frame: int) -> int:
+    """The most frames of ``frame`` bytes that a file can hold, at least one; compressed, each is a fragment."""
+    if pixels.offset == 0:  # deflated: known only when it is decompressed
+        return DEFLATED_FRAMES
+    return max(pixels.length // (FRAGMENT if pixels.compressed else max(frame, 1)), 1)
+
+
+def _storage(dataset: Dataset, name: str) -> Storage:
+    allocated = whole(dataset, "BitsAllocated", name) or 16
+    stored = whole(dataset, "BitsStored", name) or allocated
+    high = whole(dataset, "HighBit", name)
+    high = stored - 1 if high is None else high
+    if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
+        raise UnreadableScan("bad_header", f"{name} stores {stored} of {allocated} bits up to bit {high}.")
+    return Storage(allocated, stored, high, signed=whole(dataset, "PixelRepresentation", name) == 1)
+
+
+def _padding(dataset: Dataset, name: str) -> int | None:
+    """The padding value; writers mix up its sign, which the caller has to bear."""
+    try:
+        found = number(dataset, "PixelPaddingValue", name)
+    except UnreadableScan:  # a padding value that makes no sense pads nothing
+        return None
+    return None if found is None else int(found)
+
+
+def _patient(dataset: Dataset) -> str:
+    said = "\n".join(text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,78 @@
+"""What the DICOM series in folders are called, and which of them are scans to judge.
+
+A series is named by a path: its folder, if that holds no other scan, else ``folder/SERIES-UID``. So a series can be
+written into a record, a split or a journal, and opened again from there.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ct3d_edge.scan.dicom.folder import Contents, Series, dicom_files, read_contents
+from ct3d_edge.scan.dicom.passed_over import PassedOver
+from ct3d_edge.scan.dicom.sniff import UNNAMED
+
+
+def series_in(files: Mapping[Path, Sequence[Path]], wanted: str | None) -> dict[Path, list[Path | PassedOver]]:
+    """Scans in folders, by folder, and what was passed over.
+
+    Parameters
+    ----------
+    files
+        DICOM files by folder.
+    wanted
+        UID of the only series to take, even one that would be passed over; None for every scan.
+    """
+    contents = {place: read_contents(those) for place, those in files.items()}
+    spread = _spread(contents)
+    return {place: _scans(place, what, spread, wanted) for place, what in contents.items()}
+
+
+def series_of(files: Sequence[Path]) -> dict[Path, tuple[Path, str]]:
+    """For DICOM files named one by one: name and UID of the series each belongs to; a broken one is its own."""
+    contents = {place: read_contents(dicom_files(place)) for place in dict.fromkeys(file.parent for file in files)}
+    found = {file: (file, "") for file in files}
+    for place, what in contents.items():
+        for series in what.series:
+            name = _name(place, series, what)
+            found |= {image.path: (name, series.uid) for image in series.images if image.path in found}
+    return found
+
+
+def _name(place: Path, series: Series, contents: Contents) -> Path:
+    return place if contents.scans == (series,) else place / series.uid
+
+
+def _scans(place: Path, contents: Contents, spread: Mapping[str, Path], wanted: str | None) -> list[Path | PassedOver]:
+    found: list[Path | PassedOver] = []
+    for series in contents.series:
+        name = spread.get(series.uid) or _name(place, series, contents)
+        if wanted is not None:
+            found += [name] if series.uid == wanted else []
+        elif series.reason is not None:
+            found.append(PassedOver(name, *series.reason))
+        else:
+            found.append(name)
+    if wanted is None:
+        # Beside a scan, a broken file is a finding of it; alone, it is what there is to report on.
+        found += [] if contents.scans else [path for path, _ in contents.broken]
+        if contents.other:
+            reason = f"{len(contents.other)} DICOM file(s) without an image"
+            found.append(PassedOver(place, "no_image", reason))
+    return found
+
+
+def _spread(contents: Mapping[Path, Contents]) -> dict[str, Path]:
+    """Names of series whose files lie in several folders, each file in one; copies of a series stay apart."""
+    parts: dict[str, list[tuple[Path, list[str]]]] = defaultdict(list)
+    for place, what in contents.items():
+        for series in what.series:
+            if series.uid != UNNAMED:
+                parts[series.uid].append((place, [image.instance for image in series.images]))
+    names = {}
+    for uid, those in parts.items():
+        instances = [instance for _, part in those for instance in part]
+        if len(those) > 1 and len(set(instances)) == len(instances):
+            names[uid] = Path(os.path.commonpath([place for place, _ in those])) / uid
+    return names

@@ -1,0 +1,160 @@
+"""The slices of a series put in order along their common normal, and what is wrong with how they lie."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.errors import RefusedScan
+from ct3d_edge.scan.dicom.frames import Frame
+from ct3d_edge.scan.dicom.image import Image
+from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.geometry import tilt_findings
+
+SAME_DIRECTION = 1e-3
+"""Largest difference of two direction cosines that are meant to be equal: 0.06 degrees."""
+
+SAME_SPACING = 1e-3
+"""Largest relative difference of two spacings that are meant to be equal."""
+
+SAME_PLACE = 1e-2
+"""Slices nearer to each other than this, in mm, lie in the same place; no scanner makes thinner ones."""
+
+EVEN = 0.1
+"""Farthest that a slice may lie from its place on an even grid, in slice distances, without a remark."""
+
+MISSING = 0.5
+"""From this distance on the grid has a hole, or the order cannot be told."""
+
+RAS = np.diag([-1.0, -1.0, 1.0])
+"""DICOM counts toward the patient's left and back, NIfTI toward right and front (PS3.3, C.7.6.2.1.1)."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One frame of one file."""
+
+    image: Image
+    frame: Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Slices in order along their normal.
+
+    Parameters
+    ----------
+    slices
+        The first lies lowest along the normal, which is the cross product of row and column direction.
+    affine
+        ``(4, 4)`` float64, ``(column, row, slice)`` to RAS+ mm; slices are taken as evenly spaced.
+    findings
+        About duplicates, holes, uneven distances and tilt.
+    """
+
+    slices: tuple[Slice, ...]
+    affine: NDArray[np.float64]
+    findings: tuple[Finding, ...]
+
+
+def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) -> Stack:
+    """Put slices in order.
+
+    Parameters
+    ----------
+    same_pixels
+        Whether two slices in one place show the same; asked only where their identity does not settle it.
+
+    Raises
+    ------
+    RefusedScan
+        ``no_geometry`` if slices do not say where they lie; ``mixed_slices`` if they differ in size, direction or
+        spacing; ``single_slice``; ``several_volumes`` if different ones lie in one place.
+    """
+    rows, columns, spacing = _common_grid(slices)
+    normal = np.cross(rows, columns)
+    places = np.array([slice_.frame.position for slice_ in slices], np.float64)
+    heights = places @ normal
+    order = np.argsort(heights, kind="stable")
+    kept, dropped = _without_duplicates([slices[n] for n in order], heights[order], same_pixels)
+    if len(kept) < 2:
+        raise RefusedScan("single_slice", "The series has only one slice, not a volume.")
+    places = np.array([slice_.frame.position for slice_ in kept], np.float64)
+    step = (places[-1] - places[0]) / (len(kept) - 1)
+    affine = np.eye(4)
+    # A step along the array's first axis is one to the next column, along the row's direction.
+    affine[:3, :3] = RAS @ np.stack([rows * spacing[1], columns * spacing[0], step], axis=1)
+    affine[:3, 3] = RAS @ places[0]
+    findings = (*_duplicate_findings(dropped), *_gap_findings(places @ normal), *tilt_findings(affine))
+    return Stack(tuple(kept), affine, findings)
+
+
+def _common_grid(slices: Sequence[Slice]) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, ...]]:
+    """Directions of a row and of a column, and spacing, that all slices share."""
+    first = slices[0]
+    for slice_ in slices:
+        frame = slice_.frame
+        if frame.position is None or frame.orientation is None or frame.spacing is None:
+            raise RefusedScan("no_geometry", f"{slice_.image.path.name} does not say where its pixels lie.")
+        if (slice_.image.rows, slice_.image.columns) != (first.image.rows, first.image.columns):
+            raise RefusedScan("mixed_slices", "The series holds slices of different sizes.")
+        if not np.allclose(frame.orientation, first.frame.orientation or (), rtol=0, atol=SAME_DIRECTION):
+            raise RefusedScan("mixed_slices", "The series holds slices that lie in different directions.")
+        if not np.allclose(frame.spacing, first.frame.spacing or (), rtol=SAME_SPACING, atol=0):
+            raise RefusedScan("mixed_slices", "The series holds slices of different pixel spacing.")
+    directions = np.array(first.frame.orientation, np.float64).reshape(2, 3)
+    spacing = first.frame.spacing or ()
+    if not np.allclose(directions @ directions.T, np.eye(2), rtol=0, atol=SAME_DIRECTION) or min(spacing) <= 0:
+        raise RefusedScan("no_geometry", f"{first.image.path.name} gives directions or distances that cannot be.")
+    return directions[0], directions[1], spacing
+
+
+def _without_duplicates(
+    slices: list[Slice], heights: NDArray[np.float64], same_pixels: Callable[[Slice, Slice], bool]
+) -> tuple[list[Slice], int]:
+    """Slices in order, each place once, and how many were dropped."""
+    kept, at = [slices[0]], float(heights[0])
+    for slice_, height in zip(slices[1:], heights[1:], strict=True):
+        if height - at >= SAME_PLACE:
+            kept.append(slice_)
+            at = float(height)
+        elif not (_same_instance(slice_, kept[-1]) or same_pixels(slice_, kept[-1])):
+            raise RefusedScan(
+                "several_volumes",
+                f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place: "
+                "the series holds several volumes. Export each as a series of its own.",
+            )
+    return kept, len(slices) - len(kept)
+
+
+def _same_instance(one: Slice, other: Slice) -> bool:
+    return bool(one.image.instance) and (one.image.instance, one.frame.number) == (
+        other.image.instance,
+        other.frame.number,
+    )
+
+
+def _duplicate_findings(dropped: int) -> tuple[Finding, ...]:
+    if not dropped:
+        return ()
+    return (Finding("duplicate_slices", "warn", f"{dropped} slice(s) were there twice; each was taken once.", dropped),)
+
+
+def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
+    """Holes and uneven distances; ``heights`` in mm, increasing."""
+    steps = np.diff(heights)
+    usual = float(np.median(steps))
+    # A hole is a whole number of the usual distances; after holes are counted, what is left is unevenness.
+    counts = np.maximum(np.rint(steps / usual), 1)
+    missing = int(counts.sum()) - len(steps)
+    if missing:
+        where = float(heights[np.argmax(counts > 1)] - heights[0])
+        detail = f"{missing} slice(s) are missing, {where:.1f} mm from the first (the others lie {usual:.2f} mm apart)."
+        return (Finding("missing_slices", "refuse", detail, missing),)
+    even = np.linspace(heights[0], heights[-1], len(heights))
+    off = float(np.abs(heights - even).max() / usual)
+    if off <= EVEN:
+        return ()
+    detail = f"Slices lie up to {off:.2f} slice distances from where evenly spaced ones would."
+    return (Finding("uneven_slices", "refuse" if off > MISSING else "warn", detail, round(off, 3)),)

@@ -1,0 +1,79 @@
+"""The one door to scans: a path becomes a `Scan`, whatever the format, and is sound or refused."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ct3d_edge.errors import MissingExtraError, UnreadableScan
+from ct3d_edge.extras import require_extra
+from ct3d_edge.scan.dicom.sniff import is_dicom, names_series, promises_dicom
+from ct3d_edge.scan.findings import permit, require_sound
+from ct3d_edge.scan.header import pair_of
+from ct3d_edge.scan.nifti import NiftiScan
+from ct3d_edge.scan.volume import Scan
+
+
+def open_scan(path: Path, *, allow: Collection[str] = (), judge: bool = True) -> Scan:
+    """Open a NIfTI file or a DICOM series; which of them is told by content.
+
+    Parameters
+    ----------
+    path
+        A .nii, .nii.gz, .hdr or .img file; a DICOM file, which stands for its whole series; a folder that holds one
+        DICOM series; or ``folder/SERIES-UID``.
+    allow
+        Codes of findings that are to count one step less: what is refused otherwise becomes a warning.
+    judge
+        False gives the scan even if a finding says that no model must judge it.
+
+    Raises
+    ------
+    UnreadableScan
+        The files are missing, damaged, or of another kind; ``dicom`` if reading DICOM is not installed.
+    RefusedScan
+        They are not one volume of real numbers, or how its voxels lie cannot be relied on.
+    """
+    scan: Scan
+    if is_series(path):
+        _require_pydicom(path)
+        from ct3d_edge.scan.dicom.folder import open_series
+
+        scan = open_series(path)
+    else:
+        scan = NiftiScan(path)
+    scan.findings = permit(scan.findings, allow)
+    if judge:
+        require_sound(scan.findings)
+    return scan
+
+
+def scan_files(path: Path) -> tuple[Path, ...]:
+    """The files that a scan is made of: one, the two of a .hdr/.img pair, or those of a DICOM series.
+
+    Raises
+    ------
+    UnreadableScan, RefusedScan
+        If a DICOM series cannot be found; other files are not opened.
+    """
+    if not is_series(path):
+        return tuple(dict.fromkeys(pair_of(path)))
+    _require_pydicom(path)
+    from ct3d_edge.scan.dicom.folder import series_files
+
+    return series_files(path)
+
+
+def is_series(path: Path) -> bool:
+    """Whether a path stands for a DICOM series and not for a file of another format."""
+    if path.is_dir():
+        return True
+    if path.exists():
+        return is_dicom(path) or promises_dicom(path)
+    return path.parent.is_dir() and names_series(path.name)
+
+
+def _require_pydicom(path: Path) -> None:
+    """Without the extra, a DICOM scan is one that cannot be read; others go on."""
+    try:
+        require_extra("dicom", "pydicom")
+    except MissingExtraError as error:
+        raise UnreadableScan("dicom", f"{path.name} is DICOM. {error}") from error

@@ -1,0 +1,39 @@
+"""A real series against NIfTI files that independent programs made of it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.scan import find_scans, open_scan
+
+
+@pytest.fixture(scope="module")
+def series(real_scans: Path) -> Path:
+    folder = real_scans.parent / "dicom" / "covid_ricord1a-001012"
+    if not folder.is_dir():
+        pytest.skip(f"needs a real DICOM series in {folder}")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_network_input_is_that_of_dcm2niix(series: Path, tmp_path: Path) -> None:
+    converter = shutil.which("dcm2niix")
+    if converter is None:
+        pytest.skip("dcm2niix is not installed")
+    subprocess.run([converter, "-o", tmp_path, "-f", "scan", series], check=True, capture_output=True)
+    converted = preprocess(open_scan(tmp_path / "scan.nii"), Contract())
+    found = preprocess(open_scan(series), Contract())
+    np.testing.assert_allclose(found.volume, converted.volume, rtol=0, atol=1e-6)
+    assert found.findings == converted.findings == ()
+
+
+def test_a_real_series_is_found_whole(series: Path) -> None:
+    assert find_scans([series.parent]) == [series, series.parent / "single"]
+    scan = open_scan(series)
+    assert (scan.shape, scan.axis_code, scan.spacing) == ((512, 512, 62), "LPS", (0.703125, 0.703125, 5.0))
+    assert scan.findings == ()
