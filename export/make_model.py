@@ -20,7 +20,7 @@ from ct3d_edge.datasets import synthesise
 from ct3d_edge.evaluation import Evaluation, evaluate, summary
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import NiftiScan
+from ct3d_edge.scan import open_scan
 from ct3d_edge.training import PRESETS, EpochDone, Event, Preset, train
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -157,7 +157,7 @@ def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Export
     exported = export_model(
         source,
         work / f"{recipe['name']}.onnx",
-        (preprocess(NiftiScan(scan), source.contract).volume for scan in chosen),
+        (preprocess(open_scan(scan), source.contract).volume for scan in chosen),
         material=f"{len(chosen)} of the test phantoms",
     )
     return exported, evaluate(exported.model.path, folder, provider="cpu")

@@ -14,7 +14,7 @@ from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.latency import StageTimer
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.runtime import Runner
-from ct3d_edge.scan import NiftiScan, find_scans
+from ct3d_edge.scan import find_scans, open_scan
 
 RESIDENT = "device-resident run"
 """The network alone, its input and output staying where it runs; timed after each scan, beside it."""
@@ -57,7 +57,7 @@ def network_input(path: Path, contract: Contract) -> NDArray[np.float32]:
         Naming the scan and what is wrong with it.
     """
     try:
-        return preprocess(NiftiScan(path), contract).volume[None]
+        return preprocess(open_scan(path), contract).volume[None]
     except ScanError as error:
         raise UsageError(f"The benchmark cannot use {path} ({error.code}): {error}") from error
 
@@ -86,7 +86,7 @@ class ScanToDecision:
 
 def decide(runner: Runner, path: Path, timer: StageTimer) -> None:
     """Read, preprocess and judge one scan; ends with the probabilities in this process's memory."""
-    scan = NiftiScan(path)
+    scan = open_scan(path)
     prepared = preprocess(scan, runner.contract)
     timer.lap("preprocess")
     timer.move(scan.reading_ms, "preprocess", to="read")

@@ -42,11 +42,11 @@ def proof_volumes(folder: Path | None, contract: "Contract") -> tuple[str, "Iter
 def _volumes(scans: list[Path], phantoms: int, contract: "Contract") -> "Iterator[NDArray[np.float32]]":
     from ct3d_edge.datasets import las_affine, make_phantom
     from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.scan import NiftiScan, Volume
+    from ct3d_edge.scan import Volume, open_scan
 
     for scan in scans:
         try:
-            yield preprocess(NiftiScan(scan), contract).volume
+            yield preprocess(open_scan(scan), contract).volume
         except ScanError as error:
             raise UsageError(f"The proof cannot use {scan} ({error.code}): {error}") from error
     for index in range(phantoms):

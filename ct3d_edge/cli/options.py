@@ -42,6 +42,10 @@ ReceiptOption = Annotated[
     Path | None,
     typer.Option("--receipt", help="Write what really ran where, and on which versions, to this JSON file."),
 ]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option("--series", metavar="UID", help="Of DICOM series, only the one with this SeriesInstanceUID."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that cannot be used.")]
 OrientationOption = Annotated[
@@ -49,6 +53,10 @@ OrientationOption = Annotated[
     typer.Option(help="Axis code to which scans are turned (LAS, RAS, ...), or 'stored' to leave them."),
 ]
 LabelsOption = Annotated[str | None, typer.Option(help="Class names in the order of the output: normal,abnormal")]
+
+
+LISTED = 10
+"""Scans listed in a message."""
 
 
 def model_path(model: Path | None) -> Path:
@@ -67,6 +75,25 @@ def provider_options(provider: RequestedProvider, texts: list[str] | None, devic
     if texts:
         raise UsageError(f"--provider-option {texts[0]} belongs to one provider. Name it with --provider.")
     return None
+
+
+def the_scan(path: Path, series: str | None) -> Path:
+    """The one scan that a path on a command line stands for.
+
+    Raises
+    ------
+    UsageError
+        If a folder holds none or several.
+    """
+    from ct3d_edge.scan import find_scans, is_series
+
+    if not is_series(path):
+        return path
+    scans = find_scans([path], series)
+    if len(scans) > 1:
+        named = "\n".join(f"  {scan}" for scan in scans[:LISTED])
+        raise UsageError(f"{path} holds {len(scans)} scans; name one of them, or a DICOM series (--series):\n{named}")
+    return scans[0]
 
 
 def contract_of(model: Path | None) -> "Contract":

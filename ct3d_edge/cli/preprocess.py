@@ -1,18 +1,20 @@
 """``ct3d-edge preprocess``: what the network would be given, as .npy files."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ct3d_edge.cli.options import ContractModelOption, contract_of
+from ct3d_edge.cli.options import ContractModelOption, SeriesOption, contract_of
 from ct3d_edge.errors import UsageError
 
 
 def preprocess(
-    paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img), or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .npy files; made if it is not there.")],
     model: ContractModelOption = None,
+    series: SeriesOption = None,
 ) -> None:
     """Write each scan's network input as a float32 .npy file, named after the scan.
 
@@ -21,18 +23,20 @@ def preprocess(
     import numpy as np
 
     from ct3d_edge.atomic import atomic_file, make_folder
-    from ct3d_edge.cli.terminal import say, track
+    from ct3d_edge.cli.terminal import say, say_passed_over, track
     from ct3d_edge.errors import ScanError
     from ct3d_edge.preprocess import preprocess as prepare
-    from ct3d_edge.scan import NiftiScan, find_scans
+    from ct3d_edge.scan import open_scan, search_scans
 
     contract = contract_of(model)
-    targets = _targets(find_scans(paths), out)
+    search = search_scans(paths, series)
+    say_passed_over(search.passed_over)
+    targets = _targets(search.scans, out)
     make_folder(out)
     failed = 0
     for target, scan in track(targets.items(), len(targets), "Scans"):
         try:
-            prepared = prepare(NiftiScan(scan), contract)
+            prepared = prepare(open_scan(scan), contract)
         except ScanError as error:
             failed += 1
             say(f"{scan}: {error.code}: {error}")
@@ -45,7 +49,7 @@ def preprocess(
     raise typer.Exit(1 if failed else 0)
 
 
-def _targets(scans: list[Path], out: Path) -> dict[Path, Path]:
+def _targets(scans: Iterable[Path], out: Path) -> dict[Path, Path]:
     """Output file to scan; two scans of one name would overwrite each other."""
     from ct3d_edge.scan import scan_name
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ct3d_edge.runtime import Receipt
+    from ct3d_edge.scan import PassedOver
 
 T = TypeVar("T")
 
@@ -46,6 +47,12 @@ def say_receipt(receipt: "Receipt") -> None:
     for name, reason in receipt.passed_over:
         say(f"not {name}: {reason}")
     say(receipt.describe())
+
+
+def say_passed_over(passed_over: "Iterable[PassedOver]") -> None:
+    """What lay in a folder and is no scan to judge."""
+    for each in passed_over:
+        say(f"not taken: {each.path}: {each.code}: {each.reason}")
 
 
 def printable(text: str) -> str:

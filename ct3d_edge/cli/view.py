@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.options import ContractModelOption, contract_of
+from ct3d_edge.cli.options import ContractModelOption, SeriesOption, contract_of, the_scan
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ Drawn = Literal["six-angles", "small-changes"]
 
 
 def view(
-    scan: Annotated[Path, typer.Argument(help="A scan (.nii, .nii.gz, .hdr/.img).")],
+    scan: Annotated[Path, typer.Argument(help="A scan (.nii, .nii.gz, .hdr/.img, a DICOM file or folder).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")],
     rows: Annotated[int, typer.Option(min=1, help="Of the grid of slices.")] = 4,
     columns: Annotated[int, typer.Option(min=1, help="Of the grid of slices.")] = 10,
@@ -32,6 +32,7 @@ def view(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of --augmented, 0 if left out; each draws another.")] = None,
     model: ContractModelOption = None,
+    series: SeriesOption = None,
 ) -> None:
     """Draw the slices of a scan after preprocessing, which is all that the network is given."""
     if seed is not None and augmented is None:
@@ -40,10 +41,11 @@ def view(
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.preprocess import preprocess
     from ct3d_edge.report import one_slice, save_picture, slice_grid
-    from ct3d_edge.scan import NiftiScan
+    from ct3d_edge.scan import open_scan
 
     contract = contract_of(model)
-    prepared = preprocess(NiftiScan(scan), contract)
+    # Whatever is wrong with a scan, a person may look at it.
+    prepared = preprocess(open_scan(the_scan(scan, series), judge=False), contract)
     for finding in prepared.findings:
         say(f"{finding.code}: {finding.detail}")
     volume = prepared.volume if augmented is None else _augment(prepared.volume, augmented, seed or 0, contract)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ct3d_edge.cohort.progress import OnHashed, ScanHashed, silent
 from ct3d_edge.cohort.split import LeftOut
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import ScanError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.scan import content_sha256
 
@@ -44,8 +44,8 @@ def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = silent)
     return Contents(known, tuple(unreadable))
 
 
-def _try(folder: Path, scan: str) -> str | UnreadableScan:
+def _try(folder: Path, scan: str) -> str | ScanError:
     try:
         return content_sha256(folder / scan)
-    except UnreadableScan as error:
+    except ScanError as error:
         return error

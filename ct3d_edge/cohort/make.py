@@ -38,7 +38,8 @@ def split_folder(
     ----------
     folder
         Holds two subfolders, one a class; the scans in them are found recursively. Class order is that of the
-        names, except that a folder called ``normal`` comes first. Hidden folders do not count.
+        names, except that a folder called ``normal`` comes first. Hidden folders do not count. DICOM series are
+        named as `find_scans` names them.
     seed
         Draws another split.
     validation, test

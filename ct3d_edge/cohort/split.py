@@ -23,7 +23,7 @@ class Entry:
     label
         Name of the class folder.
     sha256
-        Of the file's bytes; of a .hdr/.img pair, of both files' bytes, header first.
+        Of the file's bytes; of several files, see `content_sha256`.
     subset
         Where it stands.
     fold

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import ScanError, UnreadableScan
+from ct3d_edge.scan.door import is_series, scan_files
 from ct3d_edge.scan.header import pair_of
 from ct3d_edge.scan.stream import ScanStream, go_on
 
@@ -15,7 +16,10 @@ BLOCK = 1 << 20
 
 
 def content_sha256(scan: Path, on_block: Callable[[], None] = go_on) -> str:
-    """Hash of a scan's bytes as they lie on the disk; of a .hdr/.img pair, of both, header first.
+    """Hash of a scan's bytes as they lie on the disk.
+
+    Of a .hdr/.img pair, of both, header first. Of a DICOM series, of the sorted hashes of its files: neither their
+    names nor copies among them count.
 
     Parameters
     ----------
@@ -26,18 +30,29 @@ def content_sha256(scan: Path, on_block: Callable[[], None] = go_on) -> str:
     ------
     UnreadableScan
         ``not_found``, ``unreadable``, ``empty``.
+    RefusedScan
+        If it is not clear which DICOM series is meant.
     """
+    files = scan_files(scan, on_block)
+    if is_series(scan):
+        hashes = sorted({_sha256([file], on_block) for file in files})
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return _sha256(files, on_block)
+
+
+def _sha256(files: Sequence[Path], on_block: Callable[[], None]) -> str:
+    """Hash of the bytes of files, one behind the other."""
     digest = hashlib.sha256()
-    for part in dict.fromkeys(pair_of(scan)):
-        with ScanStream(part):  # which says what is wrong with a file that cannot be opened
+    for file in files:
+        with ScanStream(file):  # which says what is wrong with a file that cannot be opened
             pass
         try:
-            with part.open("rb") as stream:
+            with file.open("rb") as stream:
                 while block := stream.read(BLOCK):
                     digest.update(block)
                     on_block()
         except OSError as error:
-            raise UnreadableScan("unreadable", f"{part.name} cannot be read: {error.strerror or error}.") from error
+            raise UnreadableScan("unreadable", f"{file.name} cannot be read: {error.strerror or error}.") from error
     return digest.hexdigest()
 
 
@@ -55,8 +70,8 @@ class Stamp:
 
     @classmethod
     def of(cls, scan: Path) -> "Stamp":
-        """The stamp of a scan as it is now; of both files of a .hdr/.img pair."""
-        return cls(tuple(map(_stat, dict.fromkeys(pair_of(scan)))))
+        """The stamp of a scan as it is now; of both files of a .hdr/.img pair, of all of a series."""
+        return cls(tuple(map(_stat, _files(scan))))
 
     @property
     def complete(self) -> bool:
@@ -67,6 +82,14 @@ class Stamp:
     def changed(self) -> int:
         """Time of the last change of any of them, in ns since 1970; 0 if none is there."""
         return max((file[3] for file in self.files if file is not None), default=0)
+
+
+def _files(scan: Path) -> tuple[Path, ...]:
+    """The files of a scan; the path itself where it cannot be told which they are."""
+    try:
+        return scan_files(scan)
+    except (ScanError, OSError):
+        return tuple(dict.fromkeys(pair_of(scan)))
 
 
 def _stat(path: Path) -> tuple[int, int, int, int] | None:

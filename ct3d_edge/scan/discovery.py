@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.dicom.passed_over import PassedOver
-from ct3d_edge.scan.dicom.sniff import is_dicom, names_series, promises_dicom
+from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, names_series, promises_dicom
+from ct3d_edge.scan.dicom.wanted import PassedOver, Wanted
 from ct3d_edge.scan.header import pair_of
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
@@ -23,12 +23,12 @@ class Search:
     passed_over: tuple[PassedOver, ...]
 
 
-def find_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None) -> list[Path]:
+def find_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None, *, below: bool = False) -> list[Path]:
     """Scans under ``paths``; see `search_scans`."""
-    return list(search_scans(paths, series).scans)
+    return list(search_scans(paths, series, below=below).scans)
 
 
-def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None) -> Search:
+def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None, *, below: bool = False) -> Search:
     """Scans under ``paths``: files as they are, folders searched recursively.
 
     In folders, names ending in ``SUFFIXES`` count, and DICOM files, which are recognised by content and grouped by
@@ -41,6 +41,8 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     ----------
     series
         SeriesInstanceUID of the one DICOM series that is wanted, even if it would be passed over.
+    below
+        Also name a series by its UID that lies alone in one of ``paths``, so that every name is one below them.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     for path in places:
         if not os.path.lexists(path) and not (names_series(path.name) and path.parent.is_dir()):
             raise UsageError(f"There is no file or folder {path}.")
-    for scan in _scans(places, series):
+    for scan in _scans(places, Wanted(series, frozenset(places if below else ()))):
         if isinstance(scan, PassedOver):
             passed_over.setdefault(os.path.abspath(scan.path), scan)  # noqa: PTH100  # resolve() would follow links
         else:
@@ -63,15 +65,16 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     return Search(tuple(found.values()), tuple(passed_over.values()))
 
 
-def scans_in(folder: Path) -> Iterator[Path]:
-    """Scans under a folder, as `find_scans` finds them; perhaps none.
+def scans_in(folder: Path) -> list[Path]:
+    """Scans below a folder, as `find_scans` finds them; perhaps none. A series that lies in it has its UID's name.
 
     Raises
     ------
     UsageError
         If a folder cannot be searched.
     """
-    return (scan for scan in _in_folder(folder, None) if not isinstance(scan, PassedOver))
+    found = _in_folder(folder, Wanted(by_uid=frozenset([folder])))
+    return [scan for scan in found if not isinstance(scan, PassedOver)]
 
 
 def _nothing(paths: list[Path], series: str | None, passed_over: list[PassedOver]) -> str:
@@ -84,14 +87,14 @@ def _nothing(paths: list[Path], series: str | None, passed_over: list[PassedOver
     return f"No scans under {under}: looked for files ending in {', '.join(SUFFIXES)} and for DICOM files."
 
 
-def _scans(paths: list[Path], series: str | None) -> Iterator[Path | PassedOver]:
-    named = _series_of([path for path in paths if path.is_file() and _may_be_dicom(path)], series)
+def _scans(paths: list[Path], wanted: Wanted) -> Iterator[Path | PassedOver]:
+    named = _series_of([path for path in paths if path.is_file() and _may_be_dicom(path)], wanted)
     for path in paths:
         if path.is_dir():
-            yield from _in_folder(path, series)
+            yield from _in_folder(path, wanted)
         elif path in named:
             yield from named[path]
-        elif series is None or path.name == series:
+        elif wanted.series in (None, path.name):
             yield _representative(path)
 
 
@@ -100,7 +103,7 @@ def _stop(error: OSError) -> None:
     raise UsageError(f"The folder {error.filename} cannot be searched: {error.strerror or error}.") from error
 
 
-def _in_folder(folder: Path, series: str | None) -> Iterator[Path | PassedOver]:
+def _in_folder(folder: Path, wanted: Wanted) -> Iterator[Path | PassedOver]:
     """Scans in a folder and in those under it; in each, NIfTI files come first."""
     nifti: dict[Path, list[Path]] = {}
     others: dict[Path, list[Path]] = {}
@@ -109,32 +112,32 @@ def _in_folder(folder: Path, series: str | None) -> Iterator[Path | PassedOver]:
         files = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
         nifti[Path(parent)] = [_representative(path) for path in files if _is_nifti(path) and not _is_mask(path)]
         others[Path(parent)] = [path for path in files if not _is_nifti(path) and _may_be_dicom(path)]
-    dicom = _dicom_scans(others, series)
+    dicom = _dicom_scans(others, wanted)
     for place, scans in nifti.items():
-        yield from scans if series is None else ()
+        yield from scans if wanted.series is None else ()
         yield from dicom.get(place, ())
 
 
-def _dicom_scans(files: dict[Path, list[Path]], series: str | None) -> dict[Path, list[Path | PassedOver]]:
+def _dicom_scans(files: dict[Path, list[Path]], wanted: Wanted) -> dict[Path, list[Path | PassedOver]]:
     """The DICOM scans in folders, by folder."""
     files = {place: those for place, those in files.items() if any(map(is_dicom, those))}
     if not files:
         return {}
     if not find_spec("pydicom"):  # each folder becomes a scan that cannot be opened, and says why
-        return {place: [place] for place in files}
+        return {place: [place / UNNAMED if place in wanted.by_uid else place] for place in files}
     from ct3d_edge.scan.dicom.search import series_in
 
-    return series_in(files, series)
+    return series_in(files, wanted)
 
 
-def _series_of(files: list[Path], series: str | None) -> dict[Path, list[Path | PassedOver]]:
+def _series_of(files: list[Path], wanted: Wanted) -> dict[Path, list[Path | PassedOver]]:
     """The series that DICOM files named one by one belong to, by file."""
     if not files or not find_spec("pydicom"):
         return {}
     from ct3d_edge.scan.dicom.search import series_of
 
     found = series_of(files)
-    return {file: [place] if series in (None, uid) else [] for file, (place, uid) in found.items()}
+    return {file: [place] if wanted.series in (None, uid) else [] for file, (place, uid) in found.items()}
 
 
 def _may_be_dicom(path: Path) -> bool:

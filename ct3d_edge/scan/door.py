@@ -1,6 +1,6 @@
 """The one door to scans: a path becomes a `Scan`, whatever the format, and is sound or refused."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ct3d_edge.errors import MissingExtraError, UnreadableScan
@@ -9,10 +9,13 @@ from ct3d_edge.scan.dicom.sniff import is_dicom, names_series, promises_dicom
 from ct3d_edge.scan.findings import permit, require_sound
 from ct3d_edge.scan.header import pair_of
 from ct3d_edge.scan.nifti import NiftiScan
+from ct3d_edge.scan.stream import go_on
 from ct3d_edge.scan.volume import Scan
 
 
-def open_scan(path: Path, *, allow: Collection[str] = (), judge: bool = True) -> Scan:
+def open_scan(
+    path: Path, *, allow: Collection[str] = (), judge: bool = True, on_block: Callable[[], None] = go_on
+) -> Scan:
     """Open a NIfTI file or a DICOM series; which of them is told by content.
 
     Parameters
@@ -24,6 +27,8 @@ def open_scan(path: Path, *, allow: Collection[str] = (), judge: bool = True) ->
         Codes of findings that are to count one step less: what is refused otherwise becomes a warning.
     judge
         False gives the scan even if a finding says that no model must judge it.
+    on_block
+        Called between blocks of reading; what it raises ends the reading.
 
     Raises
     ------
@@ -37,16 +42,16 @@ def open_scan(path: Path, *, allow: Collection[str] = (), judge: bool = True) ->
         _require_pydicom(path)
         from ct3d_edge.scan.dicom.folder import open_series
 
-        scan = open_series(path)
+        scan = open_series(path, on_block)
     else:
-        scan = NiftiScan(path)
+        scan = NiftiScan(path, on_block)
     scan.findings = permit(scan.findings, allow)
     if judge:
         require_sound(scan.findings)
     return scan
 
 
-def scan_files(path: Path) -> tuple[Path, ...]:
+def scan_files(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Path, ...]:
     """The files that a scan is made of: one, the two of a .hdr/.img pair, or those of a DICOM series.
 
     Raises
@@ -59,7 +64,7 @@ def scan_files(path: Path) -> tuple[Path, ...]:
     _require_pydicom(path)
     from ct3d_edge.scan.dicom.folder import series_files
 
-    return series_files(path)
+    return series_files(path, on_block)
 
 
 def is_series(path: Path) -> bool:

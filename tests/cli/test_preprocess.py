@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from builders import MakeModel, MakeScan
+from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import read_nifti
+from ct3d_edge.scan import Volume, read_nifti
 
 from .conftest import Run
 
@@ -41,3 +43,29 @@ def test_two_scans_of_one_name_are_refused(run: Run, make_scan: MakeScan, tmp_pa
     outcome = run("preprocess", first, second, "--out", tmp_path / "out")
     assert outcome.code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dicom_folder_is_prepared_series_by_series(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
+    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    for number in (1, 2):
+        made.write_series(tmp_path / "in", hu + number, f"1.2.{number}", name=f"{{}}-{number}.dcm")
+    assert run("preprocess", tmp_path / "in", "--out", tmp_path / "out").code == 0
+    for number in (1, 2):
+        expected = preprocess(Volume(hu + number, affine=made.affine(hu.shape)), Contract()).volume
+        np.testing.assert_allclose(np.load(tmp_path / "out" / f"1.2.{number}.npy"), expected, rtol=0, atol=1e-6)
+    outcome = run("preprocess", tmp_path / "in", "--out", tmp_path / "one", "--series", "1.2.2")
+    assert outcome.code == 0
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["1.2.2.npy"]
+
+
+def test_what_is_passed_over_is_said(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
+    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made.write_series(tmp_path / "in" / "chest", hu)
+    other = made.series_datasets(hu, "1.2.9")
+    for dataset in other:
+        dataset.Modality = "MR"
+    made.write_datasets(tmp_path / "in" / "other", other)
+    outcome = run("preprocess", tmp_path / "in", "--out", tmp_path / "out")
+    assert outcome.code == 0
+    assert "not_ct: MR images, not CT" in outcome.err
+    assert "wrote 1 of 1 scans" in outcome.err

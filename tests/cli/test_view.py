@@ -86,3 +86,18 @@ def test_a_broken_scan_is_a_sentence(run: Run, tmp_path: Path) -> None:
     outcome = run("view", tmp_path / "b.nii", "--out", tmp_path / "a.png")
     assert outcome.code == 1
     assert "b.nii is empty" in outcome.err
+
+
+def test_a_series_is_drawn_even_if_no_model_may_judge_it(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
+    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    folder = made.write_series(tmp_path / "in", hu)
+    (folder / "005.dcm").unlink()
+    outcome = run("view", folder, "--out", tmp_path / "a.png")
+    assert outcome.code == 0
+    assert "missing_slices" in outcome.err
+    made.write_series(folder, hu, "1.2.4", name="other {}.dcm")
+    outcome = run("view", folder, "--out", tmp_path / "b.png")
+    assert outcome.code == 2
+    assert "holds 2 scans" in outcome.err
+    assert run("view", folder, "--out", tmp_path / "b.png", "--series", "1.2.4").code == 0
+    assert (tmp_path / "b.png").stat().st_size > 1000

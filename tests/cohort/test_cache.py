@@ -42,7 +42,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return read_nifti(path)
 
-    monkeypatch.setattr(cache, "read_nifti", spy)
+    monkeypatch.setattr(cache, "open_scan", spy)
     return names
 
 
@@ -223,7 +223,7 @@ from ct3d_edge.cohort import Entry, cache, prepare
 from ct3d_edge.contract import Contract
 
 seconds, entries = float(sys.argv[2]), json.loads(sys.argv[3])
-read = cache.read_nifti
+read = cache.open_scan
 reads = []
 
 def slowly(path):
@@ -231,7 +231,7 @@ def slowly(path):
     reads.append(path)
     return read(path)
 
-cache.read_nifti = slowly
+cache.open_scan = slowly
 folder = Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -71,7 +71,7 @@ def test_the_test_subset_is_never_opened(fit: Fit, file: Path, folder: Path, mon
         opened.append(path.relative_to(folder).as_posix())
         return content_sha256(path)
 
-    monkeypatch.setattr(cache, "read_nifti", read)
+    monkeypatch.setattr(cache, "open_scan", read)
     monkeypatch.setattr(content, "content_sha256", hash_)
     run = fit(split=file)
     assert set(opened) == {entry.path for entry in run.split.train + run.split.validation}

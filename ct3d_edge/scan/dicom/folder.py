@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, promises_dicom
 from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.stream import go_on
 
 NAMED = 3
 """Files named in a message."""
@@ -68,7 +69,7 @@ class Contents:
         return (Finding("unreadable_files", "warn", detail, len(self.broken)),)
 
 
-def open_series(path: Path) -> DicomSeries:
+def open_series(path: Path, on_block: Callable[[], None] = go_on) -> DicomSeries:
     """Open what a path stands for: a folder with one series, ``folder/SERIES-UID``, or a file for its whole series.
 
     A series that is named by its UID may continue in folders below.
@@ -80,37 +81,39 @@ def open_series(path: Path) -> DicomSeries:
     UnreadableScan
         ``not_found`` if there is none; else as `read_image` and `DicomSeries`.
     """
-    series, remarks = _resolve(path)
-    return DicomSeries(path, series.images, remarks)
+    series, remarks = _resolve(path, on_block)
+    return DicomSeries(path, series.images, remarks, on_block)
 
 
-def series_files(path: Path) -> tuple[Path, ...]:
+def series_files(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Path, ...]:
     """The files of what a path stands for; see `open_series`."""
-    return tuple(image.path for image in _resolve(path)[0].images)
+    return tuple(image.path for image in _resolve(path, on_block)[0].images)
 
 
-def _resolve(path: Path) -> tuple[Series, tuple[Finding, ...]]:
+def _resolve(path: Path, on_block: Callable[[], None]) -> tuple[Series, tuple[Finding, ...]]:
     if path.is_dir():
-        contents = read_contents(dicom_files(path))
+        contents = read_contents(dicom_files(path), on_block)
         return _only(contents, path), contents.remarks()
     folder = path.parent
     uid = (read_image(path).series or UNNAMED) if path.is_file() else path.name
-    contents = read_contents(dicom_files(folder))
+    contents = read_contents(dicom_files(folder), on_block)
     images = [image for series in contents.series if series.uid == uid for image in series.images]
     if not path.is_file():
-        images = _with_parts_below(folder, uid, images)
+        images = _with_parts_below(folder, uid, images, on_block)
     if not images:
         raise UnreadableScan("not_found", f"{folder} holds no DICOM series {uid}.")
     return Series(uid, tuple(images), _reason(images)), contents.remarks()
 
 
-def _with_parts_below(folder: Path, uid: str, images: list[Image]) -> list[Image]:
+def _with_parts_below(
+    folder: Path, uid: str, images: list[Image], on_block: Callable[[], None]
+) -> list[Image]:
     """Images of a series, and those in folders below that it does not have yet; copies are left alone."""
     for parent, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if Path(parent) == folder:
             continue
-        for series in read_contents(dicom_files(Path(parent))).series:
+        for series in read_contents(dicom_files(Path(parent)), on_block).series:
             known = {image.instance for image in images}
             if series.uid == uid and known.isdisjoint(image.instance for image in series.images):
                 images = [*images, *series.images]
@@ -137,12 +140,13 @@ def dicom_files(folder: Path) -> list[Path]:
     return [path for path in files if promises_dicom(path) or is_dicom(path)]
 
 
-def read_contents(files: Iterable[Path]) -> Contents:
+def read_contents(files: Iterable[Path], on_block: Callable[[], None] = go_on) -> Contents:
     """Group files by series."""
     groups: dict[str, list[Image]] = defaultdict(list)
     broken: list[tuple[Path, UnreadableScan]] = []
     other = []
     for path in files:
+        on_block()
         try:
             image = read_image(path)
         except UnreadableScan as error:

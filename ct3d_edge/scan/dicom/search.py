@@ -10,19 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct3d_edge.scan.dicom.folder import Contents, Series, dicom_files, read_contents
-from ct3d_edge.scan.dicom.passed_over import PassedOver
 from ct3d_edge.scan.dicom.sniff import UNNAMED
+from ct3d_edge.scan.dicom.wanted import PassedOver, Wanted
 
 
-def series_in(files: Mapping[Path, Sequence[Path]], wanted: str | None) -> dict[Path, list[Path | PassedOver]]:
+def series_in(files: Mapping[Path, Sequence[Path]], wanted: Wanted) -> dict[Path, list[Path | PassedOver]]:
     """Scans in folders, by folder, and what was passed over.
 
     Parameters
     ----------
     files
         DICOM files by folder.
-    wanted
-        UID of the only series to take, even one that would be passed over; None for every scan.
     """
     contents = {place: read_contents(those) for place, those in files.items()}
     spread = _spread(contents)
@@ -44,17 +42,18 @@ def _name(place: Path, series: Series, contents: Contents) -> Path:
     return place if contents.scans == (series,) else place / series.uid
 
 
-def _scans(place: Path, contents: Contents, spread: Mapping[str, Path], wanted: str | None) -> list[Path | PassedOver]:
+def _scans(place: Path, contents: Contents, spread: Mapping[str, Path], wanted: Wanted) -> list[Path | PassedOver]:
     found: list[Path | PassedOver] = []
     for series in contents.series:
-        name = spread.get(series.uid) or _name(place, series, contents)
-        if wanted is not None:
-            found += [name] if series.uid == wanted else []
+        alone = place / series.uid if place in wanted.by_uid else _name(place, series, contents)
+        name = spread.get(series.uid, alone)
+        if wanted.series is not None:
+            found += [name] if series.uid == wanted.series else []
         elif series.reason is not None:
             found.append(PassedOver(name, *series.reason))
         else:
             found.append(name)
-    if wanted is None:
+    if wanted.series is None:
         # Beside a scan, a broken file is a finding of it; alone, it is what there is to report on.
         found += [] if contents.scans else [path for path, _ in contents.broken]
         if contents.other:

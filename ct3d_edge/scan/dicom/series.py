@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.pixels import planes, require_readable, stored_dtype
 from ct3d_edge.scan.dicom.stack import Slice, stack
 from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.stream import go_on
 from ct3d_edge.scan.volume import Scan
 
 AIR = -1024.0
@@ -38,6 +39,8 @@ class DicomSeries(Scan):
         Its files, in any order; all of one series.
     remarks
         What finding them noticed.
+    on_block
+        Called after each plane that was read; what it raises ends the reading.
 
     Raises
     ------
@@ -48,9 +51,15 @@ class DicomSeries(Scan):
         ``truncated``, ``too_large``, ``dicom_plugin``, ``bad_pixels``.
     """
 
-    def __init__(self, path: Path, images: Sequence[Image], remarks: Sequence[Finding] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        images: Sequence[Image],
+        remarks: Sequence[Finding] = (),
+        on_block: Callable[[], None] = go_on,
+    ) -> None:
         start = time.perf_counter()
-        self.path = path
+        self.path, self._on_block = path, on_block
         slices, localizers = _without_localizers(images)
         for image in images:
             require_readable(image)
@@ -92,6 +101,7 @@ class DicomSeries(Scan):
                 start = time.perf_counter()
                 plane = self._given(next(decoded), slice_)
                 self.reading_ms += (time.perf_counter() - start) * 1e3
+                self._on_block()
                 yield plane
 
     def _given(self, plane: NDArray[Any], slice_: Slice) -> NDArray[Any]:
