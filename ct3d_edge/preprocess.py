@@ -41,10 +41,14 @@ class Prepared:
         ``contract.shape`` float32 in [0, 1], C-contiguous.
     findings
         What the scan's reading and this preparation noticed.
+    hu_range
+        Lowest and highest HU among the sampled voxels, before they were clipped; NaN and infinities count
+        as what they are taken for.
     """
 
     volume: NDArray[np.float32]
     findings: tuple[Finding, ...]
+    hu_range: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,10 @@ def preprocess(volume: Scan, contract: Contract) -> Prepared:
         If a scan that is streamed turns out to be truncated or damaged.
     """
     placement, findings = _place(volume, contract)
-    sampled, bad = _resample(volume, _taps_of_scan_axes(volume.shape, contract, placement), contract.hu_window)
-    findings += _non_finite_findings(bad)
+    sampled, seen = _resample(volume, _taps_of_scan_axes(volume.shape, contract, placement), contract.hu_window)
+    findings += _non_finite_findings(seen.bad)
     turned = sampled.transpose([SAMPLED_AXES.index(axis) for axis in placement.axes])
-    return Prepared(np.ascontiguousarray(turned), (*volume.findings, *findings))
+    return Prepared(np.ascontiguousarray(turned), (*volume.findings, *findings), (seen.low, seen.high))
 
 
 def _place(volume: Scan, contract: Contract) -> tuple[Placement, tuple[Finding, ...]]:
@@ -143,11 +147,20 @@ def _taps_of_scan_axes(shape: tuple[int, int, int], contract: Contract, placemen
     return [taps[axis] for axis in range(3)]
 
 
-def _resample(volume: Scan, taps: list[_Taps], window: tuple[float, float]) -> tuple[NDArray[np.float32], float]:
-    """Samples in [0, 1] with axes ``(j, i, k)``, and the fraction of voxels behind them that is not finite."""
+@dataclass
+class _Seen:
+    """What sampled voxels hold: the fraction that is not finite, lowest and highest HU of the others."""
+
+    bad: float = 0
+    low: float = np.inf
+    high: float = -np.inf
+
+
+def _resample(volume: Scan, taps: list[_Taps], window: tuple[float, float]) -> tuple[NDArray[np.float32], _Seen]:
+    """Samples in [0, 1] with axes ``(j, i, k)``, and what the voxels behind them hold."""
     columns, rows, planes = taps
     needed, where = np.unique(planes.both, return_inverse=True)
-    resized, bad = _resize_planes(volume, needed, rows, columns, window)
+    resized, seen = _resize_planes(volume, needed, rows, columns, window)
     # Interpolating between planes as a product with a matrix of two numbers a column costs more arithmetic than
     # needed, but it leaves the result in the order of the network's axes; turning it afterwards costs three times as
     # much as the product.
@@ -156,12 +169,12 @@ def _resample(volume: Scan, taps: list[_Taps], window: tuple[float, float]) -> t
     weights[where[: len(samples)], samples] = 1 - planes.weight
     weights[where[len(samples) :], samples] += planes.weight
     out = resized.reshape(len(needed), -1).T @ weights
-    return np.clip(out, 0, 1, out=out).reshape(*resized.shape[1:], len(samples)), bad
+    return np.clip(out, 0, 1, out=out).reshape(*resized.shape[1:], len(samples)), seen
 
 
 def _resize_planes(
     volume: Scan, needed: NDArray[np.intp], rows: _Taps, columns: _Taps, window: tuple[float, float]
-) -> tuple[NDArray[np.float32], float]:
+) -> tuple[NDArray[np.float32], _Seen]:
     """Each needed plane, clipped to the window, scaled and resized: ``(planes, rows, columns)`` float32 in [0, 1]."""
     height, width = len(rows.low), len(columns.low)
     low, high = window
@@ -173,17 +186,18 @@ def _resize_planes(
     row_indices, column_indices = rows.both, columns.both
     row_weight = np.repeat(rows.weight[:, None], hu.shape[1], axis=1)
     resized = np.empty((len(needed), height, width), np.float32)
-    bad = 0
+    seen = _Seen()
     for n, plane in enumerate(volume.planes(needed)):
         np.take(_native(plane), row_indices, axis=0, out=gathered, mode="clip")
         np.copyto(hu, gathered)
-        bad += _to_window(hu, volume, window)
+        _to_window(hu, volume, window, seen)
         blended = _blend(hu[:height], hu[height:], row_weight)
         np.take(blended, column_indices, axis=1, out=pairs, mode="clip")
         narrowed = _blend(pairs[:, :width], pairs[:, width:], columns.weight)
         narrowed -= low
         np.multiply(narrowed, 1 / (high - low), out=resized[n], casting="same_kind")
-    return resized, bad / (len(needed) * hu.size)
+    seen.bad /= len(needed) * hu.size
+    return resized, seen
 
 
 def _native(plane: NDArray[Any]) -> NDArray[Any]:
@@ -199,20 +213,20 @@ def _blend(low: NDArray[Any], high: NDArray[Any], weight: NDArray[np.float32]) -
     return low
 
 
-def _to_window(hu: NDArray[Any], volume: Scan, window: tuple[float, float]) -> int:
-    """Scale stored numbers to HU and clip, in place; number of those that are not finite."""
+def _to_window(hu: NDArray[Any], volume: Scan, window: tuple[float, float], seen: _Seen) -> None:
+    """Scale stored numbers to HU and clip, in place; note what they hold."""
     with np.errstate(over="ignore", invalid="ignore"):
         if volume.slope != 1:
             hu *= volume.slope
         if volume.intercept != 0:
             hu += volume.intercept
-    bad = 0
     if volume.dtype.kind == "f":
         bad = hu.size - int(np.count_nonzero(np.isfinite(hu)))
+        seen.bad += bad
         if bad:
             np.nan_to_num(hu, copy=False, nan=window[0], posinf=window[1], neginf=window[0])
+    seen.low, seen.high = min(seen.low, float(hu.min())), max(seen.high, float(hu.max()))
     np.clip(hu, *window, out=hu)
-    return bad
 
 
 def _non_finite_findings(fraction: float) -> tuple[Finding, ...]:

@@ -15,6 +15,7 @@ from ct3d_edge.cli import (
     bench,
     build,
     calibrate,
+    check,
     data,
     doctor,
     evaluate,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command()(infer.infer)
 app.command()(watch.watch)
+app.command()(check.check)
 app.command()(preprocess.preprocess)
 app.command()(view.view)
 app.command()(train.train)

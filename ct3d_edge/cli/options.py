@@ -46,6 +46,14 @@ SeriesOption = Annotated[
     str | None,
     typer.Option("--series", metavar="UID", help="Of DICOM series, only the one with this SeriesInstanceUID."),
 ]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="CODE", help="Let a finding count one step less (docs/inputs.md); repeatable."),
+]
+IdentifiersOption = Annotated[
+    bool,
+    typer.Option("--with-identifiers", help="Show the patient's name and ID, which are left out otherwise."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that cannot be used.")]
 OrientationOption = Annotated[

@@ -2,6 +2,6 @@
 
 from ct3d_edge.report.montage import Montage
 from ct3d_edge.report.slices import one_slice, save_picture, slice_grid
-from ct3d_edge.report.table import confidence_sentences, results_table
+from ct3d_edge.report.table import confidence_sentences, results_table, short_names
 
-__all__ = ["Montage", "confidence_sentences", "one_slice", "results_table", "save_picture", "slice_grid"]
+__all__ = ["Montage", "confidence_sentences", "one_slice", "results_table", "save_picture", "short_names", "slice_grid"]

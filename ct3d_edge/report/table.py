@@ -24,13 +24,13 @@ def results_table(records: Sequence[Record], labels: Sequence[str], printable: C
         table.add_column(Text(printable(label)), justify="right")
     table.add_column("ms", justify="right")
     table.add_column("remarks", overflow="fold")
-    names = _short_names([record.scan for record in records])
+    names = short_names([record.scan for record in records])
     for name, record in zip(names, records, strict=True):
         table.add_row(Text(printable(name)), *_cells(record, labels, printable))
     return table
 
 
-def _short_names(paths: Sequence[str]) -> list[str]:
+def short_names(paths: Sequence[str]) -> list[str]:
     """File names where they are unique, else the paths as they are."""
     names = [Path(path).name for path in paths]
     return names if len(set(names)) == len(names) else list(paths)

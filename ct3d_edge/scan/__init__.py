@@ -3,7 +3,7 @@
 from ct3d_edge.scan.content import Stamp, content_sha256
 from ct3d_edge.scan.dicom.wanted import PassedOver
 from ct3d_edge.scan.discovery import Search, find_scans, scan_name, scans_in, search_scans
-from ct3d_edge.scan.door import is_series, open_scan, scan_files
+from ct3d_edge.scan.door import identifiers, is_series, open_scan, scan_files
 from ct3d_edge.scan.findings import Finding, Severity, permit, require_sound
 from ct3d_edge.scan.header import pair_of
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
@@ -22,6 +22,7 @@ __all__ = [
     "content_sha256",
     "find_scans",
     "go_on",
+    "identifiers",
     "is_series",
     "open_scan",
     "pair_of",

@@ -67,6 +67,22 @@ def scan_files(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Path, 
     return series_files(path, on_block)
 
 
+def identifiers(path: Path) -> tuple[str, str] | None:
+    """The patient's name and ID, which a DICOM series gives; None for other scans.
+
+    Raises
+    ------
+    UnreadableScan, RefusedScan
+        See `scan_files`.
+    """
+    if not is_series(path):
+        return None
+    files = scan_files(path)
+    from ct3d_edge.scan.dicom.identity import identity
+
+    return identity(files[0])
+
+
 def is_series(path: Path) -> bool:
     """Whether a path stands for a DICOM series and not for a file of another format."""
     if path.is_dir():

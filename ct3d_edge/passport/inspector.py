@@ -1,0 +1,123 @@
+"""A scan's passport: everything that was checked, and the worst of it."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ScanError
+from ct3d_edge.passport.content import content_findings
+from ct3d_edge.passport.lying import lying_findings
+from ct3d_edge.passport.rules import ORDER
+from ct3d_edge.preprocess import Prepared, preprocess
+from ct3d_edge.scan import Finding, Scan, Severity, open_scan, permit
+
+SCHEMA = 1
+"""Version of the passport's JSON form; raised when the meaning of a field changes."""
+
+STEPS: dict[Severity, int] = {"ok": 0, "warn": 1, "refuse": 2}
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What was found about one scan.
+
+    Parameters
+    ----------
+    scan
+        Path as it was found.
+    findings
+        Every check that could be made, in the order of the rules.
+    error
+        Code and sentence if there is nothing that could be checked, or only a part.
+    """
+
+    scan: str
+    findings: tuple[Finding, ...]
+    error: tuple[str, str] | None = None
+
+    @property
+    def verdict(self) -> Severity:
+        """The worst of the findings; a scan that cannot be read is refused."""
+        if self.error:
+            return "refuse"
+        return max((finding.severity for finding in self.findings), key=STEPS.__getitem__, default="ok")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, documented in docs/inputs.md."""
+        return {
+            "schema": SCHEMA,
+            "scan": self.scan,
+            "verdict": self.verdict,
+            "findings": [asdict(finding) for finding in self.findings],
+            "error": dict(zip(("code", "message"), self.error, strict=True)) if self.error else None,
+        }
+
+
+class Inspector:
+    """Checks scans one after the other, and remembers them to find those that come twice.
+
+    Parameters
+    ----------
+    contract
+        How scans are prepared.
+    allow
+        Codes of findings that count one step less: what is refused becomes a warning, a warning passes.
+    with_identifiers
+        Add the patient's name and ID, which nothing shows otherwise.
+    """
+
+    def __init__(self, contract: Contract, allow: Collection[str] = (), *, with_identifiers: bool = False) -> None:
+        self.contract = contract
+        self.allow = frozenset(allow)
+        self.with_identifiers = with_identifiers
+        self._seen: dict[bytes, str] = {}
+
+    def inspect(self, path: Path) -> Passport:
+        """Open, prepare and check one scan. Never raises for what is wrong with the scan."""
+        scan: Scan | None = None
+        try:
+            scan = open_scan(path, allow=self.allow, judge=False)
+            return Passport(str(path), self.findings(path, scan, preprocess(scan, self.contract)))
+        except ScanError as error:
+            known = () if scan is None else (*scan.findings, *permit(lying_findings(scan), self.allow))
+            return Passport(str(path), _once(known), (error.code, str(error)))
+
+    def findings(self, path: Path, scan: Scan, prepared: Prepared) -> tuple[Finding, ...]:
+        """Every finding about a scan that has been prepared, those of its reading first among their code."""
+        found = [*self._duplicate(path, prepared), *lying_findings(scan)]
+        found += content_findings(scan, prepared, self.contract)
+        # The scan's own were permitted when it was opened; what preparing added was not yet.
+        added = prepared.findings[len(scan.findings) :]
+        permitted = permit((*added, *found), self.allow)
+        return _once((*scan.findings, *permitted, *self._identifiers(path)))
+
+    def _duplicate(self, path: Path, prepared: Prepared) -> list[Finding]:
+        """Whether the network was given the same numbers before."""
+        first = self._seen.setdefault(hashlib.sha256(prepared.volume.data).digest(), str(path))
+        if first == str(path):
+            return []
+        return [Finding("duplicate", "warn", f"The network is given the same numbers as for {first}.", first)]
+
+    def _identifiers(self, path: Path) -> tuple[Finding, ...]:
+        from ct3d_edge.scan import identifiers
+
+        said = identifiers(path) if self.with_identifiers else None
+        if said is None:
+            return ()
+        return (Finding("identifiers", "ok", f"Patient {said[0] or '(no name)'}, ID {said[1] or '(none)'}."),)
+
+
+def remarks(findings: Collection[Finding]) -> tuple[Finding, ...]:
+    """Findings that a record keeps: those that are more than a measured value within its limits."""
+    return tuple(finding for finding in findings if finding.severity != "ok" or finding.code == "identifiers")
+
+
+def _once(findings: Collection[Finding]) -> tuple[Finding, ...]:
+    """The first finding of each code, in the order of the rules."""
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.code, finding)
+    return tuple(sorted(first.values(), key=lambda finding: ORDER.get(finding.code, len(ORDER))))

@@ -1,0 +1,121 @@
+"""The one table of everything that can be said of a scan: code, what it means, what is done about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ct3d_edge.errors import UsageError
+
+Action = Literal["ok", "warn", "refuse", "warn or refuse", "refused", "error"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a code stands for.
+
+    Parameters
+    ----------
+    code
+        Stable; never given another meaning.
+    action
+        Without ``--allow``: ``ok`` is a measured value for the record; ``warn`` and ``refuse`` are findings that
+        can be allowed, ``warn or refuse`` by how much; ``refused`` and ``error`` leave nothing to go on with.
+    meaning
+        What is measured, and from where on it counts.
+    """
+
+    code: str
+    action: Action
+    meaning: str
+
+    @property
+    def switchable(self) -> bool:
+        """Whether ``--allow`` takes the code."""
+        return self.action in ("warn", "refuse", "warn or refuse")
+
+
+RULES = (
+    # The file
+    Rule("not_found", "error", "gone since it was listed, or half of a .hdr/.img pair"),
+    Rule("unreadable", "error", "the system refuses to read it"),
+    Rule("empty", "error", "0 bytes"),
+    Rule("not_nifti", "error", "another format (Analyze 7.5 without orientation included)"),
+    Rule("not_dicom", "error", "named as DICOM, and is not"),
+    Rule("no_image", "error", "DICOM without an image: a report, a plan, a DICOMDIR"),
+    Rule("dicom", "error", "DICOM, and the extra `dicom` is not installed"),
+    Rule("dicom_plugin", "error", "compressed in a way for which no decoder is installed"),
+    Rule("truncated", "error", "ends before its voxels do, or promises more than it can hold"),
+    Rule("bad_checksum", "error", "the gzip checksum or length does not match: a copy went wrong"),
+    Rule("corrupt_gzip", "error", "the gzip stream is broken inside"),
+    Rule("bad_pixels", "error", "compressed pixels cannot be decoded"),
+    Rule("too_large", "error", "its voxels (DICOM: one plane) do not fit into memory"),
+    Rule("oversized", "error", "far more data than the header describes"),
+    Rule("bad_header", "error", "impossible dimensions, data type, scaling, offset or DICOM element"),
+    Rule("misnamed", "warn", "compressed although named `.nii`, or uncompressed although named `.gz`"),
+    Rule("no_preamble", "warn", "DICOM files that do not say how they are encoded; how many"),
+    Rule("unreadable_files", "warn", "files beside the series that cannot be read; how many"),
+    Rule("incomplete_series", "warn", "fewer images than the files speak of; how many there are"),
+    # One volume
+    Rule("two_dimensional", "refused", "a single image"),
+    Rule("single_slice", "refused", "one slice"),
+    Rule("several_volumes", "refused", "a fourth dimension, or DICOM slices that differ in the same place"),
+    Rule("several_series", "refused", "a folder of several DICOM series where one scan was asked for"),
+    Rule("unsupported_dtype", "refused", "colours, complex numbers"),
+    Rule("mixed_slices", "refused", "DICOM slices of different size, direction or pixel spacing"),
+    Rule("no_geometry", "refused", "DICOM slices that do not say where they lie"),
+    Rule("localizer", "warn", "overview pictures among the slices, left out; how many. A series of them is refused"),
+    Rule("not_ct", "refuse", "DICOM of another modality; which"),
+    Rule("mixed_patients", "refuse", "files of several patients under one series UID; how many patients"),
+    Rule("derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY)"),
+    Rule("duplicate_slices", "warn", "DICOM slices that are there twice, dropped; how many"),
+    # How it lies
+    Rule("orientation", "ok", "direction in which each array axis grows"),
+    Rule("no_orientation", "warn", "neither qform nor sform; LAS is assumed"),
+    Rule("bad_affine", "warn", "the orientation in the header is unusable and is ignored"),
+    Rule("qform_sform", "warn or refuse", "mm between sform and qform, over 1; refused if axis codes differ"),
+    Rule("oblique", "warn", "angle to the nearest body axes, over 5 degrees"),
+    Rule("gantry_tilt", "refuse", "angle by which array axes miss a right angle, over 1 degree (not resampled)"),
+    Rule("missing_slices", "refuse", "holes of whole slices in a DICOM series; how many slices"),
+    Rule(
+        "uneven_slices",
+        "warn or refuse",
+        "how far from an even grid, over 0.1 slice distances; refused over 0.5",
+    ),
+    Rule("spacing", "warn", "voxel edges; below 0.1 mm, above 5 mm in the slice or above 12 mm between slices"),
+    Rule("coverage", "warn", "length along the body; below 90 mm or above 700 mm"),
+    Rule("few_slices", "warn or refuse", "voxels along the shortest axis; below 12, refused below 8"),
+    # What it shows
+    Rule("non_finite", "warn", "share of NaN (taken as air) or infinite voxels; refused for good if over half"),
+    Rule("hu_range", "warn", "lowest and highest sampled HU; below -10,000 or above 20,000"),
+    Rule("padding", "warn", "a DICOM padding value that would look like anything but air, taken as air; which"),
+    Rule("rescale", "warn", "DICOM without rescale slope and intercept, or with units that are not HU"),
+    Rule("monochrome1", "warn", "DICOM declared inverted for display; numbers are taken as they are"),
+    Rule("inverted", "refuse", "median HU of the slices' corners, 300 or more: air is bright"),
+    Rule("not_hu", "refuse", "share of air (below -800 HU) under 0.5 %, or of soft tissue (-150 to 150 HU) under 2 %"),
+    Rule("not_chest", "warn or refuse", "share of the body that looks like lung, under 8 %; refused under 3 %"),
+    # The run
+    Rule("duplicate", "warn", "the network is given the same numbers as for an earlier scan of this run; which"),
+    Rule("demonstration_model", "warn", "no `--model` was named: the model that comes with ct3d-edge answered"),
+    Rule("identifiers", "ok", "name and ID of the patient, with `--with-identifiers` only"),
+    Rule("non_finite_output", "refused", "the network gave NaN or infinity"),
+    Rule("internal", "error", "a fault of ct3d-edge; its traceback is on standard error. Please report it"),
+)
+
+ORDER = {rule.code: number for number, rule in enumerate(RULES)}
+
+
+def check_codes(codes: Iterable[str]) -> frozenset[str]:
+    """Codes that ``--allow`` was given.
+
+    Raises
+    ------
+    UsageError
+        For one that does not exist, or that leaves nothing to go on with.
+    """
+    switchable = {rule.code for rule in RULES if rule.switchable}
+    for code in codes:
+        if code not in ORDER:
+            raise UsageError(f"There is no finding {code}. Those that can be allowed: {', '.join(sorted(switchable))}.")
+        if code not in switchable:
+            raise UsageError(f"{code} cannot be allowed: it leaves nothing that could be judged.")
+    return frozenset(codes)

@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import MakeScan
+from numpy.typing import NDArray
+
+from .conftest import Run
+
+
+@pytest.fixture
+def chest(hu: NDArray[np.int16]) -> NDArray[np.int16]:
+    """(96, 80, 12) int16 HU: the tiny chest with lungs wide enough to be seen."""
+    return hu.repeat(4, axis=0).repeat(4, axis=1)
+
+
+def test_a_passport_names_every_measured_value(run: Run, make_scan: MakeScan, chest: NDArray[np.int16]) -> None:
+    outcome = run("check", make_scan(voxels=chest))
+    assert outcome.code == 0
+    for said in ("orientation", "LAS", "2 x 2 x 8 mm", "96 mm along the body", "looks like lung"):
+        assert said in outcome.out
+    assert "1 scans (1 ok)" in outcome.err
+
+
+def test_what_is_refused_makes_exit_code_1(
+    run: Run, make_scan: MakeScan, chest: NDArray[np.int16], tmp_path: Path
+) -> None:
+    make_scan("a.nii.gz", voxels=chest, folder=tmp_path / "in")
+    make_scan("b.nii.gz", voxels=chest + 1024, folder=tmp_path / "in")
+    (tmp_path / "in" / "c.nii").touch()
+    outcome = run("check", tmp_path / "in", "--json")
+    assert outcome.code == 1
+    passports = json.loads(outcome.out)
+    assert [passport["verdict"] for passport in passports] == ["ok", "refuse", "refuse"]
+    assert {f["code"] for f in passports[1]["findings"] if f["severity"] == "refuse"} == {"not_hu", "not_chest"}
+    assert passports[2]["error"] == {"code": "empty", "message": "c.nii is empty (0 bytes). Copy or export it again."}
+    assert run("check", tmp_path / "in" / "b.nii.gz", "--allow", "not_hu", "--allow", "not_chest").code == 0
+
+
+def test_the_table_of_several_shows_what_is_not_in_order(
+    run: Run, make_scan: MakeScan, chest: NDArray[np.int16], tmp_path: Path
+) -> None:
+    make_scan("a.nii.gz", voxels=chest, folder=tmp_path / "in")
+    make_scan("b.nii.gz", voxels=chest, folder=tmp_path / "in")
+    outcome = run("check", tmp_path / "in")
+    assert outcome.code == 0
+    assert "measured values are within their limits" in outcome.out
+    assert "duplicate" in outcome.out
+    assert "orientation" not in outcome.out
+
+
+@pytest.mark.parametrize("code", ["nonsense", "truncated"])
+def test_a_code_that_cannot_be_allowed_is_wrong_usage(run: Run, make_scan: MakeScan, code: str) -> None:
+    outcome = run("check", make_scan(), "--allow", code)
+    assert outcome.code == 2
+    assert code in outcome.err
+
+
+def test_a_patient_is_named_only_where_that_was_asked_for(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
+    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    folder = made.write_series(tmp_path / "in", hu)
+    for arguments in ([], ["--json"]):
+        outcome = run("check", folder, *arguments)
+        for secret in (made.PATIENT_NAME, made.PATIENT_ID):
+            assert secret not in outcome.out + outcome.err
+    named = run("check", folder, "--with-identifiers")
+    assert made.PATIENT_NAME in named.out
+    assert made.PATIENT_ID in named.out
+
+
+def test_a_series_with_a_hole_keeps_its_other_findings(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
+    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    folder = made.write_series(tmp_path / "in", hu)
+    (folder / "005.dcm").unlink()
+    outcome = run("check", folder, "--json")
+    assert outcome.code == 1
+    (passport,) = json.loads(outcome.out)
+    codes = {finding["code"]: finding["severity"] for finding in passport["findings"]}
+    assert codes["missing_slices"] == "refuse"
+    assert codes["orientation"] == "ok"
