@@ -11,13 +11,16 @@ import typer
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
 from ct3d_edge.cli.options import (
+    AllowOption,
     DeviceIdOption,
     FallbackOption,
+    IdentifiersOption,
     ModelOption,
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
     ReceiptOption,
+    SeriesOption,
     provider_options,
 )
 from ct3d_edge.errors import UsageError
@@ -39,7 +42,7 @@ class Format(StrEnum):
 
 
 def infer(
-    paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img), or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")],
     model: ModelOption = None,
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
@@ -65,25 +68,32 @@ def infer(
     batch_size: BatchOption = 1,
     memory_budget: BudgetOption = None,
     scan_timeout: TimeoutOption = None,
+    series: SeriesOption = None,
+    allow: AllowOption = None,
+    with_identifiers: IdentifiersOption = False,
 ) -> None:
     """Give every scan a probability for each class.
 
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
     """
-    from ct3d_edge.cli.terminal import say, say_receipt
+    from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
+    from ct3d_edge.passport import check_codes
     from ct3d_edge.pipeline import load_model
     from ct3d_edge.report import Montage
     from ct3d_edge.results import open_results
-    from ct3d_edge.scan import find_scans
+    from ct3d_edge.scan import search_scans
 
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
+    allowed = check_codes(allow or ())
     budget = parse_size(memory_budget)
     options = provider_options(provider, provider_option, device_id)
     if receipt:
         require_writable(receipt)
     picture = Montage(montage) if montage else None
-    scans = find_scans(paths)
+    search = search_scans(paths, series)
+    say_passed_over(search.passed_over)
+    scans = search.scans
     records: list[Record] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
         with load_model(
@@ -94,6 +104,8 @@ def infer(
             device_id=device_id,
             build=not no_build,
             on_build=say,
+            allow=allowed,
+            with_identifiers=with_identifiers,
         ) as opened:
             plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, memory_budget=budget)
             say_receipt(opened.receipt)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
-from ct3d_edge.cli.options import FallbackOption, ModelOption, ProviderOption
+from ct3d_edge.cli.options import AllowOption, FallbackOption, IdentifiersOption, ModelOption, ProviderOption
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def watch(
     batch_size: BatchOption = 1,
     memory_budget: BudgetOption = None,
     scan_timeout: TimeoutOption = None,
+    allow: AllowOption = None,
+    with_identifiers: IdentifiersOption = False,
 ) -> None:
     """Judge scans as they arrive, until Ctrl-C.
 
@@ -52,7 +54,9 @@ def watch(
     with (
         sole_writer(target),
         Journal(target) as journal,
-        load_model(model, provider, allow_fallback=allow_fallback) as opened,
+        load_model(
+            model, provider, allow_fallback=allow_fallback, allow=allow or (), with_identifiers=with_identifiers
+        ) as opened,
         _stopped_by_signals(),
     ):
         plan = opened.plan(workers=workers, batch_size=batch_size, memory_budget=budget)
@@ -68,13 +72,14 @@ def _attend(
     inbox: "Inbox", model: "Model", plan: "Plan", journal: "Journal", every: float, seconds: float | None
 ) -> NoReturn:
     """Look, judge, wait, for ever."""
-    known = _known(journal)
+    known, inspector = _known(journal), model.inspector()
     complaints = _Complaints()
     while True:
         arrived = complaints.about(inbox)
         if arrived is not None:
             known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
-            with closing(model.analyse_many(arrived, plan, known=known, seconds=seconds)) as analyses:
+            judged = model.analyse_many(arrived, plan, known=known, seconds=seconds, inspector=inspector)
+            with closing(judged) as analyses:
                 for analysis in analyses:
                     _keep(analysis.record, known, journal)
             journal.sync()

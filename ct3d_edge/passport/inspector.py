@@ -57,7 +57,7 @@ class Passport:
 
 
 class Inspector:
-    """Checks scans one after the other, and remembers them to find those that come twice.
+    """Checks the scans of one run, and remembers them to find those that come twice.
 
     Parameters
     ----------
@@ -73,33 +73,49 @@ class Inspector:
         self.contract = contract
         self.allow = frozenset(allow)
         self.with_identifiers = with_identifiers
-        self._seen: dict[bytes, str] = {}
+        self._seen: dict[str, str] = {}
 
     def inspect(self, path: Path) -> Passport:
         """Open, prepare and check one scan. Never raises for what is wrong with the scan."""
         scan: Scan | None = None
         try:
             scan = open_scan(path, allow=self.allow, judge=False)
-            return Passport(str(path), self.findings(path, scan, preprocess(scan, self.contract)))
+            prepared = preprocess(scan, self.contract)
+            found = (*self.findings(path, scan, prepared), *self.repeated(str(path), prepared))
+            return Passport(str(path), _once(found))
         except ScanError as error:
             known = () if scan is None else (*scan.findings, *permit(lying_findings(scan), self.allow))
             return Passport(str(path), _once(known), (error.code, str(error)))
 
     def findings(self, path: Path, scan: Scan, prepared: Prepared) -> tuple[Finding, ...]:
-        """Every finding about a scan that has been prepared, those of its reading first among their code."""
-        found = [*self._duplicate(path, prepared), *lying_findings(scan)]
-        found += content_findings(scan, prepared, self.contract)
+        """Every finding about a scan that has been prepared, those of its reading first among their code.
+
+        Nothing is remembered, so that scans can be looked at side by side.
+        """
+        found = [*lying_findings(scan), *content_findings(scan, prepared, self.contract)]
         # The scan's own were permitted when it was opened; what preparing added was not yet.
         added = prepared.findings[len(scan.findings) :]
         permitted = permit((*added, *found), self.allow)
         return _once((*scan.findings, *permitted, *self._identifiers(path)))
 
-    def _duplicate(self, path: Path, prepared: Prepared) -> list[Finding]:
-        """Whether the network was given the same numbers before."""
-        first = self._seen.setdefault(hashlib.sha256(prepared.volume.data).digest(), str(path))
-        if first == str(path):
-            return []
-        return [Finding("duplicate", "warn", f"The network is given the same numbers as for {first}.", first)]
+    def repeated(self, scan: str, prepared: Prepared | None, sha256: str | None = None) -> tuple[Finding, ...]:
+        """Whether the network was given the same numbers before; to be asked of each scan, in their order.
+
+        Parameters
+        ----------
+        prepared
+            What the network is given; None for a scan whose record is that of an earlier run.
+        sha256
+            Of the scan's content, if that is known.
+        """
+        marks = [sha256] if sha256 else []
+        marks += [hashlib.sha256(prepared.volume.data).hexdigest()] if prepared else []
+        first = [self._seen.setdefault(mark, scan) for mark in marks]
+        before = next((other for other in first if other != scan), None)
+        if before is None:
+            return ()
+        found = Finding("duplicate", "warn", f"The network is given the same numbers as for {before}.", before)
+        return permit([found], self.allow)
 
     def _identifiers(self, path: Path) -> tuple[Finding, ...]:
         from ct3d_edge.scan import identifiers

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScan, UnreadableScan
+from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScan, ScanError
+from ct3d_edge.passport import Inspector
 from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
 from ct3d_edge.preprocess import Prepared
 from ct3d_edge.results import Answer, Record
@@ -34,33 +35,42 @@ def analyse(
     runner: Runner,
     notes: tuple[Finding, ...] = (),
     known: Mapping[str, Record] = NOTHING_KNOWN,
+    inspector: Inspector | None = None,
 ) -> Iterator[Analysis]:
     """Run each scan through an open session, one after the other, in the given order; see `analyse_scan`.
 
     Scans whose record is ``known`` and still holds get that one; see `recall`.
     """
     for path in paths:
-        record = recall(path, known, runner)
-        yield Analysis(record, None) if record else analyse_scan(path, runner, notes)
+        record = recall(path, known, runner, inspector)
+        analysis = Analysis(record, None) if record else analyse_scan(path, runner, notes, inspector)
+        yield compared(analysis, known, inspector)
 
 
-def analyse_scan(path: Path, runner: Runner, notes: tuple[Finding, ...] = ()) -> Analysis:
+def analyse_scan(
+    path: Path, runner: Runner, notes: tuple[Finding, ...] = (), inspector: Inspector | None = None
+) -> Analysis:
     """Read, preprocess and judge one scan. Never raises for what is wrong with the scan.
 
-    ``notes`` are findings that hold for every answer of this session and stand first in its record.
+    ``notes`` are findings that hold for every answer of this session and stand first in its record. An ``inspector``
+    adds what a passport finds, and has the model judge only scans that are sound.
 
     What is wrong with the session (a GPU out of memory, say) would be wrong for every scan and is raised.
 
     A fault of ct3d-edge itself becomes a record with the code ``internal`` and a traceback on standard error, so
     that a night's run is not lost to it.
     """
-    return judge([read_scan(path, runner.contract)], runner, notes)[0]
+    return judge([read_scan(path, runner.contract, inspector=inspector)], runner, notes, inspector)[0]
 
 
 def recall(
-    path: Path, known: Mapping[str, Record], runner: Runner, on_block: Callable[[], None] = go_on
+    path: Path,
+    known: Mapping[str, Record],
+    runner: Runner,
+    inspector: Inspector | None = None,
+    on_block: Callable[[], None] = go_on,
 ) -> Record | None:
-    """The record of an earlier run, if scan, model and contract are still what they were.
+    """The record of an earlier run, if scan, model, contract and what is allowed are still what they were.
 
     ``on_block`` is called while the scan is read for comparison; what it raises ends that.
     """
@@ -69,13 +79,35 @@ def recall(
         return None
     try:
         content = content_sha256(path, on_block)
-    except UnreadableScan:
+    except ScanError:
         return None
-    key = str(path), content, runner.receipt.model_sha256, runner.receipt.contract_sha256
+    receipt = runner.receipt
+    key = str(path), content, receipt.model_sha256, receipt.contract_sha256, _allowed(inspector)
     return record if record.key == key else None
 
 
-def judge(readings: Sequence[Reading], runner: Runner, notes: tuple[Finding, ...] = ()) -> list[Analysis]:
+def compared(analysis: Analysis, known: Mapping[str, Record], inspector: Inspector | None) -> Analysis:
+    """The analysis, which says so if the network was given the same before; to be called in the scans' order."""
+    record = analysis.record
+    if inspector is None or not record.answered:
+        return analysis
+    found = inspector.repeated(record.scan, analysis.prepared, record.scan_sha256)
+    told = tuple(finding for finding in found if finding.severity != "ok")
+    if not told or known.get(record.scan) is record:  # a record of an earlier run stays as it is
+        return analysis
+    return replace(analysis, record=replace(record, status="warn", findings=(*record.findings, *told)))
+
+
+def _allowed(inspector: Inspector | None) -> tuple[str, ...]:
+    return tuple(sorted(inspector.allow)) if inspector else ()
+
+
+def judge(
+    readings: Sequence[Reading],
+    runner: Runner,
+    notes: tuple[Finding, ...] = (),
+    inspector: Inspector | None = None,
+) -> list[Analysis]:
     """Run those of the scans that could be prepared through the session, as one batch.
 
     Each row of a batch has the wall time of the batch divided by its rows.
@@ -90,7 +122,8 @@ def judge(readings: Sequence[Reading], runner: Runner, notes: tuple[Finding, ...
     analyses = []
     for reading in readings:
         row = next(rows) if reading.prepared else None
-        analyses.append(_analysis(reading, row, taken, runner, notes))
+        analysis = _analysis(reading, row, taken, runner, notes)
+        analyses.append(replace(analysis, record=replace(analysis.record, allowed=_allowed(inspector))))
     return analyses
 
 

@@ -5,7 +5,8 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, analyse, judge, recall
+from ct3d_edge.passport import Inspector
+from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, analyse, compared, judge, recall
 from ct3d_edge.pipeline.crew import Crew, timed_out
 from ct3d_edge.pipeline.plan import Plan
 from ct3d_edge.pipeline.reading import Reading, explained, read_scan
@@ -22,6 +23,7 @@ def analyse_many(
     notes: tuple[Finding, ...] = (),
     known: Mapping[str, Record] = NOTHING_KNOWN,
     seconds: float | None = None,
+    inspector: Inspector | None = None,
 ) -> Generator[Analysis, None, None]:
     """Run scans through an open session as planned; the same results in the same order as `analyse`.
 
@@ -34,6 +36,8 @@ def analyse_many(
     seconds
         How long a scan may take before it gets the failure ``timed_out``: to be read and prepared, and where the
         workers run it through the network themselves, that too.
+    inspector
+        Adds what a passport finds, and has the model judge only scans that are sound.
 
     Raises
     ------
@@ -41,20 +45,22 @@ def analyse_many(
         If the session fails.
     """
     if not plan.workers and seconds is None:
-        yield from analyse(paths, runner, notes, known)
+        yield from analyse(paths, runner, notes, known, inspector)
         return
-    steps = _Steps(runner, notes, known, seconds)
+    steps = _Steps(runner, notes, known, seconds, inspector)
     if plan.whole:
         crew: Crew[Analysis] = Crew(
             steps.whole, steps.late_analysis, workers=plan.workers, ahead=plan.ahead, seconds=seconds
         )
         with closing(crew.results(paths)) as analyses:
-            yield from analyses
+            for analysis in analyses:
+                yield compared(analysis, known, inspector)
     else:
         readers = Crew(steps.begin, steps.late, workers=max(plan.workers, 1), ahead=plan.ahead, seconds=seconds)
         with closing(readers.results(paths)) as begun:
             while batch := list(islice(begun, plan.batch)):
-                yield from steps.end(batch)
+                for analysis in steps.end(batch):
+                    yield compared(analysis, known, inspector)
 
 
 class _Steps:
@@ -66,17 +72,22 @@ class _Steps:
         notes: tuple[Finding, ...],
         known: Mapping[str, Record],
         seconds: float | None,
+        inspector: Inspector | None,
     ) -> None:
         self._runner, self._notes, self._known, self._seconds = runner, notes, known, seconds
+        self._inspector = inspector
 
     def begin(self, path: Path, on_block: Callable[[], None]) -> Reading | Analysis:
         """Read and prepare, unless its record is known."""
-        record = recall(path, self._known, self._runner, on_block)
-        return Analysis(record, None) if record else read_scan(path, self._runner.contract, on_block)
+        record = recall(path, self._known, self._runner, self._inspector, on_block)
+        if record:
+            return Analysis(record, None)
+        return read_scan(path, self._runner.contract, on_block, self._inspector)
 
     def end(self, begun: list[Reading | Analysis]) -> Iterator[Analysis]:
         """Run those that are not known through the network, as one batch."""
-        judged = iter(judge([one for one in begun if isinstance(one, Reading)], self._runner, self._notes))
+        readings = [one for one in begun if isinstance(one, Reading)]
+        judged = iter(judge(readings, self._runner, self._notes, self._inspector))
         for one in begun:
             yield next(judged) if isinstance(one, Reading) else one
 

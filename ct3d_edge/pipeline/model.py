@@ -1,7 +1,7 @@
 """The library's door: a model file that answers scans."""
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan, UsageError
 from ct3d_edge.machine import usable_cores
+from ct3d_edge.passport import Inspector, check_codes
 from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, judge
 from ct3d_edge.pipeline.folder import analyse_many
 from ct3d_edge.pipeline.plan import Needs, Plan, make_plan
@@ -60,7 +61,10 @@ class Model:
         build: bool = True,
         on_build: Callable[[str], None] = lambda _: None,
         notes: tuple[Finding, ...] = (),
+        allow: Collection[str] = (),
+        with_identifiers: bool = False,
     ) -> None:
+        self._allow, self._with_identifiers = check_codes(allow), with_identifiers
         self._file, self._threads, self._notes = file, threads, notes
         self._open = partial(
             Runner,
@@ -98,7 +102,8 @@ class Model:
         Parameters
         ----------
         scan
-            Path of a .nii, .nii.gz, .hdr or .img file; or a `Volume`; or an array ``(i, j, k)`` of HU, any integer
+            Path of a .nii, .nii.gz, .hdr or .img file, or of a DICOM series (its folder, ``folder/SERIES-UID``, or
+            one of its files); or a `Volume`; or an array ``(i, j, k)`` of HU, any integer
             or real dtype. An array does not say how the patient lies in it: ``LAS`` is assumed, with the finding
             ``no_orientation``. A `Volume` with an affine does.
 
@@ -115,7 +120,8 @@ class Model:
             If the session fails.
         """
         self._fit(usable_cores())
-        record = judge([self._read(scan)], self._runner, self._notes)[0].record
+        inspector = self.inspector()
+        record = judge([self._read(scan, inspector)], self._runner, self._notes, inspector)[0].record
         if record.failure is not None:
             kind: type[ScanError] = RefusedScan if record.status == "refused" else UnreadableScan
             raise kind(record.failure.code, record.failure.message)
@@ -185,9 +191,20 @@ class Model:
         *,
         known: Mapping[str, Record] = NOTHING_KNOWN,
         seconds: float | None = None,
+        inspector: Inspector | None = None,
     ) -> Generator[Analysis, None, None]:
-        """Records with the network inputs they were made from; see `ct3d_edge.pipeline.analyse_many`."""
-        return analyse_many(scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds)
+        """Records with the network inputs they were made from; see `ct3d_edge.pipeline.analyse_many`.
+
+        The ``inspector`` of earlier calls makes this one go on with their run: scans that come twice are told.
+        """
+        inspector = inspector or self.inspector()
+        return analyse_many(
+            scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, inspector=inspector
+        )
+
+    def inspector(self) -> Inspector:
+        """What checks the scans of one run."""
+        return Inspector(self.contract, self._allow, with_identifiers=self._with_identifiers)
 
     def _fit(self, threads: int, batch: int = 1) -> None:
         """Have a session of that kind, with the threads that the caller chose; who still uses the last one keeps it."""
@@ -195,12 +212,12 @@ class Model:
         if (self.receipt.threads, self.receipt.batch or 1) != (threads, batch):
             self._runner = self._open(threads=threads, batch=batch)
 
-    def _read(self, scan: ScanPath | Volume | NDArray[Any]) -> Reading:
+    def _read(self, scan: ScanPath | Volume | NDArray[Any], inspector: Inspector) -> Reading:
         if isinstance(scan, Volume):
-            return prepare_volume(scan, self.contract, IN_MEMORY)
+            return prepare_volume(scan, self.contract, IN_MEMORY, inspector)
         if isinstance(scan, np.ndarray):
-            return prepare_volume(Volume(scan), self.contract, IN_MEMORY)
-        return read_scan(Path(scan), self.contract)
+            return prepare_volume(Volume(scan), self.contract, IN_MEMORY, inspector)
+        return read_scan(Path(scan), self.contract, inspector=inspector)
 
 
 def load_model(
@@ -213,6 +230,8 @@ def load_model(
     device_id: int | None = None,
     build: bool = True,
     on_build: Callable[[str], None] = lambda _: None,
+    allow: Collection[str] = (),
+    with_identifiers: bool = False,
 ) -> Model:
     """Open a model file that ``ct3d-edge export`` made.
 
@@ -230,6 +249,11 @@ def load_model(
         Threads of one run of the network on the CPU; chosen for the work at hand if None.
     options, device_id, build, on_build
         See `ct3d_edge.runtime.Runner`; the provider's defaults if left out.
+    allow
+        Codes of findings (docs/inputs.md) that count one step less: what is refused otherwise is answered with a
+        warning.
+    with_identifiers
+        Add the patient's name and ID, which nothing shows otherwise, to the findings of DICOM series.
 
     Raises
     ------
@@ -238,7 +262,7 @@ def load_model(
     ProviderError
         If the provider asked for does not do the work here.
     UsageError
-        If there is no such provider, or ``threads`` is below 1.
+        If there is no such provider, ``threads`` is below 1, or a code cannot be allowed.
     """
     file = load_model_file(default_model() if path is None else Path(path))
     notes = (DEMONSTRATION,) if path is None else ()
@@ -252,4 +276,6 @@ def load_model(
         build=build,
         on_build=on_build,
         notes=notes,
+        allow=allow,
+        with_identifiers=with_identifiers,
     )

@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,20 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError, UnreadableScan
+from ct3d_edge.passport import Inspector, remarks
 from ct3d_edge.preprocess import Prepared, preprocess
 from ct3d_edge.results import Failure, Status, Timing
-from ct3d_edge.scan import Finding, NiftiScan, Stamp, Volume, content_sha256, go_on
+from ct3d_edge.scan import (
+    Finding,
+    Scan,
+    Stamp,
+    Volume,
+    content_sha256,
+    go_on,
+    open_scan,
+    permit,
+    require_sound,
+)
 
 Failed = tuple[Status, Failure]
 
@@ -47,7 +58,9 @@ class Reading:
     timing: Timing
 
 
-def read_scan(path: Path, contract: Contract, on_block: Callable[[], None] = go_on) -> Reading:
+def read_scan(
+    path: Path, contract: Contract, on_block: Callable[[], None] = go_on, inspector: Inspector | None = None
+) -> Reading:
     """Read and prepare one scan. Never raises for what is wrong with the scan.
 
     A function of a module that takes and gives picklable values, so that other engines can map it over machines.
@@ -58,28 +71,28 @@ def read_scan(path: Path, contract: Contract, on_block: Callable[[], None] = go_
     ----------
     on_block
         Called between blocks of reading; what it raises ends the reading.
+    inspector
+        Adds what a passport finds, and lets only sound scans pass.
     """
-    attempt = _Attempt(path, on_block)
-    failed = explained(lambda: attempt.read(contract))
+    attempt = _Attempt(path, contract, inspector, on_block)
+    failed = explained(attempt.read)
     prepared = None if failed else attempt.prepared
-    findings = prepared.findings if prepared else attempt.findings
-    return Reading(str(path), attempt.sha256, prepared, failed, findings, attempt.timing())
+    return Reading(str(path), attempt.sha256, prepared, failed, attempt.findings, attempt.timing())
 
 
-def prepare_volume(volume: Volume, contract: Contract, name: str) -> Reading:
+def prepare_volume(volume: Volume, contract: Contract, name: str, inspector: Inspector | None = None) -> Reading:
     """Prepare a scan that is in memory already; fails as `read_scan` does."""
-    prepared: list[Prepared] = []
+    attempt = _Attempt(Path(name), contract, inspector)
+    permitted = replace(volume, findings=permit(volume.findings, inspector.allow if inspector else ()))
 
     def prepare() -> None:
         _refuse_other_than_volumes(volume.stored)
-        prepared.append(preprocess(volume, contract))
+        attempt.prepare(permitted)
 
     start = time.perf_counter()
     failed = explained(prepare)
     timing = Timing(preprocess=None if failed else (time.perf_counter() - start) * 1e3)
-    if failed:
-        return Reading(name, None, None, failed, volume.findings, timing)
-    return Reading(name, None, prepared[0], None, prepared[0].findings, timing)
+    return Reading(name, None, None if failed else attempt.prepared, failed, attempt.findings, timing)
 
 
 def _refuse_other_than_volumes(stored: NDArray[Any]) -> None:
@@ -119,41 +132,55 @@ def explained(work: Callable[[], object]) -> Failed | None:
 class _Attempt:
     """One scan being read, and what was found out before that ended."""
 
-    def __init__(self, path: Path, on_block: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, contract: Contract, inspector: Inspector | None, on_block: Callable[[], None] = go_on
+    ) -> None:
         self.sha256: str | None = None
         self.prepared: Prepared | None = None
-        self._path, self._on_block = path, on_block
-        self._scan: NiftiScan | None = None
+        self.findings: tuple[Finding, ...] = ()
+        self._path, self._contract, self._inspector, self._on_block = path, contract, inspector, on_block
+        self._scan: Scan | None = None
         self._hashing_ms = 0.0
         self._preprocessing_ms: float | None = None
 
-    def read(self, contract: Contract) -> None:
-        before = Stamp.of(self._path)
+    def read(self) -> None:
+        before = self._stamp()
         try:
-            self._read(contract)
+            self._read()
         except ScanError as error:
-            if Stamp.of(self._path) != before:  # half of one file and half of another look broken in any way
+            if self._stamp() != before:  # half of one file and half of another look broken in any way
                 raise self._changed() from error
             raise
-        if Stamp.of(self._path) != before:
+        if self._stamp() != before:
             raise self._changed()
 
-    def _read(self, contract: Contract) -> None:
+    def prepare(self, scan: Scan) -> None:
+        """From an open scan to the network's input, unless something is found for which no model must judge."""
+        self.findings = scan.findings
+        require_sound(self.findings)
+        prepared = preprocess(scan, self._contract)
+        self.findings = prepared.findings
+        if self._inspector:
+            self.findings = remarks(self._inspector.findings(self._path, scan, prepared))
+        require_sound(self.findings)
+        self.prepared = prepared
+
+    def _read(self) -> None:
         start = time.perf_counter()
         self.sha256 = content_sha256(self._path, self._on_block)
         self._hashing_ms = (time.perf_counter() - start) * 1e3
         start = time.perf_counter()
-        self._scan = NiftiScan(self._path, self._on_block)
-        self.prepared = preprocess(self._scan, contract)
+        allow = self._inspector.allow if self._inspector else ()
+        self._scan = open_scan(self._path, allow=allow, judge=False, on_block=self._on_block)
+        self.prepare(self._scan)
         self._preprocessing_ms = (time.perf_counter() - start) * 1e3
+
+    def _stamp(self) -> Stamp:
+        return Stamp.of(self._path, self._on_block)
 
     def _changed(self) -> UnreadableScan:
         name = self._path.name
         return UnreadableScan("changed", f"{name} was written to while it was read. Run it again once it is whole.")
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return self._scan.findings if self._scan else ()
 
     def timing(self) -> Timing:
         """A scan is read while it is preprocessed, and knows how much of that time was reading."""

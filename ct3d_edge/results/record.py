@@ -8,8 +8,8 @@ from ct3d_edge.scan import Finding
 SCHEMA = 1
 """Version of the record's JSON form; raised when the meaning of a field changes."""
 
-Key = tuple[str, str, str, str]
-"""What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract."""
+Key = tuple[str, str, str, str, tuple[str, ...]]
+"""What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract; what was allowed."""
 
 BY_CHANCE = frozenset({"not_found", "unreadable", "too_large", "changed", "timed_out", "internal"})
 """Failures that are not in the scan's content: the same content may get an answer next time."""
@@ -84,6 +84,8 @@ class Record:
         From the session's receipt: more than one provider among ``nodes`` is a fallback that was permitted.
     scan_sha256
         Hash of the scan's bytes as they lie on the disk; None if they could not be read, or there was no file.
+    allowed
+        Codes of findings that counted one step less, sorted.
     """
 
     scan: str
@@ -98,13 +100,14 @@ class Record:
     actual: str
     nodes: tuple[tuple[str, int], ...]
     scan_sha256: str | None = None
+    allowed: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key | None:
         """What this record is the result of; None if trying again may give another one."""
         if self.scan_sha256 is None or (self.failure is not None and self.failure.code in BY_CHANCE):
             return None
-        return self.scan, self.scan_sha256, self.model_sha256, self.contract_sha256
+        return self.scan, self.scan_sha256, self.model_sha256, self.contract_sha256, self.allowed
 
     @property
     def answered(self) -> bool:
@@ -123,6 +126,7 @@ class Record:
             "probability": dict(answer.probability) if answer else None,
             "threshold": answer.threshold if answer else None,
             "findings": [asdict(finding) for finding in self.findings],
+            "allowed": list(self.allowed),
             "error": asdict(failure) if failure else None,
             "timing_ms": {**asdict(self.timing), "total": self.timing.total},
             "model_sha256": self.model_sha256,

@@ -69,9 +69,9 @@ class Stamp:
     files: tuple[tuple[int, int, int, int] | None, ...]
 
     @classmethod
-    def of(cls, scan: Path) -> "Stamp":
+    def of(cls, scan: Path, on_block: Callable[[], None] = go_on) -> "Stamp":
         """The stamp of a scan as it is now; of both files of a .hdr/.img pair, of all of a series."""
-        return cls(tuple(map(_stat, _files(scan))))
+        return cls(tuple(map(_stat, _files(scan, on_block))))
 
     @property
     def complete(self) -> bool:
@@ -84,10 +84,10 @@ class Stamp:
         return max((file[3] for file in self.files if file is not None), default=0)
 
 
-def _files(scan: Path) -> tuple[Path, ...]:
+def _files(scan: Path, on_block: Callable[[], None]) -> tuple[Path, ...]:
     """The files of a scan; the path itself where it cannot be told which they are."""
     try:
-        return scan_files(scan)
+        return scan_files(scan, on_block)
     except (ScanError, OSError):
         return tuple(dict.fromkeys(pair_of(scan)))
 

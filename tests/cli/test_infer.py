@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from builders import MakeModel, MakeScan, tiny_proto
+from numpy.typing import NDArray
 from PIL import Image
 
 from ct3d_edge import pipeline
@@ -48,11 +49,12 @@ def test_a_broken_scan_gets_a_record_and_the_others_their_answer(
     assert [(Path(r["scan"]).name, r["status"]) for r in records] == [
         ("a.nii.gz", "ok"),
         ("b.nii.gz", "error"),
-        ("c.nii", "ok"),
+        ("c.nii", "warn"),
     ]
     assert records[1]["error"]["code"] == "empty"
     assert records[0]["probability"] == records[2]["probability"]
-    assert "3 scans (2 ok, 1 error)" in outcome.err
+    assert [finding["code"] for finding in records[2]["findings"]] == ["duplicate"]
+    assert "3 scans (1 ok, 1 warn, 1 error)" in outcome.err
     assert str(results) in outcome.err
     assert "b.nii.gz is empty" in " ".join(outcome.out.split())
 
@@ -75,7 +77,7 @@ def test_csv_has_a_row_a_scan(run: Run, folder: Path, make_model: MakeModel, tmp
     out = tmp_path / "results.csv"
     outcome = run("infer", folder, "--model", make_model(), "--format", "csv", "--out", out)
     rows = list(csv.DictReader(io.StringIO(outcome.out)))
-    assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+    assert [row["status"] for row in rows] == ["ok", "error", "warn"]
     assert float(rows[0]["p_normal"]) + float(rows[0]["p_abnormal"]) == pytest.approx(1)
     assert out.read_text() == outcome.out
 
@@ -191,6 +193,56 @@ def test_answers_of_the_shipped_model_are_marked(
     shipped, own = (json.loads((tmp_path / f"{name}.jsonl").read_text()) for name in ("shipped", "own"))
     assert (shipped["status"], [f["code"] for f in shipped["findings"]]) == ("warn", ["demonstration_model"])
     assert (own["status"], own["findings"]) == ("ok", [])
+
+
+def test_what_is_no_chest_in_hu_is_refused_unless_it_is_allowed(
+    run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path
+) -> None:
+    scan, results = make_scan(voxels=hu + 1024), tmp_path / "results.jsonl"
+    outcome = run("infer", scan, "--provider", "cpu", "--out", results)
+    assert outcome.code == 1
+    record = json.loads(results.read_text())
+    assert (record["status"], record["error"]["code"], record["probability"]) == ("refused", "not_hu", None)
+    assert {"not_hu", "not_chest"} <= {finding["code"] for finding in record["findings"]}
+    allowed = ["--allow", "not_hu", "--allow", "not_chest"]
+    assert run("infer", scan, "--provider", "cpu", "--out", results, *allowed).code == 0
+    assert json.loads(results.read_text())["status"] == "warn"
+
+
+def test_dicom_series_are_answered_like_the_volumes_they_hold(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
+) -> None:
+    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    folder, results = tmp_path / "in", tmp_path / "results.jsonl"
+    made.write_series(folder / "chest", hu)
+    hole = made.write_series(folder / "hole", hu - 7, "1.2.4")
+    (hole / "005.dcm").unlink()
+    make_scan("same.nii.gz", affine=made.affine(hu.shape), folder=folder)
+    assert run("infer", folder, "--model", make_model(), "--out", results).code == 1
+    nifti, chest, holed = map(json.loads, results.read_text().splitlines())
+    assert [Path(record["scan"]).name for record in (nifti, chest, holed)] == ["same.nii.gz", "chest", "hole"]
+    assert chest["probability"] == pytest.approx(nifti["probability"], abs=1e-6)
+    assert (holed["status"], holed["error"]["code"]) == ("refused", "missing_slices")
+    assert chest["timing_ms"]["read"] > 0
+    one = run(
+        "infer", folder, "--model", make_model(), "--out", results, "--series", "1.2.4", "--allow", "missing_slices"
+    )
+    assert one.code == 0
+    assert len(results.read_text().splitlines()) == 1
+    for secret in (made.PATIENT_NAME, made.PATIENT_ID):
+        assert secret not in results.read_text() + one.out + one.err
+
+
+def test_a_patient_is_in_a_record_only_where_that_was_asked_for(
+    run: Run, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
+) -> None:
+    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    folder, results = made.write_series(tmp_path / "in", hu), tmp_path / "results.jsonl"
+    run("infer", folder, "--model", make_model(), "--out", results, "--with-identifiers")
+    record = json.loads(results.read_text())
+    assert record["status"] == "ok"
+    assert [(f["code"], f["severity"]) for f in record["findings"]] == [("identifiers", "ok")]
+    assert made.PATIENT_NAME in record["findings"][0]["detail"]
 
 
 def test_a_picture_must_be_a_png(run: Run, make_scan: MakeScan, make_model: MakeModel) -> None:
