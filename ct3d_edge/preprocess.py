@@ -114,7 +114,7 @@ def _orientation_findings(volume: Scan) -> tuple[Finding, ...]:
         return (Finding("no_orientation", "warn", detail),)
     if volume.obliquity > OBLIQUE_DEGREES:
         detail = f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."
-        return (Finding("oblique", "warn", detail),)
+        return (Finding("oblique", "warn", detail, round(volume.obliquity, 2)),)
     return ()
 
 
@@ -235,4 +235,5 @@ def _non_finite_findings(fraction: float) -> tuple[Finding, ...]:
     detail = f"{fraction:.1%} of the sampled voxels are NaN or infinite"
     if fraction > NON_FINITE_LIMIT:
         raise RefusedScan("non_finite", f"{detail}; too few are left to judge.")
-    return (Finding("non_finite", "warn", f"{detail}; NaN was taken as air, infinities as the window's ends."),)
+    detail += "; NaN was taken as air, infinities as the window's ends."
+    return (Finding("non_finite", "warn", detail, round(fraction, 4)),)

@@ -27,6 +27,9 @@ LUNG = (-960.0, -500.0)
 
 BODY_ABOVE = -300.0
 
+LEAST_BODY = 0.1
+"""Part of the volume that a body is taken to fill at least: a few bright voxels in noisy air are none."""
+
 FINEST = 64
 """Slices with fewer pixels a side than this leave no lung after its edge is taken away."""
 
@@ -73,7 +76,7 @@ def lung_like(hu: NDArray[np.float32]) -> tuple[float, float]:
     inside[:, 1:] &= like[:, :-1]
     inside[:, :-1] &= like[:, 1:]
     body, lung = int(np.count_nonzero(hu > BODY_ABOVE)), int(np.count_nonzero(inside))
-    return lung / max(lung + body, 1), lung / hu.size
+    return lung / max(lung + body, LEAST_BODY * hu.size), lung / hu.size
 
 
 def _range(hu_range: tuple[float, float]) -> Finding:

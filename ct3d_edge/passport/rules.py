@@ -51,6 +51,8 @@ RULES = (
     Rule("too_large", "error", "its voxels (DICOM: one plane) do not fit into memory"),
     Rule("oversized", "error", "far more data than the header describes"),
     Rule("bad_header", "error", "impossible dimensions, data type, scaling, offset or DICOM element"),
+    Rule("changed", "error", "written to, or replaced, while it was read; run it again when it is whole"),
+    Rule("timed_out", "error", "not finished within `--scan-timeout` seconds; the other scans went on"),
     Rule("misnamed", "warn", "compressed although named `.nii`, or uncompressed although named `.gz`"),
     Rule("no_preamble", "warn", "DICOM files that do not say how they are encoded; how many"),
     Rule("unreadable_files", "warn", "files beside the series that cannot be read; how many"),

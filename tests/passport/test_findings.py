@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.passport import RULES, Inspector, check_codes
+from ct3d_edge.passport import RULES, Inspector, Rule, check_codes
 from ct3d_edge.passport.content import lung_like
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import Finding, Severity, Volume
@@ -77,6 +77,10 @@ CONTENT: dict[str, tuple[Callable[[Chest], NDArray[np.generic]], dict[str, Sever
         lambda hu: np.random.default_rng(1).integers(-1000, 400, hu.shape),
         {"not_chest": "refuse"},
     ),
+    "noisy air": (
+        lambda hu: np.random.default_rng(1).normal(-1000, 40, hu.shape).astype(np.int16),
+        {"not_hu": "refuse", "not_chest": "refuse"},
+    ),
     "air": (lambda hu: np.full(hu.shape, -1000), {"not_hu": "refuse", "not_chest": "refuse"}),
 }
 
@@ -116,12 +120,12 @@ def test_little_lung_is_a_warning(chest: Chest) -> None:
 def lung_like_one_by_one(hu: NDArray[np.float32]) -> tuple[float, float]:
     """`lung_like`, voxel by voxel."""
     lung, body = 0, 0
-    wide, tall, deep = hu.shape
+    wide, tall, _ = hu.shape
     for i, j, k in np.ndindex(hu.shape):
         body += int(hu[i, j, k] > -300)
         around = [(i, j), (i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)]
         lung += all(-960 < hu[a, b, k] < -500 for a, b in around if 0 <= a < wide and 0 <= b < tall)
-    return lung / max(lung + body, 1), lung / (wide * tall * deep)
+    return lung / max(lung + body, hu.size / 10), lung / hu.size
 
 
 def test_lung_is_counted_as_an_obvious_loop_counts_it(chest: Chest) -> None:
@@ -226,3 +230,9 @@ def test_every_code_stands_in_the_table_once() -> None:
 def _codes_in(source: str) -> list[str]:
     """First arguments of everything that is raised or noted with a code."""
     return re.findall(r'(?:UnreadableScan|RefusedScan|Finding)\(\s*"([a-z0-9_]+)"', source)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_the_documented_table_is_the_one_in_the_code(rule: Rule) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text()
+    assert f"| `{rule.code}` | {rule.action} | {rule.meaning} |" in docs

@@ -23,8 +23,11 @@ from ct3d_edge.scan.dicom.layout import PIXEL_DATA
 
 INSTALL = 'pip install "ct3d-edge[dicom]"'
 
-DECODERS = 4
-"""Copies of a plane that decoding takes: the compressed bytes, the decoder's result, and what is made of it."""
+PLUGINS = ("gdcm", "pydicom")
+"""pydicom's names of decoders, in the order of preference; any other is used where neither can."""
+
+COPIES = 4
+"""Of a plane, that decoding takes: the compressed bytes, the decoder's result, and what is made of it."""
 
 MEMORY_SHARE = 0.5
 
@@ -49,7 +52,7 @@ def require_readable(image: Image) -> None:
     promised = 0 if image.pixels.compressed else size * len(image.frames)
     if image.pixels.offset and (not image.pixels.complete or image.pixels.length < promised):
         raise UnreadableScan("truncated", f"{name} ends before its pixels do. Copy or export it again.")
-    if available is not None and DECODERS * size > MEMORY_SHARE * available:
+    if available is not None and COPIES * size > MEMORY_SHARE * available:
         raise UnreadableScan(
             "too_large", f"{name} needs {size / 1e9:.1f} GB a plane; {available / 1e9:.1f} GB are free."
         )
@@ -92,15 +95,25 @@ def _native(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
 
 
 def _decoded(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
-    # A deflated file has no place to seek to: it is inflated as a whole.
-    source = image.path if image.pixels.compressed else dcmread(image.path)
-    decoded = iter_pixels(source, indices=list(frames), raw=True)
+    decoded = _decoding(image, frames)
     for _ in frames:
         with quietly():
             plane = _next(decoded, image)
         if plane.shape != (image.rows, image.columns):
             raise UnreadableScan("bad_pixels", f"{image.path.name} decodes to another size than its header says.")
         yield plane.astype(stored_dtype(image), copy=False)
+
+
+def _decoding(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """What pydicom yields; a deflated file has no place to seek to and is inflated as a whole."""
+    source = image.path if image.pixels.compressed else dcmread(image.path)
+    yield from iter_pixels(source, indices=list(frames), raw=True, decoding_plugin=_plugin(image.syntax))
+
+
+def _plugin(syntax: UID) -> str:
+    """The decoder to use: the one this was tested with, so that what else is installed changes nothing."""
+    there = get_decoder(syntax).available_plugins
+    return next((name for name in PLUGINS if name in there), "")
 
 
 def _next(decoded: Iterator[NDArray[Any]], image: Image) -> NDArray[Any]:
@@ -123,7 +136,8 @@ def _without_unused_bits(plane: NDArray[Any], image: Image) -> NDArray[Any]:
 
 def _require_decoder(syntax: UID, name: str) -> None:
     try:
-        decoder = get_decoder(syntax)
+        with quietly():
+            decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise UnreadableScan("dicom_plugin", f"{name} is compressed as {syntax.name}, which is not read.") from error
     if not decoder.is_available:

@@ -11,9 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
+from ct3d_edge.passport import RULES
 from ct3d_edge.scan import Finding, open_scan
 
 from .test_series import change_all, hu_of
@@ -163,6 +172,8 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
         ({"RescaleSlope": 0}, "bad_header"),
         ({"RescaleSlope": "1e300"}, "bad_header"),
         ({"RescaleIntercept": "-1e30"}, "bad_header"),
+        ({"RescaleIntercept": "nan"}, "bad_header"),
+        ({"PixelSpacing": ["inf", "2"]}, "bad_header"),
         ({"BitsStored": 17}, "bad_header"),
         ({"HighBit": 16}, "bad_header"),
         ({"BitsAllocated": 64, "BitsStored": 64, "HighBit": 63}, "unsupported_dtype"),
@@ -351,3 +362,30 @@ def test_a_transfer_syntax_beyond_the_plugins_is_named(folder: Path) -> None:
         dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
         dataset.save_as(path)
     assert code_of(folder) in ("dicom_plugin", "bad_pixels")
+
+
+ENCODINGS = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLosslessSV1, JPEG2000Lossless, RLELossless]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda uid: uid.name)
+def test_whatever_bytes_are_damaged_the_fault_has_a_code(folder: Path, syntax: UID) -> None:
+    """Bytes changed, cut out, or cut off: the series is read, or an error with a code says why not."""
+    path = folder / "005.dcm"
+    if syntax == ImplicitVRLittleEndian:
+        made.save(dcmread(path), path, syntax)
+    elif syntax != ExplicitVRLittleEndian:
+        made.compress(path, syntax)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    codes = set()
+    for _ in range(40):
+        at, length = int(rng.integers(128, len(whole) - 40)), int(rng.integers(1, 20))
+        damage = [rng.bytes(length), b"", whole[at : at + length] * 2][int(rng.integers(3))]
+        path.write_bytes(whole[:at] + damage + whole[at + length :])
+        for name in (folder, path):
+            try:
+                list(open_scan(name, judge=False).planes(range(3)))
+            except ScanError as error:
+                codes.add(error.code)
+    assert codes <= {rule.code for rule in RULES}
+    assert "truncated" in codes
