@@ -77,7 +77,7 @@ def infer(
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
     """
     from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
-    from ct3d_edge.passport import check_codes
+    from ct3d_edge.passport import check_codes, permissible
     from ct3d_edge.pipeline import load_model
     from ct3d_edge.report import Montage
     from ct3d_edge.results import open_results
@@ -125,6 +125,8 @@ def infer(
     if picture:
         picture.save()
     say(_summary(records, len(scans), seconds))
+    if codes := permissible(record.failure.code for record in records if record.failure):
+        say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
     if kept and stop:
         say(f"{kept.journal} holds them; go on with --resume")
     for path in filter(None, (None if stop else out, montage, receipt)):

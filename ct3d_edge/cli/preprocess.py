@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ct3d_edge.cli.options import ContractModelOption, SeriesOption, contract_of
+from ct3d_edge.cli.options import AllowOption, ContractModelOption, SeriesOption, contract_of
 from ct3d_edge.errors import UsageError
 
 
@@ -15,6 +15,7 @@ def preprocess(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .npy files; made if it is not there.")],
     model: ContractModelOption = None,
     series: SeriesOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """Write each scan's network input as a float32 .npy file, named after the scan.
 
@@ -25,10 +26,11 @@ def preprocess(
     from ct3d_edge.atomic import atomic_file, make_folder
     from ct3d_edge.cli.terminal import say, say_passed_over, track
     from ct3d_edge.errors import ScanError
+    from ct3d_edge.passport import check_codes
     from ct3d_edge.preprocess import preprocess as prepare
     from ct3d_edge.scan import open_scan, search_scans
 
-    contract = contract_of(model)
+    contract, allowed = contract_of(model), check_codes(allow or ())
     search = search_scans(paths, series)
     say_passed_over(search.passed_over)
     targets = _targets(search.scans, out)
@@ -36,7 +38,7 @@ def preprocess(
     failed = 0
     for target, scan in track(targets.items(), len(targets), "Scans"):
         try:
-            prepared = prepare(open_scan(scan), contract)
+            prepared = prepare(open_scan(scan, allow=allowed), contract)
         except ScanError as error:
             failed += 1
             say(f"{scan}: {error.code}: {error}")

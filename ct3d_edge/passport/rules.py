@@ -106,6 +106,14 @@ RULES = (
 ORDER = {rule.code: number for number, rule in enumerate(RULES)}
 
 
+SWITCHABLE = frozenset(rule.code for rule in RULES if rule.switchable)
+
+
+def permissible(codes: Iterable[str]) -> list[str]:
+    """Those of some codes that ``--allow`` takes, each once, in the order of the table."""
+    return sorted(SWITCHABLE.intersection(codes), key=ORDER.__getitem__)
+
+
 def check_codes(codes: Iterable[str]) -> frozenset[str]:
     """Codes that ``--allow`` was given.
 
@@ -114,10 +122,10 @@ def check_codes(codes: Iterable[str]) -> frozenset[str]:
     UsageError
         For one that does not exist, or that leaves nothing to go on with.
     """
-    switchable = {rule.code for rule in RULES if rule.switchable}
-    for code in codes:
+    codes = frozenset(codes)
+    for code in sorted(codes):
         if code not in ORDER:
-            raise UsageError(f"There is no finding {code}. Those that can be allowed: {', '.join(sorted(switchable))}.")
-        if code not in switchable:
+            raise UsageError(f"There is no finding {code}. Those that can be allowed: {', '.join(permissible(ORDER))}.")
+        if code not in SWITCHABLE:
             raise UsageError(f"{code} cannot be allowed: it leaves nothing that could be judged.")
-    return frozenset(codes)
+    return codes

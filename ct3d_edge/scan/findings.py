@@ -51,4 +51,4 @@ def require_sound(findings: Iterable[Finding]) -> None:
     """
     for finding in findings:
         if finding.severity == "refuse":
-            raise RefusedScan(finding.code, f"{finding.detail} (--allow {finding.code} goes on all the same.)")
+            raise RefusedScan(finding.code, finding.detail)

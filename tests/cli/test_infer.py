@@ -203,6 +203,7 @@ def test_what_is_no_chest_in_hu_is_refused_unless_it_is_allowed(
     assert outcome.code == 1
     record = json.loads(results.read_text())
     assert (record["status"], record["error"]["code"], record["probability"]) == ("refused", "not_hu", None)
+    assert "--allow not_hu" in outcome.err
     assert {"not_hu", "not_chest"} <= {finding["code"] for finding in record["findings"]}
     allowed = ["--allow", "not_hu", "--allow", "not_chest"]
     assert run("infer", scan, "--provider", "cpu", "--out", results, *allowed).code == 0

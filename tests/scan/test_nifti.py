@@ -10,7 +10,7 @@ from builders import MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
-from ct3d_edge.scan import NiftiScan, Volume, read_nifti
+from ct3d_edge.scan import NiftiScan, Scan, open_scan, read_nifti
 
 WriteNifti = Callable[..., Path]
 
@@ -25,7 +25,7 @@ def code_of(path: Path) -> str:
     return caught.value.code
 
 
-def findings_of(volume: Volume) -> list[str]:
+def findings_of(volume: Scan) -> list[str]:
     return [finding.code for finding in volume.findings]
 
 
@@ -181,6 +181,39 @@ def test_only_a_negative_qfac_reverses_the_third_axis(write_nifti: WriteNifti, q
     volume = read_nifti(write_nifti(**quaternion_only(pixdim=[qfac, 2, 3, 8, 0, 0, 0, 0])))
     assert volume.axis_code == "LAI"
     assert volume.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("quaternion", "pixdim", "expected"),
+    [
+        ({}, [-1, 2, 2, 8], []),
+        ({}, [-1, 2, 2.05, 8], []),
+        ({}, [-1, 2, 3, 8], [("qform_sform", "warn", 4.0)]),
+        ({}, [1, 2, 2, 8], [("qform_sform", "refuse", 48.0)]),
+        ({"quatern_c": 0}, [1, 2, 2, 8], [("qform_sform", "refuse", 20.0)]),
+    ],
+    ids=["the same", "nearly the same", "another spacing", "upside down", "left for right"],
+)
+def test_two_orientations_that_contradict_each_other_are_found(
+    write_nifti: WriteNifti, quaternion: dict[str, object], pixdim: list[float], expected: list[object]
+) -> None:
+    fields = quaternion_only(sform_code=1, pixdim=[*pixdim, 0, 0, 0, 0], **quaternion)
+    volume = read_nifti(write_nifti(**fields))
+    found = [(finding.code, finding.severity, finding.value) for finding in volume.findings]
+    assert found == expected
+    assert volume.axis_code == "LAS", "the sform is taken"
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(0.5, []), (15.0, ["gantry_tilt"]), (-15.0, ["gantry_tilt"])])
+def test_a_sheared_affine_is_refused_at_the_door_and_by_name(
+    write_nifti: WriteNifti, degrees: float, expected: list[str]
+) -> None:
+    path = write_nifti(srow_y=[0, 2, 8 * np.tan(np.deg2rad(degrees)), 0])
+    assert findings_of(read_nifti(path)) == expected
+    if expected:
+        with pytest.raises(RefusedScan, match=r"15\.0 degrees from the perpendicular"):
+            open_scan(path)
+    assert findings_of(open_scan(path, allow=["gantry_tilt"])) == expected
 
 
 def test_without_codes_there_is_no_affine(write_nifti: WriteNifti) -> None:

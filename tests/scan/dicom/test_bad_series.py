@@ -230,7 +230,7 @@ def test_a_slice_missing_in_the_middle_is_refused_unless_it_is_allowed(folder: P
     (folder / "004.dcm").unlink()
     (folder / "005.dcm").unlink()
     assert findings_of(folder) == [("missing_slices", "refuse", 2)]
-    with pytest.raises(RefusedScan, match=r"2 slice.* missing, 40.0 mm .* 8.00 mm apart.*--allow missing_slices"):
+    with pytest.raises(RefusedScan, match=r"2 slice.* missing, 40.0 mm .* 8.00 mm apart"):
         open_scan(folder)
     scan = open_scan(folder, allow=["missing_slices"])
     assert scan.shape[2] == 10
