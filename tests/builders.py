@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.runtime import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY, RECIPE, Golden
+
+DICOM = all(find_spec(name) for name in ("pydicom", "gdcm"))
+"""Whether the extra `dicom` is installed."""
 
 LAS = np.diag([-2.0, 2.0, 8.0, 1.0])
 

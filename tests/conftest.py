@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import LAS, MakeModel, MakeScan, tiny_proto
+from builders import DICOM, LAS, MakeModel, MakeScan, tiny_proto
 from networks import KERAS
 from numpy.typing import NDArray
 
@@ -18,7 +18,10 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
 
 def pytest_report_header() -> list[str]:
     """Say what is left out, and why."""
-    return [] if KERAS else ["left out: tests/training and tests/conversion (the extra 'train' is not installed)"]
+    missing = [] if KERAS else ["left out: tests/training and tests/conversion (the extra 'train' is not installed)"]
+    return (
+        missing if DICOM else [*missing, "left out: tests/scan/dicom and others (the extra 'dicom' is not installed)"]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Values of a DICOM data set, checked one by one: writers put anything into any element.
 
-What an element holds never gets into a message: it may be the patient's.
+What an element holds does not get into a message here: it may be the patient's.
 """
 
 import math
