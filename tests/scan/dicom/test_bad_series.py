@@ -294,6 +294,13 @@ def test_two_phases_in_one_series_are_several_volumes(folder: Path, hu: NDArray[
     assert code_of(folder) == "several_volumes"
 
 
+def test_two_phases_in_one_enhanced_file_are_several_volumes(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    dataset = made.enhanced_dataset(np.concatenate([hu, hu + 50], axis=2))
+    for number, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        groups.PlanePositionSequence[0].ImagePositionPatient[2] = (number % hu.shape[2]) * made.STEP
+    assert code_of(made.save(dataset, tmp_path / "phases.dcm")) == "several_volumes"
+
+
 @pytest.mark.parametrize(
     "change",
     [
