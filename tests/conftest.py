@@ -18,10 +18,8 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
 
 def pytest_report_header() -> list[str]:
     """Say what is left out, and why."""
-    missing = [] if KERAS else ["left out: tests/training and tests/conversion (the extra 'train' is not installed)"]
-    return (
-        missing if DICOM else [*missing, "left out: tests/scan/dicom and others (the extra 'dicom' is not installed)"]
-    )
+    parts = [(KERAS, "tests/training and tests/conversion", "train"), (DICOM, "tests/scan/dicom and others", "dicom")]
+    return [f"left out: {what} (the extra '{extra}' is not installed)" for there, what, extra in parts if not there]
 
 
 @pytest.fixture(scope="session")

@@ -48,8 +48,11 @@ def _cells(record: Record, labels: Sequence[str], printable: Callable[[str], str
 
 
 def _remarks(record: Record) -> str:
-    said = [f"{record.failure.code}: {record.failure.message}"] if record.failure else []
-    return " ".join(said + [f"{finding.code}: {finding.detail}" for finding in record.findings])
+    failure = record.failure
+    said = [f"{failure.code}: {failure.message}"] if failure else []
+    # What a scan was refused for is among its findings, too.
+    others = [finding for finding in record.findings if failure is None or finding.code != failure.code]
+    return " ".join(said + [f"{finding.code}: {finding.detail}" for finding in others])
 
 
 def confidence_sentences(record: Record) -> list[str]:

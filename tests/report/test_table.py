@@ -153,3 +153,9 @@ def test_sentences_are_the_tutorials() -> None:
 
 def test_without_an_answer_there_are_no_sentences() -> None:
     assert confidence_sentences(FAILED) == []
+
+
+def test_what_a_scan_was_refused_for_is_said_once() -> None:
+    findings = (Finding("not_hu", "refuse", "These are no HU."), Finding("oblique", "warn", "Tilted."))
+    refused = replace(FAILED, status="refused", failure=Failure("not_hu", "These are no HU."), findings=findings)
+    assert row_of(rendered(refused), "second")[-1] == "not_hu: These are no HU. oblique: Tilted."

@@ -51,8 +51,8 @@ def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
         "probability": {"normal": 0.25, "abnormal": 0.75},
         "threshold": 0.5,
         "findings": [
-            {"code": "oblique", "severity": "warn", "detail": "Tilted."},
-            {"code": "misnamed", "severity": "warn", "detail": "Renamed."},
+            {"code": "oblique", "severity": "warn", "detail": "Tilted.", "value": None},
+            {"code": "misnamed", "severity": "warn", "detail": "Renamed.", "value": None},
         ],
         "error": None,
         "timing_ms": {"read": 1.5, "preprocess": 2.25, "infer": 4.0, "total": 7.75},
