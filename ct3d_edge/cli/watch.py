@@ -73,6 +73,9 @@ def _attend(
 ) -> NoReturn:
     """Look, judge, wait, for ever."""
     known, inspector = _known(journal), model.inspector()
+    for record in known.values():  # in the order in which they were judged
+        if record.input_sha256 is not None:
+            inspector.repeated(record.scan, record.input_sha256)
     complaints = _Complaints()
     while True:
         arrived = complaints.about(inbox)

@@ -81,7 +81,7 @@ class Inspector:
         try:
             scan = open_scan(path, allow=self.allow, judge=False)
             prepared = preprocess(scan, self.contract)
-            found = (*self.findings(path, scan, prepared), *self.repeated(str(path), prepared))
+            found = (*self.findings(path, scan, prepared), *self.repeated(str(path), input_sha256(prepared)))
             return Passport(str(path), _once(found))
         except ScanError as error:
             known = () if scan is None else (*scan.findings, *permit(lying_findings(scan), self.allow))
@@ -98,23 +98,18 @@ class Inspector:
         permitted = permit((*added, *found), self.allow)
         return _once((*scan.findings, *permitted, *self._identifiers(path)))
 
-    def repeated(self, scan: str, prepared: Prepared | None, sha256: str | None = None) -> tuple[Finding, ...]:
+    def repeated(self, scan: str, input_sha256: str) -> tuple[Finding, ...]:
         """Whether the network was given the same numbers before; to be asked of each scan, in their order.
 
         Parameters
         ----------
-        prepared
-            What the network is given; None for a scan whose record is that of an earlier run.
-        sha256
-            Of the scan's content, if that is known.
+        input_sha256
+            See `input_sha256`.
         """
-        marks = [sha256] if sha256 else []
-        marks += [hashlib.sha256(prepared.volume.data).hexdigest()] if prepared else []
-        first = [self._seen.setdefault(mark, scan) for mark in marks]
-        before = next((other for other in first if other != scan), None)
-        if before is None:
+        first = self._seen.setdefault(input_sha256, scan)
+        if first == scan:
             return ()
-        found = Finding("duplicate", "warn", f"The network is given the same numbers as for {before}.", before)
+        found = Finding("duplicate", "warn", f"The network is given the same numbers as for {first}.", first)
         return permit([found], self.allow)
 
     def _identifiers(self, path: Path) -> tuple[Finding, ...]:
@@ -124,6 +119,11 @@ class Inspector:
         if said is None:
             return ()
         return (Finding("identifiers", "ok", f"Patient {said[0] or '(no name)'}, ID {said[1] or '(none)'}."),)
+
+
+def input_sha256(prepared: Prepared) -> str:
+    """Hash of the numbers that the network is given."""
+    return hashlib.sha256(prepared.volume.data).hexdigest()
 
 
 def remarks(findings: Collection[Finding]) -> tuple[Finding, ...]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScan, ScanError
-from ct3d_edge.passport import Inspector
+from ct3d_edge.passport import Inspector, input_sha256, remarks
 from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
 from ct3d_edge.preprocess import Prepared
-from ct3d_edge.results import Answer, Record
+from ct3d_edge.results import Answer, Record, Status
 from ct3d_edge.runtime import Runner
 from ct3d_edge.scan import Finding, content_sha256, go_on
 
@@ -44,7 +44,7 @@ def analyse(
     for path in paths:
         record = recall(path, known, runner, inspector)
         analysis = Analysis(record, None) if record else analyse_scan(path, runner, notes, inspector)
-        yield compared(analysis, known, inspector)
+        yield compared(analysis, inspector)
 
 
 def analyse_scan(
@@ -86,16 +86,25 @@ def recall(
     return record if record.key == key else None
 
 
-def compared(analysis: Analysis, known: Mapping[str, Record], inspector: Inspector | None) -> Analysis:
-    """The analysis, which says so if the network was given the same before; to be called in the scans' order."""
+def compared(analysis: Analysis, inspector: Inspector | None) -> Analysis:
+    """The analysis, which says so if the network was given the same before; to be called in the scans' order.
+
+    A record of an earlier run may speak of a scan that is no longer there, or not first any more.
+    """
     record = analysis.record
-    if inspector is None or not record.answered:
+    if inspector is None or record.input_sha256 is None:
         return analysis
-    found = inspector.repeated(record.scan, analysis.prepared, record.scan_sha256)
-    told = tuple(finding for finding in found if finding.severity != "ok")
-    if not told or known.get(record.scan) is record:  # a record of an earlier run stays as it is
+    found = inspector.repeated(record.scan, record.input_sha256)
+    others = (finding for finding in record.findings if finding.code != "duplicate")
+    findings = (*others, *remarks(found))
+    if findings == record.findings:
         return analysis
-    return replace(analysis, record=replace(record, status="warn", findings=(*record.findings, *told)))
+    return replace(analysis, record=replace(record, status=_answered(findings), findings=findings))
+
+
+def _answered(findings: Iterable[Finding]) -> Status:
+    """Status of a scan that has an answer."""
+    return "warn" if any(finding.severity != "ok" for finding in findings) else "ok"
 
 
 def _allowed(inspector: Inspector | None) -> tuple[str, ...]:
@@ -195,8 +204,7 @@ def decide(probabilities: NDArray[np.float64], contract: Contract) -> Answer:
 
 def _record(reading: Reading, runner: Runner, answer: Answer | None = None) -> Record:
     receipt = runner.receipt
-    warned = any(finding.severity != "ok" for finding in reading.findings)
-    status, failure = reading.failed or ("warn" if warned else "ok", None)
+    status, failure = reading.failed or (_answered(reading.findings), None)
     return Record(
         scan=reading.scan,
         status=status,
@@ -210,4 +218,5 @@ def _record(reading: Reading, runner: Runner, answer: Answer | None = None) -> R
         actual=receipt.actual,
         nodes=receipt.nodes,
         scan_sha256=reading.sha256,
+        input_sha256=input_sha256(reading.prepared) if answer and reading.prepared else None,
     )

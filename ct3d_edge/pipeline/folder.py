@@ -54,13 +54,13 @@ def analyse_many(
         )
         with closing(crew.results(paths)) as analyses:
             for analysis in analyses:
-                yield compared(analysis, known, inspector)
+                yield compared(analysis, inspector)
     else:
         readers = Crew(steps.begin, steps.late, workers=max(plan.workers, 1), ahead=plan.ahead, seconds=seconds)
         with closing(readers.results(paths)) as begun:
             while batch := list(islice(begun, plan.batch)):
                 for analysis in steps.end(batch):
-                    yield compared(analysis, known, inspector)
+                    yield compared(analysis, inspector)
 
 
 class _Steps:

@@ -48,6 +48,7 @@ def _record(value: dict[str, Any]) -> Record:
         actual=provider["actual"],
         nodes=tuple(provider["nodes"].items()),
         scan_sha256=value["scan_sha256"],
+        input_sha256=value["input_sha256"],
         allowed=tuple(value["allowed"]),
     )
 

@@ -84,6 +84,8 @@ class Record:
         From the session's receipt: more than one provider among ``nodes`` is a fallback that was permitted.
     scan_sha256
         Hash of the scan's bytes as they lie on the disk; None if they could not be read, or there was no file.
+    input_sha256
+        Hash of the numbers that the network was given; None if it was not asked.
     allowed
         Codes of findings that counted one step less, sorted.
     """
@@ -100,6 +102,7 @@ class Record:
     actual: str
     nodes: tuple[tuple[str, int], ...]
     scan_sha256: str | None = None
+    input_sha256: str | None = None
     allowed: tuple[str, ...] = ()
 
     @property
@@ -121,6 +124,7 @@ class Record:
             "schema": SCHEMA,
             "scan": self.scan,
             "scan_sha256": self.scan_sha256,
+            "input_sha256": self.input_sha256,
             "status": self.status,
             "label": answer.label if answer else None,
             "probability": dict(answer.probability) if answer else None,

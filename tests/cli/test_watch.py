@@ -99,7 +99,7 @@ def test_arrivals_are_judged_and_a_restart_repeats_nothing(
     make_scan("after.nii", folder=incoming)
     found = records(out, 4)
     assert names(found) == ["before.nii", "broken.nii.gz", "arriving.nii", "after.nii"]
-    assert [record["status"] for record in found] == ["ok", "error", "ok", "ok"]
+    assert [record["status"] for record in found] == ["ok", "error", "warn", "warn"], "all are the same"
     (incoming / "before.nii").write_bytes((incoming / "after.nii").read_bytes()[:-10])
     assert [record["status"] for record in records(out, 5)][4] == "error"
     again.send_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ from builders import MakeModel, MakeScan, endless_scan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import ProviderError
+from ct3d_edge.passport import Inspector
 from ct3d_edge.pipeline import Analysis, Plan, analyse, analyse_many, read_scan
 from ct3d_edge.results import Record, Timing
 from ct3d_edge.runtime import Runner, load_model_file
@@ -44,6 +45,12 @@ def scans(mixed_folder: Path, make_scan: MakeScan, hu: NDArray[np.int16]) -> lis
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_any_plan_gives_the_records_of_one_after_the_other(scans: list[Path], runner: Runner, plan: Plan) -> None:
     assert without_times(analyse_many(scans, runner, plan)) == without_times(analyse(scans, runner))
+    expected = without_times(analyse(scans, runner, inspector=Inspector(runner.contract)))
+    found = without_times(analyse_many(scans, runner, plan, inspector=Inspector(runner.contract)))
+    assert found == expected
+    twice = [record.scan for record in found if "duplicate" in {finding.code for finding in record.findings}]
+    assert str(scans[0]) not in twice
+    assert any(scan.endswith("08_good.nii") for scan in twice)
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)

@@ -135,8 +135,18 @@ def _only(contents: Contents, folder: Path) -> Series:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Files directly in a folder that are DICOM or are named so, sorted; hidden ones do not count."""
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    """Files directly in a folder that are DICOM or are named so, sorted; hidden ones do not count.
+
+    Raises
+    ------
+    UnreadableScan
+        ``not_found``, ``unreadable`` if the folder cannot be searched.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    except OSError as error:
+        code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise UnreadableScan(code, f"{folder.name} cannot be searched: {error.strerror or error}.") from error
     return [path for path in files if promises_dicom(path) or is_dicom(path)]
 
 
