@@ -23,7 +23,9 @@ class Search:
     passed_over: tuple[PassedOver, ...]
 
 
-def find_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None, *, below: bool = False) -> list[Path]:
+def find_scans(
+    paths: Iterable[str | os.PathLike[str]], series: str | None = None, *, below: bool = False
+) -> list[Path]:
     """Scans under ``paths``; see `search_scans`."""
     return list(search_scans(paths, series, below=below).scans)
 

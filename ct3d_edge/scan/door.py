@@ -95,6 +95,6 @@ def is_series(path: Path) -> bool:
 def _require_pydicom(path: Path) -> None:
     """Without the extra, a DICOM scan is one that cannot be read; others go on."""
     try:
-        require_extra("dicom", "pydicom")
+        require_extra("dicom", ["pydicom"])
     except MissingExtraError as error:
         raise UnreadableScan("dicom", f"{path.name} is DICOM. {error}") from error

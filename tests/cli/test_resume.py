@@ -144,7 +144,9 @@ def test_a_changed_scan_is_done_again(
     assert records_of(tmp_path / "results.jsonl") == records_of(tmp_path / "again.jsonl")
     lines = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
     same = [line in half_done for line in lines[:20]]
-    assert same == [number not in (4, 5, 6, 19) for number in range(20)], "the others are as they were; s07 is like s06b"
+    assert same == [number not in (4, 5, 6, 19) for number in range(20)], (
+        "s07 is the same as s06b, the others were not run again"
+    )
 
 
 def test_another_model_does_all_again(

@@ -8,11 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ct3d_edge.cohort import check_folder, prepare, split_folder
-from ct3d_edge.cohort.content import content_sha256
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import Volume
+from ct3d_edge.scan import Volume, content_sha256
 
 made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
 

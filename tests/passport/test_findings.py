@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.passport import RULES, Inspector, Rule, check_codes
+from ct3d_edge.passport import RULES, Inspector, Rule, check_codes, input_sha256
 from ct3d_edge.passport.content import lung_like
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import Finding, Severity, Volume
@@ -194,8 +194,8 @@ def test_the_same_numbers_twice_are_found_and_other_runs_are_not_meant(chest: Ch
     prepared = preprocess(volume, CONTRACT)
     inspector = Inspector(CONTRACT)
     for path, expected in (("a", []), ("b", ["a"]), ("a", [])):
-        found = inspector.findings(Path(path), volume, prepared)
-        assert [finding.value for finding in found if finding.code == "duplicate"] == expected
+        found = inspector.repeated(path, input_sha256(prepared))
+        assert [(finding.code, finding.value) for finding in found] == [("duplicate", first) for first in expected]
     assert "duplicate" not in inspected(volume)
 
 

@@ -84,7 +84,9 @@ def test_an_array_that_is_no_volume_is_refused(model: Model, array: NDArray[np.g
 def test_many_are_what_each_is_alone(model: Model, mixed_folder: Path, runner: Runner, options: dict[str, Any]) -> None:
     scans = find_scans([mixed_folder])
     found = [plain(record) for record in model.predict_many(scans, **options)]
-    assert found == [plain(analysis.record) for analysis in analyse(scans, runner, inspector=Inspector(runner.contract))]
+    assert found == [
+        plain(analysis.record) for analysis in analyse(scans, runner, inspector=Inspector(runner.contract))
+    ]
     assert [plain(record) for record in model.predict_many(iter(map(str, scans)), **options)] == found
 
 

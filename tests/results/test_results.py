@@ -46,6 +46,8 @@ def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
         "schema": SCHEMA,
         "scan": "folder/scan.nii.gz",
         "scan_sha256": "f" * 64,
+        "input_sha256": None,
+        "allowed": [],
         "status": "warn",
         "label": "abnormal",
         "probability": {"normal": 0.25, "abnormal": 0.75},

@@ -105,9 +105,7 @@ def _resolve(path: Path, on_block: Callable[[], None]) -> tuple[Series, tuple[Fi
     return Series(uid, tuple(images), _reason(images)), contents.remarks()
 
 
-def _with_parts_below(
-    folder: Path, uid: str, images: list[Image], on_block: Callable[[], None]
-) -> list[Image]:
+def _with_parts_below(folder: Path, uid: str, images: list[Image], on_block: Callable[[], None]) -> list[Image]:
     """Images of a series, and those in folders below that it does not have yet; copies are left alone."""
     for parent, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
