@@ -2,12 +2,12 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
-from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image
+from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image, series_of_file
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, promises_dicom
 from ct3d_edge.scan.findings import Finding
@@ -96,7 +96,8 @@ def _resolve(path: Path, on_block: Callable[[], None]) -> tuple[Series, tuple[Fi
         return _only(contents, path), contents.remarks()
     folder = path.parent
     uid = (read_image(path).series or UNNAMED) if path.is_file() else path.name
-    contents = read_contents(dicom_files(folder), on_block)
+    # None stands for files that cannot be read: they are to be remarked.
+    contents = read_contents(_files_of(folder, (uid, None), on_block), on_block)
     images = [image for series in contents.series if series.uid == uid for image in series.images]
     if not path.is_file():
         images = _with_parts_below(folder, uid, images, on_block)
@@ -111,11 +112,19 @@ def _with_parts_below(folder: Path, uid: str, images: list[Image], on_block: Cal
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if Path(parent) == folder:
             continue
-        for series in read_contents(dicom_files(Path(parent)), on_block).series:
-            known = {image.instance for image in images}
-            if series.uid == uid and known.isdisjoint(image.instance for image in series.images):
-                images = [*images, *series.images]
+        known = {image.instance for image in images}
+        part = [read_image(file) for file in _files_of(Path(parent), (uid,), on_block)]
+        if known.isdisjoint(image.instance for image in part):
+            images = [*images, *part]
     return images
+
+
+def _files_of(folder: Path, series: Sequence[str | None], on_block: Callable[[], None]) -> Iterator[Path]:
+    """DICOM files directly in a folder that belong to one of these series."""
+    for file in dicom_files(folder):
+        on_block()
+        if series_of_file(file) in series:
+            yield file
 
 
 def _only(contents: Contents, folder: Path) -> Series:

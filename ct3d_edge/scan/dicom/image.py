@@ -20,7 +20,7 @@ from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.scan.dicom.elements import number, quietly, text, whole
 from ct3d_edge.scan.dicom.frames import FRAME_TAGS, Frame, read_frames
 from ct3d_edge.scan.dicom.layout import PIXEL_DATA, PixelData, locate
-from ct3d_edge.scan.dicom.sniff import is_dicom
+from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom
 
 TAGS = [
     *FRAME_TAGS,
@@ -54,6 +54,9 @@ DEFLATED_FRAMES = 4096
 
 KEPT_IN_MEMORY = 8192
 """Headers of files remembered: a series is found first and opened later, and its files are parsed once."""
+
+UIDS_IN_MEMORY = 1 << 18
+"""Files of which only the series is remembered, so that opening one of a thousand series does not parse them all."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,23 @@ def read_image(path: Path) -> Image:
         raise UnreadableScan("not_found", f"{path.name} does not exist.") from error
     except OSError as error:
         raise UnreadableScan("unreadable", f"{path.name} cannot be read: {error.strerror or error}.") from error
+
+
+def series_of_file(path: Path) -> str | None:
+    """UID of the series that a file belongs to, `UNNAMED` if it gives none; None if it cannot be read."""
+    try:
+        found = path.stat()
+        return _series(path, found.st_size, found.st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(UIDS_IN_MEMORY)
+def _series(path: Path, size: int, changed: int) -> str | None:
+    try:
+        return _read(path, size, changed).series or UNNAMED
+    except UnreadableScan:
+        return None
 
 
 @lru_cache(KEPT_IN_MEMORY)

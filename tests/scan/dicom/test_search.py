@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import dicom_files as made
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.scan import find_scans, open_scan, scan_files, search_scans
+from ct3d_edge.scan.dicom import image
 
 from .test_bad_series import setting
 from .test_series import change_all, hu_of
@@ -44,6 +46,27 @@ def test_several_series_are_several_scans(tmp_path: Path, hu: NDArray[np.int16])
     with pytest.raises(ScanError, match=r"holds 2 series; name one: 1\.2\.1, 1\.2\.2") as caught:
         open_scan(tmp_path)
     assert caught.value.code == "several_series"
+
+
+def test_opening_one_of_many_series_does_not_parse_the_others(
+    tmp_path: Path, hu: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        made.write_series(tmp_path, hu, f"1.2.{number}", name=f"{{}}-{number}.dcm")
+    scans = find_scans([tmp_path])
+    parsed: list[Path] = []
+    parse = image._parse
+
+    def spy(stream: BinaryIO, path: Path) -> Dataset:
+        parsed.append(path)
+        return parse(stream, path)
+
+    monkeypatch.setattr(image, "_parse", spy)
+    open_scan(scans[1])
+    assert parsed == [], "headers are remembered"
+    image._read.cache_clear()  # as if there had been more files than are remembered
+    open_scan(scans[1])
+    assert sorted(parsed) == sorted(tmp_path.glob("*-1.dcm"))
 
 
 def test_one_series_can_be_picked(tmp_path: Path, hu: NDArray[np.int16]) -> None:
