@@ -17,10 +17,11 @@ from pydicom.uid import (
 )
 
 from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.scan.dicom.elements import number, quietly, text, whole
+from ct3d_edge.scan.dicom.elements import quietly, text, whole
 from ct3d_edge.scan.dicom.frames import FRAME_TAGS, Frame, read_frames
 from ct3d_edge.scan.dicom.layout import PIXEL_DATA, PixelData, locate
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom
+from ct3d_edge.scan.dicom.storage import Storage, capacity, read_padding, read_storage
 
 TAGS = [
     *FRAME_TAGS,
@@ -46,27 +47,11 @@ TAGS = [
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 """CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image (PS3.4, annex B.5)."""
 
-FRAGMENT = 10
-"""Bytes of the shortest compressed fragment: its head and two bytes."""
-
-DEFLATED_FRAMES = 4096
-"""More frames are not believed of a file whose length says nothing about them."""
-
 KEPT_IN_MEMORY = 8192
 """Headers of files remembered: a series is found first and opened later, and its files are parsed once."""
 
 UIDS_IN_MEMORY = 1 << 18
 """Files of which only the series is remembered, so that opening one of a thousand series does not parse them all."""
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How one pixel is stored: ``stored`` of ``allocated`` bits, the highest of them ``high``."""
-
-    allocated: int
-    stored: int
-    high: int
-    signed: bool
 
 
 @dataclass(frozen=True)
@@ -215,8 +200,8 @@ def _image(dataset: Dataset, path: Path, pixels: PixelData) -> Image:
     rows, columns = whole(dataset, "Rows", name), whole(dataset, "Columns", name)
     if not rows or not columns or min(rows, columns) < 1:
         raise UnreadableScan("bad_header", f"{name} does not say how many rows and columns it has.")
-    samples, storage = whole(dataset, "SamplesPerPixel", name) or 1, _storage(dataset, name)
-    most = _capacity(pixels, rows * columns * samples * storage.allocated // 8)
+    samples, storage = whole(dataset, "SamplesPerPixel", name) or 1, read_storage(dataset, name)
+    most = capacity(pixels, rows * columns * samples * storage.allocated // 8)
     return Image(
         path=path,
         series=text(dataset, "SeriesInstanceUID"),
@@ -231,37 +216,11 @@ def _image(dataset: Dataset, path: Path, pixels: PixelData) -> Image:
         storage=storage,
         syntax=_syntax(dataset),
         pixels=pixels,
-        padding=_padding(dataset, name),
+        padding=read_padding(dataset, name),
         declared=whole(dataset, "ImagesInAcquisition", name),
         bare=not text(dataset.file_meta, "TransferSyntaxUID"),
         frames=read_frames(dataset, name, most),
     )
-
-
-def _capacity(pixels: PixelData, frame: int) -> int:
-    """The most frames of ``frame`` bytes that a file can hold, at least one; compressed, each is a fragment."""
-    if pixels.offset == 0:  # deflated: known only when it is decompressed
-        return DEFLATED_FRAMES
-    return max(pixels.length // (FRAGMENT if pixels.compressed else max(frame, 1)), 1)
-
-
-def _storage(dataset: Dataset, name: str) -> Storage:
-    allocated = whole(dataset, "BitsAllocated", name) or 16
-    stored = whole(dataset, "BitsStored", name) or allocated
-    high = whole(dataset, "HighBit", name)
-    high = stored - 1 if high is None else high
-    if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
-        raise UnreadableScan("bad_header", f"{name} stores {stored} of {allocated} bits up to bit {high}.")
-    return Storage(allocated, stored, high, signed=whole(dataset, "PixelRepresentation", name) == 1)
-
-
-def _padding(dataset: Dataset, name: str) -> int | None:
-    """The padding value; writers mix up its sign, which the caller has to bear."""
-    try:
-        found = number(dataset, "PixelPaddingValue", name)
-    except UnreadableScan:  # a padding value that makes no sense pads nothing
-        return None
-    return None if found is None else int(found)
 
 
 def _patient(dataset: Dataset) -> str:

@@ -174,6 +174,8 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
         ({"RescaleIntercept": "-1e30"}, "bad_header"),
         ({"RescaleIntercept": "nan"}, "bad_header"),
         ({"PixelSpacing": ["inf", "2"]}, "bad_header"),
+        ({"BitsAllocated": None}, "bad_header"),
+        ({"PixelRepresentation": None}, "bad_header"),
         ({"BitsStored": 17}, "bad_header"),
         ({"HighBit": 16}, "bad_header"),
         ({"BitsAllocated": 64, "BitsStored": 64, "HighBit": 63}, "unsupported_dtype"),
