@@ -24,7 +24,7 @@ from ct3d_edge.keras_import import import_keras
 from ct3d_edge.latency import BenchRecord, Samples
 from ct3d_edge.machine import describe_machine
 
-ROUNDS, STEPS, SCANS = 7, 4, 16
+ROUNDS, STEPS, SCANS = 5, 4, 16
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
 
