@@ -111,7 +111,7 @@ class NiftiScan(Scan):
         stream = ScanStream(self._voxel_path, ahead=True)
         try:
             self._require_capacity(stream)
-            stream.read(self._header.offset)
+            stream.skip(self._header.offset)
         except BaseException:
             stream.close()
             raise

@@ -95,6 +95,13 @@ class ScanStream:
                     raise self._truncated(f"{len(buffer) - done:,} bytes are missing")
                 done += got
 
+    def skip(self, count: int) -> None:
+        """Pass over ``count`` bytes, block by block: a damaged header may name any number."""
+        scratch = memoryview(bytearray(min(count, BLOCK)))
+        while count:
+            self.fill(scratch[:count])
+            count -= min(count, BLOCK)
+
     def finish(self) -> None:
         """Read to the end, so that the checksum of a compressed file is compared."""
         left = TRAILER_LIMIT

@@ -1,5 +1,6 @@
 import gzip
 import os
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_pieces_follow_each_other(tmp_path: Path) -> None:
 def test_more_than_a_block_is_read_completely(tmp_path: Path) -> None:
     text = TEXT * (2 * BLOCK // len(TEXT) + 1)
     assert read_all(write(tmp_path / "a.gz", gzip.compress(text, 1)), len(text)) == text
+
+
+def test_what_is_skipped_takes_no_room(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gz", gzip.compress(bytes(100 * BLOCK + 7) + TEXT, 1))
+    with ScanStream(path) as stream:
+        tracemalloc.start()
+        stream.skip(100 * BLOCK + 7)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert stream.read(len(TEXT)) == TEXT
+    assert peak < 4 * BLOCK
 
 
 @pytest.mark.parametrize("at", [0, 1, 100, len(TEXT) - 1])
