@@ -6,9 +6,17 @@ from typing import Annotated, Literal
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.evidence import LimitOption, ProofOption, proof_volumes
+from ct3d_edge.cli.evidence import LimitOption, ProofOption, embedding_scans, proof_volumes
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
-from ct3d_edge.cli.rewriting import BudgetOption, LevelOption, StrictOption, TargetOption, parse_budget, report
+from ct3d_edge.cli.rewriting import (
+    BudgetOption,
+    EmbedOption,
+    LevelOption,
+    StrictOption,
+    TargetOption,
+    parse_budget,
+    report,
+)
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 from ct3d_edge.keras_import import import_keras
@@ -27,6 +35,7 @@ def export(
     target: TargetOption = "cpu",
     memory_budget: BudgetOption = None,
     strict: StrictOption = False,
+    embed_preprocessing: EmbedOption = False,
     proof: ProofOption = None,
     limit: LimitOption = 1e-5,
     activation: Annotated[
@@ -61,6 +70,7 @@ def export(
             material=material,
             limit=limit,
             plan=Plan(optimize, target, budget, strict),
+            embed_on=embedding_scans(loaded.contract) if embed_preprocessing else None,
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

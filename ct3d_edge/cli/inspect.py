@@ -19,7 +19,7 @@ def inspect(
     """Show a model's contract, golden test, provenance and graph."""
     from ct3d_edge.runtime import load_model_file
 
-    file = load_model_file(model)
+    file = load_model_file(model, stored_voxels=True)
     facts = _facts(file)
     if json_:
         typer.echo(json.dumps(facts, indent=2))
@@ -38,8 +38,7 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
     return {
         "file": {"path": str(file.path), "bytes": len(file.data), "sha256": file.sha256},
         "graph": {
-            "input": f"{file.input_name} float32 (batch, {', '.join(map(str, file.contract.input_shape))})",
-            "output": f"{file.output_name} float32 (batch, {file.contract.outputs})",
+            **_interface(file),
             "opset": file.opset,
             "nodes": file.nodes,
             "operators": file.node_counts,
@@ -53,6 +52,19 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
         },
         "provenance": {key: value for key, value in file.provenance.items() if key != "passes"},
         "passes": _passes(file.provenance.get("passes")),
+    }
+
+
+def _interface(file: "ModelFile") -> dict[str, str]:
+    contract = file.contract
+    if file.stored_voxels:
+        return {
+            "input": "stored voxels int16 (slices, rows, columns) of any size; slope, intercept float32",
+            "output": f"{file.output_name} float32 ({len(contract.labels)})",
+        }
+    return {
+        "input": f"{file.input_name} float32 (batch, {', '.join(map(str, contract.input_shape))})",
+        "output": f"{file.output_name} float32 (batch, {contract.outputs})",
     }
 
 

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.evidence import LimitOption, ProofOption, proof_volumes
-from ct3d_edge.cli.rewriting import BudgetOption, LevelOption, StrictOption, TargetOption, parse_budget, report
+from ct3d_edge.cli.evidence import LimitOption, ProofOption, embedding_scans, proof_volumes
+from ct3d_edge.cli.rewriting import (
+    BudgetOption,
+    EmbedOption,
+    LevelOption,
+    StrictOption,
+    TargetOption,
+    parse_budget,
+    report,
+)
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 
@@ -26,6 +34,7 @@ def optimize(
     target: TargetOption = "cpu",
     memory_budget: BudgetOption = None,
     strict: StrictOption = False,
+    embed_preprocessing: EmbedOption = False,
     proof: ProofOption = None,
     limit: LimitOption = 1e-5,
 ) -> None:
@@ -54,6 +63,7 @@ def optimize(
             material=material,
             limit=limit,
             plan=Plan(optimize, target, budget, strict),
+            embed_on=embedding_scans(loaded.contract) if embed_preprocessing else None,
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

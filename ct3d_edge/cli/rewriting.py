@@ -28,7 +28,13 @@ BudgetOption = Annotated[
     typer.Option("--memory-budget", metavar="SIZE", help="For small: what intermediate tensors may take, like 60MB."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at a pass that fails instead of leaving it out.")]
-
+EmbedOption = Annotated[
+    bool,
+    typer.Option(
+        "--embed-preprocessing",
+        help="Put the preprocessing into the file, for other programs: stored voxels in, probabilities out.",
+    ),
+]
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -49,6 +55,8 @@ def report(exported: "Exported") -> None:
     for line in pass_lines(model.provenance.get("passes", [])):
         typer.echo(line)
     typer.echo(f"proof: {exported.proof.describe()}")
+    if exported.embedding:
+        typer.echo(f"preprocessing inside: {exported.embedding.describe()}")
     typer.echo(f"wrote {model.path} ({len(model.data) / 1e6:.1f} MB, {model.nodes} nodes)")
 
 

@@ -30,7 +30,7 @@ def verify(
     from ct3d_edge.runtime import load_model_file
     from ct3d_edge.runtime import verify as run_golden_test
 
-    file = load_model_file(model)
+    file = load_model_file(model, stored_voxels=True)
     with open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, receipt) as runner:
         outcome = run_golden_test(runner)
     told = (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.embedding import embedded
 from ct3d_edge.conversion.proof import Proof, Reference, prove
 from ct3d_edge.errors import GateError
 from ct3d_edge.runtime import (
@@ -26,6 +27,7 @@ from ct3d_edge.runtime import (
     parse_model_file,
     verify,
 )
+from ct3d_edge.scan import Volume
 
 GOLDEN_SEEDS = (1, 2)
 GOLDEN_TOLERANCE = 1e-4
@@ -34,10 +36,11 @@ GOLDEN_TOLERANCE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A written model file and its proof."""
+    """A written model file and its proof; if it has the preprocessing inside, the proof of that as well."""
 
     model: ModelFile
     proof: Proof
+    embedding: Proof | None = None
 
 
 def deliver(
@@ -51,9 +54,12 @@ def deliver(
     *,
     material: str,
     limit: float,
+    embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Complete a graph, prove it against ``reference``, and only then write it.
+
+    With ``embed_on``, what is written has the preprocessing inside, and is proven on these scans as well.
 
     Raises
     ------
@@ -73,10 +79,14 @@ def deliver(
     attach(proto, contract, golden, provenance)
     model = parse_model_file(out, proto.SerializeToString(deterministic=True))
     _check_golden(model)
+    embedding = None
+    if embed_on is not None:
+        on_stage("embedding the preprocessing")
+        model, embedding = embedded(model, embed_on)
     on_stage("writing")
     with atomic_file(out) as stream:
         stream.write(model.data)
-    return Exported(model, proof)
+    return Exported(model, proof, embedding)
 
 
 def attach(proto: onnx.ModelProto, contract: Contract, golden: Golden, provenance: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from ct3d_edge.conversion.proof import LIMIT
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import UsageError
 from ct3d_edge.machine import installed_version
+from ct3d_edge.scan import Volume
 
 TOOLS = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
 
@@ -27,6 +28,7 @@ def export_model(
     material: str,
     limit: float = LIMIT,
     plan: Plan | None = None,
+    embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Write ``source`` as a proven, self-describing ONNX file.
@@ -41,6 +43,8 @@ def export_model(
         For the proof: network inputs, what they are in words, largest difference of a probability.
     plan
         How the graph is rewritten; the default plan if None.
+    embed_on
+        Put the preprocessing into the file and prove that on these scans, see `embedding.embedded`; not if None.
     on_stage
         Told what is being done.
 
@@ -70,6 +74,7 @@ def export_model(
         volumes,
         material=material,
         limit=limit,
+        embed_on=embed_on,
         on_stage=on_stage,
     )
 

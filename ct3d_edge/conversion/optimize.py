@@ -25,6 +25,7 @@ from ct3d_edge.conversion.proof import LIMIT
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.machine import installed_version
 from ct3d_edge.runtime import RECIPE, Golden, ModelFile, Runner, parse_model_file
+from ct3d_edge.scan import Volume
 
 TOOLS = ("ct3d-edge", "onnx", "onnx-ir", "numpy")
 
@@ -64,6 +65,7 @@ def optimize_model(
     material: str,
     limit: float = LIMIT,
     plan: Plan | None = None,
+    embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Rewrite a model file and prove the result against it, both on ONNX Runtime's CPU provider.
@@ -74,7 +76,7 @@ def optimize_model(
         From ``load_for_rewriting``; its contract and golden test are carried over.
     out
         The file to write; replaced only by a proven one.
-    volumes, material, limit, plan, on_stage
+    volumes, material, limit, plan, embed_on, on_stage
         As in ``export_model``.
 
     Raises
@@ -103,6 +105,7 @@ def optimize_model(
             volumes,
             material=material,
             limit=limit,
+            embed_on=embed_on,
             on_stage=on_stage,
         )
 

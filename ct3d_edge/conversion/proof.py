@@ -1,8 +1,8 @@
 """Does a file answer as what it was made from does? The gate in front of every model file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from ct3d_edge.runtime import Runner
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """One network input, ``contract.shape``, to its probabilities ``(classes,)``: a Keras network or another file."""
+
+Answers = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Probabilities ``(classes,)`` of one volume: those expected and those found."""
 
 MINIMUM_VOLUMES = 8
 
@@ -49,6 +52,30 @@ class Proof:
     label_flips: int
     probability_range: tuple[float, float]
     limit: float
+
+    @classmethod
+    def of(cls, pairs: Sequence[Answers], runner: Runner, *, material: str, limit: float) -> Self:
+        """Compare ``(expected, found)`` probabilities, a pair a volume, of which ``runner`` gave the second.
+
+        Raises
+        ------
+        UsageError
+            With fewer than eight pairs.
+        """
+        if len(pairs) < MINIMUM_VOLUMES:
+            raise UsageError(f"A proof needs at least {MINIMUM_VOLUMES} volumes, found {len(pairs)}.")
+        expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
+        winner = runner.contract.winner
+        return cls(
+            volumes=len(pairs),
+            material=material,
+            provider=runner.receipt.actual,
+            probability_difference=float(np.abs(expected - found).max()),
+            logit_difference=float(np.abs(logit(expected) - logit(found)).max()),
+            label_flips=sum(winner(a) != winner(b) for a, b in zip(expected, found, strict=True)),
+            probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
+            limit=limit,
+        )
 
     @property
     def holds(self) -> bool:
@@ -99,26 +126,20 @@ def prove(
     GateError
         If the proof does not hold, or the reference gives the same answer for every volume.
     """
-    contract = runner.contract
     pairs = [(reference(volume), runner.infer(volume[None])[0]) for volume in volumes]
-    if len(pairs) < MINIMUM_VOLUMES:
-        raise UsageError(f"A proof needs at least {MINIMUM_VOLUMES} volumes, found {len(pairs)}.")
-    expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
-    proof = Proof(
-        volumes=len(pairs),
-        material=material,
-        provider=runner.receipt.actual,
-        probability_difference=float(np.abs(expected - found).max()),
-        logit_difference=float(np.abs(logit(expected) - logit(found)).max()),
-        label_flips=sum(contract.winner(a) != contract.winner(b) for a, b in zip(expected, found, strict=True)),
-        probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
-        limit=limit,
-    )
-    _require(proof)
+    proof = Proof.of(pairs, runner, material=material, limit=limit)
+    require(proof)
     return proof
 
 
-def _require(proof: Proof) -> None:
+def require(proof: Proof) -> None:
+    """Let nothing pass whose proof does not hold, or proves nothing.
+
+    Raises
+    ------
+    GateError
+        With the figures.
+    """
     if not proof.holds:
         raise GateError(
             f"The proof does not hold: {proof.describe()}. No file was written. The smallest limit that would have "

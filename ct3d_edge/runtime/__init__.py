@@ -16,14 +16,30 @@ from ct3d_edge.runtime.options import Options, parse_options
 from ct3d_edge.runtime.receipt import Engine, Receipt
 from ct3d_edge.runtime.runner import Runner, to_probabilities
 from ct3d_edge.runtime.shipped import default_model
+from ct3d_edge.runtime.stored_voxels import (
+    AXES,
+    INPUT_KEY,
+    INTERCEPT,
+    PROBABILITIES,
+    SLOPE,
+    STORED_VOXELS,
+    VOXELS,
+)
 from ct3d_edge.runtime.verify import Verification, verify
 
 __all__ = [
+    "AXES",
     "CONTRACT_KEY",
     "FALLBACK_HINT",
     "GOLDEN_KEY",
+    "INPUT_KEY",
+    "INTERCEPT",
+    "PROBABILITIES",
     "PROVENANCE_KEY",
     "RECIPE",
+    "SLOPE",
+    "STORED_VOXELS",
+    "VOXELS",
     "Engine",
     "Golden",
     "ModelFile",

@@ -17,6 +17,9 @@ from ct3d_edge.errors import ModelError
 RECIPE = "ellipsoids-1"
 """Name of the recipe that ``golden_volume`` follows; a change to it needs a new name."""
 
+STEPS = 1024
+"""Voxels of that recipe are multiples of ``1 / STEPS``."""
+
 LARGEST_SEED = 2**16
 """Seeds are multiplied into 32-bit arithmetic."""
 
@@ -103,7 +106,7 @@ def golden_volume(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]
     volume[_ellipsoid(shape, (spot[0], spot[1], spot[2]), (90, 90, 160))] = soft - seed % 5 * 100
     index = np.arange(volume.size, dtype=np.uint32).reshape(shape)
     texture = (_hash(index + np.uint32(seed * 7919 + 1)) % 64).astype(np.int64) - 32
-    return np.asarray(np.clip(volume + texture, 0, 1024) / 1024, np.float32)
+    return np.asarray(np.clip(volume + texture, 0, STEPS) / STEPS, np.float32)
 
 
 def _ellipsoid(

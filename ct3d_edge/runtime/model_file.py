@@ -20,6 +20,7 @@ from onnx.external_data_helper import uses_external_data
 from ct3d_edge.contract import Contract, refuse_constant
 from ct3d_edge.errors import ContractError, ModelError
 from ct3d_edge.runtime.golden import Golden
+from ct3d_edge.runtime.stored_voxels import check_stored_voxels, refuse_stored_voxels, takes_stored_voxels
 
 CONTRACT_KEY = "ct3d.contract"
 GOLDEN_KEY = "ct3d.golden"
@@ -53,6 +54,8 @@ class ModelFile:
         Names in the graph.
     batch_axis
         Name of the graph's symbolic batch axis; None if the batch is fixed at one or has no name.
+    stored_voxels
+        Whether it takes a scan as it is stored, with the preprocessing inside (docs/embedding.md).
     weights
         Number types that weights are stored in, most bytes first: ``("float32",)`` for instance.
     node_counts
@@ -70,6 +73,7 @@ class ModelFile:
     input_name: str
     output_name: str
     batch_axis: str | None
+    stored_voxels: bool
     weights: tuple[str, ...]
     node_counts: dict[str, int]
     opset: int
@@ -81,32 +85,46 @@ class ModelFile:
         return isinstance(asked, dict) and asked.get("level") == "small"
 
     @property
+    def interface(self) -> tuple[str, str]:
+        """Number types of the volume that goes in and of the answer."""
+        return ("int16" if self.stored_voxels else "float32", "float32")
+
+    @property
     def nodes(self) -> int:
         """Number of nodes in the graph."""
         return sum(self.node_counts.values())
 
 
-def load_model_file(path: Path) -> ModelFile:
+def load_model_file(path: Path, *, stored_voxels: bool = False) -> ModelFile:
     """Read and check a model file.
+
+    Parameters
+    ----------
+    stored_voxels
+        Accept a file with the preprocessing inside, too: not everything that runs models can feed it.
 
     Raises
     ------
     ModelError
         The file is missing, truncated, not ONNX, keeps weights outside itself, or its graph does not have one
-        float32 input of the contract's shape and one float32 output.
+        float32 input of the contract's shape and one float32 output; or has the preprocessing inside.
     ContractError
         It has no contract, or one that cannot be followed.
     """
-    return parse_model_file(path, _read(path))
+    return parse_model_file(path, _read(path), stored_voxels=stored_voxels)
 
 
-def parse_model_file(path: Path, data: bytes) -> ModelFile:
+def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) -> ModelFile:
     """Check the bytes of a model file, as ``load_model_file`` does; ``path`` only names them in messages."""
     proto = _parse(path, data)
     _refuse_external_data(path, proto)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     contract = Contract.from_json(_required(path, metadata, CONTRACT_KEY))
-    input_name, output_name = _interface(path, proto.graph, contract)
+    inside = takes_stored_voxels(path, metadata)
+    if inside and not stored_voxels:
+        refuse_stored_voxels(path)
+    check = check_stored_voxels if inside else _interface
+    input_name, output_name = check(path, proto.graph, contract)
     counts: dict[str, int] = {}
     for node in proto.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
@@ -119,7 +137,8 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
         provenance=_provenance(path, metadata),
         input_name=input_name,
         output_name=output_name,
-        batch_axis=_batch_axis(proto.graph, input_name),
+        batch_axis=None if inside else _batch_axis(proto.graph, input_name),
+        stored_voxels=inside,
         weights=_weight_types(proto),
         node_counts=dict(sorted(counts.items())),
         opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),

@@ -73,7 +73,7 @@ class Receipt:
     versions: tuple[tuple[str, str | None], ...]
     gpu: str | None
     weights: tuple[str, ...]
-    interface: str
+    interface: tuple[str, str]
     tf32: bool | None
     engine: Engine | None
     tuned: bool
@@ -96,7 +96,7 @@ class Receipt:
             "nodes": dict(self.nodes),
             "options": dict(self.options),
             "versions": dict(self.versions),
-            "precision": {"weights": list(weights), "input": interface, "output": interface},
+            "precision": {"weights": list(weights), "input": interface[0], "output": interface[1]},
         }
 
     def save(self, path: Path) -> None:

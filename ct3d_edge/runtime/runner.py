@@ -18,6 +18,7 @@ from ct3d_edge.runtime.model_file import ModelFile
 from ct3d_edge.runtime.opening import Opened, Wish, open_for
 from ct3d_edge.runtime.options import Options
 from ct3d_edge.runtime.receipt import Receipt
+from ct3d_edge.runtime.stored_voxels import AXES, INTERCEPT, SLOPE, STORED_VOXELS, refuse_stored_voxels
 from ct3d_edge.runtime.versions import tf32_allowed
 
 
@@ -110,6 +111,8 @@ class Runner:
         ProviderError
             If ONNX Runtime fails, out of memory for instance.
         """
+        if self.model.stored_voxels:
+            refuse_stored_voxels(self.model.path)
         if volumes.dtype != np.float32 or volumes.shape[1:] != self.contract.shape:
             raise ModelError(
                 f"The model takes float32 (N, {', '.join(map(str, self.contract.shape))}); "
@@ -121,6 +124,36 @@ class Runner:
         else:
             output = self._run(batch)
         return to_probabilities(output, self.contract)
+
+    def infer_stored(self, voxels: NDArray[np.int16], slope: float, intercept: float) -> NDArray[np.float64]:
+        """Probabilities of one scan as it is stored, by a model with the preprocessing inside.
+
+        Parameters
+        ----------
+        voxels
+            ``(D, H, W)`` int16 of any size; its third, second and first axis are those of the contract's orientation.
+        slope, intercept
+            ``HU = voxels * slope + intercept``.
+
+        Returns
+        -------
+        ndarray
+            ``(len(contract.labels),)`` float64.
+
+        Raises
+        ------
+        ModelError
+            If the model takes network inputs, or the voxels are of another kind.
+        ProviderError
+            If ONNX Runtime fails.
+        """
+        if not self.model.stored_voxels or voxels.dtype != np.int16 or voxels.ndim != len(AXES) or not voxels.size:
+            takes = STORED_VOXELS if self.model.stored_voxels else "network inputs"
+            raise ModelError(f"The model takes {takes}; got {voxels.dtype} {voxels.shape} as stored int16 (D, H, W).")
+        scaling = {SLOPE: np.array(slope, np.float32), INTERCEPT: np.array(intercept, np.float32)}
+        with self._failures():
+            (found,) = self._session.run([self.model.output_name], {self.model.input_name: voxels, **scaling})
+        return np.asarray(found, np.float64)
 
     def resident(self, volumes: NDArray[np.float32]) -> Callable[[], ort.OrtValue]:
         """A batch laid where the network runs, to be run again and again without copies in or out.
@@ -162,7 +195,7 @@ class Runner:
 
     def _feed_for(self, options: Options) -> Feed:
         names = self.model.input_name, self.model.output_name
-        if self._batch is None:
+        if self._batch is None or self.model.stored_voxels:
             return plain_feed(self._session, *names)
         place = ("cuda", options.device_number)
         shapes = self.contract.input_shape, self.contract.outputs
@@ -181,7 +214,7 @@ class Runner:
             versions=platform.versions,
             gpu=platform.gpu.name if platform.gpu else None,
             weights=self.model.weights,
-            interface="float32",  # the model file's check allows nothing else
+            interface=self.model.interface,
             tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
             engine=opened.engine,
             tuned=False,

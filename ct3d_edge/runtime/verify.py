@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ct3d_edge.runtime.golden import STEPS
 from ct3d_edge.runtime.runner import Runner
+from ct3d_edge.runtime.stored_voxels import as_stored
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,12 @@ class Verification:
 def verify(runner: Runner) -> Verification:
     """Run a model's golden inputs on an open session and compare."""
     golden = runner.model.golden
-    found = np.vstack([runner.infer(volume[None]) for volume in golden.volumes(runner.contract.shape)])
+    found = np.vstack([_answer(runner, volume) for volume in golden.volumes(runner.contract.shape)])
     difference = float(np.abs(found - np.asarray(golden.expected)).max())
     return Verification(len(golden.seeds), difference, golden.tolerance)
+
+
+def _answer(runner: Runner, volume: NDArray[np.float32]) -> NDArray[np.float64]:
+    if runner.model.stored_voxels:
+        return runner.infer_stored(*as_stored(volume, runner.contract, STEPS))
+    return runner.infer(volume[None])
