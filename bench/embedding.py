@@ -1,0 +1,60 @@
+"""What does preprocessing inside the model file cost, against NumPy's and the network alone?
+
+    python -m bench.embedding
+
+On a phantom of 512 x 512 x 40 in memory, in turn in one process. Checks first that both answer alike, prints medians and
+the ratio, and keeps every sample in bench/results/embedding.json.
+"""
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from ct3d_edge.conversion.embedding.embed import embed
+from ct3d_edge.datasets import las_affine, make_phantom
+from ct3d_edge.latency import BenchRecord, interleave
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.runtime import Runner, default_model, load_model_file, parse_model_file
+from ct3d_edge.scan import Volume
+
+ROUNDS = 20
+LIMIT = 2e-5
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Check, measure, record."""
+    phantom = make_phantom(30_000, abnormal=True, shape=(512, 512, 40))
+    scan = Volume(phantom.hu, affine=las_affine(phantom.hu.shape, phantom.spacing))
+    model = load_model_file(default_model())
+    whole = parse_model_file(model.path, embed(model).SerializeToString(), stored_voxels=True)
+    voxels = np.ascontiguousarray(scan.stored.T)
+    with Runner(model, "cpu") as network, Runner(whole, "cpu") as inside:
+        contestants = {
+            "NumPy and network": lambda: network.infer(preprocess(scan, model.contract).volume[None])[0],
+            "all in the file": lambda: inside.infer_stored(voxels, 1, 0),
+        }
+        difference = float(np.abs(np.subtract(*(run() for run in contestants.values()))).max())
+        if not difference <= LIMIT:
+            raise SystemExit(f"the two differ by {difference:.1e}; nothing was timed")
+        samples = interleave(contestants, ROUNDS)
+    outside, within = samples.counted.values()
+    for name, taken in samples.counted.items():
+        print(f"{name:20} {statistics.median(taken):7.1f} ms")
+    print(f"ratio {statistics.median(b / a for a, b in zip(outside, within, strict=True)):.3f}")
+    conditions = {"rounds": ROUNDS, "shape": scan.shape, "largest_difference": difference}
+    BenchRecord(
+        "A scan in memory to its probability: NumPy's preprocessing and the network, or all in the file",
+        describe_machine(("ct3d-edge", "numpy", "onnxruntime-gpu")),
+        conditions,
+        {},
+        samples,
+        arrangement="in turn",
+    ).save(RESULTS / "embedding.json")
+    print(f"every sample: {RESULTS / 'embedding.json'}, largest difference {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()
