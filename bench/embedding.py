@@ -2,14 +2,16 @@
 
     python -m bench.embedding
 
-On a phantom of 512 x 512 x 40 in memory, in turn in one process. Checks first that both answer alike, prints medians and
-the ratio, and keeps every sample in bench/results/embedding.json.
+On a phantom of 512 x 512 x 40 in memory, in turn in one process. Checks first that both answer alike, prints medians
+and the ratio, and keeps every sample in bench/results/embedding.json.
 """
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ct3d_edge.conversion.embedding.embed import embed
 from ct3d_edge.datasets import las_affine, make_phantom
@@ -32,11 +34,12 @@ def main() -> None:
     whole = parse_model_file(model.path, embed(model).SerializeToString(), stored_voxels=True)
     voxels = np.ascontiguousarray(scan.stored.T)
     with Runner(model, "cpu") as network, Runner(whole, "cpu") as inside:
-        contestants = {
+        contestants: dict[str, Callable[[], NDArray[np.float64]]] = {
             "NumPy and network": lambda: network.infer(preprocess(scan, model.contract).volume[None])[0],
             "all in the file": lambda: inside.infer_stored(voxels, 1, 0),
         }
-        difference = float(np.abs(np.subtract(*(run() for run in contestants.values()))).max())
+        expected, found = (run() for run in contestants.values())
+        difference = float(np.abs(expected - found).max())
         if not difference <= LIMIT:
             raise SystemExit(f"the two differ by {difference:.1e}; nothing was timed")
         samples = interleave(contestants, ROUNDS)
