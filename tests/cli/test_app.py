@@ -44,7 +44,7 @@ def test_a_bug_shows_its_traceback() -> None:
     code = (
         "import sys; from ct3d_edge.cli import app, inspect\n"
         "import ct3d_edge.runtime as runtime\n"
-        "runtime.load_model_file = lambda path: 1 / 0\n"
+        "runtime.load_model_file = lambda path, **options: 1 / 0\n"
         "sys.argv = ['ct3d-edge', 'inspect', 'x.onnx']; app.main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
