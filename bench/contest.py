@@ -1,0 +1,176 @@
+"""A plan carried out: all contestants of a question open at once, each in a fresh process, and run in turn.
+
+A drift of the machine meets all alike, and nobody's threads, allocator or caches lie in another's process. Who is not
+installed, does not open or answers otherwise is left out with the reason; who fails in the middle keeps its runs.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.entrant import Dropped, Entrant
+from bench.material import KINDS, Material
+from bench.plan import Contestant, Plan
+from ct3d_edge.benchmark import keep_what_was_taken
+from ct3d_edge.latency import BenchRecord, Samples, WallClock, Witness
+from ct3d_edge.machine import describe_machine
+
+PACKAGES = ("ct3d-edge", "numpy", "onnxruntime", "onnxruntime-gpu")
+PAUSE_S = 0.05
+"""Between two turns: waiting threads of the one before go on spinning for a while."""
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Score:
+    """What is known of one contestant so far."""
+
+    warmup: list[float] = field(default_factory=list)
+    counted: list[float] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    once: list[dict[str, float]] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
+    left_out: str | None = None
+    failed: str | None = None
+
+    def told(self) -> dict[str, Any]:
+        """For the record: difference, versions, medians of what happens once in a process, in ms."""
+        names = self.once[0] if self.once else {}
+        return {**self.facts, "once_ms": {name: statistics.median(once[name] for once in self.once) for name in names}}
+
+
+class Contest:
+    """A plan being carried out.
+
+    Parameters
+    ----------
+    plan, plan_file
+        What to do, and the file that the contestants read it from.
+    material
+        What they are given.
+    say
+        Told what is going on.
+    """
+
+    def __init__(self, plan: Plan, plan_file: Path, material: Material, say: Say = lambda _: None) -> None:
+        self.plan, self.scores = plan, {contestant.key: Score() for contestant in plan.contestants}
+        self._files = (str(material.folder.resolve()), str(plan_file.resolve()))
+        self._material, self._say, self._witness = material, say, Witness(WallClock())
+
+    def hold(self, *, dry: bool = False) -> BenchRecord:
+        """All groups and rounds; with ``dry`` every contestant opens, is checked and runs once.
+
+        Raises
+        ------
+        BrokenOffError
+            With the record so far, if it is interrupted.
+        """
+        groups = 1 if dry else self.plan.groups
+        with keep_what_was_taken(self.record):
+            for group in range(groups):
+                for kind in KINDS:
+                    self._say(f"group {group + 1} of {groups}: {kind}")
+                    self._one_question(self.plan.of_kind(kind), group, dry=dry)
+        return self.record()
+
+    def _one_question(self, contestants: Sequence[Contestant], group: int, *, dry: bool) -> None:
+        with ExitStack() as stack:
+            running = {}
+            for contestant in contestants:
+                entrant = self._enter(contestant, stack)
+                if entrant:
+                    running[contestant.key] = entrant
+            rounds = 1 if dry else self.plan.rounds
+            for number in range(0 if dry else -self.plan.warmup, rounds):
+                self._round(running, number, group)
+            for key in list(running):
+                self._leave(key, running)
+
+    def _enter(self, contestant: Contestant, stack: ExitStack) -> Entrant | None:
+        score = self.scores[contestant.key]
+        if score.left_out or score.failed:
+            return None
+        entrant = Entrant((*self._files, contestant.key), self.plan.threads)
+        stack.callback(entrant.close)
+        try:
+            facts = entrant.ready()
+        except Dropped as reason:
+            score.left_out = str(reason)
+            self._say(f"left out: {contestant.key}: {reason}")
+            return None
+        score.once.append(facts.pop("once_ms"))
+        facts["difference"] = max(facts["difference"], score.facts.get("difference", 0.0))
+        score.facts = facts
+        return entrant
+
+    def _round(self, running: dict[str, Entrant], number: int, group: int) -> None:
+        """Everybody once; who comes first changes from round to round."""
+        keys = list(running)
+        shift = (number + group) % max(1, len(keys))
+        for key in keys[shift:] + keys[:shift]:
+            time.sleep(PAUSE_S)
+            score = self.scores[key]
+            try:
+                taken = running[key].run(max(0, number))
+            except Dropped as reason:
+                self._fail(key, running, str(reason))
+                continue
+            (score.warmup if number < 0 else score.counted).append(taken)
+            self._witness.glance()
+
+    def _leave(self, key: str, running: dict[str, Entrant]) -> None:
+        try:
+            peak = running[key].finish()
+        except Dropped as reason:
+            self._fail(key, running, str(reason))
+            return
+        if peak is not None:
+            self.scores[key].peaks.append(peak)
+
+    def _fail(self, key: str, running: dict[str, Entrant], reason: str) -> None:
+        self.scores[key].failed = reason
+        del running[key]
+        self._say(f"failed: {key}: {reason}")
+
+    def record(self, broken_off: str | None = None) -> BenchRecord:
+        """What there is so far."""
+        self._witness.look()
+        ran = {key: score for key, score in self.scores.items() if score.counted}
+        failed = [f"{key} failed ({score.failed})" for key, score in self.scores.items() if score.failed]
+        samples = Samples(
+            {key: tuple(score.warmup) for key, score in ran.items()},
+            {key: tuple(score.counted) for key, score in ran.items()},
+        )
+        even = all(len({len(taken) for taken in part.values()}) <= 1 for part in (samples.warmup, samples.counted))
+        return BenchRecord(
+            self.plan.question,
+            describe_machine(PACKAGES),
+            self._conditions(),
+            {},
+            samples,
+            arrangement="in turn" if even else "blocks",
+            surroundings=tuple(self._witness.seen),
+            resources={f"{key}, peak resident, bytes": max(score.peaks) for key, score in ran.items() if score.peaks},
+            incomplete="; ".join([*([broken_off] if broken_off else []), *failed]) or None,
+        )
+
+    def _conditions(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "groups": plan.groups,
+            "rounds": plan.rounds,
+            "threads": plan.threads,
+            "tolerance": dict(plan.tolerance),
+            "scans": [path.name for path in self._material.scans],
+            "contestants": {
+                entry.key: {"kind": entry.kind, **asdict(entry), **self.scores[entry.key].told()}
+                for entry in plan.contestants
+                if self.scores[entry.key].facts
+            },
+            "left_out": {key: score.left_out for key, score in self.scores.items() if score.left_out},
+        }

@@ -1,0 +1,28 @@
+"""OpenVINO on the CPU, on any of the ONNX files, in float32 and at fixed shape: its best for one scan at a time."""
+
+from bench.material import Material
+from bench.peers import Network, Volumes
+
+NEEDS = ("openvino",)
+PACKAGES = ("openvino",)
+
+
+def network(material: Material, threads: int, *, file: str = "tf2onnx", batch: int = 1) -> Network:
+    """A compiled model with the latency hint."""
+    import numpy as np
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(material.onnx(file))
+    model.reshape([batch, *list(model.inputs[0].partial_shape)[1:]])
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(volumes: Volumes) -> Volumes:
+        return np.array(compiled(volumes[..., np.newaxis])[0])
+
+    return run

@@ -1,0 +1,47 @@
+"""ct3d-edge: a scan read and prepared by `preprocess`, a model file run by `Runner`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.material import Material
+from bench.peers import Network, Preprocessing, Volumes
+
+NEEDS = ("onnxruntime",)
+PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal")
+
+
+def network(
+    material: Material,
+    threads: int,
+    *,
+    file: str = "fast",
+    provider: str = "cpu",
+    provider_options: Sequence[str] = (),
+    batch: int = 1,
+) -> Network:
+    """A session on one provider; it never falls back."""
+    from ct3d_edge.runtime import Runner, load_model_file, parse_options
+
+    options = parse_options(provider, tuple(provider_options))  # type: ignore[arg-type]
+    model = load_model_file(material.onnx(file))
+    runner = Runner(model, provider, threads=threads, options=options, batch=batch)  # type: ignore[arg-type]
+    outputs = runner.contract.outputs
+
+    def run(volumes: Volumes) -> Volumes:
+        return runner.infer(volumes)[:, -outputs:].astype("float32")
+
+    return run
+
+
+def preprocessing(material: Material, threads: int) -> Preprocessing:  # noqa: ARG001 - one thread decodes
+    """A file to the network's input as every command of this project does it."""
+    from ct3d_edge.preprocess import preprocess
+    from ct3d_edge.runtime import load_model_file
+    from ct3d_edge.scan import open_scan
+
+    contract = load_model_file(material.onnx("fast")).contract
+
+    def prepare(path: Path) -> Volumes:
+        return preprocess(open_scan(path), contract).volume
+
+    return prepare

@@ -1,0 +1,91 @@
+"""Run a plan of peers: the same work by ct3d-edge and by what a user would pick instead.
+
+    python -m bench.run_plan [PLAN.toml] [--dry-run] [--scans FOLDER] [--network model.keras] [--out RECORD.json]
+
+Without a plan, bench/plans/gpu.toml beside a working NVIDIA driver, else bench/plans/peers.toml. Peers are nobody's
+dependency: what is not installed is named and left out (`pip install torch openvino monai torchio` for all of them).
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench.contest import Contest
+from bench.material import Material
+from bench.plan import read_plan
+from bench.subject import make_material, trained_network
+from ct3d_edge.benchmark import BrokenOffError
+from ct3d_edge.errors import Ct3dError
+from ct3d_edge.latency import BenchRecord, percentile
+from ct3d_edge.scan import find_scans
+
+HERE = Path(__file__).parent
+REAL_SCANS = HERE.parents[1] / "shared" / "data" / "ct" / "chest"
+SHAPE = (128, 128, 64)
+MOST_SCANS = 2
+
+
+def fitting_plan() -> Path:
+    """The plan for this machine."""
+    return HERE / "plans" / ("gpu.toml" if shutil.which("nvidia-smi") else "peers.toml")
+
+
+def scans_in(folder: Path | None) -> list[Path]:
+    """The first scans of a folder, or real ones beside the checkout; none if there are none."""
+    place = folder or REAL_SCANS
+    return find_scans([place])[:MOST_SCANS] if folder or place.is_dir() else []
+
+
+def show(record: BenchRecord) -> None:
+    """One line a contestant: median, difference, or why it did not run."""
+    facts = record.conditions["contestants"]
+    for key, samples in record.samples.counted.items():
+        median = percentile(samples, 50).value
+        print(f"{key:60} {median:9.1f} ms, {len(samples)} runs, largest difference {facts[key]['difference']:.1e}")
+    for key, reason in record.conditions["left_out"].items():
+        print(f"{key:60} left out: {reason}")
+    if record.incomplete:
+        print(f"incomplete: {record.incomplete}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the material, hold the contest, keep the record."""
+    plan_file = arguments.plan or fitting_plan()
+    plan = read_plan(plan_file)
+    out = arguments.out or HERE / "results" / f"{plan_file.stem}.json"
+    with tempfile.TemporaryDirectory() as place:
+        print("making files of the network, scans, and the answers expected", flush=True)
+        material: Material = make_material(
+            Path(place, "material"), arguments.network or trained_network(), scans_in(arguments.scans), SHAPE
+        )
+        try:
+            record = Contest(plan, plan_file, material, lambda text: print(text, flush=True)).hold(
+                dry=arguments.dry_run
+            )
+        except BrokenOffError as broken:
+            broken.record.save(out)
+            print(f"wrote {out}, incomplete: {broken}")
+            raise broken.__cause__ or broken from None
+    show(record)
+    if not arguments.dry_run:
+        record.save(out)
+        print(f"every sample: {out}")
+
+
+def main() -> None:
+    """Run the plan named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path, nargs="?")
+    parser.add_argument("--dry-run", action="store_true", help="open and check everybody, run once, write nothing")
+    parser.add_argument("--scans", type=Path, help="folder of scans; phantoms where there are none")
+    parser.add_argument("--network", type=Path, help="a .keras file")
+    parser.add_argument("--out", type=Path, help="the record")
+    try:
+        run(parser.parse_args())
+    except Ct3dError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The network and the scans that contestants are given, and the answers of those who define them.
+
+The network is the shipped model's, if its .keras file is there (`export/` makes it), otherwise a tutorial network with
+random weights of a fixed seed: as fast, and equal weights for all. Its answers are Keras's; a prepared scan is the
+published tutorial's (nibabel and SciPy).
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.material import KINDS, Material
+from bench.peers import tutorial
+from ct3d_edge.contract import Contract
+from ct3d_edge.datasets import make_phantom, save_scan
+from ct3d_edge.keras_import import import_keras
+
+if TYPE_CHECKING:
+    from ct3d_edge.conversion import Level, Source
+
+ROOT = Path(__file__).parents[1]
+TRAINED = ROOT / "build" / "models" / "phantom-cnn"
+SEED = 5
+PHANTOMS = {"normal": 31_000, "abnormal": 31_001}
+PHANTOM_SHAPE = (512, 512, 40)
+LEVELS: tuple["Level", ...] = ("exact", "fast", "small")
+HALVINGS = 12
+
+Judge = Callable[[NDArray[np.float32]], float]
+
+
+def trained_network() -> Path | None:
+    """The run that the shipped model was exported from; None where it is not on this machine."""
+    return max(TRAINED.glob("run-*/model.keras"), default=None)
+
+
+def make_material(folder: Path, network: Path | None, scans: list[Path], shape: tuple[int, int, int]) -> Material:
+    """Write everything that contestants need.
+
+    Parameters
+    ----------
+    folder
+        Empty, or not there yet.
+    network
+        A .keras file; None for a tutorial network of ``shape`` with random weights.
+    scans
+        Scan files; phantoms of MosMedData's size if there are none.
+    """
+    import_keras()
+    (folder / "scans").mkdir(parents=True)
+    material = Material(folder)
+    if network:
+        shutil.copyfile(network, material.keras)
+    else:
+        _random_network(material.keras, shape)
+    _place_scans(folder / "scans", scans)
+    _write_files(material)
+    return material
+
+
+def _random_network(path: Path, shape: tuple[int, int, int]) -> None:
+    import keras
+
+    from ct3d_edge.training.architecture import build_model
+
+    keras.utils.set_random_seed(SEED)
+    model = build_model(*shape)
+    draw = np.random.default_rng(SEED)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            scale, shift, mean, variance = layer.get_weights()
+            drawn = [draw.uniform(0.5, 1.5, weight.shape) for weight in (scale, variance)]
+            layer.set_weights([drawn[0], shift + 0.1, mean + 0.1, drawn[1]])
+    model.save(path)
+
+
+def _place_scans(folder: Path, scans: list[Path]) -> None:
+    for path in scans:
+        shutil.copyfile(path, folder / path.name)
+    if not scans:
+        for name, seed in PHANTOMS.items():
+            phantom = make_phantom(seed, abnormal=name == "abnormal", shape=PHANTOM_SHAPE)
+            save_scan(phantom, folder / f"{name}.nii.gz")
+
+
+def _write_files(material: Material) -> None:
+    from ct3d_edge.conversion import load_source
+
+    source = load_source(material.keras)
+    write_onnx(source, material)
+    write_weights(source.network, material.weights)
+    prepared = np.stack([tutorial.preprocess(path, source.contract.shape) for path in material.scans])
+    normal, abnormal = (prepared_phantom(kind, source.contract) for kind in PHANTOMS)
+
+    def judge(volume: NDArray[np.float32]) -> float:
+        batch = volume.reshape(1, *source.contract.input_shape)
+        return float(np.asarray(source.network(batch, training=False))[0, 0])
+
+    volumes = np.stack([normal, abnormal, blend(normal, abnormal, judge)])
+    np.save(material.folder / "volumes.npy", volumes)
+    network, preprocessing, decision = KINDS
+    np.save(material.folder / f"{network}.npy", np.array([[judge(volume)] for volume in volumes], np.float32))
+    np.save(material.folder / f"{preprocessing}.npy", prepared)
+    np.save(material.folder / f"{decision}.npy", np.array([[judge(volume)] for volume in prepared], np.float32))
+
+
+def prepared_phantom(kind: str, contract: Contract) -> NDArray[np.float32]:
+    """A network input of a normal or an abnormal phantom."""
+    phantom = make_phantom(PHANTOMS[kind], abnormal=kind == "abnormal", shape=(128, 128, 64))
+    return tutorial.resize(tutorial.normalise(np.asarray(phantom.hu, np.float64)), contract.shape)
+
+
+def blend(one: NDArray[np.float32], other: NDArray[np.float32], judge: Judge) -> NDArray[np.float32]:
+    """A mixture of two volumes, by halving, that the network is least sure of.
+
+    Near 0 and 1 a probability hides what differs; near one half every difference of the logit shows.
+    """
+    low, high = 0.0, 1.0
+    above = judge(other) > judge(one)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if (judge(mixture(one, other, middle)) > 0.5) == above:
+            high = middle
+        else:
+            low = middle
+    return mixture(one, other, high)
+
+
+def mixture(one: NDArray[np.float32], other: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """``share`` of the second volume, the rest of the first."""
+    return ((1 - share) * one + share * other).astype(np.float32)
+
+
+def write_onnx(source: "Source", material: Material) -> None:
+    """The file as tf2onnx writes it, and what the passes make of it, each with the network's contract."""
+    from ct3d_edge.conversion.convert import to_onnx
+    from ct3d_edge.conversion.deliver import attach, make_golden
+    from ct3d_edge.conversion.passes import optimize
+
+    plain = to_onnx(source.network, source.contract)
+    golden = make_golden(source.probabilities, source.contract)
+    rewritten = {str(level): optimize(plain, level, strict=True).proto for level in LEVELS}
+    files = {"tf2onnx": plain, **rewritten}
+    for name, proto in files.items():
+        attach(proto, source.contract, golden, {})
+        (material.folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def write_weights(network: Any, path: Path) -> None:
+    """Arrays of all layers that have weights, in order: ``00.Conv3D.0``, ``00.Conv3D.1``, ``01.BatchNorm...``."""
+    layers = [layer for layer in network.layers if layer.get_weights()]
+    np.savez(
+        path,
+        **{
+            f"{place:02}.{type(layer).__name__}.{number}": weight
+            for place, layer in enumerate(layers)
+            for number, weight in enumerate(layer.get_weights())
+        },
+    )

@@ -1,0 +1,169 @@
+"""Small contests between real peers, each in its process, on a tiny network."""
+
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import KERAS, tiny_network
+
+from bench.contest import Contest
+from bench.contestant import largest_difference
+from bench.entrant import Dropped, Entrant
+from bench.material import KINDS, Material
+from bench.plan import read_plan
+from ct3d_edge.latency import BenchRecord, read_record
+
+HEAD = """
+question = "which?"
+threads = 1
+groups = 2
+rounds = 2
+warmup = 1
+[tolerance]
+network = 1e-5
+preprocessing = 5e-5
+"file to decision" = 1e-4
+"""
+SHAPE = (16, 12, 8)
+
+needs_keras = pytest.mark.skipif(not KERAS, reason="the extra 'train' is not installed")
+needs_all = pytest.mark.skipif(
+    not all(map(find_spec, ("torch", "openvino", "monai", "torchio"))), reason="PyTorch and other peers not installed"
+)
+pytestmark = [needs_keras, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """A tiny network's files, a small phantom to judge."""
+    from bench.subject import make_material
+    from ct3d_edge.datasets import make_phantom, save_scan
+
+    folder = tmp_path_factory.mktemp("contest")
+    tiny_network((*SHAPE, 1)).save(folder / "tiny.keras")
+    save_scan(make_phantom(1, abnormal=True, shape=(24, 24, 10)), folder / "scan.nii.gz")
+    return make_material(folder / "material", folder / "tiny.keras", [folder / "scan.nii.gz"], SHAPE)
+
+
+def plan_of(folder: Path, *entries: str, head: str = HEAD) -> Path:
+    path = folder / "plan.toml"
+    path.write_text(head + "".join(f"[[contestant]]\n{entry}\n" for entry in entries))
+    return path
+
+
+def held(path: Path, material: Material) -> BenchRecord:
+    return Contest(read_plan(path), path, material).hold()
+
+
+def test_all_kinds_run_in_turn_and_answer_alike(material: Material, tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        'name = "plain"\nnetwork = { peer = "onnx_plain" }',
+        'name = "small, in twos"\nnetwork = { peer = "ours", file = "small" }\nbatch = 2',
+        'name = "ours"\npreprocessing = { peer = "ours" }',
+        'name = "ours"\npreprocessing = { peer = "ours" }\nnetwork = { peer = "ours" }\nours = true',
+    )
+    record = held(plan, material)
+    assert {key: len(taken) for key, taken in record.samples.counted.items()} == {
+        "network: plain": 4,
+        "network: small, in twos": 4,
+        "preprocessing: ours": 4,
+        "file to decision: ours": 4,
+    }
+    assert record.arrangement == "in turn"
+    assert record.incomplete is None
+    assert not record.conditions["left_out"]
+    assert 0 < record.conditions["contestants"]["network: plain"]["difference"] < 1e-5
+    assert record.conditions["contestants"]["network: plain"]["versions"]["tf2onnx"]
+    assert all((value or 0) > 1e6 for value in record.resources.values())
+    record.save(tmp_path / "record.json")
+    assert read_record(tmp_path / "record.json").samples == record.samples
+
+
+def test_who_cannot_take_part_is_named_and_the_others_run(material: Material, tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        'name = "no such peer"\nnetwork = { peer = "nobody" }',
+        'name = "no such file"\nnetwork = { peer = "onnx_plain", file = "none" }',
+        'name = "held to nothing"\nnetwork = { peer = "onnx_plain" }\ntolerance = 1e-30',
+        'name = "plain"\nnetwork = { peer = "onnx_plain" }',
+    )
+    record = held(plan, material)
+    assert list(record.samples.counted) == ["network: plain"]
+    reasons = record.conditions["left_out"]
+    assert "there is no bench/peers/nobody.py" in reasons["network: no such peer"]
+    assert "there are: exact, fast, small, tf2onnx" in reasons["network: no such file"]
+    assert "differ from the expected ones by" in reasons["network: held to nothing"]
+
+
+@pytest.mark.skipif(find_spec("openvino") is not None, reason="OpenVINO is installed")
+def test_a_peer_that_is_not_installed_is_left_out_by_name(material: Material, tmp_path: Path) -> None:
+    record = held(plan_of(tmp_path, 'name = "OpenVINO"\nnetwork = { peer = "openvino_runtime" }'), material)
+    assert record.conditions["left_out"] == {"network: OpenVINO": "not installed here: openvino"}
+
+
+def test_who_fails_in_the_middle_keeps_its_runs_and_the_record_says_so(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(
+        tmp_path,
+        'name = "dies"\nnetwork = { peer = "onnx_plain" }',
+        'name = "lives"\nnetwork = { peer = "onnx_plain" }',
+    )
+    run, turns = Entrant.run, [0]
+
+    def killed_in_its_third_turn(self: Entrant, question: int) -> float:
+        turns[0] += 1
+        if turns[0] == 5:
+            self._process.kill()
+            self._process.wait()
+        return run(self, question)
+
+    monkeypatch.setattr(Entrant, "run", killed_in_its_third_turn)
+    record = held(plan, material)
+    assert sorted(map(len, record.samples.counted.values())) == [1, 4]
+    assert record.arrangement == "blocks"
+    assert record.incomplete is not None
+    assert "failed (its process ended with code -9" in record.incomplete
+    record.save(tmp_path / "record.json")
+    assert read_record(tmp_path / "record.json").incomplete == record.incomplete
+
+
+def test_a_process_that_ends_early_leaves_its_last_words(tmp_path: Path) -> None:
+    entrant = Entrant((str(tmp_path), str(tmp_path / "none.toml"), "nobody"), 1)
+    try:
+        with pytest.raises(Dropped, match=r"its process ended with code 1: .*cannot be read"):
+            entrant.ready()
+    finally:
+        entrant.close()
+
+
+def test_answers_of_another_shape_or_not_a_number_are_infinitely_far() -> None:
+    wanted = [np.zeros((1, 1), np.float32)]
+    assert largest_difference(lambda _: np.zeros((1, 2), np.float32), [0], wanted) == np.inf
+    assert largest_difference(lambda _: np.full((1, 1), np.nan, np.float32), [0], wanted) == np.inf
+    assert largest_difference(lambda _: np.full((1, 1), 0.25, np.float32), [0], wanted) == 0.25
+
+
+@needs_all
+def test_every_peer_of_the_plan_answers_alike(material: Material) -> None:
+    plan_file = Path(__file__).parents[2] / "bench" / "plans" / "peers.toml"
+    record = Contest(read_plan(plan_file), plan_file, material).hold(dry=True)
+    assert not record.conditions["left_out"]
+    assert record.incomplete is None
+
+
+def test_every_peer_says_what_it_needs() -> None:
+    for path in (Path(__file__).parents[2] / "bench" / "peers").glob("[a-z]*.py"):
+        peer = importlib.import_module(f"bench.peers.{path.stem}")
+        assert peer.NEEDS
+        assert peer.PACKAGES
+        assert hasattr(peer, "network") or hasattr(peer, "preprocessing")
+
+
+def test_the_last_network_input_is_one_that_the_network_is_unsure_of(material: Material) -> None:
+    unsure = material.answers(KINDS[0])[-1, 0]
+    others = material.answers(KINDS[0])[:-1, 0]
+    assert abs(unsure - 0.5) <= min(abs(others - 0.5))
