@@ -71,6 +71,10 @@ def bench(
     resources: Annotated[
         bool, typer.Option("--resources", help="Also memory, CPU time and energy of a scan, in a fresh process.")
     ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Also each layer's time beside what this machine could do, and the bottleneck."),
+    ] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the figures as a page here.")] = None,
 ) -> None:
@@ -84,7 +88,7 @@ def bench(
         return
     wanted = Amounts(runs, share("--target-precision", target_precision), seconds("--budget", budget))
     bound_s = seconds("--latency-bound", latency_bound)
-    measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources)
+    measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources, profile=profile)
     for path in (json_, html, receipt):
         if path:
             require_writable(path)
@@ -104,13 +108,20 @@ def _refuse_own_options(context: typer.Context) -> None:
 
 
 def _measurement(
-    scenario: str, wanted: Amounts, swept: dict[str, tuple[int, ...]], bound_s: float | None, *, resources: bool
+    scenario: str,
+    wanted: Amounts,
+    swept: dict[str, tuple[int, ...]],
+    bound_s: float | None,
+    *,
+    resources: bool,
+    profile: bool,
 ) -> bench_scenarios.Measurement:
     """Choose what to measure; options that contradict each other are told before anything is opened."""
     if bound_s is not None and scenario != "server":
         raise UsageError("--latency-bound is for --scenario server.")
-    if resources and (swept or scenario != "single"):
-        raise UsageError("--resources is for --scenario single without --sweep.")
+    for option, asked in (("--resources", resources), ("--profile", profile)):
+        if asked and (swept or scenario != "single"):
+            raise UsageError(f"{option} is for --scenario single without --sweep.")
     if scenario == "server":
         if swept or wanted.precision:
             raise UsageError(
@@ -119,7 +130,7 @@ def _measurement(
         return bench_scenarios.server(wanted, bound_s)
     if scenario == "offline" or swept:
         return bench_scenarios.sweep(wanted, swept, scenario)
-    return bench_scenarios.single(wanted, resources=resources)
+    return bench_scenarios.single(wanted, resources=resources, profile=profile)
 
 
 def _measure(

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct3d_edge.cli import bench_profile
 from ct3d_edge.cli.bench_options import Amounts
 from ct3d_edge.cli.bench_target import Target
 from ct3d_edge.errors import UsageError
@@ -20,9 +21,9 @@ OFFLINE_BATCHES = (1, 2, 4, 8)
 RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
 
 
-def single(amounts: Amounts, *, resources: bool) -> Measurement:
-    """One scan after the other, and before that everything that happens once; memory and energy if asked for."""
-    return partial(_single, amounts, resources)
+def single(amounts: Amounts, *, resources: bool, profile: bool = False) -> Measurement:
+    """One scan after the other, and before that everything that happens once; memory, energy, layers if asked for."""
+    return partial(_single, amounts, resources, profile)
 
 
 def sweep(amounts: Amounts, axes: dict[str, tuple[int, ...]], scenario: str) -> Measurement:
@@ -46,7 +47,7 @@ def server(amounts: Amounts, bound_s: float | None) -> Measurement:
 
 
 def _single(
-    amounts: Amounts, resources: bool, target: Target, scans: list[Path], once: dict[str, float]
+    amounts: Amounts, resources: bool, profile: bool, target: Target, scans: list[Path], once: dict[str, float]
 ) -> "BenchRecord":
     from ct3d_edge.benchmark import Job, keep_what_was_taken, measure_resources, measure_single, network_input
     from ct3d_edge.cli.bench_print import print_single
@@ -59,6 +60,8 @@ def _single(
     with target.open() as runner:
         timer.lap("session")
         say_receipt(runner.receipt)
+        if profile:
+            bench_profile.require_cpu(runner.receipt.actual)
         first, *_ = [network_input(path, runner.contract) for path in scans]
         timer = StageTimer(WallClock(), once)
         runner.infer(first)
@@ -71,7 +74,7 @@ def _single(
             spent = measure_resources(Job(replace(target).open, scans[0]))
         record = replace(record, resources={**record.resources, **spent})
     print_single(record)
-    return record
+    return bench_profile.add_profile(record, target, first[0]) if profile else record
 
 
 def _sweep(

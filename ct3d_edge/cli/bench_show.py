@@ -51,6 +51,10 @@ def _print(record: "BenchRecord") -> None:
         line(console, "It has no counted runs.")
         return
     console.print(percentile_table({"series, ms": series}))
+    if "profile" in record.conditions:
+        from ct3d_edge.cli.bench_profile import print_profile
+
+        print_profile(record.conditions["profile"])
     shortest = min(series.values(), key=len)
     needs(console, summary(shortest))
     for name in record.headlines:

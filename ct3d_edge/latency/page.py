@@ -7,6 +7,7 @@ from statistics import median
 
 from ct3d_edge.latency.doubts import doubts
 from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.roofline import roofline_svg
 from ct3d_edge.latency.statistics import Percentile, summary
 from ct3d_edge.latency.svg import bars_svg, ecdf_svg
 
@@ -29,6 +30,7 @@ def page(record: BenchRecord) -> str:
         "<h2>Distribution</h2><p>Share of the runs that took no longer.</p>",
         ecdf_svg(_drawn(record, series)),
         *_stages(record),
+        *_layers(record),
         *_table("Once, in ms", {name: f"{value:.1f}" for name, value in record.once.items()}),
         *_table("Costs besides time", {name: _amount(value) for name, value in record.resources.items()}),
         f"<h2>Conditions</h2><pre>{_plain(record.conditions)}</pre>",
@@ -75,6 +77,15 @@ def _stages(record: BenchRecord) -> list[str]:
     *_, whole = record.clocks.values() or [tuple(record.samples.counted)]
     medians = {name: median(record.samples.counted[name]) for name in whole if name in record.samples.counted}
     return ["<h2>Where the time goes</h2><p>Medians in ms.</p>", bars_svg(medians)]
+
+
+def _layers(record: BenchRecord) -> list[str]:
+    """How far parts of the work are from what the machine could do, where the record knows."""
+    roofline = record.conditions.get("roofline")
+    if not isinstance(roofline, Mapping):
+        return []
+    told = "<h2>Distance to the limit</h2><p>What was reached, under what a matrix product and a copy reach here.</p>"
+    return [told, roofline_svg(roofline)]
 
 
 def _table(title: str, rows: Mapping[str, str]) -> list[str]:

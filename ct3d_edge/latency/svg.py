@@ -1,4 +1,4 @@
-"""Two drawings as SVG text: distributions of durations, and bars."""
+"""Drawings as SVG text: distributions of durations, and bars."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,7 +18,7 @@ def ecdf_svg(series: Mapping[str, Sequence[float]]) -> str:
         colour = COLOURS[place % len(COLOURS)]
         parts.append(f'<path d="{_staircase(samples, largest)}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         parts.append(f'<text x="{LEFT + 8}" y="{18 + 16 * place}" fill="{colour}">{escape(name)}</text>')
-    return _svg(HEIGHT, parts)
+    return svg(HEIGHT, parts)
 
 
 def bars_svg(values: Mapping[str, float]) -> str:
@@ -31,7 +31,7 @@ def bars_svg(values: Mapping[str, float]) -> str:
         parts.append(f'<text x="0" y="{top + 16}">{escape(name)}</text>')
         parts.append(f'<rect x="130" y="{top}" width="{length:.1f}" height="22" fill="{colour}"/>')
         parts.append(f'<text x="{136 + length:.1f}" y="{top + 16}">{value:.1f}</text>')
-    return _svg(ROW * max(1, len(values)), parts)
+    return svg(ROW * max(1, len(values)), parts)
 
 
 def _staircase(samples: Sequence[float], largest: float) -> str:
@@ -63,7 +63,8 @@ def _axes(largest: float) -> str:
     return "".join(lines)
 
 
-def _svg(height: int, parts: Sequence[str]) -> str:
+def svg(height: int, parts: Sequence[str]) -> str:
+    """A picture of the common width."""
     content = "\n".join(parts)
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" '

@@ -11,6 +11,7 @@ from ct3d_edge.runtime.model_file import (
     load_model_file,
     parse_model_file,
 )
+from ct3d_edge.runtime.node_times import NodeTimes, Profile, profile_nodes
 from ct3d_edge.runtime.opening import FALLBACK_HINT
 from ct3d_edge.runtime.options import Options, parse_options
 from ct3d_edge.runtime.receipt import Engine, Receipt
@@ -43,7 +44,9 @@ __all__ = [
     "Engine",
     "Golden",
     "ModelFile",
+    "NodeTimes",
     "Options",
+    "Profile",
     "Receipt",
     "RequestedProvider",
     "Runner",
@@ -54,6 +57,7 @@ __all__ = [
     "load_model_file",
     "parse_model_file",
     "parse_options",
+    "profile_nodes",
     "run_bytes",
     "to_probabilities",
     "verify",

@@ -23,7 +23,7 @@ FALLBACK_HINT = "To accept a lesser provider, add --allow-fallback."
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for; see ``Runner``, whose arguments these are.
+    """What is asked for; see ``Runner``, whose arguments these are, and ``Setup`` for ``profile``.
 
     Raises
     ------
@@ -39,6 +39,7 @@ class Wish:
     batch: int = 1
     build: bool = True
     on_build: Callable[[str], None] = field(default=lambda _: None, compare=False)
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         for what, number in (("threads", self.threads), ("volumes in a batch", self.batch)):
@@ -136,6 +137,7 @@ def _setup(candidate: Provider, model: ModelFile, wish: Wish) -> Setup:
         [(other, wish.options_of(other)) for other in lesser],
         getattr(options, "intra_op_num_threads", None) or wish.threads or usable_cores(),
         fixed={model.batch_axis: wish.batch} if options.gpu and model.batch_axis else {},
+        profile=wish.profile,
     )
 
 

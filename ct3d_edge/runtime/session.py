@@ -33,6 +33,8 @@ class Setup:
         Provider options that are not the user's to set: where an engine is kept, for instance.
     fixed
         Symbolic dimensions of the graph that have one value in this session, e.g. ``{"batch": 1}``.
+    profile
+        Where ONNX Runtime's profiler writes, as the beginning of a file name; None without it.
     """
 
     candidate: Provider
@@ -41,6 +43,7 @@ class Setup:
     threads: int = field(default_factory=usable_cores)
     extra: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, int] = field(default_factory=dict)
+    profile: str | None = None
 
 
 class Refusal(Exception):  # not an error yet: whether it is one depends on who asked
@@ -78,6 +81,9 @@ def _settings(setup: Setup) -> ort.SessionOptions:
     settings.log_severity_level = ORT_FATAL_ONLY
     settings.intra_op_num_threads = setup.threads
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if setup.profile:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = setup.profile
     for name, size in setup.fixed.items():
         settings.add_free_dimension_override_by_name(name, size)
     if isinstance(setup.options, CpuOptions):
