@@ -30,6 +30,10 @@ NON_FINITE_LIMIT = 0.5
 """With more of the sampled voxels NaN or infinite than this, nothing is left to judge. A circular field of view
 padded with NaN takes 1 - pi/4 = 21 %."""
 
+PRODUCT = 1 << 17
+"""Multiplications in one matrix product. OpenBLAS gives more than 2**18 (interface/gemm.c) to threads that then wait
+in a loop: a product of 1 ms took 0.1 s of another core, which scans beside this one need."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -168,8 +172,17 @@ def _resample(volume: Scan, taps: list[_Taps], window: tuple[float, float]) -> t
     samples = np.arange(len(planes.low))
     weights[where[: len(samples)], samples] = 1 - planes.weight
     weights[where[len(samples) :], samples] += planes.weight
-    out = resized.reshape(len(needed), -1).T @ weights
+    out = _product(resized.reshape(len(needed), -1).T, weights)
     return np.clip(out, 0, 1, out=out).reshape(*resized.shape[1:], len(samples)), seen
+
+
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``left @ right`` by the calling thread alone."""
+    out = np.empty((len(left), right.shape[1]), np.float32)
+    rows = max(1, PRODUCT // right.size)
+    for start in range(0, len(left), rows):
+        np.matmul(left[start : start + rows], right, out=out[start : start + rows])
+    return out
 
 
 def _resize_planes(

@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -326,3 +328,23 @@ def test_what_reading_noticed_comes_first(hu: NDArray[np.int16], contract: Contr
     prepared = preprocess(Volume(hu, findings=(noticed,)), contract)
     assert [finding.code for finding in prepared.findings] == ["misnamed", "no_orientation"]
     assert prepared.findings[0] is noticed
+
+
+def test_no_thread_of_a_library_goes_on_working_after_a_scan() -> None:
+    """OpenBLAS's wait in a loop, on a core that the next scan needs. What is counted is CPU time while nobody has work."""
+    program = """
+import time
+import numpy as np
+from ct3d_edge.contract import Contract
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.scan import Volume
+
+volume = Volume(np.zeros((160, 160, 90), np.int16))
+for _ in range(3):
+    preprocess(volume, Contract())
+before = time.process_time()
+time.sleep(0.05)
+print(time.process_time() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 0.01
