@@ -1,0 +1,183 @@
+"""How long does a folder of scans take, from files to probabilities: the tutorial's path, and ours in several ways?
+
+    python -m bench.folder [FOLDER]
+
+Forty scans, the real ones (or phantoms) repeated by links. Contestants in turn in one process: one scan after the
+other; readers ahead of a session that has all cores; whole scans side by side, each run of the network on one core;
+and the tutorial's path (nibabel, SciPy, Keras predict) on as many scans as the folder has different ones. What the
+machine could do at best follows from the CPU seconds of each stage, measured alone on one core, and from the cores that
+other programs left to this one meanwhile (Linux: /proc/stat), which are recorded too. Keeps every sample in
+bench/results/folder.json.
+"""
+
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.peers import tutorial
+from bench.preprocessing import REAL_SCANS, RESULTS
+from ct3d_edge.datasets import synthesise
+from ct3d_edge.latency import BenchRecord, Samples, interleave
+from ct3d_edge.machine import describe_machine, usable_cores
+from ct3d_edge.pipeline import Plan, analyse_many, read_scan
+from ct3d_edge.runtime import Runner, default_model, load_model_file
+from ct3d_edge.scan import find_scans
+
+SCANS = 40
+ROUNDS = 3
+PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "scipy", "nibabel", "isal", "keras", "tensorflow")
+
+CORES = usable_cores()
+PLANS = {
+    "one after the other": Plan(0, False, CORES, 0, 1),
+    "1 reading ahead": Plan(1, False, CORES, 2, 1),
+    "2 reading ahead": Plan(2, False, CORES, 4, 1),
+    "whole scans side by side": Plan(CORES, True, 1, 2 * CORES, 1),
+}
+TUTORIAL = "tutorial"
+
+IDLE = slice(3, 5)
+"""Columns of /proc/stat in which nobody works: idle, and waiting for a disk (proc(5))."""
+
+
+class Neighbours:
+    """How many cores other programs took while each contestant ran."""
+
+    def __init__(self) -> None:
+        self.cores: dict[str, list[float]] = {}
+
+    def watch(self, name: str, work: Callable[[], object]) -> Callable[[], object]:
+        """The same work, with its neighbours counted."""
+
+        def watched() -> object:
+            busy, own, start = busy_seconds(), time.process_time(), time.monotonic()
+            result = work()
+            others = busy_seconds() - busy - (time.process_time() - own)
+            self.cores.setdefault(name, []).append(max(0.0, others / (time.monotonic() - start)))
+            return result
+
+        return watched
+
+
+def busy_seconds() -> float:
+    """Core seconds in which this machine did not idle since it started, those that its host took included."""
+    ticks = list(map(int, Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]))
+    return (sum(ticks) - sum(ticks[IDLE])) / os.sysconf("SC_CLK_TCK")
+
+
+def repeated(scans: list[Path], folder: Path, count: int) -> list[Path]:
+    """So many links to a few scans."""
+    links = []
+    for number, scan in zip(range(count), itertools.cycle(scans), strict=False):
+        links.append(folder / f"{number:04}_{scan.name}")
+        links[-1].symlink_to(scan.resolve())
+    return links
+
+
+def contestants(
+    scans: list[Path], runners: dict[int, Runner], network: Any, neighbours: Neighbours
+) -> dict[str, Callable[[], object]]:
+    """What is timed in turn; each goes through the whole folder, the tutorial through one of each scan."""
+    different = len({scan.resolve() for scan in scans})
+
+    def through(plan: Plan) -> Callable[[], object]:
+        return lambda: [a.record.answered for a in analyse_many(scans, runners[plan.threads], plan)]
+
+    ours = {name: through(plan) for name, plan in PLANS.items()}
+    everybody = ours | {TUTORIAL: lambda: [judged_by_keras(scan, network) for scan in scans[:different]]}
+    return {name: neighbours.watch(name, work) for name, work in everybody.items()}
+
+
+def tutorial_network() -> Any:
+    """The network with random weights, which take as long as trained ones."""
+    from ct3d_edge.training.architecture import build_model
+
+    return build_model(128, 128, 64)
+
+
+def judged_by_keras(path: Path, network: Any) -> float:
+    """The tutorial's path from a file to a probability."""
+    return float(network.predict(tutorial.preprocess(path)[None, ..., None], verbose=0)[0, 0])
+
+
+def cpu_seconds(scans: list[Path], runner: Runner) -> dict[str, float]:
+    """CPU time of reading with preprocessing, and of the network on one core; medians over the scans, in ms."""
+    taken: dict[str, list[float]] = {"read and preprocess": [], "infer": []}
+    for scan in scans:
+        start = time.process_time()
+        prepared = read_scan(scan, runner.contract).prepared
+        middle = time.process_time()
+        if prepared is None:
+            raise SystemExit(f"{scan} cannot be read")
+        runner.infer(prepared.volume[None])
+        taken["read and preprocess"].append((middle - start) * 1e3)
+        taken["infer"].append((time.process_time() - middle) * 1e3)
+    return {f"CPU, {stage}": statistics.median(samples) for stage, samples in taken.items()}
+
+
+def report(samples: Samples, cpu: float, different: int, others: dict[str, list[float]]) -> None:
+    """A line a contestant: ms a scan, against the tutorial, and against what the CPU seconds allow here."""
+    print(f"{cpu:.0f} CPU ms a scan: on {CORES} cores at best {cpu / CORES:.0f} ms a scan")
+    tutorial_ms = [taken / different for taken in samples.counted[TUTORIAL]]
+    print(f"{TUTORIAL:26} {statistics.median(tutorial_ms):6.0f} ms a scan, others took {shown(others[TUTORIAL])} cores")
+    for name in PLANS:
+        each = [taken / SCANS for taken in samples.counted[name]]
+        faster = statistics.median(slow / fast for slow, fast in zip(tutorial_ms, each, strict=True))
+        shares = [cpu / max(CORES - core, 0.1) / taken for taken, core in zip(each, others[name], strict=True)]
+        print(
+            f"{name:26} {statistics.median(each):6.0f} ms a scan, others took {shown(others[name])} cores; "
+            f"{faster:4.1f} x the tutorial; {cpu / CORES / statistics.median(each):4.0%} of best, "
+            f"{statistics.median(shares):4.0%} on the cores left"
+        )
+
+
+def shown(cores: list[float]) -> str:
+    """Of each round."""
+    return "/".join(f"{core:.1f}" for core in cores)
+
+
+def main() -> None:
+    """Run on the folder named, the real scans, or phantoms."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REAL_SCANS
+        if not folder.is_dir():
+            synthesise(Path(place, "made"), 4, seed=1)
+            folder = Path(place, "made", "scans")
+        different = find_scans([folder])
+        scans = repeated(different, Path(place), SCANS)
+        file = load_model_file(default_model())
+        runners = {threads: Runner(file, "cpu", threads=threads) for threads in {1, CORES}}
+        cpu = cpu_seconds(scans[:8], runners[1])
+        neighbours = Neighbours()
+        samples = interleave(contestants(scans, runners, tutorial_network(), neighbours), ROUNDS)
+        cpu_after = cpu_seconds(scans[:8], runners[1])
+    others = {name: cores[1:] for name, cores in neighbours.cores.items()}  # the first was the warm-up
+    report(samples, (sum(cpu.values()) + sum(cpu_after.values())) / 2, len(different), others)
+    record = BenchRecord(
+        "A folder of scans, from files to probabilities",
+        describe_machine(PACKAGES),
+        {
+            "scans": SCANS,
+            "different": [scan.name for scan in different],
+            "scans of the tutorial's path": len(different),
+            "plans": {name: plan.describe() for name, plan in PLANS.items()},
+            "receipt": runners[1].receipt.to_dict(),
+            "cpu_ms_a_scan": {"before": cpu, "after": cpu_after},
+            "cores_taken_by_others": others,
+        },
+        {},
+        samples,
+    )
+    RESULTS.mkdir(exist_ok=True)
+    record.save(RESULTS / "folder.json")
+    print(f"every sample: {RESULTS / 'folder.json'}")
+
+
+if __name__ == "__main__":
+    main()

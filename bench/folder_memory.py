@@ -1,0 +1,61 @@
+"""Does memory stay flat over a thousand scans?
+
+    python -m bench.folder_memory [FOLDER]
+
+A thousand links to the real scans (or phantoms) through `predict_many`; resident memory after every fiftieth. Kept in
+bench/results/folder_memory.json. (tests/pipeline/test_folder.py does the same with tiny scans and a tiny network.)
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.folder import repeated
+from bench.preprocessing import REAL_SCANS, RESULTS
+from ct3d_edge import load_model
+from ct3d_edge.datasets import synthesise
+from ct3d_edge.latency import BenchRecord, Samples
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.scan import find_scans
+
+SCANS = 1000
+EVERY = 50
+STATUS = Path("/proc/self/status")
+PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal")
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in use now (Linux)."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def main() -> None:
+    """Run on the folder named, the real scans, or phantoms."""
+    with tempfile.TemporaryDirectory() as place, load_model(provider="cpu") as model:
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REAL_SCANS
+        if not folder.is_dir():
+            synthesise(Path(place, "made"), 4, seed=1)
+            folder = Path(place, "made", "scans")
+        different = find_scans([folder])
+        sizes = [resident_mb()]
+        for number, record in enumerate(model.predict_many(repeated(different, Path(place), SCANS)), 1):
+            if not record.answered:
+                raise SystemExit(f"{record.scan} has no answer")
+            if number % EVERY == 0:
+                sizes.append(resident_mb())
+                print(f"{number:5} scans: {sizes[-1]:.0f} MB", flush=True)
+        plan = model.plan(SCANS).describe()
+    record_of(sizes, plan, [scan.name for scan in different]).save(RESULTS / "folder_memory.json")
+    print(f"every sample: {RESULTS / 'folder_memory.json'}")
+
+
+def record_of(sizes: list[float], plan: str, different: list[str]) -> BenchRecord:
+    """The sizes in MB, the first before any scan, with what they depend on."""
+    conditions = {"scans": SCANS, "different": different, "plan": plan, "every": EVERY, "resident_mb": sizes}
+    question = "Resident memory over a thousand scans"
+    return BenchRecord(question, describe_machine(PACKAGES), conditions, {}, Samples({}, {}))
+
+
+if __name__ == "__main__":
+    main()
