@@ -331,7 +331,7 @@ def test_what_reading_noticed_comes_first(hu: NDArray[np.int16], contract: Contr
 
 
 def test_no_thread_of_a_library_goes_on_working_after_a_scan() -> None:
-    """OpenBLAS's wait in a loop, on a core that the next scan needs. What is counted is CPU time while nobody has work."""
+    """OpenBLAS's wait in a loop, on a core that the next scan needs. CPU time is counted while there is no work."""
     program = """
 import time
 import numpy as np

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.machine import available_memory
+from ct3d_edge.machine import available_memory, usable_cores
+from ct3d_edge.scan.ahead import BUFFERS, Buffer, ReadAhead
 from ct3d_edge.scan.header import pair_of, read_header
 from ct3d_edge.scan.stream import ScanStream, go_on
 from ct3d_edge.scan.volume import Scan, Volume
@@ -26,7 +27,7 @@ MEMORY_SHARE = 0.5
 class NiftiScan(Scan):
     """A NIfTI file whose header has been read and whose planes can be streamed, each time from the file.
 
-    Memory stays at one plane, and what is done to a plane finds it still in the cache.
+    Memory stays at three planes. Compressed ones are decoded by a thread of its own, where there is a core for it.
 
     Parameters
     ----------
@@ -67,25 +68,49 @@ class NiftiScan(Scan):
         Parameters
         ----------
         needed
-            Their ``k``, increasing. The file is read to its end all the same, so that its checksum is compared.
+            Their ``k``, increasing. A compressed file is read to its end all the same, so that its checksum is
+            compared; of others only these planes are read.
 
         Raises
         ------
         UnreadableScan
             The voxels are truncated or damaged, or would take the machine's memory.
         """
-        i, j, k = self.shape
+        i, j, _ = self.shape
         wanted = set(needed)
         with self._voxels() as stream:
-            plane = self._allocate(i * j)
-            for index in range(k):
-                start = time.perf_counter()
-                stream.fill(plane.data)
+            start = time.perf_counter()
+            for index, plane in self._every(stream) if stream.compressed else self._few(stream, sorted(wanted)):
                 self.reading_ms += (time.perf_counter() - start) * 1e3
                 self._on_block()
                 if index in wanted:
                     yield plane.view(self.dtype).reshape(j, i)
-            self._finish(stream)
+                start = time.perf_counter()
+            self.reading_ms += (time.perf_counter() - start) * 1e3
+
+    def _every(self, stream: ScanStream) -> Iterator[tuple[int, Buffer]]:
+        """All planes in turn, each overwritten later, and then the checksum."""
+        i, j, k = self.shape
+        if usable_cores() > 1:
+            buffers = self._allocate(BUFFERS * i * j).reshape(BUFFERS, -1)
+            with ReadAhead(stream.fill, k, stream.finish, buffers) as ahead:
+                yield from enumerate(ahead.planes())
+            return
+        plane = self._allocate(i * j)
+        for index in range(k):
+            stream.fill(plane.data)
+            yield index, plane
+        stream.finish()
+
+    def _few(self, stream: ScanStream, wanted: Iterable[int]) -> Iterator[tuple[int, Buffer]]:
+        """Planes of a file that is not compressed."""
+        i, j, _ = self.shape
+        plane, position = self._allocate(i * j), 0
+        for index in wanted:
+            stream.skip((index - position) * plane.nbytes)
+            stream.fill(plane.data)
+            position = index + 1
+            yield index, plane
 
     def load(self) -> Volume:
         """Read all voxels into memory, in the stored dtype and byte order.
@@ -98,7 +123,7 @@ class NiftiScan(Scan):
         with self._voxels() as stream:
             raw = self._allocate(math.prod(self.shape))
             stream.fill(raw.data)
-            self._finish(stream)
+            stream.finish()
         stored = raw.view(self.dtype).reshape(self.shape, order="F")
         return Volume(stored, self.slope, self.intercept, self.affine, self.findings)
 
@@ -108,7 +133,7 @@ class NiftiScan(Scan):
 
     def _voxels(self) -> ScanStream:
         """The voxel file, open at the first voxel."""
-        stream = ScanStream(self._voxel_path, ahead=True)
+        stream = ScanStream(self._voxel_path)
         try:
             self._require_capacity(stream)
             stream.skip(self._header.offset)
@@ -124,11 +149,6 @@ class NiftiScan(Scan):
                 "truncated",
                 f"{stream.path.name} promises {size:,} bytes of voxels; its {stream.size:,} bytes cannot hold them.",
             )
-
-    def _finish(self, stream: ScanStream) -> None:
-        start = time.perf_counter()
-        stream.finish()
-        self.reading_ms += (time.perf_counter() - start) * 1e3
 
     def _allocate(self, voxels: int) -> NDArray[np.uint8]:
         """Room for voxels; a small compressed file may ask for more than would leave the machine alive."""

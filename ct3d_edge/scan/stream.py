@@ -9,10 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from isal import igzip_lib, igzip_threaded
+from isal import igzip, igzip_lib
 
 from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.machine import usable_cores
 
 GZIP_MAGIC = b"\x1f\x8b"
 BLOCK = 1 << 18
@@ -38,8 +37,6 @@ class ScanStream:
     ----------
     path
         The file.
-    ahead
-        Decompress in a thread of its own, where there is a core for it, while the caller works on what is there.
 
     Raises
     ------
@@ -48,7 +45,7 @@ class ScanStream:
         ``oversized`` while reading.
     """
 
-    def __init__(self, path: Path, *, ahead: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         with self._translating():
             self._refuse_other_than_files()
@@ -59,7 +56,7 @@ class ScanStream:
             self._file.close()
             raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
         self.compressed = magic == GZIP_MAGIC
-        self._stream: BinaryIO = self._decompressing(ahead) if self.compressed else self._file
+        self._stream: BinaryIO = igzip.open(self._file, "rb") if self.compressed else self._file
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +93,11 @@ class ScanStream:
                 done += got
 
     def skip(self, count: int) -> None:
-        """Pass over ``count`` bytes, block by block: a damaged header may name any number."""
+        """Pass over ``count`` bytes: of a compressed file block by block, as a damaged header may name any number."""
+        if not self.compressed:
+            with self._translating():
+                self._file.seek(count, os.SEEK_CUR)
+            return
         scratch = memoryview(bytearray(min(count, BLOCK)))
         while count:
             self.fill(scratch[:count])
@@ -112,11 +113,6 @@ class ScanStream:
                     raise UnreadableScan(
                         "oversized", f"{self.path.name} holds far more data than its header describes."
                     )
-
-    def _decompressing(self, ahead: bool) -> BinaryIO:
-        threads = 1 if ahead and usable_cores() > 1 else 0
-        stream: BinaryIO = igzip_threaded.open(self._file, "rb", threads=threads, block_size=BLOCK)
-        return stream
 
     def _refuse_other_than_files(self) -> None:
         """Opening a named pipe would wait for a writer, perhaps for ever."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
 from ct3d_edge.scan import NiftiScan, Scan, open_scan, read_nifti
+from ct3d_edge.scan.stream import ScanStream
 
 WriteNifti = Callable[..., Path]
 
@@ -480,6 +481,27 @@ def test_streamed_planes_are_those_of_the_volume(make_scan: MakeScan) -> None:
         assert scan.axis_code == volume.axis_code == "LAS"
 
 
+@pytest.mark.parametrize(("name", "planes"), [("a.nii", 3), ("b.nii.gz", 12)])
+def test_only_a_compressed_file_is_read_whole(
+    make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch, name: str, planes: int
+) -> None:
+    scan = NiftiScan(make_scan(name))
+    read: list[int] = []
+    fill = ScanStream.fill
+    monkeypatch.setattr(ScanStream, "fill", lambda stream, buffer: (read.append(len(buffer)), fill(stream, buffer))[1])
+    assert len(list(scan.planes([0, 3, 11]))) == 3
+    assert read.count(24 * 20 * 2) == planes
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_one_core_reads_what_two_do(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    path = make_scan()
+    monkeypatch.setattr("ct3d_edge.scan.nifti.usable_cores", lambda: cores)
+    stored = read_nifti(path).stored
+    for k, plane in zip((2, 3, 9), NiftiScan(path).planes([2, 3, 9]), strict=True):
+        np.testing.assert_array_equal(plane, stored[:, :, k].T)
+
+
 def test_planes_can_be_streamed_again(make_scan: MakeScan) -> None:
     scan = NiftiScan(make_scan())
     first, second = ([plane.copy() for plane in scan.planes(range(12))] for _ in range(2))
@@ -499,10 +521,10 @@ def test_damage_behind_the_last_needed_plane_is_found(make_scan: MakeScan) -> No
     assert scan.reading_ms > 0
 
 
-def test_streaming_holds_one_plane(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streaming_holds_three_planes(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = NiftiScan(make_scan())
     plane = 24 * 20 * 2
-    monkeypatch.setattr("ct3d_edge.scan.nifti.available_memory", lambda: 2 * plane)
+    monkeypatch.setattr("ct3d_edge.scan.nifti.available_memory", lambda: 6 * plane)
     assert len(list(scan.planes(range(12)))) == 12
     with pytest.raises(UnreadableScan, match="GB for its voxels"):
         scan.load()
