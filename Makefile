@@ -45,10 +45,12 @@ format: $(DEV_ENV)/ready  ## put the code into its form
 
 bench: $(DEV_ENV)/ready  ## measure on this machine and keep the records in bench/results
 	$(BIN)/python -m bench.preprocessing
+	$(BIN)/python -m bench.reading
 	$(BIN)/python -m bench.augmentation
+	$(BIN)/python -m bench.folder
 
 clean:  ## remove environments and everything made here
-	rm -rf $(RUN_ENV) $(DEV_ENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(RUN_ENV) $(DEV_ENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # An environment is ready when its stamp is newer than what declares it.
 $(RUN_ENV)/ready: pyproject.toml constraints.txt

@@ -3,7 +3,7 @@
     python -m bench.folder [FOLDER]
 
 Forty scans, the real ones (or phantoms) repeated by links. Contestants in turn in one process: one scan after the
-other; readers ahead of a session that has all cores; whole scans side by side, each run of the network on one core;
+other; a reader ahead of a session that has all cores; whole scans side by side, each run of the network on one core;
 and the tutorial's path (nibabel, SciPy, Keras predict) on as many scans as the folder has different ones. What the
 machine could do at best follows from the CPU seconds of each stage, measured alone on one core, and from the cores that
 other programs left to this one meanwhile (Linux: /proc/stat), which are recorded too. Keeps every sample in
@@ -15,10 +15,12 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from bench.peers import tutorial
 from bench.preprocessing import REAL_SCANS, RESULTS
@@ -26,18 +28,18 @@ from ct3d_edge.datasets import synthesise
 from ct3d_edge.latency import BenchRecord, Samples, interleave
 from ct3d_edge.machine import describe_machine, usable_cores
 from ct3d_edge.pipeline import Plan, analyse_many, read_scan
+from ct3d_edge.pipeline import folder as pipeline_folder
 from ct3d_edge.runtime import Runner, default_model, load_model_file
 from ct3d_edge.scan import find_scans
 
 SCANS = 40
-ROUNDS = 3
+ROUNDS = 2
 PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "scipy", "nibabel", "isal", "keras", "tensorflow")
 
 CORES = usable_cores()
 PLANS = {
     "one after the other": Plan(0, False, CORES, 0, 1),
     "1 reading ahead": Plan(1, False, CORES, 2, 1),
-    "2 reading ahead": Plan(2, False, CORES, 4, 1),
     "whole scans side by side": Plan(CORES, True, 1, 2 * CORES, 1),
 }
 TUTORIAL = "tutorial"
@@ -121,6 +123,35 @@ def cpu_seconds(scans: list[Path], runner: Runner) -> dict[str, float]:
     return {f"CPU, {stage}": statistics.median(samples) for stage, samples in taken.items()}
 
 
+def stages_of(scans: list[Path], runner: Runner, plan: Plan) -> list[dict[str, Any]]:
+    """Begin and end in s of each stage of each scan, and the thread that did it, in one run through the folder."""
+    seen: list[dict[str, Any]] = []
+    began = time.perf_counter()
+
+    def noted(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            start = time.perf_counter() - began
+            result = work(*args, **options)
+            end = time.perf_counter() - began
+            seen.append({"stage": stage, "thread": threading.get_ident(), "begin_s": start, "end_s": end})
+            return result
+
+        return timed
+
+    with (
+        patch.object(pipeline_folder, "read_scan", noted("read and preprocess", read_scan)),
+        patch.object(runner, "infer", noted("infer", runner.infer)),
+    ):
+        list(analyse_many(scans, runner, plan))
+    return numbered(seen)
+
+
+def numbered(seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with threads counted from 0."""
+    threads = list(dict.fromkeys(one["thread"] for one in seen))
+    return [one | {"thread": threads.index(one["thread"])} for one in seen]
+
+
 def report(samples: Samples, cpu: float, different: int, others: dict[str, list[float]]) -> None:
     """A line a contestant: ms a scan, against the tutorial, and against what the CPU seconds allow here."""
     print(f"{cpu:.0f} CPU ms a scan: on {CORES} cores at best {cpu / CORES:.0f} ms a scan")
@@ -157,6 +188,7 @@ def main() -> None:
         neighbours = Neighbours()
         samples = interleave(contestants(scans, runners, tutorial_network(), neighbours), ROUNDS)
         cpu_after = cpu_seconds(scans[:8], runners[1])
+        stages = {name: stages_of(scans[:8], runners[plan.threads], plan) for name, plan in PLANS.items()}
     others = {name: cores[1:] for name, cores in neighbours.cores.items()}  # the first was the warm-up
     report(samples, (sum(cpu.values()) + sum(cpu_after.values())) / 2, len(different), others)
     record = BenchRecord(
@@ -164,15 +196,17 @@ def main() -> None:
         describe_machine(PACKAGES),
         {
             "scans": SCANS,
-            "different": [scan.name for scan in different],
+            "different": len(different),
             "scans of the tutorial's path": len(different),
             "plans": {name: plan.describe() for name, plan in PLANS.items()},
             "receipt": runners[1].receipt.to_dict(),
             "cpu_ms_a_scan": {"before": cpu, "after": cpu_after},
             "cores_taken_by_others": others,
+            "stages_of_eight_scans": stages,
         },
         {},
         samples,
+        arrangement="in turn",
     )
     RESULTS.mkdir(exist_ok=True)
     record.save(RESULTS / "folder.json")

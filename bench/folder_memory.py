@@ -14,20 +14,18 @@ from bench.folder import repeated
 from bench.preprocessing import REAL_SCANS, RESULTS
 from ct3d_edge import load_model
 from ct3d_edge.datasets import synthesise
-from ct3d_edge.latency import BenchRecord, Samples
+from ct3d_edge.latency import BenchRecord, Samples, resident_bytes
 from ct3d_edge.machine import describe_machine
 from ct3d_edge.scan import find_scans
 
 SCANS = 1000
 EVERY = 50
-STATUS = Path("/proc/self/status")
 PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal")
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in use now (Linux)."""
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024 / 1e6
+    """Memory of this process that is in use now."""
+    return (resident_bytes() or 0) / 1e6
 
 
 def main() -> None:
@@ -46,11 +44,11 @@ def main() -> None:
                 sizes.append(resident_mb())
                 print(f"{number:5} scans: {sizes[-1]:.0f} MB", flush=True)
         plan = model.plan(SCANS).describe()
-    record_of(sizes, plan, [scan.name for scan in different]).save(RESULTS / "folder_memory.json")
+    record_of(sizes, plan, len(different)).save(RESULTS / "folder_memory.json")
     print(f"every sample: {RESULTS / 'folder_memory.json'}")
 
 
-def record_of(sizes: list[float], plan: str, different: list[str]) -> BenchRecord:
+def record_of(sizes: list[float], plan: str, different: int) -> BenchRecord:
     """The sizes in MB, the first before any scan, with what they depend on."""
     conditions = {"scans": SCANS, "different": different, "plan": plan, "every": EVERY, "resident_mb": sizes}
     question = "Resident memory over a thousand scans"
