@@ -49,7 +49,8 @@ WATERFALL: dict[str, tuple[Pass, ...]] = {
     "folds, crop": EXACT,
     "folds, crop, unfolding": (*EXACT, *UNFOLD),
     "folds, crop, filtering": (*EXACT, *FILTER),
-    "folds, crop, rows, filtering": (*EXACT, *FAST),
+    "folds, crop, rows, filtering": (*EXACT, ROWS, *FILTER),
+    "folds, crop, blocks, rows, filtering": (*EXACT, *FAST),
 }
 """Passes alone, then one more at a time; the last one is `fast`."""
 

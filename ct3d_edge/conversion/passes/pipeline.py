@@ -105,7 +105,12 @@ LAYOUT = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
 
 
 ROWS = Pass("alternating rows", (rows.RULE,))
-FAST = (ROWS, Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+
+CACHE = 20_000_000
+"""Bytes that what a piece of a layer reads and writes may take to stay in the last cache of a usual processor."""
+
+BLOCKS = Pass("cache blocking", (stream.streaming(CACHE, 1),))
+FAST = (BLOCKS, ROWS, Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
 
 MEMORY_BUDGET = 60_000_000
 """Bytes of intermediate tensors, for `small` if the caller names no number."""
