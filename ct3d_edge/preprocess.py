@@ -90,18 +90,23 @@ def preprocess(volume: Scan, contract: Contract) -> Prepared:
     UnreadableScan
         If a scan that is streamed turns out to be truncated or damaged.
     """
-    placement, findings = _place(volume, contract)
-    sampled, seen = _resample(volume, _taps_of_scan_axes(volume.shape, contract, placement), contract.hu_window)
+    placed, findings = _place(volume, contract)
+    sampled, seen = _resample(volume, _taps_of_scan_axes(volume.shape, contract, placed), contract.hu_window)
     findings += _non_finite_findings(seen.bad)
-    turned = sampled.transpose([SAMPLED_AXES.index(axis) for axis in placement.axes])
+    turned = sampled.transpose([SAMPLED_AXES.index(axis) for axis in placed.axes])
     return Prepared(np.ascontiguousarray(turned), (*volume.findings, *findings), (seen.low, seen.high))
+
+
+def placement(scan: Scan, contract: Contract) -> Placement:
+    """How a scan's array axes become those of the network's input."""
+    return _place(scan, contract)[0]
 
 
 def _place(volume: Scan, contract: Contract) -> tuple[Placement, tuple[Finding, ...]]:
     if contract.orientation == "stored":
         return Placement().turned(contract.quarter_turns), ()
-    placement = _reorient(volume.axis_code or NO_ORIENTATION_MEANS, contract.orientation)
-    return placement.turned(contract.quarter_turns), _orientation_findings(volume)
+    turned = _reorient(volume.axis_code or NO_ORIENTATION_MEANS, contract.orientation).turned(contract.quarter_turns)
+    return turned, _orientation_findings(volume)
 
 
 def _reorient(axis_code: str, target: str) -> Placement:
@@ -144,9 +149,9 @@ def _taps(size_in: int, size_out: int, flip: bool) -> _Taps:
     return _Taps(low, high, (position - low).astype(np.float32))
 
 
-def _taps_of_scan_axes(shape: tuple[int, int, int], contract: Contract, placement: Placement) -> list[_Taps]:
+def _taps_of_scan_axes(shape: tuple[int, int, int], contract: Contract, placed: Placement) -> list[_Taps]:
     taps: dict[int, _Taps] = {}
-    for size_out, axis, flip in zip(contract.shape, placement.axes, placement.flips, strict=True):
+    for size_out, axis, flip in zip(contract.shape, placed.axes, placed.flips, strict=True):
         taps[axis] = _taps(shape[axis], size_out, flip)
     return [taps[axis] for axis in range(3)]
 

@@ -11,10 +11,12 @@ from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
 from ct3d_edge.cli.rewriting import (
     BudgetOption,
     EmbedOption,
+    ExplainOption,
     LevelOption,
     StrictOption,
     TargetOption,
     parse_budget,
+    refuse_explained_embedding,
     report,
 )
 from ct3d_edge.errors import UsageError
@@ -36,6 +38,7 @@ def export(
     memory_budget: BudgetOption = None,
     strict: StrictOption = False,
     embed_preprocessing: EmbedOption = False,
+    explain: ExplainOption = False,
     proof: ProofOption = None,
     limit: LimitOption = 1e-5,
     activation: Annotated[
@@ -51,6 +54,7 @@ def export(
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
+    refuse_explained_embedding(explain, embed_preprocessing)
     budget = parse_budget(memory_budget)
     import_keras()
     require_extra("optimize", OPTIMIZE)
@@ -69,7 +73,7 @@ def export(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, budget, strict),
+            plan=Plan(optimize, target, budget, strict, explain),
             embed_on=embedding_scans(loaded.contract) if embed_preprocessing else None,
             on_stage=lambda stage: say(f"{stage} ..."),
         )

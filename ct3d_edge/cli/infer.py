@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,8 @@ from ct3d_edge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from ct3d_edge.pipeline import Analysis
+    from ct3d_edge.cli.map_folder import MapFolder
+    from ct3d_edge.pipeline import Analysis, Model
     from ct3d_edge.report import Montage
     from ct3d_edge.results import Record, ResultsFile
 
@@ -64,6 +66,14 @@ def infer(
             "--montage", help="Also draw slices of each scan judged now, as the network sees it, to this PNG."
         ),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain",
+            metavar="DIR",
+            help="Also write where the network looked: a map of each scan in its own space (.nii.gz), and a picture.",
+        ),
+    ] = None,
     workers: WorkersOption = None,
     batch_size: BatchOption = 1,
     memory_budget: BudgetOption = None,
@@ -76,6 +86,7 @@ def infer(
 
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
     """
+    from ct3d_edge.cli.map_folder import MapFolder
     from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
     from ct3d_edge.passport import check_codes, permissible
     from ct3d_edge.pipeline import load_model
@@ -94,6 +105,7 @@ def infer(
     search = search_scans(paths, series)
     say_passed_over(search.passed_over)
     scans = search.scans
+    maps = MapFolder(explain, scans) if explain else None
     records: list[Record] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
         with load_model(
@@ -106,6 +118,7 @@ def infer(
             on_build=say,
             allow=allowed,
             with_identifiers=with_identifiers,
+            explain=explain is not None,
         ) as opened:
             plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, memory_budget=budget)
             say_receipt(opened.receipt)
@@ -115,7 +128,8 @@ def infer(
             labels = opened.contract.labels
             begun = time.monotonic()
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
-            stop = _judge(analyses, len(scans), records, kept, picture)
+            show = _Show(opened, picture, maps)
+            stop = _judge(analyses, len(scans), records, kept, show)
             seconds = time.monotonic() - begun
         if stop and not records:
             raise stop
@@ -129,11 +143,38 @@ def infer(
         say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
     if kept and stop:
         say(f"{kept.journal} holds them; go on with --resume")
-    for path in filter(None, (None if stop else out, montage, receipt)):
+    for path in filter(None, (None if stop else out, montage, explain, receipt)):
         say(f"wrote {path}")
     if stop:
         raise stop
     raise typer.Exit(0 if all(record.answered for record in records) else 1)
+
+
+@dataclass(frozen=True)
+class _Show:
+    """What is drawn of each scan."""
+
+    model: "Model"
+    picture: "Montage | None"
+    maps: "MapFolder | None"
+
+    def add(self, analysis: "Analysis") -> None:
+        """Draw a scan; one whose record was known only if its map is not there yet."""
+        if self.picture and analysis.prepared:
+            self.picture.add(analysis.record, analysis.prepared.volume)
+        if self.maps and analysis.record.answered and (analysis.prepared or not self.maps.has(analysis.record)):
+            self._explain(self.maps, analysis if analysis.prepared else self.model.again(analysis.record))
+
+    def _explain(self, maps: "MapFolder", analysis: "Analysis") -> None:
+        from ct3d_edge.cli.terminal import say
+        from ct3d_edge.errors import ScanError
+
+        explanation = self.model.explanation(analysis)
+        try:
+            if explanation:
+                maps.add(analysis, explanation)
+        except ScanError as error:  # its answer holds all the same
+            say(f"not explained: {analysis.record.scan}: {error.code}: {error}")
 
 
 def _judge(
@@ -141,7 +182,7 @@ def _judge(
     scans: int,
     records: "list[Record]",
     kept: "ResultsFile | None",
-    picture: "Montage | None",
+    show: "_Show",
 ) -> BaseException | None:
     """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
     from ct3d_edge.cli.terminal import track
@@ -153,8 +194,7 @@ def _judge(
                 if kept:
                     kept.add(analysis.record)
                 records.append(analysis.record)
-                if picture and analysis.prepared:
-                    picture.add(analysis.record, analysis.prepared.volume)
+                show.add(analysis)
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop
     return None

@@ -10,10 +10,12 @@ from ct3d_edge.cli.evidence import LimitOption, ProofOption, embedding_scans, pr
 from ct3d_edge.cli.rewriting import (
     BudgetOption,
     EmbedOption,
+    ExplainOption,
     LevelOption,
     StrictOption,
     TargetOption,
     parse_budget,
+    refuse_explained_embedding,
     report,
 )
 from ct3d_edge.errors import ContractError, UsageError
@@ -35,6 +37,7 @@ def optimize(
     memory_budget: BudgetOption = None,
     strict: StrictOption = False,
     embed_preprocessing: EmbedOption = False,
+    explain: ExplainOption = False,
     proof: ProofOption = None,
     limit: LimitOption = 1e-5,
 ) -> None:
@@ -46,6 +49,7 @@ def optimize(
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
+    refuse_explained_embedding(explain, embed_preprocessing)
     budget = parse_budget(memory_budget)
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
@@ -62,7 +66,7 @@ def optimize(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, budget, strict),
+            plan=Plan(optimize, target, budget, strict, explain),
             embed_on=embedding_scans(loaded.contract) if embed_preprocessing else None,
             on_stage=lambda stage: say(f"{stage} ..."),
         )

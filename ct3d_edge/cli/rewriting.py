@@ -35,6 +35,17 @@ EmbedOption = Annotated[
         help="Put the preprocessing into the file, for other programs: stored voxels in, probabilities out.",
     ),
 ]
+ExplainOption = Annotated[
+    bool,
+    typer.Option("--explain", help="Give the file the output from which `infer --explain` draws its maps."),
+]
+
+
+def refuse_explained_embedding(explain: bool, embed_preprocessing: bool) -> None:
+    """A map is drawn from a network input, which a file with the preprocessing inside never shows."""
+    if explain and embed_preprocessing:
+        raise UsageError("--explain and --embed-preprocessing exclude each other: export two files.")
+
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 

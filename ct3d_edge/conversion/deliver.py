@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.embedding import embedded
+from ct3d_edge.conversion.explanation import require_explanation
 from ct3d_edge.conversion.proof import Proof, Reference, prove
 from ct3d_edge.errors import GateError
 from ct3d_edge.runtime import (
@@ -73,7 +74,9 @@ def deliver(
     provenance = {**provenance, "nodes": len(proto.graph.node)}
     attach(proto, contract, golden, provenance)
     on_stage("proving")
-    with Runner(parse_model_file(out, proto.SerializeToString(deterministic=True)), "cpu") as runner:
+    built = parse_model_file(out, proto.SerializeToString(deterministic=True))
+    with Runner(built, "cpu", explain=built.features is not None) as runner:
+        require_explanation(runner, provenance)
         proof = prove(reference, runner, volumes, material=material, limit=limit)
         provenance["proof"] = {**proof.to_dict(), "onnxruntime": runner.receipt.onnxruntime}
     attach(proto, contract, golden, provenance)

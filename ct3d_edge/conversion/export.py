@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.conversion.convert import to_onnx
 from ct3d_edge.conversion.deliver import Exported, deliver, make_golden
+from ct3d_edge.conversion.explanation import cells_in
 from ct3d_edge.conversion.plan import Plan, rewrite
 from ct3d_edge.conversion.proof import LIMIT
 from ct3d_edge.conversion.source import Source
@@ -61,8 +62,9 @@ def export_model(
         raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
     require_writable(out)
     on_stage("converting")
-    rewritten = rewrite(to_onnx(source.network, source.contract), plan or Plan(), on_stage=on_stage)
-    provenance = {**_provenance(source), **rewritten.provenance}
+    converted = to_onnx(source.network, source.contract)
+    rewritten = rewrite(converted, plan or Plan(), on_stage=on_stage)
+    provenance = {**_provenance(source), **cells_in(converted, source.contract), **rewritten.provenance}
     golden = make_golden(source.probabilities, source.contract)
     return deliver(
         out,

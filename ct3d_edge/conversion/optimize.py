@@ -20,6 +20,7 @@ from ct3d_edge.conversion.deliver import (
     deliver,
     make_golden,
 )
+from ct3d_edge.conversion.explanation import cells_in
 from ct3d_edge.conversion.plan import Plan, rewrite
 from ct3d_edge.conversion.proof import LIMIT
 from ct3d_edge.errors import ContractError, ModelError, UsageError
@@ -91,8 +92,9 @@ def optimize_model(
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out} is the model itself. Name another file to write.")
     require_writable(out)
-    rewritten = rewrite(onnx.ModelProto.FromString(model.data), plan or Plan(), on_stage=on_stage)
-    provenance = {**model.provenance, **_provenance(model), **rewritten.provenance}
+    given = onnx.ModelProto.FromString(model.data)
+    rewritten = rewrite(given, plan or Plan(), on_stage=on_stage)
+    provenance = {**cells_in(given, model.contract), **model.provenance, **_provenance(model), **rewritten.provenance}
     provenance["passes"] = [*model.provenance.get("passes", []), *rewritten.provenance["passes"]]
     with Runner(model, "cpu") as original:
         return deliver(

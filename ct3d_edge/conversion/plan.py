@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx
 
+from ct3d_edge.conversion.explanation import with_features, without_features
 from ct3d_edge.conversion.passes import Level, Optimised, Target, optimize
 
 
@@ -17,12 +18,15 @@ class Plan:
     ----------
     level, target, memory_budget, strict
         As in `passes.optimize`.
+    explain
+        Whether the graph gets the output that explains its answers.
     """
 
     level: Level = "fast"
     target: Target = "cpu"
     memory_budget: int | None = None
     strict: bool = False
+    explain: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +43,9 @@ def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], Non
     Raises
     ------
     ModelError, UsageError
-        As `passes.optimize` does.
+        As `passes.optimize` and `with_features` do.
     """
+    proto = with_features(proto) if plan.explain else without_features(proto)
     if plan.level != "none":
         on_stage("rewriting")
     done = optimize(proto, plan.level, plan.target, plan.memory_budget, strict=plan.strict)

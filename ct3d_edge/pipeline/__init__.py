@@ -1,6 +1,7 @@
 """Scans through reading, preprocessing and a session, one record each: side by side, in order, each on its own."""
 
 from ct3d_edge.pipeline.analyse import Analysis, analyse, analyse_scan, decide, judge
+from ct3d_edge.pipeline.explaining import Explanation
 from ct3d_edge.pipeline.folder import analyse_many
 from ct3d_edge.pipeline.inbox import Inbox
 from ct3d_edge.pipeline.model import Model, load_model
@@ -9,6 +10,7 @@ from ct3d_edge.pipeline.reading import Reading, prepare_volume, read_scan
 
 __all__ = [
     "Analysis",
+    "Explanation",
     "Inbox",
     "Model",
     "Needs",

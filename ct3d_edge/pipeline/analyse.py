@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,16 +16,17 @@ from ct3d_edge.passport import Inspector, input_sha256, remarks
 from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
 from ct3d_edge.preprocess import Prepared
 from ct3d_edge.results import Answer, Record, Status
-from ct3d_edge.runtime import Runner
+from ct3d_edge.runtime import Outputs, Runner
 from ct3d_edge.scan import Finding, content_sha256, go_on
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """A scan's record, and the network input it was made from if there was one."""
+    """A scan's record, the network input it was made from, and what explains it, where there are any."""
 
     record: Record
     prepared: Prepared | None
+    features: NDArray[np.float32] | None = None
 
 
 NOTHING_KNOWN: Mapping[str, Record] = MappingProxyType({})
@@ -136,8 +138,8 @@ def judge(
     return analyses
 
 
-Row = NDArray[np.float64] | Failed
-"""Probabilities of one scan, or why there are none."""
+Row = Outputs | Failed
+"""What the network gave for one scan, without the batch axis, or why there is nothing."""
 
 
 def _infer(volumes: list[NDArray[np.float32]], runner: Runner) -> tuple[Iterator[Row], float]:
@@ -152,7 +154,7 @@ def _infer(volumes: list[NDArray[np.float32]], runner: Runner) -> tuple[Iterator
 def _infer_batch(volumes: list[NDArray[np.float32]], runner: Runner) -> list[Row] | None:
     """None after a fault of ct3d-edge: run one by one, it is met again and pinned on its scan."""
     try:
-        return list(runner.infer(np.stack(volumes)))
+        return _rows(runner.outputs(np.stack(volumes)))
     except ProviderError as error:
         raise ProviderError(
             f"{error} The batch held {len(volumes)} scans; a smaller --batch-size needs less memory."
@@ -165,8 +167,13 @@ def _infer_batch(volumes: list[NDArray[np.float32]], runner: Runner) -> list[Row
 
 def _infer_one(volume: NDArray[np.float32], runner: Runner) -> Row:
     rows: list[Row] = []
-    failed = explained(lambda: rows.extend(runner.infer(volume[None])))
+    failed = explained(lambda: rows.extend(_rows(runner.outputs(volume[None]))))
     return failed or rows[0]
+
+
+def _rows(given: Outputs) -> list[Row]:
+    features = repeat(None) if given.features is None else given.features
+    return [Outputs(*row) for row in zip(given.probabilities, features, strict=False)]
 
 
 def _analysis(reading: Reading, row: Row | None, taken: float, runner: Runner, notes: tuple[Finding, ...]) -> Analysis:
@@ -174,14 +181,14 @@ def _analysis(reading: Reading, row: Row | None, taken: float, runner: Runner, n
     if row is None:
         return Analysis(_record(reading, runner), None)
     findings = (*notes, *reading.findings)
-    if isinstance(row, tuple):
+    if not isinstance(row, Outputs):
         return Analysis(_record(replace(reading, failed=row, findings=findings), runner), None)
     timed = replace(reading, timing=replace(reading.timing, infer=taken), findings=findings)
     answers: list[Answer] = []
-    failed = explained(lambda: answers.append(decide(row, runner.contract)))
+    failed = explained(lambda: answers.append(decide(row.probabilities, runner.contract)))
     if failed:
         return Analysis(_record(replace(timed, failed=failed), runner), None)
-    return Analysis(_record(timed, runner, answers[0]), reading.prepared)
+    return Analysis(_record(timed, runner, answers[0]), reading.prepared, row.features)
 
 
 def decide(probabilities: NDArray[np.float64], contract: Contract) -> Answer:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan, UsageError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.passport import Inspector, check_codes
 from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, judge
+from ct3d_edge.pipeline.explaining import Explainer, Explanation
 from ct3d_edge.pipeline.folder import analyse_many
 from ct3d_edge.pipeline.plan import Needs, Plan, make_plan
 from ct3d_edge.pipeline.reading import Reading, prepare_volume, read_scan
@@ -63,9 +65,11 @@ class Model:
         notes: tuple[Finding, ...] = (),
         allow: Collection[str] = (),
         with_identifiers: bool = False,
+        explain: bool = False,
     ) -> None:
         self._allow, self._with_identifiers = check_codes(allow), with_identifiers
         self._file, self._threads, self._notes = file, threads, notes
+        self._explainer = Explainer(file) if explain else None
         self._open = partial(
             Runner,
             file,
@@ -75,6 +79,7 @@ class Model:
             device_id=device_id,
             build=build,
             on_build=on_build,
+            explain=explain,
         )
         self._runner = self._open(threads=threads)
 
@@ -202,6 +207,16 @@ class Model:
             scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, inspector=inspector
         )
 
+    def explanation(self, analysis: Analysis) -> Explanation | None:
+        """What speaks for an answer, and where; None if there is no answer, or the model was opened without it."""
+        return self._explainer.explain(analysis) if self._explainer else None
+
+    def again(self, record: Record) -> Analysis:
+        """A record of an earlier run with what was not kept of it: the network's input and features."""
+        plan = Plan(0, False, self.receipt.threads or 1, 0, 1)
+        (analysis,) = self.analyse_many([Path(record.scan)], plan)
+        return replace(analysis, record=record)
+
     def inspector(self) -> Inspector:
         """What checks the scans of one run."""
         return Inspector(self.contract, self._allow, with_identifiers=self._with_identifiers)
@@ -232,6 +247,7 @@ def load_model(
     on_build: Callable[[str], None] = lambda _: None,
     allow: Collection[str] = (),
     with_identifiers: bool = False,
+    explain: bool = False,
 ) -> Model:
     """Open a model file that ``ct3d-edge export`` made.
 
@@ -254,6 +270,8 @@ def load_model(
         warning.
     with_identifiers
         Add the patient's name and ID, which nothing shows otherwise, to the findings of DICOM series.
+    explain
+        Keep what `Model.explanation` needs; for files that were exported with ``--explain``.
 
     Raises
     ------
@@ -278,4 +296,5 @@ def load_model(
         notes=notes,
         allow=allow,
         with_identifiers=with_identifiers,
+        explain=explain,
     )

@@ -3,5 +3,15 @@
 from ct3d_edge.report.montage import Montage
 from ct3d_edge.report.slices import one_slice, save_picture, slice_grid
 from ct3d_edge.report.table import confidence_sentences, results_table, short_names
+from ct3d_edge.report.views import overlay_picture
 
-__all__ = ["Montage", "confidence_sentences", "one_slice", "results_table", "save_picture", "short_names", "slice_grid"]
+__all__ = [
+    "Montage",
+    "confidence_sentences",
+    "one_slice",
+    "overlay_picture",
+    "results_table",
+    "save_picture",
+    "short_names",
+    "slice_grid",
+]

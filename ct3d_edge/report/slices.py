@@ -55,7 +55,7 @@ def one_slice(volume: NDArray[np.float32], index: int) -> NDArray[np.uint8]:
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write grey values as PNG; complete or not at all."""
+    """Write grey values ``(height, width)``, or colours ``(height, width, 3)``, as PNG; complete or not at all."""
     with atomic_file(path) as stream:
         Image.fromarray(pixels).save(stream, format="PNG")
 

@@ -5,6 +5,7 @@ from ct3d_edge.runtime.footprint import input_bytes, run_bytes
 from ct3d_edge.runtime.golden import RECIPE, Golden, golden_volume
 from ct3d_edge.runtime.model_file import (
     CONTRACT_KEY,
+    FEATURES,
     GOLDEN_KEY,
     PROVENANCE_KEY,
     ModelFile,
@@ -15,7 +16,7 @@ from ct3d_edge.runtime.node_times import NodeTimes, Profile, profile_nodes
 from ct3d_edge.runtime.opening import FALLBACK_HINT
 from ct3d_edge.runtime.options import Options, parse_options
 from ct3d_edge.runtime.receipt import Engine, Receipt
-from ct3d_edge.runtime.runner import Runner, to_probabilities
+from ct3d_edge.runtime.runner import Outputs, Runner, to_probabilities
 from ct3d_edge.runtime.shipped import default_model
 from ct3d_edge.runtime.stored_voxels import (
     AXES,
@@ -32,6 +33,7 @@ __all__ = [
     "AXES",
     "CONTRACT_KEY",
     "FALLBACK_HINT",
+    "FEATURES",
     "GOLDEN_KEY",
     "INPUT_KEY",
     "INTERCEPT",
@@ -46,6 +48,7 @@ __all__ = [
     "ModelFile",
     "NodeTimes",
     "Options",
+    "Outputs",
     "Profile",
     "Receipt",
     "RequestedProvider",

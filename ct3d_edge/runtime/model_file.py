@@ -27,6 +27,9 @@ GOLDEN_KEY = "ct3d.golden"
 PROVENANCE_KEY = "ct3d.provenance"
 """Keys of ONNX ``metadata_props``."""
 
+FEATURES = "ct3d.features"
+"""Name of the output, beside the one that answers, from which an answer is explained."""
+
 WEIGHT_TYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
@@ -62,6 +65,8 @@ class ModelFile:
         Operator type to number of nodes.
     opset
         Version of the default operator set.
+    features
+        Shape ``(C, a, b, c)`` of the output that explains, behind its batch axis; None if the file has none.
     """
 
     path: Path
@@ -77,6 +82,7 @@ class ModelFile:
     weights: tuple[str, ...]
     node_counts: dict[str, int]
     opset: int
+    features: tuple[int, ...] | None
 
     @property
     def one_by_one(self) -> bool:
@@ -142,6 +148,7 @@ def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) ->
         weights=_weight_types(proto),
         node_counts=dict(sorted(counts.items())),
         opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),
+        features=_features(path, proto.graph),
     )
 
 
@@ -224,13 +231,24 @@ def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
 def _interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1 or len(graph.output) != 1:
+    outputs = [value for value in graph.output if value.name != FEATURES]
+    if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(
-            f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; one volume in, one vector out is needed."
+            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one volume in, one vector out is needed."
         )
     _expect(path, "input", inputs[0], contract.input_shape)
-    _expect(path, "output", graph.output[0], (contract.outputs,))
-    return inputs[0].name, graph.output[0].name
+    _expect(path, "output", outputs[0], (contract.outputs,))
+    return inputs[0].name, outputs[0].name
+
+
+def _features(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] | None:
+    for value in graph.output:
+        if value.name == FEATURES:
+            shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])
+            if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or min(shape) < 1:
+                raise ModelError(f"{path}: its output {FEATURES} is not float (batch, C, a, b, c). Export it again.")
+            return shape
+    return None
 
 
 def _expect(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:

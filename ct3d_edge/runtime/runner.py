@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import onnxruntime as ort
@@ -14,12 +14,19 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime.feed import BoundFeed, Feed, plain_feed
-from ct3d_edge.runtime.model_file import ModelFile
+from ct3d_edge.runtime.model_file import FEATURES, ModelFile
 from ct3d_edge.runtime.opening import Opened, Wish, open_for
 from ct3d_edge.runtime.options import Options
 from ct3d_edge.runtime.receipt import Receipt
 from ct3d_edge.runtime.stored_voxels import AXES, INTERCEPT, SLOPE, STORED_VOXELS, refuse_stored_voxels
 from ct3d_edge.runtime.versions import tf32_allowed
+
+
+class Outputs(NamedTuple):
+    """What a network gave for a batch: ``(N, classes)`` float64, and ``(N, C, a, b, c)`` float32 if it tells."""
+
+    probabilities: NDArray[np.float64]
+    features: NDArray[np.float32] | None
 
 
 class Runner:
@@ -45,13 +52,15 @@ class Runner:
         Permit a TensorRT engine to be built here and now if there is none yet; ``"auto"`` never does.
     on_build
         Called with a sentence before that takes its minutes.
+    explain
+        Have ``outputs`` give the features too.
 
     Raises
     ------
     ProviderError
         The provider asked for is missing, cannot be loaded, or does not run every node.
     ModelError
-        ONNX Runtime refuses the graph.
+        ONNX Runtime refuses the graph, or ``explain`` is asked of a file without features.
     UsageError
         A number of threads or volumes below one, or options without a provider they belong to.
     """
@@ -68,7 +77,14 @@ class Runner:
         batch: int = 1,
         build: bool = True,
         on_build: Callable[[str], None] = lambda _: None,
+        explain: bool = False,
     ) -> None:
+        if explain and model.features is None:
+            raise ModelError(
+                f"{model.path} has no output to explain its answers by. Make a file that has one: "
+                "ct3d-edge export MODEL.keras --out MODEL.onnx --explain"
+            )
+        self._explain = explain
         wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build)
         opened = open_for(model, wish)
         self.model = model
@@ -111,13 +127,7 @@ class Runner:
         ProviderError
             If ONNX Runtime fails, out of memory for instance.
         """
-        if self.model.stored_voxels:
-            refuse_stored_voxels(self.model.path)
-        if volumes.dtype != np.float32 or volumes.shape[1:] != self.contract.shape:
-            raise ModelError(
-                f"The model takes float32 (N, {', '.join(map(str, self.contract.shape))}); "
-                f"got {volumes.dtype} {volumes.shape}."
-            )
+        self._require_fitting(volumes)
         batch = volumes.reshape(-1, *self.contract.input_shape)
         if self.model.one_by_one and len(batch) > 1:
             output = np.concatenate([self._run(batch[n : n + 1]) for n in range(len(batch))])
@@ -155,6 +165,19 @@ class Runner:
             (found,) = self._session.run([self.model.output_name], {self.model.input_name: voxels, **scaling})
         return np.asarray(found, np.float64)
 
+    def outputs(self, volumes: NDArray[np.float32]) -> Outputs:
+        """Probabilities as ``infer`` gives them, and the features that explain them, volume by volume.
+
+        Features are None unless the session was opened with ``explain``. Raises as ``infer`` does.
+        """
+        if not self._explain:
+            return Outputs(self.infer(volumes), None)
+        self._require_fitting(volumes)
+        size = self._batch or (len(volumes) if self.model.batch_axis and not self.model.one_by_one else 1)
+        pairs = [self._both(volumes[start : start + size], size) for start in range(0, len(volumes), size)]
+        answers, features = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        return Outputs(to_probabilities(answers, self.contract), features)
+
     def resident(self, volumes: NDArray[np.float32]) -> Callable[[], ort.OrtValue]:
         """A batch laid where the network runs, to be run again and again without copies in or out.
 
@@ -181,6 +204,23 @@ class Runner:
             return binding.get_outputs()[0]
 
         return run
+
+    def _require_fitting(self, volumes: NDArray[np.float32]) -> None:
+        if self.model.stored_voxels:
+            refuse_stored_voxels(self.model.path)
+        if volumes.dtype != np.float32 or volumes.shape[1:] != self.contract.shape:
+            raise ModelError(
+                f"The model takes float32 (N, {', '.join(map(str, self.contract.shape))}); "
+                f"got {volumes.dtype} {volumes.shape}."
+            )
+
+    def _both(self, part: NDArray[np.float32], size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Answers and features of volumes, filled up with zeros to the number that the session was made for."""
+        batch = np.zeros((size, *self.contract.input_shape), np.float32)
+        batch[: len(part)] = part.reshape(-1, *self.contract.input_shape)
+        with self._failures():
+            answers, features = self._session.run([self.model.output_name, FEATURES], {self.model.input_name: batch})
+        return np.asarray(answers[: len(part)], np.float32), np.asarray(features[: len(part)], np.float32)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._failures():

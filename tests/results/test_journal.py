@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from records import ANSWERED, FAILED
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results import Failure, Journal, Record, open_results, parse_record, read_records, to_jsonl
 from ct3d_edge.results.record import BY_CHANCE
-
-from .conftest import ANSWERED, FAILED
 
 LABELS = ("normal", "abnormal")
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from records import ANSWERED, FAILED
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results import (
@@ -18,8 +19,6 @@ from ct3d_edge.results import (
     to_jsonl,
     write_results,
 )
-
-from .conftest import ANSWERED, FAILED
 
 LABELS = ("normal", "abnormal")
 

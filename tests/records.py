@@ -1,0 +1,30 @@
+"""Records that were never computed, for tests of how they are kept."""
+
+from dataclasses import replace
+
+from ct3d_edge.results import Answer, Failure, Record, Timing
+from ct3d_edge.scan import Finding
+
+ANSWERED = Record(
+    scan="folder/scan.nii.gz",
+    status="warn",
+    answer=Answer("abnormal", (("normal", 0.25), ("abnormal", 0.75)), 0.5),
+    failure=None,
+    findings=(Finding("oblique", "warn", "Tilted."), Finding("misnamed", "warn", "Renamed.")),
+    timing=Timing(1.5, 2.25, 4.0),
+    model_sha256="m" * 64,
+    contract_sha256="c" * 64,
+    requested="auto",
+    actual="cpu",
+    nodes=(("cpu", 5),),
+    scan_sha256="f" * 64,
+)
+
+FAILED = replace(
+    ANSWERED,
+    status="error",
+    answer=None,
+    failure=Failure("truncated", "scan.nii.gz ends too early."),
+    findings=(),
+    timing=Timing(),
+)
