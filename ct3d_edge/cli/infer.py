@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from ct3d_edge.cli.map_folder import MapFolder
-    from ct3d_edge.pipeline import Analysis, Model
-    from ct3d_edge.report import Montage
+    from ct3d_edge.pipeline import Analysis, Explanation, Model
+    from ct3d_edge.report import Montage, ReportPage
     from ct3d_edge.results import Record, ResultsFile
 
 
@@ -74,6 +74,12 @@ def infer(
             help="Also write where the network looked: a map of each scan in its own space (.nii.gz), and a picture.",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Also write one page for people (.html): table, pictures; with --explain, maps on them."
+        ),
+    ] = None,
     workers: WorkersOption = None,
     batch_size: BatchOption = 1,
     memory_budget: BudgetOption = None,
@@ -90,7 +96,7 @@ def infer(
     from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
     from ct3d_edge.passport import check_codes, permissible
     from ct3d_edge.pipeline import load_model
-    from ct3d_edge.report import Montage
+    from ct3d_edge.report import Montage, ReportPage
     from ct3d_edge.results import open_results
     from ct3d_edge.scan import search_scans
 
@@ -128,7 +134,7 @@ def infer(
             labels = opened.contract.labels
             begun = time.monotonic()
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
-            show = _Show(opened, picture, maps)
+            show = _Show(opened, picture, maps, ReportPage(report, opened.contract) if report else None)
             stop = _judge(analyses, len(scans), records, kept, show)
             seconds = time.monotonic() - begun
         if stop and not records:
@@ -136,14 +142,13 @@ def infer(
         if kept and not stop:
             kept.finish(records, labels)
     _print(records, labels, format_)
-    if picture:
-        picture.save()
+    show.save(records)
     say(_summary(records, len(scans), seconds))
     if codes := permissible(record.failure.code for record in records if record.failure):
         say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
     if kept and stop:
         say(f"{kept.journal} holds them; go on with --resume")
-    for path in filter(None, (None if stop else out, montage, explain, receipt)):
+    for path in filter(None, (None if stop else out, montage, explain, report, receipt)):
         say(f"wrote {path}")
     if stop:
         raise stop
@@ -157,22 +162,37 @@ class _Show:
     model: "Model"
     picture: "Montage | None"
     maps: "MapFolder | None"
+    page: "ReportPage | None"
 
     def add(self, analysis: "Analysis") -> None:
-        """Draw a scan; one whose record was known only if its map is not there yet."""
+        """Draw a scan; one whose record was known is prepared again if its pictures are wanted and not there."""
+        record = analysis.record
         if self.picture and analysis.prepared:
-            self.picture.add(analysis.record, analysis.prepared.volume)
-        if self.maps and analysis.record.answered and (analysis.prepared or not self.maps.has(analysis.record)):
-            self._explain(self.maps, analysis if analysis.prepared else self.model.again(analysis.record))
+            self.picture.add(record, analysis.prepared.volume)
+        missing = self.page or (self.maps and not self.maps.has(record))
+        if record.answered and missing and not analysis.prepared:
+            analysis = self.model.again(record)
+        explanation = self.model.explanation(analysis)
+        if self.maps and explanation and analysis.prepared:
+            self._write(self.maps, analysis, explanation)
+        if self.page:
+            volume = analysis.prepared.volume if analysis.prepared else None
+            overlay = explanation.on_network_grid() if explanation else None
+            self.page.add(record, volume, overlay, explanation.label if explanation else "")
 
-    def _explain(self, maps: "MapFolder", analysis: "Analysis") -> None:
+    def save(self, records: "Sequence[Record]") -> None:
+        """Write what shows all scans at once."""
+        if self.picture:
+            self.picture.save()
+        if self.page:
+            self.page.save(records, self.model.receipt.to_dict())
+
+    def _write(self, maps: "MapFolder", analysis: "Analysis", explanation: "Explanation") -> None:
         from ct3d_edge.cli.terminal import say
         from ct3d_edge.errors import ScanError
 
-        explanation = self.model.explanation(analysis)
         try:
-            if explanation:
-                maps.add(analysis, explanation)
+            maps.add(analysis, explanation)
         except ScanError as error:  # its answer holds all the same
             say(f"not explained: {analysis.record.scan}: {error.code}: {error}")
 

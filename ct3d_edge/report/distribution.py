@@ -1,0 +1,35 @@
+"""How the probabilities of a run are distributed, as SVG text."""
+
+from collections.abc import Sequence
+from html import escape
+
+BINS = 20
+WIDTH, HEIGHT, LEFT, BOTTOM = 640, 180, 30, 34
+
+
+def distribution_svg(values: Sequence[float], label: str, threshold: float | None) -> str:
+    """A histogram of probabilities of one class, with the threshold; what it shows stands in its label, too."""
+    counts = [0] * BINS
+    for value in values:
+        counts[min(BINS - 1, int(value * BINS))] += 1
+    highest, step = max(counts) or 1, (WIDTH - LEFT) / BINS
+    parts = []
+    for place, number in enumerate(counts):
+        height = (HEIGHT - BOTTOM - 16) * number / highest
+        x, y = LEFT + place * step, HEIGHT - BOTTOM - height
+        parts.append(f'<rect class="bar" x="{x + 1:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}"/>')
+        if number:
+            parts.append(f'<text x="{x + step / 2:.1f}" y="{y - 3:.1f}" text-anchor="middle">{number}</text>')
+    for part in range(6):
+        x = LEFT + (WIDTH - LEFT) * part / 5
+        anchor = "end" if part == 5 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 18}" text-anchor="{anchor}">{part / 5:.1f}</text>')
+    if threshold is not None:
+        x = LEFT + (WIDTH - LEFT) * threshold
+        parts.append(f'<path class="axis" stroke-dasharray="4" d="M{x:.1f} 4V{HEIGHT - BOTTOM}"/>')
+    said = f"Probability of {label} in {len(values)} scans"
+    said += "" if threshold is None else f"; dashed: threshold {threshold:.3g}"
+    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 3}">{escape(said)}</text>')
+    told = "; ".join(f"{n / BINS:.2f} to {(n + 1) / BINS:.2f}: {number}" for n, number in enumerate(counts) if number)
+    content = "".join(parts)
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{said}. {told}")}">{content}</svg>'

@@ -1,0 +1,226 @@
+"""The results of a run as one HTML page that needs nothing else: no network, no script from elsewhere.
+
+Pictures of a scan lie in the page as inert text until somebody opens the scan. They are written to the disk as scans
+come in, so that memory does not grow with their number.
+"""
+
+import base64
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.atomic import atomic_file, require_writable
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import UsageError
+from ct3d_edge.report.distribution import distribution_svg
+from ct3d_edge.report.private import public_findings, public_names, public_text
+from ct3d_edge.report.sprite import sprite
+from ct3d_edge.report.table import confidence_sentences
+from ct3d_edge.results import Record
+
+STATUSES = ("ok", "warn", "refused", "error")
+
+
+class ReportPage:
+    """Collects scans and writes the page at the end.
+
+    Parameters
+    ----------
+    path
+        HTML file to write.
+    contract
+        Of the model.
+
+    Raises
+    ------
+    UsageError
+        If it could not be written later, or its name does not end in .html.
+    """
+
+    def __init__(self, path: Path, contract: Contract) -> None:
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"The report is a web page; its name must end in .html, found {path}.")
+        require_writable(path)
+        self.path, self._contract = path, contract
+        self._kept = tempfile.TemporaryFile()  # noqa: SIM115  # closed in save
+        self._count = 0
+
+    def add(
+        self,
+        record: Record,
+        volume: NDArray[np.float32] | None = None,
+        overlay: NDArray[np.float32] | None = None,
+        label: str = "",
+    ) -> None:
+        """Add a scan, in the order of the records given to ``save``.
+
+        Parameters
+        ----------
+        record
+            Its record.
+        volume
+            Its network input ``contract.shape`` float32 in [0, 1], if there is one.
+        overlay, label
+            The map on the same grid, and the class that it speaks for.
+        """
+        data = {
+            "sentences": [public_text(text, record) for text in _sentences(record)],
+            "findings": public_findings(record),
+            "sprite": None if volume is None else sprite(volume, self._contract.hu_window, overlay, label),
+        }
+        # Inside a script element "<" could end it; inside JSON it may be written so that it cannot.
+        text = json.dumps(data).replace("<", "\\u003c")
+        self._kept.write(f'<script type="application/json" id="scan-{self._count}">{text}</script>\n'.encode())
+        self._count += 1
+
+    def save(self, records: Sequence[Record], receipt: Mapping[str, object]) -> None:
+        """Write the page.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be written.
+        """
+        script, style = _asset("page.js"), _asset("page.css")
+        with self._kept, atomic_file(self.path) as stream:
+            stream.write(_head(script, style).encode())
+            stream.write(_body(records[: self._count], self._contract, receipt).encode("utf-8", "backslashreplace"))
+            self._kept.seek(0)
+            shutil.copyfileobj(self._kept, stream)
+            stream.write(f"<script>{script}</script>\n</body></html>\n".encode())
+
+
+def _sentences(record: Record) -> list[str]:
+    failure = record.failure
+    return [f"{failure.code}: {failure.message}"] if failure else confidence_sentences(record)
+
+
+def _asset(name: str) -> str:
+    return (files("ct3d_edge.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _head(script: str, style: str) -> str:
+    """With a policy that lets nothing run or load but what is in the page, and no other script than this one."""
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_digest(script)}'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width"><title>CT scans: results</title>\n'
+        f'<link rel="icon" href="data:,">\n<style>{style}</style></head>\n'
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _body(records: Sequence[Record], contract: Contract, receipt: Mapping[str, object]) -> str:
+    names = public_names([record.scan for record in records])
+    parts = [
+        "<body><main><h1>CT scans: results</h1>",
+        f"<p>Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ct3d-edge. Not a medical device.</p>",
+        *_summary(records),
+        "<h2>Probabilities</h2>",
+        *_distributions(records, contract),
+        "<h2>Scans</h2>",
+        _tools(),
+        _table(records, names, contract),
+        *_failures(records, names),
+        "<h2>Receipt</h2>",
+        _receipt(receipt),
+        "</main>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _summary(records: Sequence[Record]) -> list[str]:
+    counts = {status: sum(record.status == status for record in records) for status in STATUSES}
+    facts = [("scans", len(records))] + [(status, count) for status, count in counts.items() if count]
+    items = "".join(f"<li><strong>{number}</strong>{escape(name)}</li>" for name, number in facts)
+    # What holds for every answer is said once, above all else.
+    demonstration = {f.detail for record in records for f in record.findings if f.code == "demonstration_model"}
+    notes = [f'<p class="note">{escape(detail)}</p>' for detail in sorted(demonstration)]
+    return [*notes, f'<ul class="facts">{items}</ul>']
+
+
+def _distributions(records: Sequence[Record], contract: Contract) -> list[str]:
+    answers = [dict(record.answer.probability) for record in records if record.answer]
+    if not answers:
+        return ["<p>No scan has an answer.</p>"]
+    two = len(contract.labels) == 2
+    shown = contract.labels[1:] if two else contract.labels
+    threshold = contract.threshold if two else None
+    return [distribution_svg([answer[label] for answer in answers], label, threshold) for label in shown]
+
+
+def _tools() -> str:
+    options = "".join(f"<option>{status}</option>" for status in STATUSES)
+    return (
+        '<div class="tools"><label>Find in the table<br><input type="search" id="text"></label>'
+        f'<label>Status<br><select id="status"><option value="">all</option>{options}</select></label>'
+        '<span id="count" role="status"></span></div>'
+    )
+
+
+def _table(records: Sequence[Record], names: Sequence[str], contract: Contract) -> str:
+    titles = [("scan", ""), ("status", ""), ("answer", ""), *((label, "number") for label in contract.labels)]
+    titles += [("ms", "number"), ("remarks", "")]
+    head = "".join(
+        f'<th scope="col" class="{kind}"><button type="button">{escape(title)}</button></th>' for title, kind in titles
+    )
+    rows = "\n".join(
+        _row(number, name, record, contract) for number, (name, record) in enumerate(zip(names, records, strict=True))
+    )
+    return (
+        f'<div class="wide"><table id="scans"><caption hidden>Scans</caption><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(number: int, name: str, record: Record, contract: Contract) -> str:
+    probability = dict(record.answer.probability) if record.answer else {}
+    codes = [record.failure.code] if record.failure else []
+    codes += [finding.code for finding in record.findings if finding.code not in codes]
+    button = f'<button type="button" aria-expanded="false" data-scan="scan-{number}">{escape(name)}</button>'
+    cells = [
+        f"<td>{button}</td>",
+        f'<td class="{record.status}">{record.status}</td>',
+        f"<td>{escape(record.answer.label) if record.answer else ''}</td>",
+        *(_number(probability.get(label), 4) for label in contract.labels),
+        _number(record.timing.total, 0),
+        f"<td>{escape(', '.join(code for code in codes if code != 'identifiers'))}</td>",
+    ]
+    return f'<tr data-status="{record.status}">{"".join(cells)}</tr>'
+
+
+def _number(value: float | None, digits: int) -> str:
+    shown = "" if value is None else f"{value:.{digits}f}"
+    return f'<td class="number" data-value="{"" if value is None else value}">{shown}</td>'
+
+
+def _failures(records: Sequence[Record], names: Sequence[str]) -> list[str]:
+    failed = [(name, record) for name, record in zip(names, records, strict=True) if record.failure]
+    if not failed:
+        return []
+    items = "".join(
+        f"<li><strong>{escape(name)}</strong>: {escape(public_text(_sentences(record)[0], record))}</li>"
+        for name, record in failed
+    )
+    return ["<h2>Without an answer</h2>", f'<ul id="failures">{items}</ul>']
+
+
+def _receipt(receipt: Mapping[str, object]) -> str:
+    def said(value: object) -> str:
+        return value if isinstance(value, str) else json.dumps(value)
+
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(said(value))}</dd>" for key, value in receipt.items())
+    return f'<dl id="receipt">{items}</dl>'
