@@ -94,3 +94,19 @@ def test_optimizing_again_keeps_or_takes_away_the_output(run: Run, model: Path, 
 def test_names_never_meet(tmp_path: Path) -> None:
     folder = MapFolder(tmp_path / "maps", [Path("x/a.nii"), Path("y/A.nii.gz"), Path("a-2.nii"), Path("z/a.nii")])
     assert sorted(folder._names.values()) == ["A-2", "a", "a-2-2", "a-3"]
+
+
+def test_a_report_shows_every_scan_also_of_a_run_that_goes_on(
+    run: Run, model: Path, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    scans, report = tmp_path / "scans", tmp_path / "report.html"
+    make_scan("a.nii", folder=scans)
+    (scans / "broken.nii").write_text("no scan")
+    command = ("infer", scans, "--model", model, "--out", tmp_path / "r.jsonl", "--resume", "--report", report)
+    assert run(*command).code == 1
+    first = report.read_text()
+    assert '"lung"' in first
+    assert '"heat"' not in first
+    assert run(*command, "--explain", tmp_path / "maps").code == 1
+    assert '"heat"' in report.read_text()
+    assert str(tmp_path) not in report.read_text()

@@ -1,0 +1,134 @@
+"""The report in a real browser, and what must not be in it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from records import ANSWERED, FAILED
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import UsageError
+from ct3d_edge.report import ReportPage
+from ct3d_edge.results import Answer, Failure, Record
+from ct3d_edge.scan import Finding
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+CONTRACT = Contract()
+EVIL = "/secret/place/<img src=x onerror=alert(1)></script><b>x.nii"
+
+
+def answered(name: str, probability: float) -> Record:
+    answer = Answer("abnormal", (("normal", 1 - probability), ("abnormal", probability)), 0.5)
+    return replace(ANSWERED, scan=name, answer=answer)
+
+
+def write(path: Path, records: list[Record], *, shape: tuple[int, int, int] = (128, 128, 64)) -> Path:
+    page = ReportPage(path, CONTRACT)
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, shape[2], dtype=np.float32)
+    # As rough as a scan is: flat slices would be small whatever is done.
+    volume = 0.6 * ramp + 0.4 * rng.random(shape, np.float32)
+    for record in records:
+        overlay = np.broadcast_to(ramp, shape).astype(np.float32)
+        page.add(record, *((volume, overlay, "abnormal") if record.answer else ()))
+    page.save(records, {"requested": "cpu", "nodes": {"cpu": 3}})
+    return path
+
+
+RECORDS = [
+    answered("/secret/place/b.nii", 0.9),
+    answered("/secret/place/a.nii", 0.125),
+    replace(FAILED, scan="/secret/place/c.nii", failure=Failure("truncated", "/secret/place/c.nii ends too early.")),
+    answered(EVIL, 0.5),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not (CHROMIUM and DRIVER and find_spec("selenium")):
+        pytest.skip("needs chromium, chromedriver and selenium")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def column(browser: Any, number: int) -> list[str]:
+    cells = browser.find_elements("css selector", f"#scans tbody tr[data-status] td:nth-child({number})")
+    return [cell.text for cell in cells if cell.is_displayed()]
+
+
+@pytest.mark.slow
+def test_the_page_sorts_filters_slides_and_complains_of_nothing(browser: Any, tmp_path: Path) -> None:
+    browser.get(write(tmp_path / "report.html", RECORDS).as_uri())
+    assert browser.find_element("css selector", "h1").text == "CT scans: results"
+    heads = browser.find_elements("css selector", "#scans th button")
+    heads[4].click()
+    assert column(browser, 5) == ["0.1250", "0.5000", "0.9000", ""]
+    heads[4].send_keys("\n")
+    assert column(browser, 5) == ["0.9000", "0.5000", "0.1250", ""]
+    assert browser.find_elements("css selector", "#scans th")[4].get_attribute("aria-sort") == "descending"
+    browser.find_element("id", "text").send_keys("a.nii")
+    assert column(browser, 1) == ["a.nii"]
+    assert browser.find_element("id", "count").text == "1 of 4 scans shown"
+    button = browser.find_element("css selector", "#scans tbody tr:not([hidden]) button")
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
+    view = browser.find_element("css selector", ".slice div")
+    slider = browser.find_element("css selector", "input[type=range]")
+    before, said = view.value_of_css_property("background-position"), slider.get_attribute("aria-valuetext")
+    slider.send_keys("\ue014")  # the right arrow
+    assert view.value_of_css_property("background-position") != before
+    assert (said, slider.get_attribute("aria-valuetext")) == ("slice 9 of 16", "slice 10 of 16")
+    assert "12.50 percent confident that CT scan is abnormal" in browser.find_element("css selector", "tr.scan").text
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_markup_in_a_name_is_text(browser: Any, tmp_path: Path) -> None:
+    browser.get(write(tmp_path / "report.html", RECORDS).as_uri())
+    for button in browser.find_elements("css selector", "#scans tbody button"):
+        button.click()
+    assert "b>x.nii" in "".join(column(browser, 1))
+    assert not browser.find_elements("css selector", "img, main b")
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_two_hundred_scans_stay_small_and_open(browser: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "report.html", [answered(f"{n}.nii", n / 200) for n in range(200)])
+    assert path.stat().st_size < 40e6
+    browser.get(path.as_uri())
+    assert browser.find_element("id", "count").text == "200 of 200 scans shown"
+    assert not browser.find_elements("css selector", ".slice"), "no picture is decoded before it is asked for"
+
+
+def test_no_path_no_patient_no_address(tmp_path: Path) -> None:
+    patient = Finding("identifiers", "ok", "Patient Doe^Jane, ID 4711.")
+    same = Finding("duplicate", "warn", "The network is given the same numbers as for /secret/x.nii.", "/secret/x.nii")
+    records = [replace(RECORDS[0], findings=(patient, same)), *RECORDS[1:]]
+    text = write(tmp_path / "report.html", records, shape=(16, 12, 8)).read_text()
+    for word in ("/secret", "Doe", "4711", "http://", "https://"):
+        assert word not in text
+    assert "c.nii ends too early" in text
+
+
+def test_without_an_answer_there_is_a_page_too(tmp_path: Path) -> None:
+    text = write(tmp_path / "report.html", [FAILED]).read_text()
+    assert "No scan has an answer." in text
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.html"):
+        ReportPage(tmp_path / "report.pdf", CONTRACT)
