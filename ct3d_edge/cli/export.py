@@ -6,9 +6,25 @@ from typing import Annotated, Literal
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.evidence import LimitOption, ProofOption, proof_volumes
+from ct3d_edge.cli.evidence import (
+    CalibrateOption,
+    LimitOption,
+    ProofOption,
+    calibration,
+    proof_volumes,
+    working_providers,
+)
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
-from ct3d_edge.cli.rewriting import BudgetOption, LevelOption, StrictOption, TargetOption, parse_budget, report
+from ct3d_edge.cli.rewriting import (
+    BudgetOption,
+    LevelOption,
+    PrecisionOption,
+    StrictOption,
+    TargetOption,
+    WeightsOption,
+    parse_budget,
+    report,
+)
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 from ct3d_edge.keras_import import import_keras
@@ -27,8 +43,11 @@ def export(
     target: TargetOption = "cpu",
     memory_budget: BudgetOption = None,
     strict: StrictOption = False,
+    precision: PrecisionOption = "fp32",
+    weights: WeightsOption = "fp32",
+    calibrate: CalibrateOption = None,
     proof: ProofOption = None,
-    limit: LimitOption = 1e-5,
+    limit: LimitOption = None,
     activation: Annotated[
         Literal["identity", "sigmoid", "softmax"] | None,
         typer.Option(help="What the output still lacks to be probabilities; read off the network if left out."),
@@ -42,6 +61,8 @@ def export(
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
+    if calibrate and precision == "fp32":
+        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
     budget = parse_budget(memory_budget)
     import_keras()
     require_extra("optimize", OPTIMIZE)
@@ -49,6 +70,7 @@ def export(
     from ct3d_edge.conversion import export_model, load_source
     from ct3d_edge.conversion.plan import Plan
 
+    plan = Plan(optimize, target, budget, strict, precision, weights)
     loaded = load_source(source, labels=names, orientation=orientation, size=size, activation=activation)
     for remark in loaded.remarks:
         say(remark)
@@ -60,7 +82,10 @@ def export(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, budget, strict),
+            truth=volumes.truth,
+            plan=plan,
+            calibration=None if precision == "fp32" else calibration(calibrate, proof, loaded.contract),
+            providers=working_providers(),
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

@@ -6,8 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.evidence import LimitOption, ProofOption, proof_volumes
-from ct3d_edge.cli.rewriting import BudgetOption, LevelOption, StrictOption, TargetOption, parse_budget, report
+from ct3d_edge.cli.evidence import (
+    CalibrateOption,
+    LimitOption,
+    ProofOption,
+    calibration,
+    proof_volumes,
+    working_providers,
+)
+from ct3d_edge.cli.rewriting import (
+    BudgetOption,
+    LevelOption,
+    PrecisionOption,
+    StrictOption,
+    TargetOption,
+    WeightsOption,
+    parse_budget,
+    report,
+)
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 
@@ -26,8 +42,11 @@ def optimize(
     target: TargetOption = "cpu",
     memory_budget: BudgetOption = None,
     strict: StrictOption = False,
+    precision: PrecisionOption = "fp32",
+    weights: WeightsOption = "fp32",
+    calibrate: CalibrateOption = None,
     proof: ProofOption = None,
-    limit: LimitOption = 1e-5,
+    limit: LimitOption = None,
 ) -> None:
     """Rewrite the graph of an ONNX file, and prove that both answer alike.
 
@@ -37,6 +56,8 @@ def optimize(
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
+    if calibrate and precision == "fp32":
+        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
     budget = parse_budget(memory_budget)
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
@@ -44,6 +65,7 @@ def optimize(
     from ct3d_edge.conversion.optimize import load_for_rewriting
     from ct3d_edge.conversion.plan import Plan
 
+    plan = Plan(optimize, target, budget, strict, precision, weights)
     loaded = load_for_rewriting(model, _read_contract(contract) if contract else None)
     material, volumes = proof_volumes(proof, loaded.contract)
     report(
@@ -53,7 +75,10 @@ def optimize(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, budget, strict),
+            truth=volumes.truth,
+            plan=plan,
+            calibration=None if precision == "fp32" else calibration(calibrate, proof, loaded.contract),
+            providers=working_providers(),
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

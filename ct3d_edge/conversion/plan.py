@@ -7,22 +7,48 @@ from typing import Any
 import onnx
 
 from ct3d_edge.conversion.passes import Level, Optimised, Target, optimize
+from ct3d_edge.conversion.precision import AskedPrecision, Weights
+from ct3d_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of the passes.
+    """What is asked of the passes, and in what numbers the outcome computes.
 
     Parameters
     ----------
     level, target, memory_budget, strict
         As in `passes.optimize`.
+    precision
+        What the file computes in.
+    weights
+        What an fp32 file stores its weights in.
+
+    Raises
+    ------
+    UsageError
+        If weights are asked for that the precision decides already.
     """
 
     level: Level = "fast"
     target: Target = "cpu"
     memory_budget: int | None = None
     strict: bool = False
+    precision: AskedPrecision = "fp32"
+    weights: Weights = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.weights == "fp16" and self.precision != "fp32":
+            stored = {"fp16": "float16", "int8": "int8"}.get(self.precision, "what it chooses")
+            raise UsageError(
+                f"--precision {self.precision} stores weights in {stored} already: leave out --weights fp16, "
+                "which is for --precision fp32."
+            )
+
+    @property
+    def filtering(self) -> bool:
+        """Whether minimal filtering may be used: its sums do not fit eight bits."""
+        return self.precision != "int8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +69,7 @@ def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], Non
     """
     if plan.level != "none":
         on_stage("rewriting")
-    done = optimize(proto, plan.level, plan.target, plan.memory_budget, strict=plan.strict)
+    done = optimize(proto, plan.level, plan.target, plan.memory_budget, filtering=plan.filtering, strict=plan.strict)
     for step in done.steps:
         if step.failure:
             on_stage(f"pass {step.name} failed and was left out: {step.failure}")
