@@ -72,7 +72,7 @@ def quantize(
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=list(exclude),
-                extra_options={"ActivationSymmetric": symmetric},
+                extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": True},
             )
         except (ValueError, RuntimeError, TypeError, KeyError) as error:
             raise ModelError(f"ONNX Runtime cannot quantise this network: {error}") from error
