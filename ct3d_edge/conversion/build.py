@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.blame import FindLayer, History, blame
 from ct3d_edge.conversion.deliver import Exported, deliver
 from ct3d_edge.conversion.passes import Target
 from ct3d_edge.conversion.plan import Plan, rewrite
@@ -58,6 +59,8 @@ class Job:
         What a lower precision is calibrated on.
     on_stage
         Told what is being done.
+    find_layer
+        Looks into the conversion from Keras when a proof has failed.
     """
 
     out: Path
@@ -73,6 +76,7 @@ class Job:
     providers: Sequence[ProviderName] = ("cpu",)
     calibration: Calibration | None = None
     on_stage: Callable[[str], None] = field(default=lambda _: None)
+    find_layer: FindLayer = field(default=lambda _: "")
 
 
 def build(job: Job, plan: Plan) -> Exported:
@@ -84,7 +88,7 @@ def build(job: Job, plan: Plan) -> Exported:
         As `make_variant` and `deliver` do; with ``auto``, of what is tried last.
     """
     if plan.precision != "auto":
-        return _deliver(job, _variant(job, plan))
+        return _deliver(job, plan, _variant(job, plan))
     fallen: dict[str, str] = {}
     *tried, last = TRIED[plan.target]
     for precision in tried:
@@ -94,14 +98,15 @@ def build(job: Job, plan: Plan) -> Exported:
         except (GateError, ModelError) as error:
             fallen[precision] = str(error)
             job.on_stage(f"{precision} is not taken: {error}")
-    return _deliver(_telling(job, last, fallen), _variant(job, replace(plan, precision=last)))
+    chosen = replace(plan, precision=last)
+    return _deliver(_telling(job, last, fallen), chosen, _variant(job, chosen))
 
 
 def _try(job: Job, plan: Plan, fallen: dict[str, str]) -> Exported:
     variant = _variant(job, plan)
     if plan.target == "cpu":
         _require_faster(variant, _variant(job, replace(plan, precision="fp32")), job.contract)
-    return _deliver(_telling(job, variant.precision, fallen), variant)
+    return _deliver(_telling(job, variant.precision, fallen), plan, variant)
 
 
 def _telling(job: Job, chosen: Precision, fallen: dict[str, str]) -> Job:
@@ -114,8 +119,9 @@ def _variant(job: Job, plan: Plan) -> Variant:
     return make_variant(job.original, rewritten, plan, job.contract, job.calibration, on_stage=job.on_stage)
 
 
-def _deliver(job: Job, variant: Variant) -> Exported:
+def _deliver(job: Job, plan: Plan, variant: Variant) -> Exported:
     limit = variant.limits.probability if job.limit is None else job.limit
+    history = History(job.original, plan, variant, job.contract, job.find_layer)
     volumes = job.calibration.guard(job.volumes) if job.calibration else job.volumes
     return deliver(
         job.out,
@@ -126,6 +132,7 @@ def _deliver(job: Job, variant: Variant) -> Exported:
         job.reference,
         Evidence(volumes, job.material, limit, job.truth),
         providers=job.providers,
+        blame=lambda volume: blame(history, job.reference(volume), volume, limit),
         on_stage=job.on_stage,
     )
 

@@ -11,6 +11,7 @@ from ct3d_edge.atomic import require_writable
 from ct3d_edge.conversion.build import Job, build
 from ct3d_edge.conversion.convert import to_onnx
 from ct3d_edge.conversion.deliver import Exported, make_golden
+from ct3d_edge.conversion.layers import layer_to_blame
 from ct3d_edge.conversion.plan import Plan
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.source import Source
@@ -81,6 +82,7 @@ def export_model(
         providers,
         calibration,
         on_stage,
+        lambda volume: layer_to_blame(source.network, source.contract, volume),
     )
     return build(job, plan or Plan())
 

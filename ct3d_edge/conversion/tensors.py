@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.provider_names import ProviderName
-from ct3d_edge.runtime import Tap
+from ct3d_edge.runtime import Tap, tensor_bytes
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Gap:
     tensor, node
         Its name, and the operator and name of the node that gives it.
     largest, mean
-        Differences as a part of the largest magnitude of the tensor that it is compared with.
+        Differences as a part of the largest magnitude, over all volumes, of the tensor that it is compared with.
     """
 
     tensor: str
@@ -97,41 +97,49 @@ def compare_tensors(
     limit
         Largest difference that passes, as a part of the largest magnitude of the reference's tensor.
     """
-    expected, all_found = Tap(reference), Tap(found)
-    shared = [name for name in all_found.names if name in set(expected.names)]
+    all_found, known = tensor_bytes(found), tensor_bytes(reference)
+    shared = [name for name in all_found if name in known]
     taps = Tap(reference, shared), Tap(found, shared, on)
-    gaps: dict[str, Gap] = {}
+    sums = {name: _Sum() for name in shared}
     volumes = 0
     for batch in batches:
         volumes += 1
         for (name, right), (_, value) in zip(taps[0].tensors(batch), taps[1].tensors(batch), strict=True):
-            if right.shape == value.shape:
-                gaps[name] = _further(gaps.get(name), _gap(name, found, right, value))
-    ordered = [gaps[name] for name in shared if name in gaps]
+            sums[name].add(right, value)
+    gaps = [sums[name].gap(name, maker(reference, name)) for name in shared if sums[name].seen]
     return TensorLevel(
-        compared=len(ordered),
-        tensors=len(all_found.names),
+        compared=len(gaps),
+        tensors=len(all_found),
         volumes=volumes,
-        worst=max(ordered, key=lambda gap: _size(gap.largest)),
-        mean=max(gap.mean for gap in ordered),
-        first=next((gap for gap in ordered if not gap.largest <= limit), None),
+        worst=max(gaps, key=lambda gap: np.inf if np.isnan(gap.largest) else gap.largest),
+        mean=max(gap.mean for gap in gaps),
+        first=next((gap for gap in gaps if not gap.largest <= limit), None),
         limit=limit,
     )
 
 
-def _gap(name: str, proto: onnx.ModelProto, right: NDArray[Any], value: NDArray[Any]) -> Gap:
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(value.astype(np.float32, copy=False) - right)
-    scale = float(np.abs(right).max(initial=0.0)) or 1.0
-    return Gap(name, maker(proto, name), float(difference.max(initial=0.0)) / scale, float(difference.mean()) / scale)
+@dataclass
+class _Sum:
+    """Differences of one tensor over all volumes, and its own largest magnitude; tensors of two shapes are not one."""
 
+    largest: float = 0.0
+    mean: float = 0.0
+    scale: float = 0.0
+    seen: int = 0
 
-def _further(known: Gap | None, gap: Gap) -> Gap:
-    return gap if known is None or _size(gap.largest) > _size(known.largest) else known
+    def add(self, right: NDArray[Any], value: NDArray[Any]) -> None:
+        if right.shape != value.shape or not right.size:
+            return
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(value.astype(np.float32, copy=False) - right)
+        self.largest = float(np.maximum(self.largest, difference.max()))  # a NaN stays one
+        self.mean += float(difference.mean())
+        self.scale = max(self.scale, float(np.abs(right).max()))
+        self.seen += 1
 
-
-def _size(difference: float) -> float:
-    return np.inf if np.isnan(difference) else difference
+    def gap(self, tensor: str, node: str) -> Gap:
+        scale = self.scale or 1.0
+        return Gap(tensor, node, self.largest / scale, self.mean / self.seen / scale)
 
 
 def maker(proto: onnx.ModelProto, tensor: str) -> str:

@@ -16,7 +16,7 @@ from ct3d_edge.runtime.options import Options, parse_options
 from ct3d_edge.runtime.receipt import Engine, Receipt
 from ct3d_edge.runtime.runner import Runner, to_probabilities
 from ct3d_edge.runtime.shipped import default_model
-from ct3d_edge.runtime.tap import Tap
+from ct3d_edge.runtime.tap import Tap, tensor_bytes
 from ct3d_edge.runtime.verify import Verification, verify
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "parse_model_file",
     "parse_options",
     "run_bytes",
+    "tensor_bytes",
     "to_probabilities",
     "verify",
 ]
