@@ -37,7 +37,7 @@ def layer_to_blame(network: keras.Model, contract: Contract, volume: NDArray[np.
 def _alike(network: keras.Model, layer: Any, contract: Contract, volume: NDArray[np.float32]) -> bool:
     batch = volume.reshape(1, *contract.input_shape)
     try:
-        part = keras.Model(network.inputs, layer.output)
+        part = keras.Model(network.inputs[0], layer.output)
         proto = to_onnx(part, contract)
     except (ModelError, ValueError, AttributeError):  # a layer with several outputs or uses
         return True

@@ -9,8 +9,8 @@ from ct3d_edge.conversion.tensors import compare_tensors
 def chain(factor: float) -> onnx.ModelProto:
     g = GraphMaker(4)
     x = g.op("Relu", "x")
-    x = g.op("Mul", x, np.float32([factor]))
-    return g.model(g.op("Tanh", g.op("Add", x, np.float32([0.5]))))
+    x = g.op("Mul", x, np.array([factor], np.float32))
+    return g.model(g.op("Tanh", g.op("Add", x, np.array([0.5], np.float32))))
 
 
 def batches() -> list[np.ndarray]:
@@ -41,6 +41,6 @@ def test_a_nan_is_beyond_every_limit() -> None:
 def test_tensors_of_another_shape_are_not_the_same_tensor() -> None:
     other = GraphMaker(4)
     x = other.op("Relu", "x")
-    x = other.op("Mul", other.op("Reshape", x, np.array([-1, 2, 2])), np.float32([9]))
+    x = other.op("Mul", other.op("Reshape", x, np.array([-1, 2, 2])), np.array([9], np.float32))
     level = compare_tensors(chain(2), other.model(x), batches(), limit=0)
     assert level.compared == 1

@@ -119,14 +119,13 @@ def _weights_reason(node: ir.Node) -> str:
 
 
 def _range_reason(node: ir.Node, seen: dict[str, Range]) -> str:
-    for value in node.outputs:
-        found = seen.get(str(value.name))
-        if found is None:
-            continue
-        if not found.largest * MARGIN <= LARGEST:
-            return f"it reaches {found.largest:.1e}; {LARGEST / MARGIN:.1e} is safe"
-        if found.lost:
-            return f"{found.tiny} of {found.values} of its values are subnormal in float16"
+    """What it gives and, since that is cast in front of it, what it is given."""
+    for verb, values in (("it reaches", node.outputs), ("it is given values up to", node.inputs)):
+        for found in (seen[str(value.name)] for value in values if value is not None and str(value.name) in seen):
+            if not found.largest * MARGIN <= LARGEST:
+                return f"{verb} {found.largest:.1e}; {LARGEST / MARGIN:.1e} is safe"
+            if found.lost:
+                return f"{verb} {found.largest:.1e}, and {found.tiny} of {found.values} are subnormal in float16"
     return ""
 
 

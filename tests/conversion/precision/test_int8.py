@@ -1,7 +1,10 @@
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 import pytest
 from graphs import GraphMaker, answers
+from numpy.typing import NDArray
 
 from ct3d_edge.conversion.passes import Target
 from ct3d_edge.conversion.precision.int8 import to_int8
@@ -60,7 +63,7 @@ def test_calibration_is_streamed() -> None:
 
     alive: list[weakref.ref[np.ndarray]] = []
 
-    def one_at_a_time():  # type: ignore[no-untyped-def]
+    def one_at_a_time() -> Iterator[NDArray[np.float32]]:
         for number in range(6):
             gc.collect()
             assert sum(ref() is not None for ref in alive) <= 1
