@@ -89,6 +89,7 @@ def optimize_model(
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out} is the model itself. Name another file to write.")
     require_writable(out)
+    _require_single(model, plan or Plan())
     with ExitStack() as stack:
         # Opened when the proof asks: of a graph that cannot be rewritten, the passes name the node.
         opened = cache(lambda: stack.enter_context(Runner(model, "cpu")))
@@ -108,6 +109,17 @@ def optimize_model(
             on_stage,
         )
         return build(job, plan or Plan())
+
+
+def _require_single(model: ModelFile, plan: Plan) -> None:
+    """What was put into fewer bits before is not put into other ones: every step would add its error."""
+    told = model.provenance.get("precision", {})
+    if told and (plan.level, plan.precision, plan.weights) != ("none", "fp32", "fp32"):
+        weights = f" with weights in {told['weights']}" if "weights" in told else ""
+        raise ModelError(
+            f"{model.path} computes in {told.get('arithmetic')}{weights} already. Rewrite the fp32 file that it was "
+            "made from."
+        )
 
 
 def _with_own_contract(path: Path, data: bytes) -> ModelFile:

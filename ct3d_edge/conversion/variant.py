@@ -71,7 +71,7 @@ def make_variant(
     UsageError
         There is nothing to calibrate on, or too little.
     """
-    provenance = {**rewritten.provenance, "precision": {"arithmetic": plan.precision}}
+    provenance = rewritten.provenance
     if plan.precision == "fp32":
         return _single(original, rewritten.proto, plan, provenance)
     if calibration is None:
