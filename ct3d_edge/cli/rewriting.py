@@ -80,7 +80,12 @@ def precision_lines(provenance: dict[str, Any]) -> list[str]:
     told = provenance.get("precision", {})
     choice = provenance.get("precision_choice", {})
     lines = [f"precision {name} was not taken: {reason}" for name, reason in choice.get("not_taken", {}).items()]
-    if told.get("arithmetic", "fp32") == "fp32" and "weights" not in told:
+    if "chosen" in choice:
+        speed = choice.get("times_the_speed_of_fp32")
+        lines.append(
+            f"precision {choice['chosen']} was chosen" + (f": {speed} times the speed of fp32" if speed else "")
+        )
+    if not told:
         return lines
     weights = f", weights in {told['weights']}" if "weights" in told else ""
     kept = {**told.get("fp32_nodes", {}), **told.get("fp32_weights", {})}

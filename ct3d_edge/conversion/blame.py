@@ -47,7 +47,9 @@ class History:
 
 
 def blame(history: History, expected: NDArray[np.float64], volume: Volume, limit: float) -> str:
-    """Name the first step that takes the answer to one volume further from ``expected`` than ``limit``.
+    """Name the first step that takes the answer to one volume away from ``expected``, by more than ``limit``.
+
+    A step is to blame for at least half of the whole difference: rounding that came before it is not.
 
     Parameters
     ----------
@@ -62,6 +64,8 @@ def blame(history: History, expected: NDArray[np.float64], volume: Volume, limit
         A sentence. Where no step is beyond the limit alone, it names the tensor that is furthest off.
     """
     contract = history.contract
+    whole = _difference(history.variant.observed, contract, volume, expected)
+    limit = max(limit, whole / 2)  # a NaN leaves the limit as it is
     if not _difference(history.original, contract, volume, expected) <= limit:
         layer = history.find_layer(volume)
         return f"The difference is there before any pass: it comes from the conversion{layer and f', at {layer}'}."

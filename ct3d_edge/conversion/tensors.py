@@ -37,7 +37,7 @@ class TensorLevel:
     Parameters
     ----------
     compared, tensors
-        How many tensors both graphs have under one name and shape, and how many the proven one has in all.
+        How many tensors both graphs have under one name and shape, and how many the one compared with has in all.
     volumes
         On how many network inputs.
     worst
@@ -97,8 +97,8 @@ def compare_tensors(
     limit
         Largest difference that passes, as a part of the largest magnitude of the reference's tensor.
     """
-    all_found, known = tensor_bytes(found), tensor_bytes(reference)
-    shared = [name for name in all_found if name in known]
+    known = tensor_bytes(reference)
+    shared = [name for name in tensor_bytes(found) if name in known]
     taps = Tap(reference, shared), Tap(found, shared, on)
     sums = {name: _Sum() for name in shared}
     volumes = 0
@@ -109,7 +109,7 @@ def compare_tensors(
     gaps = [sums[name].gap(name, maker(reference, name)) for name in shared if sums[name].seen]
     return TensorLevel(
         compared=len(gaps),
-        tensors=len(all_found),
+        tensors=len(known),
         volumes=volumes,
         worst=max(gaps, key=lambda gap: np.inf if np.isnan(gap.largest) else gap.largest),
         mean=max(gap.mean for gap in gaps),

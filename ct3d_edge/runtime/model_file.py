@@ -81,6 +81,12 @@ class ModelFile:
         return isinstance(asked, dict) and asked.get("level") == "small"
 
     @property
+    def arithmetic(self) -> str:
+        """What most of the graph computes in, by its provenance: fp32 unless that says otherwise."""
+        told = self.provenance.get("precision")
+        return str(told.get("arithmetic", "fp32")) if isinstance(told, dict) else "fp32"
+
+    @property
     def nodes(self) -> int:
         """Number of nodes in the graph."""
         return sum(self.node_counts.values())

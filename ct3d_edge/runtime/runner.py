@@ -181,6 +181,7 @@ class Runner:
             versions=platform.versions,
             gpu=platform.gpu.name if platform.gpu else None,
             weights=self.model.weights,
+            arithmetic=self.model.arithmetic,
             interface="float32",  # the model file's check allows nothing else
             tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
             engine=opened.engine,

@@ -52,8 +52,10 @@ def to_int8(
 
 def _reason(node: ir.Node) -> str:
     """Why a node stays float32; empty if it need not."""
-    if node.op_type.startswith("Reduce") and node.op_type not in ("ReduceMax", "ReduceMin"):
+    if node.op_type in ("ReduceMax", "ReduceMin"):
+        return "it compares numbers and multiplies none"
+    if node.op_type.startswith("Reduce"):
         return "it adds up many values of which each would be rounded to eight bits"
     if all((axes := rank(value)) is not None and axes <= VECTORS for value in node.outputs):
-        return "it works on vectors, which cost nothing"
+        return "it works on vectors, where eight bits save nothing"
     return ""
