@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.passes import Target
 from ct3d_edge.conversion.passes.admission import admit
-from ct3d_edge.conversion.passes.graph import rank
+from ct3d_edge.conversion.passes.graph import MARK, rank
 from ct3d_edge.errors import ModelError
 from ct3d_edge.runtime.quantization import quantize
 
@@ -34,9 +34,10 @@ def to_int8(
     Raises
     ------
     ModelError
-        There is nothing to quantise, or ONNX Runtime cannot.
+        There is nothing to quantise, the graph was made with minimal filtering, or ONNX Runtime cannot.
     """
     model = admit(proto)
+    _require_unfiltered(model)
     for number, node in enumerate(model.graph):
         node.name = node.name or f"{node.op_type}.{number}"
     kept = {str(node.name): reason for node in model.graph if (reason := _reason(node))}
@@ -48,6 +49,16 @@ def to_int8(
     )
     del made.graph.value_info[:]
     return made, kept
+
+
+def _require_unfiltered(model: ir.Model) -> None:
+    """Minimal filtering adds and subtracts planes so that eight bits are not enough for what is between."""
+    filtered = next((name for name in model.graph.initializers if f"{MARK}before." in name), None)
+    if filtered is not None:
+        raise ModelError(
+            f"The file was made with minimal filtering ({filtered.split(MARK)[0]}), whose sums do not fit 8-bit "
+            "integers. Start from the Keras model, or from a file made with --optimize none or exact."
+        )
 
 
 def _reason(node: ir.Node) -> str:

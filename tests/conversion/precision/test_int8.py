@@ -6,7 +6,7 @@ import pytest
 from graphs import GraphMaker, answers
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes import Target
+from ct3d_edge.conversion.passes import Target, optimize
 from ct3d_edge.conversion.precision.int8 import to_int8
 from ct3d_edge.errors import ModelError
 
@@ -54,6 +54,13 @@ def test_nothing_to_quantise_is_said() -> None:
     g = GraphMaker(4)
     with pytest.raises(ModelError, match="no convolution in this network"):
         to_int8(g.model(g.op("Sigmoid", "x")), iter([]), "cpu")
+
+
+def test_a_graph_of_minimal_filtering_is_refused() -> None:
+    g = GraphMaker(8, 12, 10, 8)
+    filtered = optimize(g.model(g.op("Relu", g.conv("x", 8, 8, 3, 3, 3))), "fast", strict=True).proto
+    with pytest.raises(ModelError, match="made with minimal filtering \\(conv0\\)"):
+        to_int8(filtered, iter([]), "cpu")
 
 
 def test_calibration_is_streamed() -> None:
