@@ -6,15 +6,25 @@ from typing import Annotated, Literal
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.evidence import LimitOption, ProofOption, embedding_scans, proof_volumes
+from ct3d_edge.cli.evidence import (
+    CalibrateOption,
+    LimitOption,
+    ProofOption,
+    StoredPhantoms,
+    calibration,
+    proof_volumes,
+    working_providers,
+)
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
 from ct3d_edge.cli.rewriting import (
     BudgetOption,
     EmbedOption,
     ExplainOption,
     LevelOption,
+    PrecisionOption,
     StrictOption,
     TargetOption,
+    WeightsOption,
     parse_budget,
     refuse_explained_embedding,
     report,
@@ -39,8 +49,11 @@ def export(
     strict: StrictOption = False,
     embed_preprocessing: EmbedOption = False,
     explain: ExplainOption = False,
+    precision: PrecisionOption = "fp32",
+    weights: WeightsOption = "fp32",
+    calibrate: CalibrateOption = None,
     proof: ProofOption = None,
-    limit: LimitOption = 1e-5,
+    limit: LimitOption = None,
     activation: Annotated[
         Literal["identity", "sigmoid", "softmax"] | None,
         typer.Option(help="What the output still lacks to be probabilities; read off the network if left out."),
@@ -55,6 +68,8 @@ def export(
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
     refuse_explained_embedding(explain, embed_preprocessing)
+    if calibrate and precision == "fp32":
+        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
     budget = parse_budget(memory_budget)
     import_keras()
     require_extra("optimize", OPTIMIZE)
@@ -62,6 +77,7 @@ def export(
     from ct3d_edge.conversion import export_model, load_source
     from ct3d_edge.conversion.plan import Plan
 
+    plan = Plan(optimize, target, budget, strict, explain, precision, weights)
     loaded = load_source(source, labels=names, orientation=orientation, size=size, activation=activation)
     for remark in loaded.remarks:
         say(remark)
@@ -73,8 +89,11 @@ def export(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, budget, strict, explain),
-            embed_on=embedding_scans(loaded.contract) if embed_preprocessing else None,
+            truth=volumes.truth,
+            plan=plan,
+            calibration=None if precision == "fp32" else calibration(calibrate, proof, loaded.contract),
+            providers=working_providers(),
+            embed_on=StoredPhantoms(loaded.contract) if embed_preprocessing else None,
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ct3d_edge.runtime import ModelFile
 
 
+APART = ("passes", "precision", "precision_choice")
+"""Parts of the provenance that are shown in sections of their own."""
+
+
 def inspect(
     model: Annotated[Path, typer.Argument(help="A model file.")],
     json_: JsonOption = False,
@@ -50,7 +54,8 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
             "expected": [list(row) for row in golden.expected],
             "tolerance": golden.tolerance,
         },
-        "provenance": {key: value for key, value in file.provenance.items() if key != "passes"},
+        "precision": _precision(file.provenance),
+        "provenance": {key: value for key, value in file.provenance.items() if key not in APART},
         "passes": _passes(file.provenance.get("passes")),
     }
 
@@ -66,6 +71,15 @@ def _interface(file: "ModelFile") -> dict[str, str]:
         "input": f"{file.input_name} float32 (batch, {', '.join(map(str, contract.input_shape))})",
         "output": f"{file.output_name} float32 (batch, {contract.outputs})",
     }
+
+
+def _precision(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What the file computes in, how many nodes or weights stay float32 and why, and how it was chosen."""
+    told = provenance.get("precision", {})
+    kept = {key: told[key] for key in ("fp32_nodes", "fp32_weights") if key in told}
+    counted = {f"{key} ({len(names)})": names or "none" for key, names in kept.items()}
+    plain = {key: value for key, value in told.items() if key not in kept}
+    return {"arithmetic": "fp32", **plain, **counted, **provenance.get("precision_choice", {})}
 
 
 def _passes(steps: Any) -> dict[str, Any]:

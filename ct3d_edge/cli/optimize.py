@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.evidence import LimitOption, ProofOption, embedding_scans, proof_volumes
+from ct3d_edge.cli.evidence import (
+    CalibrateOption,
+    LimitOption,
+    ProofOption,
+    StoredPhantoms,
+    calibration,
+    proof_volumes,
+    working_providers,
+)
 from ct3d_edge.cli.rewriting import (
     BudgetOption,
     EmbedOption,
     ExplainOption,
     LevelOption,
+    PrecisionOption,
     StrictOption,
     TargetOption,
+    WeightsOption,
     parse_budget,
     refuse_explained_embedding,
     report,
@@ -38,8 +48,11 @@ def optimize(
     strict: StrictOption = False,
     embed_preprocessing: EmbedOption = False,
     explain: ExplainOption = False,
+    precision: PrecisionOption = "fp32",
+    weights: WeightsOption = "fp32",
+    calibrate: CalibrateOption = None,
     proof: ProofOption = None,
-    limit: LimitOption = 1e-5,
+    limit: LimitOption = None,
 ) -> None:
     """Rewrite the graph of an ONNX file, and prove that both answer alike.
 
@@ -50,6 +63,8 @@ def optimize(
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
     refuse_explained_embedding(explain, embed_preprocessing)
+    if calibrate and precision == "fp32":
+        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
     budget = parse_budget(memory_budget)
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
@@ -57,6 +72,7 @@ def optimize(
     from ct3d_edge.conversion.optimize import load_for_rewriting
     from ct3d_edge.conversion.plan import Plan
 
+    plan = Plan(optimize, target, budget, strict, explain, precision, weights)
     loaded = load_for_rewriting(model, _read_contract(contract) if contract else None)
     material, volumes = proof_volumes(proof, loaded.contract)
     report(
@@ -66,8 +82,11 @@ def optimize(
             volumes,
             material=material,
             limit=limit,
-            plan=Plan(optimize, target, budget, strict, explain),
-            embed_on=embedding_scans(loaded.contract) if embed_preprocessing else None,
+            truth=volumes.truth,
+            plan=plan,
+            calibration=None if precision == "fp32" else calibration(calibrate, proof, loaded.contract),
+            providers=working_providers(),
+            embed_on=StoredPhantoms(loaded.contract) if embed_preprocessing else None,
             on_stage=lambda stage: say(f"{stage} ..."),
         )
     )

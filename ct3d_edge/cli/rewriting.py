@@ -1,7 +1,7 @@
 """Options of the commands that rewrite a graph, and what they print of it."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,14 @@ TargetOption = Annotated[
 BudgetOption = Annotated[
     str | None,
     typer.Option("--memory-budget", metavar="SIZE", help="For small: what intermediate tensors may take, like 60MB."),
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "fp16", "int8", "auto"],
+    typer.Option(help="What the file computes in; auto: the fastest for the target whose proof holds."),
+]
+WeightsOption = Annotated[
+    Literal["fp32", "fp16"],
+    typer.Option(help="What an fp32 file stores its weights in; fp16 halves the file, arithmetic stays fp32."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at a pass that fails instead of leaving it out.")]
 EmbedOption = Annotated[
@@ -65,7 +73,12 @@ def report(exported: "Exported") -> None:
     model = exported.model
     for line in pass_lines(model.provenance.get("passes", [])):
         typer.echo(line)
-    typer.echo(f"proof: {exported.proof.describe()}")
+    for line in precision_lines(model.provenance):
+        typer.echo(line)
+    for proof in exported.proofs:
+        typer.echo(f"proof: {proof.describe()}")
+        if proof.tensors:
+            typer.echo(f"tensors: {proof.tensors.describe()}")
     if exported.embedding:
         typer.echo(f"preprocessing inside: {exported.embedding.describe()}")
     typer.echo(f"wrote {model.path} ({len(model.data) / 1e6:.1f} MB, {model.nodes} nodes)")
@@ -79,3 +92,21 @@ def pass_lines(steps: list[dict[str, object]]) -> list[str]:
         + (f"; left out: {step['failure']}" if step.get("failure") else "")
         for step in steps
     ]
+
+
+def precision_lines(provenance: dict[str, Any]) -> list[str]:
+    """What a file computes in, what stays float32 and why, and why ``auto`` took nothing else."""
+    told = provenance.get("precision", {})
+    choice = provenance.get("precision_choice", {})
+    lines = [f"precision {name} was not taken: {reason}" for name, reason in choice.get("not_taken", {}).items()]
+    if "chosen" in choice:
+        speed = choice.get("times_the_speed_of_fp32")
+        lines.append(
+            f"precision {choice['chosen']} was chosen" + (f": {speed} times the speed of fp32" if speed else "")
+        )
+    if not told:
+        return lines
+    weights = f", weights in {told['weights']}" if "weights" in told else ""
+    kept = {**told.get("fp32_nodes", {}), **told.get("fp32_weights", {})}
+    lines.append(f"precision {told['arithmetic']}{weights}; {len(kept)} kept in fp32")
+    return lines + [f"  {name}: {reason}" for name, reason in kept.items()]

@@ -1,8 +1,9 @@
 """The last steps of every model file: contract, golden test and provenance go in, it is proven, then written."""
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from ct3d_edge.atomic import atomic_file
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.embedding import embedded
 from ct3d_edge.conversion.explanation import require_explanation
-from ct3d_edge.conversion.proof import Proof, Reference, prove
+from ct3d_edge.conversion.proof import Evidence, Proof, Reference, compare, require
+from ct3d_edge.conversion.tensors import TensorLevel, compare_tensors
+from ct3d_edge.conversion.variant import Variant
 from ct3d_edge.errors import GateError
+from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import (
     CONTRACT_KEY,
     GOLDEN_KEY,
@@ -34,31 +38,53 @@ GOLDEN_SEEDS = (1, 2)
 GOLDEN_TOLERANCE = 1e-4
 """Wider than the proof's limit: other processors add up in another order."""
 
+TENSOR_VOLUMES = 2
+"""Of the proof, on how many the tensors between input and output are compared."""
+
+WHOLE = ("tensorrt", "nv-tensorrt-rtx")
+"""Providers that compile a graph as a whole: to look into it is to run another one."""
+
+Blame = Callable[[NDArray[np.float32]], str]
+"""The volume on which a proof fails furthest, to a sentence that names the step and node that make the difference."""
+
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A written model file and its proof; if it has the preprocessing inside, the proof of that as well."""
+    """A written model file and its proofs.
+
+    Parameters
+    ----------
+    model
+        The file.
+    proof
+        On the CPU.
+    proofs
+        All: of every provider, and of a rehearsal.
+    embedding
+        Of the preprocessing inside, if it has that.
+    """
 
     model: ModelFile
     proof: Proof
+    proofs: tuple[Proof, ...]
     embedding: Proof | None = None
 
 
 def deliver(
     out: Path,
-    proto: onnx.ModelProto,
+    variant: Variant,
     contract: Contract,
     golden: Golden,
     provenance: dict[str, Any],
     reference: Reference,
-    volumes: Iterable[NDArray[np.float32]],
+    evidence: Evidence,
     *,
-    material: str,
-    limit: float,
+    providers: Sequence[ProviderName] = ("cpu",),
+    blame: Blame = lambda _: "",
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Exported:
-    """Complete a graph, prove it against ``reference``, and only then write it.
+    """Complete a graph, prove it against ``reference`` on every provider, and only then write it.
 
     With ``embed_on``, what is written has the preprocessing inside, and is proven on these scans as well.
 
@@ -66,19 +92,23 @@ def deliver(
     ------
     ModelError
         ONNX Runtime cannot run the graph.
+    ProviderError
+        One of the providers does not run all of it.
     GateError
         The proof or the golden test does not hold; nothing is written.
     UsageError
         Too few volumes.
     """
+    proto = variant.proto
+    golden = replace(golden, tolerance=_tolerance(golden, variant, evidence))
     provenance = {**provenance, "nodes": len(proto.graph.node)}
     attach(proto, contract, golden, provenance)
     on_stage("proving")
-    built = parse_model_file(out, proto.SerializeToString(deterministic=True))
-    with Runner(built, "cpu", explain=built.features is not None) as runner:
-        require_explanation(runner, provenance)
-        proof = prove(reference, runner, volumes, material=material, limit=limit)
-        provenance["proof"] = {**proof.to_dict(), "onnxruntime": runner.receipt.onnxruntime}
+    proofs, onnxruntime = _prove(out, variant, contract, golden, reference, evidence, providers, blame, on_stage)
+    _check_explanation(_file(out, proto), provenance)
+    provenance["proof"] = {**proofs[0].to_dict(), "onnxruntime": onnxruntime}
+    if len(proofs) > 1:
+        provenance["further_proofs"] = [proof.to_dict() for proof in proofs[1:]]
     attach(proto, contract, golden, provenance)
     model = parse_model_file(out, proto.SerializeToString(deterministic=True))
     _check_golden(model)
@@ -89,7 +119,7 @@ def deliver(
     on_stage("writing")
     with atomic_file(out) as stream:
         stream.write(model.data)
-    return Exported(model, proof, embedding)
+    return Exported(model, proofs[0], proofs, embedding)
 
 
 def attach(proto: onnx.ModelProto, contract: Contract, golden: Golden, provenance: dict[str, Any]) -> None:
@@ -109,6 +139,71 @@ def make_golden(reference: Reference, contract: Contract) -> Golden:
     answers = [reference(golden_volume(seed, contract.shape)) for seed in GOLDEN_SEEDS]
     expected = tuple(tuple(float(p) for p in answer) for answer in answers)
     return Golden(RECIPE, GOLDEN_SEEDS, expected, GOLDEN_TOLERANCE)
+
+
+def _tolerance(golden: Golden, variant: Variant, evidence: Evidence) -> float:
+    """Of a float32 file as it is; of another one at least the limit that it was proven to."""
+    lower = variant.precision != "fp32" or "weights" in variant.provenance.get("precision", {})
+    return max(golden.tolerance, evidence.limit) if lower else golden.tolerance
+
+
+def _prove(
+    out: Path,
+    variant: Variant,
+    contract: Contract,
+    golden: Golden,
+    reference: Reference,
+    evidence: Evidence,
+    providers: Sequence[ProviderName],
+    blame: Blame,
+    on_stage: Callable[[str], None],
+) -> tuple[tuple[Proof, ...], str]:
+    """The proofs of all providers, of a rehearsal behind them, and the version of ONNX Runtime."""
+    first: list[NDArray[np.float32]] = []
+    watched = replace(evidence, volumes=_remembering(evidence.volumes, first))
+    files = [(_file(out, variant.proto), name) for name in providers]
+    if variant.rehearsal is not None:
+        attach(variant.rehearsal, contract, golden, {})
+        files.append((_file(out, variant.rehearsal), "cpu"))
+    with ExitStack() as stack:
+        runners = [stack.enter_context(Runner(file, name, on_build=on_stage)) for file, name in files]
+        compared = compare(reference, runners, watched)
+        version = runners[0].receipt.onnxruntime
+    on_stage("comparing tensors")
+    batches = [volume.reshape(1, *contract.input_shape) for volume in first]
+    proofs = []
+    for number, (decided, (_, name)) in enumerate(zip(compared.proofs, files, strict=True)):
+        proof = replace(decided, rehearsed=number >= len(providers))
+        require(proof, lambda: blame(compared.worst))
+        if name not in WHOLE and (proof.rehearsed or variant.rehearsal is None):
+            proof = replace(proof, tensors=_tensors(variant, batches, name))
+            require(proof, lambda: blame(compared.worst))
+        proofs.append(proof)
+    return tuple(proofs), version
+
+
+def _tensors(variant: Variant, batches: Iterable[NDArray[np.float32]], on: ProviderName) -> TensorLevel:
+    return compare_tensors(variant.before, variant.observed, batches, limit=variant.limits.tensor, on=on)
+
+
+def _remembering(
+    volumes: Iterable[NDArray[np.float32]], first: list[NDArray[np.float32]]
+) -> Iterator[NDArray[np.float32]]:
+    """Pass volumes on and keep the first few."""
+    for volume in volumes:
+        if len(first) < TENSOR_VOLUMES:
+            first.append(volume)
+        yield volume
+
+
+def _file(out: Path, proto: onnx.ModelProto) -> ModelFile:
+    return parse_model_file(out, proto.SerializeToString(deterministic=True))
+
+
+def _check_explanation(model: ModelFile, provenance: dict[str, Any]) -> None:
+    if model.features is not None:
+        with Runner(model, "cpu", explain=True) as runner:
+            require_explanation(runner, provenance)
 
 
 def _check_golden(model: ModelFile) -> None:

@@ -1,6 +1,6 @@
 """Keras to a model file: convert, rewrite, prove, and only then write."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.atomic import require_writable
+from ct3d_edge.conversion.build import Job, build
 from ct3d_edge.conversion.convert import to_onnx
-from ct3d_edge.conversion.deliver import Exported, deliver, make_golden
+from ct3d_edge.conversion.deliver import Exported, make_golden
 from ct3d_edge.conversion.explanation import cells_in
-from ct3d_edge.conversion.plan import Plan, rewrite
-from ct3d_edge.conversion.proof import LIMIT
+from ct3d_edge.conversion.layers import layer_to_blame
+from ct3d_edge.conversion.plan import Plan
+from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import UsageError
 from ct3d_edge.machine import installed_version
+from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.scan import Volume
 
 TOOLS = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
@@ -27,8 +30,11 @@ def export_model(
     volumes: Iterable[NDArray[np.float32]],
     *,
     material: str,
-    limit: float = LIMIT,
+    limit: float | None = None,
+    truth: Sequence[int] | None = None,
     plan: Plan | None = None,
+    calibration: Calibration | None = None,
+    providers: Sequence[ProviderName] = ("cpu",),
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Exported:
@@ -40,10 +46,15 @@ def export_model(
         From ``load_source``.
     out
         The file to write; replaced only by a proven one.
-    volumes, material, limit
-        For the proof: network inputs, what they are in words, largest difference of a probability.
+    volumes, material, limit, truth
+        For the proof: network inputs, what they are in words, largest difference of a probability (that of the
+        precision if None), and the class of each, if it is known.
     plan
         How the graph is rewritten; the default plan if None.
+    calibration
+        What a lower precision is calibrated on.
+    providers
+        On which the file is proven.
     embed_on
         Put the preprocessing into the file and prove that on these scans, see `embedding.embedded`; not if None.
     on_stage
@@ -63,22 +74,24 @@ def export_model(
     require_writable(out)
     on_stage("converting")
     converted = to_onnx(source.network, source.contract)
-    rewritten = rewrite(converted, plan or Plan(), on_stage=on_stage)
-    provenance = {**_provenance(source), **cells_in(converted, source.contract), **rewritten.provenance}
-    golden = make_golden(source.probabilities, source.contract)
-    return deliver(
+    job = Job(
         out,
-        rewritten.proto,
+        converted,
         source.contract,
-        golden,
-        provenance,
+        make_golden(source.probabilities, source.contract),
+        {**_provenance(source), **cells_in(converted, source.contract)},
         source.probabilities,
         volumes,
-        material=material,
-        limit=limit,
-        embed_on=embed_on,
-        on_stage=on_stage,
+        material,
+        limit,
+        truth,
+        providers,
+        calibration,
+        on_stage,
+        lambda volume: layer_to_blame(source.network, source.contract, volume),
+        embed_on,
     )
+    return build(job, plan or Plan())
 
 
 def _provenance(source: Source) -> dict[str, Any]:

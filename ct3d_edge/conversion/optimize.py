@@ -1,7 +1,9 @@
 """An ONNX file, converted earlier or elsewhere, to a faster or smaller one that is proven to answer alike."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,14 @@ from numpy.typing import NDArray
 
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.deliver import (
-    GOLDEN_SEEDS,
-    GOLDEN_TOLERANCE,
-    Exported,
-    attach,
-    deliver,
-    make_golden,
-)
+from ct3d_edge.conversion.build import Job, build
+from ct3d_edge.conversion.deliver import GOLDEN_SEEDS, GOLDEN_TOLERANCE, Exported, attach, make_golden
 from ct3d_edge.conversion.explanation import cells_in
-from ct3d_edge.conversion.plan import Plan, rewrite
-from ct3d_edge.conversion.proof import LIMIT
+from ct3d_edge.conversion.plan import Plan
+from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.machine import installed_version
+from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import RECIPE, Golden, ModelFile, Runner, parse_model_file
 from ct3d_edge.scan import Volume
 
@@ -64,12 +61,15 @@ def optimize_model(
     volumes: Iterable[NDArray[np.float32]],
     *,
     material: str,
-    limit: float = LIMIT,
+    limit: float | None = None,
+    truth: Sequence[int] | None = None,
     plan: Plan | None = None,
+    calibration: Calibration | None = None,
+    providers: Sequence[ProviderName] = ("cpu",),
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Exported:
-    """Rewrite a model file and prove the result against it, both on ONNX Runtime's CPU provider.
+    """Rewrite a model file and prove the result against it as it runs on ONNX Runtime's CPU provider.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def optimize_model(
         From ``load_for_rewriting``; its contract and golden test are carried over.
     out
         The file to write; replaced only by a proven one.
-    volumes, material, limit, plan, embed_on, on_stage
+    volumes, material, limit, truth, plan, calibration, providers, embed_on, on_stage
         As in ``export_model``.
 
     Raises
@@ -92,23 +92,38 @@ def optimize_model(
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out} is the model itself. Name another file to write.")
     require_writable(out)
+    _require_single(model, plan or Plan())
     given = onnx.ModelProto.FromString(model.data)
-    rewritten = rewrite(given, plan or Plan(), on_stage=on_stage)
-    provenance = {**cells_in(given, model.contract), **model.provenance, **_provenance(model), **rewritten.provenance}
-    provenance["passes"] = [*model.provenance.get("passes", []), *rewritten.provenance["passes"]]
-    with Runner(model, "cpu") as original:
-        return deliver(
+    with ExitStack() as stack:
+        # Opened when the proof asks: of a graph that cannot be rewritten, the passes name the node.
+        opened = cache(lambda: stack.enter_context(Runner(model, "cpu")))
+        job = Job(
             out,
-            rewritten.proto,
+            given,
             model.contract,
             model.golden,
-            provenance,
-            _answers(original),
+            {**cells_in(given, model.contract), **model.provenance, **_provenance(model)},
+            lambda volume: opened().infer(volume[None])[0],
             volumes,
-            material=material,
-            limit=limit,
+            material,
+            limit,
+            truth,
+            providers,
+            calibration,
+            on_stage,
             embed_on=embed_on,
-            on_stage=on_stage,
+        )
+        return build(job, plan or Plan())
+
+
+def _require_single(model: ModelFile, plan: Plan) -> None:
+    """What was put into fewer bits before is not put into other ones: every step would add its error."""
+    told = model.provenance.get("precision", {})
+    if told and (plan.level, plan.precision, plan.weights) != ("none", "fp32", "fp32"):
+        weights = f" with weights in {told['weights']}" if "weights" in told else ""
+        raise ModelError(
+            f"{model.path} computes in {told.get('arithmetic')}{weights} already. Rewrite the fp32 file that it was "
+            "made from."
         )
 
 

@@ -8,11 +8,13 @@ import onnx
 
 from ct3d_edge.conversion.explanation import with_features, without_features
 from ct3d_edge.conversion.passes import Level, Optimised, Target, optimize
+from ct3d_edge.conversion.precision import AskedPrecision, Weights
+from ct3d_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of the passes.
+    """What is asked of the passes, and in what numbers the outcome computes.
 
     Parameters
     ----------
@@ -20,6 +22,15 @@ class Plan:
         As in `passes.optimize`.
     explain
         Whether the graph gets the output that explains its answers.
+    precision
+        What the file computes in.
+    weights
+        What an fp32 file stores its weights in.
+
+    Raises
+    ------
+    UsageError
+        If weights are asked for that the precision decides already, or an explanation in fewer bits.
     """
 
     level: Level = "fast"
@@ -27,6 +38,23 @@ class Plan:
     memory_budget: int | None = None
     strict: bool = False
     explain: bool = False
+    precision: AskedPrecision = "fp32"
+    weights: Weights = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.weights == "fp16" and self.precision != "fp32":
+            stored = {"fp16": "float16", "int8": "int8"}.get(self.precision, "what it chooses")
+            raise UsageError(
+                f"--precision {self.precision} stores weights in {stored} already: leave out --weights fp16, "
+                "which is for --precision fp32."
+            )
+        if self.explain and (self.precision, self.weights) != ("fp32", "fp32"):
+            raise UsageError("--explain is for files in fp32: a map is computed from weights as they were trained.")
+
+    @property
+    def filtering(self) -> bool:
+        """Whether minimal filtering may be used: its sums do not fit eight bits."""
+        return self.precision != "int8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +76,7 @@ def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], Non
     proto = with_features(proto) if plan.explain else without_features(proto)
     if plan.level != "none":
         on_stage("rewriting")
-    done = optimize(proto, plan.level, plan.target, plan.memory_budget, strict=plan.strict)
+    done = optimize(proto, plan.level, plan.target, plan.memory_budget, filtering=plan.filtering, strict=plan.strict)
     for step in done.steps:
         if step.failure:
             on_stage(f"pass {step.name} failed and was left out: {step.failure}")

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.calibration import logit
+from ct3d_edge.conversion.decisions import compare_decisions
+from ct3d_edge.conversion.tensors import TensorLevel
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.runtime import Runner
 
@@ -33,15 +35,17 @@ class Proof:
         How many were compared, and what they were, in words.
     provider
         Which provider ran the file.
-    probability_difference, logit_difference
-        The largest over all volumes and classes; the first is also the smallest limit that would have passed.
-    label_flips
-        Volumes on which the answer differs.
+    probability_difference, logit_difference, label_flips, swapped_pairs, auc_difference
+        As in `Decisions`; the first is also the smallest limit that would have passed.
     probability_range
         Lowest and highest probability of the last class that the reference gave: a proof on volumes that all look
         the same to it proves little.
     limit
         For the probability difference.
+    rehearsed
+        Whether float32 arithmetic stood in for float16, each tensor rounded as a device with float16 does it.
+    tensors
+        The tensors between input and output; None where they were not compared.
     """
 
     volumes: int
@@ -50,11 +54,28 @@ class Proof:
     probability_difference: float
     logit_difference: float
     label_flips: int
+    swapped_pairs: int
+    auc_difference: float | None
     probability_range: tuple[float, float]
     limit: float
+    rehearsed: bool = False
+    tensors: TensorLevel | None = None
+
+    @property
+    def decides_alike(self) -> bool:
+        """Whether probabilities are within the limit, without a flip; never with a NaN."""
+        return self.probability_difference <= self.limit and self.label_flips == 0
 
     @classmethod
-    def of(cls, pairs: Sequence[Answers], runner: Runner, *, material: str, limit: float) -> Self:
+    def of(
+        cls,
+        pairs: Sequence[Answers],
+        runner: Runner,
+        *,
+        material: str,
+        limit: float,
+        truth: Sequence[int] | None = None,
+    ) -> Self:
         """Compare ``(expected, found)`` probabilities, a pair a volume, of which ``runner`` gave the second.
 
         Raises
@@ -65,22 +86,19 @@ class Proof:
         if len(pairs) < MINIMUM_VOLUMES:
             raise UsageError(f"A proof needs at least {MINIMUM_VOLUMES} volumes, found {len(pairs)}.")
         expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
-        winner = runner.contract.winner
         return cls(
             volumes=len(pairs),
             material=material,
             provider=runner.receipt.actual,
-            probability_difference=float(np.abs(expected - found).max()),
-            logit_difference=float(np.abs(logit(expected) - logit(found)).max()),
-            label_flips=sum(winner(a) != winner(b) for a, b in zip(expected, found, strict=True)),
             probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
             limit=limit,
+            **asdict(compare_decisions(expected, found, runner.contract, truth)),
         )
 
     @property
     def holds(self) -> bool:
-        """Within the limit, without a flip; never with a NaN."""
-        return self.probability_difference <= self.limit and self.label_flips == 0
+        """Whether decisions and, where they were compared, tensors are as they must be."""
+        return self.decides_alike and (self.tensors is None or self.tensors.holds)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the provenance."""
@@ -89,11 +107,67 @@ class Proof:
     def describe(self) -> str:
         """One line for people."""
         low, high = self.probability_range
+        auc = "" if self.auc_difference is None else f", AUC differs by {self.auc_difference:.1e}"
         return (
-            f"{self.volumes} volumes ({self.material}) on {self.provider}: largest difference of probability "
-            f"{self.probability_difference:.1e} (limit {self.limit:.0e}), of logit {self.logit_difference:.1e}, "
-            f"{self.label_flips} label flips; probabilities from {low:.3f} to {high:.3f}"
+            f"{self.volumes} volumes ({self.material}) on {self.provider}{' with rounding' if self.rehearsed else ''}: "
+            f"largest difference of probability {self.probability_difference:.1e} (limit {self.limit:.0e}), of logit "
+            f"{self.logit_difference:.1e}, {self.label_flips} label flips{auc}; probabilities from {low:.3f} to "
+            f"{high:.3f}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a file is proven on.
+
+    Parameters
+    ----------
+    volumes
+        At least eight network inputs, each ``contract.shape`` float32; consumed one at a time.
+    material
+        What they are, in words, for the record.
+    limit
+        Largest difference of a probability that passes.
+    truth
+        0 or 1 for each volume, where both classes are known.
+    """
+
+    volumes: Iterable[NDArray[np.float32]]
+    material: str
+    limit: float
+    truth: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Proofs, one of each runner, and the volume on which the first that does not hold is furthest off."""
+
+    proofs: tuple[Proof, ...]
+    worst: NDArray[np.float32]
+
+
+def compare(reference: Reference, runners: Sequence[Runner], evidence: Evidence) -> Compared:
+    """Let all runners answer each volume, which exists once.
+
+    Raises
+    ------
+    UsageError
+        With fewer than eight volumes.
+    """
+    expected: list[NDArray[np.float64]] = []
+    found: list[list[NDArray[np.float64]]] = [[] for _ in runners]
+    worst: NDArray[np.float32] = np.empty(0, np.float32)
+    largest = -1.0
+    for volume in evidence.volumes:
+        expected.append(reference(volume))
+        for answers, runner in zip(found, runners, strict=True):
+            answers.append(runner.infer(volume[None])[0])
+        gap = float(np.nan_to_num(np.abs(np.stack([a[-1] for a in found]) - expected[-1]), nan=np.inf).max())
+        if gap > largest:
+            worst, largest = volume, gap
+    made = partial(Proof.of, material=evidence.material, limit=evidence.limit, truth=evidence.truth)
+    pairs = [list(zip(expected, answers, strict=True)) for answers in found]
+    return Compared(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), worst)
 
 
 def prove(
@@ -112,12 +186,8 @@ def prove(
         Gives the answers to be met.
     runner
         The file in an open session.
-    volumes
-        At least eight network inputs, each ``contract.shape`` float32; consumed one at a time.
-    material
-        What the volumes are, in words, for the record.
-    limit
-        Largest difference of a probability that passes.
+    volumes, material, limit
+        As in `Evidence`.
 
     Raises
     ------
@@ -126,24 +196,29 @@ def prove(
     GateError
         If the proof does not hold, or the reference gives the same answer for every volume.
     """
-    pairs = [(reference(volume), runner.infer(volume[None])[0]) for volume in volumes]
-    proof = Proof.of(pairs, runner, material=material, limit=limit)
+    (proof,) = compare(reference, [runner], Evidence(volumes, material, limit)).proofs
     require(proof)
     return proof
 
 
-def require(proof: Proof) -> None:
-    """Let nothing pass whose proof does not hold, or proves nothing.
+def require(proof: Proof, blame: Callable[[], str] = str) -> None:
+    """Stop at a proof that does not hold; ``blame`` is asked for a sentence about why.
 
     Raises
     ------
     GateError
-        With the figures.
+        If it does not hold, or proves nothing.
     """
-    if not proof.holds:
+    if not proof.decides_alike:
         raise GateError(
             f"The proof does not hold: {proof.describe()}. No file was written. The smallest limit that would have "
-            f"passed is {proof.probability_difference:.1e}."
+            f"passed is {proof.probability_difference:.1e}.{_after(blame())}"
+        )
+    if proof.tensors is not None and not proof.tensors.holds:
+        raise GateError(
+            f"The proof does not hold on {proof.provider}, although the answers agree: {proof.tensors.describe()}. "
+            f"No file was written. The smallest limit that would have passed is {proof.tensors.worst.largest:.1e}."
+            f"{_after(blame())}"
         )
     low, high = proof.probability_range
     if low == high:
@@ -151,3 +226,7 @@ def require(proof: Proof) -> None:
             f"The proof proves nothing: the network gives exactly {low:.6f} for each of the {proof.volumes} volumes "
             f"({proof.material}). No file was written. Prove it on scans that it tells apart: --proof FOLDER"
         )
+
+
+def _after(sentence: str) -> str:
+    return f" {sentence}" if sentence else ""

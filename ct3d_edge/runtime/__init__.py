@@ -27,6 +27,7 @@ from ct3d_edge.runtime.stored_voxels import (
     STORED_VOXELS,
     VOXELS,
 )
+from ct3d_edge.runtime.tap import Tap, tensor_bytes
 from ct3d_edge.runtime.verify import Verification, verify
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Receipt",
     "RequestedProvider",
     "Runner",
+    "Tap",
     "Verification",
     "default_model",
     "golden_volume",
@@ -62,6 +64,7 @@ __all__ = [
     "parse_options",
     "profile_nodes",
     "run_bytes",
+    "tensor_bytes",
     "to_probabilities",
     "verify",
 ]

@@ -96,6 +96,12 @@ class ModelFile:
         return ("int16" if self.stored_voxels else "float32", "float32")
 
     @property
+    def arithmetic(self) -> str:
+        """What most of the graph computes in, by its provenance: fp32 unless that says otherwise."""
+        told = self.provenance.get("precision")
+        return str(told.get("arithmetic", "fp32")) if isinstance(told, dict) else "fp32"
+
+    @property
     def nodes(self) -> int:
         """Number of nodes in the graph."""
         return sum(self.node_counts.values())

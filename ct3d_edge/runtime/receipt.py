@@ -53,6 +53,8 @@ class Receipt:
         Name of the GPU that does the work, None without one.
     weights, interface
         Number types of the stored weights, most bytes first, and of input and output.
+    arithmetic
+        What most of the file computes in, by its provenance: ``"fp32"``, ``"fp16"`` or ``"int8"``.
     tf32
         Whether inputs of convolutions may be rounded to 10 bits of mantissa; None where that is not known.
     engine
@@ -74,6 +76,7 @@ class Receipt:
     gpu: str | None
     weights: tuple[str, ...]
     interface: tuple[str, str]
+    arithmetic: str
     tf32: bool | None
     engine: Engine | None
     tuned: bool
@@ -88,7 +91,7 @@ class Receipt:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a record, documented in docs/providers.md."""
         told = asdict(self)
-        weights, interface = told.pop("weights"), told.pop("interface")
+        weights, interface, arithmetic = (told.pop(name) for name in ("weights", "interface", "arithmetic"))
         return {
             "schema": SCHEMA,
             **told,
@@ -96,7 +99,12 @@ class Receipt:
             "nodes": dict(self.nodes),
             "options": dict(self.options),
             "versions": dict(self.versions),
-            "precision": {"weights": list(weights), "input": interface[0], "output": interface[1]},
+            "precision": {
+                "weights": list(weights),
+                "arithmetic": arithmetic,
+                "input": interface[0],
+                "output": interface[1],
+            },
         }
 
     def save(self, path: Path) -> None:

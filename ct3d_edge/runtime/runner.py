@@ -254,6 +254,7 @@ class Runner:
             versions=platform.versions,
             gpu=platform.gpu.name if platform.gpu else None,
             weights=self.model.weights,
+            arithmetic=self.model.arithmetic,
             interface=self.model.interface,
             tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
             engine=opened.engine,

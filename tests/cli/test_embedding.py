@@ -103,8 +103,8 @@ def test_a_second_gate_that_does_not_hold_leaves_no_file(
 @pytest.mark.parametrize("orientation", ["LAS", "RPI", "PIR", "stored"])
 def test_the_scans_of_the_second_gate_lie_in_the_contracts_orientation(small: None, orientation: str) -> None:
     contract = Contract(shape=(16, 12, 8), orientation=orientation)
-    straight = list(evidence.embedding_scans(Contract(shape=(16, 12, 8))))
-    scans = list(evidence.embedding_scans(contract))
+    straight = list(evidence.StoredPhantoms(Contract(shape=(16, 12, 8))))
+    scans = list(evidence.StoredPhantoms(contract))
     assert len(scans) == 8
     for scan, las in zip(scans, straight, strict=True):
         assert scan.stored.dtype == np.int16

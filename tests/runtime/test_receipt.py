@@ -26,7 +26,12 @@ def test_a_receipt_of_the_cpu_says_what_there_is_and_null_for_what_is_not(receip
         "onnxruntime": ort.__version__,
         **dict.fromkeys(("plugin", "cuda", "cudnn", "tensorrt", "driver")),
     }
-    assert told["precision"] == {"weights": ["float32"], "input": "float32", "output": "float32"}
+    assert told["precision"] == {
+        "weights": ["float32"],
+        "arithmetic": "fp32",
+        "input": "float32",
+        "output": "float32",
+    }
     assert told["options"]["allow_spinning"] == "1", "defaults are on record too"
     assert [told[key] for key in ("gpu", "tf32", "engine", "batch")] == [None] * 4
     assert told["tuned"] is False

@@ -119,19 +119,27 @@ LARGEST_WEIGHTS = 2_000_000
 """Bytes a layer that `small` lets minimal filtering make of its weights."""
 
 
-def _small(budget: int) -> tuple[Pass, ...]:
+def _small(budget: int, *, filtering: bool) -> tuple[Pass, ...]:
     """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
+    planes = (minimal.within(LARGEST_WEIGHTS), *PLANES) if filtering else PLANES
     return (
         Pass("depth streaming", (stream.streaming(budget // 3, 2),)),
         Pass("depth streaming within", (stream.streaming(budget // 4, 1),)),
         ROWS,
-        Pass("planes", (minimal.within(LARGEST_WEIGHTS), *PLANES)),
+        Pass("planes", planes),
         LAYOUT,
     )
 
 
-def passes_for(level: Level, target: Target, memory_budget: int | None = None) -> tuple[Pass, ...]:
+def passes_for(
+    level: Level, target: Target, memory_budget: int | None = None, *, filtering: bool = True
+) -> tuple[Pass, ...]:
     """The passes of a level on a device class, in their order.
+
+    Parameters
+    ----------
+    level, target, memory_budget, filtering
+        As in `optimize`.
 
     Raises
     ------
@@ -148,7 +156,9 @@ def passes_for(level: Level, target: Target, memory_budget: int | None = None) -
         return EXACT
     if level == "exact":
         return (*EXACT, Pass("planes", PLANES), LAYOUT)
-    return (*EXACT, *(FAST if level == "fast" else _small(memory_budget or MEMORY_BUDGET)))
+    if level == "small":
+        return (*EXACT, *_small(memory_budget or MEMORY_BUDGET, filtering=filtering))
+    return (*EXACT, *(FAST if filtering else (Pass("planes", PLANES), LAYOUT)))
 
 
 def optimize(
@@ -157,6 +167,7 @@ def optimize(
     target: Target = "cpu",
     memory_budget: int | None = None,
     *,
+    filtering: bool = True,
     strict: bool = False,
 ) -> Optimised:
     """Rewrite a graph into one that gives the same answers sooner or in less memory.
@@ -172,6 +183,8 @@ def optimize(
         Device class: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
     memory_budget
         Bytes that intermediate tensors of one scan may take, about, for ``"small"``; a default if None.
+    filtering
+        Permit minimal filtering, whose sums of weights and planes take more digits than they had.
     strict
         Let a pass that fails end the whole; otherwise it is undone and reported.
 
@@ -182,7 +195,7 @@ def optimize(
     UsageError
         Level and target contradict each other.
     """
-    planned = passes_for(level, target, memory_budget)
+    planned = passes_for(level, target, memory_budget, filtering=filtering)
     if not planned:
         return Optimised(model, ())
     done = apply(model, planned, strict=strict)

@@ -1,0 +1,116 @@
+"""What do fewer bits bring and cost: file, speed, probability?
+
+    python -m bench.precision MODEL.onnx [ROUNDS]
+
+The subject is a file as tf2onnx wrote it (`export --optimize none`). Each variant is calibrated on phantoms, its
+answers to other phantoms are compared with the subject's, and all are timed in turn in one process. Every sample goes
+to bench/results/precision.json.
+"""
+
+import statistics
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bench.compiler import PACKAGES, RESULTS, ROUNDS, THREADS, answer, session
+from ct3d_edge.cli.evidence import calibration, proof_volumes
+from ct3d_edge.conversion.decisions import compare_decisions
+from ct3d_edge.conversion.plan import Plan, rewrite
+from ct3d_edge.conversion.variant import Variant, make_variant
+from ct3d_edge.latency import BenchRecord, Samples, interleave
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.runtime import ModelFile, load_model_file, to_probabilities
+
+PLANS = {
+    "fp32": Plan(),
+    "fp32, weights fp16": Plan(weights="fp16"),
+    "fp16": Plan(precision="fp16"),
+    "int8": Plan(precision="int8"),
+    "int8, 3D": Plan("exact", precision="int8"),
+}
+
+
+def make(model: ModelFile) -> dict[str, Variant]:
+    """Name to graph, all from one subject and one calibration set."""
+    subject = onnx.ModelProto.FromString(model.data)
+    material = calibration(None, None, model.contract)
+    inputs = replace(material, volumes=list(material.volumes))
+    return {
+        name: make_variant(subject, rewrite(subject, plan), plan, model.contract, inputs)
+        for name, plan in PLANS.items()
+    }
+
+
+def probabilities(data: bytes, volumes: list[NDArray[np.float32]], model: ModelFile) -> NDArray[np.float64]:
+    """``(volumes, classes)``."""
+    running = session(data)
+    return np.vstack([to_probabilities(answer(running, volume), model.contract) for volume in volumes])
+
+
+def measure(path: Path, rounds: int) -> BenchRecord:
+    """Compare and time every variant."""
+    model = load_model_file(path)
+    variants = make(model)
+    told, proof = proof_volumes(None, model.contract)
+    volumes = [volume.reshape(1, *model.contract.input_shape) for volume in proof]
+    expected = probabilities(model.data, volumes, model)
+    files = {name: variant.proto.SerializeToString(deterministic=True) for name, variant in variants.items()}
+    shown = files | {
+        f"{name}, rehearsed": variant.rehearsal.SerializeToString()
+        for name, variant in variants.items()
+        if variant.rehearsal
+    }
+    found = {name: probabilities(data, volumes, model) for name, data in shown.items()}
+    decisions = {n: vars(compare_decisions(expected, a, model.contract, proof.truth)) for n, a in found.items()}
+    sessions = {name: session(data) for name, data in files.items()}
+    samples = interleave({name: partial(answer, running, volumes[0]) for name, running in sessions.items()}, rounds)
+    conditions = {
+        "subject": path.name,
+        "threads": THREADS,
+        "batch": 1,
+        "proven on": told,
+        "file_bytes": {"subject": len(model.data)} | {name: len(data) for name, data in files.items()},
+        "decisions": decisions,
+    }
+    report(samples, conditions)
+    return BenchRecord(
+        "Fewer bits: file, speed and answers",
+        describe_machine(PACKAGES),
+        conditions,
+        {},
+        samples,
+        arrangement="in turn",
+    )
+
+
+def report(samples: Samples, conditions: dict[str, Any]) -> None:
+    """One line a variant: size, median, median of the ratios round by round, largest difference."""
+    single = samples.counted["fp32"]
+    for name, taken in samples.counted.items():
+        ratio = statistics.median(a / b for a, b in zip(single, taken, strict=True))
+        apart = conditions["decisions"][name]
+        size = conditions["file_bytes"][name] / 1e6
+        print(
+            f"{name:20} {size:5.1f} MB {statistics.median(taken):7.1f} ms {ratio:5.2f} x  "
+            f"difference {apart['probability_difference']:.1e}, {apart['label_flips']} flips"
+        )
+
+
+def main() -> None:
+    """Measure the file named."""
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
+    record = measure(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
+    RESULTS.mkdir(exist_ok=True)
+    record.save(RESULTS / "precision.json")
+    print(f"every sample: {RESULTS / 'precision.json'}")
+
+
+if __name__ == "__main__":
+    main()

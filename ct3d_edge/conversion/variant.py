@@ -1,0 +1,116 @@
+"""A rewritten graph in the numbers that were asked for, and what it is to be compared with."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.plan import Plan, Rewritten
+from ct3d_edge.conversion.precision import Precision
+from ct3d_edge.conversion.precision.calibration import Calibration
+from ct3d_edge.conversion.precision.half import halve, rehearse
+from ct3d_edge.conversion.precision.int8 import to_int8
+from ct3d_edge.conversion.precision.limits import LIMITS, Limits
+from ct3d_edge.conversion.precision.risk import measure, risky
+from ct3d_edge.conversion.precision.weights import store_half
+from ct3d_edge.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A graph to be proven and written.
+
+    Parameters
+    ----------
+    proto
+        What is written.
+    precision
+        What it computes in.
+    limits
+        What it is held to.
+    before
+        The float32 graph that its tensors are compared with.
+    rehearsal
+        Its arithmetic played in float32, for processors without float16; None where that is not needed.
+    provenance
+        What was done.
+    """
+
+    proto: onnx.ModelProto
+    precision: Precision
+    limits: Limits
+    before: onnx.ModelProto
+    rehearsal: onnx.ModelProto | None
+    provenance: dict[str, Any]
+
+    @property
+    def observed(self) -> onnx.ModelProto:
+        """The graph whose tensors show what happens."""
+        return self.rehearsal or self.proto
+
+
+def make_variant(
+    original: onnx.ModelProto,
+    rewritten: Rewritten,
+    plan: Plan,
+    contract: Contract,
+    calibration: Calibration | None,
+    *,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Variant:
+    """Put a rewritten graph into the precision of a plan, which is not ``auto``.
+
+    Raises
+    ------
+    ModelError
+        The graph cannot be put into it.
+    UsageError
+        There is nothing to calibrate on, or too little.
+    """
+    provenance = rewritten.provenance
+    if plan.precision == "fp32":
+        return _single(original, rewritten.proto, plan, provenance)
+    if calibration is None:
+        raise UsageError(f"--precision {plan.precision} needs volumes to calibrate on: --calibrate FOLDER")
+    on_stage("calibrating")
+    batches = _batches(calibration, contract)
+    made = _half(rewritten.proto, batches) if plan.precision == "fp16" else _integers(rewritten.proto, batches, plan)
+    made.provenance["precision"] |= {"calibration": calibration.to_dict()}
+    return Variant(
+        made.proto, made.precision, made.limits, made.before, made.rehearsal, {**provenance, **made.provenance}
+    )
+
+
+def _single(original: onnx.ModelProto, proto: onnx.ModelProto, plan: Plan, provenance: dict[str, Any]) -> Variant:
+    if plan.weights == "fp32":
+        return Variant(proto, "fp32", LIMITS["fp32"], original, None, provenance)
+    made, kept = store_half(proto)
+    told = {"arithmetic": "fp32", "weights": "fp16", "fp32_weights": kept}
+    return Variant(made, "fp32", LIMITS["fp16"], proto, None, {**provenance, "precision": told})
+
+
+def _half(proto: onnx.ModelProto, batches: Iterator[NDArray[np.float32]]) -> Variant:
+    kept = risky(proto, measure(proto, batches))
+    return half_variant(proto, kept)
+
+
+def half_variant(proto: onnx.ModelProto, kept: dict[str, str]) -> Variant:
+    """A graph in float16 but for some nodes, each named by the first tensor it gives, with the reason."""
+    nodes = {node.output[0]: node.name or node.output[0] for node in proto.graph.node}
+    told = {"arithmetic": "fp16", "fp32_nodes": {nodes[tensor]: reason for tensor, reason in kept.items()}}
+    half, rehearsal = halve(proto, kept), rehearse(proto, kept)
+    return Variant(half, "fp16", LIMITS["fp16"], proto, rehearsal, {"precision": told})
+
+
+def _integers(proto: onnx.ModelProto, batches: Iterator[NDArray[np.float32]], plan: Plan) -> Variant:
+    made, kept = to_int8(proto, batches, plan.target)
+    told = {"arithmetic": "int8", "fp32_nodes": kept}
+    return Variant(made, "int8", LIMITS["int8"], proto, None, {"precision": told})
+
+
+def _batches(calibration: Calibration, contract: Contract) -> Iterator[NDArray[np.float32]]:
+    return (volume.reshape(1, *contract.input_shape) for volume in calibration)

@@ -1,0 +1,95 @@
+"""A graph that hands out the tensors between its nodes, for whoever measures or compares them."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ct3d_edge.errors import ModelError, ProviderError
+from ct3d_edge.provider_names import ProviderName
+from ct3d_edge.runtime.options import default_options
+from ct3d_edge.runtime.providers import provider
+from ct3d_edge.runtime.session import Refusal, Setup, open_session
+
+HELD = 512_000_000
+"""Bytes of tensors that are handed out at a time; the graph runs once more for each further lot."""
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+
+
+class Tap:
+    """An open session that gives any of a graph's floating-point tensors.
+
+    Whoever looks between two operators keeps them from being fused: what is measured here is each operator alone.
+
+    Parameters
+    ----------
+    proto
+        The graph; it is not changed.
+    names
+        Tensors to be handed out; all that are computed if None.
+    on
+        The provider that runs it.
+
+    Raises
+    ------
+    ModelError
+        ONNX Runtime refuses the graph.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, names: Sequence[str] | None = None, on: ProviderName = "cpu") -> None:
+        sizes = tensor_bytes(proto)
+        self.names = tuple(sizes if names is None else names)
+        self._lots = list(_lots(self.names, sizes))
+        opened = Setup(provider(on), default_options(on))
+        try:
+            self._session = open_session(_with_outputs(proto, self.names), opened)
+        except Refusal as error:
+            raise ModelError(f"ONNX Runtime cannot run the graph on {on}: {error}") from error
+        self._input = proto.graph.input[0].name
+        self._on = on
+
+    def tensors(self, batch: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Name and value of each tensor for one network input, in the order of ``names``; a lot at a time."""
+        for lot in self._lots:
+            try:
+                values = self._session.run(list(lot), {self._input: batch})
+            except Exception as error:  # ONNX Runtime's exceptions share no base class
+                raise ProviderError(f"ONNX Runtime failed on {self._on} while running: {error}") from error
+            yield from zip(lot, values, strict=True)
+
+
+def tensor_bytes(proto: onnx.ModelProto) -> dict[str, int]:
+    """Floating-point tensors that nodes compute, in their order, and the bytes of each for one scan."""
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    made = [name for node in proto.graph.node for name in node.output if name in known]
+    return {
+        name: prod(axis.dim_value or 1 for axis in known[name].shape.dim) * np.dtype(np.float32).itemsize
+        for name in made
+        if known[name].elem_type in FLOATS
+    }
+
+
+def _with_outputs(proto: onnx.ModelProto, names: Sequence[str]) -> bytes:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    there = {value.name for value in changed.graph.output}
+    changed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    return bytes(changed.SerializeToString())
+
+
+def _lots(names: Sequence[str], sizes: dict[str, int]) -> Iterator[tuple[str, ...]]:
+    lot: list[str] = []
+    held = 0
+    for name in names:
+        if lot and held + sizes.get(name, 0) > HELD:
+            yield tuple(lot)
+            lot, held = [], 0
+        lot.append(name)
+        held += sizes.get(name, 0)
+    if lot:
+        yield tuple(lot)
