@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.conversion import MINIMUM_VOLUMES, Exported, export_model, load_source
+from ct3d_edge.conversion.plan import Plan
 from ct3d_edge.datasets import synthesise
 from ct3d_edge.evaluation import Evaluation, evaluate, summary
 from ct3d_edge.machine import usable_cores
@@ -157,8 +158,9 @@ def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Export
     exported = export_model(
         source,
         work / f"{recipe['name']}.onnx",
-        (preprocess(open_scan(scan), source.contract).volume for scan in chosen),
+        [preprocess(open_scan(scan), source.contract).volume for scan in chosen],
         material=f"{len(chosen)} of the test phantoms",
+        plan=Plan(explain=recipe["export"]["explain"]),
     )
     return exported, evaluate(exported.model.path, folder, provider="cpu")
 

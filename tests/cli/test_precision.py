@@ -177,3 +177,10 @@ def test_a_network_without_convolution_has_nothing_for_integers(
     )
     assert outcome.code == 3
     assert "no convolution in this network" in outcome.err
+
+
+@pytest.mark.parametrize("options", [("--precision", "fp16"), ("--weights", "fp16"), ("--embed-preprocessing",)])
+def test_an_explanation_is_for_fp32_without_preprocessing_inside(optimize: Run, options: tuple[str, ...]) -> None:
+    outcome = optimize("--explain", *options, calibrate=options[-1] == "fp16" and options[0] == "--precision")
+    assert outcome.code == 2
+    assert "--explain" in outcome.err
