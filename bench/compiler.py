@@ -1,8 +1,8 @@
 """What does each rewrite of the graph bring, alone and together, in time and in memory?
 
-    python -m bench.compiler [MODEL.onnx] [ROUNDS]
+    python -m bench.compiler MODEL.onnx [ROUNDS]
 
-The subject is a file as tf2onnx wrote it (the shipped model if none is named). Every variant must answer as the subject
+The subject is a file as tf2onnx wrote it: `ct3d-edge export RUN --optimize none --out MODEL.onnx`. Every variant must answer as the subject
 does within 1e-5 before anything is timed. Then: all variants in turn in one process on two threads; memory added by
 session and runs, in a fresh process each; the time of each operator by ONNX Runtime's profiler. Every sample goes to
 bench/results/compiler.json.
@@ -29,7 +29,6 @@ from ct3d_edge.latency import BenchRecord, Samples, interleave
 from ct3d_edge.machine import describe_machine
 from ct3d_edge.runtime import golden_volume
 
-SHIPPED = Path(__file__).parents[1] / "models" / "phantom-cnn.onnx"
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
 THREADS, ROUNDS, TOLERANCE = 2, 15, 1e-5
@@ -182,12 +181,13 @@ def report(samples: Samples, conditions: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure the model named or the shipped one."""
+    """Measure the model named."""
     if sys.argv[1:2] == ["--memory"]:
         report_memory(Path(sys.argv[2]), int(sys.argv[3]))
         return
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED
-    record = measure(path, int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
+    record = measure(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
     RESULTS.mkdir(exist_ok=True)
     record.save(RESULTS / "compiler.json")
     print(f"every sample: {RESULTS / 'compiler.json'}")
