@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench.entrant import Dropped, Entrant
 from bench.material import KINDS, Material
 from bench.plan import Contestant, Plan
 from ct3d_edge.benchmark import keep_what_was_taken
-from ct3d_edge.latency import BenchRecord, Samples, WallClock, Witness
+from ct3d_edge.latency import BenchRecord, Samples, Snapshot, WallClock, Witness, take_snapshot
 from ct3d_edge.machine import describe_machine
 
 PACKAGES = ("ct3d-edge", "numpy", "onnxruntime", "onnxruntime-gpu")
@@ -60,7 +60,15 @@ class Contest:
     def __init__(self, plan: Plan, plan_file: Path, material: Material, say: Say = lambda _: None) -> None:
         self.plan, self.scores = plan, {contestant.key: Score() for contestant in plan.contestants}
         self._files = (str(material.folder.resolve()), str(plan_file.resolve()))
-        self._material, self._say, self._witness = material, say, Witness(WallClock())
+        self._material, self._say = material, say
+        self._entrants: list[Entrant] = []
+        self._witness = Witness(WallClock(), look=self._look)
+
+    def _look(self, at_s: float) -> Snapshot:
+        """The machine; the contestants' CPU time is the contest's own, not that of other processes."""
+        theirs = sum(entrant.cpu_seconds() for entrant in self._entrants)
+        seen = take_snapshot(at_s)
+        return replace(seen, own_s=seen.own_s + theirs)
 
     def hold(self, *, dry: bool = False) -> BenchRecord:
         """All groups and rounds; with ``dry`` every contestant opens, is checked and runs once.
@@ -97,6 +105,7 @@ class Contest:
             return None
         entrant = Entrant((*self._files, contestant.key), self.plan.threads)
         stack.callback(entrant.close)
+        self._entrants.append(entrant)
         try:
             facts = entrant.ready()
         except Dropped as reason:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ def work_of(contestant: Contestant, material: Material, threads: int) -> Work:
         prepare = peer_of(part).preprocessing(material, threads, **part.options)
     if contestant.network:
         part = contestant.network
-        judge = peer_of(part).network(material, threads, **part.options)
+        network = peer_of(part).network
+        fixed = {"batch": contestant.batch} if "batch" in signature(network).parameters else {}
+        judge = network(material, threads, **fixed, **part.options)
     if prepare and judge:
         return lambda path: judge(prepare(path)[None])
     return prepare or judge  # type: ignore[return-value]

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ct3d_edge.machine import system_text
+
 ROOT = Path(__file__).parents[1]
+PROC = Path("/proc")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -72,6 +75,13 @@ class Entrant:
         self._input.close()
         peak: int | None = self._hear("peak")
         return peak
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds used so far, of all its threads; 0 once it was waited for: then ``os.times`` counts them."""
+        stat = None if self._process.returncode is not None else system_text(PROC / str(self._process.pid) / "stat")
+        # The name, in parentheses, may hold blanks; user and system time are fields 14 and 15 (proc_pid_stat(5)).
+        after_name = (stat or "").rpartition(")")[2].split()
+        return sum(int(ticks) for ticks in after_name[11:13]) / os.sysconf("SC_CLK_TCK") if after_name else 0.0
 
     def close(self) -> None:
         """End the process, whatever it is doing."""

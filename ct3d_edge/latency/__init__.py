@@ -23,7 +23,7 @@ from ct3d_edge.latency.reading import read_record
 from ct3d_edge.latency.record import Arrangement, BenchRecord
 from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, Percentile, enough, percentile, summary
 from ct3d_edge.latency.steady import Steady, runs_until_steady
-from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances
+from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances, take_snapshot
 
 __all__ = [
     "CONFIDENCE",
@@ -71,4 +71,5 @@ __all__ = [
     "serve",
     "summary",
     "tail_rank",
+    "take_snapshot",
 ]

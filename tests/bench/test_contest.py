@@ -1,6 +1,7 @@
 """Small contests between real peers, each in its process, on a tiny network."""
 
 import importlib
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -138,6 +139,30 @@ def test_a_process_that_ends_early_leaves_its_last_words(tmp_path: Path) -> None
             entrant.ready()
     finally:
         entrant.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells the CPU time of another process")
+def test_a_contestants_cpu_time_belongs_to_the_contest(material: Material, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, 'name = "plain"\nnetwork = { peer = "onnx_plain" }')
+    before = children_seconds()
+    entrant = Entrant((str(material.folder), str(plan), "network: plain"), 1)
+    try:
+        entrant.ready()
+        alive = entrant.cpu_seconds()
+    finally:
+        entrant.close()
+    waited_for = children_seconds() - before
+    assert 0.5 * waited_for < alive <= waited_for + 0.05
+    assert entrant.cpu_seconds() == 0
+    contest = Contest(read_plan(plan), plan, material)
+    seen = contest.hold().surroundings
+    assert seen[-1].own_s - seen[0].own_s > alive
+    assert [snapshot.own_s for snapshot in seen] == sorted(snapshot.own_s for snapshot in seen)
+
+
+def children_seconds() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def test_answers_of_another_shape_or_not_a_number_are_infinitely_far() -> None:
