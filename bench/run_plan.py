@@ -1,6 +1,7 @@
 """Run a plan of peers: the same work by ct3d-edge and by what a user would pick instead.
 
-    python -m bench.run_plan [PLAN.toml] [--dry-run] [--scans FOLDER] [--network model.keras] [--out RECORD.json]
+    python -m bench.run_plan [PLAN.toml] [--dry-run] [--groups N] [--rounds N] [--scans FOLDER] [--network model.keras]
+        [--out RECORD.json]
 
 Without a plan, bench/plans/gpu.toml beside a working NVIDIA driver, else bench/plans/peers.toml. Peers are nobody's
 dependency: what is not installed is named and left out (`pip install torch openvino monai torchio` for all of them).
@@ -9,11 +10,12 @@ dependency: what is not installed is named and left out (`pip install torch open
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from bench.contest import Contest
 from bench.material import Material
-from bench.plan import read_plan
+from bench.plan import Plan, read_plan
 from bench.subject import make_material, trained_network
 from ct3d_edge.benchmark import BrokenOffError
 from ct3d_edge.errors import Ct3dError
@@ -37,6 +39,19 @@ def scans_in(folder: Path | None) -> list[Path]:
     return find_scans([place])[:MOST_SCANS] if folder or place.is_dir() else []
 
 
+def with_amounts(plan: Plan, arguments: argparse.Namespace) -> Plan:
+    """The plan with the amounts of the command line in place of its own."""
+    asked = {name: getattr(arguments, name) for name in ("groups", "rounds")}
+    return replace(plan, **{name: value for name, value in asked.items() if value is not None})
+
+
+def at_least_one(text: str) -> int:
+    """A number of groups or rounds."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
 def show(record: BenchRecord) -> None:
     """One line a contestant: median, difference, or why it did not run."""
     facts = record.conditions["contestants"]
@@ -52,7 +67,7 @@ def show(record: BenchRecord) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make the material, hold the contest, keep the record."""
     plan_file = arguments.plan or fitting_plan()
-    plan = read_plan(plan_file)
+    plan = with_amounts(read_plan(plan_file), arguments)
     out = arguments.out or HERE / "results" / f"{plan_file.stem}.json"
     with tempfile.TemporaryDirectory() as place:
         print("making files of the network, scans, and the answers expected", flush=True)
@@ -78,6 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path, nargs="?")
     parser.add_argument("--dry-run", action="store_true", help="open and check everybody, run once, write nothing")
+    parser.add_argument("--groups", type=at_least_one, help="fresh processes of each contestant, instead of the plan's")
+    parser.add_argument("--rounds", type=at_least_one, help="counted rounds in each, instead of the plan's")
     parser.add_argument("--scans", type=Path, help="folder of scans; phantoms where there are none")
     parser.add_argument("--network", type=Path, help="a .keras file")
     parser.add_argument("--out", type=Path, help="the record")
