@@ -46,6 +46,8 @@ class Material:
     def onnx(self, name: str) -> Path:
         """An ONNX file of the network: ``tf2onnx`` as converted, or rewritten: ``exact``, ``fast``, ``small``.
 
+        ``voxels`` is ``fast`` with the preprocessing inside.
+
         Raises
         ------
         UsageError

@@ -136,10 +136,12 @@ def mixture(one: NDArray[np.float32], other: NDArray[np.float32], share: float) 
 
 
 def write_onnx(source: "Source", material: Material) -> None:
-    """The file as tf2onnx writes it, and what the passes make of it, each with the network's contract."""
+    """As tf2onnx writes it, what the passes make of it, and one with the preprocessing inside, each with a contract."""
     from ct3d_edge.conversion.convert import to_onnx
     from ct3d_edge.conversion.deliver import attach, make_golden
+    from ct3d_edge.conversion.embedding.embed import embed
     from ct3d_edge.conversion.passes import optimize
+    from ct3d_edge.runtime import load_model_file
 
     plain = to_onnx(source.network, source.contract)
     golden = make_golden(source.probabilities, source.contract)
@@ -148,6 +150,8 @@ def write_onnx(source: "Source", material: Material) -> None:
     for name, proto in files.items():
         attach(proto, source.contract, golden, {})
         (material.folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
+    whole = embed(load_model_file(material.onnx("fast")))
+    (material.folder / "voxels.onnx").write_bytes(whole.SerializeToString(deterministic=True))
 
 
 def write_weights(network: Any, path: Path) -> None:

@@ -65,6 +65,7 @@ def test_all_kinds_run_in_turn_and_answer_alike(material: Material, tmp_path: Pa
         'name = "small, in twos"\nnetwork = { peer = "ours", file = "small" }\nbatch = 2',
         'name = "ours"\npreprocessing = { peer = "ours" }',
         'name = "ours"\npreprocessing = { peer = "ours" }\nnetwork = { peer = "ours" }\nours = true',
+        'name = "inside"\npreprocessing = { peer = "stored_voxels" }\nnetwork = { peer = "stored_voxels" }',
     )
     record = held(plan, material)
     assert {key: len(taken) for key, taken in record.samples.counted.items()} == {
@@ -72,6 +73,7 @@ def test_all_kinds_run_in_turn_and_answer_alike(material: Material, tmp_path: Pa
         "network: small, in twos": 4,
         "preprocessing: ours": 4,
         "file to decision: ours": 4,
+        "file to decision: inside": 4,
     }
     assert record.arrangement == "in turn"
     assert record.incomplete is None
@@ -95,7 +97,7 @@ def test_who_cannot_take_part_is_named_and_the_others_run(material: Material, tm
     assert list(record.samples.counted) == ["network: plain"]
     reasons = record.conditions["left_out"]
     assert "there is no bench/peers/nobody.py" in reasons["network: no such peer"]
-    assert "there are: exact, fast, small, tf2onnx" in reasons["network: no such file"]
+    assert "there are: exact, fast, small, tf2onnx, voxels" in reasons["network: no such file"]
     assert "differ from the expected ones by" in reasons["network: held to nothing"]
 
 
