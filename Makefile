@@ -43,11 +43,9 @@ format: $(DEV_ENV)/ready  ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV_ENV)/ready  ## measure on this machine and keep the records in bench/results
-	$(BIN)/python -m bench.preprocessing
-	$(BIN)/python -m bench.reading
-	$(BIN)/python -m bench.augmentation
-	$(BIN)/python -m bench.folder
+bench: $(DEV_ENV)/ready  ## measure on this machine, beside what you would use instead, and remake the tables
+	$(BIN)/python -m bench.run_plan
+	$(BIN)/python -m bench.tables
 
 clean:  ## remove environments and everything made here
 	rm -rf $(RUN_ENV) $(DEV_ENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
