@@ -10,6 +10,7 @@ import pytest
 from builders import MakeModel, MakeScan
 
 from ct3d_edge.benchmark import CLOCKS, RESIDENT
+from ct3d_edge.cli.bench_target import Target
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.latency import BenchRecord, Samples, read_record
 from ct3d_edge.runtime import Runner
@@ -328,3 +329,46 @@ def test_a_record_is_shown_again_and_written_as_a_page(run: Run, tmp_path: Path)
     assert "p99 needs 562 more runs" in outcome.out
     assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
     assert run("bench", "show", tmp_path / "absent.json").code == 2
+
+
+@pytest.mark.slow
+def test_a_profile_shows_every_layer_and_goes_into_the_record(
+    run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.json"
+    outcome = run(
+        "bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 3, "--profile", "--json", file
+    )
+    assert outcome.code == 0
+    told = read_record(file).conditions["profile"]
+    assert len(told["layers"]) >= 3
+    assert all(name in outcome.out for name in told["layers"])
+    assert f"Bottleneck: {told['verdict']}." in outcome.out
+    assert told["verdict"] == max(told["parts_ms"], key=told["parts_ms"].__getitem__)
+    assert min(told["ceilings"]["gflop_per_s"], told["ceilings"]["gb_per_s"]) > 0
+
+
+def test_a_profile_is_refused_before_anything_is_measured_if_a_gpu_does_the_work(
+    run: Run, make_model: MakeModel, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Target.open
+
+    def on_a_gpu(target: Target, threads: int | None = None) -> Runner:
+        runner = opened(target, threads)
+        runner.receipt = replace(runner.receipt, actual="cuda")
+        return runner
+
+    monkeypatch.setattr(Target, "open", on_a_gpu)
+    file = tmp_path / "x.json"
+    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "--profile", "--json", file)
+    assert outcome.code == 2
+    assert "--profile times operators on the CPU provider; cuda does the work here" in outcome.err
+    assert "Add --provider cpu" in outcome.err
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("options", [("--sweep", "threads=1,2"), ("--scenario", "offline")])
+def test_a_profile_is_for_one_scan_at_a_time(run: Run, make_model: MakeModel, options: tuple[str, ...]) -> None:
+    outcome = run("bench", "-m", make_model(), "--profile", *options)
+    assert outcome.code == 2
+    assert "--profile is for --scenario single without --sweep" in outcome.err
