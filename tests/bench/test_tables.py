@@ -24,6 +24,7 @@ RECORD = BenchRecord(
         "groups": 1,
         "rounds": 8,
         "threads": 2,
+        "scans": ["a.nii.gz", "b.nii.gz"],
         "contestants": {
             THEIRS: contestant(THEIRS, ours=False),
             OURS: contestant(OURS, ours=True),
@@ -61,7 +62,7 @@ def test_rows_are_sorted_and_hold_median_interval_ratio_difference_memory(folder
         "| theirs | 33.0 (30.0..37.0) | 3.00 (3.00..3.00) | 1.5e-07 |  |",
         "| reader | 8.0 (5.0..12.0) |  | 1.5e-07 |  |",
     ]
-    assert "A Processor, 2 cores, 2 threads each; 8 rounds in each of 1 fresh processes" in page
+    assert "A Processor, 2 cores, 2 threads each; 2 scans; rounds: 8, times in fresh processes: 1; 2026-01-02." in page
     assert "library 1.2" in page
     assert "- network: absent: not installed here: absent" in page
 

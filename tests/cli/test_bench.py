@@ -336,9 +336,7 @@ def test_a_profile_shows_every_layer_and_goes_into_the_record(
     run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.json"
-    outcome = run(
-        "bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 3, "--profile", "--json", file
-    )
+    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 3, "--profile", "--json", file)
     assert outcome.code == 0
     told = read_record(file).conditions["profile"]
     assert len(told["layers"]) >= 3
