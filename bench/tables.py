@@ -110,9 +110,9 @@ def conditions(record: BenchRecord) -> str:
     found = {key: value for known in given["contestants"].values() for key, value in known["versions"].items()}
     versions = ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
     said = [
-        f"{machine['cpu']}, {machine['cores_usable']} cores, {given['threads']} threads each; {len(given['scans'])} scans; "
-        f"rounds: {given['rounds']}, times in fresh processes: {given['groups']}; {record.created[:10]}.",
-        f"\n{versions}.",
+        f"{machine['cpu']}, {machine['cores_usable']} cores, {given['threads']} threads each; {len(given['scans'])} "
+        f"scans; rounds: {given['rounds']}, times in fresh processes: {given['groups']}; {record.created[:10]}.",
+        f"Versions: {versions}.",
     ]
     said += [f"Meanwhile {clause}." for clause in disturbances(record.surroundings)]
     return " ".join([*said, *([f"Incomplete: {record.incomplete}."] if record.incomplete else [])])
