@@ -45,6 +45,9 @@ class Runner:
         Permit a TensorRT engine to be built here and now if there is none yet; ``"auto"`` never does.
     on_build
         Called with a sentence before that takes its minutes.
+    choice
+        SHA-256 of the choice that model, threads and options follow; for the receipt. With ``"auto"``, the options are
+        those of the provider that it was made for.
 
     Raises
     ------
@@ -68,14 +71,15 @@ class Runner:
         batch: int = 1,
         build: bool = True,
         on_build: Callable[[str], None] = lambda _: None,
+        choice: str | None = None,
     ) -> None:
-        wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build)
+        wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build, choice=choice)
         opened = open_for(model, wish)
         self.model = model
         self._session = opened.session
         self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
         self._feed = self._feed_for(opened.setup.options)
-        self.receipt = self._receipt(requested, opened)
+        self.receipt = self._receipt(requested, opened, choice)
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +205,7 @@ class Runner:
         shapes = self.contract.input_shape, self.contract.outputs
         return BoundFeed(self._session, names[0], shapes[0], names[1], shapes[1], self._batch, place)
 
-    def _receipt(self, requested: RequestedProvider, opened: Opened) -> Receipt:
+    def _receipt(self, requested: RequestedProvider, opened: Opened, choice: str | None) -> Receipt:
         setup, platform = opened.setup, opened.platform
         return Receipt(
             requested=requested,
@@ -217,7 +221,8 @@ class Runner:
             interface=self.model.interface,
             tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
             engine=opened.engine,
-            tuned=False,
+            tuned=choice is not None,
+            choice=choice,
             model_sha256=self.model.sha256,
             contract_sha256=self.contract.sha256,
         )
