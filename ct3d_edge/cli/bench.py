@@ -96,7 +96,7 @@ def bench(
         if path:
             require_writable(path)
     once = timed_import()
-    tuned = find_choice(model_path(model), provider, no_tuned=no_tuned)
+    tuned = find_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
     target = Target(model, provider, allow_fallback, provider_option, device_id, no_build, receipt, tuned)
     record = _measure(scans, lambda paths: measurement(target, paths, once), json_)
     if html:

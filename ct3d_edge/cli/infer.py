@@ -89,7 +89,7 @@ def infer(
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
     allowed = check_codes(allow or ())
     budget = parse_size(memory_budget)
-    tuned = find_choice(model_path(model), provider, no_tuned=no_tuned)
+    tuned = find_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
     options = tuned_options(tuned, provider, provider_option, device_id)
     if receipt:
         require_writable(receipt)

@@ -17,12 +17,14 @@ NoTunedOption = Annotated[
 ]
 
 
-def find_choice(model: Path, requested: RequestedProvider, *, no_tuned: bool) -> "InUse | None":
+def find_choice(
+    model: Path, requested: RequestedProvider, device_id: int | None = None, *, no_tuned: bool
+) -> "InUse | None":
     """The choice beside a model, if it holds here; otherwise a line on standard error says why not."""
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.tuning import choice_path, look_up
 
-    found = None if no_tuned else look_up(model, requested)
+    found = None if no_tuned else look_up(model, requested, device_id or 0)
     if found is None:
         return None
     name = choice_path(model).name
@@ -46,7 +48,9 @@ def tuned_options(
     chosen = [f"{key}={value}" for key, value in tuned.choice.candidate.options if key not in named]
     if not chosen and not given and requested == "auto":
         return None
-    return provider_options(tuned.choice.key.provider, [*given, *chosen], device_id)
+    # Beside auto, --device-id is for those that have devices to choose from.
+    device = None if requested == "auto" and tuned.choice.key.provider == "cpu" else device_id
+    return provider_options(tuned.choice.key.provider, [*given, *chosen], device)
 
 
 def tuned_file(tuned: "InUse | None") -> dict[str, Any]:

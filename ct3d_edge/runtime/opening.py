@@ -105,9 +105,11 @@ def expected_provider(requested: RequestedProvider) -> ProviderName:
     return next((entry.name for entry in tried if providers.find_obstacle(entry) is None), tried[-1].name)
 
 
-def device_and_versions(name: ProviderName) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
+def device_and_versions(
+    name: ProviderName, device_number: int = 0
+) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
     """The GPU's name, None without one, and the versions that a session on a provider would stand on."""
-    platform = platform_of(name)
+    platform = platform_of(name, device_number)
     return platform.gpu.name if platform.gpu else None, platform.versions
 
 

@@ -57,10 +57,10 @@ class Key:
         return None
 
 
-def key_of(model_sha256: str, provider: ProviderName) -> Key:
-    """The key of a model on a provider, here and now."""
+def key_of(model_sha256: str, provider: ProviderName, device_number: int = 0) -> Key:
+    """The key of a model on a provider and one of its devices, here and now."""
     machine = describe_machine()
-    gpu, versions = device_and_versions(provider)
+    gpu, versions = device_and_versions(provider, device_number)
     present = tuple((name, version) for name, version in versions if version)
     processor = machine["cpu"] or platform.machine()
     return Key(model_sha256, provider, processor, machine["cores_usable"], gpu, present)

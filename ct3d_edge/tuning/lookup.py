@@ -36,7 +36,7 @@ class InUse:
     digest: str
 
 
-def look_up(model: Path, requested: RequestedProvider) -> InUse | str | None:
+def look_up(model: Path, requested: RequestedProvider, device_number: int = 0) -> InUse | str | None:
     """The choice beside a model; the reason why the one that is there is left aside; None if there is none.
 
     Parameters
@@ -45,6 +45,8 @@ def look_up(model: Path, requested: RequestedProvider) -> InUse | str | None:
         The given file, whose bytes must be those that were tuned.
     requested
         Provider asked for. For ``auto``, the choice must be of the one that would be taken.
+    device_number
+        Of the GPU or other device.
     """
     path = choice_path(model)
     if not path.exists():
@@ -53,7 +55,7 @@ def look_up(model: Path, requested: RequestedProvider) -> InUse | str | None:
         data = path.read_bytes()
         choice = parse_choice(data)
         given = _sha256(model)
-        here = key_of(given, expected_provider(requested))
+        here = key_of(given, expected_provider(requested), device_number)
         reason = choice.key.why_not(here)
         file = model if choice.of_the_given_file else tuned_model_path(model)
         if reason is None and _sha256(file) != choice.file_sha256:

@@ -61,7 +61,9 @@ def test_tunes_says_so_and_infer_and_bench_follow(
     assert f"tuned: {choice.candidate.name} on cpu" in outcome.err
 
 
-def test_where_nothing_stays_within_the_budget_nothing_is_written(tune: Run, make_model: MakeModel, tmp_path: Path) -> None:
+def test_where_nothing_stays_within_the_budget_nothing_is_written(
+    tune: Run, make_model: MakeModel, tmp_path: Path
+) -> None:
     model = make_model("model.onnx")
     before = sorted(tmp_path.iterdir())
     outcome = tune(model, "--limit", 0, "--memory-budget", "1KB")
@@ -114,6 +116,17 @@ def test_an_option_of_the_user_wins(run: Run, make_model: MakeModel, make_scan: 
     assert run("infer", make_scan(), "-m", model, "-p", "cpu", *own, "--receipt", receipt).code == 0
     told = json.loads(receipt.read_text())
     assert (told["tuned"], told["threads"], told["options"]["allow_spinning"]) == (True, 2, "1")
+
+
+def test_auto_follows_a_choice_of_the_provider_it_comes_to(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, threads=3)
+    assert run("infer", make_scan(), "-m", model, "--device-id", 0, "--receipt", receipt).code == 0
+    told = json.loads(receipt.read_text())
+    assert told["requested"] == "auto"
+    assert (told["tuned"], told["threads"] == 3) == ((True, True) if told["actual"] == "cpu" else (False, False))
 
 
 def test_no_tuned_runs_the_model_as_given(run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path) -> None:
