@@ -65,11 +65,13 @@ def _forms(
 ) -> "Iterator[tuple[Bench, dict[str, str]]]":
     """The given model in every form there is, in files that are gone afterwards, and why others are not among them."""
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.runtime import expected_provider
+    from ct3d_edge.runtime import Runner, expected_provider
     from ct3d_edge.tuning.candidates import make_forms
     from ct3d_edge.tuning.measure import Bench
 
     actual = expected_provider(provider)
+    with Runner(given, actual):
+        pass  # what a provider cannot do is told before minutes of work
     material, _ = proof_volumes(proof, given.contract)
     with TemporaryDirectory(prefix="ct3d-tune-") as folder:
         forms = make_forms(

@@ -7,7 +7,7 @@ import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
-from ct3d_edge.runtime import load_model_file
+from ct3d_edge.runtime import expected_provider, load_model_file
 from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of, tuned_model_path
 from ct3d_edge.tuning.lookup import parse_choice
 
@@ -90,6 +90,15 @@ def test_what_a_tuning_chose_is_not_tuned(tune: Run, make_model: MakeModel) -> N
     outcome = tune(make_model("model.tuned.onnx"))
     assert outcome.code == 2
     assert "Tune the model that it was made from" in outcome.err
+
+
+@pytest.mark.skipif(expected_provider("auto") != "cpu", reason="there is a GPU here")
+def test_a_provider_that_does_not_work_here_is_exit_code_3(tune: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model("model.onnx")
+    outcome = tune(model, "--provider", "cuda")
+    assert outcome.code == 3
+    assert "Provider cuda cannot do the work here" in outcome.err
+    assert not choice_path(model).exists()
 
 
 def test_a_model_that_is_not_there_is_exit_code_3(tune: Run, tmp_path: Path) -> None:
