@@ -174,15 +174,19 @@ def _print_choice(choice: "TunedChoice", model: Path) -> None:
     best, plain = choice.results[choice.chosen], choice.results[choice.standard]
     typer.echo(f"chosen: {best.candidate.name}")
     if best is not plain and plain.samples:
-        ratio = plain.median.value / best.median.value
-        typer.echo(f"{ratio:.2f} times as fast as the given file with default options{_doubt(best, plain)}")
+        typer.echo(_gain(best, plain))
     written = [choice_path(model), *([] if choice.of_the_given_file else [tuned_model_path(model)])]
     for path in written:
         typer.echo(f"wrote {path}")
 
 
-def _doubt(best: "Result", plain: "Result") -> str:
-    high, low = best.median.high, plain.median.low
-    return (
-        "" if high is not None and low is not None and high < low else "; their intervals overlap, so it may be chance"
-    )
+def _gain(best: "Result", plain: "Result") -> str:
+    """Round by round, so that a drift of the machine does not count."""
+    from ct3d_edge.latency import percentile
+
+    found = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
+    told = f"{found.value:.2f} times as fast as the given file with default options"
+    if found.low is None or found.high is None:
+        return f"{told}; too few rounds to say how surely"
+    doubt = "; it may be chance" if found.low <= 1 else ""
+    return f"{told} (median of the rounds; 99 % interval {found.low:.2f} to {found.high:.2f}){doubt}"
