@@ -7,6 +7,7 @@ import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
+from ct3d_edge.cli.tune import _gain
 from ct3d_edge.runtime import expected_provider, load_model_file
 from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of, tuned_model_path
 from ct3d_edge.tuning.lookup import parse_choice
@@ -182,3 +183,18 @@ def test_bench_follows_a_choice_but_for_swept_threads(
     assert json.loads(receipt.read_text())["threads"] == 3
     assert run("bench", *options, "--sweep", "threads=2").code == 0
     assert json.loads(receipt.read_text())["threads"] == 2
+
+
+@pytest.mark.parametrize(
+    ("plain", "best", "told"),
+    [
+        ((2.0, 4.0), (1.0, 2.0), "2.00 times as fast as the given file with default options; too few rounds"),
+        ((2.0,) * 9, (1.0,) * 9, "(median of the rounds; 99 % interval 2.00 to 2.00)"),
+        ((2.0,) * 5 + (1.0,) * 4, (1.0,) * 5 + (2.0,) * 4, "99 % interval 0.50 to 2.00); it may be chance"),
+    ],
+)
+def test_the_gain_is_told_with_how_surely_it_is_known(
+    plain: tuple[float, ...], best: tuple[float, ...], told: str
+) -> None:
+    candidate = Candidate("none", 1)
+    assert told in _gain(Result(candidate, samples=best), Result(candidate, samples=plain))
