@@ -25,6 +25,7 @@ from ct3d_edge.cli import (
     optimize,
     preprocess,
     train,
+    tune,
     verify,
     view,
     watch,
@@ -52,6 +53,7 @@ app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
 app.command()(export.export)
 app.command()(optimize.optimize)
+app.command()(tune.tune)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.add_typer(bench.app, name="bench")

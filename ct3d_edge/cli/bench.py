@@ -18,7 +18,9 @@ from ct3d_edge.cli.options import (
     ProviderOption,
     ProviderOptionsOption,
     ReceiptOption,
+    model_path,
 )
+from ct3d_edge.cli.tuned import NoTunedOption, find_choice
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def bench(
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
+    no_tuned: NoTunedOption = False,
     receipt: ReceiptOption = None,
     scans: Annotated[
         Path | None,
@@ -93,7 +96,8 @@ def bench(
         if path:
             require_writable(path)
     once = timed_import()
-    target = Target(model, provider, allow_fallback, provider_option, device_id, no_build, receipt)
+    tuned = find_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
+    target = Target(model, provider, allow_fallback, provider_option, device_id, no_build, receipt, tuned)
     record = _measure(scans, lambda paths: measurement(target, paths, once), json_)
     if html:
         bench_show.write_page(record, html)

@@ -6,10 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.cli.options import ProviderOption, model_path, provider_options
+from ct3d_edge.cli.options import ProviderOption, model_path
+from ct3d_edge.cli.tuned import tuned_options
 
 if TYPE_CHECKING:
     from ct3d_edge.runtime import ModelFile, Runner
+    from ct3d_edge.tuning import InUse
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,17 @@ class Target:
     device_id: int | None = None
     no_build: bool = False
     receipt: Path | None = None
+    tuned: "InUse | None" = None
 
     @cached_property
     def file(self) -> "ModelFile":
         """The checked model file."""
         from ct3d_edge.runtime import load_model_file
 
-        return load_model_file(model_path(self.model))
+        return load_model_file(self.tuned.file if self.tuned else model_path(self.model))
 
     def open(self, threads: int | None = None) -> "Runner":
-        """A session with so many threads; its receipt is written if that was asked for."""
+        """A session with so many threads, else the chosen ones; its receipt is written if that was asked for."""
         from ct3d_edge.cli.terminal import say
         from ct3d_edge.runtime import Runner
 
@@ -40,11 +43,12 @@ class Target:
             self.file,
             self.provider,
             allow_fallback=self.allow_fallback,
-            threads=threads,
-            options=provider_options(self.provider, self.provider_option, self.device_id),
+            threads=threads or (self.tuned.choice.candidate.threads if self.tuned else None),
+            options=tuned_options(self.tuned, self.provider, self.provider_option, self.device_id),
             device_id=self.device_id,
             build=not self.no_build,
             on_build=say,
+            choice=self.tuned.digest if self.tuned else None,
         )
         if self.receipt:
             runner.receipt.save(self.receipt)

@@ -22,8 +22,9 @@ from ct3d_edge.cli.options import (
     ProviderOptionsOption,
     ReceiptOption,
     SeriesOption,
-    provider_options,
+    model_path,
 )
+from ct3d_edge.cli.tuned import NoTunedOption, find_choice, tuned_file, tuned_options
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def infer(
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
+    no_tuned: NoTunedOption = False,
     receipt: ReceiptOption = None,
     out: Annotated[
         Path | None,
@@ -104,7 +106,8 @@ def infer(
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
     allowed = check_codes(allow or ())
     budget = parse_size(memory_budget)
-    options = provider_options(provider, provider_option, device_id)
+    tuned = find_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
+    options = tuned_options(tuned, provider, provider_option, device_id)
     if receipt:
         require_writable(receipt)
     picture = Montage(montage) if montage else None
@@ -118,10 +121,13 @@ def infer(
             model,
             provider,
             allow_fallback=allow_fallback,
+            # Measured for one scan at a time; a folder divides the cores among its scans.
+            threads=tuned.choice.candidate.threads if tuned and len(scans) == 1 else None,
             options=options,
             device_id=device_id,
             build=not no_build,
             on_build=say,
+            **tuned_file(tuned),
             allow=allowed,
             with_identifiers=with_identifiers,
             explain=explain is not None,

@@ -159,7 +159,7 @@ def _speed(variant: Variant, single: Variant, contract: Contract) -> float:
     rounds = [[_seconds(tap, volume) for tap in taps] for _ in range(ROUNDS + 1)][1:]
     ratio = round(statistics.median(single / lower for lower, single in rounds), 2)
     if ratio < WORTHWHILE:
-        raise ModelError(f"it runs at {ratio} times the speed of fp32 on this machine; less than {WORTHWHILE} is not worth it")
+        raise ModelError(f"it runs at {ratio} times the speed of fp32 here; less than {WORTHWHILE} is not worth it")
     return ratio
 
 

@@ -62,6 +62,7 @@ class Model:
         device_id: int | None = None,
         build: bool = True,
         on_build: Callable[[str], None] = lambda _: None,
+        choice: str | None = None,
         notes: tuple[Finding, ...] = (),
         allow: Collection[str] = (),
         with_identifiers: bool = False,
@@ -80,6 +81,7 @@ class Model:
             build=build,
             on_build=on_build,
             explain=explain,
+            choice=choice,
         )
         self._runner = self._open(threads=threads)
 
@@ -124,7 +126,7 @@ class Model:
         ProviderError
             If the session fails.
         """
-        self._fit(usable_cores())
+        self._fit(self._threads or usable_cores())
         inspector = self.inspector()
         record = judge([self._read(scan, inspector)], self._runner, self._notes, inspector)[0].record
         if record.failure is not None:
@@ -186,6 +188,7 @@ class Model:
         on_cpu = self.receipt.actual == "cpu"
         needs = Needs(input_bytes(self._file), run_bytes(self._file), on_cpu)
         plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=memory_budget)
+        plan = replace(plan, threads=self._threads or plan.threads)
         self._fit(plan.threads, 1 if on_cpu else plan.batch)
         return plan
 
@@ -222,8 +225,7 @@ class Model:
         return Inspector(self.contract, self._allow, with_identifiers=self._with_identifiers)
 
     def _fit(self, threads: int, batch: int = 1) -> None:
-        """Have a session of that kind, with the threads that the caller chose; who still uses the last one keeps it."""
-        threads = self._threads or threads
+        """Have a session of that kind; who still uses the last one keeps it."""
         if (self.receipt.threads, self.receipt.batch or 1) != (threads, batch):
             self._runner = self._open(threads=threads, batch=batch)
 
@@ -245,6 +247,8 @@ def load_model(
     device_id: int | None = None,
     build: bool = True,
     on_build: Callable[[str], None] = lambda _: None,
+    tuned_file: Path | None = None,
+    choice: str | None = None,
     allow: Collection[str] = (),
     with_identifiers: bool = False,
     explain: bool = False,
@@ -265,6 +269,8 @@ def load_model(
         Threads of one run of the network on the CPU; chosen for the work at hand if None.
     options, device_id, build, on_build
         See `ct3d_edge.runtime.Runner`; the provider's defaults if left out.
+    tuned_file, choice
+        What `ct3d_edge.tuning.look_up` found for ``path``: the file that runs in its place, and the choice's hash.
     allow
         Codes of findings (docs/inputs.md) that count one step less: what is refused otherwise is answered with a
         warning.
@@ -282,7 +288,7 @@ def load_model(
     UsageError
         If there is no such provider, ``threads`` is below 1, or a code cannot be allowed.
     """
-    file = load_model_file(default_model() if path is None else Path(path))
+    file = load_model_file(tuned_file or (default_model() if path is None else Path(path)))
     notes = (DEMONSTRATION,) if path is None else ()
     return Model(
         file,
@@ -293,6 +299,7 @@ def load_model(
         device_id=device_id,
         build=build,
         on_build=on_build,
+        choice=choice,
         notes=notes,
         allow=allow,
         with_identifiers=with_identifiers,

@@ -13,7 +13,7 @@ from ct3d_edge.runtime.model_file import (
     parse_model_file,
 )
 from ct3d_edge.runtime.node_times import NodeTimes, Profile, profile_nodes
-from ct3d_edge.runtime.opening import FALLBACK_HINT
+from ct3d_edge.runtime.opening import FALLBACK_HINT, device_and_versions, expected_provider
 from ct3d_edge.runtime.options import Options, parse_options
 from ct3d_edge.runtime.receipt import Engine, Receipt
 from ct3d_edge.runtime.runner import Outputs, Runner, to_probabilities
@@ -57,6 +57,8 @@ __all__ = [
     "Tap",
     "Verification",
     "default_model",
+    "device_and_versions",
+    "expected_provider",
     "golden_volume",
     "input_bytes",
     "load_model_file",

@@ -7,7 +7,7 @@ import onnxruntime as ort
 
 from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.machine import usable_cores
-from ct3d_edge.provider_names import RequestedProvider
+from ct3d_edge.provider_names import ProviderName, RequestedProvider
 from ct3d_edge.runtime import providers
 from ct3d_edge.runtime.engines import EngineStore
 from ct3d_edge.runtime.model_file import ModelFile
@@ -25,6 +25,8 @@ FALLBACK_HINT = "To accept a lesser provider, add --allow-fallback."
 class Wish:
     """What is asked for; see ``Runner``, whose arguments these are, and ``Setup`` for ``profile``.
 
+    Options of a choice may stand beside ``auto``: they count where their provider does the work.
+
     Raises
     ------
     UsageError
@@ -40,12 +42,15 @@ class Wish:
     build: bool = True
     on_build: Callable[[str], None] = field(default=lambda _: None, compare=False)
     profile: str | None = None
+    choice: str | None = None
 
     def __post_init__(self) -> None:
         for what, number in (("threads", self.threads), ("volumes in a batch", self.batch)):
             if number is not None and number < 1:
                 raise UsageError(f"The number of {what} must be at least 1, found {number}.")
         owner = None if self.requested == "auto" else OPTIONS.get(self.requested)
+        if self.choice and self.requested == "auto":
+            return
         if self.options is not None and (owner is None or not isinstance(self.options, owner)):
             kind = type(self.options).__name__
             raise UsageError(f"{kind} do not belong to provider {self.requested}. Name the provider they are for.")
@@ -86,6 +91,26 @@ class Opened:
     nodes: tuple[tuple[str, int], ...]
     passed_over: tuple[tuple[str, str], ...]
     engine: Engine | None
+
+
+def expected_provider(requested: RequestedProvider) -> ProviderName:
+    """The first of the providers to be tried that finds its libraries and a device; no session is opened.
+
+    Raises
+    ------
+    UsageError
+        If there is no provider of that name.
+    """
+    tried = providers.candidates(requested, allow_fallback=False)
+    return next((entry.name for entry in tried if providers.find_obstacle(entry) is None), tried[-1].name)
+
+
+def device_and_versions(
+    name: ProviderName, device_number: int = 0
+) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
+    """The GPU's name, None without one, and the versions that a session on a provider would stand on."""
+    platform = platform_of(name, device_number)
+    return platform.gpu.name if platform.gpu else None, platform.versions
 
 
 def open_for(model: ModelFile, wish: Wish) -> Opened:

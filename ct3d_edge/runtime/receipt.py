@@ -60,7 +60,9 @@ class Receipt:
     engine
         The TensorRT engine, if it is one.
     tuned
-        Whether options were chosen by measurements on this machine.
+        Whether model file, threads or options were chosen by measurements on this machine.
+    choice
+        SHA-256 of the file of that choice; None without one.
     model_sha256, contract_sha256
         Hashes of the model file's bytes and of its contract.
     """
@@ -80,6 +82,7 @@ class Receipt:
     tf32: bool | None
     engine: Engine | None
     tuned: bool
+    choice: str | None
     model_sha256: str
     contract_sha256: str
 

@@ -54,6 +54,9 @@ class Runner:
         Called with a sentence before that takes its minutes.
     explain
         Have ``outputs`` give the features too.
+    choice
+        SHA-256 of the choice that model, threads and options follow; for the receipt. With ``"auto"``, the options are
+        those of the provider that it was made for.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Runner:
         build: bool = True,
         on_build: Callable[[str], None] = lambda _: None,
         explain: bool = False,
+        choice: str | None = None,
     ) -> None:
         if explain and model.features is None:
             raise ModelError(
@@ -85,13 +89,13 @@ class Runner:
                 "ct3d-edge export MODEL.keras --out MODEL.onnx --explain"
             )
         self._explain = explain
-        wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build)
+        wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build, choice=choice)
         opened = open_for(model, wish)
         self.model = model
         self._session = opened.session
         self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
         self._feed = self._feed_for(opened.setup.options)
-        self.receipt = self._receipt(requested, opened)
+        self.receipt = self._receipt(requested, opened, choice)
 
     def __enter__(self) -> Self:
         return self
@@ -241,7 +245,7 @@ class Runner:
         shapes = self.contract.input_shape, self.contract.outputs
         return BoundFeed(self._session, names[0], shapes[0], names[1], shapes[1], self._batch, place)
 
-    def _receipt(self, requested: RequestedProvider, opened: Opened) -> Receipt:
+    def _receipt(self, requested: RequestedProvider, opened: Opened, choice: str | None) -> Receipt:
         setup, platform = opened.setup, opened.platform
         return Receipt(
             requested=requested,
@@ -258,7 +262,8 @@ class Runner:
             interface=self.model.interface,
             tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
             engine=opened.engine,
-            tuned=False,
+            tuned=choice is not None,
+            choice=choice,
             model_sha256=self.model.sha256,
             contract_sha256=self.contract.sha256,
         )

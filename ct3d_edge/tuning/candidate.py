@@ -1,0 +1,72 @@
+"""One way to run a model, and what its measurement came to."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ct3d_edge.latency import Percentile, percentile
+
+Level = Literal["none", "exact", "fast", "small"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""What the passes do, from the least to the most; each does all that the ones before it do."""
+
+Settings = tuple[tuple[str, str], ...]
+"""Options of the provider that are not at their defaults, as ``(name, value)``."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a model.
+
+    Parameters
+    ----------
+    level
+        What is done to the given graph; ``none`` leaves it as it is.
+    threads
+        Within an operator on the CPU.
+    options
+        See `Settings`.
+    precision
+        Number type in which the network computes.
+    """
+
+    level: Level
+    threads: int
+    options: Settings = ()
+    precision: str = "fp32"
+
+    @property
+    def name(self) -> str:
+        """A short line that no other candidate has."""
+        form = "as given" if self.level == "none" else self.level
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return ", ".join([form, self.precision, threads, *(f"{key}={value}" for key, value in self.options)])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a candidate.
+
+    Parameters
+    ----------
+    candidate
+        What was tried.
+    dropped
+        Why it cannot be chosen whatever it costs; None for one that holds the proof.
+    difference
+        Largest difference of a probability from the given model's in the proof.
+    memory
+        Bytes that session and runs add to a process of their own.
+    samples
+        Every duration of a run, in ms, in the order in which they were taken.
+    """
+
+    candidate: Candidate
+    dropped: str | None = None
+    difference: float | None = None
+    memory: int | None = None
+    samples: tuple[float, ...] = ()
+
+    @property
+    def median(self) -> Percentile:
+        """Of a run, in ms."""
+        return percentile(self.samples, 50)

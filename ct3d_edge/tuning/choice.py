@@ -1,0 +1,125 @@
+"""The choice, as it lies beside a model: what runs, for which key, and every sample it was made from."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ct3d_edge.errors import GateError
+from ct3d_edge.tuning.candidate import Candidate, Result
+from ct3d_edge.tuning.key import Key
+
+SCHEMA = 1
+"""Version of the JSON form; raised when the meaning of a field changes."""
+
+
+def choice_path(model: Path) -> Path:
+    """Where the choice of a model lies: ``model.tuned.json`` beside ``model.onnx``."""
+    return model.with_suffix(".tuned.json")
+
+
+def tuned_model_path(model: Path) -> Path:
+    """Where the chosen file lies if it is not the given one: ``model.tuned.onnx``."""
+    return model.with_suffix(".tuned.onnx")
+
+
+@dataclass(frozen=True)
+class TunedChoice:
+    """One tuning.
+
+    Parameters
+    ----------
+    key
+        What it was made for.
+    created
+        When, in ISO 8601.
+    file_sha256
+        Of the file that runs: the key's for the given one, else that of its neighbour (see ``tuned_model_path``).
+    chosen, standard
+        Positions in ``results`` of what was chosen, and of the given file with default options.
+    memory_budget
+        Bytes that a candidate might add; None without a limit.
+    material, limit
+        What every candidate was proven on, in words, and the largest difference of a probability that passed.
+    results
+        Every candidate, those that were dropped included.
+    """
+
+    key: Key
+    created: str
+    file_sha256: str
+    chosen: int
+    standard: int
+    memory_budget: int | None
+    material: str
+    limit: float
+    results: tuple[Result, ...]
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was chosen."""
+        return self.results[self.chosen].candidate
+
+    @property
+    def of_the_given_file(self) -> bool:
+        """Whether the given file itself runs."""
+        return self.file_sha256 == self.key.model_sha256
+
+    def to_json(self) -> str:
+        """Indented JSON, without NaN."""
+        told: dict[str, Any] = {
+            "schema": SCHEMA,
+            "created": self.created,
+            "key": self.key.to_dict(),
+            "file_sha256": self.file_sha256,
+            "chosen": self.chosen,
+            "standard": self.standard,
+            "memory_budget": self.memory_budget,
+            "proof": {"material": self.material, "limit": self.limit},
+            "candidates": [_told(result) for result in self.results],
+        }
+        return json.dumps(told, indent=1, allow_nan=False) + "\n"
+
+
+def choose(results: Sequence[Result], memory_budget: int | None) -> int:
+    """Position of the candidate with the lowest median among those that hold and stay within the budget.
+
+    Raises
+    ------
+    GateError
+        If there is none.
+    """
+    holding = [n for n, result in enumerate(results) if result.dropped is None]
+    if not holding:
+        raise GateError(
+            f"None of {len(results)} candidates holds the proof, so nothing was written. "
+            "Look at the reasons above; --limit permits a larger difference."
+        )
+    fitting = [n for n in holding if not over_budget(results[n], memory_budget)]
+    if not fitting:
+        least = min(results[n].memory or 0 for n in holding)
+        raise GateError(
+            f"No candidate stays within {(memory_budget or 0) / 1e6:.0f} MB: the smallest adds {least / 1e6:.0f} MB. "
+            "Nothing was written. Give a larger --memory-budget."
+        )
+    return min(fitting, key=lambda n: results[n].median.value)
+
+
+def over_budget(result: Result, memory_budget: int | None) -> bool:
+    """Whether a candidate adds more memory than is permitted."""
+    return memory_budget is not None and (result.memory or 0) > memory_budget
+
+
+def _told(result: Result) -> dict[str, Any]:
+    candidate = result.candidate
+    return {
+        "level": candidate.level,
+        "precision": candidate.precision,
+        "threads": candidate.threads,
+        "options": dict(candidate.options),
+        "dropped": result.dropped,
+        "difference": result.difference,
+        "memory_bytes": result.memory,
+        "samples_ms": list(result.samples),
+    }

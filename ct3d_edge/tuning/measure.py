@@ -1,0 +1,160 @@
+"""Candidates on this device: which of them hold the proof, what memory they add, how long a run takes."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.proof import Proof, require
+from ct3d_edge.errors import ProviderError, UsageError
+from ct3d_edge.latency import Clock, StageTimer, measure, peak_bytes, resident_bytes
+from ct3d_edge.provider_names import ProviderName
+from ct3d_edge.runtime import ModelFile, Runner, load_model_file, parse_options, run_bytes
+from ct3d_edge.tuning.candidate import Candidate, Level, Result
+from ct3d_edge.workers import in_processes
+
+PREPARING = "open a session, first run"
+
+Volumes = Callable[[], Iterable[NDArray[np.float32]]]
+"""Gives the proof's network inputs, each ``contract.shape`` float32, anew at each call."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The given model, the forms it has, and where they run.
+
+    Parameters
+    ----------
+    given
+        What every candidate must answer alike with, on ONNX Runtime's CPU provider.
+    forms
+        Level to model file, ``none`` for the given one; the files must be there under their paths.
+    provider
+        The execution provider, which must do all of the work.
+    """
+
+    given: ModelFile
+    forms: Mapping[Level, ModelFile]
+    provider: ProviderName
+
+    def open(self, candidate: Candidate) -> Runner:
+        """A session as the candidate describes it."""
+        return _open(self.forms[candidate.level], self.provider, candidate)
+
+
+@dataclass(frozen=True)
+class MemoryJob:
+    """What a fresh process opens and runs."""
+
+    model: ModelFile
+    provider: ProviderName
+    candidate: Candidate
+
+
+def judge(
+    bench: Bench,
+    wanted: Sequence[Candidate],
+    volumes: Volumes,
+    *,
+    material: str,
+    limit: float,
+    on_candidate: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    """Prove each candidate against the given model, and find out what memory it adds.
+
+    Raises
+    ------
+    GateError
+        The given model gives the same answer for every volume, so nothing can be proven.
+    UsageError
+        Fewer than eight volumes.
+    """
+    with Runner(bench.given, "cpu") as runner:
+        expected = [runner.infer(volume[None])[0] for volume in volumes()]
+    results = []
+    for candidate in wanted:
+        results.append(_judge_one(bench, candidate, expected, volumes, material, limit))
+        on_candidate()
+    return results
+
+
+def time_in_turn(
+    bench: Bench,
+    results: Sequence[Result],
+    volume: NDArray[np.float32],
+    rounds: int,
+    *,
+    clock: Clock | None = None,
+    on_round: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    """Time those that hold, one run of each in every round, so that a drift of the machine meets all alike.
+
+    A candidate's session is opened for its turn, run once uncounted, then timed and closed: sessions that are open
+    together share memory and cores, and the waiting threads of one disturb the other.
+
+    Parameters
+    ----------
+    volume
+        ``contract.shape`` float32.
+    """
+    running = [result for result in results if result.dropped is None]
+
+    def one_round(_: int, timer: StageTimer) -> None:
+        for result in running:
+            with bench.open(result.candidate) as runner:
+                runner.infer(volume[None])
+                timer.lap(PREPARING)
+                runner.infer(volume[None])
+                timer.lap(result.candidate.name)
+
+    taken = measure(one_round, rounds if running else 0, warmup=1, clock=clock, on_run=on_round)
+    return [replace(result, samples=taken.counted.get(result.candidate.name, ())) for result in results]
+
+
+def _judge_one(
+    bench: Bench,
+    candidate: Candidate,
+    expected: Sequence[NDArray[np.float64]],
+    volumes: Volumes,
+    material: str,
+    limit: float,
+) -> Result:
+    try:
+        with bench.open(candidate) as runner:
+            pairs = [(known, runner.infer(volume[None])[0]) for known, volume in zip(expected, volumes(), strict=True)]
+            proof = Proof.of(pairs, runner, material=material, limit=limit)
+    except ProviderError as error:
+        return Result(candidate, f"it does not run: {error}")
+    difference = proof.probability_difference
+    if not proof.holds:
+        flips = f"{proof.label_flips} label flips"
+        return Result(candidate, f"the proof fails: probability differs by {difference:.1e}, {flips}")
+    require(proof)
+    return Result(candidate, difference=difference, memory=_memory(bench, candidate))
+
+
+def _memory(bench: Bench, candidate: Candidate) -> int:
+    """Bytes that session and runs add to a process of their own; estimated where the system does not tell."""
+    model = bench.forms[candidate.level]
+    # In a process that has read the model already, reading it would seem to cost nothing.
+    job = MemoryJob(replace(model, data=b""), bench.provider, candidate)
+    (found,) = in_processes(_spend, [job], 1, afresh=True)
+    return len(model.data) + run_bytes(model) if found is None else found
+
+
+def _spend(job: MemoryJob) -> int | None:
+    before = resident_bytes()
+    model = load_model_file(job.model.path)
+    if model.sha256 != job.model.sha256:
+        raise UsageError(f"{model.path} was changed while it was measured. Tune again when nobody writes to it.")
+    with _open(model, job.provider, job.candidate) as runner:
+        for _ in range(2):
+            runner.infer(np.zeros((1, *model.contract.shape), np.float32))
+    peak = peak_bytes()
+    return None if peak is None or before is None else max(0, peak - before)
+
+
+def _open(model: ModelFile, provider: ProviderName, candidate: Candidate) -> Runner:
+    options = parse_options(provider, tuple(f"{key}={value}" for key, value in candidate.options))
+    return Runner(model, provider, threads=candidate.threads, options=options)

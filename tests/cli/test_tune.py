@@ -1,0 +1,200 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import MakeModel, MakeScan
+from numpy.typing import NDArray
+
+from ct3d_edge.cli.tune import _gain
+from ct3d_edge.runtime import expected_provider, load_model_file
+from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of, tuned_model_path
+from ct3d_edge.tuning.lookup import parse_choice
+
+from .conftest import Run
+
+
+@pytest.fixture
+def tune(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``tune(model)`` with three rounds and few candidates, proven on eight tiny scans that differ."""
+    folder = tmp_path / "proof"
+    for number in range(8):
+        make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
+    monkeypatch.setattr("ct3d_edge.tuning.candidates.SETTINGS", {})
+    monkeypatch.setattr("ct3d_edge.tuning.candidates.usable_cores", lambda: 1)
+    return lambda *arguments: run("tune", *arguments, "--proof", folder, "--rounds", 3)
+
+
+def write_choice(model: Path, *, processor: str | None = None, threads: int = 1) -> None:
+    """A choice of the given file with one thread that does not wait in a loop."""
+    key = key_of(load_model_file(model).sha256, "cpu")
+    if processor:
+        key = type(key)(**{**vars(key), "processor": processor})
+    result = Result(Candidate("none", threads, (("allow_spinning", "0"),)), None, 0.0, 1000, (1.0,))
+    choice = TunedChoice(key, "2030-01-01T00:00:00+00:00", key.model_sha256, 0, 0, None, "eight", 1e-5, (result,))
+    choice_path(model).write_text(choice.to_json())
+
+
+@pytest.mark.slow
+def test_tunes_says_so_and_infer_and_bench_follow(
+    tune: Run, run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    outcome = tune(model)
+    assert outcome.code == 0, outcome.err
+    assert "as given, fp32, 1 thread" in outcome.out
+    assert f"wrote {choice_path(model)}" in outcome.out
+    choice = parse_choice(choice_path(model).read_bytes())
+    assert f"chosen: {choice.candidate.name}" in outcome.out
+    assert {result.candidate.level for result in choice.results} >= {"none", "fast"}
+    assert all(len(result.samples) == 3 and result.memory for result in choice.results)
+    assert choice.results[choice.standard].candidate == Candidate("none", 1)
+    assert tuned_model_path(model).exists() != choice.of_the_given_file
+    assert not list(tmp_path.glob(".ct3d-*"))
+    assert not list(tmp_path.glob("*.lock"))
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--receipt", receipt)
+    assert outcome.code == 0
+    assert f"tuned: {choice.candidate.name} on cpu" in outcome.err
+    told = json.loads(receipt.read_text())
+    assert (told["tuned"], told["model_sha256"]) == (True, choice.file_sha256)
+    outcome = run("bench", "-m", model, "-p", "cpu", "--scans", make_scan(), "-n", 2, "--budget", "5s")
+    assert f"tuned: {choice.candidate.name} on cpu" in outcome.err
+
+
+def test_where_nothing_stays_within_the_budget_nothing_is_written(
+    tune: Run, make_model: MakeModel, tmp_path: Path
+) -> None:
+    model = make_model("model.onnx")
+    before = sorted(tmp_path.iterdir())
+    outcome = tune(model, "--limit", 0, "--memory-budget", "1KB")
+    assert outcome.code == 4
+    assert "No candidate stays within 0 MB" in outcome.err
+    assert "over the budget" in outcome.out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_interrupted_tune_leaves_nothing(
+    tune: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    model = make_model("model.onnx")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("ct3d_edge.tuning.measure.judge", interrupt)
+    assert tune(model).code != 0
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_a_tuning_chose_is_not_tuned(tune: Run, make_model: MakeModel) -> None:
+    outcome = tune(make_model("model.tuned.onnx"))
+    assert outcome.code == 2
+    assert "Tune the model that it was made from" in outcome.err
+
+
+@pytest.mark.skipif(expected_provider("auto") != "cpu", reason="there is a GPU here")
+def test_a_provider_that_does_not_work_here_is_exit_code_3(tune: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model("model.onnx")
+    outcome = tune(model, "--provider", "cuda")
+    assert outcome.code == 3
+    assert "Provider cuda cannot do the work here" in outcome.err
+    assert not choice_path(model).exists()
+
+
+def test_a_model_that_is_not_there_is_exit_code_3(tune: Run, tmp_path: Path) -> None:
+    assert tune(tmp_path / "absent.onnx").code == 3
+
+
+def test_infer_follows_a_choice_and_says_so(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, threads=3)
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--receipt", receipt)
+    told = json.loads(receipt.read_text())
+    assert "tuned: as given, fp32, 3 threads, allow_spinning=0 on cpu, from model.tuned.json" in outcome.err
+    assert "one scan after the other, 3 threads" in outcome.err
+    assert (told["tuned"], told["threads"], told["options"]["allow_spinning"]) == (True, 3, "0")
+    assert len(told["choice"]) == 64
+
+
+def test_an_option_of_the_user_wins(run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, threads=3)
+    own = ("--provider-option", "allow_spinning=1", "--provider-option", "intra_op_num_threads=2")
+    assert run("infer", make_scan(), "-m", model, "-p", "cpu", *own, "--receipt", receipt).code == 0
+    told = json.loads(receipt.read_text())
+    assert (told["tuned"], told["threads"], told["options"]["allow_spinning"]) == (True, 2, "1")
+
+
+def test_auto_follows_a_choice_of_the_provider_it_comes_to(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, threads=3)
+    assert run("infer", make_scan(), "-m", model, "--device-id", 0, "--receipt", receipt).code == 0
+    told = json.loads(receipt.read_text())
+    assert told["requested"] == "auto"
+    assert (told["tuned"], told["threads"] == 3) == ((True, True) if told["actual"] == "cpu" else (False, False))
+
+
+def test_no_tuned_runs_the_model_as_given(run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, threads=3)
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--no-tuned", "--receipt", receipt)
+    told = json.loads(receipt.read_text())
+    assert "tuned: " not in outcome.err
+    assert (told["tuned"], told["choice"], told["options"]["allow_spinning"]) == (False, None, "1")
+
+
+def test_a_choice_made_on_another_processor_is_left_aside(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, processor="Abacus 3")
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--receipt", receipt)
+    assert outcome.code == 0
+    assert "model.tuned.json is left aside: made on another processor (Abacus 3; here it is " in outcome.err
+    assert json.loads(receipt.read_text())["tuned"] is False
+
+
+def test_a_folder_divides_the_cores_itself(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, threads=7)
+    scans = [make_scan(name) for name in ("a.nii.gz", "b.nii.gz", "c.nii.gz")]
+    assert run("infer", *scans, "-m", model, "-p", "cpu", "--receipt", receipt).code == 0
+    told = json.loads(receipt.read_text())
+    assert (told["tuned"], told["options"]["allow_spinning"]) == (True, "0")
+    assert told["threads"] <= (os.cpu_count() or 1)
+
+
+def test_bench_follows_a_choice_but_for_swept_threads(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    write_choice(model, threads=3)
+    options = ("-m", model, "-p", "cpu", "--scans", make_scan(), "-n", 2, "--budget", "5s", "--receipt", receipt)
+    outcome = run("bench", *options)
+    assert outcome.code == 0
+    assert "tuned: as given, fp32, 3 threads, allow_spinning=0 on cpu" in outcome.err
+    assert json.loads(receipt.read_text())["threads"] == 3
+    assert run("bench", *options, "--sweep", "threads=2").code == 0
+    assert json.loads(receipt.read_text())["threads"] == 2
+
+
+@pytest.mark.parametrize(
+    ("plain", "best", "told"),
+    [
+        ((2.0, 4.0), (1.0, 2.0), "2.00 times as fast as the given file with default options; too few rounds"),
+        ((2.0,) * 9, (1.0,) * 9, "(median of the rounds; 99 % interval 2.00 to 2.00)"),
+        ((2.0,) * 5 + (1.0,) * 4, (1.0,) * 5 + (2.0,) * 4, "99 % interval 0.50 to 2.00); it may be chance"),
+    ],
+)
+def test_the_gain_is_told_with_how_surely_it_is_known(
+    plain: tuple[float, ...], best: tuple[float, ...], told: str
+) -> None:
+    candidate = Candidate("none", 1)
+    assert told in _gain(Result(candidate, samples=best), Result(candidate, samples=plain))

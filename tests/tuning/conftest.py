@@ -1,0 +1,64 @@
+"""Tiny models, eight inputs that they tell apart, and a choice."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from builders import MakeModel
+from networks import SHAPE
+from numpy.typing import NDArray
+
+from ct3d_edge.runtime import ModelFile, load_model_file
+from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of
+
+MakeChoice = Callable[..., TunedChoice]
+
+
+@pytest.fixture
+def volumes() -> list[NDArray[np.float32]]:
+    """Eight network inputs that differ."""
+    rng = np.random.default_rng(5)
+    return [rng.random(SHAPE, np.float32) * level for level in np.linspace(0.1, 1, 8, dtype=np.float32)]
+
+
+@pytest.fixture
+def given(make_model: MakeModel) -> ModelFile:
+    """The model that is tuned."""
+    return load_model_file(make_model("model.onnx"))
+
+
+@pytest.fixture
+def wrong(given: ModelFile) -> ModelFile:
+    """One whose head has other weights."""
+    proto = onnx.ModelProto.FromString(given.data)
+    (head,) = [tensor for tensor in proto.graph.initializer if tensor.name == "head"]
+    head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) * np.float32(1.01), "head"))
+    path = given.path.with_name("wrong.onnx")
+    path.write_bytes(proto.SerializeToString())
+    return load_model_file(path)
+
+
+@pytest.fixture
+def make_choice() -> MakeChoice:
+    """Write a choice beside a model: ``make_choice(path, threads=1, options=(), file=None)``."""
+
+    def make(
+        model: Path, threads: int = 1, options: tuple[tuple[str, str], ...] = (), file_sha256: str | None = None
+    ) -> TunedChoice:
+        key = key_of(load_model_file(model).sha256, "cpu")
+        results = (
+            Result(Candidate("none", 2), None, 0.0, 2000, (3.0, 2.5)),
+            Result(
+                Candidate("none" if file_sha256 is None else "fast", threads, options), None, 1e-7, 1000, (1.0, 2.0)
+            ),
+            Result(Candidate("small", 1), "the proof fails", None, None),
+        )
+        choice = TunedChoice(
+            key, "2030-01-01T00:00:00+00:00", file_sha256 or key.model_sha256, 1, 0, None, "eight", 1e-5, results
+        )
+        choice_path(model).write_text(choice.to_json())
+        return choice
+
+    return make

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from ct3d_edge.errors import GateError
+from ct3d_edge.tuning import Candidate, Result, choice_path, choose, tuned_model_path
+
+
+def result(threads: int, milliseconds: float, memory: int, dropped: str | None = None) -> Result:
+    return Result(Candidate("none", threads), dropped, 0.0, memory, (milliseconds,) * 3)
+
+
+RESULTS = [result(1, 5, 100_000_000), result(2, 3, 200_000_000), result(4, 1, 50_000_000, "the proof fails")]
+
+
+def test_the_fastest_that_holds_is_chosen() -> None:
+    assert choose(RESULTS, None) == 1
+
+
+def test_the_fastest_within_the_budget_is_chosen() -> None:
+    assert choose(RESULTS, 150_000_000) == 0
+
+
+def test_a_budget_that_none_meets_says_what_the_smallest_needs() -> None:
+    with pytest.raises(GateError, match=r"within 60 MB: the smallest adds 100 MB\. Nothing was written"):
+        choose(RESULTS, 60_000_000)
+
+
+def test_where_none_holds_nothing_is_chosen() -> None:
+    with pytest.raises(GateError, match="None of 1 candidates holds the proof"):
+        choose(RESULTS[2:], None)
+
+
+def test_the_files_lie_beside_the_model() -> None:
+    model = Path("folder/model.v2.onnx")
+    assert choice_path(model) == Path("folder/model.v2.tuned.json")
+    assert tuned_model_path(model) == Path("folder/model.v2.tuned.onnx")
