@@ -118,6 +118,7 @@ def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tes
     entry = {
         "file": model.path.name,
         "sha256": model.sha256,
+        "keras_sha256": model.provenance["source"]["sha256"],
         "contract": json.loads(model.contract.to_json()),
         "contract_sha256": model.contract.sha256,
         "proof": model.provenance["proof"],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ct3d_edge.cli.bench_target import Target
-from ct3d_edge.cli.options import provider_options
+from ct3d_edge.cli.tuned import tuned_options
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_profile(record: "BenchRecord", target: Target, volume: "NDArray[np.float
     """Profile a network input, print the table, and put it all into the record."""
     from ct3d_edge.benchmark import keep_what_was_taken, profile_scan
 
-    options = provider_options("cpu", target.provider_option, target.device_id)
+    options = tuned_options(target.tuned, "cpu", target.provider_option, target.device_id)
     threads = int(record.conditions["receipt"]["threads"])
     with keep_what_was_taken(lambda reason: replace(record, incomplete=reason)):
         found = profile_scan(target.file, volume, record.samples.counted, threads, options=options)

@@ -70,6 +70,7 @@ def _interface(file: "ModelFile") -> dict[str, str]:
     return {
         "input": f"{file.input_name} float32 (batch, {', '.join(map(str, contract.input_shape))})",
         "output": f"{file.output_name} float32 (batch, {contract.outputs})",
+        "explanation": "no, see export --explain" if file.features is None else "yes, for infer --explain",
     }
 
 

@@ -74,6 +74,8 @@ def optimize(
 
     plan = Plan(optimize, target, budget, strict, explain, precision, weights)
     loaded = load_for_rewriting(model, _read_contract(contract) if contract else None)
+    if loaded.features is not None and not explain:
+        say("the output for infer --explain is left out: --explain keeps it")
     material, volumes = proof_volumes(proof, loaded.contract)
     report(
         optimize_model(

@@ -95,7 +95,7 @@ def _measure(bench: "Bench", rounds: int, proof: Path | None, limit: float) -> "
 
     material, found = proof_volumes(proof, bench.given.contract)
     volumes = list(found)
-    wanted = candidates(bench.forms, bench.provider)
+    wanted = candidates(bench.forms, bench.provider, precision=bench.given.arithmetic)
     say(f"proving {len(wanted)} candidates on {material} ...")
     with progress(len(wanted), "Proofs") as advance:
         results = judge(bench, wanted, lambda: volumes, material=material, limit=limit, on_candidate=advance)
@@ -116,7 +116,9 @@ def _choose(bench: "Bench", results: "list[Result]", budget: int | None, materia
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         file_sha256=bench.forms[results[chosen].candidate.level].sha256,
         chosen=chosen,
-        standard=[result.candidate for result in results].index(standard(bench.provider)),
+        standard=[result.candidate for result in results].index(
+            standard(bench.provider, precision=bench.given.arithmetic)
+        ),
         memory_budget=budget,
         material=material,
         limit=limit,

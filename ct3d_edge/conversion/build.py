@@ -20,7 +20,7 @@ from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.proof import Evidence, Reference
 from ct3d_edge.conversion.variant import Variant, make_variant
-from ct3d_edge.errors import GateError, ModelError
+from ct3d_edge.errors import GateError, ModelError, ProviderError
 from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import Golden, Tap, golden_volume
 from ct3d_edge.scan import Volume
@@ -102,7 +102,7 @@ def build(job: Job, plan: Plan) -> Exported:
         job.on_stage(f"trying {precision}")
         try:
             return _try(job, replace(plan, precision=precision), fallen)
-        except (GateError, ModelError) as error:
+        except (GateError, ModelError, ProviderError) as error:
             fallen[precision] = str(error)
             job.on_stage(f"{precision} is not taken: {error}")
     chosen = replace(plan, precision=last)

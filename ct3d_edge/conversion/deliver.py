@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.embedding import LIMIT as EMBEDDING_LIMIT
 from ct3d_edge.conversion.embedding import embedded
 from ct3d_edge.conversion.explanation import require_explanation
 from ct3d_edge.conversion.proof import Evidence, Proof, Reference, compare, require
@@ -40,6 +41,9 @@ GOLDEN_TOLERANCE = 1e-4
 
 TENSOR_VOLUMES = 2
 """Of the proof, on how many the tensors between input and output are compared."""
+
+EMBEDDING_SHARE = 10
+"""In fewer bits, the preprocessing inside may take one of so many parts of the limit that the precision has."""
 
 WHOLE = ("tensorrt", "nv-tensorrt-rtx")
 """Providers that compile a graph as a whole: to look into it is to run another one."""
@@ -115,7 +119,7 @@ def deliver(
     embedding = None
     if embed_on is not None:
         on_stage("embedding the preprocessing")
-        model, embedding = embedded(model, embed_on)
+        model, embedding = embedded(model, embed_on, limit=_embedding_limit(model, variant))
     on_stage("writing")
     with atomic_file(out) as stream:
         stream.write(model.data)
@@ -198,6 +202,10 @@ def _remembering(
 
 def _file(out: Path, proto: onnx.ModelProto) -> ModelFile:
     return parse_model_file(out, proto.SerializeToString(deterministic=True))
+
+
+def _embedding_limit(model: ModelFile, variant: Variant) -> float:
+    return EMBEDDING_LIMIT if model.arithmetic == "fp32" else variant.limits.probability / EMBEDDING_SHARE
 
 
 def _check_explanation(model: ModelFile, provenance: dict[str, Any]) -> None:

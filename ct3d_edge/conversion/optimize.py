@@ -25,6 +25,9 @@ from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import RECIPE, Golden, ModelFile, Runner, parse_model_file
 from ct3d_edge.scan import Volume
 
+OWN = frozenset({"proof", "further_proofs", "precision_choice"})
+"""Parts of a provenance that speak of one file alone."""
+
 TOOLS = ("ct3d-edge", "onnx", "onnx-ir", "numpy")
 
 
@@ -102,7 +105,7 @@ def optimize_model(
             given,
             model.contract,
             model.golden,
-            {**cells_in(given, model.contract), **model.provenance, **_provenance(model)},
+            {**cells_in(given, model.contract), **_inherited(model), **_provenance(model)},
             lambda volume: opened().infer(volume[None])[0],
             volumes,
             material,
@@ -114,6 +117,11 @@ def optimize_model(
             embed_on=embed_on,
         )
         return build(job, plan or Plan())
+
+
+def _inherited(model: ModelFile) -> dict[str, Any]:
+    """What stays true of a file made from another one: not what that one was proven on or chosen for."""
+    return {key: value for key, value in model.provenance.items() if key not in OWN}
 
 
 def _require_single(model: ModelFile, plan: Plan) -> None:

@@ -116,7 +116,10 @@ class _Walk:
 
     def _mul(self, node: onnx.NodeProto) -> str:
         place = self._constant_input(node)
-        self._steps.append(Linear(np.diag(self._vector(node, place))))
+        factors = self._vector(node, place)
+        if factors.size == 1:
+            raise _refusal(f"node {node.name} multiplies by one number")
+        self._steps.append(Linear(np.diag(factors)))
         return str(node.input[1 - place])
 
     def _relu(self, node: onnx.NodeProto) -> str:

@@ -97,7 +97,7 @@ RULES = (
     Rule("not_chest", "warn or refuse", "share of the body that looks like lung, under 8 %; refused under 3 %"),
     # The run
     Rule("duplicate", "warn", "the network is given the same numbers as for an earlier scan of this run; which"),
-    Rule("demonstration_model", "warn", "no `--model` was named: the model that comes with ct3d-edge answered"),
+    Rule("demonstration_model", "warn", "the model that comes with ct3d-edge answered, or a file made from it"),
     Rule("identifiers", "ok", "name and ID of the patient, with `--with-identifiers` only"),
     Rule("non_finite_output", "refused", "the network gave NaN or infinity"),
     Rule("internal", "error", "a fault of ct3d-edge; its traceback is on standard error. Please report it"),

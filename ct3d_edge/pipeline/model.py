@@ -29,6 +29,7 @@ from ct3d_edge.runtime import (
     Runner,
     default_model,
     input_bytes,
+    is_demonstration,
     load_model_file,
     run_bytes,
 )
@@ -259,7 +260,7 @@ def load_model(
     ----------
     path
         The .onnx file; the model that comes with ct3d-edge if None. Its answers mean nothing for a patient, and every
-        record of them says so (``demonstration_model``).
+        record of them says so (``demonstration_model``), also of files that were made from it.
     provider
         Execution provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"auto"`` for the first of them, best first,
         that does the whole work.
@@ -289,7 +290,7 @@ def load_model(
         If there is no such provider, ``threads`` is below 1, or a code cannot be allowed.
     """
     file = load_model_file(tuned_file or (default_model() if path is None else Path(path)))
-    notes = (DEMONSTRATION,) if path is None else ()
+    notes = (DEMONSTRATION,) if is_demonstration(file) else ()
     return Model(
         file,
         provider,

@@ -79,7 +79,13 @@ class ReportPage:
         }
         # Inside a script element "<" could end it; inside JSON it may be written so that it cannot.
         text = json.dumps(data).replace("<", "\\u003c")
-        self._kept.write(f'<script type="application/json" id="scan-{self._count}">{text}</script>\n'.encode())
+        try:
+            self._kept.write(f'<script type="application/json" id="scan-{self._count}">{text}</script>\n'.encode())
+        except OSError as error:
+            raise UsageError(
+                f"The report cannot keep pictures in {tempfile.gettempdir()}: {error.strerror or error}. Set TMPDIR to "
+                "a folder with more room, or leave out --report."
+            ) from error
         self._count += 1
 
     def save(self, records: Sequence[Record], receipt: Mapping[str, object]) -> None:

@@ -1,10 +1,10 @@
 """What of a record may be shown to anybody: no patient's name or ID, no place on this machine."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct3d_edge.report.table import short_names
 from ct3d_edge.results import Record
 from ct3d_edge.scan import Finding
 
@@ -13,19 +13,14 @@ IDENTIFIERS = "identifiers"
 
 
 def public_names(scans: Sequence[str]) -> list[str]:
-    """File names where they are unique, else what differs of the paths: never a path from the root."""
-    names = short_names(scans)
-    if names != list(scans):
-        return names
-    parents = {str(Path(scan).parent) for scan in scans}
-    same = [Path(scan).is_absolute() for scan in scans]
-    if not scans or any(same) != all(same):
-        return [Path(scan).name for scan in scans]
-    try:
-        common = os.path.commonpath(parents)
-    except ValueError:  # different drives
-        return [Path(scan).name for scan in scans]
-    return [str(Path(scan).relative_to(common or ".")) for scan in scans]
+    """File names, numbered where several are equal: a folder is often named after its patient."""
+    seen: Counter[str] = Counter()
+    names = []
+    for scan in scans:
+        name = Path(scan).name
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
 
 
 def public_text(text: str, record: Record) -> str:

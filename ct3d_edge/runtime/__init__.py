@@ -17,7 +17,7 @@ from ct3d_edge.runtime.opening import FALLBACK_HINT, device_and_versions, expect
 from ct3d_edge.runtime.options import Options, parse_options
 from ct3d_edge.runtime.receipt import Engine, Receipt
 from ct3d_edge.runtime.runner import Outputs, Runner, to_probabilities
-from ct3d_edge.runtime.shipped import default_model
+from ct3d_edge.runtime.shipped import default_model, is_demonstration
 from ct3d_edge.runtime.stored_voxels import (
     AXES,
     INPUT_KEY,
@@ -61,6 +61,7 @@ __all__ = [
     "expected_provider",
     "golden_volume",
     "input_bytes",
+    "is_demonstration",
     "load_model_file",
     "parse_model_file",
     "parse_options",

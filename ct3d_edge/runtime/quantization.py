@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from ct3d_edge.errors import ModelError
+from ct3d_edge.errors import Ct3dError, ModelError
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # published without types
@@ -74,7 +74,9 @@ def quantize(
                 nodes_to_exclude=list(exclude),
                 extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": True},
             )
-        except (ValueError, RuntimeError, TypeError, KeyError) as error:
+        except Ct3dError:
+            raise
+        except Exception as error:  # ONNX Runtime's own come straight from Exception
             raise ModelError(f"ONNX Runtime cannot quantise this network: {error}") from error
         return onnx.load(made)
 

@@ -50,17 +50,21 @@ def thread_counts(cores: int) -> tuple[int, ...]:
     return (*powers, cores)
 
 
-def candidates(levels: Iterable[Level], provider: ProviderName, cores: int | None = None) -> tuple[Candidate, ...]:
-    """All combinations; threads matter on the CPU alone."""
+def candidates(
+    levels: Iterable[Level], provider: ProviderName, cores: int | None = None, precision: str = "fp32"
+) -> tuple[Candidate, ...]:
+    """All combinations, in what the given file computes in; threads matter on the CPU alone."""
     cores = cores or usable_cores()
     threads = thread_counts(cores) if provider == "cpu" else (cores,)
     settings = SETTINGS.get(provider, ((),))
-    return tuple(Candidate(level, count, chosen) for level in levels for count in threads for chosen in settings)
+    return tuple(
+        Candidate(level, count, chosen, precision) for level in levels for count in threads for chosen in settings
+    )
 
 
-def standard(provider: ProviderName, cores: int | None = None) -> Candidate:
+def standard(provider: ProviderName, cores: int | None = None, precision: str = "fp32") -> Candidate:
     """The given file as it runs where nobody chose anything."""
-    return candidates(("none",), provider, cores)[-len(SETTINGS.get(provider, ((),)))]
+    return candidates(("none",), provider, cores, precision)[-len(SETTINGS.get(provider, ((),)))]
 
 
 def make_forms(
@@ -91,10 +95,11 @@ def make_forms(
     """
     forms = Forms({"none": model}, {})
     graphs = {_graph(model): "the given file"}
-    for level in _levels_above(model):
+    target = TARGETS.get(provider, "cpu")
+    for level in _levels_above(model, target):
         on_stage(f"rewriting: {level}")
         path = folder / f"{level}.onnx"
-        plan = Plan(level, TARGETS.get(provider, "cpu"), explain=model.features is not None)
+        plan = Plan(level, target, explain=model.features is not None)
         try:
             optimize_model(model, path, volumes(), material=material, limit=limit, plan=plan)
         except (GateError, ModelError) as error:
@@ -108,9 +113,10 @@ def make_forms(
     return forms
 
 
-def _levels_above(model: ModelFile) -> tuple[Level, ...]:
+def _levels_above(model: ModelFile, target: Target) -> tuple[Level, ...]:
+    """Levels that the model does not have yet for this device class."""
     asked = model.provenance.get("optimize")
-    own = asked.get("level") if isinstance(asked, dict) else None
+    own = asked.get("level") if isinstance(asked, dict) and asked.get("target") == target else None
     return LEVELS[LEVELS.index(own) + 1 if own in LEVELS else 1 :]
 
 

@@ -90,9 +90,9 @@ def test_three_dimensional_operators_are_none_of_its_business(
 def test_a_second_gate_that_does_not_hold_leaves_no_file(
     run: Run, small: None, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ct3d_edge.conversion.embedding import gate
+    from ct3d_edge.conversion import deliver
 
-    monkeypatch.setattr(gate, "LIMIT", 0.0)
+    monkeypatch.setattr(deliver, "EMBEDDING_LIMIT", 0.0)
     out = tmp_path / "inside.onnx"
     outcome = run("optimize", make_model(), "--out", out, "--embed-preprocessing")
     assert outcome.code == 4

@@ -65,6 +65,10 @@ def flat(g: GraphMaker) -> str:
     return g.op("MatMul", g.op("Flatten", "x"), g.normal(360, 1))
 
 
+def scaled(g: GraphMaker) -> str:
+    return g.op("Mul", g.op("MatMul", pooled(g), g.normal(3, 2)), g.normal(1))
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -72,6 +76,7 @@ def flat(g: GraphMaker) -> str:
         (tanh, "Tanh"),
         (branches, "node add2 puts two branches together"),
         (flat, "it pools nothing"),
+        (scaled, "multiplies by one number"),
     ],
 )
 def test_another_head_is_refused_by_name(make: object, reason: str) -> None:

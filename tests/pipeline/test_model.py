@@ -20,7 +20,7 @@ from ct3d_edge.machine import usable_cores
 from ct3d_edge.passport import Inspector
 from ct3d_edge.pipeline import analyse, read_scan
 from ct3d_edge.results import Record, Timing
-from ct3d_edge.runtime import Runner
+from ct3d_edge.runtime import Runner, default_model
 from ct3d_edge.scan import find_scans
 
 
@@ -139,6 +139,13 @@ def test_threads_that_are_asked_for_stay(make_model: MakeModel, make_scan: MakeS
 
 def test_the_shipped_model_says_what_it_is(make_scan: MakeScan) -> None:
     record = load_model(provider="cpu").predict(make_scan())
+    assert [finding.code for finding in record.findings] == ["demonstration_model"]
+
+
+def test_the_shipped_model_says_it_by_any_name(make_scan: MakeScan, tmp_path: Path) -> None:
+    copy = tmp_path / "mine.onnx"
+    copy.write_bytes(default_model().read_bytes())
+    record = load_model(copy, "cpu").predict(make_scan())
     assert [finding.code for finding in record.findings] == ["demonstration_model"]
 
 

@@ -42,6 +42,16 @@ def test_forms_are_proven_files_above_the_given_ones_level(
     assert {*again.models, *again.dropped} == {"none", "small"}
 
 
+def test_a_file_made_for_another_device_class_has_no_level_yet(
+    given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
+) -> None:
+    made = make_forms(given, tmp_path, "cuda", lambda: volumes, material="eight", limit=1e-5)
+    for_cuda = next(form for level, form in made.models.items() if level != "none")
+    (tmp_path / "cpu").mkdir()
+    again = make_forms(for_cuda, tmp_path / "cpu", "cpu", lambda: volumes, material="", limit=1)
+    assert {*again.models, *again.dropped} == {"none", "exact", "fast", "small"}
+
+
 def test_a_form_that_fails_the_proof_is_dropped_with_the_reason(
     given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:

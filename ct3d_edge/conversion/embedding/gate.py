@@ -20,7 +20,7 @@ Told = dict[str, object]
 """What a scan was, for the provenance."""
 
 
-def embedded(model: ModelFile, scans: Iterable[Volume]) -> tuple[ModelFile, Proof]:
+def embedded(model: ModelFile, scans: Iterable[Volume], *, limit: float = LIMIT) -> tuple[ModelFile, Proof]:
     """A model file with the preprocessing inside, and its proof against NumPy's and the file it is made from.
 
     Parameters
@@ -30,6 +30,8 @@ def embedded(model: ModelFile, scans: Iterable[Volume]) -> tuple[ModelFile, Proo
     scans
         At least eight, stored as int16, of several sizes and with slopes and intercepts that do something; they lie in
         the contract's orientation.
+    limit
+        Largest difference of a probability; in fewer bits, the last bit of an input becomes a whole step.
 
     Raises
     ------
@@ -41,11 +43,13 @@ def embedded(model: ModelFile, scans: Iterable[Volume]) -> tuple[ModelFile, Proo
         Too few scans.
     """
     proto = embed(model)
-    proof, told = prove_embedding(proto, model, scans)
+    proof, told = prove_embedding(proto, model, scans, limit)
     return _parsed(model.path, _with_provenance(proto, model, {**proof.to_dict(), "scans": told})), proof
 
 
-def prove_embedding(proto: onnx.ModelProto, model: ModelFile, scans: Iterable[Volume]) -> tuple[Proof, list[Told]]:
+def prove_embedding(
+    proto: onnx.ModelProto, model: ModelFile, scans: Iterable[Volume], limit: float = LIMIT
+) -> tuple[Proof, list[Told]]:
     """Compare a graph that takes stored voxels with NumPy's preprocessing and a model; what the scans were, too.
 
     Raises
@@ -60,7 +64,7 @@ def prove_embedding(proto: onnx.ModelProto, model: ModelFile, scans: Iterable[Vo
             found = inside.infer_stored(np.ascontiguousarray(scan.stored.T), scan.slope, scan.intercept)
             pairs.append((expected, found))
             told.append({"shape": list(scan.shape), "slope": scan.slope, "intercept": scan.intercept})
-        proof = Proof.of(pairs, inside, material="scans as stored, against NumPy's preprocessing", limit=LIMIT)
+        proof = Proof.of(pairs, inside, material="scans as stored, against NumPy's preprocessing", limit=limit)
     require(proof)
     return proof, told
 

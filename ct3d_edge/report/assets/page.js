@@ -69,7 +69,7 @@ function views(data, name) {
   slice.append(...layers);
   const slider = make("input", undefined, { type: "range", min: 0, max: sprite.slices - 1, step: 1 });
   const title = make("label"), said = make("span");
-  title.append(make("span", "Slice, from the feet to the head: "), said, make("br"), slider);
+  title.append(make("span", "Slice: "), said, make("br"), slider);
   function show() {
     const index = Number(slider.value), words = `${index + 1} of ${sprite.slices}`;
     layers.forEach(view => place(view, sprite, index));
