@@ -217,9 +217,9 @@ def _judge(
     try:
         with closing(analyses):
             for analysis in track(analyses, scans, "Scans"):
+                records.append(analysis.record)  # first: Ctrl-C while the journal is synced must not hide an answer
                 if kept:
                     kept.add(analysis.record)
-                records.append(analysis.record)
                 show.add(analysis)
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop
