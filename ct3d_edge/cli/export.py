@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.evidence import (
     CalibrateOption,
     LimitOption,
@@ -26,10 +25,9 @@ from ct3d_edge.cli.rewriting import (
     TargetOption,
     WeightsOption,
     parse_budget,
-    refuse_explained_embedding,
     report,
+    require_sensible,
 )
-from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 from ct3d_edge.keras_import import import_keras
 
@@ -64,12 +62,7 @@ def export(
     A proof that does not hold leaves no file and ends with exit code 4.
     """
     names = check_labels(labels)
-    if out.suffix.lower() != ".onnx":
-        raise UsageError(f"The file to write must end in .onnx, found {out}.")
-    require_writable(out)
-    refuse_explained_embedding(explain, embed_preprocessing)
-    if calibrate and precision == "fp32":
-        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
+    require_sensible(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_budget(memory_budget)
     import_keras()
     require_extra("optimize", OPTIMIZE)

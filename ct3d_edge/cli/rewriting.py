@@ -1,10 +1,12 @@
 """Options of the commands that rewrite a graph, and what they print of it."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ct3d_edge.atomic import require_writable
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,10 +51,17 @@ ExplainOption = Annotated[
 ]
 
 
-def refuse_explained_embedding(explain: bool, embed_preprocessing: bool) -> None:
-    """A map is drawn from a network input, which a file with the preprocessing inside never shows."""
-    if explain and embed_preprocessing:
+def require_sensible(
+    out: Path, precision: str, calibrate: Path | None, explain: bool, embed_preprocessing: bool
+) -> None:
+    """Stop at options that contradict each other, and at a file that could not be written in the end."""
+    if out.suffix.lower() != ".onnx":
+        raise UsageError(f"The file to write must end in .onnx, found {out}.")
+    require_writable(out)
+    if explain and embed_preprocessing:  # a map is drawn from a network input, which such a file never shows
         raise UsageError("--explain and --embed-preprocessing exclude each other: export two files.")
+    if calibrate and precision == "fp32":
+        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
 
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
