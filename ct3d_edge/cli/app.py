@@ -30,6 +30,7 @@ from ct3d_edge.cli import (
     view,
     watch,
 )
+from ct3d_edge.cli.once import OnceCommand
 from ct3d_edge.errors import Ct3dError, UsageError
 
 app = typer.Typer(
@@ -43,22 +44,22 @@ app = typer.Typer(
     epilog="Exit codes: 0 all well; 1 finished, but some scans have no result; 2 wrong usage; 3 model, provider or "
     "environment cannot do what was asked; 4 a proof or comparison did not hold; 70 a bug, with its traceback.",
 )
-app.command()(infer.infer)
-app.command()(watch.watch)
-app.command()(check.check)
-app.command()(preprocess.preprocess)
-app.command()(view.view)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(calibrate.calibrate)
-app.command()(export.export)
-app.command()(optimize.optimize)
-app.command()(tune.tune)
-app.command()(inspect.inspect)
-app.command()(verify.verify)
+app.command(cls=OnceCommand)(infer.infer)
+app.command(cls=OnceCommand)(watch.watch)
+app.command(cls=OnceCommand)(check.check)
+app.command(cls=OnceCommand)(preprocess.preprocess)
+app.command(cls=OnceCommand)(view.view)
+app.command(cls=OnceCommand)(train.train)
+app.command(cls=OnceCommand)(evaluate.evaluate)
+app.command(cls=OnceCommand)(calibrate.calibrate)
+app.command(cls=OnceCommand)(export.export)
+app.command(cls=OnceCommand)(optimize.optimize)
+app.command(cls=OnceCommand)(tune.tune)
+app.command(cls=OnceCommand)(inspect.inspect)
+app.command(cls=OnceCommand)(verify.verify)
 app.add_typer(bench.app, name="bench")
-app.command()(build.build)
-app.command()(doctor.doctor)
+app.command(cls=OnceCommand)(build.build)
+app.command(cls=OnceCommand)(doctor.doctor)
 app.add_typer(data.app, name="data")
 
 

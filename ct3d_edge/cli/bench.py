@@ -10,6 +10,7 @@ from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli import bench_compare, bench_history, bench_scenarios, bench_show
 from ct3d_edge.cli.bench_options import Amounts, axes, seconds, share
 from ct3d_edge.cli.bench_target import Target, timed_import
+from ct3d_edge.cli.once import OnceCommand, OnceGroup
 from ct3d_edge.cli.options import (
     DeviceIdOption,
     FallbackOption,
@@ -26,10 +27,10 @@ from ct3d_edge.errors import UsageError
 if TYPE_CHECKING:
     from ct3d_edge.latency import BenchRecord
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-app.command()(bench_compare.compare)
-app.command()(bench_history.history)
-app.command()(bench_show.show)
+app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None)
+app.command(cls=OnceCommand)(bench_compare.compare)
+app.command(cls=OnceCommand)(bench_history.history)
+app.command(cls=OnceCommand)(bench_show.show)
 
 
 @app.callback()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.cli import split
+from ct3d_edge.cli.once import OnceCommand
 
 if TYPE_CHECKING:
     from ct3d_edge.datasets.published.progress import Event, OnEvent
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make phantom scans, fetch published ones.", no_args_is_help=True, rich_markup_mode=None)
 
 
-app.command(name="split")(split.split)
+app.command(name="split", cls=OnceCommand)(split.split)
 
 
 @app.callback()
@@ -23,7 +24,7 @@ def _group() -> None:
     """Make phantom scans, fetch published ones."""
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def synth(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
     scans: Annotated[int, typer.Option("--scans", "-n", min=1, help="How many; every second one is abnormal.")] = 6,
@@ -42,7 +43,7 @@ def synth(
     say(f"wrote {len(written)} phantom scans to {out / 'scans'}")
 
 
-@app.command()
+@app.command(cls=OnceCommand)
 def fetch(
     dataset: Annotated[Literal["mosmed"], typer.Argument(help="mosmed: the 200 chest CTs of the published tutorial.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the scans, one folder a class.")],

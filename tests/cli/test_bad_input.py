@@ -201,3 +201,10 @@ def test_more_than_there_are_scans(run: Run, make_scan: MakeScan, make_model: Ma
     outcome = run("infer", *scans, "-m", make_model(), "-p", "cpu", "-f", "jsonl", option, 50)
     assert outcome.code == 0
     assert codes(outcome.out) == {scan.name: None for scan in scans}
+
+
+@pytest.mark.parametrize("command", ["infer", "bench", "verify"])
+def test_two_providers_at_once_are_refused(run: Run, command: str) -> None:
+    outcome = run(command, "-p", "cpu", "--provider", "cuda")
+    assert outcome.code == 2
+    assert "--provider was given twice" in outcome.err
