@@ -45,6 +45,7 @@ format: $(DEV_ENV)/ready  ## put the code into its form
 
 bench: $(DEV_ENV)/ready  ## measure on this machine, beside what you would use instead, and remake the tables
 	$(BIN)/python -m bench.run_plan
+	$(BIN)/python -m bench.machine
 	$(BIN)/python -m bench.tables
 
 clean:  ## remove environments and everything made here

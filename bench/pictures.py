@@ -22,21 +22,26 @@ def draw(record: BenchRecord, folder: Path, name: str) -> dict[str, Path]:
         "How long: median, ms": (speed, folder / f"{name}_speed.svg"),
         "How much memory: peak of the process, MB": (memory, folder / f"{name}_memory.svg"),
     }
-    folder.mkdir(exist_ok=True)
     for title, (bars, path) in wanted.items():
         if bars:
             _draw(record, bars, title, path)
     return {title: path for title, (bars, path) in wanted.items() if bars}
 
 
-def _draw(record: BenchRecord, bars: Bars, title: str, path: Path) -> None:
-    """One panel a question, a bar a contestant, the shortest on top."""
+def plotting() -> Any:
+    """`matplotlib.pyplot` that writes SVG, the same picture in the same bytes."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "ct3d-edge"  # the same picture has the same bytes
+    mpl.rcParams["svg.hashsalt"] = "ct3d-edge"
     import matplotlib.pyplot as plt
 
+    return plt
+
+
+def _draw(record: BenchRecord, bars: Bars, title: str, path: Path) -> None:
+    """One panel a question, a bar a contestant, the shortest on top."""
+    plt = plotting()
     facts = record.conditions["contestants"]
     panels = {kind: [key for key in sorted(bars, key=bars.__getitem__) if facts[key]["kind"] == kind] for kind in KINDS}
     panels = {kind: keys for kind, keys in panels.items() if keys}

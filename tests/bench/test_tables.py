@@ -99,8 +99,8 @@ def test_a_record_that_is_not_there_is_not_measured_yet(tmp_path: Path) -> None:
     assert rewrite(PAGE, tmp_path) == PAGE.replace("old", "\nNot measured yet.\n")
 
 
-def test_the_page_of_the_project_has_both_parts_and_is_up_to_date(tmp_path: Path) -> None:
+def test_the_page_of_the_project_has_all_parts_and_is_up_to_date(tmp_path: Path) -> None:
     page = (HERE / "README.md").read_text(encoding="utf-8")
-    assert all(f"<!-- from results/{name}.json -->" in page for name in ("peers", "gpu"))
+    assert all(f"<!-- from results/{name}.json -->" in page for name in ("peers", "layers", "sweep", "rates", "gpu"))
     (tmp_path / "results").symlink_to(HERE / "results")
     assert rewrite(page, tmp_path) == page

@@ -1,0 +1,94 @@
+"""What the record of a contest says, as Markdown: conditions, pictures, one table a question, who was left out."""
+
+from pathlib import Path
+from typing import Any
+
+from bench import markdown
+from bench.markdown import duration
+from bench.material import KINDS
+from bench.pictures import draw
+from ct3d_edge.latency import BenchRecord, compare, disturbances, percentile
+
+COLUMNS = ("contestant", "ms, median (99 % interval)", "times our fastest", "largest difference", "peak memory, MB")
+TITLES = dict(
+    zip(
+        KINDS,
+        ("A network input to its probability", "A scan file to a network input", "A scan file to its probability"),
+        strict=True,
+    )
+)
+
+
+def contest(record: BenchRecord, pictures: Path, name: str) -> list[str]:
+    """Paragraphs of a record of `bench.run_plan`; the pictures go to the folder."""
+    shown = [f"![{title}](pictures/{path.name})" for title, path in draw(record, pictures, name).items()]
+    tables = [table(record, kind) for kind in KINDS if of_kind(record, kind)]
+    return [conditions(record), *shown, *tables, *left_out(record)]
+
+
+def of_kind(record: BenchRecord, kind: str) -> dict[str, tuple[float, ...]]:
+    """Durations in ms of those who answered one question, the fastest first."""
+    counted = record.samples.counted
+    chosen = {key: taken for key, taken in counted.items() if facts(record, key)["kind"] == kind}
+    return dict(sorted(chosen.items(), key=lambda entry: percentile(entry[1], 50).value))
+
+
+def facts(record: BenchRecord, key: str) -> dict[str, Any]:
+    """What the record knows of a contestant besides its durations."""
+    found: dict[str, Any] = record.conditions["contestants"][key]
+    return found
+
+
+def our_fastest(record: BenchRecord, kind: str) -> str | None:
+    """The key of this project's fastest contestant; None where none ran."""
+    return next((key for key in of_kind(record, kind) if facts(record, key)["ours"]), None)
+
+
+def table(record: BenchRecord, kind: str) -> str:
+    """One row a contestant, this project's in bold."""
+    ours = our_fastest(record, kind)
+    rows = [row(record, key, ours) for key in of_kind(record, kind)]
+    return f"**{TITLES[kind]}**\n\n{markdown.table(COLUMNS, rows)}"
+
+
+def row(record: BenchRecord, key: str, ours: str | None) -> list[str]:
+    """Median, ratio, difference, memory."""
+    known, taken = facts(record, key), record.samples.counted[key]
+    name = f"**{known['name']}**" if known["ours"] else known["name"]
+    cells = [name, duration(taken), ratio(record, ours, key), f"{known['difference']:.1e}"]
+    return [*cells, megabytes(record, key)]
+
+
+def ratio(record: BenchRecord, ours: str | None, key: str) -> str:
+    """How many times as long as our fastest one it takes, with the interval; round by round if they ran in turn."""
+    if ours is None or ours == key:
+        return ""
+    found = compare(record.samples.counted[ours], record.samples.counted[key], paired=record.arrangement == "in turn")
+    interval = "" if found.low is None or found.high is None else f" ({found.low:.2f}..{found.high:.2f})"
+    return f"{found.ratio:.2f}{interval}"
+
+
+def megabytes(record: BenchRecord, key: str) -> str:
+    """Peak of the process's resident memory; nothing where the system does not tell."""
+    peak = record.resources.get(f"{key}, peak resident, bytes")
+    return "" if peak is None else f"{peak / 1e6:.0f}"
+
+
+def conditions(record: BenchRecord) -> str:
+    """Machine, amounts, versions, and what else happened, in a paragraph."""
+    machine, given = record.environment, record.conditions
+    found = {key: value for known in given["contestants"].values() for key, value in known["versions"].items()}
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+    said = [
+        f"{machine['cpu']}, {machine['cores_usable']} cores, {given['threads']} threads each; {len(given['scans'])} "
+        f"scans; rounds: {given['rounds']}, times in fresh processes: {given['groups']}; {record.created[:10]}.",
+        f"Versions: {versions}.",
+    ]
+    said += [f"Meanwhile {clause}." for clause in disturbances(record.surroundings)]
+    return " ".join([*said, *([f"Incomplete: {record.incomplete}."] if record.incomplete else [])])
+
+
+def left_out(record: BenchRecord) -> list[str]:
+    """Who did not run and why, as one list; empty if all did."""
+    reasons = [f"- {key}: {reason}" for key, reason in record.conditions["left_out"].items()]
+    return ["\n".join(["Left out:", "", *reasons])] if reasons else []
