@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.benchmark.workload import decide
-from ct3d_edge.latency import StageTimer, WallClock, peak_bytes, read_energy, resident_bytes
+from ct3d_edge.latency import GpuReading, StageTimer, WallClock, peak_bytes, read_energy, read_gpus, resident_bytes
 from ct3d_edge.runtime import Runner
 from ct3d_edge.workers import in_processes
 
@@ -19,6 +19,9 @@ FIRST = "added by the first scan, bytes"
 PEAK = "peak resident, bytes"
 CPU = "CPU seconds a scan"
 ENERGY = "energy of the CPU packages, J a scan"
+GPU_SESSION = "GPU memory added by the session, bytes"
+GPU_FIRST = "GPU memory added by the first scan, bytes"
+GPU_ENERGY = "energy of the GPUs, J a scan"
 
 
 @dataclass(frozen=True)
@@ -40,31 +43,56 @@ class Job:
 def measure_resources(job: Job) -> dict[str, float | None]:
     """Memory, CPU time and energy of deciding scans; None for what this system does not tell.
 
-    Energy is that of the whole packages, other processes included, taken in a pass of its own.
+    Energy is that of the whole packages and GPUs, other processes included, taken in a pass of its own; memory of GPUs
+    is what all of them have more in use than before. Where the CPU does the work, GPUs are left out.
     """
     (found,) = in_processes(_spend, [job], 1, afresh=True)
     return found
 
 
 def _spend(job: Job) -> dict[str, float | None]:
-    before = resident_bytes()
+    before, idle = resident_bytes(), read_gpus()
     with job.open_runner() as runner:
-        opened = resident_bytes()
+        opened, loaded = resident_bytes(), read_gpus()
         _decide(runner, job.scan, 1)
-        settled = resident_bytes()
+        settled, warm = resident_bytes(), read_gpus()
         began = time.process_time()
         _decide(runner, job.scan, SCANS)
         seconds = (time.process_time() - began) / SCANS
-        first = read_energy()
+        first, awake = read_energy(), read_gpus()
         _decide(runner, job.scan, SCANS)
-        second = read_energy()
-    return {
+        second, done = read_energy(), read_gpus()
+        on_gpu = runner.receipt.actual not in ("cpu", "openvino")
+    spent: dict[str, float | None] = {
         BEFORE: before,
         SESSION: _less(opened, before),
         FIRST: _less(settled, opened),
         PEAK: peak_bytes(),
         CPU: seconds,
         ENERGY: first.joules_until(second) / SCANS if first and second else None,
+    }
+    return spent | gpu_costs((idle, loaded, warm), (awake, done)) if on_gpu else spent
+
+
+def gpu_costs(
+    memory: tuple[GpuReading | None, GpuReading | None, GpuReading | None],
+    energy: tuple[GpuReading | None, GpuReading | None],
+) -> dict[str, float | None]:
+    """What GPUs spent.
+
+    Parameters
+    ----------
+    memory
+        Read before the session, with it open, after the first scan.
+    energy
+        Read before and after `SCANS` scans.
+    """
+    idle, loaded, warm = (reading.used_bytes if reading else None for reading in memory)
+    awake, done = (reading.joules if reading else None for reading in energy)
+    return {
+        GPU_SESSION: _less(loaded, idle),
+        GPU_FIRST: _less(warm, loaded),
+        GPU_ENERGY: None if awake is None or done is None else (done - awake) / SCANS,
     }
 
 

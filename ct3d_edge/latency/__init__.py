@@ -15,6 +15,7 @@ from ct3d_edge.latency.compare import FEWEST, Change, compare
 from ct3d_edge.latency.cost import EnergyMeter, peak_bytes, read_energy, resident_bytes
 from ct3d_edge.latency.doubts import doubts
 from ct3d_edge.latency.gate import Gate
+from ct3d_edge.latency.gpu import GpuReading, read_gpus
 from ct3d_edge.latency.history import Entry, Trend, read_history
 from ct3d_edge.latency.measure import Samples, Taken, Until, interleave, measure
 from ct3d_edge.latency.mismatch import obstacles, remarks
@@ -36,6 +37,7 @@ __all__ = [
     "EnergyMeter",
     "Entry",
     "Gate",
+    "GpuReading",
     "Load",
     "Percentile",
     "Samples",
@@ -63,6 +65,7 @@ __all__ = [
     "percentile",
     "poisson_arrivals",
     "read_energy",
+    "read_gpus",
     "read_history",
     "read_record",
     "remarks",
