@@ -46,7 +46,7 @@ class Material:
     def onnx(self, name: str) -> Path:
         """An ONNX file of the network: ``tf2onnx`` as converted, or rewritten: ``exact``, ``fast``, ``small``.
 
-        ``voxels`` is ``fast`` with the preprocessing inside.
+        ``exact_fp16`` and ``fast_fp16`` compute in float16, ``voxels`` is ``fast`` with the preprocessing inside.
 
         Raises
         ------

@@ -97,7 +97,7 @@ def test_who_cannot_take_part_is_named_and_the_others_run(material: Material, tm
     assert list(record.samples.counted) == ["network: plain"]
     reasons = record.conditions["left_out"]
     assert "there is no bench/peers/nobody.py" in reasons["network: no such peer"]
-    assert "there are: exact, fast, small, tf2onnx, voxels" in reasons["network: no such file"]
+    assert "there are: exact, exact_fp16, fast, fast_fp16, small, tf2onnx, voxels" in reasons["network: no such file"]
     assert "differ from the expected ones by" in reasons["network: held to nothing"]
 
 
