@@ -88,83 +88,102 @@ def measure_server(
     BrokenOffError
         With the record so far, if a run fails or is interrupted.
     """
-    clock = clock or WallClock()
-    rank, began = tail_rank(plan.requests), clock.now()
-    witness, alone = Witness(clock), Taken()
-    latencies: dict[str, list[float]] = {}
-    facts: dict[str, Any] = {
-        "scenario": "server",
-        "receipt": runner.receipt.to_dict(),
-        "scans": [path.name for path in scans],
-        "order": "run n takes scan n mod their number",
-        "plan": asdict(plan),
-        "tail": f"p{rank:g}",
-    }
-
-    def take(number: int) -> None:
-        decide(runner, scans[number % len(scans)], StageTimer(clock))
-
-    def between() -> None:
-        witness.glance()
-        on_request()
-
-    def record(incomplete: str | None = None) -> BenchRecord:
-        witness.look()
-        return _record(alone, latencies, facts, witness, incomplete)
-
-    def attempt(rate: float) -> Load:
-        taken = latencies.setdefault(_name(rate), [])
-        arrivals = poisson_arrivals(rate, plan.requests, plan.seed)
-        hopeless = hopeless_for(plan.requests, rank, bound)
-        serve(take, arrivals, clock=clock, into=taken, hopeless=hopeless, on_request=between)
-        return load_of(rate, taken, rank, bound)
-
-    def go_on() -> bool:
-        # Where scans alone take longer than the bound, lower rates only take longer to say so.
-        if service > bound:
-            return False
-        return plan.budget_s is None or clock.now() - began < plan.budget_s * 1e9
-
-    def one(number: int, timer: StageTimer) -> None:
-        take(number)
-        timer.lap(ALONE)
-
-    with keep_what_was_taken(record):
-        samples = measure(one, RUNS_ALONE, warmup=Steady(), clock=clock, on_run=between, into=alone)
-        service = median(samples.total)
+    server = _Server(runner, scans, plan, clock or WallClock(), on_request)
+    with keep_what_was_taken(server.record):
+        service = server.time_alone()
         bound = plan.bound_ms or BOUND_IN_SERVICES * service
-        attempts = highest_rate(attempt, 1000 / service, steps=plan.rates, go_on=go_on)
-    answer = best(attempts)
-    facts |= {"bound_ms": bound, "capacity_per_s": 1000 / service, "highest_rate_per_s": answer and answer.rate}
-    done = len(attempts)
-    short = (
-        f"the time budget was spent after {done} of {plan.rates} rates"
-        if service <= bound and done < plan.rates
-        else None
-    )
-    return record(short), attempts
+        attempts = server.search(service, bound)
+    return server.record(server.shortfall(service, bound, len(attempts))), attempts
+
+
+class _Server:
+    """One session, its queue, and all that was measured so far."""
+
+    def __init__(
+        self, runner: Runner, scans: Sequence[Path], plan: ServerPlan, clock: Clock, on_request: Callable[[], None]
+    ) -> None:
+        self._runner, self._scans, self._plan, self._clock = runner, scans, plan, clock
+        self._on_request, self._witness = on_request, Witness(clock)
+        self._alone, self._latencies = Taken(), dict[str, list[float]]()
+        self._began, self._rank = clock.now(), tail_rank(plan.requests)
+        self._facts: dict[str, Any] = {
+            "scenario": "server",
+            "receipt": runner.receipt.to_dict(),
+            "scans": [path.name for path in scans],
+            "order": "run n takes scan n mod their number",
+            "plan": asdict(plan),
+            "tail": f"p{self._rank:g}",
+        }
+
+    def time_alone(self) -> float:
+        """Median of a scan that nothing is in front of, ms."""
+
+        def one(number: int, timer: StageTimer) -> None:
+            self._take(number)
+            timer.lap(ALONE)
+
+        samples = measure(one, RUNS_ALONE, warmup=Steady(), clock=self._clock, on_run=self._between, into=self._alone)
+        return median(samples.total)
+
+    def search(self, service: float, bound: float) -> list[Load]:
+        """Try rates below the capacity; `service` and `bound` in ms."""
+
+        def go_on() -> bool:
+            # Where scans alone take longer than the bound, lower rates only take longer to say so.
+            return service <= bound and not self._spent()
+
+        attempts = highest_rate(
+            lambda rate: self._attempt(rate, bound), 1000 / service, steps=self._plan.rates, go_on=go_on
+        )
+        answer = best(attempts)
+        self._facts |= {
+            "bound_ms": bound,
+            "capacity_per_s": 1000 / service,
+            "highest_rate_per_s": answer and answer.rate,
+        }
+        return attempts
+
+    def shortfall(self, service: float, bound: float, done: int) -> str | None:
+        """Why fewer rates were tried than planned; None if there is nothing to tell."""
+        if service > bound or done >= self._plan.rates:
+            return None
+        return f"the time budget was spent after {done} of {self._plan.rates} rates"
+
+    def record(self, incomplete: str | None = None) -> BenchRecord:
+        """All that was measured so far."""
+        self._witness.look()
+        alone = self._alone.samples()
+        rates = {name: tuple(taken) for name, taken in self._latencies.items()}
+        return BenchRecord(
+            QUESTION,
+            environment(),
+            self._facts,
+            {},
+            Samples(alone.warmup, {**alone.counted, **rates}),
+            arrangement="blocks",
+            surroundings=tuple(self._witness.seen),
+            incomplete=incomplete,
+        )
+
+    def _attempt(self, rate: float, bound: float) -> Load:
+        taken = self._latencies.setdefault(_name(rate), [])
+        arrivals = poisson_arrivals(rate, self._plan.requests, self._plan.seed)
+        hopeless = hopeless_for(self._plan.requests, self._rank, bound)
+        serve(self._take, arrivals, clock=self._clock, into=taken, hopeless=hopeless, on_request=self._between)
+        return load_of(rate, taken, self._rank, bound)
+
+    def _take(self, number: int) -> None:
+        decide(self._runner, self._scans[number % len(self._scans)], StageTimer(self._clock))
+
+    def _between(self) -> None:
+        self._witness.glance()
+        self._on_request()
+
+    def _spent(self) -> bool:
+        budget = self._plan.budget_s
+        return budget is not None and self._clock.now() - self._began >= budget * 1e9
 
 
 def _name(rate: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(rate)))
     return f"{rate:.{digits}f} scans a second"
-
-
-def _record(
-    alone: Taken,
-    latencies: dict[str, list[float]],
-    conditions: dict[str, Any],
-    witness: Witness,
-    incomplete: str | None,
-) -> BenchRecord:
-    samples = alone.samples()
-    return BenchRecord(
-        QUESTION,
-        environment(),
-        conditions,
-        {},
-        Samples(samples.warmup, {**samples.counted, **{name: tuple(taken) for name, taken in latencies.items()}}),
-        arrangement="blocks",
-        surroundings=tuple(witness.seen),
-        incomplete=incomplete,
-    )
