@@ -54,38 +54,22 @@ def print_level(console: Console, record: "BenchRecord") -> None:
         console.print(f"The time budget was spent: the median is known to ± {precision:.1%}, not to ± {wanted:.1%}.")
 
 
+SWEEP = ("threads", "batch", "runs", "median of a batch, ms", "99 % interval", "scans a second", "of the first")
+
+
 def print_sweep(record: "BenchRecord") -> None:
     """One row a configuration: median with its interval, scans a second, and how much more than the first row."""
-    from ct3d_edge.latency import doubts, percentile
+    from ct3d_edge.latency import doubts
 
-    table = Table()
-    for title in (
-        "threads",
-        "batch",
-        "runs",
-        "median of a batch, ms",
-        "99 % interval",
-        "scans a second",
-        "of the first",
-    ):
-        table.add_column(title, justify="right")
+    table = _right_aligned(SWEEP)
     first = None
     for name, facts in record.conditions["configurations"].items():
         samples = record.samples.counted.get(name)
-        if not samples:
-            continue
-        throughput = 1000 * facts["batch"] * len(samples) / sum(samples)
-        first = first or throughput
-        median = percentile(samples, 50)
-        table.add_row(
-            str(facts["threads"] or record.conditions["receipt"]["threads"]),
-            str(facts["batch"]),
-            str(len(samples)),
-            f"{median.value:.1f}",
-            "-" if median.low is None or median.high is None else f"{median.low:.1f}..{median.high:.1f}",
-            f"{throughput:.2f}",
-            f"{throughput / first:.2f}",
-        )
+        if samples:
+            throughput = 1000 * facts["batch"] * len(samples) / sum(samples)
+            first = first or throughput
+            threads = str(facts["threads"] or record.conditions["receipt"]["threads"])
+            table.add_row(threads, *_sweep_cells(samples, facts["batch"], throughput, first))
     console = out()
     console.print("Prepared scans from memory to their probabilities; scans a second over all counted runs.")
     console.print(table)
@@ -94,36 +78,54 @@ def print_sweep(record: "BenchRecord") -> None:
             line(console, f"{name}: {doubt}")
 
 
+def _sweep_cells(samples: "Sequence[float]", batch: int, throughput: float, first: float) -> list[str]:
+    from ct3d_edge.latency import percentile
+
+    median = percentile(samples, 50)
+    return [
+        str(batch),
+        str(len(samples)),
+        f"{median.value:.1f}",
+        "-" if median.low is None or median.high is None else f"{median.low:.1f}..{median.high:.1f}",
+        f"{throughput:.2f}",
+        f"{throughput / first:.2f}",
+    ]
+
+
 def print_server(record: "BenchRecord", attempts: "Sequence[Load]") -> None:
     """One row a rate, and the highest that kept the bound."""
-    from ct3d_edge.latency import best, percentile
+    from ct3d_edge.latency import best
 
     console, facts = out(), record.conditions
-    tail, bound = facts["tail"], facts["bound_ms"]
-    table = Table()
-    for title in (
-        "scans a second",
-        "of capacity",
-        "requests",
-        "p50, ms",
-        f"{tail}, ms",
-        f"{tail} within {bound:.0f} ms",
-    ):
-        table.add_column(title, justify="right")
+    tail, promise = facts["tail"], f"{facts['tail']} within {facts['bound_ms']:.0f} ms"
+    table = _right_aligned(("scans a second", "of capacity", "requests", "p50, ms", f"{tail}, ms", promise))
     for load in sorted(attempts, key=lambda load: load.rate):
-        table.add_row(
-            f"{load.rate:.3g}",
-            f"{load.rate / facts['capacity_per_s']:.0%}",
-            str(len(load.latencies)),
-            f"{percentile(load.latencies, 50).value:.1f}",
-            f"{load.tail.value:.1f}",
-            "yes" if load.holds else "no" if len(load.latencies) == facts["plan"]["requests"] else "no, given up",
-        )
+        table.add_row(*_rate_cells(load, facts["capacity_per_s"], facts["plan"]["requests"]))
     console.print(f"One after the other {facts['capacity_per_s']:.3g} scans a second; latencies from intended arrival:")
     console.print(table)
     answer = best(attempts)
     kept = "No rate tried" if answer is None else f"{answer.rate:.3g} scans a second is the highest rate tried that"
-    console.print(f"{kept} keeps {tail} within {bound:.0f} ms.")
+    console.print(f"{kept} keeps {promise}.")
+
+
+def _rate_cells(load: "Load", capacity: float, requests: int) -> list[str]:
+    from ct3d_edge.latency import percentile
+
+    return [
+        f"{load.rate:.3g}",
+        f"{load.rate / capacity:.0%}",
+        str(len(load.latencies)),
+        f"{percentile(load.latencies, 50).value:.1f}",
+        f"{load.tail.value:.1f}",
+        "yes" if load.holds else "no" if len(load.latencies) == requests else "no, given up",
+    ]
+
+
+def _right_aligned(titles: "Sequence[str]") -> Table:
+    table = Table()
+    for title in titles:
+        table.add_column(title, justify="right")
+    return table
 
 
 def percentile_table(sections: "Mapping[str, Mapping[str, Sequence[float]]]") -> Table:
