@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bench.keep import keep
 from ct3d_edge.augmentation import ANGLES, SixAngles, SmallChanges
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.augmentation.six_angles import rotate
@@ -33,7 +34,6 @@ from ct3d_edge.scan import NiftiScan, find_scans
 
 ROUNDS = 40
 TOLERANCE = 1e-5
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "numpy", "scipy")
 
 # A change of place as `SmallChanges` draws them: 7 degrees, 5 % larger, planes that lean.
@@ -105,12 +105,10 @@ def main() -> None:
         "OPENBLAS_NUM_THREADS": os.environ["OPENBLAS_NUM_THREADS"],
         "largest_difference": found,
     }
-    RESULTS.mkdir(exist_ok=True)
     question = "Augmenting a network input: SciPy's calls, the tutorial's augmentation, ours"
-    BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, arrangement="in turn").save(
-        RESULTS / "augmentation.json"
-    )
-    print(f"every sample: {RESULTS / 'augmentation.json'}, largest difference {max(found.values()):.1e}")
+    print(f"largest difference {max(found.values()):.1e}")
+    record = BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, arrangement="in turn")
+    keep(record, "augmentation")
 
 
 if __name__ == "__main__":

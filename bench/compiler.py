@@ -9,7 +9,6 @@ profiler. Every sample goes to bench/results/compiler.json.
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,18 +19,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from bench.keep import keep
+from bench.sessions import PACKAGES, THREADS, answer, file_and_rounds, session
 from ct3d_edge.conversion.passes.pipeline import EXACT, FAST, LAYOUT, PLANES, ROWS, Pass, apply, optimize
 from ct3d_edge.conversion.passes.planes import minimal
-from ct3d_edge.latency import BenchRecord, Samples, interleave
+from ct3d_edge.latency import BenchRecord, Samples, interleave, peak_bytes, resident_bytes
 from ct3d_edge.machine import describe_machine
 from ct3d_edge.runtime import golden_volume
 
-RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("ct3d-edge", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
-THREADS, ROUNDS, TOLERANCE = 2, 15, 1e-5
+ROUNDS, TOLERANCE = 15, 1e-5
 MEMORY_RUNS, PROFILE_RUNS = 3, 5
 BATCH = 8
 SUBJECT = "tf2onnx"
@@ -66,22 +64,6 @@ def variants(subject: onnx.ModelProto) -> dict[str, bytes]:
     return {name: proto.SerializeToString(deterministic=True) for name, proto in made.items()}
 
 
-def session(data: bytes, *, profile: str | None = None) -> ort.InferenceSession:
-    """On the CPU provider, two threads within an operator."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    options.log_severity_level = 3
-    if profile:
-        options.enable_profiling = True
-        options.profile_file_prefix = profile
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-
-def answer(running: ort.InferenceSession, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Output of a batch."""
-    return np.asarray(running.run(None, {running.get_inputs()[0].name: batch})[0])
-
-
 def operator_times(data: bytes, batch: NDArray[np.float32]) -> dict[str, float]:
     """Medians in ms by ONNX Runtime's profiler, added up for each operator type, longest first."""
     with tempfile.TemporaryDirectory() as place:
@@ -113,21 +95,14 @@ def report_memory(file: Path, batch: int) -> None:
     data = file.read_bytes()
     shape = tuple(axis.dim_value for axis in onnx.load_from_string(data).graph.input[0].type.tensor_type.shape.dim[1:])
     volumes = np.stack([golden_volume(1, shape[:3]).reshape(shape)] * batch)
-    before = resident("VmRSS")
+    sizes = [resident_bytes()]
     running = session(data)
-    opened = resident("VmRSS")
+    sizes.append(resident_bytes())
     for _ in range(MEMORY_RUNS):
         for part in volumes[:, None] if file.stem == "small" else (volumes,):
             answer(running, part)
-    used = resident("VmRSS")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before, opened, used, peak = (size or 0 for size in (*sizes, resident_bytes(), peak_bytes()))
     print(json.dumps({"session": opened - before, "session_and_runs": used - before, "peak": peak - before}))
-
-
-def resident(field: str) -> int:
-    """Bytes of this process by /proc/self/status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def measure(path: Path, rounds: int) -> BenchRecord:
@@ -185,12 +160,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--memory"]:
         report_memory(Path(sys.argv[2]), int(sys.argv[3]))
         return
-    if len(sys.argv) < 2:
-        raise SystemExit(__doc__)
-    record = measure(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
-    RESULTS.mkdir(exist_ok=True)
-    record.save(RESULTS / "compiler.json")
-    print(f"every sample: {RESULTS / 'compiler.json'}")
+    keep(measure(*file_and_rounds(str(__doc__), ROUNDS)), "compiler")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ Writes docs/waterfall.svg: median times of a scan with their 99 % intervals, rew
 import json
 from pathlib import Path
 
-from bench.compiler import RESULTS, SUBJECT, WATERFALL
+from bench.compiler import SUBJECT, WATERFALL
+from bench.keep import RESULTS
 from ct3d_edge.latency import Percentile, percentile
 
 PICTURE = Path(__file__).parents[1] / "docs" / "waterfall.svg"

@@ -8,11 +8,11 @@ and the ratio, and keeps every sample in bench/results/embedding.json.
 
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.keep import keep
 from ct3d_edge.conversion.embedding.embed import embed
 from ct3d_edge.datasets import las_affine, make_phantom
 from ct3d_edge.latency import BenchRecord, interleave
@@ -23,7 +23,6 @@ from ct3d_edge.scan import Volume
 
 ROUNDS = 20
 LIMIT = 2e-5
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -48,15 +47,15 @@ def main() -> None:
         print(f"{name:20} {statistics.median(taken):7.1f} ms")
     print(f"ratio {statistics.median(b / a for a, b in zip(outside, within, strict=True)):.3f}")
     conditions = {"rounds": ROUNDS, "shape": scan.shape, "largest_difference": difference}
-    BenchRecord(
+    record = BenchRecord(
         "A scan in memory to its probability: NumPy's preprocessing and the network, or all in the file",
         describe_machine(("ct3d-edge", "numpy", "onnxruntime-gpu")),
         conditions,
         {},
         samples,
         arrangement="in turn",
-    ).save(RESULTS / "embedding.json")
-    print(f"every sample: {RESULTS / 'embedding.json'}, largest difference {difference:.1e}")
+    )
+    keep(record, "embedding")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import onnx
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.compiler import RESULTS, answer, session
+from bench.keep import keep
+from bench.sessions import answer, session
 from ct3d_edge import load_model
 from ct3d_edge.conversion.explanation import without_features
 from ct3d_edge.datasets import las_affine, make_phantom
@@ -87,9 +88,8 @@ def main() -> None:
     pairs = zip(samples.counted["with"], samples.counted["without"], strict=True)
     print(f"time with the output over without: {statistics.median(a / b for a, b in pairs):.3f}")
     question = "Maps against lesions of phantoms, and the cost of the output that they need"
-    RESULTS.mkdir(exist_ok=True)
     conditions = {"phantoms": found, "shape": list(SHAPE)}
-    BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples).save(RESULTS / "explanation.json")
+    keep(BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples), "explanation")
 
 
 if __name__ == "__main__":

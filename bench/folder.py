@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from bench.keep import keep
 from bench.peers import tutorial
-from bench.preprocessing import REAL_SCANS, RESULTS
-from ct3d_edge.datasets import synthesise
+from bench.scans import scans_named
 from ct3d_edge.latency import BenchRecord, Samples, interleave
 from ct3d_edge.machine import describe_machine, usable_cores
 from ct3d_edge.pipeline import Plan, analyse_many, read_scan
 from ct3d_edge.runtime import Runner, default_model, load_model_file
-from ct3d_edge.scan import find_scans
 
 SCANS = 40
 ROUNDS = 4
@@ -177,11 +176,7 @@ def shown(cores: list[float]) -> str:
 def main() -> None:
     """Run on the folder named, the real scans, or phantoms."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REAL_SCANS
-        if not folder.is_dir():
-            synthesise(Path(place, "made"), 4, seed=1)
-            folder = Path(place, "made", "scans")
-        different = find_scans([folder])
+        different = scans_named(sys.argv[1:2], Path(place))
         scans = repeated(different, Path(place), SCANS)
         file = load_model_file(default_model())
         runners = {threads: Runner(file, "cpu", threads=threads) for threads in {1, CORES}}
@@ -209,9 +204,7 @@ def main() -> None:
         samples,
         arrangement="in turn",
     )
-    RESULTS.mkdir(exist_ok=True)
-    record.save(RESULTS / "folder.json")
-    print(f"every sample: {RESULTS / 'folder.json'}")
+    keep(record, "folder")
 
 
 if __name__ == "__main__":

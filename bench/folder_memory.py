@@ -11,12 +11,11 @@ import tempfile
 from pathlib import Path
 
 from bench.folder import repeated
-from bench.preprocessing import REAL_SCANS, RESULTS
+from bench.keep import keep
+from bench.scans import scans_named
 from ct3d_edge import load_model
-from ct3d_edge.datasets import synthesise
 from ct3d_edge.latency import BenchRecord, Samples, resident_bytes
 from ct3d_edge.machine import describe_machine
-from ct3d_edge.scan import find_scans
 
 SCANS = 1000
 EVERY = 50
@@ -31,11 +30,7 @@ def resident_mb() -> float:
 def main() -> None:
     """Run on the folder named, the real scans, or phantoms."""
     with tempfile.TemporaryDirectory() as place, load_model(provider="cpu") as model:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REAL_SCANS
-        if not folder.is_dir():
-            synthesise(Path(place, "made"), 4, seed=1)
-            folder = Path(place, "made", "scans")
-        different = find_scans([folder])
+        different = scans_named(sys.argv[1:2], Path(place))
         sizes = [resident_mb()]
         for number, record in enumerate(model.predict_many(repeated(different, Path(place), SCANS)), 1):
             if not record.answered:
@@ -44,8 +39,7 @@ def main() -> None:
                 sizes.append(resident_mb())
                 print(f"{number:5} scans: {sizes[-1]:.0f} MB", flush=True)
         plan = model.plan(SCANS).describe()
-    record_of(sizes, plan, len(different)).save(RESULTS / "folder_memory.json")
-    print(f"every sample: {RESULTS / 'folder_memory.json'}")
+    keep(record_of(sizes, plan, len(different)), "folder_memory")
 
 
 def record_of(sizes: list[float], plan: str, different: int) -> BenchRecord:

@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.keep import RESULTS
 from ct3d_edge.machine import usable_cores
 
-RESULTS = Path(__file__).parent / "results"
 BENCH = [sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "bench", "--provider", "cpu"]
 BATCHES = (1, 2, 4, 8)
 

@@ -8,7 +8,6 @@ to bench/results/precision.json.
 """
 
 import statistics
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bench.compiler import PACKAGES, RESULTS, ROUNDS, THREADS, answer, session
+from bench.compiler import ROUNDS
+from bench.keep import keep
+from bench.sessions import PACKAGES, THREADS, answer, file_and_rounds, session
 from ct3d_edge.cli.evidence import calibration, proof_volumes
 from ct3d_edge.conversion.decisions import compare_decisions
 from ct3d_edge.conversion.plan import Plan, rewrite
@@ -104,12 +105,7 @@ def report(samples: Samples, conditions: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure the file named."""
-    if len(sys.argv) < 2:
-        raise SystemExit(__doc__)
-    record = measure(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
-    RESULTS.mkdir(exist_ok=True)
-    record.save(RESULTS / "precision.json")
-    print(f"every sample: {RESULTS / 'precision.json'}")
+    keep(measure(*file_and_rounds(str(__doc__), ROUNDS)), "precision")
 
 
 if __name__ == "__main__":

@@ -17,19 +17,18 @@ from pathlib import Path
 import numpy as np
 from isal import igzip
 
+from bench.keep import keep
 from bench.peers import tutorial
+from bench.scans import scans_named
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets import synthesise
 from ct3d_edge.latency import BenchRecord, Samples, interleave
 from ct3d_edge.machine import describe_machine
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import NiftiScan, find_scans
+from ct3d_edge.scan import NiftiScan
 
 ROUNDS = 15
 BLOCK = 1 << 18
 TOLERANCE = 1e-6
-REAL_SCANS = Path(__file__).parents[2] / "shared" / "data" / "ct" / "chest"
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "numpy", "scipy", "nibabel", "isal")
 
 
@@ -43,6 +42,11 @@ def decompress(path: Path) -> None:
     with igzip.open(path, "rb") as stream:
         while stream.read(BLOCK):
             pass
+
+
+def compressed(scans: list[Path]) -> list[Path]:
+    """Those that igzip can read."""
+    return [path for path in scans if path.suffix == ".gz"]
 
 
 def contestants(path: Path) -> dict[str, Callable[[], object]]:
@@ -89,14 +93,7 @@ def report(name: str, samples: Samples, difference: float) -> None:
 def main() -> None:
     """Run on the folder named, the real scans, or phantoms."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REAL_SCANS
-        if not folder.is_dir():
-            synthesise(Path(place), 4, seed=1)
-            folder = Path(place, "scans")
-        record = measure_folder([path for path in find_scans([folder]) if path.suffix == ".gz"])
-    RESULTS.mkdir(exist_ok=True)
-    record.save(RESULTS / "preprocessing.json")
-    print(f"every sample: {RESULTS / 'preprocessing.json'}")
+        keep(measure_folder(compressed(scans_named(sys.argv[1:2], Path(place)))), "preprocessing")
 
 
 if __name__ == "__main__":

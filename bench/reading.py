@@ -18,9 +18,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.preprocessing import REAL_SCANS, RESULTS, decompress, ours
+from bench.keep import keep
+from bench.preprocessing import compressed, decompress, ours
+from bench.scans import REAL_SCANS, scans_named
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets import synthesise
 from ct3d_edge.latency import (
     BenchRecord,
     Samples,
@@ -35,7 +36,7 @@ from ct3d_edge.latency import (
 from ct3d_edge.machine import describe_machine
 from ct3d_edge.passport import Inspector
 from ct3d_edge.pipeline import read_scan
-from ct3d_edge.scan import NiftiScan, find_scans
+from ct3d_edge.scan import NiftiScan
 
 ROUNDS = 41
 PROCESSES = 5
@@ -131,14 +132,8 @@ def main() -> None:
         print(added_mb(Path(sys.argv[2])))
         return
     with tempfile.TemporaryDirectory() as place:
-        folders = [Path(name) for name in sys.argv[1:]] or [REAL_SCANS, REAL_SCANS.parent / "full"]
-        if not folders[0].is_dir():
-            synthesise(Path(place), 4, seed=1)
-            folders = [Path(place, "scans")]
-        record = measure_scans([path for path in find_scans(folders) if path.suffix == ".gz"])
-    RESULTS.mkdir(exist_ok=True)
-    record.save(RESULTS / "reading.json")
-    print(f"every sample: {RESULTS / 'reading.json'}")
+        scans = scans_named(sys.argv[1:], Path(place), [REAL_SCANS, REAL_SCANS.parent / "full"])
+        keep(measure_scans(compressed(scans)), "reading")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from bench.contest import Contest
 from bench.material import Material
 from bench.plan import Plan, read_plan
+from bench.scans import REAL_SCANS
 from bench.subject import make_material, trained_network
 from ct3d_edge.benchmark import BrokenOffError
 from ct3d_edge.errors import Ct3dError
@@ -23,7 +24,6 @@ from ct3d_edge.latency import BenchRecord, percentile
 from ct3d_edge.scan import find_scans
 
 HERE = Path(__file__).parent
-REAL_SCANS = HERE.parents[1] / "shared" / "data" / "ct" / "chest"
 SHAPE = (128, 128, 64)
 MOST_SCANS = 2
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.keep import keep
 from ct3d_edge.augmentation import AUGMENTATIONS, augmentation
 from ct3d_edge.contract import Contract
 from ct3d_edge.keras_import import import_keras
@@ -25,7 +26,6 @@ from ct3d_edge.latency import BenchRecord, Samples
 from ct3d_edge.machine import describe_machine
 
 ROUNDS, STEPS, SCANS = 5, 4, 16
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
 
 Streams = dict[str, Callable[[], Iterator[Any]]]
@@ -107,8 +107,7 @@ def main() -> None:
     conditions = {"size": contract.shape, "batch_size": arguments.batch_size, "rounds": ROUNDS, "steps": STEPS}
     question = "A training step with and without augmentation"
     record = BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, arrangement="in turn")
-    record.save(RESULTS / "training_step.json")
-    print(f"every sample: {RESULTS / 'training_step.json'}")
+    keep(record, "training_step")
 
 
 if __name__ == "__main__":

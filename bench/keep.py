@@ -1,0 +1,15 @@
+"""Where records of measurements are kept."""
+
+from pathlib import Path
+
+from ct3d_edge.latency import BenchRecord
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def keep(record: BenchRecord, name: str) -> None:
+    """Write ``bench/results/NAME.json`` and say so."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    record.save(file)
+    print(f"every sample: {file}")
