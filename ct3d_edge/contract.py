@@ -7,22 +7,31 @@ network afterwards. It is the only place where preprocessing constants live.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from ct3d_edge.errors import ContractError
+from ct3d_edge.feature_statistics import FeatureStatistics
+from ct3d_edge.json_values import frozen, is_int, is_number
+from ct3d_edge.training_range import TrainingRange
 
-SCHEMA = 2
-"""Version of the JSON form; raised when the meaning of a field changes."""
+SCHEMA = 3
+"""Version of the JSON form; raised when a field comes or changes its meaning."""
 
-WITHOUT_TEMPERATURE = 1
-"""An older version that is still read: it lacks ``temperature``, which it meant to be 1."""
+SINCE = {"temperature": 2, "training_range": 3, "feature_statistics": 3}
+"""Which version a field came with; an older one means its default."""
+
+NESTED: dict[str, type[TrainingRange | FeatureStatistics]] = {
+    "training_range": TrainingRange,
+    "feature_statistics": FeatureStatistics,
+}
+
+UNTAUGHT = 2
+"""The version in which a contract without range and statistics is still written: its hash stays what it was."""
 
 Channels = Literal["last", "first", "none"]
 Activation = Literal["identity", "sigmoid", "softmax"]
 Interpolation = Literal["linear"]
-
-LARGEST_NUMBER = 1e9
 
 TEMPERATURES = (0.01, 100.0)
 """Beyond these hardly anything but 0, 0.5 and 1 comes out."""
@@ -64,6 +73,10 @@ class Contract:
     temperature
         What logits are divided by before they become probabilities: above 1 less certain, below 1 more. The order
         of scans does not change. 1 leaves the network's answer as it is.
+    training_range
+        How the scans lay that taught the model; None if that was not recorded.
+    feature_statistics
+        What its pooled features of these scans look like; None if that was not recorded.
 
     Raises
     ------
@@ -82,6 +95,8 @@ class Contract:
     activation: Activation = "identity"
     threshold: float = 0.5
     temperature: float = 1.0
+    training_range: TrainingRange | None = None
+    feature_statistics: FeatureStatistics | None = None
 
     def __post_init__(self) -> None:
         for complaint in _complaints(self):
@@ -91,6 +106,11 @@ class Contract:
     def sha256(self) -> str:
         """Hash of the canonical JSON form: equal contracts, equal hashes."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def untaught(self) -> Self:
+        """The same without what is known of the training scans: everything that answers depend on."""
+        return replace(self, training_range=None, feature_statistics=None)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -109,11 +129,13 @@ class Contract:
         numbers = {name: float(getattr(self, name)) for name in ("threshold", "temperature")}
         window = [float(bound) for bound in self.hu_window]
         data = {"schema": SCHEMA, **asdict(self), "hu_window": window, **numbers}
+        if self.untaught == self:
+            data = {name: data[name] for name in data if SINCE.get(name, 1) <= UNTAUGHT} | {"schema": UNTAUGHT}
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Parse what ``to_json`` wrote, now or in version 1.
+        """Parse what ``to_json`` wrote, now or in an older version.
 
         Raises
         ------
@@ -122,18 +144,18 @@ class Contract:
         """
         data = _parse_object(text)
         version = data.pop("schema", None)
-        if version not in (WITHOUT_TEMPERATURE, SCHEMA):
+        if not is_int(version) or not 1 <= version <= SCHEMA:
             raise ContractError(
-                f"The contract has schema version {version!r}; this ct3d-edge reads versions {WITHOUT_TEMPERATURE} "
-                f"to {SCHEMA}. Export the model again, or use the ct3d-edge version that wrote it."
+                f"The contract has schema version {version!r}; this ct3d-edge reads versions 1 to {SCHEMA}. Export "
+                "the model again, or use the ct3d-edge version that wrote it."
             )
-        known = {field.name for field in fields(cls)} - ({"temperature"} if version == WITHOUT_TEMPERATURE else set())
+        known = {field.name for field in fields(cls) if SINCE.get(field.name, 1) <= version}
         if set(data) != known:
             raise ContractError(
                 f"The contract's fields do not match schema version {version}: "
                 f"missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}."
             )
-        return cls(**{name: _frozen(value) for name, value in data.items()})
+        return cls(**{name: _parsed(name, value) for name, value in data.items()})
 
 
 def _parse_object(text: str) -> dict[str, Any]:
@@ -157,8 +179,10 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _parsed(name: str, value: Any) -> Any:
+    if name in NESTED and value is not None:
+        return NESTED[name].from_json(value)
+    return frozen(value)
 
 
 def _complaints(contract: Contract) -> list[str]:
@@ -175,7 +199,7 @@ def _complaints(contract: Contract) -> list[str]:
             f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
         ),
         (
-            _is_int(contract.quarter_turns),
+            is_int(contract.quarter_turns),
             f"quarter_turns must be a whole number, found {contract.quarter_turns!r}",
         ),
         (
@@ -195,7 +219,7 @@ def _complaints(contract: Contract) -> list[str]:
             f"labels must be two or more different printable names, found {contract.labels!r}",
         ),
         (
-            _is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
+            is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
             f"{classes} labels do not fit a network with {contract.outputs} output(s)",
         ),
         (
@@ -203,13 +227,20 @@ def _complaints(contract: Contract) -> list[str]:
             f"activation {contract.activation!r} does not fit a network with {contract.outputs} output(s)",
         ),
         (
-            _is_number(contract.threshold) and 0 <= contract.threshold <= 1,
+            is_number(contract.threshold) and 0 <= contract.threshold <= 1,
             f"threshold must be a probability, found {contract.threshold!r}",
         ),
         (
-            _is_number(contract.temperature) and TEMPERATURES[0] <= contract.temperature <= TEMPERATURES[1],
+            is_number(contract.temperature) and TEMPERATURES[0] <= contract.temperature <= TEMPERATURES[1],
             "temperature must be a number from {:g} to {:g}, found {!r}".format(*TEMPERATURES, contract.temperature),
         ),
+    ]
+    checks += [
+        (
+            isinstance(value := getattr(contract, name), kind | None),
+            f"{name} must be a {kind.__name__} or None, found {value!r}",
+        )
+        for name, kind in NESTED.items()
     ]
     return [complaint for holds, complaint in checks if not holds]
 
@@ -221,21 +252,12 @@ def is_axis_code(code: object) -> bool:
     return all(any(letter in axis for letter in code) for axis in AXIS_DIRECTIONS)
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    """Whether a number is of a size that HU and probabilities have; NaN is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
-
-
 def _is_shape(shape: object) -> bool:
-    return isinstance(shape, tuple) and len(shape) == 3 and all(_is_int(n) and n >= 1 for n in shape)
+    return isinstance(shape, tuple) and len(shape) == 3 and all(is_int(n) and n >= 1 for n in shape)
 
 
 def _is_window(window: object) -> bool:
-    if not (isinstance(window, tuple) and len(window) == 2 and all(map(_is_number, window))):
+    if not (isinstance(window, tuple) and len(window) == 2 and all(map(is_number, window))):
         return False
     return bool(window[0] < window[1])
 

@@ -3,11 +3,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from taught import RANGE, statistics
 
-from ct3d_edge.contract import SCHEMA, Contract, is_axis_code
+from ct3d_edge.contract import NESTED, SCHEMA, UNTAUGHT, Contract, is_axis_code
 from ct3d_edge.errors import ContractError
 
 THREE = {"labels": ("a", "b", "c"), "outputs": 3}
+
+TAUGHT = Contract(training_range=RANGE, feature_statistics=statistics())
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -22,7 +25,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "activation": "softmax",
         "threshold": 0.25,
         "temperature": 1.75,
+        "training_range": RANGE,
+        "feature_statistics": statistics(),
     },
+    "range alone": {"training_range": RANGE},
     "stored order": {"orientation": "stored"},
     "two outputs": {"outputs": 2, "activation": "softmax"},
     "logit": {"activation": "sigmoid"},
@@ -39,12 +45,19 @@ def test_json_brings_back_the_same_contract(fields: dict[str, Any]) -> None:
     assert back.sha256 == contract.sha256
 
 
-def test_json_is_canonical() -> None:
-    text = Contract().to_json()
-    data = json.loads(text)
-    assert data["schema"] == SCHEMA
-    assert set(data) == {"schema", *asdict(Contract())}
-    assert text == json.dumps(data, sort_keys=True, separators=(",", ":"))
+@pytest.mark.parametrize("contract", [Contract(), TAUGHT], ids=["untaught", "taught"])
+def test_json_is_canonical(contract: Contract) -> None:
+    text = contract.to_json()
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def test_what_is_not_known_of_training_scans_leaves_version_and_hash_as_they_were() -> None:
+    known, unknown = (json.loads(contract.to_json()) for contract in (TAUGHT, TAUGHT.untaught))
+    assert (known.pop("schema"), unknown.pop("schema")) == (SCHEMA, UNTAUGHT)
+    assert set(known) == set(asdict(TAUGHT))
+    assert set(unknown) == set(known) - set(NESTED)
+    assert TAUGHT.untaught == Contract()
+    assert Contract().sha256 == "878a43411652cd06455f73917fb025d7771c2f5f34943dc0cc5c4225af363ab9"
 
 
 def test_the_order_and_spacing_of_the_json_do_not_matter() -> None:
@@ -66,6 +79,9 @@ CHANGES: list[dict[str, Any]] = [
     {"activation": "sigmoid"},
     {"threshold": 0.500001},
     {"temperature": 1.000001},
+    {"training_range": RANGE},
+    {"training_range": replace(RANGE, scans=41)},
+    {"feature_statistics": statistics()},
 ]
 
 
@@ -117,6 +133,8 @@ REFUSED: dict[str, list[Any]] = {
     "activation": ["relu", "", None],
     "labels": [(), ("only",), ("a", "a"), ("a", ""), ("a", "\x1b[31mb"), ("a", 1), "ab", 3, None, {}],
     "threshold": [-0.1, 1.1, float("nan"), "0.5", None, True],
+    "training_range": [RANGE.extent_mm, {}, 3],
+    "feature_statistics": [(), {}, "no"],
     "temperature": [0, -1, 0.0099, 101, float("nan"), float("inf"), "1", None, True],
 }
 
@@ -177,10 +195,10 @@ def test_what_is_no_json_object_is_refused(text: str, said: str) -> None:
         Contract.from_json(text)
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 4, "1", None, [1], True])
 def test_another_schema_version_is_refused(version: object) -> None:
     data = {**json.loads(Contract().to_json()), "schema": version}
-    with pytest.raises(ContractError, match=r"schema version .*reads versions 1 to 2"):
+    with pytest.raises(ContractError, match=r"schema version .*reads versions 1 to 3"):
         Contract.from_json(json.dumps(data))
 
 
@@ -192,9 +210,9 @@ def test_version_1_had_no_temperature() -> None:
     assert Contract.from_json(json.dumps(data)) == Contract(threshold=0.25, temperature=1.0)
 
 
-@pytest.mark.parametrize("field", asdict(Contract()))
+@pytest.mark.parametrize("field", asdict(TAUGHT))
 def test_a_missing_field_is_named(field: str) -> None:
-    data = json.loads(Contract().to_json())
+    data = json.loads(TAUGHT.to_json())
     del data[field]
     with pytest.raises(ContractError, match=rf"missing \['{field}'\], unknown \[\]"):
         Contract.from_json(json.dumps(data))
@@ -206,10 +224,14 @@ def test_an_unknown_field_is_named() -> None:
         Contract.from_json(json.dumps(data))
 
 
-@pytest.mark.parametrize("field", asdict(Contract()))
-@pytest.mark.parametrize("value", [None, {}, [], [[1], 2, 3], "zzz", -7.5], ids=str)
+MISTYPED = [(field, value) for field in asdict(TAUGHT) for value in ({}, [], [[1], 2, 3], "zzz", -7.5)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [*MISTYPED, *((name, None) for name in asdict(TAUGHT) if name not in NESTED)]
+)
 def test_a_mistyped_field_is_a_contract_error(field: str, value: object) -> None:
-    data = {**json.loads(Contract().to_json()), field: value}
+    data = {**json.loads(TAUGHT.to_json()), field: value}
     with pytest.raises(ContractError):
         Contract.from_json(json.dumps(data))
 
@@ -253,3 +275,41 @@ def test_among_more_classes_the_most_probable_wins(probabilities: list[float], w
 @pytest.mark.parametrize(("code", "valid"), [("LAS", True), ("PIR", True), ("SLA", True), ("LLS", False), (5, False)])
 def test_an_axis_code_names_each_body_axis_once(code: object, valid: bool) -> None:
     assert is_axis_code(code) is valid
+
+
+INSIDE: list[tuple[str, str, object]] = [
+    ("training_range", "scans", 0),
+    ("training_range", "scans", True),
+    ("training_range", "slices", [40, 28]),
+    ("training_range", "slices", [0, 28]),
+    ("training_range", "slices", ["a", "b"]),
+    ("training_range", "extent_mm", [[1, 2], [1, 2]]),
+    ("training_range", "extent_mm", [[1, 2], [1, 2], [1, 2, 3]]),
+    ("training_range", "spacing_mm", None),
+    ("feature_statistics", "mean", [1.0]),
+    ("feature_statistics", "mean", []),
+    ("feature_statistics", "mean", 3),
+    ("feature_statistics", "directions", [1.0, 2.0]),
+    ("feature_statistics", "variances", []),
+    ("feature_statistics", "residual_variance", 0),
+    ("feature_statistics", "threshold", -1),
+    ("feature_statistics", "threshold", None),
+    ("feature_statistics", "scans", 1.5),
+    ("feature_statistics", "held_out", 0),
+    ("feature_statistics", "more", 0),
+]
+
+
+@pytest.mark.parametrize(("part", "field", "value"), INSIDE)
+def test_what_a_part_holds_is_checked(part: str, field: str, value: object) -> None:
+    data = json.loads(TAUGHT.to_json())
+    data[part][field] = value
+    with pytest.raises(ContractError, match=rf"^Contract: {part} must"):
+        Contract.from_json(json.dumps(data))
+
+
+def test_ranges_and_statistics_are_told_in_a_line() -> None:
+    assert RANGE.describe() == (
+        "300 to 400, 280 to 400, 250 to 340 mm in voxels of 4 to 6, 4 to 6, 8 to 9 mm, 28 to 40 slices (40 scans)"
+    )
+    assert statistics().describe().startswith("12 features of 60 scans, 10 directions; a distance above ")
