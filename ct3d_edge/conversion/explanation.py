@@ -82,7 +82,7 @@ def require_explanation(runner: Runner, provenance: Mapping[str, Any]) -> None:
         )
     pooling = find_pooling(onnx.ModelProto.FromString(model.data), model.output_name)
     volumes = np.stack(model.golden.volumes(model.contract.shape))
-    given, features = runner.outputs(volumes)
+    given, features, _ = runner.outputs(volumes)
     assert features is not None  # noqa: S101  # the file has them
     pooled = features.reshape(*features.shape[:2], -1).mean(axis=2, dtype=np.float64)
     read = np.stack([activated(pooling.head.logits(row), pooling.last) for row in pooled])

@@ -6,12 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError
 from ct3d_edge.passport.content import content_findings
 from ct3d_edge.passport.lying import lying_findings
 from ct3d_edge.passport.rules import ORDER
+from ct3d_edge.passport.training import against_range, resemblance_finding
 from ct3d_edge.preprocess import Prepared, preprocess
+from ct3d_edge.resemblance import Resemblance
 from ct3d_edge.scan import Finding, Scan, Severity, open_scan, permit
 
 SCHEMA = 1
@@ -74,6 +79,8 @@ class Inspector:
         self.allow = frozenset(allow)
         self.with_identifiers = with_identifiers
         self._seen: dict[str, str] = {}
+        known = contract.feature_statistics
+        self._resemblance = Resemblance(known) if known else None
 
     def inspect(self, path: Path) -> Passport:
         """Open, prepare and check one scan. Never raises for what is wrong with the scan."""
@@ -84,7 +91,7 @@ class Inspector:
             found = (*self.findings(path, scan, prepared), *self.repeated(str(path), input_sha256(prepared)))
             return Passport(str(path), _once(found))
         except ScanError as error:
-            known = () if scan is None else (*scan.findings, *permit(lying_findings(scan), self.allow))
+            known = () if scan is None else (*scan.findings, *permit(self._lying(scan), self.allow))
             return Passport(str(path), _once(known), (error.code, str(error)))
 
     def findings(self, path: Path, scan: Scan, prepared: Prepared) -> tuple[Finding, ...]:
@@ -92,7 +99,7 @@ class Inspector:
 
         Nothing is remembered, so that scans can be looked at side by side.
         """
-        found = [*lying_findings(scan), *content_findings(scan, prepared, self.contract)]
+        found = [*self._lying(scan), *content_findings(scan, prepared, self.contract)]
         # The scan's own were permitted when it was opened; what preparing added was not yet.
         added = prepared.findings[len(scan.findings) :]
         permitted = permit((*added, *found), self.allow)
@@ -111,6 +118,18 @@ class Inspector:
             return ()
         found = Finding("duplicate", "warn", f"The network is given the same numbers as for {first}.", first)
         return permit([found], self.allow)
+
+    def resemblance(self, pooled: NDArray[np.float32]) -> tuple[Finding, ...]:
+        """Whether the features ``(C,)`` that the network pools of a scan are like those of its training scans.
+
+        Nothing if the contract does not say what those were.
+        """
+        if self._resemblance is None:
+            return ()
+        return permit([resemblance_finding(pooled, self._resemblance)], self.allow)
+
+    def _lying(self, scan: Scan) -> list[Finding]:
+        return against_range(lying_findings(scan), scan, self.contract.training_range)
 
     def _identifiers(self, path: Path) -> tuple[Finding, ...]:
         from ct3d_edge.scan import identifiers

@@ -83,9 +83,18 @@ RULES = (
         "warn or refuse",
         "how far from an even grid, over 0.1 slice distances; refused over 0.5",
     ),
-    Rule("spacing", "warn", "voxel edges; below 0.1 mm, above 5 mm in the slice or above 12 mm between slices"),
-    Rule("coverage", "warn", "length along the body; below 90 mm or above 700 mm"),
+    Rule(
+        "spacing",
+        "warn",
+        "voxel edges; below 0.1 mm, above 5 mm in the slice or above 12 mm between slices, or unlike in training",
+    ),
+    Rule(
+        "coverage",
+        "warn",
+        "length along the body; below 90 mm or above 700 mm, or an extent unlike in training",
+    ),
     Rule("few_slices", "warn or refuse", "voxels along the shortest axis; below 12, refused below 8"),
+    Rule("slice_count", "warn", "slices along the body, unlike in training"),
     # What it shows
     Rule("non_finite", "warn", "share of NaN (taken as air) or infinite voxels; refused for good if over half"),
     Rule("hu_range", "warn", "lowest and highest sampled HU; below -10,000 or above 20,000"),
@@ -97,6 +106,7 @@ RULES = (
     Rule("not_chest", "warn or refuse", "share of the body that looks like lung, under 8 %; refused under 3 %"),
     # The run
     Rule("duplicate", "warn", "the network is given the same numbers as for an earlier scan of this run; which"),
+    Rule("out_of_distribution", "warn", "distance of the network's features from the training scans', over the limit"),
     Rule("demonstration_model", "warn", "the model that comes with ct3d-edge answered, or a file made from it"),
     Rule("identifiers", "ok", "name and ID of the patient, with `--with-identifiers` only"),
     Rule("non_finite_output", "refused", "the network gave NaN or infinity"),

@@ -133,7 +133,7 @@ def judge(
     analyses = []
     for reading in readings:
         row = next(rows) if reading.prepared else None
-        analysis = _analysis(reading, row, taken, runner, notes)
+        analysis = _analysis(reading, row, taken, runner, notes, inspector)
         analyses.append(replace(analysis, record=replace(analysis.record, allowed=_allowed(inspector))))
     return analyses
 
@@ -172,15 +172,22 @@ def _infer_one(volume: NDArray[np.float32], runner: Runner) -> Row:
 
 
 def _rows(given: Outputs) -> list[Row]:
-    features = repeat(None) if given.features is None else given.features
-    return [Outputs(*row) for row in zip(given.probabilities, features, strict=False)]
+    behind = (repeat(None) if rows is None else rows for rows in given[1:])
+    return [Outputs(*row) for row in zip(given.probabilities, *behind, strict=False)]
 
 
-def _analysis(reading: Reading, row: Row | None, taken: float, runner: Runner, notes: tuple[Finding, ...]) -> Analysis:
+def _analysis(
+    reading: Reading,
+    row: Row | None,
+    taken: float,
+    runner: Runner,
+    notes: tuple[Finding, ...],
+    inspector: Inspector | None,
+) -> Analysis:
     """What reading and the network said, put together."""
     if row is None:
         return Analysis(_record(reading, runner), None)
-    findings = (*notes, *reading.findings)
+    findings = (*notes, *reading.findings, *_unlike(row, inspector))
     if not isinstance(row, Outputs):
         return Analysis(_record(replace(reading, failed=row, findings=findings), runner), None)
     timed = replace(reading, timing=replace(reading.timing, infer=taken), findings=findings)
@@ -189,6 +196,12 @@ def _analysis(reading: Reading, row: Row | None, taken: float, runner: Runner, n
     if failed:
         return Analysis(_record(replace(timed, failed=failed), runner), None)
     return Analysis(_record(timed, runner, answers[0]), reading.prepared, row.features)
+
+
+def _unlike(row: Row, inspector: Inspector | None) -> tuple[Finding, ...]:
+    if inspector is None or not isinstance(row, Outputs) or row.pooled is None:
+        return ()
+    return remarks(inspector.resemblance(row.pooled))
 
 
 def decide(probabilities: NDArray[np.float64], contract: Contract) -> Answer:

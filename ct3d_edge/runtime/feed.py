@@ -1,23 +1,23 @@
 """How volumes reach a session: as arrays, or through buffers that stay on the device."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-Feed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""From ``(N, *input_shape)`` to ``(N, outputs)``, both float32."""
+Feed = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
+"""From ``(N, *input_shape)`` to ``(N, length)`` of each output, all float32."""
 
 
-def plain_feed(session: ort.InferenceSession, input_name: str, output_name: str) -> Feed:
+def plain_feed(session: ort.InferenceSession, input_name: str, outputs: Sequence[str]) -> Feed:
     """Hand arrays to ONNX Runtime, which copies them to where they are needed."""
 
-    def run(volumes: NDArray[np.float32]) -> NDArray[np.float32]:
-        (output,) = session.run([output_name], {input_name: volumes})
-        return np.asarray(output, np.float32)
+    def run(volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        found = session.run(list(outputs), {input_name: volumes})
+        return [np.asarray(output, np.float32) for output in found]
 
     return run
 
@@ -33,8 +33,8 @@ class BoundFeed:
         An open session.
     input_name, input_shape
         The graph's input and its shape without the batch axis.
-    output_name, outputs
-        The graph's output and its length.
+    outputs
+        Those of the graph's outputs that are wanted, and their lengths.
     batch
         Volumes in each run. A longer input is cut, a shorter one is filled up with zeros whose answers are dropped.
     place
@@ -46,8 +46,7 @@ class BoundFeed:
         session: ort.InferenceSession,
         input_name: str,
         input_shape: tuple[int, ...],
-        output_name: str,
-        outputs: int,
+        outputs: Mapping[str, int],
         batch: int,
         place: tuple[str, int],
     ) -> None:
@@ -56,19 +55,25 @@ class BoundFeed:
         self._alone = threading.Lock()
         self._staging = np.zeros((batch, *input_shape), np.float32)
         self._input = ort.OrtValue.ortvalue_from_shape_and_type(self._staging.shape, np.float32, *place)
-        self._output = ort.OrtValue.ortvalue_from_shape_and_type((batch, outputs), np.float32, *place)
+        self._outputs = [
+            ort.OrtValue.ortvalue_from_shape_and_type((batch, length), np.float32, *place)
+            for length in outputs.values()
+        ]
         self._binding: Any = session.io_binding()
         self._binding.bind_ortvalue_input(input_name, self._input)
-        self._binding.bind_ortvalue_output(output_name, self._output)
+        for name, value in zip(outputs, self._outputs, strict=True):
+            self._binding.bind_ortvalue_output(name, value)
 
-    def __call__(self, volumes: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Run volumes of any number."""
         starts = range(0, len(volumes), self._batch)
         with self._alone:
             parts = [self._run(volumes[start : start + self._batch]) for start in starts]
-        return np.concatenate(parts) if parts else np.zeros((0, *self._output.shape()[1:]), np.float32)
+        if not parts:
+            return [np.zeros((0, *output.shape()[1:]), np.float32) for output in self._outputs]
+        return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
-    def _run(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, part: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         if len(part) < self._batch:
             self._staging[: len(part)] = part
             self._staging[len(part) :] = 0
@@ -79,4 +84,4 @@ class BoundFeed:
         self._binding.synchronize_inputs()
         self._session.run_with_iobinding(self._binding)
         self._binding.synchronize_outputs()
-        return np.array(self._output.numpy()[:length], np.float32)
+        return [np.array(output.numpy()[:length], np.float32) for output in self._outputs]

@@ -30,6 +30,11 @@ PROVENANCE_KEY = "ct3d.provenance"
 FEATURES = "ct3d.features"
 """Name of the output, beside the one that answers, from which an answer is explained."""
 
+POOLED = "ct3d.pooled"
+"""Name of the output, beside the one that answers, from which it is told whether a scan is like those of training."""
+
+EXTRA = (FEATURES, POOLED)
+
 WEIGHT_TYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
@@ -67,6 +72,9 @@ class ModelFile:
         Version of the default operator set.
     features
         Shape ``(C, a, b, c)`` of the output that explains, behind its batch axis; None if the file has none.
+    pooled
+        Length of the output of pooled features, if the contract says what those of the training scans are like; else
+        None.
     """
 
     path: Path
@@ -83,6 +91,7 @@ class ModelFile:
     node_counts: dict[str, int]
     opset: int
     features: tuple[int, ...] | None
+    pooled: int | None
 
     @property
     def one_by_one(self) -> bool:
@@ -155,6 +164,7 @@ def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) ->
         node_counts=dict(sorted(counts.items())),
         opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),
         features=_features(path, proto.graph),
+        pooled=None if inside else _pooled(path, proto.graph, contract),
     )
 
 
@@ -237,7 +247,7 @@ def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
 def _interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    outputs = [value for value in graph.output if value.name != FEATURES]
+    outputs = [value for value in graph.output if value.name not in EXTRA]
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(
             f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one volume in, one vector out is needed."
@@ -254,6 +264,16 @@ def _features(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] | None:
             if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or min(shape) < 1:
                 raise ModelError(f"{path}: its output {FEATURES} is not float (batch, C, a, b, c). Export it again.")
             return shape
+    return None
+
+
+def _pooled(path: Path, graph: onnx.GraphProto, contract: Contract) -> int | None:
+    if contract.feature_statistics is None:
+        return None
+    for value in graph.output:
+        if value.name == POOLED:
+            _expect(path, f"output {POOLED}", value, (contract.feature_statistics.features,))
+            return contract.feature_statistics.features
     return None
 
 

@@ -14,7 +14,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime.feed import BoundFeed, Feed, plain_feed
-from ct3d_edge.runtime.model_file import FEATURES, ModelFile
+from ct3d_edge.runtime.model_file import FEATURES, POOLED, ModelFile
 from ct3d_edge.runtime.opening import Opened, Wish, open_for
 from ct3d_edge.runtime.options import Options
 from ct3d_edge.runtime.receipt import Receipt
@@ -23,10 +23,11 @@ from ct3d_edge.runtime.versions import tf32_allowed
 
 
 class Outputs(NamedTuple):
-    """What a network gave for a batch: ``(N, classes)`` float64, and ``(N, C, a, b, c)`` float32 if it tells."""
+    """What a network gave for a batch: ``(N, classes)``; if it tells, ``(N, C, a, b, c)`` and, pooled, ``(N, C)``."""
 
     probabilities: NDArray[np.float64]
     features: NDArray[np.float32] | None
+    pooled: NDArray[np.float32] | None
 
 
 class Runner:
@@ -131,13 +132,7 @@ class Runner:
         ProviderError
             If ONNX Runtime fails, out of memory for instance.
         """
-        self._require_fitting(volumes)
-        batch = volumes.reshape(-1, *self.contract.input_shape)
-        if self.model.one_by_one and len(batch) > 1:
-            output = np.concatenate([self._run(batch[n : n + 1]) for n in range(len(batch))])
-        else:
-            output = self._run(batch)
-        return to_probabilities(output, self.contract)
+        return to_probabilities(self._answers(volumes)[0], self.contract)
 
     def infer_stored(self, voxels: NDArray[np.int16], slope: float, intercept: float) -> NDArray[np.float64]:
         """Probabilities of one scan as it is stored, by a model with the preprocessing inside.
@@ -170,17 +165,16 @@ class Runner:
         return np.asarray(found, np.float64)
 
     def outputs(self, volumes: NDArray[np.float32]) -> Outputs:
-        """Probabilities as ``infer`` gives them, and the features that explain them, volume by volume.
+        """Probabilities as ``infer`` gives them, and the features behind them, volume by volume.
 
-        Features are None unless the session was opened with ``explain``. Raises as ``infer`` does.
+        Features are None unless the session was opened with ``explain``, pooled ones unless the model gives them.
+        Raises as ``infer`` does.
         """
-        if not self._explain:
-            return Outputs(self.infer(volumes), None)
-        self._require_fitting(volumes)
-        size = self._batch or (len(volumes) if self.model.batch_axis and not self.model.one_by_one else 1)
-        pairs = [self._both(volumes[start : start + size], size) for start in range(0, len(volumes), size)]
-        answers, features = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        return Outputs(to_probabilities(answers, self.contract), features)
+        if not self._explain and self.model.pooled is None:
+            return Outputs(self.infer(volumes), None, None)
+        answers, *pooled = self._answers(volumes) if not self._explain else self._explained(volumes)
+        features = pooled.pop() if self._explain else None
+        return Outputs(to_probabilities(answers, self.contract), features, pooled[0] if pooled else None)
 
     def resident(self, volumes: NDArray[np.float32]) -> Callable[[], ort.OrtValue]:
         """A batch laid where the network runs, to be run again and again without copies in or out.
@@ -218,15 +212,36 @@ class Runner:
                 f"got {volumes.dtype} {volumes.shape}."
             )
 
-    def _both(self, part: NDArray[np.float32], size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answers and features of volumes, filled up with zeros to the number that the session was made for."""
+    @property
+    def _lengths(self) -> dict[str, int]:
+        """What is asked of every run: the answer, and pooled features of a model that gives them."""
+        pooled = {} if self.model.pooled is None else {POOLED: self.model.pooled}
+        return {self.model.output_name: self.contract.outputs, **pooled}
+
+    def _answers(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        self._require_fitting(volumes)
+        batch = volumes.reshape(-1, *self.contract.input_shape)
+        if not self.model.one_by_one or len(batch) <= 1:
+            return self._run(batch)
+        rows = [self._run(batch[n : n + 1]) for n in range(len(batch))]
+        return [np.concatenate(part) for part in zip(*rows, strict=True)]
+
+    def _explained(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The same with the features behind."""
+        self._require_fitting(volumes)
+        size = self._batch or (len(volumes) if self.model.batch_axis and not self.model.one_by_one else 1)
+        rows = [self._all(volumes[start : start + size], size) for start in range(0, len(volumes), size)]
+        return [np.concatenate(part) for part in zip(*rows, strict=True)]
+
+    def _all(self, part: NDArray[np.float32], size: int) -> list[NDArray[np.float32]]:
+        """Every output of volumes, filled up with zeros to the number that the session was made for."""
         batch = np.zeros((size, *self.contract.input_shape), np.float32)
         batch[: len(part)] = part.reshape(-1, *self.contract.input_shape)
         with self._failures():
-            answers, features = self._session.run([self.model.output_name, FEATURES], {self.model.input_name: batch})
-        return np.asarray(answers[: len(part)], np.float32), np.asarray(features[: len(part)], np.float32)
+            found = self._session.run([*self._lengths, FEATURES], {self.model.input_name: batch})
+        return [np.asarray(output[: len(part)], np.float32) for output in found]
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         with self._failures():
             return self._feed(batch)
 
@@ -238,12 +253,11 @@ class Runner:
             raise ProviderError(f"ONNX Runtime failed on {self.receipt.actual} while running: {error}") from error
 
     def _feed_for(self, options: Options) -> Feed:
-        names = self.model.input_name, self.model.output_name
         if self._batch is None or self.model.stored_voxels:
-            return plain_feed(self._session, *names)
+            return plain_feed(self._session, self.model.input_name, list(self._lengths))
         place = ("cuda", options.device_number)
-        shapes = self.contract.input_shape, self.contract.outputs
-        return BoundFeed(self._session, names[0], shapes[0], names[1], shapes[1], self._batch, place)
+        shape = self.contract.input_shape
+        return BoundFeed(self._session, self.model.input_name, shape, self._lengths, self._batch, place)
 
     def _receipt(self, requested: RequestedProvider, opened: Opened, choice: str | None) -> Receipt:
         setup, platform = opened.setup, opened.platform

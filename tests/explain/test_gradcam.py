@@ -104,7 +104,7 @@ def test_maps_equal_those_of_automatic_differentiation(name: str, level: Level, 
     explainer = Explainer(file)
     head = find_pooling(onnx.ModelProto.FromString(file.data), file.output_name).head
     with Runner(file, "cpu", explain=True) as runner:
-        probabilities, features = runner.outputs(np.stack(volumes))
+        probabilities, features, _ = runner.outputs(np.stack(volumes))
         assert features is not None
         for volume, row, given in zip(volumes, probabilities, features, strict=True):
             answer = decide(row, file.contract)
