@@ -26,6 +26,10 @@ QUANTILE = 0.99
 MARGIN = 1.25
 """Times that quantile: of a few dozen held-out scans it is hardly more than the largest that happened to be drawn."""
 
+STEADY = 0.01
+"""Of the features' root mean square: a direction in which they vary less is taken to vary by that. Files in fewer bits
+move features by such parts (docs/inputs.md), and a distance must not be made of rounding."""
+
 DIGITS = 5
 """That numbers are kept with; distances then differ in the fourth."""
 
@@ -101,12 +105,13 @@ def _fit(rows: NDArray[np.float64], held_out: int) -> FeatureStatistics:
     count = min(DIRECTIONS, size - 1, int((eigenvalues > 0).sum()) - 1)
     if count < 0:
         raise DatasetError("The network gives all scans the same features: none can be told to be unlike them.")
+    least = STEADY**2 * float((rows**2).mean())
     residual = float(eigenvalues[count:].sum() / (size - count))
     return FeatureStatistics(
         mean=tuple(map(_kept, mean)),
         directions=tuple(tuple(map(_kept, vector)) for vector in vectors[:count]),
-        variances=tuple(map(_kept, eigenvalues[:count])),
-        residual_variance=_kept(residual),
+        variances=tuple(_kept(max(value, least)) for value in eigenvalues[:count]),
+        residual_variance=_kept(max(residual, least)),
         threshold=1.0,
         scans=len(rows),
         held_out=held_out,

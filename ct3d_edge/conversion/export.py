@@ -14,6 +14,7 @@ from ct3d_edge.conversion.deliver import Exported, make_golden
 from ct3d_edge.conversion.explanation import cells_in
 from ct3d_edge.conversion.layers import layer_to_blame
 from ct3d_edge.conversion.plan import Plan
+from ct3d_edge.conversion.pooling import require_same_features, with_pooled
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import UsageError
@@ -62,6 +63,8 @@ def export_model(
 
     Raises
     ------
+    ContractError
+        The contract holds statistics of features that the network does not pool.
     ModelError
         tf2onnx, the passes or ONNX Runtime cannot handle the network.
     GateError
@@ -73,7 +76,8 @@ def export_model(
         raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
     require_writable(out)
     on_stage("converting")
-    converted = to_onnx(source.network, source.contract)
+    converted = with_pooled(to_onnx(source.network, source.contract), source.contract)
+    require_same_features(converted, source)
     job = Job(
         out,
         converted,

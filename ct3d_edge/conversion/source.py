@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ct3d_edge.contract import Activation, Contract
 from ct3d_edge.conversion.network import Interface, interface_of
@@ -43,8 +43,11 @@ class Source:
     def probabilities(self, volume: NDArray[np.float32]) -> NDArray[np.float64]:
         """``(len(contract.labels),)`` probabilities of one network input ``contract.shape``, by Keras."""
         batch = volume.reshape(1, *self.contract.input_shape)
-        output = np.asarray(keras.ops.convert_to_numpy(self.network(batch, training=False)), np.float32)
-        return np.asarray(to_probabilities(output, self.contract)[0])
+        return self.concluded(keras.ops.convert_to_numpy(self.network(batch, training=False)))
+
+    def concluded(self, output: ArrayLike) -> NDArray[np.float64]:
+        """The same from the network's output ``(1, contract.outputs)``."""
+        return np.asarray(to_probabilities(np.asarray(output, np.float32), self.contract)[0])
 
 
 def load_source(

@@ -28,6 +28,8 @@ class Pooling:
     ----------
     features
         Name of the tensor that is pooled.
+    pooled
+        Name of what the pooling gives.
     axes
         Axes that are averaged, as the graph gives them, negative ones included; None for all behind the second.
     head
@@ -37,6 +39,7 @@ class Pooling:
     """
 
     features: str
+    pooled: str
     axes: tuple[int, ...] | None
     head: Head
     last: str
@@ -80,7 +83,7 @@ class _Walk:
             if node.op_type not in self._read:
                 raise _refusal(f"node {node.name} behind its features is {node.op_type}")
             node = self._producer(self._read[node.op_type](node))
-        return Pooling(node.input[0], self._axes(node), Head(tuple(reversed(self._steps))), last)
+        return Pooling(node.input[0], node.output[0], self._axes(node), Head(tuple(reversed(self._steps))), last)
 
     def _producer(self, value: str) -> onnx.NodeProto:
         if value not in self._producers:
