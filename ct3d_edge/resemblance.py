@@ -63,7 +63,7 @@ class Resemblance:
             ``(N,)``; infinite where a feature is NaN or infinite.
         """
         found = np.asarray(features, np.float64)
-        finite: NDArray[np.bool_] = np.isfinite(found).all(axis=1)
+        finite = np.asarray(np.isfinite(found).all(axis=1))
         centred = np.where(finite[:, np.newaxis], found, 0) - self._mean
         along = centred @ self._directions.T
         rest = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ct3d_edge.conversion.export import export_model
     from ct3d_edge.conversion.optimize import optimize_model
     from ct3d_edge.conversion.passes import Level, Step, Target
+    from ct3d_edge.conversion.pooling import pooled_of
     from ct3d_edge.conversion.proof import LIMIT, MINIMUM_VOLUMES, Proof, prove
     from ct3d_edge.conversion.source import Source, load_source
 
@@ -23,6 +24,7 @@ _HOMES = {
     "export_model": "export",
     "load_source": "source",
     "optimize_model": "optimize",
+    "pooled_of": "pooling",
     "prove": "proof",
     "to_onnx": "convert",
 }
@@ -39,6 +41,7 @@ __all__ = [
     "export_model",
     "load_source",
     "optimize_model",
+    "pooled_of",
     "prove",
     "to_onnx",
 ]

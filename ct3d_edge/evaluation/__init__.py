@@ -11,6 +11,7 @@ from ct3d_edge.evaluation.files import require_folder, to_json, write_files
 from ct3d_edge.evaluation.intervals import RESAMPLES, Estimate, Share
 from ct3d_edge.evaluation.judge import Verdict
 from ct3d_edge.evaluation.progress import Event, OnProgress, Resampled, ScanJudged
+from ct3d_edge.evaluation.recorded import is_recorded, record_run
 from ct3d_edge.evaluation.summary import summary
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Verdict",
     "calibrate_run",
     "evaluate",
+    "is_recorded",
+    "record_run",
     "require_folder",
     "summary",
     "to_json",

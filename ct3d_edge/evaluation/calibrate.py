@@ -19,6 +19,7 @@ from ct3d_edge.evaluation.judge import judge
 from ct3d_edge.evaluation.material import Material, choose, class_mapping, contents_of, find
 from ct3d_edge.evaluation.model import RUN_CONTRACT, RUN_MODEL, RUN_SPLIT, keras_model, require_two_classes, run_of
 from ct3d_edge.evaluation.progress import OnProgress, silent
+from ct3d_edge.evaluation.recorded import Witness, is_recorded, look_back
 from ct3d_edge.extras import require_extra
 
 NEAR = 1.01
@@ -55,6 +56,8 @@ class Calibration:
         What speaks against the result.
     left_out
         Paths and reasons of scans that took no part.
+    recorded
+        Sentences on what the contract says of the training scans; none if it did before.
     """
 
     contract_file: Path
@@ -65,6 +68,7 @@ class Calibration:
     after: Standing
     warnings: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
+    recorded: tuple[str, ...] = ()
 
 
 def calibrate_run(
@@ -74,9 +78,13 @@ def calibrate_run(
     split: Path | None = None,
     rule: Rule | None = None,
     skip_bad: bool = False,
+    cache: Path | None = None,
+    anew: bool = False,
     on_progress: OnProgress = silent,
 ) -> Calibration:
     """Fit temperature, then threshold, on the validation subset, and rewrite the run's contract.
+
+    A contract that does not say how the training scans lie and what their features are gets that as well.
 
     Parameters
     ----------
@@ -90,6 +98,11 @@ def calibrate_run(
         For the threshold; Youden's if None.
     skip_bad, on_progress
         As for `evaluate`.
+    cache
+        Prepared training scans, as for `ct3d_edge.training.train`; those that it lacks are put there. None prepares
+        each in memory.
+    anew
+        Look at the training scans even if the contract says what they are like.
 
     Raises
     ------
@@ -111,8 +124,16 @@ def calibrate_run(
     material = find(choice, skip_bad=skip_bad, on_progress=on_progress)
     class_mapping(material, model.contract)
     _refuse_taught(material, place)
-    verdicts = judge(material, model.contract, model.predict, skip_bad=skip_bad, on_progress=on_progress)
+    witness = Witness(model)
+    verdicts = judge(material, model.contract, witness.predict, skip_bad=skip_bad, on_progress=on_progress)
     fitted = calibrate(earlier, verdicts.scores, verdicts.truth, rule or Rule())
+    recorded: tuple[str, ...] = ()
+    if anew or not is_recorded(earlier):
+        taught_by = place / RUN_SPLIT if (place / RUN_SPLIT).is_file() else split_file
+        try:
+            fitted, recorded = look_back(fitted, model, taught_by, folder, witness.features, cache, on_progress)
+        except DatasetError as error:  # whoever calibrates may no longer have what the run was trained on
+            recorded = (f"the training scans were not looked at: {error}",)
     with atomic_file(place / RUN_CONTRACT) as stream:
         stream.write(fitted.to_json().encode())
     return Calibration(
@@ -128,6 +149,7 @@ def calibrate_run(
             *_temperature_limits(fitted.temperature),
         ),
         left_out=tuple((scan.path, scan.reason) for scan in verdicts.left_out),
+        recorded=recorded,
     )
 
 

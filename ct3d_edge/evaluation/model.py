@@ -34,6 +34,8 @@ class Model:
         Sentences about what was assumed or passed over.
     predict
         From a network input ``(W, H, D)`` to ``(len(contract.labels),)`` probabilities under ``contract``.
+    pooled
+        The same with the features ``(C,)`` that the network pools in front; None if it is not known to pool any.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Model:
     run_by: str
     remarks: tuple[str, ...]
     predict: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+    pooled: Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
 
 
 @contextmanager
@@ -89,7 +92,7 @@ def keras_model(path: Path, *, temperature: float | None = None) -> Model:
     from ct3d_edge.keras_import import import_keras
 
     import_keras()
-    from ct3d_edge.conversion import load_source
+    from ct3d_edge.conversion import load_source, pooled_of
 
     source = load_source(path)
     if temperature is not None:
@@ -101,6 +104,7 @@ def keras_model(path: Path, *, temperature: float | None = None) -> Model:
         run_by="Keras",
         remarks=source.remarks,
         predict=source.probabilities,
+        pooled=pooled_of(source),
     )
 
 

@@ -32,6 +32,7 @@ from ct3d_edge.training.network import (
 )
 from ct3d_edge.training.presets import DEFAULT, Preset
 from ct3d_edge.training.progress import EpochRecord, OnProgress, silent
+from ct3d_edge.training.recorded import recorded
 from ct3d_edge.training.replicas import require_scan_for_each, require_whole_shares
 from ct3d_edge.training.scans import chosen_split
 from ct3d_edge.training.selection import best_epoch
@@ -63,6 +64,8 @@ class TrainedRun:
         How many scans have each finding, by its code.
     calibration
         A sentence on the contract's temperature and threshold.
+    recorded
+        Sentences on what the contract says of the training scans.
     chief
         Whether this process kept the files. The other workers of a shared run had theirs in a temporary folder.
     """
@@ -74,6 +77,7 @@ class TrainedRun:
     epochs: tuple[EpochRecord, ...]
     findings: Mapping[str, int]
     calibration: str
+    recorded: tuple[str, ...] = ()
     chief: bool = True
 
     @property
@@ -215,7 +219,8 @@ def train(
             records = loop.run(watchers)
         network = bare(contract, model.get_weights())
         contract, remark = calibrated(network, material, contract) if preset.calibrate else (contract, UNCALIBRATED)
-    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings, remark, chief)
+        contract, told = recorded(network, material, contract, folder)
+    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings, remark, told, chief)
     if chief:
         _finish(run, network)
     wait_for_all(strategy)
