@@ -11,12 +11,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY, RECIPE, Golden
+from ct3d_edge.runtime import CONTRACT_KEY, GOLDEN_KEY, POOLED, PROVENANCE_KEY, RECIPE, Golden
 
 DICOM = all(find_spec(name) for name in ("pydicom", "gdcm"))
 """Whether the extra `dicom` is installed."""
 
 LAS = np.diag([-2.0, 2.0, 8.0, 1.0])
+
+TINY_FEATURES = 2
+"""That ``tiny_graph`` pools."""
 
 MakeScan = Callable[..., Path]
 MakeModel = Callable[..., Path]
@@ -37,7 +40,10 @@ def endless_scan(folder: Path) -> Path:
 
 
 def tiny_graph(contract: Contract, *, node_domain: str = "") -> onnx.GraphProto:
-    """A network with a real 3D convolution: volume -> convolution -> mean -> one or more outputs."""
+    """A network with a real 3D convolution: volume -> convolution -> mean -> one or more outputs.
+
+    With a contract that holds feature statistics, the two means are an output as well.
+    """
     rng = np.random.default_rng(1)
     kernel = rng.normal(0, 0.5, (2, 1, 3, 3, 3)).astype(np.float32)
     head = rng.normal(0, 3, (2, contract.outputs)).astype(np.float32)
@@ -49,11 +55,15 @@ def tiny_graph(contract: Contract, *, node_domain: str = "") -> onnx.GraphProto:
         helper.make_node("MatMul", ["pooled", "head"], ["logit"], name="head"),
         helper.make_node(last, ["logit"], ["probability"], name="activation"),
     ]
+    outputs = [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", contract.outputs])]
+    if contract.feature_statistics:
+        nodes.append(helper.make_node("Identity", ["pooled"], [POOLED], name=POOLED))
+        outputs.append(helper.make_tensor_value_info(POOLED, TensorProto.FLOAT, ["batch", TINY_FEATURES]))
     return helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("volume", TensorProto.FLOAT, ["batch", *contract.input_shape])],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", contract.outputs])],
+        outputs,
         [
             numpy_helper.from_array(np.array([-1, 1, *contract.shape]), "with_channel"),
             numpy_helper.from_array(kernel, "kernel"),

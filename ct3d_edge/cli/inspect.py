@@ -30,6 +30,7 @@ def inspect(
         return
     from ct3d_edge.cli.terminal import out, printable
 
+    facts["contract"] |= _in_words(file)
     console = out()
     for title, section in facts.items():
         console.print(f"[bold]{title}[/bold]")
@@ -47,7 +48,7 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
             "nodes": file.nodes,
             "operators": file.node_counts,
         },
-        "contract": {**json.loads(file.contract.to_json()), "sha256": file.contract.sha256},
+        "contract": {**json.loads(file.contract.to_json()), **_counted(file), "sha256": file.contract.sha256},
         "golden test": {
             "recipe": golden.recipe,
             "seeds": list(golden.seeds),
@@ -60,6 +61,21 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
     }
 
 
+def _counted(file: "ModelFile") -> dict[str, Any]:
+    """The feature statistics by what they were made from and what they say, not by their thousands of numbers."""
+    known = file.contract.feature_statistics
+    if known is None:
+        return {}
+    numbers = {name: getattr(known, name) for name in ("features", "threshold", "scans", "held_out")}
+    return {"feature_statistics": {**numbers, "directions": len(known.directions)}}
+
+
+def _in_words(file: "ModelFile") -> dict[str, str]:
+    """What the contract says of the training scans, a line each."""
+    parts = {name: getattr(file.contract, name) for name in ("training_range", "feature_statistics")}
+    return {name: part.describe() if part else "not recorded" for name, part in parts.items()}
+
+
 def _interface(file: "ModelFile") -> dict[str, str]:
     contract = file.contract
     if file.stored_voxels:
@@ -70,6 +86,7 @@ def _interface(file: "ModelFile") -> dict[str, str]:
     return {
         "input": f"{file.input_name} float32 (batch, {', '.join(map(str, contract.input_shape))})",
         "output": f"{file.output_name} float32 (batch, {contract.outputs})",
+        "pooled features": "no" if file.pooled is None else f"{file.pooled}, for out_of_distribution",
         "explanation": "no, see export --explain" if file.features is None else "yes, for infer --explain",
     }
 

@@ -1,6 +1,7 @@
 """A graph gets the features that its network pools as one more output: what tells whether a scan is like training's."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -8,11 +9,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import ContractError, GateError, ModelError
 from ct3d_edge.explain import find_pooling
 from ct3d_edge.keras_pooling import with_pooled_features
 from ct3d_edge.runtime import POOLED, Tap, golden_volume
+
+if TYPE_CHECKING:
+    from ct3d_edge.conversion.source import Source
 
 TOLERANCE = 1e-4
 """Of the largest feature: how far the converted network's may be from Keras's."""
@@ -23,7 +26,7 @@ Pooled = Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.f
 """A network input ``contract.shape`` to pooled features ``(C,)`` and probabilities ``(classes,)``."""
 
 
-def pooled_of(source: Source) -> Pooled | None:
+def pooled_of(source: "Source") -> Pooled | None:
     """What Keras computes of one volume; None if the network pools no features."""
     network = with_pooled_features(source.network)
     if network is None:
@@ -70,7 +73,7 @@ def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return given
 
 
-def require_same_features(proto: onnx.ModelProto, source: Source) -> None:
+def require_same_features(proto: onnx.ModelProto, source: "Source") -> None:
     """Make sure that a converted graph gives the features that Keras pools, which the statistics were fitted on.
 
     Raises
