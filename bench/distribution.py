@@ -1,0 +1,175 @@
+"""How well is a scan told that the model was not made for, and how often is one told that it was?
+
+    python -m bench.distribution [MODEL.onnx ...] [--real FOLDER]
+
+Phantoms of seeds that neither trained nor validated the shipped model, the same ones changed, what is made by formulas,
+and real scans if there are some. Each model is asked; the first one's counts are printed beside what the rest of the
+passport says, the others' by how far their distances lie from the first one's. Everything goes to
+bench/results/distribution.json.
+"""
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bench.compiler import RESULTS, answer, session
+from bench.not_chests import SHAPE, chest, strange
+from ct3d_edge.errors import RefusedScan, UsageError
+from ct3d_edge.latency import BenchRecord, Samples, interleave
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.passport import Inspector
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.resemblance import Resemblance
+from ct3d_edge.runtime import POOLED, ModelFile, Runner, default_model, golden_volume, load_model_file
+from ct3d_edge.scan import Scan, find_scans, open_scan
+
+FIRST_SEED, PHANTOMS, CHANGED = 70_001, 200, 20
+ROUNDS = 15
+LIKE = "phantoms"
+REAL = "real scans"
+PACKAGES = ("ct3d-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "scipy")
+
+
+@dataclass(frozen=True)
+class Told:
+    """One scan: the distance that each model finds, and what else its passport says, by severity."""
+
+    kind: str
+    distances: tuple[float, ...]
+    warned: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+class Judge:
+    """Models that know their training features, and the passport of the first."""
+
+    def __init__(self, runners: list[Runner]) -> None:
+        for runner in runners:
+            if runner.model.pooled is None:
+                raise UsageError(f"{runner.model.path} holds no feature statistics: calibrate its run and export it.")
+        self.runners = runners
+        self.known = [runner.contract.feature_statistics for runner in runners]
+        self._resemblances = [Resemblance(known) for known in self.known if known]
+        self._inspector = Inspector(runners[0].contract)
+        self.milliseconds: list[float] = []
+
+    def ask(self, kind: str, scan: Scan, path: Path = Path("drawn")) -> Told:
+        """Measure one scan."""
+        prepared = preprocess(scan, self._inspector.contract)
+        found = self._inspector.findings(path, scan, prepared)
+        distances = []
+        for runner, resemblance in zip(self.runners, self._resemblances, strict=True):
+            pooled = runner.outputs(prepared.volume[None]).pooled
+            begun = time.perf_counter()
+            distances.append(float(resemblance.distances(np.asarray(pooled))[0]))
+            self.milliseconds.append((time.perf_counter() - begun) * 1e3)
+        codes = {severity: tuple(f.code for f in found if f.severity == severity) for severity in ("warn", "refuse")}
+        return Told(kind, tuple(distances), codes["warn"], codes["refuse"])
+
+
+def material(real: Path | None) -> Iterator[tuple[str, Scan, Path]]:
+    """All scans with their kind."""
+    chests = []
+    for number in range(PHANTOMS):
+        scan = chest(FIRST_SEED + number)
+        chests += [scan] if number < CHANGED else []
+        yield LIKE, scan, Path("drawn")
+    yield from ((kind, scan, Path("drawn")) for kind, scan in strange(chests, CHANGED))
+    for path in find_scans([real]) if real else ():
+        try:
+            yield REAL, open_scan(path, judge=False), path
+        except RefusedScan:
+            continue
+
+
+def row(kind: str, told: list[Told], threshold: float) -> dict[str, Any]:
+    """Figures of one kind by the first model."""
+    distances = [one.distances[0] for one in told]
+    far = [one for one in told if one.distances[0] > threshold]
+    return {
+        "kind": kind,
+        "scans": len(told),
+        "out_of_distribution": len(far),
+        "of_them_with_no_other_finding": sum(not one.warned and not one.refused for one in far),
+        "refused_by_other_findings": sum(bool(one.refused) for one in told),
+        "lowest": min(distances),
+        "median": statistics.median(distances),
+        "highest": max(distances),
+        "other_codes": sorted({code for one in told for code in (*one.warned, *one.refused)}),
+    }
+
+
+def compared(told: list[Told], thresholds: list[float], place: int) -> dict[str, float]:
+    """How another file of the same network differs from the first, as parts of the threshold."""
+    moved = [abs(one.distances[place] - one.distances[0]) / thresholds[0] for one in told if one.kind == LIKE]
+    sides = [(one.distances[place] > thresholds[place]) != (one.distances[0] > thresholds[0]) for one in told]
+    return {"median": statistics.median(moved), "largest": max(moved), "other_verdicts": sum(sides)}
+
+
+def cost(file: ModelFile) -> Samples:
+    """Runs of a file with and without the output, in turn."""
+    given = onnx.ModelProto.FromString(file.data)
+    bare = onnx.ModelProto.FromString(file.data)
+    (node,) = [node for node in bare.graph.node if POOLED in node.output]
+    (output,) = [value for value in bare.graph.output if value.name == POOLED]
+    bare.graph.node.remove(node)
+    bare.graph.output.remove(output)
+    volume = golden_volume(1, file.contract.shape).reshape(1, *file.contract.input_shape)
+    sessions = {name: session(proto.SerializeToString()) for name, proto in (("with", given), ("without", bare))}
+    return interleave({name: partial(answer, one, volume) for name, one in sessions.items()}, ROUNDS)
+
+
+def main() -> None:
+    """Ask, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", type=Path, help="the shipped one if none is named")
+    parser.add_argument("--real", type=Path, help="folder of real scans")
+    given = parser.parse_args()
+    files = [load_model_file(path) for path in given.models or [default_model()]]
+    with ExitStack() as stack:
+        judge = Judge([stack.enter_context(Runner(file, "cpu")) for file in files])
+        told = [judge.ask(kind, scan, path) for kind, scan, path in material(given.real)]
+    thresholds = [known.threshold for known in judge.known if known]
+    kinds: dict[str, list[Told]] = defaultdict(list)
+    for one in told:
+        kinds[one.kind].append(one)
+    rows = [row(kind, ones, thresholds[0]) for kind, ones in kinds.items()]
+    for each in rows:
+        print(
+            f"{each['kind']:24}{each['scans']:4} scans, told {each['out_of_distribution']:3} (alone "
+            f"{each['of_them_with_no_other_finding']:3}), refused otherwise {each['refused_by_other_findings']:3}; "
+            f"{each['lowest']:.2f} {each['median']:.2f} {each['highest']:.2f}; {' '.join(each['other_codes'])}"
+        )
+    others = {file.path.name: compared(told, thresholds, place) for place, file in enumerate(files) if place}
+    for name, difference in others.items():
+        print(f"{name}: {difference}")
+    print(f"threshold {thresholds[0]}; a distance takes {statistics.median(judge.milliseconds):.3f} ms")
+    samples = cost(files[0])
+    pairs = zip(samples.counted["with"], samples.counted["without"], strict=True)
+    print(f"time with the output over without: {statistics.median(a / b for a, b in pairs):.3f}")
+    conditions = {
+        "models": {file.path.name: {"sha256": file.sha256, "arithmetic": file.arithmetic} for file in files},
+        "thresholds": thresholds,
+        "shape": list(SHAPE),
+        "first_seed": FIRST_SEED,
+        "kinds": rows,
+        "other_files": others,
+        "distance_ms": statistics.median(judge.milliseconds),
+    }
+    question = "Scans that the model was not made for, and scans that it was: which are told"
+    RESULTS.mkdir(exist_ok=True)
+    BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples).save(RESULTS / "distribution.json")
+
+
+if __name__ == "__main__":
+    main()
