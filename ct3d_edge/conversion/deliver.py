@@ -16,6 +16,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.embedding import LIMIT as EMBEDDING_LIMIT
 from ct3d_edge.conversion.embedding import embedded
 from ct3d_edge.conversion.explanation import require_explanation
+from ct3d_edge.conversion.pooling import prove_features
 from ct3d_edge.conversion.proof import Evidence, Proof, Reference, compare, require
 from ct3d_edge.conversion.tensors import TensorLevel, compare_tensors
 from ct3d_edge.conversion.variant import Variant
@@ -108,9 +109,11 @@ def deliver(
     provenance = {**provenance, "nodes": len(proto.graph.node)}
     attach(proto, contract, golden, provenance)
     on_stage("proving")
-    proofs, onnxruntime = _prove(out, variant, contract, golden, reference, evidence, providers, blame, on_stage)
+    proofs, onnxruntime, pooled = _prove(
+        out, variant, contract, golden, reference, evidence, providers, blame, on_stage
+    )
     _check_explanation(_file(out, proto), provenance)
-    provenance["proof"] = {**proofs[0].to_dict(), "onnxruntime": onnxruntime}
+    provenance["proof"] = {**proofs[0].to_dict(), **pooled, "onnxruntime": onnxruntime}
     if len(proofs) > 1:
         provenance["further_proofs"] = [proof.to_dict() for proof in proofs[1:]]
     attach(proto, contract, golden, provenance)
@@ -161,8 +164,8 @@ def _prove(
     providers: Sequence[ProviderName],
     blame: Blame,
     on_stage: Callable[[str], None],
-) -> tuple[tuple[Proof, ...], str]:
-    """The proofs of all providers, of a rehearsal behind them, and the version of ONNX Runtime."""
+) -> tuple[tuple[Proof, ...], str, dict[str, Any]]:
+    """The proofs of all providers, of a rehearsal behind them, the version of ONNX Runtime, and of pooled features."""
     first: list[NDArray[np.float32]] = []
     watched = replace(evidence, volumes=_remembering(evidence.volumes, first))
     files = [(_file(out, variant.proto), name) for name in providers]
@@ -173,6 +176,7 @@ def _prove(
         runners = [stack.enter_context(Runner(file, name, on_build=on_stage)) for file, name in files]
         compared = compare(reference, runners, watched)
         version = runners[0].receipt.onnxruntime
+        pooled = prove_features(variant, runners, first)
     on_stage("comparing tensors")
     batches = [volume.reshape(1, *contract.input_shape) for volume in first]
     proofs = []
@@ -183,7 +187,7 @@ def _prove(
             proof = replace(proof, tensors=_tensors(variant, batches, name))
             require(proof, lambda: blame(compared.worst))
         proofs.append(proof)
-    return tuple(proofs), version
+    return tuple(proofs), version, pooled
 
 
 def _tensors(variant: Variant, batches: Iterable[NDArray[np.float32]], on: ProviderName) -> TensorLevel:

@@ -1,7 +1,7 @@
 """A graph gets the features that its network pools as one more output: what tells whether a scan is like training's."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -12,10 +12,12 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, GateError, ModelError
 from ct3d_edge.explain import find_pooling
 from ct3d_edge.keras_pooling import with_pooled_features
-from ct3d_edge.runtime import POOLED, Tap, golden_volume
+from ct3d_edge.resemblance import Resemblance
+from ct3d_edge.runtime import POOLED, Runner, Tap, golden_volume
 
 if TYPE_CHECKING:
     from ct3d_edge.conversion.source import Source
+    from ct3d_edge.conversion.variant import Variant
 
 TOLERANCE = 1e-4
 """Of the largest feature: how far the converted network's may be from Keras's."""
@@ -95,9 +97,60 @@ def require_same_features(proto: onnx.ModelProto, source: "Source") -> None:
         )
     batch = volume.reshape(1, *source.contract.input_shape)
     ((_, found),) = Tap(proto, [POOLED]).tensors(batch)
-    difference = float(np.abs(found[0] - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
+    difference = _difference(found[0], expected)
     if not difference <= TOLERANCE:
         raise GateError(
             f"The features that the converted network pools differ from Keras's by {difference:.1e} of the largest "
             f"(limit {TOLERANCE:.0e}). No file was written."
         )
+
+
+def prove_features(
+    variant: "Variant", runners: Sequence[Runner], volumes: Sequence[NDArray[np.float32]]
+) -> dict[str, Any]:
+    """Compare the pooled features that files give, each as `infer` will run it, with those before the rewriting.
+
+    Parameters
+    ----------
+    runners
+        One of each file and provider.
+    volumes
+        Network inputs ``contract.shape``.
+
+    Returns
+    -------
+    dict
+        For the provenance: largest difference of a feature as a part of the largest one, and by which part of the
+        threshold distances moved; empty for files without such features.
+
+    Raises
+    ------
+    GateError
+        If a feature is further off than the precision lets a tensor be.
+    """
+    given = [runner for runner in runners if runner.model.pooled is not None]
+    known = given[0].contract.feature_statistics if given else None
+    if known is None:
+        return {}
+    tap, distances = Tap(variant.before, [POOLED]), Resemblance(known).distances
+    feature, moved = 0.0, 0.0
+    for volume in volumes:
+        ((_, right),) = tap.tensors(volume.reshape(1, *given[0].contract.input_shape))
+        for runner in given:
+            found = np.asarray(runner.outputs(volume[None]).pooled)
+            feature = max(feature, _within(_difference(found, right), variant.limits.tensor, runner))
+            moved = max(moved, float(np.abs(distances(found) - distances(right)).max()) / known.threshold)
+    return {"pooled_features": {"volumes": len(volumes), "feature_difference": feature, "distance_difference": moved}}
+
+
+def _within(difference: float, limit: float, runner: Runner) -> float:
+    if difference <= limit:
+        return difference
+    raise GateError(
+        f"The pooled features on {runner.receipt.actual} differ by {difference:.1e} of the largest from those before "
+        f"the rewriting (limit {limit:.0e}). No file was written."
+    )
+
+
+def _difference(found: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]) -> float:
+    return float(np.abs(found - right).max() / max(np.abs(right).max(), np.finfo(np.float32).tiny))

@@ -81,6 +81,9 @@ def test_every_rewriting_keeps_the_output(source: Source, tmp_path: Path, asked:
     file = load_model_file(made.model.path)
     assert file.pooled == 4
     assert moved(file, source, volumes) < limit
+    told = file.provenance["proof"]["pooled_features"]
+    assert told["volumes"] == 2
+    assert told["distance_difference"] < limit
     assert made.proof.tensors is not None or "fp16" in asked.values()
     onnx.checker.check_model(onnx.load(made.model.path), full_check=True)
 
@@ -113,6 +116,21 @@ def test_the_proof_compares_it(source: Source, tmp_path: Path) -> None:
     assert made.proof.tensors.compared == without.proof.tensors.compared + 1
     assert without.model.pooled is None
     assert POOLED not in {value.name for value in onnx.load(without.model.path).graph.output}
+
+
+def test_features_that_a_file_spoils_stop_its_export(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Runner.outputs
+
+    def spoilt(runner: Runner, volumes: NDArray[np.float32]) -> Any:
+        found = given(runner, volumes)
+        return found._replace(pooled=None if found.pooled is None else found.pooled * 1.01)
+
+    monkeypatch.setattr(Runner, "outputs", spoilt)
+    with pytest.raises(GateError, match=r"pooled features on cpu differ by 1\.0e-02 of the largest"):
+        export_model(source, tmp_path / "tiny.onnx", noise(8, 3), material="noise")
+    assert not (tmp_path / "tiny.onnx").exists()
 
 
 def converted(source: Source) -> onnx.ModelProto:
