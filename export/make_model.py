@@ -9,6 +9,7 @@ import argparse
 import csv
 import hashlib
 import json
+import time
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +97,9 @@ def train_stages(stages: list[Stage], work: Path) -> list[Path]:
 def complete(run: Path, stage: Stage, work: Path) -> None:
     """Have a run that was trained before contracts spoke of training scans look at them now."""
     if not is_recorded(Contract.from_json((run / "contract.json").read_text())):
-        print("\n".join(record_run(run, stage.data.make(work))), flush=True)
+        begun = time.monotonic()
+        said = record_run(run, stage.data.make(work))
+        print("\n".join((*said, f"the network looked at its scans for {time.monotonic() - begun:.0f} s")), flush=True)
 
 
 def hours_of(runs: list[Path]) -> float:

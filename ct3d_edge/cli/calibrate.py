@@ -35,7 +35,7 @@ def calibrate(
     """Fit temperature and threshold on the validation scans alone, and write them into RUN/contract.json.
 
     A contract that does not say what the training scans were like gets their range and feature statistics too, from
-    their headers and one run of the network for each (Keras: about 1 to 2 s a scan on two cores at the default size).
+    their headers and one run of the network for each (about 0.6 s a scan on two cores at the default input size).
     Whatever is exported from RUN afterwards carries all of it.
     """
     from ct3d_edge.calibration import Rule
