@@ -35,7 +35,7 @@ from ct3d_edge.scan import Scan, find_scans, open_scan
 
 FIRST_SEED, PHANTOMS, CHANGED = 70_001, 200, 20
 ROUNDS, EVERY = 15, 5
-LIKE = "phantoms"
+LIKE, FINER = "phantoms", "phantoms 512 x 512"
 PACKAGES = ("ct3d-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "scipy")
 
 
@@ -86,6 +86,7 @@ def material(real: list[Path]) -> Iterator[tuple[str, Scan, Path]]:
         scan = chest(FIRST_SEED + number)
         chests += [scan] if number < CHANGED else []
         yield LIKE, scan, Path("drawn")
+    yield from ((FINER, chest(FIRST_SEED + PHANTOMS + number, None), Path("drawn")) for number in range(CHANGED))
     yield from ((kind, scan, Path("drawn")) for kind, scan in strange(chests, CHANGED))
     for folder in real:
         for path in find_scans([folder]):

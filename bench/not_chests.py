@@ -17,9 +17,9 @@ SPACING = (1.5, 1.5, 8.0)
 Hu = NDArray[Any]
 
 
-def chest(seed: int) -> Volume:
+def chest(seed: int, shape: tuple[int, int, int] | None = SHAPE) -> Volume:
     """A phantom, every second one abnormal."""
-    phantom = make_phantom(seed, abnormal=seed % 2 == 1, shape=SHAPE)
+    phantom = make_phantom(seed, abnormal=seed % 2 == 1, shape=shape)
     return Volume(phantom.hu, affine=las_affine(phantom.hu.shape, phantom.spacing))
 
 

@@ -12,8 +12,12 @@ from ct3d_edge.training_range import AXES, Bounds, TrainingRange
 LETTERS = ("LR", "AP", "SI")
 """Of axis codes, in the order of ``AXES``."""
 
-TOLERANCE = 0.1
-"""Part of a bound by which a scan may lie beyond it: bodies and fields of view differ by that from one to the next."""
+EXTENT = 1.1
+"""Times a bound that a scan may extend: bodies and fields of view differ by that from one to the next."""
+
+SAMPLING = 2.2
+"""Times a bound that voxel edges and slices may be, as between 256 and 512 pixels a side with ``EXTENT`` on top: every
+scan is resampled to the network's input, and phantoms so much finer than in training gave features like theirs."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,12 @@ def against_range(found: list[Finding], scan: Scan, trained: TrainingRange | Non
     if trained is None or lie is None:
         return found
     outside = {
-        "coverage": _outside(lie.extent_mm, trained.extent_mm, "mm", trained),
-        "spacing": _outside(lie.spacing_mm, trained.spacing_mm, "mm", trained),
+        "coverage": _outside(lie.extent_mm, trained.extent_mm, EXTENT, "mm", trained.scans),
+        "spacing": _outside(lie.spacing_mm, trained.spacing_mm, SAMPLING, "mm", trained.scans),
     }
     judged = [_warned(finding, outside.get(finding.code, "")) for finding in found]
     count = Finding("slice_count", "ok", f"{lie.slices} slices along the body.", lie.slices)
-    return [*judged, _warned(count, _outside((lie.slices,), (trained.slices,), "slices", trained))]
+    return [*judged, _warned(count, _outside((lie.slices,), (trained.slices,), SAMPLING, "slices", trained.scans))]
 
 
 def resemblance_finding(pooled: NDArray[np.float32], resemblance: Resemblance) -> Finding:
@@ -73,12 +77,12 @@ def _warned(finding: Finding, sentence: str) -> Finding:
     return replace(finding, severity="warn", detail=f"{finding.detail} {sentence}")
 
 
-def _outside(found: tuple[float, ...], bounds: tuple[Bounds, ...], unit: str, trained: TrainingRange) -> str:
+def _outside(found: tuple[float, ...], bounds: tuple[Bounds, ...], slack: float, unit: str, scans: int) -> str:
     """A sentence on what lies outside; empty if nothing does."""
     axes = AXES if len(found) == len(AXES) else AXES[-1:]
     said = [
         f"{value:.3g} {unit} {axis}, not {low:.3g} to {high:.3g}"
         for value, (low, high), axis in zip(found, bounds, axes, strict=True)
-        if not low * (1 - TOLERANCE) <= value <= high * (1 + TOLERANCE)
+        if not low / slack <= value <= high * slack
     ]
-    return f"The {trained.scans} scans that taught this model lay otherwise: {'; '.join(said)}." if said else ""
+    return f"The {scans} scans that taught this model lay otherwise: {'; '.join(said)}." if said else ""
