@@ -76,7 +76,7 @@ def train(
     """Train the 3D network on the scans in DIR and keep the weights of its best epoch.
 
     At the end, the contract learns how the training scans lie and what the network makes of them, from one more pass
-    over all scans (about a third of the time of an epoch), so that scans unlike them can be told.
+    over all scans (about half as long as an epoch), so that scans unlike them can be told.
     """
     import_keras()
     from ct3d_edge import training
