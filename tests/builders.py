@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ct3d_edge.contract import Contract
 from ct3d_edge.runtime import CONTRACT_KEY, GOLDEN_KEY, POOLED, PROVENANCE_KEY, RECIPE, Golden
 
-DICOM = all(find_spec(name) for name in ("pydicom", "gdcm"))
+DICOM = all(find_spec(name) for name in ("pydicom", "gdcm", "highdicom"))
 """Whether the extra `dicom` is installed."""
 
 LAS = np.diag([-2.0, 2.0, 8.0, 1.0])

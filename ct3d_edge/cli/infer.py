@@ -2,8 +2,6 @@
 
 import time
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +9,16 @@ import typer
 
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
+from ct3d_edge.cli.infer_options import (
+    DicomSrOption,
+    ExplainOption,
+    Format,
+    FormatOption,
+    MontageOption,
+    OutOption,
+    ReportOption,
+    ResumeOption,
+)
 from ct3d_edge.cli.options import (
     AllowOption,
     DeviceIdOption,
@@ -30,18 +38,10 @@ from ct3d_edge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from ct3d_edge.cli.map_folder import MapFolder
-    from ct3d_edge.pipeline import Analysis, Explanation, Model
-    from ct3d_edge.report import Montage, ReportPage
+    from ct3d_edge.cli.side_outputs import SideOutput, SideOutputs
+    from ct3d_edge.pipeline import Analysis, Model
+    from ct3d_edge.report import Montage
     from ct3d_edge.results import Record, ResultsFile
-
-
-class Format(StrEnum):
-    """What is printed."""
-
-    TABLE = "table"
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 def infer(
@@ -54,34 +54,13 @@ def infer(
     no_build: NoBuildOption = False,
     no_tuned: NoTunedOption = False,
     receipt: ReceiptOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file, once the run has ended."),
-    ] = None,
-    format_: Annotated[Format, typer.Option("--format", "-f", help="What is printed.")] = Format.TABLE,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that wrote --out and ended early.")
-    ] = False,
-    montage: Annotated[
-        Path | None,
-        typer.Option(
-            "--montage", help="Also draw slices of each scan judged now, as the network sees it, to this PNG."
-        ),
-    ] = None,
-    explain: Annotated[
-        Path | None,
-        typer.Option(
-            "--explain",
-            metavar="DIR",
-            help="Also write where the network looked: a map of each scan in its own space (.nii.gz), and a picture.",
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report", help="Also write one page for people (.html): table, pictures; with --explain, maps on them."
-        ),
-    ] = None,
+    out: OutOption = None,
+    format_: FormatOption = Format.TABLE,
+    resume: ResumeOption = False,
+    montage: MontageOption = None,
+    explain: ExplainOption = None,
+    report: ReportOption = None,
+    dicom_sr: DicomSrOption = None,
     workers: WorkersOption = None,
     batch_size: BatchOption = 1,
     memory_budget: BudgetOption = None,
@@ -92,13 +71,15 @@ def infer(
 ) -> None:
     """Give every scan a probability for each class.
 
-    A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected.
+    A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected. What
+    cannot be written of a scan besides its record costs nothing else.
     """
-    from ct3d_edge.cli.map_folder import MapFolder
+    from ct3d_edge.cli.show_results import print_results, say_what_helps, summary
+    from ct3d_edge.cli.side_outputs import SideOutputs
     from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
-    from ct3d_edge.passport import check_codes, permissible
+    from ct3d_edge.passport import check_codes
     from ct3d_edge.pipeline import load_model
-    from ct3d_edge.report import Montage, ReportPage
+    from ct3d_edge.report import Montage
     from ct3d_edge.results import open_results
     from ct3d_edge.scan import search_scans
 
@@ -107,14 +88,13 @@ def infer(
     allowed = check_codes(allow or ())
     budget = parse_size(memory_budget)
     tuned = find_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
-    options = tuned_options(tuned, provider, provider_option, device_id)
     if receipt:
         require_writable(receipt)
     picture = Montage(montage) if montage else None
     search = search_scans(paths, series)
     say_passed_over(search.passed_over)
     scans = search.scans
-    maps = MapFolder(explain, scans) if explain else None
+    folders = _folders(explain, dicom_sr, scans, model_path(model).stem, with_identifiers)
     records: list[Record] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
         with load_model(
@@ -123,7 +103,7 @@ def infer(
             allow_fallback=allow_fallback,
             # Measured for one scan at a time; a folder divides the cores among its scans.
             threads=tuned.choice.candidate.threads if tuned and len(scans) == 1 else None,
-            options=options,
+            options=tuned_options(tuned, provider, provider_option, device_id),
             device_id=device_id,
             build=not no_build,
             on_build=say,
@@ -140,67 +120,51 @@ def infer(
             labels = opened.contract.labels
             begun = time.monotonic()
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
-            show = _Show(opened, picture, maps, ReportPage(report, opened.contract) if report else None)
-            stop = _judge(analyses, len(scans), records, kept, show)
+            sides = SideOutputs(opened, [*_pictures(opened, picture, report), *folders], scan_timeout)
+            stop = _judge(analyses, len(scans), records, kept, sides)
             seconds = time.monotonic() - begun
         if stop and not records:
             raise stop
         if kept and not stop:
             kept.finish(records, labels)
-    _print(records, labels, format_)
-    show.save(records)
-    say(_summary(records, len(scans), seconds))
-    if codes := permissible(record.failure.code for record in records if record.failure):
-        say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
+    print_results(records, labels, format_)
+    sides.save(records)
+    say(summary(records, len(scans), seconds))
+    say_what_helps(records)
     if kept and stop:
         say(f"{kept.journal} holds them; go on with --resume")
-    for path in filter(None, (None if stop else out, montage, explain, report, receipt)):
+    pictures = [path for option, path in (("--montage", montage), ("--report", report)) if option not in sides.unsaved]
+    for path in filter(None, (None if stop else out, *pictures, explain, dicom_sr, receipt)):
         say(f"wrote {path}")
     if stop:
         raise stop
-    raise typer.Exit(0 if all(record.answered for record in records) else 1)
+    raise typer.Exit(0 if sides.complete and all(record.answered for record in records) else 1)
 
 
-@dataclass(frozen=True)
-class _Show:
-    """What is drawn of each scan."""
+def _folders(
+    explain: Path | None, dicom_sr: Path | None, scans: "Sequence[Path]", model: str, with_identifiers: bool
+) -> "list[SideOutput]":
+    """What has files of its own for each scan, refused before the work if it could not be written."""
+    from ct3d_edge.cli.map_folder import MapFolder
+    from ct3d_edge.cli.sr_folder import SrFolder
 
-    model: "Model"
-    picture: "Montage | None"
-    maps: "MapFolder | None"
-    page: "ReportPage | None"
+    folders: list[SideOutput] = [MapFolder(explain, scans)] if explain else []
+    if dicom_sr:
+        reports = SrFolder(dicom_sr, scans, model, with_identifiers=with_identifiers)
+        reports.say_left_out()
+        folders.append(reports)
+    return folders
 
-    def add(self, analysis: "Analysis") -> None:
-        """Draw a scan; one whose record was known is prepared again if its pictures are wanted and not there."""
-        record = analysis.record
-        if self.picture and analysis.prepared:
-            self.picture.add(record, analysis.prepared.volume)
-        missing = self.page or (self.maps and not self.maps.has(record))
-        if record.answered and missing and not analysis.prepared:
-            analysis = self.model.again(record)
-        explanation = self.model.explanation(analysis)
-        if self.maps and explanation and analysis.prepared:
-            self._write(self.maps, analysis, explanation)
-        if self.page:
-            volume = analysis.prepared.volume if analysis.prepared else None
-            overlay = explanation.on_network_grid() if explanation else None
-            self.page.add(record, volume, overlay, explanation.label if explanation else "")
 
-    def save(self, records: "Sequence[Record]") -> None:
-        """Write what shows all scans at once."""
-        if self.picture:
-            self.picture.save()
-        if self.page:
-            self.page.save(records, self.model.receipt.to_dict())
+def _pictures(model: "Model", montage: "Montage | None", report: Path | None) -> "list[SideOutput]":
+    """What shows all scans at once."""
+    from ct3d_edge.cli.pictures import MontageOutput, PageOutput
+    from ct3d_edge.report import ReportPage
 
-    def _write(self, maps: "MapFolder", analysis: "Analysis", explanation: "Explanation") -> None:
-        from ct3d_edge.cli.terminal import say
-        from ct3d_edge.errors import ScanError
-
-        try:
-            maps.add(analysis, explanation)
-        except ScanError as error:  # its answer holds all the same
-            say(f"not explained: {analysis.record.scan}: {error.code}: {error}")
+    pictures: list[SideOutput] = [MontageOutput(montage)] if montage else []
+    if report:
+        pictures.append(PageOutput(ReportPage(report, model.contract), model.receipt.to_dict()))
+    return pictures
 
 
 def _judge(
@@ -208,7 +172,7 @@ def _judge(
     scans: int,
     records: "list[Record]",
     kept: "ResultsFile | None",
-    show: "_Show",
+    sides: "SideOutputs",
 ) -> BaseException | None:
     """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
     from ct3d_edge.cli.terminal import track
@@ -217,36 +181,12 @@ def _judge(
     try:
         with closing(analyses):
             for analysis in track(analyses, scans, "Scans"):
-                records.append(analysis.record)  # first: Ctrl-C while the journal is synced must not hide an answer
-                if kept:
-                    kept.add(analysis.record)
-                show.add(analysis)
+                records.append(analysis.record)  # first: Ctrl-C while something is written must not hide an answer
+                try:
+                    records[-1] = sides.add(analysis)
+                finally:
+                    if kept:
+                        kept.add(records[-1])
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop
     return None
-
-
-def _print(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
-    from ct3d_edge.cli.terminal import out, printable
-    from ct3d_edge.report import confidence_sentences, results_table
-    from ct3d_edge.results import to_csv, to_jsonl
-
-    if format_ is Format.JSONL:
-        typer.echo(to_jsonl(records), nl=False)
-    elif format_ is Format.CSV:
-        typer.echo(to_csv(records, labels).encode("utf-8", "backslashreplace"), nl=False)
-    else:
-        console = out()
-        console.print(results_table(records, labels, printable))
-        if len(records) == 1:
-            for sentence in confidence_sentences(records[0]):
-                console.print(sentence, markup=False)
-
-
-def _summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
-    counts = {
-        status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
-    }
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
-    return f"{len(records)} scans ({told}) in {seconds:.1f} s{left}"

@@ -1,11 +1,11 @@
 """The folder that ``infer --explain`` writes: of each scan a map in its own space, and a picture."""
 
-from collections.abc import Iterable
-from itertools import chain, count
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.atomic import make_folder
+from ct3d_edge.atomic import make_folder, require_writable
+from ct3d_edge.cli.scan_names import unique_names
 
 if TYPE_CHECKING:
     from ct3d_edge.pipeline import Analysis, Explanation
@@ -27,22 +27,25 @@ class MapFolder:
     Raises
     ------
     UsageError
-        If the folder cannot be made.
+        If the folder cannot be made or written to.
     """
+
+    option = "--explain"
 
     def __init__(self, folder: Path, scans: Iterable[Path]) -> None:
         make_folder(folder)
+        require_writable(folder / PICTURE_ENDING)
         self._folder = folder
-        self._names = _unique_names(scans)
+        self._names = unique_names(scans)
 
-    def has(self, record: "Record") -> bool:
-        """Whether the map of this very scan by this very model is there."""
+    def needs(self, record: "Record") -> bool:
+        """Whether the map of this very scan by this very model is not there."""
         from ct3d_edge.explain import has_note
 
         place = self._place(record, PICTURE_ENDING)
-        return place.exists() and has_note(self._place(record, MAP_ENDING), _note(record))
+        return not (place.exists() and has_note(self._place(record, MAP_ENDING), _note(record)))
 
-    def add(self, analysis: "Analysis", explanation: "Explanation") -> None:
+    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
         """Write map and picture of a scan that has an answer.
 
         Raises
@@ -57,12 +60,16 @@ class MapFolder:
         from ct3d_edge.scan import open_scan
 
         record, prepared = analysis.record, analysis.prepared
+        if explanation is None or prepared is None:
+            return
         scan = open_scan(Path(record.scan), judge=False)
         save_map(explanation.on_scan_grid(scan), self._place(record, MAP_ENDING), _note(record))
-        if prepared:
-            window = explanation.contract.hu_window
-            pixels = overlay_picture(prepared.volume, explanation.on_network_grid(), window)
-            save_picture(pixels, self._place(record, PICTURE_ENDING))
+        window = explanation.contract.hu_window
+        pixels = overlay_picture(prepared.volume, explanation.on_network_grid(), window)
+        save_picture(pixels, self._place(record, PICTURE_ENDING))
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Nothing: each map has its own file."""
 
     def _place(self, record: "Record", ending: str) -> Path:
         return self._folder / (self._names[Path(record.scan)] + ending)
@@ -70,16 +77,3 @@ class MapFolder:
 
 def _note(record: "Record") -> str:
     return f"Grad-CAM; model {record.model_sha256[:16]}; scan {(record.scan_sha256 or '')[:16]}"
-
-
-def _unique_names(scans: Iterable[Path]) -> dict[Path, str]:
-    """File names without their endings; of several that are the same, the second and later ones numbered."""
-    from ct3d_edge.scan import scan_name
-
-    taken: set[str] = set()
-    names: dict[Path, str] = {}
-    for scan in scans:
-        numbered = (f"{scan_name(scan)}-{number}" for number in count(2))
-        names[scan] = next(name for name in chain([scan_name(scan)], numbered) if name.lower() not in taken)
-        taken.add(names[scan].lower())
-    return names

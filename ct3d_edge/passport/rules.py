@@ -108,6 +108,7 @@ RULES = (
     Rule("duplicate", "warn", "the network is given the same numbers as for an earlier scan of this run; which"),
     Rule("out_of_distribution", "warn", "distance of the network's features from the training scans', over the limit"),
     Rule("demonstration_model", "warn", "the model that comes with ct3d-edge answered, or a file made from it"),
+    Rule("side_output", "warn", "a map, picture or report of the scan could not be written; which option asked for it"),
     Rule("identifiers", "ok", "name and ID of the patient, with `--with-identifiers` only"),
     Rule("non_finite_output", "refused", "the network gave NaN or infinity"),
     Rule("internal", "error", "a fault of ct3d-edge; its traceback is on standard error. Please report it"),

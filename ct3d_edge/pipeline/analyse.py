@@ -15,7 +15,7 @@ from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScan, ScanError
 from ct3d_edge.passport import Inspector, input_sha256, remarks
 from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
 from ct3d_edge.preprocess import Prepared
-from ct3d_edge.results import Answer, Record, Status
+from ct3d_edge.results import Answer, Record, answered_status
 from ct3d_edge.runtime import Outputs, Runner
 from ct3d_edge.scan import Finding, content_sha256, go_on
 
@@ -98,15 +98,7 @@ def compared(analysis: Analysis, inspector: Inspector | None) -> Analysis:
         return analysis
     found = inspector.repeated(record.scan, record.input_sha256)
     others = (finding for finding in record.findings if finding.code != "duplicate")
-    findings = (*others, *remarks(found))
-    if findings == record.findings:
-        return analysis
-    return replace(analysis, record=replace(record, status=_answered(findings), findings=findings))
-
-
-def _answered(findings: Iterable[Finding]) -> Status:
-    """Status of a scan that has an answer."""
-    return "warn" if any(finding.severity != "ok" for finding in findings) else "ok"
+    return replace(analysis, record=record.with_findings((*others, *remarks(found))))
 
 
 def _allowed(inspector: Inspector | None) -> tuple[str, ...]:
@@ -224,7 +216,7 @@ def decide(probabilities: NDArray[np.float64], contract: Contract) -> Answer:
 
 def _record(reading: Reading, runner: Runner, answer: Answer | None = None) -> Record:
     receipt = runner.receipt
-    status, failure = reading.failed or (_answered(reading.findings), None)
+    status, failure = reading.failed or (answered_status(reading.findings), None)
     return Record(
         scan=reading.scan,
         status=status,

@@ -130,9 +130,7 @@ class Model:
         self._fit(self._threads or usable_cores())
         inspector = self.inspector()
         record = judge([self._read(scan, inspector)], self._runner, self._notes, inspector)[0].record
-        if record.failure is not None:
-            kind: type[ScanError] = RefusedScan if record.status == "refused" else UnreadableScan
-            raise kind(record.failure.code, record.failure.message)
+        _require_answer(record)
         return record
 
     def predict_many(
@@ -215,10 +213,17 @@ class Model:
         """What speaks for an answer, and where; None if there is no answer, or the model was opened without it."""
         return self._explainer.explain(analysis) if self._explainer else None
 
-    def again(self, record: Record) -> Analysis:
-        """A record of an earlier run with what was not kept of it: the network's input and features."""
+    def again(self, record: Record, seconds: float | None = None) -> Analysis:
+        """A record of an earlier run with what was not kept of it: the network's input and features.
+
+        Raises
+        ------
+        UnreadableScan, RefusedScan
+            If the scan gives no answer this time; ``timed_out`` after ``seconds``.
+        """
         plan = Plan(0, False, self.receipt.threads or 1, 0, 1)
-        (analysis,) = self.analyse_many([Path(record.scan)], plan)
+        (analysis,) = self.analyse_many([Path(record.scan)], plan, seconds=seconds)
+        _require_answer(analysis.record)
         return replace(analysis, record=record)
 
     def inspector(self) -> Inspector:
@@ -236,6 +241,12 @@ class Model:
         if isinstance(scan, np.ndarray):
             return prepare_volume(Volume(scan), self.contract, IN_MEMORY, inspector)
         return read_scan(Path(scan), self.contract, inspector=inspector)
+
+
+def _require_answer(record: Record) -> None:
+    if record.failure is not None:
+        kind: type[ScanError] = RefusedScan if record.status == "refused" else UnreadableScan
+        raise kind(record.failure.code, record.failure.message)
 
 
 def load_model(

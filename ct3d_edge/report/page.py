@@ -51,7 +51,8 @@ class ReportPage:
             raise UsageError(f"The report is a web page; its name must end in .html, found {path}.")
         require_writable(path)
         self.path, self._contract = path, contract
-        self._kept = tempfile.TemporaryFile()  # noqa: SIM115  # closed in save
+        # Without a buffer: what could not be written is cut off again, and nothing of it is tried once more later.
+        self._kept = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed in save
         self._count = 0
 
     def add(
@@ -71,7 +72,13 @@ class ReportPage:
             Its network input ``contract.shape`` float32 in [0, 1], if there is one.
         overlay, label
             The map on the same grid, and the class that it speaks for.
+
+        Raises
+        ------
+        UsageError
+            If there is no room to keep the pictures. The scan then has its row and nothing behind it.
         """
+        number, self._count = self._count, self._count + 1
         data = {
             "sentences": [public_text(text, record) for text in _sentences(record)],
             "findings": public_findings(record),
@@ -79,14 +86,21 @@ class ReportPage:
         }
         # Inside a script element "<" could end it; inside JSON it may be written so that it cannot.
         text = json.dumps(data).replace("<", "\\u003c")
+        self._keep(f'<script type="application/json" id="scan-{number}">{text}</script>\n'.encode())
+
+    def _keep(self, data: bytes) -> None:
+        """Keep bytes for the page, all of them or none."""
+        begin, written = self._kept.tell(), 0
         try:
-            self._kept.write(f'<script type="application/json" id="scan-{self._count}">{text}</script>\n'.encode())
+            while written < len(data):
+                written += self._kept.write(data[written:])
         except OSError as error:
+            self._kept.seek(begin)
+            self._kept.truncate()
             raise UsageError(
                 f"The report cannot keep pictures in {tempfile.gettempdir()}: {error.strerror or error}. Set TMPDIR to "
                 "a folder with more room, or leave out --report."
             ) from error
-        self._count += 1
 
     def save(self, records: Sequence[Record], receipt: Mapping[str, object]) -> None:
         """Write the page.

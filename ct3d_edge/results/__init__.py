@@ -2,7 +2,7 @@
 
 from ct3d_edge.results.journal import Journal, read_records
 from ct3d_edge.results.parse import parse_record
-from ct3d_edge.results.record import SCHEMA, Answer, Failure, Key, Record, Status, Timing
+from ct3d_edge.results.record import SCHEMA, Answer, Failure, Key, Record, Status, Timing, answered_status
 from ct3d_edge.results.results_file import ResultsFile, latest_by_scan, open_results
 from ct3d_edge.results.writers import check_results_path, csv_line, to_csv, to_jsonl, write_results
 
@@ -16,6 +16,7 @@ __all__ = [
     "ResultsFile",
     "Status",
     "Timing",
+    "answered_status",
     "check_results_path",
     "csv_line",
     "latest_by_scan",

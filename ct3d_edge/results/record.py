@@ -1,6 +1,7 @@
 """One scan's result: what the model said, what was noticed, how it was obtained."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ct3d_edge.scan import Finding
@@ -63,6 +64,11 @@ class Timing:
         return sum(stage for stage in (self.read, self.preprocess, self.infer) if stage is not None)
 
 
+def answered_status(findings: Iterable[Finding]) -> Status:
+    """Status of a scan that has an answer."""
+    return "warn" if any(finding.severity != "ok" for finding in findings) else "ok"
+
+
 @dataclass(frozen=True)
 class Record:
     """The result of one scan; exactly one of ``answer`` and ``failure`` is set.
@@ -116,6 +122,12 @@ class Record:
     def answered(self) -> bool:
         """Whether the scan has a result."""
         return self.answer is not None
+
+    def with_findings(self, findings: tuple[Finding, ...]) -> "Record":
+        """The record with other findings, and the status that follows; itself if they are the same."""
+        if findings == self.findings:
+            return self
+        return replace(self, status=answered_status(findings) if self.answered else self.status, findings=findings)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, documented in docs/results.md."""

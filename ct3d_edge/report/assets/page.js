@@ -106,11 +106,16 @@ function details(data, name) {
   return cell;
 }
 
+function kept(id) {
+  const node = document.getElementById(id); // none where there was no room for the scan's pictures
+  return node ? JSON.parse(node.textContent) : { sentences: ["Nothing more was kept of this scan."], findings: [] };
+}
+
 function toggle(row, button) {
   row.open = !row.open;
   if (!row.opened) { // pictures are decoded when somebody wants to see them
     row.opened = make("tr", undefined, { class: "scan" });
-    row.opened.append(details(JSON.parse(document.getElementById(button.dataset.scan).textContent), button.textContent));
+    row.opened.append(details(kept(button.dataset.scan), button.textContent));
     row.after(row.opened);
   }
   row.opened.hidden = !row.open;

@@ -87,7 +87,12 @@ def open_series(path: Path, on_block: Callable[[], None] = go_on) -> DicomSeries
 
 def series_files(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Path, ...]:
     """The files of what a path stands for; see `open_series`."""
-    return tuple(image.path for image in _resolve(path, on_block)[0].images)
+    return tuple(image.path for image in series_images(path, on_block))
+
+
+def series_images(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Image, ...]:
+    """The parsed files of what a path stands for; see `open_series`."""
+    return _resolve(path, on_block)[0].images
 
 
 def _resolve(path: Path, on_block: Callable[[], None]) -> tuple[Series, tuple[Finding, ...]]:

@@ -41,6 +41,7 @@ TAGS = [
     "SOPInstanceUID",
     "SamplesPerPixel",
     "SeriesInstanceUID",
+    "StudyInstanceUID",
 ]
 """All that is ever parsed; private elements and what else a header holds are passed over."""
 
@@ -62,7 +63,7 @@ class Image:
     ----------
     path
         The file.
-    series, instance, sop_class
+    study, series, instance, sop_class
         UIDs.
     modality
         ``"CT"``, or what else; empty if the file does not say.
@@ -85,6 +86,7 @@ class Image:
     """
 
     path: Path
+    study: str
     series: str
     instance: str
     sop_class: str
@@ -204,6 +206,7 @@ def _image(dataset: Dataset, path: Path, pixels: PixelData) -> Image:
     most = capacity(pixels, rows * columns * samples * storage.allocated // 8)
     return Image(
         path=path,
+        study=text(dataset, "StudyInstanceUID"),
         series=text(dataset, "SeriesInstanceUID"),
         instance=text(dataset, "SOPInstanceUID"),
         sop_class=text(dataset, "SOPClassUID"),

@@ -1,0 +1,51 @@
+"""What ``infer`` prints of its records."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from ct3d_edge.cli.infer_options import Format
+
+if TYPE_CHECKING:
+    from ct3d_edge.results import Record
+
+
+def print_results(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
+    """Print all records on standard output."""
+    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.report import confidence_sentences, results_table
+    from ct3d_edge.results import to_csv, to_jsonl
+
+    if format_ is Format.JSONL:
+        typer.echo(to_jsonl(records), nl=False)
+    elif format_ is Format.CSV:
+        typer.echo(to_csv(records, labels).encode("utf-8", "backslashreplace"), nl=False)
+    else:
+        console = out()
+        console.print(results_table(records, labels, printable))
+        if len(records) == 1:
+            for sentence in confidence_sentences(records[0]):
+                console.print(sentence, markup=False)
+
+
+def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
+    """How many of ``scans`` came to what, in one line."""
+    counts = {
+        status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
+    }
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
+    return f"{len(records)} scans ({told}) in {seconds:.1f} s{left}"
+
+
+def say_what_helps(records: "Sequence[Record]") -> None:
+    """Say what would answer more scans, and which scans are missing in maps, pictures and reports."""
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.passport import permissible
+
+    if codes := permissible(record.failure.code for record in records if record.failure):
+        say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
+    options = [finding.value for record in records for finding in record.findings if finding.code == "side_output"]
+    for option in dict.fromkeys(options):
+        say(f"{option} has nothing of {options.count(option)} scan(s); their records say why (side_output)")

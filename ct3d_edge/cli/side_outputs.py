@@ -1,0 +1,127 @@
+"""What ``infer`` writes of a scan besides its record: maps, pictures, reports.
+
+None of it may cost a record, or end the run: what cannot be written of a scan becomes a finding of that scan.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from ct3d_edge.cli.terminal import say
+from ct3d_edge.errors import UnreadableScan, UsageError
+from ct3d_edge.pipeline.reading import explained
+from ct3d_edge.scan import Finding
+
+if TYPE_CHECKING:
+    from ct3d_edge.pipeline import Analysis, Explanation, Model
+    from ct3d_edge.results import Failure, Record
+
+CODE = "side_output"
+"""Of the finding; its value is the option that asked for what is missing."""
+
+
+class SideOutput(Protocol):
+    """One kind of output, made of all scans of a run."""
+
+    option: str
+    """By which it was asked for."""
+
+    def needs(self, record: "Record") -> bool:
+        """Whether the network's input is needed, also of a scan whose record was taken over."""
+
+    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
+        """Write what there is of one scan.
+
+        Raises
+        ------
+        ScanError, UsageError
+            If that cannot be done.
+        """
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Write what shows all scans at once.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be written.
+        """
+
+
+class SideOutputs:
+    """All that a run writes besides its records.
+
+    Parameters
+    ----------
+    model
+        What judged the scans.
+    outputs
+        What was asked for.
+    seconds
+        How long reading a scan again may take; for ever if None.
+    """
+
+    def __init__(self, model: "Model", outputs: Sequence[SideOutput], seconds: float | None) -> None:
+        self._model, self._outputs, self._seconds = model, outputs, seconds
+        self.complete = True
+        """Whether everything could be written so far."""
+        self.unsaved: set[str] = set()
+        """Options whose file of all scans could not be written."""
+
+    def add(self, analysis: "Analysis") -> "Record":
+        """Write what is wanted of a scan; its record, with a finding for every output that it is missing in."""
+        found = tuple(finding for finding in analysis.record.findings if finding.code != CODE)
+        record = analysis.record.with_findings(found)  # an earlier run's troubles may be over
+        analysis = replace(analysis, record=record)
+        wanting = [output for output in self._outputs if record.answered and output.needs(record)]
+        drawn, explanation, failure = self._draw(analysis) if wanting else (analysis, None, None)
+        missing = [self._finding(output, failure) for output in wanting if failure]
+        for output in self._outputs:
+            given = drawn if output in wanting else analysis
+            if failure := _attempt(partial(output.add, given, explanation)):
+                missing.append(self._finding(output, failure))
+        return record.with_findings((*found, *missing))
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Write what shows all scans at once; what cannot be written is said and costs nothing else."""
+        for output in self._outputs:
+            if failure := _attempt(partial(output.save, records)):
+                self.complete = False
+                self.unsaved.add(output.option)
+                say(f"{output.option}: {failure.message}")
+
+    def _draw(self, analysis: "Analysis") -> "tuple[Analysis, Explanation | None, Failure | None]":
+        """The scan prepared, again if need be, and its explanation; or why there are none."""
+        drawn, explanations = [analysis], []
+
+        def draw() -> None:
+            if not analysis.prepared:
+                drawn.append(self._model.again(analysis.record, self._seconds))
+            explanations.append(self._model.explanation(drawn[-1]))
+
+        failure = _attempt(draw)
+        return drawn[-1], explanations[0] if explanations else None, failure
+
+    def _finding(self, output: SideOutput, failure: "Failure") -> Finding:
+        self.complete = False
+        return Finding(CODE, "warn", f"{output.option} has nothing of this scan: {failure.message}", output.option)
+
+
+def _attempt(work: Callable[[], object]) -> "Failure | None":
+    """Do the work; if it could not be done, say why: a scan's fault, the disk's, or one of ct3d-edge.
+
+    Raises
+    ------
+    Ct3dError
+        What would be wrong for every scan, the provider for instance.
+    """
+
+    def translated() -> None:
+        try:
+            work()
+        except UsageError as error:
+            raise UnreadableScan(CODE, str(error)) from error
+
+    failed = explained(translated)
+    return failed[1] if failed else None

@@ -1,0 +1,128 @@
+"""What a structured report says: template TID 1500 (PS3.16) with one group of measurements, the model's answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from highdicom import sr
+from highdicom.sr import CodedConcept
+from pydicom.sr.codedict import codes
+
+from ct3d_edge.results import Answer, Record
+
+SCHEME = "99CT3D"
+"""Designator of the codes that no standard has; those that begin with 99 are private (PS3.16, chapter 8)."""
+
+NOTICE = "NOT FOR CLINICAL USE"
+
+WARNING = (
+    f"{NOTICE}. Computed by a program that is no medical device, and read by no physician. It must not be used for "
+    "diagnosis or treatment."
+)
+
+LONGEST_MEANING = 64
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a report is called, and who made it.
+
+    Parameters
+    ----------
+    report, device
+        UIDs of the group of measurements, and of the model that made them.
+    model
+        Its name.
+    version
+        Of ct3d-edge.
+    """
+
+    report: str
+    device: str
+    model: str
+    version: str
+
+
+def measurement_report(
+    record: Record, answer: Answer, series: str, who: Identity, remarks: Sequence[str]
+) -> sr.MeasurementReport:
+    """The content of a report.
+
+    Parameters
+    ----------
+    record, answer
+        What the model said, and how that was obtained.
+    series
+        UID of the series that was judged.
+    remarks
+        What was noticed about the scan, in sentences.
+    """
+    report = sr.MeasurementReport(
+        observation_context=_observer(record, who),
+        procedure_reported=codes.cid100.CTUnspecifiedBodyRegion,
+        imaging_measurements=[_group(record, answer, series, who, remarks)],
+        title=_own("research-answer", f"{NOTICE}: answer of a model"),
+    )
+    # Before the measurements: what a viewer shows first.
+    root = report[0].ContentSequence
+    root.insert(len(root) - 1, _comment(WARNING))
+    return report
+
+
+def _observer(record: Record, who: Identity) -> sr.ObservationContext:
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=who.device,
+        name="ct3d-edge",
+        manufacturer_name="ct3d-edge",
+        model_name=who.model,
+        serial_number=record.model_sha256,
+    )
+    return sr.ObservationContext(sr.ObserverContext(codes.DCM.Device, device))
+
+
+def _group(
+    record: Record, answer: Answer, series: str, who: Identity, remarks: Sequence[str]
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=who.report, identifier="ct3d-edge answer"),
+        algorithm_id=_algorithm(record, who),
+        measurements=_measurements(answer),
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(_own("answer", "Answer of the model"), _own(f"class:{answer.label}", answer.label))
+        ],
+    )
+    content = group[0].ContentSequence
+    content.append(
+        sr.UIDRefContentItem(codes.DCM.SeriesInstanceUID, series, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+    )
+    content.extend(map(_comment, remarks))
+    return group
+
+
+def _algorithm(record: Record, who: Identity) -> sr.AlgorithmIdentification:
+    """The model by name and hash; its file has no other version than what it holds."""
+    parameters = [f"contract sha256 {record.contract_sha256}", f"run by ct3d-edge {who.version} on {record.actual}"]
+    if record.allowed:
+        parameters.append(f"let pass in spite of: {', '.join(record.allowed)}")
+    return sr.AlgorithmIdentification(who.model, f"sha256 {record.model_sha256}", parameters)
+
+
+def _measurements(answer: Answer) -> list[sr.Measurement]:
+    """The probability of each class, and the threshold where the contract has one."""
+    found = [
+        sr.Measurement(_own(f"p:{label}", f"Probability of {label}"), probability, codes.UCUM.NoUnits)
+        for label, probability in answer.probability
+    ]
+    if answer.threshold is not None:
+        second = answer.probability[1][0]
+        name = _own(f"t:{second}", f"Answered {second} from this probability on")
+        found.append(sr.Measurement(name, answer.threshold, codes.UCUM.NoUnits))
+    return found
+
+
+def _own(code: str, meaning: str) -> CodedConcept:
+    """A private code. A backslash in a label would divide the value in two (PS3.5, 6.2)."""
+    return CodedConcept(code.replace("\\", "/"), SCHEME, meaning.replace("\\", "/")[:LONGEST_MEANING])
+
+
+def _comment(text: str) -> sr.TextContentItem:
+    return sr.TextContentItem(codes.DCM.Comment, text, relationship_type=sr.RelationshipTypeValues.CONTAINS)

@@ -1,0 +1,147 @@
+"""A structured report as a DICOM file: patient and study of its series, marked as what it is, complete or not there."""
+
+import json
+import logging
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+
+from highdicom import ContentQualificationValues
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import EnhancedSR, MeasurementReport
+from pydicom import dcmread
+from pydicom.uid import UID
+
+from ct3d_edge.atomic import atomic_file
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.report.private import public_findings
+from ct3d_edge.report.structured.content import NOTICE, SCHEME, Identity, measurement_report
+from ct3d_edge.report.structured.source import Source, read_source
+from ct3d_edge.results import Record
+from ct3d_edge.scan import content_sha256
+
+NAMESPACE = uuid.UUID("61426a19-c977-4fa6-a602-59ed417ee124")
+"""Of the UIDs made here; a random number, drawn once."""
+
+SERIES_NUMBER = 9901
+"""Behind the scanner's own series where a viewer sorts by number."""
+
+
+def save_report(record: Record, path: Path, model: str) -> None:
+    """Write the report of a DICOM series that has an answer, complete or not at all.
+
+    The same answer about the same files has the same UIDs, so that an archive that is sent it twice keeps one.
+
+    Parameters
+    ----------
+    record
+        Its record; ``scan`` is a DICOM series.
+    model
+        Name of the model.
+
+    Raises
+    ------
+    UnreadableScan, RefusedScan
+        ``changed`` if the series is no longer what was judged; ``bad_header``, ``mixed_patients`` if a report could
+        not be filed beside it; else as reading the series.
+    UsageError
+        If the file cannot be written.
+    """
+    if record.answer is None:
+        raise ValueError(f"{record.scan} has no answer to report.")
+    scan = Path(record.scan)
+    source = read_source(scan)
+    if content_sha256(scan) != record.scan_sha256:  # the answer of one patient in the study of another
+        raise UnreadableScan("changed", f"{scan.name} was written to after it was judged. Run it again.")
+    series = source.header.SeriesInstanceUID
+    report = measurement_report(record, record.answer, series, _identity(record, model), public_findings(record))
+    data = _encoded(source, report, record, model)
+    with atomic_file(path) as stream:
+        stream.write(data)
+
+
+def is_report_of(path: Path, record: Record, model: str) -> bool:
+    """Whether a file is the report that `save_report` would write."""
+    try:
+        found = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+    except Exception:  # there is none, or something else by that name
+        return False
+    return bool(found.get("SOPInstanceUID") == _uid(record, model, "document"))
+
+
+def _uid(record: Record, model: str, what: str) -> UID:
+    """A UID made of all that a report says (PS3.5, B.2)."""
+    answer = record.to_dict()
+    said = [answer[key] for key in ("scan_sha256", "model_sha256", "contract_sha256", "allowed", "probability")]
+    key = json.dumps([what, model, version("ct3d-edge"), said, public_findings(record)])
+    return UID(f"2.25.{uuid.uuid5(NAMESPACE, key).int}")
+
+
+def _identity(record: Record, model: str) -> Identity:
+    device = UID(f"2.25.{uuid.uuid5(NAMESPACE, record.model_sha256 + record.contract_sha256).int}")
+    return Identity(_uid(record, model, "group"), device, model, version("ct3d-edge"))
+
+
+def _encoded(source: Source, report: MeasurementReport, record: Record, model: str) -> bytes:
+    """The file's bytes.
+
+    Raises
+    ------
+    UnreadableScan
+        ``bad_header`` if patient or study hold what cannot be written again.
+    """
+    try:
+        with _quietly():
+            return _written(_document(source, report, record, model))
+    except Exception as error:  # highdicom and pydicom raise whatever the header leads them to
+        what = f"Patient or study of {Path(record.scan).name} hold what no report can repeat ({type(error).__name__})."
+        raise UnreadableScan("bad_header", what) from error
+
+
+def _document(source: Source, report: MeasurementReport, record: Record, model: str) -> EnhancedSR:
+    document = EnhancedSR(
+        evidence=source.evidence,
+        content=report[0],
+        series_instance_uid=_uid(record, model, "series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=_uid(record, model, "document"),
+        instance_number=1,
+        manufacturer="ct3d-edge",
+        is_complete=False,
+        is_final=False,
+        is_verified=False,
+        series_description=f"{NOTICE}: ct3d-edge",
+        manufacturer_model_name=model[:64],
+        software_versions=version("ct3d-edge"),
+        device_serial_number=record.model_sha256,
+        content_qualification=ContentQualificationValues.RESEARCH,
+        coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name="ct3d-edge")],
+        # Labels and sentences may hold any letter; what was read of patient and study is written anew.
+        specific_character_set="ISO_IR 192",
+    )
+    document.CompletionFlagDescription = f"{NOTICE}: no physician has read this"
+    return document
+
+
+def _written(document: EnhancedSR) -> bytes:
+    stream = BytesIO()
+    document.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warnings and log lines of highdicom and pydicom: they quote the patient's name."""
+    log = logging.getLogger("highdicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

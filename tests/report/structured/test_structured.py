@@ -1,0 +1,270 @@
+"""Structured reports read back by highdicom's own reader and by pydicom, as a PACS would."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pytest
+from dicom_files import PATIENT_ID, PATIENT_NAME, enhanced_dataset, save, series_datasets, write_datasets
+from highdicom import _standard_utils as standard
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.uid import EnhancedSRStorage
+from records import ANSWERED
+
+from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.report.structured import is_report_of, save_report
+from ct3d_edge.results import Answer, Record
+from ct3d_edge.scan import Finding, content_sha256
+
+MakeReport = Callable[..., tuple[Record, Path]]
+
+
+@pytest.fixture
+def datasets(hu: NDArray[np.int16]) -> list[Dataset]:
+    """Twelve slices of one patient."""
+    return series_datasets(hu)
+
+
+@pytest.fixture
+def make_report(datasets: list[Dataset], tmp_path: Path) -> MakeReport:
+    """``make_report(model="chest", **changes_to_the_record)`` writes the series and its report."""
+
+    def make(model: str = "chest", **changes: object) -> tuple[Record, Path]:
+        scan = write_datasets(tmp_path / "secret" / "scan", datasets)
+        record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan), **changes)  # type: ignore[arg-type]
+        path = tmp_path / "report.dcm"
+        save_report(record, path, model)
+        return record, path
+
+    return make
+
+
+def change(datasets: list[Dataset], **elements: object) -> None:
+    for dataset in datasets:
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+
+
+def items(document: Dataset) -> list[Dataset]:
+    """All content items, depth first."""
+    return [each for item in document.get("ContentSequence", ()) for each in (item, *items(item))]
+
+
+def said(document: Dataset) -> list[tuple[str, object]]:
+    """What a viewer shows: the meaning of each name, and its value."""
+    told: list[tuple[str, object]] = []
+    for item in items(document):
+        name = item.ConceptNameCodeSequence[0].CodeMeaning
+        if item.ValueType == "NUM":
+            told.append((name, float(item.MeasuredValueSequence[0].NumericValue)))
+        elif item.ValueType == "CODE":
+            told.append((name, item.ConceptCodeSequence[0].CodeMeaning))
+        elif item.ValueType in ("TEXT", "UIDREF"):
+            told.append((name, item.TextValue if item.ValueType == "TEXT" else item.UID))
+    return told
+
+
+def test_it_is_filed_beside_its_series_and_refers_to_every_slice(
+    make_report: MakeReport, datasets: list[Dataset]
+) -> None:
+    _, path = make_report()
+    report = highdicom.sr.srread(path)
+    assert report.SOPClassUID == EnhancedSRStorage
+    assert (report.StudyInstanceUID, report.PatientID) == ("1.2.3.0", PATIENT_ID)
+    assert (report.PatientName, report.Modality) == (PATIENT_NAME, "SR")
+    assert report.SeriesInstanceUID != "1.2.3"
+    evidence = {(str(study), str(series), str(instance)) for study, series, instance, _ in report.get_evidence()}
+    assert evidence == {("1.2.3.0", "1.2.3", dataset.SOPInstanceUID) for dataset in datasets}
+    assert ("Series Instance UID", "1.2.3") in said(report)
+
+
+def test_it_says_probability_threshold_label_and_remarks(make_report: MakeReport) -> None:
+    _, path = make_report(allowed=("oblique",))
+    content = highdicom.sr.srread(path).content
+    assert isinstance(content, highdicom.sr.MeasurementReport)
+    (group,) = content.get_image_measurement_groups()
+    found = {measurement.name.meaning: measurement.value for measurement in group.get_measurements()}
+    assert found == {
+        "Probability of normal": 0.25,
+        "Probability of abnormal": 0.75,
+        "Answered abnormal from this probability on": 0.5,
+    }
+    (answer,) = group.get_qualitative_evaluations()
+    assert getattr(answer.value, "meaning", None) == "abnormal"
+    comments = [text for name, text in said(dcmread(path)) if name == "Comment"]
+    assert comments[1:] == ["oblique: Tilted.", "misnamed: Renamed."]
+    assert ("Algorithm Parameters", "let pass in spite of: oblique") in said(dcmread(path))
+
+
+def test_it_says_which_model_by_name_and_hash(make_report: MakeReport) -> None:
+    record, path = make_report(model="chest")
+    report = dcmread(path)
+    told = said(report)
+    assert ("Algorithm Name", "chest") in told
+    assert ("Algorithm Version", f"sha256 {record.model_sha256}") in told
+    assert ("Algorithm Parameters", f"contract sha256 {record.contract_sha256}") in told
+    assert ("Device Observer Model Name", "chest") in told
+    assert ("Device Observer Serial Number", record.model_sha256) in told
+    assert (report.Manufacturer, report.ManufacturerModelName) == ("ct3d-edge", "chest")
+    assert (report.DeviceSerialNumber, report.SoftwareVersions) == (record.model_sha256, version("ct3d-edge"))
+
+
+def test_it_is_marked_as_not_for_clinical_use_wherever_a_viewer_looks(make_report: MakeReport) -> None:
+    _, path = make_report()
+    report = dcmread(path)
+    notice = "NOT FOR CLINICAL USE"
+    assert report.ConceptNameCodeSequence[0].CodeMeaning.startswith(notice)
+    assert report.SeriesDescription.startswith(notice)
+    assert report.CompletionFlagDescription.startswith(notice)
+    comments = [text for name, text in said(report) if name == "Comment"]
+    assert str(comments[0]).startswith(notice)
+    flags = (report.VerificationFlag, report.CompletionFlag, report.PreliminaryFlag, report.ContentQualification)
+    assert flags == ("UNVERIFIED", "PARTIAL", "PRELIMINARY", "RESEARCH")
+
+
+def test_it_has_all_that_its_class_requires_and_nothing_else(make_report: MakeReport) -> None:
+    _, path = make_report()
+    report = dcmread(path)
+    iod = standard.get_sop_class_iod_map()[EnhancedSRStorage]
+    modules = {module["key"] for module in standard.get_iod_module_map()[iod] if module["usage"] == "M"}
+    assert {"patient", "general-study", "general-equipment", "sr-document-general"} < modules
+    for module in modules - {"sr-document-content"}:  # what is required there depends on each item's type
+        standard.check_required_attributes(report, module)
+    assert [e.keyword for e in report if not standard.is_attribute_in_iod(e.keyword, EnhancedSRStorage)] == []
+    for element in report.iterall():
+        assert element.VM <= 1 or element.VR == "SQ", element.keyword
+
+
+def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: MakeReport, tmp_path: Path) -> None:
+    record, path = make_report()
+    first = dcmread(path)
+    assert is_report_of(path, record, "chest")
+    save_report(record, path, "chest")
+    again = dcmread(path)
+    assert (first.SOPInstanceUID, first.SeriesInstanceUID) == (again.SOPInstanceUID, again.SeriesInstanceUID)
+    others = [
+        replace(record, answer=Answer("abnormal", (("normal", 0.2), ("abnormal", 0.8)), 0.5)),
+        replace(record, contract_sha256="d" * 64),
+        replace(record, findings=()),
+        replace(record, allowed=("oblique",)),
+    ]
+    assert not any(is_report_of(path, other, "chest") for other in others)
+    assert not is_report_of(path, record, "other")
+    assert not is_report_of(tmp_path / "nothing.dcm", record, "chest")
+    (tmp_path / "text.dcm").write_text("no DICOM")
+    assert not is_report_of(tmp_path / "text.dcm", record, "chest")
+
+
+def test_no_folder_of_this_machine_gets_into_it(make_report: MakeReport) -> None:
+    other = "/home/secret/other"
+    duplicate = Finding("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
+    _, path = make_report(findings=(duplicate, Finding("identifiers", "ok", "Patient Doe^Jane, ID PID-4711.")))
+    comments = [text for name, text in said(dcmread(path)) if name == "Comment"]
+    assert comments[1:] == ["duplicate: The network is given the same numbers as for other."]
+    assert b"secret" not in path.read_bytes()
+
+
+def test_any_letter_is_kept(make_report: MakeReport, datasets: list[Dataset]) -> None:
+    change(datasets, SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう")
+    label = "病気\\" + "x" * 80
+    _, path = make_report(answer=Answer(label, (("gesund", 0.25), (label, 0.75)), 0.5))
+    report = highdicom.sr.srread(path)
+    assert report.SpecificCharacterSet == "ISO_IR 192"
+    assert str(report.PatientName) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    assert ("Answer of the model", ("病気/" + "x" * 80)[:64]) in said(report)
+
+
+def test_more_than_two_classes_have_no_threshold(make_report: MakeReport) -> None:
+    _, path = make_report(answer=Answer("b", (("a", 0.25), ("b", 0.5), ("c", 0.25)), None))
+    numbers = [name for name, value in said(dcmread(path)) if isinstance(value, float)]
+    assert numbers == ["Probability of a", "Probability of b", "Probability of c"]
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["PatientName", "PatientID", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime", "AccessionNumber"],
+)
+def test_a_header_that_says_little_gives_a_report_that_says_as_little(
+    make_report: MakeReport, datasets: list[Dataset], missing: str
+) -> None:
+    change(datasets, PatientBirthDate="19700101", PatientSex="F", StudyDate="20260102", StudyTime="101112.5")
+    change(datasets, AccessionNumber="A1")
+    for dataset in datasets:
+        delattr(dataset, missing)
+    _, path = make_report()
+    report = highdicom.sr.srread(path)
+    assert report[missing].is_empty
+    kept = {"PatientSex": "F", "PatientBirthDate": "19700101", "StudyTime": "101112.5", "AccessionNumber": "A1"}
+    assert all(report[keyword].value == value for keyword, value in kept.items() if keyword != missing)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("PatientSex", "W"), ("PatientBirthDate", "1.2.1970"), ("StudyTime", "soon")]
+)
+def test_what_is_no_dicom_value_is_left_empty(
+    make_report: MakeReport,
+    datasets: list[Dataset],
+    keyword: str,
+    value: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    change(datasets, **{keyword: value})
+    capfd.readouterr()
+    _, path = make_report()
+    assert highdicom.sr.srread(path)[keyword].is_empty
+    assert capfd.readouterr().err == ""
+
+
+def test_a_name_that_highdicom_complains_about_is_not_shown(
+    make_report: MakeReport, datasets: list[Dataset], capfd: pytest.CaptureFixture[str]
+) -> None:
+    change(datasets, PatientName="Jane Doe")
+    _, path = make_report()
+    assert dcmread(path).PatientName == "Jane Doe"
+    assert "Jane" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_without_uids_there_is_no_place_for_a_report(
+    make_report: MakeReport, datasets: list[Dataset], tmp_path: Path, keyword: str
+) -> None:
+    record, _ = make_report()
+    path = Path(record.scan) / "003.dcm"
+    damaged = dcmread(path)
+    delattr(damaged, keyword)
+    damaged.save_as(path)
+    with pytest.raises(UnreadableScan, match="no report can refer to them") as error:
+        save_report(record, tmp_path / "none.dcm", "chest")
+    assert error.value.code == "bad_header"
+    assert not (tmp_path / "none.dcm").exists()
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("PatientID", "another"), ("StudyInstanceUID", "9.9.9")])
+def test_two_patients_or_studies_in_one_series_are_no_place_for_a_report(
+    make_report: MakeReport, datasets: list[Dataset], keyword: str, value: str
+) -> None:
+    change(datasets[:1], **{keyword: value})
+    with pytest.raises(RefusedScan, match="several patients or studies"):
+        make_report()
+
+
+def test_a_series_that_was_replaced_gets_no_report(make_report: MakeReport, tmp_path: Path) -> None:
+    record, _ = make_report()
+    (Path(record.scan) / "003.dcm").unlink()
+    with pytest.raises(UnreadableScan, match="after it was judged") as error:
+        save_report(record, tmp_path / "none.dcm", "chest")
+    assert error.value.code == "changed"
+    assert not (tmp_path / "none.dcm").exists()
+
+
+def test_an_enhanced_file_is_one_instance(hu: NDArray[np.int16], tmp_path: Path) -> None:
+    scan = save(enhanced_dataset(hu), tmp_path / "enhanced.dcm")
+    record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
+    save_report(record, tmp_path / "report.dcm", "chest")
+    ((study, series, instance, _),) = highdicom.sr.srread(tmp_path / "report.dcm").get_evidence()
+    assert (study, series, instance) == ("1.2.3.0", "1.2.3", "1.2.3.1")
