@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
+from builders import MakeModel, MakeScan
+from numpy.typing import NDArray
 
 from ct3d_edge.cli.app import main
 
@@ -38,3 +42,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Outcome(code, streams.out, streams.err)
 
     return call
+
+
+@pytest.fixture
+def explaining_model(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path
+) -> Path:
+    """A tiny model file that explains."""
+    for number in range(8):
+        make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=tmp_path / "proof")
+    out = tmp_path / "explains.onnx"
+    assert run("optimize", make_model(), "--out", out, "--explain", "--proof", tmp_path / "proof").code == 0
+    return out

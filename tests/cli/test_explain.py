@@ -15,13 +15,8 @@ from .conftest import Run
 
 
 @pytest.fixture
-def model(run: Run, make_model: MakeModel, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path) -> Path:
-    """A tiny model file that explains."""
-    for number in range(8):
-        make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=tmp_path / "proof")
-    out = tmp_path / "explains.onnx"
-    assert run("optimize", make_model(), "--out", out, "--explain", "--proof", tmp_path / "proof").code == 0
-    return out
+def model(explaining_model: Path) -> Path:
+    return explaining_model
 
 
 def test_each_scan_gets_a_map_on_itself_and_a_picture(

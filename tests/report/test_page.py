@@ -1,6 +1,9 @@
 """The report in a real browser, and what must not be in it."""
 
+import json
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -132,3 +135,39 @@ def test_without_an_answer_there_is_a_page_too(tmp_path: Path) -> None:
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.html"):
         ReportPage(tmp_path / "report.pdf", CONTRACT)
+
+
+def write_with_a_gap(path: Path) -> Path:
+    """A page of three scans, for the second of which there was no room."""
+    import resource
+
+    page = ReportPage(path, CONTRACT)
+    volume = np.random.default_rng(0).random((128, 128, 64), np.float32)
+    page.add(RECORDS[0], volume)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (page._kept.tell() + 1000, hard))  # a disk that is full now
+    try:
+        with pytest.raises(UsageError, match="Set TMPDIR to a folder with more room"):
+            page.add(RECORDS[1], volume)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    page.add(RECORDS[2])
+    page.save(RECORDS[:3], {"requested": "cpu"})
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX systems")
+def test_pictures_for_which_there_is_no_room_cost_only_themselves(tmp_path: Path) -> None:
+    text = write_with_a_gap(tmp_path / "report.html").read_text()
+    assert re.findall(r'id="(scan-\d)">\{', text) == ["scan-0", "scan-2"]
+    assert [name in text for name in ("b.nii</button>", "a.nii</button>", "c.nii</button>")] == [True] * 3
+    assert all(json.loads(data) for data in re.findall(r'type="application/json" id="scan-\d">(.*)</script>', text))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX systems")
+def test_a_scan_whose_pictures_are_missing_opens_too(browser: Any, tmp_path: Path) -> None:
+    browser.get(write_with_a_gap(tmp_path / "report.html").as_uri())
+    browser.find_elements("css selector", "#scans tbody button")[1].click()
+    assert browser.find_element("css selector", "tr.scan").text == "Nothing more was kept of this scan."
+    assert browser.get_log("browser") == []
