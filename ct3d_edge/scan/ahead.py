@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 BUFFERS = 3
 """Planes in memory: one in the caller's hands, one being filled, one between them."""
 
+PATIENCE = 1.0
+"""Seconds that the thread gets to end with the plane that it is at; a read that takes longer hangs."""
+
+WAKE = 0.1
+"""Seconds between looks for Ctrl-C while waiting for a plane, where a wait cannot be broken (Windows)."""
+
 Fill = Callable[[memoryview], None]
 Buffer = NDArray[np.uint8]
 """Bytes of a plane as they lie in the file."""
@@ -20,8 +26,9 @@ Buffer = NDArray[np.uint8]
 class ReadAhead:
     """Buffers that go round between a thread that fills them and a caller who empties them, both in the same order.
 
-    Nothing is copied on the way. The thread is a daemon: one that hangs in a system call (a network drive that is gone)
-    must not keep the program from ending.
+    Nothing is copied on the way. A thread that hangs in a system call (a network drive that is gone) cannot be ended:
+    it is left behind, and as a daemon does not keep the program from ending. When it wakes after all, it ends with the
+    plane that it is at.
 
     Parameters
     ----------
@@ -52,18 +59,25 @@ class ReadAhead:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Have the thread end after the plane that it is at: until then it uses the file."""
+        """Have the thread end after the plane that it is at, and wait for that unless it hangs."""
         self._stopped = True
         self._free.put(None)
-        self._thread.join()
+        self._thread.join(PATIENCE)
 
     def planes(self) -> Iterator[Buffer]:
         """Each buffer as it is filled; the caller's until the next one is asked for."""
-        while isinstance(buffer := self._full.get(), np.ndarray):
+        while isinstance(buffer := self._next(), np.ndarray):
             yield buffer
             self._free.put(buffer)
         if buffer is not None:
             raise buffer
+
+    def _next(self) -> Buffer | BaseException | None:
+        while True:
+            try:
+                return self._full.get(timeout=WAKE)
+            except queue.Empty:
+                continue
 
     def _work(self, fill: Fill, count: int, finish: Callable[[], None]) -> None:
         outcome: BaseException | None = None

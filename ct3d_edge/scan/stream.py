@@ -3,6 +3,7 @@
 import gzip
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class ScanStream:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._reading, self._unwanted = threading.Lock(), False
         with self._translating():
             self._refuse_other_than_files()
             self._file = path.open("rb")
@@ -67,9 +69,18 @@ class ScanStream:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        self._file.close()
+        """Close the file. If another thread hangs in reading it, that one closes it when it wakes."""
+        self._unwanted = True
+        self._close_if_free()
+
+    def _close_if_free(self) -> None:
+        """Closing would wait for a read that hangs."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._stream.close()
+                self._file.close()
+            finally:
+                self._reading.release()
 
     @property
     def capacity(self) -> int:
@@ -85,7 +96,7 @@ class ScanStream:
     def fill(self, buffer: memoryview) -> None:
         """Fill ``buffer`` (bytes) completely."""
         done = 0
-        with self._translating():
+        with self._using(), self._translating():
             while done < len(buffer):
                 got = self._stream.readinto(buffer[done : done + BLOCK])  # type: ignore[attr-defined]
                 if not got:
@@ -106,7 +117,7 @@ class ScanStream:
     def finish(self) -> None:
         """Read to the end, so that the checksum of a compressed file is compared."""
         left = TRAILER_LIMIT
-        with self._translating():
+        with self._using(), self._translating():
             while self.compressed and (extra := self._stream.read(BLOCK)):
                 left -= len(extra)
                 if left < 0:
@@ -121,6 +132,16 @@ class ScanStream:
 
     def _truncated(self, detail: str) -> UnreadableScan:
         return UnreadableScan("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Read the file, and close it behind that if nobody waits for it any more."""
+        try:
+            with self._reading:
+                yield
+        finally:
+            if self._unwanted:
+                self._close_if_free()
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
