@@ -78,20 +78,24 @@ def make_plan(
     batch
         Scans in one run of the network.
     budget
-        Bytes that the scans in flight may take; half of the available memory if None.
+        Bytes that the scans in flight may take; half of the available memory if None, or more if one scan takes more.
 
     Raises
     ------
     UsageError
-        If workers or batch are below 1, or the batch does not fit into the budget.
+        If workers or batch are below 1, or the budget given cannot be kept: by the batch, by that many workers, by a
+        single scan.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"At least one worker is needed, found --workers {workers}.")
     if batch < 1:
         raise UsageError(f"A batch holds at least one scan, found --batch-size {batch}.")
-    budget = _default_budget() if budget is None else budget
+    given, budget = budget, _default_budget() if budget is None else budget
     _require_room(needs, batch, budget)
     cores, reading = usable_cores(), READING * needs.prepared
+    if given is not None:
+        side_by_side = workers or 1 if needs.on_cpu and batch == 1 and scans != 1 else 1
+        _require_kept(needs, batch, side_by_side, given)
     if scans == 1:
         return Plan(0, False, cores, 0, 1)
     if needs.on_cpu and batch == 1:
@@ -120,3 +124,15 @@ def _require_room(needs: Needs, batch: int, budget: int) -> None:
             f"A batch of {batch:,} scans takes about {_batch_bytes(needs, batch) / 1e9:.1f} GB; the budget is "
             f"{budget / 1e9:.1f} GB. Use --batch-size {fits} or less, or raise --memory-budget."
         )
+
+
+def _require_kept(needs: Needs, batch: int, workers: int, budget: int) -> None:
+    """A budget that was asked for holds, or nothing is run."""
+    one = _batch_bytes(needs, batch) + READING * needs.prepared
+    if workers * one <= budget:
+        return
+    said = "One scan takes" if batch == workers == 1 else f"{workers * batch} scans at a time take"
+    hint = f"Use --workers {budget // one} or less, or raise" if one <= budget else "Raise"
+    raise UsageError(
+        f"{said} about {workers * one / 1e6:,.0f} MB; the budget is {budget / 1e6:,.0f} MB. {hint} --memory-budget."
+    )

@@ -30,7 +30,6 @@ def cores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
         (8, CPU, {"scans": 1, "budget": 8 * GB}, Plan(0, False, 8, 0, 1)),
         (1, CPU, {"scans": 40, "budget": 8 * GB}, Plan(1, False, 1, 2, 1)),
         (4, CPU, {"scans": 40, "budget": 700_000_000}, Plan(3, False, 4, 4, 1)),
-        (4, CPU, {"scans": 40, "budget": 1}, Plan(1, False, 4, 1, 1)),
         (4, CPU, {"scans": 40, "budget": 8 * GB, "batch": 2}, Plan(3, False, 4, 5, 2)),
         (4, GPU, {"scans": 40, "budget": 8 * GB}, Plan(3, False, 4, 4, 1)),
         (4, GPU, {"scans": 40, "budget": 8 * GB, "batch": 8}, Plan(3, False, 4, 11, 8)),
@@ -54,6 +53,15 @@ def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], exp
             r"A batch of 5 scans takes about 3\.0 GB; the budget is 2\.0 GB\. .* 3 or",
         ),
         ({"batch": 2, "budget": 1}, "--batch-size 1 or less"),
+        (
+            {"budget": 1_000_000},
+            r"One scan takes about 620 MB; the budget is 1 MB\. Raise --memory-budget",
+        ),
+        (
+            {"budget": 2 * GB, "workers": 8},
+            r"8 scans at a time take about 4,960 MB; the budget is 2,000 MB\. Use --workers 3 or less",
+        ),
+        ({"budget": 1_201_000_000, "batch": 2}, r"2 scans at a time take about 1,220 MB"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
@@ -64,6 +72,21 @@ def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> Non
 def test_a_batch_that_no_machine_holds_is_refused_by_the_memory_there_is() -> None:
     with pytest.raises(UsageError, match="A batch of 1,000,000,000 scans"):
         make_plan(GPU, 40, batch=GB)
+
+
+@pytest.mark.parametrize("scans", [None, 1, 40])
+def test_a_budget_that_not_even_one_scan_keeps_is_refused(scans: int | None) -> None:
+    with pytest.raises(UsageError, match="One scan takes about 620 MB"):
+        make_plan(CPU, scans, budget=619_000_000)
+    with pytest.raises(UsageError, match="One scan takes about 28 MB"):
+        make_plan(GPU, scans, budget=27_000_000)
+    assert make_plan(CPU, scans, budget=620_000_000).workers <= 3
+    assert make_plan(GPU, scans, budget=28_000_000).workers <= 1
+
+
+def test_little_memory_is_no_budget_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "available_memory", lambda: 1)
+    assert make_plan(CPU, 40).workers >= 1
 
 
 def test_left_alone_it_fits_this_machine() -> None:
