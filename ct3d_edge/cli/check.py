@@ -62,14 +62,15 @@ def _table(passports: "Sequence[Passport]") -> "Table":
     from ct3d_edge.cli.terminal import printable
     from ct3d_edge.report import short_names
 
-    styles = {"ok": "green", "warn": "yellow", "refuse": "red"}
+    styles = {"ok": "green", "warn": "yellow", "refuse": "red", "refused": "red", "error": "red"}
     table = Table(header_style="bold")
     for name in ("scan", "verdict", "check", "", "measured"):
         table.add_column(name, overflow="fold")
     for name, passport in zip(short_names([each.scan for each in passports]), passports, strict=True):
         said = [finding for finding in passport.findings if len(passports) == 1 or finding.severity != "ok"]
-        rows = [(finding.code, finding.severity, finding.detail) for finding in said]
-        rows = [(passport.error[0], "refuse", passport.error[1]), *rows] if passport.error else rows
+        rows: list[tuple[str, str, str]] = [(finding.code, finding.severity, finding.detail) for finding in said]
+        if passport.error:
+            rows = [(passport.error[0], passport.status or "error", passport.error[1]), *rows]
         rows = rows or [("", "ok", f"All of {len(passport.findings)} measured values are within their limits.")]
         heads = [[Text(printable(name)), Text(passport.verdict, styles[passport.verdict])]]
         heads += [[Text(), Text()] for _ in rows[1:]]

@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ScanError
+from ct3d_edge.errors import RefusedScan, ScanError
 from ct3d_edge.passport.content import content_findings
 from ct3d_edge.passport.lying import lying_findings
 from ct3d_edge.passport.rules import ORDER
@@ -37,11 +37,14 @@ class Passport:
         Every check that could be made, in the order of the rules.
     error
         Code and sentence if there is nothing that could be checked, or only a part.
+    status
+        What ``infer`` calls such a scan: ``error`` if it cannot be read, ``refused`` if it is not one volume of HU.
     """
 
     scan: str
     findings: tuple[Finding, ...]
     error: tuple[str, str] | None = None
+    status: Literal["refused", "error"] | None = None
 
     @property
     def verdict(self) -> Severity:
@@ -92,7 +95,8 @@ class Inspector:
             return Passport(str(path), _once(found))
         except ScanError as error:
             known = () if scan is None else (*scan.findings, *permit(self._lying(scan), self.allow))
-            return Passport(str(path), _once(known), (error.code, str(error)))
+            status: Literal["refused", "error"] = "refused" if isinstance(error, RefusedScan) else "error"
+            return Passport(str(path), _once(known), (error.code, str(error)), status)
 
     def findings(self, path: Path, scan: Scan, prepared: Prepared) -> tuple[Finding, ...]:
         """Every finding about a scan that has been prepared, those of its reading first among their code.

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import MakeScan
+from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from .conftest import Run
@@ -48,6 +48,22 @@ def test_the_table_of_several_shows_what_is_not_in_order(
     assert "measured values are within their limits" in outcome.out
     assert "duplicate" in outcome.out
     assert "orientation" not in outcome.out
+
+
+def test_why_there_is_no_verdict_is_said_in_the_words_of_infer(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, chest: NDArray[np.int16], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    make_scan("flat.nii", voxels=chest[:, :, 0], folder=folder)
+    short = make_scan("short.nii", voxels=chest, folder=folder)
+    short.write_bytes(short.read_bytes()[:1000])
+    records = [json.loads(line) for line in run("infer", folder, "-m", make_model(), "-f", "jsonl").out.splitlines()]
+    assert [record["status"] for record in records] == ["refused", "error"]
+    rows = [line.split("│") for line in run("check", folder).out.splitlines() if ".nii " in line]
+    found = [(cells[1].strip(), cells[3].strip(), cells[4].strip()) for cells in rows]
+    assert [status for _, _, status in found] == [record["status"] for record in records]
+    assert [code for _, code, _ in found] == [record["error"]["code"] for record in records]
+    assert [passport["verdict"] for passport in json.loads(run("check", folder, "--json").out)] == ["refuse", "refuse"]
 
 
 @pytest.mark.parametrize("code", ["nonsense", "truncated"])
