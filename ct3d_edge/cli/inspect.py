@@ -112,15 +112,22 @@ def _without_name(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(section: dict[str, Any], indent: str = "") -> list[str]:
-    """``key  value`` lines; nested objects indented below their key."""
+    """``key  value`` lines; nested objects indented below their key, several of a kind numbered."""
     lines: list[str] = []
     width = max((len(key) for key in section), default=0)
     for key, value in section.items():
-        if isinstance(value, dict) and value:
-            lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
+        if parts := _parts(value):
+            lines += [f"{indent}{key}", *_lines(parts, indent + "  ")]
         else:
             lines.append(f"{indent}{key:<{width}}  {_plain(value)}")
     return lines
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What a nested object holds, or a list of them; nothing of a plain value."""
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return {f"{number}.": item for number, item in enumerate(value, 1)}
+    return value if isinstance(value, dict) else {}
 
 
 def _plain(value: Any) -> str:

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import onnx
 from builders import MakeModel
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.runtime import PROVENANCE_KEY
 
 from .conftest import Run
 
@@ -21,6 +23,26 @@ def test_inspect_json_is_for_programs(run: Run, make_model: MakeModel, contract:
     assert facts["contract"]["sha256"] == contract.sha256
     assert facts["graph"]["operators"]["Conv"] == 1
     assert facts["golden test"]["seeds"] == [1, 2]
+
+
+def test_inspect_shows_what_was_proven_besides_in_lines(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    proofs = [{"provider": name, "volumes": 8, "probability_range": [0.25, 0.75]} for name in ("cuda", "tensorrt")]
+    proto = onnx.load(make_model())
+    for entry in proto.metadata_props:
+        if entry.key == PROVENANCE_KEY:
+            entry.value = json.dumps({"further_proofs": proofs})
+    path = tmp_path / "proven.onnx"
+    onnx.save(proto, path)
+    lines = [line.strip() for line in run("inspect", path).out.splitlines()]
+    begin = lines.index("further_proofs")
+    assert lines[begin + 1 : begin + 5] == [
+        "1.",
+        "provider           cuda",
+        "volumes            8",
+        "probability_range  0.25, 0.75",
+    ]
+    assert lines[begin + 5 : begin + 7] == ["2.", "provider           tensorrt"]
+    assert json.loads(run("inspect", path, "--json").out)["provenance"]["further_proofs"] == proofs
 
 
 def test_inspect_refuses_what_is_no_model(run: Run, tmp_path: Path) -> None:
