@@ -8,13 +8,16 @@ from rich.text import Text
 
 from ct3d_edge.results import Record
 
+OF_THE_MODEL = "demonstration_model"
+"""Code of what holds for every answer of a model, and is said once where there are several."""
+
 STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "error": "red"}
 
 
 def results_table(records: Sequence[Record], labels: Sequence[str], printable: Callable[[str], str]) -> Table:
     """One row a record: scan, status, answer, a probability for each class, time, remarks.
 
-    ``printable`` makes names safe to show.
+    ``printable`` makes names safe to show. What holds for every answer stands below, if there are several.
     """
     table = Table(header_style="bold")
     table.add_column("scan", overflow="fold")
@@ -26,8 +29,16 @@ def results_table(records: Sequence[Record], labels: Sequence[str], printable: C
     table.add_column("remarks", overflow="fold")
     names = short_names([record.scan for record in records])
     for name, record in zip(names, records, strict=True):
-        table.add_row(Text(printable(name)), *_cells(record, labels, printable))
+        table.add_row(Text(printable(name)), *_cells(record, labels, printable, alone=len(records) == 1))
+    if len(records) > 1 and (notes := _notes(records)):
+        table.caption, table.caption_justify = Text(printable(notes)), "left"
     return table
+
+
+def _notes(records: Sequence[Record]) -> str:
+    """What holds for every answer."""
+    said = [f"{f.code}: {f.detail}" for record in records for f in record.findings if f.code == OF_THE_MODEL]
+    return " ".join(dict.fromkeys(said))
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -36,22 +47,23 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return names if len(set(names)) == len(names) else list(paths)
 
 
-def _cells(record: Record, labels: Sequence[str], printable: Callable[[str], str]) -> list[Text]:
+def _cells(record: Record, labels: Sequence[str], printable: Callable[[str], str], *, alone: bool) -> list[Text]:
     probability = dict(record.answer.probability) if record.answer else {}
     return [
         Text(record.status, STYLES[record.status]),
         Text(printable(record.answer.label) if record.answer else ""),
         *(Text(f"{probability[label]:.4f}" if label in probability else "") for label in labels),
         Text(f"{record.timing.total:.0f}"),
-        Text(printable(_remarks(record))),
+        Text(printable(_remarks(record, alone=alone))),
     ]
 
 
-def _remarks(record: Record) -> str:
+def _remarks(record: Record, *, alone: bool) -> str:
     failure = record.failure
     said = [f"{failure.code}: {failure.message}"] if failure else []
     # What a scan was refused for is among its findings, too.
     others = [finding for finding in record.findings if failure is None or finding.code != failure.code]
+    others = [finding for finding in others if alone or finding.code != OF_THE_MODEL]
     return " ".join(said + [f"{finding.code}: {finding.detail}" for finding in others])
 
 

@@ -77,6 +77,18 @@ def test_findings_are_remarks() -> None:
     assert row[-1] == "oblique: Tilted by 12. misnamed: Renamed."
 
 
+def test_what_holds_for_every_answer_of_a_model_is_said_once() -> None:
+    of_model, of_scan = Finding("demonstration_model", "warn", "A toy."), Finding("oblique", "warn", "Tilted.")
+    answered = replace(ANSWERED, findings=(of_model, of_scan))
+    text = rendered(answered, replace(answered, scan="folder/second.nii.gz"), FAILED)
+    assert text.count("demonstration_model: A toy.") == 1
+    assert text.rstrip().endswith("demonstration_model: A toy.")
+    assert row_of(text, "first")[-1] == "oblique: Tilted."
+    alone = rendered(answered)
+    assert row_of(alone, "first")[-1] == "demonstration_model: A toy. oblique: Tilted."
+    assert alone.count("A toy.") == 1
+
+
 def test_rows_keep_their_order() -> None:
     text = rendered(FAILED, ANSWERED)
     assert text.index("second") < text.index("first")
