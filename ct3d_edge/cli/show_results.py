@@ -44,8 +44,25 @@ def say_what_helps(records: "Sequence[Record]") -> None:
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.passport import permissible
 
-    if codes := permissible(record.failure.code for record in records if record.failure):
+    if codes := permissible(code for record in records for code in _in_the_way(record)):
         say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
     options = [finding.value for record in records for finding in record.findings if finding.code == "side_output"]
     for option in dict.fromkeys(options):
         say(f"{option} has nothing of {options.count(option)} scan(s); their records say why (side_output)")
+
+
+FEWEST_SLICES = 4
+"""Between fewer slices than this nearly all that a network would be shown is interpolated."""
+
+
+def _in_the_way(record: "Record") -> list[str]:
+    """Codes that would have to be allowed for an answer; none if that would give none, or one about nothing."""
+    from ct3d_edge.passport import permissible
+
+    if record.failure is None:
+        return []
+    refusing = {finding.code: finding.value for finding in record.findings if finding.severity == "refuse"}
+    codes = {record.failure.code, *refusing}
+    slices = refusing.get("few_slices")
+    hopeless = isinstance(slices, int | float) and slices < FEWEST_SLICES
+    return [] if hopeless or len(permissible(codes)) < len(codes) else sorted(codes)

@@ -267,3 +267,35 @@ def test_every_odd_file_in_one_run(run: Run, real_scans: Path, tmp_path: Path) -
         {n: base for n in sound if n not in OTHER_VOXELS}, abs=1e-4
     )
     assert all(0 <= sound[name] <= 1 for name in OTHER_VOXELS)
+
+
+@pytest.mark.parametrize(("slices", "suggested"), [(2, False), (3, False), (4, True), (7, True)])
+def test_allowing_is_suggested_only_where_it_helps(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16], slices: int, suggested: bool
+) -> None:
+    outcome = run("infer", make_scan(voxels=hu[:, :, :slices]), "-m", make_model(), "-p", "cpu")
+    assert outcome.code == 1
+    assert ("answered all the same with: --allow few_slices" in outcome.err) == suggested
+
+
+def test_all_that_stands_in_the_way_of_an_answer_is_suggested(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16]
+) -> None:
+    scan, model = make_scan(voxels=np.full((24, 20, 6), 40, np.int16)), make_model()
+    outcome = run("infer", scan, "-m", model, "-p", "cpu")
+    (line,) = (line for line in outcome.err.splitlines() if line.startswith("answered all the same with: "))
+    options = line.removeprefix("answered all the same with: ").split()
+    assert options == ["--allow", "few_slices", "--allow", "not_hu"]
+    assert run("infer", scan, "-m", model, "-p", "cpu", *options).code == 0
+
+
+def test_a_memory_budget_that_cannot_be_kept_is_refused(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16]
+) -> None:
+    scans = [make_scan("a.nii"), make_scan("b.nii", voxels=hu + 5)]
+    for chosen in (scans, scans[:1]):
+        outcome = run("infer", *chosen, "-m", make_model(), "-p", "cpu", "--memory-budget", "10KB")
+        assert outcome.code == 2
+        assert "One scan takes about" in outcome.err
+        assert outcome.out == ""
+    assert run("infer", *scans, "-m", make_model(), "-p", "cpu", "--memory-budget", "1GB").code == 0
