@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import LAS, MakeModel, MakeScan
+from builders import LAS, MakeModel, MakeScan, endless_scan
 from numpy.typing import NDArray
 
 import ct3d_edge
@@ -178,3 +178,14 @@ def test_what_is_done_to_a_scan_can_be_sent_elsewhere(mixed_folder: Path, contra
 def test_the_public_names_are_these() -> None:
     assert ct3d_edge.load_model is load_model
     assert ct3d_edge.Record is Record
+
+
+def test_reading_a_scan_again_ends_with_its_time(model: Model, make_scan: MakeScan, tmp_path: Path) -> None:
+    record = model.predict(make_scan())
+    again = model.again(record, seconds=60)
+    assert (again.record, again.prepared is not None) == (record, True)
+    with pytest.raises(UnreadableScan, match=r"not finished within 0\.2 s") as error:
+        model.again(replace(record, scan=str(endless_scan(tmp_path / "endless"))), seconds=0.2)
+    assert error.value.code == "timed_out"
+    with pytest.raises(UnreadableScan, match="does not exist"):
+        model.again(replace(record, scan="gone.nii"))
