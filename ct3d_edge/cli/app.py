@@ -41,8 +41,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 all well; 1 finished, but some scans have no result; 2 wrong usage; 3 model, provider or "
-    "environment cannot do what was asked; 4 a proof or comparison did not hold; 70 a bug, with its traceback.",
+    epilog="Exit codes: 0 all well; 1 finished, but some scans have no result, or lack a map or report; 2 wrong usage; "
+    "3 model, provider or environment cannot do what was asked; 4 a proof or comparison did not hold; 70 a bug, with "
+    "its traceback.",
 )
 app.command(cls=OnceCommand)(infer.infer)
 app.command(cls=OnceCommand)(watch.watch)

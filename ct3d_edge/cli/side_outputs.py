@@ -71,8 +71,9 @@ class SideOutputs:
 
     def add(self, analysis: "Analysis") -> "Record":
         """Write what is wanted of a scan; its record, with a finding for every output that it is missing in."""
-        found = tuple(finding for finding in analysis.record.findings if finding.code != CODE)
-        record = analysis.record.with_findings(found)  # an earlier run's troubles may be over
+        known = analysis.record
+        found = tuple(finding for finding in known.findings if finding.code != CODE)
+        record = known.with_findings(found)  # an earlier run's troubles may be over
         analysis = replace(analysis, record=record)
         wanting = [output for output in self._outputs if record.answered and output.needs(record)]
         drawn, explanation, failure = self._draw(analysis) if wanting else (analysis, None, None)
@@ -81,7 +82,8 @@ class SideOutputs:
             given = drawn if output in wanting else analysis
             if failure := _attempt(partial(output.add, given, explanation)):
                 missing.append(self._finding(output, failure))
-        return record.with_findings((*found, *missing))
+        record = record.with_findings((*found, *missing))
+        return known if record == known else record
 
     def save(self, records: "Sequence[Record]") -> None:
         """Write what shows all scans at once; what cannot be written is said and costs nothing else."""

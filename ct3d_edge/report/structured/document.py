@@ -54,12 +54,13 @@ def save_report(record: Record, path: Path, model: str) -> None:
     if record.answer is None:
         raise ValueError(f"{record.scan} has no answer to report.")
     scan = Path(record.scan)
-    source = read_source(scan)
-    if content_sha256(scan) != record.scan_sha256:  # the answer of one patient in the study of another
-        raise UnreadableScan("changed", f"{scan.name} was written to after it was judged. Run it again.")
-    series = source.header.SeriesInstanceUID
-    report = measurement_report(record, record.answer, series, _identity(record, model), public_findings(record))
-    data = _encoded(source, report, record, model)
+    with _quietly():
+        source = read_source(scan)
+        if content_sha256(scan) != record.scan_sha256:  # the answer of one patient in the study of another
+            raise UnreadableScan("changed", f"{scan.name} was written to after it was judged. Run it again.")
+        series = source.header.SeriesInstanceUID
+        report = measurement_report(record, record.answer, series, _identity(record, model), public_findings(record))
+        data = _encoded(source, report, record, model)
     with atomic_file(path) as stream:
         stream.write(data)
 
@@ -95,8 +96,7 @@ def _encoded(source: Source, report: MeasurementReport, record: Record, model: s
         ``bad_header`` if patient or study hold what cannot be written again.
     """
     try:
-        with _quietly():
-            return _written(_document(source, report, record, model))
+        return _written(_document(source, report, record, model))
     except Exception as error:  # highdicom and pydicom raise whatever the header leads them to
         what = f"Patient or study of {Path(record.scan).name} hold what no report can repeat ({type(error).__name__})."
         raise UnreadableScan("bad_header", what) from error

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
-from ct3d_edge.scan.dicom.elements import quietly, text
+from ct3d_edge.scan.dicom.elements import text
 from ct3d_edge.scan.dicom.folder import series_images
 from ct3d_edge.scan.dicom.image import Image
 
@@ -63,9 +63,7 @@ def read_source(scan: Path) -> Source:
     """
     images = series_images(scan)
     _require_one_place(images, scan.name)
-    with quietly():
-        header = _header(images[0])
-    return Source(header, tuple(map(_reference, images)))
+    return Source(_header(images[0]), tuple(map(_reference, images)))
 
 
 def _require_one_place(images: Sequence[Image], name: str) -> None:
@@ -89,12 +87,12 @@ def _reference(image: Image) -> Dataset:
 def _header(image: Image) -> Dataset:
     """A file's header without what is damaged; empty where something required is missing or no DICOM value."""
     given, header = dcmread(image.path, stop_before_pixels=True, force=True), _reference(image)
-    for tag in given:
+    for tag in tuple(given.keys()):
         try:
-            element = given[tag.tag]
+            element = given[tag]
         except Exception:  # noqa: S112  # pydicom parses on access; a damaged element is one the report lacks
             continue
-        if element.tag not in header:
+        if tag not in header:
             header.add(element)
     for keyword in REQUIRED:
         if not _is_valid(header, keyword):

@@ -12,7 +12,8 @@ from dicom_files import PATIENT_ID, PATIENT_NAME, enhanced_dataset, save, series
 from highdicom import _standard_utils as standard
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.uid import EnhancedSRStorage
+from pydicom.errors import BytesLengthException
+from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian
 from records import ANSWERED
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
@@ -218,6 +219,19 @@ def test_what_is_no_dicom_value_is_left_empty(
     _, path = make_report()
     assert highdicom.sr.srread(path)[keyword].is_empty
     assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_element_costs_no_report(make_report: MakeReport, tmp_path: Path) -> None:
+    record, _ = make_report()
+    first = Path(record.scan) / "000.dcm"
+    header = dcmread(first)
+    header.add_new("TableSpeed", "LO", "123456")  # read as the standard's type, a number of eight bytes
+    header.PatientSex = "F"
+    save(header, first, ImplicitVRLittleEndian)
+    with pytest.raises(BytesLengthException):
+        dcmread(first)["TableSpeed"]
+    save_report(replace(record, scan_sha256=content_sha256(Path(record.scan))), tmp_path / "damaged.dcm", model="chest")
+    assert highdicom.sr.srread(tmp_path / "damaged.dcm").PatientSex == "F"
 
 
 def test_a_name_that_highdicom_complains_about_is_not_shown(
