@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bench.compiler import RESULTS, answer, session
+from bench.keep import keep
+from bench.sessions import answer, session
 from bench.not_chests import SHAPE, chest, strange
 from ct3d_edge.errors import RefusedScan, UsageError
 from ct3d_edge.latency import BenchRecord, Samples, interleave
@@ -173,8 +174,7 @@ def main() -> None:
         "distance_ms": statistics.median(judge.milliseconds),
     }
     question = "Scans that the model was not made for, and scans that it was: which are told"
-    RESULTS.mkdir(exist_ok=True)
-    BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples).save(RESULTS / "distribution.json")
+    keep(BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples), "distribution")
 
 
 if __name__ == "__main__":

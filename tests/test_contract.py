@@ -224,7 +224,8 @@ def test_an_unknown_field_is_named() -> None:
         Contract.from_json(json.dumps(data))
 
 
-MISTYPED = [(field, value) for field in asdict(TAUGHT) for value in ({}, [], [[1], 2, 3], "zzz", -7.5)]
+WRONG: tuple[object, ...] = ({}, [], [[1], 2, 3], "zzz", -7.5)
+MISTYPED = [(field, value) for field in asdict(TAUGHT) for value in WRONG]
 
 
 @pytest.mark.parametrize(
