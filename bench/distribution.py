@@ -23,8 +23,8 @@ import numpy as np
 import onnx
 
 from bench.keep import keep
-from bench.sessions import answer, session
 from bench.not_chests import SHAPE, chest, strange
+from bench.sessions import answer, session
 from ct3d_edge.errors import RefusedScan, UsageError
 from ct3d_edge.latency import BenchRecord, Samples, interleave
 from ct3d_edge.machine import describe_machine
