@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 from ct3d_edge.conversion.explanation import with_features, without_features
-from ct3d_edge.conversion.passes import Level, Optimised, Target, optimize
+from ct3d_edge.conversion.passes import FilteredAxes, Level, Optimised, Target, optimize
 from ct3d_edge.conversion.precision import AskedPrecision, Weights
 from ct3d_edge.errors import UsageError
 
@@ -52,9 +52,14 @@ class Plan:
             raise UsageError("--explain is for files in fp32: a map is computed from weights as they were trained.")
 
     @property
-    def filtering(self) -> bool:
-        """Whether minimal filtering may be used: its sums do not fit eight bits."""
-        return self.precision != "int8"
+    def filtering(self) -> FilteredAxes:
+        """Where minimal filtering may be used: its sums do not fit eight bits, along all axes not float16 either.
+
+        Along all axes weights grow most, which is not what a file with its weights in float16 is for.
+        """
+        if self.precision == "int8":
+            return "none"
+        return "all" if (self.precision, self.weights) == ("fp32", "fp32") else "depth"
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,13 +22,15 @@ from ct3d_edge.conversion.passes import (
 from ct3d_edge.conversion.passes.admission import admit
 from ct3d_edge.conversion.passes.graph import rank
 from ct3d_edge.conversion.passes.inference import tidy
-from ct3d_edge.conversion.passes.planes import elementwise, minimal, pieces, pool, reduction, rows, unfold
+from ct3d_edge.conversion.passes.planes import elementwise, minimal, nested, pieces, pool, reduction, rows, unfold
 from ct3d_edge.conversion.passes.planes.layout import VOLUME_AXES
 from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep
 from ct3d_edge.errors import ModelError, UsageError
 
 Level = Literal["none", "exact", "fast", "small"]
 Target = Literal["cpu", "cuda", "tensorrt", "no-conv3d"]
+
+FilteredAxes = Literal["none", "depth", "all"]
 
 KEEP_3D = ("cuda", "tensorrt")
 """Device classes with fast 3D operators of their own."""
@@ -110,7 +112,9 @@ CACHE = 20_000_000
 """Bytes that what a piece of a layer reads and writes may take to stay in the last cache of a usual processor."""
 
 BLOCKS = Pass("cache blocking", (stream.streaming(CACHE, 1),))
-FAST = (BLOCKS, ROWS, Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+NESTED = Pass("filtering along all axes", (nested.RULE,))
+FILTERED = (Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+FAST = (BLOCKS, ROWS, NESTED, *FILTERED)
 
 MEMORY_BUDGET = 60_000_000
 """Bytes of intermediate tensors, for `small` if the caller names no number."""
@@ -119,9 +123,9 @@ LARGEST_WEIGHTS = 2_000_000
 """Bytes a layer that `small` lets minimal filtering make of its weights."""
 
 
-def _small(budget: int, *, filtering: bool) -> tuple[Pass, ...]:
+def _small(budget: int, filtering: FilteredAxes) -> tuple[Pass, ...]:
     """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
-    planes = (minimal.within(LARGEST_WEIGHTS), *PLANES) if filtering else PLANES
+    planes = PLANES if filtering == "none" else (minimal.within(LARGEST_WEIGHTS), *PLANES)
     return (
         Pass("depth streaming", (stream.streaming(budget // 3, 2),)),
         Pass("depth streaming within", (stream.streaming(budget // 4, 1),)),
@@ -131,8 +135,15 @@ def _small(budget: int, *, filtering: bool) -> tuple[Pass, ...]:
     )
 
 
+def _fast(target: Target, filtering: FilteredAxes) -> tuple[Pass, ...]:
+    """Filtering along all axes leaves plain products of matrices, which devices made for convolutions run slowly."""
+    if filtering == "none":
+        return (Pass("planes", PLANES), LAYOUT)
+    return FAST if (target, filtering) == ("cpu", "all") else (BLOCKS, ROWS, *FILTERED)
+
+
 def passes_for(
-    level: Level, target: Target, memory_budget: int | None = None, *, filtering: bool = True
+    level: Level, target: Target, memory_budget: int | None = None, *, filtering: FilteredAxes = "all"
 ) -> tuple[Pass, ...]:
     """The passes of a level on a device class, in their order.
 
@@ -157,8 +168,8 @@ def passes_for(
     if level == "exact":
         return (*EXACT, Pass("planes", PLANES), LAYOUT)
     if level == "small":
-        return (*EXACT, *_small(memory_budget or MEMORY_BUDGET, filtering=filtering))
-    return (*EXACT, *(FAST if filtering else (Pass("planes", PLANES), LAYOUT)))
+        return (*EXACT, *_small(memory_budget or MEMORY_BUDGET, filtering))
+    return (*EXACT, *_fast(target, filtering))
 
 
 def optimize(
@@ -167,7 +178,7 @@ def optimize(
     target: Target = "cpu",
     memory_budget: int | None = None,
     *,
-    filtering: bool = True,
+    filtering: FilteredAxes = "all",
     strict: bool = False,
 ) -> Optimised:
     """Rewrite a graph into one that gives the same answers sooner or in less memory.
@@ -184,7 +195,8 @@ def optimize(
     memory_budget
         Bytes that intermediate tensors of one scan may take, about, for ``"small"``; a default if None.
     filtering
-        Permit minimal filtering, whose sums of weights and planes take more digits than they had.
+        Axes along which minimal filtering is permitted, whose sums of weights and voxels take more digits than they
+        had: eight bits hold none of them, float16 those along depth.
     strict
         Let a pass that fails end the whole; otherwise it is undone and reported.
 

@@ -116,7 +116,7 @@ def filtered(
 def _before(site: Site, rows: ir.Value, depth: Axis, method: Filtering) -> ir.Value:
     tiles = _tiles(depth.out, method.outputs)
     if depth.size <= DENSE_DEPTH:
-        return site.op("MatMul", site.constant(_all_tiles(depth, method, tiles), "before"), rows)
+        return site.op("MatMul", site.constant(all_tiles(depth, method, tiles), "before"), rows)
     last = (tiles - 1) * method.outputs + method.products
     rows = padded_depth(site, rows, depth.begin, max(0, last - depth.begin - depth.size))
     indices = (np.arange(tiles)[:, None] * method.outputs + np.arange(method.products)).astype(np.int64)
@@ -124,7 +124,7 @@ def _before(site: Site, rows: ir.Value, depth: Axis, method: Filtering) -> ir.Va
     return site.op("MatMul", site.constant(method.before, "before"), apart)
 
 
-def _all_tiles(depth: Axis, method: Filtering, tiles: int) -> Array:
+def all_tiles(depth: Axis, method: Filtering, tiles: int) -> Array:
     """``(tiles * products, planes)``: ``before`` of each tile over the planes that are there."""
     last = (tiles - 1) * method.outputs + method.products
     wide = np.zeros((tiles, method.products, depth.begin + max(depth.size, last)))
