@@ -86,13 +86,19 @@ def _title(key: str, members: Sequence[NodeTimes]) -> str:
 
 
 def is_convolution(node: NodeTimes) -> bool:
-    """Whether it is one, fused or not."""
-    return "Conv" in node.operator and len(node.inputs) > 1
+    """Whether it is one, fused or not, or the products that minimal filtering along all axes leaves of one."""
+    return ("Conv" in node.operator and len(node.inputs) > 1) or _is_filtered(node)
+
+
+def _is_filtered(node: NodeTimes) -> bool:
+    """``(N, points, tiles, inputs) @ (points, inputs, outputs)``."""
+    ranks = [len(shape) for shape in node.inputs]
+    return node.operator == "MatMul" and ranks == [4, 3] and node.inputs[0][1] == node.inputs[1][0] > 1
 
 
 def flops_of(node: NodeTimes) -> float:
     """Operations that a node carries out: two for each multiplication with addition; 0 for all but products."""
-    if is_convolution(node):
+    if is_convolution(node) and not _is_filtered(node):
         return 2.0 * math.prod(node.outputs[0]) * math.prod(node.inputs[1][1:])
     if node.operator in PRODUCTS:
         return 2.0 * math.prod(node.outputs[0]) * _summed(node)
@@ -116,16 +122,16 @@ def bytes_of(node: NodeTimes) -> int:
 def needed_flops(layer: Layer) -> float:
     """Operations of the 3D convolutions that a layer stands for.
 
-    Minimal filtering does m * r / (m + r - 1) times less than the convolution it replaces; its last step is a product
-    with a constant matrix ``(m, m + r - 1)``. Everything else does as much as a 3D convolution, planes that are cut off
-    afterwards included.
+    Minimal filtering does m * r / (m + r - 1) times less than the convolution it replaces, along each axis that it
+    works on; the last step of each is a product with a constant matrix ``(m, m + r - 1)``. Everything else does as much
+    as a 3D convolution, planes that are cut off afterwards included.
     """
     saved = 1.0
     total = 0.0
     for node in reversed(layer.nodes):
         if node.operator in PRODUCTS and len(node.inputs[0]) == 2 and len(node.inputs[1:2]) and _is_last_step(node):
             points, transformed = node.inputs[0]
-            saved = points * (transformed - points + 1) / transformed
+            saved *= points * (transformed - points + 1) / transformed
         elif is_convolution(node):
             total += saved * flops_of(node)
             saved = 1.0

@@ -88,3 +88,15 @@ def test_minimal_filtering_stands_for_more_operations_than_it_does() -> None:
     as_3d = 2 * (4 * 4 * 5 * 5) * (2 * 27)  # four planes of four channels, 27 voxels of two channels each
     assert needed_flops(layer) == as_3d
     assert needed_flops(Layer("plain", (first, conv("a")))) == flops_of(conv("a"))
+
+
+def test_filtering_along_all_axes_is_a_layer_too() -> None:
+    """F(4, 3) three times over: 216 products a tile and pair of channels for 64 outputs of 27 voxels."""
+    product = node("MatMul", "Conv__2/ct3d.MatMul.4", ((1, 216, 10, 2), (216, 2, 4)), (1, 216, 10, 4))
+    after = [
+        node("MatMul", f"Conv__2/ct3d.MatMul.{n}", ((4, 6), (4 ** (n - 5), 6, 9)), (4 ** (n - 5), 4, 9))
+        for n in (5, 6, 7)
+    ]
+    first, second = layers_of([conv("Conv__1/ct3d.1"), node("Relu"), product, *after])
+    assert (first.name, second.name, len(second.nodes)) == ("Conv__1", "Conv__2", 4)
+    assert needed_flops(second) == pytest.approx(2 * (10 * 64 * 4) * (2 * 27))
