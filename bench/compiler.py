@@ -23,7 +23,18 @@ from numpy.typing import NDArray
 
 from bench.keep import keep
 from bench.sessions import PACKAGES, THREADS, answer, file_and_rounds, session
-from ct3d_edge.conversion.passes.pipeline import EXACT, FAST, LAYOUT, PLANES, ROWS, Pass, apply, optimize
+from ct3d_edge.conversion.passes.pipeline import (
+    BLOCKS,
+    EXACT,
+    FAST,
+    LAYOUT,
+    NESTED,
+    PLANES,
+    ROWS,
+    Pass,
+    apply,
+    optimize,
+)
 from ct3d_edge.conversion.passes.planes import minimal
 from ct3d_edge.latency import BenchRecord, Samples, interleave, peak_bytes, resident_bytes
 from ct3d_edge.machine import describe_machine
@@ -37,17 +48,20 @@ SUBJECT = "tf2onnx"
 FOLDS, CROP = EXACT[:-1], EXACT[-1]
 UNFOLD = (Pass("planes", PLANES), LAYOUT)
 FILTER = (Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+NEST = (NESTED, *UNFOLD)
 WATERFALL: dict[str, tuple[Pass, ...]] = {
     "folds alone": FOLDS,
     "crop alone": (CROP,),
     "unfolding alone": UNFOLD,
     "filtering alone": FILTER,
+    "filtering along all axes, unfolding alone": NEST,
     "rows and unfolding alone": (ROWS, *UNFOLD),
     "folds, crop": EXACT,
     "folds, crop, unfolding": (*EXACT, *UNFOLD),
     "folds, crop, filtering": (*EXACT, *FILTER),
     "folds, crop, rows, filtering": (*EXACT, ROWS, *FILTER),
-    "folds, crop, blocks, rows, filtering": (*EXACT, *FAST),
+    "folds, crop, blocks, rows, filtering": (*EXACT, BLOCKS, ROWS, *FILTER),
+    "folds, crop, blocks, rows, filtering along all axes": (*EXACT, *FAST),
 }
 """Passes alone, then one more at a time; the last one is `fast`."""
 
