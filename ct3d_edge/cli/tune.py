@@ -1,7 +1,8 @@
-"""``ct3d-edge tune``: which form of a model, threads and options are fastest on this device, proven and kept."""
+"""``ct3d-edge tune``: which form of a model, precision, threads and options are fastest here, proven and kept."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -9,22 +10,46 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.atomic import atomic_file, require_writable
-from ct3d_edge.cli.evidence import ProofOption, proof_volumes
+from ct3d_edge.cli.evidence import CalibrateOption, LimitOption, ProofOption, calibration, proof_volumes
 from ct3d_edge.cli.options import ProviderOption
 from ct3d_edge.cli.rewriting import parse_budget
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 from ct3d_edge.lock import sole_writer
+from ct3d_edge.provider_names import ProviderName
 
 if TYPE_CHECKING:
+    from ct3d_edge.conversion.precision import Precision
     from ct3d_edge.runtime import ModelFile
     from ct3d_edge.tuning import Result, TunedChoice
+    from ct3d_edge.tuning.candidates import Forms
     from ct3d_edge.tuning.measure import Bench
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a tuning: see the options of the same names."""
+
+    provider: ProviderName
+    precisions: "tuple[Precision, ...]"
+    memory_budget: int | None
+    rounds: int
+    proof: Path | None
+    calibrate: Path | None
+    limit: float | None
 
 
 def tune(
     model: Annotated[Path, typer.Argument(help="A model file, from export or optimize.")],
     provider: ProviderOption = "cpu",
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[fp32|fp16|int8|any]",
+            help="Permit candidates in fewer bits, whose answers differ within that precision's limit; may be "
+            "repeated. any: those that the provider computes in by itself. The given file's own is always tried.",
+        ),
+    ] = None,
     memory_budget: Annotated[
         str | None,
         typer.Option("--memory-budget", metavar="SIZE", help="What a session and its runs may add, like 150MB."),
@@ -33,95 +58,133 @@ def tune(
         int, typer.Option("--rounds", "-n", min=3, help="Runs of each candidate that are counted, in turn.")
     ] = 15,
     proof: ProofOption = None,
-    limit: Annotated[
-        float, typer.Option(min=0, max=0.1, help="Largest difference of a probability that the proof allows.")
-    ] = 1e-5,
+    calibrate: CalibrateOption = None,
+    limit: LimitOption = None,
 ) -> None:
-    """Measure forms of a model, threads and provider options in turn on this device, and keep the fastest.
+    """Measure forms of a model, precisions, threads and provider options in turn here, and keep the fastest.
 
     Whatever does not answer as the given model does is dropped. The choice goes to MODEL.tuned.json beside the model,
     another form of the graph to MODEL.tuned.onnx; `infer` and `bench` follow it while model, device and versions are
     the same. Where nothing holds, nothing is written, and the exit code is 4.
     """
     budget = parse_budget(memory_budget)
+    asked = _precisions(precision or [])
+    if calibrate and not set(asked) - {"fp32"}:
+        raise UsageError("--calibrate is for --precision fp16, int8 and any: fp32 needs no calibration.")
     require_extra("optimize", OPTIMIZE)
-    from ct3d_edge.runtime import load_model_file
+    from ct3d_edge.runtime import expected_provider, load_model_file
     from ct3d_edge.tuning import choice_path, tuned_model_path
+    from ct3d_edge.tuning.budget import require_possible
+    from ct3d_edge.tuning.candidates import permitted
 
     given = load_model_file(model)
     if given.path.name.endswith(".tuned.onnx"):
         raise UsageError(f"{model} is what a tuning chose. Tune the model that it was made from.")
     for path in (choice_path(model), tuned_model_path(model)):
         require_writable(path)
-    with sole_writer(choice_path(model)), _forms(given, provider, proof, limit) as (bench, dropped):
-        results, material = _measure(bench, rounds, proof, limit)
-        _print_table(results, dropped, budget)
-        choice = _choose(bench, results, budget, material, limit)
+    actual = expected_provider(provider)
+    wish = Wish(actual, permitted(asked, actual), budget, rounds, proof, calibrate, limit)
+    require_possible(given, wish.precisions, budget)
+    with sole_writer(choice_path(model)):
+        _tune(given, wish)
+
+
+def _precisions(texts: list[str]) -> tuple[str, ...]:
+    from ct3d_edge.conversion.precision import PRECISIONS
+
+    known = (*PRECISIONS, "any")
+    unknown = [text for text in texts if text not in known]
+    if unknown:
+        raise UsageError(f"--precision takes one of {', '.join(known)} at a time, found {unknown[0]!r}.")
+    return tuple(texts)
+
+
+def _tune(given: "ModelFile", wish: Wish) -> None:
+    from ct3d_edge.cli.tune_print import print_choice, print_table
+    from ct3d_edge.tuning import require_room
+    from ct3d_edge.tuning.measure import Bench
+
+    with _forms(given, wish) as forms:
+        bench = Bench(given, forms.models, wish.provider, wish.limit)
+        results = _weigh(bench)
+        try:
+            require_room(results, wish.memory_budget)
+        except GateError:
+            print_table(results, forms.dropped, wish.memory_budget)
+            raise
+        results, material = _measure(bench, results, wish)
+        print_table(results, forms.dropped, wish.memory_budget)
+        choice = _choose(bench, results, wish.memory_budget, material)
         _write(choice, bench)
-    _print_choice(choice, model)
+    print_choice(choice, given.path)
 
 
 @contextmanager
-def _forms(
-    given: "ModelFile", provider: ProviderOption, proof: Path | None, limit: float
-) -> "Iterator[tuple[Bench, dict[str, str]]]":
+def _forms(given: "ModelFile", wish: Wish) -> "Iterator[Forms]":
     """The given model in every form there is, in files that are gone afterwards, and why others are not among them."""
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.runtime import Runner, expected_provider
+    from ct3d_edge.runtime import Runner
     from ct3d_edge.tuning.candidates import make_forms
-    from ct3d_edge.tuning.measure import Bench
 
-    actual = expected_provider(provider)
-    with Runner(given, actual):
+    with Runner(given, wish.provider):
         pass  # what a provider cannot do is told before minutes of work
-    material, _ = proof_volumes(proof, given.contract)
+    material, _ = proof_volumes(wish.proof, given.contract)
     with TemporaryDirectory(prefix="ct3d-tune-") as folder:
-        forms = make_forms(
+        yield make_forms(
             given,
             Path(folder),
-            actual,
-            lambda: proof_volumes(proof, given.contract)[1],
+            wish.provider,
+            lambda: proof_volumes(wish.proof, given.contract)[1],
             material=material,
-            limit=limit,
+            limit=wish.limit,
+            precisions=wish.precisions,
+            calibration=calibration(wish.calibrate, wish.proof, given.contract),
             on_stage=lambda stage: say(f"{stage} ..."),
         )
-        yield Bench(given, forms.models, actual), {str(level): reason for level, reason in forms.dropped.items()}
 
 
-def _measure(bench: "Bench", rounds: int, proof: Path | None, limit: float) -> "tuple[list[Result], str]":
+def _weigh(bench: "Bench") -> "list[Result]":
     from ct3d_edge.cli.terminal import progress, say
     from ct3d_edge.tuning.candidates import candidates
+    from ct3d_edge.tuning.measure import weigh
+
+    wanted = candidates(bench.forms, bench.provider)
+    say(f"weighing {len(wanted)} candidates, each in a process of its own ...")
+    with progress(len(wanted), "Memory") as advance:
+        return weigh(bench, wanted, on_candidate=advance)
+
+
+def _measure(bench: "Bench", weighed: "list[Result]", wish: Wish) -> "tuple[list[Result], str]":
+    from ct3d_edge.cli.terminal import progress, say
+    from ct3d_edge.tuning.budget import leave_out
     from ct3d_edge.tuning.measure import judge, time_in_turn
 
-    material, found = proof_volumes(proof, bench.given.contract)
+    material, found = proof_volumes(wish.proof, bench.given.contract)
     volumes = list(found)
-    wanted = candidates(bench.forms, bench.provider, precision=bench.given.arithmetic)
-    say(f"proving {len(wanted)} candidates on {material} ...")
-    with progress(len(wanted), "Proofs") as advance:
-        results = judge(bench, wanted, lambda: volumes, material=material, limit=limit, on_candidate=advance)
-    say(f"timing them in turn, {rounds} rounds ...")
-    with progress(rounds + 1, "Rounds") as advance:
-        return time_in_turn(bench, results, volumes[0], rounds, on_round=advance), material
+    results = leave_out(weighed, wish.memory_budget, bench.standard)
+    say(f"proving {sum(result.dropped is None for result in results)} of them on {material} ...")
+    with progress(len(results), "Proofs") as advance:
+        results = judge(bench, results, lambda: volumes, material=material, on_candidate=advance)
+    say(f"timing those that hold in turn, {wish.rounds} rounds ...")
+    with progress(wish.rounds + 1, "Rounds") as advance:
+        return time_in_turn(bench, results, volumes[0], wish.rounds, on_round=advance), material
 
 
-def _choose(bench: "Bench", results: "list[Result]", budget: int | None, material: str, limit: float) -> "TunedChoice":
+def _choose(bench: "Bench", results: "list[Result]", budget: int | None, material: str) -> "TunedChoice":
     from datetime import UTC, datetime
 
     from ct3d_edge.tuning import TunedChoice, choose, key_of
-    from ct3d_edge.tuning.candidates import standard
 
     chosen = choose(results, budget)
     return TunedChoice(
         key=key_of(bench.given.sha256, bench.provider),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        file_sha256=bench.forms[results[chosen].candidate.level].sha256,
+        file_sha256=bench.forms[results[chosen].candidate.form].sha256,
         chosen=chosen,
-        standard=[result.candidate for result in results].index(
-            standard(bench.provider, precision=bench.given.arithmetic)
-        ),
+        standard=[result.candidate for result in results].index(bench.standard),
         memory_budget=budget,
         material=material,
-        limit=limit,
+        limits={form.precision: bench.limit_for(form.precision) for form in bench.forms},
         results=tuple(results),
     )
 
@@ -133,64 +196,8 @@ def _write(choice: "TunedChoice", bench: "Bench") -> None:
     model = bench.given.path
     if not choice.of_the_given_file:
         with atomic_file(tuned_model_path(model)) as stream:
-            stream.write(bench.forms[choice.candidate.level].data)
+            stream.write(bench.forms[choice.candidate.form].data)
     with atomic_file(choice_path(model)) as stream:
         stream.write(choice.to_json().encode())
     if choice.of_the_given_file:
         tuned_model_path(model).unlink(missing_ok=True)
-
-
-def _print_table(results: "list[Result]", dropped: dict[str, str], budget: int | None) -> None:
-    from rich.table import Table
-
-    from ct3d_edge.cli.terminal import out
-
-    table = Table("candidate", "median ms", "99 % interval", "memory MB", "fate", box=None, pad_edge=False)
-    for column in table.columns[1:4]:
-        column.justify = "right"
-    for result in results:
-        table.add_row(result.candidate.name, *_figures(result), _fate(result, budget))
-    for level, reason in dropped.items():
-        table.add_row(level, "", "", "", f"dropped: {reason}")
-    out().print(table)
-
-
-def _figures(result: "Result") -> tuple[str, str, str]:
-    memory = "" if result.memory is None else f"{result.memory / 1e6:.0f}"
-    if not result.samples:
-        return "", "", memory
-    median = result.median
-    ends = ("?" if end is None else f"{end:.1f}" for end in (median.low, median.high))
-    return f"{median.value:.1f}", " .. ".join(ends), memory
-
-
-def _fate(result: "Result", budget: int | None) -> str:
-    from ct3d_edge.tuning.choice import over_budget
-
-    if result.dropped:
-        return f"dropped: {result.dropped}"
-    return "over the budget" if over_budget(result, budget) else "holds"
-
-
-def _print_choice(choice: "TunedChoice", model: Path) -> None:
-    from ct3d_edge.tuning import choice_path, tuned_model_path
-
-    best, plain = choice.results[choice.chosen], choice.results[choice.standard]
-    typer.echo(f"chosen: {best.candidate.name}")
-    if best is not plain and plain.samples:
-        typer.echo(_gain(best, plain))
-    written = [choice_path(model), *([] if choice.of_the_given_file else [tuned_model_path(model)])]
-    for path in written:
-        typer.echo(f"wrote {path}")
-
-
-def _gain(best: "Result", plain: "Result") -> str:
-    """Round by round, so that a drift of the machine does not count."""
-    from ct3d_edge.latency import percentile
-
-    found = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
-    told = f"{found.value:.2f} times as fast as the given file with default options"
-    if found.low is None or found.high is None:
-        return f"{told}; too few rounds to say how surely"
-    doubt = "; it may be chance" if found.low <= 1 else ""
-    return f"{told} (median of the rounds; 99 % interval {found.low:.2f} to {found.high:.2f}){doubt}"

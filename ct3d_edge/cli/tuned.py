@@ -22,6 +22,7 @@ def find_choice(
 ) -> "InUse | None":
     """The choice beside a model, if it holds here; otherwise a line on standard error says why not."""
     from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.tune_print import other_answers
     from ct3d_edge.tuning import choice_path, look_up
 
     found = None if no_tuned else look_up(model, requested, device_id or 0)
@@ -34,6 +35,8 @@ def find_choice(
     say(
         f"tuned: {found.choice.candidate.name} on {found.choice.key.provider}, from {name}; --no-tuned runs it as given"
     )
+    if found.choice.fewer_bits:
+        say(f"tuned: {other_answers(found.choice)}")
     return found
 
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.latency import Percentile, percentile
+from ct3d_edge.runtime import ModelFile
 
 Level = Literal["none", "exact", "fast", "small"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -14,32 +16,60 @@ Settings = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One way to run a model.
+class Form:
+    """What a graph can be made into.
 
     Parameters
     ----------
     level
         What is done to the given graph; ``none`` leaves it as it is.
+    precision
+        Number type in which it computes.
+    """
+
+    level: Level
+    precision: Precision = "fp32"
+
+    @property
+    def name(self) -> str:
+        """A short text that no other form has."""
+        return f"{'as given' if self.level == 'none' else self.level}, {self.precision}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a model.
+
+    Parameters
+    ----------
+    level, precision
+        As in `Form`.
     threads
         Within an operator on the CPU.
     options
         See `Settings`.
-    precision
-        Number type in which the network computes.
     """
 
     level: Level
     threads: int
     options: Settings = ()
-    precision: str = "fp32"
+    precision: Precision = "fp32"
+
+    @property
+    def form(self) -> Form:
+        """Which file it runs."""
+        return Form(self.level, self.precision)
 
     @property
     def name(self) -> str:
         """A short line that no other candidate has."""
-        form = "as given" if self.level == "none" else self.level
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return ", ".join([form, self.precision, threads, *(f"{key}={value}" for key, value in self.options)])
+        return ", ".join([self.form.name, threads, *(f"{key}={value}" for key, value in self.options)])
+
+
+def model_precision(model: ModelFile) -> Precision:
+    """What a file computes in; one whose provenance says something unknown counts as float32."""
+    return next((name for name in PRECISIONS if name == model.arithmetic), "fp32")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
 """The choice, as it lies beside a model: what runs, for which key, and every sample it was made from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.errors import GateError
 from ct3d_edge.tuning.candidate import Candidate, Result
 from ct3d_edge.tuning.key import Key
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON form; raised when the meaning of a field changes."""
 
 
@@ -40,8 +41,9 @@ class TunedChoice:
         Positions in ``results`` of what was chosen, and of the given file with default options.
     memory_budget
         Bytes that a candidate might add; None without a limit.
-    material, limit
-        What every candidate was proven on, in words, and the largest difference of a probability that passed.
+    material, limits
+        What every candidate was proven on, in words, and by precision the largest difference of a probability from
+        the given file's that passed.
     results
         Every candidate, those that were dropped included.
     """
@@ -53,13 +55,18 @@ class TunedChoice:
     standard: int
     memory_budget: int | None
     material: str
-    limit: float
+    limits: Mapping[Precision, float]
     results: tuple[Result, ...]
 
     @property
     def candidate(self) -> Candidate:
         """What was chosen."""
         return self.results[self.chosen].candidate
+
+    @property
+    def fewer_bits(self) -> bool:
+        """Whether it computes in something else than the given file, so that answers differ."""
+        return self.candidate.precision != self.results[self.standard].candidate.precision
 
     @property
     def of_the_given_file(self) -> bool:
@@ -76,7 +83,7 @@ class TunedChoice:
             "chosen": self.chosen,
             "standard": self.standard,
             "memory_budget": self.memory_budget,
-            "proof": {"material": self.material, "limit": self.limit},
+            "proof": {"material": self.material, "limits": dict(self.limits)},
             "candidates": [_told(result) for result in self.results],
         }
         return json.dumps(told, indent=1, allow_nan=False) + "\n"
@@ -96,14 +103,26 @@ def choose(results: Sequence[Result], memory_budget: int | None) -> int:
             f"None of {len(results)} candidates holds the proof, so nothing was written. "
             "Look at the reasons above; --limit permits a larger difference."
         )
+    require_room([results[n] for n in holding], memory_budget)
     fitting = [n for n in holding if not over_budget(results[n], memory_budget)]
-    if not fitting:
-        least = min(results[n].memory or 0 for n in holding)
+    return min(fitting, key=lambda n: results[n].median.value)
+
+
+def require_room(results: Sequence[Result], memory_budget: int | None) -> None:
+    """Stop if no candidate that is left stays within the budget.
+
+    Raises
+    ------
+    GateError
+        With what the smallest one adds.
+    """
+    weighed = [result for result in results if result.dropped is None]
+    if weighed and all(over_budget(result, memory_budget) for result in weighed):
+        least = min(result.memory or 0 for result in weighed)
         raise GateError(
-            f"No candidate stays within {(memory_budget or 0) / 1e6:.0f} MB: the smallest adds {least / 1e6:.0f} MB. "
+            f"No candidate stays within {(memory_budget or 0) / 1e6:.3g} MB: the smallest adds {least / 1e6:.0f} MB. "
             "Nothing was written. Give a larger --memory-budget."
         )
-    return min(fitting, key=lambda n: results[n].median.value)
 
 
 def over_budget(result: Result, memory_budget: int | None) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.contract import refuse_constant
+from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.errors import UsageError
 from ct3d_edge.provider_names import PROVIDERS, RequestedProvider
 from ct3d_edge.runtime import expected_provider, parse_options
@@ -88,7 +89,7 @@ def parse_choice(data: bytes) -> TunedChoice:
         _position(told, "standard", results),
         _optional(told, "memory_budget", int),
         _take(proof, "material", str),
-        float(_take(proof, "limit", float, int)),
+        _limits(_take(proof, "limits", dict)),
         results,
     )
     if choice.results[choice.chosen].dropped is not None or not choice.results[choice.chosen].samples:
@@ -111,20 +112,30 @@ def _key(told: dict[str, Any]) -> Key:
     )
 
 
+def _limits(told: dict[str, Any]) -> dict[Precision, float]:
+    unknown = [name for name in told if name not in PRECISIONS]
+    if unknown:
+        raise ValueError(f"there is no precision {unknown[0]!r}")
+    return {name: float(_take(told, name, float, int)) for name in PRECISIONS if name in told}
+
+
 def _result(told: Any, key: Key) -> Result:
     if not isinstance(told, dict):
         raise ValueError("a candidate is not an object")
     level = next((name for name in LEVELS if name == told.get("level")), None)
+    precision = next((name for name in PRECISIONS if name == told.get("precision")), None)
     threads, options = _take(told, "threads", int), _take(told, "options", dict)
-    if level is None or threads < 1:
-        raise ValueError(f"a candidate has level {told.get('level')!r} and {threads} threads")
+    if level is None or precision is None or threads < 1:
+        raise ValueError(
+            f"a candidate has level {told.get('level')!r}, precision {told.get('precision')!r} and {threads} threads"
+        )
     chosen = tuple((name, _take(options, name, str)) for name in options)
     parse_options(key.provider, tuple(f"{name}={value}" for name, value in chosen))  # refuses what there is not
     samples = _take(told, "samples_ms", list)
     if not all(type(sample) in (int, float) and math.isfinite(sample) and sample >= 0 for sample in samples):
         raise ValueError("a sample is not a duration")
     return Result(
-        Candidate(level, threads, chosen, _take(told, "precision", str)),
+        Candidate(level, threads, chosen, precision),
         _optional(told, "dropped", str),
         _optional(told, "difference", float, int),
         _optional(told, "memory_bytes", int),

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.proof import Proof, require
+from ct3d_edge.conversion.precision import Precision
+from ct3d_edge.conversion.precision.limits import LIMITS
+from ct3d_edge.conversion.proof import LIMIT, Proof, require
 from ct3d_edge.errors import ProviderError, UsageError
 from ct3d_edge.latency import Clock, StageTimer, measure, peak_bytes, resident_bytes
 from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import ModelFile, Runner, load_model_file, parse_options, run_bytes
-from ct3d_edge.tuning.candidate import Candidate, Level, Result
+from ct3d_edge.tuning.candidate import Candidate, Form, Result, model_precision
+from ct3d_edge.tuning.candidates import given_form, standard
 from ct3d_edge.workers import in_processes
 
 PREPARING = "open a session, first run"
@@ -29,18 +32,32 @@ class Bench:
     given
         What every candidate must answer alike with, on ONNX Runtime's CPU provider.
     forms
-        Level to model file, ``none`` for the given one; the files must be there under their paths.
+        Form to model file, the given one among them; the files must be there under their paths.
     provider
         The execution provider, which must do all of the work.
+    limit
+        For the difference of a probability, if not each precision's own.
     """
 
     given: ModelFile
-    forms: Mapping[Level, ModelFile]
+    forms: Mapping[Form, ModelFile]
     provider: ProviderName
+    limit: float | None = None
+
+    def limit_for(self, precision: Precision) -> float:
+        """Largest difference of a probability that passes: the given file's own arithmetic is no reason for any."""
+        if self.limit is not None:
+            return self.limit
+        return LIMIT if precision == model_precision(self.given) else LIMITS[precision].probability
+
+    @property
+    def standard(self) -> Candidate:
+        """The given file as it runs where nobody chose anything."""
+        return standard(given_form(self.given), self.provider)
 
     def open(self, candidate: Candidate) -> Runner:
         """A session as the candidate describes it."""
-        return _open(self.forms[candidate.level], self.provider, candidate)
+        return _open(self.forms[candidate.form], self.provider, candidate)
 
 
 @dataclass(frozen=True)
@@ -52,16 +69,29 @@ class MemoryJob:
     candidate: Candidate
 
 
+def weigh(
+    bench: Bench, wanted: Sequence[Candidate], *, on_candidate: Callable[[], None] = lambda: None
+) -> list[Result]:
+    """Find out what memory each candidate adds, each in a process of its own."""
+    results = []
+    for candidate in wanted:
+        try:
+            results.append(Result(candidate, memory=_memory(bench, candidate)))
+        except ProviderError as error:
+            results.append(Result(candidate, f"it does not run: {error}"))
+        on_candidate()
+    return results
+
+
 def judge(
     bench: Bench,
-    wanted: Sequence[Candidate],
+    results: Sequence[Result],
     volumes: Volumes,
     *,
     material: str,
-    limit: float,
     on_candidate: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    """Prove each candidate against the given model, and find out what memory it adds.
+    """Prove each candidate that is not dropped yet against the given model.
 
     Raises
     ------
@@ -72,11 +102,11 @@ def judge(
     """
     with Runner(bench.given, "cpu") as runner:
         expected = [runner.infer(volume[None])[0] for volume in volumes()]
-    results = []
-    for candidate in wanted:
-        results.append(_judge_one(bench, candidate, expected, volumes, material, limit))
+    judged = []
+    for result in results:
+        judged.append(result if result.dropped else _judge_one(bench, result, expected, volumes, material))
         on_candidate()
-    return results
+    return judged
 
 
 def time_in_turn(
@@ -113,30 +143,29 @@ def time_in_turn(
 
 
 def _judge_one(
-    bench: Bench,
-    candidate: Candidate,
-    expected: Sequence[NDArray[np.float64]],
-    volumes: Volumes,
-    material: str,
-    limit: float,
+    bench: Bench, result: Result, expected: Sequence[NDArray[np.float64]], volumes: Volumes, material: str
 ) -> Result:
+    limit = bench.limit_for(result.candidate.precision)
     try:
-        with bench.open(candidate) as runner:
+        with bench.open(result.candidate) as runner:
             pairs = [(known, runner.infer(volume[None])[0]) for known, volume in zip(expected, volumes(), strict=True)]
             proof = Proof.of(pairs, runner, material=material, limit=limit)
     except ProviderError as error:
-        return Result(candidate, f"it does not run: {error}")
-    difference = proof.probability_difference
+        return replace(result, dropped=f"it does not run: {error}")
     if not proof.holds:
-        flips = f"{proof.label_flips} label flips"
-        return Result(candidate, f"the proof fails: probability differs by {difference:.1e}, {flips}")
+        return replace(result, dropped=f"the proof fails: {_told(proof)}")
     require(proof)
-    return Result(candidate, difference=difference, memory=_memory(bench, candidate))
+    return replace(result, difference=proof.probability_difference)
+
+
+def _told(proof: Proof) -> str:
+    flips = f"{proof.label_flips} label flips"
+    return f"probability differs by {proof.probability_difference:.1e} (limit {proof.limit:.0e}), {flips}"
 
 
 def _memory(bench: Bench, candidate: Candidate) -> int:
     """Bytes that session and runs add to a process of their own; estimated where the system does not tell."""
-    model = bench.forms[candidate.level]
+    model = bench.forms[candidate.form]
     # In a process that has read the model already, reading it would seem to cost nothing.
     job = MemoryJob(replace(model, data=b""), bench.provider, candidate)
     (found,) = in_processes(_spend, [job], 1, afresh=True)

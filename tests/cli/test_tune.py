@@ -7,7 +7,8 @@ import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
-from ct3d_edge.cli.tune import _gain
+from ct3d_edge.cli.tune_print import gain
+from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.runtime import expected_provider, load_model_file
 from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of, tuned_model_path
 from ct3d_edge.tuning.lookup import parse_choice
@@ -26,13 +27,16 @@ def tune(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path, m
     return lambda *arguments: run("tune", *arguments, "--proof", folder, "--rounds", 3)
 
 
-def write_choice(model: Path, *, processor: str | None = None, threads: int = 1) -> None:
-    """A choice of the given file with one thread that does not wait in a loop."""
+def write_choice(model: Path, *, processor: str | None = None, threads: int = 1, precision: Precision = "fp32") -> None:
+    """A choice of the given file with threads that do not wait in a loop."""
     key = key_of(load_model_file(model).sha256, "cpu")
     if processor:
         key = type(key)(**{**vars(key), "processor": processor})
-    result = Result(Candidate("none", threads, (("allow_spinning", "0"),)), None, 0.0, 1000, (1.0,))
-    choice = TunedChoice(key, "2030-01-01T00:00:00+00:00", key.model_sha256, 0, 0, None, "eight", 1e-5, (result,))
+    chosen = Candidate("none", threads, (("allow_spinning", "0"),), precision)
+    results = (Result(chosen, None, 0.02, 1000, (1.0,)), Result(Candidate("none", threads), None, 0.0, 1000, (2.0,)))
+    created = "2030-01-01T00:00:00+00:00"
+    limits: dict[Precision, float] = {"fp32": 1e-5, "int8": 5e-2}
+    choice = TunedChoice(key, created, key.model_sha256, 0, 1, None, "eight", limits, results)
     choice_path(model).write_text(choice.to_json())
 
 
@@ -67,11 +71,60 @@ def test_where_nothing_stays_within_the_budget_nothing_is_written(
 ) -> None:
     model = make_model("model.onnx")
     before = sorted(tmp_path.iterdir())
-    outcome = tune(model, "--limit", 0, "--memory-budget", "1KB")
+    outcome = tune(model, "--limit", 0, "--memory-budget", "100KB")
     assert outcome.code == 4
-    assert "No candidate stays within 0 MB" in outcome.err
+    assert "No candidate stays within 0.1 MB: the smallest adds " in outcome.err
     assert "over the budget" in outcome.out
+    assert "proving" not in outcome.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_budget_that_does_not_hold_the_weights_is_refused_at_once(
+    tune: Run, make_model: MakeModel, tmp_path: Path
+) -> None:
+    model = make_model("model.onnx")
+    before = sorted(tmp_path.iterdir())
+    outcome = tune(model, "--memory-budget", "1KB")
+    assert outcome.code == 4
+    assert "No form of this model fits into 0.001 MB: its weights in fp32 and one network input alone" in outcome.err
+    assert "rewriting" not in outcome.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_fewer_bits_are_tried_where_they_are_permitted_and_the_choice_says_so(
+    tune: Run, run: Run, make_model: MakeModel, make_scan: MakeScan
+) -> None:
+    model = make_model("model.onnx")
+    outcome = tune(model, "--precision", "fp16", "--precision", "int8")
+    assert outcome.code == 0, outcome.err
+    choice = parse_choice(choice_path(model).read_bytes())
+    assert {result.candidate.precision for result in choice.results} >= {"fp32", "fp16"}
+    assert choice.limits["fp16"] > choice.limits["fp32"]
+    assert "fast, int8" in outcome.out
+
+
+def test_whoever_follows_a_choice_in_fewer_bits_says_what_that_costs(
+    run: Run, make_model: MakeModel, make_scan: MakeScan
+) -> None:
+    model = make_model("model.onnx")
+    write_choice(model, precision="int8")
+    told = "tuned: it computes in int8, and its probabilities differ from the given file's: by up to 2.0e-02 on eight"
+    assert told in run("infer", make_scan(), "-m", model, "-p", "cpu").err
+    assert told in run("bench", "-m", model, "-p", "cpu", "--scans", make_scan(), "-n", 2, "--budget", "5s").err
+
+
+@pytest.mark.parametrize("text", ["fp8", "fp16,int8", ""])
+def test_a_precision_that_there_is_not_is_refused(tune: Run, make_model: MakeModel, text: str) -> None:
+    outcome = tune(make_model("model.onnx"), "--precision", text)
+    assert outcome.code == 2
+    assert f"--precision takes one of fp32, fp16, int8, any at a time, found {text!r}" in outcome.err
+
+
+def test_calibration_without_fewer_bits_is_refused(tune: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    outcome = tune(make_model("model.onnx"), "--calibrate", tmp_path)
+    assert outcome.code == 2
+    assert "--calibrate is for --precision fp16, int8 and any" in outcome.err
 
 
 def test_an_interrupted_tune_leaves_nothing(
@@ -197,4 +250,4 @@ def test_the_gain_is_told_with_how_surely_it_is_known(
     plain: tuple[float, ...], best: tuple[float, ...], told: str
 ) -> None:
     candidate = Candidate("none", 1)
-    assert told in _gain(Result(candidate, samples=best), Result(candidate, samples=plain))
+    assert told in gain(Result(candidate, samples=best), Result(candidate, samples=plain))

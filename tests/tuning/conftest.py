@@ -10,6 +10,7 @@ from builders import MakeModel
 from networks import SHAPE
 from numpy.typing import NDArray
 
+from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.runtime import ModelFile, load_model_file
 from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of
 
@@ -21,6 +22,13 @@ def volumes() -> list[NDArray[np.float32]]:
     """Eight network inputs that differ."""
     rng = np.random.default_rng(5)
     return [rng.random(SHAPE, np.float32) * level for level in np.linspace(0.1, 1, 8, dtype=np.float32)]
+
+
+@pytest.fixture
+def calibration() -> Calibration:
+    """Eight network inputs that no proof uses."""
+    rng = np.random.default_rng(99)
+    return Calibration([rng.random(SHAPE, np.float32) for _ in range(8)], "eight of noise")
 
 
 @pytest.fixture
@@ -56,7 +64,15 @@ def make_choice() -> MakeChoice:
             Result(Candidate("small", 1), "the proof fails", None, None),
         )
         choice = TunedChoice(
-            key, "2030-01-01T00:00:00+00:00", file_sha256 or key.model_sha256, 1, 0, None, "eight", 1e-5, results
+            key,
+            "2030-01-01T00:00:00+00:00",
+            file_sha256 or key.model_sha256,
+            1,
+            0,
+            None,
+            "eight",
+            {"fp32": 1e-5},
+            results,
         )
         choice_path(model).write_text(choice.to_json())
         return choice

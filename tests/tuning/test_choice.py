@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import GateError
-from ct3d_edge.tuning import Candidate, Result, choice_path, choose, tuned_model_path
+from ct3d_edge.tuning import Candidate, Result, choice_path, choose, require_room, tuned_model_path
 
 
 def result(threads: int, milliseconds: float, memory: int, dropped: str | None = None) -> Result:
@@ -35,3 +35,9 @@ def test_the_files_lie_beside_the_model() -> None:
     model = Path("folder/model.v2.onnx")
     assert choice_path(model) == Path("folder/model.v2.tuned.json")
     assert tuned_model_path(model) == Path("folder/model.v2.tuned.onnx")
+
+
+def test_what_is_dropped_does_not_count_as_room() -> None:
+    with pytest.raises(GateError, match="the smallest adds 100 MB"):
+        require_room(RESULTS, 60_000_000)
+    require_room(RESULTS, 100_000_000)

@@ -88,13 +88,16 @@ def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_set("schema", to=2), "not a choice of version 1"),
+        (_set("schema", to=1), "not a choice of version 2"),
         (_set("chosen", to=7), "'chosen' names none of its 3 candidates"),
         (_set("chosen", to=True), "'chosen' is missing or not int"),
         (_set("chosen", to=2), "what is chosen was dropped or never timed"),
         (_set("key", to=[]), "'key' is missing or not dict"),
         (_set("key", "provider", to="abacus"), "there is no provider 'abacus'"),
         (_set("candidates", 1, "level", to="../../etc"), "a candidate has level '../../etc'"),
+        (_set("candidates", 1, "precision", to="fp7"), "precision 'fp7'"),
+        (_set("proof", "limits", to={"fp7": 1.0}), "there is no precision 'fp7'"),
+        (_set("proof", "limits", to={"fp32": "wide"}), "'fp32' is missing or not float or int"),
         (_set("candidates", 1, "threads", to=0), "and 0 threads"),
         (_set("candidates", 1, "options", to={"allow_spinning": "maybe"}), "takes 1 or 0, not 'maybe'"),
         (_set("candidates", 1, "samples_ms", to=["1"]), "a sample is not a duration"),

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ct3d_edge.conversion.precision.limits import LIMITS
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.runtime import ModelFile
 from ct3d_edge.tuning.candidate import Candidate, Result
-from ct3d_edge.tuning.measure import Bench, judge, time_in_turn
+from ct3d_edge.tuning.measure import Bench, judge, time_in_turn, weigh
 
 AS_GIVEN, FAST = Candidate("none", 1), Candidate("fast", 1)
 
@@ -13,33 +16,49 @@ AS_GIVEN, FAST = Candidate("none", 1), Candidate("fast", 1)
 def test_a_form_that_answers_otherwise_is_dropped_with_the_difference(
     given: ModelFile, wrong: ModelFile, volumes: list[NDArray[np.float32]]
 ) -> None:
-    bench = Bench(given, {"none": given, "fast": wrong}, "cpu")
-    (found,) = judge(bench, [FAST], lambda: volumes, material="eight", limit=1e-5)
+    bench = Bench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
+    (found,) = judge(bench, [Result(FAST)], lambda: volumes, material="eight")
     assert found.dropped is not None
     assert found.dropped.startswith("the proof fails: probability differs by ")
-    assert found.memory is None
+    assert "(limit 1e-05)" in found.dropped
 
 
 @pytest.mark.slow
-def test_one_that_holds_has_its_memory_from_a_process_of_its_own(
-    given: ModelFile, volumes: list[NDArray[np.float32]]
-) -> None:
-    (found,) = judge(Bench(given, {"none": given}, "cpu"), [AS_GIVEN], lambda: volumes, material="eight", limit=1e-5)
-    assert (found.dropped, found.difference) == (None, 0)
-    assert found.memory is not None
-    assert 0 < found.memory < 1e9
+def test_memory_is_that_of_a_process_of_its_own(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
+    bench = Bench(given, {AS_GIVEN.form: given}, "cpu")
+    (weighed,) = weigh(bench, [AS_GIVEN])
+    assert weighed.memory is not None
+    assert 0 < weighed.memory < 1e9
+    (found,) = judge(bench, [weighed], lambda: volumes, material="eight")
+    assert found == replace(weighed, difference=0.0)
+
+
+def test_what_was_dropped_before_is_not_proven(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
+    dropped = Result(FAST, "it adds 9 MB, the budget is 1 MB", memory=9_000_000)
+    assert judge(Bench(given, {}, "cpu"), [dropped], lambda: volumes, material="eight") == [dropped]
+
+
+def test_each_precision_has_its_own_limit_unless_one_is_given(given: ModelFile) -> None:
+    bench = Bench(given, {}, "cpu")
+    assert (bench.limit_for("fp32"), bench.limit_for("int8")) == (1e-5, LIMITS["int8"].probability)
+    assert Bench(given, {}, "cpu", 1e-3).limit_for("int8") == 1e-3
+
+
+def test_the_given_files_own_precision_is_no_reason_for_a_difference(given: ModelFile) -> None:
+    eight_bits = replace(given, provenance={"precision": {"arithmetic": "int8"}})
+    assert Bench(eight_bits, {}, "cpu").limit_for("int8") == 1e-5
 
 
 def test_a_network_that_tells_nothing_apart_proves_nothing(
     given: ModelFile, volumes: list[NDArray[np.float32]]
 ) -> None:
     with pytest.raises(GateError, match="proves nothing"):
-        judge(Bench(given, {"none": given}, "cpu"), [AS_GIVEN], lambda: volumes[:1] * 8, material="one", limit=1e-5)
+        judge(Bench(given, {AS_GIVEN.form: given}, "cpu"), [Result(AS_GIVEN)], lambda: volumes[:1] * 8, material="one")
 
 
 def test_fewer_than_eight_volumes_are_no_proof(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
     with pytest.raises(UsageError, match="at least 8 volumes"):
-        judge(Bench(given, {"none": given}, "cpu"), [AS_GIVEN], lambda: volumes[:7], material="seven", limit=1e-5)
+        judge(Bench(given, {AS_GIVEN.form: given}, "cpu"), [Result(AS_GIVEN)], lambda: volumes[:7], material="seven")
 
 
 def test_only_what_holds_is_timed_and_all_of_it_in_every_round(
@@ -47,7 +66,7 @@ def test_only_what_holds_is_timed_and_all_of_it_in_every_round(
 ) -> None:
     results = [Result(AS_GIVEN), Result(FAST, "the proof fails"), Result(Candidate("none", 2))]
     rounds: list[None] = []
-    bench = Bench(given, {"none": given, "fast": wrong}, "cpu")
+    bench = Bench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
     timed = time_in_turn(bench, results, volumes[0], 3, on_round=lambda: rounds.append(None))
     assert [len(result.samples) for result in timed] == [3, 0, 3]
     assert len(rounds) == 4, "one that warms up"

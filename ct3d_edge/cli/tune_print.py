@@ -1,0 +1,79 @@
+"""What `tune` prints: every candidate with its fate, and the choice with what it brings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ct3d_edge.tuning import Form, Result, TunedChoice
+
+
+def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int | None) -> None:
+    """Candidates in the order in which they were tried; forms behind them that no candidate came of."""
+    from rich.table import Table
+
+    from ct3d_edge.cli.terminal import out
+
+    table = Table("candidate", "median ms", "99 % interval", "memory MB", "fate", box=None, pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for result in results:
+        table.add_row(result.candidate.name, *_figures(result), _fate(result, budget))
+    for form, reason in dropped.items():
+        table.add_row(form.name, "", "", "", f"dropped: {reason}")
+    out().print(table)
+
+
+def _figures(result: "Result") -> tuple[str, str, str]:
+    memory = "" if result.memory is None else f"{result.memory / 1e6:.0f}"
+    if not result.samples:
+        return "", "", memory
+    median = result.median
+    ends = ("?" if end is None else f"{end:.1f}" for end in (median.low, median.high))
+    return f"{median.value:.1f}", " .. ".join(ends), memory
+
+
+def _fate(result: "Result", budget: int | None) -> str:
+    from ct3d_edge.tuning.choice import over_budget
+
+    if result.dropped:
+        return f"dropped: {result.dropped}"
+    return "over the budget" if over_budget(result, budget) else "holds"
+
+
+def print_choice(choice: "TunedChoice", model: Path) -> None:
+    """The choice, what it brings and costs, and the files written."""
+    from ct3d_edge.tuning import choice_path, tuned_model_path
+
+    best, plain = choice.results[choice.chosen], choice.results[choice.standard]
+    typer.echo(f"chosen: {best.candidate.name}")
+    if best is not plain and plain.samples:
+        typer.echo(gain(best, plain))
+    if choice.fewer_bits:
+        typer.echo(other_answers(choice))
+    written = [choice_path(model), *([] if choice.of_the_given_file else [tuned_model_path(model)])]
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+def other_answers(choice: "TunedChoice") -> str:
+    """How far the answers of a choice in fewer bits are from the given file's."""
+    best = choice.results[choice.chosen]
+    precision = best.candidate.precision
+    return (
+        f"it computes in {precision}, and its probabilities differ from the given file's: by up to "
+        f"{best.difference or 0:.1e} on {choice.material} (limit {choice.limits[precision]:.0e})"
+    )
+
+
+def gain(best: "Result", plain: "Result") -> str:
+    """Round by round, so that a drift of the machine does not count."""
+    from ct3d_edge.latency import percentile
+
+    found = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
+    told = f"{found.value:.2f} times as fast as the given file with default options"
+    if found.low is None or found.high is None:
+        return f"{told}; too few rounds to say how surely"
+    doubt = "; it may be chance" if found.low <= 1 else ""
+    return f"{told} (median of the rounds; 99 % interval {found.low:.2f} to {found.high:.2f}){doubt}"
