@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -12,8 +13,10 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.passes.pipeline import Pass, apply, passes_for
 from ct3d_edge.conversion.passes.rule import Rewrite, Rule
 from ct3d_edge.conversion.plan import Plan
-from ct3d_edge.conversion.tensors import compare_tensors
+from ct3d_edge.conversion.precision.limits import LIMITS
+from ct3d_edge.conversion.tensors import OpenTap, compare_tensors
 from ct3d_edge.conversion.variant import Variant
+from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import Tap, to_probabilities
 
 Volume = NDArray[np.float32]
@@ -46,7 +49,50 @@ class History:
     find_layer: FindLayer = lambda _: ""
 
 
-def blame(history: History, expected: NDArray[np.float64], volume: Volume, limit: float) -> str:
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """Where a proof does not hold.
+
+    Parameters
+    ----------
+    volume
+        ``contract.shape`` float32, on which it is furthest off.
+    provider, rehearsed
+        As in `Proof`.
+    """
+
+    volume: Volume
+    provider: ProviderName = "cpu"
+    rehearsed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One volume, its right answer, and the sessions that are asked for it."""
+
+    contract: Contract
+    volume: Volume
+    expected: NDArray[np.float64]
+    tap: OpenTap
+
+    @property
+    def batch(self) -> Volume:
+        return self.volume.reshape(1, *self.contract.input_shape)
+
+    def difference(self, proto: onnx.ModelProto) -> float:
+        """Largest difference of a probability."""
+        name = proto.graph.output[0].name
+        ((_, output),) = self.tap(proto, [name]).tensors(self.batch)
+        return float(np.abs(to_probabilities(output, self.contract)[0] - self.expected).max())
+
+
+def blame(
+    history: History,
+    expected: NDArray[np.float64],
+    failure: Failure,
+    limit: float,
+    tap: OpenTap | None = None,
+) -> str:
     """Name the first step that takes the answer to one volume away from ``expected``, by more than ``limit``.
 
     A step is to blame for at least half of the whole difference: rounding that came before it is not.
@@ -55,28 +101,29 @@ def blame(history: History, expected: NDArray[np.float64], volume: Volume, limit
     ----------
     expected
         ``(classes,)`` probabilities of the reference.
-    volume
-        ``contract.shape`` float32.
+    failure
+        Which volume, and on which provider: there every graph runs.
+    tap
+        Opens a session for a graph; on the failure's provider if None.
 
     Returns
     -------
     str
         A sentence. Where no step is beyond the limit alone, it names the tensor that is furthest off.
     """
-    contract = history.contract
-    whole = _difference(history.variant.observed, contract, volume, expected)
-    limit = max(limit, whole / 2)  # a NaN leaves the limit as it is
-    if not _difference(history.original, contract, volume, expected) <= limit:
-        layer = history.find_layer(volume)
-        return f"The difference is there before any pass: it comes from the conversion{layer and f', at {layer}'}."
+    look = _Look(history.contract, failure.volume, expected, tap or partial(Tap, on=failure.provider))
+    found = history.variant.observed if failure.rehearsed else history.variant.proto
+    limit = max(limit, look.difference(found) / 2)  # a NaN leaves the limit as it is
+    if not look.difference(history.original) <= limit:
+        return _before_any_pass(history, look, failure, limit)
     passes = _passes(history)
     for number, planned in enumerate(passes):
         rewritten = apply(history.original, passes[: number + 1]).proto
-        if not _difference(rewritten, contract, volume, expected) <= limit:
+        if not look.difference(rewritten) <= limit:
             before = apply(history.original, passes[:number]).proto if number else history.original
-            node = _rewrite_to_blame(before, planned, lambda proto: _within(proto, contract, volume, expected, limit))
+            node = _rewrite_to_blame(before, planned, lambda proto: look.difference(proto) <= limit)
             return f"It comes from the pass {planned.name}, {node}."
-    return _tensor_to_blame(history, volume)
+    return _tensor_to_blame(history.variant.before, found, look, history.variant.limits.tensor)
 
 
 def _passes(history: History) -> tuple[Pass, ...]:
@@ -84,11 +131,21 @@ def _passes(history: History) -> tuple[Pass, ...]:
     return passes_for(plan.level, plan.target, plan.memory_budget, filtering=plan.filtering)
 
 
-def _tensor_to_blame(history: History, volume: Volume) -> str:
-    """Where the graph in its final numbers leaves the one before, by the tensors that both have."""
-    variant = history.variant
-    batch = volume.reshape(1, *history.contract.input_shape)
-    level = compare_tensors(variant.before, variant.observed, [batch], limit=variant.limits.tensor)
+def _before_any_pass(history: History, look: _Look, failure: Failure, limit: float) -> str:
+    """Either the conversion is wrong everywhere, or the provider computes what the CPU computes right."""
+    if failure.provider == "cpu" or not replace(look, tap=Tap).difference(history.original) <= limit:
+        layer = history.find_layer(failure.volume)
+        return f"The difference is there before any pass: it comes from the conversion{layer and f', at {layer}'}."
+    told = _tensor_to_blame(history.original, history.original, look, LIMITS["fp32"].tensor)
+    return (
+        f"The difference is there before any pass, on {failure.provider} alone: it computes the converted graph "
+        f"otherwise than the CPU does. {told}"
+    )
+
+
+def _tensor_to_blame(right: onnx.ModelProto, found: onnx.ModelProto, look: _Look, limit: float) -> str:
+    """Where a graph leaves the one that it should follow, which runs on the CPU, by the tensors that both have."""
+    level = compare_tensors(right, found, [look.batch], limit=limit, tap=look.tap)
     if level.first is not None:
         return (
             f"The first tensor beyond {level.limit:.0e} of its range is that of node {level.first.node}, "
@@ -129,15 +186,3 @@ def _counted(rule: Rule, count: int | None, log: list[str]) -> Callable[[ir.Node
         return rewrite
 
     return check
-
-
-def _within(
-    proto: onnx.ModelProto, contract: Contract, volume: Volume, expected: NDArray[np.float64], limit: float
-) -> bool:
-    return _difference(proto, contract, volume, expected) <= limit
-
-
-def _difference(proto: onnx.ModelProto, contract: Contract, volume: Volume, expected: NDArray[np.float64]) -> float:
-    name = proto.graph.output[0].name
-    ((_, output),) = Tap(proto, [name]).tensors(volume.reshape(1, *contract.input_shape))
-    return float(np.abs(to_probabilities(output, contract)[0] - expected).max())

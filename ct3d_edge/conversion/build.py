@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.blame import FindLayer, History, blame
+from ct3d_edge.conversion.blame import Failure, FindLayer, History, blame
 from ct3d_edge.conversion.deliver import Exported, deliver
 from ct3d_edge.conversion.passes import Target
 from ct3d_edge.conversion.plan import Plan, rewrite
@@ -140,10 +140,15 @@ def _deliver(job: Job, plan: Plan, variant: Variant) -> Exported:
         job.reference,
         Evidence(volumes, job.material, limit, job.truth),
         providers=job.providers,
-        blame=lambda volume: blame(history, job.reference(volume), volume, limit),
+        blame=lambda failure: _blame(job, history, failure, limit),
         embed_on=job.embed_on,
         on_stage=job.on_stage,
     )
+
+
+def _blame(job: Job, history: History, failure: Failure, limit: float) -> str:
+    job.on_stage(f"looking for what makes the difference on {failure.provider}")
+    return blame(history, job.reference(failure.volume), failure, limit)
 
 
 def _with_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:

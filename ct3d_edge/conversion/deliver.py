@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.blame import Failure
 from ct3d_edge.conversion.embedding import LIMIT as EMBEDDING_LIMIT
 from ct3d_edge.conversion.embedding import embedded
 from ct3d_edge.conversion.explanation import require_explanation
@@ -30,6 +32,7 @@ from ct3d_edge.runtime import (
     Golden,
     ModelFile,
     Runner,
+    Tap,
     golden_volume,
     parse_model_file,
     verify,
@@ -49,8 +52,8 @@ EMBEDDING_SHARE = 10
 WHOLE = ("tensorrt", "nv-tensorrt-rtx")
 """Providers that compile a graph as a whole: to look into it is to run another one."""
 
-Blame = Callable[[NDArray[np.float32]], str]
-"""The volume on which a proof fails furthest, to a sentence that names the step and node that make the difference."""
+Blame = Callable[[Failure], str]
+"""Where a proof fails, to a sentence that names the step and node that make the difference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,16 +185,19 @@ def _prove(
     proofs = []
     for number, (decided, (_, name)) in enumerate(zip(compared.proofs, files, strict=True)):
         proof = replace(decided, rehearsed=number >= len(providers))
-        require(proof, lambda: blame(compared.worst))
+        ask = partial(blame, Failure(compared.worst[number], name, proof.rehearsed))
+        require(proof, ask)
         if name not in WHOLE and (proof.rehearsed or variant.rehearsal is None):
             proof = replace(proof, tensors=_tensors(variant, batches, name))
-            require(proof, lambda: blame(compared.worst))
+            require(proof, ask)
         proofs.append(proof)
     return tuple(proofs), version, pooled
 
 
 def _tensors(variant: Variant, batches: Iterable[NDArray[np.float32]], on: ProviderName) -> TensorLevel:
-    return compare_tensors(variant.before, variant.observed, batches, limit=variant.limits.tensor, on=on)
+    return compare_tensors(
+        variant.before, variant.observed, batches, limit=variant.limits.tensor, tap=partial(Tap, on=on)
+    )
 
 
 def _remembering(

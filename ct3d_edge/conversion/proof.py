@@ -140,10 +140,10 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Proofs, one of each runner, and the volume on which the first that does not hold is furthest off."""
+    """Proofs, one of each runner, and for each the volume on which it is furthest off."""
 
     proofs: tuple[Proof, ...]
-    worst: NDArray[np.float32]
+    worst: tuple[NDArray[np.float32], ...]
 
 
 def compare(reference: Reference, runners: Sequence[Runner], evidence: Evidence) -> Compared:
@@ -156,18 +156,18 @@ def compare(reference: Reference, runners: Sequence[Runner], evidence: Evidence)
     """
     expected: list[NDArray[np.float64]] = []
     found: list[list[NDArray[np.float64]]] = [[] for _ in runners]
-    worst: NDArray[np.float32] = np.empty(0, np.float32)
-    largest = -1.0
+    worst = [np.empty(0, np.float32) for _ in runners]
+    largest = [-1.0 for _ in runners]
     for volume in evidence.volumes:
         expected.append(reference(volume))
-        for answers, runner in zip(found, runners, strict=True):
-            answers.append(runner.infer(volume[None])[0])
-        gap = float(np.nan_to_num(np.abs(np.stack([a[-1] for a in found]) - expected[-1]), nan=np.inf).max())
-        if gap > largest:
-            worst, largest = volume, gap
+        for number, runner in enumerate(runners):
+            found[number].append(runner.infer(volume[None])[0])
+            gap = float(np.nan_to_num(np.abs(found[number][-1] - expected[-1]), nan=np.inf).max())
+            if gap > largest[number]:
+                worst[number], largest[number] = volume, gap
     made = partial(Proof.of, material=evidence.material, limit=evidence.limit, truth=evidence.truth)
     pairs = [list(zip(expected, answers, strict=True)) for answers in found]
-    return Compared(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), worst)
+    return Compared(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), tuple(worst))
 
 
 def prove(
@@ -212,13 +212,13 @@ def require(proof: Proof, blame: Callable[[], str] = str) -> None:
     if not proof.decides_alike:
         raise GateError(
             f"The proof does not hold: {proof.describe()}. No file was written. The smallest limit that would have "
-            f"passed is {proof.probability_difference:.1e}.{_after(blame())}"
+            f"passed is {proof.probability_difference:.1e}.{_after(blame)}"
         )
     if proof.tensors is not None and not proof.tensors.holds:
         raise GateError(
             f"The proof does not hold on {proof.provider}, although the answers agree: {proof.tensors.describe()}. "
             f"No file was written. The smallest limit that would have passed is {proof.tensors.worst.largest:.1e}."
-            f"{_after(blame())}"
+            f"{_after(blame)}"
         )
     low, high = proof.probability_range
     if low == high:
@@ -228,5 +228,10 @@ def require(proof: Proof, blame: Callable[[], str] = str) -> None:
         )
 
 
-def _after(sentence: str) -> str:
+def _after(blame: Callable[[], str]) -> str:
+    """Its sentence; whatever happens on the way to it, that the proof has failed is what there is to say."""
+    try:
+        sentence = blame()
+    except Exception as error:
+        sentence = f"Which node is to blame could not be found: {type(error).__name__}: {error}"
     return f" {sentence}" if sentence else ""

@@ -1,6 +1,6 @@
 """Two graphs and the tensors that both have: how far apart they are, and where that begins."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import Tap, tensor_bytes
+
+OpenTap = Callable[[onnx.ModelProto, Sequence[str]], Tap]
+"""A graph and names of its tensors to an open session that gives them: where it runs is decided before."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def compare_tensors(
     batches: Iterable[NDArray[np.float32]],
     *,
     limit: float,
-    on: ProviderName = "cpu",
+    tap: OpenTap = Tap,
 ) -> TensorLevel:
     """Compare every floating-point tensor that both graphs have under one name.
 
@@ -91,7 +93,7 @@ def compare_tensors(
     reference
         Runs on the CPU.
     found
-        Runs on ``on``.
+        Runs where ``tap`` opens it.
     batches
         One network input each, with its batch axis; at least one.
     limit
@@ -99,7 +101,7 @@ def compare_tensors(
     """
     known = tensor_bytes(reference)
     shared = [name for name in tensor_bytes(found) if name in known]
-    taps = Tap(reference, shared), Tap(found, shared, on)
+    taps = Tap(reference, shared), tap(found, shared)
     sums = {name: _Sum() for name in shared}
     volumes = 0
     for batch in batches:

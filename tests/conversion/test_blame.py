@@ -1,3 +1,4 @@
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,18 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion import convert, export, export_model, layers, load_source, variant
+from ct3d_edge.conversion.blame import Failure, History, blame
 from ct3d_edge.conversion.optimize import load_for_rewriting, optimize_model
 from ct3d_edge.conversion.passes import pipeline
 from ct3d_edge.conversion.passes.graph import Site
 from ct3d_edge.conversion.passes.rule import Rewrite, Rule
-from ct3d_edge.conversion.plan import Plan
+from ct3d_edge.conversion.plan import Plan, rewrite
 from ct3d_edge.conversion.precision.calibration import Calibration
+from ct3d_edge.conversion.proof import Proof, require
+from ct3d_edge.conversion.tensors import Gap, TensorLevel
 from ct3d_edge.errors import GateError
+from ct3d_edge.runtime import Tap, to_probabilities
+from ct3d_edge.runtime.providers import find_obstacle, provider
 
 Volumes = list[NDArray[np.float32]]
 CONTRACT = Contract(shape=SHAPE)
@@ -108,6 +114,98 @@ def test_without_that_care_the_rehearsal_fails_and_the_node_is_named(
     assert "on cpu with rounding" in str(failed.value)
     assert "that of node Mul mul5, off by inf" in str(failed.value)
     assert not (tmp_path / "out.onnx").exists()
+
+
+class Slanted:
+    """Opens sessions as a provider would that computes some nodes half as large again: real ones, of such a graph."""
+
+    def __init__(self, wrong: Callable[[onnx.NodeProto, onnx.ModelProto], bool]) -> None:
+        self.wrong = wrong
+
+    def __call__(self, proto: onnx.ModelProto, names: Sequence[str]) -> Tap:
+        changed = onnx.ModelProto()
+        changed.CopyFrom(proto)
+        graph = changed.graph
+        del graph.node[:]
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.5, np.float32), "slant"))
+        for node in proto.graph.node:
+            graph.node.append(node)
+            if self.wrong(node, proto):
+                graph.node[-1].output[0] += "_right"
+                made = [graph.node[-1].output[0], "slant"]
+                graph.node.append(onnx.helper.make_node("Mul", made, [node.output[0]], name=f"{node.name}_slanted"))
+        return Tap(changed, names)
+
+
+def in_planes(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
+    """Whether a node is a two-dimensional convolution, which only the passes make."""
+    sizes = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    return node.op_type == "Conv" and sizes.get(node.input[1]) == 4
+
+
+def history_of(path: Path, plan: Plan) -> tuple[History, NDArray[np.float64], Volumes]:
+    """A faithful history, the right answer to a volume, and the volume."""
+    original = onnx.load(loud_file(path, 1.0))
+    made = variant.make_variant(original, rewrite(original, plan), plan, CONTRACT, None)
+    volume = np.random.default_rng(5).random(SHAPE, np.float32)
+    ((_, right),) = Tap(original, [original.graph.output[0].name]).tensors(volume.reshape(1, *CONTRACT.input_shape))
+    return History(original, plan, made, CONTRACT), to_probabilities(right, CONTRACT)[0], [volume]
+
+
+def test_a_provider_that_is_wrong_from_the_start_is_named_with_the_node(tmp_path: Path) -> None:
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("fast"))
+    slanted = Slanted(lambda node, _: node.op_type == "ReduceMean")
+    told = blame(history, right, Failure(volume, "openvino"), 1e-5, slanted)
+    assert "before any pass, on openvino alone" in told
+    assert "that of node ReduceMean reducemean" in told
+
+
+def test_a_provider_that_is_wrong_behind_a_pass_gets_that_pass_named(tmp_path: Path) -> None:
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("fast"))
+    told = blame(history, right, Failure(volume, "openvino"), 1e-5, Slanted(in_planes))
+    assert "It comes from the pass " in told
+    assert "at node Conv conv" in told
+
+
+def test_where_the_provider_is_right_no_step_is_blamed(tmp_path: Path) -> None:
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("fast"))
+    told = blame(history, right, Failure(volume, "openvino"), 1e-5, Slanted(lambda *_: False))
+    assert told.startswith("No step is beyond its limit alone")
+
+
+def test_what_runs_on_another_provider_is_the_file_itself_and_not_its_rehearsal(tmp_path: Path) -> None:
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("none"))
+    opened: list[onnx.ModelProto] = []
+
+    def tap(proto: onnx.ModelProto, names: Sequence[str]) -> Tap:
+        opened.append(proto)
+        return Tap(proto, names)
+
+    rehearsal = onnx.ModelProto()
+    rehearsal.CopyFrom(history.variant.proto)
+    history = replace(history, variant=replace(history.variant, rehearsal=rehearsal))
+    for rehearsed, first in ((False, history.variant.proto), (True, rehearsal)):
+        opened.clear()
+        blame(history, right, Failure(volume, rehearsed=rehearsed), 1e-5, tap)
+        assert opened[0] is first
+
+
+FAILED = Proof(8, "noise", "nv-tensorrt-rtx", 0.1, 0.5, 0, 0, None, (0.2, 0.8), 1e-5)
+
+
+@pytest.mark.skipif(find_obstacle(provider("nv-tensorrt-rtx")) is None, reason="TensorRT for RTX works here")
+def test_where_nobody_can_look_the_proof_has_failed_all_the_same(tmp_path: Path) -> None:
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("none"))
+    with pytest.raises(GateError, match=r"^The proof does not hold") as failed:
+        require(FAILED, lambda: blame(history, right, Failure(volume, "nv-tensorrt-rtx"), 1e-5))
+    assert "Which node is to blame could not be found: " in str(failed.value)
+
+
+def test_a_search_that_breaks_does_not_hide_which_tensors_differ() -> None:
+    gap = Gap("t", "Conv c", 0.5, 0.1)
+    apart = replace(FAILED, probability_difference=0.0, tensors=TensorLevel(1, 1, 2, gap, 0.1, gap, 1e-4))
+    with pytest.raises(GateError, match=r"although the answers agree.*could not be found: KeyError: 'lost'"):
+        require(apart, lambda: dict[str, str]()["lost"])
 
 
 @pytest.mark.slow

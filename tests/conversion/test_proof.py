@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ct3d_edge.calibration import logit
 from ct3d_edge.conversion import load_source, prove, to_onnx
 from ct3d_edge.conversion.deliver import attach, make_golden
+from ct3d_edge.conversion.proof import Evidence, compare
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.runtime import Runner, parse_model_file
@@ -92,3 +93,23 @@ def test_fewer_than_eight_volumes_are_no_proof(source: Source, runner: Runner, v
 def test_the_same_answer_for_every_volume_proves_nothing(source: Source, runner: Runner, volumes: Volumes) -> None:
     with pytest.raises(GateError, match=r"proves nothing.*--proof"):
         prove(source.probabilities, runner, [volumes[0]] * 8, material="one volume, eight times")
+
+
+def test_each_runner_is_told_on_which_volume_it_is_furthest_off(
+    source: Source, runner: Runner, volumes: Volumes
+) -> None:
+    other = tiny_network()
+    kernel, bias = other.layers[-1].get_weights()
+    other.layers[-1].set_weights([kernel, bias + 1])
+    proto = to_onnx(other, source.contract)
+    attach(proto, source.contract, make_golden(source.probabilities, source.contract), {})
+    shifted = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
+
+    gaps = [np.abs(shifted.infer(volume[None])[0] - source.probabilities(volume)).max() for volume in volumes]
+    least, most = volumes[int(np.argmin(gaps))], volumes[int(np.argmax(gaps))]
+
+    def slanted(volume: NDArray[np.float32]) -> NDArray[np.float64]:
+        return source.probabilities(volume) + (1e-4 if volume is least else 0)
+
+    compared = compare(slanted, [runner, shifted], Evidence(volumes, "noise", 1e-5))
+    assert [worst is volume for worst, volume in zip(compared.worst, (least, most), strict=True)] == [True, True]
