@@ -1,0 +1,102 @@
+"""How long does an export with its proof take, and what memory?
+
+    python -m bench.export RUN [ROUNDS]
+
+RUN is a training run or .keras file. Each round runs `ct3d-edge export RUN` in a fresh process, as a user would: eight
+phantoms, the level `fast`. Its stages are told apart by the lines that the command prints when one begins. Beside them
+a process that does nothing but import TensorFlow and Keras. Every sample goes to bench/results/export.json.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ct3d_edge.latency import BenchRecord, Samples, StageTimer, WallClock, Witness, measure
+from ct3d_edge.machine import describe_machine
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("ct3d-edge", "keras", "tensorflow", "tf2onnx", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
+ROUNDS = 5
+
+COMMAND = (sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "export")
+IMPORT = (sys.executable, "-c", "from ct3d_edge.keras_import import import_keras; import_keras()")
+
+BEFORE = "start, import of TensorFlow, network"
+STAGES = {
+    "converting ...": "conversion, answers of the golden test",
+    "rewriting ...": "passes",
+    "proving ...": "proof of the decisions",
+    "comparing tensors ...": "proof of the tensors",
+    "writing ...": "golden test, writing, end",
+}
+"""What the command says when a stage begins."""
+ALONE = "import of TensorFlow and Keras alone"
+
+
+def export(run: Path, out: Path, timer: StageTimer) -> int:
+    """Run the command, a lap for each stage; the process's peak of resident memory in bytes."""
+    process = subprocess.Popen(
+        [*COMMAND, str(run), "--out", str(out)], stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
+    )
+    stage, said = BEFORE, ""
+    for line in process.stderr or ():
+        said += line
+        if following := STAGES.get(line.strip()):
+            timer.lap(stage)
+            stage = following
+    _, status, usage = os.wait4(process.pid, 0)
+    timer.lap(stage)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or stage != STAGES["writing ..."]:
+        raise SystemExit(f"the export ended with {process.returncode} while at {stage!r}:\n{said}")
+    return int(usage.ru_maxrss) * 1024
+
+
+def measured(run: Path, rounds: int) -> BenchRecord:
+    """Export again and again; the first round fills the operating system's file cache and is not counted."""
+    clock, peaks = WallClock(), list[int]()
+    witness = Witness(clock)
+
+    def one_round(_: int, timer: StageTimer) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            peaks.append(export(run, Path(folder, "model.onnx"), timer))
+        subprocess.run(IMPORT, check=True)
+        timer.lap(ALONE)
+        witness.look()
+
+    taken = measure(one_round, rounds, warmup=1, clock=clock)
+    return BenchRecord(
+        "Export of a trained network with its proof on eight phantoms",
+        describe_machine(PACKAGES),
+        {"run": run.name, "optimize": "fast", "proven on": "8 phantoms", "rounds": rounds},
+        {},
+        Samples(taken.warmup, taken.counted, beside=(ALONE,)),
+        {"export": (BEFORE, *STAGES.values())},
+        surroundings=tuple(witness.seen),
+        resources={"peak_resident_bytes": max(peaks)},
+    )
+
+
+def report(record: BenchRecord) -> None:
+    """Median of each stage and of the whole, in seconds, and the largest peak of memory."""
+    for name, taken in record.series().items():
+        print(f"{name:40} {statistics.median(taken) / 1e3:6.1f} s  ({min(taken) / 1e3:.1f} to {max(taken) / 1e3:.1f})")
+    print(f"peak resident memory {(record.resources['peak_resident_bytes'] or 0) / 1e6:.0f} MB")
+
+
+def main() -> None:
+    """Measure the run named."""
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
+    record = measured(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
+    report(record)
+    RESULTS.mkdir(exist_ok=True)
+    record.save(RESULTS / "export.json")
+    print(f"every sample: {RESULTS / 'export.json'}")
+
+
+if __name__ == "__main__":
+    main()
