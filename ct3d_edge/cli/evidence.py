@@ -43,7 +43,7 @@ LimitOption = Annotated[
     typer.Option(
         min=0,
         max=0.1,
-        show_default="fp32 1e-5, fp16 5e-3, int8 5e-2",
+        show_default="fp32 1e-5, fp16 5e-3, int8 2e-2",
         help="Largest difference of a probability that the proof allows.",
     ),
 ]

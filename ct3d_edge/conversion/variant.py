@@ -1,7 +1,8 @@
 """A rewritten graph in the numbers that were asked for, and what it is to be compared with."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,20 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.plan import Plan, Rewritten
+from ct3d_edge.conversion.plan import Plan, Rewritten, rewrite
 from ct3d_edge.conversion.precision import Precision
+from ct3d_edge.conversion.precision.bias import correct_biases
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.precision.half import halve, rehearse
-from ct3d_edge.conversion.precision.int8 import to_int8
+from ct3d_edge.conversion.precision.int8 import largest_integer, to_int8
 from ct3d_edge.conversion.precision.limits import LIMITS, Limits
 from ct3d_edge.conversion.precision.risk import measure, risky
+from ct3d_edge.conversion.precision.rounding import on_grid
 from ct3d_edge.conversion.precision.weights import store_half
 from ct3d_edge.errors import UsageError
+
+CORRECTED_ON = 8
+"""Of the calibration volumes, on how many biases are corrected at most: each layer asks for a run of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +84,10 @@ def make_variant(
         raise UsageError(f"--precision {plan.precision} needs volumes to calibrate on: --calibrate FOLDER")
     on_stage("calibrating")
     batches = _batches(calibration, contract)
-    made = _half(rewritten.proto, batches) if plan.precision == "fp16" else _integers(rewritten.proto, batches, plan)
+    if plan.precision == "fp16":
+        made = _half(rewritten.proto, batches)
+    else:
+        made = _integers(original, plan, batches, list(islice(_batches(calibration, contract), CORRECTED_ON)))
     made.provenance["precision"] |= {"calibration": calibration.to_dict()}
     return Variant(
         made.proto, made.precision, made.limits, made.before, made.rehearsal, {**provenance, **made.provenance}
@@ -106,10 +115,17 @@ def half_variant(proto: onnx.ModelProto, kept: dict[str, str]) -> Variant:
     return Variant(half, "fp16", LIMITS["fp16"], proto, rehearsal, {"precision": told})
 
 
-def _integers(proto: onnx.ModelProto, batches: Iterator[NDArray[np.float32]], plan: Plan) -> Variant:
-    made, kept = to_int8(proto, batches, plan.target)
-    told = {"arithmetic": "int8", "fp32_nodes": kept}
-    return Variant(made, "int8", LIMITS["int8"], proto, None, {"precision": told})
+def _integers(
+    original: onnx.ModelProto, plan: Plan, batches: Iterator[NDArray[np.float32]], few: list[NDArray[np.float32]]
+) -> Variant:
+    """Weights are rounded where kernels are whole: behind the folding, before convolutions are taken apart."""
+    folded = original if plan.level == "none" else rewrite(original, replace(plan, level="exact")).proto
+    single = rewrite(folded, plan).proto
+    rounded = rewrite(on_grid(folded, largest_integer(plan.target)), plan).proto
+    made, kept = to_int8(rounded, batches, plan.target)
+    made = correct_biases(single, made, few)
+    told = {"arithmetic": "int8", "fp32_nodes": kept, "biases_corrected_on": len(few)}
+    return Variant(made, "int8", LIMITS["int8"], single, None, {"precision": told})
 
 
 def _batches(calibration: Calibration, contract: Contract) -> Iterator[NDArray[np.float32]]:

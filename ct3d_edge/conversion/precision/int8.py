@@ -20,6 +20,11 @@ VECTORS = 2
 """Axes of a batch of vectors: a head of dense layers costs nothing, and eight bits of a probability are few."""
 
 
+def largest_integer(target: Target) -> int:
+    """Of a channel's weights: seven bits where pairs of products may be added in 16, eight elsewhere."""
+    return 64 if target == "cpu" else 127
+
+
 def to_int8(
     proto: onnx.ModelProto, batches: Iterable[NDArray[np.float32]], target: Target
 ) -> tuple[onnx.ModelProto, dict[str, str]]:

@@ -24,6 +24,6 @@ class Limits:
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(1e-5, 1e-4),
     "fp16": Limits(5e-3, 2e-2),
-    "int8": Limits(5e-2, 3e-1),
+    "int8": Limits(2e-2, 3e-1),
 }
 """Of the arithmetic that a file uses or, where that is float32, of the numbers its weights are stored in."""
