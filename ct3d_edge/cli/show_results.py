@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def print_results(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
     """Print all records on standard output."""
     from ct3d_edge.cli.terminal import out, printable
-    from ct3d_edge.report import confidence_sentences, results_table
+    from ct3d_edge.report import confidence_sentences, model_sentences, results_table
     from ct3d_edge.results import to_csv, to_jsonl
 
     if format_ is Format.JSONL:
@@ -24,9 +24,9 @@ def print_results(records: "Sequence[Record]", labels: "Sequence[str]", format_:
     else:
         console = out()
         console.print(results_table(records, labels, printable))
-        if len(records) == 1:
-            for sentence in confidence_sentences(records[0]):
-                console.print(sentence, markup=False)
+        sentences = confidence_sentences(records[0]) if len(records) == 1 else model_sentences(records)
+        for sentence in sentences:
+            console.print(sentence, markup=False)
 
 
 def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:

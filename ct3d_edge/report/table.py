@@ -17,7 +17,7 @@ STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "error": "red"}
 def results_table(records: Sequence[Record], labels: Sequence[str], printable: Callable[[str], str]) -> Table:
     """One row a record: scan, status, answer, a probability for each class, time, remarks.
 
-    ``printable`` makes names safe to show. What holds for every answer stands below, if there are several.
+    ``printable`` makes names safe to show. What holds for every answer is left to `model_sentences`.
     """
     table = Table(header_style="bold")
     table.add_column("scan", overflow="fold")
@@ -30,15 +30,13 @@ def results_table(records: Sequence[Record], labels: Sequence[str], printable: C
     names = short_names([record.scan for record in records])
     for name, record in zip(names, records, strict=True):
         table.add_row(Text(printable(name)), *_cells(record, labels, printable, alone=len(records) == 1))
-    if len(records) > 1 and (notes := _notes(records)):
-        table.caption, table.caption_justify = Text(printable(notes)), "left"
     return table
 
 
-def _notes(records: Sequence[Record]) -> str:
-    """What holds for every answer."""
+def model_sentences(records: Sequence[Record]) -> list[str]:
+    """What holds for every answer and belongs below the table; nothing of a single scan, whose row says it."""
     said = [f"{f.code}: {f.detail}" for record in records for f in record.findings if f.code == OF_THE_MODEL]
-    return " ".join(dict.fromkeys(said))
+    return list(dict.fromkeys(said)) if len(records) > 1 else []
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

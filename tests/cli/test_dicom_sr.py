@@ -151,3 +151,17 @@ def test_a_real_series(run: Run, real_scans: Path, tmp_path: Path) -> None:
     assert sum(numbers[:2]) == pytest.approx(1)
     text = (tmp_path / "sr" / f"{series.name}_sr.dcm").read_bytes()
     assert b"of a patient its answer means nothing" in text
+
+
+def test_a_series_named_by_its_uid_or_by_one_of_its_files(
+    run: Run, hu: NDArray[np.int16], make_model: MakeModel, tmp_path: Path
+) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    made.write_series(both, hu, "1.2.3", "a{}.dcm")
+    made.write_series(both, (hu + 5).astype(np.int16), "1.2.4", "b{}.dcm")
+    made.write_series(alone, (hu + 9).astype(np.int16), "1.2.6")
+    reports = tmp_path / "sr"
+    command = ("infer", both, alone / "003.dcm", "-m", make_model(), "--dicom-sr", reports, "--with-identifiers")
+    assert run(*command).code == 0
+    found = {path.name: highdicom.sr.srread(path).StudyInstanceUID for path in reports.iterdir()}
+    assert found == {"1.2.3_sr.dcm": "1.2.3.0", "1.2.4_sr.dcm": "1.2.4.0", "alone_sr.dcm": "1.2.6.0"}

@@ -299,3 +299,13 @@ def test_a_memory_budget_that_cannot_be_kept_is_refused(
         assert "One scan takes about" in outcome.err
         assert outcome.out == ""
     assert run("infer", *scans, "-m", make_model(), "-p", "cpu", "--memory-budget", "1GB").code == 0
+
+
+def test_the_remark_about_the_demonstration_model_stands_once_below_the_table(
+    run: Run, make_scan: MakeScan, hu: NDArray[np.int16]
+) -> None:
+    scans = [make_scan(f"{number}.nii", voxels=hu.repeat(4, 0).repeat(4, 1) + number) for number in range(3)]
+    outcome = run("infer", *scans, "-p", "cpu")
+    assert outcome.out.count("demonstration_model") == 1
+    assert outcome.out.splitlines()[-1].startswith("demonstration_model: This model learned from drawn chests")
+    assert run("infer", scans[0], "-p", "cpu").out.count("demonstration_model") == 1

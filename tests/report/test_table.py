@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from ct3d_edge.cli.terminal import printable
-from ct3d_edge.report import confidence_sentences, results_table
+from ct3d_edge.report import confidence_sentences, model_sentences, results_table
 from ct3d_edge.results import Answer, Failure, Record, Timing
 from ct3d_edge.scan import Finding
 
@@ -80,10 +80,10 @@ def test_findings_are_remarks() -> None:
 def test_what_holds_for_every_answer_of_a_model_is_said_once() -> None:
     of_model, of_scan = Finding("demonstration_model", "warn", "A toy."), Finding("oblique", "warn", "Tilted.")
     answered = replace(ANSWERED, findings=(of_model, of_scan))
-    text = rendered(answered, replace(answered, scan="folder/second.nii.gz"), FAILED)
-    assert text.count("demonstration_model: A toy.") == 1
-    assert text.rstrip().endswith("demonstration_model: A toy.")
-    assert row_of(text, "first")[-1] == "oblique: Tilted."
+    records = (answered, replace(answered, scan="folder/third.nii.gz"), FAILED)
+    assert row_of(rendered(*records), "first")[-1] == "oblique: Tilted."
+    assert model_sentences(records) == ["demonstration_model: A toy."]
+    assert model_sentences(records[-1:] * 2) == model_sentences(records[:1]) == []
     alone = rendered(answered)
     assert row_of(alone, "first")[-1] == "demonstration_model: A toy. oblique: Tilted."
     assert alone.count("A toy.") == 1
