@@ -4,7 +4,8 @@ from ct3d_edge.pipeline.analyse import Analysis, analyse, analyse_scan, decide, 
 from ct3d_edge.pipeline.explaining import Explanation
 from ct3d_edge.pipeline.folder import analyse_many
 from ct3d_edge.pipeline.inbox import Inbox
-from ct3d_edge.pipeline.model import Model, load_model
+from ct3d_edge.pipeline.load import load_model
+from ct3d_edge.pipeline.model import Model
 from ct3d_edge.pipeline.plan import Needs, Plan, make_plan
 from ct3d_edge.pipeline.reading import Reading, prepare_volume, read_scan
 
