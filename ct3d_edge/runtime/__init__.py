@@ -3,11 +3,10 @@
 from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime.footprint import input_bytes, run_bytes
 from ct3d_edge.runtime.golden import RECIPE, Golden, golden_volume
+from ct3d_edge.runtime.interface import FEATURES, POOLED
 from ct3d_edge.runtime.model_file import (
     CONTRACT_KEY,
-    FEATURES,
     GOLDEN_KEY,
-    POOLED,
     PROVENANCE_KEY,
     ModelFile,
     load_model_file,
@@ -16,8 +15,9 @@ from ct3d_edge.runtime.model_file import (
 from ct3d_edge.runtime.node_times import NodeTimes, Profile, profile_nodes
 from ct3d_edge.runtime.opening import FALLBACK_HINT, device_and_versions, expected_provider
 from ct3d_edge.runtime.options import Options, parse_options
+from ct3d_edge.runtime.probabilities import to_probabilities
 from ct3d_edge.runtime.receipt import Engine, Receipt
-from ct3d_edge.runtime.runner import Outputs, Runner, to_probabilities
+from ct3d_edge.runtime.runner import Outputs, Runner
 from ct3d_edge.runtime.shipped import default_model, is_demonstration
 from ct3d_edge.runtime.stored_voxels import (
     AXES,

@@ -6,44 +6,24 @@ hashed is what runs.
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import uses_external_data
 
 from ct3d_edge.contract import Contract, refuse_constant
 from ct3d_edge.errors import ContractError, ModelError
 from ct3d_edge.runtime.golden import Golden
+from ct3d_edge.runtime.interface import batch_axis, check_interface, features_shape, pooled_length
+from ct3d_edge.runtime.stored_tensors import refuse_external_data, weight_types
 from ct3d_edge.runtime.stored_voxels import check_stored_voxels, refuse_stored_voxels, takes_stored_voxels
 
 CONTRACT_KEY = "ct3d.contract"
 GOLDEN_KEY = "ct3d.golden"
 PROVENANCE_KEY = "ct3d.provenance"
 """Keys of ONNX ``metadata_props``."""
-
-FEATURES = "ct3d.features"
-"""Name of the output, beside the one that answers, from which an answer is explained."""
-
-POOLED = "ct3d.pooled"
-"""Name of the output, beside the one that answers, from which it is told whether a scan is like those of training."""
-
-EXTRA = (FEATURES, POOLED)
-
-WEIGHT_TYPES: dict[int, str] = {
-    onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.FLOAT16: "float16",
-    onnx.TensorProto.BFLOAT16: "bfloat16",
-    onnx.TensorProto.DOUBLE: "float64",
-    onnx.TensorProto.INT8: "int8",
-    onnx.TensorProto.UINT8: "uint8",
-}
-"""Element types in which networks are stored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,13 +118,13 @@ def load_model_file(path: Path, *, stored_voxels: bool = False) -> ModelFile:
 def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) -> ModelFile:
     """Check the bytes of a model file, as ``load_model_file`` does; ``path`` only names them in messages."""
     proto = _parse(path, data)
-    _refuse_external_data(path, proto)
+    refuse_external_data(path, proto)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     contract = Contract.from_json(_required(path, metadata, CONTRACT_KEY))
     inside = takes_stored_voxels(path, metadata)
     if inside and not stored_voxels:
         refuse_stored_voxels(path)
-    check = check_stored_voxels if inside else _interface
+    check = check_stored_voxels if inside else check_interface
     input_name, output_name = check(path, proto.graph, contract)
     counts: dict[str, int] = {}
     for node in proto.graph.node:
@@ -158,13 +138,13 @@ def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) ->
         provenance=_provenance(path, metadata),
         input_name=input_name,
         output_name=output_name,
-        batch_axis=None if inside else _batch_axis(proto.graph, input_name),
+        batch_axis=None if inside else batch_axis(proto.graph, input_name),
         stored_voxels=inside,
-        weights=_weight_types(proto),
+        weights=weight_types(proto),
         node_counts=dict(sorted(counts.items())),
         opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),
-        features=_features(path, proto.graph),
-        pooled=None if inside else _pooled(path, proto.graph, contract),
+        features=features_shape(path, proto.graph),
+        pooled=None if inside else pooled_length(path, proto.graph, contract),
     )
 
 
@@ -185,46 +165,6 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     return proto
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor stored in a graph, those in attributes and subgraphs included."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _tensors_in_nodes(graph.node)
-
-
-def _tensors_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _tensors(subgraph)
-
-
-def _batch_axis(graph: onnx.GraphProto, input_name: str) -> str | None:
-    (value,) = [value for value in graph.input if value.name == input_name]
-    return value.type.tensor_type.shape.dim[0].dim_param or None
-
-
-def _weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Types of stored numbers by the space they take; integers that only say shapes and axes do not count."""
-    sizes: Counter[str] = Counter()
-    for tensor in _tensors(proto.graph):
-        if tensor.data_type in WEIGHT_TYPES:
-            sizes[WEIGHT_TYPES[tensor.data_type]] += tensor.ByteSize()
-    return tuple(name for name, _ in sizes.most_common())
-
-
-def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    in_functions = (_tensors_in_nodes(function.node) for function in proto.functions)
-    outside = sum(map(uses_external_data, chain(_tensors(proto.graph), *in_functions)))
-    if outside:
-        raise ModelError(
-            f"{path} keeps {outside} tensors in other files. Save it as one file "
-            "(onnx.save_model with save_as_external_data=False), then export again."
-        )
-
-
 def _required(path: Path, metadata: dict[str, str], key: str) -> str:
     if key not in metadata:
         raise ContractError(
@@ -242,50 +182,3 @@ def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path}: '{PROVENANCE_KEY}' is a JSON {type(value).__name__}, not an object.")
     return value
-
-
-def _interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    outputs = [value for value in graph.output if value.name not in EXTRA]
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelError(
-            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one volume in, one vector out is needed."
-        )
-    _expect(path, "input", inputs[0], contract.input_shape)
-    _expect(path, "output", outputs[0], (contract.outputs,))
-    return inputs[0].name, outputs[0].name
-
-
-def _features(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] | None:
-    for value in graph.output:
-        if value.name == FEATURES:
-            shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])
-            if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or min(shape) < 1:
-                raise ModelError(f"{path}: its output {FEATURES} is not float (batch, C, a, b, c). Export it again.")
-            return shape
-    return None
-
-
-def _pooled(path: Path, graph: onnx.GraphProto, contract: Contract) -> int | None:
-    if contract.feature_statistics is None:
-        return None
-    for value in graph.output:
-        if value.name == POOLED:
-            _expect(path, f"output {POOLED}", value, (contract.feature_statistics.features,))
-            return contract.feature_statistics.features
-    return None
-
-
-def _expect(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
-    """Check dtype and shape; a dynamic batch axis or a batch of one in front is implied."""
-    tensor = value.type.tensor_type
-    found = tuple(dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim)
-    batch = found[0] if found else 0
-    if tensor.elem_type != onnx.TensorProto.FLOAT or found[1:] != shape or not (batch == 1 or isinstance(batch, str)):
-        known = onnx.TensorProto.DataType.values()
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type in known else "unknown"
-        raise ContractError(
-            f"{path}: its contract describes a float {role} of shape ('batch', {', '.join(map(str, shape))}), "
-            f"the graph has {kind} {found}. File and contract do not belong together: export the model again."
-        )

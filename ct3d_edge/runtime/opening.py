@@ -13,10 +13,10 @@ from ct3d_edge.runtime.engines import EngineStore
 from ct3d_edge.runtime.model_file import ModelFile
 from ct3d_edge.runtime.options import OPTIONS, Options, default_options
 from ct3d_edge.runtime.providers import Provider
-from ct3d_edge.runtime.receipt import Engine
+from ct3d_edge.runtime.receipt import Engine, Receipt
 from ct3d_edge.runtime.session import Refusal, Setup, open_session, placement
 from ct3d_edge.runtime.tensorrt import build_into, engine_key, ready_engine, with_engine
-from ct3d_edge.runtime.versions import Platform, platform_of
+from ct3d_edge.runtime.versions import Platform, platform_of, tf32_allowed
 
 FALLBACK_HINT = "To accept a lesser provider, add --allow-fallback."
 
@@ -179,3 +179,30 @@ def _open_tensorrt(
     session = open_session(model.data, with_engine(setup, stored.folder, timing))
     store.confirm(stored)
     return session, Engine(key.digest, built, stored.seconds)
+
+
+def receipt_of(
+    model: ModelFile, requested: RequestedProvider, opened: Opened, batch: int | None, choice: str | None
+) -> Receipt:
+    """What runs where, for the record; ``batch`` and ``choice`` as in `Runner`."""
+    setup, platform = opened.setup, opened.platform
+    return Receipt(
+        requested=requested,
+        actual=setup.candidate.name,
+        passed_over=opened.passed_over,
+        nodes=opened.nodes,
+        options=tuple(setup.options.told().items()),
+        threads=setup.threads,
+        batch=batch,
+        versions=platform.versions,
+        gpu=platform.gpu.name if platform.gpu else None,
+        weights=model.weights,
+        arithmetic=model.arithmetic,
+        interface=model.interface,
+        tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
+        engine=opened.engine,
+        tuned=choice is not None,
+        choice=choice,
+        model_sha256=model.sha256,
+        contract_sha256=model.contract.sha256,
+    )

@@ -9,17 +9,16 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ct3d_edge.calibration import temper
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime.feed import BoundFeed, Feed, plain_feed
-from ct3d_edge.runtime.model_file import FEATURES, POOLED, ModelFile
-from ct3d_edge.runtime.opening import Opened, Wish, open_for
+from ct3d_edge.runtime.interface import FEATURES, POOLED
+from ct3d_edge.runtime.model_file import ModelFile
+from ct3d_edge.runtime.opening import Wish, open_for, receipt_of
 from ct3d_edge.runtime.options import Options
-from ct3d_edge.runtime.receipt import Receipt
+from ct3d_edge.runtime.probabilities import to_probabilities
 from ct3d_edge.runtime.stored_voxels import AXES, INTERCEPT, SLOPE, STORED_VOXELS, refuse_stored_voxels
-from ct3d_edge.runtime.versions import tf32_allowed
 
 
 class Outputs(NamedTuple):
@@ -96,7 +95,7 @@ class Runner:
         self._session = opened.session
         self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
         self._feed = self._feed_for(opened.setup.options)
-        self.receipt = self._receipt(requested, opened, choice)
+        self.receipt = receipt_of(model, requested, opened, self._batch, choice)
 
     def __enter__(self) -> Self:
         return self
@@ -258,49 +257,3 @@ class Runner:
         place = ("cuda", options.device_number)
         shape = self.contract.input_shape
         return BoundFeed(self._session, self.model.input_name, shape, self._lengths, self._batch, place)
-
-    def _receipt(self, requested: RequestedProvider, opened: Opened, choice: str | None) -> Receipt:
-        setup, platform = opened.setup, opened.platform
-        return Receipt(
-            requested=requested,
-            actual=setup.candidate.name,
-            passed_over=opened.passed_over,
-            nodes=opened.nodes,
-            options=tuple(setup.options.told().items()),
-            threads=setup.threads,
-            batch=self._batch,
-            versions=platform.versions,
-            gpu=platform.gpu.name if platform.gpu else None,
-            weights=self.model.weights,
-            arithmetic=self.model.arithmetic,
-            interface=self.model.interface,
-            tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
-            engine=opened.engine,
-            tuned=choice is not None,
-            choice=choice,
-            model_sha256=self.model.sha256,
-            contract_sha256=self.contract.sha256,
-        )
-
-
-def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
-    """Apply what the contract says is still missing, and its temperature, and give every class its column.
-
-    Parameters
-    ----------
-    output
-        ``(N, contract.outputs)`` network output.
-
-    Returns
-    -------
-    ndarray
-        ``(N, len(contract.labels))`` float64. NaN stays NaN.
-    """
-    values = output.astype(np.float64)
-    if contract.activation == "sigmoid":
-        values = 1 / (1 + np.exp(-np.clip(values / contract.temperature, -700, 700)))
-    if contract.activation == "softmax":
-        powers = np.exp((values - values.max(axis=1, keepdims=True)) / contract.temperature)
-        values = powers / powers.sum(axis=1, keepdims=True)
-    columns = np.hstack([1 - values, values]) if contract.outputs == 1 else values
-    return temper(columns, contract.temperature) if contract.activation == "identity" else columns
