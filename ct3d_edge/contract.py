@@ -8,11 +8,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
+from ct3d_edge.contract_values import Activation, Channels, Interpolation, complaints
 from ct3d_edge.errors import ContractError
 from ct3d_edge.feature_statistics import FeatureStatistics
-from ct3d_edge.json_values import frozen, is_int, is_number
+from ct3d_edge.json_values import frozen, is_int
 from ct3d_edge.training_range import TrainingRange
 
 SCHEMA = 3
@@ -28,15 +29,6 @@ NESTED: dict[str, type[TrainingRange | FeatureStatistics]] = {
 
 UNTAUGHT = 2
 """The version in which a contract without range and statistics is still written: its hash stays what it was."""
-
-Channels = Literal["last", "first", "none"]
-Activation = Literal["identity", "sigmoid", "softmax"]
-Interpolation = Literal["linear"]
-
-TEMPERATURES = (0.01, 100.0)
-"""Beyond these hardly anything but 0, 0.5 and 1 comes out."""
-
-AXIS_DIRECTIONS = ("LR", "AP", "SI")
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ class Contract:
     feature_statistics: FeatureStatistics | None = None
 
     def __post_init__(self) -> None:
-        for complaint in _complaints(self):
+        for complaint in (*complaints(self), *_unnested(self)):
             raise ContractError(f"Contract: {complaint}.")
 
     @property
@@ -179,95 +171,16 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _unnested(contract: Contract) -> list[str]:
+    found = {name: getattr(contract, name) for name in NESTED}
+    return [
+        f"{name} must be a {kind.__name__} or None, found {found[name]!r}"
+        for name, kind in NESTED.items()
+        if not isinstance(found[name], kind | None)
+    ]
+
+
 def _parsed(name: str, value: Any) -> Any:
     if name in NESTED and value is not None:
         return NESTED[name].from_json(value)
     return frozen(value)
-
-
-def _complaints(contract: Contract) -> list[str]:
-    """Everything that is wrong with a contract, as sentences without their full stop."""
-    classes = len(contract.labels) if _are_labels(contract.labels) else 0
-    checks = [
-        (_is_shape(contract.shape), f"shape must be three sizes of at least 1, found {contract.shape!r}"),
-        (
-            _is_window(contract.hu_window),
-            f"hu_window must be (low, high) with low < high, found {contract.hu_window!r}",
-        ),
-        (
-            contract.orientation == "stored" or is_axis_code(contract.orientation),
-            f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
-        ),
-        (
-            is_int(contract.quarter_turns),
-            f"quarter_turns must be a whole number, found {contract.quarter_turns!r}",
-        ),
-        (
-            contract.interpolation in get_args(Interpolation),
-            f"interpolation must be one of {get_args(Interpolation)}, found {contract.interpolation!r}",
-        ),
-        (
-            contract.channels in get_args(Channels),
-            f"channels must be one of {get_args(Channels)}, found {contract.channels!r}",
-        ),
-        (
-            contract.activation in get_args(Activation),
-            f"activation must be one of {get_args(Activation)}, found {contract.activation!r}",
-        ),
-        (
-            _are_labels(contract.labels),
-            f"labels must be two or more different printable names, found {contract.labels!r}",
-        ),
-        (
-            is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
-            f"{classes} labels do not fit a network with {contract.outputs} output(s)",
-        ),
-        (
-            contract.activation == "identity" or (contract.activation == "sigmoid") == (contract.outputs == 1),
-            f"activation {contract.activation!r} does not fit a network with {contract.outputs} output(s)",
-        ),
-        (
-            is_number(contract.threshold) and 0 <= contract.threshold <= 1,
-            f"threshold must be a probability, found {contract.threshold!r}",
-        ),
-        (
-            is_number(contract.temperature) and TEMPERATURES[0] <= contract.temperature <= TEMPERATURES[1],
-            "temperature must be a number from {:g} to {:g}, found {!r}".format(*TEMPERATURES, contract.temperature),
-        ),
-    ]
-    checks += [
-        (
-            isinstance(value := getattr(contract, name), kind | None),
-            f"{name} must be a {kind.__name__} or None, found {value!r}",
-        )
-        for name, kind in NESTED.items()
-    ]
-    return [complaint for holds, complaint in checks if not holds]
-
-
-def is_axis_code(code: object) -> bool:
-    """Whether ``code`` names one direction of each body axis, e.g. ``"LAS"`` or ``"PIR"``."""
-    if not isinstance(code, str) or len(code) != len(AXIS_DIRECTIONS):
-        return False
-    return all(any(letter in axis for letter in code) for axis in AXIS_DIRECTIONS)
-
-
-def _is_shape(shape: object) -> bool:
-    return isinstance(shape, tuple) and len(shape) == 3 and all(is_int(n) and n >= 1 for n in shape)
-
-
-def _is_window(window: object) -> bool:
-    if not (isinstance(window, tuple) and len(window) == 2 and all(map(is_number, window))):
-        return False
-    return bool(window[0] < window[1])
-
-
-def _is_name(label: object) -> bool:
-    """Without control characters: a model file from elsewhere must not steer the terminal that shows it."""
-    return isinstance(label, str) and bool(label) and label.isprintable()
-
-
-def _are_labels(labels: object) -> bool:
-    if not (isinstance(labels, tuple) and all(_is_name(label) for label in labels)):
-        return False
-    return len(labels) >= 2 and len(set(labels)) == len(labels)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.contract import Activation, Channels
+from ct3d_edge.contract_values import Activation, Channels
 from ct3d_edge.errors import ModelError, UsageError
 from ct3d_edge.runtime import golden_volume
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ct3d_edge.contract import Activation, Contract
+from ct3d_edge.contract import Contract
+from ct3d_edge.contract_values import Activation
 from ct3d_edge.conversion.network import Interface, interface_of
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.runtime import to_probabilities
