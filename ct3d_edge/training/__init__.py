@@ -5,9 +5,10 @@ from ct3d_edge.training.architecture import build_model, smallest_size
 from ct3d_edge.training.batches import Order, batches
 from ct3d_edge.training.dataset import ScanArrays, VolumeFiles, prepared_scans
 from ct3d_edge.training.distribution import Distribution
-from ct3d_edge.training.fit import TrainedRun, train
+from ct3d_edge.training.fit import train
 from ct3d_edge.training.presets import DEFAULT, PRESETS, TUTORIAL, Preset
 from ct3d_edge.training.progress import EpochDone, EpochRecord, Event, OnProgress, Resumed, WaitingForWorkers
+from ct3d_edge.training.run import TrainedRun
 
 __all__ = [
     "DEFAULT",

@@ -1,7 +1,6 @@
 """From two folders of scans to a trained run: ``model.keras``, its contract, its history and its split."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from ct3d_edge.training import run_folder
 from ct3d_edge.training.agreement import hand_out, require_agreement, wait_for_all
 from ct3d_edge.training.calibrated import UNCALIBRATED, calibrated
 from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint
-from ct3d_edge.training.curves import draw_curves
 from ct3d_edge.training.dataset import prepared_scans
 from ct3d_edge.training.distribution import Distribution, is_chief, open_strategy, replicas, scope
 from ct3d_edge.training.loop import Loop
@@ -31,64 +29,17 @@ from ct3d_edge.training.network import (
     weights_of,
 )
 from ct3d_edge.training.presets import DEFAULT, Preset
-from ct3d_edge.training.progress import EpochRecord, OnProgress, silent
+from ct3d_edge.training.progress import OnProgress, silent
 from ct3d_edge.training.recorded import recorded
 from ct3d_edge.training.replicas import require_scan_for_each, require_whole_shares
+from ct3d_edge.training.run import TrainedRun, finish
 from ct3d_edge.training.scans import chosen_split
-from ct3d_edge.training.selection import best_epoch
 from ct3d_edge.training.settings import require_same, settings_of
 
 LABEL_OF_FOLDER = {"CT-0": "normal", "CT-23": "abnormal"}
 """What the tutorial calls the two archives of MosMedData."""
 
 LARGEST_SEED = 2**32 - 1
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedRun:
-    """A finished training run.
-
-    Parameters
-    ----------
-    folder
-        Where its files lie.
-    contract
-        What the model expects of a volume.
-    split
-        Which scans it was trained and validated on.
-    preset
-        How it learned.
-    epochs
-        Figures of every epoch.
-    findings
-        How many scans have each finding, by its code.
-    calibration
-        A sentence on the contract's temperature and threshold.
-    recorded
-        Sentences on what the contract says of the training scans.
-    chief
-        Whether this process kept the files. The other workers of a shared run had theirs in a temporary folder.
-    """
-
-    folder: Path
-    contract: Contract
-    split: Split
-    preset: Preset
-    epochs: tuple[EpochRecord, ...]
-    findings: Mapping[str, int]
-    calibration: str
-    recorded: tuple[str, ...] = ()
-    chief: bool = True
-
-    @property
-    def best(self) -> EpochRecord:
-        """The epoch whose weights ``model.keras`` holds."""
-        return best_epoch(self.epochs, self.preset.select_by)
-
-    @property
-    def model(self) -> Path:
-        """Path of ``model.keras``."""
-        return self.folder / run_folder.MODEL
 
 
 def train(
@@ -222,7 +173,7 @@ def train(
         contract, told = recorded(network, material, contract, folder)
     run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings, remark, told, chief)
     if chief:
-        _finish(run, network)
+        finish(run, network)
     wait_for_all(strategy)
     return run
 
@@ -231,13 +182,6 @@ def _begin(out: Path, split: Split, contract: Contract) -> None:
     run_folder.remove_old_files(out)
     write_split(out / run_folder.SPLIT, split)
     run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
-
-
-def _finish(run: TrainedRun, network: keras.Model) -> None:
-    run_folder.write_text(run.folder / run_folder.CONTRACT, run.contract.to_json())
-    draw_curves(run.epochs, run.best, run.folder / run_folder.CURVES)
-    run_folder.write_model(run.model, network)
-    (run.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
 
 
 def _checkpoint(strategy: tf.distribute.Strategy | None, out: Path, settings: dict[str, Any]) -> Checkpoint | None:
