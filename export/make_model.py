@@ -145,6 +145,7 @@ def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tes
         megabytes=f"{len(model.data) / 1e6:.1f}",
         threshold=f"{contract.threshold:.3g}",
         temperature=f"{contract.temperature:.3g}",
+        range="not recorded" if contract.training_range is None else contract.training_range.describe(),
         trained=sum(data.phantoms for data in {stage.data for stage in stages}),
         stages=len(stages),
         cores=usable_cores(),

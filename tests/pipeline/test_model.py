@@ -137,16 +137,22 @@ def test_threads_that_are_asked_for_stay(make_model: MakeModel, make_scan: MakeS
         assert model.receipt.threads == 2
 
 
+def only_unlike_training(record: Record) -> list[str]:
+    """Findings but for those that a tiny scan is unlike the training scans, if the model knows what these were."""
+    unlike = {"coverage", "spacing", "slice_count", "out_of_distribution"}
+    return [finding.code for finding in record.findings if finding.code not in unlike]
+
+
 def test_the_shipped_model_says_what_it_is(make_scan: MakeScan) -> None:
     record = load_model(provider="cpu").predict(make_scan())
-    assert [finding.code for finding in record.findings] == ["demonstration_model"]
+    assert only_unlike_training(record) == ["demonstration_model"]
 
 
 def test_the_shipped_model_says_it_by_any_name(make_scan: MakeScan, tmp_path: Path) -> None:
     copy = tmp_path / "mine.onnx"
     copy.write_bytes(default_model().read_bytes())
     record = load_model(copy, "cpu").predict(make_scan())
-    assert [finding.code for finding in record.findings] == ["demonstration_model"]
+    assert only_unlike_training(record) == ["demonstration_model"]
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
