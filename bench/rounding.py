@@ -1,0 +1,102 @@
+"""What do the steps of the way to 8-bit integers do to the answers?
+
+    python -m bench.rounding MODEL.onnx ... [--scans DIR]
+
+Each subject is a file as tf2onnx wrote it (`export --optimize none`). For both forms of integers, with weights rounded
+one by one, with the sums of kernels kept, and with biases corrected as well: the largest difference of a probability
+from the subject's on the phantoms of the proof, on further ones, and on the scans of a folder. All are calibrated on
+phantoms and run on ONNX Runtime's CPU provider. Everything goes to bench/results/rounding.json.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bench.compiler import PACKAGES, RESULTS, answer, session
+from ct3d_edge.atomic import atomic_file
+from ct3d_edge.cli.evidence import Volumes, calibration, proof_volumes
+from ct3d_edge.conversion.passes import Target
+from ct3d_edge.conversion.plan import Plan, rewrite
+from ct3d_edge.conversion.precision.bias import correct_biases
+from ct3d_edge.conversion.precision.int8 import largest_integer, to_int8
+from ct3d_edge.conversion.precision.rounding import on_grid
+from ct3d_edge.machine import describe_machine
+from ct3d_edge.runtime import ModelFile, load_model_file, to_probabilities
+from ct3d_edge.scan import find_scans
+
+TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
+FURTHER = range(41_000, 41_012)
+"""Seeds far from those of training, proof and calibration."""
+
+Batches = list[NDArray[np.float32]]
+
+
+def material(model: ModelFile, scans: Path | None) -> dict[str, Batches]:
+    """Network inputs by what they are."""
+    _, proof = proof_volumes(None, model.contract)
+    made = {"proof": proof, "further phantoms": Volumes((), FURTHER, model.contract, "comparison")}
+    if scans:
+        made["scans"] = Volumes(tuple(find_scans([scans])), range(0), model.contract, "comparison")
+    return {name: _batches(volumes, model) for name, volumes in made.items()}
+
+
+def steps(subject: onnx.ModelProto, target: Target, seen: Batches) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """One more step at a time; the last is what `--precision int8` does."""
+    plan = Plan(target=target, precision="int8")
+    folded = rewrite(subject, Plan("exact", target, precision="int8")).proto
+    single = rewrite(folded, plan).proto
+    yield "rounded one by one", to_int8(single, iter(seen), target)[0]
+    summed = rewrite(on_grid(folded, largest_integer(target)), plan).proto
+    made = to_int8(summed, iter(seen), target)[0]
+    yield "sums kept", made
+    yield "sums kept, biases corrected", correct_biases(single, made, seen)
+
+
+def answers(proto: onnx.ModelProto, batches: Batches, model: ModelFile) -> NDArray[np.float64]:
+    """Probabilities of the last class."""
+    running = session(proto.SerializeToString())
+    return np.array([to_probabilities(answer(running, batch), model.contract)[0][-1] for batch in batches])
+
+
+def compared(path: Path, scans: Path | None) -> dict[str, Any]:
+    """Target and step to the largest difference on each kind of volume."""
+    model = load_model_file(path)
+    subject = onnx.ModelProto.FromString(model.data)
+    seen = _batches(calibration(None, None, model.contract).volumes, model)
+    kinds = material(model, scans)
+    expected = {kind: answers(subject, batches, model) for kind, batches in kinds.items()}
+    found: dict[str, Any] = {"network input": model.contract.shape, "volumes": {k: len(b) for k, b in kinds.items()}}
+    for target in TARGETS:
+        for step, made in steps(subject, target, seen):
+            gaps = {k: float(np.abs(answers(made, b, model) - expected[k]).max()) for k, b in kinds.items()}
+            found.setdefault(target, {})[step] = gaps
+            print(f"{path.name} {target:8} {step:28}", "  ".join(f"{kind} {gap:.1e}" for kind, gap in gaps.items()))
+    return found
+
+
+def _batches(volumes: Any, model: ModelFile) -> Batches:
+    return [volume.reshape(1, *model.contract.input_shape) for volume in volumes]
+
+
+def main() -> None:
+    """Compare the files named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx")
+    parser.add_argument("--scans", type=Path, metavar="DIR")
+    arguments = parser.parse_args()
+    told = {"environment": describe_machine(PACKAGES)}
+    told |= {path.name: compared(path, arguments.scans) for path in arguments.models}
+    RESULTS.mkdir(exist_ok=True)
+    with atomic_file(RESULTS / "rounding.json") as stream:
+        stream.write(json.dumps(told, indent=1).encode() + b"\n")
+    print(f"everything: {RESULTS / 'rounding.json'}")
+
+
+if __name__ == "__main__":
+    main()
