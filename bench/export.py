@@ -17,7 +17,6 @@ from pathlib import Path
 from ct3d_edge.latency import BenchRecord, Samples, StageTimer, WallClock, Witness, measure
 from ct3d_edge.machine import describe_machine
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "tf2onnx", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
 ROUNDS = 5
 
@@ -89,13 +88,9 @@ def report(record: BenchRecord) -> None:
 
 def main() -> None:
     """Measure the run named."""
-    if len(sys.argv) < 2:
-        raise SystemExit(__doc__)
-    record = measured(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS)
+    record = measured(*file_and_rounds(str(__doc__), ROUNDS))
     report(record)
-    RESULTS.mkdir(exist_ok=True)
-    record.save(RESULTS / "export.json")
-    print(f"every sample: {RESULTS / 'export.json'}")
+    keep(record, "export")
 
 
 if __name__ == "__main__":

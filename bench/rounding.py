@@ -18,7 +18,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bench.compiler import PACKAGES, RESULTS, answer, session
+from bench.keep import RESULTS
+from bench.sessions import PACKAGES, answer, session
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.cli.evidence import Volumes, calibration, proof_volumes
 from ct3d_edge.conversion.passes import Target
