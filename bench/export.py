@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.keep import keep
+from bench.sessions import file_and_rounds
 from ct3d_edge.latency import BenchRecord, Samples, StageTimer, WallClock, Witness, measure
 from ct3d_edge.machine import describe_machine
 

@@ -116,7 +116,7 @@ NESTED = Pass("filtering along all axes", (nested.RULE,))
 FILTERED = (Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
 FAST = (BLOCKS, ROWS, NESTED, *FILTERED)
 
-MEMORY_BUDGET = 60_000_000
+MEMORY_BUDGET = 50_000_000
 """Bytes of intermediate tensors, for `small` if the caller names no number."""
 
 LARGEST_WEIGHTS = 2_000_000
