@@ -26,6 +26,10 @@ PROVENANCE_KEY = "ct3d.provenance"
 """Keys of ONNX ``metadata_props``."""
 
 
+IN_PIECES = (("small", "cpu"), ("small", "no-conv3d"), ("fast", "cpu"))
+"""Level and target of files that are cut into pieces."""
+
+
 @dataclass(frozen=True, eq=False)
 class ModelFile:
     """A checked model file.
@@ -75,9 +79,13 @@ class ModelFile:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether the file was made to need little memory, so that scans of a batch had better be run in turn."""
+        """Whether the file was cut into pieces for one scan, so that on a CPU those of a batch had better run in turn.
+
+        Pieces of ``small`` keep to a memory budget, those of ``fast`` for ``cpu`` to the cache: with two scans at once
+        they are twice as large.
+        """
         asked = self.provenance.get("optimize")
-        return isinstance(asked, dict) and asked.get("level") == "small"
+        return isinstance(asked, dict) and (asked.get("level"), asked.get("target")) in IN_PIECES
 
     @property
     def interface(self) -> tuple[str, str]:

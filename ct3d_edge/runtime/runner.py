@@ -116,8 +116,9 @@ class Runner:
         Parameters
         ----------
         volumes
-            ``(N, *contract.shape)`` float32 in [0, 1], as ``preprocess`` makes them. A model made with
-            ``--optimize small`` runs them in turn: a batch needs the memory of one.
+            ``(N, *contract.shape)`` float32 in [0, 1], as ``preprocess`` makes them. On the CPU a model that was cut
+            into pieces (``--optimize small``, or ``fast`` for ``cpu``) runs them in turn: a batch needs the memory of
+            one and no more time.
 
         Returns
         -------
@@ -220,7 +221,7 @@ class Runner:
     def _answers(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         self._require_fitting(volumes)
         batch = volumes.reshape(-1, *self.contract.input_shape)
-        if not self.model.one_by_one or len(batch) <= 1:
+        if self._batch is not None or not self.model.one_by_one or len(batch) <= 1:
             return self._run(batch)
         rows = [self._run(batch[n : n + 1]) for n in range(len(batch))]
         return [np.concatenate(part) for part in zip(*rows, strict=True)]

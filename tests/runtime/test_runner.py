@@ -33,7 +33,7 @@ def without_gpu() -> None:
     pytest.skip("this machine has an NVIDIA driver; the test is about machines without one")
 
 
-def test_scans_of_a_batch_run_in_turn_where_the_file_was_made_small(
+def test_scans_of_a_batch_run_in_turn_where_the_file_was_cut_into_pieces_for_one(
     contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proto = tiny_proto(contract)
@@ -47,13 +47,13 @@ def test_scans_of_a_batch_run_in_turn_where_the_file_was_made_small(
     monkeypatch.setattr(Runner, "_run", counted)
     volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
     answers = []
-    for level in ("fast", "small"):
+    for level, target in (("exact", "cpu"), ("fast", "cuda"), ("fast", "cpu"), ("small", "no-conv3d")):
         entry = next(entry for entry in proto.metadata_props if entry.key == PROVENANCE_KEY)
-        entry.value = json.dumps({"optimize": {"level": level}})
+        entry.value = json.dumps({"optimize": {"level": level, "target": target}})
         with Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu") as runner:
             answers.append(runner.infer(volumes))
-    assert sizes == [3, 1, 1, 1]
-    assert answers[0] == pytest.approx(answers[1], abs=1e-6)
+    assert sizes == [3, 3, *[1] * 6]
+    assert all(other == pytest.approx(answers[0], abs=1e-6) for other in answers)
 
 
 def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contract) -> None:
