@@ -178,20 +178,20 @@ def _prove(
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner(file, name, on_build=on_stage)) for file, name in files]
         compared = compare(reference, runners, watched)
-        version = runners[0].receipt.onnxruntime
-        pooled = prove_features(variant, runners, first)
-    on_stage("comparing tensors")
-    batches = [volume.reshape(1, *contract.input_shape) for volume in first]
-    proofs = []
-    for number, (decided, (_, name)) in enumerate(zip(compared.proofs, files, strict=True)):
-        proof = replace(decided, rehearsed=number >= len(providers))
-        ask = partial(blame, Failure(compared.worst[number], name, proof.rehearsed))
-        require(proof, ask)
-        if name not in WHOLE and (proof.rehearsed or variant.rehearsal is None):
-            proof = replace(proof, tensors=_tensors(variant, batches, name))
+        on_stage("comparing tensors")
+        batches = [volume.reshape(1, *contract.input_shape) for volume in first]
+        proofs = []
+        for number, (decided, (_, name)) in enumerate(zip(compared.proofs, files, strict=True)):
+            proof = replace(decided, rehearsed=number >= len(providers))
+            ask = partial(blame, Failure(compared.worst[number], name, proof.rehearsed))
             require(proof, ask)
-        proofs.append(proof)
-    return tuple(proofs), version, pooled
+            if name not in WHOLE and (proof.rehearsed or variant.rehearsal is None):
+                proof = replace(proof, tensors=_tensors(variant, batches, name))
+                require(proof, ask)
+            proofs.append(proof)
+        # Last: a proof that fails tells more, the step to blame and the limit that would have passed.
+        pooled = prove_features(variant, runners, first)
+        return tuple(proofs), runners[0].receipt.onnxruntime, pooled
 
 
 def _tensors(variant: Variant, batches: Iterable[NDArray[np.float32]], on: ProviderName) -> TensorLevel:

@@ -10,6 +10,7 @@ import pytest
 from graphs import GraphMaker
 from networks import SHAPE, SaveNetwork
 from numpy.typing import NDArray
+from taught import statistics
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion import convert, export, export_model, layers, load_source, variant
@@ -19,6 +20,7 @@ from ct3d_edge.conversion.passes import pipeline
 from ct3d_edge.conversion.passes.graph import Site
 from ct3d_edge.conversion.passes.rule import Rewrite, Rule
 from ct3d_edge.conversion.plan import Plan, rewrite
+from ct3d_edge.conversion.pooling import with_pooled
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.proof import Proof, require
 from ct3d_edge.conversion.tensors import Gap, TensorLevel
@@ -84,6 +86,21 @@ def test_a_broken_pass_and_its_rewrite_are_named(
     assert "a wrong rule at node ReduceMean reducemean" in told
     assert "The smallest limit that would have passed is" in told
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_it_is_named_in_a_file_with_pooled_features_too(
+    tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_pass(monkeypatch, "merge")
+    taught = replace(CONTRACT, feature_statistics=statistics(4))
+    g = GraphMaker(*SHAPE, 1)
+    x = g.op("Relu", g.conv(g.op("Transpose", "x", perm=[0, 4, 1, 2, 3]), 4, 1, 3, 3, 3))
+    x = g.op("ReduceMean", x, np.array([2, 3, 4]), keepdims=0)
+    onnx.save(with_pooled(g.model(g.op("Sigmoid", g.op("MatMul", x, g.normal(4, 1)))), taught), tmp_path / "in.onnx")
+    model = load_for_rewriting(tmp_path / "in.onnx", taught)
+    assert model.pooled == 4
+    with pytest.raises(GateError, match=r"The smallest limit that .* It comes from the pass merge, rewrite "):
+        optimize_model(model, tmp_path / "out.onnx", volumes, material="noise")
 
 
 def test_a_node_that_float16_cannot_hold_stays_float32_and_the_proof_holds(tmp_path: Path, volumes: Volumes) -> None:
