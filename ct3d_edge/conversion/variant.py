@@ -118,14 +118,19 @@ def half_variant(proto: onnx.ModelProto, kept: dict[str, str]) -> Variant:
 def _integers(
     original: onnx.ModelProto, plan: Plan, batches: Iterator[NDArray[np.float32]], few: list[NDArray[np.float32]]
 ) -> Variant:
-    """Weights are rounded where kernels are whole: behind the folding, before convolutions are taken apart."""
-    folded = original if plan.level == "none" else rewrite(original, replace(plan, level="exact")).proto
-    single = rewrite(folded, plan).proto
-    rounded = rewrite(on_grid(folded, largest_integer(plan.target)), plan).proto
-    made, kept = to_int8(rounded, batches, plan.target)
+    """Weights are rounded where kernels are whole: behind the folding, before convolutions are taken apart.
+
+    For other devices `exact` takes them apart already, so the folding is that for the CPU.
+    """
+    folding = replace(plan, level="none" if plan.level == "none" else "exact", target="cpu", memory_budget=None)
+    folded = rewrite(original, folding)
+    single = rewrite(folded.proto, plan).proto
+    rounded = rewrite(on_grid(folded.proto, largest_integer(plan.target)), plan)
+    made, kept = to_int8(rounded.proto, batches, plan.target)
     made = correct_biases(single, made, few)
+    passes = [*folded.provenance["passes"], *rounded.provenance["passes"]]
     told = {"arithmetic": "int8", "fp32_nodes": kept, "biases_corrected_on": len(few)}
-    return Variant(made, "int8", LIMITS["int8"], single, None, {"precision": told})
+    return Variant(made, "int8", LIMITS["int8"], single, None, {"passes": passes, "precision": told})
 
 
 def _batches(calibration: Calibration, contract: Contract) -> Iterator[NDArray[np.float32]]:
