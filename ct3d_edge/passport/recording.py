@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import DatasetError, ScanError
+from ct3d_edge.errors import ContractError, DatasetError, ScanError
 from ct3d_edge.passport.training import Lie
 from ct3d_edge.resemblance import fit_statistics
 from ct3d_edge.scan import open_scan
@@ -53,6 +53,10 @@ def record(
         statistics = fit_statistics(taught, held_out)
     except DatasetError as error:
         return replace(contract, training_range=trained, feature_statistics=None), (said, f"no statistics: {error}")
+    except ContractError:  # a network may give features of any scale, and the training run must not be lost for it
+        large = f"{float(np.nanmax(np.abs(taught))):.1e}"
+        none = f"no feature statistics: the features reach {large}, and numbers of that size are not for a contract"
+        return replace(contract, training_range=trained, feature_statistics=None), (said, none)
     made = replace(contract, training_range=trained, feature_statistics=statistics)
     return made, (said, f"feature statistics: {statistics.describe()}")
 

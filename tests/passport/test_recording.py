@@ -62,3 +62,10 @@ def test_what_cannot_be_known_is_told_and_what_was_known_before_is_gone(scans: l
     made, said = record(known, scans, drawn(5, 12), drawn(5, 12))
     assert made.feature_statistics is None
     assert "5 training and 5 validation scans are too few" in said[1]
+
+
+def test_features_of_a_scale_that_no_contract_holds_cost_the_statistics_alone(scans: list[Path]) -> None:
+    large = [drawn(60, 12) * 1e5, drawn(30, 12, seed=1) * 1e5]
+    made, said = record(Contract(feature_statistics=statistics(12)), scans, *large)
+    assert made == Contract(training_range=range_of(scans))
+    assert f"no feature statistics: the features reach {np.abs(large[0]).max():.1e}" in said[1]
