@@ -4,6 +4,7 @@
 
     Ct3dError                     a sentence for the user: what was asked, what was found, what to do next
     ├── UsageError        exit 2  the command or call cannot be understood
+    │   └── WorkerError           a process that was to do a part of the work ended early
     ├── ScanError         exit 1  one scan gives no result (carries a stable code); others go on
     │   ├── UnreadableScan        the file cannot be read as a scan
     │   └── RefusedScan           it can be read, but the model must not judge it
@@ -31,6 +32,10 @@ class UsageError(Ct3dError):
     """The command line or a call's arguments contradict themselves or name something that is not there."""
 
     exit_code = 2
+
+
+class WorkerError(UsageError):
+    """A process that was to do a part of the work was killed, or could not begin."""
 
 
 class ScanError(Ct3dError):

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import WorkerError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -32,7 +32,7 @@ def in_processes(
 
     Raises
     ------
-    UsageError
+    WorkerError
         If a process ended before its work did.
     """
     workers = min(workers, len(jobs))
@@ -45,7 +45,7 @@ def in_processes(
         try:
             yield from pool.map(work, jobs)
         except BrokenProcessPool as error:
-            raise UsageError(
+            raise WorkerError(
                 "A worker process ended early: out of memory, or the calling script cannot be imported afresh. "
                 'Put its calls under `if __name__ == "__main__":`, or ask for one worker.'
             ) from error

@@ -41,6 +41,7 @@ def test_exit_codes_are_as_drawn_and_inherited_where_none_is(name: str) -> None:
     [
         ("Ct3dError", 3),
         ("UsageError", 2),
+        ("WorkerError", 2),
         ("ScanError", 1),
         ("UnreadableScan", 1),
         ("RefusedScan", 1),

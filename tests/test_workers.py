@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import WorkerError
 from ct3d_edge.workers import in_processes
 
 SLEEPER = """
@@ -52,7 +52,7 @@ def test_errors_of_the_work_reach_the_caller() -> None:
 
 
 def test_a_process_that_dies_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match="A worker process ended early"):
+    with pytest.raises(WorkerError, match="A worker process ended early"):
         list(in_processes(os._exit, [1, 1], 2))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.conversion.precision.limits import LIMITS
 from ct3d_edge.conversion.proof import LIMIT, Proof, require
-from ct3d_edge.errors import ProviderError, UsageError
+from ct3d_edge.errors import ProviderError, UsageError, WorkerError
 from ct3d_edge.latency import Clock, StageTimer, measure, peak_bytes, resident_bytes
 from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import ModelFile, Runner, load_model_file, parse_options, run_bytes
@@ -18,6 +18,8 @@ from ct3d_edge.tuning.candidates import given_form, standard
 from ct3d_edge.workers import in_processes
 
 PREPARING = "open a session, first run"
+
+KILLED = "its process was killed, probably because the machine's memory does not hold it"
 
 Volumes = Callable[[], Iterable[NDArray[np.float32]]]
 """Gives the proof's network inputs, each ``contract.shape`` float32, anew at each call."""
@@ -72,14 +74,25 @@ class MemoryJob:
 def weigh(
     bench: Bench, wanted: Sequence[Candidate], *, on_candidate: Callable[[], None] = lambda: None
 ) -> list[Result]:
-    """Find out what memory each candidate adds, each in a process of its own."""
-    results = []
+    """Find out what memory each candidate adds, each in a process of its own.
+
+    Raises
+    ------
+    WorkerError
+        The process of every candidate ended early: that is no candidate's fault alone.
+    """
+    results, killed = [], []
     for candidate in wanted:
         try:
             results.append(Result(candidate, memory=_memory(bench, candidate)))
         except ProviderError as error:
             results.append(Result(candidate, f"it does not run: {error}"))
+        except WorkerError as error:
+            results.append(Result(candidate, KILLED))
+            killed.append(error)
         on_candidate()
+    if killed and len(killed) == len(wanted):
+        raise killed[0]
     return results
 
 

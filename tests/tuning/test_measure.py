@@ -1,3 +1,5 @@
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -5,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.precision.limits import LIMITS
-from ct3d_edge.errors import GateError, UsageError
+from ct3d_edge.errors import GateError, UsageError, WorkerError
 from ct3d_edge.runtime import ModelFile
 from ct3d_edge.tuning.candidate import Candidate, Result
-from ct3d_edge.tuning.measure import Bench, judge, time_in_turn, weigh
+from ct3d_edge.tuning.measure import Bench, MemoryJob, judge, time_in_turn, weigh
 
 AS_GIVEN, FAST = Candidate("none", 1), Candidate("fast", 1)
 
@@ -31,6 +33,27 @@ def test_memory_is_that_of_a_process_of_its_own(given: ModelFile, volumes: list[
     assert 0 < weighed.memory < 1e9
     (found,) = judge(bench, [weighed], lambda: volumes, material="eight")
     assert found == replace(weighed, difference=0.0)
+
+
+def kill_fast(job: MemoryJob) -> int:
+    """Work that the system ends where it is the fast form's, as one that is out of memory does."""
+    if job.candidate == FAST:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that ends a process at once")
+def test_a_candidate_whose_process_is_killed_is_dropped_and_the_others_go_on(
+    given: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.tuning.measure._spend", kill_fast)
+    bench = Bench(given, {AS_GIVEN.form: given, FAST.form: given}, "cpu")
+    killed, other = weigh(bench, [FAST, AS_GIVEN])
+    assert killed == Result(FAST, "its process was killed, probably because the machine's memory does not hold it")
+    assert other == Result(AS_GIVEN, memory=1000)
+    with pytest.raises(WorkerError, match="A worker process ended early"):
+        weigh(bench, [FAST])
 
 
 def test_what_was_dropped_before_is_not_proven(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
