@@ -94,6 +94,8 @@ def parse_choice(data: bytes) -> TunedChoice:
     )
     if choice.results[choice.chosen].dropped is not None or not choice.results[choice.chosen].samples:
         raise ValueError("what is chosen was dropped or never timed")
+    if choice.candidate.precision not in choice.limits:
+        raise ValueError(f"it computes in {choice.candidate.precision}, for which its proof has no limit")
     return choice
 
 

@@ -98,6 +98,8 @@ def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (_set("candidates", 1, "precision", to="fp7"), "precision 'fp7'"),
         (_set("proof", "limits", to={"fp7": 1.0}), "there is no precision 'fp7'"),
         (_set("proof", "limits", to={"fp32": "wide"}), "'fp32' is missing or not float or int"),
+        (_set("proof", "limits", to={"int8": 0.02}), "it computes in fp32, for which its proof has no limit"),
+        (_set("candidates", 1, "precision", to="int8"), "it computes in int8, for which its proof has no limit"),
         (_set("candidates", 1, "threads", to=0), "and 0 threads"),
         (_set("candidates", 1, "options", to={"allow_spinning": "maybe"}), "takes 1 or 0, not 'maybe'"),
         (_set("candidates", 1, "samples_ms", to=["1"]), "a sample is not a duration"),
