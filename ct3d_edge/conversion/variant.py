@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.plan import Plan, Rewritten, rewrite
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.bias import correct_biases
+from ct3d_edge.conversion.precision.bias import Batches, correct_biases
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.precision.half import halve, rehearse
 from ct3d_edge.conversion.precision.int8 import largest_integer, to_int8
@@ -87,7 +87,7 @@ def make_variant(
     if plan.precision == "fp16":
         made = _half(rewritten.proto, batches)
     else:
-        made = _integers(original, plan, batches, list(islice(_batches(calibration, contract), CORRECTED_ON)))
+        made = _integers(original, plan, batches, partial(_spread, calibration, contract))
     made.provenance["precision"] |= {"calibration": calibration.to_dict()}
     return Variant(
         made.proto, made.precision, made.limits, made.before, made.rehearsal, {**provenance, **made.provenance}
@@ -116,7 +116,7 @@ def half_variant(proto: onnx.ModelProto, kept: dict[str, str]) -> Variant:
 
 
 def _integers(
-    original: onnx.ModelProto, plan: Plan, batches: Iterator[NDArray[np.float32]], few: list[NDArray[np.float32]]
+    original: onnx.ModelProto, plan: Plan, batches: Iterator[NDArray[np.float32]], some: Callable[[], Batches]
 ) -> Variant:
     """Weights are rounded where kernels are whole: behind the folding, before convolutions are taken apart.
 
@@ -127,6 +127,7 @@ def _integers(
     single = rewrite(folded.proto, plan).proto
     rounded = rewrite(on_grid(folded.proto, largest_integer(plan.target)), plan)
     made, kept = to_int8(rounded.proto, batches, plan.target)
+    few = some()
     made = correct_biases(single, made, few)
     passes = [*folded.provenance["passes"], *rounded.provenance["passes"]]
     told = {"arithmetic": "int8", "fp32_nodes": kept, "biases_corrected_on": len(few)}
@@ -135,3 +136,7 @@ def _integers(
 
 def _batches(calibration: Calibration, contract: Contract) -> Iterator[NDArray[np.float32]]:
     return (volume.reshape(1, *contract.input_shape) for volume in calibration)
+
+
+def _spread(calibration: Calibration, contract: Contract) -> Batches:
+    return [volume.reshape(1, *contract.input_shape) for volume in calibration.spread(CORRECTED_ON)]

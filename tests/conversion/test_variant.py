@@ -7,8 +7,10 @@ from graphs import GraphMaker, operators
 from networks import SHAPE
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion import variant
 from ct3d_edge.conversion.passes import Target
 from ct3d_edge.conversion.plan import Plan, rewrite
+from ct3d_edge.conversion.precision.bias import Batches, correct_biases
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.variant import Variant, make_variant
 
@@ -43,6 +45,21 @@ def test_streaming_within_a_budget_reaches_eight_bits(target: Target) -> None:
     assert operators(streamed).count("Conv") > 2
     assert operators(made.proto).count("Conv") == operators(streamed).count("Conv")
     assert sum(step["rewrites"] for step in made.provenance["passes"] if step["name"].startswith("depth")) > 0
+
+
+def test_biases_are_corrected_on_volumes_of_all_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def watched(single: onnx.ModelProto, made: onnx.ModelProto, batches: Batches) -> onnx.ModelProto:
+        seen.extend(float(batch.max()) for batch in batches)
+        return correct_biases(single, made, batches)
+
+    monkeypatch.setattr(variant, "correct_biases", watched)
+    asked = Plan("none", precision="int8")
+    brighter = Calibration([np.full(SHAPE, n + 1, np.float32) for n in range(15)], "folder by folder")
+    made = make_variant(network(), rewrite(network(), asked), asked, CONTRACT, brighter)
+    assert seen == [1, 3, 5, 7, 9, 11, 13, 15]
+    assert made.provenance["precision"]["biases_corrected_on"] == 8
 
 
 @pytest.mark.parametrize("asked", [Plan("fast", precision="int8"), Plan("none", precision="int8")])

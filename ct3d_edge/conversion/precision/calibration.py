@@ -53,6 +53,22 @@ class Calibration:
                 f"Calibration needs at least {MINIMUM_VOLUMES} different volumes, found {found} ({self.material})."
             )
 
+    def spread(self, most: int) -> Iterator[NDArray[np.float32]]:
+        """Yield at most so many different volumes, evenly spaced: scans come folder by folder, each of one class."""
+        if not self.digests:
+            for _ in self:
+                pass
+        known = list(self.digests)
+        places = np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)
+        wanted = {known[place] for place in places}
+        for volume in self.volumes:
+            digest = volume_digest(volume)
+            if digest in wanted:
+                wanted.remove(digest)
+                yield volume
+            if not wanted:
+                return
+
     def guard(self, volumes: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass the volumes of a proof on, as long as none of them was calibrated on.
 
