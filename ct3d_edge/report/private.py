@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ct3d_edge.results import Record
@@ -10,6 +11,9 @@ from ct3d_edge.scan import Finding
 
 IDENTIFIERS = "identifiers"
 """Code of the finding that holds a patient's name and ID."""
+
+OF_THE_RUN = {"duplicate": "The network is given the same numbers as for another scan of this run."}
+"""Code of each finding that depends on the other scans of a run, and what is said of it without naming one."""
 
 
 def public_names(scans: Sequence[str]) -> list[str]:
@@ -38,6 +42,16 @@ def public_findings(record: Record) -> list[str]:
     failed = record.failure.code if record.failure else None
     shown = [finding for finding in record.findings if finding.code not in (IDENTIFIERS, failed)]
     return [public_text(f"{finding.code}: {_detail(finding)}", record) for finding in shown]
+
+
+def without_others(record: Record) -> Record:
+    """The record as it may be filed under its patient: no finding names another scan, whose folder may name another."""
+    return record.with_findings(tuple(map(_alone, record.findings)))
+
+
+def _alone(finding: Finding) -> Finding:
+    said = OF_THE_RUN.get(finding.code)
+    return finding if said is None else replace(finding, detail=said, value=None)
 
 
 def _detail(finding: Finding) -> str:

@@ -18,7 +18,7 @@ from pydicom.uid import UID
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.report.private import public_findings
+from ct3d_edge.report.private import public_findings, without_others
 from ct3d_edge.report.structured.content import NOTICE, SCHEME, Identity, measurement_report
 from ct3d_edge.report.structured.source import Source, read_source
 from ct3d_edge.results import Record
@@ -59,7 +59,8 @@ def save_report(record: Record, path: Path, model: str) -> None:
         if content_sha256(scan) != record.scan_sha256:  # the answer of one patient in the study of another
             raise UnreadableScan("changed", f"{scan.name} was written to after it was judged. Run it again.")
         series = source.header.SeriesInstanceUID
-        report = measurement_report(record, record.answer, series, _identity(record, model), public_findings(record))
+        remarks = public_findings(without_others(record))
+        report = measurement_report(record, record.answer, series, _identity(record, model), remarks)
         data = _encoded(source, report, record, model)
     with atomic_file(path) as stream:
         stream.write(data)

@@ -165,8 +165,15 @@ def test_no_folder_of_this_machine_gets_into_it(make_report: MakeReport) -> None
     duplicate = Finding("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
     _, path = make_report(findings=(duplicate, Finding("identifiers", "ok", "Patient Doe^Jane, ID PID-4711.")))
     comments = [text for name, text in said(dcmread(path)) if name == "Comment"]
-    assert comments[1:] == ["duplicate: The network is given the same numbers as for other."]
+    assert comments[1:] == ["duplicate: The network is given the same numbers as for another scan of this run."]
     assert b"secret" not in path.read_bytes()
+
+
+def test_no_report_names_the_folder_of_another_patient(make_report: MakeReport) -> None:
+    other = "/ward/DOE^JOHN_1950"
+    duplicate = Finding("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
+    _, path = make_report(findings=(duplicate,))
+    assert b"DOE" not in path.read_bytes()
 
 
 def test_any_letter_is_kept(make_report: MakeReport, datasets: list[Dataset]) -> None:
