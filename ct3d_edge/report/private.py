@@ -49,6 +49,11 @@ def without_others(record: Record) -> Record:
     return record.with_findings(tuple(map(_alone, record.findings)))
 
 
+def without_run(record: Record) -> Record:
+    """The record as any run would have given it: without the findings that depend on the other scans of this one."""
+    return record.with_findings(tuple(finding for finding in record.findings if finding.code not in OF_THE_RUN))
+
+
 def _alone(finding: Finding) -> Finding:
     said = OF_THE_RUN.get(finding.code)
     return finding if said is None else replace(finding, detail=said, value=None)

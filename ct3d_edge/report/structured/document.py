@@ -18,7 +18,7 @@ from pydicom.uid import UID
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.report.private import public_findings, without_others
+from ct3d_edge.report.private import public_findings, without_others, without_run
 from ct3d_edge.report.structured.content import NOTICE, SCHEME, Identity, measurement_report
 from ct3d_edge.report.structured.source import Source, read_source
 from ct3d_edge.results import Record
@@ -34,7 +34,8 @@ SERIES_NUMBER = 9901
 def save_report(record: Record, path: Path, model: str) -> None:
     """Write the report of a DICOM series that has an answer, complete or not at all.
 
-    The same answer about the same files has the same UIDs, so that an archive that is sent it twice keeps one.
+    The same answer about the same files has the same UIDs, whatever other scans its run had, so that an archive that is
+    sent it twice keeps one.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def save_report(record: Record, path: Path, model: str) -> None:
 
 
 def is_report_of(path: Path, record: Record, model: str) -> bool:
-    """Whether a file is the report that `save_report` would write."""
+    """Whether a file is the report that `save_report` would write, or one of the same answer from another run."""
     try:
         found = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
     except Exception:  # there is none, or something else by that name
@@ -76,10 +77,10 @@ def is_report_of(path: Path, record: Record, model: str) -> bool:
 
 
 def _uid(record: Record, model: str, what: str) -> UID:
-    """A UID made of all that a report says (PS3.5, B.2)."""
+    """A UID made of all that a report says of the scan itself (PS3.5, B.2), whatever other scans its run had."""
     answer = record.to_dict()
     said = [answer[key] for key in ("scan_sha256", "model_sha256", "contract_sha256", "allowed", "probability")]
-    key = json.dumps([what, model, version("ct3d-edge"), said, public_findings(record)])
+    key = json.dumps([what, model, version("ct3d-edge"), record.actual, said, public_findings(without_run(record))])
     return UID(f"2.25.{uuid.uuid5(NAMESPACE, key).int}")
 
 

@@ -152,12 +152,19 @@ def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: Mak
         replace(record, contract_sha256="d" * 64),
         replace(record, findings=()),
         replace(record, allowed=("oblique",)),
+        replace(record, actual="cuda"),
     ]
     assert not any(is_report_of(path, other, "chest") for other in others)
     assert not is_report_of(path, record, "other")
     assert not is_report_of(tmp_path / "nothing.dcm", record, "chest")
     (tmp_path / "text.dcm").write_text("no DICOM")
     assert not is_report_of(tmp_path / "text.dcm", record, "chest")
+
+
+def test_the_other_scans_of_a_run_change_no_uid(make_report: MakeReport) -> None:
+    record, path = make_report()
+    duplicate = Finding("duplicate", "warn", "The network is given the same numbers as for other.", "other")
+    assert is_report_of(path, replace(record, findings=(*record.findings, duplicate)), "chest")
 
 
 def test_no_folder_of_this_machine_gets_into_it(make_report: MakeReport) -> None:
