@@ -1,11 +1,7 @@
 """A structured report as a DICOM file: patient and study of its series, marked as what it is, complete or not there."""
 
 import json
-import logging
 import uuid
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +19,7 @@ from ct3d_edge.report.structured.content import NOTICE, SCHEME, Identity, measur
 from ct3d_edge.report.structured.source import Source, read_source
 from ct3d_edge.results import Record
 from ct3d_edge.scan import content_sha256
+from ct3d_edge.scan.dicom.elements import quietly
 
 NAMESPACE = uuid.UUID("61426a19-c977-4fa6-a602-59ed417ee124")
 """Of the UIDs made here; a random number, drawn once."""
@@ -55,7 +52,7 @@ def save_report(record: Record, path: Path, model: str) -> None:
     if record.answer is None:
         raise ValueError(f"{record.scan} has no answer to report.")
     scan = Path(record.scan)
-    with _quietly():
+    with quietly():
         source = read_source(scan)
         if content_sha256(scan) != record.scan_sha256:  # the answer of one patient in the study of another
             raise UnreadableScan("changed", f"{scan.name} was written to after it was judged. Run it again.")
@@ -133,17 +130,3 @@ def _written(document: EnhancedSR) -> bytes:
     stream = BytesIO()
     document.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the warnings and log lines of highdicom and pydicom: they quote the patient's name."""
-    log = logging.getLogger("highdicom")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)

@@ -3,11 +3,14 @@
 What an element holds does not get into a message here: it may be the patient's.
 """
 
+import logging
 import math
+import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -20,13 +23,57 @@ LARGEST = 1e7
 DAMAGED = object()
 """What an element holds that is there and cannot be parsed."""
 
+_ANYTHING = "(?s:.*)"
+"""Written so that no other filter is taken for this one."""
+
+_FILTERED = re.compile(_ANYTHING, re.IGNORECASE)
+"""How `warnings.filterwarnings` keeps it."""
+
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without pydicom's warnings: they quote the values that they complain about, and faults are named here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Without the warnings of pydicom and the warnings and log lines of highdicom, in whatever thread.
+
+    They quote the values that they complain about, and faults are named here.
+    """
+    _SILENCE.begin()
+    try:
         yield
+    finally:
+        _SILENCE.end()
+
+
+class _Silence:
+    """Filter and log level, which all threads share: they come with the first block and go with the last one.
+
+    `warnings.catch_warnings` would put back what another thread had made of the filters meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._log = logging.getLogger("highdicom")
+        self._level = logging.NOTSET
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._blocks == 0:
+                self._level = self._log.level
+                self._log.setLevel(logging.CRITICAL)
+            self._blocks += 1
+            # Each time: a library that catches warnings in another thread may have taken the filter away.
+            warnings.filterwarnings("ignore", message=_ANYTHING)
+
+    def end(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if self._blocks == 0:
+                filters = cast("list[tuple[object, ...]]", warnings.filters)
+                filters[:] = [entry for entry in filters if entry[1] != _FILTERED]
+                self._log.setLevel(self._level)
+
+
+_SILENCE = _Silence()
 
 
 def text(item: Dataset, keyword: str) -> str:
