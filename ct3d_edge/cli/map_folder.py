@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.atomic import make_folder, require_writable
+from ct3d_edge.atomic import cannot_write, make_folder, require_writable
 from ct3d_edge.cli.scan_names import unique_names
 
 if TYPE_CHECKING:
@@ -63,13 +63,24 @@ class MapFolder:
         if explanation is None or prepared is None:
             return
         scan = open_scan(Path(record.scan), judge=False)
-        save_map(explanation.on_scan_grid(scan), self._place(record, MAP_ENDING), _note(record))
         window = explanation.contract.hu_window
         pixels = overlay_picture(prepared.volume, explanation.on_network_grid(), window)
+        # The map bears the note that `needs` goes by: it comes last, and never stands beside another's picture.
+        self._remove(self._place(record, MAP_ENDING))
         save_picture(pixels, self._place(record, PICTURE_ENDING))
+        save_map(explanation.on_scan_grid(scan), self._place(record, MAP_ENDING), _note(record))
 
     def save(self, records: "Sequence[Record]") -> None:
         """Nothing: each map has its own file."""
+
+    @staticmethod
+    def _remove(old: Path) -> None:
+        """Take away the map of an earlier run; what is there and no file is left for the writing to name."""
+        try:
+            if old.is_file():
+                old.resolve().unlink()  # a link stays, as it does in writing
+        except OSError as error:
+            raise cannot_write(old, error) from error
 
     def _place(self, record: "Record", ending: str) -> Path:
         return self._folder / (self._names[Path(record.scan)] + ending)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from builders import DICOM, LAS, MakeModel, MakeScan
 from numpy.typing import NDArray
@@ -76,6 +77,48 @@ def test_a_map_that_cannot_be_written_costs_that_map(
     assert not any(map(side_findings, records_of(out).values()))
     assert records_of(out)["b.nii"]["status"] == "ok"
     assert len(list(maps.iterdir())) == 6
+
+
+def another_model(path: Path) -> Path:
+    """The same network in a file of another hash."""
+    proto = onnx.load(path)
+    proto.doc_string = "another"
+    other = path.with_name("another.onnx")
+    other.write_bytes(proto.SerializeToString())
+    return other
+
+
+def test_a_picture_of_another_model_does_not_pass_for_one_of_this(
+    run: Run, explaining_model: Path, scans: Path, tmp_path: Path
+) -> None:
+    maps, out, picture = tmp_path / "maps", tmp_path / "r.jsonl", tmp_path / "maps" / "b_gradcam.png"
+    rest = ("-p", "cpu", "-o", out, "--resume", "--explain", maps)
+    assert run("infer", scans, "-m", explaining_model, *rest).code == 0
+    of_another = picture.rename(tmp_path / "of_another.png")
+    picture.mkdir()
+    model = another_model(explaining_model)
+    assert run("infer", scans, "-m", model, *rest).code == 1
+    picture.rmdir()
+    of_another.rename(picture)
+    stale = picture.stat().st_ino
+    assert run("infer", scans, "-m", model, *rest).code == 0
+    assert picture.stat().st_ino != stale
+    assert len(list(maps.iterdir())) == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX systems")
+def test_no_map_stays_beside_the_picture_of_another_model(
+    run: Run, explaining_model: Path, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    scan = make_scan("b.nii", voxels=rng.integers(-900, 300, (160, 160, 40)).astype(np.int16), folder=tmp_path / "one")
+    maps = tmp_path / "maps"
+    rest = ("-p", "cpu", "--explain", maps, "--allow", "not_chest")
+    assert run("infer", scan, "-m", explaining_model, *rest).code == 0
+    assert len(list(maps.iterdir())) == 2
+    outcome = with_little_room(30_000, "infer", scan, "-m", another_model(explaining_model), *rest)
+    assert outcome.returncode == 1, outcome.stderr
+    assert [path.name for path in maps.iterdir()] == ["b_gradcam.png"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX systems")
