@@ -18,7 +18,8 @@ from ct3d_edge.runtime import Tap
 Batches = Sequence[NDArray[np.float32]]
 
 FEWEST_ACTIVE = 0.05
-"""Share of positive values below which a channel is moved no further: its mean says little about its bias."""
+"""Least share of positive values that a shift is divided by: the mean of a channel with fewer says little about its
+bias, so it is moved by less than would make up for what is missing."""
 
 
 @dataclass(frozen=True)
