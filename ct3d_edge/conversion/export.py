@@ -14,7 +14,7 @@ from ct3d_edge.conversion.deliver import Exported, make_golden
 from ct3d_edge.conversion.explanation import cells_in
 from ct3d_edge.conversion.layers import layer_to_blame
 from ct3d_edge.conversion.plan import Plan
-from ct3d_edge.conversion.pooling import require_same_features, with_pooled
+from ct3d_edge.conversion.pooling import with_proven_features
 from ct3d_edge.conversion.precision.calibration import Calibration
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import UsageError
@@ -76,14 +76,13 @@ def export_model(
         raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
     require_writable(out)
     on_stage("converting")
-    converted = with_pooled(to_onnx(source.network, source.contract), source.contract)
-    require_same_features(converted, source)
+    converted, contract = with_proven_features(to_onnx(source.network, source.contract), source, on_stage)
     job = Job(
         out,
         converted,
-        source.contract,
-        make_golden(source.probabilities, source.contract),
-        {**_provenance(source), **cells_in(converted, source.contract)},
+        contract,
+        make_golden(source.probabilities, contract),
+        {**_provenance(source), **cells_in(converted, contract)},
         source.probabilities,
         volumes,
         material,
@@ -92,7 +91,7 @@ def export_model(
         providers,
         calibration,
         on_stage,
-        lambda volume: layer_to_blame(source.network, source.contract, volume),
+        lambda volume: layer_to_blame(source.network, contract, volume),
         embed_on,
     )
     return build(job, plan or Plan())

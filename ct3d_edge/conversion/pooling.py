@@ -1,6 +1,7 @@
 """A graph gets the features that its network pools as one more output: what tells whether a scan is like training's."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import helper, numpy_helper
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, GateError, ModelError
 from ct3d_edge.explain import find_pooling
+from ct3d_edge.explain.chain import POOLINGS
 from ct3d_edge.keras_pooling import with_pooled_features
 from ct3d_edge.resemblance import Resemblance
 from ct3d_edge.runtime import POOLED, Runner, Tap, golden_volume
@@ -44,6 +46,34 @@ def pooled_of(source: "Source") -> Pooled | None:
     return compute
 
 
+def with_proven_features(
+    proto: onnx.ModelProto, source: "Source", on_stage: Callable[[str], None]
+) -> tuple[onnx.ModelProto, Contract]:
+    """A converted graph with the output, proven, and its contract; without both where the output cannot be placed.
+
+    Raises
+    ------
+    ContractError
+        If the contract holds statistics of features that the network does not pool.
+    GateError
+        As `require_same_features`.
+    """
+    statistics = source.contract.feature_statistics
+    try:
+        given = with_pooled(proto, source.contract)
+    except ContractError:
+        network = with_pooled_features(source.network)
+        if statistics is None or network is None or network.outputs[0].shape[-1] != statistics.features:
+            raise
+        on_stage(
+            "which node of the converted network pools its features cannot be told, so the file will not say whether a "
+            "scan is like those of training"
+        )
+        return proto, replace(source.contract, feature_statistics=None)
+    require_same_features(given, source)
+    return given, source.contract
+
+
 def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """A copy of a graph with the output ``(batch, C)``; the graph as it is if the contract holds no statistics of it.
 
@@ -61,7 +91,7 @@ def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     given = onnx.ModelProto()
     given.CopyFrom(proto)
     try:
-        pooled = find_pooling(given, given.graph.output[0].name).pooled
+        pooled = _pooled_in(given)
     except ModelError as error:
         raise ContractError(
             "The contract holds statistics of features, which are what a global average pooling in front of dense "
@@ -73,6 +103,17 @@ def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
         helper.make_tensor_value_info(POOLED, onnx.TensorProto.FLOAT, ["batch", statistics.features])
     )
     return given
+
+
+def _pooled_in(proto: onnx.ModelProto) -> str:
+    """What the network's pooling gives, or the only one in the graph: a head need not be readable to have features."""
+    try:
+        return find_pooling(proto, proto.graph.output[0].name).pooled
+    except ModelError:
+        given = [str(node.output[0]) for node in proto.graph.node if node.op_type in POOLINGS]
+        if len(given) != 1:
+            raise
+        return given[0]
 
 
 def require_same_features(proto: onnx.ModelProto, source: "Source") -> None:

@@ -174,6 +174,42 @@ def test_a_network_that_pools_nothing_has_no_features(
         export_model(replace(other, contract=known), tmp_path / "flat.onnx", noise(8, 3), material="noise")
 
 
+def of_another_kind(save_network: SaveNetwork, *behind: Any) -> Source:
+    """A network with other layers behind its pooling, whose contract holds statistics of its features."""
+    import keras
+
+    tiny = tiny_network()
+    x = next(layer.output for layer in tiny.layers if isinstance(layer, keras.layers.GlobalAveragePooling3D))
+    for layer in behind:
+        x = layer(x)
+    network = keras.Model(tiny.inputs[0], keras.layers.Dense(1, activation="sigmoid")(x))
+    bare = load_source(save_network(network, "other.keras"))
+    statistics = fit_statistics(pooled(bare, noise(30, 1)), pooled(bare, noise(15, 2)))
+    return replace(bare, contract=replace(bare.contract, feature_statistics=statistics))
+
+
+def test_a_head_that_cannot_be_explained_has_features_all_the_same(save_network: SaveNetwork, tmp_path: Path) -> None:
+    import keras
+
+    source = of_another_kind(save_network, keras.layers.Dense(5, activation="tanh"))
+    made = export_model(source, tmp_path / "tanh.onnx", noise(8, 3), material="noise")
+    assert made.model.pooled == 4
+    assert moved(made.model, source, noise(8, 3)) < 1e-4
+
+
+def test_where_the_pooling_cannot_be_told_the_file_does_without_and_says_so(
+    save_network: SaveNetwork, tmp_path: Path
+) -> None:
+    import keras
+
+    told: list[str] = []
+    source = of_another_kind(save_network, keras.layers.Dense(5, activation="tanh"), keras.layers.LayerNormalization())
+    made = export_model(source, tmp_path / "norm.onnx", noise(8, 3), material="noise", on_stage=told.append)
+    assert made.model.pooled is None
+    assert made.model.contract == replace(source.contract, feature_statistics=None)
+    assert any("will not say whether a scan is like those of training" in stage for stage in told)
+
+
 def test_two_outputs_of_keras_are_those_of_the_network(source: Source) -> None:
     (volume,) = noise(1, 7)
     compute = pooled_of(source)
