@@ -132,24 +132,20 @@ def test_a_channel_that_is_hardly_ever_active_is_moved_by_twenty_times_what_its_
     g = GraphMaker(*SHAPE)
     relu = g.op("Relu", g.conv("x", 8, 4, 3, 3))
     proto = g.model(g.op("ReduceMean", relu, np.array([2, 3]), keepdims=0))
-    kernel, bias = (tensor for tensor in proto.graph.initializer if tensor.name in ("constant0", "constant1"))
-    assert (len(kernel.dims), len(bias.dims)) == (4, 1)
-    conv = next(node.output[0] for node in proto.graph.node if node.op_type == "Conv")
-    values = np.concatenate([next(Tap(proto, [conv]).tensors(batch))[1] for batch in batches(0)])
+    conv = next(node for node in proto.graph.node if node.op_type == "Conv")
+    (bias,) = (tensor for tensor in proto.graph.initializer if tensor.name == conv.input[2])
+    values = np.concatenate([next(Tap(proto, [conv.output[0]]).tensors(batch))[1] for batch in batches(0)])
     offset = onnx.numpy_helper.to_array(bias).copy()
     offset -= np.quantile(values, 0.98, axis=(0, 2, 3)).astype(np.float32)
     bias.CopyFrom(onnx.numpy_helper.from_array(offset, bias.name))
     made = off_by_a_tenth(to_int8(proto, iter(batches(0)), "cpu")[0])
     corrected = correct_biases(proto, made, batches(0))
-    known = {t.name for t in made.graph.initializer}
-    (name,) = [
-        tensor
-        for tensor in known
-        if f"{tensor}_scale" in known and f"{tensor}_zero_point" in known and "constant1" in tensor
-    ]
+    shared = next(node.input[2] for node in made.graph.node if node.op_type == "Conv")
+    integers, scale = next(list(node.input[:2]) for node in made.graph.node if shared in node.output)
     before, after, step = (
         next(onnx.numpy_helper.to_array(t) for t in graph.graph.initializer if t.name == wanted)
-        for graph, wanted in ((made, name), (corrected, name), (made, f"{name}_scale"))
+        for graph, wanted in ((made, integers), (corrected, integers), (made, scale))
     )
     missing = -shifts(proto, made, batches(0))[0]
+    assert np.abs(missing / 0.05).min() > 10 * step.max()
     assert (after - before) * step == pytest.approx(missing / 0.05, abs=float(step.max()))
