@@ -94,7 +94,7 @@ def infer(
     search = search_scans(paths, series)
     say_passed_over(search.passed_over)
     scans = search.scans
-    folders = _folders(explain, dicom_sr, scans, model_path(model).stem, with_identifiers)
+    folders = _folders(explain, dicom_sr, scans, model_path(model).stem, with_identifiers, scan_timeout)
     records: list[Record] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
         with load_model(
@@ -142,7 +142,12 @@ def infer(
 
 
 def _folders(
-    explain: Path | None, dicom_sr: Path | None, scans: "Sequence[Path]", model: str, with_identifiers: bool
+    explain: Path | None,
+    dicom_sr: Path | None,
+    scans: "Sequence[Path]",
+    model: str,
+    with_identifiers: bool,
+    seconds: float | None,
 ) -> "list[SideOutput]":
     """What has files of its own for each scan, refused before the work if it could not be written."""
     from ct3d_edge.cli.map_folder import MapFolder
@@ -150,7 +155,7 @@ def _folders(
 
     folders: list[SideOutput] = [MapFolder(explain, scans)] if explain else []
     if dicom_sr:
-        reports = SrFolder(dicom_sr, scans, model, with_identifiers=with_identifiers)
+        reports = SrFolder(dicom_sr, scans, model, with_identifiers=with_identifiers, seconds=seconds)
         reports.say_left_out()
         folders.append(reports)
     return folders

@@ -30,6 +30,8 @@ class SrFolder:
         Its name, as reports give it.
     with_identifiers
         Whether the user agreed to outputs that name the patient.
+    seconds
+        How long reading a series again may take; for ever if None.
 
     Raises
     ------
@@ -41,7 +43,9 @@ class SrFolder:
 
     option = "--dicom-sr"
 
-    def __init__(self, folder: Path, scans: Sequence[Path], model: str, *, with_identifiers: bool) -> None:
+    def __init__(
+        self, folder: Path, scans: Sequence[Path], model: str, *, with_identifiers: bool, seconds: float | None = None
+    ) -> None:
         from ct3d_edge.scan import is_series
 
         if not with_identifiers:
@@ -52,7 +56,7 @@ class SrFolder:
         require_extra("dicom", ["pydicom", "highdicom"])
         make_folder(folder)
         require_writable(folder / ENDING)
-        self._folder, self._model = folder, model
+        self._folder, self._model, self._seconds = folder, model, seconds
         self._names = unique_names(scans)
         self._series = frozenset(filter(is_series, scans))
 
@@ -72,10 +76,11 @@ class SrFolder:
         Raises
         ------
         ScanError
-            If the series cannot be read any more, or a report could not be filed beside it.
+            If the series cannot be read any more, not in time, or a report could not be filed beside it.
         UsageError
             If the file cannot be written.
         """
+        from ct3d_edge.pipeline.crew import within
         from ct3d_edge.report.structured import is_report_of, save_report
 
         record = analysis.record
@@ -84,7 +89,7 @@ class SrFolder:
             return
         place = self._folder / (self._names[scan] + ENDING)
         if not is_report_of(place, record, self._model):
-            save_report(record, place, self._model)
+            within(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
 
     def save(self, records: "Sequence[Record]") -> None:
         """Say how many series have none, as they have no answer."""

@@ -161,6 +161,22 @@ class Crew(Generic[Result]):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
+def within(seconds: float | None, work: Work[Result], path: Path) -> Result:
+    """Do the work on one scan, and give it up after that many seconds even if it hangs in a system call.
+
+    Raises
+    ------
+    UnreadableScan
+        ``timed_out``; else what the work raises.
+    """
+
+    def late(path: Path) -> Result:
+        raise timed_out(path, seconds)
+
+    (result,) = Crew(work, late, workers=1, ahead=1, seconds=seconds).results([path])
+    return result
+
+
 def timed_out(path: Path, seconds: float | None) -> UnreadableScan:
     """The error of a scan that took too long."""
     return UnreadableScan("timed_out", f"{path.name} was not finished within {seconds:g} s (--scan-timeout).")

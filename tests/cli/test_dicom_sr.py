@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
+from records import ANSWERED
+
+from ct3d_edge.cli.sr_folder import SrFolder
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.pipeline import Analysis
+from ct3d_edge.scan import content_sha256
 
 from .conftest import Run
 
@@ -114,6 +121,19 @@ def test_a_run_that_goes_on_writes_only_the_reports_that_are_missing(
     second.write_bytes(first.read_bytes())
     assert run(*command, "--dicom-sr", reports).code == 1
     assert highdicom.sr.srread(second).SOPInstanceUID == uid, "a report of something else is replaced"
+
+
+def test_a_series_that_cannot_be_read_again_in_time_gets_no_report(hu: NDArray[np.int16], tmp_path: Path) -> None:
+    scan = made.write_series(tmp_path / "chest", hu, "1.2.3")
+    record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
+    reports = tmp_path / "sr"
+    late = SrFolder(reports, [scan], "model", with_identifiers=True, seconds=1e-9)
+    with pytest.raises(UnreadableScan, match="--scan-timeout") as error:
+        late.add(Analysis(record, None), None)
+    assert error.value.code == "timed_out"
+    assert list(reports.iterdir()) == []
+    SrFolder(reports, [scan], "model", with_identifiers=True, seconds=60).add(Analysis(record, None), None)
+    assert [path.name for path in reports.iterdir()] == ["chest_sr.dcm"]
 
 
 def test_reports_among_the_scans_are_no_scans(run: Run, ward: Path, make_model: MakeModel, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Callable
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from ct3d_edge.report.private import public_findings, without_others, without_ru
 from ct3d_edge.report.structured.content import NOTICE, SCHEME, Identity, measurement_report
 from ct3d_edge.report.structured.source import Source, read_source
 from ct3d_edge.results import Record
-from ct3d_edge.scan import content_sha256
+from ct3d_edge.scan import content_sha256, go_on
 from ct3d_edge.scan.dicom.elements import quietly
 
 NAMESPACE = uuid.UUID("61426a19-c977-4fa6-a602-59ed417ee124")
@@ -28,7 +29,7 @@ SERIES_NUMBER = 9901
 """Behind the scanner's own series where a viewer sorts by number."""
 
 
-def save_report(record: Record, path: Path, model: str) -> None:
+def save_report(record: Record, path: Path, model: str, on_block: Callable[[], None] = go_on) -> None:
     """Write the report of a DICOM series that has an answer, complete or not at all.
 
     The same answer about the same files has the same UIDs, whatever other scans its run had, so that an archive that is
@@ -40,6 +41,8 @@ def save_report(record: Record, path: Path, model: str) -> None:
         Its record; ``scan`` is a DICOM series.
     model
         Name of the model.
+    on_block
+        Called now and then while the series is read, and before the file is written; what it raises ends that.
 
     Raises
     ------
@@ -53,13 +56,14 @@ def save_report(record: Record, path: Path, model: str) -> None:
         raise ValueError(f"{record.scan} has no answer to report.")
     scan = Path(record.scan)
     with quietly():
-        source = read_source(scan)
-        if content_sha256(scan) != record.scan_sha256:  # the answer of one patient in the study of another
+        source = read_source(scan, on_block)
+        if content_sha256(scan, on_block) != record.scan_sha256:  # the answer of one patient in the study of another
             raise UnreadableScan("changed", f"{scan.name} was written to after it was judged. Run it again.")
         series = source.header.SeriesInstanceUID
         remarks = public_findings(without_others(record))
         report = measurement_report(record, record.answer, series, _identity(record, model), remarks)
         data = _encoded(source, report, record, model)
+    on_block()
     with atomic_file(path) as stream:
         stream.write(data)
 

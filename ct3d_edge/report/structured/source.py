@@ -1,6 +1,6 @@
 """The series that a report speaks of: whose it is, which study it belongs to, and its instances."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ct3d_edge.errors import RefusedScan, UnreadableScan
 from ct3d_edge.scan.dicom.elements import text
 from ct3d_edge.scan.dicom.folder import series_images
 from ct3d_edge.scan.dicom.image import Image
+from ct3d_edge.scan.stream import go_on
 
 REQUIRED = (
     "PatientName",
@@ -51,8 +52,10 @@ class Source:
         return [self.header, *self.instances[1:]]
 
 
-def read_source(scan: Path) -> Source:
+def read_source(scan: Path, on_block: Callable[[], None] = go_on) -> Source:
     """Read what a report needs to know of a DICOM series.
+
+    ``on_block`` is called after each file; what it raises ends the reading.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def read_source(scan: Path) -> Source:
     RefusedScan
         ``mixed_patients`` if they belong to several patients or studies: there is no place to file a report.
     """
-    images = series_images(scan)
+    images = series_images(scan, on_block)
     _require_one_place(images, scan.name)
     return Source(_header(images[0]), tuple(map(_reference, images)))
 

@@ -290,6 +290,29 @@ def test_a_series_that_was_replaced_gets_no_report(make_report: MakeReport, tmp_
     assert not (tmp_path / "none.dcm").exists()
 
 
+def test_whoever_gives_up_on_a_series_gets_no_report_later(make_report: MakeReport, tmp_path: Path) -> None:
+    """However far it was read: until just before the file is written."""
+    record, _ = make_report()
+    calls: list[int] = []
+
+    def count() -> None:
+        calls.append(len(calls))
+
+    save_report(record, tmp_path / "all.dcm", "chest", count)
+    assert len(calls) > 12, "once for each file at least"
+
+    def end(at: int) -> None:
+        calls.append(at)
+        if len(calls) > at:
+            raise UnreadableScan("timed_out", "Too late.")
+
+    for at in (0, 12, len(calls) - 1):
+        calls.clear()
+        with pytest.raises(UnreadableScan, match="Too late"):
+            save_report(record, tmp_path / "none.dcm", "chest", lambda at=at: end(at))  # type: ignore[misc]
+    assert not (tmp_path / "none.dcm").exists()
+
+
 def test_an_enhanced_file_is_one_instance(hu: NDArray[np.int16], tmp_path: Path) -> None:
     scan = save(enhanced_dataset(hu), tmp_path / "enhanced.dcm")
     record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
