@@ -35,7 +35,7 @@ class MapFolder:
     def __init__(self, folder: Path, scans: Iterable[Path]) -> None:
         make_folder(folder)
         require_writable(folder / PICTURE_ENDING)
-        self._folder = folder
+        self.folder, self.written = folder, 0
         self._names = unique_names(scans)
 
     def needs(self, record: "Record") -> bool:
@@ -69,6 +69,7 @@ class MapFolder:
         self._remove(self._place(record, MAP_ENDING))
         save_picture(pixels, self._place(record, PICTURE_ENDING))
         save_map(explanation.on_scan_grid(scan), self._place(record, MAP_ENDING), _note(record))
+        self.written += 1
 
     def save(self, records: "Sequence[Record]") -> None:
         """Nothing: each map has its own file."""
@@ -83,7 +84,7 @@ class MapFolder:
             raise cannot_write(old, error) from error
 
     def _place(self, record: "Record", ending: str) -> Path:
-        return self._folder / (self._names[Path(record.scan)] + ending)
+        return self.folder / (self._names[Path(record.scan)] + ending)
 
 
 def _note(record: "Record") -> str:

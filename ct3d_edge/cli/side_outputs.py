@@ -6,6 +6,7 @@ None of it may cost a record, or end the run: what cannot be written of a scan b
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ct3d_edge.cli.terminal import say
@@ -47,6 +48,16 @@ class SideOutput(Protocol):
         UsageError
             If it cannot be written.
         """
+
+
+class FolderOutput(SideOutput, Protocol):
+    """One that has files of its own for each scan."""
+
+    folder: Path
+    """Where they go."""
+
+    written: int
+    """Scans of which something was written so far."""
 
 
 class SideOutputs:

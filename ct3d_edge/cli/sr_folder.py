@@ -56,7 +56,8 @@ class SrFolder:
         require_extra("dicom", ["pydicom", "highdicom"])
         make_folder(folder)
         require_writable(folder / ENDING)
-        self._folder, self._model, self._seconds = folder, model, seconds
+        self.folder, self.written = folder, 0
+        self._model, self._seconds = model, seconds
         self._names = unique_names(scans)
         self._series = frozenset(filter(is_series, scans))
 
@@ -87,9 +88,10 @@ class SrFolder:
         scan = Path(record.scan)
         if scan not in self._series or not record.answered:
             return
-        place = self._folder / (self._names[scan] + ENDING)
+        place = self.folder / (self._names[scan] + ENDING)
         if not is_report_of(place, record, self._model):
             within(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
+            self.written += 1
 
     def save(self, records: "Sequence[Record]") -> None:
         """Say how many series have none, as they have no answer."""

@@ -79,6 +79,17 @@ def test_a_map_that_cannot_be_written_costs_that_map(
     assert len(list(maps.iterdir())) == 6
 
 
+def test_a_folder_into_which_nothing_was_written_is_not_said_to_be(
+    run: Run, explaining_model: Path, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    scan, maps = make_scan("a.nii"), tmp_path / "maps"
+    (maps / "a_gradcam.nii.gz").mkdir(parents=True)
+    command = ("infer", scan, "-m", explaining_model, "-p", "cpu", "--explain", maps)
+    assert "wrote" not in run(*command).err
+    (maps / "a_gradcam.nii.gz").rmdir()
+    assert f"wrote {maps}" in run(*command).err
+
+
 def another_model(path: Path) -> Path:
     """The same network in a file of another hash."""
     proto = onnx.load(path)
