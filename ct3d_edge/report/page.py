@@ -81,12 +81,9 @@ class ReportPage:
         number, self._count = self._count, self._count + 1
         data = {
             "sentences": [public_text(text, record) for text in _sentences(record)],
-            "findings": public_findings(record),
             "sprite": None if volume is None else sprite(volume, self._contract.hu_window, overlay, label),
         }
-        # Inside a script element "<" could end it; inside JSON it may be written so that it cannot.
-        text = json.dumps(data).replace("<", "\\u003c")
-        self._keep(f'<script type="application/json" id="scan-{number}">{text}</script>\n'.encode())
+        self._keep(_inert(f"scan-{number}", data))
 
     def _keep(self, data: bytes) -> None:
         """Keep bytes for the page, all of them or none."""
@@ -114,6 +111,11 @@ class ReportPage:
         with self._kept, atomic_file(self.path) as stream:
             stream.write(_head(script, style).encode())
             stream.write(_body(records[: self._count], self._contract, receipt).encode("utf-8", "backslashreplace"))
+            # Not kept with the pictures: what could not be written of a scan is known later.
+            stream.writelines(
+                _inert(f"findings-scan-{number}", public_findings(record))
+                for number, record in enumerate(records[: self._count])
+            )
             self._kept.seek(0)
             shutil.copyfileobj(self._kept, stream)
             stream.write(f"<script>{script}</script>\n</body></html>\n".encode())
@@ -122,6 +124,13 @@ class ReportPage:
 def _sentences(record: Record) -> list[str]:
     failure = record.failure
     return [f"{failure.code}: {failure.message}"] if failure else confidence_sentences(record)
+
+
+def _inert(name: str, data: object) -> bytes:
+    """JSON in a page: text until the page's own script reads it."""
+    # Inside a script element "<" could end it; inside JSON it may be written so that it cannot.
+    text = json.dumps(data).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'.encode()
 
 
 def _asset(name: str) -> str:

@@ -12,6 +12,9 @@ from ct3d_edge.scan import Finding
 IDENTIFIERS = "identifiers"
 """Code of the finding that holds a patient's name and ID."""
 
+SIDE_OUTPUT = "side_output"
+"""Code of the finding that says which file could not be written, and where."""
+
 OF_THE_RUN = {"duplicate": "The network is given the same numbers as for another scan of this run."}
 """Code of each finding that depends on the other scans of a run, and what is said of it without naming one."""
 
@@ -60,6 +63,8 @@ def _alone(finding: Finding) -> Finding:
 
 
 def _detail(finding: Finding) -> str:
-    """A finding's sentence; of another scan that it names, the file's name."""
+    """A finding's sentence; of another scan that it names, the file's name; of what could not be written, no place."""
     other = finding.value
+    if finding.code == SIDE_OUTPUT:
+        return f"{other} has nothing of this scan; the record says why."
     return finding.detail.replace(other, Path(other).name) if isinstance(other, str) and other else finding.detail

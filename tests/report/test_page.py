@@ -127,6 +127,19 @@ def test_no_path_no_patient_no_address(tmp_path: Path) -> None:
     assert "c.nii ends too early" in text
 
 
+def test_what_is_known_only_at_the_end_is_in_the_details_too(tmp_path: Path) -> None:
+    page = ReportPage(tmp_path / "report.html", CONTRACT)
+    page.add(RECORDS[0])
+    side = Finding(
+        "side_output", "warn", "--explain has nothing of this scan: Cannot write /secret/b.png.", "--explain"
+    )
+    page.save([replace(RECORDS[0], findings=(side,))], {"requested": "cpu"})
+    text = (tmp_path / "report.html").read_text()
+    (found,) = re.findall(r'id="findings-scan-0">(.*)</script>', text)
+    assert json.loads(found) == ["side_output: --explain has nothing of this scan; the record says why."]
+    assert "/secret" not in text
+
+
 def test_without_an_answer_there_is_a_page_too(tmp_path: Path) -> None:
     text = write(tmp_path / "report.html", [FAILED]).read_text()
     assert "No scan has an answer." in text
@@ -169,5 +182,10 @@ def test_pictures_for_which_there_is_no_room_cost_only_themselves(tmp_path: Path
 def test_a_scan_whose_pictures_are_missing_opens_too(browser: Any, tmp_path: Path) -> None:
     browser.get(write_with_a_gap(tmp_path / "report.html").as_uri())
     browser.find_elements("css selector", "#scans tbody button")[1].click()
-    assert browser.find_element("css selector", "tr.scan").text == "Nothing more was kept of this scan."
+    assert browser.find_element("css selector", "tr.scan").text.splitlines() == [
+        "Nothing more was kept of this scan.",
+        "Findings",
+        "oblique: Tilted.",
+        "misnamed: Renamed.",
+    ]
     assert browser.get_log("browser") == []

@@ -108,7 +108,9 @@ function details(data, name) {
 
 function kept(id) {
   const node = document.getElementById(id); // none where there was no room for the scan's pictures
-  return node ? JSON.parse(node.textContent) : { sentences: ["Nothing more was kept of this scan."], findings: [] };
+  const data = node ? JSON.parse(node.textContent) : { sentences: ["Nothing more was kept of this scan."] };
+  data.findings = JSON.parse(document.getElementById(`findings-${id}`).textContent);
+  return data;
 }
 
 function toggle(row, button) {
