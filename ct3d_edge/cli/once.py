@@ -1,4 +1,4 @@
-"""Commands that take each option once: of two values for the same one, neither is what was meant for certain."""
+"""Commands that take each option once, and nothing empty: what was meant by either is not certain."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 class _Once:
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an option that is given again, which would silently replace the first one.
+        """Refuse what would silently mean something else: a second value of an option, an empty path.
 
         Raises
         ------
         UsageError
-            With the option's name.
+            With the option's name, or with what an empty argument is likely to come from.
         """
+        if "" in args:
+            raise UsageError("An argument is empty; as a path that would be this folder. Is a shell variable unset?")
         _require_once(self.make_parser(ctx).parse_args(list(args))[2])  # type: ignore[attr-defined]
         rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         return rest

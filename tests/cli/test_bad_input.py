@@ -208,3 +208,9 @@ def test_two_providers_at_once_are_refused(run: Run, command: str) -> None:
     outcome = run(command, "-p", "cpu", "--provider", "cuda")
     assert outcome.code == 2
     assert "--provider was given twice" in outcome.err
+
+
+def test_an_empty_path_is_not_this_folder(run: Run) -> None:
+    outcome = run("infer", "", "--provider", "cpu")
+    assert outcome.code == 2
+    assert "An argument is empty" in outcome.err
