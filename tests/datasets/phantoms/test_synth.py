@@ -89,7 +89,7 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode != 0
-    assert "UsageError: A worker process ended early" in done.stderr
+    assert "WorkerError: A worker process ended early" in done.stderr
     assert 'if __name__ == "__main__":' in done.stderr
 
 
