@@ -114,7 +114,7 @@ def test_whoever_follows_a_choice_in_fewer_bits_says_what_that_costs(
     assert told in run("bench", "-m", model, "-p", "cpu", "--scans", make_scan(), "-n", 2, "--budget", "5s").err
 
 
-@pytest.mark.parametrize("text", ["fp8", "fp16,int8", ""])
+@pytest.mark.parametrize("text", ["fp8", "fp16,int8"])
 def test_a_precision_that_there_is_not_is_refused(tune: Run, make_model: MakeModel, text: str) -> None:
     outcome = tune(make_model("model.onnx"), "--precision", text)
     assert outcome.code == 2
