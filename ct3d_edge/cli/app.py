@@ -45,22 +45,25 @@ app = typer.Typer(
     "3 model, provider or environment cannot do what was asked; 4 a proof or comparison did not hold; 70 a bug, with "
     "its traceback.",
 )
-app.command(cls=OnceCommand)(infer.infer)
-app.command(cls=OnceCommand)(watch.watch)
-app.command(cls=OnceCommand)(check.check)
-app.command(cls=OnceCommand)(preprocess.preprocess)
-app.command(cls=OnceCommand)(view.view)
-app.command(cls=OnceCommand)(train.train)
-app.command(cls=OnceCommand)(evaluate.evaluate)
-app.command(cls=OnceCommand)(calibrate.calibrate)
-app.command(cls=OnceCommand)(export.export)
-app.command(cls=OnceCommand)(optimize.optimize)
-app.command(cls=OnceCommand)(tune.tune)
-app.command(cls=OnceCommand)(inspect.inspect)
-app.command(cls=OnceCommand)(verify.verify)
+for command in (
+    infer.infer,
+    watch.watch,
+    check.check,
+    preprocess.preprocess,
+    view.view,
+    train.train,
+    evaluate.evaluate,
+    calibrate.calibrate,
+    export.export,
+    optimize.optimize,
+    tune.tune,
+    inspect.inspect,
+    verify.verify,
+    build.build,
+    doctor.doctor,
+):
+    app.command(cls=OnceCommand)(command)
 app.add_typer(bench.app, name="bench")
-app.command(cls=OnceCommand)(build.build)
-app.command(cls=OnceCommand)(doctor.doctor)
 app.add_typer(data.app, name="data")
 
 
