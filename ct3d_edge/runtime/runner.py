@@ -132,7 +132,7 @@ class Runner:
         ProviderError
             If ONNX Runtime fails, out of memory for instance.
         """
-        return to_probabilities(self._answers(volumes)[0], self.contract)
+        return self._probabilities(self._answers(volumes)[0])
 
     def infer_stored(self, voxels: NDArray[np.int16], slope: float, intercept: float) -> NDArray[np.float64]:
         """Probabilities of one scan as it is stored, by a model with the preprocessing inside.
@@ -174,7 +174,7 @@ class Runner:
             return Outputs(self.infer(volumes), None, None)
         answers, *pooled = self._answers(volumes) if not self._explain else self._explained(volumes)
         features = pooled.pop() if self._explain else None
-        return Outputs(to_probabilities(answers, self.contract), features, pooled[0] if pooled else None)
+        return Outputs(self._probabilities(answers), features, pooled[0] if pooled else None)
 
     def resident(self, volumes: NDArray[np.float32]) -> Callable[[], ort.OrtValue]:
         """A batch laid where the network runs, to be run again and again without copies in or out.
@@ -225,6 +225,14 @@ class Runner:
             return self._run(batch)
         rows = [self._run(batch[n : n + 1]) for n in range(len(batch))]
         return [np.concatenate(part) for part in zip(*rows, strict=True)]
+
+    def _probabilities(self, answers: NDArray[np.float32]) -> NDArray[np.float64]:
+        if answers.ndim != 2 or answers.shape[1] != self.contract.outputs:
+            raise ModelError(
+                f"{self.model.path} promises an output of shape ('batch', {self.contract.outputs}) and gives "
+                f"{answers.shape}. Export the model again."
+            )
+        return to_probabilities(answers, self.contract)
 
     def _explained(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The same with the features behind."""

@@ -317,3 +317,13 @@ def test_a_symbolic_dimension_can_be_fixed(make_model: MakeModel) -> None:
     )
     (axis, *_) = session.get_inputs()[0].shape
     assert axis == 2
+
+
+def test_a_graph_that_gives_another_shape_than_it_promises_is_a_model_error(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    (name,) = [value.name for value in proto.graph.input]
+    del proto.graph.node[:]
+    proto.graph.node.add(op_type="Relu", input=[name], output=[proto.graph.output[0].name])
+    runner = Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu")
+    with runner, pytest.raises(ModelError, match=r"tiny\.onnx promises an output of shape \('batch', 1\) and gives"):
+        runner.infer(np.zeros((1, *contract.shape), np.float32))
