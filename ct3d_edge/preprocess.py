@@ -23,6 +23,11 @@ SAMPLED_AXES = (1, 0, 2)
 NO_ORIENTATION_MEANS = "LAS"
 """NIfTI-1, method 1 (neither qform nor sform): the Analyze convention, as nibabel reads it too."""
 
+ASSUMED_ORIENTATION = Finding(
+    "no_orientation", "warn", f"An array does not say how the patient lies in it; {NO_ORIENTATION_MEANS} was assumed."
+)
+"""Of an array in memory, whose owner knows its axes. In a file the same is a guess, and refused."""
+
 OBLIQUE_DEGREES = 5.0
 """A scan tilted further against its nearest axes gets a finding; patients are rarely straighter than this."""
 
@@ -119,8 +124,10 @@ def _reorient(axis_code: str, target: str) -> Placement:
 
 def _orientation_findings(volume: Scan) -> tuple[Finding, ...]:
     if volume.axis_code is None:
-        detail = f"The file does not say how the patient lies in it; {NO_ORIENTATION_MEANS} was assumed."
-        return (Finding("no_orientation", "warn", detail),)
+        if any(finding.code == ASSUMED_ORIENTATION.code for finding in volume.findings):
+            return ()
+        detail = f"Nothing says how the patient lies in the array; with --allow {NO_ORIENTATION_MEANS} is assumed."
+        return (Finding("no_orientation", "refuse", detail),)
     if volume.obliquity > OBLIQUE_DEGREES:
         detail = f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."
         return (Finding("oblique", "warn", detail, round(volume.obliquity, 2)),)

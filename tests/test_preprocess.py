@@ -156,7 +156,7 @@ def test_the_three_body_axes_can_be_told_apart(hu: NDArray[np.int16], contract: 
 def test_without_an_affine_las_is_assumed_and_remarked(hu: NDArray[np.int16], contract: Contract) -> None:
     prepared = preprocess(Volume(hu), contract)
     np.testing.assert_array_equal(prepared.volume, preprocess(Volume(hu, affine=LAS), contract).volume)
-    assert [(finding.code, finding.severity) for finding in prepared.findings] == [("no_orientation", "warn")]
+    assert [(finding.code, finding.severity) for finding in prepared.findings] == [("no_orientation", "refuse")]
 
 
 @pytest.mark.parametrize(("degrees", "codes"), [(0, []), (4.9, []), (5.1, ["oblique"]), (-12, ["oblique"])])

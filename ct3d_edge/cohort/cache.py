@@ -24,7 +24,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import open_scan
+from ct3d_edge.scan import open_scan, require_sound
 from ct3d_edge.workers import in_processes
 
 VERSION = 1
@@ -155,6 +155,7 @@ def _prepare_one(job: _Job) -> PreparedEntry | LeftOut:
     """Read, prepare, write. An unusable scan is a result here: others go on, and its error must travel."""
     try:
         prepared = preprocess(open_scan(job.scan), job.contract)
+        require_sound(prepared.findings)
     except ScanError as error:
         return LeftOut(job.entry.path, error.code, str(error), job.entry.sha256)
     findings = tuple(sorted({finding.code for finding in prepared.findings if finding.severity != "ok"}))

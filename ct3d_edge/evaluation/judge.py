@@ -14,7 +14,7 @@ from ct3d_edge.evaluation.material import Material
 from ct3d_edge.evaluation.progress import OnProgress, ScanJudged, silent
 from ct3d_edge.pipeline import decide
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import Finding, open_scan
+from ct3d_edge.scan import Finding, open_scan, require_sound
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
@@ -113,6 +113,7 @@ def judge(
 
 def _verdict(material: Material, entry: Entry, contract: Contract, predict: Predict) -> Verdict:
     prepared = preprocess(open_scan(material.folder / entry.path), contract)
+    require_sound(prepared.findings)
     answer = decide(predict(prepared.volume), contract)
     return Verdict(
         scan=entry.path,

@@ -72,8 +72,10 @@ RULES = (
     Rule("duplicate_slices", "warn", "DICOM slices that are there twice, dropped; how many"),
     # How it lies
     Rule("orientation", "ok", "direction in which each array axis grows"),
-    Rule("no_orientation", "warn", "neither qform nor sform; LAS is assumed"),
+    Rule("no_orientation", "refuse", "no usable qform or sform; allowed, LAS is assumed (an array in memory: warn)"),
     Rule("bad_affine", "warn", "the orientation in the header is unusable and is ignored"),
+    Rule("affine_repaired", "warn", "the qform was taken in place of a bad sform, or its numbers were repaired; how"),
+    Rule("length_unit", "ok", "the header's unit of length where it is not the millimetre; converted"),
     Rule("qform_sform", "warn or refuse", "mm between sform and qform, over 1; refused if axis codes differ"),
     Rule("oblique", "warn", "angle to the nearest body axes, over 5 degrees"),
     Rule("gantry_tilt", "refuse", "angle by which array axes miss a right angle, over 1 degree (not resampled)"),

@@ -20,6 +20,7 @@ from ct3d_edge.pipeline.explaining import Explainer, Explanation
 from ct3d_edge.pipeline.folder import analyse_many
 from ct3d_edge.pipeline.plan import Needs, Plan, make_plan
 from ct3d_edge.pipeline.reading import Reading, prepare_volume, read_scan
+from ct3d_edge.preprocess import ASSUMED_ORIENTATION
 from ct3d_edge.results import Record
 from ct3d_edge.runtime import (
     ModelFile,
@@ -232,7 +233,7 @@ class Model:
         if isinstance(scan, Volume):
             return prepare_volume(scan, self.contract, IN_MEMORY, inspector)
         if isinstance(scan, np.ndarray):
-            return prepare_volume(Volume(scan), self.contract, IN_MEMORY, inspector)
+            return prepare_volume(Volume(scan, findings=(ASSUMED_ORIENTATION,)), self.contract, IN_MEMORY, inspector)
         return read_scan(Path(scan), self.contract, inspector=inspector)
 
 

@@ -4,22 +4,19 @@ nibabel interprets the fields; here it is decided what can be believed.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
-from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
 from ct3d_edge.scan.dicom.sniff import is_dicom
 from ct3d_edge.scan.findings import Finding
-from ct3d_edge.scan.geometry import agreement_findings, tilt_findings
+from ct3d_edge.scan.nifti_affine import read_affine
 from ct3d_edge.scan.stream import ScanStream
 
 HEADERS: dict[int, tuple[type[Any], type[Any], slice]] = {
@@ -33,12 +30,6 @@ SINGLE, PAIR = b"n+", b"ni"
 
 LONGEST_AXIS = 32767
 """Voxels along an axis; NIfTI-1 can say no more. NIfTI-2 can, and what works on rows of a plane would take for ever."""
-
-FARTHEST = 1e6
-"""Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""
-
-NEAREST = 1e-6
-"""Smallest distance of two voxels in a usable affine, in mm: a nanometre. Nothing points along an axis of length 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +75,7 @@ def read_header(path: Path) -> Header:
         named = _name_findings(path, stream)
     slope, intercept = _scaling(fields, path)
     shape, dtype, offset = _volume_shape(fields, path), _dtype(fields, path), _offset(fields, path)
-    affine, oriented = _affine(fields, shape)
+    affine, oriented = read_affine(fields, shape)
     return Header(shape, dtype, offset, slope, intercept, affine, (*named, *oriented))
 
 
@@ -182,34 +173,6 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
     if max(abs(slope), abs(intercept)) > float(np.finfo(np.float32).max):
         raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({slope:g}, {intercept:g}).")
     return slope, intercept
-
-
-def _affine(header: Any, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64] | None, tuple[Finding, ...]]:
-    """Affine and what is to be said about it."""
-    sform, qform = (int(header[code]) > 0 for code in ("sform_code", "qform_code"))
-    if not (sform or qform):
-        return None, ()
-    # Some writers leave qfac at 0. Every value but a negative one means 1 (nifti1_io.c); nibabel refuses it.
-    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
-    affine = _usable(header.get_best_affine)
-    if affine is None:
-        return None, (Finding("bad_affine", "warn", "The orientation in the header is unusable and was ignored."),)
-    other = _usable(header.get_qform) if sform and qform else None
-    agreement = () if other is None else agreement_findings(affine, other, shape)
-    return affine, (*agreement, *tilt_findings(affine))
-
-
-def _usable(affine_of: Callable[[], Any]) -> NDArray[np.float64] | None:
-    """The affine that a method of nibabel's header gives; None if voxels would lie nowhere."""
-    try:
-        with np.errstate(all="ignore"):  # what overflows is not finite and is refused below
-            affine = np.asarray(affine_of(), np.float64)
-    except (ValueError, HeaderDataError):
-        return None
-    if not (np.abs(affine) <= FARTHEST).all():  # NaN included
-        return None
-    usable = voxel_sizes(affine).min() >= NEAREST and None not in aff2axcodes(affine)
-    return affine if usable else None
 
 
 def _name_findings(path: Path, stream: ScanStream) -> tuple[Finding, ...]:

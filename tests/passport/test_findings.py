@@ -174,7 +174,7 @@ def test_an_oblique_scan_is_measured(chest: Chest) -> None:
 
 def test_without_an_orientation_there_is_nothing_to_measure(chest: Chest) -> None:
     found = inspected(Volume(chest))
-    assert worst(found) == {"no_orientation": "warn"}
+    assert worst(found) == {"no_orientation": "refuse"}
     assert "coverage" not in found
 
 

@@ -26,7 +26,7 @@ MakeFolder = Callable[[], Path]
 EXPECTED = {
     "01_good.nii.gz": ("ok", None),
     "02_empty.nii.gz": ("error", "empty"),
-    "03_tilted_or_not_said.nii": ("warn", None),
+    "03_tilted_or_not_said.nii": ("refused", "no_orientation"),
     "04_flat.nii": ("refused", "two_dimensional"),
     "05_cut.nii.gz": ("error", "truncated"),
     "06_all_nan.nii": ("refused", "non_finite"),
@@ -143,7 +143,7 @@ def test_findings_travel_into_the_record(make_scan: MakeScan, runner: Runner) ->
     path = make_scan(affine=None)
     renamed = path.rename(path.with_name("scan.nii"))
     record = analyse_scan(renamed, runner).record
-    assert record.status == "warn"
+    assert (record.status, record.failure and record.failure.code) == ("refused", "no_orientation")
     assert [finding.code for finding in record.findings] == ["misnamed", "no_orientation"]
 
 

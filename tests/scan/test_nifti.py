@@ -229,9 +229,67 @@ UNUSABLE: dict[str, dict[str, object]] = {
     "sform with infinity": {"srow_z": [0, 0, np.inf, 0]},
     "two parallel axes": {"srow_x": [1, 1, 0, 0], "srow_y": [0, 0, 0, 0]},
     "quaternion longer than one": quaternion_only(quatern_b=3),
-    "qform without spacing": quaternion_only(pixdim=[1, 0, 0, 0, 0, 0, 0, 0]),
-    "qform with negative spacing": quaternion_only(pixdim=[1, -2, 2, 8, 0, 0, 0, 0]),
+    "quaternion with NaN": quaternion_only(quatern_d=np.nan),
+    "both unusable": quaternion_only(sform_code=1, srow_x=[0] * 4, quatern_b=3),
 }
+
+
+ROUNDED = {"quatern_c": np.nextafter(np.float32(1), np.float32(2)) + np.float32(1e-5)}
+ZEROS: dict[str, object] = {"srow_x": [0] * 4, "srow_y": [0] * 4, "srow_z": [0] * 4}
+REPAIRED: dict[str, tuple[dict[str, object], str, tuple[float, float, float], str]] = {
+    "sform of zeros beside a good qform": (quaternion_only(sform_code=1, **ZEROS), "LAS", (2, 3, 8), "sform"),
+    "singular sform beside a good qform": (
+        quaternion_only(sform_code=2, srow_x=[1, 1, 0, 0], srow_y=[0] * 4),
+        "LAS",
+        (2, 3, 8),
+        "sform",
+    ),
+    "sform with NaN beside a good qform": (
+        quaternion_only(sform_code=1, srow_z=[np.nan, 0, 0, 0]),
+        "LAS",
+        (2, 3, 8),
+        "sform",
+    ),
+    "quaternion out of range by rounding": (quaternion_only(**ROUNDED), "LAS", (2, 3, 8), "quaternion has the length"),
+    "one voxel edge of 0": (quaternion_only(pixdim=[-1, 2, 0, 8, 0, 0, 0, 0]), "LAS", (2, 1, 8), "was taken as 1"),
+    "no voxel edges": (quaternion_only(pixdim=[-1, 0, 0, 0, 0, 0, 0, 0]), "LAS", (1, 1, 1), "was taken as 1"),
+    "a negative voxel edge": (quaternion_only(pixdim=[-1, -2, 3, 8, 0, 0, 0, 0]), "LAS", (2, 3, 8), "sign"),
+}
+
+
+@pytest.mark.parametrize(("fields", "code", "spacing", "said"), REPAIRED.values(), ids=REPAIRED)
+def test_what_the_header_does_say_is_used_and_the_repair_is_told(
+    write_nifti: WriteNifti, fields: dict[str, object], code: str, spacing: tuple[float, float, float], said: str
+) -> None:
+    volume = read_nifti(write_nifti(**fields))
+    assert (volume.axis_code, findings_of(volume)) == (code, ["affine_repaired"])
+    assert volume.spacing == pytest.approx(spacing)
+    assert said in volume.findings[0].detail
+
+
+@pytest.mark.parametrize("fields", [{}, quaternion_only()], ids=["sform", "qform"])
+@pytest.mark.parametrize(("unit", "factor"), [(1, 1e-3), (3, 1e3), (2, 1.0), (0, 1.0), (10, 1.0), (11, 1e3)])
+def test_the_unit_of_length_is_honoured(
+    write_nifti: WriteNifti, fields: dict[str, object], unit: int, factor: float
+) -> None:
+    """The same 2 x 2 x 8 mm, written in metres, micrometres and millimetres, with and without a unit of time."""
+    rows = {"srow_x": [-2 * factor, 0, 0, 0], "srow_y": [0, 2 * factor, 0, 0], "srow_z": [0, 0, 8 * factor, 0]}
+    sizes = {"pixdim": [-1, 2 * factor, 2 * factor, 8 * factor, 0, 0, 0, 0]}
+    volume = read_nifti(write_nifti(**{**fields, **rows, **sizes, "xyzt_units": unit}))
+    assert volume.spacing == pytest.approx((2, 2, 8))
+    assert findings_of(volume) == ([] if factor == 1 else ["length_unit"])
+
+
+@pytest.mark.parametrize("axes", ["LAS", "RAS", "LPS", "PIR", "SAL"])
+def test_affines_are_those_of_nibabel(write_nifti: WriteNifti, axes: str) -> None:
+    """The obvious implementation: nibabel's own, of headers that it accepts."""
+    to_axes = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(axes), (6, 5, 4)) @ np.diag([2, 3, 8, 1])
+    header = nib.Nifti1Header()
+    header.set_qform(to_axes, 1)
+    names = ["qform_code", "pixdim", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
+    volume = read_nifti(write_nifti(sform_code=0, **{name: header[name] for name in names}))
+    assert volume.affine is not None
+    np.testing.assert_allclose(volume.affine, header.get_qform(), atol=1e-5)
 
 
 @pytest.mark.parametrize("fields", UNUSABLE.values(), ids=UNUSABLE)

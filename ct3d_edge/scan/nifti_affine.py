@@ -1,0 +1,133 @@
+"""From the orientation fields of a NIfTI header to an affine in mm, with what had to be repaired.
+
+The order is that of the standard (nifti1.h): the sform if its code is set, else the qform if its code is set, else
+nothing. A form that cannot be used gives way to the next one, and a finding says so.
+"""
+
+from typing import Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import aff2axcodes
+from nibabel.quaternions import quat2mat
+from numpy.typing import NDArray
+
+from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.geometry import agreement_findings, tilt_findings
+
+FARTHEST = 1e6
+"""Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""
+
+NEAREST = 1e-6
+"""Smallest distance of two voxels in a usable affine, in mm: a nanometre. Nothing points along an axis of length 0."""
+
+LONGEST_QUATERNION = 1.01
+"""Length of the vector part (b, c, d) up to which it is a unit quaternion that was rounded; nibabel allows 2e-7."""
+
+MILLIMETRES = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}
+"""Spatial units of ``xyzt_units`` other than mm, by code, and their length in mm."""
+
+Affine = NDArray[np.float64]
+
+
+def read_affine(header: Any, shape: tuple[int, int, int]) -> tuple[Affine | None, tuple[Finding, ...]]:
+    """The affine of a NIfTI header, voxel indices to RAS+ mm, and what is to be said about it.
+
+    Parameters
+    ----------
+    header
+        Nibabel's header object, unchecked.
+    shape
+        Voxels along ``(i, j, k)``.
+
+    Returns
+    -------
+    tuple
+        ``(4, 4)`` float64, or None if neither form is declared, or none that is can be used (finding ``bad_affine``).
+    """
+    sform = _usable(_sform(header)) if int(header["sform_code"]) > 0 else None
+    qform, repairs = _qform(header) if int(header["qform_code"]) > 0 else (None, [])
+    qform = _usable(qform)
+    affine = qform if sform is None else sform
+    if affine is None:
+        declared = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+        detail = "The orientation in the header is unusable and was ignored."
+        return None, (Finding("bad_affine", "warn", detail),) if declared else ()
+    if sform is not None:
+        agreement = () if qform is None or repairs else agreement_findings(affine, qform, shape)
+        return affine, (*agreement, *tilt_findings(affine), *_unit_findings(header))
+    if int(header["sform_code"]) > 0:
+        repairs.insert(0, "the sform cannot be used, the qform was taken")
+    return affine, (*_repair_findings(repairs), *tilt_findings(affine), *_unit_findings(header))
+
+
+def _millimetres(header: Any) -> float:
+    return MILLIMETRES.get(int(header["xyzt_units"]) & 7, ("millimetre", 1.0))[1]
+
+
+def _sform(header: Any) -> Affine:
+    affine = np.eye(4)
+    affine[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
+    with np.errstate(all="ignore"):  # what overflows is not finite, and `_usable` refuses it
+        affine[:3] *= _millimetres(header)
+    return affine
+
+
+def _qform(header: Any) -> tuple[Affine | None, list[str]]:
+    """The affine of quaternion, offsets and voxel sizes (nifti1_io.c, nifti_quatern_to_mat44), and its repairs."""
+    vector = np.array([header[f"quatern_{letter}"] for letter in "bcd"], np.float64)
+    with np.errstate(all="ignore"):
+        length = float(np.linalg.norm(vector))
+    if not length <= LONGEST_QUATERNION:  # NaN included
+        return None, []
+    sizes, repairs = _voxel_edges(header)
+    if length > 1:
+        vector /= length
+        # float32 leaves a unit vector longer than 1 by as much as this in every second file: nothing to tell.
+        if length > 1 + 2 * float(np.finfo(np.float32).eps):
+            repairs.append(f"the quaternion has the length {length:.6g} and was scaled to 1")
+    scalar = np.sqrt(max(0.0, 1 - float(vector @ vector)))
+    affine = np.eye(4)
+    with np.errstate(all="ignore"):
+        affine[:3, :3] = quat2mat([scalar, *vector]) * sizes
+        affine[:3, 3] = [header[f"qoffset_{letter}"] for letter in "xyz"]
+        affine[:3] *= _millimetres(header)
+    return affine, repairs
+
+
+def _voxel_edges(header: Any) -> tuple[Affine, list[str]]:
+    """Edges of a voxel, the last with the sign of qfac; 0 becomes 1 and signs are dropped, as nibabel does on loading.
+
+    Some writers leave qfac at 0. Every value but a negative one means 1 (nifti1_io.c).
+    """
+    edges = np.array(header["pixdim"][1:4], np.float64)
+    repairs = []
+    if (edges == 0).any():
+        repairs.append("a voxel edge (pixdim) of 0 was taken as 1; how large voxels are is not known")
+    if (edges < 0).any():
+        repairs.append("the sign of a negative voxel edge (pixdim) was dropped")
+    edges = np.where(edges == 0, 1.0, np.abs(edges))
+    edges[2] *= -1 if header["pixdim"][0] < 0 else 1
+    return edges, repairs
+
+
+def _usable(affine: Affine | None) -> Affine | None:
+    """The affine itself; None if voxels would lie nowhere."""
+    if affine is None or not (np.abs(affine) <= FARTHEST).all():  # NaN included
+        return None
+    usable = voxel_sizes(affine).min() >= NEAREST and None not in aff2axcodes(affine)
+    return affine if usable else None
+
+
+def _repair_findings(repairs: list[str]) -> tuple[Finding, ...]:
+    if not repairs:
+        return ()
+    said = "; ".join(repairs)
+    return (Finding("affine_repaired", "warn", f"The orientation in the header was repaired: {said}."),)
+
+
+def _unit_findings(header: Any) -> tuple[Finding, ...]:
+    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7)
+    if unit is None:
+        return ()
+    return (Finding("length_unit", "ok", f"The header's unit of length is the {unit[0]}; converted to mm.", unit[0]),)
