@@ -91,12 +91,12 @@ def _changes(one: dict[str, tuple[float, ...]], other: dict[str, tuple[float, ..
 
 
 def _print(changes: "Comparison") -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.report import plain_table
 
-    table = Table()
+    table = plain_table()
     table.add_column("series")
     for title in ("", "first, ms", "second, ms", "ratio", "99 % interval"):
         table.add_column(title, justify="right")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 BAR = 30
 """Characters of the longest bar."""
 
+WIDE = 120
+"""Columns from which on there is room for bars."""
+
 
 def history(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records of `bench --json`.")],
@@ -44,18 +47,21 @@ def history(
 
 
 def _table(trend: "Trend") -> "Table":
-    from rich.table import Table
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import printable
+    from ct3d_edge.cli.terminal import out, printable
     from ct3d_edge.latency import compare
+    from ct3d_edge.report import plain_table
 
-    table = Table(title=Text(printable(f"{trend.question}: {trend.series}")), title_justify="left")
+    bars = BAR if out().width >= WIDE else 0
+    table = plain_table()
+    table.title, table.title_justify = Text(printable(f"{trend.question}: {trend.series}")), "left"
     for title in ("made", "file", "runs"):
         table.add_column(title)
     table.add_column("median, ms", justify="right")
     table.add_column("99 % interval", justify="right")
-    table.add_column("", min_width=BAR)
+    if bars:
+        table.add_column("", min_width=bars)
     table.add_column("against the one before")
     longest = max(entry.median.value for entry in trend.entries)
     for place, entry in enumerate(trend.entries):
@@ -70,7 +76,7 @@ def _table(trend: "Trend") -> "Table":
             f"{median.samples}{' (incomplete)' if entry.record.incomplete else ''}",
             f"{median.value:.1f}",
             "-" if median.low is None or median.high is None else f"{median.low:.1f}..{median.high:.1f}",
-            "▇" * max(1, round(BAR * median.value / longest)),
+            *(["▇" * max(1, round(bars * median.value / longest))] if bars else []),
             Text(printable(verdict)),
         )
     return table

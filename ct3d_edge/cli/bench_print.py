@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ct3d_edge.cli.terminal import out, printable
+from ct3d_edge.formatting import wrap
 
 if TYPE_CHECKING:
     from ct3d_edge.latency import BenchRecord, Load, Percentile
@@ -122,7 +123,9 @@ def _rate_cells(load: "Load", capacity: float, requests: int) -> list[str]:
 
 
 def _right_aligned(titles: "Sequence[str]") -> Table:
-    table = Table()
+    from ct3d_edge.report import plain_table
+
+    table = plain_table()
     for title in titles:
         table.add_column(title, justify="right")
     return table
@@ -131,12 +134,13 @@ def _right_aligned(titles: "Sequence[str]") -> Table:
 def percentile_table(sections: "Mapping[str, Mapping[str, Sequence[float]]]") -> Table:
     """One row a series, a column for each percentile that has enough samples, its 99 % interval below it."""
     from ct3d_edge.latency import summary
+    from ct3d_edge.report import plain_table
 
     rows = [
         [(name, [entry for entry in summary(samples) if not entry.missing]) for name, samples in series.items()]
         for series in sections.values()
     ]
-    table = Table()
+    table = plain_table()
     table.add_column(" / ".join(sections))
     for percentile in max((entries for section in rows for _, entries in section), key=len, default=[]):
         table.add_column(percentile.name, justify="right")
@@ -162,5 +166,5 @@ def needs(console: Console, entries: "Sequence[Percentile]") -> None:
 
 
 def line(console: Console, text: str) -> None:
-    """A sentence as it is, on one line."""
-    console.print(Text(printable(text)), soft_wrap=True)
+    """A sentence, broken between words where it is too long."""
+    console.print(Text(wrap(printable(text), console.width, 4)))

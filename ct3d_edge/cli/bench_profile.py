@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ct3d_edge.cli.bench_target import Target
 from ct3d_edge.cli.tuned import tuned_options
 from ct3d_edge.errors import UsageError
@@ -50,6 +48,7 @@ def print_profile(told: dict[str, Any]) -> None:
     """One row a layer, what the ceilings are, and the verdict; from a record's ``profile``."""
     from ct3d_edge.cli.bench_print import line
     from ct3d_edge.cli.terminal import out
+    from ct3d_edge.report import plain_table
 
     console, ceilings = out(), told["ceilings"]
     line(
@@ -57,7 +56,7 @@ def print_profile(told: dict[str, Any]) -> None:
         f"Ceilings of {ceilings['threads']} threads: {ceilings['gflop_per_s']:.0f} GFLOP/s in a matrix product, "
         f"{ceilings['gb_per_s']:.1f} GB/s in a copy, by NumPy.",
     )
-    table = Table()
+    table = plain_table()
     for title in COLUMNS:
         table.add_column(title, justify="left" if title in COLUMNS[::7] else "right")
     for name, layer in told["layers"].items():

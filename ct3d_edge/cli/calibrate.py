@@ -39,7 +39,7 @@ def calibrate(
     Whatever is exported from RUN afterwards carries all of it.
     """
     from ct3d_edge.calibration import Rule
-    from ct3d_edge.cli.terminal import Bars, printable
+    from ct3d_edge.cli.terminal import Bars, print_lines
     from ct3d_edge.evaluation import calibrate_run
 
     parsed = Rule.parse(rule)
@@ -54,7 +54,7 @@ def calibrate(
             anew=anew,
             on_progress=partial(show, bars),
         )
-    typer.echo("\n".join(map(printable, describe(made))))
+    print_lines(describe(made))
 
 
 def describe(made: "Calibration") -> list[str]:

@@ -21,7 +21,7 @@ def doctor(json_: JsonOption = False) -> None:
 
     Nothing is installed or changed. Exit code 3 if no provider works.
     """
-    from ct3d_edge.cli.terminal import err, out, printable
+    from ct3d_edge.cli.terminal import err, out, print_lines
     from ct3d_edge.doctor import diagnose
 
     with err().status("trying providers") as status:
@@ -29,18 +29,16 @@ def doctor(json_: JsonOption = False) -> None:
     if json_:
         typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
     else:
-        console = out()
-        console.print(_table(diagnosis))
-        for line in _lines(diagnosis):
-            console.print(printable(line), markup=False, soft_wrap=True)
+        out().print(_table(diagnosis))
+        print_lines(_lines(diagnosis))
     if not diagnosis.working:
         raise typer.Exit(ProviderError.exit_code)
 
 
 def _table(diagnosis: "Diagnosis") -> "Table":
-    from rich.table import Table
+    from ct3d_edge.report import plain_table
 
-    table = Table("provider", "compiled in", "loadable", "runs 3D", "session and run")
+    table = plain_table("provider", "compiled in", "loadable", "runs 3D", "session and run")
     for trial in diagnosis.trials:
         took = f"{trial.milliseconds:.0f} ms" if trial.milliseconds is not None else ""
         table.add_row(trial.name, *map(_yes, (trial.compiled_in, trial.loadable, trial.runs)), took)

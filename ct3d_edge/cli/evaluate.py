@@ -42,7 +42,7 @@ def evaluate(
 ) -> None:
     """Judge a model: AUC, sensitivity, specificity, accuracy beside its baseline, calibration, with intervals."""
     from ct3d_edge import evaluation
-    from ct3d_edge.cli.terminal import Bars, printable, say
+    from ct3d_edge.cli.terminal import Bars, print_lines, say
 
     if out:
         evaluation.require_folder(out)
@@ -66,7 +66,7 @@ def evaluate(
             say(f"WARNING: {warning}")
         typer.echo(evaluation.to_json(result), nl=False)
     else:
-        typer.echo("\n".join(map(printable, evaluation.summary(result))))
+        print_lines(evaluation.summary(result))
     for path in evaluation.write_files(result, out) if out else ():
         say(f"wrote {path}")
 

@@ -18,9 +18,14 @@ APART = ("passes", "precision", "precision_choice")
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="A model file.")],
+    all_: Annotated[
+        bool, typer.Option("--all", help="Show everything: each pass, operator and figure of the proof.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Show a model's contract, golden test, provenance and graph."""
+    """Show what a model file expects, answers and says of its origin."""
+    from ct3d_edge.cli.inspect_summary import NAME_WIDTH, summarize
+    from ct3d_edge.cli.terminal import out, print_lines, printable
     from ct3d_edge.runtime import load_model_file
 
     file = load_model_file(model, stored_voxels=True)
@@ -28,8 +33,9 @@ def inspect(
     if json_:
         typer.echo(json.dumps(facts, indent=2))
         return
-    from ct3d_edge.cli.terminal import out, printable
-
+    if not all_:
+        print_lines(summarize(file, _interface(file), _in_words(file)), indent=NAME_WIDTH)
+        return
     facts["contract"] |= _in_words(file)
     console = out()
     for title, section in facts.items():

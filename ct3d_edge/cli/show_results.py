@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ct3d_edge.cli.infer_options import Format
+from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
     from ct3d_edge.results import Record
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 def print_results(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
     """Print all records on standard output."""
-    from ct3d_edge.cli.terminal import out, printable
-    from ct3d_edge.report import confidence_sentences, model_sentences, results_table
+    from ct3d_edge.cli.terminal import out, print_lines, printable
+    from ct3d_edge.report import confidence_sentences, results_table
     from ct3d_edge.results import to_csv, to_jsonl
 
     if format_ is Format.JSONL:
@@ -23,10 +24,9 @@ def print_results(records: "Sequence[Record]", labels: "Sequence[str]", format_:
         typer.echo(to_csv(records, labels).encode("utf-8", "backslashreplace"), nl=False)
     else:
         console = out()
-        console.print(results_table(records, labels, printable))
-        sentences = confidence_sentences(records[0]) if len(records) == 1 else model_sentences(records)
-        for sentence in sentences:
-            console.print(sentence, markup=False)
+        console.print(results_table(records, labels, printable, console.width))
+        if len(records) == 1:
+            print_lines(confidence_sentences(records[0]))
 
 
 def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
@@ -36,7 +36,7 @@ def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
     }
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
-    return f"{len(records)} scans ({told}) in {seconds:.1f} s{left}"
+    return f"{plural(len(records), 'scan')} ({told}) in {seconds:.1f} s{left}"
 
 
 def say_what_helps(records: "Sequence[Record]") -> None:
@@ -48,7 +48,7 @@ def say_what_helps(records: "Sequence[Record]") -> None:
         say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
     options = [finding.value for record in records for finding in record.findings if finding.code == "side_output"]
     for option in dict.fromkeys(options):
-        say(f"{option} has nothing of {options.count(option)} scan(s); their records say why (side_output)")
+        say(f"{option} has nothing of {plural(options.count(option), 'scan')}; the records say why (side_output)")
 
 
 FEWEST_SLICES = 4

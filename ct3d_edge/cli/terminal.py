@@ -1,5 +1,6 @@
 """What commands say besides their results: on standard error, with a progress bar only where a person looks on."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -16,20 +17,37 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ct3d_edge.formatting import wrap
+
 if TYPE_CHECKING:
     from ct3d_edge.runtime import Receipt
     from ct3d_edge.scan import PassedOver
 
 T = TypeVar("T")
 
-PIPE_WIDTH = 160
-"""Columns of a table that no terminal limits."""
+PIPE_WIDTH = 80
+"""Columns where there is no terminal and COLUMNS does not say otherwise."""
+
+NARROWEST = 40
+"""Columns below which nothing is laid out."""
 
 
 def out() -> Console:
-    """Standard output."""
+    """Standard output, as wide as its terminal; elsewhere COLUMNS characters, or 80."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        width = int(columns)
+    else:
+        width = console.width if console.is_terminal else PIPE_WIDTH
+    return Console(highlight=False, width=max(width, NARROWEST))
+
+
+def print_lines(lines: Iterable[str], indent: int = 4) -> None:
+    """Print lines on standard output; those wider than it are broken between words."""
+    console = out()
+    for line in lines:
+        console.print(Text(wrap(printable(line), console.width, indent)))
 
 
 def err() -> Console:

@@ -10,19 +10,27 @@ if TYPE_CHECKING:
 
 
 def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int | None) -> None:
-    """Candidates in the order in which they were tried; forms behind them that no candidate came of."""
-    from rich.table import Table
+    """Candidates in the order in which they were tried, then forms of which none came; below, why some were dropped."""
+    from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.report import group_messages, plain_table
 
-    table = Table("candidate", "median ms", "99 % interval", "memory MB", "fate", box=None, pad_edge=False)
+    table = plain_table("candidate", "median ms", "99 % interval", "MB", "fate")
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:4]:
         column.justify = "right"
     for result in results:
         table.add_row(result.candidate.name, *_figures(result), _fate(result, budget))
-    for form, reason in dropped.items():
-        table.add_row(form.name, "", "", "", f"dropped: {reason}")
-    out().print(table)
+    for form in dropped:
+        table.add_row(form.name, "", "", "", "dropped")
+    console = out()
+    console.print(table)
+    reasons = {result.candidate.name: result.dropped for result in results if result.dropped}
+    reasons |= {form.name: reason for form, reason in dropped.items()}
+    names = list(reasons)
+    for note in group_messages([[("dropped", printable(reason))] for reason in reasons.values()], names):
+        console.print(Text(note.format(names, console.width, what="candidate")))
 
 
 def _figures(result: "Result") -> tuple[str, str, str]:
@@ -38,7 +46,7 @@ def _fate(result: "Result", budget: int | None) -> str:
     from ct3d_edge.tuning.choice import over_budget
 
     if result.dropped:
-        return f"dropped: {result.dropped}"
+        return "dropped"
     return "over the budget" if over_budget(result, budget) else "holds"
 
 

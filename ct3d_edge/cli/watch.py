@@ -15,7 +15,7 @@ from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from ct3d_edge.pipeline import Inbox, Model, Plan
-    from ct3d_edge.results import Journal, Record
+    from ct3d_edge.results import Answer, Journal, Record
 
 
 def watch(
@@ -104,8 +104,14 @@ def _keep(record: "Record", known: "dict[str, Record]", journal: "Journal") -> N
     journal.append(record)
     if record.key is not None:
         known[record.scan] = record
-    told = f"{record.answer.label} {record.answer.confidence:.4f}" if record.answer else _reason(record)
+    told = _answer(record.answer, record) if record.answer else _reason(record)
     say(f"{record.scan}: {record.status} {told} ({record.timing.total:.0f} ms)")
+
+
+def _answer(answer: "Answer", record: "Record") -> str:
+    """The answer, and the codes of what a person should look at."""
+    codes = ", ".join(dict.fromkeys(finding.code for finding in record.findings))
+    return f"{answer.label} {answer.confidence:.4f} {codes}".rstrip()
 
 
 def _reason(record: "Record") -> str:

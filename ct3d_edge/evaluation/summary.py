@@ -37,7 +37,8 @@ def _figures(evaluation: Evaluation) -> list[str]:
     majority = evaluation.contract.labels[int(figures.scans[1] > figures.scans[0])]
     rows = {
         "AUC": _estimate(figures.auc),
-        "accuracy": f"{_share(figures.accuracy)} right; always answering {majority}: {figures.majority:.3f}",
+        "accuracy": f"{_share(figures.accuracy)} right",
+        "baseline": f"{figures.majority:.3f}  {'':<14}   always answering {majority}",
         "sensitivity": f"{_share(figures.sensitivity)} {positive} found",
         "specificity": f"{_share(figures.specificity)} {negative} spared",
         "Brier score": _estimate(figures.brier),

@@ -26,7 +26,8 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """``run("infer", path)``: the command in this process, through the entry point."""
+    """``run("infer", path)``: the command in this process, through the entry point; so wide that no line is broken."""
+    monkeypatch.setenv("COLUMNS", "400")
 
     def call(*arguments: object) -> Outcome:
         monkeypatch.setattr("sys.argv", ["ct3d-edge", *map(str, arguments)])

@@ -309,3 +309,16 @@ def test_the_remark_about_the_demonstration_model_stands_once_below_the_table(
     assert outcome.out.count("demonstration_model") == 1
     assert outcome.out.splitlines()[-1].startswith("demonstration_model: This model learned from drawn chests")
     assert run("infer", scans[0], "-p", "cpu").out.count("demonstration_model") == 1
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, 80), ("100", 100), ("60", 60), ("nonsense", 80)])
+def test_a_table_in_a_pipe_is_as_wide_as_columns_says(
+    run: Run, make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch, columns: str | None, width: int
+) -> None:
+    if columns is None:
+        monkeypatch.delenv("COLUMNS")
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    scans = [make_scan(f"{number}{'a' * 120}{number}.nii") for number in "12"]
+    out = run("infer", *scans, "-p", "cpu").out
+    assert width - 2 <= max(map(len, out.splitlines())) <= width

@@ -2,16 +2,17 @@ import json
 from pathlib import Path
 
 import onnx
+import pytest
 from builders import MakeModel
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import PROVENANCE_KEY
+from ct3d_edge.runtime import PROVENANCE_KEY, default_model
 
 from .conftest import Run
 
 
 def test_inspect_shows_every_part(run: Run, make_model: MakeModel) -> None:
-    outcome = run("inspect", make_model())
+    outcome = run("inspect", make_model(), "--all")
     assert outcome.code == 0
     for word in ("file", "graph", "contract", "golden test", "provenance", "Conv", "hu_window", "-1000, 400"):
         assert word in outcome.out
@@ -33,7 +34,7 @@ def test_inspect_shows_what_was_proven_besides_in_lines(run: Run, make_model: Ma
             entry.value = json.dumps({"further_proofs": proofs})
     path = tmp_path / "proven.onnx"
     onnx.save(proto, path)
-    lines = [line.strip() for line in run("inspect", path).out.splitlines()]
+    lines = [line.strip() for line in run("inspect", path, "--all").out.splitlines()]
     begin = lines.index("further_proofs")
     assert lines[begin + 1 : begin + 5] == [
         "1.",
@@ -60,3 +61,24 @@ def test_verify_fails_with_exit_code_4(run: Run, make_model: MakeModel) -> None:
     outcome = run("verify", make_model(expected=0.123, tolerance=1e-6))
     assert outcome.code == 4
     assert "golden test does not hold" in outcome.err
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_inspect_takes_one_screen(run: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run("inspect", default_model()).out.splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= width
+    for name in ("input", "output", "scan", "classes", "training range", "golden test", "proof", "made from"):
+        assert any(line.startswith(f"{name} ") for line in lines), name
+
+
+def test_inspect_takes_a_provenance_of_any_kind(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    proto = onnx.load(make_model())
+    for entry in proto.metadata_props:
+        if entry.key == PROVENANCE_KEY:
+            entry.value = json.dumps({"proof": {"volumes": None}, "tools": [], "passes": 3, "source": {"file": 1}})
+    onnx.save(proto, tmp_path / "odd.onnx")
+    outcome = run("inspect", tmp_path / "odd.onnx")
+    assert outcome.code == 0
+    assert "made from           1\n" in outcome.out

@@ -50,7 +50,7 @@ def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeM
 def test_inspect_shows_the_passes(optimize: Run, run: Run, make_model: MakeModel, tmp_path: Path) -> None:
     out = tmp_path / "fast.onnx"
     optimize(make_model(), "--out", out)
-    text = run("inspect", out).out
+    text = run("inspect", out, "--all").out
     assert "1. transposes" in text
     facts = json.loads(run("inspect", out, "--json").out)
     assert facts["passes"]["1. transposes"]["before"] == 5

@@ -60,7 +60,7 @@ def test_integers_name_what_they_were_calibrated_on(optimize: Run, run: Run, tmp
     assert "QuantizeLinear" in file.node_counts
     assert file.provenance["precision"]["calibration"]["material"] == f"8 scans from {tmp_path / 'calibrate'}"
     assert file.provenance["proof"]["tensors"]["compared"] > 0
-    shown = run("inspect", tmp_path / "x.onnx").out
+    shown = run("inspect", tmp_path / "x.onnx", "--all").out
     assert "fp32_nodes (" in shown
     assert "where eight bits save nothing" in shown
 

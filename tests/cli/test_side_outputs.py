@@ -60,7 +60,7 @@ def test_a_map_that_cannot_be_written_costs_that_map(
     command = ("infer", scans, "-m", explaining_model, "-p", "cpu", "-o", out, "--resume", "--explain", maps)
     outcome = run(*command)
     assert outcome.code == 1
-    assert "--explain has nothing of 1 scan(s); their records say why (side_output)" in outcome.err
+    assert "--explain has nothing of 1 scan; the records say why (side_output)" in outcome.err
     assert "3 scans (2 ok, 1 warn)" in outcome.err
     records = records_of(out)
     assert [bool(side_findings(record)) for record in records.values()] == [False, True, False]

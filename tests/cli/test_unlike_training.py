@@ -34,7 +34,7 @@ def test_inspect_tells_it_in_two_lines(run: Run, model: Path) -> None:
     out = run("inspect", model).out
     assert "300 to 400, 280 to 400, 250 to 340 mm in voxels of 4 to 6, 4 to 6, 8 to 9 mm, 28 to 40 slices" in out
     assert "2 features of 40 scans, 1 directions; a distance above 2 is told (20 other scans)" in out
-    assert "pooled features  2, for out_of_distribution" in out
+    assert "pooled features     2, for out_of_distribution" in out
     assert "residual_variance" not in out
 
 
@@ -53,7 +53,7 @@ def test_inspect_gives_the_range_as_data_and_counts_the_statistics(run: Run, mod
 def test_inspect_says_what_an_older_file_does_not_know(run: Run, make_model: MakeModel) -> None:
     out = run("inspect", make_model()).out
     assert out.count("not recorded") == 2
-    assert "pooled features  no" in out
+    assert "pooled features     no" in out
 
 
 def test_check_measures_against_the_range(run: Run, model: Path, make_scan: MakeScan) -> None:

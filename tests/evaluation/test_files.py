@@ -75,8 +75,11 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 def test_the_summary_puts_warnings_first_and_the_baseline_beside_accuracy(evaluation: Evaluation) -> None:
     lines = summary(evaluation)
     assert lines[0].startswith("WARNING: Few scans")
-    (accuracy,) = [line for line in lines if line.startswith("accuracy")]
-    assert "4 of 6 right; always answering normal: 0.500" in accuracy
+    (accuracy, baseline) = [line for line in lines if line.startswith(("accuracy", "baseline"))]
+    assert accuracy.endswith("   4 of 6 right")
+    assert baseline.split() == ["baseline", "0.500", "always", "answering", "normal"]
+    assert baseline.index("always") == accuracy.index("4 of 6")
+    assert lines.index(baseline) == lines.index(accuracy) + 1
     assert any("normal counts as normal, abnormal counts as abnormal" in line for line in lines)
 
 

@@ -1,12 +1,13 @@
 import io
 import os
+import re
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from ct3d_edge.cli.terminal import printable
-from ct3d_edge.report import confidence_sentences, model_sentences, results_table
+from ct3d_edge.report import confidence_sentences, group_messages, results_table
 from ct3d_edge.results import Answer, Failure, Record, Timing
 from ct3d_edge.scan import Finding
 
@@ -36,57 +37,106 @@ FAILED = replace(
 )
 
 
-def rendered(*records: Record, labels: tuple[str, ...] = LABELS, colour: bool = False) -> str:
-    """The table as a terminal of 200 columns would get it."""
+def rendered(*records: Record, labels: tuple[str, ...] = LABELS, colour: bool = False, width: int = 80) -> str:
+    """The table and its notes as a terminal would get them."""
     text = io.StringIO()
-    console = Console(file=text, width=200, force_terminal=colour, color_system="standard" if colour else None)
-    console.print(results_table(records, labels, printable))
+    console = Console(file=text, width=width, force_terminal=colour, color_system="standard" if colour else None)
+    console.print(results_table(records, labels, printable, width))
     return text.getvalue()
 
 
 def row_of(text: str, name: str) -> list[str]:
+    """Cells of the row with a name."""
     line = next(line for line in text.splitlines() if name in line)
-    return [cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]]
+    return re.split(r" {2,}", line.strip())
 
 
 def test_an_answered_scan_has_its_row() -> None:
-    assert row_of(rendered(ANSWERED), "first") == [
-        "first.nii.gz",
-        "ok",
-        "abnormal",
-        "0.1234",
-        "0.8766",
-        "34",
-        "",
-    ]
+    assert row_of(rendered(ANSWERED), "first") == ["first.nii.gz", "ok", "abnormal", "0.8766", "34"]
 
 
-def test_a_failed_scan_has_its_reason() -> None:
-    row = row_of(rendered(ANSWERED, FAILED), "second")
-    assert row == ["second.nii.gz", "error", "", "", "", "1", "truncated: It ends too early."]
+def test_a_failed_scan_has_its_reason_in_a_note() -> None:
+    text = rendered(ANSWERED, FAILED)
+    assert row_of(text, "second") == ["second.nii.gz", "error", "1", "1"]
+    assert "[1] truncated: It ends too early.\n    1 scan: second.nii.gz\n" in text
+    assert "truncated: It ends too early.\n" in rendered(FAILED)
+    assert "1 scan" not in rendered(FAILED)
 
 
-def test_every_class_has_its_column() -> None:
-    header = row_of(rendered(ANSWERED), "remarks")
-    assert header == ["scan", "status", "answer", "normal", "abnormal", "ms", "remarks"]
+def test_of_two_classes_the_second_has_a_column() -> None:
+    assert row_of(rendered(ANSWERED), "status") == ["scan", "status", "answer", "abnormal", "ms"]
 
 
-def test_findings_are_remarks() -> None:
+@pytest.mark.parametrize(("classes", "titles"), [(3, ["class0", "class1", "class2"]), (5, ["probability"])])
+def test_of_more_classes_few_have_a_column_each(classes: int, titles: list[str]) -> None:
+    labels = tuple(f"class{number}" for number in range(classes))
+    answer = Answer("class1", tuple((label, 0.5 if label == "class1" else 0.0) for label in labels), None)
+    text = rendered(replace(ANSWERED, answer=answer), labels=labels)
+    assert row_of(text, "status") == ["scan", "status", "answer", *titles, "ms"]
+    assert "0.5000" in row_of(text, "first")
+
+
+def test_findings_are_notes_and_rows_refer_to_them() -> None:
     findings = (Finding("oblique", "warn", "Tilted by 12."), Finding("misnamed", "warn", "Renamed."))
-    row = row_of(rendered(replace(ANSWERED, findings=findings)), "first")
-    assert row[-1] == "oblique: Tilted by 12. misnamed: Renamed."
+    text = rendered(replace(ANSWERED, findings=findings), FAILED)
+    assert row_of(text, "first")[-1] == "1 2"
+    assert "[1] oblique: Tilted by 12.\n" in text
+    assert "[2] misnamed: Renamed.\n" in text
 
 
-def test_what_holds_for_every_answer_of_a_model_is_said_once() -> None:
+def test_what_holds_for_every_answer_of_a_model_comes_last_and_no_row_refers_to_it() -> None:
     of_model, of_scan = Finding("demonstration_model", "warn", "A toy."), Finding("oblique", "warn", "Tilted.")
     answered = replace(ANSWERED, findings=(of_model, of_scan))
-    records = (answered, replace(answered, scan="folder/third.nii.gz"), FAILED)
-    assert row_of(rendered(*records), "first")[-1] == "oblique: Tilted."
-    assert model_sentences(records) == ["demonstration_model: A toy."]
-    assert model_sentences(records[-1:] * 2) == model_sentences(records[:1]) == []
-    alone = rendered(answered)
-    assert row_of(alone, "first")[-1] == "demonstration_model: A toy. oblique: Tilted."
-    assert alone.count("A toy.") == 1
+    text = rendered(answered, replace(answered, scan="folder/third.nii.gz"), FAILED)
+    assert row_of(text, "first")[-1] == "1"
+    assert text.splitlines()[-1] == "demonstration_model: A toy."
+    assert rendered(answered).count("A toy.") == 1
+
+
+def test_a_sentence_that_differs_in_numbers_and_names_is_written_once() -> None:
+    records = [
+        replace(
+            FAILED,
+            scan=f"in/{number}.nii",
+            failure=Failure("truncated", f"{number}.nii ends {number}.5 bytes too early, of {10} in all."),
+        )
+        for number in range(19)
+    ]
+    text = rendered(*records)
+    assert "[1] truncated: The file ends 0.5 to 18.5 bytes too early, of 10 in all.\n    all 19 scans\n" in text
+    assert text.count("truncated") == 1
+    assert "19 scans: 0.nii, 1.nii, 2.nii and 16 more" in rendered(*records, ANSWERED)
+
+
+def test_numbers_of_names_are_no_measurements() -> None:
+    said = [[("duplicate", f"Same as in/other_{number}.nii, 1.2.{number}.4.")] for number in range(2)]
+    assert len(group_messages(said, ["a", "b"])) == 2
+
+
+@pytest.mark.parametrize("width", [60, 80, 132])
+def test_everything_fits_the_terminal(width: int) -> None:
+    finding = Finding("out_of_distribution", "warn", "What the network sees lies far from what taught it. " * 4)
+    records = [
+        replace(ANSWERED, scan=f"folder/{'a' * 80}{number}{'b' * 80}{number}.nii.gz", findings=(finding,))
+        for number in range(5)
+    ]
+    text = rendered(*records, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("...") >= len(records), "names are shortened in the middle"
+
+
+def test_names_that_shortening_would_confuse_stay_whole() -> None:
+    names = [f"{'a' * 40}{number}{'b' * 40}.nii.gz" for number in range(2)]
+    text = rendered(*(replace(ANSWERED, scan=name) for name in names), width=60)
+    assert "..." not in text
+
+
+@pytest.mark.parametrize(("threshold", "line"), [(0.302395, "abnormal from 0.30 on"), (0.5, None), (None, None)])
+def test_a_threshold_that_is_not_one_half_is_shown_once(threshold: float | None, line: str | None) -> None:
+    answer = Answer("abnormal", ANSWERED.answer.probability, threshold)  # type: ignore[union-attr]
+    text = rendered(*[replace(ANSWERED, answer=answer)] * 3)
+    assert text.count("from") == (line is not None)
+    assert line is None or line in text.splitlines()
 
 
 def test_rows_keep_their_order() -> None:
@@ -98,6 +148,8 @@ def test_files_of_the_same_name_are_shown_with_their_folders() -> None:
     text = rendered(ANSWERED, replace(ANSWERED, scan="other/first.nii.gz"))
     assert "folder/first.nii.gz" in text
     assert "other/first.nii.gz" in text
+    below = rendered(*(replace(ANSWERED, scan=f"/far/away/{name}/first.nii.gz") for name in "ab"))
+    assert row_of(below, "a/first")[0] == "a/first.nii.gz"
 
 
 @pytest.mark.parametrize(("status", "colour"), [("ok", 32), ("warn", 33), ("refused", 35), ("error", 31)])
@@ -107,7 +159,7 @@ def test_the_status_has_its_colour_on_a_terminal(status: str, colour: int) -> No
 
 
 def test_an_empty_table_is_only_its_header() -> None:
-    assert "remarks" in rendered()
+    assert row_of(rendered(), "status") == ["scan", "status", "answer", "abnormal", "ms"]
 
 
 MARKUP = ["[red]scan", "[bold] [red]", "[link=x]y", "a[b]c.nii", r"\[x]", "[x]]", ":smile:"]
@@ -122,16 +174,17 @@ def test_what_looks_like_markup_is_shown_as_it_is(text: str) -> None:
         findings=(Finding("f", "warn", text),),
     )
     shown = rendered(record)
-    assert row_of(shown, "not_nifti")[0] == text
-    assert f"<{text}> is no scan." in shown
+    assert row_of(shown, "error")[0] == text
+    assert f"not_nifti: <{text}> is no scan." in shown
+    assert f"f: {text}" in shown
 
 
 @pytest.mark.parametrize("text", [*MARKUP, "[/red]", "[/]"])
 def test_class_names_that_look_like_markup_are_shown_as_they_are(text: str) -> None:
     answer = Answer(text, (("normal", 0.25), (text, 0.75)), 0.5)
     shown = rendered(replace(ANSWERED, answer=answer), labels=("normal", text))
-    assert row_of(shown, "remarks")[4] == text
-    assert row_of(shown, "first")[2:5] == [text, "0.2500", "0.7500"]
+    assert row_of(shown, "status")[3] == text
+    assert row_of(shown, "first")[2:4] == [text, "0.7500"]
 
 
 @pytest.mark.parametrize(
@@ -146,13 +199,13 @@ def test_class_names_that_look_like_markup_are_shown_as_they_are(text: str) -> N
     ],
 )
 def test_control_characters_are_made_visible(text: str, shown: str) -> None:
-    answer = Answer(text, ((text, 0.75), ("other", 0.25)), 0.5)
+    answer = Answer(text, (("other", 0.25), (text, 0.75)), 0.5)
     found = rendered(
         replace(ANSWERED, scan=text, answer=answer),
         replace(FAILED, failure=Failure("x", text)),
-        labels=(text, "other"),
+        labels=("other", text),
     )
-    assert found.count(shown) == 4  # scan, answer, column, remark
+    assert found.count(shown) == 4  # scan, answer, column, note
     assert text not in found
 
 
@@ -163,6 +216,13 @@ def test_sentences_are_the_tutorials() -> None:
     ]
 
 
+def test_no_confidence_stands_without_the_doubt_about_an_unlike_scan() -> None:
+    unlike = replace(ANSWERED, findings=(Finding("out_of_distribution", "warn", "Far away."),))
+    sentences = confidence_sentences(unlike)
+    assert len(sentences) == 2
+    assert all(sentence.endswith("(unreliable: the scan is unlike the training scans)") for sentence in sentences)
+
+
 def test_without_an_answer_there_are_no_sentences() -> None:
     assert confidence_sentences(FAILED) == []
 
@@ -170,4 +230,6 @@ def test_without_an_answer_there_are_no_sentences() -> None:
 def test_what_a_scan_was_refused_for_is_said_once() -> None:
     findings = (Finding("not_hu", "refuse", "These are no HU."), Finding("oblique", "warn", "Tilted."))
     refused = replace(FAILED, status="refused", failure=Failure("not_hu", "These are no HU."), findings=findings)
-    assert row_of(rendered(refused), "second")[-1] == "not_hu: These are no HU. oblique: Tilted."
+    text = rendered(refused, ANSWERED)
+    assert text.count("These are no HU.") == 1
+    assert row_of(text, "second")[-1] == "1 2"
