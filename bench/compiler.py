@@ -2,9 +2,9 @@
 
     python -m bench.compiler MODEL.onnx [ROUNDS]
 
-The subject is a file as tf2onnx wrote it: `ct3d-edge export RUN --optimize none --out MODEL.onnx`. Every variant must
-answer as the subject does within 1e-5 before anything is timed. Then: all variants in turn in one process on two
-threads; memory added by session and runs, in a fresh process each; the time of each operator by ONNX Runtime's
+The subject is a file as tf2onnx wrote it: `ct3d-edge export --model RUN --optimize none --out MODEL.onnx`. Every
+variant must answer as the subject does within 1e-5 before anything is timed. Then: all variants in turn in one process
+on two threads; memory added by session and runs, in a fresh process each; the time of each operator by ONNX Runtime's
 profiler. Every sample goes to bench/results/compiler.json.
 """
 

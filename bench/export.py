@@ -2,9 +2,9 @@
 
     python -m bench.export RUN [ROUNDS]
 
-RUN is a training run or .keras file. Each round runs `ct3d-edge export RUN` in a fresh process, as a user would: eight
-phantoms, the level `fast`. Its stages are told apart by the lines that the command prints when one begins. Beside them
-a process that does nothing but import TensorFlow and Keras. Every sample goes to bench/results/export.json.
+RUN is a training run or .keras file. Each round runs `ct3d-edge export --model RUN` in a fresh process, as a user
+would: eight phantoms, the level `fast`. Its stages are told apart by the lines that the command prints when one begins.
+Beside them a process that does nothing but import TensorFlow and Keras. Every sample goes to bench/results/export.json.
 """
 
 import os
@@ -22,7 +22,7 @@ from ct3d_edge.machine import describe_machine
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "tf2onnx", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
 ROUNDS = 5
 
-COMMAND = (sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "export")
+COMMAND = (sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "export", "--model")
 IMPORT = (sys.executable, "-c", "from ct3d_edge.keras_import import import_keras; import_keras()")
 
 BEFORE = "start, import of TensorFlow, network"

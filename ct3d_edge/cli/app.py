@@ -30,14 +30,16 @@ from ct3d_edge.cli import (
     view,
     watch,
 )
-from ct3d_edge.cli.once import OnceCommand
+from ct3d_edge.cli.examples import example
+from ct3d_edge.cli.once import OnceCommand, OnceGroup
 from ct3d_edge.errors import Ct3dError, UsageError
 
 app = typer.Typer(
     name="ct3d-edge",
-    help="3D CT classification at the edge: train, export, run and time a Keras 3D CNN.",
+    cls=OnceGroup,
+    help=f"3D CT classification at the edge: train, export, run and time a Keras 3D CNN.\n\n{example('')}",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,7 +64,7 @@ for command in (
     build.build,
     doctor.doctor,
 ):
-    app.command(cls=OnceCommand)(command)
+    app.command(cls=OnceCommand, epilog=example(command.__name__))(command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 

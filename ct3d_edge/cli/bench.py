@@ -10,6 +10,7 @@ from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli import bench_compare, bench_history, bench_scenarios, bench_show
 from ct3d_edge.cli.bench_options import Amounts, axes, seconds, share
 from ct3d_edge.cli.bench_target import Target, timed_import
+from ct3d_edge.cli.examples import example
 from ct3d_edge.cli.once import OnceCommand, OnceGroup
 from ct3d_edge.cli.options import (
     DeviceIdOption,
@@ -27,10 +28,10 @@ from ct3d_edge.errors import UsageError
 if TYPE_CHECKING:
     from ct3d_edge.latency import BenchRecord
 
-app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None)
-app.command(cls=OnceCommand)(bench_compare.compare)
-app.command(cls=OnceCommand)(bench_history.history)
-app.command(cls=OnceCommand)(bench_show.show)
+app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example("bench"))
+app.command(cls=OnceCommand, epilog=example("bench compare"))(bench_compare.compare)
+app.command(cls=OnceCommand, epilog=example("bench history"))(bench_history.history)
+app.command(cls=OnceCommand, epilog=example("bench show"))(bench_show.show)
 
 
 @app.callback()
@@ -82,10 +83,10 @@ def bench(
     json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the figures as a page here.")] = None,
 ) -> None:
-    """Time scan file to probability: import, session, first run, steady state and its stages apart. Compare records.
+    """Time scan file to probability, and compare records.
 
-    Nothing is dropped or averaged away: percentiles are measured samples with intervals, shown where there are enough
-    of them; the file has all samples.
+    Import, session, first run, steady state and its stages are timed apart. Nothing is dropped or averaged away:
+    percentiles are measured samples with intervals, shown where there are enough of them; the file has all samples.
     """
     if context.invoked_subcommand:
         _refuse_own_options(context)

@@ -18,13 +18,18 @@ def compare(
     after: Annotated[str, typer.Argument(metavar="B.json", help="The second record, or a series of it.")],
     fail_if: Annotated[
         list[str] | None,
-        typer.Option("--fail-if", help="End with 4 if this holds: 'p50 > +5%', 'infer p90 > 400ms'; more than once."),
+        typer.Option(
+            "--fail-if",
+            metavar="GATE",
+            help="End with 4 if this holds: 'p50 > +5%', 'infer p90 > 400ms'; more than once.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compare though machine or work differ.")] = False,
 ) -> None:
-    """Compare two records of one benchmark, each percentile with a 99 % interval on the ratio.
+    """Compare two records of one benchmark.
 
-    Two series of one record whose contestants ran in turn are compared pair by pair: A.json:ours A.json:theirs.
+    Each percentile has a 99 % interval on the ratio. Two series of one record whose contestants ran in turn are
+    compared pair by pair: A.json:ours A.json:theirs.
     """
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.latency import Gate, remarks

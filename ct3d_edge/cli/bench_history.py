@@ -24,7 +24,10 @@ def history(
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the trend as PNG.")] = None,
 ) -> None:
-    """Show how the medians of a folder's records went, oldest first, and where machine or work changed."""
+    """Show how the medians of a folder's records went.
+
+    The oldest first, and where machine or work changed.
+    """
     from ct3d_edge.atomic import atomic_file, require_writable
     from ct3d_edge.cli.terminal import out, say
     from ct3d_edge.extras import require_extra

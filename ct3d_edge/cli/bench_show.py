@@ -15,7 +15,10 @@ def show(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page that needs nothing else.")
     ] = None,
 ) -> None:
-    """Show a record's percentiles and doubts, as text or as an HTML page with distributions and stages."""
+    """Show a record's percentiles and doubts, or write a page.
+
+    The HTML page has distributions and stages.
+    """
     from ct3d_edge.atomic import require_writable
     from ct3d_edge.latency import read_record
 

@@ -20,9 +20,10 @@ def build(
     device_id: DeviceIdOption = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Volumes in one run.")] = 1,
 ) -> None:
-    """Build the TensorRT engine of a model for this machine's GPU, which takes minutes, and keep it.
+    """Build a model's TensorRT engine for this GPU ahead.
 
-    The engine is found again by what it depends on: model, shapes, options, GPU, driver and library versions.
+    That takes minutes. The engine is kept and found again by what it depends on: model, shapes,
+    options, GPU, driver and library versions.
     """
     from ct3d_edge.cli.options import provider_options
     from ct3d_edge.cli.terminal import elapsed, say

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.cli.evaluate import show
-from ct3d_edge.cli.options import SkipBadOption
+from ct3d_edge.cli.options import ModelArgument, SkipBadOption, model_and_folder
+from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from ct3d_edge.evaluation import Calibration, Share, Standing
 
 
 def calibrate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `train` wrote.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.  [required]"),
+    ] = None,
+    last: ModelArgument = None,
     *,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", metavar="RUN", help="A folder that `train` wrote.  [required]")
+    ] = None,
     split: Annotated[
         Path | None, typer.Option("--split", metavar="FILE", help="Split of DIR; that of RUN if left out.")
     ] = None,
@@ -32,21 +39,24 @@ def calibrate(
         bool, typer.Option("--anew", help="Look at the training scans again though the contract knows them.")
     ] = False,
 ) -> None:
-    """Fit temperature and threshold on the validation scans alone, and write them into RUN/contract.json.
+    """Fit temperature and threshold on validation scans.
 
-    A contract that does not say what the training scans were like gets their range and feature statistics too, from
-    their headers and one run of the network for each (about 0.6 s a scan on two cores at the default input size).
-    Whatever is exported from RUN afterwards carries all of it.
+    They are written into RUN/contract.json. A contract that does not say what the training scans were like gets their
+    range and feature statistics too, from their headers and one run of the network for each (about 0.6 s a scan on two
+    cores at the default input size). Whatever is exported from RUN afterwards carries all of it.
     """
     from ct3d_edge.calibration import Rule
     from ct3d_edge.cli.terminal import Bars, print_lines
     from ct3d_edge.evaluation import calibrate_run
 
     parsed = Rule.parse(rule)
+    run, scans = model_and_folder(model, folder, last)
+    if scans is None:
+        raise UsageError("Name the folder of scans: ct3d-edge calibrate --model RUN DIR.")
     with Bars() as bars:
         made = calibrate_run(
             run,
-            folder,
+            scans,
             split=split,
             rule=parsed,
             skip_bad=skip_bad,

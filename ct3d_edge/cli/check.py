@@ -33,7 +33,7 @@ def check(
     with_identifiers: IdentifiersOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Print each scan's passport: what was measured, and whether a model may judge it.
+    """Measure scans and tell which of them a model may judge.
 
     The table shows all measured values of a single scan; of several, what is not in order. --json shows everything.
     Ends with exit code 1 if a scan is refused or cannot be read.

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.cli import split
-from ct3d_edge.cli.once import OnceCommand
+from ct3d_edge.cli.examples import example
+from ct3d_edge.cli.once import OnceCommand, OnceGroup
 
 if TYPE_CHECKING:
     from ct3d_edge.datasets.published.progress import Event, OnEvent
 
-app = typer.Typer(help="Make phantom scans, fetch published ones.", no_args_is_help=True, rich_markup_mode=None)
-
-
-app.command(name="split", cls=OnceCommand)(split.split)
+app = typer.Typer(
+    help="Make phantom scans, fetch published ones.",
+    cls=OnceGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=example("data"),
+)
+app.command(name="split", cls=OnceCommand, epilog=example("data split"))(split.split)
 
 
 @app.callback()
@@ -24,7 +29,7 @@ def _group() -> None:
     """Make phantom scans, fetch published ones."""
 
 
-@app.command(cls=OnceCommand)
+@app.command(cls=OnceCommand, epilog=example("data synth"))
 def synth(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
     scans: Annotated[int, typer.Option("--scans", "-n", min=1, help="How many; every second one is abnormal.")] = 6,
@@ -34,7 +39,10 @@ def synth(
         typer.Option(help="Voxels along x, y, z; 512 x 512 x (30 to 60) if left out.", metavar="X Y Z"),
     ] = None,
 ) -> None:
-    """Make procedural chest CTs: OUT/scans/normal, OUT/scans/abnormal, and lesion masks in OUT/lesions."""
+    """Make procedural chest CTs with masks of their lesions.
+
+    They go to OUT/scans/normal and OUT/scans/abnormal, the masks to OUT/lesions.
+    """
     from ct3d_edge.cli.terminal import progress, say
     from ct3d_edge.datasets import synthesise
 
@@ -43,13 +51,16 @@ def synth(
     say(f"wrote {len(written)} phantom scans to {out / 'scans'}")
 
 
-@app.command(cls=OnceCommand)
+@app.command(cls=OnceCommand, epilog=example("data fetch"))
 def fetch(
     dataset: Annotated[Literal["mosmed"], typer.Argument(help="mosmed: the 200 chest CTs of the published tutorial.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the scans, one folder a class.")],
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Leave the zip archives in DIR.")] = False,
 ) -> None:
-    """Download and unpack published scans for `ct3d-edge train DIR`; run it again after a break and it goes on."""
+    """Download and unpack published scans for training.
+
+    `ct3d-edge train DIR` takes the folder. After a break, the same command goes on.
+    """
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.datasets.published import mosmed
     from ct3d_edge.datasets.published.fetch import fetch as fetch_dataset

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def doctor(json_: JsonOption = False) -> None:
-    """Try every provider on a tiny three-dimensional network and look for what stands in the way.
+    """Try every provider here and say what would help.
 
-    Nothing is installed or changed. Exit code 3 if no provider works.
+    Each runs a tiny three-dimensional network. Nothing is installed or changed. Exit code 3 if no provider works.
     """
     from ct3d_edge.cli.terminal import err, out, print_lines
     from ct3d_edge.doctor import diagnose

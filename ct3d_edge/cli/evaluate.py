@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.options import FallbackOption, JsonOption, ProviderOption, SkipBadOption
+from ct3d_edge.cli.options import (
+    FallbackOption,
+    JsonOption,
+    ModelArgument,
+    ProviderOption,
+    SkipBadOption,
+    TrainedModelOption,
+    model_and_folder,
+)
 
 if TYPE_CHECKING:
     from ct3d_edge.cli.terminal import Bars
@@ -14,11 +22,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .onnx file, a .keras file, or a folder that `train` wrote.")],
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")
     ] = None,
+    last: ModelArgument = None,
     *,
+    model: TrainedModelOption = None,
     split: Annotated[
         Path | None,
         typer.Option("--split", metavar="FILE", help="Split of DIR; without it all of DIR is the test set."),
@@ -40,16 +49,20 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the resamples.")] = 0,
     json_: JsonOption = False,
 ) -> None:
-    """Judge a model: AUC, sensitivity, specificity, accuracy beside its baseline, calibration, with intervals."""
+    """Judge a model on scans of known class, with intervals.
+
+    AUC, sensitivity, specificity, accuracy beside its baseline, calibration.
+    """
     from ct3d_edge import evaluation
     from ct3d_edge.cli.terminal import Bars, print_lines, say
 
+    judged, scans = model_and_folder(model, folder, last)
     if out:
         evaluation.require_folder(out)
     with Bars() as bars:
         result = evaluation.evaluate(
-            model,
-            folder,
+            judged,
+            scans,
             split=split,
             subset=subset,
             provider=provider,

@@ -14,7 +14,7 @@ from ct3d_edge.cli.evidence import (
     proof_volumes,
     working_providers,
 )
-from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
+from ct3d_edge.cli.options import LabelsOption, ModelArgument, OrientationOption, check_labels, required_model
 from ct3d_edge.cli.rewriting import (
     BudgetOption,
     EmbedOption,
@@ -33,7 +33,12 @@ from ct3d_edge.keras_import import import_keras
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help="A folder that `train` wrote, or a .keras file.")],
+    argument: ModelArgument = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="A folder that `train` wrote, or a .keras file.  [required]"),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
     labels: LabelsOption = None,
     orientation: OrientationOption = None,
@@ -57,10 +62,12 @@ def export(
         typer.Option(help="What the output still lacks to be probabilities; read off the network if left out."),
     ] = None,
 ) -> None:
-    """Convert a Keras model to a self-describing ONNX file, made fast, and prove that both answer alike.
+    """Convert a Keras model to an ONNX file that answers alike.
 
+    The file describes itself, is made fast, and is proven before it is written.
     A proof that does not hold leaves no file and ends with exit code 4.
     """
+    source = required_model(model, argument)
     names = check_labels(labels)
     require_sensible(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_budget(memory_budget)

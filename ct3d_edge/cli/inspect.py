@@ -1,12 +1,11 @@
 """``ct3d-edge inspect``: what a model file says about itself."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ct3d_edge.cli.options import JsonOption
+from ct3d_edge.cli.options import JsonOption, ModelArgument, ModelOption, model_path, one_model
 
 if TYPE_CHECKING:
     from ct3d_edge.runtime import ModelFile
@@ -17,18 +16,22 @@ APART = ("passes", "precision", "precision_choice")
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    argument: ModelArgument = None,
+    model: ModelOption = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Show everything: each pass, operator and figure of the proof.")
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Show what a model file expects, answers and says of its origin."""
+    """Show what a model file expects and where it comes from.
+
+    What it answers, its golden test and the figures of its proof are shown too; --all shows each pass.
+    """
     from ct3d_edge.cli.inspect_summary import NAME_WIDTH, summarize
     from ct3d_edge.cli.terminal import out, print_lines, printable
     from ct3d_edge.runtime import load_model_file
 
-    file = load_model_file(model, stored_voxels=True)
+    file = load_model_file(model_path(one_model(model, argument)), stored_voxels=True)
     facts = _facts(file)
     if json_:
         typer.echo(json.dumps(facts, indent=2))

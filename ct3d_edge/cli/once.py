@@ -1,9 +1,11 @@
-"""Commands that take each option once, and nothing empty: what was meant by either is not certain."""
+"""Commands that take each option once, nothing empty, and name the value that they cannot take."""
 
 from typing import TYPE_CHECKING, Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ct3d_edge.cli.value_errors import reword
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,11 +21,25 @@ class _Once:
         UsageError
             With the option's name, or with what an empty argument is likely to come from.
         """
+        if ctx.resilient_parsing:  # a shell asks how a word could go on
+            unfinished: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+            return unfinished
         if "" in args:
             raise UsageError("An argument is empty; as a path that would be this folder. Is a shell variable unset?")
         _require_once(self.make_parser(ctx).parse_args(list(args))[2])  # type: ignore[attr-defined]
-        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        try:
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        except typer.BadParameter as error:
+            reword(error)
+            raise
         return rest
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The parts of the usage line, without hidden arguments."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        hidden = [parameter for parameter in self.get_params(ctx) if getattr(parameter, "hidden", False)]  # type: ignore[attr-defined]
+        unwanted = [piece for parameter in hidden for piece in parameter.get_usage_pieces(ctx)]
+        return [piece for piece in pieces if piece not in unwanted]
 
 
 class OnceCommand(_Once, TyperCommand):

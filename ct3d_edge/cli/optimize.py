@@ -14,6 +14,7 @@ from ct3d_edge.cli.evidence import (
     proof_volumes,
     working_providers,
 )
+from ct3d_edge.cli.options import ModelArgument, required_model
 from ct3d_edge.cli.rewriting import (
     BudgetOption,
     EmbedOption,
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
 
 
 def optimize(
-    model: Annotated[Path, typer.Argument(help="An ONNX file, from export or elsewhere.")],
+    argument: ModelArgument = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="An ONNX file, from export or elsewhere.  [required]"),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
     contract: Annotated[
         Path | None,
@@ -53,11 +59,14 @@ def optimize(
     proof: ProofOption = None,
     limit: LimitOption = None,
 ) -> None:
-    """Rewrite the graph of an ONNX file, and prove that both answer alike.
+    """Rewrite an ONNX file so that it runs faster.
+
+    Its graph is rewritten, and it is proven that both answer alike.
 
     Contract and golden test are carried over. A proof that does not hold leaves no file and ends with exit code 4.
     Keras is not needed.
     """
+    path = required_model(model, argument)
     require_sensible(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_budget(memory_budget)
     require_extra("optimize", OPTIMIZE)
@@ -67,7 +76,7 @@ def optimize(
     from ct3d_edge.conversion.plan import Plan
 
     plan = Plan(optimize, target, budget, strict, explain, precision, weights)
-    loaded = load_for_rewriting(model, _read_contract(contract) if contract else None)
+    loaded = load_for_rewriting(path, _read_contract(contract) if contract else None)
     if loaded.features is not None and not explain:
         say("the output for infer --explain is left out: --explain keeps it")
     material, volumes = proof_volumes(proof, loaded.contract)

@@ -16,13 +16,30 @@ ModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Model file; the one that comes with ct3d-edge if left out."),
 ]
+RequiredModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Model file (.onnx).  [required]", show_default=False),
+]
+ModelArgument = Annotated[Path | None, typer.Argument(hidden=True)]
+"""The model without ``--model``, as earlier versions took it."""
+
+TrainedModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="A .onnx file, a .keras file, or a folder that `train` wrote.  [required]"),
+]
 ContractModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Model file whose contract to follow; else the default one."),
 ]
 ProviderOption = Annotated[
     RequestedProvider,
-    typer.Option("--provider", "-p", help="Execution provider; auto: the first of tensorrt, cuda, cpu that works."),
+    typer.Option(
+        "--provider",
+        "-p",
+        metavar="NAME",
+        help="Execution provider: tensorrt, nv-tensorrt-rtx, cuda, openvino, cpu, or auto, which is the first of "
+        "tensorrt, cuda, cpu that works.",
+    ),
 ]
 ProviderOptionsOption = Annotated[
     list[str] | None,
@@ -65,6 +82,52 @@ LabelsOption = Annotated[str | None, typer.Option(help="Class names in the order
 
 LISTED = 10
 """Scans listed in a message."""
+
+
+def one_model(model: Path | None, argument: Path | None) -> Path | None:
+    """The model by its option, or by its place, which is deprecated.
+
+    Raises
+    ------
+    UsageError
+        If both name one.
+    """
+    from ct3d_edge.cli.terminal import say
+
+    if argument is None:
+        return model
+    if model is not None:
+        raise UsageError(f"--model names {model}, so that {argument} is one argument too many.")
+    say(f"deprecated: write --model {argument}; the next version takes no model without --model")
+    return argument
+
+
+def required_model(model: Path | None, argument: Path | None) -> Path:
+    """The model, which must be named.
+
+    Raises
+    ------
+    UsageError
+        If it is not, or twice.
+    """
+    chosen = one_model(model, argument)
+    if chosen is None:
+        raise UsageError("Name the model: --model FILE.")
+    return chosen
+
+
+def model_and_folder(model: Path | None, first: Path | None, second: Path | None) -> tuple[Path, Path | None]:
+    """Model and folder of scans; two places are the model and the folder as earlier versions took them.
+
+    Raises
+    ------
+    UsageError
+        If no model is named, or there is an argument too many.
+    """
+    if model is None:
+        return required_model(None, first), second
+    one_model(model, second)
+    return model, first
 
 
 def model_path(model: Path | None) -> Path:

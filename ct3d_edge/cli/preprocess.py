@@ -17,9 +17,10 @@ def preprocess(
     series: SeriesOption = None,
     allow: AllowOption = None,
 ) -> None:
-    """Write each scan's network input as a float32 .npy file, named after the scan.
+    """Write each scan's network input as a float32 .npy file.
 
-    Without --model it follows the default contract: 128 x 128 x 64, HU -1000 to 400, orientation LAS.
+    The files are named after the scans. Without --model it follows the default contract: 128 x 128 x 64, HU -1000 to
+    400, orientation LAS.
     """
     import numpy as np
 

@@ -25,7 +25,10 @@ def split(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
-    """Divide the scans in DIR for training, validation and test, by content, so that none stands on two sides."""
+    """Divide the scans in DIR for training, validation and test.
+
+    By content, so that none stands on two sides.
+    """
     from ct3d_edge.atomic import require_writable
     from ct3d_edge.cli.terminal import Bars, printable
     from ct3d_edge.cohort import split_folder, write_split

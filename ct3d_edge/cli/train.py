@@ -19,7 +19,7 @@ PresetName = Literal["default", "tutorial"]
 def train(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the model and its records.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Folder for the model and its records.")],
     preset: Annotated[
         PresetName, typer.Option("--preset", help="How to learn: ours, or the published tutorial to the letter.")
     ] = "default",
@@ -73,10 +73,11 @@ def train(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left in RUN.")] = False,
 ) -> None:
-    """Train the 3D network on the scans in DIR and keep the weights of its best epoch.
+    """Train the 3D network on the scans in DIR.
 
-    At the end, the contract learns how the training scans lie and what the network makes of them, from one more pass
-    over all scans (about half as long as an epoch), so that scans unlike them can be told.
+    The weights of the best epoch are kept. At the end, the contract learns how the training scans lie and what the
+    network makes of them, from one more pass over all scans (about half as long as an epoch), so that scans unlike them
+    can be told.
     """
     import_keras()
     from ct3d_edge import training

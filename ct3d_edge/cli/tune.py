@@ -11,7 +11,7 @@ import typer
 
 from ct3d_edge.atomic import atomic_file, require_writable
 from ct3d_edge.cli.evidence import CalibrateOption, LimitOption, ProofOption, calibration, proof_volumes
-from ct3d_edge.cli.options import ProviderOption
+from ct3d_edge.cli.options import ModelArgument, ProviderOption, RequiredModelOption, required_model
 from ct3d_edge.cli.rewriting import parse_budget
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
@@ -40,7 +40,8 @@ class Wish:
 
 
 def tune(
-    model: Annotated[Path, typer.Argument(help="A model file, from export or optimize.")],
+    argument: ModelArgument = None,
+    model: RequiredModelOption = None,
     provider: ProviderOption = "cpu",
     precision: Annotated[
         list[str] | None,
@@ -61,12 +62,14 @@ def tune(
     calibrate: CalibrateOption = None,
     limit: LimitOption = None,
 ) -> None:
-    """Measure forms of a model, precisions, threads and provider options in turn here, and keep the fastest.
+    """Find what runs a model fastest on this device.
 
-    Whatever does not answer as the given model does is dropped. The choice goes to MODEL.tuned.json beside the model,
-    another form of the graph to MODEL.tuned.onnx; `infer` and `bench` follow it while model, device and versions are
-    the same. Where nothing holds, nothing is written, and the exit code is 4.
+    Forms of its graph, precisions, threads and provider options are measured in turn, and the fastest is kept. Whatever
+    does not answer as the given model does is dropped. The choice goes to MODEL.tuned.json beside the model, another
+    form of the graph to MODEL.tuned.onnx; `infer` and `bench` follow it while model, device and versions are the same.
+    Where nothing holds, nothing is written, and the exit code is 4.
     """
+    path = required_model(model, argument)
     budget = parse_budget(memory_budget)
     asked = _precisions(precision or [])
     if calibrate and not set(asked) - {"fp32"}:
@@ -77,15 +80,15 @@ def tune(
     from ct3d_edge.tuning.budget import require_possible
     from ct3d_edge.tuning.candidates import permitted
 
-    given = load_model_file(model)
+    given = load_model_file(path)
     if given.path.name.endswith(".tuned.onnx"):
-        raise UsageError(f"{model} is what a tuning chose. Tune the model that it was made from.")
-    for path in (choice_path(model), tuned_model_path(model)):
-        require_writable(path)
+        raise UsageError(f"{path} is what a tuning chose. Tune the model that it was made from.")
+    for written in (choice_path(path), tuned_model_path(path)):
+        require_writable(written)
     actual = expected_provider(provider)
     wish = Wish(actual, permitted(asked, actual), budget, rounds, proof, calibrate, limit)
     require_possible(given, wish.precisions, budget)
-    with sole_writer(choice_path(model)):
+    with sole_writer(choice_path(path)):
         _tune(given, wish)
 
 

@@ -34,7 +34,10 @@ def view(
     model: ContractModelOption = None,
     series: SeriesOption = None,
 ) -> None:
-    """Draw the slices of a scan after preprocessing, which is all that the network is given."""
+    """Draw the slices of a scan after preprocessing.
+
+    That is all that the network is given.
+    """
     if seed is not None and augmented is None:
         raise UsageError("--seed draws an augmentation; say which with --augmented six-angles or small-changes.")
     require_writable(out)

@@ -79,7 +79,7 @@ def require_explanation(runner: Runner, provenance: Mapping[str, Any]) -> None:
             "This model has no explanation output because where its features lie in the scan cannot be read off its "
             "graph. An input as small as the network allows leaves one cell, which has no place: train at a larger "
             "size, or leave --explain out. A file that was rewritten before hides it: explain the one that it was made "
-            "from, with ct3d-edge export MODEL.keras --out MODEL.onnx --explain"
+            "from, with ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain"
         )
     pooling = find_pooling(onnx.ModelProto.FromString(model.data), model.output_name)
     volumes = np.stack(model.golden.volumes(model.contract.shape))

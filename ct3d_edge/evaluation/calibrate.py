@@ -171,7 +171,7 @@ def _require_run(path: Path) -> Path:
     if path.suffix.lower() == ".onnx":
         raise UsageError(
             f"{path} is an exported file, and its proof belongs to its contract. Calibrate the training run, then "
-            "export it again: ct3d-edge calibrate RUN DIR, ct3d-edge export RUN --out MODEL.onnx"
+            "export it again: ct3d-edge calibrate --model RUN DIR, ct3d-edge export --model RUN --out MODEL.onnx"
         )
     run = run_of(path)
     if run is None or not (run / RUN_CONTRACT).is_file():

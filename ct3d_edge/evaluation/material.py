@@ -176,7 +176,7 @@ def _folder_beside(split_file: Path, split: Split) -> Path:
     if not all((place / name).is_dir() for name in split.classes):
         raise UsageError(
             f"{split_file} names scans relative to the folder that it was made from, and does not lie in that folder. "
-            "Name the folder, too: ct3d-edge evaluate MODEL DIR --split split.json"
+            "Name the folder, too: ct3d-edge evaluate --model MODEL DIR --split split.json"
         )
     return place
 

@@ -62,7 +62,7 @@ class Explainer:
         if model.features is None:
             raise ModelError(
                 f"{model.path} has no output to explain its answers by. Make a file that has one: "
-                "ct3d-edge export MODEL.keras --out MODEL.onnx --explain"
+                "ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain"
             )
         try:
             self._cells = Cells.from_dict(model.provenance.get(CELLS))

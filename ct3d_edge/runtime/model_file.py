@@ -177,7 +177,7 @@ def _required(path: Path, metadata: dict[str, str], key: str) -> str:
     if key not in metadata:
         raise ContractError(
             f"{path} is an ONNX file without '{key}' in its metadata, so nobody can know what it expects of a scan. "
-            "Make it with: ct3d-edge export MODEL.keras --out MODEL.onnx"
+            "Make it with: ct3d-edge export --model MODEL.keras --out MODEL.onnx"
         )
     return metadata[key]
 

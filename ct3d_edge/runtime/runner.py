@@ -86,7 +86,7 @@ class Runner:
         if explain and model.features is None:
             raise ModelError(
                 f"{model.path} has no output to explain its answers by. Make a file that has one: "
-                "ct3d-edge export MODEL.keras --out MODEL.onnx --explain"
+                "ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain"
             )
         self._explain = explain
         wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build, choice=choice)

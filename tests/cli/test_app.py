@@ -62,12 +62,12 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert "Exception ignored" not in err
 
 
-@pytest.mark.parametrize("command", ["train", "export"])
-def test_without_keras_the_missing_extra_is_named(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("command", "source"), [("train", ["scans"]), ("export", ["--model", "x.keras"])])
+def test_without_keras_the_missing_extra_is_named(command: str, source: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['keras'] = None\n"
         "from ct3d_edge.cli import app\n"
-        f"sys.argv = ['ct3d-edge', {command!r}, 'x.keras', '--out', {str(tmp_path / 'out.onnx')!r}]; app.main()"
+        f"sys.argv = ['ct3d-edge', {command!r}, *{source!r}, '--out', {str(tmp_path / 'out.onnx')!r}]; app.main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 3

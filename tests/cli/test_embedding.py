@@ -33,14 +33,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def inside(run: Run, small: None, make_model: MakeModel, tmp_path: Path) -> Path:
     """A file that `optimize` put the preprocessing into."""
     out = tmp_path / "inside.onnx"
-    outcome = run("optimize", make_model(temperature=0.8), "--out", out, "--embed-preprocessing")
+    outcome = run("optimize", "--model", make_model(temperature=0.8), "--out", out, "--embed-preprocessing")
     assert outcome.code == 0, outcome.err
     assert "preprocessing inside: 8 volumes (scans as stored, against NumPy's preprocessing) on cpu" in outcome.out
     return out
 
 
 def test_the_proof_is_kept_and_inspect_tells_what_goes_in(run: Run, inside: Path) -> None:
-    facts = json.loads(run("inspect", inside, "--json").out)
+    facts = json.loads(run("inspect", "--model", inside, "--json").out)
     assert facts["graph"]["input"].startswith("stored voxels int16 (slices, rows, columns) of any size")
     assert facts["graph"]["output"] == "probabilities float32 (2)"
     proof = facts["provenance"]["embedded_preprocessing"]
@@ -50,7 +50,7 @@ def test_the_proof_is_kept_and_inspect_tells_what_goes_in(run: Run, inside: Path
 
 
 def test_verify_takes_it(run: Run, inside: Path) -> None:
-    outcome = run("verify", inside, "--provider", "cpu")
+    outcome = run("verify", "--model", inside, "--provider", "cpu")
     assert outcome.code == 0
     assert outcome.out.startswith("verified: 2 golden inputs on cpu")
 
@@ -62,7 +62,7 @@ def test_commands_that_feed_network_inputs_refuse_it(
     for command in (
         ["infer", scan, "--model", inside],
         ["bench", "--model", inside, "--scans", scan.parent, "--runs", 2],
-        ["optimize", inside, "--out", tmp_path / "again.onnx"],
+        ["optimize", "--model", inside, "--out", tmp_path / "again.onnx"],
         ["check", scan, "--model", inside],
     ):
         outcome = run(*command)
@@ -72,7 +72,7 @@ def test_commands_that_feed_network_inputs_refuse_it(
 
 def test_a_file_without_it_stays_as_it_was(run: Run, small: None, make_model: MakeModel, tmp_path: Path) -> None:
     out = tmp_path / "plain.onnx"
-    outcome = run("optimize", make_model(), "--out", out)
+    outcome = run("optimize", "--model", make_model(), "--out", out)
     assert outcome.code == 0
     assert "preprocessing inside" not in outcome.out
     assert not load_model_file(out).stored_voxels
@@ -82,7 +82,7 @@ def test_three_dimensional_operators_are_none_of_its_business(
     run: Run, small: None, make_model: MakeModel, tmp_path: Path
 ) -> None:
     out = tmp_path / "flat.onnx"
-    outcome = run("optimize", make_model(), "--out", out, "--target", "no-conv3d", "--embed-preprocessing")
+    outcome = run("optimize", "--model", make_model(), "--out", out, "--target", "no-conv3d", "--embed-preprocessing")
     assert outcome.code == 0
     assert load_model_file(out, stored_voxels=True).provenance["optimize"]["target"] == "no-conv3d"
 
@@ -94,7 +94,7 @@ def test_a_second_gate_that_does_not_hold_leaves_no_file(
 
     monkeypatch.setattr(deliver, "EMBEDDING_LIMIT", 0.0)
     out = tmp_path / "inside.onnx"
-    outcome = run("optimize", make_model(), "--out", out, "--embed-preprocessing")
+    outcome = run("optimize", "--model", make_model(), "--out", out, "--embed-preprocessing")
     assert outcome.code == 4
     assert "The proof does not hold" in outcome.err
     assert not out.exists()

@@ -32,7 +32,7 @@ def training_run(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_prints_figures_with_their_baseline(run: Run, model: Path, folder: Path) -> None:
-    outcome = run("evaluate", model, folder, *QUICK)
+    outcome = run("evaluate", "--model", model, folder, *QUICK)
     assert outcome.code == 0
     assert outcome.out.startswith("WARNING: Few scans")
     assert "6 of 8 right\n" in outcome.out
@@ -42,7 +42,7 @@ def test_prints_figures_with_their_baseline(run: Run, model: Path, folder: Path)
 
 
 def test_json_is_for_programs_and_warnings_for_people(run: Run, model: Path, folder: Path) -> None:
-    outcome = run("evaluate", model, folder, *QUICK, "--json")
+    outcome = run("evaluate", "--model", model, folder, *QUICK, "--json")
     data = json.loads(outcome.out)
     assert data["figures"]["accuracy"]["count"] == 6
     assert len(data["scans"]) == 8
@@ -52,7 +52,7 @@ def test_json_is_for_programs_and_warnings_for_people(run: Run, model: Path, fol
 def test_writes_its_files(run: Run, model: Path, folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "new" / "folder"
-    outcome = run("evaluate", model, folder, *QUICK, "--out", out)
+    outcome = run("evaluate", "--model", model, folder, *QUICK, "--out", out)
     assert outcome.code == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "evaluation.json",
@@ -66,15 +66,15 @@ def test_writes_its_files(run: Run, model: Path, folder: Path, tmp_path: Path) -
 def test_a_split_names_the_part(run: Run, model: Path, folder: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.json"
     write_split(split, split_folder(folder, validation=0.25, test=0.5))
-    outcome = run("evaluate", model, folder, "--split", split, *QUICK)
+    outcome = run("evaluate", "--model", model, folder, "--split", split, *QUICK)
     assert outcome.code == 0
     assert f"test of {split}: 2 normal, 2 abnormal" in outcome.out
-    outcome = run("evaluate", model, folder, "--split", split, "--subset", "train", *QUICK)
+    outcome = run("evaluate", "--model", model, folder, "--split", split, "--subset", "train", *QUICK)
     assert "WARNING: Training scans teach every model made from this split" in outcome.out
 
 
 def test_a_model_that_answers_the_same_is_warned_of_first(run: Run, make_model: MakeModel, folder: Path) -> None:
-    outcome = run("evaluate", make_model(temperature=100.0), folder, *QUICK)
+    outcome = run("evaluate", "--model", make_model(temperature=100.0), folder, *QUICK)
     assert outcome.code == 0
     assert outcome.out.startswith("WARNING: The model answers nearly the same for every scan")
 
@@ -104,30 +104,30 @@ def test_wrong_usage_is_a_sentence(
         pytest.skip("this machine has an NVIDIA GPU")
     monkeypatch.chdir(folder.parent)
     Path("taken").touch()
-    outcome = run("evaluate", model, *arguments)
+    outcome = run("evaluate", "--model", model, *arguments)
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
 
 
 def test_a_bad_scan_stops_or_is_told(run: Run, model: Path, folder: Path) -> None:
     (folder / "normal" / "bad.nii.gz").touch()
-    outcome = run("evaluate", model, folder, *QUICK)
+    outcome = run("evaluate", "--model", model, folder, *QUICK)
     assert (outcome.code, outcome.out) == (2, "")
     assert "normal/bad.nii.gz" in outcome.err
-    outcome = run("evaluate", model, folder, *QUICK, "--skip-bad")
+    outcome = run("evaluate", "--model", model, folder, *QUICK, "--skip-bad")
     assert outcome.code == 0
     assert "left out: normal/bad.nii.gz" in outcome.out
 
 
 def test_three_classes_and_no_model_are_exit_code_3(run: Run, make_model: MakeModel, folder: Path) -> None:
-    outcome = run("evaluate", make_model(labels=("a", "b", "c"), outputs=3), folder, *QUICK)
+    outcome = run("evaluate", "--model", make_model(labels=("a", "b", "c"), outputs=3), folder, *QUICK)
     assert outcome.code == 3
     assert "Only models of two classes" in outcome.err
-    assert run("evaluate", folder / "none.onnx", folder).code == 3
+    assert run("evaluate", "--model", folder / "none.onnx", folder).code == 3
 
 
 def test_a_run_judged_on_its_own_scans_is_warned_of(run: Run, training_run: Path, folder: Path) -> None:
-    outcome = run("evaluate", training_run, folder, "--resamples", "100")
+    outcome = run("evaluate", "--model", training_run, folder, "--resamples", "100")
     assert outcome.code == 0
     assert "WARNING: 4 of the 8 scans chose this very model" in outcome.out
     assert f"To judge its test subset: --split {training_run / 'split.json'}" in outcome.out
@@ -136,16 +136,16 @@ def test_a_run_judged_on_its_own_scans_is_warned_of(run: Run, training_run: Path
 def test_calibrate_export_and_evaluate_tell_the_same_story(
     run: Run, training_run: Path, folder: Path, tmp_path: Path
 ) -> None:
-    outcome = run("calibrate", training_run, folder, "--rule", "sensitivity=1")
+    outcome = run("calibrate", "--model", training_run, folder, "--rule", "sensitivity=1")
     assert outcome.code == 0
     assert "optimistic" in outcome.out
     assert f"wrote {training_run / 'contract.json'}" in outcome.out
     contract = json.loads((training_run / "contract.json").read_text())
     assert contract["temperature"] != 1
     onnx = tmp_path / "run.onnx"
-    assert run("export", training_run, "--out", onnx).code == 0
-    assert run("verify", onnx).code == 0
-    outcome = run("evaluate", onnx, folder, "--split", training_run / "split.json", *QUICK, "--json")
+    assert run("export", "--model", training_run, "--out", onnx).code == 0
+    assert run("verify", "--model", onnx).code == 0
+    outcome = run("evaluate", "--model", onnx, folder, "--split", training_run / "split.json", *QUICK, "--json")
     told = json.loads(outcome.out)["model"]
     assert (told["temperature"], told["threshold"]) == (contract["temperature"], contract["threshold"])
 
@@ -166,7 +166,7 @@ def test_calibrate_used_wrongly_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(training_run.parent)
     before = (training_run / "contract.json").read_bytes()
-    outcome = run("calibrate", *arguments)
+    outcome = run("calibrate", "--model", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert said in outcome.err
     assert (training_run / "contract.json").read_bytes() == before

@@ -71,7 +71,7 @@ def test_a_file_that_cannot_explain_says_how_to_make_one(
 ) -> None:
     outcome = run("infer", make_scan(), "--model", make_model(), "--explain", tmp_path / "maps")
     assert outcome.code == 3
-    assert "ct3d-edge export MODEL.keras --out MODEL.onnx --explain" in outcome.err
+    assert "ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain" in outcome.err
 
 
 def test_optimizing_again_keeps_or_takes_away_the_output(run: Run, model: Path, tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_optimizing_again_keeps_or_takes_away_the_output(run: Run, model: Path, 
 
     again, without = tmp_path / "again.onnx", tmp_path / "without.onnx"
     proof = ("--proof", tmp_path / "proof")
-    assert run("optimize", model, "--out", again, "--explain", *proof).code == 0
-    assert run("optimize", model, "--out", without, *proof).code == 0
+    assert run("optimize", "--model", model, "--out", again, "--explain", *proof).code == 0
+    assert run("optimize", "--model", model, "--out", without, *proof).code == 0
     assert load_model_file(again).features == load_model_file(model).features == (2, 14, 10, 6)
     assert load_model_file(without).features is None
     assert load_model_file(without).nodes < load_model_file(again).nodes

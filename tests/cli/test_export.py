@@ -18,43 +18,43 @@ def keras_file(tmp_path: Path) -> Path:
 
 def test_exports_proves_and_says_so(run: Run, keras_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.onnx"
-    outcome = run("export", keras_file, "--out", out, "--labels", "healthy,ill")
+    outcome = run("export", "--model", keras_file, "--out", out, "--labels", "healthy,ill")
     assert outcome.code == 0
     assert "came without a contract" in outcome.err
     assert "proof: 8 volumes (8 phantoms from seed" in outcome.out
     assert "0 label flips" in outcome.out
-    assert run("verify", out).code == 0
-    assert "healthy, ill" in run("inspect", out).out
+    assert run("verify", "--model", out).code == 0
+    assert "healthy, ill" in run("inspect", "--model", out).out
 
 
 def test_real_scans_join_the_proof(run: Run, keras_file: Path, make_scan: MakeScan, tmp_path: Path) -> None:
     make_scan("a.nii.gz", folder=tmp_path / "scans")
-    outcome = run("export", keras_file, "--out", tmp_path / "tiny.onnx", "--proof", tmp_path / "scans")
+    outcome = run("export", "--model", keras_file, "--out", tmp_path / "tiny.onnx", "--proof", tmp_path / "scans")
     assert outcome.code == 0
     assert f"(1 scans from {tmp_path / 'scans'} and 7 phantoms" in outcome.out
 
 
 def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(run: Run, keras_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.onnx"
-    outcome = run("export", keras_file, "--out", out, "--limit", "0")
+    outcome = run("export", "--model", keras_file, "--out", out, "--limit", "0")
     assert outcome.code == 4
     assert "No file was written" in outcome.err
     assert not out.exists()
 
 
 def test_labels_that_do_not_fit_are_refused(run: Run, keras_file: Path, tmp_path: Path) -> None:
-    assert run("export", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a,b,c").code == 2
-    assert run("export", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a").code == 2
+    assert run("export", "--model", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a,b,c").code == 2
+    assert run("export", "--model", keras_file, "--out", tmp_path / "x.onnx", "--labels", "a").code == 2
 
 
 def test_the_source_is_never_overwritten(run: Run, keras_file: Path) -> None:
     before = keras_file.read_bytes()
-    assert run("export", keras_file, "--out", keras_file).code == 2
+    assert run("export", "--model", keras_file, "--out", keras_file).code == 2
     assert keras_file.read_bytes() == before
 
 
 def test_a_proof_scan_that_cannot_be_used_is_named(run: Run, keras_file: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.nii.gz").touch()
-    outcome = run("export", keras_file, "--out", tmp_path / "x.onnx", "--proof", tmp_path)
+    outcome = run("export", "--model", keras_file, "--out", tmp_path / "x.onnx", "--proof", tmp_path)
     assert outcome.code == 2
     assert "broken.nii.gz (empty)" in outcome.err

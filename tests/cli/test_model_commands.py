@@ -12,14 +12,14 @@ from .conftest import Run
 
 
 def test_inspect_shows_every_part(run: Run, make_model: MakeModel) -> None:
-    outcome = run("inspect", make_model(), "--all")
+    outcome = run("inspect", "--model", make_model(), "--all")
     assert outcome.code == 0
     for word in ("file", "graph", "contract", "golden test", "provenance", "Conv", "hu_window", "-1000, 400"):
         assert word in outcome.out
 
 
 def test_inspect_json_is_for_programs(run: Run, make_model: MakeModel, contract: Contract) -> None:
-    facts = json.loads(run("inspect", make_model(), "--json").out)
+    facts = json.loads(run("inspect", "--model", make_model(), "--json").out)
     assert facts["contract"]["shape"] == [16, 12, 8]
     assert facts["contract"]["sha256"] == contract.sha256
     assert facts["graph"]["operators"]["Conv"] == 1
@@ -34,7 +34,7 @@ def test_inspect_shows_what_was_proven_besides_in_lines(run: Run, make_model: Ma
             entry.value = json.dumps({"further_proofs": proofs})
     path = tmp_path / "proven.onnx"
     onnx.save(proto, path)
-    lines = [line.strip() for line in run("inspect", path, "--all").out.splitlines()]
+    lines = [line.strip() for line in run("inspect", "--model", path, "--all").out.splitlines()]
     begin = lines.index("further_proofs")
     assert lines[begin + 1 : begin + 5] == [
         "1.",
@@ -43,22 +43,22 @@ def test_inspect_shows_what_was_proven_besides_in_lines(run: Run, make_model: Ma
         "probability_range  0.25, 0.75",
     ]
     assert lines[begin + 5 : begin + 7] == ["2.", "provider           tensorrt"]
-    assert json.loads(run("inspect", path, "--json").out)["provenance"]["further_proofs"] == proofs
+    assert json.loads(run("inspect", "--model", path, "--json").out)["provenance"]["further_proofs"] == proofs
 
 
 def test_inspect_refuses_what_is_no_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_text("x")
-    assert run("inspect", tmp_path / "x.onnx").code == 3
+    assert run("inspect", "--model", tmp_path / "x.onnx").code == 3
 
 
 def test_verify_passes_and_says_by_how_much(run: Run, make_model: MakeModel) -> None:
-    outcome = run("verify", make_model(), "--provider", "cpu")
+    outcome = run("verify", "--model", make_model(), "--provider", "cpu")
     assert outcome.code == 0
     assert outcome.out.startswith("verified: 2 golden inputs on cpu")
 
 
 def test_verify_fails_with_exit_code_4(run: Run, make_model: MakeModel) -> None:
-    outcome = run("verify", make_model(expected=0.123, tolerance=1e-6))
+    outcome = run("verify", "--model", make_model(expected=0.123, tolerance=1e-6))
     assert outcome.code == 4
     assert "golden test does not hold" in outcome.err
 
@@ -66,7 +66,7 @@ def test_verify_fails_with_exit_code_4(run: Run, make_model: MakeModel) -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_inspect_takes_one_screen(run: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    lines = run("inspect", default_model()).out.splitlines()
+    lines = run("inspect", "--model", default_model()).out.splitlines()
     assert len(lines) <= 30
     assert max(map(len, lines)) <= width
     for name in ("input", "output", "scan", "classes", "training range", "golden test", "proof", "made from"):
@@ -79,6 +79,6 @@ def test_inspect_takes_a_provenance_of_any_kind(run: Run, make_model: MakeModel,
         if entry.key == PROVENANCE_KEY:
             entry.value = json.dumps({"proof": {"volumes": None}, "tools": [], "passes": 3, "source": {"file": 1}})
     onnx.save(proto, tmp_path / "odd.onnx")
-    outcome = run("inspect", tmp_path / "odd.onnx")
+    outcome = run("inspect", "--model", tmp_path / "odd.onnx")
     assert outcome.code == 0
     assert "made from           1\n" in outcome.out

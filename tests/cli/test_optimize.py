@@ -21,12 +21,12 @@ def optimize(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Pat
     folder = tmp_path / "proof"
     for number in range(8):
         make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
-    return lambda *arguments: run("optimize", *arguments, "--proof", folder)
+    return lambda *arguments: run("optimize", "--model", *arguments, "--proof", folder)
 
 
 @pytest.mark.slow
 def test_phantoms_serve_where_no_scans_are_named(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
-    outcome = run("optimize", make_model(), "--out", tmp_path / "x.onnx")
+    outcome = run("optimize", "--model", make_model(), "--out", tmp_path / "x.onnx")
     assert outcome.code == 0
     assert "proof: 8 volumes (8 phantoms from seed" in outcome.out
 
@@ -37,7 +37,7 @@ def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeM
     assert outcome.code == 0
     assert "pass planes" in outcome.out
     assert f"proof: 8 volumes (8 scans from {tmp_path / 'proof'})" in outcome.out
-    assert run("verify", out).code == 0
+    assert run("verify", "--model", out).code == 0
     before, after = load_model_file(model), load_model_file(out)
     assert (after.contract, after.golden) == (before.contract, before.golden)
     assert after.provenance["optimize"] == {"level": "fast", "target": "cpu"}
@@ -50,9 +50,9 @@ def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeM
 def test_inspect_shows_the_passes(optimize: Run, run: Run, make_model: MakeModel, tmp_path: Path) -> None:
     out = tmp_path / "fast.onnx"
     optimize(make_model(), "--out", out)
-    text = run("inspect", out, "--all").out
+    text = run("inspect", "--model", out, "--all").out
     assert "1. transposes" in text
-    facts = json.loads(run("inspect", out, "--json").out)
+    facts = json.loads(run("inspect", "--model", out, "--json").out)
     assert facts["passes"]["1. transposes"]["before"] == 5
     assert "passes" not in facts["provenance"]
 
@@ -101,7 +101,7 @@ def test_a_contract_may_be_attached_to_a_file_from_elsewhere(
     assert "--contract CONTRACT.json" in refused.err
     (tmp_path / "contract.json").write_text(contract.to_json())
     assert optimize(foreign, "--out", out, "--contract", tmp_path / "contract.json").code == 0
-    assert run("verify", out).code == 0
+    assert run("verify", "--model", out).code == 0
 
 
 def test_a_contract_of_another_network_is_refused(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
@@ -161,6 +161,6 @@ def test_without_onnx_ir_the_extra_is_named(
     run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ct3d_edge.cli.optimize.OPTIMIZE", ("onnx_ir_of_another_planet",))
-    outcome = run("optimize", make_model(), "--out", tmp_path / "x.onnx")
+    outcome = run("optimize", "--model", make_model(), "--out", tmp_path / "x.onnx")
     assert outcome.code == 3
     assert 'pip install "ct3d-edge[optimize]"' in outcome.err

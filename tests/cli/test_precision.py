@@ -33,7 +33,15 @@ def optimize(run: Run, make_model: MakeModel, scans: tuple[Path, Path], tmp_path
     def call(*options: object, calibrate: bool = True) -> object:
         named = ("--calibrate", scans[0]) if calibrate else ()
         return run(
-            "optimize", make_model("in.onnx"), "--out", tmp_path / "x.onnx", "--proof", scans[1], *named, *options
+            "optimize",
+            "--model",
+            make_model("in.onnx"),
+            "--out",
+            tmp_path / "x.onnx",
+            "--proof",
+            scans[1],
+            *named,
+            *options,
         )
 
     return call  # type: ignore[return-value]
@@ -49,8 +57,8 @@ def test_float16_is_proven_as_file_and_as_rehearsal(optimize: Run, run: Run, tmp
     assert file.weights == ("float16",)
     assert file.provenance["precision"]["calibration"]["volumes"] == 8
     assert file.provenance["proof"]["limit"] == 5e-3
-    assert run("verify", tmp_path / "x.onnx").code == 0
-    assert json.loads(run("inspect", tmp_path / "x.onnx", "--json").out)["precision"]["arithmetic"] == "fp16"
+    assert run("verify", "--model", tmp_path / "x.onnx").code == 0
+    assert json.loads(run("inspect", "--model", tmp_path / "x.onnx", "--json").out)["precision"]["arithmetic"] == "fp16"
 
 
 def test_integers_name_what_they_were_calibrated_on(optimize: Run, run: Run, tmp_path: Path) -> None:
@@ -60,14 +68,14 @@ def test_integers_name_what_they_were_calibrated_on(optimize: Run, run: Run, tmp
     assert "QuantizeLinear" in file.node_counts
     assert file.provenance["precision"]["calibration"]["material"] == f"8 scans from {tmp_path / 'calibrate'}"
     assert file.provenance["proof"]["tensors"]["compared"] > 0
-    shown = run("inspect", tmp_path / "x.onnx", "--all").out
+    shown = run("inspect", "--model", tmp_path / "x.onnx", "--all").out
     assert "fp32_nodes (" in shown
     assert "where eight bits save nothing" in shown
 
 
 def test_what_is_in_fewer_bits_is_not_rewritten_again(optimize: Run, run: Run, tmp_path: Path) -> None:
     assert optimize("--precision", "int8").code == 0
-    again = run("optimize", tmp_path / "x.onnx", "--out", tmp_path / "y.onnx")
+    again = run("optimize", "--model", tmp_path / "x.onnx", "--out", tmp_path / "y.onnx")
     assert again.code == 3
     assert "computes in int8 already" in again.err
 

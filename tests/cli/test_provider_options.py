@@ -13,7 +13,7 @@ def commands(make_model: MakeModel, make_scan: MakeScan) -> dict[str, list[objec
     model: Path = make_model()
     return {
         "infer": ["infer", make_scan(), "--model", model],
-        "verify": ["verify", model],
+        "verify": ["verify", "--model", model],
         "bench": ["bench", "--model", model, "--scans", make_scan("bench.nii"), "--runs", 2],
     }
 

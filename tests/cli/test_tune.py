@@ -24,7 +24,7 @@ def tune(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path, m
         make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
     monkeypatch.setattr("ct3d_edge.tuning.candidates.SETTINGS", {})
     monkeypatch.setattr("ct3d_edge.tuning.candidates.usable_cores", lambda: 1)
-    return lambda *arguments: run("tune", *arguments, "--proof", folder, "--rounds", 3)
+    return lambda *arguments: run("tune", "--model", *arguments, "--proof", folder, "--rounds", 3)
 
 
 def write_choice(model: Path, *, processor: str | None = None, threads: int = 1, precision: Precision = "fp32") -> None:

@@ -31,7 +31,7 @@ def model(make_model: MakeModel) -> Path:
 
 
 def test_inspect_tells_it_in_two_lines(run: Run, model: Path) -> None:
-    out = run("inspect", model).out
+    out = run("inspect", "--model", model).out
     assert "300 to 400, 280 to 400, 250 to 340 mm in voxels of 4 to 6, 4 to 6, 8 to 9 mm, 28 to 40 slices" in out
     assert "2 features of 40 scans, 1 directions; a distance above 2 is told (20 other scans)" in out
     assert "pooled features     2, for out_of_distribution" in out
@@ -39,7 +39,7 @@ def test_inspect_tells_it_in_two_lines(run: Run, model: Path) -> None:
 
 
 def test_inspect_gives_the_range_as_data_and_counts_the_statistics(run: Run, model: Path) -> None:
-    told = json.loads(run("inspect", model, "--json").out)["contract"]
+    told = json.loads(run("inspect", "--model", model, "--json").out)["contract"]
     assert told["training_range"]["slices"] == [28, 40]
     assert told["feature_statistics"] == {
         "features": 2,
@@ -51,7 +51,7 @@ def test_inspect_gives_the_range_as_data_and_counts_the_statistics(run: Run, mod
 
 
 def test_inspect_says_what_an_older_file_does_not_know(run: Run, make_model: MakeModel) -> None:
-    out = run("inspect", make_model()).out
+    out = run("inspect", "--model", make_model()).out
     assert out.count("not recorded") == 2
     assert "pooled features     no" in out
 
@@ -91,4 +91,4 @@ def test_infer_lets_it_pass_where_it_is_allowed(run: Run, model: Path, make_scan
 
 
 def test_verify_runs_a_file_with_the_output(run: Run, model: Path) -> None:
-    assert run("verify", model, "-p", "cpu").code == 0
+    assert run("verify", "--model", model, "-p", "cpu").code == 0
