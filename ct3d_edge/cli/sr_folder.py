@@ -53,7 +53,7 @@ class SrFolder:
                 "--dicom-sr writes reports that are filed under the patient's name and ID, which no output holds "
                 "without --with-identifiers; give both options."
             )
-        require_extra("dicom", ["pydicom", "highdicom"])
+        require_extra("dicom", ["highdicom"])
         make_folder(folder)
         require_writable(folder / ENDING)
         self.folder, self.written = folder, 0

@@ -42,7 +42,7 @@ RULES = (
     Rule("not_nifti", "error", "another format (Analyze 7.5 without orientation included)"),
     Rule("not_dicom", "error", "named as DICOM, and is not"),
     Rule("no_image", "error", "DICOM without an image: a report, a plan, a DICOMDIR"),
-    Rule("dicom", "error", "DICOM, and the extra `dicom` is not installed"),
+    Rule("dicom", "error", "DICOM, and the installation lacks pydicom"),
     Rule("dicom_plugin", "error", "compressed in a way for which no decoder is installed"),
     Rule("truncated", "error", "ends before its voxels do, or promises more than it can hold"),
     Rule("bad_checksum", "error", "the gzip checksum or length does not match: a copy went wrong"),

@@ -1,16 +1,18 @@
 """The one door to scans: a path becomes a `Scan`, whatever the format, and is sound or refused."""
 
 from collections.abc import Callable, Collection
+from importlib.util import find_spec
 from pathlib import Path
 
-from ct3d_edge.errors import MissingExtraError, UnreadableScan
-from ct3d_edge.extras import require_extra
+from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.scan.dicom.sniff import is_dicom, names_series, promises_dicom
 from ct3d_edge.scan.findings import permit, require_sound
 from ct3d_edge.scan.header import pair_of
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.scan.stream import go_on
 from ct3d_edge.scan.volume import Scan
+
+INSTALL = 'pip install "pydicom>=3.0.1"'
 
 
 def open_scan(
@@ -33,7 +35,7 @@ def open_scan(
     Raises
     ------
     UnreadableScan
-        The files are missing, damaged, or of another kind; ``dicom`` if reading DICOM is not installed.
+        The files are missing, damaged, or of another kind; ``dicom`` if the installation lacks pydicom.
     RefusedScan
         They are not one volume of real numbers, or how its voxels lie cannot be relied on.
     """
@@ -93,8 +95,8 @@ def is_series(path: Path) -> bool:
 
 
 def _require_pydicom(path: Path) -> None:
-    """Without the extra, a DICOM scan is one that cannot be read; others go on."""
-    try:
-        require_extra("dicom", ["pydicom"])
-    except MissingExtraError as error:
-        raise UnreadableScan("dicom", f"{path.name} is DICOM. {error}") from error
+    """In an incomplete installation, a DICOM scan is one that cannot be read; others go on."""
+    if find_spec("pydicom") is None:
+        raise UnreadableScan(
+            "dicom", f"{path.name} is DICOM; pydicom, which reads it, is missing in this installation: {INSTALL}"
+        )

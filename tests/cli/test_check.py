@@ -76,7 +76,7 @@ def test_a_code_that_cannot_be_allowed_is_wrong_usage(run: Run, make_scan: MakeS
 
 
 def test_a_patient_is_named_only_where_that_was_asked_for(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
-    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     folder = made.write_series(tmp_path / "in", hu)
     for arguments in ([], ["--json"]):
         outcome = run("check", folder, *arguments)
@@ -88,7 +88,7 @@ def test_a_patient_is_named_only_where_that_was_asked_for(run: Run, hu: NDArray[
 
 
 def test_a_series_with_a_hole_keeps_its_other_findings(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
-    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     folder = made.write_series(tmp_path / "in", hu)
     (folder / "005.dcm").unlink()
     outcome = run("check", folder, "--json")

@@ -20,7 +20,7 @@ from ct3d_edge.scan import content_sha256
 
 from .conftest import Run
 
-made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
 highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
 
 

@@ -213,7 +213,7 @@ def test_what_is_no_chest_in_hu_is_refused_unless_it_is_allowed(
 def test_dicom_series_are_answered_like_the_volumes_they_hold(
     run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
 ) -> None:
-    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     folder, results = tmp_path / "in", tmp_path / "results.jsonl"
     made.write_series(folder / "chest", hu)
     hole = made.write_series(folder / "hole", hu - 7, "1.2.4")
@@ -237,7 +237,7 @@ def test_dicom_series_are_answered_like_the_volumes_they_hold(
 def test_a_patient_is_in_a_record_only_where_that_was_asked_for(
     run: Run, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
 ) -> None:
-    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     folder, results = made.write_series(tmp_path / "in", hu), tmp_path / "results.jsonl"
     run("infer", folder, "--model", make_model(), "--out", results, "--with-identifiers")
     record = json.loads(results.read_text())

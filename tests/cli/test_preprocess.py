@@ -46,7 +46,7 @@ def test_two_scans_of_one_name_are_refused(run: Run, make_scan: MakeScan, tmp_pa
 
 
 def test_a_dicom_folder_is_prepared_series_by_series(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
-    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     for number in (1, 2):
         made.write_series(tmp_path / "in", hu + number, f"1.2.{number}", name=f"{{}}-{number}.dcm")
     assert run("preprocess", tmp_path / "in", "--out", tmp_path / "out").code == 0
@@ -59,7 +59,7 @@ def test_a_dicom_folder_is_prepared_series_by_series(run: Run, hu: NDArray[np.in
 
 
 def test_what_is_passed_over_is_said(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
-    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     made.write_series(tmp_path / "in" / "chest", hu)
     other = made.series_datasets(hu, "1.2.9")
     for dataset in other:

@@ -89,7 +89,7 @@ def test_a_broken_scan_is_a_sentence(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_series_is_drawn_even_if_no_model_may_judge_it(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
-    made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     folder = made.write_series(tmp_path / "in", hu)
     (folder / "005.dcm").unlink()
     outcome = run("view", folder, "--out", tmp_path / "a.png")

@@ -13,7 +13,7 @@ from ct3d_edge.errors import DatasetError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import Volume, content_sha256
 
-made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
 
 CONTRACT = Contract(shape=(8, 7, 6))
 

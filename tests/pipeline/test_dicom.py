@@ -15,7 +15,7 @@ from ct3d_edge.pipeline.analyse import recall
 from ct3d_edge.runtime import Runner
 from ct3d_edge.scan import Stamp, content_sha256
 
-made = pytest.importorskip("dicom_files", reason="the extra 'dicom' is not installed")
+made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
 
 
 @pytest.fixture

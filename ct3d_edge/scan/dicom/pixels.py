@@ -21,8 +21,6 @@ from ct3d_edge.scan.dicom.elements import quietly
 from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.layout import PIXEL_DATA
 
-INSTALL = 'pip install "ct3d-edge[dicom]"'
-
 PLUGINS = ("gdcm", "pydicom")
 """pydicom's names of decoders, in the order of preference; any other is used where neither can."""
 
@@ -141,6 +139,10 @@ def _require_decoder(syntax: UID, name: str) -> None:
     except NotImplementedError as error:
         raise UnreadableScan("dicom_plugin", f"{name} is compressed as {syntax.name}, which is not read.") from error
     if not decoder.is_available:
+        # GDCM comes with ct3d-edge, but decodes no high-throughput JPEG 2000.
+        by_gdcm = any(plugin.startswith("gdcm") for plugin in decoder.missing_dependencies)
+        packages = "python-gdcm" if by_gdcm else "pylibjpeg pylibjpeg-openjpeg"
         raise UnreadableScan(
-            "dicom_plugin", f"{name} is compressed as {syntax.name}; no decoder for it is installed: {INSTALL}"
+            "dicom_plugin",
+            f"{name} is compressed as {syntax.name}; no decoder for it is installed: pip install {packages}",
         )

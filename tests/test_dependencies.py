@@ -1,0 +1,66 @@
+"""What an installation without extras holds is enough for what it promises."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ct3d_edge"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+OWN = {
+    "report/structured": ("dicom",),
+    "evaluation": ("evaluate",),
+    "cli/bench_history.py": ("evaluate",),
+    "latency/trend_plot.py": ("evaluate",),
+    "latency/gpu.py": ("cuda",),
+    "conversion": ("optimize", "train"),
+    "runtime/plugins.py": ("openvino", "tensorrt-rtx"),
+    "training": ("train", "evaluate", "tensorboard"),
+    "keras_import.py": ("train",),
+    "keras_pooling.py": ("train",),
+}
+"""Extras that a file or folder of the package may import from; all else makes do with the base installation."""
+
+INDIRECT = {"click", "protobuf"}
+"""Distributions that one of the base installation needs and always brings: typer and onnx."""
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", line, maxsplit=1)[0]).lower() for line in requirements}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level modules that a file imports, wherever in it, but for those of Python and of ct3d-edge."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"ct3d_edge"}
+
+
+def test_what_is_imported_outside_of_the_extras_is_in_the_base_installation() -> None:
+    base, owners = distributions(PROJECT["dependencies"]) | INDIRECT, packages_distributions()
+    unmet = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE).as_posix()
+        extras = [extra for start, names in OWN.items() if place.startswith(start) for extra in names]
+        allowed = base.union(*(distributions(PROJECT["optional-dependencies"][extra]) for extra in extras))
+        for module in imported(path):
+            names = distributions(owners.get(module, [module]))
+            if not names & allowed:
+                unmet.append(f"{place} imports {module}")
+    assert not unmet
+
+
+def test_reading_compressed_dicom_is_in_the_base_installation() -> None:
+    pixels = pytest.importorskip("ct3d_edge.scan.dicom.pixels")
+    names = {"gdcm": "python-gdcm", "pydicom": "pydicom"}
+    assert {names[plugin] for plugin in pixels.PLUGINS} <= distributions(PROJECT["dependencies"])
