@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ct3d_edge import telemetry
+
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
     from ct3d_edge.pipeline import Model, load_model
     from ct3d_edge.results import Record
     from ct3d_edge.scan import Finding, Volume, find_scans, open_scan, read_nifti
+
+telemetry.switch_off()  # before any part of the package can import ONNX Runtime
 
 __version__ = "0.1.0"
 

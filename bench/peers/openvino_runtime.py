@@ -9,7 +9,11 @@ PACKAGES = ("openvino",)
 
 def network(material: Material, threads: int, *, file: str = "tf2onnx", batch: int = 1) -> Network:
     """A compiled model with the latency hint."""
+    import sys
+
     import numpy as np
+
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # openvino then goes without it
     import openvino
 
     core = openvino.Core()

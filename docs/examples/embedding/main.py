@@ -3,9 +3,12 @@
 python main.py model.onnx scan.raw SLICES ROWS COLUMNS SLOPE INTERCEPT
 """
 
+import os
 import sys
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, at the import
 import onnxruntime as ort
 
 model, scan = sys.argv[1:3]
