@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, get_args
 
+from ct3d_edge.formatting import plural
 from ct3d_edge.json_values import is_int, is_number
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def _of_the_output(contract: "Contract") -> list[Check]:
         ),
         (
             is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
-            f"{classes} labels do not fit a network with {contract.outputs} output(s)",
+            f"{classes} labels do not fit a network with {plural(contract.outputs, 'output')}",
         ),
         (
             contract.activation == "identity" or (contract.activation == "sigmoid") == (contract.outputs == 1),
-            f"activation {contract.activation!r} does not fit a network with {contract.outputs} output(s)",
+            f"activation {contract.activation!r} does not fit a network with {plural(contract.outputs, 'output')}",
         ),
     ]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from ct3d_edge.errors import ContractError
+from ct3d_edge.formatting import plural
 from ct3d_edge.json_values import frozen, is_int, is_number
 
 Vector = tuple[float, ...]
@@ -70,8 +71,9 @@ class FeatureStatistics:
     def describe(self) -> str:
         """One line for people."""
         return (
-            f"{self.features} features of {self.scans} scans, {len(self.directions)} directions; a distance above "
-            f"{self.threshold:.3g} is told ({self.held_out} other scans)"
+            f"{plural(self.features, 'feature')} of {plural(self.scans, 'scan')}, "
+            f"{plural(len(self.directions), 'direction')}; a distance above {self.threshold:.3g} is told "
+            f"({plural(self.held_out, 'other scan')})"
         )
 
 

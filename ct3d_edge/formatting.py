@@ -8,7 +8,7 @@ ELLIPSIS = "..."
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """Format a count with its noun: ``1 scan``, ``3 scans``; ``nouns`` is a plural that does not end in s."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def shorten(text: str, width: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from ct3d_edge.errors import ContractError
+from ct3d_edge.formatting import plural
 from ct3d_edge.json_values import frozen, is_int, is_number
 
 AXES = ("left to right", "front to back", "along the body")
@@ -65,7 +66,7 @@ class TrainingRange:
     def describe(self) -> str:
         """One line for people."""
         extent, spacing = (", ".join(_span(side) for side in part) for part in (self.extent_mm, self.spacing_mm))
-        return f"{extent} mm in voxels of {spacing} mm, {_span(self.slices)} slices ({self.scans} scans)"
+        return f"{extent} mm in voxels of {spacing} mm, {_span(self.slices)} slices ({plural(self.scans, 'scan')})"
 
 
 def _span(bounds: Bounds) -> str:

@@ -3,7 +3,7 @@ import pytest
 from ct3d_edge.formatting import list_names, plural, shorten, wrap
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 scans"), (1, "1 scan"), (2, "2 scans"), (12000, "12,000 scans")])
+@pytest.mark.parametrize(("count", "text"), [(0, "0 scans"), (1, "1 scan"), (2, "2 scans"), (12000, "12000 scans")])
 def test_plural(count: int, text: str) -> None:
     assert plural(count, "scan") == text
 

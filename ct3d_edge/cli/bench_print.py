@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ct3d_edge.cli.terminal import out, printable
-from ct3d_edge.formatting import wrap
+from ct3d_edge.formatting import plural, wrap
 
 if TYPE_CHECKING:
     from ct3d_edge.latency import BenchRecord, Load, Percentile
@@ -48,7 +48,7 @@ def print_level(console: Console, record: "BenchRecord") -> None:
     taken = [len(next(iter(part.values()), ())) for part in (record.samples.counted, record.samples.warmup)]
     steady = record.samples.until_steady
     found = "no steady level was found" if steady is None else f"steady after {steady}"
-    console.print(f"Steady state, in ms: {taken[0]} runs after {taken[1]} warm-up runs ({found})")
+    console.print(f"Steady state, in ms: {plural(taken[0], 'run')} after {plural(taken[1], 'warm-up run')} ({found})")
     precision = percentile(record.samples.total, 50).precision
     wanted = record.conditions.get("target_precision")
     if wanted and precision > wanted:

@@ -10,6 +10,7 @@ import typer
 from ct3d_edge.cli import split
 from ct3d_edge.cli.examples import example
 from ct3d_edge.cli.once import OnceCommand, OnceGroup
+from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
     from ct3d_edge.datasets.published.progress import Event, OnEvent
@@ -48,7 +49,7 @@ def synth(
 
     with progress(scans, "Phantoms") as advance:
         written = synthesise(out, scans, seed, shape=shape, on_scan=lambda _: advance())
-    say(f"wrote {len(written)} phantom scans to {out / 'scans'}")
+    say(f"wrote {plural(len(written), 'phantom scan')} to {out / 'scans'}")
 
 
 @app.command(cls=OnceCommand, epilog=example("data fetch"))
@@ -74,7 +75,7 @@ def fetch(
     except KeyboardInterrupt:
         say("stopped; the same command goes on from here")
         raise
-    scans = ", ".join(f"{record.scans} scans in {out / name}" for name, record in fetched.records.items())
+    scans = ", ".join(f"{plural(record.scans, 'scan')} in {out / name}" for name, record in fetched.records.items())
     say(f"{'complete' if fetched.new else 'nothing to do, all of it was there'}: {scans}")
 
 

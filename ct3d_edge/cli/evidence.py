@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.errors import ScanError, UsageError
+from ct3d_edge.formatting import plural
 from ct3d_edge.provider_names import PROVIDERS, ProviderName
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def proof_volumes(folder: Path | None, contract: "Contract") -> tuple[str, Volum
 
     scans = _scans(folder)
     phantoms = max(0, MINIMUM_VOLUMES - len(scans))
-    parts = [f"{len(scans)} scans from {folder}"] if scans else []
-    parts += [f"{phantoms} phantoms from seed {PHANTOM_SEED}"] if phantoms else []
+    parts = [f"{plural(len(scans), 'scan')} from {folder}"] if scans else []
+    parts += [f"{plural(phantoms, 'phantom')} from seed {PHANTOM_SEED}"] if phantoms else []
     return " and ".join(parts), Volumes(scans, range(PHANTOM_SEED, PHANTOM_SEED + phantoms), contract, "proof")
 
 
@@ -126,10 +127,10 @@ def calibration(folder: Path | None, proof: Path | None, contract: "Contract") -
     if folder is None:
         seeds = range(CALIBRATION_SEED, CALIBRATION_SEED + CALIBRATION_PHANTOMS)
         volumes = Volumes((), seeds, contract, "calibration")
-        return Calibration(volumes, f"{len(seeds)} phantoms from seed {CALIBRATION_SEED}")
+        return Calibration(volumes, f"{plural(len(seeds), 'phantom')} from seed {CALIBRATION_SEED}")
     scans = _scans(folder)
     _refuse_shared(scans, _scans(proof))
-    return Calibration(Volumes(scans, range(0), contract, "calibration"), f"{len(scans)} scans from {folder}")
+    return Calibration(Volumes(scans, range(0), contract, "calibration"), f"{plural(len(scans), 'scan')} from {folder}")
 
 
 def working_providers() -> tuple[ProviderName, ...]:

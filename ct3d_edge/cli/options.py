@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import plural
 from ct3d_edge.provider_names import RequestedProvider
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ def the_scan(path: Path, series: str | None) -> Path:
     scans = find_scans([path], series)
     if len(scans) > 1:
         named = "\n".join(f"  {scan}" for scan in scans[:LISTED])
-        raise UsageError(f"{path} holds {len(scans)} scans; name one of them, or a DICOM series (--series):\n{named}")
+        raise UsageError(
+            f"{path} holds {plural(len(scans), 'scan')}; name one of them, or a DICOM series (--series):\n{named}"
+        )
     return scans[0]
 
 

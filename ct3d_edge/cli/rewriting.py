@@ -8,6 +8,7 @@ import typer
 
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
     from ct3d_edge.conversion import Exported
@@ -90,14 +91,15 @@ def report(exported: "Exported") -> None:
             typer.echo(f"tensors: {proof.tensors.describe()}")
     if exported.embedding:
         typer.echo(f"preprocessing inside: {exported.embedding.describe()}")
-    typer.echo(f"wrote {model.path} ({len(model.data) / 1e6:.1f} MB, {model.nodes} nodes)")
+    typer.echo(f"wrote {model.path} ({len(model.data) / 1e6:.1f} MB, {plural(model.nodes, 'node')})")
 
 
-def pass_lines(steps: list[dict[str, object]]) -> list[str]:
+def pass_lines(steps: list[dict[str, Any]]) -> list[str]:
     """One line a pass of a provenance: nodes before and after, rewrites, and whether it failed."""
     width = max((len(str(step["name"])) for step in steps), default=0)
     return [
-        f"pass {step['name']:<{width}}  {step['before']:>3} -> {step['after']:>3} nodes, {step['rewrites']} rewrites"
+        f"pass {step['name']:<{width}}  {step['before']:>3} -> {step['after']:>3} nodes, "
+        + plural(step["rewrites"], "rewrite")
         + (f"; left out: {step['failure']}" if step.get("failure") else "")
         for step in steps
     ]

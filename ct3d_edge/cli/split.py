@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.formatting import plural
+
 if TYPE_CHECKING:
     from ct3d_edge.cohort import Split
 
@@ -46,7 +48,8 @@ def split(
             on_hashed=lambda event: bars.show("Hashing", event.done, event.total),
         )
     write_split(out, made)
-    typer.echo("\n".join(map(printable, [f"{out}: {len(made.entries)} scans, seed {seed}", *describe(made)])))
+    title = f"{out}: {plural(len(made.entries), 'scan')}, seed {seed}"
+    typer.echo("\n".join(map(printable, [title, *describe(made)])))
 
 
 def describe(split: "Split") -> list[str]:
@@ -55,7 +58,7 @@ def describe(split: "Split") -> list[str]:
     if split.folds is not None:
         lines += [f"folds of {label}: {_folds(split, label)}" for label in split.classes]
     patients = {entry.patient for entry in split.entries} - {None}
-    lines += [f"{len(patients)} patients, each on one side"] if patients else []
+    lines += [f"{plural(len(patients), 'patient')}, each on one side"] if patients else []
     lines += [f"duplicate: {file.path} has the content of {file.of}" for file in split.duplicates]
     return lines + [f"left out: {scan.path}: {scan.reason}" for scan in split.left_out]
 

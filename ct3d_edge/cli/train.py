@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
+from ct3d_edge.formatting import plural
 from ct3d_edge.keras_import import import_keras
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _summary(run: "TrainedRun") -> str:
     lines = [
         f"{run.model}: weights of epoch {best.epoch} of {len(run.epochs)}",
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f}, AUC {best.val_auc:.3f} "
-        f"on {len(run.split.validation)} scans, which also chose the epoch: not an estimate for new patients",
+        f"on {plural(len(run.split.validation), 'scan')}, which also chose the epoch: not an estimate for new patients",
     ]
     lines += [run.calibration, *run.recorded]
     used = len(run.split.train) + len(run.split.validation)

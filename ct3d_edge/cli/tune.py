@@ -15,6 +15,7 @@ from ct3d_edge.cli.options import ModelArgument, ProviderOption, RequiredModelOp
 from ct3d_edge.cli.rewriting import parse_budget
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
+from ct3d_edge.formatting import plural
 from ct3d_edge.lock import sole_writer
 from ct3d_edge.provider_names import ProviderName
 
@@ -152,7 +153,7 @@ def _weigh(bench: "Bench") -> "list[Result]":
     from ct3d_edge.tuning.measure import weigh
 
     wanted = candidates(bench.forms, bench.provider)
-    say(f"weighing {len(wanted)} candidates, each in a process of its own ...")
+    say(f"weighing {plural(len(wanted), 'candidate')}, each in a process of its own ...")
     with progress(len(wanted), "Memory") as advance:
         return weigh(bench, wanted, on_candidate=advance)
 
@@ -168,7 +169,7 @@ def _measure(bench: "Bench", weighed: "list[Result]", wish: Wish) -> "tuple[list
     say(f"proving {sum(result.dropped is None for result in results)} of them on {material} ...")
     with progress(len(results), "Proofs") as advance:
         results = judge(bench, results, lambda: volumes, material=material, on_candidate=advance)
-    say(f"timing those that hold in turn, {wish.rounds} rounds ...")
+    say(f"timing those that hold in turn, {plural(wish.rounds, 'round')} ...")
     with progress(wish.rounds + 1, "Rounds") as advance:
         return time_in_turn(bench, results, volumes[0], wish.rounds, on_round=advance), material
 

@@ -12,6 +12,7 @@ import typer
 from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
 from ct3d_edge.cli.options import AllowOption, FallbackOption, IdentifiersOption, ModelOption, ProviderOption
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
     from ct3d_edge.pipeline import Inbox, Model, Plan
@@ -61,11 +62,14 @@ def watch(
     ):
         plan = opened.plan(workers=workers, batch_size=batch_size, memory_budget=budget)
         say_receipt(opened.receipt)
-        say(f"watching {folder}: {plan.describe()}; {journal.records} records in {out}; Ctrl-C ends it")
+        say(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")
         try:
             _attend(inbox, opened, plan, journal, every, scan_timeout)
         except KeyboardInterrupt:
-            say(f"stopped: {journal.records} records in {out}, {inbox.waiting} scans not finished arriving")
+            say(
+                f"stopped: {plural(journal.records, 'record')} in {out}, {plural(inbox.waiting, 'scan')} not finished "
+                "arriving"
+            )
 
 
 def _attend(

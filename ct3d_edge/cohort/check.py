@@ -9,6 +9,7 @@ from ct3d_edge.cohort.patients import listed
 from ct3d_edge.cohort.progress import OnHashed, silent
 from ct3d_edge.cohort.split import SUBSETS, Split, Subset
 from ct3d_edge.errors import DatasetError
+from ct3d_edge.formatting import plural
 
 
 def check_folder(
@@ -52,7 +53,7 @@ def check_folder(
     contents = hash_scans(folder, list(expected), on_hashed)
     changed = [path for path, sha in contents.sha256.items() if sha != expected[path]]
     differences = [
-        f"{len(paths)} scan(s) {what}: {listed(paths)}"
+        f"{plural(len(paths), 'scan')} {what}: {listed(paths)}"
         for what, paths in (("missing", missing), ("changed since", changed), ("not in the split", new))
         if paths
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from ct3d_edge.cohort.patients import NAMED
 from ct3d_edge.cohort.split import Duplicate, LeftOut
 from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.formatting import plural
 from ct3d_edge.scan import find_scans
 
 CLASS_COUNT = 2
@@ -45,7 +46,7 @@ def scans_of_class(folder: Path, name: str) -> list[str]:
     try:
         found = find_scans([folder / name], below=True)
     except UsageError as error:
-        raise DatasetError(f"Class {name} has 0 scan(s): {error}") from error
+        raise DatasetError(f"Class {name} has no scans: {error}") from error
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
@@ -63,7 +64,8 @@ def find_duplicates(sha256: Mapping[str, str]) -> tuple[Duplicate, ...]:
     if clashes:
         named = "\n".join(f"  {clash}" for clash in clashes[:NAMED])
         raise DatasetError(
-            f"{len(clashes)} scan(s) stand under both classes with the same content. Remove the wrong one of:\n{named}"
+            f"Under both classes with the same content: {plural(len(clashes), 'scan')}. "
+            f"Remove the wrong one of:\n{named}"
         )
     return tuple(sorted(duplicates, key=lambda duplicate: duplicate.path))
 

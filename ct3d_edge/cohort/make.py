@@ -12,6 +12,7 @@ from ct3d_edge.cohort.patients import read_patients, require_one_patient
 from ct3d_edge.cohort.progress import OnHashed, silent
 from ct3d_edge.cohort.split import Entry, Split, Subset
 from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.formatting import plural
 
 VALIDATION_FRACTION = 0.3
 """The published tutorial trains on 70 and validates on 30 of 100 scans of each class."""
@@ -138,5 +139,7 @@ def _require_enough(groups: Sequence[Group], classes: tuple[str, ...], needed: i
         having = [group for group in groups if group.counts[label]]
         scans = sum(group.counts[label] for group in having)
         if len(having) < needed:
-            of = f" of {len(having)} patient(s)" if scans > len(having) else ""
-            raise DatasetError(f"Class {name} has {scans} scan(s){of}; at least {needed} are needed, {what_for}.")
+            of = f" of {plural(len(having), 'patient')}" if scans > len(having) else ""
+            raise DatasetError(
+                f"Class {name} has {plural(scans, 'scan')}{of}; at least {needed} are needed, {what_for}."
+            )

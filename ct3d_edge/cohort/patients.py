@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ct3d_edge.errors import DatasetError
+from ct3d_edge.formatting import plural
 from ct3d_edge.scan import pair_of
 
 COLUMNS = ("scan", "patient")
@@ -41,7 +42,9 @@ def read_patients(table: Path, scans: Sequence[str]) -> dict[str, str]:
         elif patients.setdefault(found[0], patient) != patient:
             raise DatasetError(f"{table}: {name} has two patients, {patients[found[0]]} and {patient}.")
     if strangers:
-        raise DatasetError(f"{table}: {len(strangers)} row(s) name no scan of the folder: {listed(strangers)}.")
+        raise DatasetError(
+            f"{table}: no scan of the folder is named by {plural(len(strangers), 'row')}: {listed(strangers)}."
+        )
     missing = [scan for scan in scans if scan not in patients]
     if missing:
         raise DatasetError(f"{table} lacks {len(missing)} of {len(scans)} scans: {listed(missing)}.")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ct3d_edge.conversion.decisions import compare_decisions
 from ct3d_edge.conversion.tensors import TensorLevel
 from ct3d_edge.errors import GateError, UsageError
+from ct3d_edge.formatting import plural
 from ct3d_edge.runtime import Runner
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -109,10 +110,11 @@ class Proof:
         low, high = self.probability_range
         auc = "" if self.auc_difference is None else f", AUC differs by {self.auc_difference:.1e}"
         return (
-            f"{self.volumes} volumes ({self.material}) on {self.provider}{' with rounding' if self.rehearsed else ''}: "
+            f"{plural(self.volumes, 'volume')} ({self.material}) on {self.provider}"
+            f"{' with rounding' if self.rehearsed else ''}: "
             f"largest difference of probability {self.probability_difference:.1e} (limit {self.limit:.0e}), of logit "
-            f"{self.logit_difference:.1e}, {self.label_flips} label flips{auc}; probabilities from {low:.3f} to "
-            f"{high:.3f}"
+            f"{self.logit_difference:.1e}, {plural(self.label_flips, 'label flip')}{auc}; probabilities from "
+            f"{low:.3f} to {high:.3f}"
         )
 
 

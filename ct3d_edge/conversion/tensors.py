@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ct3d_edge.formatting import plural
 from ct3d_edge.runtime import Tap, tensor_bytes
 
 OpenTap = Callable[[onnx.ModelProto, Sequence[str]], Tap]
@@ -72,8 +73,8 @@ class TensorLevel:
     def describe(self) -> str:
         """One line for people."""
         return (
-            f"{self.compared} of {self.tensors} tensors compared on {self.volumes} volumes: largest difference "
-            f"{self.worst.largest:.1e} of the tensor's range (limit {self.limit:.0e}) at {self.worst.node}, "
+            f"{self.compared} of {self.tensors} tensors compared on {plural(self.volumes, 'volume')}: largest "
+            f"difference {self.worst.largest:.1e} of the tensor's range (limit {self.limit:.0e}) at {self.worst.node}, "
             f"largest mean difference {self.mean:.1e}"
         )
 

@@ -1,5 +1,6 @@
 """How a scan's voxels lie in the patient: orientation, distances, extent."""
 
+from ct3d_edge.formatting import plural
 from ct3d_edge.preprocess import OBLIQUE_DEGREES
 from ct3d_edge.scan import Finding, Scan
 from ct3d_edge.scan.geometry import shear_degrees
@@ -62,4 +63,4 @@ def _coverage(scan: Scan, spacing: tuple[float, float, float], axis_code: str) -
 def _slice_count(scan: Scan) -> Finding:
     count = min(scan.shape)
     severity = "refuse" if count < TOO_FEW_SLICES else "warn" if count < FEW_SLICES else "ok"
-    return Finding("few_slices", severity, f"{count} slices along the shortest axis.", count)  # type: ignore[arg-type]
+    return Finding("few_slices", severity, f"{plural(count, 'slice')} along the shortest axis.", count)  # type: ignore[arg-type]

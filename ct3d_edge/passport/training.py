@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.formatting import plural
 from ct3d_edge.resemblance import Resemblance
 from ct3d_edge.scan import Finding, Scan
 from ct3d_edge.training_range import AXES, Bounds, TrainingRange
@@ -55,7 +56,7 @@ def against_range(found: list[Finding], scan: Scan, trained: TrainingRange | Non
         "spacing": _outside(lie.spacing_mm, trained.spacing_mm, SAMPLING, "mm", trained.scans),
     }
     judged = [_warned(finding, outside.get(finding.code, "")) for finding in found]
-    count = Finding("slice_count", "ok", f"{lie.slices} slices along the body.", lie.slices)
+    count = Finding("slice_count", "ok", f"{plural(lie.slices, 'slice')} along the body.", lie.slices)
     return [*judged, _warned(count, _outside((lie.slices,), (trained.slices,), SAMPLING, "slices", trained.scans))]
 
 
@@ -65,7 +66,7 @@ def resemblance_finding(pooled: NDArray[np.float32], resemblance: Resemblance) -
     given = resemblance.statistics
     far = not distance <= given.threshold
     detail = (
-        f"What the network sees lies {distance:.2f} from the {given.scans} scans that taught it"
+        f"What the network sees lies {distance:.2f} from the {plural(given.scans, 'scan')} that taught it"
         f"{', further than' if far else '; the limit is'} {given.threshold:.2f}{': it was not made for this' * far}."
     )
     return Finding("out_of_distribution", "warn" if far else "ok", detail, f"{distance:.3f} {given.threshold:.3f}")
@@ -85,4 +86,4 @@ def _outside(found: tuple[float, ...], bounds: tuple[Bounds, ...], slack: float,
         for value, (low, high), axis in zip(found, bounds, axes, strict=True)
         if not low / slack <= value <= high * slack
     ]
-    return f"The {scans} scans that taught this model lay otherwise: {'; '.join(said)}." if said else ""
+    return f"The {plural(scans, 'scan')} that taught this model lay otherwise: {'; '.join(said)}." if said else ""

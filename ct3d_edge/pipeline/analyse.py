@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScan, ScanError
+from ct3d_edge.formatting import plural
 from ct3d_edge.passport import Inspector, input_sha256, remarks
 from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
 from ct3d_edge.preprocess import Prepared
@@ -149,7 +150,7 @@ def _infer_batch(volumes: list[NDArray[np.float32]], runner: Runner) -> list[Row
         return _rows(runner.outputs(np.stack(volumes)))
     except ProviderError as error:
         raise ProviderError(
-            f"{error} The batch held {len(volumes)} scans; a smaller --batch-size needs less memory."
+            f"{error} The batch held {plural(len(volumes), 'scan')}; a smaller --batch-size needs less memory."
         ) from error
     except Ct3dError:
         raise

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import plural
 from ct3d_edge.machine import available_memory, usable_cores
 
 MEMORY_SHARE = 0.5
@@ -42,12 +43,12 @@ class Plan:
         if not self.workers:
             return f"one scan after the other, {_threads(self.threads)}"
         if self.whole:
-            return f"{self.workers} scans at a time, {_threads(self.threads)} each"
+            return f"{plural(self.workers, 'scan')} at a time, {_threads(self.threads)} each"
         return f"{self.workers} reading ahead, batches of {self.batch}"
 
 
 def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+    return plural(count, "thread")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _require_kept(needs: Needs, batch: int, workers: int, budget: int) -> None:
     one = _batch_bytes(needs, batch) + READING * needs.prepared
     if workers * one <= budget:
         return
-    said = "One scan takes" if batch == workers == 1 else f"{workers * batch} scans at a time take"
+    said = "One scan takes" if batch == workers == 1 else f"{plural(workers * batch, 'scan')} at a time take"
     hint = f"Use --workers {budget // one} or less, or raise" if one <= budget else "Raise"
     raise UsageError(
         f"{said} about {workers * one / 1e6:,.0f} MB; the budget is {budget / 1e6:,.0f} MB. {hint} --memory-budget."

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+from ct3d_edge.formatting import plural
+
 BINS = 20
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 180, 30, 34
 
@@ -27,7 +29,7 @@ def distribution_svg(values: Sequence[float], label: str, threshold: float | Non
     if threshold is not None:
         x = LEFT + (WIDTH - LEFT) * threshold
         parts.append(f'<path class="axis" stroke-dasharray="4" d="M{x:.1f} 4V{HEIGHT - BOTTOM}"/>')
-    said = f"Probability of {label} in {len(values)} scans"
+    said = f"Probability of {label} in {plural(len(values), 'scan')}"
     said += "" if threshold is None else f"; dashed: threshold {threshold:.3g}"
     parts.append(f'<text x="{LEFT}" y="{HEIGHT - 3}">{escape(said)}</text>')
     told = "; ".join(f"{n / BINS:.2f} to {(n + 1) / BINS:.2f}: {number}" for n, number in enumerate(counts) if number)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import plural
 from ct3d_edge.lock import sole_writer
 from ct3d_edge.results.journal import Journal, read_records
 from ct3d_edge.results.record import Record
@@ -86,8 +87,9 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
         with Journal(target.with_name(target.name + JOURNAL_ENDING)) as journal:
             if journal.records and not resume:
                 raise UsageError(
-                    f"A run that wrote {path} ended early; {journal.path} holds its {journal.records} records. "
-                    "Go on with it by --resume, or remove that file to begin again."
+                    f"A run that wrote {path} ended early; {journal.path} holds its "
+                    f"{plural(journal.records, 'record')}. Go on with it by --resume, or remove that file "
+                    "to begin again."
                 )
             known |= latest_by_scan(read_records(journal.path))
             results = ResultsFile(path, journal, known)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.atomic import atomic_file
+from ct3d_edge.formatting import plural
 from ct3d_edge.provider_names import ProviderName, RequestedProvider
 
 SCHEMA = 1
@@ -117,6 +118,6 @@ class Receipt:
 
     def describe(self) -> str:
         """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``."""
-        nodes = ", ".join(f"{count} nodes on {name}" for name, count in self.nodes)
+        nodes = ", ".join(f"{plural(count, 'node')} on {name}" for name, count in self.nodes)
         device = f" on {self.gpu}" if self.gpu else ""
-        return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}, {self.threads} threads"
+        return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}, {plural(self.threads, 'thread')}"

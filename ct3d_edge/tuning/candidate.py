@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
+from ct3d_edge.formatting import plural
 from ct3d_edge.latency import Percentile, percentile
 from ct3d_edge.runtime import ModelFile
 
@@ -63,7 +64,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """A short line that no other candidate has."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        threads = plural(self.threads, "thread")
         return ", ".join([self.form.name, threads, *(f"{key}={value}" for key, value in self.options)])
 
 

@@ -31,7 +31,7 @@ def test_real_scans_join_the_proof(run: Run, keras_file: Path, make_scan: MakeSc
     make_scan("a.nii.gz", folder=tmp_path / "scans")
     outcome = run("export", "--model", keras_file, "--out", tmp_path / "tiny.onnx", "--proof", tmp_path / "scans")
     assert outcome.code == 0
-    assert f"(1 scans from {tmp_path / 'scans'} and 7 phantoms" in outcome.out
+    assert f"(1 scan from {tmp_path / 'scans'} and 7 phantoms" in outcome.out
 
 
 def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(run: Run, keras_file: Path, tmp_path: Path) -> None:

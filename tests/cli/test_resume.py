@@ -193,7 +193,7 @@ def test_ctrl_c_drops_what_is_in_flight_and_says_what_is_left(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert "1 scans (1 ok)" in said
+    assert "1 scan (1 ok)" in said
     assert "2 not reached" in said
     assert f"{journal} holds them; go on with --resume" in said
     endless.unlink()

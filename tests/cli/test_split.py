@@ -69,7 +69,7 @@ def test_folds_patients_duplicates_and_bad_files_are_told(run: Run, folder: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--folds", "30"], "Class CT-0 has 17 scan(s); at least 30 are needed, one a fold for 30 folds"),
+        (["--folds", "30"], "Class CT-0 has 17 scans; at least 30 are needed, one a fold for 30 folds"),
         (["--folds", "1"], "There must be at least 2 folds, found 1."),
         (["--validation", "0.9", "--test", "0.2"], "Validation 0.9 and test 0.2 leave nothing to train on."),
         (["--patients", "nowhere.csv"], "The table nowhere.csv cannot be read: No such file or directory."),

@@ -30,13 +30,13 @@ def test_an_unchanged_folder_fits(folder: Path, split: Split) -> None:
 def test_a_missing_scan(folder: Path, split: Split) -> None:
     for name in ("a/a_0001.nii.gz", "b/b_0002.nii.gz"):
         (folder / name).unlink()
-    with pytest.raises(DatasetError, match=r"2 scan\(s\) missing: a/a_0001\.nii\.gz, b/b_0002\.nii\.gz\. Put .* back"):
+    with pytest.raises(DatasetError, match=r"2 scans missing: a/a_0001\.nii\.gz, b/b_0002\.nii\.gz\. Put .* back"):
         check_folder(split, folder)
 
 
 def test_a_changed_scan(folder: Path, split: Split) -> None:
     (folder / "b" / "b_0007.nii.gz").write_bytes(b"something else")
-    with pytest.raises(DatasetError, match=r"1 scan\(s\) changed since: b/b_0007\.nii\.gz"):
+    with pytest.raises(DatasetError, match=r"1 scan changed since: b/b_0007\.nii\.gz"):
         check_folder(split, folder)
 
 

@@ -76,5 +76,5 @@ def test_a_series_with_a_hole_is_not_learned_from(folder: Path, tmp_path: Path) 
 def test_a_class_of_reports_alone_has_no_scans(folder: Path) -> None:
     shutil.rmtree(folder / "normal")
     (folder / "normal").mkdir()
-    with pytest.raises(DatasetError, match="Class normal has 0 scan"):
+    with pytest.raises(DatasetError, match="Class normal has no scans"):
         split_folder(folder)

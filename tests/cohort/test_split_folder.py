@@ -177,9 +177,9 @@ def test_other_than_two_classes(fill: Fill, names: tuple[str, ...], found: str) 
 @pytest.mark.parametrize(
     ("count", "test", "message"),
     [
-        (0, 0.0, r"Class CT-23 has 0 scan\(s\)"),
-        (1, 0.0, r"Class CT-23 has 1 scan\(s\); at least 2 are needed, one each for train, validation\."),
-        (2, 0.2, r"Class CT-23 has 2 scan\(s\); at least 3 are needed, one each for train, validation, test\."),
+        (0, 0.0, r"Class CT-23 has no scans"),
+        (1, 0.0, r"Class CT-23 has 1 scan; at least 2 are needed, one each for train, validation\."),
+        (2, 0.2, r"Class CT-23 has 2 scans; at least 3 are needed, one each for train, validation, test\."),
     ],
 )
 def test_a_class_too_small_to_divide(fill: Fill, count: int, test: float, message: str) -> None:
@@ -231,7 +231,7 @@ def test_each_fold_takes_its_turn_as_validation(fill: Fill) -> None:
 
 def test_fewer_scans_than_folds(fill: Fill) -> None:
     folder = fill({"a": 20, "b": 6})
-    message = r"Class b has 4 scan\(s\); at least 5 are needed, one a fold for 5 folds outside test\."
+    message = r"Class b has 4 scans; at least 5 are needed, one a fold for 5 folds outside test\."
     with pytest.raises(DatasetError, match=message):
         split_folder(folder, test=0.3, folds=5)
 

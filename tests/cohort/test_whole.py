@@ -26,7 +26,7 @@ def test_the_same_content_counts_once(fill: Fill) -> None:
 def test_the_same_content_under_both_classes_is_refused(fill: Fill) -> None:
     folder = fill({"a": 3, "b": 2})
     (folder / "b" / "again.nii.gz").write_bytes((folder / "a" / "a_0001.nii.gz").read_bytes())
-    with pytest.raises(DatasetError, match=r"1 scan\(s\) stand under both classes"):
+    with pytest.raises(DatasetError, match=r"Under both classes with the same content: 1 scan"):
         whole_folder(folder)
 
 

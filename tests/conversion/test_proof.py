@@ -79,7 +79,7 @@ def test_a_flip_fails_however_small_the_difference(source: Source, runner: Runne
     attach(proto, source.contract, make_golden(source.probabilities, source.contract), {})
     centred = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
     other.layers[-1].set_weights([kernel, bias - nearest + np.sign(nearest) * 1e-3])
-    with pytest.raises(GateError, match="1 label flips"):
+    with pytest.raises(GateError, match="1 label flip"):
         prove(replace(source, network=other).probabilities, centred, volumes, material="noise", limit=1)
 
 

@@ -16,6 +16,7 @@ from ct3d_edge.datasets.published.progress import Noted, OnEvent, silent
 from ct3d_edge.datasets.published.provenance import SOURCES, Record, read_records, write_records
 from ct3d_edge.datasets.published.unpack import Contents, unpacked
 from ct3d_edge.errors import DatasetError, DownloadError, UsageError
+from ct3d_edge.formatting import plural
 
 PATIENCE = Patience()
 
@@ -98,8 +99,8 @@ def _is_complete(source: Source, out: Path, record: Record | None) -> bool:
     found = Contents.of(folder)
     if found != Contents(record.scans, record.scan_bytes):
         raise DatasetError(
-            f"{folder} holds {found.scans} scans of {found.bytes:,} bytes; {record.scans} of {record.scan_bytes:,} "
-            "bytes were fetched. Remove the folder and run the same command again."
+            f"{folder} holds {plural(found.scans, 'scan')} of {found.bytes:,} bytes; {record.scans} of "
+            f"{record.scan_bytes:,} bytes were fetched. Remove the folder and run the same command again."
         )
     if (kept := out / source.archive).exists():
         _require_hash(source, kept, _hash_given(kept, source), record, out)

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.formatting import plural
 
 LARGEST = 1e7
 """No position (mm), spacing (mm), slope or intercept of a CT is larger."""
@@ -107,7 +108,7 @@ def numbers(item: Dataset, keyword: str, count: int, name: str) -> tuple[float, 
     except (TypeError, ValueError):
         found = ()
     if len(found) != count or not all(math.isfinite(part) and abs(part) <= LARGEST for part in found):
-        raise UnreadableScan("bad_header", f"{name}: {keyword} is not {count} plausible number(s).")
+        raise UnreadableScan("bad_header", f"{name}: {keyword} does not hold {plural(count, 'plausible number')}.")
     return found
 
 

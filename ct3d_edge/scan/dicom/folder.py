@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image, series_of_file
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, promises_dicom
@@ -65,7 +66,7 @@ class Contents:
             return ()
         names = ", ".join(path.name for path, _ in self.broken[:NAMED])
         more = f" and {len(self.broken) - NAMED} more" if len(self.broken) > NAMED else ""
-        detail = f"{len(self.broken)} file(s) beside the series cannot be read: {names}{more}."
+        detail = f"Beside the series, {plural(len(self.broken), 'file')} cannot be read: {names}{more}."
         return (Finding("unreadable_files", "warn", detail, len(self.broken)),)
 
 

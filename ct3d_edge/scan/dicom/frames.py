@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.elements import items, numbers, text, whole, words
 
 FRAME_TAGS = [
@@ -84,7 +85,9 @@ def read_frames(dataset: Dataset, name: str, most: int) -> tuple[Frame, ...]:
     if count < 1 or (own and len(own) != count):
         raise UnreadableScan("bad_header", f"{name} says that it has {count} frames, and describes {len(own)}.")
     if count > most:
-        raise UnreadableScan("truncated", f"{name} promises {count} frame(s); it can hold {most}. Copy it again.")
+        raise UnreadableScan(
+            "truncated", f"{name} promises {plural(count, 'frame')}; it can hold {most}. Copy it again."
+        )
     shared = items(dataset, "SharedFunctionalGroupsSequence")
     if not own and not shared:
         return tuple(_frame(n, [dataset], dataset, name) for n in range(count))

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.folder import Contents, Series, dicom_files, read_contents
 from ct3d_edge.scan.dicom.sniff import UNNAMED
 from ct3d_edge.scan.dicom.wanted import PassedOver, Wanted
@@ -57,7 +58,7 @@ def _scans(place: Path, contents: Contents, spread: Mapping[str, Path], wanted: 
         # Beside a scan, a broken file is a finding of it; alone, it is what there is to report on.
         found += [] if contents.scans else [path for path, _ in contents.broken]
         if contents.other:
-            reason = f"{len(contents.other)} DICOM file(s) without an image"
+            reason = f"{plural(len(contents.other), 'DICOM file')} without an image"
             found.append(PassedOver(place, "no_image", reason))
     return found
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan
+from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.pixels import planes, require_readable, stored_dtype
 from ct3d_edge.scan.dicom.stack import Slice, stack
@@ -147,7 +148,7 @@ def _series_findings(images: Sequence[Image], localizers: int) -> tuple[Finding,
         detail = f"Files of {patients} patients share one series UID."
         found.append(Finding("mixed_patients", "refuse", detail, patients))
     if localizers:
-        detail = f"{localizers} overview picture(s) (localizer) in the series were left out."
+        detail = f"Left out of the series: {plural(localizers, 'overview picture')} (localizer)."
         found.append(Finding("localizer", "warn", detail, localizers))
     if any(frame.is_derived for image in images for frame in image.frames):
         found.append(Finding("derived", "warn", "The series was computed from another one (DERIVED, SECONDARY)."))
@@ -156,7 +157,7 @@ def _series_findings(images: Sequence[Image], localizers: int) -> tuple[Finding,
         detail = f"The files speak of {declared} images; {there} are there."
         found.append(Finding("incomplete_series", "warn", detail, there))
     if bare := sum(image.bare for image in images):
-        detail = f"{bare} file(s) do not say how they are encoded; it was recognised by their content."
+        detail = f"The encoding is not said by {plural(bare, 'file')}; it was recognised by content."
         found.append(Finding("no_preamble", "warn", detail, bare))
     if any(image.photometric == "MONOCHROME1" for image in images):
         detail = "The pixels are declared inverted for display (MONOCHROME1); the numbers were taken as they are."

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan
+from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.frames import Frame
 from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.findings import Finding
@@ -138,7 +139,7 @@ def _same_instance(one: Slice, other: Slice) -> bool:
 def _duplicate_findings(dropped: int) -> tuple[Finding, ...]:
     if not dropped:
         return ()
-    return (Finding("duplicate_slices", "warn", f"{dropped} slice(s) were there twice; each was taken once.", dropped),)
+    return (Finding("duplicate_slices", "warn", f"There twice and taken once: {plural(dropped, 'slice')}.", dropped),)
 
 
 def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
@@ -150,7 +151,11 @@ def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
     missing = int(counts.sum()) - len(steps)
     if missing:
         where = float(heights[np.argmax(counts > 1)] - heights[0])
-        detail = f"{missing} slice(s) are missing, {where:.1f} mm from the first (the others lie {usual:.2f} mm apart)."
+        verb = "is" if missing == 1 else "are"
+        detail = (
+            f"{plural(missing, 'slice')} {verb} missing, {where:.1f} mm from the first (the others lie {usual:.2f} mm "
+            "apart)."
+        )
         return (Finding("missing_slices", "refuse", detail, missing),)
     even = np.linspace(heights[0], heights[-1], len(heights))
     off = float(np.abs(heights - even).max() / usual)

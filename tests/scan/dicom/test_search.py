@@ -120,7 +120,7 @@ def test_files_without_an_image_are_passed_over(tmp_path: Path, hu: NDArray[np.i
     search = search_scans([tmp_path])
     assert search.scans == (folder,)
     assert [(passed.code, passed.reason) for passed in search.passed_over] == [
-        ("no_image", "2 DICOM file(s) without an image")
+        ("no_image", "2 DICOM files without an image")
     ]
 
 
