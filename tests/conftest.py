@@ -12,6 +12,7 @@ from networks import KERAS
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.runtime.plugins import OPENVINO, plugin_obstacle
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
 
@@ -28,6 +29,14 @@ def real_scans() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs real CT scans in {SHARED}; they may not be distributed with the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def openvino() -> None:
+    """Needed by tests that run a network on OpenVINO's plugin."""
+    obstacle = plugin_obstacle(OPENVINO)
+    if obstacle:
+        pytest.skip(f"needs OpenVINO's plugin and a device of Intel's: {obstacle}")
 
 
 @pytest.fixture

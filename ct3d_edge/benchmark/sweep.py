@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ct3d_edge.benchmark.breaking_off import keep_what_was_taken
 from ct3d_edge.benchmark.environment import environment
 from ct3d_edge.benchmark.single import Plan
+from ct3d_edge.errors import UsageError
 from ct3d_edge.latency import BenchRecord, Clock, Samples, StageTimer, Steady, Taken, WallClock, Witness, measure
 from ct3d_edge.runtime import Runner
 
@@ -77,6 +78,8 @@ def measure_sweep(
     ------
     BrokenOffError
         With the record so far, if a run fails or is interrupted.
+    UsageError
+        If the provider does not keep to one of the numbers of threads: the same would be measured twice.
     """
     clock = clock or WallClock()
     witness, parts = Witness(clock), {entry.name: Taken() for entry in wanted}
@@ -93,6 +96,7 @@ def measure_sweep(
     with keep_what_was_taken(record):
         for entry in wanted:
             with open_runner(entry.threads) as runner:
+                _require_threads(runner, entry.threads)
                 facts.setdefault("receipt", runner.receipt.to_dict())
                 measure(
                     _work(runner, np.stack(list(islice(cycle(volumes), entry.batch)))),
@@ -105,6 +109,13 @@ def measure_sweep(
                 )
     shortfalls = {name: plan.shortfall(taken.samples()) for name, taken in parts.items()}
     return record("; ".join(f"{name}: {text}" for name, text in shortfalls.items() if text) or None)
+
+
+def _require_threads(runner: Runner, threads: int | None) -> None:
+    found = runner.receipt.threads
+    if threads is not None and found != threads:
+        does = "chooses its threads itself" if found is None else f"runs with {found}"
+        raise UsageError(f"threads={threads} cannot be measured: {runner.receipt.actual} {does} here.")
 
 
 def _work(runner: Runner, batch: NDArray[np.float32]) -> Callable[[int, StageTimer], None]:

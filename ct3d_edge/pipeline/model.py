@@ -64,7 +64,8 @@ class Model:
         explain: bool = False,
     ) -> None:
         self._allow, self._with_identifiers = check_codes(allow), with_identifiers
-        self._file, self._threads, self._notes = file, threads, notes
+        self._file, self._notes = file, notes
+        self._threads = (options.threads if options else None) or threads
         self._explainer = Explainer(file) if explain else None
         self._open = partial(
             Runner,
@@ -226,7 +227,8 @@ class Model:
 
     def _fit(self, threads: int, batch: int = 1) -> None:
         """Have a session of that kind; who still uses the last one keeps it."""
-        if (self.receipt.threads, self.receipt.batch or 1) != (threads, batch):
+        current = self.receipt
+        if (current.threads or threads, current.batch or 1) != (threads, batch):
             self._runner = self._open(threads=threads, batch=batch)
 
     def _read(self, scan: ScanPath | Volume | NDArray[Any], inspector: Inspector) -> Reading:

@@ -155,12 +155,14 @@ def _open_on(candidate: Provider, model: ModelFile, wish: Wish, passed_over: tup
 
 def _setup(candidate: Provider, model: ModelFile, wish: Wish) -> Setup:
     lesser = [other for other in providers.lesser_than(candidate) if wish.allow_fallback or other.name == "cpu"]
-    options = wish.options_of(candidate)
+    asked = wish.options_of(candidate)
+    threads = asked.threads or wish.threads or usable_cores()
+    options = asked.with_threads(threads)
     return Setup(
         candidate,
         options,
         [(other, wish.options_of(other)) for other in lesser],
-        getattr(options, "intra_op_num_threads", None) or wish.threads or usable_cores(),
+        options.threads or threads,
         fixed={model.batch_axis: wish.batch} if options.gpu and model.batch_axis else {},
         profile=wish.profile,
     )
@@ -192,12 +194,12 @@ def receipt_of(
         passed_over=opened.passed_over,
         nodes=opened.nodes,
         options=tuple(setup.options.told().items()),
-        threads=setup.threads,
+        threads=setup.threads if setup.options.takes_threads or "cpu" in dict(opened.nodes) else None,
         batch=batch,
         versions=platform.versions,
         gpu=platform.gpu.name if platform.gpu else None,
         weights=model.weights,
-        arithmetic=model.arithmetic,
+        arithmetic=setup.options.arithmetic(model.arithmetic),
         interface=model.interface,
         tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
         engine=opened.engine,

@@ -6,10 +6,11 @@ amounts to for ONNX Runtime: session settings for the CPU, provider options for 
 
 import json
 import re
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.machine import usable_cores
 from ct3d_edge.provider_names import ProviderName
 
 GIGABYTE = 2**30
@@ -35,6 +36,24 @@ class Options:
         """Number of the device among those that the provider offers."""
         return int(getattr(self, "device_id", 0))
 
+    @property
+    def takes_threads(self) -> bool:
+        """Whether the provider can be told how many threads to use."""
+        return False
+
+    @property
+    def threads(self) -> int | None:
+        """The number of threads that an option asks for."""
+        return None
+
+    def with_threads(self, count: int) -> Self:  # noqa: ARG002
+        """The same for so many threads, where that number is an option of the provider's."""
+        return self
+
+    def arithmetic(self, stored: str) -> str:
+        """What a file that was made for ``stored`` (``"fp32"``, ``"fp16"``, ``"int8"``) is computed in."""
+        return stored
+
     def provider_options(self) -> dict[str, str]:
         """What ONNX Runtime is given for the provider."""
         return {}
@@ -54,6 +73,16 @@ class CpuOptions(Options):
     allow_spinning: bool = setting(True, "threads wait in a loop: faster alone, wasteful beside other work")
     enable_cpu_mem_arena: bool = setting(True, "keep memory between runs: faster, larger")
     denormal_as_zero: bool = setting(False, "count numbers below 1e-38 as zero")
+
+    @property
+    def takes_threads(self) -> bool:
+        """The session's threads are the provider's."""
+        return True
+
+    @property
+    def threads(self) -> int | None:
+        """As set."""
+        return self.intra_op_num_threads
 
 
 @dataclass(frozen=True)
@@ -122,7 +151,30 @@ class OpenvinoOptions(Options):
     # OpenVINO's own default on a CPU with bfloat16 units is to compute in bfloat16.
     inference_precision: Literal["f32", "f16", "bf16"] = setting("f32", "precision in which it computes")
     num_streams: int = setting(1, "inferences at once", least=1, most=64)
-    inference_num_threads: int | None = setting(None, "CPU threads; OpenVINO chooses if not set", least=1, most=1024)
+    inference_num_threads: int | None = setting(
+        None, "CPU threads; as many as usable cores if not set", least=1, most=1024
+    )
+
+    @property
+    def takes_threads(self) -> bool:
+        """OpenVINO keeps to a number of threads on the CPU alone."""
+        return self.device == "CPU"
+
+    @property
+    def threads(self) -> int | None:
+        """As set."""
+        return self.inference_num_threads
+
+    def with_threads(self, count: int) -> Self:
+        """OpenVINO starts no more threads than there are cores, whatever it is told."""
+        return replace(self, inference_num_threads=min(count, usable_cores())) if self.takes_threads else self
+
+    def arithmetic(self, stored: str) -> str:
+        """OpenVINO converts whatever is not quantized to the precision that it is told."""
+        own = "bf16" if self.inference_precision == "bf16" else self.inference_precision.replace("f", "fp")
+        if stored == "int8":
+            return stored if own == "fp32" else f"{stored} and {own}"
+        return own
 
     def provider_options(self) -> dict[str, str]:
         """The plugin takes its settings as a JSON text, by kind of device."""

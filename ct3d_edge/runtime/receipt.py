@@ -47,7 +47,8 @@ class Receipt:
     options
         Every option of the provider, those at their defaults included; an empty text is one that is not set.
     threads, batch
-        Threads within an operator on the CPU; volumes in one run, None where any number goes.
+        Threads within an operator on the CPU, None where the provider chooses; volumes in one run, None where any
+        number goes.
     versions
         ``(name, version)`` of what may change answers or speed; None for what is not there.
     gpu
@@ -55,7 +56,8 @@ class Receipt:
     weights, interface
         Number types of the stored weights, most bytes first, and of input and output.
     arithmetic
-        What most of the file computes in, by its provenance: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+        What most of the file is computed in: by its provenance, ``"fp32"``, ``"fp16"`` or ``"int8"``, where the
+        provider leaves that alone; else by the provider's option, ``"bf16"`` for instance.
     tf32
         Whether inputs of convolutions may be rounded to 10 bits of mantissa; None where that is not known.
     engine
@@ -73,7 +75,7 @@ class Receipt:
     passed_over: tuple[tuple[str, str], ...]
     nodes: tuple[tuple[str, int], ...]
     options: tuple[tuple[str, str], ...]
-    threads: int
+    threads: int | None
     batch: int | None
     versions: tuple[tuple[str, str | None], ...]
     gpu: str | None
@@ -117,7 +119,12 @@ class Receipt:
             stream.write(json.dumps(self.to_dict(), indent=2).encode() + b"\n")
 
     def describe(self) -> str:
-        """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``."""
+        """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``.
+
+        What is computed in is said where it is not float32.
+        """
         nodes = ", ".join(f"{plural(count, 'node')} on {name}" for name, count in self.nodes)
         device = f" on {self.gpu}" if self.gpu else ""
-        return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}, {plural(self.threads, 'thread')}"
+        precision = "" if self.arithmetic == "fp32" else f", in {self.arithmetic}"
+        threads = "threads chosen by the provider" if self.threads is None else plural(self.threads, "thread")
+        return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}{precision}, {threads}"

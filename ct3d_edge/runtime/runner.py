@@ -94,7 +94,9 @@ class Runner:
         self.model = model
         self._session = opened.session
         self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
-        self._feed = self._feed_for(opened.setup.options)
+        # A plugin takes and gives arrays in the machine's memory; what lies on its device is its own affair.
+        self._place = ("cuda", opened.setup.options.device_number) if opened.setup.options.gpu else ("cpu", 0)
+        self._feed = self._feed_for()
         self.receipt = receipt_of(model, requested, opened, self._batch, choice)
 
     def __enter__(self) -> Self:
@@ -189,11 +191,11 @@ class Runner:
         callable
             Runs the network once and returns, when the device is done, its output, which is still there.
         """
-        device = "cpu" if self.receipt.actual == "cpu" else "cuda"
+        device, number = self._place
         batch = volumes.reshape(-1, *self.contract.input_shape)
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(self.model.input_name, ort.OrtValue.ortvalue_from_numpy(batch, device, 0))
-        binding.bind_output(self.model.output_name, device)
+        binding.bind_ortvalue_input(self.model.input_name, ort.OrtValue.ortvalue_from_numpy(batch, device, number))
+        binding.bind_output(self.model.output_name, device, number)
 
         def run() -> ort.OrtValue:
             with self._failures():
@@ -260,9 +262,8 @@ class Runner:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ProviderError(f"ONNX Runtime failed on {self.receipt.actual} while running: {error}") from error
 
-    def _feed_for(self, options: Options) -> Feed:
+    def _feed_for(self) -> Feed:
         if self._batch is None or self.model.stored_voxels:
             return plain_feed(self._session, self.model.input_name, list(self._lengths))
-        place = ("cuda", options.device_number)
         shape = self.contract.input_shape
-        return BoundFeed(self._session, self.model.input_name, shape, self._lengths, self._batch, place)
+        return BoundFeed(self._session, self.model.input_name, shape, self._lengths, self._batch, self._place)

@@ -9,12 +9,16 @@ import onnxruntime as ort
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.runtime import providers
-from ct3d_edge.runtime.options import CpuOptions, Options
+from ct3d_edge.runtime.options import CpuOptions, OpenvinoOptions, Options
 from ct3d_edge.runtime.plugins import Plugin, plugin_devices
 from ct3d_edge.runtime.providers import Provider
 
 ORT_FATAL_ONLY = 4
 """Log level. Whatever else it has to say arrives as an exception, with the same text."""
+
+
+PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+"""What OpenVINO calls a precision in its options, and in the list of what a device computes in."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def open_session(model: bytes, setup: Setup) -> ort.InferenceSession:
     settings = _settings(setup)
     plugin = setup.candidate.plugin
     if plugin:
-        device = _device(plugin, setup.options)
+        device = plugin_device(plugin, setup.options)
         settings.add_provider_for_devices([device], setup.options.provider_options())
     stack = [] if plugin else [(setup.candidate, setup.options), *setup.lesser]
     entries = [(entry.ort_name, options.provider_options()) for entry, options in stack]
@@ -93,15 +97,36 @@ def _settings(setup: Setup) -> ort.SessionOptions:
     return settings
 
 
-def _device(plugin: Plugin, options: Options) -> Any:
-    """The plugin's device of the kind and number that the options name."""
+def plugin_device(plugin: Plugin, options: Options) -> Any:
+    """The plugin's device (``OrtEpDevice``) of the kind and number that the options name.
+
+    Raises
+    ------
+    ProviderError
+        If there is none, or it does not compute in the precision asked for.
+    """
     listed = plugin_devices(plugin)
     kind = getattr(options, "device", None)
     fitting = [device for device in listed if kind is None or str(device.device.type).endswith(f".{kind}")]
     if options.device_number >= len(fitting):
         wanted = f"{kind or ''} device {options.device_number}".strip()
         raise ProviderError(f"its plugin lists no {wanted}; it lists {len(fitting)} of that kind, {len(listed)} in all")
-    return fitting[options.device_number]
+    found = fitting[options.device_number]
+    _require_precision(found, options)
+    return found
+
+
+def _require_precision(device: Any, options: Options) -> None:
+    """Refuse what OpenVINO would replace by another precision without a word."""
+    capabilities = device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
+    if not isinstance(options, OpenvinoOptions) or not capabilities:
+        return
+    offered = [name for name in PRECISION_NAMES if PRECISION_NAMES[name] in capabilities]
+    if options.inference_precision not in offered:
+        raise ProviderError(
+            f"its device {options.device} computes in {', '.join(offered)}, not in {options.inference_precision}; "
+            f"set inference_precision={' or '.join(offered)}"
+        )
 
 
 def placement(session: ort.InferenceSession, candidate: Provider, *, allow_fallback: bool) -> dict[str, int]:

@@ -46,7 +46,7 @@ class Candidate:
     level, precision
         As in `Form`.
     threads
-        Within an operator on the CPU.
+        Within an operator on the CPU; all usable cores where the provider chooses by itself.
     options
         See `Settings`.
     """

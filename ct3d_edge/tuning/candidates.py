@@ -18,6 +18,7 @@ from ct3d_edge.errors import GateError, ModelError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import ModelFile, load_model_file
+from ct3d_edge.runtime.options import default_options
 from ct3d_edge.tuning.candidate import LEVELS, Candidate, Form, Level, Settings, model_precision
 
 TARGETS: dict[ProviderName, Target] = {"cuda": "cuda", "tensorrt": "tensorrt", "nv-tensorrt-rtx": "tensorrt"}
@@ -72,9 +73,9 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 
 
 def candidates(forms: Iterable[Form], provider: ProviderName, cores: int | None = None) -> tuple[Candidate, ...]:
-    """All combinations; threads matter on the CPU alone."""
+    """All combinations; threads matter where the provider keeps to a number of them."""
     cores = cores or usable_cores()
-    threads = thread_counts(cores) if provider == "cpu" else (cores,)
+    threads = thread_counts(cores) if default_options(provider).takes_threads else (cores,)
     settings = SETTINGS.get(provider, ((),))
     return tuple(
         Candidate(form.level, count, chosen, form.precision)

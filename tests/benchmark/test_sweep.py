@@ -8,7 +8,7 @@ from ct3d_edge.benchmark import BrokenOffError, Configuration, Plan, configurati
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.latency import Until
-from ct3d_edge.runtime import Runner, load_model_file
+from ct3d_edge.runtime import Runner, load_model_file, parse_options
 
 
 def test_every_number_of_threads_meets_every_batch() -> None:
@@ -59,4 +59,20 @@ def test_configurations_before_a_failure_are_kept(make_model: MakeModel, contrac
     with pytest.raises(BrokenOffError) as caught:
         measure_sweep(open_runner, volumes, configurations([1, 2], []), Plan(4, Until()), conditions={})
     assert caught.value.record.incomplete == "no more memory"
+    assert list(caught.value.record.samples.counted) == ["threads 1, batch 1"]
+
+
+def test_a_number_of_threads_that_the_provider_does_not_keep_to_is_not_measured(
+    make_model: MakeModel, contract: Contract
+) -> None:
+    file, options = load_model_file(make_model()), parse_options("cpu", ("intra_op_num_threads=1",))
+    with pytest.raises(BrokenOffError) as caught:
+        measure_sweep(
+            lambda threads: Runner(file, "cpu", threads=threads, options=options),
+            np.zeros((1, *contract.shape), np.float32),
+            configurations([1, 2], []),
+            Plan(3, Until()),
+            conditions={},
+        )
+    assert "threads=2 cannot be measured: cpu runs with 1 here" in str(caught.value)
     assert list(caught.value.record.samples.counted) == ["threads 1, batch 1"]

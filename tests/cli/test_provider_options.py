@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from builders import MakeModel, MakeScan
 
+from ct3d_edge.latency import read_record
+
 from .conftest import Run
 
 
@@ -95,3 +97,15 @@ def test_only_tensorrt_builds_ahead(run: Run, make_model: MakeModel) -> None:
     outcome = run("build", "--provider", "cuda", "--model", make_model())
     assert outcome.code == 2
     assert "tensorrt" in outcome.err
+
+
+def test_bench_measures_on_openvino_with_resources_and_threads(
+    openvino: None, run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    record = tmp_path / "bench.json"
+    common = ("bench", "--model", make_model(), "-p", "openvino", "--scans", make_scan(), "-n", 3, "--json", record)
+    assert run(*common, "--resources").code == 0
+    assert read_record(record).conditions["receipt"]["actual"] == "openvino"
+    assert read_record(record).resources["peak resident, bytes"]
+    assert run(*common, "--sweep", "threads=1").code == 0
+    assert read_record(record).conditions["receipt"]["threads"] == 1

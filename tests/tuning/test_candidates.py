@@ -105,3 +105,8 @@ def test_a_file_that_explains_itself_stays_as_it_is(
         explaining, tmp_path, "cpu", lambda: volumes, material="", precisions=("int8",), calibration=calibration
     )
     assert "maps of infer --explain" in made.dropped[Form("fast", "int8")]
+
+
+def test_openvino_is_asked_about_threads_and_rtx_is_not() -> None:
+    assert {each.threads for each in candidates([Form("none")], "openvino", 4)} == {1, 2, 4}
+    assert {each.threads for each in candidates([Form("none")], "nv-tensorrt-rtx", 4)} == {4}
