@@ -23,8 +23,11 @@ ifeq ($(strip $(SCANS)),)
 	  $(RUN_ENV)/bin/ct3d-edge data synth --out demo/phantoms --scans 6 --seed 7 --shape 256 256 40 && \
 	  touch demo/phantoms/complete; }
 endif
+	@rm -f demo/overview.png
+	@# Some scans without an answer (exit code 1) are no failure of the demo; without any there is no picture.
 	@$(RUN_ENV)/bin/ct3d-edge infer "$(or $(strip $(SCANS)),demo/phantoms/scans)" --provider auto \
-	  --out demo/results.jsonl --montage demo/overview.png || [ $$? -eq 1 ]
+	  --out demo/results.jsonl --montage demo/overview.png || { code=$$?; \
+	  if [ $$code -ne 1 ] || [ ! -e demo/overview.png ]; then exit $$code; fi; }
 	@echo "results: demo/results.jsonl    picture: demo/overview.png    command: $(RUN_ENV)/bin/ct3d-edge"
 
 test: $(DEV_ENV)/ready check  ## lint, types, import contract and all tests

@@ -38,7 +38,7 @@ from ct3d_edge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from ct3d_edge.cli.side_outputs import FolderOutput, SideOutput, SideOutputs
+    from ct3d_edge.cli.side_outputs import SideOutput, SideOutputs
     from ct3d_edge.pipeline import Analysis, Model
     from ct3d_edge.report import Montage
     from ct3d_edge.results import Record, ResultsFile
@@ -80,7 +80,7 @@ def infer(
     from ct3d_edge.passport import check_codes
     from ct3d_edge.pipeline import load_model
     from ct3d_edge.report import Montage
-    from ct3d_edge.results import open_results
+    from ct3d_edge.results import compare_with_folders, open_results
     from ct3d_edge.scan import search_scans
 
     if resume and not out:
@@ -131,15 +131,11 @@ def infer(
     sides.save(records)
     say(summary(records, len(scans), seconds))
     say_what_helps(records)
+    for sentence in compare_with_folders(records, labels):
+        say(sentence)
     if kept and stop:
         say(f"{kept.journal} holds them; go on with --resume")
-    written = [
-        None if stop else out,
-        *(path for option, path in (("--montage", montage), ("--report", report)) if option not in sides.unsaved),
-        *(each.folder for each in folders if each.written),
-        receipt,
-    ]
-    for path in filter(None, written):
+    for path in filter(None, [None if stop else out, *sides.written, receipt]):
         say(f"wrote {path}")
     if stop:
         raise stop
@@ -153,12 +149,12 @@ def _folders(
     model: str,
     with_identifiers: bool,
     seconds: float | None,
-) -> "list[FolderOutput]":
+) -> "list[SideOutput]":
     """What has files of its own for each scan, refused before the work if it could not be written."""
     from ct3d_edge.cli.map_folder import MapFolder
     from ct3d_edge.cli.sr_folder import SrFolder
 
-    folders: list[FolderOutput] = [MapFolder(explain, scans)] if explain else []
+    folders: list[SideOutput] = [MapFolder(explain, scans)] if explain else []
     if dicom_sr:
         reports = SrFolder(dicom_sr, scans, model, with_identifiers=with_identifiers, seconds=seconds)
         reports.say_left_out()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ct3d_edge.atomic import cannot_write, make_folder, require_writable
 from ct3d_edge.cli.scan_names import unique_names
+from ct3d_edge.cli.terminal import say
 
 if TYPE_CHECKING:
     from ct3d_edge.pipeline import Analysis, Explanation
@@ -35,7 +36,7 @@ class MapFolder:
     def __init__(self, folder: Path, scans: Iterable[Path]) -> None:
         make_folder(folder)
         require_writable(folder / PICTURE_ENDING)
-        self.folder, self.written = folder, 0
+        self.path, self.written = folder, 0
         self._names = unique_names(scans)
 
     def needs(self, record: "Record") -> bool:
@@ -72,7 +73,9 @@ class MapFolder:
         self.written += 1
 
     def save(self, records: "Sequence[Record]") -> None:
-        """Nothing: each map has its own file."""
+        """Say so if no scan has an answer that could be explained; each map has its own file."""
+        if not any(record.answered for record in records):
+            say(f"{self.option}: no scan has an answer, so there is no map")
 
     @staticmethod
     def _remove(old: Path) -> None:
@@ -84,7 +87,7 @@ class MapFolder:
             raise cannot_write(old, error) from error
 
     def _place(self, record: "Record", ending: str) -> Path:
-        return self.folder / (self._names[Path(record.scan)] + ending)
+        return self.path / (self._names[Path(record.scan)] + ending)
 
 
 def _note(record: "Record") -> str:

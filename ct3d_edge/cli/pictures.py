@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ct3d_edge.cli.terminal import say
+
 if TYPE_CHECKING:
     from ct3d_edge.pipeline import Analysis, Explanation
     from ct3d_edge.report import Montage, ReportPage
@@ -16,6 +18,7 @@ class MontageOutput:
 
     def __init__(self, montage: "Montage") -> None:
         self._montage = montage
+        self.path, self.written = montage.path, 0
 
     def needs(self, record: "Record") -> bool:  # noqa: ARG002
         """No: a scan whose record was taken over is left out."""
@@ -27,8 +30,12 @@ class MontageOutput:
             self._montage.add(analysis.record, analysis.prepared.volume)
 
     def save(self, records: "Sequence[Record]") -> None:  # noqa: ARG002
-        """Write the picture."""
-        self._montage.save()
+        """Write the picture, if there is anything to draw."""
+        if self._montage.scans:
+            self._montage.save()
+            self.written = self._montage.scans
+        else:
+            say(f"{self.option}: no scan was judged in this run, so there is nothing to draw; {self.path} not written")
 
 
 class PageOutput:
@@ -38,6 +45,7 @@ class PageOutput:
 
     def __init__(self, page: "ReportPage", receipt: dict[str, Any]) -> None:
         self._page, self._receipt = page, receipt
+        self.path, self.written = page.path, 0
 
     def needs(self, record: "Record") -> bool:  # noqa: ARG002
         """Yes: the page shows slices of all."""
@@ -50,5 +58,6 @@ class PageOutput:
         self._page.add(analysis.record, volume, overlay, explanation.label if explanation else "")
 
     def save(self, records: "Sequence[Record]") -> None:
-        """Write the page."""
+        """Write the page, which also lists scans without an answer."""
         self._page.save(records, self._receipt)
+        self.written = len(records)

@@ -28,6 +28,12 @@ class SideOutput(Protocol):
     option: str
     """By which it was asked for."""
 
+    path: Path
+    """The file or folder that it writes."""
+
+    written: int
+    """Scans of which something was written so far."""
+
     def needs(self, record: "Record") -> bool:
         """Whether the network's input is needed, also of a scan whose record was taken over."""
 
@@ -50,16 +56,6 @@ class SideOutput(Protocol):
         """
 
 
-class FolderOutput(SideOutput, Protocol):
-    """One that has files of its own for each scan."""
-
-    folder: Path
-    """Where they go."""
-
-    written: int
-    """Scans of which something was written so far."""
-
-
 class SideOutputs:
     """All that a run writes besides its records.
 
@@ -77,8 +73,11 @@ class SideOutputs:
         self._model, self._outputs, self._seconds = model, outputs, seconds
         self.complete = True
         """Whether everything could be written so far."""
-        self.unsaved: set[str] = set()
-        """Options whose file of all scans could not be written."""
+
+    @property
+    def written(self) -> list[Path]:
+        """Files and folders into which something was written."""
+        return [output.path for output in self._outputs if output.written]
 
     def add(self, analysis: "Analysis") -> "Record":
         """Write what is wanted of a scan; its record, with a finding for every output that it is missing in."""
@@ -101,7 +100,6 @@ class SideOutputs:
         for output in self._outputs:
             if failure := _attempt(partial(output.save, records)):
                 self.complete = False
-                self.unsaved.add(output.option)
                 say(f"{output.option}: {failure.message}")
 
     def _draw(self, analysis: "Analysis") -> "tuple[Analysis, Explanation | None, Failure | None]":

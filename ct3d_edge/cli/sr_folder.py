@@ -56,7 +56,7 @@ class SrFolder:
         require_extra("dicom", ["highdicom"])
         make_folder(folder)
         require_writable(folder / ENDING)
-        self.folder, self.written = folder, 0
+        self.path, self.written = folder, 0
         self._model, self._seconds = model, seconds
         self._names = unique_names(scans)
         self._series = frozenset(filter(is_series, scans))
@@ -88,7 +88,7 @@ class SrFolder:
         scan = Path(record.scan)
         if scan not in self._series or not record.answered:
             return
-        place = self.folder / (self._names[scan] + ENDING)
+        place = self.path / (self._names[scan] + ENDING)
         if not is_report_of(place, record, self._model):
             within(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
             self.written += 1

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ct3d_edge.atomic import atomic_file, require_writable
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results import Record
+from ct3d_edge.results import Record, known_class
 
 SLICES = 6
 CAPTION = 18
@@ -49,12 +49,24 @@ class Montage:
         else:
             self._left_out += 1
 
+    @property
+    def scans(self) -> int:
+        """How many were added."""
+        return len(self._strips) + self._left_out
+
     def save(self) -> None:
-        """Write the picture; what it does not show, it says in a last line."""
+        """Write the picture; what it does not show, it says in a last line.
+
+        Raises
+        ------
+        UsageError
+            If no scan was added, or the file cannot be written.
+        """
+        if not self._strips:
+            raise UsageError(f"No scan was added to the picture {self.path}, so there is nothing to draw.")
         strips = [*self._strips]
-        if self._left_out or not strips:
-            said = f"and {self._left_out} more scans" if strips else "no scan could be drawn"
-            strips.append(_strip(np.zeros((1, 256, 1), np.float32), said))
+        if self._left_out:
+            strips.append(_strip(np.zeros((1, 256, 1), np.float32), f"and {self._left_out} more scans"))
         width = max(strip.width for strip in strips)
         page = Image.new("L", (width, sum(strip.height for strip in strips)), PAPER)
         top = 0
@@ -80,4 +92,10 @@ def _strip(volume: NDArray[np.float32], caption: str) -> Image.Image:
 def _caption(record: Record) -> str:
     if record.answer is None:
         return Path(record.scan).name
-    return f"{Path(record.scan).name}: {record.answer.label} {record.answer.confidence:.1%}"
+    answer = record.answer
+    said = f"{Path(record.scan).name}: {answer.label} {answer.confidence:.1%}"
+    labels = [label for label, _ in answer.probability]
+    if answer.threshold is not None:
+        said += f" ({labels[-1]} from {answer.threshold:.1%} on)"
+    known = known_class(record.scan, labels)
+    return f"{said}, folder: {known}" if known else said

@@ -1,6 +1,7 @@
 """Result records, their JSON and CSV forms, and the file that keeps them."""
 
 from ct3d_edge.results.journal import Journal, read_records
+from ct3d_edge.results.known_classes import compare_with_folders, known_class
 from ct3d_edge.results.parse import parse_record
 from ct3d_edge.results.record import SCHEMA, Answer, Failure, Key, Record, Status, Timing, answered_status
 from ct3d_edge.results.results_file import ResultsFile, latest_by_scan, open_results
@@ -18,7 +19,9 @@ __all__ = [
     "Timing",
     "answered_status",
     "check_results_path",
+    "compare_with_folders",
     "csv_line",
+    "known_class",
     "latest_by_scan",
     "open_results",
     "parse_record",

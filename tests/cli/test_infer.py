@@ -93,6 +93,43 @@ def test_the_montage_has_a_strip_for_each_scan_that_was_judged(
         assert np.asarray(both).std() > 10, "slices can be seen"
 
 
+def test_of_scans_without_an_answer_no_picture_or_map_is_written(
+    run: Run, explaining_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no scan")
+    sides = ("--montage", tmp_path / "m.png", "--explain", tmp_path / "maps")
+    outcome = run("infer", tmp_path / "scans", "-m", explaining_model, "-p", "cpu", *sides)
+    assert outcome.code == 1
+    assert "wrote" not in outcome.err
+    assert "--montage: no scan was judged in this run, so there is nothing to draw" in outcome.err
+    assert "--explain: no scan has an answer, so there is no map" in outcome.err
+    assert not (tmp_path / "m.png").exists()
+
+
+def test_a_picture_of_records_that_were_all_taken_over_is_not_written_and_no_failure(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+) -> None:
+    command = ("infer", make_scan(), "-m", make_model(), "-o", tmp_path / "r.jsonl", "--resume")
+    assert run(*command).code == 0
+    outcome = run(*command, "--montage", tmp_path / "m.png")
+    assert outcome.code == 0
+    assert "nothing to draw" in outcome.err
+    assert not (tmp_path / "m.png").exists()
+
+
+def test_answers_are_compared_with_the_class_folders(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
+) -> None:
+    for number, name in enumerate(("normal", "abnormal")):
+        make_scan(f"{name}.nii", voxels=(hu + number).astype(np.int16), folder=tmp_path / "scans" / name)
+    outcome = run("infer", tmp_path / "scans", "--model", make_model(), "--format", "jsonl")
+    right = [Path(scan["scan"]).stem == scan["label"] for scan in map(json.loads, outcome.out.splitlines())]
+    assert f"{sum(right)} of 2 answers right by class folder (normal " in outcome.err
+    alone = run("infer", tmp_path / "scans" / "normal", "--model", make_model())
+    assert "by class folder" not in alone.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

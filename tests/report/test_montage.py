@@ -85,10 +85,10 @@ def test_shallow_volumes_have_fewer_slices(tmp_path: Path) -> None:
     assert drawn(tmp_path, np.zeros((16, 40, 3), np.float32)).shape == (16 + CAPTION, 120)
 
 
-def test_without_scans_the_picture_says_so(tmp_path: Path) -> None:
-    pixels = drawn(tmp_path)
-    assert pixels.shape[1] >= 128
-    assert len(np.unique(pixels[:CAPTION])) > 2
+def test_a_picture_of_no_scan_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"No scan was added to the picture .*montage\.png"):
+        drawn(tmp_path)
+    assert not (tmp_path / "montage.png").exists()
 
 
 def test_no_more_than_the_most_rows_are_drawn(tmp_path: Path) -> None:
@@ -109,4 +109,4 @@ def test_no_name_stops_the_picture_or_changes_its_size(tmp_path: Path, scan: str
 
 def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Cannot write"):
-        Montage(tmp_path / "nowhere" / "montage.png").save()
+        Montage(tmp_path / "nowhere" / "montage.png")
