@@ -83,15 +83,15 @@ INFER = ("infer", "scans", "-m", "model.onnx", "-p", "cpu", "-o", "results.jsonl
 SILENT = {
     "infer": ((*INFER, "--report", "r.html"), {"results.jsonl", "montage.png", "r.html"}),
     "check": (("check", "scans"), set()),
-    "verify": (("verify", "model.onnx", "-p", "cpu", "--receipt", "receipt.json"), {"receipt.json"}),
+    "verify": (("verify", "-m", "model.onnx", "-p", "cpu", "--receipt", "receipt.json"), {"receipt.json"}),
     "bench": (
         ("bench", "-m", "model.onnx", "-p", "cpu", "--scans", "scans", "-n", "2", "--resources", "--json", "b.json"),
         {"b.json"},
     ),
-    "optimize": (("optimize", "model.onnx", "-o", "fast.onnx", "--proof", "scans"), {"fast.onnx"}),
+    "optimize": (("optimize", "-m", "model.onnx", "-o", "fast.onnx", "--proof", "scans"), {"fast.onnx"}),
     "doctor": (("doctor",), set()),
     "tune": (
-        ("tune", "model.onnx", "--rounds", "3", "--proof", "scans"),
+        ("tune", "-m", "model.onnx", "--rounds", "3", "--proof", "scans"),
         {"model.tuned.json", "model.tuned.onnx"},
     ),
     "preprocess": (("preprocess", "scans", "-m", "model.onnx", "--out", "made"), {"made"}),
@@ -116,8 +116,8 @@ def test_evaluate_and_export_leave_at_home_what_matplotlib_and_keras_keep_there(
     if not KERAS:
         pytest.skip("needs the extra 'train'")
     tiny_network().save(folder / "tiny.keras")
-    evaluate = ("evaluate", "model.onnx", "scans", "-p", "cpu", "--resamples", "100", "--out", "out")
-    for command in evaluate, ("export", "tiny.keras", "--out", "tiny.onnx", "--proof", "scans"):
+    evaluate = ("evaluate", "scans", "-m", "model.onnx", "-p", "cpu", "--resamples", "100", "--out", "out")
+    for command in evaluate, ("export", "-m", "tiny.keras", "--out", "tiny.onnx", "--proof", "scans"):
         traced = trace([*COMMAND, *command], folder)
         assert traced.code == 0, traced.err
         assert_silent(traced)

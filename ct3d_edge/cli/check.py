@@ -26,7 +26,9 @@ WIDEST_CODES = 32
 
 
 def check(
-    paths: Annotated[list[Path], typer.Argument(help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(readable=False, help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")
+    ],
     model: ContractModelOption = None,
     series: SeriesOption = None,
     allow: AllowOption = None,

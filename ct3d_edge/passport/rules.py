@@ -37,7 +37,7 @@ class Rule:
 RULES = (
     # The file
     Rule("not_found", "error", "gone since it was listed, or half of a .hdr/.img pair"),
-    Rule("unreadable", "error", "the system refuses to read it"),
+    Rule("unreadable", "error", "the system refuses to read it, or it is a pipe, a socket or a device"),
     Rule("empty", "error", "0 bytes"),
     Rule("not_nifti", "error", "another format (Analyze 7.5 without orientation included)"),
     Rule("not_dicom", "error", "named as DICOM, and is not"),

@@ -10,6 +10,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, names_series, promises_dicom
 from ct3d_edge.scan.dicom.wanted import PassedOver, Wanted
 from ct3d_edge.scan.header import pair_of
+from ct3d_edge.scan.lookup import is_file, is_folder, is_special, is_there
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MASK_ENDING = "_mask"
@@ -37,7 +38,8 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     series. Hidden files and folders and masks (``*_mask.nii.gz``) do not, links to folders are not followed (they may
     loop), and a .hdr/.img pair is one scan. A DICOM file stands for its whole series; a series is named by its
     folder, or by ``folder/SERIES-UID`` where the folder holds several. Localizers, derived series and what is not CT
-    are passed over. Sorted within each folder; a scan named twice is kept once.
+    are passed over. Sorted within each folder; a scan named twice is kept once. A folder below that cannot be searched
+    is a scan that cannot be opened, and so is a pipe, socket or device with the name of a scan.
 
     Parameters
     ----------
@@ -49,13 +51,13 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     Raises
     ------
     UsageError
-        If a path does not exist or no scan is found under any of them.
+        If a path does not exist, a folder that is named cannot be searched, or no scan is found under any of them.
     """
     places = list(map(Path, paths))
     found: dict[str, Path] = {}
     passed_over: dict[str, PassedOver] = {}
     for path in places:
-        if not os.path.lexists(path) and not (names_series(path.name) and path.parent.is_dir()):
+        if not os.path.lexists(path) and not (names_series(path.name) and is_folder(path.parent)):
             raise UsageError(f"There is no file or folder {path}.")
     for scan in _scans(places, Wanted(series, frozenset(places if below else ()))):
         if isinstance(scan, PassedOver):
@@ -90,9 +92,9 @@ def _nothing(paths: list[Path], series: str | None, passed_over: list[PassedOver
 
 
 def _scans(paths: list[Path], wanted: Wanted) -> Iterator[Path | PassedOver]:
-    named = _series_of([path for path in paths if path.is_file() and _may_be_dicom(path)], wanted)
+    named = _series_of([path for path in paths if is_file(path) and _may_be_dicom(path)], wanted)
     for path in paths:
-        if path.is_dir():
+        if is_folder(path):
             yield from _in_folder(path, wanted)
         elif path in named:
             yield from named[path]
@@ -100,24 +102,59 @@ def _scans(paths: list[Path], wanted: Wanted) -> Iterator[Path | PassedOver]:
             yield _representative(path)
 
 
-def _stop(error: OSError) -> None:
-    """A folder left out in silence would look like a folder without scans."""
-    raise UsageError(f"The folder {error.filename} cannot be searched: {error.strerror or error}.") from error
-
-
 def _in_folder(folder: Path, wanted: Wanted) -> Iterator[Path | PassedOver]:
     """Scans in a folder and in those under it; in each, NIfTI files come first."""
-    nifti: dict[Path, list[Path]] = {}
+    alone: dict[Path, list[Path]] = {}
     others: dict[Path, list[Path]] = {}
-    for parent, folders, names in os.walk(folder, onerror=_stop):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-        nifti[Path(parent)] = [_representative(path) for path in files if _is_nifti(path) and not _is_mask(path)]
-        others[Path(parent)] = [path for path in files if not _is_nifti(path) and _may_be_dicom(path)]
+    for place, files in _walk(folder):
+        if files is None:  # a scan that cannot be opened, and says why: the others go on
+            alone[place] = [place]
+            continue
+        scans = (path for path in files if _stands_alone(path) and not _is_mask(path))
+        alone[place] = [_representative(path) for path in scans] if wanted.series is None else []
+        others[place] = [path for path in files if not _stands_alone(path) and _may_be_dicom(path)]
     dicom = _dicom_scans(others, wanted)
-    for place, scans in nifti.items():
-        yield from scans if wanted.series is None else ()
+    for place, found in alone.items():
+        yield from found
         yield from dicom.get(place, ())
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[Path] | None]]:
+    """Folders from here down, parents first, each with its files sorted; None where one cannot be searched.
+
+    `os.walk` calls itself for each level, of which a path may have two thousand.
+
+    Raises
+    ------
+    UsageError
+        If ``folder`` itself cannot be searched.
+    """
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                found = sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name)
+        except OSError as error:
+            if place == folder:
+                raise UsageError(f"The folder {folder} cannot be searched: {error.strerror or error}.") from error
+            yield place, None
+            continue
+        yield place, [place / each.name for each in found if not _is_folder(each)]
+        waiting += [place / each.name for each in reversed(found) if _is_folder(each) and not each.is_symlink()]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that goes round in circles is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _stands_alone(path: Path) -> bool:
+    """Whether a file is a scan by itself, by its name; a pipe or device that promises DICOM belongs to no series."""
+    return _is_nifti(path) or (promises_dicom(path) and is_special(path))
 
 
 def _dicom_scans(files: dict[Path, list[Path]], wanted: Wanted) -> dict[Path, list[Path | PassedOver]]:
@@ -158,7 +195,7 @@ def _is_mask(path: Path) -> bool:
 def _representative(path: Path) -> Path:
     """The header file of a pair, so that it counts once; any other path itself."""
     header, _ = pair_of(path)
-    return header if header.exists() else path
+    return header if is_there(header) else path
 
 
 def scan_name(path: Path) -> str:

@@ -8,6 +8,7 @@ from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.scan.dicom.sniff import is_dicom, names_series, promises_dicom
 from ct3d_edge.scan.findings import permit, require_sound
 from ct3d_edge.scan.header import pair_of
+from ct3d_edge.scan.lookup import is_file, is_folder, is_there
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.scan.stream import go_on
 from ct3d_edge.scan.volume import Scan
@@ -87,11 +88,11 @@ def identifiers(path: Path) -> tuple[str, str] | None:
 
 def is_series(path: Path) -> bool:
     """Whether a path stands for a DICOM series and not for a file of another format."""
-    if path.is_dir():
+    if is_folder(path):
         return True
-    if path.exists():
-        return is_dicom(path) or promises_dicom(path)
-    return path.parent.is_dir() and names_series(path.name)
+    if is_there(path):
+        return is_file(path) and (is_dicom(path) or promises_dicom(path))
+    return names_series(path.name) and is_folder(path.parent)
 
 
 def _require_pydicom(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Self
 from isal import igzip, igzip_lib
 
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.scan.lookup import kind_of
 
 GZIP_MAGIC = b"\x1f\x8b"
 BLOCK = 1 << 18
@@ -127,8 +128,9 @@ class ScanStream:
 
     def _refuse_other_than_files(self) -> None:
         """Opening a named pipe would wait for a writer, perhaps for ever."""
-        if not stat.S_ISREG(self.path.stat().st_mode):
-            raise UnreadableScan("unreadable", f"{self.path.name} is not a file.")
+        mode = self.path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise UnreadableScan("unreadable", f"{self.path.name} is {kind_of(mode)}, not a file.")
 
     def _truncated(self, detail: str) -> UnreadableScan:
         return UnreadableScan("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")

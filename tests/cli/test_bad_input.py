@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,24 +71,117 @@ def test_a_folder_that_vanishes_leaves_records_of_what_is_gone(
     assert codes(outcome.out) == {f"{number}.nii": "not_found" for number in range(5)}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="takes root's privilege to read anything away, if it has it")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="takes root's privilege to read anything away")
+
+
+@needs_linux
 def test_what_may_not_be_read(make_scan: MakeScan, make_model: MakeModel, tmp_path: Path) -> None:
     scans = tmp_path / "scans"
     make_scan("a.nii", folder=scans)
     make_scan("secret.nii", folder=scans).chmod(0)
-    (scans / "closed").mkdir(mode=0)
-    model = make_model()
-    outcome = in_a_process("infer", scans, "-m", model, "-p", "cpu", "-f", "jsonl", before=AS_ANYBODY)
-    assert outcome.returncode == 2
-    assert "closed cannot be searched: Permission denied" in outcome.stderr
-    (scans / "closed").rmdir()
-    outcome = in_a_process("infer", scans, "-m", model, "-p", "cpu", "-f", "jsonl", before=AS_ANYBODY)
-    assert outcome.returncode == 1
-    assert codes(outcome.stdout) == {"a.nii": None, "secret.nii": "unreadable"}
+    make_scan("inside.nii", folder=scans / "closed")
+    (scans / "linked.nii").symlink_to("closed/inside.nii")
+    (scans / "closed").chmod(0)
+    command = ("infer", scans, "-m", make_model(), "-p", "cpu")
+    outcome = in_a_process(*command, "-f", "jsonl", before=AS_ANYBODY)
+    assert outcome.returncode == 1, outcome.stderr
+    unreadable = dict.fromkeys(("secret.nii", "closed", "linked.nii"), "unreadable")
+    assert codes(outcome.stdout) == {"a.nii": None, **unreadable}
+    assert "closed cannot be searched: Permission denied" in outcome.stdout
+    named = in_a_process("infer", scans / "a.nii", scans / "secret.nii", *command[2:], "-f", "jsonl", before=AS_ANYBODY)
+    assert codes(named.stdout) == {"a.nii": None, "secret.nii": "unreadable"}
     scans.chmod(0o500)
-    outcome = in_a_process("infer", scans, "-m", model, "-o", scans / "r.jsonl", before=AS_ANYBODY)
+    outcome = in_a_process(*command, "-o", scans / "r.jsonl", before=AS_ANYBODY)
     assert outcome.returncode == 2
     assert outcome.stderr.startswith(f"error: Cannot write {scans / 'r.jsonl'}: Permission denied")
+
+
+@needs_linux
+def test_a_folder_that_is_named_and_may_not_be_searched_is_wrong_usage(make_scan: MakeScan, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    outcome = in_a_process("check", make_scan(), tmp_path / "closed", before=AS_ANYBODY)
+    assert outcome.returncode == 2
+    assert "closed cannot be searched: Permission denied" in outcome.stderr
+
+
+@needs_linux
+def test_a_folder_that_may_not_be_searched_is_told_by_every_command(
+    make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+) -> None:
+    for name in ("normal", "abnormal"):
+        for number in range(2):
+            make_scan(f"{name}{number}.nii", folder=tmp_path / "scans" / name)
+    (tmp_path / "scans" / "normal" / "closed").mkdir(mode=0)
+    scans, model = tmp_path / "scans", make_model()
+    listed = "normal/closed: closed cannot be searched: Permission denied."
+    for command, code, told in (
+        (("check", scans), 1, "closed cannot be searched"),
+        (("preprocess", scans, "--out", tmp_path / "npy"), 1, "normal/closed: unreadable: closed cannot be searched"),
+        (("evaluate", scans, "-m", model, "-p", "cpu"), 2, listed),
+        (("data", "split", scans, "--out", tmp_path / "split.json"), 2, listed),
+    ):
+        outcome = in_a_process(*command, before=AS_ANYBODY)
+        assert outcome.returncode == code, outcome.stderr
+        assert told in " ".join((outcome.stdout + outcome.stderr).split())
+
+
+@pytest.fixture
+def odd_things(make_scan: MakeScan, tmp_path: Path) -> Iterator[Path]:
+    """A folder with two scans and whatever else may have the name of one."""
+    scans = tmp_path / "scans"
+    make_scan("a.nii", folder=scans)
+    make_scan("b.nii.gz", folder=scans)
+    os.mkfifo(scans / "pipe.nii.gz")
+    os.mkfifo(scans / "pipe.dcm")
+    os.mkfifo(scans / "pipe")  # the content of a file of any name may be DICOM
+    (scans / "device.nii").symlink_to("/dev/tty")
+    (scans / "zero.dcm").symlink_to("/dev/zero")
+    (scans / "folder.nii.gz").mkdir()
+    (scans / "round.dcm").symlink_to("round.dcm")
+    with socket.socket(socket.AF_UNIX) as there:
+        before = Path.cwd()
+        os.chdir(scans)  # the address of a socket is short
+        there.bind("socket.nii")
+        os.chdir(before)
+        yield scans
+
+
+ODD = dict.fromkeys(("pipe.nii.gz", "pipe.dcm", "device.nii", "zero.dcm", "socket.nii"), "unreadable")
+
+
+def test_what_only_has_the_name_of_a_scan_is_told_and_nothing_waits_for_it(
+    run: Run, make_model: MakeModel, odd_things: Path, tmp_path: Path
+) -> None:
+    command = ("-m", make_model(), "-p", "cpu", "-f", "jsonl")
+    outcome = run("infer", odd_things, *command)
+    assert outcome.code == 1
+    assert codes(outcome.out) == {"a.nii": None, "b.nii.gz": None, **ODD}
+    assert "pipe.nii.gz is a named pipe, not a file" in outcome.out
+    assert codes(run("infer", *(odd_things / name for name in ODD), *command).out) == ODD
+    passports = json.loads(run("check", odd_things, "--json").out)
+    assert {os.path.basename(each["scan"]) for each in passports if each["error"]} == set(ODD)  # noqa: PTH119
+    assert run("preprocess", odd_things, "--out", tmp_path / "npy").err.count("unreadable") == len(ODD)
+
+
+def test_folders_in_folders_as_deep_as_a_path_can_name(run: Run, make_scan: MakeScan, tmp_path: Path) -> None:
+    """Deeper than Python's own recursion goes; the last of them has a path that is too long to be opened."""
+    make_scan("a.nii", folder=tmp_path / "scans")
+    here = os.open(tmp_path / "scans", os.O_RDONLY)
+    for _ in range(2100):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    try:
+        outcome = run("check", tmp_path / "scans", "--json")
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "scans" / "d"], check=True)  # noqa: S607
+    assert outcome.code == 1
+    good, bad = json.loads(outcome.out)
+    assert good["error"] is None
+    assert bad["error"]["code"] == "unreadable"
+    assert "File name too long" in bad["error"]["message"]
 
 
 def test_a_full_disk_ends_the_run_and_costs_no_record(

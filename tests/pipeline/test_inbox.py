@@ -108,3 +108,13 @@ def test_a_folder_that_vanishes_for_a_while_is_not_forgotten(inbox: Inbox, clock
         inbox.look()
     away.rename(inbox.folder)
     assert after(5, inbox, clock) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for_and_reported_in_the_end(inbox: Inbox, clock: Clock) -> None:
+    os.mkfifo(inbox.folder / "pipe.nii.gz")
+    os.mkfifo(inbox.folder / "pipe.dcm")
+    (inbox.folder / "a.nii.gz").write_bytes(b"bytes")
+    assert after(0, inbox, clock) == []
+    assert after(5, inbox, clock) == ["a.nii.gz"]
+    assert sorted(after(45, inbox, clock)) == ["pipe.dcm", "pipe.nii.gz"]

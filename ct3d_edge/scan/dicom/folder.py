@@ -12,6 +12,7 @@ from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image, series_of_
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, promises_dicom
 from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.lookup import is_file, is_folder
 from ct3d_edge.scan.stream import go_on
 
 NAMED = 3
@@ -97,15 +98,15 @@ def series_images(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Ima
 
 
 def _resolve(path: Path, on_block: Callable[[], None]) -> tuple[Series, tuple[Finding, ...]]:
-    if path.is_dir():
+    if is_folder(path):
         contents = read_contents(dicom_files(path), on_block)
         return _only(contents, path), contents.remarks()
     folder = path.parent
-    uid = (read_image(path).series or UNNAMED) if path.is_file() else path.name
+    uid = (read_image(path).series or UNNAMED) if is_file(path) else path.name
     # None stands for files that cannot be read: they are to be remarked.
     contents = read_contents(_files_of(folder, (uid, None), on_block), on_block)
     images = [image for series in contents.series if series.uid == uid for image in series.images]
-    if not path.is_file():
+    if not is_file(path):
         images = _with_parts_below(folder, uid, images, on_block)
     if not images:
         raise UnreadableScan("not_found", f"{folder} holds no DICOM series {uid}.")
@@ -156,7 +157,7 @@ def dicom_files(folder: Path) -> list[Path]:
         ``not_found``, ``unreadable`` if the folder cannot be searched.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and is_file(path))
     except OSError as error:
         code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise UnreadableScan(code, f"{folder.name} cannot be searched: {error.strerror or error}.") from error

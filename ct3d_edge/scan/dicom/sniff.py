@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ct3d_edge.scan.lookup import is_file
+
 PREAMBLE = 128
 PREFIX = b"DICM"
 
@@ -21,8 +23,10 @@ SHORT = 256
 def is_dicom(path: Path) -> bool:
     """Whether a file begins as DICOM does: with a preamble, or at once with a data set (old archives wrote those).
 
-    A file that cannot be opened is not.
+    A file that cannot be opened is not, nor is a pipe or a device.
     """
+    if not is_file(path):
+        return False
     try:
         with path.open("rb") as stream:
             first = stream.read(PREAMBLE + len(PREFIX))

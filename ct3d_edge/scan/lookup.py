@@ -1,0 +1,41 @@
+"""What lies at a path, where anything may lie: nothing is opened, and nothing is raised.
+
+`pathlib` raises where a folder above may not be entered or a name is too long, in some versions of Python.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def is_there(path: Path) -> bool:
+    """Whether something lies there; a link that leads nowhere does not count."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file, or a link to one."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, or a link to one."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device: opening one may wait for ever."""
+    return not is_file(path) and is_there(path) and not is_folder(path)
+
+
+def kind_of(mode: int) -> str:
+    """What a mode (``st_mode``) that is not that of a regular file says it is."""
+    return KINDS.get(stat.S_IFMT(mode), "something else")
