@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.cli.options import (
+    DeviceIdOption,
     FallbackOption,
     JsonOption,
     ModelArgument,
     ProviderOption,
+    ProviderOptionsOption,
     SkipBadOption,
     TrainedModelOption,
     model_and_folder,
+    provider_options,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ def evaluate(
     ] = None,
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
+    provider_option: ProviderOptionsOption = None,
+    device_id: DeviceIdOption = None,
     skip_bad: SkipBadOption = False,
     resamples: Annotated[
         int | None, typer.Option("--resamples", min=100, help="Of the bootstrap intervals; 2000 if left out.")
@@ -57,6 +62,7 @@ def evaluate(
     from ct3d_edge.cli.terminal import Bars, print_lines, say
 
     judged, scans = model_and_folder(model, folder, last)
+    options = provider_options(provider, provider_option, device_id)
     if out:
         evaluation.require_folder(out)
     with Bars() as bars:
@@ -67,6 +73,8 @@ def evaluate(
             subset=subset,
             provider=provider,
             allow_fallback=allow_fallback,
+            options=options,
+            device_id=device_id,
             skip_bad=skip_bad,
             resamples=resamples or evaluation.RESAMPLES,
             seed=seed,

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
-from ct3d_edge.cli.options import AllowOption, FallbackOption, IdentifiersOption, ModelOption, ProviderOption
+from ct3d_edge.cli.options import (
+    AllowOption,
+    DeviceIdOption,
+    FallbackOption,
+    IdentifiersOption,
+    ModelOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    provider_options,
+)
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
@@ -25,6 +34,8 @@ def watch(
     model: ModelOption = None,
     provider: ProviderOption = "auto",
     allow_fallback: FallbackOption = False,
+    provider_option: ProviderOptionsOption = None,
+    device_id: DeviceIdOption = None,
     every: Annotated[float, typer.Option("--every", min=0.01, help="Seconds between two looks at the folder.")] = 2,
     settle: Annotated[
         float, typer.Option("--settle", min=0, help="Seconds for which a scan must not change before it is read.")
@@ -50,13 +61,20 @@ def watch(
     check_results_path(out)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
+    options = provider_options(provider, provider_option, device_id)
     budget, target = parse_size(memory_budget), out.resolve()
     inbox = Inbox(folder, settle)
     with (
         sole_writer(target),
         Journal(target) as journal,
         load_model(
-            model, provider, allow_fallback=allow_fallback, allow=allow or (), with_identifiers=with_identifiers
+            model,
+            provider,
+            allow_fallback=allow_fallback,
+            options=options,
+            device_id=device_id,
+            allow=allow or (),
+            with_identifiers=with_identifiers,
         ) as opened,
         _stopped_by_signals(),
     ):

@@ -16,7 +16,7 @@ from ct3d_edge.evaluation.model import open_model, run_of
 from ct3d_edge.evaluation.progress import OnProgress, silent
 from ct3d_edge.extras import require_extra
 from ct3d_edge.machine import installed_version
-from ct3d_edge.runtime import RequestedProvider
+from ct3d_edge.runtime import Options, RequestedProvider
 
 SCHEMA = 1
 """Version of the JSON form; raised when the meaning of a field changes."""
@@ -114,6 +114,8 @@ def evaluate(
     subset: Subset | None = None,
     provider: RequestedProvider = "auto",
     allow_fallback: bool = False,
+    options: Options | None = None,
+    device_id: int | None = None,
     skip_bad: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -127,7 +129,7 @@ def evaluate(
         A .onnx file, a .keras file or the folder of a training run.
     folder, split, subset
         Which scans; see `choose`. Without a split, all of ``folder`` is the test set.
-    provider, allow_fallback
+    provider, allow_fallback, options, device_id
         For a .onnx file; see `Runner`.
     skip_bad
         Go on without scans that cannot be read or judged; the result names them.
@@ -149,7 +151,7 @@ def evaluate(
     """
     require_extra("evaluate", NEEDED)
     choice = choose(folder, split, subset)
-    with open_model(model, provider, allow_fallback=allow_fallback) as opened:
+    with open_model(model, provider, allow_fallback=allow_fallback, options=options, device_id=device_id) as opened:
         material = find(choice, skip_bad=skip_bad, on_progress=on_progress)
         contract = opened.contract
         classes = class_mapping(material, contract)

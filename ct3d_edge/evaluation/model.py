@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, UsageError
-from ct3d_edge.runtime import RequestedProvider
+from ct3d_edge.runtime import Options, RequestedProvider
 
 RUN_MODEL, RUN_CONTRACT, RUN_SPLIT = "model.keras", "contract.json", "split.json"
 """Files of a training run."""
@@ -48,8 +49,15 @@ class Model:
 
 
 @contextmanager
-def open_model(path: Path, provider: RequestedProvider = "auto", *, allow_fallback: bool = False) -> Iterator[Model]:
-    """Open a .onnx file by ONNX Runtime, or a .keras file or training run by Keras.
+def open_model(
+    path: Path,
+    provider: RequestedProvider = "auto",
+    *,
+    allow_fallback: bool = False,
+    options: Options | None = None,
+    device_id: int | None = None,
+) -> Iterator[Model]:
+    """Open a .onnx file as `Runner` does, or a .keras file or training run by Keras.
 
     Raises
     ------
@@ -63,11 +71,13 @@ def open_model(path: Path, provider: RequestedProvider = "auto", *, allow_fallba
         Keras is needed and not installed.
     """
     if path.suffix.lower() == ".onnx":
-        with _onnx(path, provider, allow_fallback) as model:
+        with _onnx(path, provider, allow_fallback=allow_fallback, options=options, device_id=device_id) as model:
             require_two_classes(model)
             yield model
-    elif provider != "auto":
-        raise UsageError(f"A provider runs .onnx files; {path} is computed by Keras. Leave out --provider.")
+    elif provider != "auto" or device_id is not None:
+        raise UsageError(
+            f"A provider runs .onnx files; {path} is computed by Keras. Leave out --provider and --device-id."
+        )
     else:
         model = keras_model(path)
         require_two_classes(model)
@@ -116,11 +126,11 @@ def run_of(path: Path) -> Path | None:
 
 
 @contextmanager
-def _onnx(path: Path, provider: RequestedProvider, allow_fallback: bool) -> Iterator[Model]:
+def _onnx(path: Path, provider: RequestedProvider, **settings: Any) -> Iterator[Model]:
     from ct3d_edge.runtime import Runner, load_model_file
 
     file = load_model_file(path)
-    with Runner(file, provider, allow_fallback=allow_fallback) as runner:
+    with Runner(file, provider, **settings) as runner:
         passed_over = [f"not {name}: {reason}" for name, reason in runner.receipt.passed_over]
         yield Model(
             path=path,

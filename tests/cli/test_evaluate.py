@@ -170,3 +170,11 @@ def test_calibrate_used_wrongly_is_a_sentence(
     assert (outcome.code, outcome.out) == (2, "")
     assert said in outcome.err
     assert (training_run / "contract.json").read_bytes() == before
+
+
+def test_options_of_the_provider_reach_the_session(run: Run, model: Path, folder: Path) -> None:
+    outcome = run("evaluate", "--model", model, folder, *QUICK, "--provider-option", "intra_op_num_threads=1")
+    assert outcome.code == 0
+    assert "1 thread)" in outcome.out.replace("\n", " ")
+    wrong = run("evaluate", "--model", model, folder, *QUICK, "--device-id", 0)
+    assert (wrong.code, "no devices to choose from" in wrong.err) == (2, True)

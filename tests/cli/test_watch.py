@@ -158,3 +158,16 @@ def test_a_file_of_something_else_is_left_alone(run: Run, incoming: Path, out: P
     assert outcome.code == 2
     assert "Line 1 of" in outcome.err
     assert out.read_text() == "precious\n"
+
+
+def test_options_of_the_provider_reach_the_session(
+    run: Run, incoming: Path, out: Path, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ct3d_edge.cli.watch._attend", stopped)
+    command = ("watch", incoming, "--out", out, "-m", make_model(), "-p", "cpu")
+    assert ", 1 thread\n" in run(*command, "--provider-option", "intra_op_num_threads=1").err
+    assert run(*command, "--provider-option", "use_tf32=1").code == 2
+    assert run(*command, "--device-id", 0).code == 2
