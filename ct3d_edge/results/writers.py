@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,11 +38,28 @@ def to_csv(records: Sequence[Record], labels: Sequence[str]) -> str:
     return csv_line(header) + "".join(csv_line(_row(record, labels)) for record in records)
 
 
+SIGN = r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+"""How a formula begins; the last four are wide forms of the others."""
+
+FORMULA = re.compile(rf"^(?=[\t\r\n]|{SIGN})|(?<=[;\t\r\n])(?={SIGN})")
+"""Where a spreadsheet may see a formula begin: at the start of a cell, or behind what divides cells in its user's
+language (a semicolon in many)."""
+
+
 def csv_line(fields: Sequence[object]) -> str:
-    """One row. Up to Python 3.12 the writer quotes a carriage return only if its rows end with one too."""
+    """One row, in which text is text to a spreadsheet, too: before what could be a formula stands a single quote.
+
+    Numbers are given as numbers and stay as they are.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    # Up to Python 3.12 the writer quotes a carriage return only if its rows end with one too.
+    csv.writer(text, lineterminator="\r\n").writerow([_defused(field) for field in fields])
     return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _defused(field: object) -> object:
+    """Names come from whoever sent the scan (OWASP, "CSV Injection")."""
+    return FORMULA.sub("'", field) if isinstance(field, str) else field
 
 
 def _row(record: Record, labels: Sequence[str]) -> list[object]:

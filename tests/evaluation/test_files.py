@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from ct3d_edge.errors import MissingExtraError, UsageError
 from ct3d_edge.evaluation import Evaluation, evaluate, require_folder, summary, to_json, write_files
+from ct3d_edge.evaluation.files import to_csv
 from ct3d_edge.evaluation.plots import reliability_png, roc_png
 
 
@@ -33,6 +35,12 @@ def test_the_table_has_a_row_a_scan(evaluation: Evaluation, tmp_path: Path) -> N
     assert list(rows[0]) == ["scan", "truth", "probability", "answer", "correct"]
     assert [float(row["probability"]) for row in rows] == [v.probability for v in evaluation.scans]
     assert [row["correct"] for row in rows] == ["True", "True", "False", "True", "True", "False"]
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_text(evaluation: Evaluation) -> None:
+    first = replace(evaluation.scans[0], scan="=1+1/a.nii")
+    table = to_csv(replace(evaluation, scans=(first, *evaluation.scans[1:])))
+    assert table.splitlines()[1].startswith("'=1+1/a.nii,")
 
 
 def ink(png: bytes) -> int:

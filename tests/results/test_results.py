@@ -15,6 +15,7 @@ from ct3d_edge.results import (
     Failure,
     Timing,
     check_results_path,
+    csv_line,
     to_csv,
     to_jsonl,
     write_results,
@@ -158,6 +159,33 @@ def test_any_text_comes_back_from_csv(path: str) -> None:
     first, second = rows(to_csv([failed, ANSWERED], LABELS))
     assert (first["scan"], first["error_message"]) == (path, f"{path} does not exist.")
     assert second["scan"] == ANSWERED.scan
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("=cmd|' /C calc'!A0.nii", "'=cmd|' /C calc'!A0.nii"),
+        ("+1.nii", "'+1.nii"),
+        ("-1.nii", "'-1.nii"),
+        ("@SUM(1).nii", "'@SUM(1).nii"),
+        ("\t=1.nii", "'\t'=1.nii"),
+        ("\ra.nii", "'\ra.nii"),
+        ("  =1.nii", "'  =1.nii"),
+        ("\uff1d1.nii", "'\uff1d1.nii"),
+        ("a;=1+1.nii", "a;'=1+1.nii"),
+        ("a\n=1.nii", "a\n'=1.nii"),
+        ("a=1-2+3@4;b.nii", "a=1-2+3@4;b.nii"),
+        ("'=1.nii", "'=1.nii"),
+    ],
+)
+def test_what_a_spreadsheet_would_run_is_text(name: str, told: str) -> None:
+    failed = replace(FAILED, scan=name, failure=Failure("not_found", f"{name} does not exist."))
+    (row,) = rows(to_csv([failed], LABELS))
+    assert (row["scan"], row["error_message"]) == (told, f"{told} does not exist.")
+
+
+def test_numbers_in_csv_stay_numbers() -> None:
+    assert csv_line([-0.5, 1e-3, None, -3, "-3"]) == "-0.5,0.001,,-3,'-3\n"
 
 
 @pytest.mark.parametrize("label", ["with, comma", 'with "quotes"', "ä"])
