@@ -1,4 +1,4 @@
-"""How the probabilities of a run are distributed, as SVG text."""
+"""How the probabilities of a run are distributed, as an SVG picture."""
 
 from collections.abc import Sequence
 from html import escape
@@ -6,7 +6,7 @@ from html import escape
 from ct3d_edge.formatting import plural
 
 BINS = 20
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 180, 30, 34
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 190, 30, 40, 28
 
 
 def distribution_svg(values: Sequence[float], label: str, threshold: float | None) -> str:
@@ -17,7 +17,7 @@ def distribution_svg(values: Sequence[float], label: str, threshold: float | Non
     highest, step = max(counts) or 1, (WIDTH - LEFT) / BINS
     parts = []
     for place, number in enumerate(counts):
-        height = (HEIGHT - BOTTOM - 16) * number / highest
+        height = (HEIGHT - BOTTOM - TOP) * number / highest
         x, y = LEFT + place * step, HEIGHT - BOTTOM - height
         parts.append(f'<rect class="bar" x="{x + 1:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}"/>')
         if number:
@@ -25,13 +25,16 @@ def distribution_svg(values: Sequence[float], label: str, threshold: float | Non
     for part in range(6):
         x = LEFT + (WIDTH - LEFT) * part / 5
         anchor = "end" if part == 5 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 18}" text-anchor="{anchor}">{part / 5:.1f}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{part / 5:.1f}</text>')
     if threshold is not None:
         x = LEFT + (WIDTH - LEFT) * threshold
-        parts.append(f'<path class="axis" stroke-dasharray="4" d="M{x:.1f} 4V{HEIGHT - BOTTOM}"/>')
+        parts.append(f'<path class="threshold" d="M{x:.1f} 6V{HEIGHT - BOTTOM}"/>')
+        anchor = "start" if threshold < 0.5 else "end"  # half of the picture
+        aside = 4 if threshold < 0.5 else -4
+        parts.append(f'<text x="{x + aside:.1f}" y="18" text-anchor="{anchor}">threshold {threshold:.2f}</text>')
     said = f"Probability of {label} in {plural(len(values), 'scan')}"
-    said += "" if threshold is None else f"; dashed: threshold {threshold:.3g}"
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 3}">{escape(said)}</text>')
+    said += "" if threshold is None else f"; line: {label} from {threshold:.3g} on"
     told = "; ".join(f"{n / BINS:.2f} to {(n + 1) / BINS:.2f}: {number}" for n, number in enumerate(counts) if number)
     content = "".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{said}. {told}")}">{content}</svg>'
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{said}. {told}")}">{content}</svg>'
+    return f"<figure>{svg}<figcaption>{escape(said)}</figcaption></figure>"

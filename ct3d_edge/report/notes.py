@@ -42,9 +42,10 @@ class Note:
         head = "" if number is None else f"[{number}] "
         lines = wrap(f"{head}{self.code}: {self.sentence}", width, indent=4)
         obvious = len(names) == 1 or (len(self.scans) == 1 and self.sentence.startswith(f"{names[self.scans[0]]} "))
-        return lines if obvious else f"{lines}\n{wrap('    ' + self._list_scans(names, what), width)}"
+        return lines if obvious else f"{lines}\n{wrap('    ' + self.describe_scans(names, what), width)}"
 
-    def _list_scans(self, names: Sequence[str], what: str) -> str:
+    def describe_scans(self, names: Sequence[str], what: str = "scan") -> str:
+        """The scans by count, and a few of them by name."""
         count = plural(len(self.scans), what)
         if len(self.scans) == len(names):
             return f"all {count}"

@@ -22,9 +22,10 @@ from ct3d_edge.atomic import atomic_file, require_writable
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.report.distribution import distribution_svg
-from ct3d_edge.report.private import public_findings, public_names, public_text
+from ct3d_edge.report.notes import Note, group_messages
+from ct3d_edge.report.private import public_findings, public_messages, public_names, public_text
 from ct3d_edge.report.sprite import sprite
-from ct3d_edge.report.table import confidence_sentences
+from ct3d_edge.report.table import OF_THE_MODEL, confidence_sentences
 from ct3d_edge.results import Record
 
 STATUSES = ("ok", "warn", "refused", "error")
@@ -143,7 +144,7 @@ def _head(script: str, style: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width"><title>CT scans: results</title>\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><title>CT scans: results</title>\n'
         f'<link rel="icon" href="data:,">\n<style>{style}</style></head>\n'
     )
 
@@ -154,6 +155,8 @@ def _digest(text: str) -> str:
 
 def _body(records: Sequence[Record], contract: Contract, receipt: Mapping[str, object]) -> str:
     names = public_names([record.scan for record in records])
+    messages = [[message for message in public_messages(record) if message[0] != OF_THE_MODEL] for record in records]
+    notes = group_messages(messages, [record.scan for record in records])
     parts = [
         "<body><main><h1>CT scans: results</h1>",
         f"<p>Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ct3d-edge. Not a medical device.</p>",
@@ -162,8 +165,8 @@ def _body(records: Sequence[Record], contract: Contract, receipt: Mapping[str, o
         *_distributions(records, contract),
         "<h2>Scans</h2>",
         _tools(),
-        _table(records, names, contract),
-        *_failures(records, names),
+        _table(records, names, contract, notes),
+        *_notes(notes, names),
         "<h2>Receipt</h2>",
         _receipt(receipt),
         "</main>\n",
@@ -176,7 +179,7 @@ def _summary(records: Sequence[Record]) -> list[str]:
     facts = [("scans", len(records))] + [(status, count) for status, count in counts.items() if count]
     items = "".join(f"<li><strong>{number}</strong>{escape(name)}</li>" for name, number in facts)
     # What holds for every answer is said once, above all else.
-    demonstration = {f.detail for record in records for f in record.findings if f.code == "demonstration_model"}
+    demonstration = {f.detail for record in records for f in record.findings if f.code == OF_THE_MODEL}
     notes = [f'<p class="note">{escape(detail)}</p>' for detail in sorted(demonstration)]
     return [*notes, f'<ul class="facts">{items}</ul>']
 
@@ -200,14 +203,15 @@ def _tools() -> str:
     )
 
 
-def _table(records: Sequence[Record], names: Sequence[str], contract: Contract) -> str:
+def _table(records: Sequence[Record], names: Sequence[str], contract: Contract, notes: Sequence[Note]) -> str:
     titles = [("scan", ""), ("status", ""), ("answer", ""), *((label, "number") for label in contract.labels)]
     titles += [("ms", "number"), ("remarks", "")]
     head = "".join(
         f'<th scope="col" class="{kind}"><button type="button">{escape(title)}</button></th>' for title, kind in titles
     )
     rows = "\n".join(
-        _row(number, name, record, contract) for number, (name, record) in enumerate(zip(names, records, strict=True))
+        _row(number, name, record, contract, notes)
+        for number, (name, record) in enumerate(zip(names, records, strict=True))
     )
     return (
         f'<div class="wide"><table id="scans"><caption hidden>Scans</caption><thead><tr>{head}</tr></thead>\n'
@@ -215,36 +219,41 @@ def _table(records: Sequence[Record], names: Sequence[str], contract: Contract) 
     )
 
 
-def _row(number: int, name: str, record: Record, contract: Contract) -> str:
+def _row(number: int, name: str, record: Record, contract: Contract, notes: Sequence[Note]) -> str:
     probability = dict(record.answer.probability) if record.answer else {}
-    codes = [record.failure.code] if record.failure else []
-    codes += [finding.code for finding in record.findings if finding.code not in codes]
+    remarks = ", ".join(
+        f'<a href="#note-{place}" title="{escape(note.sentence)}">{escape(note.code)}</a>'
+        for place, note in enumerate(notes)
+        if number in note.scans
+    )
     button = f'<button type="button" aria-expanded="false" data-scan="scan-{number}">{escape(name)}</button>'
     cells = [
         f"<td>{button}</td>",
-        f'<td class="{record.status}">{record.status}</td>',
-        f"<td>{escape(record.answer.label) if record.answer else ''}</td>",
-        *(_number(probability.get(label), 4) for label in contract.labels),
-        _number(record.timing.total, 0),
-        f"<td>{escape(', '.join(code for code in codes if code != 'identifiers'))}</td>",
+        f'<td data-label="status" class="whole {record.status}">{record.status}</td>',
+        f'<td data-label="answer" class="whole">{escape(record.answer.label) if record.answer else ""}</td>',
+        *(_number(label, probability.get(label), 4) for label in contract.labels),
+        _number("ms", record.timing.total, 0),
+        f'<td data-label="remarks">{remarks and f"<span>{remarks}</span>"}</td>',
     ]
     return f'<tr data-status="{record.status}">{"".join(cells)}</tr>'
 
 
-def _number(value: float | None, digits: int) -> str:
+def _number(label: str, value: float | None, digits: int) -> str:
     shown = "" if value is None else f"{value:.{digits}f}"
-    return f'<td class="number" data-value="{"" if value is None else value}">{shown}</td>'
+    known = "" if value is None else value
+    return f'<td data-label="{escape(label)}" class="number" data-value="{known}">{shown}</td>'
 
 
-def _failures(records: Sequence[Record], names: Sequence[str]) -> list[str]:
-    failed = [(name, record) for name, record in zip(names, records, strict=True) if record.failure]
-    if not failed:
+def _notes(notes: Sequence[Note], names: Sequence[str]) -> list[str]:
+    """What the codes in the table say, each sentence once."""
+    if not notes:
         return []
     items = "".join(
-        f"<li><strong>{escape(name)}</strong>: {escape(public_text(_sentences(record)[0], record))}</li>"
-        for name, record in failed
+        f'<dt id="note-{place}">{escape(note.code)}</dt>'
+        f"<dd>{escape(note.sentence)}<br><small>{escape(note.describe_scans(names))}</small></dd>"
+        for place, note in enumerate(notes)
     )
-    return ["<h2>Without an answer</h2>", f'<ul id="failures">{items}</ul>']
+    return ["<h2>Remarks</h2>", f'<dl id="notes">{items}</dl>']
 
 
 def _receipt(receipt: Mapping[str, object]) -> str:

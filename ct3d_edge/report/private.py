@@ -40,11 +40,18 @@ def public_text(text: str, record: Record) -> str:
     return text
 
 
+def public_messages(record: Record) -> list[tuple[str, str]]:
+    """Code and sentence of the failure and of each finding, without those that say who the patient is."""
+    failure = record.failure
+    messages = [(failure.code, failure.message)] if failure else []
+    hidden = (IDENTIFIERS, failure.code if failure else None)
+    messages += [(finding.code, _detail(finding)) for finding in record.findings if finding.code not in hidden]
+    return [(code, public_text(sentence, record)) for code, sentence in messages]
+
+
 def public_findings(record: Record) -> list[str]:
     """Findings as sentences, without those that say who the patient is."""
-    failed = record.failure.code if record.failure else None
-    shown = [finding for finding in record.findings if finding.code not in (IDENTIFIERS, failed)]
-    return [public_text(f"{finding.code}: {_detail(finding)}", record) for finding in shown]
+    return [f"{code}: {sentence}" for code, sentence in public_messages(record)[record.failure is not None :]]
 
 
 def without_others(record: Record) -> Record:

@@ -98,6 +98,65 @@ def test_the_page_sorts_filters_slides_and_complains_of_nothing(browser: Any, tm
     assert browser.get_log("browser") == []
 
 
+LONG = replace(
+    answered("/secret/place/covid_ricord1a-001012_o0_with_a_long_name.nii.gz", 0.9),
+    findings=(
+        Finding("out_of_distribution", "warn", "What the network sees lies far from the scans that taught it. " * 3),
+        Finding("oblique", "warn", "The scan is tilted by 12.0 degrees; its axes were taken as LAS."),
+        Finding("spacing", "warn", "Voxels of 1.41 x 1.41 x 15 mm, which no chest CT has."),
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 390])
+def test_nothing_is_cut_off_or_broken_inside_a_word(browser: Any, tmp_path: Path, width: int) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(write(tmp_path / "report.html", [LONG, *RECORDS[:3]]).as_uri())
+    for button in browser.find_elements("css selector", "#scans tbody button"):
+        browser.execute_script("arguments[0].click()", button)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    beyond = """
+        const boxes = Array.from(document.querySelectorAll("main *"), node => [node, node.getBoundingClientRect()]);
+        const beyond = ([, box]) => box.width && box.right > innerWidth + 1;
+        return boxes.filter(beyond).map(([node]) => node.outerHTML.slice(0, 80));
+    """
+    assert browser.execute_script(beyond) == []
+    lines = """
+        const range = document.createRange();
+        return Array.from(document.querySelectorAll("td.whole")).filter(cell => cell.textContent).map(cell => {
+            range.selectNodeContents(cell);
+            return new Set(Array.from(range.getClientRects(), box => box.top)).size;
+        });
+    """
+    assert set(browser.execute_script(lines)) == {1}
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.slow
+def test_the_threshold_is_a_line_that_can_be_seen(browser: Any, tmp_path: Path) -> None:
+    browser.get(write(tmp_path / "report.html", RECORDS).as_uri())
+    line = browser.find_element("css selector", "svg .threshold")
+    paper = browser.find_element("css selector", "body").value_of_css_property("background-color")
+    stroke, paper = (
+        [int(part) for part in re.findall(r"\d+", c)[:3]] for c in (line.value_of_css_property("stroke"), paper)
+    )
+    assert min(abs(one - other) for one, other in zip(stroke, paper, strict=True)) > 150
+    assert float(line.value_of_css_property("stroke-width").removesuffix("px")) >= 2
+    assert "threshold 0.50" in browser.find_element("css selector", "svg").get_attribute("textContent")
+
+
+def test_every_code_in_the_table_leads_to_its_sentence(tmp_path: Path) -> None:
+    text = write(tmp_path / "report.html", [LONG, *RECORDS]).read_text()
+    links = dict(re.findall(r'<a href="#(note-\d+)" title="[^"]{8,}">([a-z_]+)</a>', text))
+    sentences = dict(re.findall(r'<dt id="(note-\d+)">([a-z_]+)</dt><dd>[^<]{8,}<br>', text))
+    assert links == sentences
+    assert {"out_of_distribution", "oblique", "spacing", "truncated"} <= set(links.values())
+    (remarks,) = re.findall(r'<dl id="notes">(.*)</dl>', text)
+    assert remarks.count("ends too early") == 1
+
+
 @pytest.mark.slow
 def test_markup_in_a_name_is_text(browser: Any, tmp_path: Path) -> None:
     browser.get(write(tmp_path / "report.html", RECORDS).as_uri())
