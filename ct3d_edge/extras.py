@@ -1,12 +1,21 @@
 """Optional parts of ct3d-edge: installed, or a sentence that says how to install them."""
 
+import json
+import re
 from collections.abc import Sequence
+from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 from ct3d_edge.errors import MissingExtraError
 
 OPTIMIZE = ("onnx_ir",)
 """What the extra `optimize` brings."""
+
+NAME = "ct3d-edge"
+
+ROOT = Path(__file__).parents[1]
+"""The checkout, if the package is used in one."""
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 """Modules whose distribution has another name."""
@@ -22,6 +31,44 @@ def require_extra(extra: str, modules: Sequence[str]) -> None:
     """
     missing = [DISTRIBUTIONS.get(name, name) for name in modules if find_spec(name) is None]
     if missing:
-        raise MissingExtraError(
-            f'This command needs {", ".join(missing)}, not installed here: pip install "ct3d-edge[{extra}]"'
-        )
+        raise MissingExtraError(f"This command needs {', '.join(missing)}, not installed here: {pip_install(extra)}")
+
+
+def pip_install(extra: str = "", *options: str) -> str:
+    """Make the command that installs ct3d-edge, with an extra if one is named, from where it was installed before.
+
+    No package index has ct3d-edge, so its name alone installs nothing: pip needs the checkout, wheel or address.
+    """
+    source, editable = _source()
+    what = source.format(extra=f"[{extra}]" if extra else "")
+    quoted = what if re.fullmatch(r"[\w./:-]+", what) else f'"{what}"'
+    return " ".join(["pip install", *(["--editable"] if editable else []), quoted, *options])
+
+
+def _source() -> tuple[str, bool]:
+    """What pip is to install, with a place for ``{extra}``, and whether as an editable installation."""
+    try:
+        text = metadata.distribution(NAME).read_text("direct_url.json")  # PEP 610: pip's note of where it came from
+    except metadata.PackageNotFoundError:  # used in its checkout without being installed
+        return _from_folder(ROOT), False
+    if text is None:  # pip found it by name, in a private index or a folder of wheels
+        return NAME + "{extra}", False
+    origin = json.loads(text)
+    if origin["url"].startswith("file:"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        folder = Path(url2pathname(urlsplit(origin["url"]).path))
+        return _from_folder(folder), bool(origin.get("dir_info", {}).get("editable"))
+    version_control = origin.get("vcs_info")
+    address = f"{version_control['vcs']}+{origin['url']}" if version_control else origin["url"]
+    return NAME + "{extra} @ " + _literal(address), False
+
+
+def _from_folder(path: Path) -> str:
+    """A checkout or wheel; one that has gone is the checkout that the user is in."""
+    return ("." if not path.exists() or path == Path.cwd() else _literal(str(path))) + "{extra}"
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from ct3d_edge.extras import pip_install
+
 ProviderName = Literal["tensorrt", "nv-tensorrt-rtx", "cuda", "openvino", "cpu"]
 """Best first; a fallback goes to the right."""
 
@@ -22,4 +24,4 @@ EXTRAS: dict[ProviderName, str] = {
 
 def install_command(name: ProviderName) -> str:
     """The command that brings what a provider needs besides ct3d-edge, a driver and a device."""
-    return f'pip install "ct3d-edge[{EXTRAS[name]}]"' if name in EXTRAS else "pip install ct3d-edge"
+    return pip_install(EXTRAS.get(name, ""))

@@ -39,6 +39,14 @@ def output_of(program: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+WRITTEN = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("ct3d_edge/**/*.py")]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_tells_to_install_from_an_index_that_does_not_have_it(path: Path) -> None:
+    assert not re.findall(r"""pip install[^`\n]*["' ]ct3d[-_]edge""", path.read_text())
+
+
 def test_the_examples_of_the_library_run(folder: Path) -> None:
     paths, arrays = examples("library.md")
     alone, among, broken = output_of(paths, folder)

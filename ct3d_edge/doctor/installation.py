@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
+from ct3d_edge.extras import pip_install
+
 OWNED = "onnxruntime/__init__.py"
 
 
@@ -35,7 +37,7 @@ class Installation:
             names = [name for name, _ in self.distributions]
             kept = next((name for name in names if name == "onnxruntime-gpu"), names[0])
             return f"pip uninstall --yes {' '.join(names)} && pip install {kept}"
-        return None if self.distributions else "pip install ct3d-edge"
+        return None if self.distributions else pip_install()
 
 
 def inspect_installation(path: Iterable[str] | None = None) -> Installation:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ct3d_edge.extras import pip_install
 from ct3d_edge.provider_names import ProviderName, install_command
 
 PROBE = (sys.executable, "-m", "ct3d_edge.runtime.probe")
@@ -107,5 +108,5 @@ def _end(done: subprocess.CompletedProcess[str]) -> str:
 def _repair(name: ProviderName, said: str) -> str | None:
     """An onnxruntime that cannot be imported is put in order by installing it again."""
     if "ImportError" in said or "ModuleNotFoundError" in said:
-        return f"{install_command('cpu')} --force-reinstall"
+        return pip_install("", "--force-reinstall")
     return install_command(name) if name != "cpu" else None

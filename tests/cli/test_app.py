@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from builders import MakeModel
 
+from ct3d_edge.extras import pip_install
+
 from .conftest import Run
 
 COMMANDS = ("infer", "preprocess", "view", "train", "export", "inspect", "verify", "bench", "build", "doctor", "data")
@@ -73,7 +75,7 @@ def test_without_keras_the_missing_extra_is_named(command: str, source: list[str
     assert result.returncode == 3
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: This command needs keras")
-    assert line.endswith('not installed here: pip install "ct3d-edge[train]"')
+    assert line.endswith(f"not installed here: {pip_install('train')}")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -15,6 +15,7 @@ from records import ANSWERED
 
 from ct3d_edge.cli.sr_folder import SrFolder
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.extras import pip_install
 from ct3d_edge.pipeline import Analysis
 from ct3d_edge.scan import content_sha256
 
@@ -100,7 +101,7 @@ def test_without_highdicom_the_command_that_installs_it_is_named(
     monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda name: None if name == "highdicom" else find_spec(name))
     outcome = run("infer", ward, "-m", make_model(), "--dicom-sr", tmp_path / "sr", "--with-identifiers")
     assert outcome.code == 3
-    assert 'needs highdicom, not installed here: pip install "ct3d-edge[dicom]"' in outcome.err
+    assert f"needs highdicom, not installed here: {pip_install('dicom')}" in outcome.err
 
 
 def test_a_run_that_goes_on_writes_only_the_reports_that_are_missing(

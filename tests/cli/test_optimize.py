@@ -10,6 +10,7 @@ from builders import MakeModel, MakeScan, tiny_proto
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.extras import pip_install
 from ct3d_edge.runtime import load_model_file
 
 from .conftest import Run
@@ -163,4 +164,4 @@ def test_without_onnx_ir_the_extra_is_named(
     monkeypatch.setattr("ct3d_edge.cli.optimize.OPTIMIZE", ("onnx_ir_of_another_planet",))
     outcome = run("optimize", "--model", make_model(), "--out", tmp_path / "x.onnx")
     assert outcome.code == 3
-    assert 'pip install "ct3d-edge[optimize]"' in outcome.err
+    assert pip_install("optimize") in outcome.err

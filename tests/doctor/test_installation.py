@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.doctor import inspect_installation
+from ct3d_edge.extras import pip_install
 
 
 def install(folder: Path, name: str, version: str, *files: str) -> None:
@@ -40,7 +41,7 @@ def test_two_builds_at_once_are_told_with_the_command_that_keeps_one(tmp_path: P
 def test_no_build_at_all_is_told(tmp_path: Path) -> None:
     found = inspect_installation([str(tmp_path)])
     assert found.problem == "No distribution of onnxruntime is installed."
-    assert found.remedy == "pip install ct3d-edge"
+    assert found.remedy == pip_install()
 
 
 def test_damaged_metadata_break_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.doctor import Trial, try_provider
+from ct3d_edge.extras import pip_install
 
 
 def script(text: str) -> list[str]:
@@ -22,7 +23,7 @@ def test_a_crash_is_an_answer() -> None:
     trial = try_provider("cuda", script("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     assert not trial.runs
     assert trial.detail == "trying it ended with the signal SIGSEGV"
-    assert trial.remedy == 'pip install "ct3d-edge[cuda]"'
+    assert trial.remedy == pip_install("cuda")
 
 
 def test_a_hang_is_stopped() -> None:
@@ -55,7 +56,7 @@ def test_an_onnxruntime_that_cannot_be_imported_is_told(
     assert trial.detail.startswith("trying it failed: ")
     if module:
         assert "libonnxruntime.so.1" in trial.detail
-        assert trial.remedy == "pip install ct3d-edge --force-reinstall"
+        assert trial.remedy == pip_install("", "--force-reinstall")
 
 
 TOLD = {
@@ -65,7 +66,7 @@ TOLD = {
     "runs": False,
     "detail": "a library is missing",
     "missing": ["libcudnn.so.9"],
-    "remedy": 'pip install "ct3d-edge[cuda]"',
+    "remedy": 'pip install ".[cuda]"',
     "difference": None,
     "milliseconds": None,
     "links": [

@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from ct3d_edge.errors import ProviderError
+from ct3d_edge.extras import pip_install
 from ct3d_edge.runtime import nvidia
 from ct3d_edge.runtime.nvidia import Gpu, find_gpu, gpu_count
 from ct3d_edge.runtime.providers import check, find_obstacle, provider
@@ -109,4 +110,4 @@ def test_with_a_driver_the_missing_library_is_named(
     assert obstacle is not None
     assert "a library is missing" in obstacle.reason
     assert obstacle.missing
-    assert obstacle.remedy == 'pip install "ct3d-edge[cuda]"'
+    assert obstacle.remedy == pip_install("cuda")

@@ -1,3 +1,4 @@
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from builders import MakeModel
 
 from ct3d_edge.errors import ProviderError
+from ct3d_edge.extras import pip_install
 from ct3d_edge.runtime import Runner, load_model_file
 from ct3d_edge.runtime.plugins import OPENVINO, TENSORRT_RTX, Plugin, plugin_devices, plugin_obstacle
 
@@ -14,7 +16,7 @@ ABSENT = Plugin("openvino", "MadeUpExecutionProvider", "ct3d_no_such_plugin", "n
 def test_a_plugin_that_is_not_installed_is_named_with_the_command() -> None:
     obstacle = plugin_obstacle(ABSENT)
     assert obstacle is not None
-    assert str(obstacle) == 'its package ct3d_no_such_plugin is not installed; pip install "ct3d-edge[openvino]"'
+    assert str(obstacle) == f"its package ct3d_no_such_plugin is not installed; {pip_install('openvino')}"
     assert obstacle.missing == ("ct3d_no_such_plugin",)
 
 
@@ -55,5 +57,5 @@ def test_a_plugin_is_never_taken_without_being_asked_for(make_model: MakeModel) 
 def test_asking_for_a_plugin_that_is_not_there_stops_everything(make_model: MakeModel) -> None:
     if find_spec(TENSORRT_RTX.module) is not None:
         pytest.skip(f"{TENSORRT_RTX.module} is installed")
-    with pytest.raises(ProviderError, match=r'pip install "ct3d-edge\[tensorrt-rtx\]"'):
+    with pytest.raises(ProviderError, match=re.escape(pip_install("tensorrt-rtx"))):
         Runner(load_model_file(make_model()), "nv-tensorrt-rtx")

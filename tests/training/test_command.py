@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from ct3d_edge.cli.train import _Display, epoch_line, train
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
+from ct3d_edge.extras import pip_install
 from ct3d_edge.training import EpochDone, EpochRecord, WaitingForWorkers
 
 from .conftest import FolderMaker
@@ -107,5 +108,5 @@ try:
 except MissingExtraError as error:
     print(error)
 """
-    expected = f'This command needs {missing}, not installed here: pip install "ct3d-edge[train]"'
+    expected = f"This command needs {missing}, not installed here: {pip_install('train')}"
     assert _fresh_python(code).strip() == expected
