@@ -67,3 +67,11 @@ def test_the_example_of_the_results_runs(folder: Path) -> None:
         ["scans/a.nii.gz", "ok"],
         ["scans/broken.nii.gz", "error"],
     ]
+
+
+def test_every_test_that_the_page_on_security_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "security.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        sought = f"def {test}(" if test else "def test_"
+        assert sought in (ROOT / file).read_text(), f"{file}::{test}"
