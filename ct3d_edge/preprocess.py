@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.scan import Finding, Scan
+from ct3d_edge.scan.field_of_view import fill_value, outside_rows
 
 SAMPLED_AXES = (1, 0, 2)
 """Scan axes in the order in which sampling leaves them, which is the network's for a scan that lies as most do."""
@@ -97,7 +98,7 @@ def preprocess(volume: Scan, contract: Contract) -> Prepared:
     """
     placed, findings = _place(volume, contract)
     sampled, seen = _resample(volume, _taps_of_scan_axes(volume.shape, contract, placed), contract.hu_window)
-    findings += _non_finite_findings(seen.bad)
+    findings += (*_non_finite_findings(seen.bad), *_fill_findings(seen.filled))
     turned = sampled.transpose([SAMPLED_AXES.index(axis) for axis in placed.axes])
     return Prepared(np.ascontiguousarray(turned), (*volume.findings, *findings), (seen.low, seen.high))
 
@@ -165,9 +166,10 @@ def _taps_of_scan_axes(shape: tuple[int, int, int], contract: Contract, placed: 
 
 @dataclass
 class _Seen:
-    """What sampled voxels hold: the fraction that is not finite, lowest and highest HU of the others."""
+    """What sampled voxels hold: the fractions not finite and filled in, lowest and highest HU of the others."""
 
     bad: float = 0
+    filled: float = 0
     low: float = np.inf
     high: float = -np.inf
 
@@ -215,6 +217,12 @@ def _resize_planes(
     for n, plane in enumerate(volume.planes(needed)):
         np.take(_native(plane), row_indices, axis=0, out=gathered, mode="clip")
         np.copyto(hu, gathered)
+        fill = fill_value(plane, volume.slope, volume.intercept)
+        if fill is not None:
+            outside = outside_rows(gathered, fill)
+            # Before slope and intercept are applied, so that it is air afterwards.
+            hu[outside] = (low - volume.intercept) / volume.slope
+            seen.filled += int(np.count_nonzero(outside))
         _to_window(hu, volume, window, seen)
         blended = _blend(hu[:height], hu[height:], row_weight)
         np.take(blended, column_indices, axis=1, out=pairs, mode="clip")
@@ -222,6 +230,7 @@ def _resize_planes(
         narrowed -= low
         np.multiply(narrowed, 1 / (high - low), out=resized[n], casting="same_kind")
     seen.bad /= len(needed) * hu.size
+    seen.filled /= len(needed) * hu.size
     return resized, seen
 
 
@@ -252,6 +261,13 @@ def _to_window(hu: NDArray[Any], volume: Scan, window: tuple[float, float], seen
             np.nan_to_num(hu, copy=False, nan=window[0], posinf=window[1], neginf=window[0])
     seen.low, seen.high = min(seen.low, float(hu.min())), max(seen.high, float(hu.max()))
     np.clip(hu, *window, out=hu)
+
+
+def _fill_findings(fraction: float) -> tuple[Finding, ...]:
+    if fraction == 0:
+        return ()
+    detail = f"{fraction:.1%} of the sampled voxels hold one value like tissue's around the image; it was taken as air."
+    return (Finding("fov_fill", "warn", detail, round(fraction, 4)),)
 
 
 def _non_finite_findings(fraction: float) -> tuple[Finding, ...]:

@@ -256,8 +256,8 @@ def test_the_finding_says_how_much_is_not_finite(hu: NDArray[np.int16]) -> None:
 
 
 def partly_nan(columns: int) -> Volume:
-    """Air in which that many of ten columns are NaN."""
-    stored = np.zeros((10, 10, 12), np.float32)
+    """Tissue in which that many of ten columns are NaN."""
+    stored = np.arange(1200, dtype=np.float32).reshape(10, 10, 12)
     stored[:columns] = np.nan
     return Volume(stored, affine=LAS)
 

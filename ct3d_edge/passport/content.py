@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import Prepared
+from ct3d_edge.passport.anatomy import anatomy_contradiction
+from ct3d_edge.passport.slice_order import slice_order_finding
+from ct3d_edge.preprocess import Prepared, placement
 from ct3d_edge.scan import Finding, Scan
 
 WINDOW = (-1000.0, 150.0)
@@ -51,7 +53,17 @@ def content_findings(scan: Scan, prepared: Prepared, contract: Contract) -> list
     found += [_inverted(hu, high), _units(hu)]
     if min(contract.shape[:2]) >= FINEST:
         found.append(_chest(hu, scan))
+    found.append(_slice_order(scan, prepared, contract))
+    contradiction = anatomy_contradiction(prepared.volume, contract)
+    if contradiction:
+        found.append(Finding("orientation_mismatch", "refuse", f"{contradiction} Correct the file's orientation."))
     return found
+
+
+def _slice_order(scan: Scan, prepared: Prepared, contract: Contract) -> Finding:
+    """Slices are looked for along the shortest array axis; of equal ones along the last."""
+    stacked = min(range(3), key=lambda axis: (scan.shape[axis], -axis))
+    return slice_order_finding(prepared.volume, scan.shape[stacked], placement(scan, contract).axes.index(stacked))
 
 
 def lung_like(hu: NDArray[np.float32]) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """How a scan's voxels lie in the patient: orientation, distances, extent."""
 
+import numpy as np
+
 from ct3d_edge.formatting import plural
 from ct3d_edge.preprocess import OBLIQUE_DEGREES
 from ct3d_edge.scan import Finding, Scan
@@ -10,6 +12,9 @@ IN_PLANE_MM = (0.1, 5.0)
 
 SLICE_MM = 12.0
 """The thickest slices of a chest CT that can be interpolated between; MosMedData has 8 mm."""
+
+CT_MATRIX = 512
+"""Pixels a side of a CT slice as it is reconstructed; 512 of them are 0.5 to 0.98 mm wide in a chest, never 1."""
 
 LENGTH_MM = (90.0, 700.0)
 """Along the body: below, not even a newborn's chest is covered; above, most of the body is there."""
@@ -27,6 +32,7 @@ def lying_findings(scan: Scan) -> list[Finding]:
         return found
     tilt = shear_degrees(scan.affine)
     return [
+        *_default_affine(scan),
         Finding("orientation", "ok", f"Array axes grow toward {scan.axis_code}.", scan.axis_code),
         _obliqueness(scan),
         Finding("gantry_tilt", "ok", f"Array axes are at right angles within {tilt:.2f} degrees.", round(tilt, 2)),
@@ -34,6 +40,19 @@ def lying_findings(scan: Scan) -> list[Finding]:
         _coverage(scan, scan.spacing, scan.axis_code),
         *found,
     ]
+
+
+def _default_affine(scan: Scan) -> list[Finding]:
+    """Whether the affine is the one that software writes for an array whose geometry was lost."""
+    if scan.affine is None or not np.array_equal(np.abs(scan.affine[:3, :3]), np.eye(3)):
+        return []
+    in_plane = sorted(scan.shape)[1:]
+    nothing_known = np.array_equal(scan.affine, np.eye(4))
+    if not nothing_known and not (in_plane[0] == in_plane[1] >= CT_MATRIX):
+        return []
+    what = "is the identity" if nothing_known else f"gives {in_plane[0]} x {in_plane[1]} pixels of exactly 1 mm"
+    detail = f"The affine {what}, as software writes it where the geometry was lost; check orientation and spacing."
+    return [Finding("default_affine", "warn", detail)]
 
 
 def _obliqueness(scan: Scan) -> Finding:

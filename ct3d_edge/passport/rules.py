@@ -75,6 +75,7 @@ RULES = (
     Rule("no_orientation", "refuse", "no usable qform or sform; allowed, LAS is assumed (an array in memory: warn)"),
     Rule("bad_affine", "warn", "the orientation in the header is unusable and is ignored"),
     Rule("affine_repaired", "warn", "the qform was taken in place of a bad sform, or its numbers were repaired; how"),
+    Rule("default_affine", "warn", "the identity, or 512 pixels of exactly 1 mm: the geometry was lost; check it"),
     Rule("length_unit", "ok", "the header's unit of length where it is not the millimetre; converted"),
     Rule("qform_sform", "warn or refuse", "mm between sform and qform, over 1; refused if axis codes differ"),
     Rule("oblique", "warn", "angle to the nearest body axes, over 5 degrees"),
@@ -106,6 +107,9 @@ RULES = (
     Rule("inverted", "refuse", "median HU of the slices' corners, 300 or more: air is bright"),
     Rule("not_hu", "refuse", "share of air (below -800 HU) under 0.5 %, or of soft tissue (-150 to 150 HU) under 2 %"),
     Rule("not_chest", "warn or refuse", "share of the body that looks like lung, under 8 %; refused under 3 %"),
+    Rule("fov_fill", "warn", "share of voxels with one value like tissue's around the image, taken as air"),
+    Rule("slice_order", "refuse", "slices whose true neighbour lies elsewhere in the volume; 4 or more"),
+    Rule("orientation_mismatch", "refuse", "lungs, spine or trachea lie otherwise than the orientation says; which"),
     # The run
     Rule("duplicate", "warn", "the network is given the same numbers as for an earlier scan of this run; which"),
     Rule("out_of_distribution", "warn", "distance of the network's features from the training scans', over the limit"),

@@ -46,7 +46,7 @@ def test_a_chest_passes_every_check(chest: Chest) -> None:
     assert worst(found) == {}
     assert list(found) == [
         "orientation", "oblique", "gantry_tilt", "spacing", "coverage", "few_slices",
-        "hu_range", "inverted", "not_hu", "not_chest",
+        "hu_range", "inverted", "not_hu", "not_chest", "slice_order",
     ]  # fmt: skip
     assert (found["orientation"].value, found["spacing"].value) == ("LAS", "5 x 5 x 9")
     assert (found["coverage"].value, found["few_slices"].value) == (288.0, 32)

@@ -1,0 +1,187 @@
+"""Whether a chest lies in its volume as the file's orientation says: lungs side by side, spine behind, trachea above.
+
+Everything is measured on the network's input, in NumPy, and only a clear contradiction counts: a part of a chest
+or one lung says nothing. Left and right cannot be told apart this way, as a chest is nearly symmetric.
+Error rates: docs/inputs.md.
+"""
+
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+
+Volume = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+AXES = ("left-right", "front-back", "head-foot")
+"""Of a volume that lies LAS."""
+
+HU_WINDOW = (-1000.0, 200.0)
+"""HU that a contract's window must hold for lung, body and bone to be told apart."""
+
+FINEST = 64
+"""Pixels a side at which slices are looked at; finer ones are thinned out to it."""
+
+FEWEST_SLICES = 32
+"""Network inputs with fewer slices leave no lung after the edge is taken away."""
+
+LUNG = (-980.0, -500.0)
+BODY_ABOVE, BONE_ABOVE, AIR_BELOW = -300.0, 150.0, -850.0
+
+LEAST_LUNG = 0.015
+"""Part of the volume; phantoms and whole chests have 0.018 at least."""
+
+PARTED, DEEPER = 0.88, 0.2
+"""Depth of the valley between two lungs, and by how much it is deeper than along other axes. Measured on whole chests:
+0.91 at least along left-right, 0.70 at most elsewhere."""
+
+SPINE_RUN, LONGER = 0.3, 1.4
+"""Of the volume's length, what is bone in one line, and how much more that is than along another axis. Measured on
+whole chests: 0.33 at least along head-foot, and 1.6 times that along front-back."""
+
+SPINE_BEHIND, SPINE_BEFORE = 0.25, 0.75
+"""Where the spine lies, 0 at the back of the lungs and 1 at their front; measured -0.5 to 0.0."""
+
+WHOLE = 0.1
+"""Of the largest cross-section of the lungs, what the first and last slice may hold: a part of a chest has no ends."""
+
+TRACHEA_RATIO, TRACHEA_LEAST = 2.0, 1.2e-4
+"""Midline air in the lower and upper part of the lungs: ratio, and part of a slice, that make a difference."""
+
+
+def anatomy_contradiction(prepared: Volume, contract: Contract) -> str | None:
+    """A sentence on what contradicts the orientation of a chest; None where nothing does, or there is nothing to see.
+
+    Parameters
+    ----------
+    prepared
+        A network input, ``contract.shape`` float32 in [0, 1].
+    """
+    low, high = contract.hu_window
+    if contract.orientation == "stored" or low > HU_WINDOW[0] or high < HU_WINDOW[1]:
+        return None
+    las = _as_las(prepared, contract)
+    if min(las.shape[:2]) < FINEST or las.shape[2] < FEWEST_SLICES:
+        return None
+    # A copy in its own order: what follows is ten times slower on a turned view.
+    coarse = np.ascontiguousarray(las[:: las.shape[0] // FINEST, :: las.shape[1] // FINEST]) * (high - low) + low
+    lung = _lungs(coarse)
+    if lung.mean() < LEAST_LUNG:
+        return None
+    return _axes(lung) or _spine(coarse, lung) or _trachea(las, lung, (AIR_BELOW - low) / (high - low))
+
+
+def _as_las(volume: Volume, contract: Contract) -> Volume:
+    turned_back = np.rot90(volume, -contract.quarter_turns, axes=(0, 1))
+    transform = orientations.ornt_transform(
+        orientations.axcodes2ornt(contract.orientation), orientations.axcodes2ornt("LAS")
+    )
+    return np.asarray(orientations.apply_orientation(turned_back, transform))
+
+
+def _lungs(hu: Volume) -> Mask:
+    """Voxels of lung tissue with body on both sides along two axes at least; the foam of a table has none behind."""
+    body = _eroded(hu > BODY_ABOVE)
+    x, y, z = (_between(body, axis) for axis in range(3))
+    lung: Mask = _eroded((hu > LUNG[0]) & (hu < LUNG[1])) & ((x & y) | (x & z) | (y & z))
+    return lung
+
+
+def _eroded(mask: Mask) -> Mask:
+    """Voxels whose six neighbours are in the mask, too: skin, table shells and vessels go."""
+    kept = mask.copy()
+    for axis in range(3):
+        inner, outer = np.moveaxis(kept, axis, 0), np.moveaxis(mask, axis, 0)
+        inner[1:] &= outer[:-1]
+        inner[:-1] &= outer[1:]
+    return kept
+
+
+def _between(mask: Mask, axis: int) -> Mask:
+    """Voxels with one of the mask on both sides along an axis."""
+    count = mask.shape[axis]
+    first = mask.argmax(axis=axis, keepdims=True)
+    last = count - 1 - np.flip(mask, axis).argmax(axis=axis, keepdims=True)
+    places = np.arange(count, dtype=np.int16).reshape([-1 if n == axis else 1 for n in range(3)])
+    # Where a line holds none, first and last are its two ends, but the mask is empty there.
+    between: Mask = (
+        (places >= first.astype(np.int16)) & (places <= last.astype(np.int16)) & mask.any(axis, keepdims=True)
+    )
+    return between
+
+
+def _profile(mask: Mask, axis: int) -> NDArray[np.float64]:
+    return mask.sum(axis=tuple({0, 1, 2} - {axis})).astype(np.float64)
+
+
+def _bounds(profile: NDArray[np.float64], low: float, high: float) -> tuple[int, int]:
+    """Where these fractions of a profile's sum are reached."""
+    reached = np.cumsum(profile) / profile.sum()
+    return int(np.searchsorted(reached, low)), int(np.searchsorted(reached, high))
+
+
+def _valley(profile: NDArray[np.float64]) -> tuple[float, int]:
+    """Depth, 0 to 1, and place of the lowest point in the middle half of a profile, against the lower of its peaks."""
+    first, last = _bounds(profile, 0.02, 0.98)
+    inside = np.convolve(profile, np.ones(3) / 3, "same")[first : last + 1]
+    quarter = len(inside) // 4
+    if quarter < 1:
+        return 0.0, (first + last) // 2
+    lowest = int(inside[quarter:-quarter].argmin()) + quarter
+    peaks = min(inside[:lowest].max(initial=0), inside[lowest + 1 :].max(initial=0))
+    return (1 - inside[lowest] / peaks if peaks else 0.0), first + lowest
+
+
+def _axes(lung: Mask) -> str | None:
+    """Two lungs lie side by side along left-right, and along no other axis."""
+    depths = [_valley(_profile(lung, axis))[0] for axis in range(3)]
+    parted = int(np.argmax(depths))
+    if parted == 0 or depths[parted] < PARTED or depths[0] > depths[parted] - DEEPER:
+        return None
+    return f"The two lungs lie side by side along the axis that the file calls {AXES[parted]}."
+
+
+def _spine(hu: Volume, lung: Mask) -> str | None:
+    """The spine runs along head-foot, behind the lungs."""
+    if _valley(_profile(lung, 0))[0] < PARTED:
+        return None
+    run, place = _spine_along(hu, lung, 2, 1)
+    if run >= SPINE_RUN and place > SPINE_BEFORE:
+        return "The spine lies in front of the lungs: front and back are exchanged."
+    across, there = _spine_along(hu, lung, 1, 2)
+    behind = min(there, 1 - there)
+    if across >= SPINE_RUN and across > LONGER * run and behind < SPINE_BEHIND:
+        return "The spine runs along the axis that the file calls front-back."
+    return None
+
+
+def _spine_along(hu: Volume, lung: Mask, along: int, across: int) -> tuple[float, float]:
+    """How much of an axis the longest lines of bone take between the lungs, and where they lie across it."""
+    left, right = _bounds(_profile(lung, 0), 0.25, 0.75)
+    bone = (hu[left : right + 1] > BONE_ABOVE).mean(axis=along)
+    run = float(np.quantile(bone, 0.98))
+    front, back = _bounds(_profile(lung, across), 0.1, 0.9)
+    places = np.argwhere(bone >= run)[:, 1]
+    return run, float((places.mean() - front) / max(back - front, 1))
+
+
+def _trachea(las: Volume, lung: Mask, air_below: float) -> str | None:
+    """Between the lungs there is air in their upper part, the trachea, and little in their lower part, the heart's."""
+    depth, middle = _valley(_profile(lung, 0))
+    along = _profile(lung, 2)
+    if depth < PARTED or max(along[0], along[-1]) > WHOLE * along.max():
+        return None
+    left, right = _bounds(_profile(lung, 0), 0.02, 0.98)
+    back, front = _bounds(_profile(lung, 1), 0.02, 0.98)
+    bottom, top = _bounds(along, 0.005, 0.995)
+    wide = max((right - left) // 12, 1)
+    fine = [size // small for size, small in zip(las.shape, lung.shape, strict=True)]
+    x = slice(fine[0] * max(middle - wide, 0), fine[0] * (middle + wide + 1))
+    y = slice(fine[1] * back, fine[1] * (front + 1))
+    air = (las[x, y] < air_below).sum(axis=(0, 1)) / (las.shape[0] * las.shape[1])
+    edges = np.linspace(bottom, top + 1, 6).astype(int)
+    lower, upper = air[edges[1] : edges[2]].mean(), air[edges[3] : edges[4]].mean()
+    if lower <= TRACHEA_RATIO * upper + TRACHEA_LEAST:
+        return None
+    return "The trachea lies in the lower part of the lungs: head and foot are exchanged."
