@@ -36,6 +36,9 @@ NON_FINITE_LIMIT = 0.5
 """With more of the sampled voxels NaN or infinite than this, nothing is left to judge. A circular field of view
 padded with NaN takes 1 - pi/4 = 21 %."""
 
+BLANK = 0.95
+"""Of a slice that holds one value, it shows nothing, and other slices must tell whether that value lies outside."""
+
 PRODUCT = 1 << 17
 """Multiplications in one matrix product. OpenBLAS gives more than 2**18 (interface/gemm.c) to threads that then wait
 in a loop: a product of 1 ms took 0.1 s of another core, which scans beside this one need."""
@@ -214,12 +217,17 @@ def _resize_planes(
     row_weight = np.repeat(rows.weight[:, None], hu.shape[1], axis=1)
     resized = np.empty((len(needed), height, width), np.float32)
     seen = _Seen()
+    blank: list[tuple[int, float]] = []
+    fills: set[float] = set()
     for n, plane in enumerate(volume.planes(needed)):
         np.take(_native(plane), row_indices, axis=0, out=gathered, mode="clip")
         np.copyto(hu, gathered)
         fill = fill_value(plane, volume.slope, volume.intercept)
-        if fill is not None:
-            outside = outside_rows(gathered, fill)
+        outside = None if fill is None else outside_rows(gathered, fill)
+        if fill is not None and outside is not None and outside.mean() > BLANK:
+            blank.append((n, fill))
+        elif fill is not None:
+            fills.add(fill)
             # Before slope and intercept are applied, so that it is air afterwards.
             hu[outside] = (low - volume.intercept) / volume.slope
             seen.filled += int(np.count_nonzero(outside))
@@ -229,6 +237,10 @@ def _resize_planes(
         narrowed = _blend(pairs[:, :width], pairs[:, width:], columns.weight)
         narrowed -= low
         np.multiply(narrowed, 1 / (high - low), out=resized[n], casting="same_kind")
+    for n, fill in blank:
+        if fill in fills:
+            resized[n] = 0
+            seen.filled += hu.size
     seen.bad /= len(needed) * hu.size
     seen.filled /= len(needed) * hu.size
     return resized, seen

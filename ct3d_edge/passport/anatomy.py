@@ -46,7 +46,7 @@ SPINE_BEHIND, SPINE_BEFORE = 0.25, 0.75
 WHOLE = 0.1
 """Of the largest cross-section of the lungs, what the first and last slice may hold: a part of a chest has no ends."""
 
-TRACHEA_RATIO, TRACHEA_LEAST = 2.0, 1.2e-4
+TRACHEA_RATIO, TRACHEA_LEAST = 2.0, 3e-4
 """Midline air in the lower and upper part of the lungs: ratio, and part of a slice, that make a difference."""
 
 

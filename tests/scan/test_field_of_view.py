@@ -31,6 +31,19 @@ def test_a_fill_like_tissue_is_taken_as_air(fill: int) -> None:
     assert prepared.hu_range == right.hu_range
 
 
+def test_a_slice_of_fill_alone_is_air_if_other_slices_are_surrounded_by_it() -> None:
+    filled, right = body(0), body(-1000)
+    filled[:, :, 0], right[:, :, 0] = 0, -1000
+    prepared = preprocess(Volume(filled, affine=AFFINE), CONTRACT)
+    np.testing.assert_array_equal(prepared.volume, preprocess(Volume(right, affine=AFFINE), CONTRACT).volume)
+
+
+def test_a_volume_of_one_value_is_not_all_outside() -> None:
+    prepared = preprocess(Volume(np.full((40, 40, 10), 30, np.int16), affine=AFFINE), CONTRACT)
+    assert prepared.findings == ()
+    assert float(prepared.volume.min()) > 0.5
+
+
 @pytest.mark.parametrize("fill", [None, -1000, -1024, -3000, 1500])
 def test_air_and_inverted_images_are_left_alone(fill: int | None) -> None:
     assert preprocess(Volume(body(fill), affine=AFFINE), CONTRACT).findings == ()
