@@ -223,8 +223,7 @@ def _resize_planes(
         np.take(_native(plane), row_indices, axis=0, out=gathered, mode="clip")
         np.copyto(hu, gathered)
         fill = fill_value(plane, volume.slope, volume.intercept)
-        outside = None if fill is None else outside_rows(gathered, fill)
-        if fill is not None and outside is not None and outside.mean() > BLANK:
+        if fill is not None and (outside := outside_rows(gathered, fill)).mean() > BLANK:
             blank.append((n, fill))
         elif fill is not None:
             fills.add(fill)

@@ -112,7 +112,8 @@ def _between(mask: Mask, axis: int) -> Mask:
 
 
 def _profile(mask: Mask, axis: int) -> NDArray[np.float64]:
-    return mask.sum(axis=tuple({0, 1, 2} - {axis})).astype(np.float64)
+    counts: NDArray[np.float64] = mask.sum(axis=tuple({0, 1, 2} - {axis}), dtype=np.float64)
+    return counts
 
 
 def _bounds(profile: NDArray[np.float64], low: float, high: float) -> tuple[int, int]:

@@ -36,7 +36,7 @@ FINEST = 64
 """Slices with fewer pixels a side than this leave no lung after its edge is taken away."""
 
 FEWEST_SLICES = 16
-"""Of a scan in which spine and trachea can be followed."""
+"""Of a scan in which spine, trachea and the order of slices can be followed."""
 
 NOT_CHEST = 0.03
 LITTLE_LUNG = 0.08
@@ -55,9 +55,11 @@ def content_findings(scan: Scan, prepared: Prepared, contract: Contract) -> list
     hu = prepared.volume[::2, ::2] * (high - low) + low
     found += [_inverted(hu, high), _units(hu)]
     if min(contract.shape[:2]) >= FINEST:
-        found += [_chest(hu, scan), _slice_order(scan, prepared, contract)]
-    fine = min(scan.shape) >= FEWEST_SLICES and sorted(scan.shape)[1] >= FINEST
-    contradiction = anatomy_contradiction(prepared.volume, contract) if fine else None
+        found.append(_chest(hu, scan))
+    if min(contract.shape[:2]) < FINEST or sorted(scan.shape)[1] < FINEST or min(scan.shape) < FEWEST_SLICES:
+        return found
+    found.append(_slice_order(scan, prepared, contract))
+    contradiction = anatomy_contradiction(prepared.volume, contract)
     if contradiction:
         found.append(Finding("orientation_mismatch", "refuse", f"{contradiction} Correct the file's orientation."))
     return found
