@@ -89,6 +89,8 @@ def report(exported: "Exported") -> None:
         typer.echo(f"proof: {proof.describe()}")
         if proof.tensors:
             typer.echo(f"tensors: {proof.tensors.describe()}")
+    for name, reason in model.provenance.get("not_for", {}).items():
+        typer.echo(f"not for {name}: it {reason}")
     if exported.embedding:
         typer.echo(f"preprocessing inside: {exported.embedding.describe()}")
     typer.echo(f"wrote {model.path} ({len(model.data) / 1e6:.1f} MB, {plural(model.nodes, 'node')})")

@@ -140,6 +140,7 @@ def _deliver(job: Job, plan: Plan, variant: Variant) -> Exported:
         job.reference,
         Evidence(volumes, job.material, limit, job.truth),
         providers=job.providers,
+        required=("cpu", plan.target),
         blame=lambda failure: _blame(job, history, failure, limit),
         embed_on=job.embed_on,
         on_stage=job.on_stage,

@@ -18,11 +18,12 @@ from ct3d_edge.conversion.blame import Failure
 from ct3d_edge.conversion.embedding import LIMIT as EMBEDDING_LIMIT
 from ct3d_edge.conversion.embedding import embedded
 from ct3d_edge.conversion.explanation import require_explanation
+from ct3d_edge.conversion.fitness import Fitness
 from ct3d_edge.conversion.pooling import prove_features
 from ct3d_edge.conversion.proof import Evidence, Proof, Reference, compare, require
 from ct3d_edge.conversion.tensors import TensorLevel, compare_tensors
 from ct3d_edge.conversion.variant import Variant
-from ct3d_edge.errors import GateError
+from ct3d_edge.errors import GateError, ModelError, ProviderError
 from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import (
     CONTRACT_KEY,
@@ -88,11 +89,15 @@ def deliver(
     evidence: Evidence,
     *,
     providers: Sequence[ProviderName] = ("cpu",),
+    required: Sequence[str] = ("cpu",),
     blame: Blame = lambda _: "",
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Complete a graph, prove it against ``reference`` on every provider, and only then write it.
+
+    A provider that is not among the ``required`` ones and cannot run the graph, or answers wrongly, is told to
+    ``on_stage`` and noted in the provenance (``not_for``): sessions on it are refused.
 
     With ``embed_on``, what is written has the preprocessing inside, and is proven on these scans as well.
 
@@ -101,9 +106,9 @@ def deliver(
     ModelError
         ONNX Runtime cannot run the graph.
     ProviderError
-        One of the providers does not run all of it.
+        A required provider does not run all of it.
     GateError
-        The proof or the golden test does not hold; nothing is written.
+        The proof on a required provider or the golden test does not hold; nothing is written.
     UsageError
         Too few volumes.
     """
@@ -111,12 +116,15 @@ def deliver(
     golden = replace(golden, tolerance=_tolerance(golden, variant, evidence))
     provenance = {**provenance, "nodes": len(proto.graph.node)}
     attach(proto, contract, golden, provenance)
+    if len(providers) > 1:
+        on_stage(f"it is proven on {', '.join(providers)}")
     on_stage("proving")
-    proofs, onnxruntime, pooled = _prove(
-        out, variant, contract, golden, reference, evidence, providers, blame, on_stage
-    )
+    fitness = Fitness(required, on_stage)
+    proofs, onnxruntime, pooled = _prove(out, variant, contract, golden, reference, evidence, providers, blame, fitness)
     _check_explanation(_file(out, proto), provenance)
     provenance["proof"] = {**proofs[0].to_dict(), **pooled, "onnxruntime": onnxruntime}
+    if fitness.not_for:
+        provenance["not_for"] = fitness.not_for
     if len(proofs) > 1:
         provenance["further_proofs"] = [proof.to_dict() for proof in proofs[1:]]
     attach(proto, contract, golden, provenance)
@@ -166,7 +174,7 @@ def _prove(
     evidence: Evidence,
     providers: Sequence[ProviderName],
     blame: Blame,
-    on_stage: Callable[[str], None],
+    fitness: Fitness,
 ) -> tuple[tuple[Proof, ...], str, dict[str, Any]]:
     """The proofs of all providers, of a rehearsal behind them, the version of ONNX Runtime, and of pooled features."""
     first: list[NDArray[np.float32]] = []
@@ -176,28 +184,41 @@ def _prove(
         attach(variant.rehearsal, contract, golden, {})
         files.append((_file(out, variant.rehearsal), "cpu"))
     with ExitStack() as stack:
-        runners = [stack.enter_context(Runner(file, name, on_build=on_stage)) for file, name in files]
-        compared = compare(reference, runners, watched)
-        on_stage("comparing tensors")
+        opened = [(fitness.open(file, name, stack), name, number) for number, (file, name) in enumerate(files)]
+        running = [(runner, name, number) for runner, name, number in opened if runner is not None]
+        compared = compare(reference, [runner for runner, *_ in running], watched)
+        fitness.on_stage("comparing tensors")
         batches = [volume.reshape(1, *contract.input_shape) for volume in first]
-        proofs = []
-        for number, (decided, (_, name)) in enumerate(zip(compared.proofs, files, strict=True)):
+        proofs, good = [], []
+        for decided, worst, (runner, name, number) in zip(compared.proofs, compared.worst, running, strict=True):
             proof = replace(decided, rehearsed=number >= len(providers))
-            ask = partial(blame, Failure(compared.worst[number], name, proof.rehearsed))
-            require(proof, ask)
+            ask = partial(blame, Failure(worst, name, proof.rehearsed))
+            if not fitness.proves(name, partial(require, proof, ask)):
+                continue
             if name not in WHOLE and (proof.rehearsed or variant.rehearsal is None):
-                proof = replace(proof, tensors=_tensors(variant, batches, name))
-                require(proof, ask)
+                proof = replace(proof, tensors=_tensors(variant, batches, name, fitness))
+                if not fitness.proves(name, partial(require, proof, ask)):
+                    continue
             proofs.append(proof)
+            good.append(runner)
         # Last: a proof that fails tells more, the step to blame and the limit that would have passed.
-        pooled = prove_features(variant, runners, first)
-        return tuple(proofs), runners[0].receipt.onnxruntime, pooled
+        pooled = prove_features(variant, good, first)
+        return tuple(proofs), good[0].receipt.onnxruntime, pooled
 
 
-def _tensors(variant: Variant, batches: Iterable[NDArray[np.float32]], on: ProviderName) -> TensorLevel:
-    return compare_tensors(
-        variant.before, variant.observed, batches, limit=variant.limits.tensor, tap=partial(Tap, on=on)
-    )
+def _tensors(
+    variant: Variant, batches: Iterable[NDArray[np.float32]], on: ProviderName, fitness: Fitness
+) -> TensorLevel | None:
+    """None on a provider that runs the file, but not with its tensors as outputs: the answers are its proof."""
+    try:
+        return compare_tensors(
+            variant.before, variant.observed, batches, limit=variant.limits.tensor, tap=partial(Tap, on=on)
+        )
+    except (ModelError, ProviderError):
+        if on in fitness.required:
+            raise
+        fitness.on_stage(f"{on} does not show its tensors; the proof there is on the answers alone")
+        return None
 
 
 def _remembering(

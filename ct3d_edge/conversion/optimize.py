@@ -25,7 +25,7 @@ from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import RECIPE, Golden, ModelFile, Runner, parse_model_file
 from ct3d_edge.scan import Volume
 
-OWN = frozenset({"proof", "further_proofs", "precision_choice"})
+OWN = frozenset({"proof", "further_proofs", "not_for", "precision_choice"})
 """Parts of a provenance that speak of one file alone."""
 
 TOOLS = ("ct3d-edge", "onnx", "onnx-ir", "numpy")

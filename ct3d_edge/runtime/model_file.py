@@ -98,6 +98,11 @@ class ModelFile:
         told = self.provenance.get("precision")
         return str(told.get("arithmetic", "fp32")) if isinstance(told, dict) else "fp32"
 
+    def why_not_for(self, provider: str) -> str | None:
+        """Why a provider must not run the file, as its export found out; None if nothing is known against it."""
+        told = self.provenance.get("not_for")
+        return str(told[provider]) if isinstance(told, dict) and provider in told else None
+
     @property
     def nodes(self) -> int:
         """Number of nodes in the graph."""

@@ -126,6 +126,7 @@ def open_for(model: ModelFile, wish: Wish) -> Opened:
     passed_over: list[tuple[str, str]] = []
     for candidate in providers.candidates(wish.requested, allow_fallback=wish.allow_fallback):
         try:
+            _require_fit(model, candidate)
             providers.check(candidate)
             return _open_on(candidate, model, wish, tuple(passed_over))
         except ProviderError as error:
@@ -151,6 +152,11 @@ def _open_on(candidate: Provider, model: ModelFile, wish: Wish, passed_over: tup
         raise ProviderError(f"it refused the model ({error})") from error
     nodes = placement(session, candidate, allow_fallback=wish.allow_fallback)
     return Opened(session, setup, platform, tuple(nodes.items()), passed_over, engine)
+
+
+def _require_fit(model: ModelFile, candidate: Provider) -> None:
+    if reason := model.why_not_for(candidate.name):
+        raise ProviderError(f"{model.path.name} is not for it: as its export found, it {reason}")
 
 
 def _setup(candidate: Provider, model: ModelFile, wish: Wish) -> Setup:
