@@ -11,6 +11,18 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def format_bytes(count: float) -> str:
+    """Format a size in its unit with at most three digits: ``512 B``, ``1.5 kB``, ``22.2 MB``; k is 1000."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    value, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:,.0f} {unit}" if value >= 999.5 else f"{value:.3g} {unit}"
+
+
 def shorten(text: str, width: int) -> str:
     """Cut a text to ``width`` characters by leaving out its middle."""
     if len(text) <= width:

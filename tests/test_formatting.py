@@ -1,6 +1,11 @@
+import re
+from pathlib import Path
+
 import pytest
 
-from ct3d_edge.formatting import list_names, plural, shorten, wrap
+from ct3d_edge.formatting import format_bytes, list_names, plural, shorten, wrap
+
+PACKAGE = Path(__file__).parents[1] / "ct3d_edge"
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 scans"), (1, "1 scan"), (2, "2 scans"), (12000, "12000 scans")])
@@ -20,6 +25,24 @@ def test_shorten_leaves_out_the_middle(text: str, width: int, short: str) -> Non
     assert shorten(text, width) == short
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (1234, "1.23 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (22_180_000, "22.2 MB"),
+        (4_960_000_000, "4.96 GB"),
+        (3e15, "3,000 TB"),
+    ],
+)
+def test_sizes_have_a_unit_in_which_they_are_not_nothing(count: float, text: str) -> None:
+    assert format_bytes(count) == text
+
+
 def test_list_names_writes_one_more_rather_than_counting_it() -> None:
     assert list_names(["a", "b", "c", "d"]) == "a, b, c, d"
     assert list_names(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
@@ -29,3 +52,10 @@ def test_list_names_writes_one_more_rather_than_counting_it() -> None:
 def test_wrap_breaks_only_lines_that_are_too_long() -> None:
     assert wrap("a  b\n  one two-three four\n", 13, 2) == "a  b\n  one\n    two-three\n    four"
     assert wrap("x" * 25, 20) == "x" * 20 + "\n" + "x" * 5
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_sizes_are_written_in_one_place(path: Path) -> None:
+    """A size in a fixed unit becomes "0.0 GB" where it is small."""
+    if path.name != "formatting.py":
+        assert not re.findall(r"\{[^{}]+\} ?[kKMGT]i?B\b(?!/s)", path.read_text())

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ct3d_edge.cli.terminal import out, printable
-from ct3d_edge.formatting import plural, wrap
+from ct3d_edge.formatting import format_bytes, plural, wrap
 
 if TYPE_CHECKING:
     from ct3d_edge.latency import BenchRecord, Load, Percentile
@@ -37,7 +37,7 @@ def _amount(name: str, value: float | None) -> str:
     if value is None:
         return f"{name.rpartition(',')[0] or name}: this system does not tell"
     if name.endswith(", bytes"):
-        return f"{name.removesuffix(', bytes')}: {value / 1e6:.1f} MB"
+        return f"{name.removesuffix(', bytes')}: {format_bytes(value)}"
     return f"{name}: {value:.3f}"
 
 

@@ -7,6 +7,7 @@ import typer
 
 from ct3d_edge.cli.options import JsonOption
 from ct3d_edge.errors import ProviderError
+from ct3d_edge.formatting import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ def _lines(diagnosis: "Diagnosis") -> "Iterator[str]":
     limit = f"container limit {diagnosis.quota:g}" if diagnosis.quota else "no container limit"
     yield f"cores: {diagnosis.cores_usable} usable of {diagnosis.cores_present}; {limit}"
     if diagnosis.memory is not None:
-        yield f"memory: {diagnosis.memory / 2**30:.1f} GiB available"
+        yield f"memory: {format_bytes(diagnosis.memory)} available"
     yield from diagnosis.advice()
 
 

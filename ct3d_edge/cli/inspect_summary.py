@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from ct3d_edge.formatting import list_names, plural
+from ct3d_edge.formatting import format_bytes, list_names, plural
 
 if TYPE_CHECKING:
     from ct3d_edge.runtime import ModelFile
@@ -29,7 +29,7 @@ def summarize(file: "ModelFile", interface: dict[str, str], of_training: dict[st
         What the contract says of the training scans, in words.
     """
     rows = {
-        "file": f"{file.path} ({len(file.data) / 1e6:.1f} MB)",
+        "file": f"{file.path} ({format_bytes(len(file.data))})",
         "sha256": f"{file.sha256[:HEX_DIGITS]}..., of the contract {file.contract.sha256[:HEX_DIGITS]}...",
         **interface,
         **_contract(file),

@@ -8,7 +8,7 @@ import typer
 
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.errors import UsageError
-from ct3d_edge.formatting import plural
+from ct3d_edge.formatting import format_bytes, plural
 
 if TYPE_CHECKING:
     from ct3d_edge.conversion import Exported
@@ -93,7 +93,7 @@ def report(exported: "Exported") -> None:
         typer.echo(f"not for {name}: it {reason}")
     if exported.embedding:
         typer.echo(f"preprocessing inside: {exported.embedding.describe()}")
-    typer.echo(f"wrote {model.path} ({len(model.data) / 1e6:.1f} MB, {plural(model.nodes, 'node')})")
+    typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")
 
 
 def pass_lines(steps: list[dict[str, Any]]) -> list[str]:

@@ -22,6 +22,7 @@ from ct3d_edge.cohort.progress import OnRead, ScanRead, silent
 from ct3d_edge.cohort.split import Entry, LeftOut
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError, UsageError
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import open_scan, require_sound
@@ -183,4 +184,4 @@ def _require_room(cache: Path, count: int, contract: Contract) -> None:
     needed = count * math.prod(contract.shape) * np.dtype(np.float32).itemsize
     free = shutil.disk_usage(cache).free
     if needed > free:
-        raise UsageError(f"{count} prepared scans take {needed / 1e9:.1f} GB; {cache} has {free / 1e9:.1f} GB free.")
+        raise UsageError(f"{count} prepared scans take {format_bytes(needed)}; {cache} has {format_bytes(free)} free.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.formatting import plural
+from ct3d_edge.formatting import format_bytes, plural
 from ct3d_edge.machine import available_memory, usable_cores
 
 MEMORY_SHARE = 0.5
@@ -122,8 +122,8 @@ def _require_room(needs: Needs, batch: int, budget: int) -> None:
     if batch > 1 and _batch_bytes(needs, batch) > budget:
         fits = max(1, budget // _batch_bytes(needs, 1))
         raise UsageError(
-            f"A batch of {batch:,} scans takes about {_batch_bytes(needs, batch) / 1e9:.1f} GB; the budget is "
-            f"{budget / 1e9:.1f} GB. Use --batch-size {fits} or less, or raise --memory-budget."
+            f"A batch of {batch:,} scans takes about {format_bytes(_batch_bytes(needs, batch))}; the budget is "
+            f"{format_bytes(budget)}. Use --batch-size {fits} or less, or raise --memory-budget."
         )
 
 
@@ -135,5 +135,5 @@ def _require_kept(needs: Needs, batch: int, workers: int, budget: int) -> None:
     said = "One scan takes" if batch == workers == 1 else f"{plural(workers * batch, 'scan')} at a time take"
     hint = f"Use --workers {budget // one} or less, or raise" if one <= budget else "Raise"
     raise UsageError(
-        f"{said} about {workers * one / 1e6:,.0f} MB; the budget is {budget / 1e6:,.0f} MB. {hint} --memory-budget."
+        f"{said} about {format_bytes(workers * one)}; the budget is {format_bytes(budget)}. {hint} --memory-budget."
     )

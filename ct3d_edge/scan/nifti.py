@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.machine import available_memory, usable_cores
 from ct3d_edge.scan.ahead import BUFFERS, Buffer, ReadAhead
 from ct3d_edge.scan.header import pair_of, read_header
@@ -156,7 +157,7 @@ class NiftiScan(Scan):
         if available is not None and size > MEMORY_SHARE * available:
             raise UnreadableScan(
                 "too_large",
-                f"{self.path.name} needs {size / 1e9:.1f} GB for its voxels; {available / 1e9:.1f} GB are free.",
+                f"{self.path.name} needs {format_bytes(size)} for its voxels; {format_bytes(available)} are free.",
             )
         return np.empty(size, np.uint8)
 

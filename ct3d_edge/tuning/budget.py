@@ -8,6 +8,7 @@ import onnx
 
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.errors import GateError
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.runtime import ModelFile, input_bytes
 from ct3d_edge.tuning.candidate import Candidate, Result, model_precision
 from ct3d_edge.tuning.choice import over_budget
@@ -28,8 +29,8 @@ def require_possible(model: ModelFile, precisions: Sequence[Precision], memory_b
     least = weights_in(model) * BYTES[fewest] + input_bytes(model)
     if memory_budget is not None and memory_budget < least:
         raise GateError(
-            f"No form of this model fits into {memory_budget / 1e6:.3g} MB: its weights in {fewest} and one network "
-            f"input alone take {least / 1e6:.1f} MB. Nothing was written. Give a larger --memory-budget."
+            f"No form of this model fits into {format_bytes(memory_budget)}: its weights in {fewest} and one network "
+            f"input alone take {format_bytes(least)}. Nothing was written. Give a larger --memory-budget."
         )
 
 
@@ -51,4 +52,4 @@ def leave_out(results: Sequence[Result], memory_budget: int | None, keep: Candid
 
 
 def _excess(result: Result, memory_budget: int | None) -> str:
-    return f"it adds {(result.memory or 0) / 1e6:.0f} MB, the budget is {(memory_budget or 0) / 1e6:.3g} MB"
+    return f"it adds {format_bytes(result.memory or 0)}, the budget is {format_bytes(memory_budget or 0)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.errors import GateError
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.tuning.candidate import Candidate, Result
 from ct3d_edge.tuning.key import Key
 
@@ -120,7 +121,7 @@ def require_room(results: Sequence[Result], memory_budget: int | None) -> None:
     if weighed and all(over_budget(result, memory_budget) for result in weighed):
         least = min(result.memory or 0 for result in weighed)
         raise GateError(
-            f"No candidate stays within {(memory_budget or 0) / 1e6:.3g} MB: the smallest adds {least / 1e6:.0f} MB. "
+            f"No candidate stays within {format_bytes(memory_budget or 0)}: the smallest adds {format_bytes(least)}. "
             "Nothing was written. Give a larger --memory-budget."
         )
 

@@ -73,7 +73,7 @@ def test_where_nothing_stays_within_the_budget_nothing_is_written(
     before = sorted(tmp_path.iterdir())
     outcome = tune(model, "--limit", 0, "--memory-budget", "100KB")
     assert outcome.code == 4
-    assert "No candidate stays within 0.1 MB: the smallest adds " in outcome.err
+    assert "No candidate stays within 100 kB: the smallest adds " in outcome.err
     assert "over the budget" in outcome.out
     assert "proving" not in outcome.err
     assert sorted(tmp_path.iterdir()) == before
@@ -86,7 +86,7 @@ def test_a_budget_that_does_not_hold_the_weights_is_refused_at_once(
     before = sorted(tmp_path.iterdir())
     outcome = tune(model, "--memory-budget", "1KB")
     assert outcome.code == 4
-    assert "No form of this model fits into 0.001 MB: its weights in fp32 and one network input alone" in outcome.err
+    assert "No form of this model fits into 1 kB: its weights in fp32 and one network input alone" in outcome.err
     assert "rewriting" not in outcome.err
     assert sorted(tmp_path.iterdir()) == before
 

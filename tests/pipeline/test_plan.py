@@ -50,7 +50,7 @@ def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], exp
         ({"batch": 0}, "found --batch-size 0"),
         (
             {"batch": 5, "budget": 2 * GB},
-            r"A batch of 5 scans takes about 3\.0 GB; the budget is 2\.0 GB\. .* 3 or",
+            r"A batch of 5 scans takes about 3 GB; the budget is 2 GB\. .* 3 or",
         ),
         ({"batch": 2, "budget": 1}, "--batch-size 1 or less"),
         (
@@ -59,9 +59,9 @@ def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], exp
         ),
         (
             {"budget": 2 * GB, "workers": 8},
-            r"8 scans at a time take about 4,960 MB; the budget is 2,000 MB\. Use --workers 3 or less",
+            r"8 scans at a time take about 4\.96 GB; the budget is 2 GB\. Use --workers 3 or less",
         ),
-        ({"budget": 1_201_000_000, "batch": 2}, r"2 scans at a time take about 1,220 MB"),
+        ({"budget": 1_201_000_000, "batch": 2}, r"2 scans at a time take about 1\.22 GB"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> None:

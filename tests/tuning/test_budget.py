@@ -32,5 +32,5 @@ def test_what_adds_too_much_is_left_out_but_for_what_gains_are_told_against() ->
     weighed = [Result(STANDARD, memory=300), Result(SMALL, memory=100), Result(LARGE, memory=300_000_000)]
     found = leave_out(weighed, 200, STANDARD)
     assert [result.dropped is None for result in found] == [True, True, False]
-    assert found[2].dropped == "it adds 300 MB, the budget is 0.0002 MB"
+    assert found[2].dropped == "it adds 300 MB, the budget is 200 B"
     assert leave_out(weighed, None, STANDARD) == weighed

@@ -10,6 +10,7 @@ import numpy as np
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
 from ct3d_edge.datasets.phantoms.phantom_file import save_phantom, save_scan
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.machine import available_memory, usable_cores
 from ct3d_edge.workers import in_processes
 
@@ -73,7 +74,7 @@ def _require_memory(shape: tuple[int, int, int] | None) -> None:
     size, available = math.prod(shape or (0,)) * BYTES_A_VOXEL, available_memory()
     if available is not None and size > available:
         raise UsageError(
-            f"A phantom of {shape} voxels takes about {size / 1e9:.0f} GB to make; {available / 1e9:.0f} GB are free."
+            f"A phantom of {shape} voxels takes about {format_bytes(size)} to make; {format_bytes(available)} are free."
         )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import format_bytes
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
         free = shutil.disk_usage(folder).free
     if needed > free:
         raise UsageError(
-            f"{what} takes {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free. "
+            f"{what} takes {format_bytes(needed)} in {folder}, where {format_bytes(free)} are free. "
             "Free some or name another folder, then run the same command again."
         )
 

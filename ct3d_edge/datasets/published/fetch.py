@@ -16,7 +16,7 @@ from ct3d_edge.datasets.published.progress import Noted, OnEvent, silent
 from ct3d_edge.datasets.published.provenance import SOURCES, Record, read_records, write_records
 from ct3d_edge.datasets.published.unpack import Contents, unpacked
 from ct3d_edge.errors import DatasetError, DownloadError, UsageError
-from ct3d_edge.formatting import plural
+from ct3d_edge.formatting import format_bytes, plural
 
 PATIENCE = Patience()
 
@@ -132,7 +132,7 @@ def _archive(
         yield given, _hash_given(given, source)
         part.remove()
         return
-    on_event(Noted(f"{source.archive}: {source.bytes / 1e9:.2f} GB from {source.url}"))
+    on_event(Noted(f"{source.archive}: {format_bytes(source.bytes)} from {source.url}"))
     sha256 = download(source, part, patience, on_event)
     try:
         yield part.path, sha256

@@ -16,6 +16,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.machine import available_memory
 from ct3d_edge.scan.dicom.elements import quietly
 from ct3d_edge.scan.dicom.image import Image
@@ -52,7 +53,7 @@ def require_readable(image: Image) -> None:
         raise UnreadableScan("truncated", f"{name} ends before its pixels do. Copy or export it again.")
     if available is not None and COPIES * size > MEMORY_SHARE * available:
         raise UnreadableScan(
-            "too_large", f"{name} needs {size / 1e9:.1f} GB a plane; {available / 1e9:.1f} GB are free."
+            "too_large", f"{name} needs {format_bytes(size)} a plane; {format_bytes(available)} are free."
         )
     if image.pixels.compressed:
         _require_decoder(image.syntax, name)
