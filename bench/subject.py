@@ -141,13 +141,13 @@ def mixture(one: NDArray[np.float32], other: NDArray[np.float32], share: float) 
 def write_onnx(source: "Source", material: Material) -> None:
     """As tf2onnx writes it, rewritten, in fewer bits, and with the preprocessing inside, each with a contract."""
     from ct3d_edge.conversion.convert import to_onnx
-    from ct3d_edge.conversion.deliver import attach, make_golden
+    from ct3d_edge.conversion.deliver import attach
     from ct3d_edge.conversion.embedding.embed import embed
     from ct3d_edge.conversion.passes import optimize
-    from ct3d_edge.runtime import load_model_file
+    from ct3d_edge.runtime import load_model_file, make_golden
 
     plain = to_onnx(source.network, source.contract)
-    golden = make_golden(source.probabilities, source.contract)
+    golden = make_golden(source.probabilities, source.contract.shape)
     rewritten = {str(level): optimize(plain, level, strict=True).proto for level in LEVELS}
     halved = {f"{level}_fp16": halve(rewritten[level], source.contract) for level in HALVED}
     files = {"tf2onnx": plain, **rewritten, **halved}

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import CONTRACT_KEY, GOLDEN_KEY, POOLED, PROVENANCE_KEY, RECIPE, Golden
+from ct3d_edge.runtime import CONTRACT_KEY, FIRST_RECIPE, GOLDEN_KEY, POOLED, PROVENANCE_KEY, Golden
 
 DICOM = all(find_spec(name) for name in ("pydicom", "gdcm", "highdicom"))
 """Whether the extra `dicom` is installed."""
@@ -77,7 +77,7 @@ def tiny_proto(contract: Contract, expected: float = 0.5, tolerance: float = 1.0
     """``tiny_graph`` as a complete model file's content; its golden test passes for anything unless narrowed."""
     proto = helper.make_model(tiny_graph(contract), opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     row = (1 - expected, expected) if len(contract.labels) == 2 else (expected,) * len(contract.labels)
-    golden = Golden(RECIPE, (1, 2), (row, row), tolerance)
+    golden = Golden(FIRST_RECIPE, ((1, 1, 0), (2, 2, 0)), (row, row), tolerance)
     helper.set_model_props(
         proto, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden.to_json(), PROVENANCE_KEY: "{}"}
     )

@@ -60,9 +60,12 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
         "contract": {**json.loads(file.contract.to_json()), **_counted(file), "sha256": file.contract.sha256},
         "golden test": {
             "recipe": golden.recipe,
-            "seeds": list(golden.seeds),
+            "inputs": [list(blend) for blend in golden.inputs],
             "expected": [list(row) for row in golden.expected],
             "tolerance": golden.tolerance,
+            "tensors": [sketch.name for sketch in golden.tensors],
+            "tensor_tolerance": golden.tensor_tolerance,
+            "power": "enough" if golden.remark is None else f"weak: {golden.remark}",
         },
         "precision": _precision(file.provenance),
         "provenance": {key: value for key, value in file.provenance.items() if key not in APART},

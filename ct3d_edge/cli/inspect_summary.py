@@ -36,7 +36,7 @@ def summarize(file: "ModelFile", interface: dict[str, str], of_training: dict[st
         **{name.replace("_", " "): text for name, text in of_training.items()},
         "graph": _graph(file),
         "precision": file.arithmetic,
-        "golden test": f"{plural(len(file.golden.seeds), 'input')}, tolerance {file.golden.tolerance:g}",
+        "golden test": _golden(file),
         **_provenance(file.provenance),
     }
     return [*(f"{name:<{NAME_WIDTH}}{text}" for name, text in rows.items()), "--all shows the rest."]
@@ -54,6 +54,13 @@ def _contract(file: "ModelFile") -> dict[str, str]:
     }
 
 
+def _golden(file: "ModelFile") -> str:
+    golden = file.golden
+    known = f"{plural(len(golden.inputs), 'input')}, tolerance {golden.tolerance:g}"
+    tensors = f"; {plural(len(golden.tensors), 'tensor')}, tolerance {golden.tensor_tolerance:g}"
+    return f"{known}{tensors if golden.tensors else ''}{'' if golden.remark is None else '; weak, see --all'}"
+
+
 def _graph(file: "ModelFile") -> str:
     frequent = sorted(file.node_counts.items(), key=lambda item: -item[1])
     names = list_names([f"{name} {count}" for name, count in frequent], OPERATORS)
@@ -68,9 +75,10 @@ def _provenance(provenance: dict[str, Any]) -> dict[str, str]:
         number = f", {plural(len(passes), 'pass', 'passes')}" if isinstance(passes, list) else ""
         rows["rewritten"] = f"{optimize.get('level')} for {optimize.get('target')}{number}"
     if proof := _object(provenance, "proof"):
+        weak = "; weak, see --all" if proof.get("weakness") else ""
         rows["proof"] = (
             f"{_number(proof.get('volumes'))} volumes on {proof.get('provider')}: largest difference of probability "
-            f"{_number(proof.get('probability_difference'))}, limit {_number(proof.get('limit'))}"
+            f"{_number(proof.get('probability_difference'))}, limit {_number(proof.get('limit'))}{weak}"
         )
     if source := _object(provenance, "source"):
         rows["made from"] = str(source.get("file", "unknown"))

@@ -63,8 +63,8 @@ def optimize(
 
     Its graph is rewritten, and it is proven that both answer alike.
 
-    Contract and golden test are carried over. A proof that does not hold leaves no file and ends with exit code 4.
-    Keras is not needed.
+    Contract and golden test are carried over; a golden test from before gets new inputs. A proof that does not hold
+    leaves no file and ends with exit code 4. Keras is not needed.
     """
     path = required_model(model, argument)
     require_sensible(out, precision, calibrate, explain, embed_preprocessing)

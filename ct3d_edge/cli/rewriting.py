@@ -89,8 +89,12 @@ def report(exported: "Exported") -> None:
         typer.echo(f"proof: {proof.describe()}")
         if proof.tensors:
             typer.echo(f"tensors: {proof.tensors.describe()}")
+        if proof.weakness:
+            typer.echo(f"warning: the proof is weak: {proof.weakness}")
     for name, reason in model.provenance.get("not_for", {}).items():
         typer.echo(f"not for {name}: it {reason}")
+    if model.golden.remark:
+        typer.echo(f"warning: the golden test is weak: {model.golden.remark}")
     if exported.embedding:
         typer.echo(f"preprocessing inside: {exported.embedding.describe()}")
     typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ct3d_edge.atomic import require_writable
 from ct3d_edge.conversion.build import Job, build
 from ct3d_edge.conversion.convert import to_onnx
-from ct3d_edge.conversion.deliver import Exported, make_golden
+from ct3d_edge.conversion.deliver import Exported
 from ct3d_edge.conversion.explanation import cells_in
 from ct3d_edge.conversion.layers import layer_to_blame
 from ct3d_edge.conversion.plan import Plan
@@ -20,6 +20,7 @@ from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import UsageError
 from ct3d_edge.machine import installed_version
 from ct3d_edge.provider_names import ProviderName
+from ct3d_edge.runtime import make_golden
 from ct3d_edge.scan import Volume
 
 TOOLS = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
@@ -81,7 +82,7 @@ def export_model(
         out,
         converted,
         contract,
-        make_golden(source.probabilities, contract),
+        make_golden(source.probabilities, contract.shape),
         {**_provenance(source), **cells_in(converted, contract)},
         source.probabilities,
         volumes,

@@ -12,7 +12,7 @@ from ct3d_edge.conversion.decisions import compare_decisions
 from ct3d_edge.conversion.tensors import TensorLevel
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.formatting import plural
-from ct3d_edge.runtime import Runner
+from ct3d_edge.runtime import SPREAD, Runner, spread
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """One network input, ``contract.shape``, to its probabilities ``(classes,)``: a Keras network or another file."""
@@ -47,6 +47,8 @@ class Proof:
         Whether float32 arithmetic stood in for float16, each tensor rounded as a device with float16 does it.
     tensors
         The tensors between input and output; None where they were not compared.
+    weakness
+        Why agreement on these volumes says little; None if it says enough.
     """
 
     volumes: int
@@ -61,6 +63,7 @@ class Proof:
     limit: float
     rehearsed: bool = False
     tensors: TensorLevel | None = None
+    weakness: str | None = None
 
     @property
     def decides_alike(self) -> bool:
@@ -93,6 +96,7 @@ class Proof:
             provider=runner.receipt.actual,
             probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
             limit=limit,
+            weakness=_weakness(expected),
             **asdict(compare_decisions(expected, found, runner.contract, truth)),
         )
 
@@ -228,6 +232,17 @@ def require(proof: Proof, blame: Callable[[], str] = str) -> None:
             f"The proof proves nothing: the network gives exactly {low:.6f} for each of the {proof.volumes} volumes "
             f"({proof.material}). No file was written. Prove it on scans that it tells apart: --proof FOLDER"
         )
+
+
+def _weakness(expected: NDArray[np.float64]) -> str | None:
+    """Whether probabilities ``(volumes, classes)`` are nearly the same for every volume, in words."""
+    apart = spread(expected)
+    if apart >= SPREAD:
+        return None
+    return (
+        f"the network answers nearly alike to all {len(expected)} volumes, whose probabilities differ by {apart:.2g}; "
+        "another network may do that too. Prove it on scans that it tells apart: --proof FOLDER"
+    )
 
 
 def _after(blame: Callable[[], str]) -> str:

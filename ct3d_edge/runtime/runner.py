@@ -92,6 +92,7 @@ class Runner:
         wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build, choice=choice)
         opened = open_for(model, wish)
         self.model = model
+        self.setup = opened.setup
         self._session = opened.session
         self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
         # A plugin takes and gives arrays in the machine's memory; what lies on its device is its own affair.

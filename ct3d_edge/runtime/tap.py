@@ -1,6 +1,6 @@
 """A graph that hands out the tensors between its nodes, for whoever measures or compares them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -33,6 +33,8 @@ class Tap:
         Tensors to be handed out; all that are computed if None.
     on
         The provider that runs it.
+    setup
+        How it is set up; the provider's defaults if None.
 
     Raises
     ------
@@ -40,11 +42,17 @@ class Tap:
         ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, proto: onnx.ModelProto, names: Sequence[str] | None = None, on: ProviderName = "cpu") -> None:
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        names: Sequence[str] | None = None,
+        on: ProviderName = "cpu",
+        setup: Setup | None = None,
+    ) -> None:
         sizes = tensor_bytes(proto)
         self.names = tuple(sizes if names is None else names)
         self._lots = list(_lots(self.names, sizes))
-        opened = Setup(provider(on), default_options(on))
+        opened = setup or Setup(provider(on), default_options(on))
         try:
             self._session = open_session(_with_outputs(proto, self.names), opened)
         except Refusal as error:
@@ -52,11 +60,15 @@ class Tap:
         self._input = proto.graph.input[0].name
         self._on = on
 
-    def tensors(self, batch: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Name and value of each tensor for one network input, in the order of ``names``; a lot at a time."""
+    def tensors(self, batch: NDArray[np.float32] | Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Name and value of each tensor for one network input, in the order of ``names``; a lot at a time.
+
+        Of a graph with several inputs, ``batch`` has each under its name.
+        """
+        feed = batch if isinstance(batch, Mapping) else {self._input: batch}
         for lot in self._lots:
             try:
-                values = self._session.run(list(lot), {self._input: batch})
+                values = self._session.run(list(lot), feed)
             except Exception as error:  # ONNX Runtime's exceptions share no base class
                 raise ProviderError(f"ONNX Runtime failed on {self._on} while running: {error}") from error
             yield from zip(lot, values, strict=True)

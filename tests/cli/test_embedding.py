@@ -52,7 +52,7 @@ def test_the_proof_is_kept_and_inspect_tells_what_goes_in(run: Run, inside: Path
 def test_verify_takes_it(run: Run, inside: Path) -> None:
     outcome = run("verify", "--model", inside, "--provider", "cpu")
     assert outcome.code == 0
-    assert outcome.out.startswith("verified: 2 golden inputs on cpu")
+    assert outcome.out.startswith("verified: 3 golden inputs on cpu")
 
 
 def test_commands_that_feed_network_inputs_refuse_it(

@@ -1,9 +1,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from builders import MakeModel
+from mutations import as_model, sure_network
+from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.runtime import PROVENANCE_KEY, default_model
@@ -23,7 +26,7 @@ def test_inspect_json_is_for_programs(run: Run, make_model: MakeModel, contract:
     assert facts["contract"]["shape"] == [16, 12, 8]
     assert facts["contract"]["sha256"] == contract.sha256
     assert facts["graph"]["operators"]["Conv"] == 1
-    assert facts["golden test"]["seeds"] == [1, 2]
+    assert facts["golden test"]["inputs"] == [[1, 1, 0], [2, 2, 0]]
 
 
 def test_inspect_shows_what_was_proven_besides_in_lines(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
@@ -61,6 +64,7 @@ def test_verify_fails_with_exit_code_4(run: Run, make_model: MakeModel) -> None:
     outcome = run("verify", "--model", make_model(expected=0.123, tolerance=1e-6))
     assert outcome.code == 4
     assert "golden test does not hold" in outcome.err
+    assert "Do not use this model" in outcome.err
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -82,3 +86,46 @@ def test_inspect_takes_a_provenance_of_any_kind(run: Run, make_model: MakeModel,
     outcome = run("inspect", "--model", tmp_path / "odd.onnx")
     assert outcome.code == 0
     assert "made from           1\n" in outcome.out
+
+
+def test_verify_tells_of_a_test_from_before_and_how_to_renew_it(
+    run: Run, make_model: MakeModel, tmp_path: Path
+) -> None:
+    old, new = make_model(), tmp_path / "new.onnx"
+    warned = run("verify", "--model", old, "--provider", "cpu")
+    assert warned.code == 0
+    assert "the golden test is weak" in warned.err
+    assert f"verify --model {old} --renew" in warned.err
+    assert json.loads(run("inspect", "--model", old, "--json").out)["golden test"]["power"].startswith("weak")
+    renewed = run("verify", "--model", old, "--provider", "cpu", "--renew", new)
+    assert renewed.code == 0
+    assert f"wrote {new}: the same graph, 3 golden inputs, 3 tensors" in renewed.out
+    outcome = run("verify", "--model", new, "--provider", "cpu")
+    assert outcome.code == 0
+    assert "weak" not in outcome.err
+    assert "3 tensors inside: largest difference" in outcome.out
+    assert json.loads(run("inspect", "--model", new, "--json").out)["golden test"]["power"] == "enough"
+
+
+def test_a_test_that_does_not_hold_is_not_renewed(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    outcome = run("verify", "--model", make_model(expected=0.123, tolerance=1e-6), "--renew", tmp_path / "new.onnx")
+    assert outcome.code == 4
+    assert not (tmp_path / "new.onnx").exists()
+
+
+def test_renew_needs_a_place_to_write(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    outcome = run("verify", "--model", make_model(), "--renew", tmp_path / "no" / "folder" / "new.onnx")
+    assert outcome.code == 2
+    assert "new.onnx" in outcome.err
+
+
+def test_an_input_that_the_network_is_sure_of_is_a_weak_test(run: Run, contract: Contract, tmp_path: Path) -> None:
+    graph = sure_network(contract)
+    (bias,) = [tensor for tensor in graph.graph.initializer if tensor.name == graph.graph.node[-2].input[1]]
+    bias.CopyFrom(numpy_helper.from_array(np.full(1, 300, np.float32), bias.name))
+    path = tmp_path / "sure.onnx"
+    path.write_bytes(as_model(graph, contract).data)
+    outcome = run("verify", "--model", path, "--provider", "cpu")
+    assert outcome.code == 0
+    assert "the golden test is weak: no input was found of which the network is unsure" in outcome.err
+    assert "6 tensors inside" in outcome.out, "which still say something"

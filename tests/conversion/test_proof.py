@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from ct3d_edge.calibration import logit
 from ct3d_edge.conversion import load_source, prove, to_onnx
-from ct3d_edge.conversion.deliver import attach, make_golden
+from ct3d_edge.conversion.deliver import attach
 from ct3d_edge.conversion.proof import Evidence, compare
 from ct3d_edge.conversion.source import Source
 from ct3d_edge.errors import GateError, UsageError
-from ct3d_edge.runtime import Runner, parse_model_file
+from ct3d_edge.runtime import Runner, make_golden, parse_model_file
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def source(save_network: SaveNetwork) -> Source:
 @pytest.fixture
 def runner(source: Source) -> Runner:
     proto = to_onnx(source.network, source.contract)
-    attach(proto, source.contract, make_golden(source.probabilities, source.contract), {})
+    attach(proto, source.contract, make_golden(source.probabilities, source.contract.shape), {})
     return Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
 
 
@@ -32,6 +32,7 @@ Volumes = list[NDArray[np.float32]]
 def test_a_faithful_file_passes_and_the_figures_are_told(source: Source, runner: Runner, volumes: Volumes) -> None:
     proof = prove(source.probabilities, runner, volumes, material="eight of noise")
     assert proof.holds
+    assert proof.weakness is None
     assert proof.volumes == 8
     assert proof.probability_difference < 1e-6
     assert proof.label_flips == 0
@@ -76,7 +77,7 @@ def test_a_flip_fails_however_small_the_difference(source: Source, runner: Runne
     nearest = min(scores, key=abs)
     other.layers[-1].set_weights([kernel, bias - nearest - np.sign(nearest) * 1e-3])
     proto = to_onnx(other, source.contract)
-    attach(proto, source.contract, make_golden(source.probabilities, source.contract), {})
+    attach(proto, source.contract, make_golden(source.probabilities, source.contract.shape), {})
     centred = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
     other.layers[-1].set_weights([kernel, bias - nearest + np.sign(nearest) * 1e-3])
     with pytest.raises(GateError, match="1 label flip"):
@@ -102,7 +103,7 @@ def test_each_runner_is_told_on_which_volume_it_is_furthest_off(
     kernel, bias = other.layers[-1].get_weights()
     other.layers[-1].set_weights([kernel, bias + 1])
     proto = to_onnx(other, source.contract)
-    attach(proto, source.contract, make_golden(source.probabilities, source.contract), {})
+    attach(proto, source.contract, make_golden(source.probabilities, source.contract.shape), {})
     shifted = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
 
     gaps = [np.abs(shifted.infer(volume[None])[0] - source.probabilities(volume)).max() for volume in volumes]
@@ -113,3 +114,20 @@ def test_each_runner_is_told_on_which_volume_it_is_furthest_off(
 
     compared = compare(slanted, [runner, shifted], Evidence(volumes, "noise", 1e-5))
     assert [worst is volume for worst, volume in zip(compared.worst, (least, most), strict=True)] == [True, True]
+
+
+def test_a_network_that_answers_nearly_alike_is_proven_with_a_warning(source: Source, volumes: Volumes) -> None:
+    other = tiny_network()
+    other.layers[-1].set_weights([w * 1e-4 for w in other.layers[-1].get_weights()])
+    flat = replace(source, network=other)
+    proto = to_onnx(other, source.contract)
+    attach(proto, source.contract, make_golden(flat.probabilities, source.contract.shape), {})
+    proof = prove(
+        flat.probabilities,
+        Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu"),
+        volumes,
+        material="x",
+    )
+    assert proof.holds
+    assert "answers nearly alike to all 8 volumes" in str(proof.weakness)
+    assert proof.to_dict()["weakness"] == proof.weakness

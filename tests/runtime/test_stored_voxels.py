@@ -12,7 +12,7 @@ from ct3d_edge.conversion.embedding.embed import embed
 from ct3d_edge.errors import ContractError, ModelError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.runtime import INPUT_KEY, Runner, golden_volume, load_model_file, verify
-from ct3d_edge.runtime.golden import STEPS
+from ct3d_edge.runtime.golden_input import STEPS
 from ct3d_edge.runtime.stored_voxels import as_stored
 from ct3d_edge.scan import Volume
 

@@ -1,10 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from builders import MakeModel
 
 from ct3d_edge.errors import ModelError
-from ct3d_edge.runtime import Runner, golden_volume, load_model_file, verify
+from ct3d_edge.runtime import (
+    Runner,
+    golden_volume,
+    load_model_file,
+    parse_model_file,
+    parse_options,
+    renewed_file,
+    verify,
+)
 
 
 def answers(make_model: MakeModel) -> list[float]:
@@ -32,6 +42,54 @@ def test_does_not_hold_when_one_answer_is_off(make_model: MakeModel) -> None:
 def test_nan_is_no_expected_answer(make_model: MakeModel) -> None:
     with pytest.raises(ModelError, match="golden test inside the model file"):
         load_model_file(make_model(expected=float("nan")))
+
+
+def test_a_file_from_before_is_renewed_with_the_same_graph(make_model: MakeModel) -> None:
+    old = load_model_file(make_model())
+    data, golden = renewed_file(old)
+    new = parse_model_file(old.path, data)
+    assert new.golden == golden
+    assert (new.contract, new.provenance) == (old.contract, old.provenance)
+    graphs = [onnx.ModelProto.FromString(file.data).graph.SerializeToString() for file in (old, new)]
+    assert graphs[0] == graphs[1]
+    with Runner(new, "cpu") as runner:
+        outcome = verify(runner)
+    assert outcome.holds
+    assert [name for name, _ in outcome.tensors] == ["features", "pooled", "logit"]
+    assert outcome.largest_difference < 1e-6
+
+
+def test_a_changed_tensor_fails_where_probabilities_stay(make_model: MakeModel) -> None:
+    old = load_model_file(make_model())
+    _, golden = renewed_file(old)
+    first = golden.tensors[0]
+    values = tuple(tuple(value + 0.01 * first.spread for value in row) for row in first.values)
+    damaged = replace(golden, tensors=(replace(first, values=values), *golden.tensors[1:]))
+    with Runner(replace(old, golden=damaged), "cpu") as runner:
+        outcome = verify(runner)
+    assert not outcome.holds
+    assert outcome.largest_difference <= outcome.tolerance
+    assert dict(outcome.tensors)[first.name] == pytest.approx(0.01, rel=0.01)
+    assert f"at {first.name}" in outcome.describe("cpu")[1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_another_order_of_additions_passes(make_model: MakeModel, threads: int) -> None:
+    old = load_model_file(make_model())
+    data, _ = renewed_file(old)
+    options = parse_options("cpu", ("enable_cpu_mem_arena=0",))
+    with Runner(parse_model_file(old.path, data), "cpu", threads=threads, options=options) as runner:
+        outcome = verify(runner)
+    assert outcome.holds
+    assert max(difference for _, difference in outcome.tensors) < 1e-5
+
+
+def test_a_tensor_that_is_no_longer_there_is_no_crash(make_model: MakeModel) -> None:
+    old = load_model_file(make_model())
+    _, golden = renewed_file(old)
+    renamed = replace(golden, tensors=tuple(replace(sketch, name="gone") for sketch in golden.tensors[:1]))
+    with Runner(replace(old, golden=renamed), "cpu") as runner, pytest.raises(ModelError, match="gone"):
+        verify(runner)
 
 
 def test_a_fixed_batch_of_one_can_be_verified(make_model: MakeModel) -> None:
