@@ -9,6 +9,7 @@ from pathlib import Path
 from ct3d_edge.errors import UsageError
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, names_series, promises_dicom
 from ct3d_edge.scan.dicom.wanted import PassedOver, Wanted
+from ct3d_edge.scan.folder_walk import unread_format, walk
 from ct3d_edge.scan.header import pair_of
 from ct3d_edge.scan.lookup import is_file, is_folder, is_special, is_there
 
@@ -35,11 +36,12 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     """Scans under ``paths``: files as they are, folders searched recursively.
 
     In folders, names ending in ``SUFFIXES`` count, and DICOM files, which are recognised by content and grouped by
-    series. Hidden files and folders and masks (``*_mask.nii.gz``) do not, links to folders are not followed (they may
-    loop), and a .hdr/.img pair is one scan. A DICOM file stands for its whole series; a series is named by its
-    folder, or by ``folder/SERIES-UID`` where the folder holds several. Localizers, derived series and what is not CT
-    are passed over. Sorted within each folder; a scan named twice is kept once. A folder below that cannot be searched
-    is a scan that cannot be opened, and so is a pipe, socket or device with the name of a scan.
+    series. Hidden files and folders and masks (``*_mask.nii.gz``) do not, a folder that several links lead to is
+    searched once, and a .hdr/.img pair is one scan. Archives and images of formats that are not read are passed over.
+    A DICOM file stands for its whole series; a series is named by its folder, or by ``folder/SERIES-UID`` where the
+    folder holds several. Localizers, derived series and what is not CT are passed over. Sorted within each folder; a
+    scan named twice is kept once. A folder below that cannot be searched is a scan that cannot be opened, and so is a
+    pipe, socket or device with the name of a scan.
 
     Parameters
     ----------
@@ -104,52 +106,24 @@ def _scans(paths: list[Path], wanted: Wanted) -> Iterator[Path | PassedOver]:
 
 def _in_folder(folder: Path, wanted: Wanted) -> Iterator[Path | PassedOver]:
     """Scans in a folder and in those under it; in each, NIfTI files come first."""
-    alone: dict[Path, list[Path]] = {}
+    alone: dict[Path, list[Path | PassedOver]] = {}
     others: dict[Path, list[Path]] = {}
-    for place, files in _walk(folder):
+    for place, files in walk(folder):
         if files is None:  # a scan that cannot be opened, and says why: the others go on
             alone[place] = [place]
             continue
+        if isinstance(files, PassedOver):
+            alone[place] = [files]
+            continue
         scans = (path for path in files if _stands_alone(path) and not _is_mask(path))
         alone[place] = [_representative(path) for path in scans] if wanted.series is None else []
-        others[place] = [path for path in files if not _stands_alone(path) and _may_be_dicom(path)]
+        alone[place] += filter(None, map(unread_format, files))
+        read = (path for path in files if not (_stands_alone(path) or unread_format(path)))
+        others[place] = [path for path in read if _may_be_dicom(path)]
     dicom = _dicom_scans(others, wanted)
     for place, found in alone.items():
         yield from found
         yield from dicom.get(place, ())
-
-
-def _walk(folder: Path) -> Iterator[tuple[Path, list[Path] | None]]:
-    """Folders from here down, parents first, each with its files sorted; None where one cannot be searched.
-
-    `os.walk` calls itself for each level, of which a path may have two thousand.
-
-    Raises
-    ------
-    UsageError
-        If ``folder`` itself cannot be searched.
-    """
-    waiting = [folder]
-    while waiting:
-        place = waiting.pop()
-        try:
-            with os.scandir(place) as entries:
-                found = sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name)
-        except OSError as error:
-            if place == folder:
-                raise UsageError(f"The folder {folder} cannot be searched: {error.strerror or error}.") from error
-            yield place, None
-            continue
-        yield place, [place / each.name for each in found if not _is_folder(each)]
-        waiting += [place / each.name for each in reversed(found) if _is_folder(each) and not each.is_symlink()]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that goes round in circles is not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def _stands_alone(path: Path) -> bool:

@@ -4,6 +4,7 @@ import pytest
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.scan import find_scans, scan_name
+from ct3d_edge.scan.discovery import search_scans
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -58,11 +59,36 @@ def test_a_scan_named_twice_is_kept_once_where_it_came_first(tmp_path: Path) -> 
     assert find_scans([b, tmp_path, a, b]) == [b, a, c]
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
-    touch(tmp_path, "in/a.nii", "elsewhere/b.nii")
-    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
-    (tmp_path / "in" / "other").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert names_under(tmp_path / "in") == ["a.nii"]
+def test_linked_folders_are_searched_once_each_and_loops_are_told(tmp_path: Path) -> None:
+    place = tmp_path / "in"
+    touch(place, "a.nii", "real/b.nii")
+    touch(tmp_path, "elsewhere/c.nii", "elsewhere/deep/d.nii")
+    (place / "1_loop").symlink_to(place, target_is_directory=True)
+    (place / "2_inside").symlink_to(place / "real", target_is_directory=True)
+    (place / "3_outside").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (place / "4_again").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "deep" / "back").symlink_to(place, target_is_directory=True)
+    search = search_scans([place])
+    found = [str(path.relative_to(place)) for path in search.scans]
+    assert found == ["a.nii", "real/b.nii", "3_outside/c.nii", "3_outside/deep/d.nii"]
+    told = [(str(each.path.relative_to(place)), each.code) for each in search.passed_over]
+    assert told == [(name, "link") for name in ("1_loop", "2_inside", "4_again", "3_outside/deep/back")]
+    assert str(tmp_path / "elsewhere") in search.passed_over[2].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("study.zip", "archive"), ("study.TAR.GZ", "archive"), ("1.dcm.gz", "compressed_dicom"), ("a.mha", "other_format"),
+     ("a.nrrd", "other_format")],
+)  # fmt: skip
+def test_what_holds_scans_and_is_not_read_is_told(tmp_path: Path, name: str, code: str) -> None:
+    touch(tmp_path, "a.nii", name, "labels.csv")
+    search = search_scans([tmp_path])
+    assert [path.name for path in search.scans] == ["a.nii"]
+    assert [(each.path.name, each.code) for each in search.passed_over] == [(name, code)]
+    (tmp_path / "a.nii").unlink()
+    with pytest.raises(UsageError, match=name):
+        search_scans([tmp_path])
 
 
 def test_links_to_scans_are_scans_and_broken_ones_are_kept_to_be_reported(tmp_path: Path) -> None:
