@@ -19,6 +19,7 @@ from pydicom.uid import (
 from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.scan.dicom.elements import quietly, text, whole
 from ct3d_edge.scan.dicom.frames import FRAME_TAGS, Frame, read_frames
+from ct3d_edge.scan.dicom.inflate import Inflatable
 from ct3d_edge.scan.dicom.layout import PIXEL_DATA, PixelData, locate
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom
 from ct3d_edge.scan.dicom.storage import Storage, capacity, read_padding, read_storage
@@ -117,6 +118,7 @@ def read_image(path: Path) -> Image:
     ------
     UnreadableScan
         ``not_found``, ``unreadable``, ``empty``; ``not_dicom``; ``truncated`` if it ends before its pixels begin;
+        ``too_large`` if it is deflated and would take the memory;
         ``no_image`` if it is DICOM of another kind; ``bad_header`` if it says something impossible.
     """
     try:
@@ -151,7 +153,7 @@ def _read(path: Path, size: int, _changed: int) -> Image:
         raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
     if not is_dicom(path):
         raise UnreadableScan("not_dicom", f"{path.name} is not a DICOM file, whatever its name says.")
-    with path.open("rb") as stream, quietly():
+    with Inflatable(path) as stream, quietly():
         dataset = _parse(stream, path)
         return _image(dataset, path, _pixels(stream, dataset, path))
 
@@ -159,7 +161,7 @@ def _read(path: Path, size: int, _changed: int) -> Image:
 def _parse(stream: BinaryIO, path: Path) -> Dataset:
     try:
         return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=TAGS)
-    except OSError:
+    except (OSError, UnreadableScan):
         raise
     except EOFError as error:
         raise _truncated(path) from error

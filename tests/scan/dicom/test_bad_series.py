@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     ImplicitVRLittleEndian,
@@ -90,6 +92,21 @@ def test_a_file_that_ends_early_stops_the_series_or_is_told(folder: Path, kept: 
     else:  # whose it is cannot be known, but a slice is missing
         assert ("unreadable_files", "warn", 1) in findings_of(folder)
         assert code_of(folder) == "missing_slices"
+
+
+def test_a_deflated_file_that_would_take_the_memory_is_refused_before_it_does(
+    tmp_path: Path, hu: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.scan.dicom.inflate.available_memory", lambda: 1 << 28)
+    dataset = made.series_datasets(hu)[0]
+    dataset.add_new(0x00091001, "OB", bytes(1 << 29))  # half a gigabyte of nothing
+    path = made.save(dataset, tmp_path / "bomb.dcm", DeflatedExplicitVRLittleEndian)
+    assert path.stat().st_size < 1 << 20
+    del dataset
+    tracemalloc.start()
+    assert code_of(path) == "too_large"
+    assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, RLELossless, JPEG2000Lossless], ids=lambda uid: uid.name)
