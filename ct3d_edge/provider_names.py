@@ -14,6 +14,9 @@ PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
 AUTOMATIC: tuple[ProviderName, ...] = ("tensorrt", "cuda", "cpu")
 """What ``auto`` and a fallback may come to. The plugins run only where they are asked for by name."""
 
+ON_NVIDIA: tuple[ProviderName, ...] = ("tensorrt", "nv-tensorrt-rtx", "cuda")
+"""Those that run on NVIDIA's GPUs."""
+
 EXTRAS: dict[ProviderName, str] = {
     "tensorrt": "tensorrt",
     "nv-tensorrt-rtx": "tensorrt-rtx",

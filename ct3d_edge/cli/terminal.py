@@ -60,10 +60,10 @@ def say(text: str) -> None:
     err().print(Text(printable(text)))
 
 
-def say_receipt(receipt: "Receipt") -> None:
-    """Which provider does the work, and why not the ones before it."""
-    for name, reason in receipt.passed_over:
-        say(f"not {name}: {reason}")
+def say_receipt(receipt: "Receipt", *, verbose: bool = False) -> None:
+    """Which provider does the work, and why not the ones before it, as `Receipt.notes` has it."""
+    for note in receipt.notes(verbose=verbose):
+        say(note)
     say(receipt.describe())
 
 

@@ -131,13 +131,12 @@ def _onnx(path: Path, provider: RequestedProvider, **settings: Any) -> Iterator[
 
     file = load_model_file(path)
     with Runner(file, provider, **settings) as runner:
-        passed_over = [f"not {name}: {reason}" for name, reason in runner.receipt.passed_over]
         yield Model(
             path=path,
             sha256=file.sha256,
             contract=file.contract,
             run_by=f"ONNX Runtime, {runner.receipt.describe()}",
-            remarks=tuple(passed_over),
+            remarks=runner.receipt.notes(),
             predict=lambda volume: runner.infer(volume[None])[0],
         )
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.provider_names import PROVIDERS, ProviderName
@@ -116,7 +115,6 @@ def main() -> None:
     answer = os.dup(1)
     os.dup2(2, 1)  # native libraries print what they like
     (name,) = [known for known in PROVIDERS if known == sys.argv[1]]
-    ort.set_default_logger_severity(4)
     with os.fdopen(answer, "w") as stream:
         stream.write(json.dumps(asdict(probe(name))))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from ct3d_edge.atomic import atomic_file
 from ct3d_edge.formatting import plural
-from ct3d_edge.provider_names import ProviderName, RequestedProvider
+from ct3d_edge.provider_names import ON_NVIDIA, ProviderName, RequestedProvider
+from ct3d_edge.runtime.nvidia_card import nvidia_card_seen
 
 SCHEMA = 1
 """Version of the JSON form; raised when the meaning of a field changes."""
@@ -117,6 +118,15 @@ class Receipt:
         """Write it as JSON; complete or not at all."""
         with atomic_file(path) as stream:
             stream.write(json.dumps(self.to_dict(), indent=2).encode() + b"\n")
+
+    def notes(self, *, verbose: bool = False) -> tuple[str, ...]:
+        """A sentence for each provider that was passed over.
+
+        Where nobody asked for a provider and no card of NVIDIA's is seen, theirs are no news: only if ``verbose``.
+        """
+        tells = verbose or self.requested != "auto" or nvidia_card_seen()
+        told = [(name, reason) for name, reason in self.passed_over if tells or name not in ON_NVIDIA]
+        return tuple(f"not {name}: {reason}" for name, reason in told)
 
     def describe(self) -> str:
         """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``.

@@ -16,6 +16,9 @@ from ct3d_edge.runtime.providers import Provider
 ORT_FATAL_ONLY = 4
 """Log level. Whatever else it has to say arrives as an exception, with the same text."""
 
+# What belongs to no session (a library that does not load) is written to standard error in colours otherwise.
+ort.set_default_logger_severity(ORT_FATAL_ONLY)
+
 
 PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 """What OpenVINO calls a precision in its options, and in the list of what a device computes in."""

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import onnxruntime as ort
 
 from ct3d_edge.machine import installed_version
-from ct3d_edge.provider_names import ProviderName
+from ct3d_edge.provider_names import ON_NVIDIA, ProviderName
 from ct3d_edge.runtime import nvidia
 from ct3d_edge.runtime.options import Options
 from ct3d_edge.runtime.plugins import PLUGINS, plugin_devices
-
-ON_NVIDIA = ("tensorrt", "nv-tensorrt-rtx", "cuda")
 
 AMPERE = (8, 0)
 """Compute capability of the first GPUs with TF32."""

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -327,3 +329,13 @@ def test_a_graph_that_gives_another_shape_than_it_promises_is_a_model_error(cont
     runner = Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu")
     with runner, pytest.raises(ModelError, match=r"tiny\.onnx promises an output of shape \('batch', 1\) and gives"):
         runner.infer(np.zeros((1, *contract.shape), np.float32))
+
+
+def test_onnxruntime_writes_nothing_in_colours_of_its_own() -> None:
+    program = (
+        "import ct3d_edge.runtime, numpy, onnxruntime as ort\n"
+        "try:\n    ort.OrtValue.ortvalue_from_numpy(numpy.zeros(1), 'cuda', 0)\n"
+        "except Exception as error:\n    print(type(error).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
