@@ -1,5 +1,6 @@
 """``ct3d-edge tune``: which form of a model, precision, threads and options are fastest here, proven and kept."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def tune(
 
     Forms of its graph, precisions, threads and provider options are measured in turn, and the fastest is kept. Whatever
     does not answer as the given model does is dropped. The choice goes to MODEL.tuned.json beside the model, another
-    form of the graph to MODEL.tuned.onnx; `infer` and `bench` follow it while model, device and versions are the same.
+    form of the graph to MODEL.tuned.onnx; those of other providers than cpu have its name in theirs (tuned-openvino).
+    `infer` and `bench` follow the provider's choice while model, device and versions are the same.
     Where nothing holds, nothing is written, and the exit code is 4.
     """
     path = required_model(model, argument)
@@ -82,14 +84,14 @@ def tune(
     from ct3d_edge.tuning.candidates import permitted
 
     given = load_model_file(path)
-    if given.path.name.endswith(".tuned.onnx"):
+    if re.search(r"\.tuned(-[a-z-]+)?\.onnx$", given.path.name):
         raise UsageError(f"{path} is what a tuning chose. Tune the model that it was made from.")
-    for written in (choice_path(path), tuned_model_path(path)):
-        require_writable(written)
     actual = expected_provider(provider)
+    for written in (choice_path(path, actual), tuned_model_path(path, actual)):
+        require_writable(written)
     wish = Wish(actual, permitted(asked, actual), budget, rounds, proof, calibrate, limit)
     require_possible(given, wish.precisions, budget)
-    with sole_writer(choice_path(path)):
+    with sole_writer(choice_path(path, actual)):
         _tune(given, wish)
 
 
@@ -196,12 +198,14 @@ def _choose(bench: "Bench", results: "list[Result]", budget: int | None, materia
 def _write(choice: "TunedChoice", bench: "Bench") -> None:
     """The graph first: a choice whose file is not there yet would be left aside, and so would the one before it."""
     from ct3d_edge.tuning import choice_path, tuned_model_path
+    from ct3d_edge.tuning.lookup import make_room
 
-    model = bench.given.path
+    model, provider = bench.given.path, bench.provider
+    make_room(model, provider)
     if not choice.of_the_given_file:
-        with atomic_file(tuned_model_path(model)) as stream:
+        with atomic_file(tuned_model_path(model, provider)) as stream:
             stream.write(bench.forms[choice.candidate.form].data)
-    with atomic_file(choice_path(model)) as stream:
+    with atomic_file(choice_path(model, provider)) as stream:
         stream.write(choice.to_json().encode())
     if choice.of_the_given_file:
-        tuned_model_path(model).unlink(missing_ok=True)
+        tuned_model_path(model, provider).unlink(missing_ok=True)

@@ -60,7 +60,8 @@ def print_choice(choice: "TunedChoice", model: Path) -> None:
         typer.echo(gain(best, plain))
     if choice.fewer_bits:
         typer.echo(other_answers(choice))
-    written = [choice_path(model), *([] if choice.of_the_given_file else [tuned_model_path(model)])]
+    provider = choice.key.provider
+    written = [choice_path(model, provider), *([] if choice.of_the_given_file else [tuned_model_path(model, provider)])]
     for path in written:
         typer.echo(f"wrote {path}")
 

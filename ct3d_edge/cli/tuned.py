@@ -23,12 +23,13 @@ def find_choice(
     """The choice beside a model, if it holds here; otherwise a line on standard error says why not."""
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.cli.tune_print import other_answers
-    from ct3d_edge.tuning import choice_path, look_up
+    from ct3d_edge.runtime import expected_provider
+    from ct3d_edge.tuning.lookup import kept_at, look_up
 
     found = None if no_tuned else look_up(model, requested, device_id or 0)
     if found is None:
         return None
-    name = choice_path(model).name
+    name = kept_at(model, expected_provider(requested)).name
     if isinstance(found, str):
         say(f"{name} is left aside: {found}; tune again, or --no-tuned")
         return None

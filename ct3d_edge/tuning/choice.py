@@ -9,6 +9,7 @@ from typing import Any
 from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.errors import GateError
 from ct3d_edge.formatting import format_bytes
+from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.tuning.candidate import Candidate, Result
 from ct3d_edge.tuning.key import Key
 
@@ -16,14 +17,17 @@ SCHEMA = 2
 """Version of the JSON form; raised when the meaning of a field changes."""
 
 
-def choice_path(model: Path) -> Path:
-    """Where the choice of a model lies: ``model.tuned.json`` beside ``model.onnx``."""
-    return model.with_suffix(".tuned.json")
+def choice_path(model: Path, provider: ProviderName = "cpu") -> Path:
+    """Where the choice of a model for a provider lies, beside ``model.onnx``.
+
+    ``model.tuned.json`` for the CPU, ``model.tuned-openvino.json`` for ``openvino``, and so on.
+    """
+    return model.with_suffix(".tuned.json" if provider == "cpu" else f".tuned-{provider}.json")
 
 
-def tuned_model_path(model: Path) -> Path:
-    """Where the chosen file lies if it is not the given one: ``model.tuned.onnx``."""
-    return model.with_suffix(".tuned.onnx")
+def tuned_model_path(model: Path, provider: ProviderName = "cpu") -> Path:
+    """Where the chosen file lies if it is not the given one: under the same name, ``.onnx``."""
+    return choice_path(model, provider).with_suffix(".onnx")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from ct3d_edge.contract import refuse_constant
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.errors import UsageError
-from ct3d_edge.provider_names import PROVIDERS, RequestedProvider
+from ct3d_edge.provider_names import PROVIDERS, ProviderName, RequestedProvider
 from ct3d_edge.runtime import expected_provider, parse_options
 from ct3d_edge.tuning.candidate import LEVELS, Candidate, Result
 from ct3d_edge.tuning.choice import SCHEMA, TunedChoice, choice_path, tuned_model_path
@@ -49,16 +49,18 @@ def look_up(model: Path, requested: RequestedProvider, device_number: int = 0) -
     device_number
         Of the GPU or other device.
     """
-    path = choice_path(model)
+    provider = expected_provider(requested)
+    path = kept_at(model, provider)
     if not path.exists():
         return None
     try:
         data = path.read_bytes()
         choice = parse_choice(data)
-        given = _sha256(model)
-        here = key_of(given, expected_provider(requested), device_number)
+        if path != choice_path(model, provider) and choice.key.provider != provider:
+            return None
+        here = key_of(_sha256(model), provider, device_number)
         reason = choice.key.why_not(here)
-        file = model if choice.of_the_given_file else tuned_model_path(model)
+        file = model if choice.of_the_given_file else path.with_suffix(".onnx")
         if reason is None and _sha256(file) != choice.file_sha256:
             reason = f"{file.name} is not the file that was chosen"
     except OSError as error:
@@ -66,6 +68,26 @@ def look_up(model: Path, requested: RequestedProvider, device_number: int = 0) -
     except (ValueError, RecursionError, UsageError) as error:
         return f"it is damaged: {error}"
     return reason or InUse(choice, file, hashlib.sha256(data).hexdigest())
+
+
+def kept_at(model: Path, provider: ProviderName) -> Path:
+    """Where the choice for a provider is looked for: in its own file, else in that of all, as it was once."""
+    own = choice_path(model, provider)
+    return own if own.exists() else choice_path(model)
+
+
+def make_room(model: Path, provider: ProviderName) -> None:
+    """Give a choice of another provider that lies where this one's goes, as it was once, its own name."""
+    path = choice_path(model, provider)
+    try:
+        other = parse_choice(path.read_bytes()).key.provider
+    except (OSError, ValueError, RecursionError, UsageError):
+        return  # there is none, or it is damaged: nothing that could be kept
+    if other == provider or choice_path(model, other).exists():
+        return
+    if path.with_suffix(".onnx").exists():
+        path.with_suffix(".onnx").replace(tuned_model_path(model, other))
+    path.replace(choice_path(model, other))
 
 
 def parse_choice(data: bytes) -> TunedChoice:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime import ModelFile
-from ct3d_edge.tuning import InUse, choice_path, key_of, look_up, tuned_model_path
-from ct3d_edge.tuning.lookup import parse_choice
+from ct3d_edge.tuning import InUse, TunedChoice, choice_path, key_of, look_up, tuned_model_path
+from ct3d_edge.tuning.lookup import make_room, parse_choice
 
 from .conftest import MakeChoice
 
@@ -123,3 +124,36 @@ def test_what_is_no_choice_is_left_aside_with_the_reason(
 def test_bytes_that_are_no_json_object_are_left_aside(given: ModelFile, data: bytes) -> None:
     choice_path(given.path).write_bytes(data)
     assert str(look_up(given.path, "cpu")).startswith("it is damaged: ")
+
+
+def for_provider(choice: TunedChoice, provider: ProviderName) -> TunedChoice:
+    """The same choice, made here for another provider."""
+    options = [replace(result, candidate=replace(result.candidate, options=())) for result in choice.results]
+    return replace(choice, key=key_of(choice.key.model_sha256, provider), results=tuple(options))
+
+
+def test_each_provider_keeps_its_own_choice(given: ModelFile, make_choice: MakeChoice) -> None:
+    mine = make_choice(given.path)
+    other = for_provider(mine, "openvino")
+    assert look_up(given.path, "openvino") is None, "that of the CPU is no news for another provider"
+    choice_path(given.path, "openvino").write_text(other.to_json())
+    for provider, expected in (("cpu", mine), ("openvino", other)):
+        found = look_up(given.path, provider)  # type: ignore[arg-type]
+        assert isinstance(found, InUse)
+        assert found.choice == expected
+
+
+def test_a_choice_where_all_providers_had_theirs_is_read_and_gets_its_own_name(
+    given: ModelFile, wrong: ModelFile, make_choice: MakeChoice
+) -> None:
+    other = for_provider(make_choice(given.path, file_sha256=wrong.sha256), "openvino")
+    choice_path(given.path).write_text(other.to_json())
+    tuned_model_path(given.path).write_bytes(wrong.data)
+    for moved in (False, True):
+        if moved:
+            make_room(given.path, "cpu")
+        found = look_up(given.path, "openvino")
+        assert isinstance(found, InUse)
+        assert (found.choice, found.file) == (other, tuned_model_path(given.path, "openvino" if moved else "cpu"))
+    assert not choice_path(given.path).exists()
+    assert look_up(given.path, "cpu") is None
