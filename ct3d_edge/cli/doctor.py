@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
     from ct3d_edge.doctor import Diagnosis, Trial
 
+COMMAND = "pip "
+"""What a line holds that names a command."""
+
 
 def doctor(json_: JsonOption = False) -> None:
     """Try every provider here and say what would help.
 
     Each runs a tiny three-dimensional network. Nothing is installed or changed. Exit code 3 if no provider works.
     """
-    from ct3d_edge.cli.terminal import err, out, print_lines
+    from ct3d_edge.cli.terminal import err, out, print_lines, printable
     from ct3d_edge.doctor import diagnose
 
     with err().status("trying providers") as status:
@@ -31,7 +34,11 @@ def doctor(json_: JsonOption = False) -> None:
         typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
     else:
         out().print(_table(diagnosis))
-        print_lines(_lines(diagnosis))
+        for line in _lines(diagnosis):
+            if COMMAND in line:  # to be copied whole
+                typer.echo(printable(line))
+            else:
+                print_lines([line])
     if not diagnosis.working:
         raise typer.Exit(ProviderError.exit_code)
 

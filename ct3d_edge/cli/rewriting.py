@@ -80,23 +80,23 @@ def parse_budget(text: str | None) -> int | None:
 
 def report(exported: "Exported") -> None:
     """Passes, proof and file on standard output."""
+    from ct3d_edge.cli.terminal import print_lines
+
     model = exported.model
-    for line in pass_lines(model.provenance.get("passes", [])):
-        typer.echo(line)
-    for line in precision_lines(model.provenance):
-        typer.echo(line)
+    print_lines(pass_lines(model.provenance.get("passes", [])))
+    print_lines(precision_lines(model.provenance))
     for proof in exported.proofs:
-        typer.echo(f"proof: {proof.describe()}")
+        print_lines([f"proof: {proof.describe()}"])
         if proof.tensors:
-            typer.echo(f"tensors: {proof.tensors.describe()}")
+            print_lines([f"tensors: {proof.tensors.describe()}"])
         if proof.weakness:
-            typer.echo(f"warning: the proof is weak: {proof.weakness}")
+            print_lines([f"warning: the proof is weak: {proof.weakness}"])
     for name, reason in model.provenance.get("not_for", {}).items():
-        typer.echo(f"not for {name}: it {reason}")
+        print_lines([f"not for {name}: it {reason}"])
     if model.golden.remark:
-        typer.echo(f"warning: the golden test is weak: {model.golden.remark}")
+        print_lines([f"warning: the golden test is weak: {model.golden.remark}"])
     if exported.embedding:
-        typer.echo(f"preprocessing inside: {exported.embedding.describe()}")
+        print_lines([f"preprocessing inside: {exported.embedding.describe()}"])
     typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")
 
 

@@ -32,7 +32,7 @@ def split(
     By content, so that none stands on two sides.
     """
     from ct3d_edge.atomic import require_writable
-    from ct3d_edge.cli.terminal import Bars, printable
+    from ct3d_edge.cli.terminal import Bars, print_lines
     from ct3d_edge.cohort import split_folder, write_split
 
     require_writable(out)
@@ -49,7 +49,7 @@ def split(
         )
     write_split(out, made)
     title = f"{out}: {plural(len(made.entries), 'scan')}, seed {seed}"
-    typer.echo("\n".join(map(printable, [title, *describe(made)])))
+    print_lines([title, *describe(made)])
 
 
 def describe(split: "Split") -> list[str]:

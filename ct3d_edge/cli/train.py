@@ -113,7 +113,9 @@ def train(
             on_progress=display.show,
         )
     if run.chief:
-        typer.echo(_summary(run))
+        from ct3d_edge.cli.terminal import print_lines
+
+        print_lines(_summary(run))
 
 
 class _Display:
@@ -182,9 +184,7 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def _summary(run: "TrainedRun") -> str:
-    from ct3d_edge.cli.terminal import printable
-
+def _summary(run: "TrainedRun") -> list[str]:
     best = run.best
     lines = [
         f"{run.model}: weights of epoch {best.epoch} of {len(run.epochs)}",
@@ -196,4 +196,4 @@ def _summary(run: "TrainedRun") -> str:
     lines += [f"{count} of {used} scans: {code}" for code, count in sorted(run.findings.items())]
     lines += [f"duplicate: {file.path} has the content of {file.of}" for file in run.split.duplicates]
     lines += [f"left out: {scan.path}: {scan.reason}" for scan in run.split.left_out]
-    return "\n".join(map(printable, lines))
+    return lines

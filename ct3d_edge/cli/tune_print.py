@@ -26,10 +26,10 @@ def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int
         table.add_row(form.name, "", "", "", "dropped")
     console = out()
     console.print(table)
-    reasons = {result.candidate.name: result.dropped for result in results if result.dropped}
-    reasons |= {form.name: reason for form, reason in dropped.items()}
-    names = list(reasons)
-    for note in group_messages([[("dropped", printable(reason))] for reason in reasons.values()], names):
+    reasons = [(result.candidate.name, result.dropped) for result in results]
+    reasons += [(form.name, reason) for form, reason in dropped.items()]
+    names = [f"({name})" for name, _ in reasons]  # there are commas in them
+    for note in group_messages([[("dropped", printable(reason))] if reason else [] for _, reason in reasons], names):
         console.print(Text(note.format(names, console.width, what="candidate")))
 
 
@@ -52,14 +52,15 @@ def _fate(result: "Result", budget: int | None) -> str:
 
 def print_choice(choice: "TunedChoice", model: Path) -> None:
     """The choice, what it brings and costs, and the files written."""
+    from ct3d_edge.cli.terminal import print_lines
     from ct3d_edge.tuning import choice_path, tuned_model_path
 
     best, plain = choice.results[choice.chosen], choice.results[choice.standard]
-    typer.echo(f"chosen: {best.candidate.name}")
+    print_lines([f"chosen: {best.candidate.name}"])
     if best is not plain and plain.samples:
-        typer.echo(gain(best, plain))
+        print_lines([gain(best, plain)])
     if choice.fewer_bits:
-        typer.echo(other_answers(choice))
+        print_lines([other_answers(choice)])
     provider = choice.key.provider
     written = [choice_path(model, provider), *([] if choice.of_the_given_file else [tuned_model_path(model, provider)])]
     for path in written:

@@ -43,7 +43,7 @@ def verify(
     """
     from ct3d_edge.atomic import require_writable
     from ct3d_edge.cli.running import open_runner
-    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.terminal import print_lines, say
     from ct3d_edge.runtime import load_model_file
     from ct3d_edge.runtime import verify as run_golden_test
 
@@ -55,7 +55,7 @@ def verify(
         told = outcome.describe(runner.receipt.actual)
     if not outcome.holds:
         raise GateError(f"The golden test does not hold: {'; '.join(told)}. Do not use this model on this provider.")
-    typer.echo("\n          ".join([f"verified: {told[0]}", *told[1:]]))
+    print_lines([f"verified: {told[0]}", *(f"          {line}" for line in told[1:])])
     if renew:
         _renew(file, renew)
     elif outcome.remark:
