@@ -208,7 +208,7 @@ def test_a_scan_that_is_gone_when_its_map_is_made_again(
     assert all(f"{name}.nii</button>" in page for name in "abc")
 
 
-@pytest.mark.skipif(not DICOM, reason="python-gdcm is not installed")
+@pytest.mark.skipif(not DICOM, reason="python-gdcm or highdicom is not installed")
 def test_a_structured_report_that_cannot_be_written_costs_that_report(
     run: Run, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
 ) -> None:
@@ -228,7 +228,7 @@ def test_a_structured_report_that_cannot_be_written_costs_that_report(
     assert (reports / "b_sr.dcm").is_file()
 
 
-@pytest.mark.skipif(not DICOM, reason="python-gdcm is not installed")
+@pytest.mark.skipif(not DICOM, reason="python-gdcm or highdicom is not installed")
 def test_a_series_of_several_patients_that_was_allowed_gets_no_report(
     run: Run, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
 ) -> None:

@@ -218,5 +218,5 @@ def test_tells_how_far_it_is(model: Path, folder: Path) -> None:
 
 def test_without_scikit_learn_the_extra_is_named(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"needs scikit-learn.*ct3d-edge\[evaluate\]"):
+    with pytest.raises(MissingExtraError, match=r"needs scikit-learn.*pip install .*\[evaluate\]"):
         evaluate(model, folder)

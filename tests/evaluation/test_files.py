@@ -76,7 +76,7 @@ def test_a_name_that_is_taken_is_found_before_the_work(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"needs matplotlib.*ct3d-edge\[evaluate\]"):
+    with pytest.raises(MissingExtraError, match=r"needs matplotlib.*pip install .*\[evaluate\]"):
         require_folder(tmp_path)
 
 

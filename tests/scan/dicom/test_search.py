@@ -185,7 +185,7 @@ def test_without_pydicom_a_folder_is_a_scan_that_says_what_is_missing(
     (tmp_path / "scan.nii").touch()
     monkeypatch.setitem(sys.modules, "pydicom", None)
     assert find_scans([tmp_path]) == [tmp_path / "scan.nii", folder]
-    with pytest.raises(ScanError, match="pydicom"):
+    with pytest.raises(ScanError, match=r"pip install .pydicom"):
         open_scan(folder)
 
 
