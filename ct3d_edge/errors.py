@@ -14,7 +14,8 @@
     │   └── ContractError         what the model expects of a volume is missing or contradictory
     ├── ProviderError     exit 3  the execution provider asked for does not do the work on this machine
     ├── MissingExtraError exit 3  an optional part of ct3d-edge is not installed
-    └── GateError         exit 4  a proof or comparison did not hold
+    ├── GateError         exit 4  a proof or comparison did not hold
+    └── NotJudgedError    exit 5  a comparison that cannot be judged: other load ran while it was measured
 
 Anything that is not a ``Ct3dError`` is a bug and is shown with its traceback.
 """
@@ -94,3 +95,9 @@ class GateError(Ct3dError):
     """A proof or comparison did not hold; nothing was written."""
 
     exit_code = 4
+
+
+class NotJudgedError(Ct3dError):
+    """A gate looks broken, but other load on the machine may have done it."""
+
+    exit_code = 5

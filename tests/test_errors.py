@@ -52,6 +52,7 @@ def test_exit_codes_are_as_drawn_and_inherited_where_none_is(name: str) -> None:
         ("ProviderError", 3),
         ("MissingExtraError", 3),
         ("GateError", 4),
+        ("NotJudgedError", 5),
     ],
 )
 def test_exit_codes_are_those_that_scripts_rely_on(name: str, code: int) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.errors import GateError, UsageError
+from ct3d_edge.errors import GateError, NotJudgedError, UsageError
 
 if TYPE_CHECKING:
     from ct3d_edge.latency import BenchRecord, Change, Gate
@@ -21,7 +21,7 @@ def compare(
         typer.Option(
             "--fail-if",
             metavar="GATE",
-            help="End with 4 if this holds: 'p50 > +5%', 'infer p90 > 400ms'; more than once.",
+            help="End with 4 if this holds: 'p50 > +5%', 'infer p90 > 400ms'; more than once. With 5 under other load.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compare though machine or work differ.")] = False,
@@ -41,7 +41,7 @@ def compare(
         say(remark)
     changes = _changes(_series(one, first, before), _series(other, second, after), paired=_paired(one, other))
     _print(changes)
-    _check(gates, changes, whole=_whole(one, changes))
+    _check(gates, changes, whole=_whole(one, changes), load=_load(one, other))
 
 
 def _read(argument: str) -> "tuple[BenchRecord, str | None]":
@@ -124,13 +124,25 @@ def _whole(record: "BenchRecord", changes: "Comparison") -> str | None:
     return names[-1] if record.arrangement == "stages" or len(names) == 1 else None
 
 
-def _check(gates: "list[Gate]", changes: "Comparison", whole: str | None) -> None:
+def _load(one: "BenchRecord", other: "BenchRecord") -> str:
+    """Other load while a record was measured, in words; none for contestants that ran in turn: it met all alike."""
+    from ct3d_edge.latency import other_load
+
+    if _paired(one, other):
+        return ""
+    seen = (("first", other_load(one.surroundings)), ("second", other_load(other.surroundings)))
+    return "; ".join(f"in the {name} record {', '.join(clauses)}" for name, clauses in seen if clauses)
+
+
+def _check(gates: "list[Gate]", changes: "Comparison", whole: str | None, load: str) -> None:
     """Judge the gates.
 
     Raises
     ------
     GateError
         Naming those that are broken.
+    NotJudgedError
+        If they may be broken by other load on the machine.
     """
     broken = []
     for gate in gates:
@@ -141,6 +153,11 @@ def _check(gates: "list[Gate]", changes: "Comparison", whole: str | None) -> Non
             raise UsageError(f"'{gate.text}' must name a series that both records have: {names}.")
         if gate.broken_by(change):
             broken.append(f"{gate.text} ({change.before:.1f} to {change.after:.1f} ms, ratio {change.ratio:.3f})")
+    if broken and load:
+        raise NotJudgedError(
+            f"Not judged, as there was other load on the machine ({load}): {'; '.join(broken)}. "
+            "Measure both again, in turn, when nothing else runs."
+        )
     if broken:
         raise GateError(f"Broken: {'; '.join(broken)}.")
     if gates:

@@ -83,7 +83,10 @@ def gain(best: "Result", plain: "Result") -> str:
 
     found = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
     told = f"{found.value:.2f} times as fast as the given file with default options"
+    of_medians = plain.median.value / best.median.value
+    if f"{of_medians:.2f}" != f"{found.value:.2f}":
+        told += f", compared round by round (the medians above give {of_medians:.2f}: the speed of the machine changed)"
     if found.low is None or found.high is None:
         return f"{told}; too few rounds to say how surely"
     doubt = "; it may be chance" if found.low <= 1 else ""
-    return f"{told} (median of the rounds; 99 % interval {found.low:.2f} to {found.high:.2f}){doubt}"
+    return f"{told} (median of the rounds' ratios; 99 % interval {found.low:.2f} to {found.high:.2f}){doubt}"

@@ -24,7 +24,7 @@ from ct3d_edge.latency.reading import read_record
 from ct3d_edge.latency.record import Arrangement, BenchRecord
 from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, Percentile, enough, percentile, summary
 from ct3d_edge.latency.steady import Steady, runs_until_steady
-from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances, take_snapshot
+from ct3d_edge.latency.surroundings import Snapshot, Witness, disturbances, other_load, take_snapshot
 
 __all__ = [
     "CONFIDENCE",
@@ -60,6 +60,7 @@ __all__ = [
     "load_of",
     "measure",
     "obstacles",
+    "other_load",
     "page",
     "peak_bytes",
     "percentile",

@@ -110,13 +110,7 @@ def disturbances(seen: Sequence[Snapshot]) -> list[str]:
     if len(seen) < 2 or seen[-1].at_s <= seen[0].at_s:
         return []
     first, last = seen[0], seen[-1]
-    seconds = last.at_s - first.at_s
-    found = []
-    busy = _grown(first.busy_s, last.busy_s)
-    if busy is not None and (others := (busy - (last.own_s - first.own_s)) / seconds) > BUSY_CORES:
-        found.append(f"other processes used {others:.1f} cores on average")
-    if (_grown(first.stolen_s, last.stolen_s) or 0) / seconds > STOLEN_SHARE:
-        found.append(f"the hypervisor ran other guests for {(last.stolen_s or 0) - (first.stolen_s or 0):.1f} s")
+    found = other_load(seen)
     frequencies = [snapshot.mhz for snapshot in seen if snapshot.mhz]
     if frequencies and max(frequencies) / min(frequencies) > FREQUENCY_RATIO:
         found.append(f"the CPU ran at {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
@@ -124,6 +118,21 @@ def disturbances(seen: Sequence[Snapshot]) -> list[str]:
         found.append(f"the container's CPU quota stopped it in {periods:.0f} periods")
     if times := _grown(first.too_hot, last.too_hot):
         found.append(f"cores were slowed down for heat {times:.0f} times")
+    return found
+
+
+def other_load(seen: Sequence[Snapshot]) -> list[str]:
+    """The part of it that others did: processes on this machine, and other guests of its host."""
+    if len(seen) < 2 or seen[-1].at_s <= seen[0].at_s:
+        return []
+    first, last = seen[0], seen[-1]
+    seconds = last.at_s - first.at_s
+    found = []
+    busy = _grown(first.busy_s, last.busy_s)
+    if busy is not None and (others := (busy - (last.own_s - first.own_s)) / seconds) > BUSY_CORES:
+        found.append(f"other processes used {others:.1f} cores on average")
+    if (_grown(first.stolen_s, last.stolen_s) or 0) / seconds > STOLEN_SHARE:
+        found.append(f"the hypervisor ran other guests for {(last.stolen_s or 0) - (first.stolen_s or 0):.1f} s")
     return found
 
 

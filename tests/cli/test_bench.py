@@ -12,7 +12,7 @@ from builders import MakeModel, MakeScan
 from ct3d_edge.benchmark import CLOCKS, RESIDENT
 from ct3d_edge.cli.bench_target import Target
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.latency import BenchRecord, Samples, read_record
+from ct3d_edge.latency import BenchRecord, Samples, Snapshot, read_record
 from ct3d_edge.runtime import Runner
 
 from .conftest import Run
@@ -272,6 +272,21 @@ def test_gates_decide_the_exit_code(run: Run, tmp_path: Path, gates: list[str], 
     assert outcome.code == code
     if code == 4:
         assert "error: Broken: " in outcome.err
+
+
+def test_a_gate_that_other_load_may_have_broken_is_not_judged(run: Run, tmp_path: Path) -> None:
+    quiet = (Snapshot(0, 0, 0, 0), Snapshot(100, 100, 100, 0))
+    for number, loaded in enumerate(
+        [(Snapshot(0, 0, 0, 0), Snapshot(100, 100, 180, 0)), (quiet[0], Snapshot(100, 100, 100, 20))]
+    ):
+        a = saved(tmp_path / f"a{number}.json", 300, surroundings=quiet)
+        b = saved(tmp_path / f"b{number}.json", 330, surroundings=loaded)
+        for one, other in ((a, b), (b, a)):
+            outcome = run("bench", "compare", one, other, "--fail-if", "p50 > +5%")
+            assert outcome.code == (5 if other == b else 0)
+        assert run("bench", "compare", a, b, "--fail-if", "p50 > +5%").err.count("Not judged") == 1
+        still = saved(tmp_path / f"c{number}.json", 330, surroundings=quiet)
+        assert run("bench", "compare", a, still, "--fail-if", "p50 > +5%").code == 4
 
 
 def test_another_machine_is_refused_unless_forced(run: Run, tmp_path: Path) -> None:

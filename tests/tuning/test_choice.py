@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from ct3d_edge.cli.tune_print import gain
 from ct3d_edge.errors import GateError
 from ct3d_edge.tuning import Candidate, Result, choice_path, choose, require_room, tuned_model_path
 
@@ -41,3 +42,13 @@ def test_what_is_dropped_does_not_count_as_room() -> None:
     with pytest.raises(GateError, match="the smallest adds 100 MB"):
         require_room(RESULTS, 60_000_000)
     require_room(RESULTS, 100_000_000)
+
+
+def test_the_ratio_of_the_rounds_is_told_beside_another_one_of_the_medians() -> None:
+    plain = Result(Candidate("none", 2), samples=(10.0, 20.0, 30.0))
+    told = gain(Result(Candidate("fast", 2), samples=(5.0, 25.0, 30.0)), plain)
+    assert told.startswith("1.00 times as fast as the given file with default options, compared round by round")
+    assert "(the medians above give 0.80" in told
+    assert gain(Result(Candidate("fast", 2), samples=(5.0, 10.0, 15.0)), plain).startswith(
+        "2.00 times as fast as the given file with default options; too few"
+    )
