@@ -140,7 +140,7 @@ def test_the_same_content_counts_once_and_under_both_classes_not_at_all(model: P
     assert len(found.scans) == 6
     assert len(found.duplicates) == 1
     (folder / "abnormal" / "again.nii.gz").write_bytes(scan.read_bytes())
-    with pytest.raises(DatasetError, match="under both classes"):
+    with pytest.raises(DatasetError, match="nder both classes"):
         evaluate(model, folder)
 
 

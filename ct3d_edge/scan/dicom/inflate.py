@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.machine import available_memory
 
 SHARE = 1 / 8
@@ -45,5 +46,5 @@ def _refuse_bomb(deflated: bytes, limit: float, name: str) -> None:
             return
         if total > limit:
             raise UnreadableScan(
-                "too_large", f"{name} is {len(deflated):,} bytes that inflate to more than {limit / 1e9:.1f} GB."
+                "too_large", f"{name} is {format_bytes(len(deflated))} that inflate to more than {format_bytes(limit)}."
             )
