@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import Ct3dError, DiskError, OutputError, UsageError
 
 PART_PREFIX = ".ct3d-"
 """Of half-written files. Short: a name may have 255 bytes, and the target's own name may already use them."""
+
+
+DISK = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EIO))
+FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 @contextmanager
@@ -23,7 +27,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     UsageError
-        If the folder does not exist or cannot be written to, or ``path`` is something other than a file.
+        If the folder does not exist, or ``path`` is something other than a file.
+    OutputError, DiskError
+        If the folder cannot be written to, or the disk is full.
     """
     target = path.resolve()
     _refuse_other_than_files(path, target)
@@ -52,7 +58,7 @@ def require_writable(path: Path) -> None:
 
     Raises
     ------
-    UsageError
+    UsageError, OutputError, DiskError
         If it cannot.
     """
     target = path.resolve()
@@ -84,18 +90,25 @@ def make_folder(path: Path) -> None:
 
     Raises
     ------
-    UsageError
+    UsageError, OutputError, DiskError
         If it cannot be made, or a file has that name.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"Cannot make the folder {path}: {error.strerror or error}.") from error
+        raise output_error(error, f"Cannot make the folder {path}: {error.strerror or error}.") from error
 
 
-def cannot_write(path: Path, error: OSError) -> UsageError:
+def cannot_write(path: Path, error: OSError) -> Ct3dError:
     """The sentence for a file that the system refuses to write."""
-    return UsageError(f"Cannot write {path}: {error.strerror or error}.")
+    return output_error(error, f"Cannot write {path}: {error.strerror or error}.")
+
+
+def output_error(error: OSError, message: str) -> Ct3dError:
+    """The error of our own for what the system says: of the disk, of permissions, or of a path that makes no sense."""
+    if error.errno in DISK:
+        return DiskError(message)
+    return OutputError(message) if error.errno in FORBIDDEN else UsageError(message)
 
 
 def _refuse_other_than_files(path: Path, target: Path) -> None:

@@ -13,6 +13,8 @@
     ├── ModelError        exit 3  a model file, Keras model or network cannot be used
     │   └── ContractError         what the model expects of a volume is missing or contradictory
     ├── ProviderError     exit 3  the execution provider asked for does not do the work on this machine
+    ├── OutputError       exit 73 a file or folder cannot be created or written here (EX_CANTCREAT of sysexits.h)
+    │   └── DiskError     exit 74 the disk is full, or fails (EX_IOERR)
     ├── MissingExtraError exit 3  an optional part of ct3d-edge is not installed
     ├── GateError         exit 4  a proof or comparison did not hold
     └── NotJudgedError    exit 5  a comparison that cannot be judged: other load ran while it was measured
@@ -85,6 +87,18 @@ class ContractError(ModelError):
 
 class ProviderError(Ct3dError):
     """An execution provider is missing, cannot be loaded, or did not run what it was asked to run."""
+
+
+class OutputError(Ct3dError):
+    """A file or folder cannot be written: it is read-only, or belongs to somebody else."""
+
+    exit_code = 73
+
+
+class DiskError(OutputError):
+    """The disk that is to hold a file is full, over its quota, or fails."""
+
+    exit_code = 74
 
 
 class MissingExtraError(Ct3dError):

@@ -1,11 +1,12 @@
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ct3d_edge.atomic import atomic_file, make_folder, require_writable
-from ct3d_edge.errors import UsageError
+from ct3d_edge.atomic import atomic_file, cannot_write, make_folder, require_writable
+from ct3d_edge.errors import DiskError, OutputError, UsageError
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_failure_leaves_everything_as_it_was(
 
 def test_an_error_of_the_disk_is_told_as_one_sentence(tmp_path: Path) -> None:
     with (
-        pytest.raises(UsageError, match=r"Cannot write .*out\.bin: No space left"),
+        pytest.raises(DiskError, match=r"Cannot write .*out\.bin: No space left"),
         atomic_file(tmp_path / "out.bin"),
     ):
         raise OSError(28, "No space left on device")
@@ -146,3 +147,14 @@ def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UsageError, match="Cannot make the folder"):
             make_folder(place)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, DiskError), (errno.EIO, DiskError), (errno.EROFS, OutputError), (errno.EACCES, OutputError),
+     (errno.ENOENT, UsageError), (errno.EISDIR, UsageError), (None, UsageError)],
+)  # fmt: skip
+def test_what_the_system_says_decides_the_exit_code(number: int | None, kind: type[Exception]) -> None:
+    error = cannot_write(Path("a.json"), OSError(number, "so it is") if number else OSError("so it is"))
+    assert type(error) is kind
+    assert str(error) == "Cannot write a.json: so it is."

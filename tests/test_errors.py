@@ -5,7 +5,7 @@ import pytest
 from ct3d_edge import errors
 from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError, UnreadableScan
 
-BRANCH = re.compile(r"^    (?P<indent>[│ ]*)[├└]── (?P<name>\w+)(?: +exit (?P<code>\d))? ")
+BRANCH = re.compile(r"^    (?P<indent>[│ ]*)[├└]── (?P<name>\w+)(?: +exit (?P<code>\d+))? ")
 
 
 def classes() -> list[type[Ct3dError]]:
@@ -51,6 +51,8 @@ def test_exit_codes_are_as_drawn_and_inherited_where_none_is(name: str) -> None:
         ("DownloadError", 3),
         ("ProviderError", 3),
         ("MissingExtraError", 3),
+        ("OutputError", 73),
+        ("DiskError", 74),
         ("GateError", 4),
         ("NotJudgedError", 5),
     ],

@@ -31,8 +31,10 @@ from ct3d_edge.cli import (
     watch,
 )
 from ct3d_edge.cli.examples import example
-from ct3d_edge.cli.once import OnceCommand, OnceGroup
-from ct3d_edge.errors import Ct3dError, UsageError
+from ct3d_edge.cli.logs import ROOT, reset
+from ct3d_edge.cli.once import OnceCommand, OnceGroup, ReaderGone
+from ct3d_edge.cli.signals import signals_as_interrupts
+from ct3d_edge.errors import Ct3dError, DiskError
 
 app = typer.Typer(
     name="ct3d-edge",
@@ -45,7 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all well; 1 finished, but some scans have no result, or lack a map or report; 2 wrong usage; "
     "3 model, provider or environment cannot do what was asked; 4 a proof or comparison did not hold; 70 a bug, with "
-    "its traceback.",
+    "its traceback; 73 an output cannot be created; 74 the disk is full or fails; 130 Ctrl-C; 141 the reader of "
+    "standard output is gone; 143 SIGTERM.",
 )
 for command in (
     infer.infer,
@@ -98,19 +101,27 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A file name may hold bytes, and a label letters, that this terminal or pipe cannot show.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    reset()
     try:
-        app(prog_name="ct3d-edge")
+        with signals_as_interrupts():
+            app(prog_name="ct3d-edge")
     except Ct3dError as error:
-        from ct3d_edge.cli.terminal import printable
-
-        lines = f"error: {error}".splitlines()
-        typer.echo("\n".join(map(printable, lines)), err=True)
+        ROOT.error("error: %s", error)
         sys.exit(error.exit_code)
+    except ReaderGone:
+        _drop_standard_output()
+        sys.exit(PIPE_CLOSED)
     except OSError as error:
         _end_for_standard_output(error)
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
+        ROOT.critical("bug: %r", error, exc_info=True, extra={"file_only": True})
         sys.exit(BUG)
+
+
+def _drop_standard_output() -> None:
+    """Python would try to write again, and complain, when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end_for_standard_output(error: OSError) -> NoReturn:
@@ -118,9 +129,8 @@ def _end_for_standard_output(error: OSError) -> NoReturn:
     if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
         traceback.print_exc()
         sys.exit(BUG)
-    # Python would try again, and complain, when it flushes at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_standard_output()
     if error.errno == errno.EPIPE:
         sys.exit(PIPE_CLOSED)
-    typer.echo(f"error: Cannot write to standard output: {error.strerror}.", err=True)
-    sys.exit(UsageError.exit_code)
+    ROOT.error("error: Cannot write to standard output: %s.", error.strerror)
+    sys.exit(DiskError.exit_code)

@@ -1,5 +1,6 @@
 """``ct3d-edge evaluate``: what a model is worth on scans whose class is known."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -84,7 +85,7 @@ def evaluate(
         say(remark)
     if json_:
         for warning in result.warnings:
-            say(f"WARNING: {warning}")
+            say(f"WARNING: {warning}", logging.WARNING)
         typer.echo(evaluation.to_json(result), nl=False)
     else:
         print_lines(evaluation.summary(result))

@@ -1,7 +1,9 @@
 """``ct3d-edge infer``: scans in, probabilities out."""
 
+import logging
 import time
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,12 +38,15 @@ from ct3d_edge.cli.tuned import NoTunedOption, find_choice, tuned_file, tuned_op
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ct3d_edge.cli.side_outputs import SideOutput, SideOutputs
     from ct3d_edge.pipeline import Analysis, Model
     from ct3d_edge.report import Montage
     from ct3d_edge.results import Record, ResultsFile
+
+
+LOGGER = logging.getLogger("ct3d_edge.infer")
 
 
 def infer(
@@ -76,7 +81,7 @@ def infer(
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected. What
     cannot be written of a scan besides its record costs nothing else.
     """
-    from ct3d_edge.cli.show_results import print_results, say_what_helps, summary
+    from ct3d_edge.cli.show_results import print_record, print_table, say_what_helps, summary
     from ct3d_edge.cli.side_outputs import SideOutputs
     from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
     from ct3d_edge.passport import check_codes
@@ -119,17 +124,17 @@ def infer(
             if receipt:
                 opened.receipt.save(receipt)
             say(plan.describe())
-            labels = opened.contract.labels
             begun = time.monotonic()
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
             sides = SideOutputs(opened, [*_pictures(opened, picture, report), *folders], scan_timeout)
-            stop = _judge(analyses, len(scans), records, kept, sides)
+            printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
+            stop = _judge(analyses, len(scans), records, kept, sides, printed)
             seconds = time.monotonic() - begun
         if stop and not records:
             raise stop
         if kept and not stop:
             kept.finish(records, labels)
-    print_results(records, labels, format_)
+    print_table(records, labels, format_)
     sides.save(records)
     say(summary(records, len(scans), seconds))
     say_what_helps(records)
@@ -181,6 +186,7 @@ def _judge(
     records: "list[Record]",
     kept: "ResultsFile | None",
     sides: "SideOutputs",
+    print_one: "Callable[..., None]",
 ) -> BaseException | None:
     """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
     from ct3d_edge.cli.terminal import track
@@ -195,6 +201,8 @@ def _judge(
                 finally:
                     if kept:
                         kept.add(records[-1])
+                print_one(records[-1], first=len(records) == 1)
+                LOGGER.debug("%s: %s (%.0f ms)", records[-1].scan, records[-1].status, records[-1].timing.total)
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop
     return None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ct3d_edge.cli.logs import NAMES, configure, log_parameters
 from ct3d_edge.cli.value_errors import reword
 from ct3d_edge.errors import UsageError
 
@@ -13,7 +14,22 @@ if TYPE_CHECKING:
 
 
 class _Once:
+    """What commands and groups have in common; those that do work have the options of the log."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        if not isinstance(self, TyperGroup) or self.invoke_without_command:
+            self.params: list[Any] = [*self.params, *log_parameters()]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and set up the log before the command begins, which knows nothing of it."""
+        rest = self._parse_once(ctx, args)
+        chosen = {name: ctx.params.pop(name) for name in NAMES if name in ctx.params}
+        if chosen and not ctx.resilient_parsing:
+            configure(**chosen)
+        return rest
+
+    def _parse_once(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse what would silently mean something else: a second value of an option, an empty path.
 
         Raises
@@ -48,6 +64,23 @@ class OnceCommand(_Once, TyperCommand):
 
 class OnceGroup(_Once, TyperGroup):
     """A command that has further ones."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises
+        ------
+        ReaderGone
+            In place of the error of a closed pipe, which click would turn into exit code 1.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+
+class ReaderGone(Exception):
+    """Whoever read standard output has ended (``| head``)."""
 
 
 def _require_once(given: "list[click.Parameter]") -> None:

@@ -12,21 +12,29 @@ if TYPE_CHECKING:
     from ct3d_edge.results import Record
 
 
-def print_results(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
-    """Print all records on standard output."""
-    from ct3d_edge.cli.terminal import out, print_lines, printable
-    from ct3d_edge.report import confidence_sentences, results_table
+def print_record(record: "Record", labels: "Sequence[str]", format_: Format, *, first: bool) -> None:
+    """Print a record on standard output as soon as it is there, where the format has a line for each."""
     from ct3d_edge.results import to_csv, to_jsonl
 
     if format_ is Format.JSONL:
-        typer.echo(to_jsonl(records), nl=False)
+        typer.echo(to_jsonl([record]), nl=False)
     elif format_ is Format.CSV:
-        typer.echo(to_csv(records, labels).encode("utf-8", "backslashreplace"), nl=False)
-    else:
-        console = out()
-        console.print(results_table(records, labels, printable, console.width))
-        if len(records) == 1:
-            print_lines(confidence_sentences(records[0]))
+        lines = to_csv([record], labels)
+        row = lines if first else lines.removeprefix(to_csv([], labels))
+        typer.echo(row.encode("utf-8", "backslashreplace"), nl=False)
+
+
+def print_table(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
+    """Print all records as a table for people, unless they were printed one by one; of a single one also sentences."""
+    if format_ is not Format.TABLE:
+        return
+    from ct3d_edge.cli.terminal import out, print_lines, printable
+    from ct3d_edge.report import confidence_sentences, results_table
+
+    console = out()
+    console.print(results_table(records, labels, printable, console.width))
+    if len(records) == 1:
+        print_lines(confidence_sentences(records[0]))
 
 
 def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ct3d_edge.cli.terminal import say
-from ct3d_edge.errors import UnreadableScan, UsageError
+from ct3d_edge.errors import OutputError, UnreadableScan, UsageError
 from ct3d_edge.pipeline.reading import explained
 from ct3d_edge.scan import Finding
 
@@ -131,7 +131,7 @@ def _attempt(work: Callable[[], object]) -> "Failure | None":
     def translated() -> None:
         try:
             work()
-        except UsageError as error:
+        except (UsageError, OutputError) as error:
             raise UnreadableScan(CODE, str(error)) from error
 
     failed = explained(translated)

@@ -1,8 +1,11 @@
 """What commands say besides their results: on standard error, with a progress bar only where a person looks on."""
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
@@ -25,8 +28,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOGGER = logging.getLogger("ct3d_edge.cli")
+
 PIPE_WIDTH = 80
 """Columns where there is no terminal and COLUMNS does not say otherwise."""
+
+EVERY = 30.0
+"""Seconds between two lines on progress."""
 
 NARROWEST = 40
 """Columns below which nothing is laid out."""
@@ -55,9 +63,9 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
-    """One line on standard error, printed as it is."""
-    err().print(Text(printable(text)))
+def say(text: str, level: int = logging.INFO) -> None:
+    """One message on standard error, printed as it is, and in the log file with time and level."""
+    LOGGER.log(level, "%s", text)
 
 
 def say_receipt(receipt: "Receipt", *, verbose: bool = False) -> None:
@@ -79,12 +87,42 @@ def printable(text: str) -> str:
     return visible.encode("utf-8", "backslashreplace").decode()
 
 
+class ProgressLines:
+    """Progress where nobody looks on: a line of the log every `EVERY` seconds, with rate and time left.
+
+    Parameters
+    ----------
+    total
+        Items.
+    what
+        Their name.
+    clock
+        Seconds that never go back.
+    """
+
+    def __init__(self, total: int, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._what, self._clock = total, what, clock
+        self._done, self._begun = 0, clock()
+        self._last = self._begun
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._done += 1
+        now = self._clock()
+        if now - self._last < EVERY or self._done == self._total:
+            return
+        self._last = now
+        rate = self._done / (now - self._begun)
+        left = timedelta(seconds=round((self._total - self._done) / rate))
+        say(f"{self._what}: {self._done} of {self._total}, {rate:.2g} a second, {left} left")
+
+
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each of ``total`` items: a bar on a terminal, nothing in a pipe."""
+    """Yield a function to call after each of ``total`` items: a bar on a terminal, elsewhere a line every 30 s."""
     console = err()
     if not console.is_terminal:
-        yield lambda: None
+        yield ProgressLines(total, what).advance
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:

@@ -1,9 +1,7 @@
 """``ct3d-edge watch``: scans are judged as they arrive in a folder."""
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -76,7 +74,6 @@ def watch(
             allow=allow or (),
             with_identifiers=with_identifiers,
         ) as opened,
-        _stopped_by_signals(),
     ):
         plan = opened.plan(workers=workers, batch_size=batch_size, memory_budget=budget)
         say_receipt(opened.receipt)
@@ -161,17 +158,3 @@ class _Complaints:
             say(f"{inbox.folder} can be searched again")
             self._last = None
         return arrived
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Have SIGTERM, by which services are stopped, do what Ctrl-C does."""
-
-    def stop(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

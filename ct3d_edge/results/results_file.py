@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import OutputError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.lock import sole_writer
 from ct3d_edge.results.journal import Journal, read_records
@@ -58,8 +58,8 @@ class ResultsFile:
         """
         try:
             write_results(self.path, records, labels)
-        except UsageError as error:
-            raise UsageError(f"{error} {self.journal} holds the records; go on with --resume.") from error
+        except (UsageError, OutputError) as error:
+            raise type(error)(f"{error} {self.journal} holds the records; go on with --resume.") from error
         self.journal.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from ct3d_edge.atomic import PART_PREFIX, atomic_file, make_folder
+from ct3d_edge.atomic import PART_PREFIX, atomic_file, cannot_write, make_folder
 from ct3d_edge.errors import UsageError
 from ct3d_edge.training.progress import EpochRecord
 
@@ -85,6 +85,6 @@ def write_model(path: Path, model: keras.Model) -> None:
         model.save(part)
         part.replace(path)
     except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise cannot_write(path, error) from error
     finally:
         part.unlink(missing_ok=True)

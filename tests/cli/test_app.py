@@ -85,7 +85,7 @@ def test_a_full_disk_behind_standard_output_is_a_sentence() -> None:
         result = subprocess.run(
             [sys.executable, "-u", "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert result.returncode == 2
+    assert result.returncode == 74
     assert result.stderr == "error: Cannot write to standard output: No space left on device.\n"
 
 

@@ -92,7 +92,7 @@ def test_what_may_not_be_read(make_scan: MakeScan, make_model: MakeModel, tmp_pa
     assert codes(named.stdout) == {"a.nii": None, "secret.nii": "unreadable"}
     scans.chmod(0o500)
     outcome = in_a_process(*command, "-o", scans / "r.jsonl", before=AS_ANYBODY)
-    assert outcome.returncode == 2
+    assert outcome.returncode == 73
     assert outcome.stderr.startswith(f"error: Cannot write {scans / 'r.jsonl'}: Permission denied")
 
 
@@ -193,7 +193,7 @@ def test_a_full_disk_ends_the_run_and_costs_no_record(
     command = ("infer", tmp_path / "scans", "-m", make_model(), "-p", "cpu", "-o", out, "-f", "jsonl")
     small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
     outcome = in_a_process(*command, before=small)
-    assert outcome.returncode == 2
+    assert outcome.returncode == 74
     assert outcome.stderr.endswith(f"error: Cannot write {journal}: File too large.\n")
     kept = journal.read_text()
     assert 0 < len(kept.splitlines()) < 20
@@ -234,7 +234,7 @@ def test_a_full_disk_behind_standard_output_does_not_cost_the_file(
             text=True,
             check=False,
         )
-    assert done.returncode == 2
+    assert done.returncode == 74
     assert "Cannot write to standard output: No space left on device" in done.stderr
     assert codes(out.read_text()) == {"scan.nii.gz": None}
 

@@ -125,7 +125,7 @@ def test_a_place_that_is_none_is_a_sentence(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import DiskError
 from ct3d_edge.results import Journal, parse_record
 
 line = Path(sys.argv[1]).read_bytes()
@@ -135,7 +135,7 @@ with Journal(Path(sys.argv[2])) as journal:
     try:
         for _ in range(5):
             journal.append(parse_record(line))
-    except UsageError as error:
+    except DiskError as error:
         print(journal.records, error)
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ct3d_edge.atomic import output_error
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import format_bytes
 
@@ -16,15 +17,16 @@ def disk_errors(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    UsageError
+    UsageError, OutputError, DiskError
         In place of an ``OSError``.
     """
     try:
         yield
     except OSError as error:
-        raise UsageError(
+        raise output_error(
+            error,
             f"Cannot write {path}: {error.strerror or error}. Mend that or name another folder, then run the same "
-            "command again: it goes on from what is there."
+            "command again: it goes on from what is there.",
         ) from error
 
 

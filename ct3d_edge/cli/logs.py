@@ -1,0 +1,114 @@
+"""Messages of commands as log records: on standard error as plain lines, in a file with time and level.
+
+Everything goes through the standard `logging` module, under the logger ``ct3d_edge``.
+"""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ct3d_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    import click
+
+ROOT = logging.getLogger("ct3d_edge")
+
+
+def _log_options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show details too.")] = False,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", metavar="FILE", help="Add all messages to FILE, with time and level.")
+    ] = None,
+    log_format: Annotated[Literal["text", "json"], typer.Option("--log-format", help="Format of --log-file.")] = "text",
+) -> None:
+    """Only its parameters matter; `configure` is given their values."""
+
+
+def log_parameters() -> "list[click.Parameter]":
+    """The options of every command, as typer makes them from a function."""
+    app = typer.Typer(add_completion=False)
+    app.command()(_log_options)
+    return list(typer.main.get_command(app).params)  # type: ignore[arg-type]
+
+
+NAMES = ("quiet", "verbose", "log_file", "log_format")
+
+
+def configure(quiet: bool, verbose: bool, log_file: Path | None, log_format: str) -> None:
+    """Set up the loggers of one run of a command.
+
+    Raises
+    ------
+    UsageError
+        If both --quiet and --verbose are given.
+    OutputError
+        If the log file cannot be written.
+    """
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other.")
+    reset()
+    ROOT.handlers[0].setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    if log_file is not None:
+        ROOT.addHandler(_file_handler(Path(log_file), log_format))
+
+
+def reset() -> None:
+    """Plain lines on standard error alone."""
+    for handler in list(ROOT.handlers):
+        ROOT.removeHandler(handler)
+        handler.close()
+    ROOT.addHandler(Terminal(logging.INFO))
+    ROOT.setLevel(logging.DEBUG)
+    ROOT.propagate = False
+
+
+def _file_handler(path: Path, log_format: str) -> logging.Handler:
+    from ct3d_edge.atomic import cannot_write
+
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    handler.setFormatter(JsonLines() if log_format == "json" else _text_lines())
+    return handler
+
+
+class Terminal(logging.Handler):
+    """Messages as they are, on what is standard error at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        from rich.text import Text
+
+        from ct3d_edge.cli.terminal import err, printable
+
+        if not getattr(record, "file_only", False):
+            err().print(Text("\n".join(map(printable, record.getMessage().splitlines()))))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, perhaps ``traceback``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        entry: dict[str, Any] = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def _text_lines() -> logging.Formatter:
+    formatter = logging.Formatter("{asctime}.{msecs:03.0f}Z {levelname:7} {name}: {message}", "%Y-%m-%dT%H:%M:%S", "{")
+    formatter.converter = time.gmtime
+    return formatter
