@@ -68,10 +68,11 @@ def say(text: str, level: int = logging.INFO) -> None:
     LOGGER.log(level, "%s", text)
 
 
-def say_receipt(receipt: "Receipt", *, verbose: bool = False) -> None:
-    """Which provider does the work, and why not the ones before it, as `Receipt.notes` has it."""
-    for note in receipt.notes(verbose=verbose):
-        say(note)
+def say_receipt(receipt: "Receipt") -> None:
+    """Which provider does the work, and why not the ones before it; what nobody here expects with --verbose only."""
+    shown = receipt.notes()
+    for note in receipt.notes(verbose=True):
+        say(note, logging.INFO if note in shown else logging.DEBUG)
     say(receipt.describe())
 
 
