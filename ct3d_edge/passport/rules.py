@@ -61,6 +61,8 @@ RULES = (
     Rule("two_dimensional", "refused", "a single image"),
     Rule("single_slice", "refused", "one slice"),
     Rule("several_volumes", "refused", "a fourth dimension, or DICOM slices that differ in the same place"),
+    Rule("conflicting_instances", "refused", "DICOM slices of one SOPInstanceUID that differ in pixels or place"),
+    Rule("missing_element", "refused", "DICOM slices without a rescale slope or intercept that the others have"),
     Rule("several_series", "refused", "a folder of several DICOM series where one scan was asked for"),
     Rule("unsupported_dtype", "refused", "colours, complex numbers"),
     Rule("mixed_slices", "refused", "DICOM slices of different size, direction or pixel spacing"),
@@ -68,6 +70,13 @@ RULES = (
     Rule("localizer", "warn", "overview pictures among the slices, left out; how many. A series of them is refused"),
     Rule("not_ct", "refuse", "DICOM of another modality; which"),
     Rule("mixed_patients", "refuse", "files of several patients under one series UID; how many patients"),
+    Rule(
+        "mixed_series",
+        "refuse",
+        "files under one series UID that differ in study, frame of reference, modality or series number; in which",
+    ),
+    Rule("inferred_series", "warn", "DICOM files without SeriesInstanceUID, taken together by their folder; how many"),
+    Rule("several_passes", "refuse", "slices of several passes that lie in each other; what tells them apart"),
     Rule("derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY)"),
     Rule("duplicate_slices", "warn", "DICOM slices that are there twice, dropped; how many"),
     # How it lies
@@ -81,6 +90,11 @@ RULES = (
     Rule("oblique", "warn", "angle to the nearest body axes, over 5 degrees"),
     Rule("gantry_tilt", "refuse", "angle by which array axes miss a right angle, over 1 degree (not resampled)"),
     Rule("missing_slices", "refuse", "holes of whole slices in a DICOM series; how many slices"),
+    Rule(
+        "shifted_slices",
+        "warn or refuse",
+        "mm that DICOM slices lie beside the line from first to last, over 0.25 pixels; refused over 1",
+    ),
     Rule(
         "uneven_slices",
         "warn or refuse",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
 from ct3d_edge.formatting import plural
+from ct3d_edge.scan.dicom.belonging import belong_together
 from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image, series_of_file
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, promises_dicom
@@ -121,7 +122,7 @@ def _with_parts_below(folder: Path, uid: str, images: list[Image], on_block: Cal
             continue
         known = {image.instance for image in images}
         part = [read_image(file) for file in _files_of(Path(parent), (uid,), on_block)]
-        if known.isdisjoint(image.instance for image in part):
+        if known.isdisjoint(image.instance for image in part) and belong_together([*images, *part]):
             images = [*images, *part]
     return images
 

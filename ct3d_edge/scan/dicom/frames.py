@@ -42,6 +42,8 @@ class Frame:
         What that gives: ``"HU"``; empty if the file gives a slope but no unit; None if it gives neither.
     kind
         ImageType in capitals: original or derived, primary or secondary, axial, localizer, ...
+    missing
+        Which of RescaleSlope and RescaleIntercept the file does not give.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Frame:
     intercept: float
     units: str | None
     kind: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def is_localizer(self) -> bool:
@@ -128,4 +131,7 @@ def _frame(index: int, groups: list[Dataset], dataset: Dataset, name: str) -> Fr
         intercept=intercept[0] if intercept else 0.0,
         units=None if slope is None and intercept is None else units.upper(),
         kind=own_kind or words(dataset, "ImageType"),
+        missing=tuple(
+            keyword for keyword, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)) if value is None
+        ),
     )

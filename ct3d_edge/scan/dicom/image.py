@@ -24,14 +24,28 @@ from ct3d_edge.scan.dicom.layout import PIXEL_DATA, PixelData, locate
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom
 from ct3d_edge.scan.dicom.storage import Storage, capacity, read_padding, read_storage
 
+PASS_TAGS = (
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "ContrastBolusAgent",
+    "ConvolutionKernel",
+    "EchoNumbers",
+    "TemporalPositionIdentifier",
+)
+"""What tells two passes over the same part of the body apart."""
+
+SERIES_TAGS = ("FrameOfReferenceUID", "Modality", "SeriesNumber", "StudyInstanceUID")
+"""What all files of one series share (PS3.3, A.1.2.3)."""
+
 TAGS = [
     *FRAME_TAGS,
+    *PASS_TAGS,
+    *SERIES_TAGS,
     "BitsAllocated",
     "BitsStored",
     "Columns",
     "HighBit",
     "ImagesInAcquisition",
-    "Modality",
     "PatientID",
     "PatientName",
     "PhotometricInterpretation",
@@ -42,7 +56,6 @@ TAGS = [
     "SOPInstanceUID",
     "SamplesPerPixel",
     "SeriesInstanceUID",
-    "StudyInstanceUID",
 ]
 """All that is ever parsed; private elements and what else a header holds are passed over."""
 
@@ -70,6 +83,10 @@ class Image:
         ``"CT"``, or what else; empty if the file does not say.
     patient
         Hash of the patient's ID and name, to tell two apart; nothing that could be shown.
+    belongs
+        Hashes of `SERIES_TAGS`, in their order; empty where the file does not give one.
+    passes
+        Hashes of `PASS_TAGS`, in their order; empty where the file does not give one.
     rows, columns, samples, photometric, storage
         What a frame is made of.
     syntax
@@ -93,6 +110,8 @@ class Image:
     sop_class: str
     modality: str
     patient: str
+    belongs: tuple[str, ...]
+    passes: tuple[str, ...]
     rows: int
     columns: int
     samples: int
@@ -214,6 +233,8 @@ def _image(dataset: Dataset, path: Path, pixels: PixelData) -> Image:
         sop_class=text(dataset, "SOPClassUID"),
         modality=text(dataset, "Modality").upper(),
         patient=_patient(dataset),
+        belongs=tuple(_hashed(text(dataset, keyword)) for keyword in SERIES_TAGS),
+        passes=tuple(_hashed(text(dataset, keyword)) for keyword in PASS_TAGS),
         rows=rows,
         columns=columns,
         samples=samples,
@@ -230,4 +251,9 @@ def _image(dataset: Dataset, path: Path, pixels: PixelData) -> Image:
 
 def _patient(dataset: Dataset) -> str:
     said = "\n".join(text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+    return _hashed(said)
+
+
+def _hashed(said: str) -> str:
+    """What can be compared and not shown; empty stays empty."""
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest() if said else ""

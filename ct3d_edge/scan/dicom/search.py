@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct3d_edge.formatting import plural
+from ct3d_edge.scan.dicom.belonging import belong_together
 from ct3d_edge.scan.dicom.folder import Contents, Series, dicom_files, read_contents
+from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.sniff import UNNAMED
 from ct3d_edge.scan.dicom.wanted import PassedOver, Wanted
 
@@ -64,15 +66,15 @@ def _scans(place: Path, contents: Contents, spread: Mapping[str, Path], wanted: 
 
 
 def _spread(contents: Mapping[Path, Contents]) -> dict[str, Path]:
-    """Names of series whose files lie in several folders, each file in one; copies of a series stay apart."""
-    parts: dict[str, list[tuple[Path, list[str]]]] = defaultdict(list)
+    """Names of series whose files lie in several folders, each file in one; copies and other patients stay apart."""
+    parts: dict[str, list[tuple[Path, list[Image]]]] = defaultdict(list)
     for place, what in contents.items():
         for series in what.series:
             if series.uid != UNNAMED:
-                parts[series.uid].append((place, [image.instance for image in series.images]))
+                parts[series.uid].append((place, list(series.images)))
     names = {}
     for uid, those in parts.items():
-        instances = [instance for _, part in those for instance in part]
-        if len(those) > 1 and len(set(instances)) == len(instances):
+        images = [image for _, part in those for image in part]
+        if len(those) > 1 and len({image.instance for image in images}) == len(images) and belong_together(images):
             names[uid] = Path(os.path.commonpath([place for place, _ in those])) / uid
     return names

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.formatting import plural
+from ct3d_edge.scan.dicom.belonging import belonging_findings, pass_findings
 from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.pixels import planes, require_readable, stored_dtype
-from ct3d_edge.scan.dicom.stack import Slice, stack
+from ct3d_edge.scan.dicom.stack import Slice, Stack, stack
 from ct3d_edge.scan.findings import Finding
 from ct3d_edge.scan.stream import go_on
 from ct3d_edge.scan.volume import Scan
@@ -47,7 +49,8 @@ class DicomSeries(Scan):
     ------
     RefusedScan
         ``localizer``, ``unsupported_dtype``; ``no_geometry``, ``mixed_slices``, ``single_slice``,
-        ``several_volumes``: see `stack`.
+        ``several_volumes``, ``conflicting_instances``: see `stack`; ``mixed_patients``, ``mixed_series`` where that is
+        why they cannot be stacked; ``missing_element``.
     UnreadableScan
         ``truncated``, ``too_large``, ``dicom_plugin``, ``bad_pixels``.
     """
@@ -64,14 +67,17 @@ class DicomSeries(Scan):
         slices, localizers = _without_localizers(images)
         for image in images:
             require_readable(image)
-        self._stack = ordered = stack(slices, _same_pixels)
+        _require_scale(slices)
+        belonging = belonging_findings(images)
+        self._stack = ordered = _stacked(slices, belonging)
         self._first = ordered.slices[0].image
         self.affine = ordered.affine
         scalings = Counter((slice_.frame.slope, slice_.frame.intercept) for slice_ in ordered.slices)
         self._padding = _bright_padding(ordered.slices)
         self._in_hu = len(scalings) > 1 or self._padding is not None
         self.slope, self.intercept = (1.0, 0.0) if self._in_hu else next(iter(scalings))
-        self.findings = (*remarks, *_series_findings(images, localizers), *ordered.findings, *self._pixel_findings())
+        said = (*remarks, *belonging, *_series_findings(images, localizers))
+        self.findings = (*said, *ordered.findings, *self._pixel_findings())
         self.reading_ms = (time.perf_counter() - start) * 1e3
 
     @property
@@ -139,14 +145,43 @@ def _without_localizers(images: Sequence[Image]) -> tuple[list[Slice], int]:
     return kept, len(slices) - len(kept)
 
 
+def _require_scale(slices: Sequence[Slice]) -> None:
+    """See that no slice lacks an element of its scale that it, or another slice, needs.
+
+    Raises
+    ------
+    RefusedScan
+        ``missing_element``: 0 or 1 in its place would shift or stretch a slice.
+    """
+    if len({slice_.frame.missing for slice_ in slices}) == 1 and len(slices[0].frame.missing) != 1:
+        return
+    lacking = [slice_ for slice_ in slices if slice_.frame.missing]
+    first = lacking[0]
+    raise RefusedScan(
+        "missing_element",
+        f"{len(lacking)} of {len(slices)} slices lack {' and '.join(first.frame.missing)}, "
+        f"{first.image.path.name} among them: their HU are not known. Export the series again.",
+    )
+
+
+def _stacked(slices: Sequence[Slice], belonging: Sequence[Finding]) -> Stack:
+    """The stack; where slices cannot be stacked since they do not belong together, that is said."""
+    try:
+        ordered = stack(slices, _same_pixels)
+    except RefusedScan as error:
+        reason = next((finding for finding in belonging if finding.severity == "refuse"), None)
+        if reason is None:
+            raise
+        raise RefusedScan(reason.code, reason.detail) from error
+    normal = np.cross(*np.array(slices[0].frame.orientation, np.float64).reshape(2, 3))
+    return replace(ordered, findings=(*pass_findings(ordered.slices, normal), *ordered.findings))
+
+
 def _series_findings(images: Sequence[Image], localizers: int) -> tuple[Finding, ...]:
     found = []
     if modality := next((image.modality for image in images if not image.is_ct), ""):
         detail = f"The series is {modality}, not CT: its numbers are no HU."
         found.append(Finding("not_ct", "refuse", detail, modality))
-    if (patients := len({image.patient for image in images})) > 1:
-        detail = f"Files of {patients} patients share one series UID."
-        found.append(Finding("mixed_patients", "refuse", detail, patients))
     if localizers:
         detail = f"Left out of the series: {plural(localizers, 'overview picture')} (localizer)."
         found.append(Finding("localizer", "warn", detail, localizers))

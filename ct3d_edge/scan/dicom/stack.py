@@ -28,6 +28,12 @@ EVEN = 0.1
 MISSING = 0.5
 """From this distance on the grid has a hole, or the order cannot be told."""
 
+ALTERNATING = 0.1
+"""Difference of every second distance from the others, in mean distances, from which on two passes are woven."""
+
+SIDEWAYS = (0.25, 1.0)
+"""How far a slice may lie beside the line of the others, in pixels, without a remark and without a refusal."""
+
 RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM counts toward the patient's left and back, NIfTI toward right and front (PS3.3, C.7.6.2.1.1)."""
 
@@ -65,13 +71,14 @@ def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) 
     Parameters
     ----------
     same_pixels
-        Whether two slices in one place show the same; asked only where their identity does not settle it.
+        Whether two slices in one place show the same.
 
     Raises
     ------
     RefusedScan
         ``no_geometry`` if slices do not say where they lie; ``mixed_slices`` if they differ in size, direction or
-        spacing; ``single_slice``; ``several_volumes`` if different ones lie in one place.
+        spacing; ``single_slice``; ``several_volumes`` if different ones lie in one place; ``conflicting_instances``
+        if slices of one SOPInstanceUID differ.
     """
     rows, columns, spacing = _common_grid(slices)
     normal = np.cross(rows, columns)
@@ -87,7 +94,8 @@ def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) 
     # A step along the array's first axis is one to the next column, along the row's direction.
     affine[:3, :3] = RAS @ np.stack([rows * spacing[1], columns * spacing[0], step], axis=1)
     affine[:3, 3] = RAS @ places[0]
-    findings = (*_duplicate_findings(dropped), *_gap_findings(places @ normal), *tilt_findings(affine))
+    lying = (*_gap_findings(places @ normal), *_sideways_findings(places, normal, min(spacing)))
+    findings = (*_duplicate_findings(dropped), *lying, *tilt_findings(affine))
     return Stack(tuple(kept), affine, findings)
 
 
@@ -120,19 +128,33 @@ def _without_duplicates(
         if height - at >= SAME_PLACE:
             kept.append(slice_)
             at = float(height)
-        elif not (_same_instance(slice_, kept[-1]) or same_pixels(slice_, kept[-1])):
+        elif same_pixels(slice_, kept[-1]):
+            continue
+        elif _instance(slice_) and _instance(slice_) == _instance(kept[-1]):
+            raise _conflict(slice_, kept[-1])
+        else:
             raise RefusedScan(
                 "several_volumes",
                 f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place: "
                 "the series holds several volumes. Export each as a series of its own.",
             )
+    seen: dict[tuple[str, int], Slice] = {}
+    for slice_ in kept:
+        if (instance := _instance(slice_)) and (other := seen.setdefault(instance, slice_)) is not slice_:
+            raise _conflict(slice_, other)
     return kept, len(slices) - len(kept)
 
 
-def _same_instance(one: Slice, other: Slice) -> bool:
-    return bool(one.image.instance) and (one.image.instance, one.frame.number) == (
-        other.image.instance,
-        other.frame.number,
+def _instance(slice_: Slice) -> tuple[str, int] | None:
+    return (slice_.image.instance, slice_.frame.number) if slice_.image.instance else None
+
+
+def _conflict(one: Slice, other: Slice) -> RefusedScan:
+    names = " and ".join(sorted((one.image.path.name, other.image.path.name)))
+    return RefusedScan(
+        "conflicting_instances",
+        f"{names} have one SOPInstanceUID and differ: which of them belongs to the series is not known. "
+        "Export the series again.",
     )
 
 
@@ -145,6 +167,11 @@ def _duplicate_findings(dropped: int) -> tuple[Finding, ...]:
 def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
     """Holes and uneven distances; ``heights`` in mm, increasing."""
     steps = np.diff(heights)
+    if _alternate(steps):
+        detail = (
+            f"Distances of slices alternate between {steps[0]:.2f} and {steps[1]:.2f} mm: two passes lie in each other."
+        )
+        return (Finding("several_passes", "refuse", detail, "ImagePositionPatient"),)
     usual = float(np.median(steps))
     # A hole is a whole number of the usual distances; after holes are counted, what is left is unevenness.
     counts = np.maximum(np.rint(steps / usual), 1)
@@ -163,3 +190,24 @@ def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
         return ()
     detail = f"Slices lie up to {off:.2f} slice distances from where evenly spaced ones would."
     return (Finding("uneven_slices", "refuse" if off > MISSING else "warn", detail, round(off, 3)),)
+
+
+def _alternate(steps: NDArray[np.float64]) -> bool:
+    """Whether every second distance is the same and the others are another: two regular stacks in each other."""
+    if len(steps) < 5:
+        return False
+    one, other = steps[::2], steps[1::2]
+    apart = abs(float(np.median(one) - np.median(other)))
+    return bool(apart > ALTERNATING * float(steps.mean()) and max(np.ptp(one), np.ptp(other)) < apart / 2)
+
+
+def _sideways_findings(places: NDArray[np.float64], normal: NDArray[np.float64], pixel: float) -> tuple[Finding, ...]:
+    """Slices that lie beside the line from the first to the last; ``places`` and ``pixel`` in mm."""
+    heights = places @ normal
+    along = ((heights - heights[0]) / (heights[-1] - heights[0]))[:, None]
+    beside = places - (places[0] + along * (places[-1] - places[0]))
+    off = float(np.linalg.norm(beside - np.outer(beside @ normal, normal), axis=1).max())
+    if off <= SIDEWAYS[0] * pixel:
+        return ()
+    detail = f"Slices lie up to {off:.1f} mm beside the line from the first to the last."
+    return (Finding("shifted_slices", "refuse" if off > SIDEWAYS[1] * pixel else "warn", detail, round(off, 3)),)
