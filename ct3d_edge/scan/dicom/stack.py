@@ -102,16 +102,22 @@ def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) 
 def _common_grid(slices: Sequence[Slice]) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, ...]]:
     """Directions of a row and of a column, and spacing, that all slices share."""
     first = slices[0]
+
+    def names(other: Slice) -> str:
+        return f"{first.image.path.name} and {other.image.path.name} differ"
+
     for slice_ in slices:
         frame = slice_.frame
         if frame.position is None or frame.orientation is None or frame.spacing is None:
             raise RefusedScan("no_geometry", f"{slice_.image.path.name} does not say where its pixels lie.")
         if (slice_.image.rows, slice_.image.columns) != (first.image.rows, first.image.columns):
-            raise RefusedScan("mixed_slices", "The series holds slices of different sizes.")
+            raise RefusedScan("mixed_slices", f"The series holds slices of different sizes: {names(slice_)}.")
         if not np.allclose(frame.orientation, first.frame.orientation or (), rtol=0, atol=SAME_DIRECTION):
-            raise RefusedScan("mixed_slices", "The series holds slices that lie in different directions.")
+            raise RefusedScan(
+                "mixed_slices", f"The series holds slices that lie in different directions: {names(slice_)}."
+            )
         if not np.allclose(frame.spacing, first.frame.spacing or (), rtol=SAME_SPACING, atol=0):
-            raise RefusedScan("mixed_slices", "The series holds slices of different pixel spacing.")
+            raise RefusedScan("mixed_slices", f"The series holds slices of different pixel spacing: {names(slice_)}.")
     directions = np.array(first.frame.orientation, np.float64).reshape(2, 3)
     spacing = first.frame.spacing or ()
     if not np.allclose(directions @ directions.T, np.eye(2), rtol=0, atol=SAME_DIRECTION) or min(spacing) <= 0:
