@@ -60,8 +60,8 @@ RULES = (
     # One volume
     Rule("two_dimensional", "refused", "a single image"),
     Rule("single_slice", "refused", "one slice"),
-    Rule("several_volumes", "refused", "a fourth dimension, or DICOM slices that differ in the same place"),
-    Rule("conflicting_instances", "refused", "DICOM slices of one SOPInstanceUID that differ in pixels or place"),
+    Rule("several_volumes", "refused", "a fourth dimension, or DICOM slices of several passes over the same range"),
+    Rule("conflicting_instances", "refused", "DICOM slices of one SOPInstanceUID that differ in pixels, size or place"),
     Rule("missing_element", "refused", "DICOM slices without a rescale slope or intercept that the others have"),
     Rule("several_series", "refused", "a folder of several DICOM series where one scan was asked for"),
     Rule("unsupported_dtype", "refused", "colours, complex numbers"),
@@ -76,7 +76,6 @@ RULES = (
         "files under one series UID that differ in study, frame of reference, modality or series number; in which",
     ),
     Rule("inferred_series", "warn", "DICOM files without SeriesInstanceUID, taken together by their folder; how many"),
-    Rule("several_passes", "refuse", "slices of several passes that lie in each other; what tells them apart"),
     Rule("derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY)"),
     Rule("duplicate_slices", "warn", "DICOM slices that are there twice, dropped; how many"),
     # How it lies

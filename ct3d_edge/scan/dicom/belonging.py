@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.errors import RefusedScan
+from ct3d_edge.scan.dicom.alike import Slice
 from ct3d_edge.scan.dicom.image import PASS_TAGS, SERIES_TAGS, Image
-from ct3d_edge.scan.dicom.stack import Slice
 from ct3d_edge.scan.findings import Finding
 
 LEAST = 3
@@ -46,20 +47,28 @@ def _differing(images: Sequence[Image]) -> list[str]:
     return [keyword for keyword, said in zip(SERIES_TAGS, values, strict=True) if len(set(said) - {""}) > 1]
 
 
-def pass_findings(slices: Sequence[Slice], normal: NDArray[np.float64]) -> tuple[Finding, ...]:
-    """Two passes over the same part of the body, by the attributes that tell them apart.
+def require_one_pass(slices: Sequence[Slice]) -> None:
+    """See that slices do not come from several passes over the same part of the body, by what tells passes apart.
 
     Attributes may change along a sound series: from slice to slice, or from one table position to the next. Only
     groups whose ranges lie in each other are passes.
+
+    Raises
+    ------
+    RefusedScan
+        ``several_volumes``; the attributes are named, not their values.
     """
+    normal = np.cross(*np.array(slices[0].frame.orientation, np.float64).reshape(2, 3))
     heights = np.array([slice_.frame.position for slice_ in slices], np.float64) @ normal
     columns = list(zip(*(slice_.image.passes for slice_ in slices), strict=True))
     columns.append(tuple("\\".join(slice_.frame.kind) for slice_ in slices))
     named = [key for key, values in zip((*PASS_TAGS, "ImageType"), columns, strict=True) if _woven(values, heights)]
-    if not named:
-        return ()
-    detail = f"Slices of several passes lie in each other; they differ in {', '.join(named)}. Separate the passes."
-    return (Finding("several_passes", "refuse", detail, ", ".join(named)),)
+    if named:
+        raise RefusedScan(
+            "several_volumes",
+            f"Slices of several passes lie in each other; they differ in {', '.join(named)}. "
+            "Export each pass as a series of its own.",
+        )
 
 
 def _woven(values: Sequence[str], heights: NDArray[np.float64]) -> bool:

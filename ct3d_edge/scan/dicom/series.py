@@ -4,7 +4,6 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.belonging import belonging_findings, pass_findings
+from ct3d_edge.scan.dicom.alike import Slice
+from ct3d_edge.scan.dicom.belonging import belonging_findings, require_one_pass
 from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.pixels import planes, require_readable, stored_dtype
-from ct3d_edge.scan.dicom.stack import Slice, Stack, stack
+from ct3d_edge.scan.dicom.stack import Stack, stack
 from ct3d_edge.scan.findings import Finding
 from ct3d_edge.scan.stream import go_on
 from ct3d_edge.scan.volume import Scan
@@ -168,13 +168,15 @@ def _stacked(slices: Sequence[Slice], belonging: Sequence[Finding]) -> Stack:
     """The stack; where slices cannot be stacked since they do not belong together, that is said."""
     try:
         ordered = stack(slices, _same_pixels)
+        require_one_pass(ordered.slices)
     except RefusedScan as error:
         reason = next((finding for finding in belonging if finding.severity == "refuse"), None)
-        if reason is None:
-            raise
-        raise RefusedScan(reason.code, reason.detail) from error
-    normal = np.cross(*np.array(slices[0].frame.orientation, np.float64).reshape(2, 3))
-    return replace(ordered, findings=(*pass_findings(ordered.slices, normal), *ordered.findings))
+        if reason is not None:
+            raise RefusedScan(reason.code, reason.detail) from error
+        if error.code == "several_volumes":  # by name, where an attribute tells the volumes apart
+            require_one_pass(slices)
+        raise
+    return ordered
 
 
 def _series_findings(images: Sequence[Image], localizers: int) -> tuple[Finding, ...]:

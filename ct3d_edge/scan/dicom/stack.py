@@ -8,19 +8,9 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.frames import Frame
-from ct3d_edge.scan.dicom.image import Image
+from ct3d_edge.scan.dicom.alike import SAME_PLACE, Slice, common_grid, require_copies
 from ct3d_edge.scan.findings import Finding
 from ct3d_edge.scan.geometry import tilt_findings
-
-SAME_DIRECTION = 1e-3
-"""Largest difference of two direction cosines that are meant to be equal: 0.06 degrees."""
-
-SAME_SPACING = 1e-3
-"""Largest relative difference of two spacings that are meant to be equal."""
-
-SAME_PLACE = 1e-2
-"""Slices nearer to each other than this, in mm, lie in the same place; no scanner makes thinner ones."""
 
 EVEN = 0.1
 """Farthest that a slice may lie from its place on an even grid, in slice distances, without a remark."""
@@ -36,14 +26,6 @@ SIDEWAYS = (0.25, 1.0)
 
 RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM counts toward the patient's left and back, NIfTI toward right and front (PS3.3, C.7.6.2.1.1)."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One frame of one file."""
-
-    image: Image
-    frame: Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +58,11 @@ def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) 
     Raises
     ------
     RefusedScan
-        ``no_geometry`` if slices do not say where they lie; ``mixed_slices`` if they differ in size, direction or
-        spacing; ``single_slice``; ``several_volumes`` if different ones lie in one place; ``conflicting_instances``
-        if slices of one SOPInstanceUID differ.
+        ``conflicting_instances``: see `require_copies`; ``no_geometry``, ``mixed_slices``: see `common_grid`;
+        ``single_slice``; ``several_volumes`` if different slices lie in one place, or distances alternate.
     """
-    rows, columns, spacing = _common_grid(slices)
+    require_copies(slices, same_pixels)
+    rows, columns, spacing = common_grid(slices)
     normal = np.cross(rows, columns)
     places = np.array([slice_.frame.position for slice_ in slices], np.float64)
     heights = places @ normal
@@ -99,32 +81,6 @@ def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) 
     return Stack(tuple(kept), affine, findings)
 
 
-def _common_grid(slices: Sequence[Slice]) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, ...]]:
-    """Directions of a row and of a column, and spacing, that all slices share."""
-    first = slices[0]
-
-    def names(other: Slice) -> str:
-        return f"{first.image.path.name} and {other.image.path.name} differ"
-
-    for slice_ in slices:
-        frame = slice_.frame
-        if frame.position is None or frame.orientation is None or frame.spacing is None:
-            raise RefusedScan("no_geometry", f"{slice_.image.path.name} does not say where its pixels lie.")
-        if (slice_.image.rows, slice_.image.columns) != (first.image.rows, first.image.columns):
-            raise RefusedScan("mixed_slices", f"The series holds slices of different sizes: {names(slice_)}.")
-        if not np.allclose(frame.orientation, first.frame.orientation or (), rtol=0, atol=SAME_DIRECTION):
-            raise RefusedScan(
-                "mixed_slices", f"The series holds slices that lie in different directions: {names(slice_)}."
-            )
-        if not np.allclose(frame.spacing, first.frame.spacing or (), rtol=SAME_SPACING, atol=0):
-            raise RefusedScan("mixed_slices", f"The series holds slices of different pixel spacing: {names(slice_)}.")
-    directions = np.array(first.frame.orientation, np.float64).reshape(2, 3)
-    spacing = first.frame.spacing or ()
-    if not np.allclose(directions @ directions.T, np.eye(2), rtol=0, atol=SAME_DIRECTION) or min(spacing) <= 0:
-        raise RefusedScan("no_geometry", f"{first.image.path.name} gives directions or distances that cannot be.")
-    return directions[0], directions[1], spacing
-
-
 def _without_duplicates(
     slices: list[Slice], heights: NDArray[np.float64], same_pixels: Callable[[Slice, Slice], bool]
 ) -> tuple[list[Slice], int]:
@@ -134,34 +90,13 @@ def _without_duplicates(
         if height - at >= SAME_PLACE:
             kept.append(slice_)
             at = float(height)
-        elif same_pixels(slice_, kept[-1]):
-            continue
-        elif _instance(slice_) and _instance(slice_) == _instance(kept[-1]):
-            raise _conflict(slice_, kept[-1])
-        else:
+        elif not same_pixels(slice_, kept[-1]):
             raise RefusedScan(
                 "several_volumes",
                 f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place: "
                 "the series holds several volumes. Export each as a series of its own.",
             )
-    seen: dict[tuple[str, int], Slice] = {}
-    for slice_ in kept:
-        if (instance := _instance(slice_)) and (other := seen.setdefault(instance, slice_)) is not slice_:
-            raise _conflict(slice_, other)
     return kept, len(slices) - len(kept)
-
-
-def _instance(slice_: Slice) -> tuple[str, int] | None:
-    return (slice_.image.instance, slice_.frame.number) if slice_.image.instance else None
-
-
-def _conflict(one: Slice, other: Slice) -> RefusedScan:
-    names = " and ".join(sorted((one.image.path.name, other.image.path.name)))
-    return RefusedScan(
-        "conflicting_instances",
-        f"{names} have one SOPInstanceUID and differ: which of them belongs to the series is not known. "
-        "Export the series again.",
-    )
 
 
 def _duplicate_findings(dropped: int) -> tuple[Finding, ...]:
@@ -174,10 +109,11 @@ def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
     """Holes and uneven distances; ``heights`` in mm, increasing."""
     steps = np.diff(heights)
     if _alternate(steps):
-        detail = (
-            f"Distances of slices alternate between {steps[0]:.2f} and {steps[1]:.2f} mm: two passes lie in each other."
+        raise RefusedScan(
+            "several_volumes",
+            f"Distances of slices by ImagePositionPatient alternate between {steps[0]:.2f} and {steps[1]:.2f} mm: "
+            "two passes lie in each other. Export each as a series of its own.",
         )
-        return (Finding("several_passes", "refuse", detail, "ImagePositionPatient"),)
     usual = float(np.median(steps))
     # A hole is a whole number of the usual distances; after holes are counted, what is left is unevenness.
     counts = np.maximum(np.rint(steps / usual), 1)

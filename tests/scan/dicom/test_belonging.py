@@ -91,8 +91,10 @@ def test_woven_passes_are_refused_by_what_differs(
 ) -> None:
     one, two = PASSES[keyword][first], PASSES[keyword][1 - first]
     datasets = [*first_pass(hu, **{keyword: one}), *other_pass(hu, offset, **{keyword: two})]
-    found = findings_of(made.write_datasets(tmp_path / "series", datasets))
-    assert ("several_passes", "refuse", keyword) in found
+    folder = made.write_datasets(tmp_path / "series", datasets)
+    with pytest.raises(ScanError, match=keyword) as caught:
+        open_scan(folder, judge=False)
+    assert caught.value.code == "several_volumes"
 
 
 @pytest.mark.parametrize("offset", [0.00375, 0.1, 0.25, 0.4, 0.6, 0.75, 0.9])
@@ -100,8 +102,10 @@ def test_passes_without_attributes_are_told_by_their_distances(
     tmp_path: Path, hu: NDArray[np.int16], offset: float
 ) -> None:
     datasets = [*first_pass(hu), *other_pass(hu, offset)]
-    found = findings_of(made.write_datasets(tmp_path / "series", datasets))
-    assert ("several_passes", "refuse", "ImagePositionPatient") in found
+    folder = made.write_datasets(tmp_path / "series", datasets)
+    with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
+        open_scan(folder, judge=False)
+    assert caught.value.code == "several_volumes"
 
 
 @pytest.mark.parametrize("block", [1, 2, 4, 6])
