@@ -9,7 +9,7 @@ from ct3d_edge.machine import installed_version
 from ct3d_edge.provider_names import ON_NVIDIA, ProviderName
 from ct3d_edge.runtime import nvidia
 from ct3d_edge.runtime.options import Options
-from ct3d_edge.runtime.plugins import PLUGINS, plugin_devices
+from ct3d_edge.runtime.plugins import PLUGINS, plugin_devices, plugin_obstacle
 
 AMPERE = (8, 0)
 """Compute capability of the first GPUs with TF32."""
@@ -65,6 +65,6 @@ def tf32_allowed(name: ProviderName, options: Options, gpu: nvidia.Gpu | None) -
 
 
 def _plugin_version(name: ProviderName) -> str | None:
-    if name not in PLUGINS:
+    if name not in PLUGINS or plugin_obstacle(PLUGINS[name]):  # a tuned choice may outlive the plugin
         return None
     return next((device.ep_metadata.get("version") for device in plugin_devices(PLUGINS[name])), None)

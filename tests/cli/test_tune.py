@@ -242,7 +242,7 @@ def test_bench_follows_a_choice_but_for_swept_threads(
     ("plain", "best", "told"),
     [
         ((2.0, 4.0), (1.0, 2.0), "2.00 times as fast as the given file with default options; too few rounds"),
-        ((2.0,) * 9, (1.0,) * 9, "(median of the rounds; 99 % interval 2.00 to 2.00)"),
+        ((2.0,) * 9, (1.0,) * 9, "(median of the rounds' ratios; 99 % interval 2.00 to 2.00)"),
         ((2.0,) * 5 + (1.0,) * 4, (1.0,) * 5 + (2.0,) * 4, "99 % interval 0.50 to 2.00); it may be chance"),
     ],
 )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ct3d_edge.cohort import Entry, ScanRead, cache, prepare
 from ct3d_edge.cohort.cache import entry_file, read_findings
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import DiskError, UsageError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan import Volume, content_sha256, read_nifti
 
@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_leaves_no_half_file(
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UsageError, match=r"Cannot write .*\.npy: No space left on device"):
+    with pytest.raises(DiskError, match=r"Cannot write .*\.npy: No space left on device"):
         prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
     left = list((tmp_path / "cache").iterdir())
     assert len(left) == 2
