@@ -62,7 +62,7 @@ RULES = (
     Rule("single_slice", "refused", "one slice"),
     Rule("several_volumes", "refused", "a fourth dimension, or DICOM slices of several passes over the same range"),
     Rule("conflicting_instances", "refused", "DICOM slices of one SOPInstanceUID that differ in pixels, size or place"),
-    Rule("missing_element", "refused", "DICOM slices without a rescale slope or intercept that the others have"),
+    Rule("missing_element", "refused", "DICOM slices that lack an element of scale or storage that others have; which"),
     Rule("several_series", "refused", "a folder of several DICOM series where one scan was asked for"),
     Rule("unsupported_dtype", "refused", "colours, complex numbers"),
     Rule("mixed_slices", "refused", "DICOM slices of different size, direction or pixel spacing"),

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RefusedScan
+from ct3d_edge.errors import RefusedScan, UnreadableScan
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.alike import Slice
+from ct3d_edge.scan.dicom.alike import Slice, named_files
 from ct3d_edge.scan.dicom.belonging import belonging_findings, require_one_pass
 from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.pixels import planes, require_readable, stored_dtype
@@ -23,6 +23,12 @@ from ct3d_edge.scan.volume import Scan
 
 AIR = -1024.0
 """HU put in place of padding that would else shine: what scanners write outside the field of view."""
+
+SCALE = ("RescaleSlope", "RescaleIntercept")
+"""What makes HU of stored numbers: both are there, or neither."""
+
+NEEDED = ("PixelRepresentation", "BitsStored", "HighBit", *SCALE)
+"""Elements that all slices of a series have, or none has."""
 
 LIKE_AIR = -1000.0
 """Padding of at most this many HU looks like air already."""
@@ -52,7 +58,7 @@ class DicomSeries(Scan):
         ``several_volumes``, ``conflicting_instances``: see `stack`; ``mixed_patients``, ``mixed_series`` where that is
         why they cannot be stacked; ``missing_element``.
     UnreadableScan
-        ``truncated``, ``too_large``, ``dicom_plugin``, ``bad_pixels``.
+        ``truncated``, ``too_large``, ``dicom_plugin``, ``bad_pixels``, ``bad_header``.
     """
 
     def __init__(
@@ -67,7 +73,7 @@ class DicomSeries(Scan):
         slices, localizers = _without_localizers(images)
         for image in images:
             require_readable(image)
-        _require_scale(slices)
+        _require_elements(slices)
         belonging = belonging_findings(images)
         self._stack = ordered = _stacked(slices, belonging)
         self._first = ordered.slices[0].image
@@ -145,23 +151,31 @@ def _without_localizers(images: Sequence[Image]) -> tuple[list[Slice], int]:
     return kept, len(slices) - len(kept)
 
 
-def _require_scale(slices: Sequence[Slice]) -> None:
-    """See that no slice lacks an element of its scale that it, or another slice, needs.
+def _require_elements(slices: Sequence[Slice]) -> None:
+    """See that no slice lacks an element of its pixels or scale that it, or another slice, needs.
 
     Raises
     ------
     RefusedScan
-        ``missing_element``: 0 or 1 in its place would shift or stretch a slice.
+        ``missing_element``: another value in its place would shift, stretch or wrap a slice.
+    UnreadableScan
+        ``bad_header`` if no slice says whether its pixels have a sign.
     """
-    if len({slice_.frame.missing for slice_ in slices}) == 1 and len(slices[0].frame.missing) != 1:
-        return
-    lacking = [slice_ for slice_ in slices if slice_.frame.missing]
-    first = lacking[0]
-    raise RefusedScan(
-        "missing_element",
-        f"{len(lacking)} of {len(slices)} slices lack {' and '.join(first.frame.missing)}, "
-        f"{first.image.path.name} among them: their HU are not known. Export the series again.",
-    )
+    lacking = {keyword: [slice_ for slice_ in slices if keyword in _missing(slice_)] for keyword in NEEDED}
+    if len(lacking["PixelRepresentation"]) == len(slices):
+        raise UnreadableScan("bad_header", f"{slices[0].image.path.name} does not say how its pixels are stored.")
+    half_scaled = len({len(lacking[keyword]) for keyword in SCALE}) > 1
+    for keyword, those in lacking.items():
+        if those and (len(those) < len(slices) or (half_scaled and keyword in SCALE)):
+            raise RefusedScan(
+                "missing_element",
+                f"{len(those)} of {len(slices)} slices lack {keyword} ({named_files(those)}): "
+                "their HU are not known. Export the series again.",
+            )
+
+
+def _missing(slice_: Slice) -> tuple[str, ...]:
+    return (*slice_.image.storage.missing, *slice_.frame.missing)
 
 
 def _stacked(slices: Sequence[Slice], belonging: Sequence[Finding]) -> Stack:

@@ -17,12 +17,16 @@ DEFLATED_FRAMES = 4096
 
 @dataclass(frozen=True)
 class Storage:
-    """How one pixel is stored: ``stored`` of ``allocated`` bits, the highest of them ``high``."""
+    """How one pixel is stored: ``stored`` of ``allocated`` bits, the highest of them ``high``.
+
+    ``missing`` names the elements that the file lacks; unsigned pixels that fill their bits from 0 stand in for them.
+    """
 
     allocated: int
     stored: int
     high: int
     signed: bool
+    missing: tuple[str, ...] = ()
 
 
 def capacity(pixels: PixelData, frame: int) -> int:
@@ -40,15 +44,16 @@ def read_storage(dataset: Dataset, name: str) -> Storage:
     UnreadableScan
         ``bad_header`` if the file does not say, or says something impossible.
     """
-    allocated, sign = whole(dataset, "BitsAllocated", name), whole(dataset, "PixelRepresentation", name)
-    if not allocated or sign is None:
+    allocated = whole(dataset, "BitsAllocated", name)
+    given = {keyword: whole(dataset, keyword, name) for keyword in ("PixelRepresentation", "BitsStored", "HighBit")}
+    if not allocated:
         raise UnreadableScan("bad_header", f"{name} does not say how its pixels are stored.")
-    stored = whole(dataset, "BitsStored", name) or allocated
-    high = whole(dataset, "HighBit", name)
+    stored, high = given["BitsStored"] or allocated, given["HighBit"]
     high = stored - 1 if high is None else high
     if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
         raise UnreadableScan("bad_header", f"{name} stores {stored} of {allocated} bits up to bit {high}.")
-    return Storage(allocated, stored, high, signed=sign == 1)
+    missing = tuple(keyword for keyword, value in given.items() if value is None)
+    return Storage(allocated, stored, high, given["PixelRepresentation"] == 1, missing)
 
 
 def read_padding(dataset: Dataset, name: str) -> int | None:

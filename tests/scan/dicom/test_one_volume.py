@@ -49,6 +49,20 @@ def test_two_breaths_cannot_be_allowed_into_one_volume(
     assert caught.value.code == "several_volumes"
 
 
+@pytest.mark.parametrize("keyword", ["PixelRepresentation", "BitsStored", "HighBit", "RescaleSlope"])
+@pytest.mark.parametrize("slices", [range(1), range(4, 6), range(11, 12)], ids=["first", "middle", "last"])
+def test_an_element_that_only_some_slices_lack_is_not_guessed(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, slices: range
+) -> None:
+    datasets = made.series_datasets(hu)
+    for number in slices:
+        delattr(datasets[number], keyword)
+    folder = made.write_datasets(tmp_path / "series", datasets)
+    with pytest.raises(ScanError, match=keyword) as caught:
+        open_scan(folder)
+    assert caught.value.code == "missing_element"
+
+
 @pytest.mark.parametrize("odd", [0, 5, 11])
 @pytest.mark.parametrize("what", ["size", "direction", "spacing"])
 def test_the_slice_that_is_unlike_the_others_is_named(
