@@ -75,6 +75,11 @@ RULES = (
         "refuse",
         "files under one series UID that differ in study, frame of reference, modality or series number; in which",
     ),
+    Rule(
+        "identity_split",
+        "warn",
+        "files of the same series UID in folders below that belong to another scan, left out; what differs",
+    ),
     Rule("inferred_series", "warn", "DICOM files without SeriesInstanceUID, taken together by their folder; how many"),
     Rule("derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY)"),
     Rule("duplicate_slices", "warn", "DICOM slices that are there twice, dropped; how many"),

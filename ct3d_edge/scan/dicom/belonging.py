@@ -9,7 +9,18 @@ from numpy.typing import NDArray
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.scan.dicom.alike import Slice
 from ct3d_edge.scan.dicom.image import PASS_TAGS, SERIES_TAGS, Image
+from ct3d_edge.scan.dicom.stack import stack
 from ct3d_edge.scan.findings import Finding
+
+CERTAIN = ("StudyInstanceUID", "FrameOfReferenceUID")
+"""Of `SERIES_TAGS`, those that all files in several folders have to give, or none, to be taken together."""
+
+APART = {
+    "several_volumes": "slice positions of several passes",
+    "mixed_slices": "matrix size, direction or pixel spacing",
+    "conflicting_instances": "SOPInstanceUID and position",
+}
+"""Why slices of several folders do not make one stack, by code."""
 
 LEAST = 3
 """Slices from which on those with one value of an attribute count as a pass."""
@@ -34,17 +45,56 @@ def belonging_findings(images: Sequence[Image]) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def belong_together(images: Sequence[Image]) -> bool:
-    """Whether nothing speaks against files of several folders being one series."""
-    return len({image.patient for image in images}) <= 1 and not _differing(images)
+def differences(parts: Sequence[Sequence[Image]]) -> tuple[str, ...]:
+    """What keeps files that lie in several folders from being one volume; nothing where they complete one another.
+
+    A person may have separated them: an identity that only some of them give is a difference, and so are slices of
+    one part that lie where, or between those, that another part has from another pass. Attributes, no values.
+    """
+    images = [image for part in parts for image in part]
+    patient = ("PatientID",) if len({image.patient for image in images}) > 1 else ()
+    lacking = [name for name, said in _identities(images).items() if name in CERTAIN and len(set(said)) > 1]
+    return (*patient, *sorted({*_differing(images), *lacking})) or (() if overlap(parts) else _positions(images))
+
+
+def overlap(parts: Sequence[Sequence[Image]]) -> bool:
+    """Whether an instance lies in several folders: they hold copies of a series, each of them whole."""
+    instances = [image.instance for part in parts for image in part]
+    return len(set(instances)) < len(instances)
+
+
+def _positions(images: Sequence[Image]) -> tuple[str, ...]:
+    slices = [Slice(image, frame) for image in images for frame in image.frames if not frame.is_localizer]
+    try:
+        if slices:
+            require_one_pass(stack(slices, _are_copies).slices)
+    except RefusedScan as error:
+        return (APART[error.code],) if error.code in APART else ()
+    return ()
+
+
+def _are_copies(_one: Slice, _other: Slice) -> bool:
+    """No: of files of different UIDs in one place, none is read before a person has named the scan."""
+    return False
+
+
+def split_finding(differing: Sequence[str]) -> Finding:
+    """That files of the same series UID in folders below were left out; ``differing`` as of `differences`."""
+    named = ", ".join(differing)
+    detail = f"Files of the same series UID in folders below differ in {named}; they were left out."
+    return Finding("identity_split", "warn", detail, named)
 
 
 def _differing(images: Sequence[Image]) -> list[str]:
     """Attributes that all files of a series share and these do not; one that a file lacks does not count."""
+    return [name for name, said in _identities(images).items() if len(set(said) - {""}) > 1]
+
+
+def _identities(images: Sequence[Image]) -> dict[str, tuple[str, ...]]:
+    """What images say of each of `SERIES_TAGS`, hashed."""
     # An overview picture is left out of the volume: it may have a number or frame of reference of its own.
     taken = [image for image in images if not all(frame.is_localizer for frame in image.frames)]
-    values = zip(*(image.belongs for image in taken), strict=True)
-    return [keyword for keyword, said in zip(SERIES_TAGS, values, strict=True) if len(set(said) - {""}) > 1]
+    return dict(zip(SERIES_TAGS, zip(*(image.belongs for image in taken), strict=True), strict=False))
 
 
 def require_one_pass(slices: Sequence[Slice]) -> None:

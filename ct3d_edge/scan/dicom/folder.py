@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.belonging import belong_together
+from ct3d_edge.scan.dicom.belonging import differences, overlap, split_finding
 from ct3d_edge.scan.dicom.image import CT_CLASSES, Image, read_image, series_of_file
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, promises_dicom
@@ -107,24 +107,38 @@ def _resolve(path: Path, on_block: Callable[[], None]) -> tuple[Series, tuple[Fi
     # None stands for files that cannot be read: they are to be remarked.
     contents = read_contents(_files_of(folder, (uid, None), on_block), on_block)
     images = [image for series in contents.series if series.uid == uid for image in series.images]
-    if not is_file(path):
-        images = _with_parts_below(folder, uid, images, on_block)
+    split: tuple[Finding, ...] = ()
+    if not is_file(path) and uid != UNNAMED:
+        images, split = _with_parts_below(folder, uid, images, on_block)
     if not images:
         raise UnreadableScan("not_found", f"{folder} holds no DICOM series {uid}.")
-    return Series(uid, tuple(images), _reason(images)), contents.remarks()
+    return Series(uid, tuple(images), _reason(images)), (*contents.remarks(), *split)
 
 
-def _with_parts_below(folder: Path, uid: str, images: list[Image], on_block: Callable[[], None]) -> list[Image]:
-    """Images of a series, and those in folders below that it does not have yet; copies are left alone."""
+def _with_parts_below(
+    folder: Path, uid: str, images: list[Image], on_block: Callable[[], None]
+) -> tuple[list[Image], tuple[Finding, ...]]:
+    """Images of a series, and those in folders below that complete it; copies and other identities are left alone."""
+    parts = [(folder, images)] if images else []
     for parent, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if Path(parent) == folder:
-            continue
-        known = {image.instance for image in images}
-        part = [read_image(file) for file in _files_of(Path(parent), (uid,), on_block)]
-        if known.isdisjoint(image.instance for image in part) and belong_together([*images, *part]):
-            images = [*images, *part]
-    return images
+        place = Path(parent)
+        if place != folder and (part := [read_image(file) for file in _files_of(place, (uid,), on_block)]):
+            parts.append((place, part))
+    whole: list[list[Image]] = []
+    for _, part in parts:
+        whole += [] if overlap([*whole, part]) else [part]
+    differing = differences([part for _, part in parts]) or differences(whole)
+    if not differing:
+        return [image for part in whole for image in part], ()
+    if images:
+        return images, (split_finding(differing),)
+    names = ", ".join(place.relative_to(folder).as_posix() for place, _ in parts[:NAMED])
+    raise RefusedScan(
+        "several_series",
+        f"{uid} lies in {len(parts)} folders whose files differ in {', '.join(differing)}; "
+        f"name one of their folders: {names}{', ...' if len(parts) > NAMED else ''}.",
+    )
 
 
 def _files_of(folder: Path, series: Sequence[str | None], on_block: Callable[[], None]) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.belonging import belong_together
+from ct3d_edge.scan.dicom.belonging import differences, overlap
 from ct3d_edge.scan.dicom.folder import Contents, Series, dicom_files, read_contents
 from ct3d_edge.scan.dicom.image import Image
 from ct3d_edge.scan.dicom.sniff import UNNAMED
@@ -26,8 +26,11 @@ def series_in(files: Mapping[Path, Sequence[Path]], wanted: Wanted) -> dict[Path
         DICOM files by folder.
     """
     contents = {place: read_contents(those) for place, those in files.items()}
-    spread = _spread(contents)
-    return {place: _scans(place, what, spread, wanted) for place, what in contents.items()}
+    spread, split = _spread(contents)
+    found = {place: _scans(place, what, spread, wanted) for place, what in contents.items()}
+    for place, those in split.items():
+        found[place] += those if wanted.series is None else []
+    return found
 
 
 def series_of(files: Sequence[Path]) -> dict[Path, tuple[Path, str]]:
@@ -65,16 +68,23 @@ def _scans(place: Path, contents: Contents, spread: Mapping[str, Path], wanted: 
     return found
 
 
-def _spread(contents: Mapping[Path, Contents]) -> dict[str, Path]:
-    """Names of series whose files lie in several folders, each file in one; copies and other patients stay apart."""
-    parts: dict[str, list[tuple[Path, list[Image]]]] = defaultdict(list)
+def _spread(contents: Mapping[Path, Contents]) -> tuple[dict[str, Path], dict[Path, list[PassedOver]]]:
+    """Names of series whose files lie in several folders, each file in one; and, by folder, why others stay apart."""
+    parts: dict[str, list[tuple[Path, tuple[Image, ...]]]] = defaultdict(list)
     for place, what in contents.items():
         for series in what.series:
             if series.uid != UNNAMED:
-                parts[series.uid].append((place, list(series.images)))
-    names = {}
+                parts[series.uid].append((place, series.images))
+    names: dict[str, Path] = {}
+    split: dict[Path, list[PassedOver]] = defaultdict(list)
     for uid, those in parts.items():
-        images = [image for _, part in those for image in part]
-        if len(those) > 1 and len({image.instance for image in images}) == len(images) and belong_together(images):
-            names[uid] = Path(os.path.commonpath([place for place, _ in those])) / uid
-    return names
+        if len(those) < 2:
+            continue
+        images = [part for _, part in those]
+        name = Path(os.path.commonpath([place for place, _ in those])) / uid
+        if reason := differences(images):
+            told = f"not one scan: its files in {len(those)} folders differ in {', '.join(reason)}, each is its own"
+            split[those[0][0]].append(PassedOver(name, "identity_split", told))
+        elif not overlap(images):
+            names[uid] = name
+    return names, split

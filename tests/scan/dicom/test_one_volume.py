@@ -1,5 +1,6 @@
 """Never two volumes in one, whatever the files are called and wherever they lie."""
 
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
-from ct3d_edge.scan import open_scan
+from ct3d_edge.scan import find_scans, open_scan, search_scans
 
 from .test_bad_series import code_of
 from .test_belonging import first_pass, other_pass
+from .test_series import hu_of
+
+Split = Callable[[int], int]
 
 
 def shuffled(folder: Path, datasets: list[Dataset], seed: int) -> Path:
@@ -79,3 +83,63 @@ def test_the_slice_that_is_unlike_the_others_is_named(
     with pytest.raises(ScanError, match=rf"\b{odd:03}\.dcm") as caught:
         open_scan(folder)
     assert caught.value.code == "mixed_slices"
+
+
+@pytest.mark.parametrize("offset", [0.00375, 0.25, 0.5])
+def test_folders_of_two_passes_stay_apart(tmp_path: Path, hu: NDArray[np.int16], offset: float) -> None:
+    passes = [first_pass(hu, AcquisitionNumber=1), other_pass(hu, offset, AcquisitionNumber=2)]
+    folders = [shuffled(tmp_path / f"pass {n}", those, n) for n, those in enumerate(passes)]
+    assert find_scans([tmp_path]) == folders
+    for folder, expected in zip(folders, (hu, hu[:, ::-1]), strict=True):
+        assert np.array_equal(hu_of(open_scan(folder)), expected)
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "PatientID", "FrameOfReferenceUID"])
+@pytest.mark.parametrize("missing", [False, True], ids=["other", "one lacks it"])
+def test_a_name_that_fits_several_identities_opens_none(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, missing: bool
+) -> None:
+    one, two = first_pass(hu[:, :, :6], **{keyword: "1"}), other_pass(hu, 6, **{keyword: "2"})[:6]
+    if missing:
+        for dataset in two:
+            delattr(dataset, keyword)
+    folders = [made.write_datasets(tmp_path / f"patient_{n}", those) for n, those in enumerate((one, two))]
+    search = search_scans([tmp_path])
+    assert list(search.scans) == folders
+    assert [passed.code for passed in search.passed_over] == ["identity_split"]
+    assert keyword in search.passed_over[0].reason
+    with pytest.raises(ScanError, match=r"name one of their folders") as caught:
+        open_scan(tmp_path / "1.2.3")
+    assert caught.value.code == "several_series"
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "PatientID"])
+def test_files_beside_a_folder_of_another_identity_keep_to_themselves_and_say_so(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str
+) -> None:
+    made.write_datasets(tmp_path, first_pass(hu, **{keyword: "1"}))
+    below = made.write_datasets(tmp_path / "below", other_pass(hu, 12, **{keyword: "2"}))
+    assert find_scans([tmp_path], below=True) == [tmp_path / "1.2.3", below]
+    scan = open_scan(tmp_path / "1.2.3")
+    assert np.array_equal(hu_of(scan), hu)
+    assert [(f.code, f.severity) for f in scan.findings] == [("identity_split", "warn")]
+    assert keyword in scan.findings[0].detail
+
+
+def test_files_without_a_series_uid_are_not_taken_from_other_folders(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    parts = first_pass(hu[:, :, :6]), other_pass(hu, 6)[:6]
+    for dataset in (*parts[0], *parts[1]):
+        del dataset.SeriesInstanceUID
+    made.write_datasets(tmp_path, parts[0])
+    made.write_datasets(tmp_path / "below", parts[1])
+    names = find_scans([tmp_path], below=True)
+    assert names == [tmp_path / "unnamed", tmp_path / "below"]
+    assert [open_scan(name).shape[2] for name in names] == [6, 6]
+
+
+@pytest.mark.parametrize("split", [lambda n: n // 4, lambda n: n % 2], ids=["contiguous", "alternating"])
+def test_folders_that_complete_one_another_are_one_scan(tmp_path: Path, hu: NDArray[np.int16], split: Split) -> None:
+    for number, dataset in enumerate(first_pass(hu, FrameOfReferenceUID="1.5")):
+        made.save(dataset, tmp_path / f"part {split(number)}" / f"{number:03}.dcm")
+    assert find_scans([tmp_path]) == [tmp_path / "1.2.3"]
+    assert np.array_equal(hu_of(open_scan(tmp_path / "1.2.3")), hu)
