@@ -47,3 +47,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"ct3d_edge.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names as well, imported yet or not."""
+    return sorted({*globals(), *__all__})

@@ -22,7 +22,7 @@
 Anything that is not a ``Ct3dError`` is a bug and is shown with its traceback.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 
 class Ct3dError(Exception):
@@ -57,6 +57,10 @@ class ScanError(Ct3dError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str], dict[str, Any]]:
+        """Pickle with both arguments; an exception passes on ``args`` alone, which holds the message."""
+        return type(self), (self.code, str(self)), self.__dict__
 
 
 class UnreadableScan(ScanError):

@@ -28,3 +28,13 @@ FAILED = replace(
     findings=(),
     timing=Timing(),
 )
+
+
+def raise_error(error: BaseException) -> None:
+    """Raise it in another process, to which the tests send it."""
+    raise error
+
+
+def give_back(thing: object) -> object:
+    """Send it back from another process."""
+    return thing

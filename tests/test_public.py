@@ -66,3 +66,15 @@ def test_importing_is_light(module: str) -> None:
     program = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_dir_lists_the_public_names_before_they_are_used() -> None:
+    code = "import ct3d_edge; print(*dir(ct3d_edge))"
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert set(listed) >= PUBLIC
+
+
+def test_the_package_runs_as_the_command() -> None:
+    ran = subprocess.run([sys.executable, "-m", "ct3d_edge", "--version"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ct3d_edge.__version__ in ran.stdout

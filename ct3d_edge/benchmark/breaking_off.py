@@ -19,6 +19,10 @@ class BrokenOffError(Exception):
         super().__init__(record.incomplete)
         self.record = record
 
+    def __reduce__(self) -> "tuple[type[BrokenOffError], tuple[BenchRecord]]":
+        """Pickle with the record, which ``args`` does not hold."""
+        return type(self), (self.record,)
+
 
 @contextmanager
 def keep_what_was_taken(record: Callable[[str], BenchRecord]) -> Iterator[None]:
