@@ -21,6 +21,12 @@ LOGIT_CLIP = 1e-7
 SEARCHED = (0.05, 20.0)
 """Temperatures among which the best is looked for: a few dozen scans cannot support a factor beyond 20."""
 
+USUAL = (0.25, 4.0)
+"""Temperatures that networks need; Guo et al. 2017 (arXiv 1706.04599) found 1.1 to 3 for image classifiers."""
+
+FEW_SCANS = 30
+"""Scans below which one more of them may change the temperature by a third."""
+
 CLASSES = 2
 
 
@@ -193,6 +199,16 @@ def calibrate(contract: Contract, probabilities: ArrayLike, truth: ArrayLike, ru
     temperature = fit_temperature(probabilities, truth)
     threshold = rule.threshold(tempered_scores(probabilities, temperature), truth)
     return replace(contract, temperature=temperature, threshold=threshold)
+
+
+def temperature_warnings(temperature: float, scans: int) -> tuple[str, ...]:
+    """What speaks against a temperature that was fitted to so many scans, in sentences."""
+    few = f"Temperature and threshold were fitted to {scans} scans only; {FEW_SCANS} are the least to rely on."
+    unusual = (
+        f"A temperature of {temperature:.3g} is far from 1 (usual: {USUAL[0]:g} to {USUAL[1]:g}): "
+        "the scores of these scans do not tell how sure the network is."
+    )
+    return (few,) * (scans < FEW_SCANS) + (unusual,) * (not USUAL[0] <= temperature <= USUAL[1])
 
 
 def _choices(

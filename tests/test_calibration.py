@@ -13,6 +13,7 @@ from ct3d_edge.calibration import (
     fit_temperature,
     logit,
     temper,
+    temperature_warnings,
     tempered_scores,
     threshold_for_sensitivity,
     youden_threshold,
@@ -202,3 +203,18 @@ def test_nothing_else_in_the_contract_changes(change: dict[str, Any]) -> None:
 def test_more_than_two_classes_have_no_threshold() -> None:
     with pytest.raises(ModelError, match="this model has 3"):
         calibrate(Contract(labels=("a", "b", "c"), outputs=3), [0.1, 0.9], [0, 1], Rule())
+
+
+@pytest.mark.parametrize(
+    ("temperature", "scans", "said"),
+    [
+        (1.2, 60, []),
+        (0.19, 6, ["6 scans only", "0.19 is far from 1"]),
+        (14.3, 400, ["14.3 is far from 1"]),
+        (1, 29, ["29"]),
+    ],
+)
+def test_a_temperature_that_cannot_be_relied_on_is_said_so(temperature: float, scans: int, said: list[str]) -> None:
+    warnings = temperature_warnings(temperature, scans)
+    assert len(warnings) == len(said)
+    assert all(part in warning for part, warning in zip(said, warnings, strict=True))

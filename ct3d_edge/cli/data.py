@@ -10,6 +10,7 @@ import typer
 from ct3d_edge.cli import split
 from ct3d_edge.cli.examples import example
 from ct3d_edge.cli.once import OnceCommand, OnceGroup
+from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def synth(
         tuple[int, int, int] | None,
         typer.Option(help="Voxels along x, y, z; 512 x 512 x (30 to 60) if left out.", metavar="X Y Z"),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files already.")] = False,
 ) -> None:
     """Make procedural chest CTs with masks of their lesions.
 
@@ -47,6 +49,10 @@ def synth(
     from ct3d_edge.cli.terminal import progress, say
     from ct3d_edge.datasets import synthesise
 
+    if not force and out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            f"{out} holds files already, and two sets would be mixed. Name another folder, or add --force."
+        )
     with progress(scans, "Phantoms") as advance:
         written = synthesise(out, scans, seed, shape=shape, on_scan=lambda _: advance())
     say(f"wrote {plural(len(written), 'phantom scan')} to {out / 'scans'}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def split(
         typer.Option("--patients", metavar="CSV", help="Columns scan and patient: a patient stays on one side."),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
 ) -> None:
     """Divide the scans in DIR for training, validation and test.
 
@@ -35,6 +37,8 @@ def split(
     from ct3d_edge.cli.terminal import Bars, print_lines
     from ct3d_edge.cohort import split_folder, write_split
 
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists, and models may have been trained by it. Name another file, or add --force.")
     require_writable(out)
     with Bars() as bars:
         made = split_folder(

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ct3d_edge.cli.logs import ROOT, reset
 from ct3d_edge.formatting import wrap
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def err() -> Console:
 
 def say(text: str, level: int = logging.INFO) -> None:
     """One message on standard error, printed as it is, and in the log file with time and level."""
+    if not ROOT.handlers:  # a command that another program than ct3d-edge has called
+        reset()
     LOGGER.log(level, "%s", text)
 
 

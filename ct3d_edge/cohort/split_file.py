@@ -70,7 +70,7 @@ def read_split(path: Path) -> Split:
         If it cannot be read, or as for `from_json`; with its path.
     """
     try:
-        return from_json(path.read_text("utf-8"))
+        return from_json(path.read_text("utf-8-sig"))  # some editors begin a file with a byte order mark
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DatasetError(f"The split {path} cannot be read: {reason}.") from error

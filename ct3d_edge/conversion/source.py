@@ -13,6 +13,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.contract_values import Activation
 from ct3d_edge.conversion.network import Interface, interface_of
 from ct3d_edge.errors import ContractError, ModelError, UsageError
+from ct3d_edge.keras_graph import require_graph_mode
 from ct3d_edge.runtime import to_probabilities
 
 RUN_MODEL = "model.keras"
@@ -87,7 +88,18 @@ def load_source(
     contract = own if contract_file is None else _matching(_read_contract(contract_file), own, contract_file)
     remark = _default_remark(file, own, labels) if contract_file is None else f"The contract is {contract_file}."
     contract = _changed(contract, labels, orientation)
-    return Source(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, (remark,))
+    note = require_graph_mode(network) if _has_slope(network) else None
+    remarks = (remark,) if note is None else (remark, note)
+    return Source(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, remarks)
+
+
+def _has_slope(network: keras.Model) -> bool:
+    """Whether graph mode, which other programs use, is known to lose something of a layer; here eager mode is used."""
+    leaky = keras.activations.leaky_relu
+    return any(
+        isinstance(layer, keras.layers.LeakyReLU) or getattr(layer, "activation", None) is leaky
+        for layer in network.layers
+    )
 
 
 def _locate(path: Path) -> tuple[Path, Path | None]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.atomic import atomic_file, require_writable
-from ct3d_edge.calibration import SEARCHED, Rule, calibrate, tempered_scores
+from ct3d_edge.calibration import SEARCHED, Rule, calibrate, temperature_warnings, tempered_scores
 from ct3d_edge.cohort import read_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
@@ -146,6 +146,7 @@ def calibrate_run(
         warnings=(
             *narrow_range(verdicts.scores, fitted),
             *few_scans(verdicts.truth, fitted),
+            *temperature_warnings(fitted.temperature, len(verdicts.truth)),
             *_temperature_limits(fitted.temperature),
         ),
         left_out=tuple((scan.path, scan.reason) for scan in verdicts.left_out),

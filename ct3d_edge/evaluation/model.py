@@ -97,6 +97,8 @@ def keras_model(path: Path, *, temperature: float | None = None) -> Model:
     UsageError, ModelError, MissingExtraError
         As `open_model`.
     """
+    if not path.exists():
+        raise UsageError(f"There is no model {path}: neither a .keras file nor the folder of a training run.")
     if not path.is_dir() and path.suffix != ".keras":
         raise UsageError(f"A model is a .onnx file, a .keras file or the folder of a training run; found {path}.")
     from ct3d_edge.keras_import import import_keras

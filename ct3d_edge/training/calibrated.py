@@ -2,11 +2,12 @@
 
 import keras
 
-from ct3d_edge.calibration import Rule, calibrate
+from ct3d_edge.calibration import Rule, calibrate, temperature_warnings
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.training.material import Material
 
+WARNING = "WARNING: {}"
 UNCALIBRATED = "not calibrated: the temperature is 1, the threshold 0.5"
 
 
@@ -25,4 +26,7 @@ def calibrated(network: keras.Model, material: Material, contract: Contract) -> 
     except DatasetError as error:
         return contract, f"{UNCALIBRATED}. {error}"
     said = f"temperature {fitted.temperature:.3g}, threshold {fitted.threshold:.3g} ({Rule()})"
-    return fitted, f"calibrated on the {len(truth)} validation scans: {said}"
+    warnings = temperature_warnings(fitted.temperature, len(truth))
+    return fitted, "\n".join(
+        [f"calibrated on the {len(truth)} validation scans: {said}", *map(WARNING.format, warnings)]
+    )

@@ -1,5 +1,6 @@
 """From two folders of scans to a trained run: ``model.keras``, its contract, its history and its split."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ct3d_edge.cohort import Split, write_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.extras import require_extra
+from ct3d_edge.keras_graph import require_graph_mode
 from ct3d_edge.training import run_folder
 from ct3d_edge.training.agreement import hand_out, require_agreement, wait_for_all
 from ct3d_edge.training.calibrated import UNCALIBRATED, calibrated
@@ -35,6 +37,8 @@ from ct3d_edge.training.replicas import require_scan_for_each, require_whole_sha
 from ct3d_edge.training.run import TrainedRun, finish
 from ct3d_edge.training.scans import chosen_split
 from ct3d_edge.training.settings import require_same, settings_of
+
+LOGGER = logging.getLogger("ct3d_edge.training")
 
 LABEL_OF_FOLDER = {"CT-0": "normal", "CT-23": "abnormal"}
 """What the tutorial calls the two archives of MosMedData."""
@@ -141,6 +145,10 @@ def train(
     keras.utils.set_random_seed(seed)
     with scope(strategy), computing_in(precision):
         model = untrained(contract, preset.momentum, None if initial is None else weights_of(initial, size))
+        # In graph mode it is fitted, validated and calibrated; several devices run the same graph.
+        note = require_graph_mode(model) if strategy is None else None
+    if note:
+        LOGGER.warning("WARNING: %s", note)
     watchers = [] if tensorboard is None or not chief else [_tensorboard(tensorboard)]
     with (
         run_folder.opened(out, lasting=chief) as own,

@@ -41,6 +41,8 @@ def refuse_to_lose(out: Path, *, resume: bool, overwrite: bool) -> None:
     if (out / MODEL).exists():
         what = "That run is complete" if resume else "Name another folder, or add --overwrite"
         raise UsageError(f"{out} already holds a trained {MODEL}. {what}.")
+    if resume and not (out / SPLIT).exists():
+        raise UsageError(f"{out} holds no interrupted run to go on with. Begin one without --resume.")
     if (out / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{out} holds a run that was interrupted. Go on with it: --resume. Start anew: --overwrite.")
 

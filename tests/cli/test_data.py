@@ -133,3 +133,12 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str]) -> None:
 def test_help_says_what_is_fetched(run: Run) -> None:
     outcome = run("data", "fetch", "--help")
     assert "mosmed: the 200 chest CTs of the published tutorial" in " ".join(outcome.out.split())
+
+
+def test_phantoms_are_not_mixed_with_what_is_there_unless_by_force(run: Run, tmp_path: Path) -> None:
+    command = ("data", "synth", "--out", tmp_path / "set", "--scans", 1, "--shape", 32, 32, 8)
+    assert run(*command).code == 0
+    again = run(*command, "--seed", 1)
+    assert again.code == 2
+    assert "two sets would be mixed" in again.err
+    assert run(*command, "--seed", 1, "--force").code == 0

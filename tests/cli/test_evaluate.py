@@ -178,3 +178,13 @@ def test_options_of_the_provider_reach_the_session(run: Run, model: Path, folder
     assert "1 thread)" in outcome.out.replace("\n", " ")
     wrong = run("evaluate", "--model", model, folder, *QUICK, "--device-id", 0)
     assert (wrong.code, "no devices to choose from" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "rest"), [("evaluate", ["."]), ("calibrate", ["."]), ("export", ["--out", "never.onnx"])]
+)
+def test_a_run_that_is_not_there_is_named_as_missing(run: Run, tmp_path: Path, command: str, rest: list[str]) -> None:
+    outcome = run(command, "--model", tmp_path / "nowhere", *rest)
+    assert outcome.code in (2, 3)
+    assert "found" not in outcome.err
+    assert "nowhere" in outcome.err

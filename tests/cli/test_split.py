@@ -35,7 +35,7 @@ def test_shares_are_told_and_written(run: Run, folder: Path, tmp_path: Path) -> 
 def test_the_same_input_gives_the_same_bytes_and_another_seed_others(run: Run, folder: Path, tmp_path: Path) -> None:
     written = []
     for seed in (4, 4, 5):
-        run("data", "split", folder, "--out", tmp_path / "split.json", "--seed", seed)
+        run("data", "split", folder, "--out", tmp_path / "split.json", "--seed", seed, "--force")
         written.append((tmp_path / "split.json").read_bytes())
     assert written[0] == written[1] != written[2]
 
@@ -105,3 +105,12 @@ main()
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert (tmp_path / "split.json").is_file()
+
+
+def test_a_split_that_is_there_is_replaced_only_by_force(run: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "split.json"
+    out.write_text("precious")
+    outcome = run("data", "split", folder, "--out", out)
+    assert (outcome.code, out.read_text()) == (2, "precious")
+    assert "add --force" in outcome.err
+    assert run("data", "split", folder, "--out", out, "--force").code == 0

@@ -31,6 +31,11 @@ def test_what_is_written_is_what_is_read(split: Split, tmp_path: Path) -> None:
     assert to_json(from_json(to_json(split))) == to_json(split)
 
 
+def test_a_byte_order_mark_is_passed_over(split: Split, tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_bytes(b"\xef\xbb\xbf" + to_json(split).encode())
+    assert read_split(tmp_path / "split.json") == split
+
+
 def test_the_form(split: Split) -> None:
     data = json.loads(to_json(split))
     assert list(data) == ["schema", "seed", "classes", "fractions", "folds", "entries", "duplicates", "left_out"]

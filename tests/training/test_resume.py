@@ -116,9 +116,22 @@ def test_a_run_that_was_stopped_before_its_model_was_written(
     assert not (out / "checkpoint.npz").exists()
 
 
-def test_there_may_be_nothing_to_resume(make_folder: FolderMaker, tmp_path: Path, linear_network: None) -> None:
-    run = train(make_folder("a", "b"), tmp_path / "run", plain(), size=TINY, resume=True)
-    assert len(run.epochs) == 1
+def test_nothing_to_resume_is_said_and_nothing_begun(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: None
+) -> None:
+    folder, out = make_folder("a", "b"), tmp_path / "run"
+    with pytest.raises(UsageError, match="holds no interrupted run"):
+        train(folder, out, plain(), size=TINY, resume=True)
+    assert not out.exists()
+
+
+def test_a_run_that_ended_before_its_first_epoch_is_begun_again(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: None
+) -> None:
+    folder, out = make_folder("a", "b"), tmp_path / "run"
+    train(folder, out, plain(), size=TINY)
+    (out / "model.keras").unlink()
+    assert len(train(folder, out, plain(), size=TINY, resume=True).epochs) == 1
 
 
 @pytest.mark.parametrize(
