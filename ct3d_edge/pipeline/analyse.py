@@ -14,7 +14,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScan, ScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.passport import Inspector, input_sha256, remarks
-from ct3d_edge.pipeline.reading import Failed, Reading, explained, read_scan
+from ct3d_edge.pipeline.reading import Failed, Reading, Source, explained, read_source
 from ct3d_edge.preprocess import Prepared
 from ct3d_edge.results import Answer, Record, answered_status
 from ct3d_edge.runtime import Outputs, Runner
@@ -34,7 +34,7 @@ NOTHING_KNOWN: Mapping[str, Record] = MappingProxyType({})
 
 
 def analyse(
-    paths: Iterable[Path],
+    paths: Iterable[Source],
     runner: Runner,
     notes: tuple[Finding, ...] = (),
     known: Mapping[str, Record] = NOTHING_KNOWN,
@@ -51,7 +51,7 @@ def analyse(
 
 
 def analyse_scan(
-    path: Path, runner: Runner, notes: tuple[Finding, ...] = (), inspector: Inspector | None = None
+    path: Source, runner: Runner, notes: tuple[Finding, ...] = (), inspector: Inspector | None = None
 ) -> Analysis:
     """Read, preprocess and judge one scan. Never raises for what is wrong with the scan.
 
@@ -63,11 +63,11 @@ def analyse_scan(
     A fault of ct3d-edge itself becomes a record with the code ``internal`` and a traceback on standard error, so
     that a night's run is not lost to it.
     """
-    return judge([read_scan(path, runner.contract, inspector=inspector)], runner, notes, inspector)[0]
+    return judge([read_source(path, runner.contract, inspector=inspector)], runner, notes, inspector)[0]
 
 
 def recall(
-    path: Path,
+    path: Source,
     known: Mapping[str, Record],
     runner: Runner,
     inspector: Inspector | None = None,
@@ -77,8 +77,7 @@ def recall(
 
     ``on_block`` is called while the scan is read for comparison; what it raises ends that.
     """
-    record = known.get(str(path))
-    if record is None:
+    if not isinstance(path, Path) or (record := known.get(str(path))) is None:
         return None
     try:
         content = content_sha256(path, on_block)

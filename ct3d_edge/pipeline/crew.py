@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.pipeline.reading import IN_MEMORY
 
+Item = TypeVar("Item")
+"""A scan: its path, or the scan itself."""
 Result = TypeVar("Result")
 OnBlock = Callable[[], None]
-Work = Callable[[Path, OnBlock], Result]
+Work = Callable[[Item, OnBlock], Result]
 """Works on one scan and calls the second argument now and then, which raises when the work should end."""
 
 PATIENCE = 0.5
@@ -34,11 +37,11 @@ class Dropped(BaseException):
     """Raised inside the work on a scan whose result nobody wants any more; no failure of the scan."""
 
 
-class _Task(Generic[Result]):
+class _Task(Generic[Item, Result]):
     """One scan in a crew's hands."""
 
-    def __init__(self, path: Path, seconds: float | None, stop: threading.Event) -> None:
-        self.path = path
+    def __init__(self, item: Item, seconds: float | None, stop: threading.Event) -> None:
+        self.item = item
         self.seconds = seconds
         self.done = threading.Event()
         self.result: Result | None = None
@@ -48,12 +51,12 @@ class _Task(Generic[Result]):
         self._lock = threading.Lock()
         self._given_up = False
 
-    def do(self, work: Work[Result]) -> bool:
+    def do(self, work: Work[Item, Result]) -> bool:
         """Do the work; whether somebody still waits for it at the end."""
         self._begun = time.monotonic()
         try:
             self.on_block()
-            self.result = work(self.path, self.on_block)
+            self.result = work(self.item, self.on_block)
         except BaseException as error:
             self.error = error
         with self._lock:
@@ -64,7 +67,7 @@ class _Task(Generic[Result]):
         if self._stop.is_set():
             raise Dropped
         if self.overdue(0):
-            raise timed_out(self.path, self.seconds)
+            raise timed_out(self.item, self.seconds)
 
     def overdue(self, patience: float) -> bool:
         """Whether the work has begun and taken longer than it may."""
@@ -79,7 +82,7 @@ class _Task(Generic[Result]):
             return self._given_up
 
 
-class Crew(Generic[Result]):
+class Crew(Generic[Item, Result]):
     """Some threads and one kind of work.
 
     Parameters
@@ -98,8 +101,8 @@ class Crew(Generic[Result]):
 
     def __init__(
         self,
-        work: Work[Result],
-        late: Callable[[Path], Result],
+        work: Work[Item, Result],
+        late: Callable[[Item], Result],
         *,
         workers: int,
         ahead: int,
@@ -108,22 +111,22 @@ class Crew(Generic[Result]):
         self._work, self._late = work, late
         self._workers, self._ahead, self._seconds = workers, max(ahead, workers), seconds
         self._stop = threading.Event()
-        self._queue: queue.SimpleQueue[_Task[Result] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Task[Item, Result] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def results(self, paths: Iterable[Path]) -> Generator[Result, None, None]:
+    def results(self, items: Iterable[Item]) -> Generator[Result, None, None]:
         """Yield the result of each scan in the order of the scans; to be called once.
 
         What the work raises is raised here. Whoever stops early closes the iterator, and the threads end.
         """
-        waiting: deque[_Task[Result]] = deque()
-        upcoming = iter(paths)
+        waiting: deque[_Task[Item, Result]] = deque()
+        upcoming = iter(items)
         try:
             for _ in range(self._workers):
                 self._hire()
             while True:
-                while len(waiting) < self._ahead and (path := next(upcoming, None)) is not None:
-                    waiting.append(_Task(path, self._seconds, self._stop))
+                while len(waiting) < self._ahead and (item := next(upcoming, None)) is not None:
+                    waiting.append(_Task(item, self._seconds, self._stop))
                     self._queue.put(waiting[-1])
                 if not waiting:
                     return
@@ -131,11 +134,11 @@ class Crew(Generic[Result]):
         finally:
             self._dismiss()
 
-    def _result_of(self, task: _Task[Result]) -> Result:
+    def _result_of(self, task: _Task[Item, Result]) -> Result:
         while not task.done.wait(WAKE):
             if task.overdue(PATIENCE) and task.give_up():
                 self._hire()
-                return self._late(task.path)
+                return self._late(task.item)
         if task.error is not None:
             raise task.error
         return task.result  # type: ignore[return-value]  # set where there is no error
@@ -161,7 +164,7 @@ class Crew(Generic[Result]):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def within(seconds: float | None, work: Work[Result], path: Path) -> Result:
+def within(seconds: float | None, work: Work[Item, Result], item: Item) -> Result:
     """Do the work on one scan, and give it up after that many seconds even if it hangs in a system call.
 
     Raises
@@ -170,13 +173,14 @@ def within(seconds: float | None, work: Work[Result], path: Path) -> Result:
         ``timed_out``; else what the work raises.
     """
 
-    def late(path: Path) -> Result:
-        raise timed_out(path, seconds)
+    def late(item: Item) -> Result:
+        raise timed_out(item, seconds)
 
-    (result,) = Crew(work, late, workers=1, ahead=1, seconds=seconds).results([path])
+    (result,) = Crew(work, late, workers=1, ahead=1, seconds=seconds).results([item])
     return result
 
 
-def timed_out(path: Path, seconds: float | None) -> UnreadableScan:
+def timed_out(item: object, seconds: float | None) -> UnreadableScan:
     """The error of a scan that took too long."""
-    return UnreadableScan("timed_out", f"{path.name} was not finished within {seconds:g} s (--scan-timeout).")
+    name = item.name if isinstance(item, Path) else IN_MEMORY
+    return UnreadableScan("timed_out", f"{name} was not finished within {seconds:g} s (--scan-timeout).")

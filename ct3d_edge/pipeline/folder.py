@@ -9,14 +9,14 @@ from ct3d_edge.passport import Inspector
 from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, analyse, compared, judge, recall
 from ct3d_edge.pipeline.crew import Crew, timed_out
 from ct3d_edge.pipeline.plan import Plan
-from ct3d_edge.pipeline.reading import Reading, explained, read_scan
+from ct3d_edge.pipeline.reading import IN_MEMORY, Reading, Source, explained, read_source
 from ct3d_edge.results import Record, Timing
 from ct3d_edge.runtime import Runner
 from ct3d_edge.scan import Finding
 
 
 def analyse_many(
-    paths: Iterable[Path],
+    paths: Iterable[Source],
     runner: Runner,
     plan: Plan,
     *,
@@ -49,7 +49,7 @@ def analyse_many(
         return
     steps = _Steps(runner, notes, known, seconds, inspector)
     if plan.whole:
-        crew: Crew[Analysis] = Crew(
+        crew: Crew[Source, Analysis] = Crew(
             steps.whole, steps.late_analysis, workers=plan.workers, ahead=plan.ahead, seconds=seconds
         )
         with closing(crew.results(paths)) as analyses:
@@ -77,12 +77,12 @@ class _Steps:
         self._runner, self._notes, self._known, self._seconds = runner, notes, known, seconds
         self._inspector = inspector
 
-    def begin(self, path: Path, on_block: Callable[[], None]) -> Reading | Analysis:
+    def begin(self, path: Source, on_block: Callable[[], None]) -> Reading | Analysis:
         """Read and prepare, unless its record is known."""
         record = recall(path, self._known, self._runner, self._inspector, on_block)
         if record:
             return Analysis(record, None)
-        return read_scan(path, self._runner.contract, on_block, self._inspector)
+        return read_source(path, self._runner.contract, on_block, self._inspector)
 
     def end(self, begun: list[Reading | Analysis]) -> Iterator[Analysis]:
         """Run those that are not known through the network, as one batch."""
@@ -91,19 +91,20 @@ class _Steps:
         for one in begun:
             yield next(judged) if isinstance(one, Reading) else one
 
-    def whole(self, path: Path, on_block: Callable[[], None]) -> Analysis:
+    def whole(self, path: Source, on_block: Callable[[], None]) -> Analysis:
         """Both steps for one scan."""
         return next(self.end([self.begin(path, on_block)]))
 
-    def late(self, path: Path) -> Reading:
+    def late(self, path: Source) -> Reading:
         """What is left of a scan whose thread hangs."""
         error = timed_out(path, self._seconds)
 
         def fail() -> None:
             raise error
 
-        return Reading(str(path), None, None, explained(fail), (), Timing())
+        name = str(path) if isinstance(path, Path) else IN_MEMORY
+        return Reading(name, None, None, explained(fail), (), Timing())
 
-    def late_analysis(self, path: Path) -> Analysis:
+    def late_analysis(self, path: Source) -> Analysis:
         """The same, as a result."""
         return next(self.end([self.late(path)]))

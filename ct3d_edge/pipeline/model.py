@@ -19,7 +19,7 @@ from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, judge
 from ct3d_edge.pipeline.explaining import Explainer, Explanation
 from ct3d_edge.pipeline.folder import analyse_many
 from ct3d_edge.pipeline.plan import Needs, Plan, make_plan
-from ct3d_edge.pipeline.reading import Reading, prepare_volume, read_scan
+from ct3d_edge.pipeline.reading import Source, read_source
 from ct3d_edge.preprocess import ASSUMED_ORIENTATION
 from ct3d_edge.results import Record
 from ct3d_edge.runtime import (
@@ -33,10 +33,8 @@ from ct3d_edge.runtime import (
 )
 from ct3d_edge.scan import Finding, Volume
 
-IN_MEMORY = "(in memory)"
-"""What stands for the path of a scan that has none."""
-
 ScanPath = str | os.PathLike[str]
+GivenScan = ScanPath | Volume | NDArray[Any]
 
 
 class Model:
@@ -99,7 +97,7 @@ class Model:
         """Which provider does the work, and how."""
         return self._runner.receipt
 
-    def predict(self, scan: ScanPath | Volume | NDArray[Any]) -> Record:
+    def predict(self, scan: GivenScan) -> Record:
         """Judge one scan.
 
         Parameters
@@ -124,13 +122,14 @@ class Model:
         """
         self._fit(self._threads or usable_cores())
         inspector = self.inspector()
-        record = judge([self._read(scan, inspector)], self._runner, self._notes, inspector)[0].record
+        reading = read_source(_source(scan), self.contract, inspector=inspector)
+        record = judge([reading], self._runner, self._notes, inspector)[0].record
         _require_answer(record)
         return record
 
     def predict_many(
         self,
-        scans: Iterable[ScanPath],
+        scans: Iterable[GivenScan],
         *,
         workers: int | None = None,
         batch_size: int = 1,
@@ -145,7 +144,8 @@ class Model:
         Parameters
         ----------
         scans
-            Paths. Folders are for `find_scans`.
+            Each as `predict` takes it. Folders are for `find_scans`. An iterator is asked for a scan when it is begun,
+            so that arrays need not be in memory all at once.
         workers
             Scans worked on at the same time; as many as cores and memory allow if None.
         batch_size
@@ -162,13 +162,12 @@ class Model:
         ProviderError
             If the session fails.
         """
-        if isinstance(scans, str | os.PathLike):
-            raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
+        _refuse_one(scans)
         if scan_timeout is not None and not scan_timeout > 0:
             raise UsageError(f"A scan needs some time, found scan_timeout={scan_timeout}.")
         count = len(scans) if isinstance(scans, Sequence) else None
         plan = self.plan(count, workers=workers, batch_size=batch_size, memory_budget=memory_budget)
-        return (analysis.record for analysis in self.analyse_many(map(Path, scans), plan, seconds=scan_timeout))
+        return (analysis.record for analysis in self.analyse_many(map(_source, scans), plan, seconds=scan_timeout))
 
     def plan(
         self,
@@ -188,7 +187,7 @@ class Model:
 
     def analyse_many(
         self,
-        scans: Iterable[Path],
+        scans: Iterable[Source],
         plan: Plan,
         *,
         known: Mapping[str, Record] = NOTHING_KNOWN,
@@ -231,12 +230,21 @@ class Model:
         if (current.threads or threads, current.batch or 1) != (threads, batch):
             self._runner = self._open(threads=threads, batch=batch)
 
-    def _read(self, scan: ScanPath | Volume | NDArray[Any], inspector: Inspector) -> Reading:
-        if isinstance(scan, Volume):
-            return prepare_volume(scan, self.contract, IN_MEMORY, inspector)
-        if isinstance(scan, np.ndarray):
-            return prepare_volume(Volume(scan, findings=(ASSUMED_ORIENTATION,)), self.contract, IN_MEMORY, inspector)
-        return read_scan(Path(scan), self.contract, inspector=inspector)
+
+def _source(scan: GivenScan) -> Source:
+    if isinstance(scan, Volume):
+        return scan
+    if isinstance(scan, np.ndarray):
+        return Volume(scan, findings=(ASSUMED_ORIENTATION,))
+    return Path(scan)
+
+
+def _refuse_one(scans: object) -> None:
+    """What can be iterated, but is one scan: a name's letters, an array's slices."""
+    if isinstance(scans, str | os.PathLike):
+        raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
+    if isinstance(scans, Volume) or (isinstance(scans, np.ndarray) and scans.ndim < 4):
+        raise UsageError("predict_many takes several scans; give one to predict, or in a list.")
 
 
 def _require_answer(record: Record) -> None:

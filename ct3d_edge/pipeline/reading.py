@@ -29,6 +29,12 @@ from ct3d_edge.scan import (
 
 Failed = tuple[Status, Failure]
 
+Source = Path | Volume
+"""Where a scan is: on a disk or in memory."""
+
+IN_MEMORY = "(in memory)"
+"""What stands for the path of a scan that has none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
@@ -78,6 +84,15 @@ def read_scan(
     failed = explained(attempt.read)
     prepared = None if failed else attempt.prepared
     return Reading(str(path), attempt.sha256, prepared, failed, attempt.findings, attempt.timing())
+
+
+def read_source(
+    source: Source, contract: Contract, on_block: Callable[[], None] = go_on, inspector: Inspector | None = None
+) -> Reading:
+    """Read and prepare a scan as `read_scan` does, or prepare one that is in memory."""
+    if isinstance(source, Volume):
+        return prepare_volume(source, contract, IN_MEMORY, inspector)
+    return read_scan(source, contract, on_block, inspector)
 
 
 def prepare_volume(volume: Volume, contract: Contract, name: str, inspector: Inspector | None = None) -> Reading:

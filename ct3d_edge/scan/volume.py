@@ -65,7 +65,8 @@ class Volume(Scan):
     ----------
     stored
         ``(i, j, k)``, any integer or real dtype and byte order, in the file's axis order. Files store ``i``
-        fastest, so this is usually a Fortran-ordered view of the bytes read.
+        fastest, so this is usually a Fortran-ordered view of the bytes read. Axes of length one behind the third are
+        dropped, as those of files are.
     slope, intercept
         ``HU = stored * slope + intercept``.
     affine
@@ -79,6 +80,12 @@ class Volume(Scan):
     intercept: float = 0.0
     affine: NDArray[np.float64] | None = None
     findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        stored = self.stored
+        while stored.ndim > 3 and stored.shape[-1] == 1:
+            stored = stored[..., 0]
+        object.__setattr__(self, "stored", stored)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,37 @@ def test_many_are_what_each_is_alone(model: Model, mixed_folder: Path, runner: R
     assert [plain(record) for record in model.predict_many(iter(map(str, scans)), **options)] == found
 
 
+@pytest.mark.parametrize("options", [{}, {"workers": 1}, {"workers": 3}, {"batch_size": 4}, {"scan_timeout": 60.0}])
+def test_scans_in_memory_can_be_among_the_many(
+    model: Model, make_scan: MakeScan, hu: NDArray[np.int16], options: dict[str, Any]
+) -> None:
+    scans: list[Any] = [
+        make_scan(),
+        hu + 7,
+        str(make_scan("b.nii", hu + 9)),
+        np.zeros((4, 4)),
+        Volume(hu[::-1] + 11, affine=LAS),
+    ]
+    found = list(model.predict_many(scans, **options))
+    assert [record.status for record in found] == ["ok", "warn", "ok", "refused", "ok"]
+    for scan, record in zip(scans, found, strict=True):
+        if record.failure is None:
+            assert plain(record) == plain(model.predict(scan))
+        else:
+            with pytest.raises(RefusedScan, match=re.escape(record.failure.message)):
+                model.predict(scan)
+
+
+def test_arrays_are_asked_for_when_they_are_begun(model: Model, hu: NDArray[np.int16]) -> None:
+    records = model.predict_many(hu + number for number in itertools.count())
+    assert len({next(records).answer for _ in range(5)}) == 5
+
+
+def test_axes_of_length_one_behind_the_third_are_dropped(model: Model, hu: NDArray[np.int16]) -> None:
+    assert model.predict(hu[..., None, None]).answer == model.predict(hu).answer
+    assert Volume(hu[..., None]).shape == hu.shape
+
+
 def test_records_come_as_they_are_made(model: Model, make_scan: MakeScan, tmp_path: Path) -> None:
     endless = (make_scan(f"{number}.nii") for number in itertools.count())
     records = model.predict_many(endless)
@@ -115,6 +147,12 @@ def test_one_path_is_not_many(model: Model, tmp_path: Path) -> None:
     for path in (tmp_path, str(tmp_path)):
         with pytest.raises(UsageError, match="takes several paths"):
             model.predict_many(path)  # type: ignore[arg-type]
+
+
+def test_one_array_is_not_many(model: Model, hu: NDArray[np.int16]) -> None:
+    for scan in (hu, Volume(hu)):
+        with pytest.raises(UsageError, match="takes several scans"):
+            model.predict_many(scan)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("threads", [0, -1])
