@@ -1,5 +1,6 @@
 """Whether files that share a series UID belong to one series, and whether their slices come from one pass."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan
-from ct3d_edge.scan.dicom.alike import Slice
+from ct3d_edge.scan.dicom.alike import SAME_PLACE, Slice
 from ct3d_edge.scan.dicom.image import PASS_TAGS, SERIES_TAGS, Image
 from ct3d_edge.scan.dicom.stack import stack
 from ct3d_edge.scan.findings import Finding
@@ -26,7 +27,10 @@ LEAST = 3
 """Slices from which on those with one value of an attribute count as a pass."""
 
 WOVEN = 0.25
-"""Share of a shorter pass's length that another pass covers, from which on two lie in each other."""
+"""Share of the slices of the smaller of two passes that have to lie in the other one."""
+
+NEIGHBOURS = 1.5
+"""Slices of a pass farther apart than this, in its usual distances, have a hole between them."""
 
 
 def belonging_findings(images: Sequence[Image]) -> tuple[Finding, ...]:
@@ -125,13 +129,25 @@ def _woven(values: Sequence[str], heights: NDArray[np.float64]) -> bool:
     groups: dict[str, list[float]] = defaultdict(list)
     for value, height in zip(values, heights, strict=True):
         groups[value].append(float(height))
-    ranges = sorted((min(those), max(those)) for those in groups.values() if len(those) >= LEAST)
-    reached: tuple[float, float] | None = None
-    for low, high in ranges:
-        if reached is not None:
-            shorter = min(high - low, reached[1] - reached[0])
-            if min(high, reached[1]) - low > WOVEN * shorter:
-                return True
-        if reached is None or high > reached[1]:
-            reached = (low, high)
-    return False
+    passes = [np.unique(those) for those in groups.values() if len(those) >= LEAST]
+    return any(_lie_in_each_other(one, other) for one, other in itertools.combinations(passes, 2))
+
+
+def _lie_in_each_other(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether each of two runs of heights goes on, at its usual distance, where slices of the other lie.
+
+    Where they share one grid instead, the one has holes where slices of the other lie.
+    """
+    fewest, most = sorted((_inside(one, other), _inside(other, one)))
+    return fewest >= max(LEAST - 1, WOVEN * min(len(one), len(other))) and most >= LEAST
+
+
+def _inside(some: NDArray[np.float64], others: NDArray[np.float64]) -> int:
+    """How many of some heights lie between two of the others that are neighbours, or on one of them."""
+    if len(others) < 2 or some[0] > others[-1] or some[-1] < others[0]:
+        return 0
+    steps = np.diff(others)
+    above = np.clip(np.searchsorted(others, some, "right"), 1, len(steps))
+    between = (steps[above - 1] <= NEIGHBOURS * np.median(steps)) & (some >= others[0]) & (some <= others[-1])
+    on_one = np.minimum(np.abs(some - others[above - 1]), np.abs(some - others[above])) < SAME_PLACE
+    return int(np.count_nonzero(between | on_one))

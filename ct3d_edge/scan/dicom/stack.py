@@ -21,6 +21,12 @@ MISSING = 0.5
 ALTERNATING = 0.1
 """Difference of every second distance from the others, in mean distances, from which on two passes are woven."""
 
+ROUNDED = 0.11
+"""Distances that differ by less, in mm, may be equal ones between positions that were rounded to a tenth."""
+
+IN_TURN = 4
+"""Distances in a row that have to repeat the last but one; of a few lost slices, fewer do."""
+
 SIDEWAYS = (0.25, 1.0)
 """How far a slice may lie beside the line of the others, in pixels, without a remark and without a refusal."""
 
@@ -108,10 +114,10 @@ def _duplicate_findings(dropped: int) -> tuple[Finding, ...]:
 def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
     """Holes and uneven distances; ``heights`` in mm, increasing."""
     steps = np.diff(heights)
-    if _alternate(steps):
+    if (at := _alternating(steps)) is not None:
         raise RefusedScan(
             "several_volumes",
-            f"Distances of slices by ImagePositionPatient alternate between {steps[0]:.2f} and {steps[1]:.2f} mm: "
+            f"Distances by ImagePositionPatient alternate between {steps[at]:.2f} and {steps[at + 1]:.2f} mm: "
             "two passes lie in each other. Export each as a series of its own.",
         )
     usual = float(np.median(steps))
@@ -134,13 +140,14 @@ def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
     return (Finding("uneven_slices", "refuse" if off > MISSING else "warn", detail, round(off, 3)),)
 
 
-def _alternate(steps: NDArray[np.float64]) -> bool:
-    """Whether every second distance is the same and the others are another: two regular stacks in each other."""
-    if len(steps) < 5:
-        return False
-    one, other = steps[::2], steps[1::2]
-    apart = abs(float(np.median(one) - np.median(other)))
-    return bool(apart > ALTERNATING * float(steps.mean()) and max(np.ptp(one), np.ptp(other)) < apart / 2)
+def _alternating(steps: NDArray[np.float64]) -> int | None:
+    """Where distances begin to alternate between two that differ: two regular stacks lie in each other from there."""
+    apart = np.abs(steps[1:-1] - steps[:-2])
+    distinct = apart > np.maximum(ALTERNATING * (steps[1:-1] + steps[:-2]) / 2, ROUNDED)
+    in_turn = distinct & (np.abs(steps[2:] - steps[:-2]) < apart / 4)
+    runs = np.convolve(in_turn, np.ones(IN_TURN), "valid") if len(in_turn) >= IN_TURN else np.empty(0)
+    found = np.flatnonzero(runs == IN_TURN)
+    return int(found[0]) if len(found) else None
 
 
 def _sideways_findings(places: NDArray[np.float64], normal: NDArray[np.float64], pixel: float) -> tuple[Finding, ...]:

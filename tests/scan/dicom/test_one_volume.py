@@ -143,3 +143,58 @@ def test_folders_that_complete_one_another_are_one_scan(tmp_path: Path, hu: NDAr
         made.save(dataset, tmp_path / f"part {split(number)}" / f"{number:03}.dcm")
     assert find_scans([tmp_path]) == [tmp_path / "1.2.3"]
     assert np.array_equal(hu_of(open_scan(tmp_path / "1.2.3")), hu)
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "ContrastBolusAgent", "ImageType"])
+@pytest.mark.parametrize("marked", [{1, 4, 6}, {0, 3, 4, 8, 11}, {2, 3, 5, 8, 9, 10}, set(range(3, 9))], ids=str)
+def test_an_attribute_that_changes_along_a_sound_series_is_no_pass(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, marked: set[int]
+) -> None:
+    """Slices of one value leave holes where those of the other lie: neither is a pass of its own."""
+    values = {"AcquisitionNumber": (1, 2), "ContrastBolusAgent": ("", "iodine")}
+    plain, other = values.get(keyword, (["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL", "CT"]))
+    datasets = made.series_datasets(hu)
+    for number, dataset in enumerate(datasets):
+        setattr(dataset, keyword, other if number in marked else plain)
+    scan = open_scan(shuffled(tmp_path / "series", datasets, len(marked)))
+    assert np.array_equal(hu_of(scan), hu)
+    assert scan.findings == ()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("kept", [range(12), range(4, 9), range(0, 12, 2)], ids=["all", "a part", "twice as far apart"])
+@pytest.mark.parametrize("lost", [None, 5])
+def test_passes_of_other_extent_or_distance_are_told_by_their_attribute(
+    tmp_path: Path, hu: NDArray[np.int16], kept: range, lost: int | None, first: int
+) -> None:
+    one, two = first_pass(hu, AcquisitionNumber=1 + first), other_pass(hu, 0.3, AcquisitionNumber=2 - first)
+    datasets = [each for n, each in enumerate(one) if n != lost] + [two[n] for n in kept]
+    folder = shuffled(tmp_path / "series", datasets, len(kept))
+    with pytest.raises(ScanError, match="AcquisitionNumber") as caught:
+        open_scan(folder, judge=False)
+    assert caught.value.code == "several_volumes"
+
+
+@pytest.mark.parametrize("offset", [0.00375, 0.3, 0.8])
+@pytest.mark.parametrize("kept", [range(12), range(4, 9), range(6, 12)], ids=["all", "the middle", "the end"])
+@pytest.mark.parametrize("lost", [None, 5])
+def test_a_pass_beside_another_is_told_by_its_places(
+    tmp_path: Path, hu: NDArray[np.int16], offset: float, kept: range, lost: int | None
+) -> None:
+    two = other_pass(hu, offset)
+    datasets = [each for n, each in enumerate(first_pass(hu)) if n != lost] + [two[n] for n in kept]
+    folder = shuffled(tmp_path / "series", datasets, len(kept))
+    with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
+        open_scan(folder, judge=False)
+    assert caught.value.code == "several_volumes"
+
+
+@pytest.mark.parametrize("step", [0.625, 0.75, 1.25])
+def test_places_rounded_to_a_tenth_of_a_millimetre_are_no_passes(
+    tmp_path: Path, hu: NDArray[np.int16], step: float
+) -> None:
+    datasets = made.series_datasets(hu)
+    for number, dataset in enumerate(datasets):
+        dataset.ImagePositionPatient[2] = f"{number * step + 0.001:.1f}"
+    scan = open_scan(shuffled(tmp_path / "series", datasets, 1))
+    assert np.array_equal(hu_of(scan), hu)
