@@ -85,9 +85,10 @@ class Inspector:
         known = contract.feature_statistics
         self._resemblance = Resemblance(known) if known else None
 
-    def inspect(self, path: Path) -> Passport:
+    def inspect(self, path: Path | str) -> Passport:
         """Open, prepare and check one scan. Never raises for what is wrong with the scan."""
         scan: Scan | None = None
+        path = Path(path)
         try:
             scan = open_scan(path, allow=self.allow, judge=False)
             prepared = preprocess(scan, self.contract)

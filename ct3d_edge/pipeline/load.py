@@ -22,7 +22,7 @@ def load_model(
     device_id: int | None = None,
     build: bool = True,
     on_build: Callable[[str], None] = lambda _: None,
-    tuned_file: Path | None = None,
+    tuned_file: ScanPath | None = None,
     choice: str | None = None,
     allow: Collection[str] = (),
     with_identifiers: bool = False,
@@ -63,7 +63,7 @@ def load_model(
     UsageError
         If there is no such provider, ``threads`` is below 1, or a code cannot be allowed.
     """
-    file = load_model_file(tuned_file or (default_model() if path is None else Path(path)))
+    file = load_model_file(Path(tuned_file or (default_model() if path is None else path)))
     notes = (DEMONSTRATION,) if is_demonstration(file) else ()
     return Model(
         file,

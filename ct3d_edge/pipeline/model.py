@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,8 @@ GivenScan = ScanPath | Volume | NDArray[Any]
 class Model:
     """An open model; made by `load_model`.
 
-    A context manager, so that the memory of a large network can be given back at once. One model serves one thread;
-    within a call it uses the cores by itself.
+    A context manager, and `close` does the same, so that the memory of a large network can be given back at once. One
+    model serves one thread; within a call it uses the cores by itself.
     """
 
     def __init__(
@@ -78,14 +79,31 @@ class Model:
             choice=choice,
         )
         self._runner = self._open(threads=threads)
+        self._runners = WeakSet([self._runner])
+        self._closed = False
 
     def __enter__(self) -> Self:
+        self._require_open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._runner.__exit__(kind, error, trace)
+        self.close()
+
+    def close(self) -> None:
+        """Release the sessions and their memory, also of iterators that `predict_many` gave and that are not done.
+
+        What the model is asked for afterwards is a `UsageError`; ``contract`` and ``receipt`` stay. Closing it again
+        changes nothing.
+        """
+        self._closed = True
+        for runner in self._runners:
+            runner.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"The model {self._file.path} was closed. Open it again with load_model.")
 
     @property
     def contract(self) -> Contract:
@@ -158,7 +176,8 @@ class Model:
         Raises
         ------
         UsageError
-            If there can be no such plan: no worker, no time, or a batch larger than the budget.
+            If there can be no such plan: no worker, no time, or a batch larger than the budget; or the model was
+            closed.
         ProviderError
             If the session fails.
         """
@@ -198,6 +217,7 @@ class Model:
 
         The ``inspector`` of earlier calls makes this one go on with their run: scans that come twice are told.
         """
+        self._require_open()
         inspector = inspector or self.inspector()
         return analyse_many(
             scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, inspector=inspector
@@ -226,9 +246,11 @@ class Model:
 
     def _fit(self, threads: int, batch: int = 1) -> None:
         """Have a session of that kind; who still uses the last one keeps it."""
+        self._require_open()
         current = self.receipt
         if (current.threads or threads, current.batch or 1) != (threads, batch):
             self._runner = self._open(threads=threads, batch=batch)
+            self._runners.add(self._runner)
 
 
 def _source(scan: GivenScan) -> Source:

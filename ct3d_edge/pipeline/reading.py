@@ -65,7 +65,7 @@ class Reading:
 
 
 def read_scan(
-    path: Path, contract: Contract, on_block: Callable[[], None] = go_on, inspector: Inspector | None = None
+    path: Path | str, contract: Contract, on_block: Callable[[], None] = go_on, inspector: Inspector | None = None
 ) -> Reading:
     """Read and prepare one scan. Never raises for what is wrong with the scan.
 
@@ -80,7 +80,7 @@ def read_scan(
     inspector
         Adds what a passport finds, and lets only sound scans pass.
     """
-    attempt = _Attempt(path, contract, inspector, on_block)
+    attempt = _Attempt(Path(path), contract, inspector, on_block)
     failed = explained(attempt.read)
     prepared = None if failed else attempt.prepared
     return Reading(str(path), attempt.sha256, prepared, failed, attempt.findings, attempt.timing())

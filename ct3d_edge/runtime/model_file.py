@@ -109,7 +109,7 @@ class ModelFile:
         return sum(self.node_counts.values())
 
 
-def load_model_file(path: Path, *, stored_voxels: bool = False) -> ModelFile:
+def load_model_file(path: Path | str, *, stored_voxels: bool = False) -> ModelFile:
     """Read and check a model file.
 
     Parameters
@@ -125,6 +125,7 @@ def load_model_file(path: Path, *, stored_voxels: bool = False) -> ModelFile:
     ContractError
         It has no contract, or one that cannot be followed.
     """
+    path = Path(path)
     return parse_model_file(path, _read(path), stored_voxels=stored_voxels)
 
 

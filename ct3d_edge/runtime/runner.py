@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ModelError, ProviderError
+from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.provider_names import RequestedProvider
 from ct3d_edge.runtime.feed import BoundFeed, Feed, plain_feed
 from ct3d_edge.runtime.interface import FEATURES, POOLED
@@ -93,11 +93,10 @@ class Runner:
         opened = open_for(model, wish)
         self.model = model
         self.setup = opened.setup
-        self._session = opened.session
         self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
         # A plugin takes and gives arrays in the machine's memory; what lies on its device is its own affair.
         self._place = ("cuda", opened.setup.options.device_number) if opened.setup.options.gpu else ("cpu", 0)
-        self._feed = self._feed_for()
+        self._held: tuple[ort.InferenceSession, Feed] | None = (opened.session, self._feed_for(opened.session))
         self.receipt = receipt_of(model, requested, opened, self._batch, choice)
 
     def __enter__(self) -> Self:
@@ -106,7 +105,24 @@ class Runner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._feed, self._session
+        self.close()
+
+    def close(self) -> None:
+        """Release the session and its memory; what it is asked for afterwards is a `UsageError`."""
+        self._held = None
+
+    @property
+    def _session(self) -> ort.InferenceSession:
+        return self._open_parts()[0]
+
+    @property
+    def _feed(self) -> Feed:
+        return self._open_parts()[1]
+
+    def _open_parts(self) -> tuple[ort.InferenceSession, Feed]:
+        if self._held is None:
+            raise UsageError(f"The session of {self.model.path} was closed. Open the model again.")
+        return self._held
 
     @property
     def contract(self) -> Contract:
@@ -163,8 +179,9 @@ class Runner:
             takes = STORED_VOXELS if self.model.stored_voxels else "network inputs"
             raise ModelError(f"The model takes {takes}; got {voxels.dtype} {voxels.shape} as stored int16 (D, H, W).")
         scaling = {SLOPE: np.array(slope, np.float32), INTERCEPT: np.array(intercept, np.float32)}
+        session = self._session
         with self._failures():
-            (found,) = self._session.run([self.model.output_name], {self.model.input_name: voxels, **scaling})
+            (found,) = session.run([self.model.output_name], {self.model.input_name: voxels, **scaling})
         return np.asarray(found, np.float64)
 
     def outputs(self, volumes: NDArray[np.float32]) -> Outputs:
@@ -248,13 +265,15 @@ class Runner:
         """Every output of volumes, filled up with zeros to the number that the session was made for."""
         batch = np.zeros((size, *self.contract.input_shape), np.float32)
         batch[: len(part)] = part.reshape(-1, *self.contract.input_shape)
+        session = self._session
         with self._failures():
-            found = self._session.run([*self._lengths, FEATURES], {self.model.input_name: batch})
+            found = session.run([*self._lengths, FEATURES], {self.model.input_name: batch})
         return [np.asarray(output[: len(part)], np.float32) for output in found]
 
     def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        feed = self._feed
         with self._failures():
-            return self._feed(batch)
+            return feed(batch)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -263,8 +282,8 @@ class Runner:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ProviderError(f"ONNX Runtime failed on {self.receipt.actual} while running: {error}") from error
 
-    def _feed_for(self) -> Feed:
+    def _feed_for(self, session: ort.InferenceSession) -> Feed:
         if self._batch is None or self.model.stored_voxels:
-            return plain_feed(self._session, self.model.input_name, list(self._lengths))
+            return plain_feed(session, self.model.input_name, list(self._lengths))
         shape = self.contract.input_shape
-        return BoundFeed(self._session, self.model.input_name, shape, self._lengths, self._batch, self._place)
+        return BoundFeed(session, self.model.input_name, shape, self._lengths, self._batch, self._place)

@@ -15,7 +15,7 @@ BLOCK = 1 << 20
 """Bytes hashed at a time: large enough to leave the interpreter's lock alone most of the time."""
 
 
-def content_sha256(scan: Path, on_block: Callable[[], None] = go_on) -> str:
+def content_sha256(scan: Path | str, on_block: Callable[[], None] = go_on) -> str:
     """Hash of a scan's bytes as they lie on the disk.
 
     Of a .hdr/.img pair, of both, header first. Of a DICOM series, of the sorted hashes of its files: neither their

@@ -16,6 +16,8 @@ from ct3d_edge.scan.lookup import is_file, is_folder, is_special, is_there
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MASK_ENDING = "_mask"
 
+Paths = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
+
 
 @dataclass(frozen=True)
 class Search:
@@ -25,15 +27,13 @@ class Search:
     passed_over: tuple[PassedOver, ...]
 
 
-def find_scans(
-    paths: Iterable[str | os.PathLike[str]], series: str | None = None, *, below: bool = False
-) -> list[Path]:
+def find_scans(paths: Paths, series: str | None = None, *, below: bool = False) -> list[Path]:
     """Scans under ``paths``; see `search_scans`."""
     return list(search_scans(paths, series, below=below).scans)
 
 
-def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = None, *, below: bool = False) -> Search:
-    """Scans under ``paths``: files as they are, folders searched recursively.
+def search_scans(paths: Paths, series: str | None = None, *, below: bool = False) -> Search:
+    """Scans under ``paths``, one path or several: files as they are, folders searched recursively.
 
     In folders, names ending in ``SUFFIXES`` count, and DICOM files, which are recognised by content and grouped by
     series. Hidden files and folders and masks (``*_mask.nii.gz``) do not, a folder that several links lead to is
@@ -55,7 +55,7 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     UsageError
         If a path does not exist, a folder that is named cannot be searched, or no scan is found under any of them.
     """
-    places = list(map(Path, paths))
+    places = [Path(paths)] if isinstance(paths, str | os.PathLike) else list(map(Path, paths))
     found: dict[str, Path] = {}
     passed_over: dict[str, PassedOver] = {}
     for path in places:
@@ -71,7 +71,7 @@ def search_scans(paths: Iterable[str | os.PathLike[str]], series: str | None = N
     return Search(tuple(found.values()), tuple(passed_over.values()))
 
 
-def scans_in(folder: Path) -> list[Path]:
+def scans_in(folder: Path | str) -> list[Path]:
     """Scans below a folder, as `find_scans` finds them; perhaps none. A series that lies in it has its UID's name.
 
     Raises
@@ -79,6 +79,7 @@ def scans_in(folder: Path) -> list[Path]:
     UsageError
         If a folder cannot be searched.
     """
+    folder = Path(folder)
     found = _in_folder(folder, Wanted(by_uid=frozenset([folder])))
     return [scan for scan in found if not isinstance(scan, PassedOver)]
 

@@ -17,7 +17,7 @@ INSTALL = 'pip install "pydicom>=3.0.1"'
 
 
 def open_scan(
-    path: Path, *, allow: Collection[str] = (), judge: bool = True, on_block: Callable[[], None] = go_on
+    path: Path | str, *, allow: Collection[str] = (), judge: bool = True, on_block: Callable[[], None] = go_on
 ) -> Scan:
     """Open a NIfTI file or a DICOM series; which of them is told by content.
 
@@ -41,6 +41,7 @@ def open_scan(
         They are not one volume of real numbers, or how its voxels lie cannot be relied on.
     """
     scan: Scan
+    path = Path(path)
     if is_series(path):
         _require_pydicom(path)
         from ct3d_edge.scan.dicom.folder import open_series
@@ -54,7 +55,7 @@ def open_scan(
     return scan
 
 
-def scan_files(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Path, ...]:
+def scan_files(path: Path | str, on_block: Callable[[], None] = go_on) -> tuple[Path, ...]:
     """The files that a scan is made of: one, the two of a .hdr/.img pair, or those of a DICOM series.
 
     Raises
@@ -62,6 +63,7 @@ def scan_files(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Path, 
     UnreadableScan, RefusedScan
         If a DICOM series cannot be found; other files are not opened.
     """
+    path = Path(path)
     if not is_series(path):
         return tuple(dict.fromkeys(pair_of(path)))
     _require_pydicom(path)
@@ -70,7 +72,7 @@ def scan_files(path: Path, on_block: Callable[[], None] = go_on) -> tuple[Path, 
     return series_files(path, on_block)
 
 
-def identifiers(path: Path) -> tuple[str, str] | None:
+def identifiers(path: Path | str) -> tuple[str, str] | None:
     """The patient's name and ID, which a DICOM series gives; None for other scans.
 
     Raises
@@ -78,6 +80,7 @@ def identifiers(path: Path) -> tuple[str, str] | None:
     UnreadableScan, RefusedScan
         See `scan_files`.
     """
+    path = Path(path)
     if not is_series(path):
         return None
     files = scan_files(path)
@@ -86,8 +89,9 @@ def identifiers(path: Path) -> tuple[str, str] | None:
     return identity(files[0])
 
 
-def is_series(path: Path) -> bool:
+def is_series(path: Path | str) -> bool:
     """Whether a path stands for a DICOM series and not for a file of another format."""
+    path = Path(path)
     if is_folder(path):
         return True
     if is_there(path):

@@ -43,10 +43,10 @@ class NiftiScan(Scan):
         See `read_header`; also if the voxels are missing, or the file is too small for them.
     """
 
-    def __init__(self, path: Path, on_block: Callable[[], None] = go_on) -> None:
+    def __init__(self, path: Path | str, on_block: Callable[[], None] = go_on) -> None:
         start = time.perf_counter()
-        self.path, self._on_block = path, on_block
-        self._header = header = read_header(path)
+        self.path, self._on_block = Path(path), on_block
+        self._header = header = read_header(self.path)
         self.slope, self.intercept = header.slope, header.intercept
         self.affine, self.findings = header.affine, header.findings
         with ScanStream(self._voxel_path) as stream:  # before anybody makes room for what the header promises
@@ -162,6 +162,6 @@ class NiftiScan(Scan):
         return np.empty(size, np.uint8)
 
 
-def read_nifti(path: Path) -> Volume:
+def read_nifti(path: Path | str) -> Volume:
     """Read one scan into memory; see `NiftiScan` and `NiftiScan.load`."""
     return NiftiScan(path).load()

@@ -3,7 +3,8 @@
 import itertools
 import pickle
 import re
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ from builders import LAS, MakeModel, MakeScan, endless_scan
 from numpy.typing import NDArray
 
 import ct3d_edge
-from ct3d_edge import Model, Volume, load_model
+from ct3d_edge import Model, Volume, load_model, open_scan, read_nifti
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, RefusedScan, ScanError, UnreadableScan, UsageError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.passport import Inspector
 from ct3d_edge.pipeline import analyse, read_scan
 from ct3d_edge.results import Record, Timing
-from ct3d_edge.runtime import Runner, default_model
-from ct3d_edge.scan import find_scans
+from ct3d_edge.runtime import Runner, default_model, load_model_file
+from ct3d_edge.scan import content_sha256, find_scans, identifiers, scan_files, scans_in
 
 
 @pytest.fixture
@@ -233,3 +234,61 @@ def test_reading_a_scan_again_ends_with_its_time(model: Model, make_scan: MakeSc
     assert error.value.code == "timed_out"
     with pytest.raises(UnreadableScan, match="does not exist"):
         model.again(replace(record, scan="gone.nii"))
+
+
+@pytest.mark.parametrize("by_with", [False, True])
+def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeScan, by_with: bool) -> None:
+    model, scan = load_model(make_model(), "cpu"), make_scan()
+    answered = model.predict(scan)
+    begun = model.predict_many([scan] * 20, workers=2)
+    next(begun)
+    session = weakref.ref(model._runner)
+    if by_with:
+        with model:
+            pass
+    else:
+        model.close()
+    model.close()
+    uses: list[Callable[[], object]] = [
+        lambda: model.predict(scan),
+        lambda: model.predict_many([scan]),
+        lambda: model.again(answered),
+        lambda: list(begun),
+        model.__enter__,
+    ]
+    for use in uses:
+        with pytest.raises(UsageError, match="was closed"):
+            use()
+    runner = session()
+    assert runner is not None
+    assert runner._held is None, "nothing holds the session"
+    assert model.contract == runner.contract
+    assert model.receipt.actual == "cpu"
+
+
+def test_a_closed_model_frees_its_sessions(make_model: MakeModel, make_scan: MakeScan) -> None:
+    model = load_model(make_model(), "cpu")
+    model.predict(make_scan())
+    sessions = [weakref.ref(runner._session) for runner in model._runners]
+    model.close()
+    assert sessions
+    assert all(session() is None for session in sessions)
+
+
+def test_wherever_a_path_is_taken_a_str_will_do(
+    make_model: MakeModel, make_scan: MakeScan, contract: Contract, tmp_path: Path
+) -> None:
+    path, scan = make_model(), make_scan()
+    with load_model(str(path), "cpu", tuned_file=str(path)) as model:
+        assert plain(model.predict(str(scan))) == plain(model.predict(scan))
+        assert model.inspector().inspect(str(scan)) == model.inspector().inspect(scan)
+    assert load_model_file(str(path)).sha256 == load_model_file(path).sha256
+    np.testing.assert_array_equal(read_nifti(str(scan)).stored, read_nifti(scan).stored)
+    assert open_scan(str(scan)).shape == open_scan(scan).shape
+    assert find_scans(str(scan)) == find_scans(scan) == find_scans([str(scan)]) == [scan]
+    assert scans_in(str(scan.parent)) == [scan]
+    assert scan_files(str(scan)) == (scan,)
+    assert identifiers(str(scan)) is None
+    assert content_sha256(str(scan)) == content_sha256(scan) == read_scan(str(scan), contract).sha256
+    with pytest.raises(UnreadableScan, match="does not exist"):
+        open_scan(str(tmp_path / "absent.nii"))
