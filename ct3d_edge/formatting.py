@@ -1,9 +1,16 @@
 """Counts, names and sentences as people read them."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 
+from ct3d_edge.errors import UsageError
+
 ELLIPSIS = "..."
+
+DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+BINARY = {"KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}
+"""Bytes of a unit, whose letters are upper-case and without the B."""
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
@@ -21,6 +28,26 @@ def format_bytes(count: float) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:,.0f} {unit}" if value >= 999.5 else f"{value:.3g} {unit}"
+
+
+def parse_size(size: int | str | None) -> int | None:
+    """Bytes from a number with a unit, as `format_bytes` writes it or in powers of two: ``500MB``, ``1.5 GiB``.
+
+    A whole number is bytes already, and None stays None.
+
+    Raises
+    ------
+    UsageError
+        If it is no size, or nothing.
+    """
+    if size is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
+    unit = (DECIMAL | BINARY).get(found[2].upper().removesuffix("B")) if found else None
+    count = int(float(found[1]) * unit) if found and unit else 0
+    if not count:
+        raise UsageError(f"A memory budget is a number with a unit, e.g. 500MB or 2GB; found {size!r}.")
+    return count
 
 
 def shorten(text: str, width: int) -> str:

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.formatting import format_bytes, list_names, plural, shorten, wrap
+from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import format_bytes, list_names, parse_size, plural, shorten, wrap
 
 PACKAGE = Path(__file__).parents[1] / "ct3d_edge"
 
@@ -59,3 +60,27 @@ def test_sizes_are_written_in_one_place(path: Path) -> None:
     """A size in a fixed unit becomes "0.0 GB" where it is small."""
     if path.name != "formatting.py":
         assert not re.findall(r"\{[^{}]+\} ?[kKMGT]i?B\b(?!/s)", path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("500", 500),
+        ("500MB", 500_000_000),
+        ("2GB", 2_000_000_000),
+        ("1.5 gib", 3 << 29),
+        (" 64 KiB ", 64 << 10),
+        ("2TB", 2 * 10**12),
+        ("512 B", 512),
+        (1000, 1000),
+        (None, None),
+    ],
+)
+def test_a_size_is_a_number_with_a_unit(text: int | str | None, size: int | None) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", 0, -1, "much", "-1GB", "1e9", "2TBB", "0", "0GB", "GB", "1,5GB", "inf"])
+def test_anything_else_is_refused(text: int | str) -> None:
+    with pytest.raises(UsageError, match="500MB or 2GB"):
+        parse_size(text)

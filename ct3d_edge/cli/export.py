@@ -24,11 +24,11 @@ from ct3d_edge.cli.rewriting import (
     StrictOption,
     TargetOption,
     WeightsOption,
-    parse_budget,
     report,
     require_sensible,
 )
 from ct3d_edge.extras import OPTIMIZE, require_extra
+from ct3d_edge.formatting import parse_size
 from ct3d_edge.keras_import import import_keras
 
 
@@ -70,7 +70,7 @@ def export(
     source = required_model(model, argument)
     names = check_labels(labels)
     require_sensible(out, precision, calibrate, explain, embed_preprocessing)
-    budget = parse_budget(memory_budget)
+    budget = parse_size(memory_budget)
     import_keras()
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say

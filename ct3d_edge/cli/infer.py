@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
+from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption
 from ct3d_edge.cli.infer_options import (
     DicomSrOption,
     ExplainOption,
@@ -36,6 +36,7 @@ from ct3d_edge.cli.options import (
 )
 from ct3d_edge.cli.tuned import NoTunedOption, find_choice, tuned_file, tuned_options
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

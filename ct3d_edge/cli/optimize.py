@@ -24,12 +24,12 @@ from ct3d_edge.cli.rewriting import (
     StrictOption,
     TargetOption,
     WeightsOption,
-    parse_budget,
     report,
     require_sensible,
 )
 from ct3d_edge.errors import ContractError
 from ct3d_edge.extras import OPTIMIZE, require_extra
+from ct3d_edge.formatting import parse_size
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
@@ -68,7 +68,7 @@ def optimize(
     """
     path = required_model(model, argument)
     require_sensible(out, precision, calibrate, explain, embed_preprocessing)
-    budget = parse_budget(memory_budget)
+    budget = parse_size(memory_budget)
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.conversion import optimize_model

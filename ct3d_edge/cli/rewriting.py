@@ -1,6 +1,5 @@
 """Options of the commands that rewrite a graph, and what they print of it."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -63,19 +62,6 @@ def require_sensible(
         raise UsageError("--explain and --embed-preprocessing exclude each other: export two files.")
     if calibrate and precision == "fp32":
         raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
-
-
-UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-def parse_budget(text: str | None) -> int | None:
-    """Bytes of a size such as ``60MB``."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(KB|MB|GB)", text.strip(), re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise UsageError(f"--memory-budget takes a size such as 60MB, found {text!r}.")
-    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def report(exported: "Exported") -> None:

@@ -13,10 +13,9 @@ import typer
 from ct3d_edge.atomic import atomic_file, require_writable
 from ct3d_edge.cli.evidence import CalibrateOption, LimitOption, ProofOption, calibration, proof_volumes
 from ct3d_edge.cli.options import ModelArgument, ProviderOption, RequiredModelOption, required_model
-from ct3d_edge.cli.rewriting import parse_budget
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
-from ct3d_edge.formatting import plural
+from ct3d_edge.formatting import parse_size, plural
 from ct3d_edge.lock import sole_writer
 from ct3d_edge.provider_names import ProviderName
 
@@ -73,7 +72,7 @@ def tune(
     Where nothing holds, nothing is written, and the exit code is 4.
     """
     path = required_model(model, argument)
-    budget = parse_budget(memory_budget)
+    budget = parse_size(memory_budget)
     asked = _precisions(precision or [])
     if calibrate and not set(asked) - {"fp32"}:
         raise UsageError("--calibrate is for --precision fp16, int8 and any: fp32 needs no calibration.")

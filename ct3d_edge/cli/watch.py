@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption, parse_size
+from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption
 from ct3d_edge.cli.options import (
     AllowOption,
     DeviceIdOption,
@@ -19,7 +19,7 @@ from ct3d_edge.cli.options import (
     provider_options,
 )
 from ct3d_edge.errors import UsageError
-from ct3d_edge.formatting import plural
+from ct3d_edge.formatting import parse_size, plural
 
 if TYPE_CHECKING:
     from ct3d_edge.pipeline import Inbox, Model, Plan

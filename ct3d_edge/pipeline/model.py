@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.formatting import parse_size
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.passport import Inspector, check_codes
 from ct3d_edge.pipeline.analyse import NOTHING_KNOWN, Analysis, judge
@@ -151,7 +152,7 @@ class Model:
         *,
         workers: int | None = None,
         batch_size: int = 1,
-        memory_budget: int | None = None,
+        memory_budget: int | str | None = None,
         scan_timeout: float | None = None,
     ) -> Iterator[Record]:
         """Judge scans side by side; their records come in the order of the scans, each as soon as it is there.
@@ -169,7 +170,8 @@ class Model:
         batch_size
             Scans in one run of the network. More than one helps on a GPU only.
         memory_budget
-            Bytes that the scans in flight may take; half of the available memory if None.
+            What the scans in flight may take: bytes, or a text such as ``"2GB"`` or ``"1.5 GiB"``; half of the
+            available memory if None.
         scan_timeout
             Seconds after which a scan is given up, with the failure ``timed_out``; never if None.
 
@@ -194,12 +196,12 @@ class Model:
         *,
         workers: int | None = None,
         batch_size: int = 1,
-        memory_budget: int | None = None,
+        memory_budget: int | str | None = None,
     ) -> Plan:
         """How that many scans would be worked through, and have the session fit it; see `predict_many`."""
         on_cpu = self.receipt.actual == "cpu"
         needs = Needs(input_bytes(self._file), run_bytes(self._file), on_cpu)
-        plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=memory_budget)
+        plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=parse_size(memory_budget))
         plan = replace(plan, threads=self._threads or plan.threads)
         self._fit(plan.threads, 1 if on_cpu else plan.batch)
         return plan

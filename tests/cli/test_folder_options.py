@@ -6,32 +6,9 @@ from pathlib import Path
 
 import pytest
 from builders import MakeModel, MakeScan
-
-from ct3d_edge.cli.folder_options import parse_size
-from ct3d_edge.errors import UsageError
+from networks import KERAS
 
 from .conftest import Run
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("500", 500),
-        ("500MB", 500_000_000),
-        ("2GB", 2_000_000_000),
-        ("1.5 gib", 3 << 29),
-        (" 64 KiB ", 64 << 10),
-        (None, None),
-    ],
-)
-def test_a_size_is_a_number_with_a_unit(text: str | None, size: int | None) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "much", "-1GB", "1e9", "2TBB", "0", "0GB", "GB", "1,5GB", "inf"])
-def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="500MB or 2GB"):
-        parse_size(text)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +40,31 @@ def test_the_answers_do_not_depend_on_how(
     answers = [[json.loads(line)["probability"] for line in outcome.out.splitlines()] for outcome in (plain, other)]
     assert answers[0] == answers[1]
     assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("infer", ["-p", "cpu"]),
+        ("optimize", ["--out", "x.onnx", "-O", "small"]),
+        ("tune", []),
+        pytest.param(
+            "export",
+            ["--out", "x.onnx", "-O", "small"],
+            marks=pytest.mark.skipif(not KERAS, reason="needs the extra 'train'"),
+        ),
+    ],
+)
+def test_every_command_reads_the_same_sizes(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path, command: str, options: list[str]
+) -> None:
+    """Where the size is good, tune and export get as far as what else is wrong."""
+    inputs = [make_scan()] if command == "infer" else []
+    source = make_model() if command != "export" else tmp_path / "absent.keras"
+    options = [str(tmp_path / option) if option == "x.onnx" else option for option in options]
+    wrong = ["--limit", "-1"] if command == "tune" else []
+    refused = run(command, *inputs, "--model", source, *options, "--memory-budget", "2 gigs")
+    assert "a number with a unit, e.g. 500MB or 2GB; found '2 gigs'" in refused.err
+    taken = run(command, *inputs, "--model", source, *options, *wrong, "--memory-budget", "2 GiB")
+    assert "number with a unit" not in taken.err
+    assert "takes a size" not in taken.err

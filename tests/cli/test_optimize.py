@@ -129,11 +129,11 @@ def test_a_graph_that_cannot_be_rewritten_is_exit_code_3_with_its_node(
     assert not (tmp_path / "x.onnx").exists()
 
 
-@pytest.mark.parametrize("size", ["60", "0MB", "lots", "60 Mb extra"])
+@pytest.mark.parametrize("size", ["0MB", "lots", "60 Mb extra"])
 def test_a_budget_that_is_no_size_is_refused(optimize: Run, make_model: MakeModel, tmp_path: Path, size: str) -> None:
     outcome = optimize(make_model(), "--out", tmp_path / "x.onnx", "-O", "small", "--memory-budget", size)
     assert outcome.code == 2
-    assert "such as 60MB" in outcome.err
+    assert "e.g. 500MB or 2GB" in outcome.err
 
 
 def test_a_budget_is_kept_in_the_provenance(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:

@@ -144,6 +144,14 @@ def test_an_impossible_wish_is_told_at_once(model: Model, options: dict[str, Any
         model.predict_many([], **options)
 
 
+def test_a_memory_budget_is_bytes_or_a_size(model: Model) -> None:
+    assert model.plan(8, workers=2, memory_budget="1.5 GiB") == model.plan(8, workers=2, memory_budget=3 << 29)
+    with pytest.raises(UsageError, match="found 'much'"):
+        model.predict_many([], memory_budget="much")
+    with pytest.raises(UsageError, match="the budget is 1 kB"):
+        model.predict_many([], batch_size=10, memory_budget="1KB")
+
+
 def test_one_path_is_not_many(model: Model, tmp_path: Path) -> None:
     for path in (tmp_path, str(tmp_path)):
         with pytest.raises(UsageError, match="takes several paths"):
