@@ -130,7 +130,7 @@ def _orientation_findings(volume: Scan) -> tuple[Finding, ...]:
     if volume.axis_code is None:
         if any(finding.code == ASSUMED_ORIENTATION.code for finding in volume.findings):
             return ()
-        detail = f"Nothing says how the patient lies in the array; with --allow {NO_ORIENTATION_MEANS} is assumed."
+        detail = f"The file does not say how the patient lies in it; if allowed, {NO_ORIENTATION_MEANS} is assumed."
         return (Finding("no_orientation", "refuse", detail),)
     if volume.obliquity > OBLIQUE_DEGREES:
         detail = f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."

@@ -191,7 +191,7 @@ def _summary(run: "TrainedRun") -> list[str]:
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f}, AUC {best.val_auc:.3f} "
         f"on {plural(len(run.split.validation), 'scan')}, which also chose the epoch: not an estimate for new patients",
     ]
-    lines += [run.calibration, *run.recorded]
+    lines += [*run.calibration.splitlines(), *run.recorded]
     used = len(run.split.train) + len(run.split.validation)
     lines += [f"{count} of {used} scans: {code}" for code, count in sorted(run.findings.items())]
     lines += [f"duplicate: {file.path} has the content of {file.of}" for file in run.split.duplicates]

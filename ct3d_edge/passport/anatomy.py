@@ -5,6 +5,8 @@ or one lung says nothing. Left and right cannot be told apart this way, as a che
 Error rates: docs/inputs.md.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
@@ -46,8 +48,8 @@ SPINE_BEHIND, SPINE_BEFORE = 0.25, 0.75
 WHOLE = 0.1
 """Of the largest cross-section of the lungs, what the first and last slice may hold: a part of a chest has no ends."""
 
-TRACHEA_RATIO, TRACHEA_LEAST = 2.0, 3e-4
-"""Midline air in the lower and upper part of the lungs: ratio, and part of a slice, that make a difference."""
+TRACHEA_RATIO, TRACHEA_LEAST = 2.0, 1.5e-4
+"""Midline air in the lower and upper fifths of the lungs: ratio, and part of a slice, that make a difference."""
 
 
 def anatomy_contradiction(prepared: Volume, contract: Contract) -> str | None:
@@ -182,7 +184,8 @@ def _trachea(las: Volume, lung: Mask, air_below: float) -> str | None:
     y = slice(fine[1] * back, fine[1] * (front + 1))
     air = (las[x, y] < air_below).sum(axis=(0, 1)) / (las.shape[0] * las.shape[1])
     edges = np.linspace(bottom, top + 1, 6).astype(int)
-    lower, upper = air[edges[1] : edges[2]].mean(), air[edges[3] : edges[4]].mean()
-    if lower <= TRACHEA_RATIO * upper + TRACHEA_LEAST:
+    fifths = [float(air[first:last].mean()) for first, last in pairwise(edges)]
+    # Gas in the gut may fill one of the two lowest fifths, a trachea fills both.
+    if min(fifths[:2]) <= TRACHEA_RATIO * fifths[3] + TRACHEA_LEAST:
         return None
     return "The trachea lies in the lower part of the lungs: head and foot are exchanged."

@@ -34,7 +34,7 @@ class TrainedRun:
     findings
         How many scans have each finding, by its code.
     calibration
-        A sentence on the contract's temperature and threshold.
+        Lines on the contract's temperature and threshold, and what speaks against them.
     recorded
         Sentences on what the contract says of the training scans.
     chief
