@@ -31,6 +31,7 @@ from ct3d_edge.cli import (
     watch,
 )
 from ct3d_edge.cli.examples import example
+from ct3d_edge.cli.flags import as_flags
 from ct3d_edge.cli.logs import ROOT, reset
 from ct3d_edge.cli.once import OnceCommand, OnceGroup, ReaderGone
 from ct3d_edge.cli.signals import signals_as_interrupts
@@ -106,7 +107,7 @@ def main() -> None:
         with signals_as_interrupts():
             app(prog_name="ct3d-edge")
     except Ct3dError as error:
-        ROOT.error("error: %s", error)
+        ROOT.error("error: %s", as_flags(str(error)))
         sys.exit(error.exit_code)
     except ReaderGone:
         _drop_standard_output()

@@ -149,7 +149,7 @@ def _infer_batch(volumes: list[NDArray[np.float32]], runner: Runner) -> list[Row
         return _rows(runner.outputs(np.stack(volumes)))
     except ProviderError as error:
         raise ProviderError(
-            f"{error} The batch held {plural(len(volumes), 'scan')}; a smaller --batch-size needs less memory."
+            f"{error} The batch held {plural(len(volumes), 'scan')}; a smaller `batch_size` needs less memory."
         ) from error
     except Ct3dError:
         raise

@@ -183,4 +183,4 @@ def within(seconds: float | None, work: Work[Item, Result], item: Item) -> Resul
 def timed_out(item: object, seconds: float | None) -> UnreadableScan:
     """The error of a scan that took too long."""
     name = item.name if isinstance(item, Path) else IN_MEMORY
-    return UnreadableScan("timed_out", f"{name} was not finished within {seconds:g} s (--scan-timeout).")
+    return UnreadableScan("timed_out", f"{name} was not finished within {seconds:g} s.")

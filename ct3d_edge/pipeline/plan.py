@@ -88,9 +88,9 @@ def make_plan(
         single scan.
     """
     if workers is not None and workers < 1:
-        raise UsageError(f"At least one worker is needed, found --workers {workers}.")
+        raise UsageError(f"At least one worker is needed, found `workers={workers}`.")
     if batch < 1:
-        raise UsageError(f"A batch holds at least one scan, found --batch-size {batch}.")
+        raise UsageError(f"A batch holds at least one scan, found `batch_size={batch}`.")
     given, budget = budget, _default_budget() if budget is None else budget
     _require_room(needs, batch, budget)
     cores, reading = usable_cores(), READING * needs.prepared
@@ -123,7 +123,7 @@ def _require_room(needs: Needs, batch: int, budget: int) -> None:
         fits = max(1, budget // _batch_bytes(needs, 1))
         raise UsageError(
             f"A batch of {batch:,} scans takes about {format_bytes(_batch_bytes(needs, batch))}; the budget is "
-            f"{format_bytes(budget)}. Use --batch-size {fits} or less, or raise --memory-budget."
+            f"{format_bytes(budget)}. Use `batch_size={fits}` or less, or raise `memory_budget`."
         )
 
 
@@ -133,7 +133,7 @@ def _require_kept(needs: Needs, batch: int, workers: int, budget: int) -> None:
     if workers * one <= budget:
         return
     said = "One scan takes" if batch == workers == 1 else f"{plural(workers * batch, 'scan')} at a time take"
-    hint = f"Use --workers {budget // one} or less, or raise" if one <= budget else "Raise"
+    hint = f"Use `workers={budget // one}` or less, or raise" if one <= budget else "Raise"
     raise UsageError(
-        f"{said} about {format_bytes(workers * one)}; the budget is {format_bytes(budget)}. {hint} --memory-budget."
+        f"{said} about {format_bytes(workers * one)}; the budget is {format_bytes(budget)}. {hint} `memory_budget`."
     )

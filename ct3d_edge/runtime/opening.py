@@ -18,7 +18,7 @@ from ct3d_edge.runtime.session import Refusal, Setup, open_session, placement
 from ct3d_edge.runtime.tensorrt import build_into, engine_key, ready_engine, with_engine
 from ct3d_edge.runtime.versions import Platform, platform_of, tf32_allowed
 
-FALLBACK_HINT = "To accept a lesser provider, add --allow-fallback."
+FALLBACK_HINT = "To accept a lesser provider, add `allow_fallback=True`."
 
 
 @dataclass(frozen=True)

@@ -152,10 +152,10 @@ def _driver_obstacle() -> Obstacle | None:
     except OSError as error:
         if nvidia.DRIVER in str(error):
             reason = f"this machine has no NVIDIA driver ({nvidia.DRIVER} cannot be loaded)"
-            return Obstacle(f"{reason}; install it, or use --provider cpu", missing=(nvidia.DRIVER,))
-        return Obstacle(f"the NVIDIA driver finds no GPU ({error}); see nvidia-smi, or use --provider cpu")
+            return Obstacle(f"{reason}; install it, or use the provider cpu", missing=(nvidia.DRIVER,))
+        return Obstacle(f"the NVIDIA driver finds no GPU ({error}); see nvidia-smi, or use the provider cpu")
     if not count:
-        return Obstacle("the NVIDIA driver finds no GPU; see nvidia-smi, or use --provider cpu")
+        return Obstacle("the NVIDIA driver finds no GPU; see nvidia-smi, or use the provider cpu")
     wanted, offered = str(ort.cuda_version or ""), nvidia.driver_cuda()
     if offered and _major(offered) < _major(wanted):
         return Obstacle(

@@ -32,7 +32,7 @@ def default_model() -> Path:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"This installation holds no usable model ({error!r}). Name one: --model MODEL.onnx"
+            f"This installation holds no usable model ({error!r}). Name the file of another one."
         ) from error
     if found != wanted:
         raise ModelError(f"{path} is not the file in its manifest; it was changed or copied badly. Fetch it again.")

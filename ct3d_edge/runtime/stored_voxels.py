@@ -74,7 +74,7 @@ def refuse_stored_voxels(path: Path) -> NoReturn:
     """
     raise ModelError(
         f"{path} has the preprocessing inside and is made for other programs (docs/embedding.md); here, use the model "
-        "that was exported without --embed-preprocessing. `inspect` and `verify` take this one."
+        "that was exported without it. `inspect` and `verify` take this one."
     )
 
 

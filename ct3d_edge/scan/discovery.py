@@ -90,7 +90,7 @@ def _nothing(paths: list[Path], series: str | None, passed_over: list[PassedOver
         return f"No DICOM series {series} under {under}."
     if passed_over:
         reasons = "\n".join(f"  {each.path}: {each.reason}" for each in passed_over)
-        return f"No scans under {under}; --series UID takes one of these all the same:\n{reasons}"
+        return f"No scans under {under}; `series=UID` takes one of these all the same:\n{reasons}"
     return f"No scans under {under}: looked for files ending in {', '.join(SUFFIXES)} and for DICOM files."
 
 

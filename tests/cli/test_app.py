@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel
 
+from ct3d_edge.cli.flags import ARGUMENTS, as_flags
 from ct3d_edge.extras import pip_install
 
 from .conftest import Run
@@ -96,3 +97,24 @@ def test_names_that_the_terminal_cannot_show_are_escaped(make_model: MakeModel) 
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment)
     assert result.returncode == 0
     assert b"\\u65e5\\u672c.onnx" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("add `allow_fallback=True`.", "add --allow-fallback."),
+        (
+            "Use `batch_size=4` or less, or raise `memory_budget`.",
+            "Use --batch-size 4 or less, or raise --memory-budget.",
+        ),
+        ('`allow=["no_orientation"]` takes it', "--allow no_orientation takes it"),
+        ("`inspect` and `threads=4` stay, and so does allow_fallback=True in a name.",) * 2,
+    ],
+)
+def test_arguments_that_the_library_names_become_options(said: str, shown: str) -> None:
+    assert as_flags(said) == shown
+
+
+def test_an_option_for_every_argument_that_is_replaced(run: Run) -> None:
+    helps = " ".join(run(command, "--help").out for command in ("infer", "check"))
+    assert [name for name in ARGUMENTS if f"--{name.replace('_', '-')}" not in helps] == []

@@ -129,7 +129,7 @@ def test_a_series_that_cannot_be_read_again_in_time_gets_no_report(hu: NDArray[n
     record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
     reports = tmp_path / "sr"
     late = SrFolder(reports, [scan], "model", with_identifiers=True, seconds=1e-9)
-    with pytest.raises(UnreadableScan, match="--scan-timeout") as error:
+    with pytest.raises(UnreadableScan, match="was not finished within") as error:
         late.add(Analysis(record, None), None)
     assert error.value.code == "timed_out"
     assert list(reports.iterdir()) == []

@@ -114,7 +114,7 @@ def test_a_batch_that_the_session_cannot_hold_says_what_would_help(scans: list[P
     good = [scan for scan in scans if scan.name[:2] in ("10", "11", "12", "13")]
     with OutOfMemory(load_model_file(make_model()), "cpu", threads=1) as small:
         assert len(list(analyse_many(good, small, Plan(1, False, 1, 2, 2)))) == 4
-        with pytest.raises(ProviderError, match="The batch held 4 scans; a smaller --batch-size"):
+        with pytest.raises(ProviderError, match="The batch held 4 scans; a smaller `batch_size`"):
             list(analyse_many(good, small, Plan(1, False, 1, 2, 4)))
 
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 import ct3d_edge
 from ct3d_edge import Model, Volume, load_model, open_scan, read_nifti
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ModelError, RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.errors import Ct3dError, ModelError, RefusedScan, ScanError, UnreadableScan, UsageError
 from ct3d_edge.machine import usable_cores
 from ct3d_edge.passport import Inspector
 from ct3d_edge.pipeline import analyse, read_scan
+from ct3d_edge.preprocess import preprocess
 from ct3d_edge.results import Record, Timing
 from ct3d_edge.runtime import Runner, default_model, load_model_file
+from ct3d_edge.runtime.stored_voxels import refuse_stored_voxels
 from ct3d_edge.scan import content_sha256, find_scans, identifiers, scan_files, scans_in
 
 
@@ -300,3 +302,62 @@ def test_wherever_a_path_is_taken_a_str_will_do(
     assert content_sha256(str(scan)) == content_sha256(scan) == read_scan(str(scan), contract).sha256
     with pytest.raises(UnreadableScan, match="does not exist"):
         open_scan(str(tmp_path / "absent.nii"))
+
+
+FLAG = re.compile(r"--[a-z]")
+
+
+def test_the_library_speaks_of_arguments(
+    make_model: MakeModel,
+    make_scan: MakeScan,
+    model: Model,
+    hu: NDArray[np.int16],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No message names an option of the command line, but for whole commands to be run."""
+    monkeypatch.setattr("ct3d_edge.runtime.nvidia.DRIVER", str(tmp_path / "libcuda.so.1"))
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    scan, unoriented = make_scan(), make_scan("unoriented.nii", affine=None)
+    many: list[Callable[[], object]] = [
+        lambda: load_model(make_model(), "cuda"),
+        lambda: load_model(make_model(), "tensorrt"),
+        lambda: load_model(make_model(), "none"),  # type: ignore[arg-type]
+        lambda: load_model(make_model(), allow=["nothing"]),
+        lambda: load_model(make_model(), allow=["truncated"]),
+        lambda: load_model(make_model(), "cpu", threads=0),
+        lambda: load_model(make_model(), "cpu", explain=True),
+        lambda: load_model(tmp_path / "absent.onnx"),
+        lambda: load_model(scan),
+        lambda: model.predict(tmp_path / "absent.nii"),
+        lambda: model.predict(unoriented),
+        lambda: model.predict(Volume(hu)),
+        lambda: model.again(model.predict(scan), seconds=1e-9),
+        lambda: model.predict_many(str(scan)),
+        lambda: model.predict_many([scan], workers=0),
+        lambda: model.predict_many([scan], batch_size=0),
+        lambda: model.predict_many([scan] * 9, batch_size=9, memory_budget="1KB"),
+        lambda: model.predict_many([scan] * 9, workers=9, memory_budget="1KB"),
+        lambda: model.predict_many([scan] * 9, memory_budget="lots"),
+        lambda: model.predict_many([scan], scan_timeout=0),
+        lambda: open_scan(folder),
+        lambda: preprocess(Volume(hu), model.contract),
+        lambda: find_scans([folder]),
+        lambda: refuse_stored_voxels(scan),
+    ]
+    said, silent = [], []
+    for number, call in enumerate(many):
+        try:
+            given = call()
+        except Ct3dError as error:
+            said.append(str(error))
+        else:
+            told = [finding.detail for finding in getattr(given, "findings", ())]
+            said += told
+            silent += [] if told else [number]
+    assert silent == []
+    said += [finding.detail for finding in model.inspector().inspect(unoriented).findings]
+    said += [error[1] for error in [model.inspector().inspect(unoriented).error] if error]
+    outside_commands = [re.sub(r"(ct3d-edge|pip) [a-z]+ .*", "", message) for message in said]
+    assert [message for message in outside_commands if FLAG.search(message)] == []

@@ -45,21 +45,21 @@ def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], exp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 0}, "found --workers 0"),
-        ({"workers": -3}, "found --workers -3"),
-        ({"batch": 0}, "found --batch-size 0"),
+        ({"workers": 0}, "found `workers=0`"),
+        ({"workers": -3}, "found `workers=-3`"),
+        ({"batch": 0}, "found `batch_size=0`"),
         (
             {"batch": 5, "budget": 2 * GB},
-            r"A batch of 5 scans takes about 3 GB; the budget is 2 GB\. .* 3 or",
+            r"A batch of 5 scans takes about 3 GB; the budget is 2 GB\. Use `batch_size=3` or less",
         ),
-        ({"batch": 2, "budget": 1}, "--batch-size 1 or less"),
+        ({"batch": 2, "budget": 1}, "`batch_size=1` or less"),
         (
             {"budget": 1_000_000},
-            r"One scan takes about 620 MB; the budget is 1 MB\. Raise --memory-budget",
+            r"One scan takes about 620 MB; the budget is 1 MB\. Raise `memory_budget`",
         ),
         (
             {"budget": 2 * GB, "workers": 8},
-            r"8 scans at a time take about 4\.96 GB; the budget is 2 GB\. Use --workers 3 or less",
+            r"8 scans at a time take about 4\.96 GB; the budget is 2 GB\. Use `workers=3` or less",
         ),
         ({"budget": 1_201_000_000, "batch": 2}, r"2 scans at a time take about 1\.22 GB"),
     ],

@@ -125,7 +125,7 @@ def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel
     message = str(caught.value)
     assert f"Provider {provider} cannot do the work here" in message
     assert "This onnxruntime has: " in message
-    assert "--allow-fallback" in message
+    assert "`allow_fallback=True`" in message
 
 
 @pytest.mark.usefixtures("without_gpu")
