@@ -50,5 +50,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names as well, imported yet or not."""
-    return sorted({*globals(), *__all__})
+    """The public names, imported yet or not, and what every module has."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
