@@ -53,9 +53,11 @@ def write(root: Path, data: st.DataObject) -> bool:
 def shown_by(path: Path) -> NDArray[np.float64] | str:
     """One voxel of each slice, or the code by which the scan is refused."""
     try:
-        return hu_of(open_scan(path))[0, 0]
+        hu = hu_of(open_scan(path))
     except ScanError as error:
         return error.code
+    shown: NDArray[np.float64] = hu[0, 0]
+    return shown
 
 
 def judge(root: Path, data: st.DataObject) -> None:
