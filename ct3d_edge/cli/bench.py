@@ -1,5 +1,6 @@
 """``ct3d-edge bench``: how long a scan takes here, from file to probability, and where the time goes."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -144,6 +145,7 @@ def _measure(
 ) -> "BenchRecord":
     """Measure and write the record; whatever was measured when something fails is kept."""
     from ct3d_edge.benchmark import BrokenOffError, bench_scans
+    from ct3d_edge.cli.terminal import say
 
     try:
         with bench_scans(scans) as paths:
@@ -151,10 +153,10 @@ def _measure(
     except BrokenOffError as broken:
         if json_:
             broken.record.save(json_)
-            typer.echo(f"wrote {json_}, incomplete: {broken}", err=True)
+            say(f"wrote {json_}, incomplete: {broken}", logging.WARNING)
         raise broken.__cause__ or broken from None
     if record.incomplete:
-        typer.echo(f"incomplete: {record.incomplete}", err=True)
+        say(f"incomplete: {record.incomplete}", logging.WARNING)
     if json_:
         record.save(json_)
         typer.echo(f"wrote {json_}")

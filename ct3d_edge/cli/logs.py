@@ -5,7 +5,9 @@ Everything goes through the standard `logging` module, under the logger ``ct3d_e
 
 import json
 import logging
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,11 +74,26 @@ def _file_handler(path: Path, log_format: str) -> logging.Handler:
     from ct3d_edge.atomic import cannot_write
 
     try:
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handler = LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise cannot_write(path, error) from error
     handler.setFormatter(JsonLines() if log_format == "json" else _text_lines())
     return handler
+
+
+class LogFile(logging.FileHandler):
+    """A file of messages; if it cannot be written any more, that is said once, and the command goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Give the file up in place of a traceback for each message."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        ROOT.removeHandler(self)
+        with suppress(OSError):  # the same error again, of what could not be written just now
+            self.close()
+        ROOT.warning("the log ends here: Cannot write %s: %s.", self.baseFilename, error.strerror or error)
 
 
 class Terminal(logging.Handler):

@@ -41,6 +41,14 @@ NARROWEST = 40
 """Columns below which nothing is laid out."""
 
 
+class _Output(Console):
+    """Standard output; when its reader is gone, rich would exit with 1, which means that scans have no result."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass on the error that rich is handling."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
+
+
 def out() -> Console:
     """Standard output, as wide as its terminal; elsewhere COLUMNS characters, or 80."""
     console = Console(highlight=False)
@@ -49,7 +57,7 @@ def out() -> Console:
         width = int(columns)
     else:
         width = console.width if console.is_terminal else PIPE_WIDTH
-    return Console(highlight=False, width=max(width, NARROWEST))
+    return _Output(highlight=False, width=max(width, NARROWEST))
 
 
 def print_lines(lines: Iterable[str], indent: int = 4) -> None:

@@ -123,3 +123,11 @@ def test_what_a_terminal_cannot_show_is_escaped(run: Run, capsys: pytest.Capture
     run("doctor", "--help")
     say("red \x1b[31m")
     assert capsys.readouterr().err == "red \\x1b[31m\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which stands for a full disk")
+def test_a_log_on_a_full_disk_is_given_up_with_one_warning(run: Run, command: tuple[object, ...]) -> None:
+    outcome = run(*command, "--log-file", "/dev/full", "--verbose")
+    assert outcome.code == 1, "as without a log"
+    assert outcome.err.count("Cannot write /dev/full: No space left on device.") == 1
+    assert "Traceback" not in outcome.err

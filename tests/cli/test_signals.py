@@ -58,6 +58,17 @@ def test_a_reader_that_has_seen_enough_ends_the_run(long_run: list[str]) -> None
     assert "Traceback" not in said
 
 
+def test_a_table_that_nobody_reads_is_no_missing_result(long_run: list[str]) -> None:
+    (Path(long_run[4]) / "endless.nii").unlink()
+    process = started([*long_run[:-1], "table"])
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert "Traceback" not in said
+
+
 def test_one_header_stands_above_all_rows(long_run: list[str]) -> None:
     (Path(long_run[4]) / "endless.nii").unlink()
     (Path(long_run[4]) / "b.nii").touch()
