@@ -97,9 +97,13 @@ def _has_slope(network: keras.Model) -> bool:
     """Whether graph mode, which other programs use, is known to lose something of a layer; here eager mode is used."""
     leaky = keras.activations.leaky_relu
     return any(
-        isinstance(layer, keras.layers.LeakyReLU) or getattr(layer, "activation", None) is leaky
+        getattr(layer, "negative_slope", 0) or getattr(layer, "activation", None) is leaky or _is_sloped_model(layer)
         for layer in network.layers
     )
+
+
+def _is_sloped_model(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.Model) and _has_slope(layer)
 
 
 def _locate(path: Path) -> tuple[Path, Path | None]:

@@ -15,6 +15,12 @@ FEWEST_BREAKS = 4
 CLOSER = 0.7
 """Of the distance to the slice beside it, at which the true neighbour of a slice lies at most."""
 
+ALIKE = 0.02
+"""Distance, of the HU window, up to which two slices show the same."""
+
+ROUNDING = 1e-4
+"""Distance by which slices that are the same may differ after interpolation."""
+
 THINNED = 4
 """Every fourth row and column tell slices apart."""
 
@@ -71,7 +77,7 @@ def broken_neighbours(distances: NDArray[np.float32]) -> int:
 def _symmetric(distances: NDArray[np.float32]) -> bool:
     """Whether each slice is nearest to its mirror image: an object that is the same from head to foot and back."""
     mirrored = float(np.median(np.fliplr(distances).diagonal()))
-    return mirrored < CLOSER * float(np.median(distances.diagonal(1)))
+    return mirrored <= CLOSER * float(np.median(distances.diagonal(1)))
 
 
 def _continues_elsewhere(distances: NDArray[np.float32], k: int, beside: int) -> bool:
@@ -83,4 +89,5 @@ def _continues_elsewhere(distances: NDArray[np.float32], k: int, beside: int) ->
     second = 2 * other_side - k
     nearest = float(distances[k][elsewhere].min())
     limit = distances[k][second] if 0 <= second < len(distances) else np.inf
-    return bool(nearest < CLOSER * distances[k, beside] and nearest < limit)
+    apart = distances[k, beside]
+    return bool(apart > ALIKE and nearest < CLOSER * apart and nearest < limit - ROUNDING)

@@ -268,3 +268,22 @@ def test_other_formats_are_refused_with_the_way_out(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no Keras model"):
         load_source(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["layer", "relu with a slope", "activation", "nested", "none"])
+def test_layers_with_a_slope_are_found_wherever_they_are(kind: str) -> None:
+    import keras
+
+    from ct3d_edge.conversion.source import _has_slope
+
+    volume = keras.Input((4, 4, 4, 1))
+    x = keras.layers.Conv3D(2, 3, activation="leaky_relu" if kind == "activation" else "relu")(volume)
+    if kind == "layer":
+        x = keras.layers.LeakyReLU(0.3)(x)
+    if kind in ("relu with a slope", "nested"):
+        x = keras.layers.ReLU(negative_slope=0.3)(x)
+    network = keras.Model(volume, x)
+    if kind == "nested":
+        outer = keras.Input((4, 4, 4, 1))
+        network = keras.Model(outer, network(outer))
+    assert _has_slope(network) == (kind != "none")

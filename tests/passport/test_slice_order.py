@@ -61,3 +61,13 @@ def test_noise_has_no_order() -> None:
 def test_what_is_symmetric_from_head_to_foot_is_in_order() -> None:
     places = np.abs(np.linspace(-1, 1, 30))
     assert broken_neighbours(np.abs(places[:, None] - places[None]).astype(np.float32)) == 0
+
+
+def test_slices_that_are_all_the_same_are_in_order() -> None:
+    """A body drawn with two values and no noise: which slice is nearest is a matter of rounding."""
+    hu = np.full((64, 64, 32), -1000, np.int16)
+    hu[8:56, 12:52] = 40
+    hu[14:28, 20:44, 4:26] = hu[36:50, 20:44, 4:26] = -850
+    volume = Volume(hu, affine=AFFINE)
+    found = Inspector(CONTRACT).findings(Path("scan"), volume, preprocess(volume, CONTRACT))
+    assert [finding.severity for finding in found if finding.code == "slice_order"] == ["ok"]
