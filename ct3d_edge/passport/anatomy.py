@@ -29,7 +29,7 @@ FEWEST_SLICES = 32
 """Network inputs with fewer slices leave no lung after the edge is taken away."""
 
 LUNG = (-980.0, -500.0)
-BODY_ABOVE, BONE_ABOVE, AIR_BELOW = -300.0, 150.0, -850.0
+BODY_ABOVE, BONE_ABOVE, AIR_BELOW = -300.0, 150.0, -900.0
 
 LEAST_LUNG = 0.015
 """Part of the volume; phantoms and whole chests have 0.018 at least."""

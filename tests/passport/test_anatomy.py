@@ -105,3 +105,15 @@ def test_real_chests_pass_and_their_wrong_orientations_are_told(real_scans: Path
         wrong = {code: told(declared(Volume(scan.stored * scan.slope + scan.intercept), code)) for code in CODES}
         missed = [code for code, said in wrong.items() if said is None]
         assert len(missed) <= 8, (path.name, missed)
+
+
+@pytest.mark.parametrize("lung", [-850, -880, -930])
+def test_a_chest_drawn_with_three_values_is_not_refused(lung: int) -> None:
+    """The array of docs/library.md; lung of one value, emphysema's too, is no trachea."""
+    hu = np.full((64, 64, 32), -1000, np.int16)
+    hu[8:56, 12:52] = 40
+    hu[14:28, 20:44, 4:28] = hu[36:50, 20:44, 4:28] = lung
+    assert {finding.severity for finding in findings(Volume(hu, affine=np.diag([-2.0, 2.0, 5.0, 1.0]))).values()} <= {
+        "ok",
+        "warn",
+    }
