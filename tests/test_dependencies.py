@@ -23,6 +23,7 @@ OWN = {
     "runtime/plugins.py": ("openvino", "tensorrt-rtx"),
     "training": ("train", "evaluate", "tensorboard"),
     "keras_import.py": ("train",),
+    "keras_graph.py": ("train",),
     "keras_pooling.py": ("train",),
 }
 """Extras that a file or folder of the package may import from; all else makes do with the base installation."""
