@@ -1,5 +1,6 @@
 """The command line as a user meets it: arguments in, exit code and both streams out."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
+from written import V0_1
 
 from ct3d_edge.cli.app import main
 
@@ -55,3 +57,12 @@ def explaining_model(
     out = tmp_path / "explains.onnx"
     assert run("optimize", "--model", make_model(), "--out", out, "--explain", "--proof", tmp_path / "proof").code == 0
     return out
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the files of version 0.1, in which commands run: paths are those that were written down."""
+    folder = tmp_path / "old"
+    shutil.copytree(V0_1, folder)
+    monkeypatch.chdir(folder)
+    return folder
