@@ -76,3 +76,9 @@ def wrap(text: str, width: int, indent: int = 0) -> str:
         broken = textwrap.wrap(line, width, subsequent_indent=lead, break_on_hyphens=False)
         lines += broken if len(line) > width else [line]
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Text with what could confuse a terminal made visible: control characters, bytes that are no UTF-8."""
+    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return visible.encode("utf-8", "backslashreplace").decode()

@@ -98,7 +98,8 @@ def _changes(one: dict[str, tuple[float, ...]], other: dict[str, tuple[float, ..
 def _print(changes: "Comparison") -> None:
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.formatting import printable
     from ct3d_edge.report import plain_table
 
     table = plain_table()

@@ -52,7 +52,8 @@ def history(
 def _table(trend: "Trend") -> "Table":
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.formatting import printable
     from ct3d_edge.latency import compare
     from ct3d_edge.report import plain_table
 

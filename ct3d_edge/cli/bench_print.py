@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ct3d_edge.cli.terminal import out, printable
-from ct3d_edge.formatting import format_bytes, plural, wrap
+from ct3d_edge.cli.terminal import out
+from ct3d_edge.formatting import format_bytes, plural, printable, wrap
 
 if TYPE_CHECKING:
     from ct3d_edge.latency import BenchRecord, Load, Percentile

@@ -64,7 +64,8 @@ def _print_passport(passport: "Passport") -> None:
     """Verdict of a single scan, then one row a measured value."""
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.formatting import printable
     from ct3d_edge.report import STYLES, plain_table, row_names
 
     console = out()
@@ -81,7 +82,8 @@ def _print_several(passports: "Sequence[Passport]") -> None:
     """One row a scan with the codes of what is not in order, then each message once."""
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.formatting import printable
     from ct3d_edge.report import STYLES, group_messages, plain_table, row_names
 
     console, paths = out(), [passport.scan for passport in passports]

@@ -91,8 +91,9 @@ def _byte_bars() -> Iterator["OnEvent"]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import err, printable
+    from ct3d_edge.cli.logs import err
     from ct3d_edge.datasets.published.progress import Noted
+    from ct3d_edge.formatting import printable
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -25,8 +25,10 @@ def doctor(json_: JsonOption = False) -> None:
 
     Each runs a tiny three-dimensional network. Nothing is installed or changed. Exit code 3 if no provider works.
     """
-    from ct3d_edge.cli.terminal import err, out, print_lines, printable
+    from ct3d_edge.cli.logs import err
+    from ct3d_edge.cli.terminal import out, print_lines
     from ct3d_edge.doctor import diagnose
+    from ct3d_edge.formatting import printable
 
     with err().status("trying providers") as status:
         diagnosis = diagnose(on_provider=lambda name: status.update(f"trying {name}"))

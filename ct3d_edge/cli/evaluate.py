@@ -59,15 +59,16 @@ def evaluate(
 
     AUC, sensitivity, specificity, accuracy beside its baseline, calibration.
     """
-    from ct3d_edge import evaluation
     from ct3d_edge.cli.terminal import Bars, print_lines, say
+    from ct3d_edge.evaluation import RESAMPLES, require_folder, summary, to_json, write_files
+    from ct3d_edge.evaluation import evaluate as evaluate_model
 
     judged, scans = model_and_folder(model, folder, last)
     options = provider_options(provider, provider_option, device_id)
     if out:
-        evaluation.require_folder(out)
+        require_folder(out)
     with Bars() as bars:
-        result = evaluation.evaluate(
+        result = evaluate_model(
             judged,
             scans,
             split=split,
@@ -77,7 +78,7 @@ def evaluate(
             options=options,
             device_id=device_id,
             skip_bad=skip_bad,
-            resamples=resamples or evaluation.RESAMPLES,
+            resamples=resamples or RESAMPLES,
             seed=seed,
             on_progress=partial(show, bars),
         )
@@ -86,10 +87,10 @@ def evaluate(
     if json_:
         for warning in result.warnings:
             say(f"WARNING: {warning}", logging.WARNING)
-        typer.echo(evaluation.to_json(result), nl=False)
+        typer.echo(to_json(result), nl=False)
     else:
-        print_lines(evaluation.summary(result))
-    for path in evaluation.write_files(result, out) if out else ():
+        print_lines(summary(result))
+    for path in write_files(result, out) if out else ():
         say(f"wrote {path}")
 
 

@@ -28,7 +28,8 @@ def inspect(
     What it answers, its golden test and the figures of its proof are shown too; --all shows each pass.
     """
     from ct3d_edge.cli.inspect_summary import NAME_WIDTH, summarize
-    from ct3d_edge.cli.terminal import out, print_lines, printable
+    from ct3d_edge.cli.terminal import out, print_lines
+    from ct3d_edge.formatting import printable
     from ct3d_edge.runtime import load_model_file
 
     file = load_model_file(model_path(one_model(model, argument)), stored_voxels=True)

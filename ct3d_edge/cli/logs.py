@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import printable
 
 if TYPE_CHECKING:
     import click
+    from rich.console import Console
 
 ROOT = logging.getLogger("ct3d_edge")
 
@@ -103,10 +105,15 @@ class Terminal(logging.Handler):
         """Print one."""
         from rich.text import Text
 
-        from ct3d_edge.cli.terminal import err, printable
-
         if not getattr(record, "file_only", False):
             err().print(Text("\n".join(map(printable, record.getMessage().splitlines()))))
+
+
+def err() -> "Console":
+    """Standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class JsonLines(logging.Formatter):

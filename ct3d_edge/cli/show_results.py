@@ -28,7 +28,8 @@ def print_table(records: "Sequence[Record]", labels: "Sequence[str]", format_: F
     """Print all records as a table for people, unless they were printed one by one; of a single one also sentences."""
     if format_ is not Format.TABLE:
         return
-    from ct3d_edge.cli.terminal import out, print_lines, printable
+    from ct3d_edge.cli.terminal import out, print_lines
+    from ct3d_edge.formatting import printable
     from ct3d_edge.report import confidence_sentences, results_table
 
     console = out()

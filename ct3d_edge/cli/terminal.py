@@ -20,8 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ct3d_edge.cli.logs import ROOT, reset
-from ct3d_edge.formatting import wrap
+from ct3d_edge.cli.logs import ROOT, err, reset
+from ct3d_edge.formatting import printable, wrap
 
 if TYPE_CHECKING:
     from ct3d_edge.runtime import Receipt
@@ -67,11 +67,6 @@ def print_lines(lines: Iterable[str], indent: int = 4) -> None:
         console.print(Text(wrap(printable(line), console.width, indent)))
 
 
-def err() -> Console:
-    """Standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
 def say(text: str, level: int = logging.INFO) -> None:
     """One message on standard error, printed as it is, and in the log file with time and level."""
     if not ROOT.handlers:  # a command that another program than ct3d-edge has called
@@ -91,12 +86,6 @@ def say_passed_over(passed_over: "Iterable[PassedOver]") -> None:
     """What lay in a folder and is no scan to judge."""
     for each in passed_over:
         say(f"not taken: {each.path}: {each.code}: {each.reason}")
-
-
-def printable(text: str) -> str:
-    """Text with what could confuse a terminal made visible: control characters, bytes that are no UTF-8."""
-    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return visible.encode("utf-8", "backslashreplace").decode()
 
 
 class ProgressLines:

@@ -81,7 +81,8 @@ def train(
     can be told.
     """
     import_keras()
-    from ct3d_edge import training
+    from ct3d_edge.training import PRESETS
+    from ct3d_edge.training import train as train_network
 
     changes: dict[str, Any] = {
         "epochs": epochs,
@@ -91,10 +92,10 @@ def train(
     }
     given = {name: value for name, value in changes.items() if value is not None}
     with _Display(out) as display:
-        run = training.train(
+        run = train_network(
             folder,
             out,
-            replace(training.PRESETS[preset], **given),
+            replace(PRESETS[preset], **given),
             size=size,
             orientation=orientation or "LAS",
             labels=check_labels(labels),

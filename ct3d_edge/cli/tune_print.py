@@ -13,7 +13,8 @@ def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int
     """Candidates in the order in which they were tried, then forms of which none came; below, why some were dropped."""
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out, printable
+    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.formatting import printable
     from ct3d_edge.report import group_messages, plain_table
 
     table = plain_table("candidate", "median ms", "99 % interval", "MB", "fate")

@@ -22,6 +22,7 @@ from ct3d_edge.runtime.receipt import Engine, Receipt
 from ct3d_edge.runtime.renewal import TENSOR_TOLERANCE, renewed_file
 from ct3d_edge.runtime.runner import Outputs, Runner
 from ct3d_edge.runtime.shipped import default_model, is_demonstration
+from ct3d_edge.runtime.stored_tensors import tensor_bytes
 from ct3d_edge.runtime.stored_voxels import (
     AXES,
     INPUT_KEY,
@@ -31,7 +32,7 @@ from ct3d_edge.runtime.stored_voxels import (
     STORED_VOXELS,
     VOXELS,
 )
-from ct3d_edge.runtime.tap import Tap, tensor_bytes
+from ct3d_edge.runtime.tap import Tap
 from ct3d_edge.runtime.verify import WHOLE, Verification, sketches_of, verify
 
 __all__ = [

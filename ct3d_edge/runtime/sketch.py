@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.runtime.golden_input import hash32
 from ct3d_edge.runtime.interface import POOLED
-from ct3d_edge.runtime.tap import tensor_bytes
+from ct3d_edge.runtime.stored_tensors import tensor_bytes
 
 SUMS = 16
 CHOSEN = 6

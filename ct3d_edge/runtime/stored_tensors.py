@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from math import prod
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx.external_data_helper import uses_external_data
 
@@ -19,6 +21,9 @@ WEIGHT_TYPES: dict[int, str] = {
     onnx.TensorProto.UINT8: "uint8",
 }
 """Element types in which networks are stored."""
+
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -55,3 +60,15 @@ def refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
             f"{path} keeps {outside} tensors in other files. Save it as one file "
             "(onnx.save_model with save_as_external_data=False), then export again."
         )
+
+
+def tensor_bytes(proto: onnx.ModelProto) -> dict[str, int]:
+    """Floating-point tensors that nodes compute, in their order, and the bytes of each for one scan."""
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    made = [name for node in proto.graph.node for name in node.output if name in known]
+    return {
+        name: prod(axis.dim_value or 1 for axis in known[name].shape.dim) * np.dtype(np.float32).itemsize
+        for name in made
+        if known[name].elem_type in FLOATS
+    }

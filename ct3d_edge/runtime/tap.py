@@ -1,7 +1,6 @@
 """A graph that hands out the tensors between its nodes, for whoever measures or compares them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ from ct3d_edge.provider_names import ProviderName
 from ct3d_edge.runtime.options import default_options
 from ct3d_edge.runtime.providers import provider
 from ct3d_edge.runtime.session import Refusal, Setup, open_session
+from ct3d_edge.runtime.stored_tensors import tensor_bytes
 
 HELD = 512_000_000
 """Bytes of tensors that are handed out at a time; the graph runs once more for each further lot."""
-
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 class Tap:
@@ -72,18 +70,6 @@ class Tap:
             except Exception as error:  # ONNX Runtime's exceptions share no base class
                 raise ProviderError(f"ONNX Runtime failed on {self._on} while running: {error}") from error
             yield from zip(lot, values, strict=True)
-
-
-def tensor_bytes(proto: onnx.ModelProto) -> dict[str, int]:
-    """Floating-point tensors that nodes compute, in their order, and the bytes of each for one scan."""
-    inferred = onnx.shape_inference.infer_shapes(proto).graph
-    known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
-    made = [name for node in proto.graph.node for name in node.output if name in known]
-    return {
-        name: prod(axis.dim_value or 1 for axis in known[name].shape.dim) * np.dtype(np.float32).itemsize
-        for name in made
-        if known[name].elem_type in FLOATS
-    }
 
 
 def _with_outputs(proto: onnx.ModelProto, names: Sequence[str]) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge import cohort
+from ct3d_edge.cohort import Split, to_json
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.training.presets import Preset
@@ -15,7 +15,7 @@ def settings_of(
     preset: Preset,
     seed: int,
     contract: Contract,
-    split: cohort.Split,
+    split: Split,
     initial: Path | None,
     precision: str,
     devices: int,
@@ -28,7 +28,7 @@ def settings_of(
         "devices": devices,
         "initial_sha256": None if initial is None else _sha256(initial),
         "contract_sha256": contract.sha256,
-        "split_sha256": hashlib.sha256(cohort.to_json(split).encode()).hexdigest(),
+        "split_sha256": hashlib.sha256(to_json(split).encode()).hexdigest(),
     }
 
 

@@ -11,9 +11,9 @@ from builders import MakeModel, MakeScan, tiny_proto
 from numpy.typing import NDArray
 from PIL import Image
 
-from ct3d_edge import pipeline
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
+from ct3d_edge.pipeline import Analysis, Reading, judge
 from ct3d_edge.pipeline import folder as folder_pipeline
 
 from .conftest import Run
@@ -182,10 +182,10 @@ def test_what_was_answered_before_the_end_is_kept(
     stop: BaseException,
     code: int,
 ) -> None:
-    def broken_off(readings: list[pipeline.Reading], *rest: Any) -> list[pipeline.Analysis]:
+    def broken_off(readings: list[Reading], *rest: Any) -> list[Analysis]:
         if any(reading.scan.endswith("c.nii") for reading in readings):
             raise stop
-        return pipeline.judge(readings, *rest)
+        return judge(readings, *rest)
 
     results, journal = tmp_path / "results.jsonl", tmp_path / "results.jsonl.journal"
     command = ("infer", folder, "--model", make_model(), "--out", results, "--format", "jsonl")

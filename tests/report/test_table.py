@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ct3d_edge.cli.terminal import printable
+from ct3d_edge.formatting import printable
 from ct3d_edge.report import confidence_sentences, group_messages, results_table
 from ct3d_edge.results import Answer, Failure, Record, Timing
 from ct3d_edge.scan import Finding
