@@ -22,15 +22,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bench.keep import keep
-from ct3d_edge.augmentation import ANGLES, SixAngles, SmallChanges
+from ct3d_edge.augmentation.random_affine_intensity import SmallChanges
 from ct3d_edge.augmentation.resample import resample
-from ct3d_edge.augmentation.six_angles import rotate
+from ct3d_edge.augmentation.tutorial_rotation import ANGLES, SixAngles, rotate
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets import synthesise
-from ct3d_edge.latency import BenchRecord, Samples, interleave
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import NiftiScan, find_scans
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.nifti import NiftiScan
+from ct3d_edge.system.machine import describe_machine
 
 ROUNDS = 40
 TOLERANCE = 1e-5

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bench.keep import keep
 from bench.sessions import PACKAGES, THREADS, answer, file_and_rounds, session
+from ct3d_edge.conversion.passes.lower_conv3d import winograd_depth
 from ct3d_edge.conversion.passes.pipeline import (
     BLOCKS,
     EXACT,
@@ -35,10 +36,11 @@ from ct3d_edge.conversion.passes.pipeline import (
     apply,
     optimize,
 )
-from ct3d_edge.conversion.passes.planes import minimal
-from ct3d_edge.latency import BenchRecord, Samples, interleave, peak_bytes, resident_bytes
-from ct3d_edge.machine import describe_machine
-from ct3d_edge.runtime import golden_volume
+from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.resource_meter import peak_bytes, resident_bytes
+from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.system.machine import describe_machine
 
 ROUNDS, TOLERANCE = 15, 1e-5
 MEMORY_RUNS, PROFILE_RUNS = 3, 5
@@ -47,7 +49,7 @@ SUBJECT = "tf2onnx"
 
 FOLDS, CROP = EXACT[:-1], EXACT[-1]
 UNFOLD = (Pass("planes", PLANES), LAYOUT)
-FILTER = (Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+FILTER = (Pass("planes", (winograd_depth.RULE, *PLANES)), LAYOUT)
 NEST = (NESTED, *UNFOLD)
 WATERFALL: dict[str, tuple[Pass, ...]] = {
     "folds alone": FOLDS,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.compiler import SUBJECT, WATERFALL
 from bench.keep import RESULTS
-from ct3d_edge.latency import Percentile, percentile
+from ct3d_edge.latency.statistics import Percentile, percentile
 
 PICTURE = Path(__file__).parents[1] / "docs" / "waterfall.svg"
 COLOURS = {"as tf2onnx wrote it": "#888888", "one rewrite alone": "#4c78a8", "one more on top": "#f58518"}

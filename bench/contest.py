@@ -15,9 +15,11 @@ from typing import Any
 from bench.entrant import Dropped, Entrant
 from bench.material import KINDS, Material
 from bench.plan import Contestant, Plan
-from ct3d_edge.benchmark import keep_what_was_taken
-from ct3d_edge.latency import BenchRecord, Samples, Snapshot, WallClock, Witness, take_snapshot
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.benchmark.workload import keep_what_was_taken
+from ct3d_edge.latency.measure import Samples, WallClock
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.system_monitor import Snapshot, Witness, take_snapshot
+from ct3d_edge.system.machine import describe_machine
 
 PACKAGES = ("ct3d-edge", "numpy", "onnxruntime", "onnxruntime-gpu")
 PAUSE_S = 0.05

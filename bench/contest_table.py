@@ -7,7 +7,10 @@ from bench import markdown
 from bench.markdown import duration
 from bench.material import KINDS
 from bench.pictures import draw
-from ct3d_edge.latency import BenchRecord, compare, disturbances, percentile
+from ct3d_edge.latency.compare import compare
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.latency.system_monitor import disturbances
 
 COLUMNS = ("contestant", "ms, median (99 % interval)", "times our fastest", "largest difference", "peak memory, MB")
 TITLES = dict(

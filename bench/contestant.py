@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from bench.material import Material
 from bench.plan import Contestant, Part, read_plan
-from ct3d_edge.latency import peak_bytes
-from ct3d_edge.machine import installed_version
+from ct3d_edge.latency.resource_meter import peak_bytes
+from ct3d_edge.system.machine import installed_version
 
 Work = Callable[[Any], NDArray[np.float32]]
 

@@ -26,13 +26,20 @@ from bench.keep import keep
 from bench.not_chests import SHAPE, chest, strange
 from bench.sessions import answer, session
 from ct3d_edge.errors import RefusedScan, UsageError
-from ct3d_edge.latency import BenchRecord, Samples, interleave
-from ct3d_edge.machine import describe_machine
-from ct3d_edge.passport import Inspector
+from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.modelfile.signature import POOLED
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.resemblance import Resemblance
-from ct3d_edge.runtime import POOLED, ModelFile, Runner, default_model, golden_volume, load_model_file
-from ct3d_edge.scan import Scan, find_scans, open_scan
+from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.quality_control.ood_detector import Resemblance
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.scan.volume import Scan
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.machine import describe_machine
 
 FIRST_SEED, PHANTOMS, CHANGED = 70_001, 200, 20
 ROUNDS, EVERY = 15, 5

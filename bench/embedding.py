@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.keep import keep
-from ct3d_edge.conversion.embedding.embed import embed
-from ct3d_edge.datasets import las_affine, make_phantom
-from ct3d_edge.latency import BenchRecord, interleave
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.conversion.fused_io.fuse import embed
+from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
+from ct3d_edge.latency.measure import interleave
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.model_file import load_model_file, parse_model_file
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.runtime import Runner, default_model, load_model_file, parse_model_file
-from ct3d_edge.scan import Volume
+from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.machine import describe_machine
 
 ROUNDS = 20
 LIMIT = 2e-5

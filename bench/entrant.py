@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.machine import system_text
+from ct3d_edge.system.machine import system_text
 
 ROOT = Path(__file__).parents[1]
 PROC = Path("/proc")

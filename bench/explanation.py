@@ -23,14 +23,16 @@ from scipy import ndimage
 from bench.keep import keep
 from bench.sessions import answer, session
 from ct3d_edge import load_model
-from ct3d_edge.conversion.explanation import without_features
-from ct3d_edge.datasets import las_affine, make_phantom
-from ct3d_edge.explain import save_map
-from ct3d_edge.latency import BenchRecord, interleave
-from ct3d_edge.machine import describe_machine
-from ct3d_edge.pipeline import Model
-from ct3d_edge.runtime import default_model, golden_volume
-from ct3d_edge.scan import open_scan
+from ct3d_edge.conversion.gradcam_output import without_features
+from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
+from ct3d_edge.gradcam.resample_to_scan import save_map
+from ct3d_edge.inference.model import Model
+from ct3d_edge.latency.measure import interleave
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.system.machine import describe_machine
 
 FIRST_SEED, PHANTOMS, SHAPE = 90_001, 40, (256, 256, 40)
 ROUNDS = 15

@@ -16,14 +16,16 @@ from pathlib import Path
 
 from bench.keep import keep
 from bench.sessions import file_and_rounds
-from ct3d_edge.latency import BenchRecord, Samples, StageTimer, WallClock, Witness, measure
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.latency.measure import Samples, StageTimer, WallClock, measure
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.system_monitor import Witness
+from ct3d_edge.system.machine import describe_machine
 
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "tf2onnx", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
 ROUNDS = 5
 
 COMMAND = (sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "export", "--model")
-IMPORT = (sys.executable, "-c", "from ct3d_edge.keras_import import import_keras; import_keras()")
+IMPORT = (sys.executable, "-c", "from ct3d_edge.keras_backend import import_keras; import_keras()")
 
 BEFORE = "start, import of TensorFlow, network"
 STAGES = {

@@ -25,10 +25,15 @@ from unittest.mock import patch
 from bench.keep import keep
 from bench.peers import tutorial
 from bench.scans import scans_named
-from ct3d_edge.latency import BenchRecord, Samples, interleave
-from ct3d_edge.machine import describe_machine, usable_cores
-from ct3d_edge.pipeline import Plan, analyse_many, read_scan
-from ct3d_edge.runtime import Runner, default_model, load_model_file
+from ct3d_edge.inference.predict_many import analyse_many
+from ct3d_edge.inference.prepare import read_scan
+from ct3d_edge.inference.schedule import Plan
+from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.machine import describe_machine, usable_cores
 
 SCANS = 40
 ROUNDS = 4
@@ -96,7 +101,7 @@ def contestants(
 
 def tutorial_network() -> Any:
     """The network with random weights, which take as long as trained ones."""
-    from ct3d_edge.training.architecture import build_model
+    from ct3d_edge.training.network import build_model
 
     return build_model(128, 128, 64)
 
@@ -138,8 +143,8 @@ def stages_of(scans: list[Path], runner: Runner, plan: Plan) -> list[dict[str, A
 
     reading = noted("read and preprocess", read_scan)
     with (
-        patch("ct3d_edge.pipeline.folder.read_scan", reading),
-        patch.object(sys.modules["ct3d_edge.pipeline.analyse"], "read_scan", reading),  # a function has its name
+        patch("ct3d_edge.inference.predict_many.read_scan", reading),
+        patch.object(sys.modules["ct3d_edge.inference.predict"], "read_scan", reading),  # a function has its name
         patch.object(runner, "infer", noted("infer", runner.infer)),
     ):
         list(analyse_many(scans, runner, plan))

@@ -14,8 +14,10 @@ from bench.folder import repeated
 from bench.keep import keep
 from bench.scans import scans_named
 from ct3d_edge import load_model
-from ct3d_edge.latency import BenchRecord, Samples, resident_bytes
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.resource_meter import resident_bytes
+from ct3d_edge.system.machine import describe_machine
 
 SCANS = 1000
 EVERY = 50

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ct3d_edge.latency import BenchRecord
+from ct3d_edge.latency.record import BenchRecord
 
 RESULTS = Path(__file__).parent / "results"
 

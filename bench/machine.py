@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from bench.keep import RESULTS
-from ct3d_edge.machine import usable_cores
+from ct3d_edge.system.machine import usable_cores
 
 BENCH = [sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "bench", "--provider", "cpu"]
 BATCHES = (1, 2, 4, 8)

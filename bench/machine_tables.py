@@ -7,8 +7,10 @@ from typing import Any
 from bench import markdown
 from bench.machine_pictures import draw_layers, draw_rates, draw_sweep
 from bench.markdown import duration
-from ct3d_edge.benchmark.resources import FIRST, PEAK, SESSION
-from ct3d_edge.latency import BenchRecord, disturbances, percentile
+from ct3d_edge.benchmark.memory_and_energy import FIRST, PEAK, SESSION
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.latency.system_monitor import disturbances
 
 MEMORY = {SESSION: "added by the session", FIRST: "by the first scan", PEAK: "peak of the process"}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from ct3d_edge.latency import percentile
+from ct3d_edge.latency.statistics import percentile
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ct3d_edge.datasets import las_affine, make_phantom
-from ct3d_edge.scan import Volume
+from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
+from ct3d_edge.scan.volume import Volume
 
 SHAPE = (256, 256, 40)
 SPACING = (1.5, 1.5, 8.0)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.material import KINDS
-from ct3d_edge.latency import BenchRecord, percentile
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.statistics import percentile
 
 OURS, OTHERS = "#f58518", "#4c78a8"
 BAR_INCHES, MARGIN_INCHES = 0.28, 0.9

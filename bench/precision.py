@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from bench.compiler import ROUNDS
 from bench.keep import keep
 from bench.sessions import PACKAGES, THREADS, answer, file_and_rounds, session
-from ct3d_edge.cli.evidence import calibration, proof_volumes
+from ct3d_edge.conversion.compile_options import Plan, rewrite
 from ct3d_edge.conversion.decisions import compare_decisions
-from ct3d_edge.conversion.plan import Plan, rewrite
-from ct3d_edge.conversion.variant import Variant, make_variant
-from ct3d_edge.latency import BenchRecord, Samples, interleave
-from ct3d_edge.machine import describe_machine
-from ct3d_edge.runtime import ModelFile, load_model_file, to_probabilities
+from ct3d_edge.conversion.graph_variant import Variant, make_variant
+from ct3d_edge.conversion.parity_data import calibration, proof_volumes
+from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.session.runner import to_probabilities
+from ct3d_edge.system.machine import describe_machine
 
 PLANS = {
     "fp32": Plan(),

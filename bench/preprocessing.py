@@ -21,10 +21,11 @@ from bench.keep import keep
 from bench.peers import tutorial
 from bench.scans import scans_named
 from ct3d_edge.contract import Contract
-from ct3d_edge.latency import BenchRecord, Samples, interleave
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import NiftiScan
+from ct3d_edge.scan.nifti import NiftiScan
+from ct3d_edge.system.machine import describe_machine
 
 ROUNDS = 15
 BLOCK = 1 << 18

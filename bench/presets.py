@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.atomic import atomic_file
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets import synthesise
-from ct3d_edge.keras_import import import_keras
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.keras_backend import import_keras
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import NiftiScan, find_scans
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.nifti import NiftiScan
+from ct3d_edge.system.atomic_write import atomic_file
+from ct3d_edge.system.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
@@ -56,7 +57,9 @@ def prepared_test(folder: Path, contract: Contract) -> Test:
 
 def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: Path, work: Path) -> Path:
     """One variant with one seed; the run's folder."""
-    from ct3d_edge.training import PRESETS, EpochDone, Event, train
+    from ct3d_edge.training.fit import train
+    from ct3d_edge.training.presets import PRESETS
+    from ct3d_edge.training.progress import EpochDone, Event
 
     changes = {name: value for name, value in variant.items() if name not in ("name", "preset")}
     run = work / f"{variant['name'].replace(' ', '-')}-{seed}"

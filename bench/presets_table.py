@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ct3d_edge.evaluation.figures import auc, brier
-from ct3d_edge.evaluation.intervals import CONFIDENCE, Estimate, bootstrap, share
+from ct3d_edge.evaluation.metrics import CONFIDENCE, Estimate, auc, bootstrap, brier, share
 
 RECORD = Path(__file__).parent / "results" / "presets.json"
 

@@ -22,21 +22,15 @@ from bench.keep import keep
 from bench.preprocessing import compressed, decompress, ours
 from bench.scans import REAL_SCANS, scans_named
 from ct3d_edge.contract import Contract
-from ct3d_edge.latency import (
-    BenchRecord,
-    Samples,
-    WallClock,
-    Witness,
-    disturbances,
-    interleave,
-    peak_bytes,
-    percentile,
-    resident_bytes,
-)
-from ct3d_edge.machine import describe_machine
-from ct3d_edge.passport import Inspector
-from ct3d_edge.pipeline import read_scan
-from ct3d_edge.scan import NiftiScan
+from ct3d_edge.inference.prepare import read_scan
+from ct3d_edge.latency.measure import Samples, WallClock, interleave
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.resource_meter import peak_bytes, resident_bytes
+from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.latency.system_monitor import Witness, disturbances
+from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.scan.nifti import NiftiScan
+from ct3d_edge.system.machine import describe_machine
 
 ROUNDS = 41
 PROCESSES = 5

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from bench.keep import RESULTS
 from bench.sessions import PACKAGES, answer, session
-from ct3d_edge.atomic import atomic_file
-from ct3d_edge.cli.evidence import Volumes, calibration, proof_volumes
-from ct3d_edge.conversion.passes import Target
-from ct3d_edge.conversion.plan import Plan, rewrite
-from ct3d_edge.conversion.precision.bias import correct_biases
-from ct3d_edge.conversion.precision.int8 import largest_integer, to_int8
-from ct3d_edge.conversion.precision.rounding import on_grid
-from ct3d_edge.machine import describe_machine
-from ct3d_edge.runtime import ModelFile, load_model_file, to_probabilities
-from ct3d_edge.scan import find_scans
+from ct3d_edge.conversion.compile_options import Plan, rewrite
+from ct3d_edge.conversion.parity_data import Volumes, calibration, proof_volumes
+from ct3d_edge.conversion.passes.pipeline import Target
+from ct3d_edge.conversion.precision.bias_correction import correct_biases
+from ct3d_edge.conversion.precision.int8 import largest_integer, on_grid, to_int8
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.session.runner import to_probabilities
+from ct3d_edge.system.atomic_write import atomic_file
+from ct3d_edge.system.machine import describe_machine
 
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
 FURTHER = range(41_000, 41_012)

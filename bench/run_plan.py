@@ -18,10 +18,11 @@ from bench.material import Material
 from bench.plan import Plan, read_plan
 from bench.scans import REAL_SCANS
 from bench.subject import make_material, trained_network
-from ct3d_edge.benchmark import BrokenOffError
+from ct3d_edge.benchmark.workload import BrokenOffError
 from ct3d_edge.errors import Ct3dError
-from ct3d_edge.latency import BenchRecord, percentile
-from ct3d_edge.scan import find_scans
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.scan.discovery import find_scans
 
 HERE = Path(__file__).parent
 SHAPE = (128, 128, 64)

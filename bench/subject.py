@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from bench.material import KINDS, Material
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets import make_phantom, save_scan
-from ct3d_edge.keras_import import import_keras
+from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
+from ct3d_edge.keras_backend import import_keras
 
 if TYPE_CHECKING:
     import onnx
 
-    from ct3d_edge.conversion import Level, Source
+    from ct3d_edge.conversion.keras_loader import Source
+    from ct3d_edge.conversion.passes.pipeline import Level
 
 ROOT = Path(__file__).parents[1]
 TRAINED = ROOT / "build" / "models" / "phantom-cnn"
@@ -68,7 +69,7 @@ def make_material(folder: Path, network: Path | None, scans: list[Path], shape: 
 def _random_network(path: Path, shape: tuple[int, int, int]) -> None:
     import keras
 
-    from ct3d_edge.training.architecture import build_model
+    from ct3d_edge.training.network import build_model
 
     keras.utils.set_random_seed(SEED)
     model = build_model(*shape)
@@ -91,7 +92,7 @@ def _place_scans(folder: Path, scans: list[Path]) -> None:
 
 
 def _write_files(material: Material) -> None:
-    from ct3d_edge.conversion import load_source
+    from ct3d_edge.conversion.keras_loader import load_source
 
     source = load_source(material.keras)
     write_onnx(source, material)
@@ -140,11 +141,12 @@ def mixture(one: NDArray[np.float32], other: NDArray[np.float32], share: float) 
 
 def write_onnx(source: "Source", material: Material) -> None:
     """As tf2onnx writes it, rewritten, in fewer bits, and with the preprocessing inside, each with a contract."""
-    from ct3d_edge.conversion.convert import to_onnx
-    from ct3d_edge.conversion.deliver import attach
-    from ct3d_edge.conversion.embedding.embed import embed
-    from ct3d_edge.conversion.passes import optimize
-    from ct3d_edge.runtime import load_model_file, make_golden
+    from ct3d_edge.conversion.fused_io.fuse import embed
+    from ct3d_edge.conversion.keras_loader import to_onnx
+    from ct3d_edge.conversion.passes.pipeline import optimize
+    from ct3d_edge.conversion.write_model import attach
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.session.golden_search import make_golden
 
     plain = to_onnx(source.network, source.contract)
     golden = make_golden(source.probabilities, source.contract.shape)
@@ -160,8 +162,8 @@ def write_onnx(source: "Source", material: Material) -> None:
 
 def halve(proto: "onnx.ModelProto", contract: Contract) -> "onnx.ModelProto":
     """A graph in float16 but for the nodes that two phantoms show to be at risk."""
-    from ct3d_edge.conversion.precision.risk import measure, risky
-    from ct3d_edge.conversion.variant import half_variant
+    from ct3d_edge.conversion.graph_variant import half_variant
+    from ct3d_edge.conversion.precision.fp16_sensitivity import measure, risky
 
     volumes = [prepared_phantom(kind, contract).reshape(1, *contract.input_shape) for kind in PHANTOMS]
     return half_variant(proto, risky(proto, measure(proto, volumes))).proto

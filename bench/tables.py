@@ -12,9 +12,10 @@ from pathlib import Path
 
 from bench.contest_table import contest
 from bench.machine_tables import layers, rates, sweep
-from ct3d_edge.atomic import atomic_file
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency import BenchRecord, read_record
+from ct3d_edge.latency.load_record import read_record
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.system.atomic_write import atomic_file
 
 HERE = Path(__file__).parent
 PART = re.compile(r"(<!-- from results/(\w+)\.json -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from bench.keep import keep
-from ct3d_edge.augmentation import AUGMENTATIONS, augmentation
+from ct3d_edge.augmentation.registry import AUGMENTATIONS, augmentation
 from ct3d_edge.contract import Contract
-from ct3d_edge.keras_import import import_keras
-from ct3d_edge.latency import BenchRecord, Samples
-from ct3d_edge.machine import describe_machine
+from ct3d_edge.keras_backend import import_keras
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.system.machine import describe_machine
 
 ROUNDS, STEPS, SCANS = 5, 4, 16
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
@@ -35,7 +36,8 @@ def streams(folder: Path, contract: Contract, batch_size: int) -> Streams:
     """What feeds the step, by name; each call opens it anew."""
     import tensorflow as tf
 
-    from ct3d_edge.training import Order, VolumeFiles, batches
+    from ct3d_edge.training.batches import Order, batches
+    from ct3d_edge.training.data import VolumeFiles
 
     draw = np.random.default_rng(0)
     files = tuple(folder / f"{n}.npy" for n in range(SCANS))
@@ -63,8 +65,8 @@ def turn(step: Callable[..., Any], stream: Iterator[Any]) -> tuple[float, list[f
 
 def measure(contract: Contract, batch_size: int, folder: Path) -> Samples:
     """Time all streams in turn, after a turn that is thrown away: the first step builds the graph."""
-    from ct3d_edge.training import DEFAULT
     from ct3d_edge.training.network import compile_for, untrained
+    from ct3d_edge.training.presets import DEFAULT
 
     model = untrained(contract, DEFAULT.momentum, None)
     compile_for(model, DEFAULT, SCANS // batch_size)

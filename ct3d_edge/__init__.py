@@ -6,9 +6,14 @@ from ct3d_edge import telemetry
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
-    from ct3d_edge.pipeline import Model, load_model
-    from ct3d_edge.results import Record
-    from ct3d_edge.scan import Finding, Volume, find_scans, open_scan, read_nifti
+    from ct3d_edge.inference.load_model import load_model
+    from ct3d_edge.inference.model import Model
+    from ct3d_edge.results.record import Record
+    from ct3d_edge.scan.discovery import find_scans
+    from ct3d_edge.scan.loader import open_scan
+    from ct3d_edge.scan.nifti import read_nifti
+    from ct3d_edge.scan.qc_flag import Finding
+    from ct3d_edge.scan.volume import Volume
 
 telemetry.switch_off()  # before any part of the package can import ONNX Runtime
 
@@ -16,14 +21,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Contract": "contract",
-    "Finding": "scan",
-    "Model": "pipeline",
-    "Record": "results",
-    "Volume": "scan",
-    "find_scans": "scan",
-    "load_model": "pipeline",
-    "open_scan": "scan",
-    "read_nifti": "scan",
+    "Finding": "scan.qc_flag",
+    "Model": "inference.model",
+    "Record": "results.record",
+    "Volume": "scan.volume",
+    "find_scans": "scan.discovery",
+    "load_model": "inference.load_model",
+    "open_scan": "scan.loader",
+    "read_nifti": "scan.nifti",
 }
 
 __all__ = [

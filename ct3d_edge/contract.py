@@ -1,4 +1,6 @@
-"""What a model expects of a volume and what its output means: the contract that travels inside the model file.
+"""The contract of a model: what it expects of a volume and gives, and what is known of its training scans.
+
+What a model expects of a volume and what its output means: the contract that travels inside the model file.
 
 A contract is written once, when a network is trained or exported, and read by everything that feeds the
 network afterwards. It is the only place where preprocessing constants live.
@@ -6,15 +8,294 @@ network afterwards. It is the only place where preprocessing constants live.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
-from ct3d_edge.contract_values import Activation, Channels, Interpolation, complaints
 from ct3d_edge.errors import ContractError
-from ct3d_edge.feature_statistics import FeatureStatistics
-from ct3d_edge.json_values import frozen, is_int
-from ct3d_edge.training_range import TrainingRange
+from ct3d_edge.formatting import plural
+
+LARGEST_NUMBER = 1e9
+"""Of a size that HU, millimetres and probabilities have."""
+
+
+def is_int(value: object) -> bool:
+    """Whether it is a whole number, and not true or false."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number of a usual size; NaN is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+
+
+def frozen(value: Any) -> Any:
+    """Lists as tuples, those inside of them as well."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """A Gaussian in few directions and noise in all others; see `ct3d_edge.quality_control.ood_detector`.
+
+    Parameters
+    ----------
+    mean
+        ``(C,)`` of the pooled features, the input of the network's first dense layer.
+    directions
+        ``(k, C)`` unit vectors in which they vary most, at right angles.
+    variances
+        ``(k,)`` along these, falling.
+    residual_variance
+        Along every other direction.
+    threshold
+        Largest distance that is not told.
+    scans, held_out
+        How many scans it was fitted on, and how many others gave the threshold.
+
+    Raises
+    ------
+    ContractError
+        If these numbers do not fit each other.
+    """
+
+    mean: Vector
+    directions: tuple[Vector, ...]
+    variances: Vector
+    residual_variance: float
+    threshold: float
+    scans: int
+    held_out: int
+
+    def __post_init__(self) -> None:
+        for holds, complaint in _conditions(self):
+            if not holds:
+                raise ContractError(f"Contract: feature_statistics {complaint}. Calibrate the run again.")
+
+    @property
+    def features(self) -> int:
+        """How many features the network pools."""
+        return len(self.mean)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Parse its part of a contract.
+
+        Raises
+        ------
+        ContractError
+            If it is no such thing.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, Mapping) or set(value) != names:
+            raise ContractError(f"Contract: feature_statistics must be an object with {', '.join(sorted(names))}.")
+        return cls(**{name: frozen(part) for name, part in value.items()})
+
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"{plural(self.features, 'feature')} of {plural(self.scans, 'scan')}, "
+            f"{plural(len(self.directions), 'direction')}; a distance above {self.threshold:.3g} is told "
+            f"({plural(self.held_out, 'other scan')})"
+        )
+
+
+def _conditions(given: FeatureStatistics) -> list[tuple[bool, str]]:
+    vectors = isinstance(given.directions, tuple) and all(map(_is_vector, (given.mean, *given.directions)))
+    size = len(given.mean) if vectors else 0
+    same = vectors and size > 0 and all(len(direction) == size for direction in given.directions)
+    kept = _is_vector(given.variances) and vectors and len(given.variances) == len(given.directions)
+    scales = (*given.variances, given.residual_variance, given.threshold) if kept else ()
+    return [
+        (same, "must hold a mean and directions of one length"),
+        (kept, "must hold a variance for each direction"),
+        (kept and all(is_number(scale) and scale > 0 for scale in scales), "must be above 0 in every direction"),
+        (all(is_int(count) and count > 0 for count in (given.scans, given.held_out)), "must count their scans"),
+    ]
+
+
+def _is_vector(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(is_number, value))
+
+
+AXES = ("left to right", "front to back", "along the body")
+"""Of a patient, in the order in which ranges hold them."""
+
+Bounds = tuple[float, float]
+"""Low and high, both inside."""
+
+ByAxis = tuple[Bounds, Bounds, Bounds]
+
+
+@dataclass(frozen=True)
+class TrainingRange:
+    """Bounds of what was measured on training scans; each axis is one of the body, see ``AXES``.
+
+    Parameters
+    ----------
+    scans
+        How many were measured.
+    extent_mm
+        Of the whole volume.
+    spacing_mm
+        Voxel edges.
+    slices
+        Voxels along the body.
+
+    Raises
+    ------
+    ContractError
+        If these are no such bounds.
+    """
+
+    scans: int
+    extent_mm: ByAxis
+    spacing_mm: ByAxis
+    slices: Bounds
+
+    def __post_init__(self) -> None:
+        sides = (*_parts(self.extent_mm), *_parts(self.spacing_mm), self.slices)
+        counted = is_int(self.scans) and self.scans > 0
+        if not counted or len(sides) != 2 * len(AXES) + 1 or not all(map(_are_bounds, sides)):
+            raise ContractError(f"Contract: training_range must hold a low and a high value each, found {self}.")
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Parse its part of a contract.
+
+        Raises
+        ------
+        ContractError
+            If it is no range.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, Mapping) or set(value) != names:
+            raise ContractError(f"Contract: training_range must be an object with {', '.join(sorted(names))}.")
+        return cls(**{name: frozen(part) for name, part in value.items()})
+
+    def describe(self) -> str:
+        """One line for people."""
+        extent, spacing = (", ".join(_span(side) for side in part) for part in (self.extent_mm, self.spacing_mm))
+        return f"{extent} mm in voxels of {spacing} mm, {_span(self.slices)} slices ({plural(self.scans, 'scan')})"
+
+
+def _span(bounds: Bounds) -> str:
+    low, high = bounds
+    return f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
+
+
+def _parts(value: object) -> Sequence[object]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _are_bounds(value: object) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 2):
+        return False
+    return all(map(is_number, value)) and bool(0 < value[0] <= value[1])
+
+
+Channels = Literal["last", "first", "none"]
+Activation = Literal["identity", "sigmoid", "softmax"]
+Interpolation = Literal["linear"]
+
+TEMPERATURES = (0.01, 100.0)
+"""Beyond these hardly anything but 0, 0.5 and 1 comes out."""
+
+AXIS_DIRECTIONS = ("LR", "AP", "SI")
+
+Check = tuple[bool, str]
+"""Whether it holds, and what to say if it does not."""
+
+
+def complaints(contract: "Contract") -> list[str]:
+    """What is wrong with the values of a contract, as sentences without their full stop."""
+    checks = (*_of_the_input(contract), *_of_the_output(contract), *_of_the_decision(contract))
+    return [complaint for holds, complaint in checks if not holds]
+
+
+def _of_the_input(contract: "Contract") -> list[Check]:
+    return [
+        (_is_shape(contract.shape), f"shape must be three sizes of at least 1, found {contract.shape!r}"),
+        (
+            _is_window(contract.hu_window),
+            f"hu_window must be (low, high) with low < high, found {contract.hu_window!r}",
+        ),
+        (
+            contract.orientation == "stored" or is_axis_code(contract.orientation),
+            f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
+        ),
+        (is_int(contract.quarter_turns), f"quarter_turns must be a whole number, found {contract.quarter_turns!r}"),
+        _is_one_of(Interpolation, "interpolation", contract.interpolation),
+        _is_one_of(Channels, "channels", contract.channels),
+    ]
+
+
+def _of_the_output(contract: "Contract") -> list[Check]:
+    classes = len(contract.labels) if _are_labels(contract.labels) else 0
+    return [
+        _is_one_of(Activation, "activation", contract.activation),
+        (
+            _are_labels(contract.labels),
+            f"labels must be two or more different printable names, found {contract.labels!r}",
+        ),
+        (
+            is_int(contract.outputs) and contract.outputs in ((1, 2) if classes == 2 else (classes,)),
+            f"{classes} labels do not fit a network with {plural(contract.outputs, 'output')}",
+        ),
+        (
+            contract.activation == "identity" or (contract.activation == "sigmoid") == (contract.outputs == 1),
+            f"activation {contract.activation!r} does not fit a network with {plural(contract.outputs, 'output')}",
+        ),
+    ]
+
+
+def _of_the_decision(contract: "Contract") -> list[Check]:
+    return [
+        (
+            is_number(contract.threshold) and 0 <= contract.threshold <= 1,
+            f"threshold must be a probability, found {contract.threshold!r}",
+        ),
+        (
+            is_number(contract.temperature) and TEMPERATURES[0] <= contract.temperature <= TEMPERATURES[1],
+            "temperature must be a number from {:g} to {:g}, found {!r}".format(*TEMPERATURES, contract.temperature),
+        ),
+    ]
+
+
+def _is_one_of(kind: object, name: str, value: object) -> Check:
+    return value in get_args(kind), f"{name} must be one of {get_args(kind)}, found {value!r}"
+
+
+def is_axis_code(code: object) -> bool:
+    """Whether ``code`` names one direction of each body axis, e.g. ``"LAS"`` or ``"PIR"``."""
+    if not isinstance(code, str) or len(code) != len(AXIS_DIRECTIONS):
+        return False
+    return all(any(letter in axis for letter in code) for axis in AXIS_DIRECTIONS)
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, tuple) and len(shape) == 3 and all(is_int(n) and n >= 1 for n in shape)
+
+
+def _is_window(window: object) -> bool:
+    if not (isinstance(window, tuple) and len(window) == 2 and all(map(is_number, window))):
+        return False
+    return bool(window[0] < window[1])
+
+
+def _is_name(label: object) -> bool:
+    """Without control characters: a model file from elsewhere must not steer the terminal that shows it."""
+    return isinstance(label, str) and bool(label) and label.isprintable()
+
+
+def _are_labels(labels: object) -> bool:
+    if not (isinstance(labels, tuple) and all(_is_name(label) for label in labels)):
+        return False
+    return len(labels) >= 2 and len(set(labels)) == len(labels)
+
 
 SCHEMA = 3
 """Version of the JSON form; raised when a field comes or changes its meaning."""

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan
-from ct3d_edge.scan import Finding, Scan
-from ct3d_edge.scan.field_of_view import fill_value, outside_rows
+from ct3d_edge.scan.geometry_checks import fill_value, outside_rows
+from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.volume import Scan
 
 SAMPLED_AXES = (1, 0, 2)
 """Scan axes in the order in which sampling leaves them, which is the network's for a scan that lies as most do."""

@@ -15,16 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ct3d_edge.atomic import atomic_file
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import MINIMUM_VOLUMES, Exported, export_model, load_source
-from ct3d_edge.conversion.plan import Plan
-from ct3d_edge.datasets import synthesise
-from ct3d_edge.evaluation import Evaluation, evaluate, is_recorded, record_run, summary
-from ct3d_edge.machine import usable_cores
+from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.keras_loader import load_source
+from ct3d_edge.conversion.parity import MINIMUM_VOLUMES
+from ct3d_edge.conversion.write_model import Exported
+from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
+from ct3d_edge.evaluation.reference_stats import is_recorded, record_run
+from ct3d_edge.evaluation.report import summary
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import open_scan
-from ct3d_edge.training import PRESETS, EpochDone, Event, Preset, train
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.system.atomic_write import atomic_file
+from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.training.fit import train
+from ct3d_edge.training.presets import PRESETS, Preset
+from ct3d_edge.training.progress import EpochDone, Event
 
 MODELS = Path(__file__).parents[1] / "models"
 CARD = Path(__file__).parent / "card.md"

@@ -11,7 +11,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import CONTRACT_KEY, FIRST_RECIPE, GOLDEN_KEY, POOLED, PROVENANCE_KEY, Golden
+from ct3d_edge.modelfile.golden_input import FIRST_RECIPE
+from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.modelfile.model_file import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY
+from ct3d_edge.modelfile.signature import POOLED
 
 DICOM = all(find_spec(name) for name in ("pydicom", "gdcm", "highdicom"))
 """Whether the extra `dicom` is installed."""

@@ -12,7 +12,7 @@ from networks import KERAS
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime.plugins import OPENVINO, plugin_obstacle
+from ct3d_edge.providers.plugins import OPENVINO, plugin_obstacle
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
 

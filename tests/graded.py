@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from builders import LAS, MakeScan
 
-from ct3d_edge.cohort import split_folder, write_split
 from ct3d_edge.contract import Contract
+from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.split_file import write_split
 
 GradedFolder = Callable[..., Path]
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import RECIPE, ModelFile, parse_model_file, renewed_file
-from ct3d_edge.runtime.golden_input import golden_input
+from ct3d_edge.modelfile.golden_input import RECIPE, golden_input
+from ct3d_edge.modelfile.model_file import ModelFile, parse_model_file
+from ct3d_edge.session.verify import renewed_file
 
 Array = NDArray[np.float32]
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from hostile_server import Content, HostileServer
 
-from ct3d_edge.datasets.published.download import Patience
-from ct3d_edge.datasets.published.mosmed import Dataset, Source
+from ct3d_edge.datasets.download import Dataset, Patience, Source
 
 AT_ONCE = Patience(attempts=3, timeout=5, pause=0)
 

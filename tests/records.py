@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from ct3d_edge.results import Answer, Failure, Record, Timing
-from ct3d_edge.scan import Finding
+from ct3d_edge.results.record import Answer, Failure, Record, Timing
+from ct3d_edge.scan.qc_flag import Finding
 
 ANSWERED = Record(
     scan="folder/scan.nii.gz",

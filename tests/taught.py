@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ct3d_edge.feature_statistics import FeatureStatistics
-from ct3d_edge.resemblance import fit_statistics
-from ct3d_edge.training_range import TrainingRange
+from ct3d_edge.contract import FeatureStatistics, TrainingRange
+from ct3d_edge.quality_control.ood_detector import fit_statistics
 
 RANGE = TrainingRange(
     scans=40,

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from taught import RANGE, statistics
 
-from ct3d_edge.contract import NESTED, SCHEMA, UNTAUGHT, Contract
-from ct3d_edge.contract_values import is_axis_code
+from ct3d_edge.contract import NESTED, SCHEMA, UNTAUGHT, Contract, is_axis_code
 from ct3d_edge.errors import ContractError
 
 THREE = {"labels": ("a", "b", "c"), "outputs": 3}

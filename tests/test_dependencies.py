@@ -16,11 +16,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {
     "report/structured": ("dicom",),
     "evaluation": ("evaluate",),
-    "cli/bench_history.py": ("evaluate",),
-    "latency/trend_plot.py": ("evaluate",),
-    "latency/gpu.py": ("cuda",),
+    "cli/bench_records.py": ("evaluate",),
+    "latency/history.py": ("evaluate",),
+    "latency/resource_meter.py": ("cuda",),
     "conversion": ("optimize", "train"),
-    "runtime/plugins.py": ("openvino", "tensorrt-rtx"),
+    "providers/plugins.py": ("openvino", "tensorrt-rtx"),
     "training": ("train", "evaluate", "tensorboard"),
     "keras_import.py": ("train",),
     "keras_graph.py": ("train",),
@@ -62,6 +62,6 @@ def test_what_is_imported_outside_of_the_extras_is_in_the_base_installation() ->
 
 
 def test_reading_compressed_dicom_is_in_the_base_installation() -> None:
-    pixels = pytest.importorskip("ct3d_edge.scan.dicom.pixels")
+    pixels = pytest.importorskip("ct3d_edge.scan.dicom.pixel_decoder")
     names = {"gdcm": "python-gdcm", "pydicom": "pydicom"}
     assert {names[plugin] for plugin in pixels.PLUGINS} <= distributions(PROJECT["dependencies"])

@@ -11,10 +11,11 @@ import pytest
 from builders import LAS, MakeModel
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.embedding.embed import embed
+from ct3d_edge.conversion.fused_io.fuse import embed
+from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.runtime import Runner, load_model_file
-from ct3d_edge.scan import Volume
+from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.runner import Runner
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples" / "embedding"

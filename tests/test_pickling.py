@@ -17,12 +17,13 @@ from records import ANSWERED, FAILED, give_back, raise_error
 
 import ct3d_edge
 from ct3d_edge import Volume, load_model, open_scan
-from ct3d_edge.benchmark import BrokenOffError
+from ct3d_edge.benchmark.workload import BrokenOffError
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
-from ct3d_edge.latency import BenchRecord, Samples
-from ct3d_edge.passport import Inspector
-from ct3d_edge.results import Record
-from ct3d_edge.scan import search_scans
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.results.record import Record
+from ct3d_edge.scan.discovery import search_scans
 
 PACKAGE = Path(ct3d_edge.__file__).parent
 DEFINES = re.compile(r"^class \w+\(\w*(Exception|Error)\)", re.MULTILINE)

@@ -14,7 +14,9 @@ from bench.peers import tutorial
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan
 from ct3d_edge.preprocess import NON_FINITE_LIMIT, Placement, preprocess
-from ct3d_edge.scan import Finding, NiftiScan, Volume, read_nifti
+from ct3d_edge.scan.nifti import NiftiScan, read_nifti
+from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.volume import Volume
 
 TOLERANCE = 1e-6
 STORED = Contract(shape=(16, 12, 8), orientation="stored")

@@ -26,7 +26,7 @@ def _model(material: Material, threads: int) -> Any:
     # Before TensorFlow looks for devices: afterwards the number of threads is fixed.
     import tensorflow as tf
 
-    from ct3d_edge.keras_import import import_keras
+    from ct3d_edge.keras_backend import import_keras
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -20,7 +20,9 @@ def network(
     batch: int = 1,
 ) -> Network:
     """A session on one provider; it never falls back."""
-    from ct3d_edge.runtime import Runner, load_model_file, parse_options
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.providers.options import parse_options
+    from ct3d_edge.session.runner import Runner
 
     options = parse_options(provider, tuple(provider_options))  # type: ignore[arg-type]
     model = load_model_file(material.onnx(file))
@@ -35,9 +37,9 @@ def network(
 
 def preprocessing(material: Material, threads: int) -> Preprocessing:  # noqa: ARG001 - one thread decodes
     """A file to the network's input as every command of this project does it."""
+    from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.runtime import load_model_file
-    from ct3d_edge.scan import open_scan
+    from ct3d_edge.scan.loader import open_scan
 
     contract = load_model_file(material.onnx("fast")).contract
 

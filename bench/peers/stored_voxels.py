@@ -20,7 +20,9 @@ def network(
     provider_options: Sequence[str] = (),
 ) -> Network:
     """Takes ``(1, D, H, W)`` int16, which are HU; there is no batch of scans of several sizes."""
-    from ct3d_edge.runtime import Runner, load_model_file, parse_options
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.providers.options import parse_options
+    from ct3d_edge.session.runner import Runner
 
     options = parse_options(provider, tuple(provider_options))  # type: ignore[arg-type]
     model = load_model_file(material.onnx(file), stored_voxels=True)
@@ -33,7 +35,7 @@ def preprocessing(material: Material, threads: int) -> Callable[[Path], Any]:  #
     """Reading alone; refuses a scan whose numbers are no HU, because a slope has no place in this contest."""
     import numpy as np
 
-    from ct3d_edge.scan import read_nifti
+    from ct3d_edge.scan.nifti import read_nifti
 
     def read(path: Path) -> Any:
         scan = read_nifti(path)

@@ -1,20 +1,60 @@
-"""The work that is timed: a scan file to its probability, and the clocks that nest in it."""
+"""The work that is timed: a scan file to its probability, the clocks that nest in it, and partial results."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets import make_phantom, save_scan
+from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 from ct3d_edge.errors import ScanError, UsageError
-from ct3d_edge.latency import StageTimer
+from ct3d_edge.latency.measure import StageTimer
+from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.runtime import Runner
-from ct3d_edge.scan import find_scans, open_scan
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.machine import describe_machine
+
+PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal", "nibabel")
+
+
+def environment() -> dict[str, Any]:
+    """What ``describe_machine`` finds, with the packages between a scan file and its probability."""
+    return describe_machine(PACKAGES)
+
+
+class BrokenOffError(Exception):
+    """A measurement failed or was interrupted; its cause is the failure.
+
+    Parameters
+    ----------
+    record
+        What there is.
+    """
+
+    def __init__(self, record: BenchRecord) -> None:
+        super().__init__(record.incomplete)
+        self.record = record
+
+    def __reduce__(self) -> "tuple[type[BrokenOffError], tuple[BenchRecord]]":
+        """Pickle with the record, which ``args`` does not hold."""
+        return type(self), (self.record,)
+
+
+@contextmanager
+def keep_what_was_taken(record: Callable[[str], BenchRecord]) -> Iterator[None]:
+    """Turn any end but the regular one into a ``BrokenOffError`` with the record made for its reason."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        reason = "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or repr(error)
+        raise BrokenOffError(record(reason)) from error
+
 
 RESIDENT = "device-resident run"
 """The network alone, its input and output staying where it runs; timed after each scan, beside it."""

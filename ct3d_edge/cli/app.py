@@ -30,11 +30,8 @@ from ct3d_edge.cli import (
     view,
     watch,
 )
-from ct3d_edge.cli.examples import example
-from ct3d_edge.cli.flags import as_flags
-from ct3d_edge.cli.logs import ROOT, reset
-from ct3d_edge.cli.once import OnceCommand, OnceGroup, ReaderGone
-from ct3d_edge.cli.signals import signals_as_interrupts
+from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, ReaderGone, as_flags, example
+from ct3d_edge.cli.logs import ROOT, reset, signals_as_interrupts
 from ct3d_edge.errors import Ct3dError, DiskError
 
 app = typer.Typer(

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli import bench_compare, bench_history, bench_scenarios, bench_show
-from ct3d_edge.cli.bench_options import Amounts, axes, seconds, share
-from ct3d_edge.cli.bench_target import Target, timed_import
-from ct3d_edge.cli.examples import example
-from ct3d_edge.cli.once import OnceCommand, OnceGroup
+from ct3d_edge.cli import bench_compare, bench_records, bench_scenarios
+from ct3d_edge.cli.bench_scenarios import Amounts, Target, axes, seconds, share, timed_import
+from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example
 from ct3d_edge.cli.options import (
     DeviceIdOption,
     FallbackOption,
@@ -23,16 +20,17 @@ from ct3d_edge.cli.options import (
     ReceiptOption,
     model_path,
 )
-from ct3d_edge.cli.tuned import NoTunedOption, find_choice
+from ct3d_edge.cli.session_options import NoTunedOption, find_choice
 from ct3d_edge.errors import UsageError
+from ct3d_edge.system.atomic_write import require_writable
 
 if TYPE_CHECKING:
-    from ct3d_edge.latency import BenchRecord
+    from ct3d_edge.latency.record import BenchRecord
 
 app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example("bench"))
 app.command(cls=OnceCommand, epilog=example("bench compare"))(bench_compare.compare)
-app.command(cls=OnceCommand, epilog=example("bench history"))(bench_history.history)
-app.command(cls=OnceCommand, epilog=example("bench show"))(bench_show.show)
+app.command(cls=OnceCommand, epilog=example("bench history"))(bench_records.history)
+app.command(cls=OnceCommand, epilog=example("bench show"))(bench_records.show)
 
 
 @app.callback()
@@ -103,7 +101,7 @@ def bench(
     target = Target(model, provider, allow_fallback, provider_option, device_id, no_build, receipt, tuned)
     record = _measure(scans, lambda paths: measurement(target, paths, once), json_)
     if html:
-        bench_show.write_page(record, html)
+        bench_records.write_page(record, html)
 
 
 def _refuse_own_options(context: typer.Context) -> None:
@@ -144,7 +142,7 @@ def _measure(
     scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", json_: Path | None
 ) -> "BenchRecord":
     """Measure and write the record; whatever was measured when something fails is kept."""
-    from ct3d_edge.benchmark import BrokenOffError, bench_scans
+    from ct3d_edge.benchmark.workload import BrokenOffError, bench_scans
     from ct3d_edge.cli.terminal import say
 
     try:

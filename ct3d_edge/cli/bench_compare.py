@@ -8,7 +8,8 @@ import typer
 from ct3d_edge.errors import GateError, NotJudgedError, UsageError
 
 if TYPE_CHECKING:
-    from ct3d_edge.latency import BenchRecord, Change, Gate
+    from ct3d_edge.latency.compare import Change, Gate
+    from ct3d_edge.latency.record import BenchRecord
 
     Comparison = dict[tuple[str, float], Change]
 
@@ -32,7 +33,7 @@ def compare(
     compared pair by pair: A.json:ours A.json:theirs.
     """
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.latency import Gate, remarks
+    from ct3d_edge.latency.compare import Gate, remarks
 
     gates = [Gate.parse(text) for text in fail_if or ()]
     (one, first), (other, second) = _read(before), _read(after)
@@ -46,7 +47,7 @@ def compare(
 
 def _read(argument: str) -> "tuple[BenchRecord, str | None]":
     """A record, and the series of it that was named."""
-    from ct3d_edge.latency import read_record
+    from ct3d_edge.latency.load_record import read_record
 
     path, colon, name = argument.rpartition(":")
     if colon and not Path(argument).exists():
@@ -56,7 +57,7 @@ def _read(argument: str) -> "tuple[BenchRecord, str | None]":
 
 def _refuse_mismatch(one: "BenchRecord", other: "BenchRecord", force: bool) -> None:
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.latency import obstacles
+    from ct3d_edge.latency.compare import obstacles
 
     found = obstacles(one, other)
     if found and not force:
@@ -82,8 +83,8 @@ def _paired(one: "BenchRecord", other: "BenchRecord") -> bool:
 
 def _changes(one: dict[str, tuple[float, ...]], other: dict[str, tuple[float, ...]], *, paired: bool) -> "Comparison":
     """Every series of both, every percentile that both have enough samples for, the median in any case."""
-    from ct3d_edge.latency import RANKS
-    from ct3d_edge.latency import compare as compare_series
+    from ct3d_edge.latency.compare import compare as compare_series
+    from ct3d_edge.latency.statistics import RANKS
 
     if not one.keys() & other.keys():
         raise UsageError(f"The records have no series in common: {', '.join(one)} and {', '.join(other)}.")
@@ -100,7 +101,7 @@ def _print(changes: "Comparison") -> None:
 
     from ct3d_edge.cli.terminal import out
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report import plain_table
+    from ct3d_edge.report.table import plain_table
 
     table = plain_table()
     table.add_column("series")
@@ -127,7 +128,7 @@ def _whole(record: "BenchRecord", changes: "Comparison") -> str | None:
 
 def _load(one: "BenchRecord", other: "BenchRecord") -> str:
     """Other load while a record was measured, in words; none for contestants that ran in turn: it met all alike."""
-    from ct3d_edge.latency import other_load
+    from ct3d_edge.latency.system_monitor import other_load
 
     if _paired(one, other):
         return ""

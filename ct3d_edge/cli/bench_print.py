@@ -11,12 +11,15 @@ from ct3d_edge.cli.terminal import out
 from ct3d_edge.formatting import format_bytes, plural, printable, wrap
 
 if TYPE_CHECKING:
-    from ct3d_edge.latency import BenchRecord, Load, Percentile
+    from ct3d_edge.latency.load_generator import Load
+    from ct3d_edge.latency.record import BenchRecord
+    from ct3d_edge.latency.statistics import Percentile
 
 
 def print_single(record: "BenchRecord") -> None:
     """What happens once, then stages and nested clocks with their percentiles, then doubts."""
-    from ct3d_edge.latency import doubts, summary
+    from ct3d_edge.latency.stability import doubts
+    from ct3d_edge.latency.statistics import summary
 
     console, total = out(), record.samples.total
     console.print("Once, in ms: " + ", ".join(f"{name} {value:.1f}" for name, value in record.once.items()))
@@ -43,7 +46,7 @@ def _amount(name: str, value: float | None) -> str:
 
 def print_level(console: Console, record: "BenchRecord") -> None:
     """How the steady state was found, and how well its median is known."""
-    from ct3d_edge.latency import percentile
+    from ct3d_edge.latency.statistics import percentile
 
     taken = [len(next(iter(part.values()), ())) for part in (record.samples.counted, record.samples.warmup)]
     steady = record.samples.until_steady
@@ -60,7 +63,7 @@ SWEEP = ("threads", "batch", "runs", "median of a batch, ms", "99 % interval", "
 
 def print_sweep(record: "BenchRecord") -> None:
     """One row a configuration: median with its interval, scans a second, and how much more than the first row."""
-    from ct3d_edge.latency import doubts
+    from ct3d_edge.latency.stability import doubts
 
     table = _right_aligned(SWEEP)
     first = None
@@ -80,7 +83,7 @@ def print_sweep(record: "BenchRecord") -> None:
 
 
 def _sweep_cells(samples: "Sequence[float]", batch: int, throughput: float, first: float) -> list[str]:
-    from ct3d_edge.latency import percentile
+    from ct3d_edge.latency.statistics import percentile
 
     median = percentile(samples, 50)
     return [
@@ -95,7 +98,7 @@ def _sweep_cells(samples: "Sequence[float]", batch: int, throughput: float, firs
 
 def print_server(record: "BenchRecord", attempts: "Sequence[Load]") -> None:
     """One row a rate, and the highest that kept the bound."""
-    from ct3d_edge.latency import best
+    from ct3d_edge.latency.load_generator import best
 
     console, facts = out(), record.conditions
     tail, promise = facts["tail"], f"{facts['tail']} within {facts['bound_ms']:.0f} ms"
@@ -110,7 +113,7 @@ def print_server(record: "BenchRecord", attempts: "Sequence[Load]") -> None:
 
 
 def _rate_cells(load: "Load", capacity: float, requests: int) -> list[str]:
-    from ct3d_edge.latency import percentile
+    from ct3d_edge.latency.statistics import percentile
 
     return [
         f"{load.rate:.3g}",
@@ -123,7 +126,7 @@ def _rate_cells(load: "Load", capacity: float, requests: int) -> list[str]:
 
 
 def _right_aligned(titles: "Sequence[str]") -> Table:
-    from ct3d_edge.report import plain_table
+    from ct3d_edge.report.table import plain_table
 
     table = plain_table()
     for title in titles:
@@ -133,8 +136,8 @@ def _right_aligned(titles: "Sequence[str]") -> Table:
 
 def percentile_table(sections: "Mapping[str, Mapping[str, Sequence[float]]]") -> Table:
     """One row a series, a column for each percentile that has enough samples, its 99 % interval below it."""
-    from ct3d_edge.latency import summary
-    from ct3d_edge.report import plain_table
+    from ct3d_edge.latency.statistics import summary
+    from ct3d_edge.report.table import plain_table
 
     rows = [
         [(name, [entry for entry in summary(samples) if not entry.missing]) for name, samples in series.items()]

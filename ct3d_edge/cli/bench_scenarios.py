@@ -1,18 +1,230 @@
-"""The scenarios of `bench`: what each one opens, measures and prints."""
+"""The scenarios of ``bench``: options, what each one opens, measures and prints."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ct3d_edge.cli import bench_profile
-from ct3d_edge.cli.bench_options import Amounts
-from ct3d_edge.cli.bench_target import Target
+from ct3d_edge.cli.options import ProviderOption, model_path
+from ct3d_edge.cli.session_options import tuned_options
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from ct3d_edge.latency import BenchRecord
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ct3d_edge.benchmark.single_scan import Plan
+    from ct3d_edge.latency.record import BenchRecord
+    from ct3d_edge.modelfile.model_file import ModelFile
+    from ct3d_edge.session.runner import Runner
+    from ct3d_edge.tuning.cache import InUse
+
+SECONDS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600}
+AXES = ("threads", "batch")
+LARGEST = 4096
+
+BUDGET_S = 60.0
+"""Of a precision, where no budget is given."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much to measure, as far as it was said."""
+
+    runs: int | None
+    precision: float | None
+    budget_s: float | None
+
+    def plan(self, runs: int) -> "Plan":
+        """So many runs if none were named; with a precision as few as have an interval."""
+        from ct3d_edge.benchmark.single_scan import Plan
+        from ct3d_edge.latency.compare import FEWEST
+        from ct3d_edge.latency.measure import Until
+
+        if self.precision is None:
+            return Plan(self.runs or runs, Until(None, self.budget_s))
+        return Plan(self.runs or FEWEST, Until(self.precision, self.budget_s or BUDGET_S))
+
+
+def share(option: str, text: str | None) -> float | None:
+    """``2%`` as 0.02.
+
+    Raises
+    ------
+    UsageError
+        If it is no percentage above 0 and below 100.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if match is None or not 0 < float(match[1]) < 100:
+        raise UsageError(f"{option} takes a percentage above 0 and below 100, such as 2%; found {text!r}.")
+    return float(match[1]) / 100
+
+
+def seconds(option: str, text: str | None) -> float | None:
+    """``60s``, ``2m`` or ``90`` in seconds.
+
+    Raises
+    ------
+    UsageError
+        If it is no time above 0.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|)\s*", text)
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"{option} takes a time above 0, such as 500ms, 60s or 2m; found {text!r}.")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def axes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """``threads=1,2`` and ``batch=1,2,4`` as numbers by axis.
+
+    Raises
+    ------
+    UsageError
+        If an axis is unknown or named twice, or a number is not from 1 to 4096 or comes twice.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, _, values = text.replace(" ", "").partition("=")
+        numbers = tuple(int(value) for value in values.split(",") if value.isascii() and value.isdigit())
+        sound = (
+            len(numbers) == len(values.split(",")) == len(set(numbers)) and 1 <= min(numbers) <= max(numbers) <= LARGEST
+        )
+        if name not in AXES or name in found or not sound:
+            raise UsageError(
+                f"--sweep takes threads=1,2 or batch=1,2,4, each axis once, different numbers from 1 to {LARGEST}; "
+                f"found {text!r}."
+            )
+        found[name] = numbers
+    return found
+
+
+@dataclass(frozen=True)
+class Target:
+    """The options that every scenario shares."""
+
+    model: Path | None
+    provider: ProviderOption
+    allow_fallback: bool
+    provider_option: list[str] | None = None
+    device_id: int | None = None
+    no_build: bool = False
+    receipt: Path | None = None
+    tuned: "InUse | None" = None
+
+    @cached_property
+    def file(self) -> "ModelFile":
+        """The checked model file."""
+        from ct3d_edge.modelfile.model_file import load_model_file
+
+        return load_model_file(self.tuned.file if self.tuned else model_path(self.model))
+
+    def open(self, threads: int | None = None) -> "Runner":
+        """A session with so many threads, else the chosen ones; its receipt is written if that was asked for."""
+        from ct3d_edge.cli.terminal import say
+        from ct3d_edge.session.runner import Runner
+
+        runner = Runner(
+            self.file,
+            self.provider,
+            allow_fallback=self.allow_fallback,
+            threads=threads or (self.tuned.choice.candidate.threads if self.tuned else None),
+            options=tuned_options(self.tuned, self.provider, self.provider_option, self.device_id),
+            device_id=self.device_id,
+            build=not self.no_build,
+            on_build=say,
+            choice=self.tuned.digest if self.tuned else None,
+        )
+        if self.receipt:
+            runner.receipt.save(self.receipt)
+            say(f"wrote {self.receipt}")
+        return runner
+
+
+def timed_import() -> dict[str, float]:
+    """Import what `infer` needs, before anything else has imported it."""
+    began = time.perf_counter()
+    from ct3d_edge.preprocess import preprocess  # noqa: F401
+    from ct3d_edge.scan.loader import open_scan  # noqa: F401
+    from ct3d_edge.session.runner import Runner  # noqa: F401
+
+    return {"import": (time.perf_counter() - began) * 1e3}
+
+
+COLUMNS = ("layer", "ms", "GFLOP", "of 3D", "GFLOP/s", "GB/s", "of the limit", "bound by")
+
+
+def require_cpu(actual: str) -> None:
+    """Refuse before anything is measured what could not be profiled.
+
+    Raises
+    ------
+    UsageError
+        If a GPU does the work.
+    """
+    if actual != "cpu":
+        raise UsageError(
+            f"--profile times operators on the CPU provider; {actual} does the work here, whose operators ONNX Runtime "
+            "sees being started, not finished. Add --provider cpu, or use the vendor's profiler."
+        )
+
+
+def add_profile(record: "BenchRecord", target: Target, volume: "NDArray[np.float32]") -> "BenchRecord":
+    """Profile a network input, print the table, and put it all into the record."""
+    from ct3d_edge.benchmark.layer_profile import profile_scan
+    from ct3d_edge.benchmark.workload import keep_what_was_taken
+
+    options = tuned_options(target.tuned, "cpu", target.provider_option, target.device_id)
+    threads = int(record.conditions["receipt"]["threads"])
+    with keep_what_was_taken(lambda reason: replace(record, incomplete=reason)):
+        found = profile_scan(target.file, volume, record.samples.counted, threads, options=options)
+    told = found.to_dict()
+    print_profile(told)
+    return replace(record, conditions={**record.conditions, "profile": told, "roofline": found.roofline()})
+
+
+def print_profile(told: dict[str, Any]) -> None:
+    """One row a layer, what the ceilings are, and the verdict; from a record's ``profile``."""
+    from ct3d_edge.cli.bench_print import line
+    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.report.table import plain_table
+
+    console, ceilings = out(), told["ceilings"]
+    line(
+        console,
+        f"Ceilings of {ceilings['threads']} threads: {ceilings['gflop_per_s']:.0f} GFLOP/s in a matrix product, "
+        f"{ceilings['gb_per_s']:.1f} GB/s in a copy, by NumPy.",
+    )
+    table = plain_table()
+    for title in COLUMNS:
+        table.add_column(title, justify="left" if title in COLUMNS[::7] else "right")
+    for name, layer in told["layers"].items():
+        table.add_row(name, *_cells(layer))
+    console.print(table)
+    line(console, "of 3D: GFLOP of the 3D convolution that it stands for. bound by: the largest part of its time.")
+    parts = told["parts_ms"]
+    whole = sum(parts.values()) or 1.0
+    shares = ", ".join(f"{name} {ms:.1f} ms ({ms / whole:.0%})" for name, ms in parts.items())
+    line(console, f"The whole scan: {shares}. Bottleneck: {told['verdict']}.")
+
+
+def _cells(layer: dict[str, Any]) -> list[str]:
+    return [
+        f"{layer['ms']:.1f}",
+        f"{layer['gflop']:.2f}",
+        f"{layer['gflop_of_3d_convolution']:.2f}",
+        f"{layer['gflop_per_s']:.0f}",
+        f"{layer['gb_per_s']:.1f}",
+        f"{layer['of_limit']:.0%}",
+        str(layer["verdict"]),
+    ]
+
 
 Measurement = Callable[[Target, list[Path], dict[str, float]], "BenchRecord"]
 """Measures a target on scans; the last argument holds what happened once so far, in ms."""
@@ -39,7 +251,7 @@ def server(amounts: Amounts, bound_s: float | None) -> Measurement:
     UsageError
         If the requests are too few for any tail.
     """
-    from ct3d_edge.latency import enough
+    from ct3d_edge.latency.statistics import enough
 
     if amounts.runs is not None and amounts.runs < enough(90):
         raise UsageError(f"--scenario server needs --runs {enough(90)} or more: fewer know no tail, not even p90.")
@@ -49,10 +261,12 @@ def server(amounts: Amounts, bound_s: float | None) -> Measurement:
 def _single(
     amounts: Amounts, resources: bool, profile: bool, target: Target, scans: list[Path], once: dict[str, float]
 ) -> "BenchRecord":
-    from ct3d_edge.benchmark import Job, keep_what_was_taken, measure_resources, measure_single, network_input
+    from ct3d_edge.benchmark.memory_and_energy import Job, measure_resources
+    from ct3d_edge.benchmark.single_scan import measure_single
+    from ct3d_edge.benchmark.workload import keep_what_was_taken, network_input
     from ct3d_edge.cli.bench_print import print_single
     from ct3d_edge.cli.terminal import progress, say_receipt
-    from ct3d_edge.latency import StageTimer, WallClock
+    from ct3d_edge.latency.measure import StageTimer, WallClock
 
     plan, timer = amounts.plan(RUNS), StageTimer(WallClock(), once)
     _ = target.file
@@ -61,7 +275,7 @@ def _single(
         timer.lap("session")
         say_receipt(runner.receipt)
         if profile:
-            bench_profile.require_cpu(runner.receipt.actual)
+            require_cpu(runner.receipt.actual)
         first, *_ = [network_input(path, runner.contract) for path in scans]
         timer = StageTimer(WallClock(), once)
         runner.infer(first)
@@ -74,7 +288,7 @@ def _single(
             spent = measure_resources(Job(replace(target).open, scans[0]))
         record = replace(record, resources={**record.resources, **spent})
     print_single(record)
-    return bench_profile.add_profile(record, target, first[0]) if profile else record
+    return add_profile(record, target, first[0]) if profile else record
 
 
 def _sweep(
@@ -87,7 +301,8 @@ def _sweep(
 ) -> "BenchRecord":
     import numpy as np
 
-    from ct3d_edge.benchmark import configurations, measure_sweep, network_input
+    from ct3d_edge.benchmark.batch_sweep import configurations, measure_sweep
+    from ct3d_edge.benchmark.workload import network_input
     from ct3d_edge.cli.bench_print import print_sweep
     from ct3d_edge.cli.terminal import progress
 
@@ -106,10 +321,11 @@ def _sweep(
 def _server(
     amounts: Amounts, bound_s: float | None, target: Target, scans: list[Path], _: dict[str, float]
 ) -> "BenchRecord":
-    from ct3d_edge.benchmark import ServerPlan, measure_server, network_input
+    from ct3d_edge.benchmark.server_scenario import ServerPlan, measure_server
+    from ct3d_edge.benchmark.workload import network_input
     from ct3d_edge.cli.bench_print import print_server
     from ct3d_edge.cli.terminal import progress, say_receipt
-    from ct3d_edge.latency import enough
+    from ct3d_edge.latency.statistics import enough
 
     bound_ms = None if bound_s is None else 1000 * bound_s
     plan = ServerPlan(amounts.runs or enough(90), bound_ms, budget_s=amounts.budget_s)

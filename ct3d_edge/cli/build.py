@@ -8,7 +8,8 @@ from ct3d_edge.cli.options import DeviceIdOption, ModelOption, ProviderOptionsOp
 from ct3d_edge.errors import ProviderError
 
 if TYPE_CHECKING:
-    from ct3d_edge.runtime import Engine, Runner
+    from ct3d_edge.session.run_report import Engine
+    from ct3d_edge.session.runner import Runner
 
 
 def build(
@@ -27,7 +28,9 @@ def build(
     """
     from ct3d_edge.cli.options import provider_options
     from ct3d_edge.cli.terminal import elapsed, say
-    from ct3d_edge.runtime import FALLBACK_HINT, Runner, load_model_file
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.session.provider_selection import FALLBACK_HINT
+    from ct3d_edge.session.runner import Runner
 
     file = load_model_file(model_path(model))
     options = provider_options(provider, provider_option, device_id)

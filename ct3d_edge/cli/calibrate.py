@@ -11,7 +11,8 @@ from ct3d_edge.cli.options import ModelArgument, SkipBadOption, model_and_folder
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from ct3d_edge.evaluation import Calibration, Share, Standing
+    from ct3d_edge.evaluation.calibrate import Calibration, Standing
+    from ct3d_edge.evaluation.metrics import Share
 
 
 def calibrate(
@@ -45,9 +46,9 @@ def calibrate(
     range and feature statistics too, from their headers and one run of the network for each (about 0.6 s a scan on two
     cores at the default input size). Whatever is exported from RUN afterwards carries all of it.
     """
-    from ct3d_edge.calibration import Rule
     from ct3d_edge.cli.terminal import Bars, print_lines
-    from ct3d_edge.evaluation import calibrate_run
+    from ct3d_edge.evaluation.calibrate import calibrate_run
+    from ct3d_edge.temperature_scaling import Rule
 
     parsed = Rule.parse(rule)
     run, scans = model_and_folder(model, folder, last)

@@ -19,7 +19,7 @@ from ct3d_edge.formatting import plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ct3d_edge.passport import Passport
+    from ct3d_edge.quality_control.checker import Passport
 
 WIDEST_CODES = 32
 """Columns that codes take at most in a table of several scans; more codes go on the next line."""
@@ -41,8 +41,9 @@ def check(
     Ends with exit code 1 if a scan is refused or cannot be read.
     """
     from ct3d_edge.cli.terminal import say, say_passed_over, track
-    from ct3d_edge.passport import Inspector, check_codes
-    from ct3d_edge.scan import search_scans
+    from ct3d_edge.quality_control.check_registry import check_codes
+    from ct3d_edge.quality_control.checker import Inspector
+    from ct3d_edge.scan.discovery import search_scans
 
     inspector = Inspector(contract_of(model), check_codes(allow or ()), with_identifiers=with_identifiers)
     search = search_scans(paths, series)
@@ -66,7 +67,7 @@ def _print_passport(passport: "Passport") -> None:
 
     from ct3d_edge.cli.terminal import out
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report import STYLES, plain_table, row_names
+    from ct3d_edge.report.table import STYLES, plain_table, row_names
 
     console = out()
     (name,) = row_names([passport.scan], console.width - len(": refuse"))
@@ -84,7 +85,7 @@ def _print_several(passports: "Sequence[Passport]") -> None:
 
     from ct3d_edge.cli.terminal import out
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report import STYLES, group_messages, plain_table, row_names
+    from ct3d_edge.report.table import STYLES, group_messages, plain_table, row_names
 
     console, paths = out(), [passport.scan for passport in passports]
     wrong = [[row for row in _rows(passport) if row[1] != "ok"] for passport in passports]

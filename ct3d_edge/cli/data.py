@@ -1,4 +1,4 @@
-"""``ct3d-edge data``: making scans, and fetching published ones."""
+"""``ct3d-edge data``: synthesise scans, fetch published ones, split a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,83 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli import split
-from ct3d_edge.cli.examples import example
-from ct3d_edge.cli.once import OnceCommand, OnceGroup
+from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
-    from ct3d_edge.datasets.published.progress import Event, OnEvent
+    from ct3d_edge.datasets.download import Event, OnEvent
+    from ct3d_edge.splits.split import Split
+
+
+def split(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the split, as JSON.")],
+    validation: Annotated[float, typer.Option("--validation", help="Share of each class for validation.")] = 0.15,
+    test: Annotated[float, typer.Option("--test", help="Share of each class for the test; 0 for none.")] = 0.15,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws another split.")] = 0,
+    folds: Annotated[
+        int | None, typer.Option("--folds", metavar="K", help="Also K folds over all that is not test.")
+    ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option("--patients", metavar="CSV", help="Columns scan and patient: a patient stays on one side."),
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+) -> None:
+    """Divide the scans in DIR for training, validation and test.
+
+    By content, so that none stands on two sides.
+    """
+    from ct3d_edge.cli.terminal import Bars, print_lines
+    from ct3d_edge.splits.create import split_folder
+    from ct3d_edge.splits.split_file import write_split
+    from ct3d_edge.system.atomic_write import require_writable
+
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists, and models may have been trained by it. Name another file, or add --force.")
+    require_writable(out)
+    with Bars() as bars:
+        made = split_folder(
+            folder,
+            seed=seed,
+            validation=validation,
+            test=test,
+            folds=folds,
+            patients=patients,
+            skip_bad=skip_bad,
+            on_hashed=lambda event: bars.show("Hashing", event.done, event.total),
+        )
+    write_split(out, made)
+    title = f"{out}: {plural(len(made.entries), 'scan')}, seed {seed}"
+    print_lines([title, *describe(made)])
+
+
+def describe(split: "Split") -> list[str]:
+    """The shares that each class really got, and every file that takes no part, as lines."""
+    lines = [_shares(split, label) for label in split.classes]
+    if split.folds is not None:
+        lines += [f"folds of {label}: {_folds(split, label)}" for label in split.classes]
+    patients = {entry.patient for entry in split.entries} - {None}
+    lines += [f"{plural(len(patients), 'patient')}, each on one side"] if patients else []
+    lines += [f"duplicate: {file.path} has the content of {file.of}" for file in split.duplicates]
+    return lines + [f"left out: {scan.path}: {scan.reason}" for scan in split.left_out]
+
+
+def _shares(split: "Split", label: str) -> str:
+    from ct3d_edge.splits.split import SUBSETS
+
+    counts = {name: split.count(name, label) for name in SUBSETS}
+    total = max(sum(counts.values()), 1)
+    return f"{label}: " + ", ".join(f"{n} {name} ({n / total:.1%})" for name, n in counts.items())
+
+
+def _folds(split: "Split", label: str) -> str:
+    folds = [entry.fold for entry in split.entries if entry.label == label]
+    return ", ".join(str(folds.count(number)) for number in range(split.folds or 0))
+
 
 app = typer.Typer(
     help="Make phantom scans, fetch published ones.",
@@ -23,7 +92,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog=example("data"),
 )
-app.command(name="split", cls=OnceCommand, epilog=example("data split"))(split.split)
+app.command(name="split", cls=OnceCommand, epilog=example("data split"))(split)
 
 
 @app.callback()
@@ -47,7 +116,7 @@ def synth(
     They go to OUT/scans/normal and OUT/scans/abnormal, the masks to OUT/lesions.
     """
     from ct3d_edge.cli.terminal import progress, say
-    from ct3d_edge.datasets import synthesise
+    from ct3d_edge.datasets.phantoms.synthesise import synthesise
 
     if not force and out.is_dir() and any(out.iterdir()):
         raise UsageError(
@@ -69,10 +138,10 @@ def fetch(
     `ct3d-edge train DIR` takes the folder. After a break, the same command goes on.
     """
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.datasets.published import mosmed
-    from ct3d_edge.datasets.published.fetch import fetch as fetch_dataset
+    from ct3d_edge.datasets import download
+    from ct3d_edge.datasets.fetch import fetch as fetch_dataset
 
-    chosen = {"mosmed": mosmed.MOSMED}[dataset]
+    chosen = {"mosmed": download.MOSMED}[dataset]
     say(f"{chosen.name} is published under {chosen.licence}: attribute it, no commercial use, share no derivatives")
     say(f"cite {chosen.citation}")
     try:
@@ -92,7 +161,7 @@ def _byte_bars() -> Iterator["OnEvent"]:
     from rich.text import Text
 
     from ct3d_edge.cli.logs import err
-    from ct3d_edge.datasets.published.progress import Noted
+    from ct3d_edge.datasets.download import Noted
     from ct3d_edge.formatting import printable
 
     console = err()

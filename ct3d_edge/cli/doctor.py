@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ct3d_edge.doctor import Diagnosis, Trial
+    from ct3d_edge.doctor.diagnosis import Diagnosis
+    from ct3d_edge.doctor.smoke_test_process import Trial
 
 COMMAND = "pip "
 """What a line holds that names a command."""
@@ -27,7 +28,7 @@ def doctor(json_: JsonOption = False) -> None:
     """
     from ct3d_edge.cli.logs import err
     from ct3d_edge.cli.terminal import out, print_lines
-    from ct3d_edge.doctor import diagnose
+    from ct3d_edge.doctor.diagnosis import diagnose
     from ct3d_edge.formatting import printable
 
     with err().status("trying providers") as status:
@@ -46,7 +47,7 @@ def doctor(json_: JsonOption = False) -> None:
 
 
 def _table(diagnosis: "Diagnosis") -> "Table":
-    from ct3d_edge.report import plain_table
+    from ct3d_edge.report.table import plain_table
 
     table = plain_table("provider", "compiled in", "loadable", "runs 3D", "session and run")
     for trial in diagnosis.trials:

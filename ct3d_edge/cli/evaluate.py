@@ -22,7 +22,7 @@ from ct3d_edge.cli.options import (
 
 if TYPE_CHECKING:
     from ct3d_edge.cli.terminal import Bars
-    from ct3d_edge.evaluation import Event
+    from ct3d_edge.evaluation.classifier import Event
 
 
 def evaluate(
@@ -60,8 +60,9 @@ def evaluate(
     AUC, sensitivity, specificity, accuracy beside its baseline, calibration.
     """
     from ct3d_edge.cli.terminal import Bars, print_lines, say
-    from ct3d_edge.evaluation import RESAMPLES, require_folder, summary, to_json, write_files
-    from ct3d_edge.evaluation import evaluate as evaluate_model
+    from ct3d_edge.evaluation.evaluation import evaluate as evaluate_model
+    from ct3d_edge.evaluation.metrics import RESAMPLES
+    from ct3d_edge.evaluation.report import require_folder, summary, to_json, write_files
 
     judged, scans = model_and_folder(model, folder, last)
     options = provider_options(provider, provider_option, device_id)
@@ -96,7 +97,7 @@ def evaluate(
 
 def show(bars: "Bars", event: "Event") -> None:
     """Move the bar of the step that an event belongs to."""
-    from ct3d_edge.evaluation import Resampled, ScanJudged
+    from ct3d_edge.evaluation.classifier import Resampled, ScanJudged
 
     step = {ScanJudged: "Judging scans", Resampled: "Resampling"}.get(type(event), "Checking scans")
     bars.show(step, event.done, event.total)

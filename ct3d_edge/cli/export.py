@@ -5,17 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.evidence import (
-    CalibrateOption,
-    LimitOption,
-    ProofOption,
-    StoredPhantoms,
-    calibration,
-    proof_volumes,
-    working_providers,
-)
-from ct3d_edge.cli.options import LabelsOption, ModelArgument, OrientationOption, check_labels, required_model
-from ct3d_edge.cli.rewriting import (
+from ct3d_edge.cli.compile_options import (
     BudgetOption,
     EmbedOption,
     ExplainOption,
@@ -27,9 +17,19 @@ from ct3d_edge.cli.rewriting import (
     report,
     require_sensible,
 )
+from ct3d_edge.cli.options import LabelsOption, ModelArgument, OrientationOption, check_labels, required_model
+from ct3d_edge.conversion.parity_data import (
+    CalibrateOption,
+    LimitOption,
+    ProofOption,
+    StoredPhantoms,
+    calibration,
+    proof_volumes,
+    working_providers,
+)
 from ct3d_edge.extras import OPTIMIZE, require_extra
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.keras_import import import_keras
+from ct3d_edge.keras_backend import import_keras
 
 
 def export(
@@ -74,8 +74,9 @@ def export(
     import_keras()
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.conversion import export_model, load_source
-    from ct3d_edge.conversion.plan import Plan
+    from ct3d_edge.conversion.compile_options import Plan
+    from ct3d_edge.conversion.export import export_model
+    from ct3d_edge.conversion.keras_loader import load_source
 
     plan = Plan(optimize, target, budget, strict, explain, precision, weights)
     loaded = load_source(source, labels=names, orientation=orientation, size=size, activation=activation)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.atomic import require_writable
-from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption
 from ct3d_edge.cli.infer_options import (
     DicomSrOption,
     ExplainOption,
@@ -34,17 +32,29 @@ from ct3d_edge.cli.options import (
     SeriesOption,
     model_path,
 )
-from ct3d_edge.cli.tuned import NoTunedOption, find_choice, tuned_file, tuned_options
+from ct3d_edge.cli.session_options import (
+    BatchOption,
+    BudgetOption,
+    NoTunedOption,
+    TimeoutOption,
+    WorkersOption,
+    find_choice,
+    tuned_file,
+    tuned_options,
+)
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size
+from ct3d_edge.system.atomic_write import require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from ct3d_edge.cli.side_outputs import SideOutput, SideOutputs
-    from ct3d_edge.pipeline import Analysis, Model
-    from ct3d_edge.report import Montage
-    from ct3d_edge.results import Record, ResultsFile
+    from ct3d_edge.cli.extra_outputs import SideOutput, SideOutputs
+    from ct3d_edge.inference.model import Model
+    from ct3d_edge.inference.predict import Analysis
+    from ct3d_edge.report.montage import Montage
+    from ct3d_edge.results.record import Record
+    from ct3d_edge.results.results_file import ResultsFile
 
 
 LOGGER = logging.getLogger("ct3d_edge.infer")
@@ -82,14 +92,15 @@ def infer(
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected. What
     cannot be written of a scan besides its record costs nothing else.
     """
-    from ct3d_edge.cli.show_results import print_record, print_table, say_what_helps, summary
-    from ct3d_edge.cli.side_outputs import SideOutputs
+    from ct3d_edge.cli.extra_outputs import SideOutputs
+    from ct3d_edge.cli.infer_options import print_record, print_table, say_what_helps, summary
     from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
-    from ct3d_edge.passport import check_codes
-    from ct3d_edge.pipeline import load_model
-    from ct3d_edge.report import Montage
-    from ct3d_edge.results import compare_with_folders, open_results
-    from ct3d_edge.scan import search_scans
+    from ct3d_edge.inference.load_model import load_model
+    from ct3d_edge.quality_control.check_registry import check_codes
+    from ct3d_edge.report.montage import Montage
+    from ct3d_edge.results.class_folders import compare_with_folders
+    from ct3d_edge.results.results_file import open_results
+    from ct3d_edge.scan.discovery import search_scans
 
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
@@ -159,8 +170,7 @@ def _folders(
     seconds: float | None,
 ) -> "list[SideOutput]":
     """What has files of its own for each scan, refused before the work if it could not be written."""
-    from ct3d_edge.cli.map_folder import MapFolder
-    from ct3d_edge.cli.sr_folder import SrFolder
+    from ct3d_edge.cli.output_folders import MapFolder, SrFolder
 
     folders: list[SideOutput] = [MapFolder(explain, scans)] if explain else []
     if dicom_sr:
@@ -172,8 +182,8 @@ def _folders(
 
 def _pictures(model: "Model", montage: "Montage | None", report: Path | None) -> "list[SideOutput]":
     """What shows all scans at once."""
-    from ct3d_edge.cli.pictures import MontageOutput, PageOutput
-    from ct3d_edge.report import ReportPage
+    from ct3d_edge.cli.extra_outputs import MontageOutput, PageOutput
+    from ct3d_edge.report.page import ReportPage
 
     pictures: list[SideOutput] = [MontageOutput(montage)] if montage else []
     if report:

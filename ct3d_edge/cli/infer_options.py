@@ -1,10 +1,16 @@
-"""Options that ``infer`` alone has: what is printed, and what is written besides."""
+"""Options that ``infer`` alone has, and what it prints of its records."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ct3d_edge.formatting import plural
+
+if TYPE_CHECKING:
+    from ct3d_edge.results.record import Record
 
 
 class Format(StrEnum):
@@ -48,3 +54,68 @@ DicomSrOption = Annotated[
         "use. It names the patient, so it takes --with-identifiers.",
     ),
 ]
+
+
+def print_record(record: "Record", labels: "Sequence[str]", format_: Format, *, first: bool) -> None:
+    """Print a record on standard output as soon as it is there, where the format has a line for each."""
+    from ct3d_edge.results.formats import to_csv, to_jsonl
+
+    if format_ is Format.JSONL:
+        typer.echo(to_jsonl([record]), nl=False)
+    elif format_ is Format.CSV:
+        lines = to_csv([record], labels)
+        row = lines if first else lines.removeprefix(to_csv([], labels))
+        typer.echo(row.encode("utf-8", "backslashreplace"), nl=False)
+
+
+def print_table(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
+    """Print all records as a table for people, unless they were printed one by one; of a single one also sentences."""
+    if format_ is not Format.TABLE:
+        return
+    from ct3d_edge.cli.terminal import out, print_lines
+    from ct3d_edge.formatting import printable
+    from ct3d_edge.report.table import confidence_sentences, results_table
+
+    console = out()
+    console.print(results_table(records, labels, printable, console.width))
+    if len(records) == 1:
+        print_lines(confidence_sentences(records[0]))
+
+
+def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
+    """How many of ``scans`` came to what, in one line."""
+    counts = {
+        status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
+    }
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
+    return f"{plural(len(records), 'scan')} ({told}) in {seconds:.1f} s{left}"
+
+
+def say_what_helps(records: "Sequence[Record]") -> None:
+    """Say what would answer more scans, and which scans are missing in maps, pictures and reports."""
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.quality_control.check_registry import permissible
+
+    if codes := permissible(code for record in records for code in _in_the_way(record)):
+        say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
+    options = [finding.value for record in records for finding in record.findings if finding.code == "side_output"]
+    for option in dict.fromkeys(options):
+        say(f"{option} has nothing of {plural(options.count(option), 'scan')}; the records say why (side_output)")
+
+
+FEWEST_SLICES = 4
+"""Between fewer slices than this nearly all that a network would be shown is interpolated."""
+
+
+def _in_the_way(record: "Record") -> list[str]:
+    """Codes that would have to be allowed for an answer; none if that would give none, or one about nothing."""
+    from ct3d_edge.quality_control.check_registry import permissible
+
+    if record.failure is None:
+        return []
+    refusing = {finding.code: finding.value for finding in record.findings if finding.severity == "refuse"}
+    codes = {record.failure.code, *refusing}
+    slices = refusing.get("few_slices")
+    hopeless = isinstance(slices, int | float) and slices < FEWEST_SLICES
+    return [] if hopeless or len(permissible(codes)) < len(codes) else sorted(codes)

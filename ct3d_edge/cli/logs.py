@@ -1,14 +1,20 @@
-"""Messages of commands as log records: on standard error as plain lines, in a file with time and level.
+"""Messages of commands as log records, and signals that end a command.
+
+Messages of commands as log records: on standard error as plain lines, in a file with time and level.
 
 Everything goes through the standard `logging` module, under the logger ``ct3d_edge``.
 """
 
 import json
 import logging
+import os
+import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -19,6 +25,43 @@ from ct3d_edge.formatting import printable
 if TYPE_CHECKING:
     import click
     from rich.console import Console
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C (128 + SIGINT)."""
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt when systemd, a container engine or a scheduler stops the process.
+
+    Where a command then ends with the exit code of Ctrl-C, it is replaced by 128 plus the signal. A signal that was
+    ignored when the command began, as by ``nohup``, stays ignored.
+    """
+    received: list[int] = []
+    owner = os.getpid()
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:  # a forked worker, which is stopped by this signal: no traceback of its own
+            os._exit(128 + number)
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    taken = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except SystemExit as end:
+        if received and end.code == INTERRUPTED:
+            sys.exit(128 + received[0])
+        raise
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
 
 ROOT = logging.getLogger("ct3d_edge")
 
@@ -73,7 +116,7 @@ def reset() -> None:
 
 
 def _file_handler(path: Path, log_format: str) -> logging.Handler:
-    from ct3d_edge.atomic import cannot_write
+    from ct3d_edge.system.atomic_write import cannot_write
 
     try:
         handler = LogFile(path, encoding="utf-8", errors="backslashreplace")

@@ -5,17 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.evidence import (
-    CalibrateOption,
-    LimitOption,
-    ProofOption,
-    StoredPhantoms,
-    calibration,
-    proof_volumes,
-    working_providers,
-)
-from ct3d_edge.cli.options import ModelArgument, required_model
-from ct3d_edge.cli.rewriting import (
+from ct3d_edge.cli.compile_options import (
     BudgetOption,
     EmbedOption,
     ExplainOption,
@@ -26,6 +16,16 @@ from ct3d_edge.cli.rewriting import (
     WeightsOption,
     report,
     require_sensible,
+)
+from ct3d_edge.cli.options import ModelArgument, required_model
+from ct3d_edge.conversion.parity_data import (
+    CalibrateOption,
+    LimitOption,
+    ProofOption,
+    StoredPhantoms,
+    calibration,
+    proof_volumes,
+    working_providers,
 )
 from ct3d_edge.errors import ContractError
 from ct3d_edge.extras import OPTIMIZE, require_extra
@@ -71,9 +71,8 @@ def optimize(
     budget = parse_size(memory_budget)
     require_extra("optimize", OPTIMIZE)
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.conversion import optimize_model
-    from ct3d_edge.conversion.optimize import load_for_rewriting
-    from ct3d_edge.conversion.plan import Plan
+    from ct3d_edge.conversion.compile_options import Plan
+    from ct3d_edge.conversion.optimize import load_for_rewriting, optimize_model
 
     plan = Plan(optimize, target, budget, strict, explain, precision, weights)
     loaded = load_for_rewriting(path, _read_contract(contract) if contract else None)

@@ -7,11 +7,11 @@ import typer
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
-from ct3d_edge.provider_names import RequestedProvider
+from ct3d_edge.providers.names import RequestedProvider
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
-    from ct3d_edge.runtime import Options
+    from ct3d_edge.providers.options import Options
 
 ModelOption = Annotated[
     Path | None,
@@ -133,14 +133,14 @@ def model_and_folder(model: Path | None, first: Path | None, second: Path | None
 
 def model_path(model: Path | None) -> Path:
     """The model named, or the shipped one."""
-    from ct3d_edge.runtime import default_model
+    from ct3d_edge.modelfile.bundled_model import default_model
 
     return default_model() if model is None else model
 
 
 def provider_options(provider: RequestedProvider, texts: list[str] | None, device_id: int | None) -> "Options | None":
     """Options of the provider asked for; None where only defaults are wanted."""
-    from ct3d_edge.runtime import parse_options
+    from ct3d_edge.providers.options import parse_options
 
     if provider != "auto":
         return parse_options(provider, tuple(texts or ()), device_id)
@@ -157,7 +157,8 @@ def the_scan(path: Path, series: str | None) -> Path:
     UsageError
         If a folder holds none or several.
     """
-    from ct3d_edge.scan import find_scans, is_series
+    from ct3d_edge.scan.discovery import find_scans
+    from ct3d_edge.scan.loader import is_series
 
     if not is_series(path):
         return path
@@ -176,7 +177,7 @@ def contract_of(model: Path | None) -> "Contract":
 
     if model is None:
         return Contract()
-    from ct3d_edge.runtime import load_model_file
+    from ct3d_edge.modelfile.model_file import load_model_file
 
     return load_model_file(model).contract
 

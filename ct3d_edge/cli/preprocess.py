@@ -26,12 +26,13 @@ def preprocess(
     """
     import numpy as np
 
-    from ct3d_edge.atomic import atomic_file, make_folder
     from ct3d_edge.cli.terminal import say, say_passed_over, track
     from ct3d_edge.errors import ScanError
-    from ct3d_edge.passport import check_codes
     from ct3d_edge.preprocess import preprocess as prepare
-    from ct3d_edge.scan import open_scan, search_scans
+    from ct3d_edge.quality_control.check_registry import check_codes
+    from ct3d_edge.scan.discovery import search_scans
+    from ct3d_edge.scan.loader import open_scan
+    from ct3d_edge.system.atomic_write import atomic_file, make_folder
 
     contract, allowed = contract_of(model), check_codes(allow or ())
     search = search_scans(paths, series)
@@ -56,7 +57,7 @@ def preprocess(
 
 def _targets(scans: Iterable[Path], out: Path) -> dict[Path, Path]:
     """Output file to scan; two scans of one name would overwrite each other."""
-    from ct3d_edge.scan import scan_name
+    from ct3d_edge.scan.discovery import scan_name
 
     targets: dict[Path, Path] = {}
     for scan in scans:

@@ -24,8 +24,8 @@ from ct3d_edge.cli.logs import ROOT, err, reset
 from ct3d_edge.formatting import printable, wrap
 
 if TYPE_CHECKING:
-    from ct3d_edge.runtime import Receipt
-    from ct3d_edge.scan import PassedOver
+    from ct3d_edge.scan.dicom.series_query import PassedOver
+    from ct3d_edge.session.run_report import Receipt
 
 T = TypeVar("T")
 

@@ -8,10 +8,11 @@ import typer
 
 from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
 from ct3d_edge.formatting import plural
-from ct3d_edge.keras_import import import_keras
+from ct3d_edge.keras_backend import import_keras
 
 if TYPE_CHECKING:
-    from ct3d_edge.training import EpochDone, Event, TrainedRun
+    from ct3d_edge.training.artifacts import TrainedRun
+    from ct3d_edge.training.progress import EpochDone, Event
 
 
 PresetName = Literal["default", "tutorial"]
@@ -81,8 +82,8 @@ def train(
     can be told.
     """
     import_keras()
-    from ct3d_edge.training import PRESETS
-    from ct3d_edge.training import train as train_network
+    from ct3d_edge.training.fit import train as train_network
+    from ct3d_edge.training.presets import PRESETS
 
     changes: dict[str, Any] = {
         "epochs": epochs,
@@ -143,7 +144,8 @@ class _Display:
 
     def show(self, event: "Event") -> None:
         from ct3d_edge.cli.terminal import say
-        from ct3d_edge.training import Resumed, ScanHashed, ScanRead, WaitingForWorkers
+        from ct3d_edge.splits.folder import ScanHashed, ScanRead
+        from ct3d_edge.training.progress import Resumed, WaitingForWorkers
 
         if isinstance(event, ScanHashed | ScanRead):
             what = "Checking scans" if isinstance(event, ScanHashed) else "Preparing scans"

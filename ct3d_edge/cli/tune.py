@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.atomic import atomic_file, require_writable
-from ct3d_edge.cli.evidence import CalibrateOption, LimitOption, ProofOption, calibration, proof_volumes
 from ct3d_edge.cli.options import ModelArgument, ProviderOption, RequiredModelOption, required_model
+from ct3d_edge.conversion.parity_data import CalibrateOption, LimitOption, ProofOption, calibration, proof_volumes
 from ct3d_edge.errors import GateError, UsageError
 from ct3d_edge.extras import OPTIMIZE, require_extra
 from ct3d_edge.formatting import parse_size, plural
-from ct3d_edge.lock import sole_writer
-from ct3d_edge.provider_names import ProviderName
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.system.atomic_write import atomic_file, require_writable
+from ct3d_edge.system.file_lock import sole_writer
 
 if TYPE_CHECKING:
     from ct3d_edge.conversion.precision import Precision
-    from ct3d_edge.runtime import ModelFile
-    from ct3d_edge.tuning import Result, TunedChoice
-    from ct3d_edge.tuning.candidates import Forms
+    from ct3d_edge.modelfile.model_file import ModelFile
+    from ct3d_edge.tuning.candidate import Result
     from ct3d_edge.tuning.measure import Bench
+    from ct3d_edge.tuning.result import TunedChoice
+    from ct3d_edge.tuning.search_space import Forms
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,11 @@ def tune(
     if calibrate and not set(asked) - {"fp32"}:
         raise UsageError("--calibrate is for --precision fp16, int8 and any: fp32 needs no calibration.")
     require_extra("optimize", OPTIMIZE)
-    from ct3d_edge.runtime import expected_provider, load_model_file
-    from ct3d_edge.tuning import choice_path, tuned_model_path
-    from ct3d_edge.tuning.budget import require_possible
-    from ct3d_edge.tuning.candidates import permitted
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.session.provider_selection import expected_provider
+    from ct3d_edge.tuning.memory_limit import require_possible
+    from ct3d_edge.tuning.result import choice_path, tuned_model_path
+    from ct3d_edge.tuning.search_space import permitted
 
     given = load_model_file(path)
     if re.search(r"\.tuned(-[a-z-]+)?\.onnx$", given.path.name):
@@ -106,8 +108,8 @@ def _precisions(texts: list[str]) -> tuple[str, ...]:
 
 def _tune(given: "ModelFile", wish: Wish) -> None:
     from ct3d_edge.cli.tune_print import print_choice, print_table
-    from ct3d_edge.tuning import require_room
     from ct3d_edge.tuning.measure import Bench
+    from ct3d_edge.tuning.result import require_room
 
     with _forms(given, wish) as forms:
         bench = Bench(given, forms.models, wish.provider, wish.limit)
@@ -128,8 +130,8 @@ def _tune(given: "ModelFile", wish: Wish) -> None:
 def _forms(given: "ModelFile", wish: Wish) -> "Iterator[Forms]":
     """The given model in every form there is, in files that are gone afterwards, and why others are not among them."""
     from ct3d_edge.cli.terminal import say
-    from ct3d_edge.runtime import Runner
-    from ct3d_edge.tuning.candidates import make_forms
+    from ct3d_edge.session.runner import Runner
+    from ct3d_edge.tuning.search_space import make_forms
 
     with Runner(given, wish.provider):
         pass  # what a provider cannot do is told before minutes of work
@@ -150,8 +152,8 @@ def _forms(given: "ModelFile", wish: Wish) -> "Iterator[Forms]":
 
 def _weigh(bench: "Bench") -> "list[Result]":
     from ct3d_edge.cli.terminal import progress, say
-    from ct3d_edge.tuning.candidates import candidates
     from ct3d_edge.tuning.measure import weigh
+    from ct3d_edge.tuning.search_space import candidates
 
     wanted = candidates(bench.forms, bench.provider)
     say(f"weighing {plural(len(wanted), 'candidate')}, each in a process of its own ...")
@@ -161,8 +163,8 @@ def _weigh(bench: "Bench") -> "list[Result]":
 
 def _measure(bench: "Bench", weighed: "list[Result]", wish: Wish) -> "tuple[list[Result], str]":
     from ct3d_edge.cli.terminal import progress, say
-    from ct3d_edge.tuning.budget import leave_out
     from ct3d_edge.tuning.measure import judge, time_in_turn
+    from ct3d_edge.tuning.memory_limit import leave_out
 
     material, found = proof_volumes(wish.proof, bench.given.contract)
     volumes = list(found)
@@ -178,7 +180,7 @@ def _measure(bench: "Bench", weighed: "list[Result]", wish: Wish) -> "tuple[list
 def _choose(bench: "Bench", results: "list[Result]", budget: int | None, material: str) -> "TunedChoice":
     from datetime import UTC, datetime
 
-    from ct3d_edge.tuning import TunedChoice, choose, key_of
+    from ct3d_edge.tuning.result import TunedChoice, choose, key_of
 
     chosen = choose(results, budget)
     return TunedChoice(
@@ -196,8 +198,8 @@ def _choose(bench: "Bench", results: "list[Result]", budget: int | None, materia
 
 def _write(choice: "TunedChoice", bench: "Bench") -> None:
     """The graph first: a choice whose file is not there yet would be left aside, and so would the one before it."""
-    from ct3d_edge.tuning import choice_path, tuned_model_path
-    from ct3d_edge.tuning.lookup import make_room
+    from ct3d_edge.tuning.cache import make_room
+    from ct3d_edge.tuning.result import choice_path, tuned_model_path
 
     model, provider = bench.given.path, bench.provider
     make_room(model, provider)

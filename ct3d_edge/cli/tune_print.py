@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from ct3d_edge.tuning import Form, Result, TunedChoice
+    from ct3d_edge.tuning.candidate import Form, Result
+    from ct3d_edge.tuning.result import TunedChoice
 
 
 def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int | None) -> None:
@@ -15,7 +16,7 @@ def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int
 
     from ct3d_edge.cli.terminal import out
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report import group_messages, plain_table
+    from ct3d_edge.report.table import group_messages, plain_table
 
     table = plain_table("candidate", "median ms", "99 % interval", "MB", "fate")
     table.columns[0].overflow = "fold"
@@ -44,7 +45,7 @@ def _figures(result: "Result") -> tuple[str, str, str]:
 
 
 def _fate(result: "Result", budget: int | None) -> str:
-    from ct3d_edge.tuning.choice import over_budget
+    from ct3d_edge.tuning.result import over_budget
 
     if result.dropped:
         return "dropped"
@@ -54,7 +55,7 @@ def _fate(result: "Result", budget: int | None) -> str:
 def print_choice(choice: "TunedChoice", model: Path) -> None:
     """The choice, what it brings and costs, and the files written."""
     from ct3d_edge.cli.terminal import print_lines
-    from ct3d_edge.tuning import choice_path, tuned_model_path
+    from ct3d_edge.tuning.result import choice_path, tuned_model_path
 
     best, plain = choice.results[choice.chosen], choice.results[choice.standard]
     print_lines([f"chosen: {best.candidate.name}"])
@@ -80,7 +81,7 @@ def other_answers(choice: "TunedChoice") -> str:
 
 def gain(best: "Result", plain: "Result") -> str:
     """Round by round, so that a drift of the machine does not count."""
-    from ct3d_edge.latency import percentile
+    from ct3d_edge.latency.statistics import percentile
 
     found = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
     told = f"{found.value:.2f} times as fast as the given file with default options"

@@ -20,7 +20,7 @@ from ct3d_edge.cli.options import (
 from ct3d_edge.errors import GateError
 
 if TYPE_CHECKING:
-    from ct3d_edge.runtime import ModelFile
+    from ct3d_edge.modelfile.model_file import ModelFile
 
 
 def verify(
@@ -41,11 +41,11 @@ def verify(
 
     Exit code 4 if the answers differ from those that the model was exported with, or tensors inside the graph do.
     """
-    from ct3d_edge.atomic import require_writable
-    from ct3d_edge.cli.running import open_runner
+    from ct3d_edge.cli.session_options import open_runner
     from ct3d_edge.cli.terminal import print_lines, say
-    from ct3d_edge.runtime import load_model_file
-    from ct3d_edge.runtime import verify as run_golden_test
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.session.verify import verify as run_golden_test
+    from ct3d_edge.system.atomic_write import require_writable
 
     file = load_model_file(model_path(one_model(model, argument)), stored_voxels=renew is None)
     if renew:
@@ -71,8 +71,8 @@ def _way_out(file: "ModelFile") -> str:
 
 
 def _renew(file: "ModelFile", out: Path) -> None:
-    from ct3d_edge.atomic import atomic_file
-    from ct3d_edge.runtime import renewed_file
+    from ct3d_edge.session.verify import renewed_file
+    from ct3d_edge.system.atomic_write import atomic_file
 
     data, golden = renewed_file(file)
     with atomic_file(out) as stream:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.atomic import require_writable
 from ct3d_edge.cli.options import ContractModelOption, SeriesOption, contract_of, the_scan
 from ct3d_edge.errors import UsageError
+from ct3d_edge.system.atomic_write import require_writable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +43,8 @@ def view(
     require_writable(out)
     from ct3d_edge.cli.terminal import say
     from ct3d_edge.preprocess import preprocess
-    from ct3d_edge.report import one_slice, save_picture, slice_grid
-    from ct3d_edge.scan import open_scan
+    from ct3d_edge.report.montage import one_slice, save_picture, slice_grid
+    from ct3d_edge.scan.loader import open_scan
 
     contract = contract_of(model)
     # Whatever is wrong with a scan, a person may look at it.
@@ -59,6 +59,6 @@ def view(
 def _augment(volume: "NDArray[np.float32]", name: Drawn, seed: int, contract: "Contract") -> "NDArray[np.float32]":
     import numpy as np
 
-    from ct3d_edge.augmentation import augmentation
+    from ct3d_edge.augmentation.registry import augmentation
 
     return augmentation(name, contract)(volume, np.random.default_rng(seed))

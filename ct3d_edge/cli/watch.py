@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ct3d_edge.cli.folder_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption
 from ct3d_edge.cli.options import (
     AllowOption,
     DeviceIdOption,
@@ -18,12 +17,16 @@ from ct3d_edge.cli.options import (
     ProviderOptionsOption,
     provider_options,
 )
+from ct3d_edge.cli.session_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size, plural
 
 if TYPE_CHECKING:
-    from ct3d_edge.pipeline import Inbox, Model, Plan
-    from ct3d_edge.results import Answer, Journal, Record
+    from ct3d_edge.inference.model import Model
+    from ct3d_edge.inference.schedule import Plan
+    from ct3d_edge.inference.watch import Inbox
+    from ct3d_edge.results.journal import Journal
+    from ct3d_edge.results.record import Answer, Record
 
 
 def watch(
@@ -50,9 +53,11 @@ def watch(
     Started again, it goes on where it was: scans whose record is in the file are not judged twice, changed ones are.
     """
     from ct3d_edge.cli.terminal import say, say_receipt
-    from ct3d_edge.lock import sole_writer
-    from ct3d_edge.pipeline import Inbox, load_model
-    from ct3d_edge.results import Journal, check_results_path
+    from ct3d_edge.inference.load_model import load_model
+    from ct3d_edge.inference.watch import Inbox
+    from ct3d_edge.results.formats import check_results_path
+    from ct3d_edge.results.journal import Journal
+    from ct3d_edge.system.file_lock import sole_writer
 
     if out.suffix.lower() != ".jsonl":
         raise UsageError(f"Records are appended as JSON Lines; the file must end in .jsonl, found {out}.")
@@ -110,7 +115,8 @@ def _attend(
 
 def _known(journal: "Journal") -> "dict[str, Record]":
     """Records of earlier runs; those whose scan went away are forgotten at the first look."""
-    from ct3d_edge.results import latest_by_scan, read_records
+    from ct3d_edge.results.journal import read_records
+    from ct3d_edge.results.results_file import latest_by_scan
 
     return latest_by_scan(read_records(journal.path))
 

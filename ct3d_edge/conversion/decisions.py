@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.calibration import logit
 from ct3d_edge.contract import Contract
+from ct3d_edge.temperature_scaling import logit
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.atomic import require_writable
-from ct3d_edge.conversion.build import Job, build
-from ct3d_edge.conversion.convert import to_onnx
-from ct3d_edge.conversion.deliver import Exported
-from ct3d_edge.conversion.explanation import cells_in
-from ct3d_edge.conversion.layers import layer_to_blame
-from ct3d_edge.conversion.plan import Plan
-from ct3d_edge.conversion.pooling import with_proven_features
-from ct3d_edge.conversion.precision.calibration import Calibration
-from ct3d_edge.conversion.source import Source
+from ct3d_edge.conversion.accuracy_bisect import layer_to_blame
+from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.compiler import Job, build
+from ct3d_edge.conversion.gradcam_output import cells_in
+from ct3d_edge.conversion.keras_loader import Source, to_onnx
+from ct3d_edge.conversion.pooled_output import with_proven_features
+from ct3d_edge.conversion.precision.calibration_data import Calibration
+from ct3d_edge.conversion.write_model import Exported
 from ct3d_edge.errors import UsageError
-from ct3d_edge.machine import installed_version
-from ct3d_edge.provider_names import ProviderName
-from ct3d_edge.runtime import make_golden
-from ct3d_edge.scan import Volume
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.golden_search import make_golden
+from ct3d_edge.system.atomic_write import require_writable
+from ct3d_edge.system.machine import installed_version
 
 TOOLS = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
 

@@ -12,18 +12,21 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from ct3d_edge.atomic import require_writable
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.build import Job, build
-from ct3d_edge.conversion.deliver import Exported, attach
-from ct3d_edge.conversion.explanation import cells_in
-from ct3d_edge.conversion.plan import Plan
-from ct3d_edge.conversion.precision.calibration import Calibration
+from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.compiler import Job, build
+from ct3d_edge.conversion.gradcam_output import cells_in
+from ct3d_edge.conversion.precision.calibration_data import Calibration
+from ct3d_edge.conversion.write_model import Exported, attach
 from ct3d_edge.errors import ContractError, ModelError, UsageError
-from ct3d_edge.machine import installed_version
-from ct3d_edge.provider_names import ProviderName
-from ct3d_edge.runtime import FIRST_RECIPE, Golden, ModelFile, Runner, parse_model_file
-from ct3d_edge.scan import Volume
+from ct3d_edge.modelfile.golden_input import FIRST_RECIPE
+from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.modelfile.model_file import ModelFile, parse_model_file
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.atomic_write import require_writable
+from ct3d_edge.system.machine import installed_version
 
 OWN = frozenset({"proof", "further_proofs", "not_for", "precision_choice"})
 """Parts of a provenance that speak of one file alone."""

@@ -1,13 +1,65 @@
-"""Everything that is looked at, put together."""
+"""What can run here, what cannot, and what would help; which distribution owns the module ``onnxruntime``."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
-from ct3d_edge import machine
-from ct3d_edge.doctor.installation import Installation, inspect_installation
-from ct3d_edge.doctor.trial import Trial, try_provider
-from ct3d_edge.provider_names import AUTOMATIC, PROVIDERS, ProviderName
+from ct3d_edge.doctor.smoke_test_process import Trial, try_provider
+from ct3d_edge.extras import pip_install
+from ct3d_edge.providers.names import AUTOMATIC, PROVIDERS, ProviderName
+from ct3d_edge.system import machine
+
+OWNED = "onnxruntime/__init__.py"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The installed builds of ONNX Runtime.
+
+    Parameters
+    ----------
+    distributions
+        ``(name, version)`` of each one that owns the module ``onnxruntime``.
+    """
+
+    distributions: tuple[tuple[str, str], ...]
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong, in a sentence."""
+        if len(self.distributions) > 1:
+            told = " and ".join(f"{name} {version}" for name, version in self.distributions)
+            return f"{told} are installed at once and overwrite each other's files; keep one."
+        return None if self.distributions else "No distribution of onnxruntime is installed."
+
+    @property
+    def remedy(self) -> str | None:
+        """The command that would mend it."""
+        if len(self.distributions) > 1:
+            names = [name for name, _ in self.distributions]
+            kept = next((name for name in names if name == "onnxruntime-gpu"), names[0])
+            return f"pip uninstall --yes {' '.join(names)} && pip install {kept}"
+        return None if self.distributions else pip_install()
+
+
+def inspect_installation(path: Iterable[str] | None = None) -> Installation:
+    """Look through the installed distributions, or those in the folders of ``path``."""
+    found = metadata.distributions() if path is None else metadata.distributions(path=list(path))
+    return Installation(tuple(sorted({owner for entry in found if (owner := _owner(entry))})))
+
+
+def _owner(entry: metadata.Distribution) -> tuple[str, str] | None:
+    """Name and version of a distribution that put the module there; plugins and tools of a similar name did not."""
+    try:
+        name = re.sub(r"[-_.]+", "-", entry.metadata["Name"]).lower()
+        if name.startswith(("onnxruntime", "ort-")) and any(file.as_posix() == OWNED for file in entry.files or ()):
+            return name, entry.version
+    except (OSError, ValueError, TypeError, KeyError):  # damaged metadata; pip does not see such a one either
+        return None
+    return None
+
 
 SCHEMA = 1
 """Version of the JSON form; raised when the meaning of a field changes."""

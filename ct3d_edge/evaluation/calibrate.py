@@ -6,21 +6,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.atomic import atomic_file, require_writable
-from ct3d_edge.calibration import SEARCHED, Rule, calibrate, temperature_warnings, tempered_scores
-from ct3d_edge.cohort import read_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.evaluation.doubts import few_scans, narrow_range
+from ct3d_edge.evaluation.classifier import (
+    RUN_CONTRACT,
+    RUN_MODEL,
+    RUN_SPLIT,
+    OnProgress,
+    keras_model,
+    require_two_classes,
+    run_of,
+    silent,
+)
 from ct3d_edge.evaluation.evaluation import NEEDED
-from ct3d_edge.evaluation.figures import calibration_error, confusion, log_loss
-from ct3d_edge.evaluation.intervals import Share, share
-from ct3d_edge.evaluation.judge import judge
-from ct3d_edge.evaluation.material import Material, choose, class_mapping, contents_of, find
-from ct3d_edge.evaluation.model import RUN_CONTRACT, RUN_MODEL, RUN_SPLIT, keras_model, require_two_classes, run_of
-from ct3d_edge.evaluation.progress import OnProgress, silent
-from ct3d_edge.evaluation.recorded import Witness, is_recorded, look_back
+from ct3d_edge.evaluation.metrics import Share, calibration_error, confusion, log_loss, share
+from ct3d_edge.evaluation.predict import judge
+from ct3d_edge.evaluation.reference_stats import Witness, is_recorded, look_back
+from ct3d_edge.evaluation.test_set import Material, choose, class_mapping, contents_of, find
+from ct3d_edge.evaluation.warnings import few_scans, narrow_range
 from ct3d_edge.extras import require_extra
+from ct3d_edge.splits.split_file import read_split
+from ct3d_edge.system.atomic_write import atomic_file, require_writable
+from ct3d_edge.temperature_scaling import SEARCHED, Rule, calibrate, temperature_warnings, tempered_scores
 
 NEAR = 1.01
 """Within this factor of an end of the search, its result is that end."""

@@ -5,18 +5,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.cohort import Duplicate, LeftOut, Subset
 from ct3d_edge.contract import Contract
-from ct3d_edge.evaluation.doubts import limits, same_answers
-from ct3d_edge.evaluation.figures import Figures, compute
-from ct3d_edge.evaluation.intervals import CONFIDENCE, RESAMPLES
-from ct3d_edge.evaluation.judge import Verdict, judge
-from ct3d_edge.evaluation.material import choose, class_mapping, find, seen_before
-from ct3d_edge.evaluation.model import open_model, run_of
-from ct3d_edge.evaluation.progress import OnProgress, silent
+from ct3d_edge.evaluation.classifier import OnProgress, open_model, run_of, silent
+from ct3d_edge.evaluation.metrics import CONFIDENCE, RESAMPLES, Figures, compute
+from ct3d_edge.evaluation.predict import Verdict, judge
+from ct3d_edge.evaluation.test_set import choose, class_mapping, find, seen_before
+from ct3d_edge.evaluation.warnings import limits, same_answers
 from ct3d_edge.extras import require_extra
-from ct3d_edge.machine import installed_version
-from ct3d_edge.runtime import Options, RequestedProvider
+from ct3d_edge.providers.names import RequestedProvider
+from ct3d_edge.providers.options import Options
+from ct3d_edge.splits.split import Duplicate, LeftOut, Subset
+from ct3d_edge.system.machine import installed_version
 
 SCHEMA = 1
 """Version of the JSON form; raised when the meaning of a field changes."""

@@ -1,12 +1,63 @@
-"""Whether one series of durations is slower than another, or only looks so."""
+"""Whether one series of durations is slower than another: comparability, a bootstrap, and a regression threshold."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.errors import UsageError
+from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.statistics import CONFIDENCE, enough, nearest_rank, percentile
+from ct3d_edge.latency.system_monitor import disturbances
+
+MUST_MATCH = ("architecture", "cpu", "cpu_flags", "cores_usable", "cores_present", "cgroup_cpu_max", "governor")
+"""Of the environment: another machine, or this one with other limits."""
+
+INPUTS = ("scans", "order", "scenario", "configurations")
+"""Of the conditions: other work."""
+
+WORTH_SAYING = ("platform", "memory", "python", "packages")
+"""Of the environment; that one of them changed is often the very question."""
+
+
+def obstacles(before: BenchRecord, after: BenchRecord) -> list[str]:
+    """Why two records must not be compared, a clause each."""
+    found = [] if before.question == after.question else [f"question: {before.question!r} and {after.question!r}"]
+    found += _differences(before.environment, after.environment, MUST_MATCH)
+    return found + _differences(before.conditions, after.conditions, INPUTS)
+
+
+def remarks(before: BenchRecord, after: BenchRecord) -> list[str]:
+    """What else differs or was odd, a sentence each; whoever compares should know it."""
+    found = [f"Differs: {text}" for text in _differences(before.environment, after.environment, WORTH_SAYING)]
+    others = sorted((set(before.conditions) | set(after.conditions)) - set(INPUTS))
+    found += [f"Differs: {text}" for text in _differences(before.conditions, after.conditions, others)]
+    for name, record in (("first", before), ("second", after)):
+        found += [f"The {name} record is incomplete: {record.incomplete}"] if record.incomplete else []
+        found += [f"During the {name} record {text}." for text in disturbances(record.surroundings)]
+    return found
+
+
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], names: tuple[str, ...] | list[str], prefix: str = ""
+) -> list[str]:
+    found = []
+    for name in names:
+        one, other = before.get(name), after.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += _differences(one, other, sorted(one.keys() | other.keys()), f"{prefix}{name}.")
+        elif one != other:
+            found.append(f"{prefix}{name}: {_short(one)} and {_short(other)}")
+    return found
+
+
+def _short(value: object) -> str:
+    text = "unknown" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
 
 RESAMPLES = 4000
 """So that each end of a 99 % interval rests on 20 of them."""
@@ -121,3 +172,69 @@ def _at_rank(samples: NDArray[np.float64], rank: float) -> NDArray[np.float64]:
     place = nearest_rank(samples.shape[1], rank) - 1
     values: NDArray[np.float64] = np.partition(samples, place, axis=1)[:, place]
     return values
+
+
+FORM = re.compile(
+    r"(?:(?P<series>\S(?:.*\S)?)\s+)?p(?P<rank>50|90|95|99\.9|99)\s*>\s*\+?(?P<limit>\d+(?:\.\d+)?)\s*(?P<unit>%|ms)"
+)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What breaks a comparison.
+
+    Parameters
+    ----------
+    text
+        As it was written.
+    series
+        Name of the durations; the whole if None.
+    rank
+        Of the percentile.
+    limit
+        In ``unit``.
+    unit
+        ``"%"``: of the second series above the first; ``"ms"``: of the second series alone.
+    """
+
+    text: str
+    series: str | None
+    rank: float
+    limit: float
+    unit: Literal["%", "ms"]
+
+    @classmethod
+    def parse(cls, text: str) -> "Gate":
+        """Read an expression.
+
+        Raises
+        ------
+        UsageError
+            If it is not of the form.
+        """
+        match = FORM.fullmatch(text.strip())
+        if match is None:
+            raise UsageError(
+                f"--fail-if cannot read {text!r}. Write [SERIES] pNN > +N% or [SERIES] pNN > Nms, with p50, p90, p95, "
+                "p99 or p99.9; for example 'p50 > +5%' or 'infer p90 > 400ms'."
+            )
+        unit: Literal["%", "ms"] = "%" if match["unit"] == "%" else "ms"
+        return cls(text.strip(), match["series"], float(match["rank"]), float(match["limit"]), unit)
+
+    def broken_by(self, change: Change) -> bool:
+        """Whether a change of this gate's series and rank breaks it.
+
+        A share is broken by a change that is larger than the limit and significant; an absolute limit by the value.
+
+        Raises
+        ------
+        UsageError
+            If there are too few samples to tell.
+        """
+        if change.missing:
+            raise UsageError(
+                f"'{self.text}' cannot be judged: it needs {change.missing} more runs in the shorter record."
+            )
+        if self.unit == "ms":
+            return change.after > self.limit
+        return change.significant and change.ratio - 1 > self.limit / 100

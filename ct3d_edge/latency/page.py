@@ -1,15 +1,162 @@
-"""A record as one HTML page that needs nothing else: percentiles, distribution, where the time goes."""
+"""A record as one HTML page that needs nothing else.
+
+A roofline as SVG text: what was reached, under what arithmetic and memory allow.
+
+After S. Williams, A. Waterman and D. Patterson, 2009, "Roofline: an insightful visual performance model for multicore
+architectures", Commun. ACM 52(4):65. Both axes are logarithmic.
+"""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from statistics import median
+from typing import Any
 
-from ct3d_edge.latency.doubts import doubts
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.roofline import roofline_svg
+from ct3d_edge.latency.stability import doubts
 from ct3d_edge.latency.statistics import Percentile, summary
-from ct3d_edge.latency.svg import bars_svg, ecdf_svg
+
+WIDTH, HEIGHT, LEFT, BOTTOM = 760, 320, 50, 40
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
+"""Okabe & Ito's palette, which the colour-blind can tell apart."""
+
+ROW = 34
+
+
+def ecdf_svg(series: Mapping[str, Sequence[float]]) -> str:
+    """The share of samples not above each value, a staircase a series, from 0 to the largest sample of all."""
+    largest = max((max(samples) for samples in series.values()), default=1.0) or 1.0
+    parts = [_axes(largest)]
+    for place, (name, samples) in enumerate(series.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        parts.append(f'<path d="{_staircase(samples, largest)}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{LEFT + 8}" y="{18 + 16 * place}" fill="{colour}">{escape(name)}</text>')
+    return svg(HEIGHT, parts)
+
+
+def bars_svg(values: Mapping[str, float]) -> str:
+    """A bar a value, in the order given, each with its number."""
+    largest, room = max(values.values(), default=1.0) or 1.0, WIDTH - 220
+    parts = []
+    for place, (name, value) in enumerate(values.items()):
+        top, length = place * ROW + 6, room * value / largest
+        colour = COLOURS[place % len(COLOURS)]
+        parts.append(f'<text x="0" y="{top + 16}">{escape(name)}</text>')
+        parts.append(f'<rect x="130" y="{top}" width="{length:.1f}" height="22" fill="{colour}"/>')
+        parts.append(f'<text x="{136 + length:.1f}" y="{top + 16}">{value:.1f}</text>')
+    return svg(ROW * max(1, len(values)), parts)
+
+
+def _staircase(samples: Sequence[float], largest: float) -> str:
+    steps = [f"M{_x(0, largest):.1f} {_y(0):.1f}"]
+    for place, sample in enumerate(sorted(samples), start=1):
+        steps.append(f"H{_x(sample, largest):.1f}V{_y(place / len(samples)):.1f}")
+    return "".join([*steps, f"H{_x(largest, largest):.1f}"])
+
+
+def _x(value: float, largest: float) -> float:
+    return LEFT + (WIDTH - LEFT - 10) * value / largest
+
+
+def _y(share: float) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 10) * share
+
+
+def _axes(largest: float) -> str:
+    lines = []
+    for share in (0.0, 0.5, 0.9, 1.0):
+        y = _y(share)
+        lines.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - 10}" stroke="#ddd"/>')
+        lines.append(f'<text x="{LEFT - 8}" y="{y + 5:.1f}" text-anchor="end">{share:.0%}</text>')
+    for part in range(5):
+        value = largest * part / 4
+        x, y = _x(value, largest), HEIGHT - BOTTOM + 18
+        lines.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{value:.4g}</text>')
+    lines.append(f'<text x="{WIDTH / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">ms</text>')
+    return "".join(lines)
+
+
+def svg(height: int, parts: Sequence[str]) -> str:
+    """A picture of the common width."""
+    content = "\n".join(parts)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" '
+        f'font-size="13" role="img">\n{content}\n</svg>'
+    )
+
+
+TOP = 20
+
+
+class _Scale:
+    """Decades along an axis, wide enough for all values."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        self.low = math.floor(math.log10(min(values)))
+        self.high = max(self.low + 1, math.ceil(math.log10(max(values))))
+        self._start, self._end = start, end
+
+    def __call__(self, value: float) -> float:
+        share = (math.log10(value) - self.low) / (self.high - self.low)
+        return self._start + share * (self._end - self._start)
+
+    @property
+    def decades(self) -> list[float]:
+        return [10.0**power for power in range(self.low, self.high + 1)]
+
+
+def roofline_svg(roofline: Mapping[str, Any]) -> str:
+    """The two ceilings and a point a name.
+
+    Parameters
+    ----------
+    roofline
+        ``gflop_per_s`` and ``gb_per_s``, both above 0; ``points``: name to operations a byte and GFLOP/s.
+    """
+    top, slope = float(roofline["gflop_per_s"]), float(roofline["gb_per_s"])
+    points = {name: (float(x), float(y)) for name, (x, y) in roofline["points"].items() if x > 0 and y > 0}
+    ridge = top / slope
+    across = _Scale([ridge, *(x for x, _ in points.values())], LEFT, WIDTH - 10)
+    up = _Scale([top, *(y for _, y in points.values())], HEIGHT - BOTTOM, TOP)
+    parts = [_roofline_axes(across, up), _roof(across, up, top, slope)]
+    for place, (name, (x, y)) in enumerate(points.items()):
+        parts.append(_point(across(x), up(y), name, COLOURS[place % len(COLOURS)], place))
+    return svg(HEIGHT, parts)
+
+
+def _roof(across: _Scale, up: _Scale, top: float, slope: float) -> str:
+    """Memory's slope up to the ridge, arithmetic's level behind it; cut where the picture ends."""
+    left, right = across.decades[0], across.decades[-1]
+    begin = max(left, up.decades[0] / slope)
+    path = f"M{across(begin):.1f} {up(min(top, begin * slope)):.1f}"
+    path += f"L{across(top / slope):.1f} {up(top):.1f}H{across(right):.1f}"
+    return (
+        f'<path d="{path}" fill="none" stroke="#000" stroke-width="2"/>'
+        f'<text x="{across(right):.1f}" y="{up(top) - 6:.1f}" text-anchor="end">{top:.0f} GFLOP/s, '
+        f"{slope:.1f} GB/s</text>"
+    )
+
+
+def _point(x: float, y: float, name: str, colour: str, place: int) -> str:
+    label = f'<text x="{LEFT + 8}" y="{TOP + 16 + 16 * place}" fill="{colour}">{escape(name)}</text>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>{label}'
+
+
+def _roofline_axes(across: _Scale, up: _Scale) -> str:
+    lines = []
+    for value in up.decades:
+        y = up(value)
+        lines.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - 10}" stroke="#ddd"/>')
+        lines.append(f'<text x="{LEFT - 8}" y="{y + 5:.1f}" text-anchor="end">{value:g}</text>')
+    for value in across.decades:
+        x = across(value)
+        lines.append(f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#ddd"/>')
+        lines.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>')
+    lines.append(f'<text x="{WIDTH / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">operations a byte</text>')
+    lines.append(f'<text x="{LEFT}" y="12">GFLOP/s</text>')
+    return "".join(lines)
+
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

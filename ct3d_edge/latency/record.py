@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ct3d_edge.atomic import atomic_file
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.surroundings import Snapshot
+from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.system.atomic_write import atomic_file
 
 SCHEMA = 2
 """Version of the JSON form; raised when the meaning of a field changes."""

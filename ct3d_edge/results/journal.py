@@ -11,11 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ct3d_edge.atomic import cannot_write, sync_folder
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results.parse import parse_record
+from ct3d_edge.results.formats import parse_record, to_jsonl
 from ct3d_edge.results.record import Record
-from ct3d_edge.results.writers import to_jsonl
+from ct3d_edge.system.atomic_write import cannot_write, sync_folder
 
 SYNC_SHARE = 0.05
 """Of the time, what may be spent waiting for the disk. A sync takes 1 to 20 ms and a scan some 300, so that every
@@ -25,7 +24,7 @@ record is synced; ten thousand empty files are not, and would lose the last mome
 class Journal:
     """An append-only file of records; made if it is not there.
 
-    Whoever opens it must be its only writer, see ``ct3d_edge.lock``.
+    Whoever opens it must be its only writer, see ``ct3d_edge.system.file_lock``.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ct3d_edge.scan import Finding
+from ct3d_edge.scan.qc_flag import Finding
 
 SCHEMA = 1
 """Version of the record's JSON form; raised when the meaning of a field changes."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ct3d_edge.errors import OutputError, UsageError
 from ct3d_edge.formatting import plural
-from ct3d_edge.lock import sole_writer
+from ct3d_edge.results.formats import check_results_path, write_results
 from ct3d_edge.results.journal import Journal, read_records
 from ct3d_edge.results.record import Record
-from ct3d_edge.results.writers import check_results_path, write_results
+from ct3d_edge.system.file_lock import sole_writer
 
 JOURNAL_ENDING = ".journal"
 

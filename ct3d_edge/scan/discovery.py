@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.dicom.sniff import UNNAMED, is_dicom, names_series, promises_dicom
-from ct3d_edge.scan.dicom.wanted import PassedOver, Wanted
+from ct3d_edge.scan.dicom.magic import UNNAMED, is_dicom, names_series, promises_dicom
+from ct3d_edge.scan.dicom.series_query import PassedOver, Wanted
 from ct3d_edge.scan.folder_walk import unread_format, walk
-from ct3d_edge.scan.header import pair_of
-from ct3d_edge.scan.lookup import is_file, is_folder, is_special, is_there
+from ct3d_edge.scan.nifti_header import pair_of
+from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, is_there
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MASK_ENDING = "_mask"
@@ -139,7 +139,7 @@ def _dicom_scans(files: dict[Path, list[Path]], wanted: Wanted) -> dict[Path, li
         return {}
     if not find_spec("pydicom"):  # each folder becomes a scan that cannot be opened, and says why
         return {place: [place / UNNAMED if place in wanted.by_uid else place] for place in files}
-    from ct3d_edge.scan.dicom.search import series_in
+    from ct3d_edge.scan.dicom.series_search import series_in
 
     return series_in(files, wanted)
 
@@ -148,7 +148,7 @@ def _series_of(files: list[Path], wanted: Wanted) -> dict[Path, list[Path | Pass
     """The series that DICOM files named one by one belong to, by file."""
     if not files or not find_spec("pydicom"):
         return {}
-    from ct3d_edge.scan.dicom.search import series_of
+    from ct3d_edge.scan.dicom.series_search import series_of
 
     found = series_of(files)
     return {file: [place] if wanted.series in (None, uid) else [] for file, (place, uid) in found.items()}

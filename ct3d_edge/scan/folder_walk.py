@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.dicom.wanted import PassedOver
+from ct3d_edge.scan.dicom.series_query import PassedOver
 
 ARCHIVE = "an archive; unpack it first"
 GZIPPED_DICOM = "a compressed DICOM file; decompress it first (gunzip)"

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.machine import available_memory, usable_cores
-from ct3d_edge.scan.ahead import BUFFERS, Buffer, ReadAhead
-from ct3d_edge.scan.header import pair_of, read_header
-from ct3d_edge.scan.stream import ScanStream, go_on
+from ct3d_edge.scan.gzip_reader import ScanStream, go_on
+from ct3d_edge.scan.nifti_header import pair_of, read_header
+from ct3d_edge.scan.prefetch import BUFFERS, Buffer, ReadAhead
 from ct3d_edge.scan.volume import Scan, Volume
+from ct3d_edge.system.machine import available_memory, usable_cores
 
 MEMORY_SHARE = 0.5
 """Of the available memory, what one scan's voxels may take."""

@@ -12,8 +12,8 @@ from nibabel.orientations import aff2axcodes
 from nibabel.quaternions import quat2mat
 from numpy.typing import NDArray
 
-from ct3d_edge.scan.findings import Finding
-from ct3d_edge.scan.geometry import agreement_findings, tilt_findings
+from ct3d_edge.scan.geometry_checks import agreement_findings, tilt_findings
+from ct3d_edge.scan.qc_flag import Finding
 
 FARTHEST = 1e6
 """Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""

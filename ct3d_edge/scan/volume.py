@@ -11,7 +11,7 @@ from nibabel import affines
 from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
-from ct3d_edge.scan.findings import Finding
+from ct3d_edge.scan.qc_flag import Finding
 
 
 class Scan(ABC):

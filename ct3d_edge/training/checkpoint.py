@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.atomic import atomic_file
 from ct3d_edge.errors import UsageError
+from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.training.progress import EpochRecord
 
 GROUPS = ("variables", "optimizer", "best")
@@ -27,7 +27,7 @@ class Checkpoint:
     Parameters
     ----------
     settings
-        Everything that decides how the run goes on, as plain data; see `ct3d_edge.training.settings`.
+        Everything that decides how the run goes on, as plain data; see `ct3d_edge.training.presets`.
     records
         Figures of every epoch so far.
     variables

@@ -8,19 +8,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ct3d_edge.cohort import Split, write_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, UsageError
 from ct3d_edge.extras import require_extra
-from ct3d_edge.keras_graph import require_graph_mode
-from ct3d_edge.training import run_folder
-from ct3d_edge.training.agreement import hand_out, require_agreement, wait_for_all
-from ct3d_edge.training.calibrated import UNCALIBRATED, calibrated
+from ct3d_edge.keras_backend import require_graph_mode
+from ct3d_edge.splits.split import Split
+from ct3d_edge.splits.split_file import write_split
+from ct3d_edge.training import artifacts
+from ct3d_edge.training.artifacts import TrainedRun, finish
+from ct3d_edge.training.batches import Material
 from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint
-from ct3d_edge.training.dataset import prepared_scans
-from ct3d_edge.training.distribution import Distribution, is_chief, open_strategy, replicas, scope
+from ct3d_edge.training.data import prepared_scans
+from ct3d_edge.training.distributed.coordination import hand_out, require_agreement, wait_for_all
+from ct3d_edge.training.distributed.step import require_scan_for_each, require_whole_shares
+from ct3d_edge.training.distributed.strategy import Distribution, is_chief, open_strategy, replicas, scope
+from ct3d_edge.training.finish import UNCALIBRATED, calibrated, recorded
 from ct3d_edge.training.loop import Loop
-from ct3d_edge.training.material import Material
 from ct3d_edge.training.network import (
     Precision,
     bare,
@@ -30,13 +33,9 @@ from ct3d_edge.training.network import (
     untrained,
     weights_of,
 )
-from ct3d_edge.training.presets import DEFAULT, Preset
+from ct3d_edge.training.presets import DEFAULT, Preset, require_same, settings_of
 from ct3d_edge.training.progress import OnProgress, silent
-from ct3d_edge.training.recorded import recorded
-from ct3d_edge.training.replicas import require_scan_for_each, require_whole_shares
-from ct3d_edge.training.run import TrainedRun, finish
-from ct3d_edge.training.scans import chosen_split
-from ct3d_edge.training.settings import require_same, settings_of
+from ct3d_edge.training.splits import chosen_split
 
 LOGGER = logging.getLogger("ct3d_edge.training")
 
@@ -138,7 +137,7 @@ def train(
     devices, chief = replicas(strategy), is_chief(strategy)
     require_whole_shares(preset.batch_size, devices)
     if chief:
-        run_folder.refuse_to_lose(out, resume=resume, overwrite=overwrite)
+        artifacts.refuse_to_lose(out, resume=resume, overwrite=overwrite)
     tell = on_progress if chief else silent
     chosen, unreadable = chosen_split(folder, split, fold, validation, seed, skip_bad, tell)
     contract = _contract(size, orientation, labels, chosen)
@@ -151,12 +150,12 @@ def train(
         LOGGER.warning("WARNING: %s", note)
     watchers = [] if tensorboard is None or not chief else [_tensorboard(tensorboard)]
     with (
-        run_folder.opened(out, lasting=chief) as own,
+        artifacts.opened(out, lasting=chief) as own,
         prepared_scans(
             folder,
             chosen,
             contract,
-            cache or own / run_folder.CACHE,
+            cache or own / artifacts.CACHE,
             tell,
             keep=cache is not None,
             skip_bad=skip_bad,
@@ -187,14 +186,14 @@ def train(
 
 
 def _begin(out: Path, split: Split, contract: Contract) -> None:
-    run_folder.remove_old_files(out)
-    write_split(out / run_folder.SPLIT, split)
-    run_folder.write_text(out / run_folder.CONTRACT, contract.to_json())
+    artifacts.remove_old_files(out)
+    write_split(out / artifacts.SPLIT, split)
+    artifacts.write_text(out / artifacts.CONTRACT, contract.to_json())
 
 
 def _checkpoint(strategy: tf.distribute.Strategy | None, out: Path, settings: dict[str, Any]) -> Checkpoint | None:
     """What an interrupted run left the chief; None if it did not get through its first epoch."""
-    file = out / run_folder.CHECKPOINT
+    file = out / artifacts.CHECKPOINT
     hand_out(strategy, file)
     if not file.exists():
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ct3d_edge.cohort import ScanHashed, ScanRead
+from ct3d_edge.splits.folder import ScanHashed, ScanRead
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Literal, get_args
 
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.formatting import plural
-from ct3d_edge.latency import Percentile, percentile
-from ct3d_edge.runtime import ModelFile
+from ct3d_edge.latency.statistics import Percentile, percentile
+from ct3d_edge.modelfile.model_file import ModelFile
 
 Level = Literal["none", "exact", "fast", "small"]
 LEVELS: tuple[Level, ...] = get_args(Level)

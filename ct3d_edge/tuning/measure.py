@@ -6,16 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.conversion.parity import LIMIT, Proof, require
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.limits import LIMITS
-from ct3d_edge.conversion.proof import LIMIT, Proof, require
+from ct3d_edge.conversion.precision.calibration_data import LIMITS
 from ct3d_edge.errors import ProviderError, UsageError, WorkerError
-from ct3d_edge.latency import Clock, StageTimer, measure, peak_bytes, resident_bytes
-from ct3d_edge.provider_names import ProviderName
-from ct3d_edge.runtime import ModelFile, Runner, load_model_file, parse_options, run_bytes
+from ct3d_edge.latency.measure import Clock, StageTimer, measure
+from ct3d_edge.latency.resource_meter import peak_bytes, resident_bytes
+from ct3d_edge.modelfile.memory_estimate import run_bytes
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.providers.options import parse_options
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.process_pool import in_processes
 from ct3d_edge.tuning.candidate import Candidate, Form, Result, model_precision
-from ct3d_edge.tuning.candidates import given_form, standard
-from ct3d_edge.workers import in_processes
+from ct3d_edge.tuning.search_space import given_form, standard
 
 PREPARING = "open a session, first run"
 

@@ -14,7 +14,8 @@ from bench.contestant import largest_difference
 from bench.entrant import Dropped, Entrant
 from bench.material import KINDS, Material
 from bench.plan import read_plan
-from ct3d_edge.latency import BenchRecord, read_record
+from ct3d_edge.latency.load_record import read_record
+from ct3d_edge.latency.record import BenchRecord
 
 HEAD = """
 question = "which?"
@@ -40,7 +41,7 @@ pytestmark = [needs_keras, pytest.mark.slow]
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     """A tiny network's files, a small phantom to judge."""
     from bench.subject import make_material
-    from ct3d_edge.datasets import make_phantom, save_scan
+    from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 
     folder = tmp_path_factory.mktemp("contest")
     tiny_network((*SHAPE, 1)).save(folder / "tiny.keras")

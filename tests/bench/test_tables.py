@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.tables import HERE, rewrite
-from ct3d_edge.latency import BenchRecord, Samples, Snapshot
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.system_monitor import Snapshot
 
 OURS, THEIRS, READER = "network: ours", "network: theirs", "preprocessing: reader"
 PAGE = "before\n<!-- from results/contest.json -->\nold\n<!-- end -->\nafter\n"

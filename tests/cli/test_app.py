@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.cli.flags import ARGUMENTS, as_flags
+from ct3d_edge.cli.click_extras import ARGUMENTS, as_flags
 from ct3d_edge.extras import pip_install
 
 from .conftest import Run

@@ -57,7 +57,7 @@ def test_a_folder_that_vanishes_leaves_records_of_what_is_gone(
     scans = tmp_path / "scans"
     for number in range(5):
         make_scan(f"{number}.nii", folder=scans)
-    from ct3d_edge.pipeline import Model
+    from ct3d_edge.inference.model import Model
 
     opened = Model.plan
 

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
 
-from ct3d_edge.benchmark import CLOCKS, RESIDENT
-from ct3d_edge.cli.bench_target import Target
+from ct3d_edge.benchmark.workload import CLOCKS, RESIDENT
+from ct3d_edge.cli.bench_scenarios import Target
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.latency import BenchRecord, Samples, Snapshot, read_record
-from ct3d_edge.runtime import Runner
+from ct3d_edge.latency.load_record import read_record
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.session.runner import Runner
 
 from .conftest import Run
 

@@ -9,7 +9,7 @@ import pytest
 from hostile_server import Content, HostileServer, dropping, hanging, status
 from published import AT_ONCE, class_archive, entry, tree, two_classes, zip_of
 
-from ct3d_edge.datasets.published import fetch, mosmed
+from ct3d_edge.datasets import download, fetch
 
 from .conftest import Run
 
@@ -21,7 +21,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
     """Serves two small classes, which the command takes for the published ones."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with HostileServer() as running:
-        monkeypatch.setattr(mosmed, "MOSMED", two_classes(running))
+        monkeypatch.setattr(download, "MOSMED", two_classes(running))
         monkeypatch.setattr(fetch, "PATIENCE", AT_ONCE)
         yield running
 
@@ -43,8 +43,8 @@ def test_licence_and_citation_come_before_the_download(run: Run, server: Hostile
 
 
 def test_the_real_citation_is_complete() -> None:
-    assert mosmed.MOSMED.licence == "CC BY-NC-ND 3.0"
-    assert mosmed.MOSMED.citation == (
+    assert download.MOSMED.licence == "CC BY-NC-ND 3.0"
+    assert download.MOSMED.citation == (
         'Morozov et al., "MosMedData: Chest CT Scans with COVID-19 Related Findings Dataset", 2020, arXiv:2005.06465'
     )
 

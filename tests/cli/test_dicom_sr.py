@@ -13,11 +13,11 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 from records import ANSWERED
 
-from ct3d_edge.cli.sr_folder import SrFolder
+from ct3d_edge.cli.output_folders import SrFolder
 from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.extras import pip_install
-from ct3d_edge.pipeline import Analysis
-from ct3d_edge.scan import content_sha256
+from ct3d_edge.inference.predict import Analysis
+from ct3d_edge.scan.fingerprint import content_sha256
 
 from .conftest import Run
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.extras import pip_install
-from ct3d_edge.provider_names import PROVIDERS
+from ct3d_edge.providers.names import PROVIDERS
 
 from .conftest import Run
 

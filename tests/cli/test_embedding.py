@@ -8,9 +8,9 @@ import pytest
 from builders import MakeModel, MakeScan
 from nibabel import orientations
 
-from ct3d_edge.cli import evidence
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import load_model_file
+from ct3d_edge.conversion import parity_data
+from ct3d_edge.modelfile.model_file import load_model_file
 
 from .conftest import Run
 
@@ -25,8 +25,8 @@ SMALL = (
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Phantoms of a size that suits a tiny network."""
-    monkeypatch.setattr(evidence, "SIZES_AND_SCALINGS", SMALL)
-    monkeypatch.setattr(evidence, "PHANTOM_SHAPE", (32, 32, 16))
+    monkeypatch.setattr(parity_data, "SIZES_AND_SCALINGS", SMALL)
+    monkeypatch.setattr(parity_data, "PHANTOM_SHAPE", (32, 32, 16))
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_three_dimensional_operators_are_none_of_its_business(
 def test_a_second_gate_that_does_not_hold_leaves_no_file(
     run: Run, small: None, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ct3d_edge.conversion import deliver
+    from ct3d_edge.conversion import write_model
 
-    monkeypatch.setattr(deliver, "EMBEDDING_LIMIT", 0.0)
+    monkeypatch.setattr(write_model, "EMBEDDING_LIMIT", 0.0)
     out = tmp_path / "inside.onnx"
     outcome = run("optimize", "--model", make_model(), "--out", out, "--embed-preprocessing")
     assert outcome.code == 4
@@ -103,8 +103,8 @@ def test_a_second_gate_that_does_not_hold_leaves_no_file(
 @pytest.mark.parametrize("orientation", ["LAS", "RPI", "PIR", "stored"])
 def test_the_scans_of_the_second_gate_lie_in_the_contracts_orientation(small: None, orientation: str) -> None:
     contract = Contract(shape=(16, 12, 8), orientation=orientation)
-    straight = list(evidence.StoredPhantoms(Contract(shape=(16, 12, 8))))
-    scans = list(evidence.StoredPhantoms(contract))
+    straight = list(parity_data.StoredPhantoms(Contract(shape=(16, 12, 8))))
+    scans = list(parity_data.StoredPhantoms(contract))
     assert len(scans) == 8
     for scan, las in zip(scans, straight, strict=True):
         assert scan.stored.dtype == np.int16

@@ -6,7 +6,8 @@ from builders import MakeModel, MakeScan
 from graded import BRIGHT, DARK, THRESHOLD, graded_folder, graded_run
 from networks import KERAS
 
-from ct3d_edge.cohort import split_folder, write_split
+from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.split_file import write_split
 
 from .conftest import Run
 

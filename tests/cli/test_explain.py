@@ -9,7 +9,7 @@ from builders import LAS, MakeModel, MakeScan
 from numpy.typing import NDArray
 from PIL import Image
 
-from ct3d_edge.cli.map_folder import MapFolder
+from ct3d_edge.cli.output_folders import MapFolder
 
 from .conftest import Run
 
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_explain_says_how_to_make_one(
 
 
 def test_optimizing_again_keeps_or_takes_away_the_output(run: Run, model: Path, tmp_path: Path) -> None:
-    from ct3d_edge.runtime import load_model_file
+    from ct3d_edge.modelfile.model_file import load_model_file
 
     again, without = tmp_path / "again.onnx", tmp_path / "without.onnx"
     proof = ("--proof", tmp_path / "proof")

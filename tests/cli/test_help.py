@@ -13,7 +13,7 @@ import typer
 from builders import MakeModel
 
 from ct3d_edge.cli.app import app
-from ct3d_edge.cli.examples import EXAMPLES
+from ct3d_edge.cli.click_extras import EXAMPLES
 
 from .conftest import Run
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.pipeline import Analysis, Reading, judge
-from ct3d_edge.pipeline import folder as folder_pipeline
+from ct3d_edge.inference import predict_many as folder_pipeline
+from ct3d_edge.inference.predict import Analysis, judge
+from ct3d_edge.inference.prepare import Reading
 
 from .conftest import Run
 

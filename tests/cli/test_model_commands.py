@@ -9,7 +9,8 @@ from mutations import as_model, sure_network
 from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.runtime import PROVENANCE_KEY, default_model
+from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.model_file import PROVENANCE_KEY
 
 from .conftest import Run
 

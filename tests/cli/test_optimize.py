@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.extras import pip_install
-from ct3d_edge.runtime import load_model_file
+from ct3d_edge.modelfile.model_file import load_model_file
 
 from .conftest import Run
 

@@ -10,9 +10,9 @@ import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
-from ct3d_edge.cli.evidence import working_providers
-from ct3d_edge.conversion import build
-from ct3d_edge.runtime import load_model_file
+from ct3d_edge.conversion import compiler
+from ct3d_edge.conversion.parity_data import working_providers
+from ct3d_edge.modelfile.model_file import load_model_file
 
 from .conftest import Run
 
@@ -89,14 +89,14 @@ def test_weights_alone(optimize: Run, tmp_path: Path) -> None:
 
 
 def test_auto_takes_what_is_fast_and_holds(optimize: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(compiler, "WORTHWHILE", 0.0)
     outcome = optimize("--precision", "auto")
     assert "precision int8 was chosen" in outcome.out
     assert load_model_file(tmp_path / "x.onnx").arithmetic == "int8"
 
 
 def test_auto_says_why_the_others_fell(optimize: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "WORTHWHILE", 1e9)
+    monkeypatch.setattr(compiler, "WORTHWHILE", 1e9)
     slow = optimize("--precision", "auto")
     assert "precision int8 was not taken: it runs at" in slow.out
     assert "precision fp32 was chosen" in slow.out

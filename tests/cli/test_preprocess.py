@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import Volume, read_nifti
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.scan.volume import Volume
 
 from .conftest import Run
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel, MakeScan
 
-from ct3d_edge.latency import read_record
+from ct3d_edge.latency.load_record import read_record
 
 from .conftest import Run
 
@@ -85,7 +85,7 @@ def test_the_receipt_of_a_benchmark_is_in_its_record_too(
 def test_without_a_gpu_an_engine_is_neither_built_nor_found(
     run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.runtime.nvidia.DRIVER", str(tmp_path / "libcuda.so.1"))
+    monkeypatch.setattr("ct3d_edge.providers.nvidia.DRIVER", str(tmp_path / "libcuda.so.1"))
     model = make_model()
     outcome = run(*arguments, *(["--model", model] if arguments[0] == "build" else [model]))
     assert outcome.code == 3

@@ -185,7 +185,7 @@ def test_a_scan_that_is_gone_when_its_map_is_made_again(
     run: Run, explaining_model: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record was taken over, and then the scan went away; the page still has a row for it."""
-    from ct3d_edge.pipeline import Model
+    from ct3d_edge.inference.model import Model
 
     out, maps, report = tmp_path / "r.jsonl", tmp_path / "maps", tmp_path / "report.html"
     command = ("infer", scans, "-m", explaining_model, "-p", "cpu", "-o", out, "--resume")

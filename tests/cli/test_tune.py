@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from ct3d_edge.cli.tune_print import gain
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.runtime import expected_provider, load_model_file
-from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of, tuned_model_path
-from ct3d_edge.tuning.lookup import parse_choice
+from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.provider_selection import expected_provider
+from ct3d_edge.tuning.cache import parse_choice
+from ct3d_edge.tuning.candidate import Candidate, Result
+from ct3d_edge.tuning.result import TunedChoice, choice_path, key_of, tuned_model_path
 
 from .conftest import Run
 
@@ -22,8 +24,8 @@ def tune(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path, m
     folder = tmp_path / "proof"
     for number in range(8):
         make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
-    monkeypatch.setattr("ct3d_edge.tuning.candidates.SETTINGS", {})
-    monkeypatch.setattr("ct3d_edge.tuning.candidates.usable_cores", lambda: 1)
+    monkeypatch.setattr("ct3d_edge.tuning.search_space.SETTINGS", {})
+    monkeypatch.setattr("ct3d_edge.tuning.search_space.usable_cores", lambda: 1)
     return lambda *arguments: run("tune", "--model", *arguments, "--proof", folder, "--rounds", 3)
 
 

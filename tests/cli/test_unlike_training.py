@@ -9,7 +9,7 @@ from builders import TINY_FEATURES, MakeModel, MakeScan
 from numpy.typing import NDArray
 from taught import RANGE
 
-from ct3d_edge.feature_statistics import FeatureStatistics
+from ct3d_edge.contract import FeatureStatistics
 
 from .conftest import Run
 

@@ -7,12 +7,12 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 from PIL import Image
 
-from ct3d_edge.augmentation import AUGMENTATIONS, AugmentationName, augmentation
+from ct3d_edge.augmentation.registry import AUGMENTATIONS, AugmentationName, augmentation
 from ct3d_edge.cli.view import Drawn
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.report import one_slice
-from ct3d_edge.scan import NiftiScan
+from ct3d_edge.report.montage import one_slice
+from ct3d_edge.scan.nifti import NiftiScan
 
 from .conftest import Run
 

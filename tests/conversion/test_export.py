@@ -8,9 +8,12 @@ import pytest
 from networks import SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion import export_model, load_source
+from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.keras_loader import load_source
 from ct3d_edge.errors import GateError, ModelError, UsageError
-from ct3d_edge.runtime import Runner, load_model_file, verify
+from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.session.verify import verify
 
 Volumes = list[NDArray[np.float32]]
 

@@ -10,8 +10,8 @@ import pytest
 from graphs import difference
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import to_onnx
-from ct3d_edge.conversion.passes import Level, Target, optimize
+from ct3d_edge.conversion.keras_loader import to_onnx
+from ct3d_edge.conversion.passes.pipeline import Level, Target, optimize
 
 CLOSE = 1e-5
 """Relative to the largest output."""
@@ -160,8 +160,7 @@ def test_odd_and_even_sizes(size: tuple[int, int, int], padding: str) -> None:
 
 @pytest.mark.slow
 def test_the_tutorials_network_on_its_smallest_input() -> None:
-    from ct3d_edge.training import build_model
-    from ct3d_edge.training.architecture import smallest_size
+    from ct3d_edge.training.network import build_model, smallest_size
 
     size = (smallest_size(), smallest_size() + 2, smallest_size() + 1)
     require_equal(plain(with_random_statistics(build_model(*size)), size), size)

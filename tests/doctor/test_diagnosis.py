@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from ct3d_edge import machine
-from ct3d_edge.doctor import Diagnosis, Installation, Trial, diagnose
-from ct3d_edge.provider_names import PROVIDERS, ProviderName
+from ct3d_edge.doctor.diagnosis import Diagnosis, Installation, diagnose
+from ct3d_edge.doctor.smoke_test_process import Trial
+from ct3d_edge.providers.names import PROVIDERS, ProviderName
+from ct3d_edge.system import machine
 
 
 def trial(name: ProviderName, runs: bool) -> Trial:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.doctor import inspect_installation
+from ct3d_edge.doctor.diagnosis import inspect_installation
 from ct3d_edge.extras import pip_install
 
 

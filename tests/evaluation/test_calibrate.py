@@ -6,12 +6,14 @@ import pytest
 from builders import MakeModel
 from graded import GradedFolder
 
-from ct3d_edge.calibration import SEARCHED, Rule, calibrate
-from ct3d_edge.cohort import read_split, split_folder, write_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.evaluation import calibrate_run, evaluate
-from ct3d_edge.scan import content_sha256
+from ct3d_edge.evaluation.calibrate import calibrate_run
+from ct3d_edge.evaluation.evaluation import evaluate
+from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.split_file import read_split, write_split
+from ct3d_edge.temperature_scaling import SEARCHED, Rule, calibrate
 
 
 def contract_of(run: Path) -> Contract:

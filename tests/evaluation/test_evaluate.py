@@ -8,13 +8,16 @@ from builders import MakeModel, tiny_proto
 from graded import BRIGHT, DARK, THRESHOLD, GradedFolder
 from onnx import numpy_helper
 
-from ct3d_edge.cohort import read_split, split_folder, write_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, MissingExtraError, ModelError, UsageError
-from ct3d_edge.evaluation import Evaluation, Event, ScanJudged, evaluate
+from ct3d_edge.evaluation.classifier import Event, ScanJudged
+from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
+from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.runtime import Runner, load_model_file
-from ct3d_edge.scan import read_nifti
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.split_file import read_split, write_split
 
 QUICK = 100
 

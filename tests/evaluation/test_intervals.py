@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ct3d_edge.evaluation.intervals import bootstrap, share
-from ct3d_edge.evaluation.progress import Event
+from ct3d_edge.evaluation.classifier import Event
+from ct3d_edge.evaluation.metrics import bootstrap, share
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.latency import compare
+from ct3d_edge.latency.compare import compare
 
 
 def noise(seed: int, count: int = 100, level: float = 300) -> list[float]:

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency import Arrangement, BenchRecord, Samples, read_history
+from ct3d_edge.latency.history import read_history
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.record import Arrangement, BenchRecord
 
 
 def save(

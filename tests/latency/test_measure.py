@@ -4,7 +4,8 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from ct3d_edge.latency import Samples, StageTimer, Steady, Taken, Until, WallClock, interleave, measure, percentile
+from ct3d_edge.latency.measure import Samples, StageTimer, Taken, Until, WallClock, interleave, measure
+from ct3d_edge.latency.statistics import Steady, percentile
 
 
 class Clock(Protocol):

@@ -5,8 +5,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ct3d_edge.latency import BenchRecord, Samples, page
-from ct3d_edge.latency.svg import bars_svg, ecdf_svg
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.page import bars_svg, ecdf_svg, page
+from ct3d_edge.latency.record import BenchRecord
 
 DRAW = np.random.default_rng(0)
 COUNTED = {"read": tuple(DRAW.normal(50, 1, 100).tolist()), "infer": tuple(DRAW.normal(300, 2, 100).tolist())}

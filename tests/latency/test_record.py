@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency import BenchRecord, Samples, Snapshot, read_record
+from ct3d_edge.latency.load_record import read_record
+from ct3d_edge.latency.measure import Samples
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.system_monitor import Snapshot
 
 RECORD = BenchRecord(
     question="How long does a scan take?",

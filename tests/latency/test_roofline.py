@@ -1,6 +1,6 @@
 import re
 
-from ct3d_edge.latency.roofline import roofline_svg
+from ct3d_edge.latency.page import roofline_svg
 
 ROOFLINE = {"gflop_per_s": 200.0, "gb_per_s": 20.0, "points": {"deep <one>": [100.0, 150.0], "shallow": [1.0, 15.0]}}
 

@@ -3,8 +3,7 @@ from math import comb, inf
 import numpy as np
 import pytest
 
-from ct3d_edge.latency import CONFIDENCE, RANKS, enough, percentile, summary
-from ct3d_edge.latency.statistics import interval_positions
+from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, enough, interval_positions, percentile, summary
 
 
 def nearest_rank(samples: list[float], rank: float) -> float:

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.report import Montage
-from ct3d_edge.report.montage import CAPTION, MAX_ROWS, SLICES
-from ct3d_edge.results import Answer, Failure, Record, Timing
+from ct3d_edge.report.montage import CAPTION, MAX_ROWS, SLICES, Montage
+from ct3d_edge.results.record import Answer, Failure, Record, Timing
 
 SHAPE = (16, 40, 8)
 

@@ -16,9 +16,9 @@ from records import ANSWERED, FAILED
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.report import ReportPage
-from ct3d_edge.results import Answer, Failure, Record
-from ct3d_edge.scan import Finding
+from ct3d_edge.report.page import ReportPage
+from ct3d_edge.results.record import Answer, Failure, Record
+from ct3d_edge.scan.qc_flag import Finding
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 CONTRACT = Contract()

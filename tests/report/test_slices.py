@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.report import one_slice, slice_grid
+from ct3d_edge.report.montage import one_slice, slice_grid
 
 VOLUME = np.linspace(0, 1, 3 * 2 * 5, dtype=np.float32).reshape(3, 2, 5)
 

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from ct3d_edge.formatting import printable
-from ct3d_edge.report import confidence_sentences, group_messages, results_table
-from ct3d_edge.results import Answer, Failure, Record, Timing
-from ct3d_edge.scan import Finding
+from ct3d_edge.report.table import confidence_sentences, group_messages, results_table
+from ct3d_edge.results.record import Answer, Failure, Record, Timing
+from ct3d_edge.scan.qc_flag import Finding
 
 LABELS = ("normal", "abnormal")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from records import ANSWERED, FAILED
 
-from ct3d_edge.results import Answer, Record, Timing
+from ct3d_edge.results.record import Answer, Record, Timing
 
 
 @pytest.fixture

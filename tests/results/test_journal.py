@@ -11,8 +11,10 @@ import pytest
 from records import ANSWERED, FAILED
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results import Failure, Journal, Record, open_results, parse_record, read_records, to_jsonl
-from ct3d_edge.results.record import BY_CHANCE
+from ct3d_edge.results.formats import parse_record, to_jsonl
+from ct3d_edge.results.journal import Journal, read_records
+from ct3d_edge.results.record import BY_CHANCE, Failure, Record
+from ct3d_edge.results.results_file import open_results
 
 LABELS = ("normal", "abnormal")
 

@@ -9,17 +9,8 @@ import pytest
 from records import ANSWERED, FAILED
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results import (
-    SCHEMA,
-    Answer,
-    Failure,
-    Timing,
-    check_results_path,
-    csv_line,
-    to_csv,
-    to_jsonl,
-    write_results,
-)
+from ct3d_edge.results.formats import check_results_path, csv_line, to_csv, to_jsonl, write_results
+from ct3d_edge.results.record import SCHEMA, Answer, Failure, Timing
 
 LABELS = ("normal", "abnormal")
 

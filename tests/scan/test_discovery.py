@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan import find_scans, scan_name
-from ct3d_edge.scan.discovery import search_scans
+from ct3d_edge.scan.discovery import find_scans, scan_name, search_scans
 
 
 def touch(folder: Path, *names: str) -> list[Path]:

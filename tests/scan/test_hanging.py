@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct3d_edge.scan.ahead import BUFFERS, ReadAhead
-from ct3d_edge.scan.stream import ScanStream
+from ct3d_edge.scan.gzip_reader import ScanStream
+from ct3d_edge.scan.prefetch import BUFFERS, ReadAhead
 
 ROOT = Path(__file__).parents[2]
 PLANE = 1 << 16
@@ -79,8 +79,8 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from ct3d_edge.scan.ahead import BUFFERS, ReadAhead
-from ct3d_edge.scan.stream import ScanStream
+from ct3d_edge.scan.prefetch import BUFFERS, ReadAhead
+from ct3d_edge.scan.gzip_reader import ScanStream
 
 pipe = os.open(sys.argv[2], os.O_RDWR)
 with ScanStream(Path(sys.argv[1])) as stream:

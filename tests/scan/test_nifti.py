@@ -10,8 +10,10 @@ from builders import MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
-from ct3d_edge.scan import NiftiScan, Scan, open_scan, read_nifti
-from ct3d_edge.scan.stream import ScanStream
+from ct3d_edge.scan.gzip_reader import ScanStream
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.scan.nifti import NiftiScan, read_nifti
+from ct3d_edge.scan.volume import Scan
 
 WriteNifti = Callable[..., Path]
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScan, ScanError
 from ct3d_edge.preprocess import Prepared, preprocess
-from ct3d_edge.scan import find_scans, read_nifti
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.nifti import read_nifti
 
 SAME_VOXELS: dict[str, list[str]] = {
     "base_int16_LAS.nii.gz": [],

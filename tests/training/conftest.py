@@ -11,7 +11,7 @@ import pytest
 from networks import KERAS
 
 if TYPE_CHECKING:
-    from ct3d_edge.training import Preset
+    from ct3d_edge.training.presets import Preset
 
 # The root conftest says so aloud.
 collect_ignore_glob = [] if KERAS else ["test_*.py"]
@@ -23,7 +23,7 @@ SMALLEST = (46, 46, 46)
 
 def plain(**changes: Any) -> "Preset":
     """One epoch in the tutorial's way, without augmentation; loss selects and stops."""
-    from ct3d_edge.training import TUTORIAL
+    from ct3d_edge.training.presets import TUTORIAL
 
     return replace(TUTORIAL, **{"epochs": 1, "augmentation": "none", "stop_by": "val_loss", **changes})
 

@@ -18,13 +18,14 @@ import numpy as np
 import tensorflow as tf
 from training.distributed_run import SIZE, network, split_cpu
 
-from ct3d_edge.cohort import Entry, Split, Subset
 from ct3d_edge.contract import Contract
-from ct3d_edge.training import DEFAULT, Distribution, ScanArrays
-from ct3d_edge.training.distribution import open_strategy, replicas, scope
+from ct3d_edge.splits.split import Entry, Split, Subset
+from ct3d_edge.training.batches import Material
+from ct3d_edge.training.data import ScanArrays
+from ct3d_edge.training.distributed.step import _settle
+from ct3d_edge.training.distributed.strategy import Distribution, open_strategy, replicas, scope
 from ct3d_edge.training.loop import fit
-from ct3d_edge.training.material import Material
-from ct3d_edge.training.replicas import _settle
+from ct3d_edge.training.presets import DEFAULT
 
 SUBSETS: tuple[Subset, ...] = tuple("train" if row < 10 else "validation" for row in range(17))
 """With batches of 4 both kinds of last batch: one of 2, and one of 3 scans for two devices."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training import build_model, smallest_size
+from ct3d_edge.training.network import build_model, smallest_size
 
 # Type, output shape and parameter count of each layer, from the published tutorial's model summary.
 TUTORIAL_LAYERS = [

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.training import Order, batches
-from ct3d_edge.training.batches import Share
+from ct3d_edge.training.batches import Order, Share, batches
 
 COUNT = 20
 LABELS = np.arange(COUNT, dtype=np.float32) % 2

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.training.callbacks import FiniteLoss
+from ct3d_edge.training.loop import FiniteLoss
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training.cluster import EXAMPLE, Cluster
+from ct3d_edge.training.distributed.strategy import EXAMPLE, Cluster
 
 TWO = {"worker": ["one:2222", "two:2222"]}
 FIRST = {"type": "worker", "index": 0}

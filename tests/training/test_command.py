@@ -11,7 +11,7 @@ from ct3d_edge.cli.train import _Display, epoch_line, train
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import pip_install
-from ct3d_edge.training import EpochDone, EpochRecord, WaitingForWorkers
+from ct3d_edge.training.progress import EpochDone, EpochRecord, WaitingForWorkers
 
 from .conftest import FolderMaker
 

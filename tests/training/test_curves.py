@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ct3d_edge.training import EpochRecord
-from ct3d_edge.training.curves import draw_curves
+from ct3d_edge.training.artifacts import draw_curves
+from ct3d_edge.training.progress import EpochRecord
 
 
 def _records(count: int) -> list[EpochRecord]:

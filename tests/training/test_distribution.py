@@ -18,8 +18,9 @@ import pytest
 import tensorflow as tf
 
 from ct3d_edge.errors import ProviderError, UsageError
-from ct3d_edge.training import DEFAULT, train
-from ct3d_edge.training.distribution import is_chief, lost_worker_named, open_strategy, replicas
+from ct3d_edge.training.distributed.strategy import is_chief, lost_worker_named, open_strategy, replicas
+from ct3d_edge.training.fit import train
+from ct3d_edge.training.presets import DEFAULT
 
 from .conftest import write_scan
 from .distributed_run import SIZE, network

@@ -9,22 +9,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ct3d_edge.cohort import read_split
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import read_nifti
-from ct3d_edge.training import (
-    EpochDone,
-    ScanHashed,
-    ScanRead,
-    TrainedRun,
-    build_model,
-    prepared_scans,
-    split_folder,
-    train,
-)
-from ct3d_edge.training.material import Material
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.folder import ScanHashed, ScanRead
+from ct3d_edge.splits.split_file import read_split
+from ct3d_edge.training.artifacts import TrainedRun
+from ct3d_edge.training.batches import Material
+from ct3d_edge.training.data import prepared_scans
+from ct3d_edge.training.fit import train
+from ct3d_edge.training.network import build_model
+from ct3d_edge.training.progress import EpochDone
 
 from .conftest import SMALLEST, FolderMaker, plain
 from .distributed_run import SIZE, network

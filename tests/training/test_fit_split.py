@@ -8,10 +8,18 @@ from typing import Any
 import keras
 import pytest
 
-from ct3d_edge.cohort import Split, cache, content, read_split, split_folder, to_json, write_split
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.scan import Volume, content_sha256, read_nifti
-from ct3d_edge.training import ScanRead, TrainedRun, train
+from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.scan.volume import Volume
+from ct3d_edge.splits import folder as split_folders
+from ct3d_edge.splits import prepared_cache
+from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.folder import ScanRead
+from ct3d_edge.splits.split import Split
+from ct3d_edge.splits.split_file import read_split, to_json, write_split
+from ct3d_edge.training.artifacts import TrainedRun
+from ct3d_edge.training.fit import train
 
 from .conftest import FolderMaker, plain
 
@@ -71,8 +79,8 @@ def test_the_test_subset_is_never_opened(fit: Fit, file: Path, folder: Path, mon
         opened.append(path.relative_to(folder).as_posix())
         return content_sha256(path)
 
-    monkeypatch.setattr(cache, "open_scan", read)
-    monkeypatch.setattr(content, "content_sha256", hash_)
+    monkeypatch.setattr(prepared_cache, "open_scan", read)
+    monkeypatch.setattr(split_folders, "content_sha256", hash_)
     run = fit(split=file)
     assert set(opened) == {entry.path for entry in run.split.train + run.split.validation}
     # Once to compare its content, once to prepare it.

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training import Event, WaitingForWorkers
-from ct3d_edge.training.cluster import Cluster
-from ct3d_edge.training.rendezvous import meet
+from ct3d_edge.training.distributed.strategy import Cluster, meet
+from ct3d_edge.training.progress import Event, WaitingForWorkers
 
 Free = Callable[[int], tuple[str, ...]]
 

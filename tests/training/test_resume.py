@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training import EpochDone, Event, Resumed, TrainedRun, train
+from ct3d_edge.training.artifacts import TrainedRun
+from ct3d_edge.training.fit import train
+from ct3d_edge.training.progress import EpochDone, Event, Resumed
 
 from .conftest import SMALLEST, FolderMaker, plain
 

@@ -10,9 +10,10 @@ from builders import MakeModel
 from networks import SHAPE
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration import Calibration
-from ct3d_edge.runtime import ModelFile, load_model_file
-from ct3d_edge.tuning import Candidate, Result, TunedChoice, choice_path, key_of
+from ct3d_edge.conversion.precision.calibration_data import Calibration
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.tuning.candidate import Candidate, Result
+from ct3d_edge.tuning.result import TunedChoice, choice_path, key_of
 
 MakeChoice = Callable[..., TunedChoice]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.limits import LIMITS
+from ct3d_edge.conversion.precision.calibration_data import LIMITS
 from ct3d_edge.errors import GateError, UsageError, WorkerError
-from ct3d_edge.runtime import ModelFile
+from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.tuning.candidate import Candidate, Result
 from ct3d_edge.tuning.measure import Bench, MemoryJob, judge, time_in_turn, weigh
 

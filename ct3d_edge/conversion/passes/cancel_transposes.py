@@ -11,9 +11,8 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, constant, data, only_consumer, rank
+from ct3d_edge.conversion.passes.graph import Site, after, constant, data, inverse, only_consumer, permutation, rank
 from ct3d_edge.conversion.passes.rule import Rewrite, Rule
-from ct3d_edge.conversion.passes.transposition import after, inverse, permutation
 
 UNARY = frozenset(
     {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Erf", "HardSigmoid", "HardSwish"}

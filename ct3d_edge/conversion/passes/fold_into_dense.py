@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes import affine as affines
-from ct3d_edge.conversion.passes.affine import Affine, affine_of
+from ct3d_edge.conversion.passes import channel_affine as affines
+from ct3d_edge.conversion.passes.channel_affine import Affine, affine_of
 from ct3d_edge.conversion.passes.graph import Array, Site, constant, only_consumer
 from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
 

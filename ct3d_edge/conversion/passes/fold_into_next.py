@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes import affine as affines
-from ct3d_edge.conversion.passes.affine import Affine, Vector, affine_of
+from ct3d_edge.conversion.passes import channel_affine as affines
+from ct3d_edge.conversion.passes.channel_affine import Affine, Vector, affine_of
 from ct3d_edge.conversion.passes.graph import Array, Site, constant, only_consumer
 from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
 from ct3d_edge.conversion.passes.window import Window, group

@@ -1,4 +1,4 @@
-"""What the rules ask of a graph, and the one way in which they change it."""
+"""Queries that rewrite rules ask of a graph, and the one way in which they change it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -172,3 +172,39 @@ def prune(node: ir.Node) -> None:
     for producer in producers:
         if producer is not None:
             prune(producer)
+
+
+def permutation(node: ir.Node) -> tuple[int, ...] | None:
+    """Output axis to input axis; None if the node is no Transpose."""
+    if node.op_type != "Transpose":
+        return None
+    if "perm" in node.attributes:
+        return tuple(node.attributes["perm"].as_ints())
+    axes = rank(data(node))
+    return None if axes is None else tuple(reversed(range(axes)))
+
+
+def after(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+    """One permutation that does what two in a row do."""
+    return tuple(first[axis] for axis in second)
+
+
+def inverse(order: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(order.index(axis) for axis in range(len(order)))
+
+
+REDUCTIONS = frozenset({"ReduceMean", "ReduceMax"})
+
+
+def reduced_axes(node: ir.Node) -> tuple[tuple[int, ...] | None, bool]:
+    """Axes counted from the front, and whether they stay with length one.
+
+    The axes are None where they cannot be known before the network runs, or where there are none.
+    """
+    keep = "keepdims" not in node.attributes or bool(node.attributes["keepdims"].as_int())
+    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    axes = rank(data(node))
+    if given is None or axes is None or given.size == 0:
+        return None, keep
+    return tuple(sorted(int(axis) % axes for axis in given.reshape(-1))), keep

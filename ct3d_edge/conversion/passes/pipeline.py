@@ -8,23 +8,31 @@ import onnx
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import (
-    affine_behind_pool,
     cancel_transposes,
-    crop,
+    crop_unused,
+    depth_tiling,
     fold_into_dense,
     fold_into_next,
     fold_into_previous,
     merge_reshapes,
     reduce_channels_first,
-    relu_behind_pool,
-    stream,
+    swap_affine_pool,
+    swap_relu_pool,
 )
-from ct3d_edge.conversion.passes.admission import admit
 from ct3d_edge.conversion.passes.graph import rank
-from ct3d_edge.conversion.passes.inference import tidy
-from ct3d_edge.conversion.passes.planes import elementwise, minimal, nested, pieces, pool, reduction, rows, unfold
-from ct3d_edge.conversion.passes.planes.layout import VOLUME_AXES
-from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep
+from ct3d_edge.conversion.passes.lower_conv3d import (
+    depth_im2col,
+    lower_elementwise,
+    lower_pool,
+    lower_reduce,
+    lower_slice_concat,
+    row_interleave,
+    winograd_3d,
+    winograd_depth,
+)
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import VOLUME_AXES
+from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep, tidy
+from ct3d_edge.conversion.passes.validate_graph import admit
 from ct3d_edge.errors import ModelError, UsageError
 
 Level = Literal["none", "exact", "fast", "small"]
@@ -95,25 +103,32 @@ class Optimised:
 EXACT = (
     Pass("transposes", (cancel_transposes.RULE, reduce_channels_first.RULE)),
     Pass("fold backward", (fold_into_previous.RULE,)),
-    Pass("behind pooling", (affine_behind_pool.RULE, relu_behind_pool.RULE, fold_into_previous.RULE)),
+    Pass("behind pooling", (swap_affine_pool.RULE, swap_relu_pool.RULE, fold_into_previous.RULE)),
     Pass("fold forward", (fold_into_next.RULE, fold_into_dense.RULE)),
     Pass("merge", (fold_into_previous.RULE,)),
-    Pass("crop", (crop.RULE,)),
+    Pass("crop", (crop_unused.RULE,)),
 )
 
 
-PLANES = (pieces.RULE, unfold.RULE, pool.RULE, relu_behind_pool.RULE, elementwise.RULE, reduction.RULE)
+PLANES = (
+    lower_slice_concat.RULE,
+    depth_im2col.RULE,
+    lower_pool.RULE,
+    swap_relu_pool.RULE,
+    lower_elementwise.RULE,
+    lower_reduce.RULE,
+)
 LAYOUT = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
 
 
-ROWS = Pass("alternating rows", (rows.RULE,))
+ROWS = Pass("alternating rows", (row_interleave.RULE,))
 
 CACHE = 20_000_000
 """Bytes that what a piece of a layer reads and writes may take to stay in the last cache of a usual processor."""
 
-BLOCKS = Pass("cache blocking", (stream.streaming(CACHE, 1),))
-NESTED = Pass("filtering along all axes", (nested.RULE,))
-FILTERED = (Pass("planes", (minimal.RULE, *PLANES)), LAYOUT)
+BLOCKS = Pass("cache blocking", (depth_tiling.streaming(CACHE, 1),))
+NESTED = Pass("filtering along all axes", (winograd_3d.RULE,))
+FILTERED = (Pass("planes", (winograd_depth.RULE, *PLANES)), LAYOUT)
 FAST = (BLOCKS, ROWS, NESTED, *FILTERED)
 
 MEMORY_BUDGET = 50_000_000
@@ -125,10 +140,10 @@ LARGEST_WEIGHTS = 2_000_000
 
 def _small(budget: int, filtering: FilteredAxes) -> tuple[Pass, ...]:
     """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
-    planes = PLANES if filtering == "none" else (minimal.within(LARGEST_WEIGHTS), *PLANES)
+    planes = PLANES if filtering == "none" else (winograd_depth.within(LARGEST_WEIGHTS), *PLANES)
     return (
-        Pass("depth streaming", (stream.streaming(budget // 3, 2),)),
-        Pass("depth streaming within", (stream.streaming(budget // 4, 1),)),
+        Pass("depth streaming", (depth_tiling.streaming(budget // 3, 2),)),
+        Pass("depth streaming within", (depth_tiling.streaming(budget // 4, 1),)),
         ROWS,
         Pass("planes", planes),
         LAYOUT,

@@ -8,10 +8,8 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, data, only_consumer
-from ct3d_edge.conversion.passes.reduction import REDUCTIONS, reduced_axes
+from ct3d_edge.conversion.passes.graph import REDUCTIONS, Site, data, only_consumer, permutation, reduced_axes
 from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
-from ct3d_edge.conversion.passes.transposition import permutation
 
 
 def check(node: ir.Node) -> Rewrite | None:

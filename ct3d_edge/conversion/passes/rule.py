@@ -1,11 +1,28 @@
-"""What a rewrite is: a rule that looks at one node at a time and either fits, says why not, or has nothing to say."""
+"""A rewrite rule: it looks at one node at a time and either fits, says why not, or rewrites."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
-from ct3d_edge.conversion.passes.inference import infer_shapes
+
+def infer_shapes(model: ir.Model) -> ir.Model:
+    """Fill in the shapes that follow from the inputs; sizes that do not stay unknown."""
+    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    return model
+
+
+def tidy(model: ir.Model) -> ir.Model:
+    """Remove what nothing uses, store equal constants once, and put nodes in order."""
+    ir.passes.Sequential(
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.DeduplicateInitializersPass(),
+        common.TopologicalSortPass(),
+    )(model)
+    return infer_shapes(model)
+
 
 Rewrite = Callable[[], None]
 """Changes the graph; made by a check that has found everything as it must be, so it cannot stop half way."""

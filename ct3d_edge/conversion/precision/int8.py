@@ -1,17 +1,158 @@
-"""Convolutions, poolings and what lies between them in 8-bit integers; whatever works on vectors stays float32."""
+"""Convolutions, poolings and what lies between them in 8-bit integers: ONNX Runtime's static quantisation in QDQ form.
 
-from collections.abc import Iterable
+Weights put onto the grid of 8-bit integers so that the sum of each kernel stays what it was.
+
+Rounded one by one, the weights of a kernel miss its sum by a step or more. What lies under a kernel is much the same
+everywhere in it, so that the miss shifts a channel as a whole, in every voxel, and the mean behind the last layer keeps
+it. So a few weights are rounded the other way, those nearest to the middle of a step first. It needs no volumes.
+"""
+
+import logging
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from ct3d_edge.conversion.passes import Target
-from ct3d_edge.conversion.passes.admission import admit
 from ct3d_edge.conversion.passes.graph import MARK, rank
-from ct3d_edge.errors import ModelError
-from ct3d_edge.runtime.quantization import quantize
+from ct3d_edge.conversion.passes.pipeline import Target
+from ct3d_edge.conversion.passes.validate_graph import admit
+from ct3d_edge.errors import Ct3dError, ModelError
+
+
+class Constants:
+    """Initializers of a graph, which is changed in place."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+
+    def get(self, name: str) -> NDArray[Any] | None:
+        """The value; None if a node computes it."""
+        tensor = self._tensors.get(name)
+        return None if tensor is None else np.asarray(onnx.numpy_helper.to_array(tensor))
+
+    def put(self, name: str, value: NDArray[Any]) -> None:
+        """Replace the value."""
+        self._tensors[name].CopyFrom(onnx.numpy_helper.from_array(value, name))
+
+
+def on_grid(proto: onnx.ModelProto, top: int) -> onnx.ModelProto:
+    """A copy whose convolutions have weights that quantisation per output channel leaves as they are.
+
+    Parameters
+    ----------
+    top
+        Integer of a channel's largest weight: 127, or 64 where weights have seven bits.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    constants = Constants(made)
+    for name in {node.input[1] for node in made.graph.node if node.op_type == "Conv"}:
+        weights = constants.get(name)
+        if weights is not None and weights.size:
+            constants.put(name, rounded(weights, top))
+    return made
+
+
+def rounded(weights: NDArray[np.float32], top: int) -> NDArray[np.float32]:
+    """Weights ``(out, in, *kernel)`` as multiples of a step per output channel, each kernel's sum within half a step.
+
+    The largest weight of a channel stays as it is, so that the step can be found again.
+    """
+    largest = np.abs(weights).reshape(len(weights), -1).max(axis=1).astype(np.float64)
+    step = np.where(largest > 0, largest, 1.0)[:, None, None] / top
+    exact = weights.reshape(*weights.shape[:2], -1) / step
+    nearest = np.rint(exact)
+    missed = exact - nearest
+    wanted = np.rint(missed.sum(axis=-1, keepdims=True))
+    first = np.argsort(np.argsort(-missed * np.sign(wanted), axis=-1, kind="stable"), axis=-1, kind="stable")
+    moved = nearest + np.where(first < np.abs(wanted), np.sign(wanted), 0.0)
+    return np.asarray((np.clip(moved, -top, top) * step).reshape(weights.shape), np.float32)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # published without types
+    """Network inputs, one at a time, in the form that ONNX Runtime asks for them."""
+
+    def __init__(self, name: str, batches: Iterable[NDArray[np.float32]]) -> None:
+        self._name = name
+        self._batches = iter(batches)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {self._name: batch}
+
+
+def quantize(
+    proto: onnx.ModelProto,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    exclude: Collection[str],
+    symmetric: bool,
+    seven_bits: bool,
+) -> onnx.ModelProto:
+    """Quantise weights per channel and activations by the lowest and highest value seen.
+
+    Extremes are kept, not tensors, so that memory does not grow with the number of volumes.
+
+    Parameters
+    ----------
+    proto
+        A float32 graph, shapes known; it is not changed.
+    batches
+        Network inputs with their batch axis.
+    exclude
+        Names of nodes that stay float32.
+    symmetric
+        Whether zero is zero in integers too, as GPUs want it; else activations are unsigned.
+    seven_bits
+        Whether weights use half their range: processors without VNNI add pairs of products in 16 bits.
+
+    Raises
+    ------
+    ModelError
+        ONNX Runtime cannot quantise the graph.
+    """
+    reader = _Reader(proto.graph.input[0].name, batches)
+    with tempfile.TemporaryDirectory() as place, _quiet():
+        given, made = Path(place, "float.onnx"), Path(place, "integers.onnx")
+        onnx.save(proto, given)
+        try:
+            quantize_static(
+                given,
+                made,
+                reader,
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                reduce_range=seven_bits,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=list(exclude),
+                extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": True},
+            )
+        except Ct3dError:
+            raise
+        except Exception as error:  # ONNX Runtime's own come straight from Exception
+            raise ModelError(f"ONNX Runtime cannot quantise this network: {error}") from error
+        return onnx.load(made)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without its advice to prepare the graph first, which the passes have done."""
+    root: Any = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+
 
 INTEGER = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators with multiplications to save."""

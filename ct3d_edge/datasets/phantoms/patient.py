@@ -8,8 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ct3d_edge.datasets.phantoms.grid import Field, Grid
-from ct3d_edge.datasets.phantoms.shapes import Place, as_field, profile
+from ct3d_edge.datasets.phantoms.fields import Field, Grid, Place, as_field, profile
 
 # Fractions of the greatest half width or half depth, at heights from the lung base (0) to the lung apex (1).
 BODY_WIDTH = ((-1.0, 0.97), (0.0, 0.96), (0.45, 1.0), (0.85, 1.02), (1.0, 0.95), (1.12, 0.66), (1.25, 0.42))

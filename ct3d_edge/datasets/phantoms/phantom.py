@@ -1,20 +1,20 @@
-"""Procedural chest CT phantoms: MosMedData's geometry, no patient's data, the same scan for the same seed."""
+"""Procedural chest CT phantoms: MosMedData's geometry and no patient's data; same seed, same scan."""
 
+import gzip
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.datasets.phantoms.chest import Chest, build_chest
-from ct3d_edge.datasets.phantoms.grid import Grid
-from ct3d_edge.datasets.phantoms.lesions import grow_lesions
-from ct3d_edge.datasets.phantoms.parenchyma import draw_burden, lung_tissue
-from ct3d_edge.datasets.phantoms.render import Scene, render
-from ct3d_edge.datasets.phantoms.scanner import draw_scanner
-from ct3d_edge.datasets.phantoms.shapes import as_field
-from ct3d_edge.datasets.phantoms.trees import Deposit, Tree, deposit, grow, join
+from ct3d_edge.datasets.phantoms.fields import Grid, as_field
+from ct3d_edge.datasets.phantoms.lungs import Deposit, Tree, deposit, draw_burden, grow, grow_lesions, join, lung_tissue
+from ct3d_edge.datasets.phantoms.scanner import Scene, draw_scanner, render
 from ct3d_edge.errors import UsageError
+from ct3d_edge.system.atomic_write import atomic_file, make_folder
 
 MATRIX = 512
 """Voxels a side in the plane of a MosMedData scan."""
@@ -129,3 +129,50 @@ def _branches(chest: Chest, rng: np.random.Generator, slice_mm: float) -> tuple[
         deposit(outer, grid, slice_mm),
         deposit(lumen, grid, slice_mm),
     )
+
+
+GZIP_LEVEL = 1
+"""Noise does not compress; higher levels cost seconds and save little."""
+
+
+def save_phantom(phantom: Phantom, scan_path: Path, lesion_path: Path) -> None:
+    """Write the scan as int16 and the lesion mask as uint8, both .nii.gz with the same LAS affine.
+
+    Folders are made as needed; files that exist are replaced.
+
+    Raises
+    ------
+    UsageError
+        If a folder cannot be written to.
+    """
+    save_scan(phantom, scan_path)
+    _write(lesion_path, phantom.lesions.astype(np.uint8), las_affine(phantom.hu.shape, phantom.spacing))
+
+
+def save_scan(phantom: Phantom, scan_path: Path) -> None:
+    """Write the scan alone, as int16 .nii.gz; otherwise like `save_phantom`."""
+    _write(scan_path, phantom.hu, las_affine(phantom.hu.shape, phantom.spacing))
+
+
+def las_affine(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Affine (4, 4) from voxel index to RAS mm for an array whose axes grow Left, Anterior, Superior.
+
+    NIfTI's world x grows to the Right, so the first axis steps backward. The middle of the volume is the
+    world's origin.
+    """
+    sx, sy, sz = spacing
+    affine = np.diag([-sx, sy, sz, 1.0])
+    middle = (np.asarray(shape[:3], dtype=np.float64) - 1) / 2
+    affine[:3, 3] = -affine[:3, :3] @ middle
+    return affine
+
+
+def _write(path: Path, voxels: NDArray[np.int16] | NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    make_folder(path.parent)
+    with atomic_file(path) as stream:
+        # mtime=0: a time stamp would make every run's bytes differ.
+        stream.write(gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))

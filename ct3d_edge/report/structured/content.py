@@ -7,7 +7,7 @@ from highdicom import sr
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
-from ct3d_edge.results import Answer, Record
+from ct3d_edge.results.record import Answer, Record
 
 SCHEME = "99CT3D"
 """Designator of the codes that no standard has; those that begin with 99 are private (PS3.16, chapter 8)."""

@@ -13,14 +13,15 @@ from highdicom.sr import EnhancedSR, MeasurementReport
 from pydicom import dcmread
 from pydicom.uid import UID
 
-from ct3d_edge.atomic import atomic_file
 from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.report.private import public_findings, without_others, without_run
+from ct3d_edge.report.deidentify import public_findings, without_others, without_run
 from ct3d_edge.report.structured.content import NOTICE, SCHEME, Identity, measurement_report
-from ct3d_edge.report.structured.source import Source, read_source
-from ct3d_edge.results import Record
-from ct3d_edge.scan import content_sha256, go_on
-from ct3d_edge.scan.dicom.elements import quietly
+from ct3d_edge.report.structured.source_series import Source, read_source
+from ct3d_edge.results.record import Record
+from ct3d_edge.scan.dicom.tags import quietly
+from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.gzip_reader import go_on
+from ct3d_edge.system.atomic_write import atomic_file
 
 NAMESPACE = uuid.UUID("61426a19-c977-4fa6-a602-59ed417ee124")
 """Of the UIDs made here; a random number, drawn once."""

@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import UnreadableScan
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.elements import items, numbers, text, whole, words
+from ct3d_edge.scan.dicom.tags import items, numbers, text, whole, words
 
 FRAME_TAGS = [
     "ImageOrientationPatient",

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.alike import Slice, named_files
-from ct3d_edge.scan.dicom.belonging import belonging_findings, require_one_pass
-from ct3d_edge.scan.dicom.image import Image
-from ct3d_edge.scan.dicom.pixels import planes, require_readable, stored_dtype
-from ct3d_edge.scan.dicom.stack import Stack, stack
-from ct3d_edge.scan.findings import Finding
-from ct3d_edge.scan.stream import go_on
+from ct3d_edge.scan.dicom.consistency import Slice, named_files
+from ct3d_edge.scan.dicom.instance import Image
+from ct3d_edge.scan.dicom.pixel_decoder import planes, require_readable, stored_dtype
+from ct3d_edge.scan.dicom.series_membership import belonging_findings, require_one_pass
+from ct3d_edge.scan.dicom.slice_sorting import Stack, stack
+from ct3d_edge.scan.gzip_reader import go_on
+from ct3d_edge.scan.qc_flag import Finding
 from ct3d_edge.scan.volume import Scan
 
 AIR = -1024.0

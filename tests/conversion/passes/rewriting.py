@@ -6,10 +6,8 @@ import onnx
 import onnx_ir as ir
 from graphs import difference, operators
 
-from ct3d_edge.conversion.passes import Refusal, Rule
-from ct3d_edge.conversion.passes.admission import admit
-from ct3d_edge.conversion.passes.inference import tidy
-from ct3d_edge.conversion.passes.rule import sweep
+from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep, tidy
+from ct3d_edge.conversion.passes.validate_graph import admit
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,13 @@ import pytest
 from graphs import GraphMaker
 
 from ct3d_edge.conversion.passes import (
-    Rule,
-    affine_behind_pool,
     fold_into_dense,
     fold_into_next,
     fold_into_previous,
-    relu_behind_pool,
+    swap_affine_pool,
+    swap_relu_pool,
 )
+from ct3d_edge.conversion.passes.rule import Rule
 
 from .rewriting import rewritten
 
@@ -98,10 +98,10 @@ def test_a_bias_that_is_computed_is_not_lost() -> None:
     assert outcome.difference() < CLOSE
 
 
-@pytest.mark.parametrize("rule", [affine_behind_pool.RULE, relu_behind_pool.RULE])
+@pytest.mark.parametrize("rule", [swap_affine_pool.RULE, swap_relu_pool.RULE])
 def test_a_pooling_that_tells_places_keeps_what_stands_in_front(rule: Rule) -> None:
     g = GraphMaker(2, 6, 6, 6)
-    y = g.op("Relu", g.affine("x", 2, positive=True)) if rule is relu_behind_pool.RULE else g.affine("x", 2)
+    y = g.op("Relu", g.affine("x", 2, positive=True)) if rule is swap_relu_pool.RULE else g.affine("x", 2)
     outcome = rewritten(g.model(g.op("MaxPool", y, outputs=2, kernel_shape=[2, 2, 2])), rule)
     assert outcome.rewrites == 0
     assert any("where the maxima are" in refusal.reason for refusal in outcome.refusals)
@@ -152,7 +152,7 @@ def test_a_gemm_that_scales_is_left_alone() -> None:
 )
 def test_a_growing_map_moves_behind_pooling(operator: str, attributes: dict[str, Any]) -> None:
     g = GraphMaker(3, 7, 6, 5)
-    outcome = rewritten(g.model(g.op(operator, g.affine("x", 3, positive=True), **attributes)), affine_behind_pool.RULE)
+    outcome = rewritten(g.model(g.op(operator, g.affine("x", 3, positive=True), **attributes)), swap_affine_pool.RULE)
     assert outcome.operators == [operator, "Mul", "Add"]
     assert outcome.difference() < CLOSE
 
@@ -162,7 +162,7 @@ def test_a_growing_map_moves_behind_pooling(operator: str, attributes: dict[str,
 def test_a_map_moves_behind_a_global_pooling(operator: str, keep: int) -> None:
     g = GraphMaker(3, 7, 6, 5)
     y = g.op(operator, g.affine("x", 3, positive=operator == "ReduceMax"), np.array([-1, 2, 3]), keepdims=keep)
-    outcome = rewritten(g.model(y), affine_behind_pool.RULE)
+    outcome = rewritten(g.model(y), swap_affine_pool.RULE)
     assert outcome.operators == [operator, "Mul", "Add"]
     assert outcome.difference() < CLOSE
 
@@ -170,14 +170,14 @@ def test_a_map_moves_behind_a_global_pooling(operator: str, keep: int) -> None:
 def test_a_falling_map_never_passes_a_maximum() -> None:
     g = GraphMaker(2, 6, 6, 6)
     y = g.op("Mul", "x", np.array([1, -1], np.float32).reshape(1, 2, 1, 1, 1))
-    outcome = rewritten(g.model(g.op("MaxPool", y, kernel_shape=[2, 2, 2])), affine_behind_pool.RULE)
+    outcome = rewritten(g.model(g.op("MaxPool", y, kernel_shape=[2, 2, 2])), swap_affine_pool.RULE)
     assert outcome.operators == ["Mul", "MaxPool"]
     assert "maximum becomes a minimum" in outcome.reason
 
 
 def test_a_falling_map_passes_an_average() -> None:
     g = GraphMaker(2, 6, 6, 6)
-    outcome = rewritten(g.model(g.op("AveragePool", g.affine("x", 2), kernel_shape=[2, 2, 2])), affine_behind_pool.RULE)
+    outcome = rewritten(g.model(g.op("AveragePool", g.affine("x", 2), kernel_shape=[2, 2, 2])), swap_affine_pool.RULE)
     assert outcome.operators == ["AveragePool", "Mul", "Add"]
     assert outcome.difference() < CLOSE
 
@@ -186,7 +186,7 @@ def test_a_term_never_passes_an_average_that_counts_padding() -> None:
     g = GraphMaker(2, 6, 6, 6)
     y = g.op("Add", "x", g.normal(1, 2, 1, 1, 1))
     pool = g.op("AveragePool", y, kernel_shape=[2, 2, 2], pads=[1] * 6, count_include_pad=1)
-    outcome = rewritten(g.model(pool), affine_behind_pool.RULE)
+    outcome = rewritten(g.model(pool), swap_affine_pool.RULE)
     assert outcome.rewrites == 0
     assert "averages zeros" in outcome.reason
 
@@ -194,14 +194,14 @@ def test_a_term_never_passes_an_average_that_counts_padding() -> None:
 def test_a_reduction_over_channels_keeps_the_map_in_front() -> None:
     g = GraphMaker(3, 4, 4, 4)
     y = g.op("ReduceMean", g.op("Mul", "x", g.normal(1, 3, 1, 1, 1)), np.array([1]), keepdims=0)
-    assert rewritten(g.model(y), affine_behind_pool.RULE).rewrites == 0
+    assert rewritten(g.model(y), swap_affine_pool.RULE).rewrites == 0
 
 
 @pytest.mark.parametrize("operator", ["Relu", "LeakyRelu"])
 def test_an_activation_moves_behind_the_pooling(operator: str) -> None:
     g = GraphMaker(3, 7, 6, 5)
     y = g.op("MaxPool", g.op(operator, g.affine("x", 3)), kernel_shape=[2, 2, 2], strides=[2, 2, 2])
-    outcome = rewritten(g.model(y), relu_behind_pool.RULE)
+    outcome = rewritten(g.model(y), swap_relu_pool.RULE)
     assert outcome.operators == ["Mul", "Add", "MaxPool", operator]
     assert outcome.difference() == 0
 
@@ -209,7 +209,7 @@ def test_an_activation_moves_behind_the_pooling(operator: str) -> None:
 def test_an_activation_stays_with_the_convolution_that_does_it_in_passing() -> None:
     g = GraphMaker(1, 7, 6, 5)
     y = g.op("MaxPool", g.op("Relu", g.conv("x", 2, 1, 3, 3, 3)), kernel_shape=[2, 2, 2])
-    outcome = rewritten(g.model(y), relu_behind_pool.RULE)
+    outcome = rewritten(g.model(y), swap_relu_pool.RULE)
     assert outcome.rewrites == 0
     assert "in passing" in outcome.reason
 
@@ -217,4 +217,4 @@ def test_an_activation_stays_with_the_convolution_that_does_it_in_passing() -> N
 def test_a_falling_slope_stays_in_front_of_the_pooling() -> None:
     g = GraphMaker(1, 7, 6, 5)
     y = g.op("MaxPool", g.op("LeakyRelu", "x", alpha=-0.5), kernel_shape=[2, 2, 2])
-    assert "it falls" in rewritten(g.model(y), relu_behind_pool.RULE).reason
+    assert "it falls" in rewritten(g.model(y), swap_relu_pool.RULE).reason

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from graphs import GraphMaker
 
-from ct3d_edge.conversion.passes import cancel_transposes, crop, merge_reshapes, reduce_channels_first
+from ct3d_edge.conversion.passes import cancel_transposes, crop_unused, merge_reshapes, reduce_channels_first
 
 from .rewriting import rewritten
 
@@ -85,7 +85,7 @@ def test_what_two_poolings_drop_is_cut_off_at_the_input(size: tuple[int, int, in
     y = g.conv("x", 8, 1, 3, 3, 3, pads=[1] * 6 if padded else [0] * 6, strides=[stride] * 3)
     y = g.op("AveragePool", g.affine(g.op("Relu", y), 8), kernel_shape=[2, 2, 2], pads=[1, 1, 1, 0, 0, 0])
     y = g.op("MaxPool", g.conv(y, 8, 8, 2, 2, 2), kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=0)
-    outcome = rewritten(g.model(y), crop.RULE)
+    outcome = rewritten(g.model(y), crop_unused.RULE)
     assert outcome.difference() == 0
     if outcome.rewrites:
         assert "MaxPool" in outcome.operators[-1]
@@ -95,16 +95,16 @@ def test_what_two_poolings_drop_is_cut_off_at_the_input(size: tuple[int, int, in
 def test_a_pooling_that_drops_nothing_is_left_alone() -> None:
     g = GraphMaker(1, 10, 8, 6)
     y = g.op("MaxPool", g.conv("x", 8, 1, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2])
-    assert rewritten(g.model(y), crop.RULE).rewrites == 0
+    assert rewritten(g.model(y), crop_unused.RULE).rewrites == 0
     g = GraphMaker(1, 11, 8, 6)
     y = g.op("MaxPool", g.conv("x", 8, 1, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1)
-    assert rewritten(g.model(y), crop.RULE).rewrites == 0
+    assert rewritten(g.model(y), crop_unused.RULE).rewrites == 0
 
 
 def test_a_dropped_plane_is_sliced_off_once() -> None:
     g = GraphMaker(1, 11, 8, 6)
     y = g.op("MaxPool", g.conv("x", 64, 1, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2])
-    outcome = rewritten(g.model(y), crop.RULE)
+    outcome = rewritten(g.model(y), crop_unused.RULE)
     assert outcome.operators == ["Slice", "Conv", "MaxPool"]
     assert outcome.difference() == 0
 
@@ -112,4 +112,4 @@ def test_a_dropped_plane_is_sliced_off_once() -> None:
 def test_cutting_a_large_tensor_for_little_is_refused() -> None:
     g = GraphMaker(64, 5, 5, 5)
     y = g.op("MaxPool", g.conv("x", 1, 64, 1, 1, 1), kernel_shape=[2, 2, 2], strides=[2, 2, 2])
-    assert "cost more" in rewritten(g.model(y), crop.RULE).reason
+    assert "cost more" in rewritten(g.model(y), crop_unused.RULE).reason

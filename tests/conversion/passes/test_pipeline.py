@@ -7,8 +7,9 @@ import pytest
 from graphs import GraphMaker, difference, operators
 from onnx import TensorProto, helper
 
-from ct3d_edge.conversion.passes import Rule, optimize, pipeline
-from ct3d_edge.conversion.passes.rule import sweep
+from ct3d_edge.conversion.passes import pipeline
+from ct3d_edge.conversion.passes.pipeline import optimize
+from ct3d_edge.conversion.passes.rule import Rule, sweep
 from ct3d_edge.errors import ModelError, UsageError
 
 SHAPE = (1, 13, 12, 11)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from graphs import GraphMaker, difference
 
-from ct3d_edge.conversion.passes import optimize
+from ct3d_edge.conversion.passes.pipeline import optimize
 
 CLOSE = 1e-5
 KERNELS = [(3, 3, 3), (1, 1, 1), (3, 3, 1), (5, 3, 3), (2, 2, 2), (1, 3, 3), (3, 1, 1)]

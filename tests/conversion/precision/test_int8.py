@@ -6,7 +6,7 @@ import pytest
 from graphs import GraphMaker, answers
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes import Target, optimize
+from ct3d_edge.conversion.passes.pipeline import Target, optimize
 from ct3d_edge.conversion.precision.int8 import to_int8
 from ct3d_edge.errors import ModelError
 

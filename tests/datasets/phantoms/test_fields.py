@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.datasets.phantoms.grid import Grid, cloud
-from ct3d_edge.datasets.phantoms.shapes import as_field, capsule, ellipsoid, oval, profile, rounded_max, rounded_min
+from ct3d_edge.datasets.phantoms.fields import (
+    Grid,
+    as_field,
+    capsule,
+    cloud,
+    ellipsoid,
+    oval,
+    profile,
+    rounded_max,
+    rounded_min,
+)
 
 GRID = Grid((256, 192, 5), (1.5, 2.0, 8.0))
 

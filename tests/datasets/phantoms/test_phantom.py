@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ct3d_edge.datasets import Phantom, make_phantom, save_phantom
-from ct3d_edge.datasets.phantoms.phantom import build_scene
+from ct3d_edge.datasets.phantoms.phantom import Phantom, build_scene, make_phantom, save_phantom
 from ct3d_edge.errors import UsageError
 
 SHAPE = (64, 64, 24)

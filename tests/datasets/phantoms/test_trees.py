@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.datasets.phantoms.grid import Grid
-from ct3d_edge.datasets.phantoms.shapes import as_field
-from ct3d_edge.datasets.phantoms.trees import Tree, deposit, grow, join, sample_places
+from ct3d_edge.datasets.phantoms.fields import Grid, as_field
+from ct3d_edge.datasets.phantoms.lungs import Tree, deposit, grow, join, sample_places
 
 GRID = Grid((64, 64, 16), (2.0, 2.0, 8.0))
 ROOT = (-40.0, 0.0, 64.0)

@@ -17,9 +17,10 @@ from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian
 from records import ANSWERED
 
 from ct3d_edge.errors import RefusedScan, UnreadableScan
-from ct3d_edge.report.structured import is_report_of, save_report
-from ct3d_edge.results import Answer, Record
-from ct3d_edge.scan import Finding, content_sha256
+from ct3d_edge.report.structured.document import is_report_of, save_report
+from ct3d_edge.results.record import Answer, Record
+from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.qc_flag import Finding
 
 MakeReport = Callable[..., tuple[Record, Path]]
 

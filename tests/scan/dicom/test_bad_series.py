@@ -24,8 +24,9 @@ from pydicom.uid import (
 )
 
 from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
-from ct3d_edge.passport import RULES
-from ct3d_edge.scan import Finding, open_scan
+from ct3d_edge.quality_control.check_registry import RULES
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.scan.qc_flag import Finding
 
 from .test_series import change_all, hu_of
 
@@ -97,7 +98,7 @@ def test_a_file_that_ends_early_stops_the_series_or_is_told(folder: Path, kept: 
 def test_a_deflated_file_that_would_take_the_memory_is_refused_before_it_does(
     tmp_path: Path, hu: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.scan.dicom.inflate.available_memory", lambda: 1 << 28)
+    monkeypatch.setattr("ct3d_edge.scan.dicom.pixel_storage.available_memory", lambda: 1 << 28)
     dataset = made.series_datasets(hu)[0]
     dataset.add_new(0x00091001, "OB", bytes(1 << 29))  # half a gigabyte of nothing
     path = made.save(dataset, tmp_path / "bomb.dcm", DeflatedExplicitVRLittleEndian)

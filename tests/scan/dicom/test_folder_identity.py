@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
-from ct3d_edge.scan import find_scans, open_scan
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.loader import open_scan
 
 from .test_series import hu_of
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
-from ct3d_edge.scan import find_scans, open_scan, search_scans
+from ct3d_edge.scan.discovery import find_scans, search_scans
+from ct3d_edge.scan.loader import open_scan
 
 from .test_bad_series import code_of
-from .test_belonging import first_pass, other_pass
 from .test_series import hu_of
+from .test_series_membership import first_pass, other_pass
 
 Split = Callable[[int], int]
 

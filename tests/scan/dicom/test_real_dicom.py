@@ -10,7 +10,8 @@ import pytest
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import find_scans, open_scan
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.loader import open_scan
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from pydicom.uid import (
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import Scan, Volume, open_scan
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.scan.volume import Scan, Volume
 
 COMPRESSED = [JPEGLosslessSV1, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, RLELossless]
 

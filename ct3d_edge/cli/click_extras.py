@@ -1,0 +1,170 @@
+"""Options given once, values that are not empty, and errors and examples in the words of the command line.
+
+Messages of the library in the words of the command line.
+
+The library names what to change as an argument of its own, in backquotes: ```allow_fallback=True```.
+
+What is wrong with an option's value, in the words of this program.
+
+typer 0.29 shows the messages of the library that it checks values with ("Input should be a valid integer, unable to
+parse string as an integer"), which name neither the value nor its limit.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from ct3d_edge.cli.logs import NAMES, configure, log_parameters
+from ct3d_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    import click
+
+ARGUMENTS = ("allow", "allow_fallback", "batch_size", "memory_budget", "provider", "scan_timeout", "series", "workers")
+"""Those that an option of the same name sets."""
+
+_ARGUMENT = re.compile(rf"`({'|'.join(ARGUMENTS)})(?:=([^`]*))?`")
+
+
+def as_flags(message: str) -> str:
+    """Replace arguments by options: ```batch_size=4``` by ``--batch-size 4``, ```allow_fallback=True``` by its flag."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found[1].replace("_", "-"), (found[2] or "").strip("[]'\"")
+        return f"--{name}" if value in ("", "True") else f"--{name} {value}"
+
+    return _ARGUMENT.sub(flag, message)
+
+
+MESSAGES = {
+    "int_parsing": "{input!r} is not a whole number.",
+    "int_from_float": "{input!r} is not a whole number.",
+    "float_parsing": "{input!r} is not a number.",
+    "greater_than_equal": "{input} is too small; the smallest value is {ge}.",
+    "less_than_equal": "{input} is too large; the largest value is {le}.",
+}
+"""By the kind of error that the library reports."""
+
+
+def reword(error: typer.BadParameter) -> None:
+    """Replace the message of an error by one that names the value; other messages lose a prefix at most."""
+    details = getattr(error.__cause__, "errors", None)
+    first: dict[str, Any] = details()[0] if callable(details) else {}
+    template = MESSAGES.get(first.get("type", ""))
+    if template:
+        error.message = template.format(input=first.get("input"), **first.get("ctx", {}))
+    else:
+        error.message = error.message.removeprefix("Value error, ")
+
+
+EXAMPLES = {
+    "": "ct3d-edge infer scans --out results.jsonl",
+    "infer": "ct3d-edge infer scans --out results.jsonl --report report.html",
+    "watch": "ct3d-edge watch incoming --out results.jsonl",
+    "check": "ct3d-edge check scans --json",
+    "preprocess": "ct3d-edge preprocess scans --out inputs",
+    "view": "ct3d-edge view scans/chest.nii.gz --out slices.png",
+    "train": "ct3d-edge train scans --split split.json --out run",
+    "evaluate": "ct3d-edge evaluate --model run scans --split split.json",
+    "calibrate": "ct3d-edge calibrate --model run scans --rule sensitivity=0.95",
+    "export": "ct3d-edge export --model run --out model.onnx",
+    "optimize": "ct3d-edge optimize --model old.onnx --out new.onnx --optimize fast",
+    "tune": "ct3d-edge tune --model model.onnx --memory-budget 150MB",
+    "inspect": "ct3d-edge inspect --model model.onnx",
+    "verify": "ct3d-edge verify --model model.onnx --provider cpu",
+    "build": "ct3d-edge build --provider tensorrt --model model.onnx",
+    "doctor": "ct3d-edge doctor",
+    "bench": "ct3d-edge bench --scans scans --runs 100 --json bench.json",
+    "bench compare": "ct3d-edge bench compare old.json new.json --fail-if 'p50 > +5%'",
+    "bench history": "ct3d-edge bench history records --plot trend.png",
+    "bench show": "ct3d-edge bench show bench.json --html bench.html",
+    "data": "ct3d-edge data synth --out phantoms --scans 6",
+    "data split": "ct3d-edge data split scans --out split.json",
+    "data synth": "ct3d-edge data synth --out phantoms --scans 120 --shape 128 128 32",
+    "data fetch": "ct3d-edge data fetch mosmed --out mosmed",
+}
+
+
+def example(command: str) -> str:
+    """The example of a command, as the end of its help."""
+    return f"Example: {EXAMPLES[command]}"
+
+
+class _Once:
+    """What commands and groups have in common; those that do work have the options of the log."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        if not isinstance(self, TyperGroup) or self.invoke_without_command:
+            self.params: list[Any] = [*self.params, *log_parameters()]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and set up the log before the command begins, which knows nothing of it."""
+        rest = self._parse_once(ctx, args)
+        chosen = {name: ctx.params.pop(name) for name in NAMES if name in ctx.params}
+        if chosen and not ctx.resilient_parsing:
+            configure(**chosen)
+        return rest
+
+    def _parse_once(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse what would silently mean something else: a second value of an option, an empty path.
+
+        Raises
+        ------
+        UsageError
+            With the option's name, or with what an empty argument is likely to come from.
+        """
+        if ctx.resilient_parsing:  # a shell asks how a word could go on
+            unfinished: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+            return unfinished
+        if "" in args:
+            raise UsageError("An argument is empty; as a path that would be this folder. Is a shell variable unset?")
+        _require_once(self.make_parser(ctx).parse_args(list(args))[2])  # type: ignore[attr-defined]
+        try:
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        except typer.BadParameter as error:
+            reword(error)
+            raise
+        return rest
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The parts of the usage line, without hidden arguments."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        hidden = [parameter for parameter in self.get_params(ctx) if getattr(parameter, "hidden", False)]  # type: ignore[attr-defined]
+        unwanted = [piece for parameter in hidden for piece in parameter.get_usage_pieces(ctx)]
+        return [piece for piece in pieces if piece not in unwanted]
+
+
+class OnceCommand(_Once, TyperCommand):
+    """One command."""
+
+
+class OnceGroup(_Once, TyperGroup):
+    """A command that has further ones."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises
+        ------
+        ReaderGone
+            In place of the error of a closed pipe, which click would turn into exit code 1.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+
+class ReaderGone(Exception):
+    """Whoever read standard output has ended (``| head``)."""
+
+
+def _require_once(given: "list[click.Parameter]") -> None:
+    for place, parameter in enumerate(given):
+        single = parameter.param_type_name == "option" and not parameter.multiple
+        if single and not getattr(parameter, "is_flag", False) and parameter in given[:place]:
+            name = max(parameter.opts, key=len)
+            raise UsageError(f"{name} was given twice; it takes one value. Keep the one you mean.")

@@ -1,0 +1,115 @@
+"""Options of the commands that rewrite a graph, and what they print of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import format_bytes, plural
+from ct3d_edge.system.atomic_write import require_writable
+
+if TYPE_CHECKING:
+    from ct3d_edge.conversion.write_model import Exported
+
+LevelOption = Annotated[
+    Literal["none", "exact", "fast", "small"],
+    typer.Option(
+        "--optimize",
+        "-O",
+        help="exact: folds and shortens; fast: and 3D operators in the form that the device runs fastest; small: and "
+        "a few planes at a time.",
+    ),
+]
+TargetOption = Annotated[
+    Literal["cpu", "cuda", "tensorrt", "no-conv3d"],
+    typer.Option(help="Device class; cuda and tensorrt keep 3D operators, no-conv3d leaves none in the file."),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--memory-budget", metavar="SIZE", help="For small: what intermediate tensors may take, like 60MB."),
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "fp16", "int8", "auto"],
+    typer.Option(help="What the file computes in; auto: the fastest for the target whose proof holds."),
+]
+WeightsOption = Annotated[
+    Literal["fp32", "fp16"],
+    typer.Option(help="What an fp32 file stores its weights in; fp16 halves the file, arithmetic stays fp32."),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at a pass that fails instead of leaving it out.")]
+EmbedOption = Annotated[
+    bool,
+    typer.Option(
+        "--embed-preprocessing",
+        help="Put the preprocessing into the file, for other programs: stored voxels in, probabilities out.",
+    ),
+]
+ExplainOption = Annotated[
+    bool,
+    typer.Option("--explain", help="Give the file the output from which `infer --explain` draws its maps."),
+]
+
+
+def require_sensible(
+    out: Path, precision: str, calibrate: Path | None, explain: bool, embed_preprocessing: bool
+) -> None:
+    """Stop at options that contradict each other, and at a file that could not be written in the end."""
+    if out.suffix.lower() != ".onnx":
+        raise UsageError(f"The file to write must end in .onnx, found {out}.")
+    require_writable(out)
+    if explain and embed_preprocessing:  # a map is drawn from a network input, which such a file never shows
+        raise UsageError("--explain and --embed-preprocessing exclude each other: export two files.")
+    if calibrate and precision == "fp32":
+        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
+
+
+def report(exported: "Exported") -> None:
+    """Passes, proof and file on standard output."""
+    from ct3d_edge.cli.terminal import print_lines
+
+    model = exported.model
+    print_lines(pass_lines(model.provenance.get("passes", [])))
+    print_lines(precision_lines(model.provenance))
+    for proof in exported.proofs:
+        print_lines([f"proof: {proof.describe()}"])
+        if proof.tensors:
+            print_lines([f"tensors: {proof.tensors.describe()}"])
+        if proof.weakness:
+            print_lines([f"warning: the proof is weak: {proof.weakness}"])
+    for name, reason in model.provenance.get("not_for", {}).items():
+        print_lines([f"not for {name}: it {reason}"])
+    if model.golden.remark:
+        print_lines([f"warning: the golden test is weak: {model.golden.remark}"])
+    if exported.embedding:
+        print_lines([f"preprocessing inside: {exported.embedding.describe()}"])
+    typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")
+
+
+def pass_lines(steps: list[dict[str, Any]]) -> list[str]:
+    """One line a pass of a provenance: nodes before and after, rewrites, and whether it failed."""
+    width = max((len(str(step["name"])) for step in steps), default=0)
+    return [
+        f"pass {step['name']:<{width}}  {step['before']:>3} -> {step['after']:>3} nodes, "
+        + plural(step["rewrites"], "rewrite")
+        + (f"; left out: {step['failure']}" if step.get("failure") else "")
+        for step in steps
+    ]
+
+
+def precision_lines(provenance: dict[str, Any]) -> list[str]:
+    """What a file computes in, what stays float32 and why, and why ``auto`` took nothing else."""
+    told = provenance.get("precision", {})
+    choice = provenance.get("precision_choice", {})
+    lines = [f"precision {name} was not taken: {reason}" for name, reason in choice.get("not_taken", {}).items()]
+    if "chosen" in choice:
+        speed = choice.get("times_the_speed_of_fp32")
+        lines.append(
+            f"precision {choice['chosen']} was chosen" + (f": {speed} times the speed of fp32" if speed else "")
+        )
+    if not told:
+        return lines
+    weights = f", weights in {told['weights']}" if "weights" in told else ""
+    kept = {**told.get("fp32_nodes", {}), **told.get("fp32_weights", {})}
+    lines.append(f"precision {told['arithmetic']}{weights}; {len(kept)} kept in fp32")
+    return lines + [f"  {name}: {reason}" for name, reason in kept.items()]

@@ -1,0 +1,223 @@
+"""What ``infer`` writes of a scan besides its record: maps, pictures, page, structured reports.
+
+What ``infer`` writes of a scan besides its record: maps, pictures, reports.
+
+None of it may cost a record, or end the run: what cannot be written of a scan becomes a finding of that scan.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ct3d_edge.cli.terminal import say
+from ct3d_edge.errors import OutputError, UnreadableScan, UsageError
+from ct3d_edge.inference.prepare import explained
+from ct3d_edge.scan.qc_flag import Finding
+
+if TYPE_CHECKING:
+    from ct3d_edge.inference.gradcam_maps import Explanation
+    from ct3d_edge.inference.model import Model
+    from ct3d_edge.inference.predict import Analysis
+    from ct3d_edge.report.montage import Montage
+    from ct3d_edge.report.page import ReportPage
+    from ct3d_edge.results.record import Failure, Record
+
+LONGEST = 200
+"""Bytes of a name without number and ending; file systems take 255 in all."""
+
+
+def unique_names(scans: Iterable[Path]) -> dict[Path, str]:
+    """The scans' file names without their endings; of several that are the same, the later ones are numbered."""
+    taken: set[str] = set()
+    names: dict[Path, str] = {}
+    for scan in scans:
+        name = _name(scan)
+        numbered = (f"{name}-{number}" for number in count(2))
+        names[scan] = next(name for name in chain([name], numbered) if name.lower() not in taken)
+        taken.add(names[scan].lower())
+    return names
+
+
+def _name(scan: Path) -> str:
+    from ct3d_edge.scan.discovery import scan_name
+
+    name = scan_name(scan) or scan.resolve().name or "scan"  # "." is a series, too
+    while len(os.fsencode(name)) > LONGEST:
+        name = name[:-1]
+    return name
+
+
+class MontageOutput:
+    """Slices of each scan that is judged now."""
+
+    option = "--montage"
+
+    def __init__(self, montage: "Montage") -> None:
+        self._montage = montage
+        self.path, self.written = montage.path, 0
+
+    def needs(self, record: "Record") -> bool:  # noqa: ARG002
+        """No: a scan whose record was taken over is left out."""
+        return False
+
+    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:  # noqa: ARG002
+        """Add the scan's strip."""
+        if analysis.prepared:
+            self._montage.add(analysis.record, analysis.prepared.volume)
+
+    def save(self, records: "Sequence[Record]") -> None:  # noqa: ARG002
+        """Write the picture, if there is anything to draw."""
+        if self._montage.scans:
+            self._montage.save()
+            self.written = self._montage.scans
+        else:
+            say(f"{self.option}: no scan was judged in this run, so there is nothing to draw; {self.path} not written")
+
+
+class PageOutput:
+    """Every scan with its slices and, where there is one, its map."""
+
+    option = "--report"
+
+    def __init__(self, page: "ReportPage", receipt: dict[str, Any]) -> None:
+        self._page, self._receipt = page, receipt
+        self.path, self.written = page.path, 0
+
+    def needs(self, record: "Record") -> bool:  # noqa: ARG002
+        """Yes: the page shows slices of all."""
+        return True
+
+    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
+        """Add the scan, with pictures if there are any."""
+        volume = analysis.prepared.volume if analysis.prepared else None
+        overlay = explanation.on_network_grid() if explanation else None
+        self._page.add(analysis.record, volume, overlay, explanation.label if explanation else "")
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Write the page, which also lists scans without an answer."""
+        self._page.save(records, self._receipt)
+        self.written = len(records)
+
+
+CODE = "side_output"
+"""Of the finding; its value is the option that asked for what is missing."""
+
+
+class SideOutput(Protocol):
+    """One kind of output, made of all scans of a run."""
+
+    option: str
+    """By which it was asked for."""
+
+    path: Path
+    """The file or folder that it writes."""
+
+    written: int
+    """Scans of which something was written so far."""
+
+    def needs(self, record: "Record") -> bool:
+        """Whether the network's input is needed, also of a scan whose record was taken over."""
+
+    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
+        """Write what there is of one scan.
+
+        Raises
+        ------
+        ScanError, UsageError
+            If that cannot be done.
+        """
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Write what shows all scans at once.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be written.
+        """
+
+
+class SideOutputs:
+    """All that a run writes besides its records.
+
+    Parameters
+    ----------
+    model
+        What judged the scans.
+    outputs
+        What was asked for.
+    seconds
+        How long reading a scan again may take; for ever if None.
+    """
+
+    def __init__(self, model: "Model", outputs: Sequence[SideOutput], seconds: float | None) -> None:
+        self._model, self._outputs, self._seconds = model, outputs, seconds
+        self.complete = True
+        """Whether everything could be written so far."""
+
+    @property
+    def written(self) -> list[Path]:
+        """Files and folders into which something was written."""
+        return [output.path for output in self._outputs if output.written]
+
+    def add(self, analysis: "Analysis") -> "Record":
+        """Write what is wanted of a scan; its record, with a finding for every output that it is missing in."""
+        known = analysis.record
+        found = tuple(finding for finding in known.findings if finding.code != CODE)
+        record = known.with_findings(found)  # an earlier run's troubles may be over
+        analysis = replace(analysis, record=record)
+        wanting = [output for output in self._outputs if record.answered and output.needs(record)]
+        drawn, explanation, failure = self._draw(analysis) if wanting else (analysis, None, None)
+        missing = [self._finding(output, failure) for output in wanting if failure]
+        for output in self._outputs:
+            given = drawn if output in wanting else analysis
+            if failure := _attempt(partial(output.add, given, explanation)):
+                missing.append(self._finding(output, failure))
+        record = record.with_findings((*found, *missing))
+        return known if record == known else record
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Write what shows all scans at once; what cannot be written is said and costs nothing else."""
+        for output in self._outputs:
+            if failure := _attempt(partial(output.save, records)):
+                self.complete = False
+                say(f"{output.option}: {failure.message}")
+
+    def _draw(self, analysis: "Analysis") -> "tuple[Analysis, Explanation | None, Failure | None]":
+        """The scan prepared, again if need be, and its explanation; or why there are none."""
+        drawn, explanations = [analysis], []
+
+        def draw() -> None:
+            if not analysis.prepared:
+                drawn.append(self._model.again(analysis.record, self._seconds))
+            explanations.append(self._model.explanation(drawn[-1]))
+
+        failure = _attempt(draw)
+        return drawn[-1], explanations[0] if explanations else None, failure
+
+    def _finding(self, output: SideOutput, failure: "Failure") -> Finding:
+        self.complete = False
+        return Finding(CODE, "warn", f"{output.option} has nothing of this scan: {failure.message}", output.option)
+
+
+def _attempt(work: Callable[[], object]) -> "Failure | None":
+    """Do the work; if it could not be done, say why: a scan's fault, the disk's, or one of ct3d-edge.
+
+    Raises
+    ------
+    Ct3dError
+        What would be wrong for every scan, the provider for instance.
+    """
+
+    def translated() -> None:
+        try:
+            work()
+        except (UsageError, OutputError) as error:
+            raise UnreadableScan(CODE, str(error)) from error
+
+    failed = explained(translated)
+    return failed[1] if failed else None

@@ -1,0 +1,184 @@
+"""The folders that ``infer`` writes: Grad-CAM maps and DICOM structured reports."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ct3d_edge.cli.extra_outputs import unique_names
+from ct3d_edge.cli.terminal import say
+from ct3d_edge.errors import UsageError
+from ct3d_edge.extras import require_extra
+from ct3d_edge.system.atomic_write import cannot_write, make_folder, require_writable
+
+if TYPE_CHECKING:
+    from ct3d_edge.inference.gradcam_maps import Explanation
+    from ct3d_edge.inference.predict import Analysis
+    from ct3d_edge.results.record import Record
+
+MAP_ENDING, PICTURE_ENDING = "_gradcam.nii.gz", "_gradcam.png"
+
+
+class MapFolder:
+    """Where the maps go.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    scans
+        All scans of the run, so that two of one name get files of different names.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be made or written to.
+    """
+
+    option = "--explain"
+
+    def __init__(self, folder: Path, scans: Iterable[Path]) -> None:
+        make_folder(folder)
+        require_writable(folder / PICTURE_ENDING)
+        self.path, self.written = folder, 0
+        self._names = unique_names(scans)
+
+    def needs(self, record: "Record") -> bool:
+        """Whether the map of this very scan by this very model is not there."""
+        from ct3d_edge.gradcam.resample_to_scan import has_note
+
+        place = self._place(record, PICTURE_ENDING)
+        return not (place.exists() and has_note(self._place(record, MAP_ENDING), _note(record)))
+
+    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
+        """Write map and picture of a scan that has an answer.
+
+        Raises
+        ------
+        ScanError
+            If the scan cannot be opened any more.
+        UsageError
+            If a file cannot be written.
+        """
+        from ct3d_edge.gradcam.resample_to_scan import save_map
+        from ct3d_edge.report.montage import save_picture
+        from ct3d_edge.report.slice_images import overlay_picture
+        from ct3d_edge.scan.loader import open_scan
+
+        record, prepared = analysis.record, analysis.prepared
+        if explanation is None or prepared is None:
+            return
+        scan = open_scan(Path(record.scan), judge=False)
+        window = explanation.contract.hu_window
+        pixels = overlay_picture(prepared.volume, explanation.on_network_grid(), window)
+        # The map bears the note that `needs` goes by: it comes last, and never stands beside another's picture.
+        self._remove(self._place(record, MAP_ENDING))
+        save_picture(pixels, self._place(record, PICTURE_ENDING))
+        save_map(explanation.on_scan_grid(scan), self._place(record, MAP_ENDING), _note(record))
+        self.written += 1
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Say so if no scan has an answer that could be explained; each map has its own file."""
+        if not any(record.answered for record in records):
+            say(f"{self.option}: no scan has an answer, so there is no map")
+
+    @staticmethod
+    def _remove(old: Path) -> None:
+        """Take away the map of an earlier run; what is there and no file is left for the writing to name."""
+        try:
+            if old.is_file():
+                old.resolve().unlink()  # a link stays, as it does in writing
+        except OSError as error:
+            raise cannot_write(old, error) from error
+
+    def _place(self, record: "Record", ending: str) -> Path:
+        return self.path / (self._names[Path(record.scan)] + ending)
+
+
+def _note(record: "Record") -> str:
+    return f"Grad-CAM; model {record.model_sha256[:16]}; scan {(record.scan_sha256 or '')[:16]}"
+
+
+ENDING = "_sr.dcm"
+
+
+class SrFolder:
+    """Where the structured reports go.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    scans
+        All scans of the run, so that two of one name get files of different names.
+    model
+        Its name, as reports give it.
+    with_identifiers
+        Whether the user agreed to outputs that name the patient.
+    seconds
+        How long reading a series again may take; for ever if None.
+
+    Raises
+    ------
+    UsageError
+        If the user did not, or the folder cannot be written to.
+    MissingExtraError
+        If highdicom is not installed.
+    """
+
+    option = "--dicom-sr"
+
+    def __init__(
+        self, folder: Path, scans: Sequence[Path], model: str, *, with_identifiers: bool, seconds: float | None = None
+    ) -> None:
+        from ct3d_edge.scan.loader import is_series
+
+        if not with_identifiers:
+            raise UsageError(
+                "--dicom-sr writes reports that are filed under the patient's name and ID, which no output holds "
+                "without --with-identifiers; give both options."
+            )
+        require_extra("dicom", ["highdicom"])
+        make_folder(folder)
+        require_writable(folder / ENDING)
+        self.path, self.written = folder, 0
+        self._model, self._seconds = model, seconds
+        self._names = unique_names(scans)
+        self._series = frozenset(filter(is_series, scans))
+
+    def say_left_out(self) -> None:
+        """Say how many scans can have no report."""
+        others = len(self._names) - len(self._series)
+        if others:
+            say(f"--dicom-sr: {others} of {len(self._names)} scans are no DICOM series and get no structured report")
+
+    def needs(self, record: "Record") -> bool:  # noqa: ARG002
+        """No: the record says it all."""
+        return False
+
+    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:  # noqa: ARG002
+        """Write the report of a series that has an answer, unless this very one is there.
+
+        Raises
+        ------
+        ScanError
+            If the series cannot be read any more, not in time, or a report could not be filed beside it.
+        UsageError
+            If the file cannot be written.
+        """
+        from ct3d_edge.inference.worker_pool import within
+        from ct3d_edge.report.structured.document import is_report_of, save_report
+
+        record = analysis.record
+        scan = Path(record.scan)
+        if scan not in self._series or not record.answered:
+            return
+        place = self.path / (self._names[scan] + ENDING)
+        if not is_report_of(place, record, self._model):
+            within(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
+            self.written += 1
+
+    def save(self, records: "Sequence[Record]") -> None:
+        """Say how many series have none, as they have no answer."""
+        without = sum(Path(record.scan) in self._series and not record.answered for record in records)
+        if without:
+            say(f"--dicom-sr: {without} series without an answer get no structured report")

@@ -1,0 +1,116 @@
+"""Options of the commands that open a session: provider, threads, tuned choice, scans side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ct3d_edge.cli.options import provider_options
+from ct3d_edge.providers.names import RequestedProvider
+
+if TYPE_CHECKING:
+    from ct3d_edge.modelfile.model_file import ModelFile
+    from ct3d_edge.providers.options import Options
+    from ct3d_edge.session.runner import Runner
+    from ct3d_edge.tuning.cache import InUse
+
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Scans worked on at the same time; from cores and memory if left out."),
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Scans in one run of the network; more than 1 helps on a GPU only.")
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--memory-budget", help="What the scans in flight may take, e.g. 2GB; else half of what is free."),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--scan-timeout", min=0.001, help="Seconds after which a scan is given up and named; never if left out."
+    ),
+]
+
+
+NoTunedOption = Annotated[
+    bool, typer.Option("--no-tuned", help="Run the model as given, though `tune` left a choice beside it.")
+]
+
+
+def find_choice(
+    model: Path, requested: RequestedProvider, device_id: int | None = None, *, no_tuned: bool
+) -> "InUse | None":
+    """The choice beside a model, if it holds here; otherwise a line on standard error says why not."""
+    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.tune_print import other_answers
+    from ct3d_edge.session.provider_selection import expected_provider
+    from ct3d_edge.tuning.cache import kept_at, look_up
+
+    found = None if no_tuned else look_up(model, requested, device_id or 0)
+    if found is None:
+        return None
+    name = kept_at(model, expected_provider(requested)).name
+    if isinstance(found, str):
+        say(f"{name} is left aside: {found}; tune again, or --no-tuned")
+        return None
+    say(
+        f"tuned: {found.choice.candidate.name} on {found.choice.key.provider}, from {name}; --no-tuned runs it as given"
+    )
+    if found.choice.fewer_bits:
+        say(f"tuned: {other_answers(found.choice)}")
+    return found
+
+
+def tuned_options(
+    tuned: "InUse | None", requested: RequestedProvider, texts: list[str] | None, device_id: int | None
+) -> "Options | None":
+    """Options of the user, who wins, and those of the choice where the user says nothing."""
+    if tuned is None or (texts and requested == "auto"):
+        return provider_options(requested, texts, device_id)
+    given = texts or []
+    named = {text.partition("=")[0].strip() for text in given}
+    chosen = [f"{key}={value}" for key, value in tuned.choice.candidate.options if key not in named]
+    if not chosen and not given and requested == "auto":
+        return None
+    # Beside auto, --device-id is for those that have devices to choose from.
+    device = None if requested == "auto" and tuned.choice.key.provider == "cpu" else device_id
+    return provider_options(tuned.choice.key.provider, [*given, *chosen], device)
+
+
+def tuned_file(tuned: "InUse | None") -> dict[str, Any]:
+    """The arguments of `load_model` for a choice."""
+    return {"tuned_file": tuned.file, "choice": tuned.digest} if tuned else {}
+
+
+def open_runner(
+    file: "ModelFile",
+    provider: RequestedProvider,
+    allow_fallback: bool,
+    texts: list[str] | None,
+    device_id: int | None,
+    no_build: bool,
+    receipt: Path | None,
+) -> "Runner":
+    """Open a session, say on standard error what it came to, and write its receipt."""
+    from ct3d_edge.cli.terminal import say, say_receipt
+    from ct3d_edge.session.runner import Runner
+    from ct3d_edge.system.atomic_write import require_writable
+
+    options = provider_options(provider, texts, device_id)
+    if receipt:
+        require_writable(receipt)
+    runner = Runner(
+        file,
+        provider,
+        allow_fallback=allow_fallback,
+        options=options,
+        device_id=device_id,
+        build=not no_build,
+        on_build=say,
+    )
+    say_receipt(runner.receipt)
+    if receipt:
+        runner.receipt.save(receipt)
+        say(f"wrote {receipt}")
+    return runner

@@ -1,0 +1,228 @@
+"""Which step, which node and which Keras layer makes a converted file answer differently."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.graph_variant import Variant
+from ct3d_edge.conversion.keras_loader import to_onnx
+from ct3d_edge.conversion.passes.pipeline import Pass, apply, passes_for
+from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.precision.calibration_data import LIMITS
+from ct3d_edge.conversion.tensor_parity import OpenTap, compare_tensors
+from ct3d_edge.errors import ModelError
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.session.runner import to_probabilities
+
+ROUNDING = 1e-3
+"""Part of a layer's largest magnitude that arithmetic in another order explains."""
+
+
+def layer_to_blame(network: keras.Model, contract: Contract, volume: NDArray[np.float32]) -> str:
+    """Bisect the layers in their order: the first up to which the network is converted to something else.
+
+    Returns
+    -------
+    str
+        ``layer NAME (kind)``, or an empty text if every part answers alike, or the layers cannot be taken apart.
+    """
+    layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    good, bad = -1, len(layers)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _alike(network, layers[middle], contract, volume):
+            good = middle
+        else:
+            bad = middle
+    return f"layer {layers[bad].name} ({type(layers[bad]).__name__})" if bad < len(layers) else ""
+
+
+def _alike(network: keras.Model, layer: Any, contract: Contract, volume: NDArray[np.float32]) -> bool:
+    batch = volume.reshape(1, *contract.input_shape)
+    try:
+        part = keras.Model(network.inputs[0], layer.output)
+        proto = to_onnx(part, contract)
+    except (ModelError, ValueError, AttributeError):  # a layer with several outputs or uses
+        return True
+    right = np.asarray(keras.ops.convert_to_numpy(part(batch, training=False)), np.float32)
+    ((_, found),) = Tap(proto, [proto.graph.output[0].name]).tensors(batch)
+    return bool(np.abs(found - right).max() <= ROUNDING * max(float(np.abs(right).max()), 1.0))
+
+
+Volume = NDArray[np.float32]
+FindLayer = Callable[[Volume], str]
+"""A network input to the layer whose conversion makes a difference, in words; empty if none does."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """How a graph came about.
+
+    Parameters
+    ----------
+    original
+        Before any pass.
+    plan
+        What was asked of the passes.
+    variant
+        What came of it.
+    contract
+        Of the network.
+    find_layer
+        Looks into the conversion from Keras, where there was one.
+    """
+
+    original: onnx.ModelProto
+    plan: Plan
+    variant: Variant
+    contract: Contract
+    find_layer: FindLayer = lambda _: ""
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """Where a proof does not hold.
+
+    Parameters
+    ----------
+    volume
+        ``contract.shape`` float32, on which it is furthest off.
+    provider, rehearsed
+        As in `Proof`.
+    """
+
+    volume: Volume
+    provider: ProviderName = "cpu"
+    rehearsed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One volume, its right answer, and the sessions that are asked for it."""
+
+    contract: Contract
+    volume: Volume
+    expected: NDArray[np.float64]
+    tap: OpenTap
+
+    @property
+    def batch(self) -> Volume:
+        return self.volume.reshape(1, *self.contract.input_shape)
+
+    def difference(self, proto: onnx.ModelProto) -> float:
+        """Largest difference of a probability."""
+        name = proto.graph.output[0].name
+        ((_, output),) = self.tap(proto, [name]).tensors(self.batch)
+        return float(np.abs(to_probabilities(output, self.contract)[0] - self.expected).max())
+
+
+def blame(
+    history: History,
+    expected: NDArray[np.float64],
+    failure: Failure,
+    limit: float,
+    tap: OpenTap | None = None,
+) -> str:
+    """Name the first step that takes the answer to one volume away from ``expected``, by more than ``limit``.
+
+    A step is to blame for at least half of the whole difference: rounding that came before it is not.
+
+    Parameters
+    ----------
+    expected
+        ``(classes,)`` probabilities of the reference.
+    failure
+        Which volume, and on which provider: there every graph runs.
+    tap
+        Opens a session for a graph; on the failure's provider if None.
+
+    Returns
+    -------
+    str
+        A sentence. Where no step is beyond the limit alone, it names the tensor that is furthest off.
+    """
+    look = _Look(history.contract, failure.volume, expected, tap or partial(Tap, on=failure.provider))
+    found = history.variant.observed if failure.rehearsed else history.variant.proto
+    limit = max(limit, look.difference(found) / 2)  # a NaN leaves the limit as it is
+    if not look.difference(history.original) <= limit:
+        return _before_any_pass(history, look, failure, limit)
+    passes = _passes(history)
+    for number, planned in enumerate(passes):
+        rewritten = apply(history.original, passes[: number + 1]).proto
+        if not look.difference(rewritten) <= limit:
+            before = apply(history.original, passes[:number]).proto if number else history.original
+            node = _rewrite_to_blame(before, planned, lambda proto: look.difference(proto) <= limit)
+            return f"It comes from the pass {planned.name}, {node}."
+    return _tensor_to_blame(history.variant.before, found, look, history.variant.limits.tensor)
+
+
+def _passes(history: History) -> tuple[Pass, ...]:
+    plan = history.plan
+    return passes_for(plan.level, plan.target, plan.memory_budget, filtering=plan.filtering)
+
+
+def _before_any_pass(history: History, look: _Look, failure: Failure, limit: float) -> str:
+    """Either the conversion is wrong everywhere, or the provider computes what the CPU computes right."""
+    if failure.provider == "cpu" or not replace(look, tap=Tap).difference(history.original) <= limit:
+        layer = history.find_layer(failure.volume)
+        return f"The difference is there before any pass: it comes from the conversion{layer and f', at {layer}'}."
+    told = _tensor_to_blame(history.original, history.original, look, LIMITS["fp32"].tensor)
+    return (
+        f"The difference is there before any pass, on {failure.provider} alone: it computes the converted graph "
+        f"otherwise than the CPU does. {told}"
+    )
+
+
+def _tensor_to_blame(right: onnx.ModelProto, found: onnx.ModelProto, look: _Look, limit: float) -> str:
+    """Where a graph leaves the one that it should follow, which runs on the CPU, by the tensors that both have."""
+    level = compare_tensors(right, found, [look.batch], limit=limit, tap=look.tap)
+    if level.first is not None:
+        return (
+            f"The first tensor beyond {level.limit:.0e} of its range is that of node {level.first.node}, "
+            f"off by {level.first.largest:.1e}."
+        )
+    return (
+        f"No step is beyond its limit alone; the node furthest off is {level.worst.node}, by {level.worst.largest:.1e}."
+    )
+
+
+def _rewrite_to_blame(before: onnx.ModelProto, planned: Pass, within: Callable[[onnx.ModelProto], bool]) -> str:
+    """Bisect a pass: the fewest rewrites after which the answer is off, and the node that the last one replaced."""
+    log: list[str] = []
+    _apply_first(before, planned, None, log)
+    good, bad = 0, len(log)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if within(_apply_first(before, planned, middle, [])):
+            good = middle
+        else:
+            bad = middle
+    return f"rewrite {bad} of {len(log)}: {log[bad - 1]}"
+
+
+def _apply_first(before: onnx.ModelProto, planned: Pass, count: int | None, log: list[str]) -> onnx.ModelProto:
+    """Run a pass that stops after so many rewrites, and write down each one."""
+    rules = tuple(replace(rule, check=_counted(rule, count, log)) for rule in planned.rules)
+    return apply(before, [replace(planned, rules=rules)], strict=True).proto
+
+
+def _counted(rule: Rule, count: int | None, log: list[str]) -> Callable[[ir.Node], Rewrite | None]:
+    def check(node: ir.Node) -> Rewrite | None:
+        if count is not None and len(log) >= count:
+            return None
+        rewrite = rule.check(node)
+        if rewrite:
+            log.append(f"{rule.name} at node {node.op_type} {node.name}")
+        return rewrite
+
+    return check

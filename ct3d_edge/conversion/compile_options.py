@@ -1,0 +1,95 @@
+"""How a graph is to be rewritten, and what came of it, as provenance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from ct3d_edge.conversion.gradcam_output import with_features, without_features
+from ct3d_edge.conversion.passes.pipeline import FilteredAxes, Level, Optimised, Target, optimize
+from ct3d_edge.conversion.precision import AskedPrecision, Weights
+from ct3d_edge.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of the passes, and in what numbers the outcome computes.
+
+    Parameters
+    ----------
+    level, target, memory_budget, strict
+        As in `passes.optimize`.
+    explain
+        Whether the graph gets the output that explains its answers.
+    precision
+        What the file computes in.
+    weights
+        What an fp32 file stores its weights in.
+
+    Raises
+    ------
+    UsageError
+        If weights are asked for that the precision decides already, or an explanation in fewer bits.
+    """
+
+    level: Level = "fast"
+    target: Target = "cpu"
+    memory_budget: int | None = None
+    strict: bool = False
+    explain: bool = False
+    precision: AskedPrecision = "fp32"
+    weights: Weights = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.weights == "fp16" and self.precision != "fp32":
+            stored = {"fp16": "float16", "int8": "int8"}.get(self.precision, "what it chooses")
+            raise UsageError(
+                f"--precision {self.precision} stores weights in {stored} already: leave out --weights fp16, "
+                "which is for --precision fp32."
+            )
+        if self.explain and (self.precision, self.weights) != ("fp32", "fp32"):
+            raise UsageError("--explain is for files in fp32: a map is computed from weights as they were trained.")
+
+    @property
+    def filtering(self) -> FilteredAxes:
+        """Where minimal filtering may be used: its sums do not fit eight bits, along all axes not float16 either.
+
+        Along all axes weights grow most, which is not what a file with its weights in float16 is for.
+        """
+        if self.precision == "int8":
+            return "none"
+        return "all" if (self.precision, self.weights) == ("fp32", "fp32") else "depth"
+
+
+@dataclass(frozen=True, eq=False)
+class Rewritten:
+    """A rewritten graph and what its provenance says of that."""
+
+    proto: onnx.ModelProto
+    provenance: dict[str, Any]
+
+
+def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], None] = lambda _: None) -> Rewritten:
+    """Run the passes of a plan.
+
+    Raises
+    ------
+    ModelError, UsageError
+        As `passes.optimize` and `with_features` do.
+    """
+    proto = with_features(proto) if plan.explain else without_features(proto)
+    if plan.level != "none":
+        on_stage("rewriting")
+    done = optimize(proto, plan.level, plan.target, plan.memory_budget, filtering=plan.filtering, strict=plan.strict)
+    for step in done.steps:
+        if step.failure:
+            on_stage(f"pass {step.name} failed and was left out: {step.failure}")
+    return Rewritten(done.proto, _provenance(plan, done))
+
+
+def _provenance(plan: Plan, done: Optimised) -> dict[str, Any]:
+    asked: dict[str, Any] = {"level": plan.level, "target": plan.target}
+    if plan.memory_budget is not None:
+        asked["memory_budget"] = plan.memory_budget
+    return {"optimize": asked, "passes": [step.to_dict() for step in done.steps]}

@@ -1,0 +1,90 @@
+"""Preprocessing in front of a network and probabilities behind it."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.fused_io.preprocessing import Nodes, prepare
+from ct3d_edge.errors import ModelError
+from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.modelfile.signature import AXES, INPUT_KEY, INTERCEPT, PROBABILITIES, SLOPE, STORED_VOXELS, VOXELS
+
+
+def conclude(nodes: Nodes, contract: Contract, output: str) -> None:
+    """Add the nodes from a network's output ``(1, outputs)`` to ``probabilities`` ``(classes,)``.
+
+    Activation and temperature are those of the contract, as in ``runtime.to_probabilities``.
+    """
+    temperature = np.array(contract.temperature, np.float32)
+    tempered = contract.temperature != 1
+    if contract.activation != "identity" and tempered:
+        output = nodes.op("Div", output, temperature)
+    if contract.activation == "sigmoid":
+        output = nodes.op("Sigmoid", output)
+    if contract.activation == "softmax":
+        output = nodes.op("Softmax", output, axis=1)
+    if contract.outputs == 1:
+        output = nodes.op("Concat", nodes.op("Sub", np.array(1, np.float32), output), output, axis=1)
+    if contract.activation == "identity" and tempered:
+        output = _temper(nodes, output, contract.temperature)
+    nodes.op("Reshape", output, np.array([len(contract.labels)]), called=PROBABILITIES)
+
+
+def _temper(nodes: Nodes, probabilities: str, temperature: float) -> str:
+    """``p ** (1 / T)``, against the largest, made to add up to one: see ``calibration.temper``."""
+    positive = nodes.op("Relu", probabilities)
+    largest = nodes.op("ReduceMax", positive, keepdims=1)
+    powers = nodes.op("Pow", nodes.op("Div", positive, largest), np.array(1 / temperature, np.float32))
+    return nodes.op("Div", powers, nodes.op("ReduceSum", powers, keepdims=1))
+
+
+OLDEST_OPSET = 13
+"""Of the operators as they are written here."""
+
+PREFIX = "ct3d_"
+
+
+def embed(model: ModelFile) -> onnx.ModelProto:
+    """The graph of a model file, from stored voxels to probabilities; metadata included.
+
+    Raises
+    ------
+    ModelError
+        The file's opset is older than what the preprocessing needs, or its names are those of the new interface.
+    """
+    if model.opset < OLDEST_OPSET:
+        raise ModelError(
+            f"{model.path} has opset {model.opset}; --embed-preprocessing needs {OLDEST_OPSET} or later. "
+            "Convert the network again."
+        )
+    proto: onnx.ModelProto = onnx.ModelProto.FromString(model.data)
+    _refuse_names(model, proto.graph)
+    before, after = Nodes(PREFIX + "before_"), Nodes(PREFIX + "after_")
+    prepare(before, model.contract, model.input_name)
+    conclude(after, model.contract, model.output_name)
+    nodes = [*before.nodes, *proto.graph.node, *after.nodes]
+    del proto.graph.node[:], proto.graph.input[:], proto.graph.output[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend([*before.constants, *after.constants])
+    proto.graph.input.extend(
+        [
+            helper.make_tensor_value_info(VOXELS, TensorProto.INT16, AXES),
+            helper.make_tensor_value_info(SLOPE, TensorProto.FLOAT, []),
+            helper.make_tensor_value_info(INTERCEPT, TensorProto.FLOAT, []),
+        ]
+    )
+    classes = len(model.contract.labels)
+    proto.graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [classes]))
+    proto.metadata_props.add(key=INPUT_KEY, value=STORED_VOXELS)
+    return proto
+
+
+def _refuse_names(model: ModelFile, graph: onnx.GraphProto) -> None:
+    """Two tensors of one name would be one tensor."""
+    names = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken = sorted(
+        name for name in names if name in {VOXELS, SLOPE, INTERCEPT, PROBABILITIES} or name.startswith(PREFIX)
+    )
+    if taken:
+        raise ModelError(f"{model.path} has a tensor called {taken[0]}, which --embed-preprocessing needs for its own.")

@@ -1,0 +1,198 @@
+"""Preprocessing as ONNX nodes: stored voxels of any size become one network input.
+
+The preprocessing as ONNX nodes: stored voxels of any size become one network input.
+
+The same samples as in ``ct3d_edge.preprocess``, by Gather, MatMul and integer arithmetic on the sizes, which every
+runtime has; no Resize (runtimes differ in its coordinates), no Loop and no If.
+
+``voxels`` is ``(D, H, W)`` int16: row by row, slice by slice, as DICOM and NIfTI files hold them. With ``p`` the
+position of a sample, a voxel at ``v`` counts ``max(0, 1 - |p - v|)``, which is linear interpolation.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.modelfile.signature import INTERCEPT, SLOPE, VOXELS
+from ct3d_edge.preprocess import Placement
+
+
+class Nodes:
+    """Collects nodes and constants under one prefix, so that no name meets one of the network's.
+
+    Parameters
+    ----------
+    prefix
+        In front of every name.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def op(self, operator: str, *inputs: str | NDArray[Any], called: str | None = None, **attributes: Any) -> str:
+        """Add a node of one output, ``called`` so or by its number; an array among the inputs becomes a constant."""
+        name = f"{self._prefix}{operator.lower()}_{len(self.nodes)}"
+        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+        self.nodes.append(helper.make_node(operator, names, [called or name], name=name, **attributes))
+        return called or name
+
+    def _constant(self, value: NDArray[Any]) -> str:
+        name = f"{self._prefix}constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+COLUMNS, ROWS, SLICES = 0, 1, 2
+"""The scan's axes ``(i, j, k)``; ``voxels`` has them the other way round."""
+
+SAMPLED = (ROWS, COLUMNS, SLICES)
+"""Order of the axes in which sampling leaves them."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Samples along one axis of the scan.
+
+    Sample ``i`` lies at ``steps[i] * (size - 1) / intervals``, where ``size`` is known when the model runs. The
+    position stays a fraction of whole numbers until its last step: its rounding cannot depend on the runtime.
+
+    Parameters
+    ----------
+    last
+        Name of the last index, ``(1,)`` int64.
+    numerator
+        Name of ``steps * (size - 1)``, ``(n,)`` int64.
+    intervals
+        Of the network's axis.
+    samples
+        ``n``.
+    """
+
+    last: str
+    numerator: str
+    intervals: int
+    samples: int
+
+
+def prepare(nodes: Nodes, contract: Contract, called: str) -> None:
+    """Add the nodes from ``voxels``, ``slope`` and ``intercept`` to a network input, a batch of one."""
+    placement = Placement().turned(contract.quarter_turns)
+    columns, rows, slices = _axes(nodes, contract, placement)
+    needed = _needed_slices(nodes, slices)
+    planes = _between_rows(nodes, needed, rows, contract.hu_window)
+    pictures = nodes.op("MatMul", planes, _weights(nodes, _every(nodes, columns), columns))
+    flat = nodes.op("Reshape", pictures, np.array([-1, rows.samples * columns.samples]))
+    stored = nodes.op("Gemm", flat, _weights(nodes, needed, slices), transA=1)
+    scaled = _scaled(nodes, stored, contract.hu_window)
+    volume = nodes.op("Reshape", scaled, np.array([axis.samples for axis in (rows, columns, slices)]))
+    order = [SAMPLED.index(axis) for axis in placement.axes]
+    turned = volume if order == [0, 1, 2] else nodes.op("Transpose", volume, perm=order)
+    nodes.op("Reshape", turned, np.array([1, *contract.input_shape]), called=called)
+
+
+def _axes(nodes: Nodes, contract: Contract, placement: Placement) -> list[Axis]:
+    """Samples along the scan's axes ``(i, j, k)``."""
+    shape = nodes.op("Shape", VOXELS)
+    axes: dict[int, Axis] = {}
+    for samples, axis, flip in zip(contract.shape, placement.axes, placement.flips, strict=True):
+        size = nodes.op("Gather", shape, np.array([2 - axis]))
+        last = nodes.op("Sub", size, np.array([1]))
+        intervals = max(samples - 1, 1)
+        steps = np.arange(samples)
+        numerator = nodes.op("Mul", last, intervals - steps if flip else steps)
+        axes[axis] = Axis(last, numerator, intervals, samples)
+    return [axes[axis] for axis in range(3)]
+
+
+def _low(nodes: Nodes, axis: Axis) -> str:
+    """The lower of the two neighbours of each sample; the last but one for the last sample."""
+    below = nodes.op("Sub", axis.last, np.array([1]))
+    low = nodes.op("Min", nodes.op("Div", axis.numerator, np.array([axis.intervals])), below)
+    return nodes.op("Max", low, np.array([0]))
+
+
+def _high(nodes: Nodes, axis: Axis, low: str) -> str:
+    return nodes.op("Min", nodes.op("Add", low, np.array([1])), axis.last)
+
+
+def _every(nodes: Nodes, axis: Axis) -> str:
+    """Every index along an axis."""
+    return _up_to(nodes, nodes.op("Add", axis.last, np.array([1])))
+
+
+def _up_to(nodes: Nodes, size: str) -> str:
+    return nodes.op("Range", np.array(0), nodes.op("Squeeze", size, np.array([0])), np.array(1))
+
+
+def _needed_slices(nodes: Nodes, axis: Axis) -> str:
+    """Both neighbours of every sample, or all slices where those are fewer; none of them twice.
+
+    With more than two slices a sample, no two samples share a neighbour, and ``_low`` leaves room above the last one.
+    """
+    low = _low(nodes, axis)
+    both = nodes.op("Concat", low, _high(nodes, axis, low), axis=0)
+    most = np.array([2 * axis.samples])
+    count = nodes.op("Min", nodes.op("Add", axis.last, np.array([1])), most)
+    some = nodes.op("Slice", both, np.array([0]), count)
+    return nodes.op("Where", nodes.op("Less", axis.last, most), _up_to(nodes, count), some)
+
+
+def _weights(nodes: Nodes, indices: str, axis: Axis) -> str:
+    """What the voxel at each index counts for each sample: ``(indices, n)`` float32, mostly zeros."""
+    at = nodes.op("Mul", nodes.op("Unsqueeze", indices, np.array([1])), np.array([axis.intervals]))
+    away = nodes.op("Abs", nodes.op("Sub", at, axis.numerator))
+    near = nodes.op("Relu", nodes.op("Sub", _float(axis.intervals), _as_float(nodes, away)))
+    return nodes.op("Div", near, _float(axis.intervals))
+
+
+def _between_rows(nodes: Nodes, slices: str, axis: Axis, window: tuple[float, float]) -> str:
+    """Interpolate between rows of the needed slices, clipped to the window: ``(slices, n, W)`` float32."""
+    low = _low(nodes, axis)
+    beyond = nodes.op("Sub", axis.numerator, nodes.op("Mul", low, np.array([axis.intervals])))
+    weight = nodes.op("Div", _as_float(nodes, beyond), _float(axis.intervals))
+    bounds = _bounds(nodes, window)
+    lower, upper = (
+        nodes.op("Clip", _as_float(nodes, _lines(nodes, slices, rows, axis)), *bounds)
+        for rows in (low, _high(nodes, axis, low))
+    )
+    rise = nodes.op("Mul", nodes.op("Sub", upper, lower), nodes.op("Unsqueeze", weight, np.array([1])))
+    return nodes.op("Add", lower, rise)
+
+
+def _lines(nodes: Nodes, slices: str, rows: str, axis: Axis) -> str:
+    """Copy rows of slices, and nothing else of the volume: ``(slices, rows, W)`` int16."""
+    lines = nodes.op("Flatten", VOXELS, axis=2)
+    before = nodes.op("Mul", nodes.op("Unsqueeze", slices, np.array([1])), nodes.op("Add", axis.last, np.array([1])))
+    return nodes.op("Gather", lines, nodes.op("Add", before, rows), axis=0)
+
+
+def _bounds(nodes: Nodes, window: tuple[float, float]) -> tuple[str, str]:
+    """The window's ends as stored numbers, the smaller first: interpolation and scaling may change places.
+
+    So what is scaled are the network's voxels, not the many more that are gathered for them.
+    """
+    ends = [nodes.op("Div", nodes.op("Sub", _float(end), INTERCEPT), SLOPE) for end in window]
+    return nodes.op("Min", *ends), nodes.op("Max", *ends)
+
+
+def _scaled(nodes: Nodes, stored: str, window: tuple[float, float]) -> str:
+    """Stored numbers to HU to [0, 1]."""
+    low, high = window
+    hu = nodes.op("Add", nodes.op("Mul", stored, SLOPE), INTERCEPT)
+    part = nodes.op("Mul", nodes.op("Sub", hu, _float(low)), _float(1 / (high - low)))
+    return nodes.op("Clip", part, _float(0), _float(1))
+
+
+def _as_float(nodes: Nodes, value: str) -> str:
+    return nodes.op("Cast", value, to=onnx.TensorProto.FLOAT)
+
+
+def _float(value: float) -> NDArray[np.float32]:
+    return np.array(value, np.float32)

@@ -1,0 +1,134 @@
+"""A graph gets its features as one more output, from which, with its head, a class activation map is computed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, shape_inference
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.receptive_field import cells_of
+from ct3d_edge.errors import GateError, ModelError
+from ct3d_edge.gradcam.gradcam import activated
+from ct3d_edge.gradcam.graph_trace import Pooling, find_pooling
+from ct3d_edge.gradcam.resample_to_scan import CELLS
+from ct3d_edge.modelfile.signature import FEATURES
+from ct3d_edge.session.runner import Runner, to_probabilities
+
+HEAD_TOLERANCE = 1e-4
+"""Of a probability: how far the head as it was read may be from the head as it runs."""
+
+
+def cells_in(proto: onnx.ModelProto, contract: Contract) -> dict[str, Any]:
+    """What the provenance says of where the cells of a graph's features lie; nothing if that cannot be read off."""
+    try:
+        bare = without_features(proto)
+        cells = cells_of(bare, _features(bare, find_pooling(bare, bare.graph.output[0].name))[0], contract.shape)
+    except ModelError:
+        return {}
+    return {CELLS: cells.to_dict()} if cells else {}
+
+
+def without_features(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph without the output that `with_features` adds."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    outputs = [value for value in proto.graph.output if value.name != FEATURES]
+    nodes = [node for node in proto.graph.node if FEATURES not in node.output]
+    del bare.graph.output[:], bare.graph.node[:]
+    bare.graph.output.extend(outputs)
+    bare.graph.node.extend(nodes)
+    return bare
+
+
+def with_features(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph with one more output, ``(batch, C, a, b, c)``: what its global average pooling pools.
+
+    To be called before passes run, so that they take it for something that callers want to see.
+
+    Raises
+    ------
+    ModelError
+        If the network is not of that kind.
+    """
+    explained = without_features(proto)
+    pooling = find_pooling(explained, explained.graph.output[0].name)
+    source, order, shape = _features(explained, pooling)
+    if order == [0, 1, 2, 3, 4]:
+        node = helper.make_node("Identity", [source], [FEATURES], name=FEATURES)
+    else:
+        node = helper.make_node("Transpose", [source], [FEATURES], name=FEATURES, perm=order)
+    explained.graph.node.append(node)
+    explained.graph.output.append(helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, ["batch", *shape]))
+    return explained
+
+
+def require_explanation(runner: Runner, provenance: Mapping[str, Any]) -> None:
+    """Make sure of a file that explains: its head, as it is read, gives what it answers; its cells have places.
+
+    Raises
+    ------
+    ModelError
+        If nobody knows where its cells lie.
+    GateError
+        If head and answer differ.
+    """
+    model = runner.model
+    if model.features is None:
+        return
+    if CELLS not in provenance:
+        raise ModelError(
+            "This model has no explanation output because where its features lie in the scan cannot be read off its "
+            "graph. An input as small as the network allows leaves one cell, which has no place: train at a larger "
+            "size, or leave --explain out. A file that was rewritten before hides it: explain the one that it was made "
+            "from, with ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain"
+        )
+    pooling = find_pooling(onnx.ModelProto.FromString(model.data), model.output_name)
+    volumes = np.stack(model.golden.volumes(model.contract.shape))
+    given, features, _ = runner.outputs(volumes)
+    assert features is not None  # noqa: S101  # the file has them
+    pooled = features.reshape(*features.shape[:2], -1).mean(axis=2, dtype=np.float64)
+    read = np.stack([activated(pooling.head.logits(row), pooling.last) for row in pooled])
+    difference = float(np.abs(to_probabilities(read.astype(np.float32), model.contract) - given).max())
+    if not difference <= HEAD_TOLERANCE:
+        raise GateError(
+            f"The head of the network as it was read gives a probability that differs by {difference:.1e} from the "
+            f"file's own (limit {HEAD_TOLERANCE:.0e}). No file was written."
+        )
+
+
+def _features(proto: onnx.ModelProto, pooling: Pooling) -> tuple[str, list[int], list[int]]:
+    """What is pooled: a tensor's name, the order of axes that makes it ``(batch, C, a, b, c)``, and that shape."""
+    source, order = pooling.features, [0, 1, 2, 3, 4]
+    sizes = _sizes(proto, source)
+    if len(sizes) != len(order):
+        raise ModelError(
+            f"This model has no explanation output because it pools a tensor of {len(sizes)} axes, not of five."
+        )
+    if pooling.axes is not None:
+        pooled = sorted(axis % len(order) for axis in pooling.axes)
+        kept = [axis for axis in order[1:] if axis not in pooled]
+        if len(pooled) != 3 or 0 in pooled:
+            raise ModelError(f"This model has no explanation output because it averages the axes {pooled}.")
+        order = [0, *kept, *pooled]
+    source, order = _before_transpose(proto, source, order)
+    shape = [_sizes(proto, source)[axis] for axis in order[1:]]
+    return source, order, shape
+
+
+def _before_transpose(proto: onnx.ModelProto, source: str, order: list[int]) -> tuple[str, list[int]]:
+    """The same without the Transpose that tf2onnx puts in front of a pooling, which passes take away."""
+    for node in proto.graph.node:
+        if source in node.output and node.op_type == "Transpose":
+            turned = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "perm")
+            return node.input[0], [turned[axis] for axis in order]
+    return source, order
+
+
+def _sizes(proto: onnx.ModelProto, name: str) -> list[int]:
+    graph = shape_inference.infer_shapes(proto).graph
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        if value.name == name:
+            return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return []

@@ -1,0 +1,205 @@
+"""Pool(Conv(x))  ->  Concat(Pool(Conv(x[a:b])), Pool(Conv(x[b - halo:c])), ...)        a few planes at a time
+
+::
+
+    x        [. . . . . . . . . .]         each piece of the output is computed to the end before the next one begins,
+    Conv     [# # # #][# # # #][##]   ->   so the large tensors between input and output exist one piece at a time
+    Pool     [+ +][+ +][+]
+
+Exact: every output is computed from the same voxels. Over one convolution no work is done twice; over several, the
+planes that two pieces need are computed for both. Pieces are as thick as the memory budget allows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from math import prod
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.cancel_transposes import UNARY
+from ct3d_edge.conversion.passes.channel_affine import affine_of
+from ct3d_edge.conversion.passes.graph import Site, constant, data, only_consumer
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, volume_shape
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_depth import saving
+from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.window import POOLS, Axis, Window
+
+BYTES = 4
+"""Of a voxel, float32."""
+
+WORTHWHILE = 2
+"""So many times what goes in and comes out must be the largest tensor between."""
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A node of a chain that is computed piece by piece, with its window if it has one."""
+
+    node: ir.Node
+    window: Window | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """Planes ``first`` to ``last`` (exclusive), and planes of padding in front of and behind them."""
+
+    first: int
+    last: int
+    begin: int = 0
+    end: int = 0
+
+
+def chain_before(pool: ir.Node, convolutions: int) -> tuple[Link, ...]:
+    """The nodes that lead to a pooling and serve nothing else, over at most so many convolutions; first one first."""
+    links = [Link(pool, Window.of(pool))]
+    left = convolutions
+    while (link := _link_before(data(links[-1].node))) is not None:
+        if link.node.op_type == "Conv":
+            left -= 1
+        if left < 0:
+            break
+        links.append(link)
+    while links and links[-1].node.op_type != "Conv":
+        links.pop()  # what stands in front of the first convolution is no larger than its input
+    return tuple(reversed(links))
+
+
+def _link_before(value: ir.Value) -> Link | None:
+    node = value.producer()
+    if node is None or only_consumer(value) is None or len(node.outputs) != 1:
+        return None
+    if node.op_type in POOLS | {"Conv"}:
+        return Link(node, Window.of(node))
+    affine = affine_of(node)
+    first = affine is not None and affine.x is node.inputs[0]
+    return Link(node, None) if first or node.op_type in UNARY else None
+
+
+def spans(links: Sequence[Link], first: int, last: int) -> list[Span]:
+    """What each link reads so that the last one gives its planes ``first`` to ``last``; in the order of the links."""
+    found = []
+    for link in reversed(links):
+        span = Span(first, last) if link.window is None else _read_by(link.window.axes[0], first, last)
+        found.append(span)
+        first, last = span.first, span.last
+    return found[::-1]
+
+
+def _read_by(axis: Axis, first: int, last: int) -> Span:
+    low = first * axis.stride - axis.begin
+    high = (last - 1) * axis.stride + axis.reach - axis.begin
+    return Span(max(0, low), min(axis.size, high), max(0, -low), max(0, high - axis.size))
+
+
+def peak(links: Sequence[Link], planes: int) -> int:
+    """Bytes that the widest link of a chain reads and writes for so many planes of the chain's output."""
+    sizes = _sizes(links, planes)
+    return max(a + b for a, b in pairwise(sizes))
+
+
+def _sizes(links: Sequence[Link], planes: int) -> list[int]:
+    """Bytes of the chain's input and of each link's output."""
+    reads = spans(links, 0, planes)
+    written = [span.last - span.first for span in reads[1:]] + [planes]
+    entry = (reads[0].last - reads[0].first) * plane_bytes(data(links[0].node))
+    return [entry, *(plane_bytes(link.node.outputs[0]) * n for link, n in zip(links, written, strict=True))]
+
+
+def plane_bytes(value: ir.Value) -> int:
+    """Bytes of one plane of a volume."""
+    channels, _, height, width = volume_shape(value)
+    return BYTES * channels * height * width
+
+
+def work(links: Sequence[Link], pieces: Sequence[tuple[int, int]]) -> float:
+    """Multiplications of a chain in pieces: planes that two pieces need count twice, and so do tiles cut short."""
+    total = 0.0
+    for first, last in pieces:
+        reads = spans(links, first, last)
+        written = [(span.first, span.last) for span in reads[1:]] + [(first, last)]
+        for link, (begin, end) in zip(links, written, strict=True):
+            if link.node.op_type == "Conv" and link.window:
+                total += _multiplications(link, link.window, end - begin)
+    return total
+
+
+def _multiplications(link: Link, window: Window, planes: int) -> float:
+    weights = constant(link.node.inputs[1])
+    if weights is None:
+        raise Refused(f"the weights of {link.node.name} are no constants")
+    volume = planes * prod(window.out[1:]) * weights.size
+    return volume * saving(window.axes[0], planes, weights.shape[1])
+
+
+def chosen_pieces(links: Sequence[Link], planes: int, thickest: int) -> list[tuple[int, int]]:
+    """The pieces of at most so many planes, and not less than half of it, with the least work."""
+    candidates = [_cut_up(planes, thickness) for thickness in range(max(1, thickest // 2), thickest + 1)]
+    return min(reversed(candidates), key=lambda pieces: work(links, pieces))
+
+
+def _cut_up(planes: int, thickness: int) -> list[tuple[int, int]]:
+    return [(first, min(first + thickness, planes)) for first in range(0, planes, thickness)]
+
+
+def streaming(budget: int, convolutions: int) -> Rule:
+    """The rule for chains of so many convolutions, and the bytes that their tensors may take.
+
+    Over several convolutions, the first one is left out of account: it is streamed by itself within each piece.
+    """
+
+    def check(node: ir.Node) -> Rewrite | None:
+        if not is_volume(data(node)) or len(node.outputs) > 1:
+            return None
+        links = chain_before(node, convolutions)
+        if sum(link.node.op_type == "Conv" for link in links) < convolutions:
+            return None
+        planes = volume_shape(node.outputs[0])[1]
+        counted = links if convolutions == 1 else links[_after_first_pool(links) :]
+        if not counted or peak(counted, planes) <= budget or planes == 1:
+            return None
+        _require_gain(links, planes)
+        thickest = max((n for n in range(1, planes) if peak(counted, n) <= budget), default=1)
+        return partial(_rewrite, node, links, chosen_pieces(links, planes, thickest))
+
+    return Rule("depth streaming", POOLS, check)
+
+
+def _after_first_pool(links: Sequence[Link]) -> int:
+    return next(place for place, link in enumerate(links) if link.node.op_type in POOLS) + 1
+
+
+def _require_gain(links: Sequence[Link], planes: int) -> None:
+    if any(axis.ceil for link in links if link.window for axis in link.window.axes):
+        raise Refused("windows that do not fit count too (ceil_mode)")
+    sizes = _sizes(links, planes)
+    if max(sizes) < WORTHWHILE * (sizes[0] + sizes[-1]):
+        raise Refused("what goes in and comes out is about as large as what lies between")
+
+
+def _rewrite(node: ir.Node, links: tuple[Link, ...], pieces: list[tuple[int, int]]) -> None:
+    site = Site(node)
+    x = data(links[0].node)
+    made = [_piece(site, x, links, first, last) for first, last in pieces]
+    site.finish(site.op("Concat", *made, axis=2))
+
+
+def _piece(site: Site, x: ir.Value, links: tuple[Link, ...], first: int, last: int) -> ir.Value:
+    reads = spans(links, first, last)
+    x = _taken(site, x, reads[0])
+    for link, span in zip(links, reads, strict=True):
+        changes = {} if link.window is None else {"auto_pad": None, "pads": _padded(link.window, span).pads}
+        x = site.like(link.node, x, *link.node.inputs[1:], **changes)
+    return x
+
+
+def _padded(window: Window, span: Span) -> Window:
+    depth = replace(window.axes[0], size=span.last - span.first, begin=span.begin, end=span.end)
+    return Window((depth, *window.axes[1:]))
+
+
+def _taken(site: Site, x: ir.Value, span: Span) -> ir.Value:
+    if (span.first, span.last) == (0, volume_shape(x)[1]):
+        return x
+    return site.op("Slice", x, site.integers(span.first), site.integers(span.last), site.integers(2))

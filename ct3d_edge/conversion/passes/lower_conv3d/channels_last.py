@@ -1,0 +1,103 @@
+"""Volumes ``(N, C, D, H, W)`` as rows ``(N, D, H * W * C)`` with the channels of a voxel side by side, and back.
+
+The runtime leaves its blocked layout for channels last as fast as for planes if the Transpose follows at once. So
+where a volume was joined from pieces of planes, each piece is turned by itself, and whoever needs a few planes joins
+those alone.
+"""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Site, data, permutation, sizes
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, stacked, volume_shape
+from ct3d_edge.conversion.passes.window import Window
+
+TO_LAST, FROM_LAST = [0, 2, 3, 4, 1], [0, 4, 1, 2, 3]
+"""``(N, C, D, H, W)`` to ``(N, D, H, W, C)``, and back."""
+
+PICTURE_TO_LAST = [0, 2, 3, 1]
+DEPTH = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A volume in pieces along depth, channels last, each ``(N, planes, H * W * C)``.
+
+    Parameters
+    ----------
+    pieces
+        The pieces.
+    sizes
+        Planes of each.
+    height, width
+        Of a plane.
+    """
+
+    pieces: tuple[ir.Value, ...]
+    sizes: tuple[int, ...]
+    height: int
+    width: int
+
+    def planes(self, site: Site, low: int, high: int) -> ir.Value:
+        """The planes from ``low`` to ``high`` (exclusive), ``(N, high - low, H * W * C)``."""
+        ends = [sum(self.sizes[: place + 1]) for place in range(len(self.sizes))]
+        touched = [n for n, end in enumerate(ends) if end > low and end - self.sizes[n] < high]
+        first = ends[touched[0]] - self.sizes[touched[0]]
+        pieces = [self.pieces[n] for n in touched]
+        joined = pieces[0] if len(pieces) == 1 else site.op("Concat", *pieces, axis=1)
+        if (first, ends[touched[-1]]) == (low, high):
+            return joined
+        return site.op("Slice", joined, site.integers(low - first), site.integers(high - first), site.integers(1))
+
+
+def channels_last(site: Site, value: ir.Value, window: Window) -> Taken:
+    """A volume with the zeros that a window pads its rows and columns with."""
+    channels, _, height, width = volume_shape(value)
+    rows, columns = window.axes[1:]
+    pieces = [_padded(site, _last(site, piece), window, channels) for piece in _pieces(value)]
+    thick = [volume_shape(piece)[1] for piece in _pieces(value)]
+    height, width = height + rows.begin + rows.end, width + columns.begin + columns.end
+    flat = [
+        site.op("Reshape", piece, site.integers(-1, size, height * width * channels))
+        for piece, size in zip(pieces, thick, strict=True)
+    ]
+    return Taken(tuple(flat), tuple(thick), height, width)
+
+
+def _pieces(value: ir.Value) -> list[ir.Value]:
+    """What a volume was joined from along depth, if all of it was put together from planes; else the volume."""
+    node = value.producer()
+    if node is None or node.op_type != "Concat" or node.attributes["axis"].as_int() != DEPTH:
+        return [value]
+    parts = [part for part in node.inputs if part is not None and is_volume(part) and stacked(part) is not None]
+    return parts if len(parts) == len(node.inputs) else [value]
+
+
+def _last(site: Site, value: ir.Value) -> ir.Value:
+    """``(N, C, D, H, W)`` as ``(N, D, H, W, C)``; pictures ``(N * D, C, H, W)`` stay pictures ``(N * D, H, W, C)``."""
+    node = value.producer()
+    if node is not None and permutation(node) == tuple(FROM_LAST):
+        return data(node)
+    channels, _, height, width = volume_shape(value)
+    pictures = stacked(value)
+    if pictures is not None:
+        if sizes(pictures) != (channels, height, width):  # reshapes in a row were made one
+            pictures = site.op("Reshape", pictures, site.integers(-1, channels, height, width))
+        return site.op("Transpose", pictures, perm=PICTURE_TO_LAST)
+    return site.op("Transpose", value, perm=TO_LAST)
+
+
+def _padded(site: Site, x: ir.Value, window: Window, channels: int) -> ir.Value:
+    """Zeros around the rows and columns of ``(..., H, W, C)``."""
+    rows, columns = window.axes[1:]
+    if not rows.padded and not columns.padded:
+        return x
+    wide = site.op("Reshape", x, site.integers(-1, rows.size, columns.size * channels))
+    begin, end = (rows.begin, columns.begin * channels), (rows.end, columns.end * channels)
+    return site.op("Pad", wide, site.integers(0, *begin, 0, *end))
+
+
+def volume_of_last(site: Site, x: ir.Value) -> ir.Value:
+    """``(N, D, H, W, C)`` as ``(N, C, D, H, W)``."""
+    return site.op("Transpose", x, perm=FROM_LAST)

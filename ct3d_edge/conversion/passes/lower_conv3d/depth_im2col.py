@@ -1,0 +1,131 @@
+"""Conv3D(x, w)  ->  Conv2D(planes with the ones under the kernel as channels, w reordered)
+
+::
+
+    planes      0 1 2 3 4          picture 0: channels of planes 0 1 2
+    kernel 3    [. . .]     ->     picture 1: channels of planes 1 2 3
+                  [. . .]          picture 2: channels of planes 2 3 4
+
+Exact for any kernel, stride, dilation and padding: the same products are added. With groups the kernel's planes cannot
+lie side by side as channels; there each plane of the kernel is a 2D convolution of its own, and they are added.
+"""
+
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Array, Site, data
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
+    along_depth,
+    is_volume,
+    padded_depth,
+    planes,
+    volume,
+    volume_shape,
+    weights_of,
+)
+from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.window import Axis, Window, group
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find a 3D convolution."""
+    if not is_volume(data(node)):
+        return None
+    weights, bias = weights_of(node)
+    return partial(_rewrite, node, Window.of(node), weights, bias)
+
+
+def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None) -> None:
+    site = Site(node)
+    added = None if bias is None else site.constant(bias, "bias")
+    form = volume_shape(data(node))
+    pictures = planes(site, data(node))
+    make = _beside if group(node) == 1 else _summed
+    done = make(site, node, window, weights, pictures, form, added)
+    site.finish(volume(site, done, (len(weights), *window.out)))  # type: ignore[arg-type]  # three axes
+
+
+def _beside(
+    site: Site,
+    node: ir.Node,
+    window: Window,
+    weights: Array,
+    pictures: ir.Value,
+    form: tuple[int, int, int, int],
+    bias: ir.Value | None,
+) -> ir.Value:
+    """The kernel's planes side by side as channels."""
+    depth = window.axes[0]
+    if not depth.trivial:
+        indices = under_kernel(depth).reshape(-1)
+        pictures = take(site, pictures, form, depth, indices, channels=depth.kernel * form[0])
+    flat = np.moveaxis(weights, 2, 1).reshape(len(weights), -1, *weights.shape[3:])
+    return flat_convolution(site, node, window, pictures, flat, bias)
+
+
+def _summed(
+    site: Site,
+    node: ir.Node,
+    window: Window,
+    weights: Array,
+    pictures: ir.Value,
+    form: tuple[int, int, int, int],
+    bias: ir.Value | None,
+) -> ir.Value:
+    """Each of the kernel's planes by itself."""
+    depth = window.axes[0]
+    total: ir.Value | None = None
+    for tap in range(depth.kernel):
+        x = pictures
+        if not depth.trivial:
+            x = take(site, pictures, form, depth, under_kernel(depth)[:, tap], channels=form[0])
+        part = flat_convolution(site, node, window, x, weights[:, :, tap], bias if tap == 0 else None)
+        total = part if total is None else site.op("Add", total, part)
+    if total is None:
+        raise ValueError("a kernel of no planes")
+    return total
+
+
+def under_kernel(depth: Axis) -> Array:
+    """``(windows, kernel)``: the padded planes that each window looks at."""
+    first = np.arange(depth.out) * depth.stride
+    return np.asarray(first[:, None] + np.arange(depth.kernel) * depth.dilation)
+
+
+def take(
+    site: Site, pictures: ir.Value, form: tuple[int, int, int, int], depth: Axis, indices: Array, *, channels: int
+) -> ir.Value:
+    """Planes in the order of ``indices`` (counted with the padding) as pictures of so many channels."""
+    rows = padded_depth(site, along_depth(site, pictures, form), depth.begin, depth.end)
+    chosen = site.op("Gather", rows, site.constant(indices.astype(np.int64), "planes"), axis=1)
+    return site.op("Reshape", chosen, site.integers(-1, channels, *form[2:]))
+
+
+def flat_convolution(
+    site: Site,
+    node: ir.Node,
+    window: Window,
+    pictures: ir.Value,
+    weights: Array,
+    bias: ir.Value | None,
+    *,
+    groups: int | None = None,
+) -> ir.Value:
+    """The 2D convolution with a 3D one's window along height and width, and its groups if not told others."""
+    flat = Window(window.axes[1:])
+    inputs = [pictures, site.constant(weights, "weights"), *([] if bias is None else [bias])]
+    return site.like(
+        node,
+        *inputs,
+        auto_pad=None,
+        group=group(node) if groups is None else groups,
+        kernel_shape=flat.kernel,
+        strides=flat.strides,
+        pads=flat.pads,
+        dilations=flat.dilations,
+    )
+
+
+RULE = Rule("3D convolution by depth unfolding", frozenset({"Conv"}), check)

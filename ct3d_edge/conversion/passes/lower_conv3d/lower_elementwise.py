@@ -1,0 +1,54 @@
+"""Relu(volume of planes)  ->  volume of Relu(planes)        and other operators that look at one voxel, or one channel
+
+Exact: the same operation on the same numbers in another order of axes. Where a second volume is added, its planes are
+taken too; constants that differ between channels alone lose an axis.
+"""
+
+from functools import partial
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.cancel_transposes import BINARY, UNARY
+from ct3d_edge.conversion.passes.graph import Site, constant, per_channel, sizes
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, planes, stacked, volume, volume_shape
+from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+
+CHANNELWISE = frozenset({"BatchNormalization"})
+"""Their first input is the tensor, the others one number a channel."""
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find an operator on a volume that was put together from planes."""
+    given = [value for value in node.inputs if value is not None]
+    found = next((value for value in given if stacked(value) is not None), None)
+    if found is None or len(node.outputs) > 1:
+        return None
+    form = volume_shape(found)
+    fits = all(_fits(value, form) for value in (given[:1] if node.op_type in CHANNELWISE else given))
+    return partial(_rewrite, node, form) if fits else None
+
+
+def _fits(value: ir.Value, form: tuple[int, int, int, int]) -> bool:
+    if constant(value) is not None:
+        return per_channel(value, 5, form[0]) is not None
+    return is_volume(value) and sizes(value) == form
+
+
+def _rewrite(node: ir.Node, form: tuple[int, int, int, int]) -> None:
+    site = Site(node)
+    inputs = [
+        value if value is None or (node.op_type in CHANNELWISE and place) else _flat(site, value, form[0])
+        for place, value in enumerate(node.inputs)
+    ]
+    site.finish(volume(site, site.like(node, *inputs), form))
+
+
+def _flat(site: Site, value: ir.Value, channels: int) -> ir.Value:
+    array = constant(value)
+    if array is None:
+        return planes(site, value)
+    one_each = (1, channels, 1, 1) if array.size > 1 else (1, 1, 1, 1)
+    return site.constant(array.reshape(one_each), "per_channel")
+
+
+RULE = Rule("elementwise on planes", UNARY | BINARY | CHANNELWISE, check)

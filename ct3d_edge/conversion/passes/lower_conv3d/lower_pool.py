@@ -1,0 +1,80 @@
+"""MaxPool3D(x)  ->  max over depth of MaxPool2D(planes of x)        AveragePool3D alike
+
+Exact: a maximum, or an average, over a box is one over its planes of one over each plane; where padding is left out of
+an average, the voxels of a box at the border are a box too. Along depth, planes that windows share with no other are
+reduced side by side; otherwise depth is pooled as the rows of a picture ``(D, C * H * W)``.
+"""
+
+from functools import partial
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Site, data
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import along_depth, is_volume, planes, volume, volume_shape
+from ct3d_edge.conversion.passes.lower_conv3d.row_interleave import flat_pool
+from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.window import POOLS, Axis, Window
+
+REDUCTION = {"MaxPool": "ReduceMax", "AveragePool": "ReduceMean"}
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find a 3D pooling."""
+    if not is_volume(data(node)):
+        return None
+    if len(node.outputs) > 1:
+        raise Refused("it also tells where the maxima are")
+    return partial(_rewrite, node, Window.of(node))
+
+
+def _rewrite(node: ir.Node, window: Window) -> None:
+    site = Site(node)
+    form = volume_shape(data(node))
+    x = planes(site, data(node))
+    producer = x.producer()
+    blocked = producer is not None and producer.op_type in ("Conv", "Relu", "LeakyRelu")
+    if blocked:  # 2D pooling stays in the runtime's blocked layout, which depth leaves
+        x, form = _in_plane(site, node, window, x, form)
+        x, form = _over_depth(site, node, window.axes[0], x, form)
+    else:
+        x, form = _over_depth(site, node, window.axes[0], x, form)
+        x, form = _in_plane(site, node, window, x, form)
+    site.finish(volume(site, x, form))
+
+
+def _in_plane(
+    site: Site, node: ir.Node, window: Window, x: ir.Value, form: tuple[int, int, int, int]
+) -> tuple[ir.Value, tuple[int, int, int, int]]:
+    flat = Window(window.axes[1:])
+    if all(axis.trivial for axis in flat.axes):
+        return x, form
+    return flat_pool(site, node, flat, x), (form[0], form[1], flat.out[0], flat.out[1])
+
+
+def _over_depth(
+    site: Site, node: ir.Node, depth: Axis, x: ir.Value, form: tuple[int, int, int, int]
+) -> tuple[ir.Value, tuple[int, int, int, int]]:
+    channels, _, height, width = form
+    if depth.trivial:
+        return x, form
+    rows = along_depth(site, x, form)
+    pooled = _side_by_side(site, node, depth, rows, form) if depth.plain else _as_picture(site, node, depth, rows, form)
+    after = (channels, depth.out, height, width)
+    return site.op("Reshape", pooled, site.integers(-1, channels, height, width)), after
+
+
+def _side_by_side(site: Site, node: ir.Node, depth: Axis, rows: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+    if depth.out * depth.kernel < depth.size:
+        end = site.integers(depth.out * depth.kernel)
+        rows = site.op("Slice", rows, site.integers(0), end, site.integers(1))
+    values = form[0] * form[2] * form[3]
+    apart = site.op("Reshape", rows, site.integers(-1, depth.kernel, values))
+    return site.op(REDUCTION[node.op_type], apart, site.integers(1), keepdims=0)
+
+
+def _as_picture(site: Site, node: ir.Node, depth: Axis, rows: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+    picture = site.op("Reshape", rows, site.integers(-1, 1, depth.size, form[0] * form[2] * form[3]))
+    return flat_pool(site, node, Window((depth, Axis(form[0] * form[2] * form[3], 1))), picture)
+
+
+RULE = Rule("3D pooling plane by plane", POOLS, check)

@@ -1,0 +1,69 @@
+"""Slice(volume of planes, depth)  ->  volume of Slice(planes apart)        Concat along depth or channels alike
+
+Exact: no number changes.
+"""
+
+from functools import partial
+
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Site, constant, data
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
+    along_depth,
+    is_volume,
+    planes,
+    stacked,
+    volume,
+    volume_shape,
+)
+from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+
+CHANNELS, DEPTH = 1, 2
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find a Slice along depth, or a Concat along depth or channels, of volumes that were put together from planes."""
+    values = [value for value in node.inputs if value is not None and constant(value) is None]
+    if not values or not any(stacked(value) is not None for value in values) or not all(map(is_volume, values)):
+        return None
+    if node.op_type == "Slice":
+        return _slice(node)
+    axis = node.attributes["axis"].as_int() % 5
+    if axis not in (CHANNELS, DEPTH) or len(values) < len(node.inputs):
+        return None
+    return partial(_concat, node, axis, values)
+
+
+def _slice(node: ir.Node) -> Rewrite | None:
+    numbers = [constant(value) for value in node.inputs[1:]]
+    if len(numbers) != 3 or any(number is None or number.size != 1 for number in numbers):
+        return None
+    first, last, axis = (int(number.item()) for number in numbers if number is not None)
+    return partial(_cut, node, first, last) if axis == DEPTH and 0 <= first < last else None
+
+
+def _cut(node: ir.Node, first: int, last: int) -> None:
+    site = Site(node)
+    form = volume_shape(data(node))
+    rows = along_depth(site, planes(site, data(node)), form)
+    kept = site.op("Slice", rows, site.integers(first), site.integers(last), site.integers(1))
+    channels, _, height, width = form
+    apart = site.op("Reshape", kept, site.integers(-1, channels, height, width))
+    site.finish(volume(site, apart, (channels, min(last, form[1]) - first, height, width)))
+
+
+def _concat(node: ir.Node, axis: int, values: list[ir.Value]) -> None:
+    site = Site(node)
+    forms = [volume_shape(value) for value in values]
+    channels, depth, height, width = forms[0]
+    if axis == CHANNELS:
+        channels = sum(form[0] for form in forms)
+        joined = site.op("Concat", *(planes(site, value) for value in values), axis=1)
+    else:
+        depth = sum(form[1] for form in forms)
+        rows = [along_depth(site, planes(site, value), form) for value, form in zip(values, forms, strict=True)]
+        joined = site.op("Reshape", site.op("Concat", *rows, axis=1), site.integers(-1, channels, height, width))
+    site.finish(volume(site, joined, (channels, depth, height, width)))
+
+
+RULE = Rule("pieces of planes", frozenset({"Slice", "Concat"}), check)

@@ -1,0 +1,113 @@
+"""MaxPool3D(Relu(Conv3D(x)))  ->  MaxPool2D(Relu(Conv2D(planes of a pooling window in alternating rows)))
+
+::
+
+    planes 2p, 2p + 1       picture p, row 2h + j: row h of plane 2p + j
+    a a a      b b b        a a a      convolution with twice the dilation along rows stays within one plane;
+    a a a      b b b        b b b      pooling over twice the rows takes the maximum over both planes
+                            a a a
+                            b b b
+
+Exact: no value is computed otherwise than before. There is no maximum over depth any more, and in between the runtime
+stays in its blocked 2D layout. Needs poolings that touch without overlap along depth, and a convolution with stride one
+along rows; pays where few input channels make the copies small beside the output.
+"""
+
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Array, Site, data, only_consumer
+from ct3d_edge.conversion.passes.lower_conv3d.depth_im2col import flat_convolution, take, under_kernel
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, planes, volume, volume_shape, weights_of
+from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.window import Axis, Window, group
+
+ACTIVATIONS = frozenset({"Relu", "LeakyRelu"})
+
+
+def check(node: ir.Node) -> Rewrite | None:
+    """Find a max pooling behind a convolution of few channels, with an activation between them or not."""
+    if not is_volume(data(node)) or len(node.outputs) > 1:
+        return None
+    activation = data(node).producer()
+    if activation is not None and activation.op_type not in ACTIVATIONS:
+        activation = None
+    features = data(activation) if activation else data(node)
+    convolution = features.producer()
+    alone = only_consumer(features) and only_consumer(data(node))
+    if convolution is None or convolution.op_type != "Conv" or not alone or group(convolution) != 1:
+        return None
+    window, pool = Window.of(convolution), Window.of(node)
+    weights, bias = weights_of(convolution)
+    depth, rows = pool.axes[:2]
+    fits = depth.kernel == depth.stride > 1 and not depth.padded and depth.dilation == rows.dilation == 1
+    small = weights.shape[1] * weights.shape[2] * 2 <= len(weights)
+    if not fits or not small or window.axes[1].stride != 1 or depth.ceil or rows.ceil:
+        return None
+    return partial(_rewrite, node, activation, convolution, (window, pool), (weights, bias))
+
+
+def _rewrite(
+    node: ir.Node,
+    activation: ir.Node | None,
+    convolution: ir.Node,
+    windows: tuple[Window, Window],
+    parameters: tuple[Array, Array | None],
+) -> None:
+    site = Site(node)
+    weights, bias = parameters
+    window, pool = windows
+    pair = pool.axes[0].kernel
+    pictures = _alternating(site, data(convolution), window.axes[0], pool.axes[0])
+    flat = np.moveaxis(weights, 2, 1).reshape(len(weights), -1, *weights.shape[3:])
+    added = None if bias is None else site.constant(bias, "bias")
+    wide = Window((window.axes[0], stretched(window.axes[1], pair), window.axes[2]))
+    x = flat_convolution(site, convolution, wide, pictures, flat, added)
+    x = site.like(activation, x) if activation else x
+    taller = (pooled_rows(pool.axes[1], pair), pool.axes[2])
+    x = flat_pool(site, node, Window(taller), x)
+    site.finish(volume(site, x, (len(weights), *pool.out)))  # type: ignore[arg-type]  # three axes
+
+
+def _alternating(site: Site, x: ir.Value, depth: Axis, pool: Axis) -> ir.Value:
+    """``(N * pooled planes, kernel * C, planes of a window * H, W)``."""
+    form = volume_shape(x)
+    channels, _, height, width = form
+    pair = pool.kernel
+    under = under_kernel(depth)[: pool.out * pair].reshape(pool.out, pair, depth.kernel)
+    indices = under.transpose(0, 2, 1).reshape(-1)  # pooled plane, plane under the kernel, plane of the window
+    apart = take(site, planes(site, x), form, depth, indices, channels=channels)
+    grouped = site.op("Reshape", apart, site.integers(-1, pair, channels * height, width))
+    turned = site.op("Transpose", grouped, perm=[0, 2, 1, 3])
+    return site.op("Reshape", turned, site.integers(-1, depth.kernel * channels, pair * height, width))
+
+
+def stretched(rows: Axis, pair: int) -> Axis:
+    """The convolution's rows when those of ``pair`` planes alternate."""
+    return Axis(rows.size * pair, rows.kernel, 1, rows.begin * pair, rows.end * pair, dilation=rows.dilation * pair)
+
+
+def pooled_rows(rows: Axis, pair: int) -> Axis:
+    """The pooling's rows when those of ``pair`` planes alternate."""
+    return Axis(rows.size * pair, rows.kernel * pair, rows.stride * pair, rows.begin * pair, rows.end * pair)
+
+
+def flat_pool(site: Site, node: ir.Node, window: Window, x: ir.Value) -> ir.Value:
+    """A 2D pooling of the kind of a 3D one."""
+    dilations = window.dilations if any(axis.dilation > 1 for axis in window.axes) else None
+    ceil = 1 if any(axis.ceil for axis in window.axes) else None
+    return site.like(
+        node,
+        x,
+        auto_pad=None,
+        kernel_shape=window.kernel,
+        strides=window.strides,
+        pads=window.pads,
+        dilations=dilations,
+        ceil_mode=ceil,
+    )
+
+
+RULE = Rule("convolution and pooling in alternating rows", frozenset({"MaxPool"}), check)

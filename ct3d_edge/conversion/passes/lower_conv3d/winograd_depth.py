@@ -1,0 +1,173 @@
+"""Conv3D(x, w)  ->  MatMul(after, Conv2D(MatMul(before, planes of x), w transformed))       F(m, 3) along depth
+
+::
+
+    planes of x     0 1 2 3 4 5 ...    before: each tile of m + 2 planes becomes m + 2 sums of them
+    tiles           [. . . . . .]      Conv2D: m + 2 groups, one a sum, instead of 3 m convolutions
+                            [. . .     after:  m planes of output from the m + 2 products
+
+Exact by algebra (see `toom_cook`), rounded a little more: needs a kernel of three planes with stride and dilation one.
+Padding along depth is a zero column of ``before`` and costs nothing. The tile is the one that leaves the least to
+compute; a tile that does not divide the output makes planes that are cut off again.
+"""
+
+from functools import partial
+from math import inf
+
+import numpy as np
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import Array, Site, data
+from ct3d_edge.conversion.passes.lower_conv3d.depth_im2col import flat_convolution
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
+    along_depth,
+    is_volume,
+    padded_depth,
+    planes,
+    volume,
+    volume_shape,
+    weights_of,
+)
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import Filtering, filtering
+from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.window import Axis, Window, group
+
+TAPS = 3
+TILES = (2, 4, 6)
+"""Outputs of a tile. Larger ones save little more and round more."""
+
+FEWEST_CHANNELS = 8
+"""Below, transforming the planes takes longer than what it saves (ONNX Runtime's blocked layout has 8 channels)."""
+
+DENSE_DEPTH = 32
+"""Up to so many planes, one matrix for all tiles is faster than copying the tiles apart first."""
+
+
+def check(node: ir.Node, *, largest_weights: float = inf) -> Rewrite | None:
+    """Find a 3D convolution that minimal filtering makes cheaper, within so many bytes of weights."""
+    if not is_volume(data(node)):
+        return None
+    weights, bias = weights_of(node)
+    window = Window.of(node)
+    depth = window.axes[0]
+    if (depth.kernel, depth.stride, depth.dilation) != (TAPS, 1, 1):
+        raise Refused("minimal filtering needs a kernel of three planes with stride and dilation one")
+    if weights.shape[1] < FEWEST_CHANNELS:
+        raise Refused(f"minimal filtering does not pay with {weights.shape[1]} input channels")
+    tile = best_tile(depth.out)
+    if tile is None:
+        raise Refused(f"minimal filtering saves nothing on {depth.out} planes")
+    growth = (tile + TAPS - 1) / TAPS
+    if weights.nbytes * growth > largest_weights:
+        raise Refused(f"minimal filtering would make its weights {growth:.1f} times as large")
+    return partial(_rewrite, node, window, weights, bias, filtering(tile, TAPS))
+
+
+def best_tile(planes_out: int) -> int | None:
+    """The tile with the least convolutions and planes to cut off, None if plain unfolding has no more of them."""
+    costs = {tile: _tiles(planes_out, tile) * (2 * tile + TAPS - 1) - planes_out for tile in TILES}
+    best = min(TILES, key=lambda tile: costs[tile])
+    return best if costs[best] < TAPS * planes_out else None
+
+
+def saving(depth: Axis, planes_out: int, channels: int) -> float:
+    """Convolutions of a plane by minimal filtering, where it would be used, over those without it."""
+    tile = best_tile(planes_out)
+    if (depth.kernel, depth.stride, depth.dilation) != (TAPS, 1, 1) or channels < FEWEST_CHANNELS or tile is None:
+        return 1.0
+    return _tiles(planes_out, tile) * (tile + TAPS - 1) / (TAPS * planes_out)
+
+
+def _tiles(planes_out: int, tile: int) -> int:
+    return -(-planes_out // tile)
+
+
+def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None, method: Filtering) -> None:
+    site = Site(node)
+    form = volume_shape(data(node))
+    pictures = planes(site, data(node))
+    done = filtered(site, node, window, (weights, bias), along_depth(site, pictures, form), form, method)
+    out = (len(weights), *window.out)
+    if window.axes[0].out % method.outputs:
+        done = _cut(site, done, out, method.outputs)  # type: ignore[arg-type]  # three axes
+    site.finish(volume(site, done, out))  # type: ignore[arg-type]
+
+
+def filtered(
+    site: Site,
+    node: ir.Node,
+    window: Window,
+    parameters: tuple[Array, Array | None],
+    rows: ir.Value,
+    form: tuple[int, int, int, int],
+    method: Filtering,
+) -> ir.Value:
+    """Planes ``(N * tiles * m, outputs, H', W')`` from rows ``(N, D, C * H * W)``."""
+    depth = window.axes[0]
+    sums = _before(site, rows, depth, method)
+    pictures = site.op("Reshape", sums, site.integers(-1, method.products * form[0], *form[2:]))
+    products = _convolved(site, node, window, parameters, pictures, method)
+    outputs, (height, width) = len(parameters[0]), window.out[1:]
+    apart = site.op("Reshape", products, site.integers(-1, method.products, outputs * height * width))
+    back = site.op("MatMul", site.constant(method.after, "after"), apart)
+    return site.op("Reshape", back, site.integers(-1, outputs, height, width))
+
+
+def _before(site: Site, rows: ir.Value, depth: Axis, method: Filtering) -> ir.Value:
+    tiles = _tiles(depth.out, method.outputs)
+    if depth.size <= DENSE_DEPTH:
+        return site.op("MatMul", site.constant(all_tiles(depth, method, tiles), "before"), rows)
+    last = (tiles - 1) * method.outputs + method.products
+    rows = padded_depth(site, rows, depth.begin, max(0, last - depth.begin - depth.size))
+    indices = (np.arange(tiles)[:, None] * method.outputs + np.arange(method.products)).astype(np.int64)
+    apart = site.op("Gather", rows, site.constant(indices, "planes"), axis=1)
+    return site.op("MatMul", site.constant(method.before, "before"), apart)
+
+
+def all_tiles(depth: Axis, method: Filtering, tiles: int) -> Array:
+    """``(tiles * products, planes)``: ``before`` of each tile over the planes that are there."""
+    last = (tiles - 1) * method.outputs + method.products
+    wide = np.zeros((tiles, method.products, depth.begin + max(depth.size, last)))
+    for tile in range(tiles):
+        first = tile * method.outputs
+        wide[tile, :, first : first + method.products] = method.before
+    return wide[:, :, depth.begin : depth.begin + depth.size].reshape(-1, depth.size)
+
+
+def _convolved(
+    site: Site,
+    node: ir.Node,
+    window: Window,
+    parameters: tuple[Array, Array | None],
+    pictures: ir.Value,
+    method: Filtering,
+) -> ir.Value:
+    """One group a product. The bias belongs to the point 1, whose product every output contains once."""
+    weights, bias = parameters
+    transformed = np.einsum("pk,ockhw->pochw", method.kernel, weights.astype(np.float64))
+    flat = transformed.reshape(-1, *transformed.shape[2:])
+    added = None
+    if bias is not None:
+        wide = np.zeros((method.products, len(weights)))
+        wide[1] = bias
+        added = site.constant(wide.reshape(-1), "bias")
+    return flat_convolution(site, node, window, pictures, flat, added, groups=method.products * group(node))
+
+
+def _cut(site: Site, pictures: ir.Value, form: tuple[int, int, int, int], tile: int) -> ir.Value:
+    """Only the planes that the convolution has."""
+    outputs, depth, height, width = form
+    made = _tiles(depth, tile) * tile
+    rows = along_depth(site, pictures, (outputs, made, height, width))
+    kept = site.op("Slice", rows, site.integers(0), site.integers(depth), site.integers(1))
+    return site.op("Reshape", kept, site.integers(-1, outputs, height, width))
+
+
+NAME = "3D convolution by minimal filtering"
+
+RULE = Rule(NAME, frozenset({"Conv"}), check)
+
+
+def within(largest_weights: int) -> Rule:
+    """The rule where transformed weights may take so many bytes a layer."""
+    return Rule(NAME, frozenset({"Conv"}), partial(check, largest_weights=largest_weights))

@@ -1,0 +1,107 @@
+"""Which graphs the compiler takes: what it refuses, it refuses with the name of the node."""
+
+from collections.abc import Iterable
+
+import onnx
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import sizes
+from ct3d_edge.conversion.passes.rule import Refused, infer_shapes
+from ct3d_edge.conversion.passes.window import Window
+from ct3d_edge.errors import ModelError
+
+OPSETS = range(18, 23)
+"""18 is what tf2onnx writes; behind 22 the operators used here may mean something else."""
+
+SPATIAL = frozenset({"Conv", "MaxPool", "AveragePool"})
+REFUSED_TYPES = {ir.DataType.DOUBLE: "float64", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
+
+
+def admit(proto: onnx.ModelProto) -> ir.Model:
+    """Read a graph that can be rewritten.
+
+    Returns
+    -------
+    ir.Model
+        With shapes inferred and constants as initializers.
+
+    Raises
+    ------
+    ModelError
+        Empty graph, another opset, other domains, control flow, weights outside the file or not in float32, or a
+        convolution or pooling whose input size is not known. The message names the node.
+    """
+    _require_graph(proto)
+    for node in proto.graph.node:
+        _require_plain(node)
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelError(f"The tensor {tensor.name} lies in another file. Save the model as one file.")
+    model = infer_shapes(ir.from_proto(proto))
+    ir.passes.Sequential(
+        ir.passes.common.RemoveInitializersFromInputsPass(), ir.passes.common.LiftConstantsToInitializersPass()
+    )(model)
+    for graph_node in model.graph:
+        _require_float32(graph_node)
+        _require_size(graph_node)
+    return model
+
+
+def _require_graph(proto: onnx.ModelProto) -> None:
+    if not proto.graph.node or not proto.graph.output:
+        raise ModelError("The graph is empty: there is no node to optimise.")
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset not in OPSETS:
+        raise ModelError(
+            f"The graph is of opset {opset} (first node {_name(proto.graph.node[0])}); opset {OPSETS.start} to "
+            f"{OPSETS.stop - 1} can be optimised. onnx.version_converter changes it."
+        )
+
+
+def _require_plain(node: onnx.NodeProto) -> None:
+    if node.domain not in ("", "ai.onnx"):
+        raise ModelError(
+            f"Node {_name(node)} is {node.op_type} of the domain {node.domain}; only operators of ONNX itself can be "
+            "optimised."
+        )
+    if not onnx.defs.has(node.op_type):
+        raise ModelError(f"Node {_name(node)} is {node.op_type}, which is no operator of ONNX.")
+    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+        raise ModelError(f"Node {_name(node)} is control flow ({node.op_type}), which cannot be optimised.")
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterable[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+def _require_float32(node: ir.Node) -> None:
+    for value in (*node.inputs, *node.outputs):
+        kind = REFUSED_TYPES.get(value.dtype) if value is not None and value.dtype is not None else None
+        if kind:
+            raise ModelError(f"Node {node.name or node.op_type} computes in {kind}; only float32 can be optimised.")
+
+
+def _require_size(node: ir.Node) -> None:
+    if node.op_type not in SPATIAL:
+        return
+    value = node.inputs[0]
+    if value is None or sizes(value) is None:
+        raise ModelError(
+            f"Node {node.name or node.op_type} ({node.op_type}) has an input of unknown size "
+            f"{value.shape if value is not None else None}; all but the batch axis must be known."
+        )
+    try:
+        expected = Window.of(node).out
+    except Refused:  # a kernel that is computed; the rules leave it alone
+        return
+    if min(expected) < 1:
+        raise ModelError(f"Node {node.name or node.op_type} is given {sizes(value)}, less than its window is long.")
+    found = sizes(node.outputs[0])
+    if found is not None and found[1:] != expected:  # a window that begins in the padding, which runtimes leave out
+        raise ModelError(f"Node {node.name or node.op_type} gives {found[1:]} voxels or {expected}: runtimes disagree.")
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return node.name or node.op_type

@@ -1,0 +1,199 @@
+"""A graph gets the features that its network pools as one more output: what tells whether a scan is like training's."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ContractError, GateError, ModelError
+from ct3d_edge.gradcam.graph_trace import POOLINGS, find_pooling
+from ct3d_edge.keras_backend import with_pooled_features
+from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.modelfile.signature import POOLED
+from ct3d_edge.quality_control.ood_detector import Resemblance
+from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.session.runner import Runner
+
+if TYPE_CHECKING:
+    from ct3d_edge.conversion.graph_variant import Variant
+    from ct3d_edge.conversion.keras_loader import Source
+
+TOLERANCE = 1e-4
+"""Of the largest feature: how far the converted network's may be from Keras's."""
+
+SHAPE = f"{POOLED}.shape"
+
+Pooled = Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""A network input ``contract.shape`` to pooled features ``(C,)`` and probabilities ``(classes,)``."""
+
+
+def pooled_of(source: "Source") -> Pooled | None:
+    """What Keras computes of one volume; None if the network pools no features."""
+    network = with_pooled_features(source.network)
+    if network is None:
+        return None
+
+    def compute(volume: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        import keras
+
+        batch = volume.reshape(1, *source.contract.input_shape)
+        pooled, answer = (keras.ops.convert_to_numpy(part) for part in network(batch, training=False))
+        return np.asarray(pooled[0], np.float64), source.concluded(answer)
+
+    return compute
+
+
+def with_proven_features(
+    proto: onnx.ModelProto, source: "Source", on_stage: Callable[[str], None]
+) -> tuple[onnx.ModelProto, Contract]:
+    """A converted graph with the output, proven, and its contract; without both where the output cannot be placed.
+
+    Raises
+    ------
+    ContractError
+        If the contract holds statistics of features that the network does not pool.
+    GateError
+        As `require_same_features`.
+    """
+    statistics = source.contract.feature_statistics
+    try:
+        given = with_pooled(proto, source.contract)
+    except ContractError:
+        network = with_pooled_features(source.network)
+        if statistics is None or network is None or network.outputs[0].shape[-1] != statistics.features:
+            raise
+        on_stage(
+            "which node of the converted network pools its features cannot be told, so the file will not say whether a "
+            "scan is like those of training"
+        )
+        return proto, replace(source.contract, feature_statistics=None)
+    require_same_features(given, source)
+    return given, source.contract
+
+
+def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    """A copy of a graph with the output ``(batch, C)``; the graph as it is if the contract holds no statistics of it.
+
+    To be called before passes run, so that they take it for something that callers want to see: it is proven like
+    every other tensor that a rewritten graph shares with the one that it was made from.
+
+    Raises
+    ------
+    ContractError
+        If the network pools no features.
+    """
+    statistics = contract.feature_statistics
+    if statistics is None:
+        return proto
+    given = onnx.ModelProto()
+    given.CopyFrom(proto)
+    try:
+        pooled = _pooled_in(given)
+    except ModelError as error:
+        raise ContractError(
+            "The contract holds statistics of features, which are what a global average pooling in front of dense "
+            "layers gives; this network has none. They do not belong together."
+        ) from error
+    given.graph.initializer.append(numpy_helper.from_array(np.array([0, statistics.features]), SHAPE))
+    given.graph.node.append(helper.make_node("Reshape", [pooled, SHAPE], [POOLED], name=POOLED))
+    given.graph.output.append(
+        helper.make_tensor_value_info(POOLED, onnx.TensorProto.FLOAT, ["batch", statistics.features])
+    )
+    return given
+
+
+def _pooled_in(proto: onnx.ModelProto) -> str:
+    """What the network's pooling gives, or the only one in the graph: a head need not be readable to have features."""
+    try:
+        return find_pooling(proto, proto.graph.output[0].name).pooled
+    except ModelError:
+        given = [str(node.output[0]) for node in proto.graph.node if node.op_type in POOLINGS]
+        if len(given) != 1:
+            raise
+        return given[0]
+
+
+def require_same_features(proto: onnx.ModelProto, source: "Source") -> None:
+    """Make sure that a converted graph gives the features that Keras pools, which the statistics were fitted on.
+
+    Raises
+    ------
+    ContractError
+        If Keras pools none, or another number of them.
+    GateError
+        If they differ.
+    """
+    statistics, compute = source.contract.feature_statistics, pooled_of(source)
+    if statistics is None:
+        return
+    volume = golden_volume(1, source.contract.shape)
+    expected = compute(volume)[0] if compute else np.zeros(0)
+    if expected.shape != (statistics.features,):
+        raise ContractError(
+            f"The contract holds statistics of {statistics.features} features; the network beside it pools "
+            f"{len(expected)}. They do not belong together."
+        )
+    batch = volume.reshape(1, *source.contract.input_shape)
+    ((_, found),) = Tap(proto, [POOLED]).tensors(batch)
+    difference = _difference(found[0], expected)
+    if not difference <= TOLERANCE:
+        raise GateError(
+            f"The features that the converted network pools differ from Keras's by {difference:.1e} of the largest "
+            f"(limit {TOLERANCE:.0e}). No file was written."
+        )
+
+
+def prove_features(
+    variant: "Variant", runners: Sequence[Runner], volumes: Sequence[NDArray[np.float32]]
+) -> dict[str, Any]:
+    """Compare the pooled features that files give, each as `infer` will run it, with those before the rewriting.
+
+    Parameters
+    ----------
+    runners
+        One of each file and provider.
+    volumes
+        Network inputs ``contract.shape``.
+
+    Returns
+    -------
+    dict
+        For the provenance: largest difference of a feature as a part of the largest one, and by which part of the
+        threshold distances moved; empty for files without such features.
+
+    Raises
+    ------
+    GateError
+        If a feature is further off than the precision lets a tensor be.
+    """
+    given = [runner for runner in runners if runner.model.pooled is not None]
+    known = given[0].contract.feature_statistics if given else None
+    if known is None:
+        return {}
+    tap, distances = Tap(variant.before, [POOLED]), Resemblance(known).distances
+    feature, moved = 0.0, 0.0
+    for volume in volumes:
+        ((_, right),) = tap.tensors(volume.reshape(1, *given[0].contract.input_shape))
+        for runner in given:
+            found = np.asarray(runner.outputs(volume[None]).pooled)
+            feature = max(feature, _within(_difference(found, right), variant.limits.tensor, runner))
+            moved = max(moved, float(np.abs(distances(found) - distances(right)).max()) / known.threshold)
+    return {"pooled_features": {"volumes": len(volumes), "feature_difference": feature, "distance_difference": moved}}
+
+
+def _within(difference: float, limit: float, runner: Runner) -> float:
+    if difference <= limit:
+        return difference
+    raise GateError(
+        f"The pooled features on {runner.receipt.actual} differ by {difference:.1e} of the largest from those before "
+        f"the rewriting (limit {limit:.0e}). No file was written."
+    )
+
+
+def _difference(found: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]) -> float:
+    return float(np.abs(found - right).max() / max(np.abs(right).max(), np.finfo(np.float32).tiny))

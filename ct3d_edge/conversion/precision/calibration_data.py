@@ -1,0 +1,117 @@
+"""Volumes on which value ranges are measured, and how far a file may be off in each precision."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.precision import Precision
+from ct3d_edge.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest differences that pass.
+
+    Parameters
+    ----------
+    probability
+        Of any probability; no label may flip, whatever it is.
+    tensor
+        Of any tensor between input and output, as a part of that tensor's largest magnitude.
+    """
+
+    probability: float
+    tensor: float
+
+
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(1e-5, 1e-4),
+    "fp16": Limits(5e-3, 2e-2),
+    "int8": Limits(2e-2, 3e-1),
+}
+"""Of the arithmetic that a file uses or, where that is float32, of the numbers its weights are stored in."""
+
+
+MINIMUM_VOLUMES = 4
+"""Fewer say little about how far values reach."""
+
+
+def volume_digest(volume: NDArray[np.float32]) -> str:
+    """SHA-256 of a network input: the same for a scan under another name or in another file format."""
+    return hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
+
+
+@dataclass(eq=False)
+class Calibration:
+    """Network inputs to calibrate on, made anew, one at a time, each time they are asked for.
+
+    Parameters
+    ----------
+    volumes
+        Each ``contract.shape`` float32; can be gone through more than once.
+    material
+        What they are, in words.
+    digests
+        Of the volumes that were used; filled while they are.
+    """
+
+    volumes: Iterable[NDArray[np.float32]]
+    material: str
+    digests: dict[str, None] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the volumes.
+
+        Raises
+        ------
+        UsageError
+            At the end, if they were fewer than four.
+        """
+        for volume in self.volumes:
+            self.digests[volume_digest(volume)] = None
+            yield volume
+        found = len(self.digests)
+        if found < MINIMUM_VOLUMES:
+            raise UsageError(
+                f"Calibration needs at least {MINIMUM_VOLUMES} different volumes, found {found} ({self.material})."
+            )
+
+    def spread(self, most: int) -> Iterator[NDArray[np.float32]]:
+        """Yield at most so many different volumes, evenly spaced: scans come folder by folder, each of one class."""
+        if not self.digests:
+            for _ in self:
+                pass
+        known = list(self.digests)
+        places = np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)
+        wanted = {known[place] for place in places}
+        for volume in self.volumes:
+            digest = volume_digest(volume)
+            if digest in wanted:
+                wanted.remove(digest)
+                yield volume
+            if not wanted:
+                return
+
+    def guard(self, volumes: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Pass the volumes of a proof on, as long as none of them was calibrated on.
+
+        Raises
+        ------
+        UsageError
+            At the first one that was.
+        """
+        for number, volume in enumerate(volumes, 1):
+            if volume_digest(volume) in self.digests:
+                raise UsageError(
+                    f"Volume {number} of the proof was calibrated on ({self.material}): a proof on it proves little. "
+                    "Name other scans with --calibrate or --proof."
+                )
+            yield volume
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for the provenance; the hash is of all volumes, as the network was given them."""
+        whole = hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
+        return {"volumes": len(self.digests), "material": self.material, "sha256": whole}

@@ -1,0 +1,171 @@
+"""A graph in float16 but for the nodes that must not be, and its rehearsal in float32."""
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.passes.graph import MARK
+from ct3d_edge.conversion.passes.validate_graph import admit
+
+HALF = f"{MARK}half"
+SINGLE = f"{MARK}single"
+EXACT = f"{MARK}exact"
+BACK = f"{HALF}.back"
+
+
+def halve(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
+    """Let a float32 graph compute in float16; input and output stay float32, every type is written down.
+
+    Parameters
+    ----------
+    proto
+        As `passes.optimize` takes and gives it; it is not changed.
+    keep
+        Nodes that stay float32, each named by the first tensor it gives. A Cast stands at each border.
+
+    Raises
+    ------
+    ModelError
+        As `admit`.
+    """
+    model = admit(proto)
+    writer = _Writer(model.graph)
+    for node in list(model.graph):
+        writer.convert(node, half=is_half(node, keep))
+    return _finish(model)
+
+
+def rehearse(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
+    """The graph of `halve` in float32, with every tensor rounded to float16 where that graph holds float16.
+
+    ONNX Runtime's CPU provider runs float16 nodes in float32 and rounds nothing in between: a value of 1e6 passes
+    there and is infinite on a GPU. This graph shows on any machine what a device with float16 arithmetic gives.
+    """
+    model = admit(proto)
+    rounder = _Rounder(model.graph)
+    for node in list(model.graph):
+        if is_half(node, keep):
+            rounder.round(node)
+    return _finish(model)
+
+
+def is_half(node: ir.Node, keep: Collection[str]) -> bool:
+    """Whether a node is to compute in float16: it computes floating-point numbers and is not kept."""
+    known = all(value is None or value.dtype is not None for value in (*node.inputs, *node.outputs))
+    floats = any(value.dtype == ir.DataType.FLOAT for value in node.outputs)
+    return known and floats and node.outputs[0].name not in keep
+
+
+def stored_half(array: NDArray[np.float32]) -> NDArray[np.float16]:
+    """An array in float16; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
+
+
+def _finish(model: ir.Model) -> onnx.ModelProto:
+    ir.passes.common.RemoveUnusedNodesPass()(model)
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]
+    return proto
+
+
+class _Writer:
+    """Gives each node inputs of the type it computes in; a tensor is cast once, however many nodes use it."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._cast: dict[tuple[str | None, ir.DataType], ir.Value] = {}
+
+    def convert(self, node: ir.Node, *, half: bool) -> None:
+        wanted = ir.DataType.FLOAT16 if half else ir.DataType.FLOAT
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16) and value.dtype != wanted:
+                node.replace_input_with(index, self._as(value, wanted, node))
+        if half:
+            self._mark(node)
+
+    def _as(self, value: ir.Value, wanted: ir.DataType, consumer: ir.Node) -> ir.Value:
+        key = value.name, wanted
+        if key not in self._cast:
+            tensor = ir.convenience.get_const_tensor(value)
+            made = self._store(value, tensor.numpy()) if tensor is not None else self._insert(value, wanted, consumer)
+            self._cast[key] = made
+        return self._cast[key]
+
+    def _store(self, value: ir.Value, array: NDArray[np.float32]) -> ir.Value:
+        return initializer(self._graph, f"{value.name}{HALF}", stored_half(array))
+
+    def _insert(self, value: ir.Value, wanted: ir.DataType, consumer: ir.Node) -> ir.Value:
+        suffix = HALF if wanted == ir.DataType.FLOAT16 else SINGLE
+        cast = ir.node("Cast", [value], {"to": int(wanted)}, name=f"{value.name}{suffix}")
+        made = cast.outputs[0]
+        made.name, made.dtype, made.shape = cast.name, wanted, value.shape
+        self._graph.insert_before(consumer, cast)
+        return made
+
+    def _mark(self, node: ir.Node) -> None:
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT:
+                value.dtype = ir.DataType.FLOAT16
+            if value.is_graph_output():
+                raise ValueError(f"{node.name} gives the answer and stays float32")
+
+
+class _Rounder:
+    """Rounds what a node reads from outside and what it gives."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._rounded: dict[str | None, ir.Value] = {}
+
+    def round(self, node: ir.Node) -> None:
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.dtype == ir.DataType.FLOAT and not self._is_rounded(value):
+                node.replace_input_with(index, self._input(value, node))
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT:
+                self._output(value, node)
+
+    def _is_rounded(self, value: ir.Value) -> bool:
+        producer = value.producer()
+        return producer is not None and (producer.name or "").endswith(BACK)
+
+    def _input(self, value: ir.Value, consumer: ir.Node) -> ir.Value:
+        if value.name not in self._rounded:
+            tensor = ir.convenience.get_const_tensor(value)
+            if tensor is not None:
+                array = stored_half(tensor.numpy()).astype(np.float32)
+                self._rounded[value.name] = initializer(self._graph, f"{value.name}{HALF}", array)
+            else:
+                half, back = _pair(value, f"{value.name}{SINGLE}")
+                self._graph.insert_before(consumer, [half, back])
+                self._rounded[value.name] = back.outputs[0]
+        return self._rounded[value.name]
+
+    def _output(self, value: ir.Value, node: ir.Node) -> None:
+        name, users = value.name, list(value.uses())
+        value.name = f"{name}{EXACT}"
+        half, back = _pair(value, str(name))
+        self._graph.insert_after(node, [half, back])
+        for user, index in users:
+            user.replace_input_with(index, back.outputs[0])
+
+
+def _pair(value: ir.Value, name: str) -> tuple[ir.Node, ir.Node]:
+    half = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT16)}, name=f"{name}{HALF}")
+    half.outputs[0].name = half.name
+    back = ir.node("Cast", [half.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name=f"{name}{BACK}")
+    made = back.outputs[0]
+    made.name, made.dtype, made.shape = name, ir.DataType.FLOAT, value.shape
+    return half, back
+
+
+def initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """Add a constant as it is, whatever its type."""
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    value.dtype, value.shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
+    graph.register_initializer(value)
+    return value

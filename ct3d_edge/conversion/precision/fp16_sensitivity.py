@@ -1,0 +1,181 @@
+"""Which nodes float16 would hurt: by what their values were on calibration volumes, and by how many they add up."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.passes.graph import constant, sizes
+from ct3d_edge.conversion.passes.validate_graph import admit
+from ct3d_edge.conversion.precision.fp16 import stored_half
+from ct3d_edge.session.intermediate_outputs import Tap
+
+LARGEST = 65504.0
+"""Of float16 (IEEE 754-2019, binary16)."""
+
+SMALLEST_NORMAL = 2.0**-14
+"""Below it float16 has fewer than eleven bits of precision."""
+
+MARGIN = 4.0
+"""Scans to come may reach so many times what the calibration volumes did."""
+
+MOSTLY = 0.5
+"""Share of values among subnormal numbers from which a tensor counts as lost."""
+
+DEEPEST_SUM = 2**11
+"""Terms of a mean or sum: 2048 + 1 is 2048 in float16, so that a running sum of equal terms stands still there."""
+
+DEEPEST_PRODUCT = 2**14
+"""Terms of a dot product, whose errors add up like a random walk: the square root of 2^14, times 2^-11, is 1/16."""
+
+SUMS = frozenset({"ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "GlobalAveragePool"})
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass
+class Range:
+    """What was seen of a tensor.
+
+    Parameters
+    ----------
+    largest
+        Magnitude.
+    values, tiny
+        How many were not zero, and how many of those were below the smallest normal number of float16.
+    """
+
+    largest: float = 0.0
+    values: int = 0
+    tiny: int = 0
+
+    def see(self, array: NDArray[np.float32]) -> None:
+        """Take another tensor into account."""
+        size = np.abs(array)
+        self.largest = max(self.largest, float(size.max(initial=0.0)))
+        self.values += int(np.count_nonzero(size))
+        self.tiny += int(np.count_nonzero((size > 0) & (size < SMALLEST_NORMAL)))
+
+    @property
+    def lost(self) -> bool:
+        """Whether most values would be subnormal."""
+        return self.tiny > MOSTLY * self.values
+
+
+def measure(proto: onnx.ModelProto, volumes: Iterable[NDArray[np.float32]]) -> dict[str, Range]:
+    """Ranges of all tensors over all volumes, each a network input with its batch axis; one volume at a time."""
+    tap = Tap(proto)
+    seen = {name: Range() for name in tap.names}
+    for volume in volumes:
+        for name, array in tap.tensors(volume):
+            seen[name].see(array)
+    return seen
+
+
+def risky(proto: onnx.ModelProto, seen: dict[str, Range]) -> dict[str, str]:
+    """Nodes that must stay float32, named by the first tensor each gives, and why."""
+    model = admit(proto)
+    reasons = {str(node.outputs[0].name): _reason(node, seen) for node in model.graph}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _reason(node: ir.Node, seen: dict[str, Range]) -> str:
+    if not any(value.dtype == ir.DataType.FLOAT for value in node.outputs):
+        return ""
+    if any(value.is_graph_output() for value in node.outputs):
+        return "it gives the answer"
+    return _operator_reason(node) or _weights_reason(node) or _range_reason(node, seen) or _depth_reason(node, seen)
+
+
+def _operator_reason(node: ir.Node) -> str:
+    """An operator without float16 for each of its floating-point inputs and outputs."""
+    schema = onnx.defs.get_schema(node.op_type, node.graph.opset_imports.get("", 18) if node.graph else 18)
+    allowed = {rule.type_param_str: rule.allowed_type_strs for rule in schema.type_constraints}
+    for given, declared in ((node.inputs, schema.inputs), (node.outputs, schema.outputs)):
+        for index, value in enumerate(given):
+            parameter = declared[min(index, len(declared) - 1)]
+            types = allowed.get(parameter.type_str, [parameter.type_str])
+            if value is not None and value.dtype == ir.DataType.FLOAT and "tensor(float16)" not in types:
+                return f"{node.op_type} does not take float16"
+    inputs = [value.dtype for value in node.inputs if value is not None]
+    return "" if ir.DataType.FLOAT in inputs else f"{node.op_type} makes float32 of something else"
+
+
+def _weights_reason(node: ir.Node) -> str:
+    for value in node.inputs:
+        array = constant(value)
+        if value is None or array is None or array.dtype != np.float32:
+            continue
+        if not np.isfinite(stored_half(array)).all():
+            return f"its constant {value.name} reaches {np.abs(array).max():.1e}, more than float16 holds"
+        found = Range()
+        found.see(array)
+        if found.lost:
+            return f"{found.tiny} of {found.values} values of its constant {value.name} are subnormal in float16"
+    return ""
+
+
+def _range_reason(node: ir.Node, seen: dict[str, Range]) -> str:
+    """What it gives and, since that is cast in front of it, what it is given."""
+    for verb, values in (("it reaches", node.outputs), ("it is given values up to", node.inputs)):
+        for found in (seen[str(value.name)] for value in values if value is not None and str(value.name) in seen):
+            if not found.largest * MARGIN <= LARGEST:
+                return f"{verb} {found.largest:.1e}; {LARGEST / MARGIN:.1e} is safe"
+            if found.lost:
+                return f"{verb} {found.largest:.1e}, and {found.tiny} of {found.values} are subnormal in float16"
+    return ""
+
+
+def _depth_reason(node: ir.Node, seen: dict[str, Range]) -> str:
+    if node.op_type in SUMS:
+        return _sum_reason(node, seen)
+    weights = next((array for value in node.inputs[:2] if (array := constant(value)) is not None), None)
+    data = next((value for value in node.inputs[:2] if constant(value) is None), None)
+    if node.op_type not in PRODUCTS or weights is None or data is None:
+        return ""
+    terms = weights.size // max(_results(node, weights), 1)
+    if terms > DEEPEST_PRODUCT:
+        return f"it adds up {terms} products; {DEEPEST_PRODUCT} are safe"
+    reach = _partial_sums(node, weights) * _largest(data, seen)
+    return f"its partial sums may reach {reach:.1e}; {LARGEST:.0f} is the most" if reach > LARGEST else ""
+
+
+def _sum_reason(node: ir.Node, seen: dict[str, Range]) -> str:
+    before, after = (sizes(value) if value is not None else None for value in (node.inputs[0], node.outputs[0]))
+    if before is None or after is None or node.inputs[0] is None:
+        return "it adds up an unknown number of values"
+    terms = prod(before) // max(prod(after), 1)
+    if terms > DEEPEST_SUM:
+        return f"it adds up {terms} values; {DEEPEST_SUM} are safe"
+    reach = terms * _largest(node.inputs[0], seen)
+    return f"its sum may reach {reach:.1e}; {LARGEST:.0f} is the most" if reach > LARGEST else ""
+
+
+def _results(node: ir.Node, weights: NDArray[np.float32]) -> int:
+    """How many sums a kernel or matrix makes of one window or row."""
+    return int(weights.shape[_summed(node, weights)])
+
+
+def _summed(node: ir.Node, weights: NDArray[np.float32]) -> int:
+    """The axis of the weights along which results differ; the others are added up."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    first = constant(node.inputs[0]) is not None
+    turned = bool(node.attributes["transB"].as_int()) if "transB" in node.attributes else False
+    return weights.ndim - 2 if first or turned else weights.ndim - 1
+
+
+def _partial_sums(node: ir.Node, weights: NDArray[np.float32]) -> float:
+    """Largest sum of magnitudes: with inputs up to one, no partial sum of any order can be larger."""
+    others = tuple(axis for axis in range(weights.ndim) if axis != _summed(node, weights))
+    return float(np.abs(weights).sum(axis=others, dtype=np.float64).max(initial=0.0))
+
+
+def _largest(value: ir.Value, seen: dict[str, Range]) -> float:
+    """Magnitude of a tensor; the network's input lies in [0, 1]."""
+    return seen[str(value.name)].largest if str(value.name) in seen else 1.0

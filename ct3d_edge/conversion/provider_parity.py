@@ -1,0 +1,63 @@
+"""Providers that a file is not for: they cannot run it, or answer wrongly."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from textwrap import shorten
+
+from ct3d_edge.errors import GateError, ModelError, ProviderError
+from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.session.runner import Runner
+
+LONGEST = 200
+"""Characters of an error's text that are kept."""
+
+REFUSED = "Provider {name} cannot do the work here. {name}: "
+"""How an error begins whose provider is named anyway."""
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """What is found out about providers while a file is proven.
+
+    Parameters
+    ----------
+    required
+        Providers whose failure refuses the file.
+    on_stage
+        Told of each provider that is set aside.
+    not_for
+        Provider to the reason why the file is not for it.
+    """
+
+    required: Sequence[str]
+    on_stage: Callable[[str], None]
+    not_for: dict[str, str] = field(default_factory=dict)
+
+    def open(self, file: ModelFile, name: ProviderName, stack: ExitStack) -> Runner | None:
+        """A session that has run once; None on a provider that cannot run the file."""
+        try:
+            runner = stack.enter_context(Runner(file, name, on_build=self.on_stage))
+            runner.infer(golden_volume(1, file.contract.shape)[None])
+        except (ModelError, ProviderError) as error:
+            self.set_aside(name, "cannot run it", error)
+            return None
+        return runner
+
+    def proves(self, name: ProviderName, check: Callable[[], None]) -> bool:
+        """Whether a check of the provider's answers passes; a provider that fails it is set aside."""
+        try:
+            check()
+        except GateError as error:
+            self.set_aside(name, "answers wrongly", error)
+        return name not in self.not_for
+
+    def set_aside(self, name: ProviderName, how: str, error: Exception) -> None:
+        """Note that the file is not for a provider; the error goes on if it is a required one."""
+        if name in self.required:
+            raise error
+        text = str(error).replace("No file was written. ", "").removeprefix(REFUSED.format(name=name))
+        self.not_for[name] = f"{how}: {shorten(text, LONGEST, placeholder=' ...')}"
+        self.on_stage(f"the file is not for {name}: it {self.not_for[name]}")

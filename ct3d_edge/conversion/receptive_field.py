@@ -1,0 +1,136 @@
+"""Where the cells of a tensor lie in the network's input: read off convolutions and poolings on the way.
+
+A window of length k, stride s, dilation d and padding p over cells at ``offset + stride * i`` gives cells at
+``offset + stride * ((k - 1) * d / 2 - p)`` with ``stride * s`` between them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from ct3d_edge.conversion.passes.graph import constant, data, permutation, sizes
+from ct3d_edge.conversion.passes.rule import Refused
+from ct3d_edge.conversion.passes.validate_graph import SPATIAL, admit
+from ct3d_edge.conversion.passes.window import Window
+from ct3d_edge.gradcam.resample_to_scan import Cells
+
+
+@dataclass(frozen=True)
+class Along:
+    """One axis of a tensor that runs along one of the network's input axes."""
+
+    axis: int
+    offset: float
+    stride: float
+
+
+Lie = tuple[Along | None, ...]
+"""Of each axis of a tensor behind the batch; None for channels."""
+
+
+def cells_of(proto: onnx.ModelProto, value: str, shape: tuple[int, int, int]) -> Cells | None:
+    """Where the cells of a tensor ``(N, C, ...)`` lie in an input whose axes have these lengths.
+
+    None if that cannot be read off the graph, or the tensor's axes are not the input's, in their order.
+    """
+    model = admit(proto)
+    lies: dict[ir.Value, Lie] = {model.graph.inputs[0]: _of_input(model.graph.inputs[0], shape)}
+    for node in model.graph:
+        lie = _behind(node, lies)
+        if lie is not None:
+            lies[node.outputs[0]] = lie
+    found = next((lie for known, lie in lies.items() if known.name == value), ())
+    space = [along for along in found[1:] if along is not None]
+    if [along.axis for along in space] != [0, 1, 2] or found[0] is not None:
+        return None
+    (a, b, c) = space
+    return Cells((a.offset, b.offset, c.offset), (a.stride, b.stride, c.stride))
+
+
+def _of_input(value: ir.Value, shape: tuple[int, int, int]) -> Lie:
+    lengths = sizes(value) or ()
+    axes = [Along(axis, 0.0, 1.0) for axis in range(3)]
+    if lengths == shape:
+        return tuple(axes)
+    return (None, *axes) if lengths == (1, *shape) else (*axes, None)
+
+
+def _behind(node: ir.Node, lies: dict[ir.Value, Lie]) -> Lie | None:
+    """How a node's output lies; None where that is not known."""
+    given = [lies.get(value) for value in node.inputs if value is not None]
+    known = [lie for lie in given if lie is not None]
+    if not known or given[0] is None or sizes(node.outputs[0]) is None:
+        return None
+    try:
+        return _READ.get(node.op_type, _unchanged)(node, known)
+    except Refused:
+        return None
+
+
+def _window(node: ir.Node, given: list[Lie]) -> Lie | None:
+    (channels, *space) = given[0]
+    if channels is not None:
+        return None
+    placed = []
+    for along, axis in zip(space, Window.of(node).axes, strict=True):
+        if along is None:
+            return None
+        inside = (axis.kernel - 1) * axis.dilation / 2 - axis.begin
+        placed.append(Along(along.axis, along.offset + along.stride * inside, along.stride * axis.stride))
+    return (None, *placed)
+
+
+def _transpose(node: ir.Node, given: list[Lie]) -> Lie | None:
+    order = permutation(node)
+    return None if order is None or order[0] != 0 else tuple(given[0][axis - 1] for axis in order[1:])
+
+
+def _reshape(node: ir.Node, given: list[Lie]) -> Lie | None:
+    """Only axes of length one come and go."""
+    before, after = sizes(data(node)), sizes(node.outputs[0])
+    if before is None or after is None:
+        return None
+    long = [along for along, size in zip(given[0], before, strict=True) if size > 1]
+    if [size for size in before if size > 1] != [size for size in after if size > 1]:
+        return None
+    upcoming = iter(long)
+    return tuple(next(upcoming) if size > 1 else None for size in after)
+
+
+def _slice(node: ir.Node, given: list[Lie]) -> Lie | None:
+    """A piece with every voxel of it."""
+    starts, axes = constant(node.inputs[1]), constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    steps = constant(node.inputs[4]) if len(node.inputs) > 4 else None
+    if starts is None or axes is None or (starts < 0).any() or (steps is not None and (steps != 1).any()):
+        return None
+    placed = list(given[0])
+    for start, axis in zip(starts.reshape(-1), axes.reshape(-1), strict=True):
+        along = placed[int(axis) - 1] if axis > 0 else None
+        if along is not None:
+            placed[int(axis) - 1] = Along(along.axis, along.offset + along.stride * int(start), along.stride)
+    return tuple(placed)
+
+
+def _unchanged(node: ir.Node, given: list[Lie]) -> Lie | None:
+    """An operator that works voxel by voxel, on one tensor, or on several that lie alike."""
+    before, after = sizes(data(node)), sizes(node.outputs[0])
+    alike = all(lie == given[0] for lie in given)
+    return given[0] if node.op_type in VOXELWISE and alike and before == after else None
+
+
+VOXELWISE = frozenset(
+    {
+        "Add", "BatchNormalization", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",
+        "Identity", "LeakyRelu", "Mish", "Mul", "Neg", "PRelu", "Pow", "Relu", "Selu", "Sigmoid", "Softplus",
+        "Softsign", "Sqrt", "Sub", "Tanh", "ThresholdedRelu",
+    }
+)  # fmt: skip
+
+_READ: dict[str, Callable[[ir.Node, list[Lie]], Lie | None]] = {
+    **dict.fromkeys(SPATIAL, _window),
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshape),
+    "Transpose": _transpose,
+    "Slice": _slice,
+}

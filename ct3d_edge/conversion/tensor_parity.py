@@ -1,0 +1,152 @@
+"""Two graphs and the tensors that both have: how far apart they are, and where that begins."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ct3d_edge.formatting import plural
+from ct3d_edge.modelfile.weights import tensor_bytes
+from ct3d_edge.session.intermediate_outputs import Tap
+
+OpenTap = Callable[[onnx.ModelProto, Sequence[str]], Tap]
+"""A graph and names of its tensors to an open session that gives them: where it runs is decided before."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far one tensor lies from what it should be.
+
+    Parameters
+    ----------
+    tensor, node
+        Its name, and the operator and name of the node that gives it.
+    largest, mean
+        Differences as a part of the largest magnitude, over all volumes, of the tensor that it is compared with.
+    """
+
+    tensor: str
+    node: str
+    largest: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class TensorLevel:
+    """What comparing the tensors of two graphs gave.
+
+    Parameters
+    ----------
+    compared, tensors
+        How many tensors both graphs have under one name and shape, and how many the one compared with has in all.
+    volumes
+        On how many network inputs.
+    worst
+        The tensor with the largest difference; that is also the smallest limit that would have passed.
+    mean
+        The largest mean difference of a tensor.
+    first
+        Of the tensors beyond the limit, the one that comes first in the graph; None if there is none.
+    limit
+        For the largest difference.
+    """
+
+    compared: int
+    tensors: int
+    volumes: int
+    worst: Gap
+    mean: float
+    first: Gap | None
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether no tensor is beyond the limit; never with a NaN."""
+        return self.first is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the provenance."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.compared} of {self.tensors} tensors compared on {plural(self.volumes, 'volume')}: largest "
+            f"difference {self.worst.largest:.1e} of the tensor's range (limit {self.limit:.0e}) at {self.worst.node}, "
+            f"largest mean difference {self.mean:.1e}"
+        )
+
+
+def compare_tensors(
+    reference: onnx.ModelProto,
+    found: onnx.ModelProto,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    limit: float,
+    tap: OpenTap = Tap,
+) -> TensorLevel:
+    """Compare every floating-point tensor that both graphs have under one name.
+
+    Parameters
+    ----------
+    reference
+        Runs on the CPU.
+    found
+        Runs where ``tap`` opens it.
+    batches
+        One network input each, with its batch axis; at least one.
+    limit
+        Largest difference that passes, as a part of the largest magnitude of the reference's tensor.
+    """
+    known = tensor_bytes(reference)
+    shared = [name for name in tensor_bytes(found) if name in known]
+    taps = Tap(reference, shared), tap(found, shared)
+    sums = {name: _Sum() for name in shared}
+    volumes = 0
+    for batch in batches:
+        volumes += 1
+        for (name, right), (_, value) in zip(taps[0].tensors(batch), taps[1].tensors(batch), strict=True):
+            sums[name].add(right, value)
+    gaps = [sums[name].gap(name, maker(reference, name)) for name in shared if sums[name].seen]
+    return TensorLevel(
+        compared=len(gaps),
+        tensors=len(known),
+        volumes=volumes,
+        worst=max(gaps, key=lambda gap: np.inf if np.isnan(gap.largest) else gap.largest),
+        mean=max(gap.mean for gap in gaps),
+        first=next((gap for gap in gaps if not gap.largest <= limit), None),
+        limit=limit,
+    )
+
+
+@dataclass
+class _Sum:
+    """Differences of one tensor over all volumes, and its own largest magnitude; tensors of two shapes are not one."""
+
+    largest: float = 0.0
+    mean: float = 0.0
+    scale: float = 0.0
+    seen: int = 0
+
+    def add(self, right: NDArray[Any], value: NDArray[Any]) -> None:
+        if right.shape != value.shape or not right.size:
+            return
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(value.astype(np.float32, copy=False) - right)
+        self.largest = float(np.maximum(self.largest, difference.max()))  # a NaN stays one
+        self.mean += float(difference.mean())
+        self.scale = max(self.scale, float(np.abs(right).max()))
+        self.seen += 1
+
+    def gap(self, tensor: str, node: str) -> Gap:
+        scale = self.scale or 1.0
+        return Gap(tensor, node, self.largest / scale, self.mean / self.seen / scale)
+
+
+def maker(proto: onnx.ModelProto, tensor: str) -> str:
+    """Operator and name of the node that gives a tensor."""
+    (node,) = [node for node in proto.graph.node if tensor in node.output]
+    return f"{node.op_type} {node.name or tensor}"

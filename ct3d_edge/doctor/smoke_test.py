@@ -1,0 +1,123 @@
+"""Try one provider in a process of its own: ``python -m ct3d_edge.doctor.smoke_test cuda`` prints the outcome as JSON.
+
+A provider that cannot be used may end its process without an exception. Whoever asks must survive that.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ct3d_edge.doctor.smoke_test_network import TOLERANCE, tiny_answer, tiny_input, tiny_network
+from ct3d_edge.errors import ProviderError
+from ct3d_edge.providers.availability import find_obstacle, provider
+from ct3d_edge.providers.names import PROVIDERS, ProviderName
+from ct3d_edge.providers.options import parse_options
+from ct3d_edge.providers.shared_libraries import linked_by
+from ct3d_edge.providers.versions import platform_of
+from ct3d_edge.session.session import Refusal, Setup, open_session, placement
+
+WATCHED = ("cublas", "cudart", "cudnn", "nvinfer", "nvonnxparser")
+"""Libraries whose major version must be the one that was linked; they are told of even where all is well."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What came of trying a provider.
+
+    Parameters
+    ----------
+    name
+        The provider.
+    compiled_in
+        Whether this ONNX Runtime was built with it; for a plugin, whether its package is installed.
+    loadable
+        Whether its libraries load and there is a device.
+    runs
+        Whether it ran the tiny network, all of it, with the right answer.
+    detail
+        What is in the way, or how it went.
+    missing, remedy
+        Libraries or packages that are not there, and the command that would help.
+    difference, milliseconds
+        Largest difference from NumPy, and the wall time of session and run.
+    links
+        Libraries its code links that are missing or whose version matters, with where they were found.
+    versions
+        Of ONNX Runtime and the libraries that came into play.
+    """
+
+    name: ProviderName
+    compiled_in: bool
+    loadable: bool
+    runs: bool
+    detail: str
+    missing: tuple[str, ...] = ()
+    remedy: str | None = None
+    difference: float | None = None
+    milliseconds: float | None = None
+    links: tuple[dict[str, Any], ...] = ()
+    versions: dict[str, str | None] | None = None
+
+
+def probe(name: ProviderName) -> Probe:
+    """Look at a provider and let it run the tiny network."""
+    candidate = provider(name)
+    there = candidate.compiled_in or bool(candidate.plugin and candidate.plugin.installed)
+    obstacle = find_obstacle(candidate)
+    links = _links(name)
+    if obstacle:
+        return Probe(name, there, False, False, obstacle.reason, obstacle.missing, obstacle.remedy, links=links)
+    begin = time.perf_counter()
+    try:
+        difference = _run(name)
+    except (ProviderError, Refusal) as error:
+        return Probe(name, there, True, False, str(error), links=links, versions=dict(platform_of(name).versions))
+    return Probe(
+        name,
+        there,
+        True,
+        difference <= TOLERANCE,
+        f"difference from NumPy {difference:.1e}, at most {TOLERANCE:.0e} is right",
+        difference=difference,
+        milliseconds=(time.perf_counter() - begin) * 1e3,
+        links=links,
+        versions=dict(platform_of(name).versions),
+    )
+
+
+def _run(name: ProviderName) -> float:
+    """Largest difference between the provider's answer and NumPy's; infinite for NaN."""
+    setup = Setup(provider(name), parse_options(name), threads=1)
+    session = open_session(tiny_network(), setup)
+    placement(session, setup.candidate, allow_fallback=False)
+    volume = tiny_input()
+    try:
+        (found,) = session.run(None, {"volume": volume})
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise Refusal(f"it failed while running: {error}") from error
+    difference = float(np.abs(np.asarray(found).ravel() - tiny_answer(volume)).max())
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def _links(name: ProviderName) -> tuple[dict[str, Any], ...]:
+    path = provider(name).library_path
+    linked = linked_by(path) if path and path.is_file() else []
+    return tuple(asdict(link) for link in linked if not link.path or any(part in link.name for part in WATCHED))
+
+
+def main() -> None:
+    """Probe the provider named on the command line; only the answer goes to standard output."""
+    answer = os.dup(1)
+    os.dup2(2, 1)  # native libraries print what they like
+    (name,) = [known for known in PROVIDERS if known == sys.argv[1]]
+    with os.fdopen(answer, "w") as stream:
+        stream.write(json.dumps(asdict(probe(name))))
+
+
+if __name__ == "__main__":
+    main()

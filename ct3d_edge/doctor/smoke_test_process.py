@@ -1,0 +1,112 @@
+"""One provider tried in a process of its own, whatever becomes of that process."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ct3d_edge.extras import pip_install
+from ct3d_edge.providers.names import ProviderName, install_command
+
+PROBE = (sys.executable, "-m", "ct3d_edge.doctor.smoke_test")
+
+PATIENCE = 180
+"""Seconds. TensorRT on a small device takes a while to build even a tiny engine."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of trying a provider.
+
+    Parameters
+    ----------
+    name
+        The provider.
+    compiled_in
+        Whether this ONNX Runtime was built with it; for a plugin, whether its package is installed.
+    loadable
+        Whether its libraries load and there is a device.
+    runs
+        Whether it ran a tiny three-dimensional network, all of it, with the right answer.
+    detail
+        What is in the way, or how it went.
+    missing, remedy
+        Libraries or packages that are not there, and the one command that would help; None if none can.
+    mismatches
+        Libraries that are there in another version than the one that was linked.
+    difference, milliseconds
+        Largest difference from NumPy, and the wall time of session and run.
+    versions
+        Of ONNX Runtime and the libraries that came into play.
+    """
+
+    name: ProviderName
+    compiled_in: bool
+    loadable: bool
+    runs: bool
+    detail: str
+    missing: tuple[str, ...] = ()
+    remedy: str | None = None
+    mismatches: tuple[str, ...] = ()
+    difference: float | None = None
+    milliseconds: float | None = None
+    versions: tuple[tuple[str, str | None], ...] = ()
+
+    @classmethod
+    def from_probe(cls, told: dict[str, Any]) -> Self:
+        """What ``ct3d_edge.doctor.smoke_test`` printed."""
+        links = told.pop("links")
+        absent = [link["name"] for link in links if link["path"] is None and link["name"] not in told["missing"]]
+        found = [f"links {link['name']}, found {', '.join(link['others'])}" for link in links if link["others"]]
+        return cls(
+            **{
+                **told,
+                # Libraries that another step has loaded already are not missing.
+                "missing": (*told["missing"], *([] if told["loadable"] else absent)),
+                "mismatches": () if told["loadable"] else tuple(found),
+                "versions": tuple((told["versions"] or {}).items()),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**vars(self), "versions": dict(self.versions)}
+
+
+def try_provider(name: ProviderName, probe: Sequence[str] = PROBE, patience: float = PATIENCE) -> Trial:
+    """Run ``probe NAME`` and read its answer; a crash, a hang or a broken installation is an answer too."""
+    command = [*probe, name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=patience, check=False)
+    except subprocess.TimeoutExpired:
+        return _failed(name, f"trying it took more than {patience:g} seconds and was stopped")
+    except OSError as error:
+        return _failed(name, f"the process that tries it could not be started ({error.strerror})")
+    try:
+        return Trial.from_probe(json.loads(done.stdout))
+    except (ValueError, TypeError, KeyError, AttributeError):  # it did not come to its answer
+        return _failed(name, _end(done), remedy=_repair(name, done.stderr))
+
+
+def _failed(name: ProviderName, detail: str, remedy: str | None = None) -> Trial:
+    return Trial(name, compiled_in=False, loadable=False, runs=False, detail=detail, remedy=remedy)
+
+
+def _end(done: subprocess.CompletedProcess[str]) -> str:
+    """How a process ended that gave no answer."""
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    last = f": {said[-1]}" if said else ""
+    if done.returncode < 0:
+        known = {entry.value: entry.name for entry in signal.Signals}
+        return f"trying it ended with the signal {known.get(-done.returncode, -done.returncode)}{last}"
+    return f"trying it failed{last}"
+
+
+def _repair(name: ProviderName, said: str) -> str | None:
+    """An onnxruntime that cannot be imported is put in order by installing it again."""
+    if "ImportError" in said or "ModuleNotFoundError" in said:
+        return pip_install("", "--force-reinstall")
+    return install_command(name) if name != "cpu" else None

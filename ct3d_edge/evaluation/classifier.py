@@ -1,0 +1,190 @@
+"""Either kind of model behind one interface: a network input goes in, a probability for each class comes out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ModelError, UsageError
+from ct3d_edge.providers.names import RequestedProvider
+from ct3d_edge.providers.options import Options
+from ct3d_edge.splits.folder import ScanHashed
+
+
+@dataclass(frozen=True)
+class ScanJudged:
+    """The model has answered for one more scan, or cannot.
+
+    Parameters
+    ----------
+    done, total
+        Scans so far, and in all.
+    scan
+        Its path relative to the data folder.
+    """
+
+    done: int
+    total: int
+    scan: str
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The figures of one more bootstrap resample are known."""
+
+    done: int
+    total: int
+
+
+Event = ScanHashed | ScanJudged | Resampled
+OnProgress = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Ignore the event."""
+
+
+RUN_MODEL, RUN_CONTRACT, RUN_SPLIT = "model.keras", "contract.json", "split.json"
+"""Files of a training run."""
+
+CLASSES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that is ready to answer.
+
+    Parameters
+    ----------
+    path, sha256
+        The file, and the hash of its bytes.
+    contract
+        What it expects and answers.
+    run_by
+        What computes it, in words.
+    remarks
+        Sentences about what was assumed or passed over.
+    predict
+        From a network input ``(W, H, D)`` to ``(len(contract.labels),)`` probabilities under ``contract``.
+    pooled
+        The same with the features ``(C,)`` that the network pools in front; None if it is not known to pool any.
+    """
+
+    path: Path
+    sha256: str
+    contract: Contract
+    run_by: str
+    remarks: tuple[str, ...]
+    predict: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+    pooled: Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+
+
+@contextmanager
+def open_model(
+    path: Path,
+    provider: RequestedProvider = "auto",
+    *,
+    allow_fallback: bool = False,
+    options: Options | None = None,
+    device_id: int | None = None,
+) -> Iterator[Model]:
+    """Open a .onnx file as `Runner` does, or a .keras file or training run by Keras.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or a provider is asked for that runs no Keras model.
+    ModelError
+        It cannot be used, or tells more than two classes apart.
+    ProviderError
+        The provider does not do the work.
+    MissingExtraError
+        Keras is needed and not installed.
+    """
+    if path.suffix.lower() == ".onnx":
+        with _onnx(path, provider, allow_fallback=allow_fallback, options=options, device_id=device_id) as model:
+            require_two_classes(model)
+            yield model
+    elif provider != "auto" or device_id is not None:
+        raise UsageError(
+            f"A provider runs .onnx files; {path} is computed by Keras. Leave out --provider and --device-id."
+        )
+    else:
+        model = keras_model(path)
+        require_two_classes(model)
+        yield model
+
+
+def keras_model(path: Path, *, temperature: float | None = None) -> Model:
+    """Load a .keras file or training run.
+
+    Parameters
+    ----------
+    temperature
+        Instead of the contract's; None keeps that.
+
+    Raises
+    ------
+    UsageError, ModelError, MissingExtraError
+        As `open_model`.
+    """
+    if not path.exists():
+        raise UsageError(f"There is no model {path}: neither a .keras file nor the folder of a training run.")
+    if not path.is_dir() and path.suffix != ".keras":
+        raise UsageError(f"A model is a .onnx file, a .keras file or the folder of a training run; found {path}.")
+    from ct3d_edge.keras_backend import import_keras
+
+    import_keras()
+    from ct3d_edge.conversion.keras_loader import load_source
+    from ct3d_edge.conversion.pooled_output import pooled_of
+
+    source = load_source(path)
+    if temperature is not None:
+        source = replace(source, contract=replace(source.contract, temperature=temperature))
+    return Model(
+        path=source.path,
+        sha256=source.sha256,
+        contract=source.contract,
+        run_by="Keras",
+        remarks=source.remarks,
+        predict=source.probabilities,
+        pooled=pooled_of(source),
+    )
+
+
+def run_of(path: Path) -> Path | None:
+    """Folder of the training run that a model is, or lies in; None if it is another file."""
+    folder = path if path.is_dir() else path.parent
+    inside = path.is_dir() or path.name == RUN_MODEL
+    return folder if inside and (folder / RUN_MODEL).is_file() else None
+
+
+@contextmanager
+def _onnx(path: Path, provider: RequestedProvider, **settings: Any) -> Iterator[Model]:
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.session.runner import Runner
+
+    file = load_model_file(path)
+    with Runner(file, provider, **settings) as runner:
+        yield Model(
+            path=path,
+            sha256=file.sha256,
+            contract=file.contract,
+            run_by=f"ONNX Runtime, {runner.receipt.describe()}",
+            remarks=runner.receipt.notes(),
+            predict=lambda volume: runner.infer(volume[None])[0],
+        )
+
+
+def require_two_classes(model: Model) -> None:
+    """Refuse a model that tells more than two classes apart, with a `ModelError`."""
+    if len(model.contract.labels) != CLASSES:
+        raise ModelError(
+            f"{model.path} tells {len(model.contract.labels)} classes apart ({', '.join(model.contract.labels)}); "
+            "sensitivity, specificity and a threshold belong to two. Only models of two classes can be evaluated."
+        )

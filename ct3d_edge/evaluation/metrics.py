@@ -1,0 +1,267 @@
+"""scikit-learn's metrics of a model on scans whose class is known, each with a 95 % interval."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.evaluation.classifier import OnProgress, Resampled, silent
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+"""With 2000 the ends of a 95 % interval rest on 50 resamples each; pROC (Robin et al. 2011) uses as many."""
+
+Statistic = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
+"""From ``(N,)`` truth, class indices 0 and 1, and ``(N,)`` probability of the second class."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """``count`` of ``total`` with the 95 % interval of Wilson (1927, J. Am. Stat. Assoc. 22:209)."""
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share itself."""
+        return self.count / self.total
+
+
+def share(count: int, total: int) -> Share:
+    """``count`` of ``total``, at least 1, with its interval."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return Share(count, total, float(interval.low), float(interval.high))
+
+
+def bootstrap(
+    statistics: Sequence[Statistic],
+    truth: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    on_progress: OnProgress = silent,
+) -> tuple[Estimate, ...]:
+    """Percentile intervals of several figures on the same resamples.
+
+    Scans are drawn with replacement within each class, so that none is ever empty and the share of the classes, which
+    a test set's maker chose, stays (Efron & Tibshirani 1993, chapter 8; Robin et al. 2011, BMC Bioinformatics 12:77).
+    """
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(truth == label) for label in (0, 1)]
+    samples = np.empty((resamples, len(statistics)))
+    for done, row in enumerate(samples, start=1):
+        drawn = np.concatenate([rng.choice(scans, len(scans)) for scans in classes])
+        row[:] = [statistic(truth[drawn], scores[drawn]) for statistic in statistics]
+        on_progress(Resampled(done, resamples))
+    tail = 100 * (1 - CONFIDENCE) / 2
+    lows, highs = np.percentile(samples, [tail, 100 - tail], axis=0)
+    return tuple(
+        Estimate(float(statistic(truth, scores)), float(low), float(high))
+        for statistic, low, high in zip(statistics, lows, highs, strict=True)
+    )
+
+
+BINS = 10
+"""Of equal width, as in Guo et al. 2017 and most of what is published with it."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many scans of each class got which answer; the second class is the positive one."""
+
+    true_negative: int
+    false_positive: int
+    false_negative: int
+    true_positive: int
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """Rates at every threshold that changes them, from (0, 0) to (1, 1).
+
+    Parameters
+    ----------
+    false_positive_rate, true_positive_rate
+        In step with each other.
+    thresholds
+        From which probability on; None at the start, where nothing is positive.
+    """
+
+    false_positive_rate: tuple[float, ...]
+    true_positive_rate: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Scans of similar probability: how many, what was predicted on average, and what share was of the class."""
+
+    scans: int
+    predicted: float
+    observed: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything computed from truth, probabilities and answers.
+
+    Parameters
+    ----------
+    scans
+        How many of each class.
+    auc, brier, ece
+        Area under the ROC curve, Brier score, expected calibration error.
+    log_loss
+        Mean negative log likelihood, natural logarithm.
+    accuracy, sensitivity, specificity
+        At the contract's threshold; sensitivity is that of the second class.
+    majority
+        Accuracy of always answering the more frequent class.
+    confusion, roc, reliability
+        What they are made of; bins without a scan are left out.
+    resamples, seed
+        Of the bootstrap.
+    """
+
+    scans: tuple[int, int]
+    auc: Estimate
+    brier: Estimate
+    ece: Estimate
+    log_loss: float
+    accuracy: Share
+    sensitivity: Share
+    specificity: Share
+    majority: float
+    confusion: Confusion
+    roc: RocCurve
+    reliability: tuple[ReliabilityBin, ...]
+    resamples: int
+    seed: int
+
+
+def compute(
+    truth: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    answers: NDArray[np.int64],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    on_progress: OnProgress = silent,
+) -> Figures:
+    """Compute all figures.
+
+    Parameters
+    ----------
+    truth
+        ``(N,)`` class indices; both 0 and 1 must occur.
+    scores
+        ``(N,)`` probability of the second class.
+    answers
+        ``(N,)`` class indices that the model decided on.
+    resamples, seed
+        Of the bootstrap.
+    on_progress
+        Receives a `Resampled` after each resample.
+    """
+    import sklearn
+
+    inside = np.clip(scores, 0, 1)  # half precision rounds a little beyond
+    counts = confusion(truth, answers)
+    negatives = counts.true_negative + counts.false_positive
+    positives = counts.true_positive + counts.false_negative
+    # Every resample is made of numbers checked before: checking them again would take a third of the time.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        estimates = bootstrap(
+            [auc, brier, calibration_error], truth, inside, resamples=resamples, seed=seed, on_progress=on_progress
+        )
+    return Figures(
+        scans=(negatives, positives),
+        auc=estimates[0],
+        brier=estimates[1],
+        ece=estimates[2],
+        log_loss=log_loss(truth, inside),
+        accuracy=share(counts.true_negative + counts.true_positive, len(truth)),
+        sensitivity=share(counts.true_positive, positives),
+        specificity=share(counts.true_negative, negatives),
+        majority=max(negatives, positives) / len(truth),
+        confusion=counts,
+        roc=roc_curve(truth, inside),
+        reliability=reliability(truth, inside),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def auc(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """Area under the ROC curve: how often a scan of the second class scores above one of the first."""
+    from sklearn import metrics
+
+    return float(metrics.roc_auc_score(truth, scores))
+
+
+def brier(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """Mean squared difference of probability and truth (Brier 1950)."""
+    from sklearn import metrics
+
+    return float(metrics.brier_score_loss(truth, scores))
+
+
+def log_loss(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """Mean negative log likelihood; scikit-learn keeps probabilities off 0 and 1 by the resolution of a float."""
+    from sklearn import metrics
+
+    return float(metrics.log_loss(truth, scores, labels=[0, 1]))
+
+
+def calibration_error(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """Expected calibration error: by how much predicted and observed shares differ in a bin, averaged over scans.
+
+    Naeini, Cooper, Hauskrecht 2015 (AAAI), here of the second class's probability. With few scans it is never 0,
+    even of perfect probabilities, and resampling adds to it: the interval lies above rather than around it.
+    """
+    bins = reliability(truth, scores)
+    gaps = [abs(bin_.predicted - bin_.observed) for bin_ in bins]
+    return float(np.average(gaps, weights=[bin_.scans for bin_ in bins]))
+
+
+def reliability(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[ReliabilityBin, ...]:
+    """Bins of equal width that hold a scan, by rising probability."""
+    from sklearn.calibration import calibration_curve
+
+    observed, predicted = calibration_curve(truth, scores, n_bins=BINS)
+    # scikit-learn's own rule for what falls where; it does not give the counts.
+    counts = np.bincount(np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], scores))
+    rows = zip(counts[counts > 0].tolist(), predicted.tolist(), observed.tolist(), strict=True)
+    return tuple(ReliabilityBin(*row) for row in rows)
+
+
+def confusion(truth: NDArray[np.int64], answers: NDArray[np.int64]) -> Confusion:
+    """Count answers by class."""
+    from sklearn import metrics
+
+    return Confusion(*metrics.confusion_matrix(truth, answers, labels=[0, 1]).ravel().tolist())
+
+
+def roc_curve(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> RocCurve:
+    """ROC curve without points on a straight line between others."""
+    from sklearn import metrics
+
+    false, true, thresholds = metrics.roc_curve(truth, scores)
+    finite = tuple(value if np.isfinite(value) else None for value in thresholds.tolist())
+    return RocCurve(tuple(false.tolist()), tuple(true.tolist()), finite)

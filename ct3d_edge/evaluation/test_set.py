@@ -1,0 +1,186 @@
+"""Which scans a model is judged on, and whether it may have seen them before."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.evaluation.classifier import RUN_SPLIT, OnProgress, silent
+from ct3d_edge.splits.split import SUBSETS, Entry, LeftOut, Split, Subset
+from ct3d_edge.splits.split_file import read_split
+from ct3d_edge.splits.verify import check_folder, whole_folder
+
+
+@dataclass(frozen=True)
+class Material:
+    """Scans of known class.
+
+    Parameters
+    ----------
+    folder
+        What the paths in ``split`` are relative to.
+    split
+        As checked against the folder.
+    split_file
+        Where it came from; None if the whole folder is the test set.
+    subset
+        Which part of it is used.
+    left_out
+        Scans of this part whose bytes cannot be read.
+    """
+
+    folder: Path
+    split: Split
+    split_file: Path | None
+    subset: Subset
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The scans, by class, then path."""
+        return self.split.subset(self.subset)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which scans are meant, before any of them is opened; ``split`` is None if it is the whole folder."""
+
+    folder: Path
+    split_file: Path | None
+    split: Split | None
+    subset: Subset
+
+
+def choose(folder: Path | None, split_file: Path | None, subset: Subset | None = None) -> Choice:
+    """Understand which scans are meant.
+
+    Parameters
+    ----------
+    folder
+        With two class folders; None if the split file lies beside them.
+    split_file
+        None to take the whole folder as a test set.
+    subset
+        Of the split file; the test subset if None.
+
+    Raises
+    ------
+    UsageError
+        If the arguments do not say where the scans are, or a subset is named without a split.
+    DatasetError
+        If the split cannot be read, or a class has no scan in the subset.
+    """
+    if split_file is None:
+        if subset is not None:
+            raise UsageError("A subset belongs to a split: name it, too (--split split.json).")
+        if folder is None:
+            raise UsageError("Say which scans: the folder with the two class folders, and --split for a part of it.")
+        return Choice(folder, None, None, "test")
+    split = read_split(split_file)
+    choice = Choice(folder or _folder_beside(split_file, split), split_file, split, subset or "test")
+    _require_classes(split, choice.subset, split_file)
+    return choice
+
+
+def find(choice: Choice, *, skip_bad: bool = False, on_progress: OnProgress = silent) -> Material:
+    """Find the scans and check that they are the ones that are meant.
+
+    Parameters
+    ----------
+    skip_bad
+        Leave out scans whose bytes cannot be read.
+    on_progress
+        Receives a `ScanHashed` a scan.
+
+    Raises
+    ------
+    DatasetError
+        If split and folder do not fit, a class has no scan, or scans cannot be read.
+    """
+    folder, subset = choice.folder, choice.subset
+    if choice.split is None:
+        found = whole_folder(folder, skip_bad=skip_bad, on_hashed=on_progress)
+        unreadable = found.left_out
+    else:
+        found = check_folder(choice.split, folder, (subset,), skip_bad=skip_bad, on_hashed=on_progress)
+        unreadable = tuple(scan for scan in found.left_out if scan not in choice.split.left_out)
+    _require_classes(found, subset, choice.split_file or folder)
+    return Material(folder, found, choice.split_file, subset, unreadable)
+
+
+def class_mapping(material: Material, contract: Contract) -> tuple[tuple[str, str], ...]:
+    """Which class folder counts as which label: by order, as in training.
+
+    Raises
+    ------
+    DatasetError
+        If a folder bears the name of the other label.
+    """
+    pairs = tuple(zip(material.split.classes, contract.labels, strict=True))
+    known = {label.casefold(): label for label in contract.labels}
+    for name, label in pairs:
+        if known.get(name.casefold(), label) != label:
+            raise DatasetError(
+                f"The class folder {name} would count as {label!r}, the model's other class: folders are taken in "
+                f"alphabetical order with normal first, labels in the model's ({', '.join(contract.labels)}). "
+                "Rename the folders."
+            )
+    return pairs
+
+
+def seen_before(material: Material, run: Path | None) -> tuple[str, ...]:
+    """Warn of scans that the model was made from, as far as a training run's own split tells.
+
+    Parameters
+    ----------
+    run
+        Folder of the training run; None if the model is no run.
+
+    Raises
+    ------
+    DatasetError
+        If the run's split cannot be read.
+    """
+    own = None if run is None else run / RUN_SPLIT
+    if own is None or not own.is_file():
+        return ()
+    known = read_split(own)
+    warnings = []
+    for entries, did in ((known.train, "taught"), (known.validation, "chose")):
+        count = len(contents_of(material.entries) & contents_of(entries))
+        if count and material.subset == "test":
+            warnings.append(
+                f"{count} of the {len(material.entries)} scans {did} this very model (by content, {own}). "
+                "This is no test."
+            )
+    if material.split_file is None:
+        warnings.append(f"{run} holds the split that it was trained on. To judge its test subset: --split {own}")
+    return tuple(warnings)
+
+
+def contents_of(entries: tuple[Entry, ...]) -> set[str]:
+    """What the scans hold, as hashes."""
+    return {entry.sha256 for entry in entries}
+
+
+def _folder_beside(split_file: Path, split: Split) -> Path:
+    place = split_file.parent
+    if not all((place / name).is_dir() for name in split.classes):
+        raise UsageError(
+            f"{split_file} names scans relative to the folder that it was made from, and does not lie in that folder. "
+            "Name the folder, too: ct3d-edge evaluate --model MODEL DIR --split split.json"
+        )
+    return place
+
+
+def _require_classes(split: Split, subset: Subset, named: Path) -> None:
+    """Before anything is opened, and again without what turned out to be unreadable."""
+    counts = {label: split.count(subset, label) for label in split.classes}
+    if all(counts.values()):
+        return
+    found = ", ".join(f"{count} of {label}" for label, count in counts.items())
+    others = ", ".join(f"{len(split.subset(name))} {name}" for name in SUBSETS)
+    raise DatasetError(
+        f"The {subset} subset of {named} needs scans of both classes; it has {found} (in all: {others}). "
+        "To divide the folder again: ct3d-edge data split DIR --out split.json --test 0.15"
+    )

@@ -1,0 +1,1 @@
+"""Grad-CAM in closed form, by NumPy, and its way into the space of the scan."""

@@ -1,0 +1,188 @@
+"""From the cells of a network's features to the voxels of a scan, and a map as a NIfTI file."""
+
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.preprocess import placement
+from ct3d_edge.scan.volume import Scan
+from ct3d_edge.system.atomic_write import atomic_file
+
+CELLS = "cells"
+"""Key of a model file's provenance: the cells of its features."""
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Centres of the fields that cells look at: cell ``i`` along an axis at voxel ``offset + stride * i``.
+
+    Parameters
+    ----------
+    offset, stride
+        One number for each axis of the network's input, in its voxels. Convolutions without padding keep the first
+        cell away from the border: four blocks of the tutorial's put it at voxel 22.5, the next at 38.5.
+    """
+
+    offset: Triple
+    stride: Triple
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the provenance."""
+        return {name: list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Parse what ``to_dict`` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else.
+        """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"found {data!r}")
+        cells = cls(_triple(data.get("offset")), _triple(data.get("stride")))
+        if min(cells.stride) <= 0:
+            raise ValueError(f"found strides {cells.stride}")
+        return cells
+
+
+def _triple(value: object) -> Triple:
+    if not isinstance(value, Sequence) or len(value) != 3 or not all(_is_number(number) for number in value):
+        raise ValueError(f"found {value!r} where three numbers belong")
+    first, second, third = (float(number) for number in value)
+    return first, second, third
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class MapOfScan:
+    """A map in a scan's own space, computed plane by plane: at its full size it never exists.
+
+    Parameters
+    ----------
+    cells
+        ``(a, b, c)`` float32, along the scan's axes ``(i, j, k)``.
+    weights
+        For each axis ``(voxels, cells)``: what each voxel takes of each cell.
+    affine
+        Of the scan, ``(4, 4)``, or None where it does not say.
+    """
+
+    cells: Map
+    weights: tuple[Map, Map, Map]
+    affine: NDArray[np.float64] | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along ``(i, j, k)``: the scan's."""
+        i, j, k = (len(weights) for weights in self.weights)
+        return i, j, k
+
+    @property
+    def peak(self) -> float:
+        """Largest value of any voxel, or a little more."""
+        return float(self.cells.max())
+
+    def planes(self) -> Iterator[Map]:
+        """Yield planes of constant ``k``, each ``(j, i)``, from the first to the last."""
+        along_i, along_j, along_k = self.weights
+        for weights in along_k:
+            yield along_j @ (self.cells @ weights).T @ along_i.T
+
+
+def on_network_grid(cells: Map, geometry: Cells, shape: Sequence[int]) -> Map:
+    """A map of cells ``(a, b, c)`` on the network's input, ``shape`` float32."""
+    positions = [np.arange(size, dtype=np.float64) for size in shape]
+    first, second, third = (_weights(at, cells.shape[axis], geometry, axis) for axis, at in enumerate(positions))
+    return np.asarray(np.einsum("abc,ia,jb,kc->ijk", cells, first, second, third, optimize=True), np.float32)
+
+
+def on_scan_grid(cells: Map, geometry: Cells, scan: Scan, contract: Contract) -> MapOfScan:
+    """A map of cells in the space of a scan: the way back from what `preprocess` does to it.
+
+    ``preprocess`` takes sample ``n`` of an axis from voxel ``n * (voxels - 1) / (samples - 1)``, end points aligned, of
+    the scan's axis that lies there, which may run backwards; here voxels are given their places among samples.
+    """
+    placed = placement(scan, contract)
+    weights: dict[int, Map] = {}
+    for axis, (along, flip) in enumerate(zip(placed.axes, placed.flips, strict=True)):
+        voxels, samples = scan.shape[along], contract.shape[axis]
+        index = np.arange(voxels, dtype=np.float64)
+        positions = (voxels - 1 - index if flip else index) * ((samples - 1) / max(voxels - 1, 1))
+        weights[along] = _weights(positions, cells.shape[axis], geometry, axis)
+    turned = cells.transpose([placed.axes.index(axis) for axis in range(3)])
+    return MapOfScan(np.ascontiguousarray(turned), (weights[0], weights[1], weights[2]), scan.affine)
+
+
+def _weights(positions: NDArray[np.float64], cells: int, geometry: Cells, axis: int) -> Map:
+    """``(positions, cells)``: the share of each cell at voxels of the network's input."""
+    places = np.clip((positions - geometry.offset[axis]) / geometry.stride[axis], 0, cells - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(cells))), np.float32)
+
+
+LEVELS = 255
+GZIP_LEVEL = 1
+"""A smooth map is small at any level; higher ones take longer."""
+
+
+LONGEST_NOTE = 79
+"""Bytes that a NIfTI header keeps for a description."""
+
+
+def save_map(overlay: MapOfScan, path: Path, note: str = "") -> None:
+    """Write a map as .nii.gz, uint8 with a slope that gives its values back; complete or not at all.
+
+    ``note`` is kept in the header as its description, as far as that has room.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written.
+    """
+    slope = overlay.peak / LEVELS or 1.0
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(overlay.shape)
+    header.set_slope_inter(slope, 0)
+    header.set_xyzt_units("mm")
+    if overlay.affine is not None:
+        header.set_sform(overlay.affine, code="scanner")
+        header.set_zooms(np.sqrt((overlay.affine[:3, :3] ** 2).sum(axis=0)))
+    header["descrip"] = _kept(note)
+    header["magic"], header["vox_offset"] = b"n+1", header.sizeof_hdr + 4
+    with (
+        atomic_file(path) as stream,
+        # Neither a time stamp nor a name: every run's bytes would differ.
+        gzip.GzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed,
+    ):
+        packed.write(header.binaryblock + bytes(4))
+        for plane in overlay.planes():
+            packed.write(np.rint(plane / slope).astype(np.uint8).tobytes())
+
+
+def has_note(path: Path, note: str) -> bool:
+    """Whether there is a map that was written with this note."""
+    try:
+        return bytes(nib.load(path).header["descrip"].item()) == _kept(note)
+    except (OSError, nib.filebasedimages.ImageFileError):
+        return False
+
+
+def _kept(note: str) -> bytes:
+    return note.encode("ascii", "replace")[:LONGEST_NOTE]

@@ -1,0 +1,276 @@
+"""The library's door: a model file that answers scans."""
+
+import os
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.formatting import parse_size
+from ct3d_edge.inference.gradcam_maps import Explainer, Explanation
+from ct3d_edge.inference.predict import NOTHING_KNOWN, Analysis, judge
+from ct3d_edge.inference.predict_many import analyse_many
+from ct3d_edge.inference.prepare import Source, read_source
+from ct3d_edge.inference.schedule import Needs, Plan, make_plan
+from ct3d_edge.modelfile.memory_estimate import input_bytes, run_bytes
+from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.preprocess import ASSUMED_ORIENTATION
+from ct3d_edge.providers.names import RequestedProvider
+from ct3d_edge.providers.options import Options
+from ct3d_edge.quality_control.check_registry import check_codes
+from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.results.record import Record
+from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.run_report import Receipt
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.machine import usable_cores
+
+ScanPath = str | os.PathLike[str]
+GivenScan = ScanPath | Volume | NDArray[Any]
+
+
+class Model:
+    """An open model; made by `load_model`.
+
+    A context manager, and `close` does the same, so that the memory of a large network can be given back at once. One
+    model serves one thread; within a call it uses the cores by itself.
+    """
+
+    def __init__(
+        self,
+        file: ModelFile,
+        provider: RequestedProvider = "auto",
+        *,
+        allow_fallback: bool = False,
+        threads: int | None = None,
+        options: Options | None = None,
+        device_id: int | None = None,
+        build: bool = True,
+        on_build: Callable[[str], None] = lambda _: None,
+        choice: str | None = None,
+        notes: tuple[Finding, ...] = (),
+        allow: Collection[str] = (),
+        with_identifiers: bool = False,
+        explain: bool = False,
+    ) -> None:
+        self._allow, self._with_identifiers = check_codes(allow), with_identifiers
+        self._file, self._notes = file, notes
+        self._threads = (options.threads if options else None) or threads
+        self._explainer = Explainer(file) if explain else None
+        self._open = partial(
+            Runner,
+            file,
+            provider,
+            allow_fallback=allow_fallback,
+            options=options,
+            device_id=device_id,
+            build=build,
+            on_build=on_build,
+            explain=explain,
+            choice=choice,
+        )
+        self._runner = self._open(threads=threads)
+        self._runners = WeakSet([self._runner])
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        self._require_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the sessions and their memory, also of iterators that `predict_many` gave and that are not done.
+
+        What the model is asked for afterwards is a `UsageError`; ``contract`` and ``receipt`` stay. Closing it again
+        changes nothing.
+        """
+        self._closed = True
+        for runner in self._runners:
+            runner.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"The model {self._file.path} was closed. Open it again with load_model.")
+
+    @property
+    def contract(self) -> Contract:
+        """What the model expects of a scan, and what its answers mean."""
+        return self._runner.contract
+
+    @property
+    def receipt(self) -> Receipt:
+        """Which provider does the work, and how."""
+        return self._runner.receipt
+
+    def predict(self, scan: GivenScan) -> Record:
+        """Judge one scan.
+
+        Parameters
+        ----------
+        scan
+            Path of a .nii, .nii.gz, .hdr or .img file, or of a DICOM series (its folder, ``folder/SERIES-UID``, or
+            one of its files); or a `Volume`; or an array ``(i, j, k)`` of HU, any integer
+            or real dtype. An array does not say how the patient lies in it: ``LAS`` is assumed, with the finding
+            ``no_orientation``. A `Volume` with an affine does.
+
+        Returns
+        -------
+        Record
+            With its ``answer`` set.
+
+        Raises
+        ------
+        UnreadableScan, RefusedScan
+            If there is no answer; ``code`` and message as in the records of `predict_many`.
+        ProviderError
+            If the session fails.
+        """
+        self._fit(self._threads or usable_cores())
+        inspector = self.inspector()
+        reading = read_source(_source(scan), self.contract, inspector=inspector)
+        record = judge([reading], self._runner, self._notes, inspector)[0].record
+        _require_answer(record)
+        return record
+
+    def predict_many(
+        self,
+        scans: Iterable[GivenScan],
+        *,
+        workers: int | None = None,
+        batch_size: int = 1,
+        memory_budget: int | str | None = None,
+        scan_timeout: float | None = None,
+    ) -> Iterator[Record]:
+        """Judge scans side by side; their records come in the order of the scans, each as soon as it is there.
+
+        A scan that cannot be read or judged gets a record with a ``failure``, and costs no other its answer. A few
+        scans are begun ahead of the one asked for. Closing the iterator drops them.
+
+        Parameters
+        ----------
+        scans
+            Each as `predict` takes it. Folders are for `find_scans`. An iterator is asked for a scan when it is begun,
+            so that arrays need not be in memory all at once.
+        workers
+            Scans worked on at the same time; as many as cores and memory allow if None.
+        batch_size
+            Scans in one run of the network. More than one helps on a GPU only.
+        memory_budget
+            What the scans in flight may take: bytes, or a text such as ``"2GB"`` or ``"1.5 GiB"``; half of the
+            available memory if None.
+        scan_timeout
+            Seconds after which a scan is given up, with the failure ``timed_out``; never if None.
+
+        Raises
+        ------
+        UsageError
+            If there can be no such plan: no worker, no time, or a batch larger than the budget; or the model was
+            closed.
+        ProviderError
+            If the session fails.
+        """
+        _refuse_one(scans)
+        if scan_timeout is not None and not scan_timeout > 0:
+            raise UsageError(f"A scan needs some time, found scan_timeout={scan_timeout}.")
+        count = len(scans) if isinstance(scans, Sequence) else None
+        plan = self.plan(count, workers=workers, batch_size=batch_size, memory_budget=memory_budget)
+        return (analysis.record for analysis in self.analyse_many(map(_source, scans), plan, seconds=scan_timeout))
+
+    def plan(
+        self,
+        scans: int | None = None,
+        *,
+        workers: int | None = None,
+        batch_size: int = 1,
+        memory_budget: int | str | None = None,
+    ) -> Plan:
+        """How that many scans would be worked through, and have the session fit it; see `predict_many`."""
+        on_cpu = self.receipt.actual == "cpu"
+        needs = Needs(input_bytes(self._file), run_bytes(self._file), on_cpu)
+        plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=parse_size(memory_budget))
+        plan = replace(plan, threads=self._threads or plan.threads)
+        self._fit(plan.threads, 1 if on_cpu else plan.batch)
+        return plan
+
+    def analyse_many(
+        self,
+        scans: Iterable[Source],
+        plan: Plan,
+        *,
+        known: Mapping[str, Record] = NOTHING_KNOWN,
+        seconds: float | None = None,
+        inspector: Inspector | None = None,
+    ) -> Generator[Analysis, None, None]:
+        """Records with the network inputs they were made from; see `ct3d_edge.pipeline.analyse_many`.
+
+        The ``inspector`` of earlier calls makes this one go on with their run: scans that come twice are told.
+        """
+        self._require_open()
+        inspector = inspector or self.inspector()
+        return analyse_many(
+            scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, inspector=inspector
+        )
+
+    def explanation(self, analysis: Analysis) -> Explanation | None:
+        """What speaks for an answer, and where; None if there is no answer, or the model was opened without it."""
+        return self._explainer.explain(analysis) if self._explainer else None
+
+    def again(self, record: Record, seconds: float | None = None) -> Analysis:
+        """A record of an earlier run with what was not kept of it: the network's input and features.
+
+        Raises
+        ------
+        UnreadableScan, RefusedScan
+            If the scan gives no answer this time; ``timed_out`` after ``seconds``.
+        """
+        plan = Plan(0, False, self.receipt.threads or 1, 0, 1)
+        (analysis,) = self.analyse_many([Path(record.scan)], plan, seconds=seconds)
+        _require_answer(analysis.record)
+        return replace(analysis, record=record)
+
+    def inspector(self) -> Inspector:
+        """What checks the scans of one run."""
+        return Inspector(self.contract, self._allow, with_identifiers=self._with_identifiers)
+
+    def _fit(self, threads: int, batch: int = 1) -> None:
+        """Have a session of that kind; who still uses the last one keeps it."""
+        self._require_open()
+        current = self.receipt
+        if (current.threads or threads, current.batch or 1) != (threads, batch):
+            self._runner = self._open(threads=threads, batch=batch)
+            self._runners.add(self._runner)
+
+
+def _source(scan: GivenScan) -> Source:
+    if isinstance(scan, Volume):
+        return scan
+    if isinstance(scan, np.ndarray):
+        return Volume(scan, findings=(ASSUMED_ORIENTATION,))
+    return Path(scan)
+
+
+def _refuse_one(scans: object) -> None:
+    """What can be iterated, but is one scan: a name's letters, an array's slices."""
+    if isinstance(scans, str | os.PathLike):
+        raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
+    if isinstance(scans, Volume) or (isinstance(scans, np.ndarray) and scans.ndim < 4):
+        raise UsageError("predict_many takes several scans; give one to predict, or in a list.")
+
+
+def _require_answer(record: Record) -> None:
+    if record.failure is not None:
+        kind: type[ScanError] = RefusedScan if record.status == "refused" else UnreadableScan
+        raise kind(record.failure.code, record.failure.message)

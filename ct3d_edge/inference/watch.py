@@ -1,0 +1,76 @@
+"""A folder into which somebody else writes scans: which of them are whole, and not reported yet.
+
+The folder is looked through again and again. Notifications of the system (inotify and its kin) would be quicker by a
+second, but they are not sent for what another machine writes to a network drive, overflow in silence, and say when a
+file was closed, not that its copy was complete; whether a file stays as it is must be watched over time in any case.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct3d_edge.scan.discovery import scans_in
+from ct3d_edge.scan.fingerprint import Stamp
+
+STRAGGLER = 10
+"""Times the usual wait for an empty file, or half a .hdr/.img pair: what is missing may still come."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    stamp: Stamp
+    since: float
+    reported: bool
+
+
+class Inbox:
+    """The scans of a folder, each reported once when it has not changed for a while, and again after it changed.
+
+    Names that copying programs use for unfinished files (hidden, or with another ending than a scan's) do not count.
+
+    Parameters
+    ----------
+    folder
+        Searched with its subfolders.
+    settle
+        Seconds for which size, time and inode of a scan's files must stay as they are.
+    clock
+        Seconds of a clock that only goes forward.
+    """
+
+    def __init__(self, folder: Path, settle: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder, self.settle = folder, settle
+        self._clock = clock
+        self._seen: dict[Path, _Seen] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Scans that were there at the last look and are not reported yet."""
+        return sum(not seen.reported for seen in self._seen.values())
+
+    def __contains__(self, scan: Path) -> bool:
+        return scan in self._seen
+
+    def look(self) -> list[Path]:
+        """Look through the folder; the scans that became whole since the last look, oldest first.
+
+        Raises
+        ------
+        UsageError
+            If the folder is gone or cannot be searched. What was seen before is still known at the next look.
+        """
+        now, found = self._clock(), list(scans_in(self.folder))
+        self._seen = {scan: self._update(scan, now) for scan in found}
+        whole = [scan for scan, seen in self._seen.items() if not seen.reported and self._is_whole(seen, now)]
+        for scan in whole:
+            self._seen[scan] = _Seen(self._seen[scan].stamp, self._seen[scan].since, reported=True)
+        return sorted(whole, key=lambda scan: (self._seen[scan].stamp.changed, scan))
+
+    def _update(self, scan: Path, now: float) -> _Seen:
+        stamp, before = Stamp.of(scan), self._seen.get(scan)
+        return before if before is not None and before.stamp == stamp else _Seen(stamp, now, reported=False)
+
+    def _is_whole(self, seen: _Seen, now: float) -> bool:
+        wait = self.settle if seen.stamp.complete else STRAGGLER * self.settle
+        return now - seen.since >= wait

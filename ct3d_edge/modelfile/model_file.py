@@ -1,0 +1,205 @@
+"""An ONNX file as ct3d-edge ships it: one self-contained file with contract, golden test and provenance inside.
+
+Everything is checked on the bytes that are later handed to the runtime, before the runtime sees them: what is
+hashed is what runs.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from ct3d_edge.contract import Contract, refuse_constant
+from ct3d_edge.errors import ContractError, ModelError
+from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.modelfile.signature import (
+    batch_axis,
+    check_interface,
+    check_stored_voxels,
+    features_shape,
+    pooled_length,
+    refuse_stored_voxels,
+    takes_stored_voxels,
+)
+from ct3d_edge.modelfile.weights import refuse_external_data, weight_types
+
+CONTRACT_KEY = "ct3d.contract"
+GOLDEN_KEY = "ct3d.golden"
+PROVENANCE_KEY = "ct3d.provenance"
+"""Keys of ONNX ``metadata_props``."""
+
+
+IN_PIECES = (("small", "cpu"), ("small", "no-conv3d"), ("fast", "cpu"))
+"""Level and target of files that are cut into pieces."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A checked model file.
+
+    Parameters
+    ----------
+    path, data, sha256
+        Where it was read from, its bytes, and their hash.
+    contract, golden
+        What it expects and answers; how it proves itself.
+    provenance
+        How it came to be, as JSON: source hash, tool versions, proof.
+    input_name, output_name
+        Names in the graph.
+    batch_axis
+        Name of the graph's symbolic batch axis; None if the batch is fixed at one or has no name.
+    stored_voxels
+        Whether it takes a scan as it is stored, with the preprocessing inside (docs/embedding.md).
+    weights
+        Number types that weights are stored in, most bytes first: ``("float32",)`` for instance.
+    node_counts
+        Operator type to number of nodes.
+    opset
+        Version of the default operator set.
+    features
+        Shape ``(C, a, b, c)`` of the output that explains, behind its batch axis; None if the file has none.
+    pooled
+        Length of the output of pooled features, if the contract says what those of the training scans are like; else
+        None.
+    """
+
+    path: Path
+    data: bytes
+    sha256: str
+    contract: Contract
+    golden: Golden
+    provenance: dict[str, Any]
+    input_name: str
+    output_name: str
+    batch_axis: str | None
+    stored_voxels: bool
+    weights: tuple[str, ...]
+    node_counts: dict[str, int]
+    opset: int
+    features: tuple[int, ...] | None
+    pooled: int | None
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the file was cut into pieces for one scan, so that on a CPU those of a batch had better run in turn.
+
+        Pieces of ``small`` keep to a memory budget, those of ``fast`` for ``cpu`` to the cache: with two scans at once
+        they are twice as large.
+        """
+        asked = self.provenance.get("optimize")
+        return isinstance(asked, dict) and (asked.get("level"), asked.get("target")) in IN_PIECES
+
+    @property
+    def interface(self) -> tuple[str, str]:
+        """Number types of the volume that goes in and of the answer."""
+        return ("int16" if self.stored_voxels else "float32", "float32")
+
+    @property
+    def arithmetic(self) -> str:
+        """What most of the graph computes in, by its provenance: fp32 unless that says otherwise."""
+        told = self.provenance.get("precision")
+        return str(told.get("arithmetic", "fp32")) if isinstance(told, dict) else "fp32"
+
+    def why_not_for(self, provider: str) -> str | None:
+        """Why a provider must not run the file, as its export found out; None if nothing is known against it."""
+        told = self.provenance.get("not_for")
+        return str(told[provider]) if isinstance(told, dict) and provider in told else None
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes in the graph."""
+        return sum(self.node_counts.values())
+
+
+def load_model_file(path: Path | str, *, stored_voxels: bool = False) -> ModelFile:
+    """Read and check a model file.
+
+    Parameters
+    ----------
+    stored_voxels
+        Accept a file with the preprocessing inside, too: not everything that runs models can feed it.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, truncated, not ONNX, keeps weights outside itself, or its graph does not have one
+        float32 input of the contract's shape and one float32 output; or has the preprocessing inside.
+    ContractError
+        It has no contract, or one that cannot be followed.
+    """
+    path = Path(path)
+    return parse_model_file(path, _read(path), stored_voxels=stored_voxels)
+
+
+def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) -> ModelFile:
+    """Check the bytes of a model file, as ``load_model_file`` does; ``path`` only names them in messages."""
+    proto = _parse(path, data)
+    refuse_external_data(path, proto)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    contract = Contract.from_json(_required(path, metadata, CONTRACT_KEY))
+    inside = takes_stored_voxels(path, metadata)
+    if inside and not stored_voxels:
+        refuse_stored_voxels(path)
+    check = check_stored_voxels if inside else check_interface
+    input_name, output_name = check(path, proto.graph, contract)
+    counts: dict[str, int] = {}
+    for node in proto.graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return ModelFile(
+        path=path,
+        data=data,
+        sha256=hashlib.sha256(data).hexdigest(),
+        contract=contract,
+        golden=Golden.from_json(_required(path, metadata, GOLDEN_KEY), classes=len(contract.labels)),
+        provenance=_provenance(path, metadata),
+        input_name=input_name,
+        output_name=output_name,
+        batch_axis=None if inside else batch_axis(proto.graph, input_name),
+        stored_voxels=inside,
+        weights=weight_types(proto),
+        node_counts=dict(sorted(counts.items())),
+        opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),
+        features=features_shape(path, proto.graph),
+        pooled=None if inside else pooled_length(path, proto.graph, contract),
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read: {error.strerror or error}.") from error
+
+
+def _parse(path: Path, data: bytes) -> onnx.ModelProto:
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(f"{path} ({len(data):,} bytes) is truncated or not an ONNX file.") from error
+    if not proto.graph.node or not proto.graph.input:
+        raise ModelError(f"{path} ({len(data):,} bytes) is not an ONNX file: it holds no graph.")
+    return proto
+
+
+def _required(path: Path, metadata: dict[str, str], key: str) -> str:
+    if key not in metadata:
+        raise ContractError(
+            f"{path} is an ONNX file without '{key}' in its metadata, so nobody can know what it expects of a scan. "
+            "Make it with: ct3d-edge export --model MODEL.keras --out MODEL.onnx"
+        )
+    return metadata[key]
+
+
+def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata.get(PROVENANCE_KEY, "{}"), parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: '{PROVENANCE_KEY}' is not valid JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: '{PROVENANCE_KEY}' is a JSON {type(value).__name__}, not an object.")
+    return value

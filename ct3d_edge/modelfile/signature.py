@@ -1,0 +1,182 @@
+"""Inputs and outputs of a model file: names, shapes, and embedded preprocessing."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ContractError, ModelError
+
+INPUT_KEY = "ct3d.input"
+"""Key of ONNX ``metadata_props``, in files that do not take the contract's network input."""
+
+STORED_VOXELS = "stored voxels"
+"""Its one value."""
+
+VOXELS, SLOPE, INTERCEPT = "voxels", "slope", "intercept"
+PROBABILITIES = "probabilities"
+AXES = ("slices", "rows", "columns")
+"""Of ``voxels``: the contract's third, second and first axis, the order in which files hold them."""
+
+
+def takes_stored_voxels(path: Path, metadata: dict[str, str]) -> bool:
+    """Whether a file says that it has the preprocessing inside.
+
+    Raises
+    ------
+    ContractError
+        If it says that it takes something that nobody knows.
+    """
+    said = metadata.get(INPUT_KEY)
+    if said not in (None, STORED_VOXELS):
+        raise ContractError(
+            f"{path} takes {said!r} ('{INPUT_KEY}' in its metadata); this ct3d-edge knows {STORED_VOXELS!r}. "
+            "Use the ct3d-edge version that wrote it."
+        )
+    return said is not None
+
+
+def check_stored_voxels(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:
+    """Names of the volume and of the probabilities in a graph with the preprocessing inside.
+
+    Raises
+    ------
+    ContractError
+        If the graph does not have the interface that the metadata promise.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    found = [_described(value) for value in graph.input if value.name not in weights]
+    found += [_described(value) for value in graph.output]
+    wanted = [
+        f"{VOXELS} int16 (?, ?, ?)",
+        f"{SLOPE} float ()",
+        f"{INTERCEPT} float ()",
+        f"{PROBABILITIES} float ({len(contract.labels)})",
+    ]
+    if found != wanted:
+        raise ContractError(
+            f"{path} says that it takes {STORED_VOXELS}, which is {', '.join(wanted)}; the graph has "
+            f"{', '.join(found)}. The file was changed: export the model again."
+        )
+    return VOXELS, PROBABILITIES
+
+
+def refuse_stored_voxels(path: Path) -> NoReturn:
+    """For whatever feeds network inputs.
+
+    Raises
+    ------
+    ModelError
+        Always.
+    """
+    raise ModelError(
+        f"{path} has the preprocessing inside and is made for other programs (docs/embedding.md); here, use the model "
+        "that was exported without it. `inspect` and `verify` take this one."
+    )
+
+
+def as_stored(volume: NDArray[np.float32], contract: Contract, steps: int) -> tuple[NDArray[np.int16], float, float]:
+    """Stored voxels whose preprocessing gives a network input: as large as that, so nothing is interpolated.
+
+    Parameters
+    ----------
+    volume
+        ``contract.shape``, multiples of ``1 / steps`` in [0, 1].
+
+    Returns
+    -------
+    tuple
+        ``(D, H, W)`` int16, C-contiguous; slope; intercept.
+    """
+    low, high = contract.hu_window
+    stored = np.rot90(np.rint(volume * steps).astype(np.int16), -contract.quarter_turns, axes=(0, 1))
+    return np.ascontiguousarray(stored.T), (high - low) / steps, low
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    tensor: Any = value.type.tensor_type
+    known = onnx.TensorProto.DataType.values()
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type in known else "unknown"
+    return f"{value.name} {kind} ({', '.join(str(dim.dim_value or '?') for dim in tensor.shape.dim)})"
+
+
+FEATURES = "ct3d.features"
+"""Name of the output, beside the one that answers, from which an answer is explained."""
+
+POOLED = "ct3d.pooled"
+"""Name of the output, beside the one that answers, from which it is told whether a scan is like those of training."""
+
+EXTRA = (FEATURES, POOLED)
+
+
+def batch_axis(graph: onnx.GraphProto, input_name: str) -> str | None:
+    """Name of the symbolic batch axis; None if the batch is fixed, or has no name."""
+    (value,) = [value for value in graph.input if value.name == input_name]
+    return value.type.tensor_type.shape.dim[0].dim_param or None
+
+
+def check_interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:
+    """Names of the volume and of the answer in a graph that takes network inputs.
+
+    Raises
+    ------
+    ModelError
+        If it has more inputs, or more outputs that nobody knows.
+    ContractError
+        If one is not of the contract's shape, or not float.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    outputs = [value for value in graph.output if value.name not in EXTRA]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(
+            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one volume in, one vector out is needed."
+        )
+    _expect(path, "input", inputs[0], contract.input_shape)
+    _expect(path, "output", outputs[0], (contract.outputs,))
+    return inputs[0].name, outputs[0].name
+
+
+def features_shape(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] | None:
+    """Shape of the output that explains behind its batch axis, None if there is none; a ``ModelError`` if it is odd."""
+    for value in graph.output:
+        if value.name == FEATURES:
+            shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])
+            if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or min(shape) < 1:
+                raise ModelError(f"{path}: its output {FEATURES} is not float (batch, C, a, b, c). Export it again.")
+            return shape
+    return None
+
+
+def pooled_length(path: Path, graph: onnx.GraphProto, contract: Contract) -> int | None:
+    """Length of the output of pooled features; None if there is none, or the contract knows nothing to compare it with.
+
+    Raises
+    ------
+    ContractError
+        If it is not as long as the contract's statistics are.
+    """
+    if contract.feature_statistics is None:
+        return None
+    for value in graph.output:
+        if value.name == POOLED:
+            _expect(path, f"output {POOLED}", value, (contract.feature_statistics.features,))
+            return contract.feature_statistics.features
+    return None
+
+
+def _expect(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+    """Check dtype and shape; a dynamic batch axis or a batch of one in front is implied."""
+    tensor = value.type.tensor_type
+    found = tuple(dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim)
+    batch = found[0] if found else 0
+    if tensor.elem_type != onnx.TensorProto.FLOAT or found[1:] != shape or not (batch == 1 or isinstance(batch, str)):
+        known = onnx.TensorProto.DataType.values()
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type in known else "unknown"
+        raise ContractError(
+            f"{path}: its contract describes a float {role} of shape ('batch', {', '.join(map(str, shape))}), "
+            f"the graph has {kind} {found}. File and contract do not belong together: export the model again."
+        )

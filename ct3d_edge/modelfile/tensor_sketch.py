@@ -1,0 +1,156 @@
+"""A tensor in a few numbers that tell whether it has changed, and which tensors of a graph to look at.
+
+Each value gets a sign from its index and is added to one of 16 sums (a count sketch: Charikar, Chen & Farach-Colton
+2002, "Finding frequent items in data streams"): the squared length of a change is kept on average, wherever it is.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ct3d_edge.modelfile.golden_input import hash32
+from ct3d_edge.modelfile.signature import POOLED
+from ct3d_edge.modelfile.weights import tensor_bytes
+
+SUMS = 16
+CHOSEN = 6
+"""Tensors along the graph; pooled features are looked at besides."""
+
+LARGEST = 64_000_000
+"""Bytes of a tensor that is looked at, where there are smaller ones: it is copied and gone through."""
+
+DIGITS = 8
+"""Of each value that is kept."""
+
+ACTIVATIONS = ("Sigmoid", "Softmax")
+
+WEIGHT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What is known of one tensor.
+
+    Parameters
+    ----------
+    name
+        In the graph.
+    spread
+        What a sum is expected to vary by: the standard deviation of the tensor's values over all inputs, times the
+        square root of how many are added up.
+    values
+        ``(input, sum)``.
+    """
+
+    name: str
+    spread: float
+    values: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Self:
+        """Parse what ``dataclasses.asdict`` gives."""
+        values = tuple(tuple(map(float, row)) for row in data["values"])
+        return cls(str(data["name"]), float(data["spread"]), values)
+
+    def is_sound(self, inputs: int) -> bool:
+        """Whether something can be compared with it, for so many inputs."""
+        numbers = [self.spread, *(number for row in self.values for number in row)]
+        return self.spread > 0 and len(self.values) == inputs and all(map(math.isfinite, numbers))
+
+    def difference(self, number: int, tensor: NDArray[Any]) -> float:
+        """Largest difference of a sum of one input's tensor from what it was, as a part of the spread.
+
+        Infinite if there is another number of sums; NaN if a value is.
+        """
+        found, expected = sums(tensor), np.asarray(self.values[number])
+        if found.shape != expected.shape:
+            return math.inf
+        return float(np.abs(found - expected).max() / self.spread)
+
+
+def sums(tensor: NDArray[Any]) -> NDArray[np.float64]:
+    """Value i, in C order, with the sign that is the lowest bit of ``hash32(i)``, is added to sum ``i % 16``."""
+    flat = tensor.reshape(-1)
+    padded = np.zeros(-(-flat.size // SUMS) * SUMS, np.float32)
+    padded[: flat.size] = flat
+    odd = hash32(np.arange(padded.size, dtype=np.uint32)) & np.uint32(1)
+    np.negative(padded, out=padded, where=odd.astype(bool))
+    with np.errstate(invalid="ignore"):  # of infinite values the sum is NaN
+        return np.asarray(padded.reshape(-1, SUMS).sum(axis=0, dtype=np.float64)[: flat.size])
+
+
+class Collected:
+    """Values of one tensor for one input after the other, on their way to a sketch; none is kept whole."""
+
+    def __init__(self) -> None:
+        self._rows: list[NDArray[np.float64]] = []
+        self._size, self._sum, self._squares = 0, 0.0, 0.0
+
+    def add(self, tensor: NDArray[Any]) -> None:
+        """Take in the tensor of the next input."""
+        self._rows.append(sums(tensor))
+        self._size = tensor.size
+        self._sum += float(tensor.sum(dtype=np.float64))
+        self._squares += float(np.square(tensor, dtype=np.float64).sum())
+
+    def sketch(self, name: str) -> Sketch | None:
+        """The sketch; None of a tensor that is constant or not finite."""
+        count = max(1, self._size * len(self._rows))
+        if not math.isfinite(self._squares):
+            return None
+        variance = self._squares / count - (self._sum / count) ** 2
+        spread = _short(math.sqrt(max(0.0, variance) * max(1.0, self._size / SUMS)))
+        made = Sketch(name, spread, tuple(tuple(map(_short, row)) for row in self._rows))
+        return made if made.is_sound(len(self._rows)) else None
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")
+
+
+def telling_tensors(proto: onnx.ModelProto, answer: str) -> tuple[str, ...]:
+    """Names of tensors to look at, in the graph's order: a few through which everything passes, and pooled features.
+
+    The last one is what the final sigmoid or softmax is given; where the graph has neither, what it answers.
+    """
+    known = tensor_bytes(proto)
+    passed = [name for name in _narrow(proto.graph, answer) if known.get(name, LARGEST + 1) <= LARGEST]
+    last = {name: node.op_type for node in proto.graph.node for name in node.output}.get(answer)
+    if last in ACTIVATIONS:
+        passed = [name for name in passed if name != answer]
+    chosen = {passed[n * (len(passed) - 1) // max(CHOSEN - 1, 1)] for n in range(CHOSEN)} if passed else set()
+    return tuple(name for name in known if name in chosen or name == POOLED)
+
+
+def _narrow(graph: onnx.GraphProto, answer: str) -> list[str]:
+    """Tensors behind the first weights that are, behind their node, all that the rest of the graph goes on with."""
+    needed: dict[str, int] = {answer: len(graph.node)}  # the last node towards the answer that reads it
+    for number, node in reversed(list(enumerate(graph.node))):
+        if any(name in needed for name in node.output):
+            for name in _read(node):
+                needed.setdefault(name, number)
+    weights = {tensor.name for tensor in graph.initializer if tensor.data_type in WEIGHT_TYPES and len(tensor.dims) > 1}
+    live = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    weighted = False
+    found: list[str] = []
+    for number, node in enumerate(graph.node):
+        read = _read(node)
+        if live.intersection(read):
+            weighted = weighted or bool(weights.intersection(read))
+            live.update(node.output)
+        elif weights.intersection(read):  # cast or dequantised
+            weights.update(node.output)
+        live = {name for name in live if needed.get(name, -1) > number}
+        if weighted and len(live) == 1:
+            found.extend(name for name in live if name in node.output)
+    return found
+
+
+def _read(node: onnx.NodeProto) -> list[str]:
+    """Names that a node reads, those inside its subgraphs among them."""
+    inside = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+    return [*node.input, *(name for graph in inside for inner in graph.node for name in _read(inner))]

@@ -1,0 +1,1 @@
+"""Execution providers of ONNX Runtime: names, options, availability, libraries, engines."""

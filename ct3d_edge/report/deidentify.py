@@ -1,0 +1,77 @@
+"""What of a record may be shown to anybody: no patient's name or ID, no place on this machine."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ct3d_edge.results.record import Record
+from ct3d_edge.scan.qc_flag import Finding
+
+IDENTIFIERS = "identifiers"
+"""Code of the finding that holds a patient's name and ID."""
+
+SIDE_OUTPUT = "side_output"
+"""Code of the finding that says which file could not be written, and where."""
+
+OF_THE_RUN = {"duplicate": "The network is given the same numbers as for another scan of this run."}
+"""Code of each finding that depends on the other scans of a run, and what is said of it without naming one."""
+
+
+def public_names(scans: Sequence[str]) -> list[str]:
+    """File names, numbered where several are equal: a folder is often named after its patient."""
+    seen: Counter[str] = Counter()
+    names = []
+    for scan in scans:
+        name = Path(scan).name
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
+
+
+def public_text(text: str, record: Record) -> str:
+    """A sentence about a scan without the folder that the scan lies in."""
+    parent = str(Path(record.scan).parent)
+    if parent in (".", os.sep):
+        return text
+    for folder in (os.path.abspath(parent), parent):  # noqa: PTH100  # resolve() would follow links
+        text = text.replace(folder + os.sep, "").replace(folder, Path(folder).name)
+    return text
+
+
+def public_messages(record: Record) -> list[tuple[str, str]]:
+    """Code and sentence of the failure and of each finding, without those that say who the patient is."""
+    failure = record.failure
+    messages = [(failure.code, failure.message)] if failure else []
+    hidden = (IDENTIFIERS, failure.code if failure else None)
+    messages += [(finding.code, _detail(finding)) for finding in record.findings if finding.code not in hidden]
+    return [(code, public_text(sentence, record)) for code, sentence in messages]
+
+
+def public_findings(record: Record) -> list[str]:
+    """Findings as sentences, without those that say who the patient is."""
+    return [f"{code}: {sentence}" for code, sentence in public_messages(record)[record.failure is not None :]]
+
+
+def without_others(record: Record) -> Record:
+    """The record as it may be filed under its patient: no finding names another scan, whose folder may name another."""
+    return record.with_findings(tuple(map(_alone, record.findings)))
+
+
+def without_run(record: Record) -> Record:
+    """The record as any run would have given it: without the findings that depend on the other scans of this one."""
+    return record.with_findings(tuple(finding for finding in record.findings if finding.code not in OF_THE_RUN))
+
+
+def _alone(finding: Finding) -> Finding:
+    said = OF_THE_RUN.get(finding.code)
+    return finding if said is None else replace(finding, detail=said, value=None)
+
+
+def _detail(finding: Finding) -> str:
+    """A finding's sentence; of another scan that it names, the file's name; of what could not be written, no place."""
+    other = finding.value
+    if finding.code == SIDE_OUTPUT:
+        return f"{other} has nothing of this scan; the record says why."
+    return finding.detail.replace(other, Path(other).name) if isinstance(other, str) and other else finding.detail

@@ -1,0 +1,113 @@
+"""The series that a report speaks of: whose it is, which study it belongs to, and its instances."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM
+
+from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.scan.dicom.instance import Image
+from ct3d_edge.scan.dicom.series_finder import series_images
+from ct3d_edge.scan.dicom.tags import text
+from ct3d_edge.scan.gzip_reader import go_on
+
+REQUIRED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
+"""Elements of patient and study that every report has, empty where the series does not say (type 2 in PS3.3)."""
+
+SEXES = ("M", "F", "O", "")
+PARSED = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+"""Elements whose value must be a date or a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a report copies of its series, and what it refers to.
+
+    Parameters
+    ----------
+    header
+        Patient and study, of one file of the series.
+    instances
+        UIDs and class of every file, the one of ``header`` first.
+    """
+
+    header: Dataset
+    instances: tuple[Dataset, ...]
+
+    @property
+    def evidence(self) -> list[Dataset]:
+        """The instances as highdicom takes them: the first with patient and study."""
+        return [self.header, *self.instances[1:]]
+
+
+def read_source(scan: Path, on_block: Callable[[], None] = go_on) -> Source:
+    """Read what a report needs to know of a DICOM series.
+
+    ``on_block`` is called after each file; what it raises ends the reading.
+
+    Raises
+    ------
+    UnreadableScan
+        ``bad_header`` if the files do not say to which study they belong; else as reading them.
+    RefusedScan
+        ``mixed_patients`` if they belong to several patients or studies: there is no place to file a report.
+    """
+    images = series_images(scan, on_block)
+    _require_one_place(images, scan.name)
+    return Source(_header(images[0]), tuple(map(_reference, images)))
+
+
+def _require_one_place(images: Sequence[Image], name: str) -> None:
+    if not all(image.study and image.series and image.instance and image.sop_class for image in images):
+        raise UnreadableScan(
+            "bad_header", f"{name} does not give the UIDs of its study, series and files; no report can refer to them."
+        )
+    if len({(image.patient, image.study) for image in images}) > 1:
+        raise RefusedScan(
+            "mixed_patients", f"{name} holds files of several patients or studies; a report has no place among them."
+        )
+
+
+def _reference(image: Image) -> Dataset:
+    reference = Dataset()
+    reference.StudyInstanceUID, reference.SeriesInstanceUID = image.study, image.series
+    reference.SOPInstanceUID, reference.SOPClassUID = image.instance, image.sop_class
+    return reference
+
+
+def _header(image: Image) -> Dataset:
+    """A file's header without what is damaged; empty where something required is missing or no DICOM value."""
+    given, header = dcmread(image.path, stop_before_pixels=True, force=True), _reference(image)
+    for tag in tuple(given.keys()):
+        try:
+            element = given[tag]
+        except Exception:  # noqa: S112  # pydicom parses on access; a damaged element is one the report lacks
+            continue
+        if tag not in header:
+            header.add(element)
+    for keyword in REQUIRED:
+        if not _is_valid(header, keyword):
+            setattr(header, keyword, "")
+    return header
+
+
+def _is_valid(header: Dataset, keyword: str) -> bool:
+    said = text(header, keyword)
+    if keyword == "PatientSex":
+        return keyword in header and said in SEXES
+    try:
+        return bool(said) and PARSED.get(keyword, str)(said) is not None
+    except ValueError:
+        return False

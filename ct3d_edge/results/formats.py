@@ -1,0 +1,163 @@
+"""Records as text: JSON Lines, which keeps everything and can be read back, and CSV for spreadsheets."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ct3d_edge.errors import UsageError
+from ct3d_edge.results.record import SCHEMA, Answer, Failure, Record, Timing
+from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.system.atomic_write import atomic_file, require_writable
+
+
+def parse_record(line: bytes) -> Record:
+    """The record of one line of ``to_jsonl``.
+
+    Raises
+    ------
+    ValueError
+        If the line is anything else; the message says what is wrong with it.
+    """
+    try:
+        value = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise ValueError(f"no record of schema {SCHEMA}")
+    try:
+        record = _record(value)
+        same = record.to_dict() == value
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"no complete record ({error!r})") from error
+    # One comparison instead of a check of every field: whatever is missing, too much or of another type differs.
+    if not same:
+        raise ValueError("not a record as this version writes it")
+    return record
+
+
+def _record(value: dict[str, Any]) -> Record:
+    provider, failure = value["provider"], value["error"]
+    timing = {stage: taken for stage, taken in value["timing_ms"].items() if stage != "total"}
+    return Record(
+        scan=value["scan"],
+        status=value["status"],
+        answer=_answer(value),
+        failure=Failure(**failure) if failure is not None else None,
+        findings=tuple(Finding(**finding) for finding in value["findings"]),
+        timing=Timing(**timing),
+        model_sha256=value["model_sha256"],
+        contract_sha256=value["contract_sha256"],
+        requested=provider["requested"],
+        actual=provider["actual"],
+        nodes=tuple(provider["nodes"].items()),
+        scan_sha256=value["scan_sha256"],
+        input_sha256=value["input_sha256"],
+        allowed=tuple(value["allowed"]),
+    )
+
+
+def _answer(value: dict[str, Any]) -> Answer | None:
+    if value["label"] is None:
+        return None
+    return Answer(value["label"], tuple(value["probability"].items()), value["threshold"])
+
+
+CSV_COLUMNS = ("scan", "status", "label")
+CSV_TAIL = (
+    "threshold",
+    "findings",
+    "error_code",
+    "error_message",
+    "read_ms",
+    "preprocess_ms",
+    "infer_ms",
+    "total_ms",
+    "provider_requested",
+    "provider",
+    "model_sha256",
+)
+
+
+def to_jsonl(records: Sequence[Record]) -> str:
+    """One JSON object a line, in the given order."""
+    return "".join(json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records)
+
+
+def to_csv(records: Sequence[Record], labels: Sequence[str]) -> str:
+    """A header and one row a record; one ``p_CLASS`` column for each of ``labels``."""
+    header = [*CSV_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TAIL]
+    return csv_line(header) + "".join(csv_line(_row(record, labels)) for record in records)
+
+
+SIGN = r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+"""How a formula begins; the last four are wide forms of the others."""
+
+FORMULA = re.compile(rf"^(?=[\t\r\n]|{SIGN})|(?<=[;\t\r\n])(?={SIGN})")
+"""Where a spreadsheet may see a formula begin: at the start of a cell, or behind what divides cells in its user's
+language (a semicolon in many)."""
+
+
+def csv_line(fields: Sequence[object]) -> str:
+    """One row, in which text is text to a spreadsheet, too: before what could be a formula stands a single quote.
+
+    Numbers are given as numbers and stay as they are.
+    """
+    text = io.StringIO()
+    # Up to Python 3.12 the writer quotes a carriage return only if its rows end with one too.
+    csv.writer(text, lineterminator="\r\n").writerow([_defused(field) for field in fields])
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _defused(field: object) -> object:
+    """Names come from whoever sent the scan (OWASP, "CSV Injection")."""
+    return FORMULA.sub("'", field) if isinstance(field, str) else field
+
+
+def _row(record: Record, labels: Sequence[str]) -> list[object]:
+    answer, failure, timing = record.answer, record.failure, record.timing
+    probability = dict(answer.probability) if answer else {}
+    return [
+        record.scan,
+        record.status,
+        answer.label if answer else None,
+        *(probability.get(label) for label in labels),
+        answer.threshold if answer else None,
+        ";".join(finding.code for finding in record.findings),
+        failure.code if failure else None,
+        failure.message if failure else None,
+        timing.read,
+        timing.preprocess,
+        timing.infer,
+        timing.total,
+        record.requested,
+        record.actual,
+        record.model_sha256,
+    ]
+
+
+FORMATS = (".jsonl", ".csv")
+
+
+def check_results_path(path: Path) -> None:
+    """Refuse a file whose ending names no format or that cannot be written, before any work is done.
+
+    Raises
+    ------
+    UsageError
+        With the endings that exist, or what stands in the way.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"Cannot tell the format of {path} from its ending. Use one of: {', '.join(FORMATS)}.")
+    require_writable(path)
+
+
+def write_results(path: Path, records: Sequence[Record], labels: Sequence[str]) -> None:
+    """Write all records at once, in the format that the ending of ``path`` names; complete or not at all."""
+    text = to_csv(records, labels) if path.suffix.lower() == ".csv" else to_jsonl(records)
+    with atomic_file(path) as stream:
+        # A path may hold bytes that are no UTF-8. One such name must not make the whole file unreadable.
+        stream.write(text.encode("utf-8", "backslashreplace"))

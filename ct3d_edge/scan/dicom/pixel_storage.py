@@ -1,0 +1,189 @@
+"""How and where the pixels of a DICOM file are stored; deflated files inflated if there is memory for it."""
+
+import io
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom.dataset import Dataset
+
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.formatting import format_bytes
+from ct3d_edge.scan.dicom.tags import number, whole
+from ct3d_edge.system.machine import available_memory
+
+PIXEL_DATA = (0x7FE0, 0x0010)
+ITEM = (0xFFFE, 0xE000)
+DELIMITER = (0xFFFE, 0xE0DD)
+UNDEFINED = 0xFFFFFFFF
+
+LONG_KINDS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
+"""Value representations whose length takes four bytes (PS3.5, section 7.1.2)."""
+
+
+@dataclass(frozen=True)
+class PixelData:
+    """The element that holds a file's pixels.
+
+    Parameters
+    ----------
+    tag
+        ``(group, element)``; None where the file ends before it.
+    offset
+        Byte at which its value begins.
+    compressed
+        Whether the value is a sequence of compressed fragments.
+    length
+        Bytes of the value that are there; of a compressed one, up to where it ends or the file does.
+    complete
+        Whether as many are there as the element says.
+    """
+
+    tag: tuple[int, int] | None
+    offset: int = 0
+    compressed: bool = False
+    length: int = 0
+    complete: bool = False
+
+
+NO_PIXELS = PixelData(None)
+
+
+def locate(stream: BinaryIO, *, implicit: bool, little: bool) -> PixelData:
+    """Read the head of the element at which the stream stands, and follow its fragments to the end."""
+    order = "little" if little else "big"
+    size = os.fstat(stream.fileno()).st_size
+    head = stream.read(8)
+    if len(head) < 8:
+        return NO_PIXELS
+    tag = (int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order))  # type: ignore[arg-type]
+    if implicit:
+        length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
+    elif head[4:6] in LONG_KINDS:
+        length = int.from_bytes(stream.read(4), order)  # type: ignore[arg-type]
+    else:
+        return PixelData(tag)
+    offset = stream.tell()
+    if length != UNDEFINED:
+        there = min(length, size - offset)
+        return PixelData(tag, offset, compressed=False, length=there, complete=there == length)
+    end, complete = _end_of_fragments(stream, size)
+    return PixelData(tag, offset, compressed=True, length=end - offset, complete=complete)
+
+
+def _end_of_fragments(stream: BinaryIO, size: int) -> tuple[int, bool]:
+    """Where the fragments end, and whether all of the last one is there. Compressed files are little-endian."""
+    while True:
+        at = stream.tell()
+        head = stream.read(8)
+        tag = (int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little"))
+        length = int.from_bytes(head[4:], "little")
+        if tag == DELIMITER and len(head) == 8:
+            return at, True
+        if tag != ITEM or len(head) < 8:
+            # Some writers forget the delimiter: a file that ends exactly behind a fragment is whole.
+            return at, not head
+        if at + 8 + length > size:
+            return size, False
+        stream.seek(length, os.SEEK_CUR)
+
+
+FRAGMENT = 10
+"""Bytes of the shortest compressed fragment: its head and two bytes."""
+
+DEFLATED_FRAMES = 4096
+"""More frames are not believed of a file whose length says nothing about them."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How one pixel is stored: ``stored`` of ``allocated`` bits, the highest of them ``high``.
+
+    ``missing`` names the elements that the file lacks; unsigned pixels that fill their bits from 0 stand in for them.
+    """
+
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    missing: tuple[str, ...] = ()
+
+
+def capacity(pixels: PixelData, frame: int) -> int:
+    """The most frames of ``frame`` bytes that a file can hold, at least one; compressed, each is a fragment."""
+    if pixels.offset == 0:  # deflated: known only when it is decompressed
+        return DEFLATED_FRAMES
+    return max(pixels.length // (FRAGMENT if pixels.compressed else max(frame, 1)), 1)
+
+
+def read_storage(dataset: Dataset, name: str) -> Storage:
+    """How pixels are stored; ``name`` is the file's.
+
+    Raises
+    ------
+    UnreadableScan
+        ``bad_header`` if the file does not say, or says something impossible.
+    """
+    allocated = whole(dataset, "BitsAllocated", name)
+    given = {keyword: whole(dataset, keyword, name) for keyword in ("PixelRepresentation", "BitsStored", "HighBit")}
+    if not allocated:
+        raise UnreadableScan("bad_header", f"{name} does not say how its pixels are stored.")
+    stored, high = given["BitsStored"] or allocated, given["HighBit"]
+    high = stored - 1 if high is None else high
+    if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
+        raise UnreadableScan("bad_header", f"{name} stores {stored} of {allocated} bits up to bit {high}.")
+    missing = tuple(keyword for keyword, value in given.items() if value is None)
+    return Storage(allocated, stored, high, given["PixelRepresentation"] == 1, missing)
+
+
+def read_padding(dataset: Dataset, name: str) -> int | None:
+    """The padding value; writers mix up its sign, which the caller has to bear."""
+    try:
+        found = number(dataset, "PixelPaddingValue", name)
+    except UnreadableScan:  # a padding value that makes no sense pads nothing
+        return None
+    return None if found is None else int(found)
+
+
+SHARE = 1 / 8
+"""Of the available memory, what a file may take inflated: pydicom copies it, and so does whoever decodes it."""
+
+PIECE = 1 << 14
+"""Bytes inflated at a time; they become 17 MB at most."""
+
+
+class Inflatable(io.BufferedReader):
+    """A file in which reading all that is left, which pydicom does before it inflates that, may be refused."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._path = path
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """See `io.BufferedReader.read`.
+
+        Raises
+        ------
+        UnreadableScan
+            ``too_large`` if all of the rest is asked for and would inflate to more than `SHARE`.
+        """
+        data = super().read(size)
+        available = available_memory()
+        if (size is None or size < 0) and available is not None:
+            _refuse_bomb(data, SHARE * available, self._path.name)
+        return data
+
+
+def _refuse_bomb(deflated: bytes, limit: float, name: str) -> None:
+    inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    for begin in range(0, len(deflated), PIECE):
+        try:
+            total += len(inflater.decompress(deflated[begin : begin + PIECE]))
+        except zlib.error:  # whoever inflates it will say so
+            return
+        if total > limit:
+            raise UnreadableScan(
+                "too_large", f"{name} is {format_bytes(len(deflated))} that inflate to more than {format_bytes(limit)}."
+            )

@@ -1,0 +1,162 @@
+"""The slices of a series put in order along their common normal, and what is wrong with how they lie."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.errors import RefusedScan
+from ct3d_edge.formatting import plural
+from ct3d_edge.scan.dicom.consistency import SAME_PLACE, Slice, common_grid, require_copies
+from ct3d_edge.scan.geometry_checks import tilt_findings
+from ct3d_edge.scan.qc_flag import Finding
+
+EVEN = 0.1
+"""Farthest that a slice may lie from its place on an even grid, in slice distances, without a remark."""
+
+MISSING = 0.5
+"""From this distance on the grid has a hole, or the order cannot be told."""
+
+ALTERNATING = 0.1
+"""Difference of every second distance from the others, in mean distances, from which on two passes are woven."""
+
+ROUNDED = 0.11
+"""Distances that differ by less, in mm, may be equal ones between positions that were rounded to a tenth."""
+
+IN_TURN = 4
+"""Distances in a row that have to repeat the last but one; of a few lost slices, fewer do."""
+
+SIDEWAYS = (0.25, 1.0)
+"""How far a slice may lie beside the line of the others, in pixels, without a remark and without a refusal."""
+
+RAS = np.diag([-1.0, -1.0, 1.0])
+"""DICOM counts toward the patient's left and back, NIfTI toward right and front (PS3.3, C.7.6.2.1.1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Slices in order along their normal.
+
+    Parameters
+    ----------
+    slices
+        The first lies lowest along the normal, which is the cross product of row and column direction.
+    affine
+        ``(4, 4)`` float64, ``(column, row, slice)`` to RAS+ mm; slices are taken as evenly spaced.
+    findings
+        About duplicates, holes, uneven distances and tilt.
+    """
+
+    slices: tuple[Slice, ...]
+    affine: NDArray[np.float64]
+    findings: tuple[Finding, ...]
+
+
+def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) -> Stack:
+    """Put slices in order.
+
+    Parameters
+    ----------
+    same_pixels
+        Whether two slices in one place show the same.
+
+    Raises
+    ------
+    RefusedScan
+        ``conflicting_instances``: see `require_copies`; ``no_geometry``, ``mixed_slices``: see `common_grid`;
+        ``single_slice``; ``several_volumes`` if different slices lie in one place, or distances alternate.
+    """
+    require_copies(slices, same_pixels)
+    rows, columns, spacing = common_grid(slices)
+    normal = np.cross(rows, columns)
+    places = np.array([slice_.frame.position for slice_ in slices], np.float64)
+    heights = places @ normal
+    order = np.argsort(heights, kind="stable")
+    kept, dropped = _without_duplicates([slices[n] for n in order], heights[order], same_pixels)
+    if len(kept) < 2:
+        raise RefusedScan("single_slice", "The series has only one slice, not a volume.")
+    places = np.array([slice_.frame.position for slice_ in kept], np.float64)
+    step = (places[-1] - places[0]) / (len(kept) - 1)
+    affine = np.eye(4)
+    # A step along the array's first axis is one to the next column, along the row's direction.
+    affine[:3, :3] = RAS @ np.stack([rows * spacing[1], columns * spacing[0], step], axis=1)
+    affine[:3, 3] = RAS @ places[0]
+    lying = (*_gap_findings(places @ normal), *_sideways_findings(places, normal, min(spacing)))
+    findings = (*_duplicate_findings(dropped), *lying, *tilt_findings(affine))
+    return Stack(tuple(kept), affine, findings)
+
+
+def _without_duplicates(
+    slices: list[Slice], heights: NDArray[np.float64], same_pixels: Callable[[Slice, Slice], bool]
+) -> tuple[list[Slice], int]:
+    """Slices in order, each place once, and how many were dropped."""
+    kept, at = [slices[0]], float(heights[0])
+    for slice_, height in zip(slices[1:], heights[1:], strict=True):
+        if height - at >= SAME_PLACE:
+            kept.append(slice_)
+            at = float(height)
+        elif not same_pixels(slice_, kept[-1]):
+            raise RefusedScan(
+                "several_volumes",
+                f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place: "
+                "the series holds several volumes. Export each as a series of its own.",
+            )
+    return kept, len(slices) - len(kept)
+
+
+def _duplicate_findings(dropped: int) -> tuple[Finding, ...]:
+    if not dropped:
+        return ()
+    return (Finding("duplicate_slices", "warn", f"There twice and taken once: {plural(dropped, 'slice')}.", dropped),)
+
+
+def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
+    """Holes and uneven distances; ``heights`` in mm, increasing."""
+    steps = np.diff(heights)
+    if (at := _alternating(steps)) is not None:
+        raise RefusedScan(
+            "several_volumes",
+            f"Distances by ImagePositionPatient alternate between {steps[at]:.2f} and {steps[at + 1]:.2f} mm: "
+            "two passes lie in each other. Export each as a series of its own.",
+        )
+    usual = float(np.median(steps))
+    # A hole is a whole number of the usual distances; after holes are counted, what is left is unevenness.
+    counts = np.maximum(np.rint(steps / usual), 1)
+    missing = int(counts.sum()) - len(steps)
+    if missing:
+        where = float(heights[np.argmax(counts > 1)] - heights[0])
+        verb = "is" if missing == 1 else "are"
+        detail = (
+            f"{plural(missing, 'slice')} {verb} missing, {where:.1f} mm from the first (the others lie {usual:.2f} mm "
+            "apart)."
+        )
+        return (Finding("missing_slices", "refuse", detail, missing),)
+    even = np.linspace(heights[0], heights[-1], len(heights))
+    off = float(np.abs(heights - even).max() / usual)
+    if off <= EVEN:
+        return ()
+    detail = f"Slices lie up to {off:.2f} slice distances from where evenly spaced ones would."
+    return (Finding("uneven_slices", "refuse" if off > MISSING else "warn", detail, round(off, 3)),)
+
+
+def _alternating(steps: NDArray[np.float64]) -> int | None:
+    """Where distances begin to alternate between two that differ: two regular stacks lie in each other from there."""
+    apart = np.abs(steps[1:-1] - steps[:-2])
+    distinct = apart > np.maximum(ALTERNATING * (steps[1:-1] + steps[:-2]) / 2, ROUNDED)
+    in_turn = distinct & (np.abs(steps[2:] - steps[:-2]) < apart / 4)
+    runs = np.convolve(in_turn, np.ones(IN_TURN), "valid") if len(in_turn) >= IN_TURN else np.empty(0)
+    found = np.flatnonzero(runs == IN_TURN)
+    return int(found[0]) if len(found) else None
+
+
+def _sideways_findings(places: NDArray[np.float64], normal: NDArray[np.float64], pixel: float) -> tuple[Finding, ...]:
+    """Slices that lie beside the line from the first to the last; ``places`` and ``pixel`` in mm."""
+    heights = places @ normal
+    along = ((heights - heights[0]) / (heights[-1] - heights[0]))[:, None]
+    beside = places - (places[0] + along * (places[-1] - places[0]))
+    off = float(np.linalg.norm(beside - np.outer(beside @ normal, normal), axis=1).max())
+    if off <= SIDEWAYS[0] * pixel:
+        return ()
+    detail = f"Slices lie up to {off:.1f} mm beside the line from the first to the last."
+    return (Finding("shifted_slices", "refuse" if off > SIDEWAYS[1] * pixel else "warn", detail, round(off, 3)),)

@@ -1,0 +1,100 @@
+"""What a scan's files hold, as a hash: two names of one content are one scan."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct3d_edge.errors import ScanError, UnreadableScan
+from ct3d_edge.scan.gzip_reader import ScanStream, go_on
+from ct3d_edge.scan.loader import is_series, scan_files
+from ct3d_edge.scan.nifti_header import pair_of
+
+BLOCK = 1 << 20
+"""Bytes hashed at a time: large enough to leave the interpreter's lock alone most of the time."""
+
+
+def content_sha256(scan: Path | str, on_block: Callable[[], None] = go_on) -> str:
+    """Hash of a scan's bytes as they lie on the disk.
+
+    Of a .hdr/.img pair, of both, header first. Of a DICOM series, of the sorted hashes of its files: neither their
+    names nor copies among them count.
+
+    Parameters
+    ----------
+    on_block
+        Called after each block; what it raises ends the hashing.
+
+    Raises
+    ------
+    UnreadableScan
+        ``not_found``, ``unreadable``, ``empty``.
+    RefusedScan
+        If it is not clear which DICOM series is meant.
+    """
+    files = scan_files(scan, on_block)
+    if is_series(scan):
+        hashes = sorted({_sha256([file], on_block) for file in files})
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return _sha256(files, on_block)
+
+
+def _sha256(files: Sequence[Path], on_block: Callable[[], None]) -> str:
+    """Hash of the bytes of files, one behind the other."""
+    digest = hashlib.sha256()
+    for file in files:
+        with ScanStream(file):  # which says what is wrong with a file that cannot be opened
+            pass
+        try:
+            with file.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    digest.update(block)
+                    on_block()
+        except OSError as error:
+            raise UnreadableScan("unreadable", f"{file.name} cannot be read: {error.strerror or error}.") from error
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the file system says of a scan's files; equal stamps mean that nobody wrote to them in between.
+
+    Parameters
+    ----------
+    files
+        For each file: device, inode, size in bytes, time of the last change in ns; None for one that is not there.
+    """
+
+    files: tuple[tuple[int, int, int, int] | None, ...]
+
+    @classmethod
+    def of(cls, scan: Path, on_block: Callable[[], None] = go_on) -> "Stamp":
+        """The stamp of a scan as it is now; of both files of a .hdr/.img pair, of all of a series."""
+        return cls(tuple(map(_stat, _files(scan, on_block))))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all files are there and hold something."""
+        return all(file is not None and file[2] > 0 for file in self.files)
+
+    @property
+    def changed(self) -> int:
+        """Time of the last change of any of them, in ns since 1970; 0 if none is there."""
+        return max((file[3] for file in self.files if file is not None), default=0)
+
+
+def _files(scan: Path, on_block: Callable[[], None]) -> tuple[Path, ...]:
+    """The files of a scan; the path itself where it cannot be told which they are."""
+    try:
+        return scan_files(scan, on_block)
+    except (ScanError, OSError):
+        return tuple(dict.fromkeys(pair_of(scan)))
+
+
+def _stat(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # a path with a NUL or a loop is an error here as everywhere
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

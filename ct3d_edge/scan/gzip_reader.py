@@ -1,0 +1,163 @@
+"""Bytes of a scan file, plain or gzip by content, with every way they can be broken told apart."""
+
+import gzip
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from isal import igzip, igzip_lib
+
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.scan.path_kind import kind_of
+
+GZIP_MAGIC = b"\x1f\x8b"
+BLOCK = 1 << 18
+"""Bytes decoded at a time: large enough to amortise the call, small enough to stay in the second-level cache."""
+
+DEFLATE_MAX_RATIO = 1032
+"""No deflate stream expands further than this (zlib's technical notes)."""
+
+TRAILER_LIMIT = 1 << 20
+"""Bytes tolerated behind the voxels; more is not padding but a file that does not fit its header."""
+
+
+def go_on() -> None:
+    """What is done between blocks of reading unless a caller has something to do there."""
+
+
+class ScanStream:
+    """A scan file opened for reading from its start to its end, once.
+
+    Whether it is compressed is decided by its first bytes, never by its name.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    UnreadableScan
+        ``not_found``, ``unreadable``, ``empty`` on opening; ``truncated``, ``bad_checksum``, ``corrupt_gzip``,
+        ``oversized`` while reading.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reading, self._unwanted = threading.Lock(), False
+        with self._translating():
+            self._refuse_other_than_files()
+            self._file = path.open("rb")
+            self.size = os.fstat(self._file.fileno()).st_size
+            magic = self._file.peek(2)[:2]
+        if not magic:
+            self._file.close()
+            raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
+        self.compressed = magic == GZIP_MAGIC
+        self._stream: BinaryIO = igzip.open(self._file, "rb") if self.compressed else self._file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. If another thread hangs in reading it, that one closes it when it wakes."""
+        self._unwanted = True
+        self._close_if_free()
+
+    def _close_if_free(self) -> None:
+        """Closing would wait for a read that hangs."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._stream.close()
+                self._file.close()
+            finally:
+                self._reading.release()
+
+    @property
+    def capacity(self) -> int:
+        """The most bytes that this file could possibly hold once decompressed."""
+        return self.size * DEFLATE_MAX_RATIO if self.compressed else self.size
+
+    def read(self, count: int) -> bytes:
+        """Return exactly ``count`` bytes."""
+        buffer = bytearray(count)
+        self.fill(memoryview(buffer))
+        return bytes(buffer)
+
+    def fill(self, buffer: memoryview) -> None:
+        """Fill ``buffer`` (bytes) completely."""
+        done = 0
+        with self._using(), self._translating():
+            while done < len(buffer):
+                got = self._stream.readinto(buffer[done : done + BLOCK])  # type: ignore[attr-defined]
+                if not got:
+                    raise self._truncated(f"{len(buffer) - done:,} bytes are missing")
+                done += got
+
+    def skip(self, count: int) -> None:
+        """Pass over ``count`` bytes: of a compressed file block by block, as a damaged header may name any number."""
+        if not self.compressed:
+            with self._translating():
+                self._file.seek(count, os.SEEK_CUR)
+            return
+        scratch = memoryview(bytearray(min(count, BLOCK)))
+        while count:
+            self.fill(scratch[:count])
+            count -= min(count, BLOCK)
+
+    def finish(self) -> None:
+        """Read to the end, so that the checksum of a compressed file is compared."""
+        left = TRAILER_LIMIT
+        with self._using(), self._translating():
+            while self.compressed and (extra := self._stream.read(BLOCK)):
+                left -= len(extra)
+                if left < 0:
+                    raise UnreadableScan(
+                        "oversized", f"{self.path.name} holds far more data than its header describes."
+                    )
+
+    def _refuse_other_than_files(self) -> None:
+        """Opening a named pipe would wait for a writer, perhaps for ever."""
+        mode = self.path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise UnreadableScan("unreadable", f"{self.path.name} is {kind_of(mode)}, not a file.")
+
+    def _truncated(self, detail: str) -> UnreadableScan:
+        return UnreadableScan("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Read the file, and close it behind that if nobody waits for it any more."""
+        try:
+            with self._reading:
+                yield
+        finally:
+            if self._unwanted:
+                self._close_if_free()
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        name = self.path.name
+        try:
+            yield
+        except EOFError as error:
+            raise self._truncated("the gzip stream has no end") from error
+        except gzip.BadGzipFile as error:
+            code = "bad_checksum" if "check failed" in str(error) else "corrupt_gzip"
+            raise UnreadableScan(code, f"{name} is damaged: {error}. Copy or export it again.") from error
+        except igzip_lib.error as error:
+            raise UnreadableScan("corrupt_gzip", f"{name} is damaged inside its gzip stream ({error}).") from error
+        except FileNotFoundError as error:
+            raise UnreadableScan("not_found", f"{name} does not exist.") from error
+        except OSError as error:
+            raise UnreadableScan("unreadable", f"{name} cannot be read: {error.strerror or error}.") from error

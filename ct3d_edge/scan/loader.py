@@ -1,0 +1,107 @@
+"""The one door to scans: a path becomes a `Scan`, whatever the format, and is sound or refused."""
+
+from collections.abc import Callable, Collection
+from importlib.util import find_spec
+from pathlib import Path
+
+from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.scan.dicom.magic import is_dicom, names_series, promises_dicom
+from ct3d_edge.scan.gzip_reader import go_on
+from ct3d_edge.scan.nifti import NiftiScan
+from ct3d_edge.scan.nifti_header import pair_of
+from ct3d_edge.scan.path_kind import is_file, is_folder, is_there
+from ct3d_edge.scan.qc_flag import permit, require_sound
+from ct3d_edge.scan.volume import Scan
+
+INSTALL = 'pip install "pydicom>=3.0.1"'
+
+
+def open_scan(
+    path: Path | str, *, allow: Collection[str] = (), judge: bool = True, on_block: Callable[[], None] = go_on
+) -> Scan:
+    """Open a NIfTI file or a DICOM series; which of them is told by content.
+
+    Parameters
+    ----------
+    path
+        A .nii, .nii.gz, .hdr or .img file; a DICOM file, which stands for its whole series; a folder that holds one
+        DICOM series; or ``folder/SERIES-UID``.
+    allow
+        Codes of findings that are to count one step less: what is refused otherwise becomes a warning.
+    judge
+        False gives the scan even if a finding says that no model must judge it.
+    on_block
+        Called between blocks of reading; what it raises ends the reading.
+
+    Raises
+    ------
+    UnreadableScan
+        The files are missing, damaged, or of another kind; ``dicom`` if the installation lacks pydicom.
+    RefusedScan
+        They are not one volume of real numbers, or how its voxels lie cannot be relied on.
+    """
+    scan: Scan
+    path = Path(path)
+    if is_series(path):
+        _require_pydicom(path)
+        from ct3d_edge.scan.dicom.series_finder import open_series
+
+        scan = open_series(path, on_block)
+    else:
+        scan = NiftiScan(path, on_block)
+    scan.findings = permit(scan.findings, allow)
+    if judge:
+        require_sound(scan.findings)
+    return scan
+
+
+def scan_files(path: Path | str, on_block: Callable[[], None] = go_on) -> tuple[Path, ...]:
+    """The files that a scan is made of: one, the two of a .hdr/.img pair, or those of a DICOM series.
+
+    Raises
+    ------
+    UnreadableScan, RefusedScan
+        If a DICOM series cannot be found; other files are not opened.
+    """
+    path = Path(path)
+    if not is_series(path):
+        return tuple(dict.fromkeys(pair_of(path)))
+    _require_pydicom(path)
+    from ct3d_edge.scan.dicom.series_finder import series_files
+
+    return series_files(path, on_block)
+
+
+def identifiers(path: Path | str) -> tuple[str, str] | None:
+    """The patient's name and ID, which a DICOM series gives; None for other scans.
+
+    Raises
+    ------
+    UnreadableScan, RefusedScan
+        See `scan_files`.
+    """
+    path = Path(path)
+    if not is_series(path):
+        return None
+    files = scan_files(path)
+    from ct3d_edge.scan.dicom.patient_identity import identity
+
+    return identity(files[0])
+
+
+def is_series(path: Path | str) -> bool:
+    """Whether a path stands for a DICOM series and not for a file of another format."""
+    path = Path(path)
+    if is_folder(path):
+        return True
+    if is_there(path):
+        return is_file(path) and (is_dicom(path) or promises_dicom(path))
+    return names_series(path.name) and is_folder(path.parent)
+
+
+def _require_pydicom(path: Path) -> None:
+    """In an incomplete installation, a DICOM scan is one that cannot be read; others go on."""
+    if find_spec("pydicom") is None:
+        raise UnreadableScan(
+            "dicom", f"{path.name} is DICOM; pydicom, which reads it, is missing in this installation: {INSTALL}"
+        )

@@ -1,0 +1,140 @@
+"""What really ran, where: asked, actual, and why not something better."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ct3d_edge.formatting import plural
+from ct3d_edge.providers.names import ON_NVIDIA, ProviderName, RequestedProvider
+from ct3d_edge.providers.nvidia import nvidia_card_seen
+from ct3d_edge.system.atomic_write import atomic_file
+
+SCHEMA = 1
+"""Version of the JSON form; raised when the meaning of a field changes."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The TensorRT engine of a session.
+
+    Parameters
+    ----------
+    key
+        SHA-256 of everything that it depends on.
+    built
+        Whether it was built for this session, rather than found.
+    seconds
+        How long its build took.
+    """
+
+    key: str
+    built: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The account of one session.
+
+    Parameters
+    ----------
+    requested, actual
+        Provider asked for (``"auto"`` included) and the one that does the work.
+    passed_over
+        ``(provider, reason)`` for each one that was tried before ``actual``.
+    nodes
+        ``(provider, number of graph nodes placed on it)`` after ONNX Runtime's own optimisation.
+    options
+        Every option of the provider, those at their defaults included; an empty text is one that is not set.
+    threads, batch
+        Threads within an operator on the CPU, None where the provider chooses; volumes in one run, None where any
+        number goes.
+    versions
+        ``(name, version)`` of what may change answers or speed; None for what is not there.
+    gpu
+        Name of the GPU that does the work, None without one.
+    weights, interface
+        Number types of the stored weights, most bytes first, and of input and output.
+    arithmetic
+        What most of the file is computed in: by its provenance, ``"fp32"``, ``"fp16"`` or ``"int8"``, where the
+        provider leaves that alone; else by the provider's option, ``"bf16"`` for instance.
+    tf32
+        Whether inputs of convolutions may be rounded to 10 bits of mantissa; None where that is not known.
+    engine
+        The TensorRT engine, if it is one.
+    tuned
+        Whether model file, threads or options were chosen by measurements on this machine.
+    choice
+        SHA-256 of the file of that choice; None without one.
+    model_sha256, contract_sha256
+        Hashes of the model file's bytes and of its contract.
+    """
+
+    requested: RequestedProvider
+    actual: ProviderName
+    passed_over: tuple[tuple[str, str], ...]
+    nodes: tuple[tuple[str, int], ...]
+    options: tuple[tuple[str, str], ...]
+    threads: int | None
+    batch: int | None
+    versions: tuple[tuple[str, str | None], ...]
+    gpu: str | None
+    weights: tuple[str, ...]
+    interface: tuple[str, str]
+    arithmetic: str
+    tf32: bool | None
+    engine: Engine | None
+    tuned: bool
+    choice: str | None
+    model_sha256: str
+    contract_sha256: str
+
+    @property
+    def onnxruntime(self) -> str:
+        """Version of ONNX Runtime."""
+        return str(dict(self.versions)["onnxruntime"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a record, documented in docs/providers.md."""
+        told = asdict(self)
+        weights, interface, arithmetic = (told.pop(name) for name in ("weights", "interface", "arithmetic"))
+        return {
+            "schema": SCHEMA,
+            **told,
+            "passed_over": dict(self.passed_over),
+            "nodes": dict(self.nodes),
+            "options": dict(self.options),
+            "versions": dict(self.versions),
+            "precision": {
+                "weights": list(weights),
+                "arithmetic": arithmetic,
+                "input": interface[0],
+                "output": interface[1],
+            },
+        }
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON; complete or not at all."""
+        with atomic_file(path) as stream:
+            stream.write(json.dumps(self.to_dict(), indent=2).encode() + b"\n")
+
+    def notes(self, *, verbose: bool = False) -> tuple[str, ...]:
+        """A sentence for each provider that was passed over.
+
+        Where nobody asked for a provider and no card of NVIDIA's is seen, theirs are no news: only if ``verbose``.
+        """
+        tells = verbose or self.requested != "auto" or nvidia_card_seen()
+        told = [(name, reason) for name, reason in self.passed_over if tells or name not in ON_NVIDIA]
+        return tuple(f"not {name}: {reason}" for name, reason in told)
+
+    def describe(self) -> str:
+        """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``.
+
+        What is computed in is said where it is not float32.
+        """
+        nodes = ", ".join(f"{plural(count, 'node')} on {name}" for name, count in self.nodes)
+        device = f" on {self.gpu}" if self.gpu else ""
+        precision = "" if self.arithmetic == "fp32" else f", in {self.arithmetic}"
+        threads = "threads chosen by the provider" if self.threads is None else plural(self.threads, "thread")
+        return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}{precision}, {threads}"

@@ -1,0 +1,177 @@
+"""A folder of scans: its classes, its scans, their content hashes, and which of them are the same."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ct3d_edge.errors import DatasetError, ScanError, UsageError
+from ct3d_edge.formatting import plural
+from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.splits.patients import NAMED
+from ct3d_edge.splits.split import Duplicate, LeftOut
+from ct3d_edge.system.machine import usable_cores
+
+
+@dataclass(frozen=True)
+class ScanHashed:
+    """The content of one more scan is known, or cannot be read.
+
+    Parameters
+    ----------
+    done, total
+        Scans so far, and in all.
+    scan
+        Its path relative to the data folder.
+    """
+
+    done: int
+    total: int
+    scan: str
+
+
+@dataclass(frozen=True)
+class ScanRead:
+    """One more scan is prepared, or found unusable.
+
+    Parameters
+    ----------
+    done, total
+        Scans so far, and in all.
+    scan
+        Its path relative to the data folder.
+    reused
+        Whether it lay prepared in the cache, so that the scan itself was not read.
+    """
+
+    done: int
+    total: int
+    scan: str
+    reused: bool = False
+
+
+OnHashed = Callable[[ScanHashed], None]
+OnRead = Callable[[ScanRead], None]
+
+
+def silent(event: object) -> None:
+    """Ignore the event."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """SHA-256 of scans by path, and those whose bytes cannot be read."""
+
+    sha256: Mapping[str, str]
+    unreadable: tuple[LeftOut, ...]
+
+
+def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = silent) -> Contents:
+    """Hash scans side by side.
+
+    Parameters
+    ----------
+    scans
+        Paths relative to ``folder``.
+    on_hashed
+        Receives a `ScanHashed` after each scan, in order, in this thread.
+    """
+    known: dict[str, str] = {}
+    unreadable = []
+    # Threads are enough: hashing and reading both let go of the interpreter's lock.
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for done, (scan, found) in enumerate(zip(scans, pool.map(partial(_try, folder), scans), strict=True), 1):
+            if isinstance(found, str):
+                known[scan] = found
+            else:
+                unreadable.append(LeftOut(scan, found.code, str(found)))
+            on_hashed(ScanHashed(done, len(scans), scan))
+    return Contents(known, tuple(unreadable))
+
+
+def _try(folder: Path, scan: str) -> str | ScanError:
+    try:
+        return content_sha256(folder / scan)
+    except ScanError as error:
+        return error
+
+
+CLASS_COUNT = 2
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders in the order of the labels; one called ``normal`` comes first.
+
+    Raises
+    ------
+    DatasetError
+        If ``folder`` is no folder or does not hold exactly two; hidden ones do not count.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}.")
+    try:
+        names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be searched: {error.strerror or error}.") from error
+    names.sort(key=lambda name: (name.casefold() != "normal", name))
+    if len(names) != CLASS_COUNT:
+        found = ", ".join(names) or "none"
+        raise DatasetError(
+            f"{folder} must hold exactly {CLASS_COUNT} folders, one a class; found {len(names)}: {found}."
+        )
+    return tuple(names)
+
+
+def scans_of_class(folder: Path, name: str) -> list[str]:
+    """Sorted paths of a class's scans relative to ``folder``, with forward slashes.
+
+    Raises
+    ------
+    DatasetError
+        If there are none, or a folder cannot be searched.
+    """
+    try:
+        found = find_scans([folder / name], below=True)
+    except UsageError as error:
+        raise DatasetError(f"Class {name} has no scans: {error}") from error
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def find_duplicates(sha256: Mapping[str, str]) -> tuple[Duplicate, ...]:
+    """Files whose content another one has, too; of each content, the first in the given order is kept.
+
+    Raises
+    ------
+    DatasetError
+        If the same content stands under two classes: one of the labels is wrong.
+    """
+    kept: dict[str, str] = {}
+    duplicates = [Duplicate(path, kept[sha]) for path, sha in sha256.items() if kept.setdefault(sha, path) != path]
+    clashes = [f"{d.path} and {d.of}" for d in duplicates if _class_of(d.path) != _class_of(d.of)]
+    if clashes:
+        named = "\n".join(f"  {clash}" for clash in clashes[:NAMED])
+        raise DatasetError(
+            f"Under both classes with the same content: {plural(len(clashes), 'scan')}. "
+            f"Remove the wrong one of:\n{named}"
+        )
+    return tuple(sorted(duplicates, key=lambda duplicate: duplicate.path))
+
+
+def refuse_unusable(unusable: tuple[LeftOut, ...], total: int) -> None:
+    """Stop for scans that cannot be used.
+
+    Raises
+    ------
+    DatasetError
+        Naming all of them, if there are any.
+    """
+    if unusable:
+        lines = [f"  {scan.path}: {scan.reason}" for scan in unusable]
+        head = f"{len(unusable)} of {total} scans cannot be used. Mend or remove them, or leave them out (--skip-bad):"
+        raise DatasetError("\n".join([head, *lines]))
+
+
+def _class_of(path: str) -> str:
+    return path.partition("/")[0]

@@ -1,0 +1,1 @@
+"""What the operating system offers: complete files, locks, processes, folders, the machine."""

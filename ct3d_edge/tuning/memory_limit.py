@@ -1,0 +1,56 @@
+"""What is known of the memory of all candidates before any of them is made, and after each was weighed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import onnx
+
+from ct3d_edge.conversion.precision import PRECISIONS, Precision
+from ct3d_edge.errors import GateError
+from ct3d_edge.formatting import format_bytes
+from ct3d_edge.modelfile.memory_estimate import input_bytes
+from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.tuning.candidate import Candidate, Result, model_precision
+from ct3d_edge.tuning.result import over_budget
+
+BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+"""Of a weight."""
+
+
+def require_possible(model: ModelFile, precisions: Sequence[Precision], memory_budget: int | None) -> None:
+    """Stop at a budget that does not even hold weights and a network input, before minutes of work.
+
+    Raises
+    ------
+    GateError
+        If it does not.
+    """
+    fewest = max((model_precision(model), *precisions), key=PRECISIONS.index)
+    least = weights_in(model) * BYTES[fewest] + input_bytes(model)
+    if memory_budget is not None and memory_budget < least:
+        raise GateError(
+            f"No form of this model fits into {format_bytes(memory_budget)}: its weights in {fewest} and one network "
+            f"input alone take {format_bytes(least)}. Nothing was written. Give a larger --memory-budget."
+        )
+
+
+def weights_in(model: ModelFile) -> int:
+    """Constants that nodes of the graph use, in values."""
+    graph = onnx.ModelProto.FromString(model.data).graph
+    used = {name for node in graph.node for name in node.input}
+    return sum(prod(tensor.dims) for tensor in graph.initializer if tensor.name in used)
+
+
+def leave_out(results: Sequence[Result], memory_budget: int | None, keep: Candidate) -> list[Result]:
+    """Drop what adds more than is permitted, so that no time goes into it; ``keep`` is what gains are told against."""
+    return [
+        replace(result, dropped=_excess(result, memory_budget))
+        if over_budget(result, memory_budget) and result.candidate != keep and result.dropped is None
+        else result
+        for result in results
+    ]
+
+
+def _excess(result: Result, memory_budget: int | None) -> str:
+    return f"it adds {format_bytes(result.memory or 0)}, the budget is {format_bytes(memory_budget or 0)}"

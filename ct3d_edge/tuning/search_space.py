@@ -1,0 +1,180 @@
+"""What there is to choose from: forms of the graph and precisions, threads, options of the provider."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.compiler import TRIED
+from ct3d_edge.conversion.optimize import optimize_model
+from ct3d_edge.conversion.passes.pipeline import Target
+from ct3d_edge.conversion.precision import PRECISIONS, Precision
+from ct3d_edge.conversion.precision.calibration_data import Calibration
+from ct3d_edge.errors import GateError, ModelError
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.providers.options import default_options
+from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.tuning.candidate import LEVELS, Candidate, Form, Level, Settings, model_precision
+
+TARGETS: dict[ProviderName, Target] = {"cuda": "cuda", "tensorrt": "tensorrt", "nv-tensorrt-rtx": "tensorrt"}
+"""What the passes call a provider's kind of device; ``cpu`` where nothing is said."""
+
+SETTINGS: dict[ProviderName, tuple[Settings, ...]] = {
+    "cpu": ((), (("allow_spinning", "0"),), (("enable_cpu_mem_arena", "0"),)),
+    "cuda": ((), (("cudnn_conv_algo_search", "EXHAUSTIVE"),), (("prefer_nhwc", "1"),)),
+    "tensorrt": ((), (("trt_cuda_graph_enable", "1"),)),
+}
+"""Only those that change no arithmetic by intention: TF32 or bfloat16 is for whoever asks for it."""
+
+
+FOLDED: tuple[Level, ...] = ("fast", "small")
+"""Levels that are worth fewer bits: without their folding the chain falls back to float32 at each normalisation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """The given model and what the passes made of it.
+
+    Parameters
+    ----------
+    models
+        Form to the file that came of it; the given one is among them.
+    dropped
+        Form to the reason why there is no file of it.
+    """
+
+    models: dict[Form, ModelFile]
+    dropped: dict[Form, str]
+
+
+def given_form(model: ModelFile) -> Form:
+    """The form of a file that nothing is done to."""
+    return Form("none", model_precision(model))
+
+
+def permitted(asked: Sequence[str], provider: ProviderName) -> tuple[Precision, ...]:
+    """Precisions by their names, most bits first; ``any`` is those that the provider computes in by itself.
+
+    ONNX Runtime's CPU provider runs float16 as float32 with casts: it is tried there only where it is named.
+    """
+    native = TRIED[TARGETS.get(provider, "cpu")] if "any" in asked else ()
+    return tuple(name for name in PRECISIONS if name in asked or name in native)
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """1, 2, 4, ... and all the cores: in between there is little to be found, and much to be measured."""
+    powers = [2**n for n in range(cores.bit_length()) if 2**n < cores]
+    return (*powers, cores)
+
+
+def candidates(forms: Iterable[Form], provider: ProviderName, cores: int | None = None) -> tuple[Candidate, ...]:
+    """All combinations; threads matter where the provider keeps to a number of them."""
+    cores = cores or usable_cores()
+    threads = thread_counts(cores) if default_options(provider).takes_threads else (cores,)
+    settings = SETTINGS.get(provider, ((),))
+    return tuple(
+        Candidate(form.level, count, chosen, form.precision)
+        for form in forms
+        for count in threads
+        for chosen in settings
+    )
+
+
+def standard(form: Form, provider: ProviderName, cores: int | None = None) -> Candidate:
+    """The given file as it runs where nobody chose anything."""
+    return candidates((form,), provider, cores)[-len(SETTINGS.get(provider, ((),)))]
+
+
+def make_forms(
+    model: ModelFile,
+    folder: Path,
+    provider: ProviderName,
+    volumes: Callable[[], Iterable[NDArray[np.float32]]],
+    *,
+    material: str,
+    limit: float | None = None,
+    precisions: Sequence[Precision] = (),
+    calibration: Calibration | None = None,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Forms:
+    """Rewrite the given model at every level above its own; each file is proven before it is written.
+
+    Parameters
+    ----------
+    folder
+        Where the files go; named by their level and precision.
+    volumes
+        Gives the proof's network inputs, anew at each call.
+    material
+        As in `prove`.
+    limit
+        For the probability; each precision's own if None.
+    precisions
+        Permitted besides the given file's own; those with more bits are not made from it.
+    calibration
+        What those are calibrated on.
+
+    Raises
+    ------
+    UsageError
+        Too few volumes, or the folder cannot be written to.
+    """
+    forms = Forms({given_form(model): model}, {})
+    graphs = {_graph(model): "the given file"}
+    target = TARGETS.get(provider, "cpu")
+    for form in _wanted(model, target, precisions):
+        on_stage(f"rewriting: {form.name}")
+        lower = form.precision != model_precision(model)
+        if lower and model.features is not None:
+            forms.dropped[form] = "the maps of infer --explain, which the given file can draw, need fp32"
+            continue
+        path = folder / f"{form.level}-{form.precision}.onnx"
+        plan = Plan(
+            form.level, target, explain=model.features is not None, precision=form.precision if lower else "fp32"
+        )
+        try:
+            optimize_model(
+                model,
+                path,
+                volumes(),
+                material=material,
+                limit=limit,
+                plan=plan,
+                calibration=calibration if lower else None,
+            )
+        except (GateError, ModelError) as error:
+            forms.dropped[form] = str(error)
+            continue
+        made = load_model_file(path)
+        if same := graphs.get(_graph(made)):
+            forms.dropped[form] = f"the same graph as {same}"
+            continue
+        graphs[_graph(made)], forms.models[form] = form.name, made
+    return forms
+
+
+def _wanted(model: ModelFile, target: Target, precisions: Sequence[Precision]) -> Iterator[Form]:
+    own = model_precision(model)
+    above = _levels_above(model, target)
+    yield from (Form(level, own) for level in above)
+    folded = [level for level in FOLDED if level in above]
+    kept: list[Level] = ["none"] if len(folded) < len(FOLDED) else []
+    for precision in precisions:
+        if PRECISIONS.index(precision) > PRECISIONS.index(own):
+            yield from (Form(level, precision) for level in [*kept, *folded])
+
+
+def _levels_above(model: ModelFile, target: Target) -> tuple[Level, ...]:
+    """Levels that the model does not have yet for this device class."""
+    asked = model.provenance.get("optimize")
+    own = asked.get("level") if isinstance(asked, dict) and asked.get("target") == target else None
+    return LEVELS[LEVELS.index(own) + 1 if own in LEVELS else 1 :]
+
+
+def _graph(model: ModelFile) -> bytes:
+    return bytes(onnx.ModelProto.FromString(model.data).graph.SerializeToString(deterministic=True))

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+from graphs import GraphMaker, operators
+
+from ct3d_edge.conversion.passes.depth_tiling import streaming
+from ct3d_edge.conversion.passes.lower_conv3d import (
+    depth_im2col,
+    lower_elementwise,
+    lower_pool,
+    lower_slice_concat,
+    row_interleave,
+    winograd_depth,
+)
+from ct3d_edge.conversion.passes.pipeline import optimize
+
+from .rewriting import rewritten
+
+CLOSE = 2e-6
+
+
+def block(g: GraphMaker, x: str, inputs: int, outputs: int, **window: Any) -> str:
+    y = g.op("Relu", g.conv(x, outputs, inputs, 3, 3, 3, **window))
+    return g.op("MaxPool", y, kernel_shape=[2, 2, 2], strides=[2, 2, 2])
+
+
+@pytest.mark.parametrize("window", [{}, {"auto_pad": "SAME_UPPER"}, {"dilations": [2, 1, 1]}, {"strides": [2, 2, 2]}])
+@pytest.mark.parametrize("budget", [3_000, 9_000])
+def test_a_block_is_computed_in_pieces(window: dict[str, Any], budget: int) -> None:
+    g = GraphMaker(1, 17, 10, 9)
+    outcome = rewritten(g.model(block(g, "x", 1, 32, **window)), streaming(budget, 1))
+    assert outcome.operators[-1] == "Concat"
+    assert outcome.operators.count("Conv") == outcome.operators.count("MaxPool") > 1
+    assert outcome.difference() < CLOSE
+
+
+@pytest.mark.parametrize("padding", [{}, {"auto_pad": "SAME_LOWER"}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_two_blocks_are_computed_in_pieces_that_overlap(padding: dict[str, Any], channels: int) -> None:
+    g = GraphMaker(channels, 38, 14, 12)
+    y = block(g, g.affine(block(g, "x", channels, 16, **padding), 16), 16, 16, **padding)
+    outcome = rewritten(g.model(y), streaming(40_000, 2))
+    assert outcome.operators[-1] == "Concat"
+    assert outcome.operators.count("Conv") >= 4
+    assert outcome.difference() < CLOSE
+
+
+def test_pieces_of_planes_need_no_way_back_to_volumes() -> None:
+    g = GraphMaker(1, 38, 24, 22)
+    y = block(g, block(g, block(g, "x", 1, 16), 16, 16), 16, 8)
+    streamed = streaming(40_000, 2), streaming(10_000, 1)
+    outcome = rewritten(g.model(y), *streamed)
+    planar = rewritten(outcome.after, row_interleave.RULE)
+    planar = rewritten(
+        planar.after,
+        winograd_depth.RULE,
+        lower_slice_concat.RULE,
+        depth_im2col.RULE,
+        lower_pool.RULE,
+        lower_elementwise.RULE,
+    )
+    turned = [
+        node for node in planar.after.graph.node if node.op_type == "Transpose" and len(node.attribute[0].ints) == 5
+    ]
+    assert len(turned) == 1, "the network's answer alone"
+    assert planar.difference() < 1e-5
+
+
+def test_what_fits_the_budget_stays_whole() -> None:
+    g = GraphMaker(1, 17, 10, 9)
+    assert rewritten(g.model(block(g, "x", 1, 32)), streaming(10_000_000, 1)).rewrites == 0
+
+
+def test_what_pieces_would_not_make_smaller_stays_whole() -> None:
+    g = GraphMaker(32, 17, 10, 9)
+    outcome = rewritten(g.model(block(g, "x", 32, 8)), streaming(6_000, 1))
+    assert outcome.rewrites == 0
+    assert "about as large" in outcome.reason
+
+
+def test_windows_that_do_not_fit_are_not_streamed() -> None:
+    g = GraphMaker(1, 17, 10, 9)
+    y = g.op("MaxPool", g.conv("x", 32, 1, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1)
+    assert "ceil_mode" in rewritten(g.model(y), streaming(6_000, 1)).reason
+
+
+def test_a_smaller_budget_makes_more_pieces() -> None:
+    g = GraphMaker(1, 40, 14, 12)
+    y = block(g, block(g, "x", 1, 32), 32, 32)
+    proto = g.model(y)
+    counts = [
+        operators(optimize(proto, "small", "cpu", budget).proto).count("Conv") for budget in (10**4, 10**5, 10**7)
+    ]
+    assert counts[0] > counts[1] > counts[2] == 2

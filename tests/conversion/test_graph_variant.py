@@ -1,0 +1,74 @@
+"""What becomes of a graph in eight bits: at every level and for every device, in the form that was asked for."""
+
+import numpy as np
+import onnx
+import pytest
+from graphs import GraphMaker, operators
+from networks import SHAPE
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.conversion import graph_variant
+from ct3d_edge.conversion.compile_options import Plan, rewrite
+from ct3d_edge.conversion.graph_variant import Variant, make_variant
+from ct3d_edge.conversion.passes.pipeline import Target
+from ct3d_edge.conversion.precision.bias_correction import Batches, correct_biases
+from ct3d_edge.conversion.precision.calibration_data import Calibration
+
+CONTRACT = Contract(shape=SHAPE)
+BUDGET = 60_000
+"""Bytes: less than the largest tensor of the tiny network takes."""
+
+
+def network() -> onnx.ModelProto:
+    """A convolution much larger than what goes in and comes out behind its pooling, another one, and a head."""
+    g = GraphMaker(*SHAPE, 1)
+    x = g.op("Relu", g.conv(g.op("Transpose", "x", perm=[0, 4, 1, 2, 3]), 32, 1, 3, 3, 3))
+    x = g.affine(g.op("MaxPool", x, kernel_shape=[2, 2, 2], strides=[2, 2, 2]), 32)
+    x = g.op("Relu", g.conv(x, 4, 32, 3, 3, 3))
+    x = g.op("ReduceMean", x, np.array([2, 3, 4]), keepdims=0)
+    return g.model(g.op("Sigmoid", g.op("MatMul", x, g.normal(4, 1))))
+
+
+def calibration(count: int = 6) -> Calibration:
+    return Calibration([np.random.default_rng(n).random(SHAPE, np.float32) for n in range(count)], "noise")
+
+
+def in_eight_bits(plan: Plan) -> Variant:
+    return make_variant(network(), rewrite(network(), plan), plan, CONTRACT, calibration())
+
+
+@pytest.mark.parametrize("target", ["cpu", "no-conv3d"])
+def test_streaming_within_a_budget_reaches_eight_bits(target: Target) -> None:
+    asked = Plan("small", target, BUDGET, strict=True, precision="int8")
+    made = in_eight_bits(asked)
+    streamed = rewrite(network(), asked).proto
+    assert operators(streamed).count("Conv") > 2
+    assert operators(made.proto).count("Conv") == operators(streamed).count("Conv")
+    assert sum(step["rewrites"] for step in made.provenance["passes"] if step["name"].startswith("depth")) > 0
+
+
+def test_biases_are_corrected_on_volumes_of_all_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def watched(single: onnx.ModelProto, made: onnx.ModelProto, batches: Batches) -> onnx.ModelProto:
+        seen.extend(float(batch.max()) for batch in batches)
+        return correct_biases(single, made, batches)
+
+    monkeypatch.setattr(graph_variant, "correct_biases", watched)
+    asked = Plan("none", precision="int8")
+    brighter = Calibration([np.full(SHAPE, n + 1, np.float32) for n in range(15)], "folder by folder")
+    made = make_variant(network(), rewrite(network(), asked), asked, CONTRACT, brighter)
+    assert seen == [1, 3, 5, 7, 9, 11, 13, 15]
+    assert made.provenance["precision"]["biases_corrected_on"] == 8
+
+
+@pytest.mark.parametrize("asked", [Plan("fast", precision="int8"), Plan("none", precision="int8")])
+def test_the_passes_on_record_are_those_that_made_the_file(asked: Plan) -> None:
+    made = in_eight_bits(asked)
+    passes = made.provenance["passes"]
+    assert bool(passes) == (asked.level != "none")
+    steps = [len(network().graph.node), *(end for step in passes for end in (step["before"], step["after"]))]
+    assert all(left == found for left, found in zip(steps[::2], steps[1::2], strict=False)), (
+        "each begins where one ends"
+    )
+    assert steps[-1] == len(made.before.graph.node)

@@ -1,0 +1,290 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import SaveNetwork, tiny_network
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.keras_loader import load_source
+from ct3d_edge.errors import ContractError, ModelError, UsageError
+from ct3d_edge.session.runner import Runner
+
+
+def test_a_bare_file_gets_the_default_contract_with_its_own_size_and_says_so(
+    save_network: SaveNetwork,
+) -> None:
+    source = load_source(save_network())
+    assert source.contract == Contract(shape=(16, 12, 8))
+    (remark,) = source.remarks
+    assert "default" in remark
+    assert "16x12x8" in remark
+    assert "normal, abnormal" in remark
+
+
+def test_named_labels_and_orientation_are_taken(save_network: SaveNetwork) -> None:
+    source = load_source(save_network(), labels=["healthy", "ill"], orientation="stored")
+    assert source.contract.labels == ("healthy", "ill")
+    assert source.contract.orientation == "stored"
+    assert "--labels" not in source.remarks[0]
+
+
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_a_run_keeps_its_contract(save_network: SaveNetwork, named: str) -> None:
+    path = save_network(name="model.keras")
+    contract = Contract(shape=(16, 12, 8), orientation="RAS", labels=("a", "b"))
+    path.with_name("contract.json").write_text(contract.to_json())
+    source = load_source(path.parent if named == "folder" else path)
+    assert source.contract == contract
+    assert list(source.remarks) == [f"The contract is {path.with_name('contract.json')}."]
+
+
+def test_another_models_contract_is_not_taken(save_network: SaveNetwork) -> None:
+    path = save_network(name="other.keras")
+    path.with_name("contract.json").write_text(Contract(shape=(16, 12, 8), hu_window=(-160, 240)).to_json())
+    source = load_source(path)
+    assert source.contract.hu_window == (-1000.0, 400.0)
+    assert "came without a contract" in source.remarks[0]
+
+
+def test_a_contract_that_is_no_text_is_refused(save_network: SaveNetwork) -> None:
+    path = save_network(name="model.keras")
+    path.with_name("contract.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ContractError, match="cannot be read"):
+        load_source(path)
+
+
+def test_a_contract_of_another_network_is_refused(save_network: SaveNetwork) -> None:
+    path = save_network(name="model.keras")
+    path.with_name("contract.json").write_text(Contract(shape=(16, 12, 9)).to_json())
+    with pytest.raises(ContractError, match=r"shape = \(16, 12, 9\).*network beside it has \(16, 12, 8\)"):
+        load_source(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((16, 12, 8, 1), "last"), ((1, 16, 12, 8), "first"), ((16, 12, 8), "none")]
+)
+def test_the_channel_axis_is_found(save_network: SaveNetwork, shape: tuple[int, ...], channels: str) -> None:
+    source = load_source(save_network(tiny_network(shape)))
+    assert (source.contract.shape, source.contract.channels) == ((16, 12, 8), channels)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "activation", "expected"),
+    [
+        (1, "sigmoid", "identity"),
+        (1, None, "sigmoid"),
+        (2, "softmax", "identity"),
+        (3, "softmax", "identity"),
+        (3, None, "softmax"),
+    ],
+)
+def test_the_missing_activation_is_found(
+    save_network: SaveNetwork, outputs: int, activation: str | None, expected: str
+) -> None:
+    contract = load_source(save_network(tiny_network(outputs=outputs, activation=activation))).contract
+    assert (contract.outputs, contract.activation) == (outputs, expected)
+    assert len(contract.labels) == max(2, outputs)
+
+
+def test_an_open_size_must_be_named(save_network: SaveNetwork) -> None:
+    path = save_network(tiny_network((None, None, None, 1)))
+    with pytest.raises(UsageError, match=r"leaves its input size open.*--size"):
+        load_source(path)
+    assert load_source(path, size=(16, 12, 8)).contract.shape == (16, 12, 8)
+
+
+def test_a_size_that_the_network_does_not_take_is_refused(save_network: SaveNetwork) -> None:
+    with pytest.raises(UsageError, match="Leave out --size"):
+        load_source(save_network(), size=(32, 32, 32))
+
+
+def two_inputs() -> Any:
+    import keras
+
+    a, b = keras.Input((16, 12, 8, 1)), keras.Input((16, 12, 8, 1))
+    pooled = keras.layers.GlobalAveragePooling3D()(keras.layers.Add()([a, b]))
+    return keras.Model([a, b], keras.layers.Dense(1, activation="sigmoid")(pooled))
+
+
+def a_map_as_output() -> Any:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1))
+    return keras.Model(volume, keras.layers.Conv3D(1, 1, activation="sigmoid")(volume))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (two_inputs, "2 inputs and 1 outputs"),
+        (a_map_as_output, "a vector of classes can be exported"),
+        (lambda: tiny_network((16, 12, 8, 1), 3, "sigmoid"), "3 independent sigmoids"),
+        (lambda: tiny_network((16, 12, 8, 1), 2, "relu"), "ends in 'relu'"),
+    ],
+)
+def test_other_networks_are_refused(save_network: SaveNetwork, network: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_source(save_network(network()))
+
+
+def ending_in_an_operation() -> Any:
+    import keras
+
+    base = tiny_network(activation=None)
+    return keras.Model(base.input, keras.ops.sigmoid(base.output))
+
+
+def nested() -> Any:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1))
+    return keras.Model(volume, tiny_network(activation="sigmoid")(volume))
+
+
+def with_a_layer_behind(layer: str, **arguments: Any) -> Any:
+    import keras
+
+    base = tiny_network(outputs=2, activation="softmax")
+    return keras.Model(base.input, getattr(keras.layers, layer)(**arguments)(base.output))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ending_in_an_operation,
+        nested,
+        lambda: with_a_layer_behind("Dropout", rate=0.5),
+        lambda: with_a_layer_behind("Flatten"),
+        lambda: with_a_layer_behind("Activation", activation="linear"),
+    ],
+)
+def test_exported_probabilities_are_the_networks_own(
+    save_network: SaveNetwork, tmp_path: Path, volumes: list[np.ndarray], network: Any
+) -> None:
+    """Against Keras's raw output: the proof alone cannot see an activation that is applied twice on both sides."""
+    source = load_source(save_network(network()))
+    exported = export_model(source, tmp_path / "out.onnx", volumes, material="noise")
+    batch = np.stack(volumes)[..., None]
+    raw = np.asarray(source.network(batch, training=False))
+    with Runner(exported.model, "cpu") as runner:
+        found = runner.infer(np.stack(volumes))
+    assert found[:, -1] == pytest.approx(raw[:, -1], abs=1e-5)
+
+
+def scaled() -> Any:
+    import keras
+
+    base = tiny_network(activation=None)
+    return keras.Model(base.input, keras.layers.Rescaling(3.0)(base.output))
+
+
+def test_an_unknown_last_layer_needs_a_word(save_network: SaveNetwork) -> None:
+    path = save_network(scaled())
+    with pytest.raises(ModelError, match=r"ends in 'rescaling'.*--activation"):
+        load_source(path)
+    assert load_source(path, activation="sigmoid").contract.activation == "sigmoid"
+    with pytest.raises(ModelError, match="which are no probabilities"):
+        load_source(path, activation="identity")
+
+
+def never_built() -> Any:
+    import keras
+
+    return keras.Sequential([keras.layers.GlobalAveragePooling3D(), keras.layers.Dense(1, activation="sigmoid")])
+
+
+def half_precision_input() -> Any:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1), dtype="float64")
+    return keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(volume)))
+
+
+def flat_picture() -> Any:
+    import keras
+
+    picture = keras.Input((32, 32, 3))
+    return keras.Model(picture, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(picture)))
+
+
+def two_names() -> Any:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1), name="ct")
+    pooled = keras.layers.GlobalAveragePooling3D()(volume)
+    return keras.Model({"ct": volume}, {"p": keras.layers.Dense(1, activation="sigmoid")(pooled)})
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (never_built, "never been given an input shape"),
+        (half_precision_input, "takes float64"),
+        (flat_picture, r"input of shape \(32, 32, 3\)"),
+        (lambda: tiny_network(activation="softmax"), "always 1"),
+        (two_names, "Keras cannot run"),
+    ],
+)
+def test_what_cannot_be_a_ct_classifier_is_refused_in_one_line(
+    save_network: SaveNetwork, network: Any, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        load_source(save_network(network()))
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_number_of_labels_is_refused(save_network: SaveNetwork) -> None:
+    with pytest.raises(UsageError, match="3 labels do not fit a network with 1 output"):
+        load_source(save_network(), labels=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04"])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.keras"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="Keras cannot load"):
+        load_source(path)
+
+
+def test_code_inside_a_model_is_not_run(save_network: SaveNetwork) -> None:
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1))
+    pooled = keras.layers.GlobalAveragePooling3D()(keras.layers.Lambda(lambda x: x * 2)(volume))
+    path = save_network(keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(pooled)))
+    with pytest.raises(ModelError, match="Keras cannot load"):
+        load_source(path)
+
+
+def test_other_formats_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    path.write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"not a \.keras file.*model\.save"):
+        load_source(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no Keras model"):
+        load_source(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["layer", "relu with a slope", "activation", "nested", "none"])
+def test_layers_with_a_slope_are_found_wherever_they_are(kind: str) -> None:
+    import keras
+
+    from ct3d_edge.conversion.keras_loader import _has_slope
+
+    volume = keras.Input((4, 4, 4, 1))
+    x = keras.layers.Conv3D(2, 3, activation="leaky_relu" if kind == "activation" else "relu")(volume)
+    if kind == "layer":
+        x = keras.layers.LeakyReLU(0.3)(x)
+    if kind in ("relu with a slope", "nested"):
+        x = keras.layers.ReLU(negative_slope=0.3)(x)
+    network = keras.Model(volume, x)
+    if kind == "nested":
+        outer = keras.Input((4, 4, 4, 1))
+        network = keras.Model(outer, network(outer))
+    assert _has_slope(network) == (kind != "none")

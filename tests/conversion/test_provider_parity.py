@@ -1,0 +1,128 @@
+"""A file is refused where the CPU fails; another provider that fails is named, and later refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import SaveNetwork, tiny_network
+from numpy.typing import NDArray
+
+from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.keras_loader import load_source
+from ct3d_edge.errors import GateError, ProviderError
+from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.run_report import Receipt
+from ct3d_edge.session.runner import Runner
+
+Volumes = list[NDArray[np.float32]]
+
+
+class StandIn(Runner):
+    """OpenVINO as the CPU provider, failing as the test says."""
+
+    failure: str
+
+    def __init__(self, model: Any, requested: Any, **settings: Any) -> None:
+        self._asked = requested
+        if requested == "openvino" and self.failure == "refuses":
+            raise ProviderError("Provider openvino cannot do the work here. openvino: it refused the model (Loop)")
+        super().__init__(model, "cpu", **settings)
+        if requested == "openvino":
+            self.receipt = Receipt(**{**vars(self.receipt), "actual": "openvino"})
+
+    def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+        found = super().infer(volumes)
+        return found[:, ::-1] if self._asked == self.failure else found
+
+
+def exported(save_network: SaveNetwork, volumes: Volumes, out: Path, plan: Plan | None = None) -> list[str]:
+    """What was said while a tiny network was exported with a proof on OpenVINO, too."""
+    said: list[str] = []
+    export_model(
+        load_source(save_network(tiny_network())),
+        out,
+        volumes,
+        material="noise",
+        plan=plan or Plan("none"),
+        providers=("cpu", "openvino"),
+        on_stage=said.append,
+    )
+    return said
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ("refuses", "cannot run it: it refused the model (Loop)"),
+        ("openvino", "answers wrongly: The proof does not hold:"),
+    ],
+)
+def test_a_provider_that_fails_is_noted_and_refused_later(
+    save_network: SaveNetwork,
+    volumes: Volumes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("ct3d_edge.conversion.provider_parity.Runner", StandIn)
+    monkeypatch.setattr(StandIn, "failure", failure, raising=False)
+    out = tmp_path / "out.onnx"
+    said = exported(save_network, volumes, out)
+    assert "it is proven on cpu, openvino" in said
+    assert [text for text in said if f"the file is not for openvino: it {reason}" in text]
+    file = load_model_file(out)
+    assert file.provenance["not_for"]["openvino"].startswith(reason)
+    assert file.provenance["proof"]["provider"] == "cpu"
+    assert "further_proofs" not in file.provenance
+    with pytest.raises(
+        ProviderError, match=r"openvino: out.onnx is not for it: as its export found, it (cannot|answers)"
+    ):
+        Runner(file, "openvino")
+    with Runner(file, "cpu") as runner:
+        assert np.isfinite(runner.infer(volumes[0][None])).all()
+
+
+def test_a_wrong_answer_of_the_cpu_refuses_the_file(
+    save_network: SaveNetwork, volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.conversion.provider_parity.Runner", StandIn)
+    monkeypatch.setattr(StandIn, "failure", "cpu", raising=False)
+    with pytest.raises(GateError, match="The proof does not hold"):
+        exported(save_network, volumes, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_file_that_openvino_answers_rightly_has_its_proof(
+    openvino: None, save_network: SaveNetwork, volumes: Volumes, tmp_path: Path
+) -> None:
+    exported(save_network, volumes, tmp_path / "out.onnx", Plan("fast"))
+    provenance = load_model_file(tmp_path / "out.onnx").provenance
+    assert [proof["provider"] for proof in provenance["further_proofs"]] == ["openvino"]
+    assert "not_for" not in provenance
+
+
+@pytest.mark.slow
+def test_a_recurrent_network_is_exported_and_not_for_openvino(
+    openvino: None, save_network: SaveNetwork, volumes: Volumes, tmp_path: Path
+) -> None:
+    import keras
+
+    given = keras.Input((*volumes[0].shape, 1))
+    pooled = keras.layers.GlobalAveragePooling3D()(keras.layers.Conv3D(4, 3)(given))
+    states = keras.layers.GRU(3)(keras.layers.Reshape((4, 1))(pooled))
+    network = keras.Model(given, keras.layers.Dense(1, activation="sigmoid")(states))
+    source = load_source(save_network(network))
+    out = tmp_path / "gru.onnx"
+    export_model(
+        source,
+        out,
+        volumes,
+        material="noise",
+        plan=Plan("none"),
+        providers=("cpu", "openvino"),
+        on_stage=lambda _: None,
+    )
+    assert load_model_file(out).provenance["not_for"]["openvino"].startswith("cannot run it: it refused the model")

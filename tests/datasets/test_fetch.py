@@ -1,0 +1,300 @@
+"""Both archives become two class folders; whatever fails, no folder is ever half-made."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from hostile_server import Behaviour, Content, HostileServer, dropping, status
+from published import AT_ONCE, class_archive, dataset_of, entry, noise, tree, two_classes, zip_of
+
+from ct3d_edge.datasets.download import MOSMED, Dataset, Event, Moved
+from ct3d_edge.datasets.fetch import Fetched, fetch
+from ct3d_edge.errors import DatasetError, DownloadError, UsageError
+from ct3d_edge.scan.discovery import find_scans
+
+SCANS = [f"{name}/study_{number:04}.nii.gz" for name in ("CT-0", "CT-23") for number in range(3)]
+COMPLETE = sorted(["CT-0", "CT-23", *SCANS, "sources.json"])
+LINK = zip_of([(entry("a.nii", mode=0o120777), b"/etc/passwd")])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with HostileServer() as running:
+        yield running
+
+
+@pytest.fixture
+def dataset(server: HostileServer) -> Dataset:
+    return two_classes(server)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "mosmed"
+
+
+def at_once(dataset: Dataset, out: Path, *, keep: bool = False) -> Fetched:
+    return fetch(dataset, out, keep_archives=keep, patience=AT_ONCE)
+
+
+def archives(out: Path) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = json.loads((out / "sources.json").read_text())["archives"]
+    return found
+
+
+def test_the_published_archives_are_the_tutorials() -> None:
+    release = "https://github.com/hasibzunair/3D-image-classification-tutorial/releases/download/v0.2"
+    assert [(source.name, source.url, source.bytes) for source in MOSMED.sources] == [
+        ("CT-0", f"{release}/CT-0.zip", 1_065_471_431),
+        ("CT-23", f"{release}/CT-23.zip", 1_045_162_547),
+    ]
+
+
+def test_an_empty_folder_gets_two_classes_and_their_provenance(
+    server: HostileServer, dataset: Dataset, out: Path
+) -> None:
+    assert at_once(dataset, out).new == ("CT-0", "CT-23")
+    assert tree(out) == COMPLETE
+    assert all((out / scan).read_bytes() == noise(3_000, seed=number % 3) for number, scan in enumerate(SCANS))
+    record = archives(out)["CT-0"]
+    assert date.fromisoformat(str(record.pop("date"))) <= datetime.now(UTC).date()
+    assert record == {
+        "url": f"{server.address}/CT-0.zip",
+        "bytes": len(class_archive("CT-0")),
+        "sha256": hashlib.sha256(class_archive("CT-0")).hexdigest(),
+        "licence": "CC BY-NC-ND 3.0",
+        "scans": 3,
+        "scan_bytes": 9_000,
+    }
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_result_is_what_training_reads(dataset: Dataset, out: Path, keep: bool) -> None:
+    """`ct3d-edge train` takes a folder with two visible folders; importing it here would need Keras."""
+    at_once(dataset, out, keep=keep)
+    assert [path.name for path in sorted(out.iterdir()) if path.is_dir()] == ["CT-0", "CT-23"]
+    assert [path.relative_to(out).as_posix() for path in find_scans([out])] == SCANS
+
+
+def test_progress_covers_every_byte(dataset: Dataset, out: Path) -> None:
+    events: list[Event] = []
+    fetch(dataset, out, patience=AT_ONCE, on_event=events.append)
+    last = {event.what: event for event in events if isinstance(event, Moved)}
+    assert list(last) == ["Downloading CT-0.zip", "Unpacking CT-0", "Downloading CT-23.zip", "Unpacking CT-23"]
+    assert all(event.done == event.total for event in last.values())
+
+
+def test_a_complete_folder_is_left_alone(server: HostileServer, dataset: Dataset, out: Path) -> None:
+    at_once(dataset, out)
+    server.log.clear()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    again = at_once(dataset, out)
+    assert again.new == ()
+    assert list(again.records) == ["CT-0", "CT-23"]
+    assert server.log == []
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_only_what_is_missing_is_fetched(server: HostileServer, dataset: Dataset, out: Path) -> None:
+    server.script["/CT-23.zip"].append(status(404))
+    with pytest.raises(DownloadError):
+        at_once(dataset, out)
+    assert tree(out) == ["CT-0", *SCANS[:3], "sources.json"]
+    assert at_once(dataset, out).new == ("CT-23",)
+    assert tree(out) == COMPLETE
+    assert [seen.path for seen in server.log] == ["/CT-0.zip", "/CT-23.zip", "/CT-23.zip"]
+
+
+def test_kept_archives_are_checked_and_used_again(server: HostileServer, dataset: Dataset, out: Path) -> None:
+    at_once(dataset, out, keep=True)
+    assert tree(out) == sorted([*COMPLETE, "CT-0.zip", "CT-23.zip"])
+    for scan in (out / "CT-0").iterdir():
+        scan.unlink()
+    (out / "CT-0").rmdir()
+    server.log.clear()
+    assert at_once(dataset, out).new == ("CT-0",)
+    assert server.log == []
+    assert tree(out) == sorted([*COMPLETE, "CT-0.zip", "CT-23.zip"])
+
+
+def test_an_archive_that_was_put_there_needs_no_server(dataset: Dataset, out: Path) -> None:
+    out.mkdir(parents=True)
+    for source in dataset.sources:
+        (out / source.archive).write_bytes(class_archive(source.name))
+    offline = replace(dataset, sources=tuple(replace(s, url="http://127.0.0.1:1/x") for s in dataset.sources))
+    assert at_once(offline, out).new == ("CT-0", "CT-23")
+    assert (out / "CT-0.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (b"short", DownloadError, r"CT-0\.zip has 5 bytes; CT-0\.zip was published with"),
+        (noise(len(class_archive("CT-0"))), DatasetError, "no sound zip archive"),
+    ],
+)
+def test_an_archive_that_was_put_there_is_refused_but_not_removed(
+    dataset: Dataset, out: Path, data: bytes, error: type[Exception], message: str
+) -> None:
+    out.mkdir(parents=True)
+    (out / "CT-0.zip").write_bytes(data)
+    with pytest.raises(error, match=message):
+        at_once(dataset, out)
+    assert tree(out) == ["CT-0.zip"]
+
+
+def test_a_hash_that_is_published_is_compared(server: HostileServer, dataset: Dataset, out: Path) -> None:
+    first, second = dataset.sources
+    good = hashlib.sha256(class_archive("CT-0")).hexdigest()
+    wrong = replace(dataset, sources=(replace(first, sha256=good), replace(second, sha256="0" * 64)))
+    with pytest.raises(DownloadError, match=r"has SHA-256 \w{64}, but 0{64} is published"):
+        at_once(wrong, out)
+    assert tree(out) == ["CT-0", *SCANS[:3], "sources.json"]
+
+
+def remove_scans(folder: Path) -> None:
+    for scan in folder.iterdir():
+        scan.unlink()
+    folder.rmdir()
+
+
+def test_a_file_that_is_not_the_recorded_one_is_refused(server: HostileServer, dataset: Dataset, out: Path) -> None:
+    at_once(dataset, out)
+    # As if it had been fetched long ago.
+    recorded = re.sub(rb"\d{4}-\d\d-\d\d", b"2020-07-01", (out / "sources.json").read_bytes())
+    (out / "sources.json").write_bytes(recorded)
+    remove_scans(out / "CT-0")
+    changed = class_archive("CT-1")  # sound, and of the same length
+    assert len(changed) == dataset.sources[0].bytes
+    server.files["/CT-0.zip"] = Content(changed, etag='"two"')
+    with pytest.raises(DownloadError, match=r"recorded in .*sources\.json: it is not the same file\. Nothing was"):
+        at_once(dataset, out)
+    assert tree(out) == sorted(set(COMPLETE) - {"CT-0", *SCANS[:3]})
+    assert (out / "sources.json").read_bytes() == recorded
+    server.files["/CT-0.zip"] = Content(class_archive("CT-0"))
+    assert at_once(dataset, out).new == ("CT-0",)
+    assert (out / "sources.json").read_bytes() == recorded
+
+
+def test_a_kept_archive_that_changed_is_noticed(dataset: Dataset, out: Path) -> None:
+    at_once(dataset, out, keep=True)
+    (out / "CT-23.zip").write_bytes(noise(len(class_archive("CT-23"))))
+    with pytest.raises(DownloadError, match=r"CT-23\.zip has SHA-256"):
+        at_once(dataset, out)
+
+
+def test_a_folder_that_lost_a_scan_is_noticed(dataset: Dataset, out: Path) -> None:
+    at_once(dataset, out)
+    (out / SCANS[4]).unlink()
+    with pytest.raises(DatasetError, match=r"CT-23 holds 2 scans of 6,000 bytes; 3 of 9,000 bytes were fetched"):
+        at_once(dataset, out)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_folder_of_other_origin_is_not_touched(
+    server: HostileServer, dataset: Dataset, out: Path, make: object
+) -> None:
+    out.mkdir(parents=True)
+    make(out / "CT-23")  # type: ignore[operator]
+    with pytest.raises(UsageError, match=r"CT-23 is there, but .*sources\.json does not say"):
+        at_once(dataset, out)
+    assert tree(out) == ["CT-23"]
+    assert server.log == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"schema": 2, "archives": {}}', '{"schema": 1, "archives": {"CT-0": {"url": "x"}}}', "\x00"],
+)
+def test_a_record_that_cannot_be_read_is_not_overwritten(
+    server: HostileServer, dataset: Dataset, out: Path, text: str
+) -> None:
+    out.mkdir(parents=True)
+    (out / "sources.json").write_text(text)
+    with pytest.raises(UsageError, match=r"sources\.json is not a record"):
+        at_once(dataset, out)
+    assert (out / "sources.json").read_text() == text
+    assert server.log == []
+
+
+def test_a_record_with_a_wrong_type_is_not_believed(dataset: Dataset, out: Path) -> None:
+    at_once(dataset, out)
+    text = (out / "sources.json").read_text()
+    (out / "sources.json").write_text(re.sub(r'"scans": 3', '"scans": true', text))
+    with pytest.raises(UsageError, match="scans is True"):
+        at_once(dataset, out)
+
+
+@pytest.mark.parametrize(
+    ("archive", "behaviours", "error", "left"),
+    [
+        (class_archive("CT-0"), [status(404)], DownloadError, []),
+        (class_archive("CT-0"), [status(500)] * 3, DownloadError, []),
+        (class_archive("CT-0"), [dropping(100)] * 3, DownloadError, ["CT-0.zip.part", "CT-0.zip.part.json"]),
+        (LINK, [], DatasetError, []),
+        (zip_of([("../a.nii", b"x")]), [], DatasetError, []),
+        (class_archive("CT-0")[:-9], [], DatasetError, []),
+        (class_archive("CT-0").replace(noise(3_000, 2), noise(3_000, 9)), [], DatasetError, []),
+    ],
+    ids=["404", "500", "broken", "link", "outside", "truncated", "checksum"],
+)
+def test_no_failure_leaves_anything_under_a_final_name(
+    server: HostileServer,
+    out: Path,
+    archive: bytes,
+    behaviours: list[Behaviour],
+    error: type[Exception],
+    left: list[str],
+) -> None:
+    dataset = dataset_of(server, {"CT-0": archive})
+    server.script["/CT-0.zip"] += behaviours
+    with pytest.raises(error):
+        at_once(dataset, out)
+    assert tree(out) == left
+
+
+@pytest.mark.parametrize("what", ["Downloading CT-0.zip", "Downloading CT-23.zip", "Unpacking CT-0", "Unpacking CT-23"])
+def test_a_stopped_run_goes_on(server: HostileServer, dataset: Dataset, out: Path, what: str) -> None:
+    def stop(event: Event) -> None:
+        complete = isinstance(event, Moved) and event.done == event.total
+        if isinstance(event, Moved) and event.what == what and (complete or what.startswith("Unpacking")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(dataset, out, patience=AT_ONCE, on_event=stop)
+    name = what.split()[1].removesuffix(".zip")
+    assert not (out / name).exists()
+    assert not (out / f".{name}.part").exists()
+    assert (out / f"{name}.zip.part").stat().st_size == len(class_archive(name))
+    at_once(dataset, out)
+    assert tree(out) == COMPLETE
+    assert [seen.path for seen in server.log] == ["/CT-0.zip", "/CT-23.zip"], "nothing was fetched twice"
+
+
+def test_a_run_killed_between_its_last_steps_is_cleared_up(dataset: Dataset, out: Path) -> None:
+    at_once(dataset, out)
+    (out / "CT-0.zip.part").touch()
+    (out / "CT-0.zip.part.json").touch()
+    assert at_once(dataset, out).new == ()
+    assert tree(out) == COMPLETE
+
+
+def test_a_disk_without_room_is_told_before_anything_is_asked_for(
+    server: HostileServer, dataset: Dataset, out: Path
+) -> None:
+    vast = replace(dataset, sources=tuple(replace(source, bytes=10**18) for source in dataset.sources))
+    with pytest.raises(UsageError, match=r"Fetching CT-0 and CT-23 takes 3,000,000 TB in .* [kMGT]?B are free"):
+        at_once(vast, out)
+    assert server.log == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"Cannot write .*file: File exists"):
+        at_once(dataset, tmp_path / "file")

@@ -1,0 +1,106 @@
+"""How many scans at once: what cores and memory allow, and what is asked for."""
+
+import pytest
+
+from ct3d_edge.errors import UsageError
+from ct3d_edge.inference import schedule as plans
+from ct3d_edge.inference.schedule import Needs, Plan, make_plan
+from ct3d_edge.system.machine import usable_cores
+
+GB = 1_000_000_000
+CPU = Needs(prepared=4_000_000, run=600_000_000, on_cpu=True)
+GPU = Needs(prepared=4_000_000, run=600_000_000, on_cpu=False)
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A machine with as many cores as the test says."""
+    monkeypatch.setattr(plans, "usable_cores", lambda: request.param)
+
+
+@pytest.mark.parametrize(
+    ("cores", "needs", "options", "expected"),
+    [
+        (2, CPU, {"scans": 40, "budget": 8 * GB}, Plan(2, True, 1, 4, 1)),
+        (8, CPU, {"scans": 40, "budget": 8 * GB}, Plan(8, True, 1, 16, 1)),
+        (8, CPU, {"scans": None, "budget": 8 * GB}, Plan(8, True, 1, 16, 1)),
+        (8, CPU, {"scans": 3, "budget": 8 * GB}, Plan(3, True, 2, 6, 1)),
+        (8, CPU, {"scans": 40, "budget": 2 * GB}, Plan(3, True, 2, 6, 1)),
+        (8, CPU, {"scans": 40, "budget": 8 * GB, "workers": 2}, Plan(2, True, 4, 4, 1)),
+        (8, CPU, {"scans": 1, "budget": 8 * GB}, Plan(0, False, 8, 0, 1)),
+        (1, CPU, {"scans": 40, "budget": 8 * GB}, Plan(1, False, 1, 2, 1)),
+        (4, CPU, {"scans": 40, "budget": 700_000_000}, Plan(3, False, 4, 4, 1)),
+        (4, CPU, {"scans": 40, "budget": 8 * GB, "batch": 2}, Plan(3, False, 4, 5, 2)),
+        (4, GPU, {"scans": 40, "budget": 8 * GB}, Plan(3, False, 4, 4, 1)),
+        (4, GPU, {"scans": 40, "budget": 8 * GB, "batch": 8}, Plan(3, False, 4, 11, 8)),
+        (4, GPU, {"scans": 40, "budget": 100_000_000, "batch": 8}, Plan(1, False, 4, 1, 8)),
+        (4, GPU, {"scans": 2, "budget": 8 * GB}, Plan(2, False, 4, 3, 1)),
+    ],
+    indirect=["cores"],
+)
+def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], expected: Plan) -> None:
+    assert make_plan(needs, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "found `workers=0`"),
+        ({"workers": -3}, "found `workers=-3`"),
+        ({"batch": 0}, "found `batch_size=0`"),
+        (
+            {"batch": 5, "budget": 2 * GB},
+            r"A batch of 5 scans takes about 3 GB; the budget is 2 GB\. Use `batch_size=3` or less",
+        ),
+        ({"batch": 2, "budget": 1}, "`batch_size=1` or less"),
+        (
+            {"budget": 1_000_000},
+            r"One scan takes about 620 MB; the budget is 1 MB\. Raise `memory_budget`",
+        ),
+        (
+            {"budget": 2 * GB, "workers": 8},
+            r"8 scans at a time take about 4\.96 GB; the budget is 2 GB\. Use `workers=3` or less",
+        ),
+        ({"budget": 1_201_000_000, "batch": 2}, r"2 scans at a time take about 1\.22 GB"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_plan(CPU, 40, **options)
+
+
+def test_a_batch_that_no_machine_holds_is_refused_by_the_memory_there_is() -> None:
+    with pytest.raises(UsageError, match="A batch of 1,000,000,000 scans"):
+        make_plan(GPU, 40, batch=GB)
+
+
+@pytest.mark.parametrize("scans", [None, 1, 40])
+def test_a_budget_that_not_even_one_scan_keeps_is_refused(scans: int | None) -> None:
+    with pytest.raises(UsageError, match="One scan takes about 620 MB"):
+        make_plan(CPU, scans, budget=619_000_000)
+    with pytest.raises(UsageError, match="One scan takes about 28 MB"):
+        make_plan(GPU, scans, budget=27_000_000)
+    assert make_plan(CPU, scans, budget=620_000_000).workers <= 3
+    assert make_plan(GPU, scans, budget=28_000_000).workers <= 1
+
+
+def test_little_memory_is_no_budget_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "available_memory", lambda: 1)
+    assert make_plan(CPU, 40).workers >= 1
+
+
+def test_left_alone_it_fits_this_machine() -> None:
+    plan = make_plan(Needs(1000, 1000, True), 1000)
+    assert plan.workers * plan.threads == usable_cores()
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (Plan(0, False, 1, 0, 1), "one scan after the other, 1 thread"),
+        (Plan(2, True, 3, 4, 1), "2 scans at a time, 3 threads each"),
+        (Plan(2, False, 3, 4, 8), "2 reading ahead, batches of 8"),
+    ],
+)
+def test_a_plan_says_what_it_is(plan: Plan, words: str) -> None:
+    assert plan.describe() == words

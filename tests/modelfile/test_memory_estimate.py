@@ -1,0 +1,27 @@
+"""What a run takes, before it is run."""
+
+from pathlib import Path
+
+import pytest
+from builders import MakeModel
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.memory_estimate import input_bytes, run_bytes
+from ct3d_edge.modelfile.model_file import load_model_file
+
+
+def test_the_largest_operator_decides(make_model: MakeModel, contract: Contract) -> None:
+    """The tiny network's convolution: one channel in, two out, nothing padded."""
+    file = load_model_file(make_model())
+    x, y, z = contract.shape
+    busiest = 4 * (x * y * z + 2 * (x - 2) * (y - 2) * (z - 2))
+    assert run_bytes(file) == int(1.25 * busiest)
+    assert input_bytes(file) == 4 * x * y * z
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_a_batch_takes_as_many_times_as_much(batch: int) -> None:
+    file = load_model_file(Path(default_model()))
+    assert run_bytes(file, batch) == pytest.approx(batch * run_bytes(file), rel=0.01)
+    assert input_bytes(file, batch) == batch * input_bytes(file)

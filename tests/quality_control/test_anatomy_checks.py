@@ -1,0 +1,120 @@
+"""How a chest lies: every orientation of a phantom, parts of it, and what is no chest."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.datasets.phantoms.phantom import make_phantom
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.quality_control.anatomy_checks import anatomy_contradiction
+from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.volume import Volume
+
+CONTRACT = Contract()
+CODES = [
+    "".join(letters) for axes in itertools.permutations(("LR", "AP", "SI")) for letters in itertools.product(*axes)
+]
+
+
+def chest(seed: int = 0) -> Volume:
+    phantom = make_phantom(seed, abnormal=False, shape=(160, 160, 40))
+    hu: NDArray[np.int16] = phantom.hu
+    return declared(Volume(hu), "LAS", phantom.spacing)
+
+
+def declared(volume: Volume, code: str, spacing: tuple[float, float, float] = (2.2, 2.2, 8.0)) -> Volume:
+    """The same voxels, whose file says that they lie so."""
+    scale = np.diag([*spacing, 1.0])
+    return Volume(volume.stored, affine=inv_ornt_aff(axcodes2ornt(code), volume.shape) @ scale)
+
+
+def told(volume: Volume, contract: Contract = CONTRACT) -> str | None:
+    return anatomy_contradiction(preprocess(volume, contract).volume, contract)
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Volume:
+    return chest()
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_wrong_orientation_is_told_but_for_left_and_right(phantom: Volume, code: str) -> None:
+    said = told(declared(phantom, code))
+    assert (said is None) == (code in ("LAS", "RAS")), "a chest is nearly symmetric"
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+@pytest.mark.parametrize("orientation", ["LAS", "RAS", "LPS", "SAL"])
+def test_the_contract_s_own_orientation_changes_nothing(phantom: Volume, orientation: str, quarters: int) -> None:
+    contract = Contract(shape=(128, 128, 128), orientation=orientation, quarter_turns=quarters)
+    assert told(phantom, contract) is None
+    assert told(declared(phantom, "LPS"), contract) is not None
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [Contract(shape=(32, 32, 32)), Contract(shape=(64, 64, 16)), Contract(orientation="stored"),
+     Contract(hu_window=(-160.0, 240.0))],
+    ids=["coarse slices", "few slices", "as stored", "a window without lung"],
+)  # fmt: skip
+def test_where_nothing_can_be_seen_nothing_is_said(phantom: Volume, contract: Contract) -> None:
+    assert told(declared(phantom, "LPS"), contract) is None
+
+
+@pytest.mark.parametrize("part", [np.s_[:, :, :16], np.s_[:, :, 24:], np.s_[:80], np.s_[40:120, 40:120]])
+def test_a_part_of_a_chest_is_not_refused(phantom: Volume, part: tuple[slice, ...]) -> None:
+    assert told(declared(Volume(phantom.stored[part]), "LAS")) is None
+
+
+def test_the_passport_refuses_an_array_saved_with_its_axes_reversed(phantom: Volume) -> None:
+    """What SimpleITK gives, (z, y, x), saved by nibabel with the identity."""
+    volume = Volume(np.ascontiguousarray(phantom.stored.transpose(2, 1, 0)), affine=np.eye(4))
+    found = findings(volume)
+    assert found["orientation_mismatch"].severity == "refuse"
+    assert "side by side" in found["orientation_mismatch"].detail
+    assert found["default_affine"].severity == "warn"
+
+
+def findings(volume: Volume) -> dict[str, Finding]:
+    found = Inspector(CONTRACT).findings(Path("scan"), volume, preprocess(volume, CONTRACT))
+    return {finding.code: finding for finding in found}
+
+
+@pytest.mark.slow
+def test_fresh_phantoms_are_never_refused_and_exchanged_axes_always() -> None:
+    """Other seeds than those the limits were found on."""
+    for seed in range(100, 112):
+        volume = chest(seed)
+        assert told(volume) is None, seed
+        for code in ("SAL", "ASL", "LSA", "LPS"):
+            assert told(declared(volume, code)) is not None, (seed, code)
+
+
+@pytest.mark.slow
+def test_real_chests_pass_and_their_wrong_orientations_are_told(real_scans: Path) -> None:
+    for path in sorted((real_scans / "chest").glob("*.nii.gz")):
+        scan = read_nifti(path)
+        stored = Volume(scan.stored, scan.slope, scan.intercept, scan.affine)
+        assert told(stored) is None, path.name
+        wrong = {code: told(declared(Volume(scan.stored * scan.slope + scan.intercept), code)) for code in CODES}
+        missed = [code for code, said in wrong.items() if said is None]
+        assert len(missed) <= 8, (path.name, missed)
+
+
+@pytest.mark.parametrize("lung", [-850, -880, -930])
+def test_a_chest_drawn_with_three_values_is_not_refused(lung: int) -> None:
+    """The array of docs/library.md; lung of one value, emphysema's too, is no trachea."""
+    hu = np.full((64, 64, 32), -1000, np.int16)
+    hu[8:56, 12:52] = 40
+    hu[14:28, 20:44, 4:28] = hu[36:50, 20:44, 4:28] = lung
+    assert {finding.severity for finding in findings(Volume(hu, affine=np.diag([-2.0, 2.0, 5.0, 1.0]))).values()} <= {
+        "ok",
+        "warn",
+    }

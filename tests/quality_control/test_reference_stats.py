@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import MakeScan
+from taught import drawn, statistics
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.quality_control.reference_stats import FEWEST, range_of, record
+
+
+@pytest.fixture
+def scans(make_scan: MakeScan, tmp_path: Path) -> list[Path]:
+    """Slices 1 to 20 mm apart, one of each; in the others 2 mm."""
+    affines = [np.diag([-2.0, 2.0, float(edge), 1.0]) for edge in range(1, 21)]
+    return [make_scan(f"{n:02}.nii.gz", affine=affine, folder=tmp_path / "set") for n, affine in enumerate(affines)]
+
+
+def test_a_range_holds_the_percentiles_of_what_headers_say(scans: list[Path]) -> None:
+    found = range_of(scans)
+    assert found is not None
+    edges = np.percentile(np.arange(1, 21), [1, 99])
+    assert found.scans == 20
+    assert found.extent_mm[0] == pytest.approx((48, 48))
+    assert found.extent_mm[1] == pytest.approx((40, 40))
+    assert found.extent_mm[2] == pytest.approx(12 * edges, rel=1e-3)
+    assert found.spacing_mm[2] == pytest.approx(edges, rel=1e-3)
+    assert found.slices == pytest.approx((12, 12))
+
+
+def test_one_header_in_other_units_does_not_widen_it(scans: list[Path], make_scan: MakeScan) -> None:
+    wrong = make_scan("wrong.nii.gz", affine=np.diag([-2.0, 2.0, 5000.0, 1.0]))
+    found = range_of([*(scans * 10), wrong])
+    assert found is not None
+    assert found.spacing_mm[2][1] == 20
+
+
+def test_scans_that_are_gone_or_do_not_say_are_not_counted(scans: list[Path], make_scan: MakeScan) -> None:
+    scans[0].unlink()
+    found = range_of([*scans, make_scan("unsaid.nii.gz", affine=None)])
+    assert found is not None
+    assert found.scans == 19
+    assert range_of(scans[:FEWEST]) is None
+    assert range_of(scans[: FEWEST + 1]) is not None
+
+
+def test_both_are_recorded_and_told(scans: list[Path]) -> None:
+    made, said = record(Contract(threshold=0.3), scans, drawn(60, 12), drawn(30, 12, seed=1))
+    assert made.untaught == Contract(threshold=0.3)
+    assert made.training_range == range_of(scans)
+    assert made.feature_statistics == statistics(12)
+    assert [line.split(":")[0] for line in said] == ["training range", "feature statistics"]
+
+
+def test_what_cannot_be_known_is_told_and_what_was_known_before_is_gone(scans: list[Path]) -> None:
+    known = Contract(feature_statistics=statistics(12))
+    made, said = record(known, scans[:3], None, None)
+    assert made == known.untaught
+    assert said[0].startswith("no training range: fewer than 10")
+    assert said[1].startswith("no feature statistics: the network has no global average pooling")
+    made, said = record(known, scans, drawn(5, 12), drawn(5, 12))
+    assert made.feature_statistics is None
+    assert "5 training and 5 validation scans are too few" in said[1]
+
+
+def test_features_of_a_scale_that_no_contract_holds_cost_the_statistics_alone(scans: list[Path]) -> None:
+    large = [drawn(60, 12) * 1e5, drawn(30, 12, seed=1) * 1e5]
+    made, said = record(Contract(feature_statistics=statistics(12)), scans, *large)
+    assert made == Contract(training_range=range_of(scans))
+    assert f"no feature statistics: the features reach {np.abs(large[0]).max():.1e}" in said[1]

@@ -1,0 +1,73 @@
+"""Slices in an order that is not theirs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.datasets.phantoms.phantom import make_phantom
+from ct3d_edge.preprocess import preprocess
+from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.quality_control.slice_order import broken_neighbours
+from ct3d_edge.scan.volume import Volume
+
+AFFINE = np.diag([-2.2, 2.2, 8.0, 1.0])
+CONTRACT = Contract()
+
+
+@pytest.fixture(scope="module")
+def chest() -> NDArray[np.int16]:
+    """(160, 160, 40) int16 HU."""
+    hu: NDArray[np.int16] = make_phantom(3, abnormal=True, shape=(160, 160, 40)).hu
+    return hu
+
+
+def by_name(count: int) -> list[int]:
+    """Slices 1, 10, 11, ... 2, 20, ..., as file names sort."""
+    return [int(name) - 1 for name in sorted(str(n + 1) for n in range(count))]
+
+
+ORDERS: dict[str, tuple[Callable[[int], list[int]], str]] = {
+    "as they lie": (lambda n: list(range(n)), "ok"),
+    "upside down": (lambda n: list(range(n))[::-1], "ok"),
+    "by name": (by_name, "refuse"),
+    "at random": (lambda n: list(np.random.default_rng(0).permutation(n)), "refuse"),
+    "even before odd": (lambda n: [*range(0, n, 2), *range(1, n, 2)], "refuse"),
+    "two exchanged": (lambda n: [*range(9), 30, *range(10, 30), 9, *range(31, n)], "refuse"),
+}
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize(("order", "severity"), ORDERS.values(), ids=ORDERS)
+def test_slices_out_of_order_are_refused(
+    chest: NDArray[np.int16], order: Callable[[int], list[int]], severity: str, axis: int
+) -> None:
+    hu = np.moveaxis(chest[:, :, order(chest.shape[2])], 2, axis)
+    affine = AFFINE if axis == 2 else np.array([[0, -2.2, 0, 0], [0, 0, 2.2, 0], [8.0, 0, 0, 0], [0, 0, 0, 1]])
+    volume = Volume(hu, affine=affine)
+    found = Inspector(CONTRACT).findings(Path("scan"), volume, preprocess(volume, CONTRACT))
+    (finding,) = (finding for finding in found if finding.code == "slice_order")
+    assert finding.severity == severity, finding.detail
+
+
+def test_noise_has_no_order() -> None:
+    noise = np.random.default_rng(1).normal(size=(30, 500))
+    assert broken_neighbours(np.linalg.norm(noise[:, None] - noise[None], axis=2).astype(np.float32)) == 0
+
+
+def test_what_is_symmetric_from_head_to_foot_is_in_order() -> None:
+    places = np.abs(np.linspace(-1, 1, 30))
+    assert broken_neighbours(np.abs(places[:, None] - places[None]).astype(np.float32)) == 0
+
+
+def test_slices_that_are_all_the_same_are_in_order() -> None:
+    """A body drawn with two values and no noise: which slice is nearest is a matter of rounding."""
+    hu = np.full((64, 64, 32), -1000, np.int16)
+    hu[8:56, 12:52] = 40
+    hu[14:28, 20:44, 4:26] = hu[36:50, 20:44, 4:26] = -850
+    volume = Volume(hu, affine=AFFINE)
+    found = Inspector(CONTRACT).findings(Path("scan"), volume, preprocess(volume, CONTRACT))
+    assert [finding.severity for finding in found if finding.code == "slice_order"] == ["ok"]

@@ -1,0 +1,198 @@
+"""Which scans a folder of DICOM files holds, what they are called, and that the name opens them again."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import dicom_files as made
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from ct3d_edge.errors import ScanError, UsageError
+from ct3d_edge.scan.dicom import instance
+from ct3d_edge.scan.discovery import find_scans, search_scans
+from ct3d_edge.scan.loader import open_scan, scan_files
+
+from .test_bad_series import setting
+from .test_series import change_all, hu_of
+
+LOCALIZER = setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+
+
+def write_report(path: Path) -> None:
+    report = Dataset()
+    report.SOPClassUID, report.SOPInstanceUID, report.Modality = "1.2.840.10008.5.1.4.1.1.88.11", "1.2", "SR"
+    made.save(report, path)
+
+
+def test_a_folder_of_one_series_is_one_scan_named_after_the_folder(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    folder = made.write_series(tmp_path / "a" / "chest", hu)
+    assert find_scans([tmp_path]) == find_scans([folder]) == [folder]
+    assert find_scans(sorted(folder.iterdir())) == [folder], "files of a series are one scan"
+
+
+def test_several_series_are_several_scans(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    for number in (1, 2):
+        made.write_series(tmp_path, hu + number, f"1.2.{number}", name=f"{{}}-{number}.dcm")
+    scans = find_scans([tmp_path])
+    assert scans == [tmp_path / "1.2.1", tmp_path / "1.2.2"]
+    for number, scan in enumerate(scans, 1):
+        assert np.array_equal(hu_of(open_scan(scan)), hu + number)
+        assert find_scans([scan]) == [scan], "a name on record is found again"
+        assert len(scan_files(scan)) == 12
+    assert find_scans([tmp_path / "3-2.dcm"]) == [tmp_path / "1.2.2"]
+    with pytest.raises(ScanError, match=r"holds 2 series; name one: 1\.2\.1, 1\.2\.2") as caught:
+        open_scan(tmp_path)
+    assert caught.value.code == "several_series"
+
+
+def test_opening_one_of_many_series_does_not_parse_the_others(
+    tmp_path: Path, hu: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        made.write_series(tmp_path, hu, f"1.2.{number}", name=f"{{}}-{number}.dcm")
+    scans = find_scans([tmp_path])
+    parsed: list[Path] = []
+    parse = instance._parse
+
+    def spy(stream: BinaryIO, path: Path) -> Dataset:
+        parsed.append(path)
+        return parse(stream, path)
+
+    monkeypatch.setattr(instance, "_parse", spy)
+    open_scan(scans[1])
+    assert parsed == [], "headers are remembered"
+    instance._read.cache_clear()  # as if there had been more files than are remembered
+    open_scan(scans[1])
+    assert sorted(parsed) == sorted(tmp_path.glob("*-1.dcm"))
+
+
+def test_one_series_can_be_picked(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    for number in (1, 2):
+        made.write_series(tmp_path, hu, f"1.2.{number}", name=f"{{}}-{number}.dcm")
+    assert find_scans([tmp_path], series="1.2.2") == [tmp_path / "1.2.2"]
+    assert find_scans(sorted(tmp_path.iterdir()), series="1.2.2") == [tmp_path / "1.2.2"]
+    with pytest.raises(UsageError, match=r"No DICOM series 1\.2\.3"):
+        find_scans([tmp_path], series="1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (LOCALIZER, "localizer"),
+        (setting(Modality="MR"), "not_ct"),
+        (setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "not_ct"),
+        (setting(ImageType=["DERIVED", "SECONDARY", "MPR"]), "derived"),
+    ],
+    ids=["localizer", "another modality", "screenshots", "reformatted"],
+)
+def test_what_is_no_scan_to_judge_is_passed_over_with_a_reason(
+    tmp_path: Path, hu: NDArray[np.int16], change: object, code: str
+) -> None:
+    other = made.write_series(tmp_path / "other", hu, "1.2.9")
+    change_all(other, change)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="`series=UID` takes one of these all the same"):
+        find_scans([tmp_path])
+    chest = made.write_series(tmp_path / "chest", hu)
+    search = search_scans([tmp_path])
+    assert search.scans == (chest,)
+    assert [(passed.path, passed.code) for passed in search.passed_over] == [(other / "1.2.9", code)]
+    assert find_scans([tmp_path], series="1.2.9") == [other / "1.2.9"]
+
+
+def test_a_localizer_beside_a_series_does_not_change_its_name(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    scout = made.write_series(tmp_path / "scout", hu[:, :, :1], "1.2.9", name="scout.dcm")
+    change_all(scout, LOCALIZER)
+    made.write_series(scout, hu)
+    search = search_scans([tmp_path])
+    assert search.scans == (scout,)
+    assert [passed.code for passed in search.passed_over] == ["localizer"]
+    assert np.array_equal(hu_of(open_scan(scout)), hu)
+
+
+def test_files_without_an_image_are_passed_over(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    folder = made.write_series(tmp_path, hu)
+    write_report(folder / "DICOMDIR")
+    write_report(folder / "report")
+    (folder / "notes.txt").write_text("not DICOM")
+    search = search_scans([tmp_path])
+    assert search.scans == (folder,)
+    assert [(passed.code, passed.reason) for passed in search.passed_over] == [
+        ("no_image", "2 DICOM files without an image")
+    ]
+
+
+def test_nifti_and_dicom_live_side_by_side(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    folder = made.write_series(tmp_path / "b", hu)
+    (folder / "scan.nii.gz").touch()
+    (tmp_path / "a.nii").touch()
+    assert find_scans([tmp_path]) == [tmp_path / "a.nii", folder / "scan.nii.gz", folder]
+
+
+def test_a_series_spread_over_folders_is_one_scan(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    whole = made.write_series(tmp_path / "disc", hu)
+    for number, path in enumerate(sorted(whole.iterdir())):
+        target = whole / f"part {number // 5}" / path.name
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    assert find_scans([tmp_path]) == [whole / "1.2.3"]
+    assert np.array_equal(hu_of(open_scan(whole / "1.2.3")), hu)
+
+
+def test_copies_of_a_series_are_scans_of_their_own(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    first = made.write_series(tmp_path / "a", hu)
+    second = tmp_path / "b"
+    shutil.copytree(first, second)
+    assert find_scans([tmp_path]) == [first, second]
+
+
+def test_files_without_a_series_uid_are_a_series(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    change_all(made.write_series(tmp_path, hu), setting(SeriesInstanceUID=None))
+    assert np.array_equal(hu_of(open_scan(find_scans([tmp_path])[0])), hu)
+    made.write_series(tmp_path, hu, "1.2.4", name="more {}.dcm")
+    scans = find_scans([tmp_path])
+    assert scans == [tmp_path / "unnamed", tmp_path / "1.2.4"]
+    assert open_scan(scans[0]).shape == hu.shape
+
+
+def test_damaged_files_alone_are_reported_each(tmp_path: Path) -> None:
+    for name in ("a.dcm", "b.dcm"):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM" + b"nonsense" * 9)
+    scans = find_scans([tmp_path])
+    assert scans == [tmp_path / "a.dcm", tmp_path / "b.dcm"]
+    for scan in scans:
+        with pytest.raises(ScanError, match=scan.name):
+            open_scan(scan)
+
+
+def test_patients_sharing_a_folder_stay_apart(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    made.write_series(tmp_path, hu, "1.2.3", name="a{}")
+    other = made.write_series(tmp_path / "other", hu + 1, "1.2.4", name="b{}")
+    change_all(other, setting(PatientID="another", PatientName="Roe^Richard"))
+    for path in other.iterdir():
+        path.rename(tmp_path / path.name)
+    first, second = find_scans([tmp_path])
+    assert np.array_equal(hu_of(open_scan(first)) + 1, hu_of(open_scan(second)))
+    assert open_scan(first).findings == open_scan(second).findings == ()
+
+
+def test_without_pydicom_a_folder_is_a_scan_that_says_what_is_missing(
+    tmp_path: Path, hu: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made.write_series(tmp_path / "chest", hu)
+    (tmp_path / "scan.nii").touch()
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert find_scans([tmp_path]) == [tmp_path / "scan.nii", folder]
+    with pytest.raises(ScanError, match=r"pip install .pydicom"):
+        open_scan(folder)
+
+
+def test_hidden_files_and_links_that_lead_nowhere_do_not_count(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    folder = made.write_series(tmp_path / "chest", hu)
+    shutil.copy(folder / "003.dcm", folder / "._003.dcm")
+    (folder / "gone").symlink_to(tmp_path / "nowhere")
+    assert find_scans([tmp_path]) == [folder]
+    assert open_scan(folder).findings == ()

@@ -1,0 +1,343 @@
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from builders import MakeModel, tiny_proto
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from scipy.special import expit, softmax
+
+from ct3d_edge.contract import Contract
+from ct3d_edge.errors import ModelError, ProviderError, UsageError
+from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, load_model_file, parse_model_file
+from ct3d_edge.providers.availability import provider
+from ct3d_edge.providers.options import parse_options
+from ct3d_edge.session.runner import Runner, to_probabilities
+from ct3d_edge.session.session import Setup, open_session, placement
+from ct3d_edge.system.machine import usable_cores
+
+NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
+
+
+@pytest.fixture(scope="module")
+def without_gpu() -> None:
+    try:
+        import ctypes
+
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    pytest.skip("this machine has an NVIDIA driver; the test is about machines without one")
+
+
+def test_scans_of_a_batch_run_in_turn_where_the_file_was_cut_into_pieces_for_one(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proto = tiny_proto(contract)
+    sizes: list[int] = []
+    run = Runner._run
+
+    def counted(runner: Runner, batch: Any) -> Any:
+        sizes.append(len(batch))
+        return run(runner, batch)
+
+    monkeypatch.setattr(Runner, "_run", counted)
+    volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
+    answers = []
+    for level, target in (("exact", "cpu"), ("fast", "cuda"), ("fast", "cpu"), ("small", "no-conv3d")):
+        entry = next(entry for entry in proto.metadata_props if entry.key == PROVENANCE_KEY)
+        entry.value = json.dumps({"optimize": {"level": level, "target": target}})
+        with Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu") as runner:
+            answers.append(runner.infer(volumes))
+    assert sizes == [3, 3, *[1] * 6]
+    assert all(other == pytest.approx(answers[0], abs=1e-6) for other in answers)
+
+
+def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contract) -> None:
+    volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
+    with Runner(load_model_file(make_model()), "cpu") as runner:
+        probabilities = runner.infer(volumes)
+        single = np.vstack([runner.infer(volume[None]) for volume in volumes])
+    assert probabilities.shape == (3, 2)
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    assert len(np.unique(probabilities)) > 3, "different volumes, different answers"
+    assert probabilities == pytest.approx(single, abs=1e-6)
+
+
+def test_a_batch_that_stays_on_the_device_gets_the_same_answer(make_model: MakeModel, contract: Contract) -> None:
+    volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
+    with Runner(load_model_file(make_model()), "cpu") as runner:
+        run = runner.resident(volumes)
+        outputs = [run().numpy().copy() for _ in range(2)]
+        expected = runner.infer(volumes)
+    for output in outputs:
+        np.testing.assert_allclose(to_probabilities(output, contract), expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("channels", ["last", "first", "none"])
+def test_puts_the_channel_where_the_network_wants_it(make_model: MakeModel, contract: Contract, channels: str) -> None:
+    volumes = np.random.default_rng(0).random((1, *contract.shape), np.float32)
+    with Runner(load_model_file(make_model("a.onnx")), "cpu") as reference:
+        expected = reference.infer(volumes)
+    with Runner(load_model_file(make_model("b.onnx", channels=channels)), "cpu") as runner:
+        assert runner.infer(volumes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "volumes",
+    [
+        np.zeros((1, 16, 12, 9), np.float32),
+        np.zeros((1, 16, 12, 8), np.float64),
+        np.zeros((16, 12, 8), np.float32),
+    ],
+)
+def test_refuses_what_is_not_the_contracts_input(make_model: MakeModel, volumes: np.ndarray) -> None:
+    with (
+        Runner(load_model_file(make_model()), "cpu") as runner,
+        pytest.raises(ModelError, match=r"takes float32 \(N, 16, 12, 8\)"),
+    ):
+        runner.infer(volumes)
+
+
+def test_the_receipt_says_what_ran_where(make_model: MakeModel) -> None:
+    model = load_model_file(make_model())
+    with Runner(model, "cpu") as runner:
+        receipt = runner.receipt
+    assert (receipt.requested, receipt.actual, receipt.passed_over) == ("cpu", "cpu", ())
+    ((provider, nodes),) = receipt.nodes
+    assert provider == "cpu"
+    assert 1 <= nodes <= model.nodes
+    assert receipt.threads == usable_cores()
+    assert (receipt.model_sha256, receipt.contract_sha256) == (model.sha256, model.contract.sha256)
+    assert receipt.onnxruntime == ort.__version__
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel, provider: str) -> None:
+    with pytest.raises(ProviderError, match=NO_GPU) as caught:
+        Runner(load_model_file(make_model()), provider)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert f"Provider {provider} cannot do the work here" in message
+    assert "This onnxruntime has: " in message
+    assert "`allow_fallback=True`" in message
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_permitted_fallback_is_on_the_receipt(make_model: MakeModel) -> None:
+    with Runner(load_model_file(make_model()), "tensorrt", allow_fallback=True) as runner:
+        receipt = runner.receipt
+    assert (receipt.requested, receipt.actual) == ("tensorrt", "cpu")
+    assert [name for name, _ in receipt.passed_over] == ["tensorrt", "cuda"]
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_auto_says_why_it_did_not_take_the_better_ones(make_model: MakeModel) -> None:
+    with Runner(load_model_file(make_model())) as runner:
+        receipt = runner.receipt
+    assert (receipt.requested, receipt.actual) == ("auto", "cpu")
+    assert [name for name, _ in receipt.passed_over] == ["tensorrt", "cuda"]
+    assert all(reason for _, reason in receipt.passed_over)
+
+
+def test_an_unknown_provider_is_wrong_usage(make_model: MakeModel) -> None:
+    with pytest.raises(UsageError, match="Choose one of: auto, tensorrt, nv-tensorrt-rtx, cuda, openvino, cpu"):
+        Runner(load_model_file(make_model()), "npu")  # type: ignore[arg-type]
+
+
+def test_a_graph_that_onnxruntime_refuses_is_a_model_error(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    proto.graph.node[1].op_type = "Conv9D"
+    with pytest.raises(ModelError, match="ONNX Runtime cannot run"):
+        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("activation", "outputs", "labels", "values", "expected"),
+    [
+        ("identity", 1, "ab", [[0.25]], [[0.75, 0.25]]),
+        ("sigmoid", 1, "ab", [[0.0], [800.0], [-800.0]], [[0.5, 0.5], [0, 1], [1, 0]]),
+        ("identity", 3, "abc", [[0.2, 0.3, 0.5]], [[0.2, 0.3, 0.5]]),
+        ("softmax", 3, "abc", [[1000.0, 1000.0, -1000.0]], [[0.5, 0.5, 0]]),
+        ("softmax", 2, "ab", [[0.0, np.log(3)]], [[0.25, 0.75]]),
+    ],
+)
+def test_outputs_become_probabilities(
+    activation: str, outputs: int, labels: str, values: list[list[float]], expected: list[list[float]]
+) -> None:
+    contract = Contract(activation=activation, outputs=outputs, labels=tuple(labels))  # type: ignore[arg-type]
+    found = to_probabilities(np.array(values, np.float32), contract)
+    assert found == pytest.approx(np.array(expected), abs=1e-7)
+
+
+TEMPERED = [("identity", 1), ("sigmoid", 1), ("identity", 3), ("softmax", 2), ("softmax", 3)]
+
+
+def raw_outputs(activation: str, outputs: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """What a network with this last step gives for 40 scans, and the logits that it stands for."""
+    logits = np.random.default_rng(outputs).normal(0, 3, (40, outputs))
+    if activation != "identity":
+        return logits.astype(np.float32), logits
+    return np.asarray(expit(logits) if outputs == 1 else softmax(logits, axis=1), np.float32), logits
+
+
+def obvious_probabilities(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """The definition: logits over temperature, then sigmoid or softmax."""
+    if logits.shape[1] == 1:
+        return np.hstack([expit(-logits / temperature), expit(logits / temperature)])
+    return np.asarray(softmax(logits / temperature, axis=1))
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 1.7, 30.0])
+@pytest.mark.parametrize(("activation", "outputs"), TEMPERED)
+def test_logits_are_divided_by_the_temperature(activation: str, outputs: int, temperature: float) -> None:
+    labels = ("a", "b", "c")[: max(2, outputs)]
+    contract = Contract(activation=activation, outputs=outputs, labels=labels, temperature=temperature)  # type: ignore[arg-type]
+    output, logits = raw_outputs(activation, outputs)
+    assert to_probabilities(output, contract) == pytest.approx(obvious_probabilities(logits, temperature), abs=2e-6)
+
+
+@pytest.mark.parametrize(("activation", "outputs"), [("identity", 1), ("identity", 3)])
+def test_a_temperature_of_one_leaves_every_bit(activation: str, outputs: int) -> None:
+    contract = Contract(outputs=outputs, labels=("a", "b", "c")[: max(2, outputs)])
+    output, _ = raw_outputs(activation, outputs)
+    assert np.array_equal(to_probabilities(output, contract)[:, -1], output[:, -1].astype(np.float64))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_nan_is_not_hidden(temperature: float) -> None:
+    for activation in ("sigmoid", "identity"):
+        contract = Contract(activation=activation, temperature=temperature)
+        assert np.isnan(to_probabilities(np.array([[np.nan]], np.float32), contract)).all()
+
+
+@dataclass
+class Placed:
+    """What ONNX Runtime would report of one subgraph."""
+
+    ep_name: str
+    names: list[str]
+
+    def get_nodes(self) -> list[Any]:
+        return [SimpleNamespace(name=name, op_type="Conv") for name in self.names]
+
+
+@dataclass
+class Session:
+    """A session as it would look on hardware that this machine may not have."""
+
+    listed: list[str]
+    placed: list[Placed]
+
+    def get_providers(self) -> list[str]:
+        return self.listed
+
+    def get_provider_graph_assignment_info(self) -> list[Placed]:
+        return self.placed
+
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+def test_every_node_on_the_provider_is_accepted() -> None:
+    session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CUDA, ["c"])])
+    assert placement(session, provider("cuda"), allow_fallback=False) == {"cuda": 3}
+
+
+@pytest.mark.parametrize("allow_fallback", [False, True])
+@pytest.mark.parametrize(
+    ("session", "message"),
+    [
+        (Session([CPU], [Placed(CPU, ["a"])]), "dropped it without a word"),
+        (Session([CUDA, CPU], [Placed(CPU, ["a"])]), "took none of the model's nodes"),
+    ],
+)
+def test_a_provider_that_does_nothing_is_never_accepted(session: Session, message: str, allow_fallback: bool) -> None:
+    with pytest.raises(ProviderError, match=message):
+        placement(session, provider("cuda"), allow_fallback=allow_fallback)
+
+
+def test_a_provider_that_does_a_part_is_accepted_only_with_permission() -> None:
+    session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CPU, ["mean"])])
+    with pytest.raises(ProviderError, match=r"leaves 1 nodes to another provider \(mean\)"):
+        placement(session, provider("cuda"), allow_fallback=False)
+    assert placement(session, provider("cuda"), allow_fallback=True) == {"cuda": 2, "cpu": 1}
+
+
+def test_onnxruntimes_own_fallback_is_off(make_model: MakeModel) -> None:
+    """It would rebuild the session on the CPU in the middle of a run, and say so on standard output only."""
+    with Runner(load_model_file(make_model()), "cpu") as runner:
+        assert runner._session._enable_fallback is False
+
+
+def test_a_graph_that_fails_only_when_it_runs_is_a_provider_error(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    (sizes,) = [tensor for tensor in proto.graph.initializer if tensor.name == "with_channel"]
+    sizes.CopyFrom(numpy_helper.from_array(np.array([-1, 7, *contract.shape]), "with_channel"))
+    with (
+        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), "cpu") as runner,
+        pytest.raises(ProviderError, match="ONNX Runtime failed on cpu while running"),
+    ):
+        runner.infer(np.zeros((1, *contract.shape), np.float32))
+
+
+def test_options_of_the_provider_reach_the_session_and_the_receipt(make_model: MakeModel) -> None:
+    options = parse_options("cpu", ("intra_op_num_threads=1", "allow_spinning=0", "enable_cpu_mem_arena=0"))
+    with Runner(load_model_file(make_model()), "cpu", options=options) as runner:
+        settings = runner._session.get_session_options()
+        receipt = runner.receipt
+    assert settings.intra_op_num_threads == receipt.threads == 1
+    assert settings.enable_cpu_mem_arena is False
+    assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert dict(receipt.options)["allow_spinning"] == "0"
+
+
+@pytest.mark.parametrize(("requested", "owner"), [("auto", "cpu"), ("cuda", "cpu"), ("cpu", "cuda")])
+def test_options_of_another_provider_are_wrong_usage(make_model: MakeModel, requested: str, owner: str) -> None:
+    with pytest.raises(UsageError, match=f"do not belong to provider {requested}"):
+        Runner(load_model_file(make_model()), requested, options=parse_options(owner))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("numbers", [{"threads": 0}, {"threads": -1}, {"batch": 0}])
+def test_numbers_below_one_are_wrong_usage(make_model: MakeModel, numbers: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=r"must be at least 1, found (0|-1)"):
+        Runner(load_model_file(make_model()), "cpu", **numbers)  # type: ignore[arg-type]
+
+
+def test_a_symbolic_dimension_can_be_fixed(make_model: MakeModel) -> None:
+    file = load_model_file(make_model())
+    assert file.batch_axis == "batch"
+    session = open_session(file.data, Setup(provider("cpu"), parse_options("cpu"), fixed={"batch": 2}))
+    assert session.run(None, {file.input_name: np.zeros((2, *file.contract.input_shape), np.float32)})[0].shape == (
+        2,
+        1,
+    )
+    (axis, *_) = session.get_inputs()[0].shape
+    assert axis == 2
+
+
+def test_a_graph_that_gives_another_shape_than_it_promises_is_a_model_error(contract: Contract) -> None:
+    proto = tiny_proto(contract)
+    (name,) = [value.name for value in proto.graph.input]
+    del proto.graph.node[:]
+    proto.graph.node.add(op_type="Relu", input=[name], output=[proto.graph.output[0].name])
+    runner = Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu")
+    with runner, pytest.raises(ModelError, match=r"tiny\.onnx promises an output of shape \('batch', 1\) and gives"):
+        runner.infer(np.zeros((1, *contract.shape), np.float32))
+
+
+def test_onnxruntime_writes_nothing_in_colours_of_its_own() -> None:
+    program = (
+        "import ct3d_edge.runtime, numpy, onnxruntime as ort\n"
+        "try:\n    ort.OrtValue.ortvalue_from_numpy(numpy.zeros(1), 'cuda', 0)\n"
+        "except Exception as error:\n    print(type(error).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -1,0 +1,159 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.tuning.cache import InUse, look_up, make_room, parse_choice
+from ct3d_edge.tuning.result import TunedChoice, choice_path, key_of, tuned_model_path
+
+from .conftest import MakeChoice
+
+
+def test_a_choice_survives_its_file(given: ModelFile, make_choice: MakeChoice) -> None:
+    choice = make_choice(given.path, 2, (("allow_spinning", "0"),))
+    assert parse_choice(choice.to_json().encode()) == choice
+
+
+def test_without_a_choice_there_is_nothing_to_say(given: ModelFile) -> None:
+    assert look_up(given.path, "cpu") is None
+
+
+@pytest.mark.parametrize("requested", ["cpu", "auto"])
+def test_a_choice_made_here_is_in_use(given: ModelFile, make_choice: MakeChoice, requested: Any) -> None:
+    choice = make_choice(given.path)
+    if requested == "auto" and key_of("", "cpu").gpu:
+        pytest.skip("auto is a GPU here")
+    found = look_up(given.path, requested)
+    assert isinstance(found, InUse)
+    assert (found.choice, found.file) == (choice, given.path)
+
+
+def test_another_form_of_the_graph_runs_only_as_it_was_chosen(
+    given: ModelFile, wrong: ModelFile, make_choice: MakeChoice
+) -> None:
+    make_choice(given.path, file_sha256=wrong.sha256)
+    place = tuned_model_path(given.path)
+    assert look_up(given.path, "cpu") == f"{place} cannot be read: No such file or directory"
+    place.write_bytes(given.data)
+    assert look_up(given.path, "cpu") == "model.tuned.onnx is not the file that was chosen"
+    place.write_bytes(wrong.data)
+    found = look_up(given.path, "cpu")
+    assert isinstance(found, InUse)
+    assert found.file == place
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_sha256": "0" * 64}, "made for another model file"),
+        ({"processor": "Abacus 3"}, "made on another processor (Abacus 3; here it is "),
+        ({"cores": 999}, "made with another number of cores (999; here it is "),
+        ({"gpu": "A2000"}, "made on another GPU (A2000; here it is None)"),
+        ({"provider": "openvino"}, "made for another provider (openvino; here it is cpu)"),
+        ({"versions": (("onnxruntime", "1.0"),)}, "made with ct3d-edge None; here it is "),
+    ],
+)
+def test_a_choice_made_elsewhere_is_left_aside_with_the_reason(
+    given: ModelFile, make_choice: MakeChoice, changes: dict[str, Any], reason: str
+) -> None:
+    choice = make_choice(given.path)
+    other = replace(choice, key=replace(choice.key, **changes))
+    choice_path(given.path).write_text(other.to_json())
+    found = look_up(given.path, "cpu")
+    assert isinstance(found, str)
+    assert found.startswith(reason)
+
+
+def test_a_version_that_changed_is_named(given: ModelFile) -> None:
+    here = key_of(given.sha256, "cpu")
+    older = replace(
+        here, versions=tuple((name, "0.9") if name == "onnxruntime" else (name, v) for name, v in here.versions)
+    )
+    assert str(older.why_not(here)).startswith("made with onnxruntime 0.9; here it is ")
+    assert here.why_not(here) is None
+
+
+def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(told: Any) -> None:
+        for step in path[:-1]:
+            told = told[step]
+        told[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_set("schema", to=1), "not a choice of version 2"),
+        (_set("chosen", to=7), "'chosen' names none of its 3 candidates"),
+        (_set("chosen", to=True), "'chosen' is missing or not int"),
+        (_set("chosen", to=2), "what is chosen was dropped or never timed"),
+        (_set("key", to=[]), "'key' is missing or not dict"),
+        (_set("key", "provider", to="abacus"), "there is no provider 'abacus'"),
+        (_set("candidates", 1, "level", to="../../etc"), "a candidate has level '../../etc'"),
+        (_set("candidates", 1, "precision", to="fp7"), "precision 'fp7'"),
+        (_set("proof", "limits", to={"fp7": 1.0}), "there is no precision 'fp7'"),
+        (_set("proof", "limits", to={"fp32": "wide"}), "'fp32' is missing or not float or int"),
+        (_set("proof", "limits", to={"int8": 0.02}), "it computes in fp32, for which its proof has no limit"),
+        (_set("candidates", 1, "precision", to="int8"), "it computes in int8, for which its proof has no limit"),
+        (_set("candidates", 1, "threads", to=0), "and 0 threads"),
+        (_set("candidates", 1, "options", to={"allow_spinning": "maybe"}), "takes 1 or 0, not 'maybe'"),
+        (_set("candidates", 1, "samples_ms", to=["1"]), "a sample is not a duration"),
+        (_set("candidates", 1, to=None), "a candidate is not an object"),
+        (_set("memory_budget", to="lots"), "'memory_budget' is missing or not int"),
+    ],
+)
+def test_what_is_no_choice_is_left_aside_with_the_reason(
+    given: ModelFile, make_choice: MakeChoice, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    told = json.loads(make_choice(given.path).to_json())
+    change(told)
+    choice_path(given.path).write_text(json.dumps(told))
+    found = look_up(given.path, "cpu")
+    assert isinstance(found, str)
+    assert found.startswith("it is damaged: ")
+    assert reason in found
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema": NaN}', b"[" * 100_000])
+def test_bytes_that_are_no_json_object_are_left_aside(given: ModelFile, data: bytes) -> None:
+    choice_path(given.path).write_bytes(data)
+    assert str(look_up(given.path, "cpu")).startswith("it is damaged: ")
+
+
+def for_provider(choice: TunedChoice, provider: ProviderName) -> TunedChoice:
+    """The same choice, made here for another provider."""
+    options = [replace(result, candidate=replace(result.candidate, options=())) for result in choice.results]
+    return replace(choice, key=key_of(choice.key.model_sha256, provider), results=tuple(options))
+
+
+def test_each_provider_keeps_its_own_choice(given: ModelFile, make_choice: MakeChoice) -> None:
+    mine = make_choice(given.path)
+    other = for_provider(mine, "openvino")
+    assert look_up(given.path, "openvino") is None, "that of the CPU is no news for another provider"
+    choice_path(given.path, "openvino").write_text(other.to_json())
+    for provider, expected in (("cpu", mine), ("openvino", other)):
+        found = look_up(given.path, provider)  # type: ignore[arg-type]
+        assert isinstance(found, InUse)
+        assert found.choice == expected
+
+
+def test_a_choice_where_all_providers_had_theirs_is_read_and_gets_its_own_name(
+    given: ModelFile, wrong: ModelFile, make_choice: MakeChoice
+) -> None:
+    other = for_provider(make_choice(given.path, file_sha256=wrong.sha256), "openvino")
+    choice_path(given.path).write_text(other.to_json())
+    tuned_model_path(given.path).write_bytes(wrong.data)
+    for moved in (False, True):
+        if moved:
+            make_room(given.path, "cpu")
+        found = look_up(given.path, "openvino")
+        assert isinstance(found, InUse)
+        assert (found.choice, found.file) == (other, tuned_model_path(given.path, "openvino" if moved else "cpu"))
+    assert not choice_path(given.path).exists()
+    assert look_up(given.path, "cpu") is None
