@@ -20,7 +20,7 @@ demo: $(RUN_ENV)/ready  ## run the shipped model on phantoms, or on your scans: 
 	@mkdir -p demo
 ifeq ($(strip $(SCANS)),)
 	@test -e demo/phantoms/complete || { \
-	  $(RUN_ENV)/bin/ct3d-edge data synth --force --out demo/phantoms --scans 6 --seed 7 --shape 256 256 40 && \
+	  $(RUN_ENV)/bin/ct3d-edge data synth --force --out demo/phantoms --num-scans 6 --seed 7 --shape 256 256 40 && \
 	  touch demo/phantoms/complete; }
 endif
 	@rm -f demo/overview.png

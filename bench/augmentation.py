@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.keep import keep
-from ct3d_edge.augmentation.random_affine_intensity import SmallChanges
+from bench.keep import save_record
+from ct3d_edge.augmentation.random_affine_intensity import RandomAffineIntensity
 from ct3d_edge.augmentation.resample import resample
-from ct3d_edge.augmentation.tutorial_rotation import ANGLES, SixAngles, rotate
+from ct3d_edge.augmentation.tutorial_rotation import ANGLES, TutorialRotation, rotate
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.synthesise import synthesise
-from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.discovery import find_scans
@@ -38,49 +38,50 @@ ROUNDS = 40
 TOLERANCE = 1e-5
 PACKAGES = ("ct3d-edge", "numpy", "scipy")
 
-# A change of place as `SmallChanges` draws them: 7 degrees, 5 % larger, planes that lean.
+# A change of place as `RandomAffineIntensity` draws them: 7 degrees, 5 % larger, planes that lean.
 MATRIX = np.array([[0.945, -0.116], [0.116, 0.945], [0.02, -0.015]])
 OFFSET = np.array([10.0, -5.0, 1.3])
 
 Volume = NDArray[np.float32]
 
 
-def published(volume: Volume, angle: int) -> Volume:
+def rotate_as_published(volume: Volume, angle: int) -> Volume:
     """The tutorial's augmentation, written from its description."""
     return np.asarray(np.clip(ndimage.rotate(volume, angle, reshape=False), 0, 1))
 
 
-def moved_by_scipy(volume: Volume) -> Volume:
+def transform_with_scipy(volume: Volume) -> Volume:
     """The change of place by SciPy's general affine resampling."""
     upright = np.column_stack([MATRIX, [0, 0, 1]])
     return np.asarray(ndimage.affine_transform(volume, upright, OFFSET, order=1, mode="grid-constant"))
 
 
-def phantom() -> Volume:
+def make_volume() -> Volume:
     """A network input."""
     with tempfile.TemporaryDirectory() as place:
         synthesise(Path(place), 4, seed=1)
         return preprocess(NiftiScan(find_scans([Path(place, "scans")])[0]), Contract()).volume
 
 
-def differences(volume: Volume) -> dict[str, float]:
+def measure_differences(volume: Volume) -> dict[str, float]:
     """Largest difference between fast and obvious; stops if it is not rounding."""
     found = {
-        f"{angle} degrees": float(np.abs(rotate(volume, angle) - published(volume, angle)).max()) for angle in ANGLES
+        f"{angle} degrees": float(np.abs(rotate(volume, angle) - rotate_as_published(volume, angle)).max())
+        for angle in ANGLES
     }
-    found["change of place"] = float(np.abs(resample(volume, MATRIX, OFFSET) - moved_by_scipy(volume)).max())
+    found["change of place"] = float(np.abs(resample(volume, MATRIX, OFFSET) - transform_with_scipy(volume)).max())
     if max(found.values()) > TOLERANCE:
         raise SystemExit(f"fast and obvious differ; nothing was timed: {found}")
     return found
 
 
-def contestants(volume: Volume) -> dict[str, Callable[[], object]]:
+def make_peers(volume: Volume) -> dict[str, Callable[[], object]]:
     """What is timed in turn."""
-    rng, six_angles, small_changes = np.random.default_rng(0), SixAngles(), SmallChanges()
+    rng, six_angles, small_changes = np.random.default_rng(0), TutorialRotation(), RandomAffineIntensity()
     return {
-        "scipy rotate": lambda: published(volume, int(rng.choice(ANGLES))),
+        "scipy rotate": lambda: rotate_as_published(volume, int(rng.choice(ANGLES))),
         "six-angles": lambda: six_angles(volume, rng),
-        "scipy affine_transform": lambda: moved_by_scipy(volume),
+        "scipy affine_transform": lambda: transform_with_scipy(volume),
         "change of place": lambda: resample(volume, MATRIX, OFFSET),
         "small-changes": lambda: small_changes(volume, rng),
     }
@@ -97,9 +98,9 @@ def report(samples: Samples) -> None:
 
 def main() -> None:
     """Check, measure, record."""
-    volume = phantom()
-    found = differences(volume)
-    samples = interleave(contestants(volume), ROUNDS)
+    volume = make_volume()
+    found = measure_differences(volume)
+    samples = measure_interleaved(make_peers(volume), ROUNDS)
     report(samples)
     conditions = {
         "rounds": ROUNDS,
@@ -110,7 +111,7 @@ def main() -> None:
     question = "Augmenting a network input: SciPy's calls, the tutorial's augmentation, ours"
     print(f"largest difference {max(found.values()):.1e}")
     record = BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, arrangement="in turn")
-    keep(record, "augmentation")
+    save_record(record, "augmentation")
 
 
 if __name__ == "__main__":

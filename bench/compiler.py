@@ -21,8 +21,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bench.keep import keep
-from bench.sessions import PACKAGES, THREADS, answer, file_and_rounds, session
+from bench.keep import save_record
+from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
 from ct3d_edge.conversion.passes.lower_conv3d import winograd_depth
 from ct3d_edge.conversion.passes.pipeline import (
     BLOCKS,
@@ -36,10 +36,10 @@ from ct3d_edge.conversion.passes.pipeline import (
     apply,
     optimize,
 )
-from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.resource_meter import peak_bytes, resident_bytes
-from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.system.machine import describe_machine
 
 ROUNDS, TOLERANCE = 15, 1e-5
@@ -68,7 +68,7 @@ WATERFALL: dict[str, tuple[Pass, ...]] = {
 """Passes alone, then one more at a time; the last one is `fast`."""
 
 
-def variants(subject: onnx.ModelProto) -> dict[str, bytes]:
+def make_variants(subject: onnx.ModelProto) -> dict[str, bytes]:
     """Name to file."""
     made = {SUBJECT: subject}
     made |= {name: apply(subject, passes, strict=True).proto for name, passes in WATERFALL.items()}
@@ -83,9 +83,9 @@ def variants(subject: onnx.ModelProto) -> dict[str, bytes]:
 def operator_times(data: bytes, batch: NDArray[np.float32]) -> dict[str, float]:
     """Medians in ms by ONNX Runtime's profiler, added up for each operator type, longest first."""
     with tempfile.TemporaryDirectory() as place:
-        running = session(data, profile=str(Path(place, "profile")))
+        running = open_session(data, profile=str(Path(place, "profile")))
         for _ in range(PROFILE_RUNS):
-            answer(running, batch)
+            run_session(running, batch)
         events = json.loads(Path(running.end_profiling()).read_text())
     taken: dict[tuple[str, str], list[float]] = {}
     for event in events:
@@ -110,29 +110,33 @@ def report_memory(file: Path, batch: int) -> None:
     """What `added_memory` runs: scans of a batch in one run, or in turn where the file was made for that."""
     data = file.read_bytes()
     shape = tuple(axis.dim_value for axis in onnx.load_from_string(data).graph.input[0].type.tensor_type.shape.dim[1:])
-    volumes = np.stack([golden_volume(1, shape[:3]).reshape(shape)] * batch)
-    sizes = [resident_bytes()]
-    running = session(data)
-    sizes.append(resident_bytes())
+    volumes = np.stack([make_phantom_volume(1, shape[:3]).reshape(shape)] * batch)
+    sizes = [read_resident_bytes()]
+    running = open_session(data)
+    sizes.append(read_resident_bytes())
     for _ in range(MEMORY_RUNS):
         for part in volumes[:, None] if file.stem == "small" else (volumes,):
-            answer(running, part)
-    before, opened, used, peak = (size or 0 for size in (*sizes, resident_bytes(), peak_bytes()))
+            run_session(running, part)
+    before, opened, used, peak = (size or 0 for size in (*sizes, read_resident_bytes(), read_peak_bytes()))
     print(json.dumps({"session": opened - before, "session_and_runs": used - before, "peak": peak - before}))
 
 
 def measure(path: Path, rounds: int) -> BenchRecord:
     """Check, time and weigh every variant."""
     subject = onnx.load(path)
-    files = variants(subject)
+    files = make_variants(subject)
     shape = tuple(axis.dim_value for axis in subject.graph.input[0].type.tensor_type.shape.dim[1:])
-    batch = np.stack([golden_volume(seed, shape[:3]).reshape(shape) for seed in (1,)])
-    sessions = {name: session(data) for name, data in files.items()}
-    expected = answer(sessions[SUBJECT], batch)
-    differences = {name: float(np.abs(answer(running, batch) - expected).max()) for name, running in sessions.items()}
+    batch = np.stack([make_phantom_volume(seed, shape[:3]).reshape(shape) for seed in (1,)])
+    sessions = {name: open_session(data) for name, data in files.items()}
+    expected = run_session(sessions[SUBJECT], batch)
+    differences = {
+        name: float(np.abs(run_session(running, batch) - expected).max()) for name, running in sessions.items()
+    }
     if max(differences.values()) > TOLERANCE:
         raise SystemExit(f"a variant does not answer as the subject does; nothing was timed: {differences}")
-    samples = interleave({name: partial(answer, running, batch) for name, running in sessions.items()}, rounds)
+    samples = measure_interleaved(
+        {name: partial(run_session, running, batch) for name, running in sessions.items()}, rounds
+    )
     del sessions
     conditions = {
         "subject": path.name,
@@ -141,7 +145,7 @@ def measure(path: Path, rounds: int) -> BenchRecord:
         "largest_difference": differences,
         "file_bytes": {name: len(data) for name, data in files.items()},
         "nodes": {name: len(onnx.load_from_string(data).graph.node) for name, data in files.items()},
-        "memory_bytes": weigh(files),
+        "memory_bytes": measure_memory(files),
         "operator_ms": {name: operator_times(files[name], batch) for name in (SUBJECT, "exact", "fast", "small")},
     }
     report(samples, conditions)
@@ -149,7 +153,7 @@ def measure(path: Path, rounds: int) -> BenchRecord:
     return BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples)
 
 
-def weigh(files: dict[str, bytes]) -> dict[str, dict[str, int]]:
+def measure_memory(files: dict[str, bytes]) -> dict[str, dict[str, int]]:
     """Memory of the levels, for one scan and for a batch."""
     found = {}
     with tempfile.TemporaryDirectory() as place:
@@ -176,7 +180,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--memory"]:
         report_memory(Path(sys.argv[2]), int(sys.argv[3]))
         return
-    keep(measure(*file_and_rounds(str(__doc__), ROUNDS)), "compiler")
+    save_record(measure(*parse_arguments(str(__doc__), ROUNDS)), "compiler")
 
 
 if __name__ == "__main__":

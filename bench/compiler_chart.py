@@ -13,7 +13,7 @@ from bench.keep import RESULTS
 from ct3d_edge.latency.statistics import Percentile, percentile
 
 PICTURE = Path(__file__).parents[1] / "docs" / "waterfall.svg"
-COLOURS = {"as tf2onnx wrote it": "#888888", "one rewrite alone": "#4c78a8", "one more on top": "#f58518"}
+COLORS = {"as tf2onnx wrote it": "#888888", "one rewrite alone": "#4c78a8", "one more on top": "#f58518"}
 
 
 def kind(name: str) -> str:
@@ -36,12 +36,12 @@ def draw(medians: dict[str, Percentile]) -> None:
     values = [median.value for median in medians.values()]
     below = [median.value - (median.low or median.value) for median in medians.values()]
     above = [(median.high or median.value) - median.value for median in medians.values()]
-    axes.barh(range(len(values)), values, xerr=(below, above), color=[COLOURS[kind(name)] for name in medians])
+    axes.barh(range(len(values)), values, xerr=(below, above), color=[COLORS[kind(name)] for name in medians])
     axes.set_yticks(range(len(values)), list(medians))
     axes.invert_yaxis()
     axes.set_xlabel("ms a scan, two threads")
-    handles = [Patch(color=colour) for colour in COLOURS.values()]
-    figure.legend(handles, list(COLOURS), loc="outside upper right", ncols=3, frameon=False)
+    handles = [Patch(color=colour) for colour in COLORS.values()]
+    figure.legend(handles, list(COLORS), loc="outside upper right", ncols=3, frameon=False)
     figure.savefig(PICTURE, metadata={"Date": None})
 
 

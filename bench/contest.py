@@ -12,24 +12,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.entrant import Dropped, Entrant
-from bench.material import KINDS, Material
-from bench.plan import Contestant, Plan
-from ct3d_edge.benchmark.workload import keep_what_was_taken
+from bench.entrant import PeerFailed, PeerProcess
+from bench.material import KINDS, Fixture
+from bench.plan import ComparisonPlan, PeerEntry
+from ct3d_edge.benchmark.workload import keep_partial_result
 from ct3d_edge.latency.measure import Samples, WallClock
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.system_monitor import Snapshot, Witness, take_snapshot
+from ct3d_edge.latency.system_monitor import SystemMonitor, SystemSnapshot, take_snapshot
 from ct3d_edge.system.machine import describe_machine
 
 PACKAGES = ("ct3d-edge", "numpy", "onnxruntime", "onnxruntime-gpu")
 PAUSE_S = 0.05
 """Between two turns: waiting threads of the one before go on spinning for a while."""
 
-Say = Callable[[str], None]
+LogFn = Callable[[str], None]
 
 
 @dataclass
-class Score:
+class PeerRuns:
     """What is known of one contestant so far."""
 
     warmup: list[float] = field(default_factory=list)
@@ -40,13 +40,13 @@ class Score:
     left_out: str | None = None
     failed: str | None = None
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """For the record: difference, versions, medians of what happens once in a process, in ms."""
         names = self.once[0] if self.once else {}
         return {**self.facts, "once_ms": {name: statistics.median(once[name] for once in self.once) for name in names}}
 
 
-class Contest:
+class PeerComparison:
     """A plan being carried out.
 
     Parameters
@@ -59,20 +59,20 @@ class Contest:
         Told what is going on.
     """
 
-    def __init__(self, plan: Plan, plan_file: Path, material: Material, say: Say = lambda _: None) -> None:
-        self.plan, self.scores = plan, {contestant.key: Score() for contestant in plan.contestants}
+    def __init__(self, plan: ComparisonPlan, plan_file: Path, material: Fixture, say: LogFn = lambda _: None) -> None:
+        self.plan, self.scores = plan, {contestant.key: PeerRuns() for contestant in plan.contestants}
         self._files = (str(material.folder.resolve()), str(plan_file.resolve()))
         self._material, self._say = material, say
-        self._entrants: list[Entrant] = []
-        self._witness = Witness(WallClock(), look=self._look)
+        self._entrants: list[PeerProcess] = []
+        self._witness = SystemMonitor(WallClock(), look=self._look)
 
-    def _look(self, at_s: float) -> Snapshot:
+    def _look(self, at_s: float) -> SystemSnapshot:
         """The machine; the contestants' CPU time is the contest's own, not that of other processes."""
         theirs = sum(entrant.cpu_seconds() for entrant in self._entrants)
         seen = take_snapshot(at_s)
         return replace(seen, own_s=seen.own_s + theirs)
 
-    def hold(self, *, dry: bool = False) -> BenchRecord:
+    def run(self, *, dry: bool = False) -> BenchRecord:
         """All groups and rounds; with ``dry`` every contestant opens, is checked and runs once.
 
         Raises
@@ -81,14 +81,14 @@ class Contest:
             With the record so far, if it is interrupted.
         """
         groups = 1 if dry else self.plan.groups
-        with keep_what_was_taken(self.record):
+        with keep_partial_result(self.record):
             for group in range(groups):
                 for kind in KINDS:
                     self._say(f"group {group + 1} of {groups}: {kind}")
                     self._one_question(self.plan.of_kind(kind), group, dry=dry)
         return self.record()
 
-    def _one_question(self, contestants: Sequence[Contestant], group: int, *, dry: bool) -> None:
+    def _one_question(self, contestants: Sequence[PeerEntry], group: int, *, dry: bool) -> None:
         with ExitStack() as stack:
             running = {}
             for contestant in contestants:
@@ -101,16 +101,16 @@ class Contest:
             for key in list(running):
                 self._leave(key, running)
 
-    def _enter(self, contestant: Contestant, stack: ExitStack) -> Entrant | None:
+    def _enter(self, contestant: PeerEntry, stack: ExitStack) -> PeerProcess | None:
         score = self.scores[contestant.key]
         if score.left_out or score.failed:
             return None
-        entrant = Entrant((*self._files, contestant.key), self.plan.threads)
+        entrant = PeerProcess((*self._files, contestant.key), self.plan.threads)
         stack.callback(entrant.close)
         self._entrants.append(entrant)
         try:
-            facts = entrant.ready()
-        except Dropped as reason:
+            facts = entrant.wait_until_ready()
+        except PeerFailed as reason:
             score.left_out = str(reason)
             self._say(f"left out: {contestant.key}: {reason}")
             return None
@@ -119,7 +119,7 @@ class Contest:
         score.facts = facts
         return entrant
 
-    def _round(self, running: dict[str, Entrant], number: int, group: int) -> None:
+    def _round(self, running: dict[str, PeerProcess], number: int, group: int) -> None:
         """Everybody once; who comes first changes from round to round."""
         keys = list(running)
         shift = (number + group) % max(1, len(keys))
@@ -128,22 +128,22 @@ class Contest:
             score = self.scores[key]
             try:
                 taken = running[key].run(max(0, number))
-            except Dropped as reason:
+            except PeerFailed as reason:
                 self._fail(key, running, str(reason))
                 continue
             (score.warmup if number < 0 else score.counted).append(taken)
-            self._witness.glance()
+            self._witness.sample_if_due()
 
-    def _leave(self, key: str, running: dict[str, Entrant]) -> None:
+    def _leave(self, key: str, running: dict[str, PeerProcess]) -> None:
         try:
             peak = running[key].finish()
-        except Dropped as reason:
+        except PeerFailed as reason:
             self._fail(key, running, str(reason))
             return
         if peak is not None:
             self.scores[key].peaks.append(peak)
 
-    def _fail(self, key: str, running: dict[str, Entrant], reason: str) -> None:
+    def _fail(self, key: str, running: dict[str, PeerProcess], reason: str) -> None:
         self.scores[key].failed = reason
         del running[key]
         self._say(f"failed: {key}: {reason}")
@@ -179,7 +179,7 @@ class Contest:
             "tolerance": dict(plan.tolerance),
             "scans": [path.name for path in self._material.scans],
             "contestants": {
-                entry.key: {"kind": entry.kind, **asdict(entry), **self.scores[entry.key].told()}
+                entry.key: {"kind": entry.kind, **asdict(entry), **self.scores[entry.key].as_dict()}
                 for entry in plan.contestants
                 if self.scores[entry.key].facts
             },

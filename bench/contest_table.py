@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import markdown
-from bench.markdown import duration
+from bench.markdown import format_duration
 from bench.material import KINDS
-from bench.pictures import draw
-from ct3d_edge.latency.compare import compare
+from bench.pictures import draw_medians
+from ct3d_edge.latency.compare import compare_percentile
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.system_monitor import disturbances
+from ct3d_edge.latency.system_monitor import interference
 
 COLUMNS = ("contestant", "ms, median (99 % interval)", "times our fastest", "largest difference", "peak memory, MB")
 TITLES = dict(
@@ -22,21 +22,21 @@ TITLES = dict(
 )
 
 
-def contest(record: BenchRecord, pictures: Path, name: str) -> list[str]:
+def comparison_paragraphs(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     """Paragraphs of a record of `bench.run_plan`; the pictures go to the folder."""
-    shown = [f"![{title}](pictures/{path.name})" for title, path in draw(record, pictures, name).items()]
-    tables = [table(record, kind) for kind in KINDS if of_kind(record, kind)]
-    return [conditions(record), *shown, *tables, *left_out(record)]
+    shown = [f"![{title}](pictures/{path.name})" for title, path in draw_medians(record, pictures, name).items()]
+    tables = [comparison_table(record, kind) for kind in KINDS if durations_of_kind(record, kind)]
+    return [describe_conditions(record), *shown, *tables, *list_excluded(record)]
 
 
-def of_kind(record: BenchRecord, kind: str) -> dict[str, tuple[float, ...]]:
+def durations_of_kind(record: BenchRecord, kind: str) -> dict[str, tuple[float, ...]]:
     """Durations in ms of those who answered one question, the fastest first."""
     counted = record.samples.counted
-    chosen = {key: taken for key, taken in counted.items() if facts(record, key)["kind"] == kind}
+    chosen = {key: taken for key, taken in counted.items() if peer_facts(record, key)["kind"] == kind}
     return dict(sorted(chosen.items(), key=lambda entry: percentile(entry[1], 50).value))
 
 
-def facts(record: BenchRecord, key: str) -> dict[str, Any]:
+def peer_facts(record: BenchRecord, key: str) -> dict[str, Any]:
     """What the record knows of a contestant besides its durations."""
     found: dict[str, Any] = record.conditions["contestants"][key]
     return found
@@ -44,40 +44,42 @@ def facts(record: BenchRecord, key: str) -> dict[str, Any]:
 
 def our_fastest(record: BenchRecord, kind: str) -> str | None:
     """The key of this project's fastest contestant; None where none ran."""
-    return next((key for key in of_kind(record, kind) if facts(record, key)["ours"]), None)
+    return next((key for key in durations_of_kind(record, kind) if peer_facts(record, key)["ours"]), None)
 
 
-def table(record: BenchRecord, kind: str) -> str:
+def comparison_table(record: BenchRecord, kind: str) -> str:
     """One row a contestant, this project's in bold."""
     ours = our_fastest(record, kind)
-    rows = [row(record, key, ours) for key in of_kind(record, kind)]
-    return f"**{TITLES[kind]}**\n\n{markdown.table(COLUMNS, rows)}"
+    rows = [comparison_row(record, key, ours) for key in durations_of_kind(record, kind)]
+    return f"**{TITLES[kind]}**\n\n{markdown.markdown_table(COLUMNS, rows)}"
 
 
-def row(record: BenchRecord, key: str, ours: str | None) -> list[str]:
+def comparison_row(record: BenchRecord, key: str, ours: str | None) -> list[str]:
     """Median, ratio, difference, memory."""
-    known, taken = facts(record, key), record.samples.counted[key]
+    known, taken = peer_facts(record, key), record.samples.counted[key]
     name = f"**{known['name']}**" if known["ours"] else known["name"]
-    cells = [name, duration(taken), ratio(record, ours, key), f"{known['difference']:.1e}"]
-    return [*cells, megabytes(record, key)]
+    cells = [name, format_duration(taken), format_ratio(record, ours, key), f"{known['difference']:.1e}"]
+    return [*cells, format_peak_memory(record, key)]
 
 
-def ratio(record: BenchRecord, ours: str | None, key: str) -> str:
+def format_ratio(record: BenchRecord, ours: str | None, key: str) -> str:
     """How many times as long as our fastest one it takes, with the interval; round by round if they ran in turn."""
     if ours is None or ours == key:
         return ""
-    found = compare(record.samples.counted[ours], record.samples.counted[key], paired=record.arrangement == "in turn")
+    found = compare_percentile(
+        record.samples.counted[ours], record.samples.counted[key], paired=record.arrangement == "in turn"
+    )
     interval = "" if found.low is None or found.high is None else f" ({found.low:.2f}..{found.high:.2f})"
     return f"{found.ratio:.2f}{interval}"
 
 
-def megabytes(record: BenchRecord, key: str) -> str:
+def format_peak_memory(record: BenchRecord, key: str) -> str:
     """Peak of the process's resident memory; nothing where the system does not tell."""
     peak = record.resources.get(f"{key}, peak resident, bytes")
     return "" if peak is None else f"{peak / 1e6:.0f}"
 
 
-def conditions(record: BenchRecord) -> str:
+def describe_conditions(record: BenchRecord) -> str:
     """Machine, amounts, versions, and what else happened, in a paragraph."""
     machine, given = record.environment, record.conditions
     found = {key: value for known in given["contestants"].values() for key, value in known["versions"].items()}
@@ -87,11 +89,11 @@ def conditions(record: BenchRecord) -> str:
         f"scans; rounds: {given['rounds']}, times in fresh processes: {given['groups']}; {record.created[:10]}.",
         f"Versions: {versions}.",
     ]
-    said += [f"Meanwhile {clause}." for clause in disturbances(record.surroundings)]
+    said += [f"Meanwhile {clause}." for clause in interference(record.surroundings)]
     return " ".join([*said, *([f"Incomplete: {record.incomplete}."] if record.incomplete else [])])
 
 
-def left_out(record: BenchRecord) -> list[str]:
+def list_excluded(record: BenchRecord) -> list[str]:
     """Who did not run and why, as one list; empty if all did."""
     reasons = [f"- {key}: {reason}" for key, reason in record.conditions["left_out"].items()]
     return ["\n".join(["Left out:", "", *reasons])] if reasons else []

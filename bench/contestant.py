@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.material import Material
-from bench.plan import Contestant, Part, read_plan
-from ct3d_edge.latency.resource_meter import peak_bytes
-from ct3d_edge.system.machine import installed_version
+from bench.material import Fixture
+from bench.plan import PeerEntry, PeerPart, load_plan
+from ct3d_edge.latency.resource_meter import read_peak_bytes
+from ct3d_edge.system.machine import find_installed_version
 
-Work = Callable[[Any], NDArray[np.float32]]
+PeerFn = Callable[[Any], NDArray[np.float32]]
 
 
-class LeftOut(Exception):
+class PeerUnavailable(Exception):
     """A contestant that cannot take part here; its text says why."""
 
 
-def peer_of(part: Part) -> Any:
+def load_peer(part: PeerPart) -> Any:
     """The peer's module, if all that it needs is installed.
 
     Raises
@@ -44,22 +44,22 @@ def peer_of(part: Part) -> Any:
     try:
         peer = importlib.import_module(f"bench.peers.{part.peer}")
     except ModuleNotFoundError as error:
-        raise LeftOut(f"there is no bench/peers/{part.peer}.py ({error})") from error
+        raise PeerUnavailable(f"there is no bench/peers/{part.peer}.py ({error})") from error
     missing = [name for name in peer.NEEDS if find_spec(name) is None]
     if missing:
-        raise LeftOut(f"not installed here: {', '.join(missing)}")
+        raise PeerUnavailable(f"not installed here: {', '.join(missing)}")
     return peer
 
 
-def work_of(contestant: Contestant, material: Material, threads: int) -> Work:
+def build_work(contestant: PeerEntry, material: Fixture, threads: int) -> PeerFn:
     """What answers one question, from its parts."""
     prepare = judge = None
     if contestant.preprocessing:
         part = contestant.preprocessing
-        prepare = peer_of(part).preprocessing(material, threads, **part.options)
+        prepare = load_peer(part).preprocessing(material, threads, **part.options)
     if contestant.network:
         part = contestant.network
-        network = peer_of(part).network
+        network = load_peer(part).network
         fixed = {"batch": contestant.batch} if "batch" in signature(network).parameters else {}
         judge = network(material, threads, **fixed, **part.options)
     if prepare and judge:
@@ -67,9 +67,9 @@ def work_of(contestant: Contestant, material: Material, threads: int) -> Work:
     return prepare or judge  # type: ignore[return-value]
 
 
-def questions_of(contestant: Contestant, material: Material) -> tuple[list[Any], list[NDArray[np.float32]]]:
+def load_inputs(contestant: PeerEntry, material: Fixture) -> tuple[list[Any], list[NDArray[np.float32]]]:
     """What it is asked, and what it is expected to answer; batches are filled up in turn."""
-    asked, expected = material.questions(contestant.kind), material.answers(contestant.kind)
+    asked, expected = material.inputs(contestant.kind), material.answers(contestant.kind)
     if contestant.kind != "network":
         return list(asked), list(expected)
     places = [[(first + n) % len(asked) for n in range(contestant.batch)] for first in range(len(asked))]
@@ -77,7 +77,7 @@ def questions_of(contestant: Contestant, material: Material) -> tuple[list[Any],
     return [volumes[rows] for rows in places], [expected[rows] for rows in places]
 
 
-def largest_difference(work: Work, asked: list[Any], expected: list[NDArray[np.float32]]) -> float:
+def max_difference(work: PeerFn, asked: list[Any], expected: list[NDArray[np.float32]]) -> float:
     """Over all questions; infinite where an answer is not a number or has another shape."""
     found = [work(question) for question in asked]
     parts = [
@@ -87,7 +87,9 @@ def largest_difference(work: Work, asked: list[Any], expected: list[NDArray[np.f
     return float(np.max(np.nan_to_num(parts, nan=np.inf, posinf=np.inf)))
 
 
-def open_up(contestant: Contestant, material: Material, threads: int, tolerance: float) -> tuple[Work, dict[str, Any]]:
+def open_and_check(
+    contestant: PeerEntry, material: Fixture, threads: int, tolerance: float
+) -> tuple[PeerFn, dict[str, Any]]:
     """Open, answer for the first time, and prove that all answers are as expected.
 
     Raises
@@ -96,38 +98,40 @@ def open_up(contestant: Contestant, material: Material, threads: int, tolerance:
         If they are not.
     """
     began = time.perf_counter()
-    work = work_of(contestant, material, threads)
+    work = build_work(contestant, material, threads)
     opened = time.perf_counter()
-    asked, expected = questions_of(contestant, material)
-    first = largest_difference(work, asked[:1], expected[:1])
-    answered = time.perf_counter()
-    difference = max(first, largest_difference(work, asked[1:], expected[1:])) if len(asked) > 1 else first
+    asked, expected = load_inputs(contestant, material)
+    first = max_difference(work, asked[:1], expected[:1])
+    has_prediction = time.perf_counter()
+    difference = max(first, max_difference(work, asked[1:], expected[1:])) if len(asked) > 1 else first
     if not difference <= tolerance:
-        raise LeftOut(f"its answers differ from the expected ones by {difference:.1e}, allowed are {tolerance:.0e}")
-    once = {"open": (opened - began) * 1e3, "first run": (answered - opened) * 1e3}
-    return work, {"once_ms": once, "difference": difference, "versions": versions_of(contestant)}
+        raise PeerUnavailable(
+            f"its answers differ from the expected ones by {difference:.1e}, allowed are {tolerance:.0e}"
+        )
+    once = {"open": (opened - began) * 1e3, "first run": (has_prediction - opened) * 1e3}
+    return work, {"once_ms": once, "difference": difference, "versions": package_versions(contestant)}
 
 
-def versions_of(contestant: Contestant) -> dict[str, str]:
+def package_versions(contestant: PeerEntry) -> dict[str, str]:
     """Of the packages that its parts rest on."""
     parts = [part for part in (contestant.preprocessing, contestant.network) if part]
-    names = dict.fromkeys(name for part in parts for name in peer_of(part).PACKAGES)
-    return {name: version for name in names if (version := installed_version(name))}
+    names = dict.fromkeys(name for part in parts for name in load_peer(part).PACKAGES)
+    return {name: version for name in names if (version := find_installed_version(name))}
 
 
-def serve(work: Work, asked: list[Any], tell: Callable[[dict[str, Any]], None]) -> None:
+def run_on_request(work: PeerFn, asked: list[Any], tell: Callable[[dict[str, Any]], None]) -> None:
     """Run once for each line of standard input."""
     for line in sys.stdin:
         question = asked[int(line) % len(asked)]
         began = time.perf_counter_ns()
         work(question)
         tell({"ms": (time.perf_counter_ns() - began) / 1e6})
-    tell({"peak": peak_bytes()})
+    tell({"peak": read_peak_bytes()})
 
 
 def main() -> None:
     """Take part in a contest."""
-    material, plan_file, key = Material(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
+    material, plan_file, key = Fixture(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
     # Libraries print what they like to standard output; the answers go where nothing else does.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -135,17 +139,17 @@ def main() -> None:
     def tell(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
-    plan = read_plan(plan_file)
+    plan = load_plan(plan_file)
     contestant = next(entry for entry in plan.contestants if entry.key == key)
     tolerance = plan.tolerance[contestant.kind] if contestant.tolerance is None else contestant.tolerance
     try:
-        work, facts = open_up(contestant, material, plan.threads, tolerance)
+        work, facts = open_and_check(contestant, material, plan.threads, tolerance)
     except Exception as error:  # a library of somebody else's may raise anything: it is named and left out
-        reason = str(error) if isinstance(error, LeftOut) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, PeerUnavailable) else f"{type(error).__name__}: {error}"
         tell({"left_out": (reason.strip().splitlines() or [type(error).__name__])[0]})
         return
     tell({"ready": facts})
-    serve(work, questions_of(contestant, material)[0], tell)
+    run_on_request(work, load_inputs(contestant, material)[0], tell)
 
 
 if __name__ == "__main__":

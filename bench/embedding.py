@@ -12,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.keep import keep
-from ct3d_edge.conversion.fused_io.fuse import embed
+from bench.keep import save_record
+from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
-from ct3d_edge.latency.measure import interleave
+from ct3d_edge.latency.measure import measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file, parse_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
@@ -32,8 +32,8 @@ def main() -> None:
     """Check, measure, record."""
     phantom = make_phantom(30_000, abnormal=True, shape=(512, 512, 40))
     scan = Volume(phantom.hu, affine=las_affine(phantom.hu.shape, phantom.spacing))
-    model = load_model_file(default_model())
-    whole = parse_model_file(model.path, embed(model).SerializeToString(), stored_voxels=True)
+    model = load_model_file(default_model_path())
+    whole = parse_model_file(model.path, fuse_io(model).SerializeToString(), stored_voxels=True)
     voxels = np.ascontiguousarray(scan.stored.T)
     with Runner(model, "cpu") as network, Runner(whole, "cpu") as inside:
         contestants: dict[str, Callable[[], NDArray[np.float64]]] = {
@@ -44,7 +44,7 @@ def main() -> None:
         difference = float(np.abs(expected - found).max())
         if not difference <= LIMIT:
             raise SystemExit(f"the two differ by {difference:.1e}; nothing was timed")
-        samples = interleave(contestants, ROUNDS)
+        samples = measure_interleaved(contestants, ROUNDS)
     outside, within = samples.counted.values()
     for name, taken in samples.counted.items():
         print(f"{name:20} {statistics.median(taken):7.1f} ms")
@@ -58,7 +58,7 @@ def main() -> None:
         samples,
         arrangement="in turn",
     )
-    keep(record, "embedding")
+    save_record(record, "embedding")
 
 
 if __name__ == "__main__":

@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.system.machine import system_text
+from ct3d_edge.system.machine import read_system_file
 
 ROOT = Path(__file__).parents[1]
 PROC = Path("/proc")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class Dropped(Exception):
+class PeerFailed(Exception):
     """A contestant that does not run, or no more; its text says why."""
 
 
-class Entrant:
+class PeerProcess:
     """A contestant's process.
 
     Parameters
@@ -45,7 +45,7 @@ class Entrant:
             text=True,
         )
 
-    def ready(self) -> dict[str, Any]:
+    def wait_until_ready(self) -> dict[str, Any]:
         """What opening took and gave.
 
         Raises
@@ -67,7 +67,7 @@ class Entrant:
             self._input.write(f"{question}\n")
             self._input.flush()
         except OSError as error:
-            raise Dropped(self._last_words()) from error
+            raise PeerFailed(self._last_words()) from error
         return float(self._hear("ms"))
 
     def finish(self) -> int | None:
@@ -78,7 +78,9 @@ class Entrant:
 
     def cpu_seconds(self) -> float:
         """CPU seconds used so far, of all its threads; 0 once it was waited for: then ``os.times`` counts them."""
-        stat = None if self._process.returncode is not None else system_text(PROC / str(self._process.pid) / "stat")
+        stat = (
+            None if self._process.returncode is not None else read_system_file(PROC / str(self._process.pid) / "stat")
+        )
         # The name, in parentheses, may hold blanks; user and system time are fields 14 and 15 (proc_pid_stat(5)).
         after_name = (stat or "").rpartition(")")[2].split()
         return sum(int(ticks) for ticks in after_name[11:13]) / os.sysconf("SC_CLK_TCK") if after_name else 0.0
@@ -101,7 +103,7 @@ class Entrant:
         line = self._process.stdout.readline() if self._process.stdout else ""
         message = json.loads(line) if line else {}
         if what not in message:
-            raise Dropped(message.get("left_out") or self._last_words())
+            raise PeerFailed(message.get("left_out") or self._last_words())
         return message[what]
 
     def _last_words(self) -> str:

@@ -20,17 +20,17 @@ import onnx
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.keep import keep
-from bench.sessions import answer, session
+from bench.keep import save_record
+from bench.sessions import open_session, run_session
 from ct3d_edge import load_model
 from ct3d_edge.conversion.gradcam_output import without_features
 from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
 from ct3d_edge.gradcam.resample_to_scan import save_map
 from ct3d_edge.inference.model import Model
-from ct3d_edge.latency.measure import interleave
+from ct3d_edge.latency.measure import measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.modelfile.bundled_model import default_model
-from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.modelfile.bundled_model import default_model_path
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.machine import describe_machine
 
@@ -43,7 +43,7 @@ PACKAGES = ("ct3d-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "scipy")
 Mask = NDArray[np.bool_]
 
 
-def lung_of(hu: NDArray[np.int16], lesions: Mask) -> Mask:
+def segment_lung(hu: NDArray[np.int16], lesions: Mask) -> Mask:
     """Air inside the body, slice by slice, and what is ill in it."""
     body = np.stack([ndimage.binary_fill_holes(hu[..., z] > SOFT_TISSUE_HU) for z in range(hu.shape[2])], axis=2)
     return np.asarray(ndimage.binary_opening(body & (hu < SOFT_TISSUE_HU), iterations=2) | lesions)
@@ -54,8 +54,8 @@ def dice(a: Mask, b: Mask) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def judge(model: Model, seed: int, place: Path) -> dict[str, float]:
-    """One abnormal phantom: its map, from a file as `infer --explain` writes it, beside its lesions."""
+def evaluate_map(model: Model, seed: int, place: Path) -> dict[str, float]:
+    """One abnormal phantom: its map, from a file as `infer --gradcam-dir` writes it, beside its lesions."""
     phantom = make_phantom(seed, abnormal=True, shape=SHAPE)
     scan, drawn = place / "scan.nii.gz", place / "map.nii.gz"
     nib.Nifti1Image(phantom.hu, las_affine(phantom.hu.shape, phantom.spacing)).to_filename(scan)
@@ -65,7 +65,7 @@ def judge(model: Model, seed: int, place: Path) -> dict[str, float]:
         raise SystemExit(f"phantom {seed} has no answer: {analysis.record}")
     save_map(explanation.on_scan_grid(open_scan(scan)), drawn)
     seen = np.asarray(nib.load(drawn).dataobj)
-    lung = lung_of(phantom.hu, phantom.lesions)
+    lung = segment_lung(phantom.hu, phantom.lesions)
     return {
         "seed": seed,
         "hit": float(phantom.lesions[np.unravel_index(seen.argmax(), seen.shape)]),
@@ -79,19 +79,19 @@ def main() -> None:
     """Judge the maps, time the output."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else PHANTOMS
     with tempfile.TemporaryDirectory() as place, load_model(provider="cpu", explain=True) as model:
-        found = [judge(model, FIRST_SEED + n, Path(place)) for n in range(number)]
-        volume = golden_volume(1, model.contract.shape).reshape(1, *model.contract.input_shape)
+        found = [evaluate_map(model, FIRST_SEED + n, Path(place)) for n in range(number)]
+        volume = make_phantom_volume(1, model.contract.shape).reshape(1, *model.contract.input_shape)
     for figure in ("hit", "chance_in_lung", "dice", "dice_of_lung"):
         print(f"{figure:16} {statistics.mean(one[figure] for one in found):.3f}")
-    with_output = onnx.load(default_model())
+    with_output = onnx.load(default_model_path())
     files = {"with": with_output, "without": without_features(with_output)}
-    sessions = {name: session(proto.SerializeToString()) for name, proto in files.items()}
-    samples = interleave({name: partial(answer, one, volume) for name, one in sessions.items()}, ROUNDS)
+    sessions = {name: open_session(proto.SerializeToString()) for name, proto in files.items()}
+    samples = measure_interleaved({name: partial(run_session, one, volume) for name, one in sessions.items()}, ROUNDS)
     pairs = zip(samples.counted["with"], samples.counted["without"], strict=True)
     print(f"time with the output over without: {statistics.median(a / b for a, b in pairs):.3f}")
     question = "Maps against lesions of phantoms, and the cost of the output that they need"
     conditions = {"phantoms": found, "shape": list(SHAPE)}
-    keep(BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples), "explanation")
+    save_record(BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples), "explanation")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.keep import keep
-from bench.sessions import file_and_rounds
-from ct3d_edge.latency.measure import Samples, StageTimer, WallClock, measure
+from bench.keep import save_record
+from bench.sessions import parse_arguments
+from ct3d_edge.latency.measure import Samples, StageTimer, WallClock, measure_runs
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.system_monitor import Witness
+from ct3d_edge.latency.system_monitor import SystemMonitor
 from ct3d_edge.system.machine import describe_machine
 
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "tf2onnx", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
@@ -27,7 +27,7 @@ ROUNDS = 5
 COMMAND = (sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "export", "--model")
 IMPORT = (sys.executable, "-c", "from ct3d_edge.keras_backend import import_keras; import_keras()")
 
-BEFORE = "start, import of TensorFlow, network"
+STARTUP = "start, import of TensorFlow, network"
 STAGES = {
     "converting ...": "conversion, answers of the golden test",
     "rewriting ...": "passes",
@@ -36,7 +36,7 @@ STAGES = {
     "writing ...": "golden test, writing, end",
 }
 """What the command says when a stage begins."""
-ALONE = "import of TensorFlow and Keras alone"
+IMPORT_ONLY = "import of TensorFlow and Keras alone"
 
 
 def export(run: Path, out: Path, timer: StageTimer) -> int:
@@ -44,7 +44,7 @@ def export(run: Path, out: Path, timer: StageTimer) -> int:
     process = subprocess.Popen(
         [*COMMAND, str(run), "--out", str(out)], stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
     )
-    stage, said = BEFORE, ""
+    stage, said = STARTUP, ""
     for line in process.stderr or ():
         said += line
         if following := STAGES.get(line.strip()):
@@ -58,27 +58,27 @@ def export(run: Path, out: Path, timer: StageTimer) -> int:
     return int(usage.ru_maxrss) * 1024
 
 
-def measured(run: Path, rounds: int) -> BenchRecord:
+def measure_export(run: Path, rounds: int) -> BenchRecord:
     """Export again and again; the first round fills the operating system's file cache and is not counted."""
     clock, peaks = WallClock(), list[int]()
-    witness = Witness(clock)
+    monitor = SystemMonitor(clock)
 
     def one_round(_: int, timer: StageTimer) -> None:
         with tempfile.TemporaryDirectory() as folder:
             peaks.append(export(run, Path(folder, "model.onnx"), timer))
         subprocess.run(IMPORT, check=True)
-        timer.lap(ALONE)
-        witness.look()
+        timer.lap(IMPORT_ONLY)
+        monitor.look()
 
-    taken = measure(one_round, rounds, warmup=1, clock=clock)
+    taken = measure_runs(one_round, rounds, warmup=1, clock=clock)
     return BenchRecord(
         "Export of a trained network with its proof on eight phantoms",
         describe_machine(PACKAGES),
         {"run": run.name, "optimize": "fast", "proven on": "8 phantoms", "rounds": rounds},
         {},
-        Samples(taken.warmup, taken.counted, beside=(ALONE,)),
-        {"export": (BEFORE, *STAGES.values())},
-        surroundings=tuple(witness.seen),
+        Samples(taken.warmup, taken.counted, excluded_stages=(IMPORT_ONLY,)),
+        {"export": (STARTUP, *STAGES.values())},
+        surroundings=tuple(monitor.seen),
         resources={"peak_resident_bytes": max(peaks)},
     )
 
@@ -92,9 +92,9 @@ def report(record: BenchRecord) -> None:
 
 def main() -> None:
     """Measure the run named."""
-    record = measured(*file_and_rounds(str(__doc__), ROUNDS))
+    record = measure_export(*parse_arguments(str(__doc__), ROUNDS))
     report(record)
-    keep(record, "export")
+    save_record(record, "export")
 
 
 if __name__ == "__main__":

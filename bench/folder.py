@@ -22,36 +22,36 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bench.keep import keep
+from bench.keep import save_record
 from bench.peers import tutorial
-from bench.scans import scans_named
-from ct3d_edge.inference.predict_many import analyse_many
-from ct3d_edge.inference.prepare import read_scan
-from ct3d_edge.inference.schedule import Plan
-from ct3d_edge.latency.measure import Samples, interleave
+from bench.scans import resolve_scans
+from ct3d_edge.inference.predict_many import predict_scans
+from ct3d_edge.inference.prepare import prepare_scan
+from ct3d_edge.inference.schedule import Schedule
+from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.system.machine import describe_machine, usable_cores
+from ct3d_edge.system.machine import count_usable_cores, describe_machine
 
 SCANS = 40
 ROUNDS = 4
 PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "scipy", "nibabel", "isal", "keras", "tensorflow")
 
-CORES = usable_cores()
+CORES = count_usable_cores()
 PLANS = {
-    "one after the other": Plan(0, False, CORES, 0, 1),
-    "1 reading ahead": Plan(1, False, CORES, 2, 1),
-    "whole scans side by side": Plan(CORES, True, 1, 2 * CORES, 1),
+    "one after the other": Schedule(0, False, CORES, 0, 1),
+    "1 reading ahead": Schedule(1, False, CORES, 2, 1),
+    "whole scans side by side": Schedule(CORES, True, 1, 2 * CORES, 1),
 }
 TUTORIAL = "tutorial"
 
-IDLE = slice(3, 5)
+IDLE_COLUMNS = slice(3, 5)
 """Columns of /proc/stat in which nobody works: idle, and waiting for a disk (proc(5))."""
 
 
-class Neighbours:
+class ExternalLoad:
     """How many cores other programs took while each contestant ran."""
 
     def __init__(self) -> None:
@@ -73,10 +73,10 @@ class Neighbours:
 def busy_seconds() -> float:
     """Core seconds in which this machine did not idle since it started, those that its host took included."""
     ticks = list(map(int, Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]))
-    return (sum(ticks) - sum(ticks[IDLE])) / os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - sum(ticks[IDLE_COLUMNS])) / os.sysconf("SC_CLK_TCK")
 
 
-def repeated(scans: list[Path], folder: Path, count: int) -> list[Path]:
+def link_repeatedly(scans: list[Path], folder: Path, count: int) -> list[Path]:
     """So many links to a few scans."""
     links = []
     for number, scan in zip(range(count), itertools.cycle(scans), strict=False):
@@ -85,28 +85,28 @@ def repeated(scans: list[Path], folder: Path, count: int) -> list[Path]:
     return links
 
 
-def contestants(
-    scans: list[Path], runners: dict[int, Runner], network: Any, neighbours: Neighbours
+def make_peers(
+    scans: list[Path], runners: dict[int, Runner], network: Any, neighbours: ExternalLoad
 ) -> dict[str, Callable[[], object]]:
     """What is timed in turn; each goes through the whole folder, the tutorial through one of each scan."""
     different = len({scan.resolve() for scan in scans})
 
-    def through(plan: Plan) -> Callable[[], object]:
-        return lambda: [a.record.answered for a in analyse_many(scans, runners[plan.threads], plan)]
+    def through(plan: Schedule) -> Callable[[], object]:
+        return lambda: [a.record.has_prediction for a in predict_scans(scans, runners[plan.threads], plan)]
 
     ours = {name: through(plan) for name, plan in PLANS.items()}
-    everybody = ours | {TUTORIAL: lambda: [judged_by_keras(scan, network) for scan in scans[:different]]}
+    everybody = ours | {TUTORIAL: lambda: [predict_with_keras(scan, network) for scan in scans[:different]]}
     return {name: neighbours.watch(name, work) for name, work in everybody.items()}
 
 
-def tutorial_network() -> Any:
+def build_tutorial_network() -> Any:
     """The network with random weights, which take as long as trained ones."""
     from ct3d_edge.training.network import build_model
 
     return build_model(128, 128, 64)
 
 
-def judged_by_keras(path: Path, network: Any) -> float:
+def predict_with_keras(path: Path, network: Any) -> float:
     """The tutorial's path from a file to a probability."""
     return float(network.predict(tutorial.preprocess(path)[None, ..., None], verbose=0)[0, 0])
 
@@ -116,7 +116,7 @@ def cpu_seconds(scans: list[Path], runner: Runner) -> dict[str, float]:
     taken: dict[str, list[float]] = {"read and preprocess": [], "infer": []}
     for scan in scans:
         start = time.process_time()
-        prepared = read_scan(scan, runner.contract).prepared
+        prepared = prepare_scan(scan, runner.contract).prepared
         middle = time.process_time()
         if prepared is None:
             raise SystemExit(f"{scan} cannot be read")
@@ -126,7 +126,7 @@ def cpu_seconds(scans: list[Path], runner: Runner) -> dict[str, float]:
     return {f"CPU, {stage}": statistics.median(samples) for stage, samples in taken.items()}
 
 
-def stages_of(scans: list[Path], runner: Runner, plan: Plan) -> list[dict[str, Any]]:
+def record_stages(scans: list[Path], runner: Runner, plan: Schedule) -> list[dict[str, Any]]:
     """Begin and end in s of each stage of each scan, and the thread that did it, in one run through the folder."""
     seen: list[dict[str, Any]] = []
     began = time.perf_counter()
@@ -141,17 +141,17 @@ def stages_of(scans: list[Path], runner: Runner, plan: Plan) -> list[dict[str, A
 
         return timed
 
-    reading = noted("read and preprocess", read_scan)
+    reading = noted("read and preprocess", prepare_scan)
     with (
         patch("ct3d_edge.inference.predict_many.read_scan", reading),
         patch.object(sys.modules["ct3d_edge.inference.predict"], "read_scan", reading),  # a function has its name
         patch.object(runner, "infer", noted("infer", runner.infer)),
     ):
-        list(analyse_many(scans, runner, plan))
-    return numbered(seen)
+        list(predict_scans(scans, runner, plan))
+    return number_threads(seen)
 
 
-def numbered(seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def number_threads(seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same with threads counted from 0."""
     threads = list(dict.fromkeys(one["thread"] for one in seen))
     return [one | {"thread": threads.index(one["thread"])} for one in seen]
@@ -161,19 +161,22 @@ def report(samples: Samples, cpu: float, different: int, others: dict[str, list[
     """A line a contestant: ms a scan, against the tutorial, and against what the CPU seconds allow here."""
     print(f"{cpu:.0f} CPU ms a scan: on {CORES} cores at best {cpu / CORES:.0f} ms a scan")
     tutorial_ms = [taken / different for taken in samples.counted[TUTORIAL]]
-    print(f"{TUTORIAL:26} {statistics.median(tutorial_ms):6.0f} ms a scan, others took {shown(others[TUTORIAL])} cores")
+    print(
+        f"{TUTORIAL:26} {statistics.median(tutorial_ms):6.0f} ms a scan, others took "
+        f"{format_cores(others[TUTORIAL])} cores"
+    )
     for name in PLANS:
         each = [taken / SCANS for taken in samples.counted[name]]
         faster = statistics.median(slow / fast for slow, fast in zip(tutorial_ms, each, strict=True))
         shares = [cpu / max(CORES - core, 0.1) / taken for taken, core in zip(each, others[name], strict=True)]
         print(
-            f"{name:26} {statistics.median(each):6.0f} ms a scan, others took {shown(others[name])} cores; "
+            f"{name:26} {statistics.median(each):6.0f} ms a scan, others took {format_cores(others[name])} cores; "
             f"{faster:4.1f} x the tutorial; {cpu / CORES / statistics.median(each):4.0%} of best, "
             f"{statistics.median(shares):4.0%} on the cores left"
         )
 
 
-def shown(cores: list[float]) -> str:
+def format_cores(cores: list[float]) -> str:
     """Of each round."""
     return "/".join(f"{core:.1f}" for core in cores)
 
@@ -181,15 +184,15 @@ def shown(cores: list[float]) -> str:
 def main() -> None:
     """Run on the folder named, the real scans, or phantoms."""
     with tempfile.TemporaryDirectory() as place:
-        different = scans_named(sys.argv[1:2], Path(place))
-        scans = repeated(different, Path(place), SCANS)
-        file = load_model_file(default_model())
+        different = resolve_scans(sys.argv[1:2], Path(place))
+        scans = link_repeatedly(different, Path(place), SCANS)
+        file = load_model_file(default_model_path())
         runners = {threads: Runner(file, "cpu", threads=threads) for threads in {1, CORES}}
         cpu = cpu_seconds(scans[:8], runners[1])
-        neighbours = Neighbours()
-        samples = interleave(contestants(scans, runners, tutorial_network(), neighbours), ROUNDS)
+        neighbours = ExternalLoad()
+        samples = measure_interleaved(make_peers(scans, runners, build_tutorial_network(), neighbours), ROUNDS)
         cpu_after = cpu_seconds(scans[:8], runners[1])
-        stages = {name: stages_of(scans[:8], runners[plan.threads], plan) for name, plan in PLANS.items()}
+        stages = {name: record_stages(scans[:8], runners[plan.threads], plan) for name, plan in PLANS.items()}
     others = {name: cores[1:] for name, cores in neighbours.cores.items()}  # the first was the warm-up
     report(samples, (sum(cpu.values()) + sum(cpu_after.values())) / 2, len(different), others)
     record = BenchRecord(
@@ -200,7 +203,7 @@ def main() -> None:
             "different": len(different),
             "scans of the tutorial's path": len(different),
             "plans": {name: plan.describe() for name, plan in PLANS.items()},
-            "receipt": runners[1].receipt.to_dict(),
+            "receipt": runners[1].run_report.to_dict(),
             "cpu_ms_a_scan": {"before": cpu, "after": cpu_after},
             "cores_taken_by_others": others,
             "stages_of_eight_scans": stages,
@@ -209,7 +212,7 @@ def main() -> None:
         samples,
         arrangement="in turn",
     )
-    keep(record, "folder")
+    save_record(record, "folder")
 
 
 if __name__ == "__main__":

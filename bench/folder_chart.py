@@ -12,7 +12,7 @@ from typing import Any
 from bench.keep import RESULTS
 
 PICTURE = Path(__file__).parents[1] / "docs" / "overlap.svg"
-COLOURS = {"read and preprocess": "#4c78a8", "infer": "#f58518"}
+COLORS = {"read and preprocess": "#4c78a8", "infer": "#f58518"}
 BAR = 0.8
 
 
@@ -30,7 +30,7 @@ def draw(plans: dict[str, list[dict[str, Any]]]) -> None:
         len(plans), sharex=True, figsize=(9, 4), height_ratios=list(rows.values()), layout="constrained"
     )
     for axes, (name, stages) in zip(all_axes, plans.items(), strict=True):
-        for stage, colour in COLOURS.items():
+        for stage, colour in COLORS.items():
             for thread in range(rows[name]):
                 axes.broken_barh(
                     spans(stages, stage, thread), (thread - BAR / 2, BAR), color=colour, ec="white", lw=0.5
@@ -39,8 +39,8 @@ def draw(plans: dict[str, list[dict[str, Any]]]) -> None:
         axes.set_title(name, loc="left", fontsize=9)
         axes.invert_yaxis()
     all_axes[-1].set_xlabel("seconds")
-    handles = [Patch(color=colour) for colour in COLOURS.values()]
-    figure.legend(handles, list(COLOURS), loc="outside upper right", ncols=2, frameon=False)
+    handles = [Patch(color=colour) for colour in COLORS.values()]
+    figure.legend(handles, list(COLORS), loc="outside upper right", ncols=2, frameon=False)
     figure.savefig(PICTURE, metadata={"Date": None})
 
 

@@ -10,13 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.folder import repeated
-from bench.keep import keep
-from bench.scans import scans_named
+from bench.folder import link_repeatedly
+from bench.keep import save_record
+from bench.scans import resolve_scans
 from ct3d_edge import load_model
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.resource_meter import resident_bytes
+from ct3d_edge.latency.resource_meter import read_resident_bytes
 from ct3d_edge.system.machine import describe_machine
 
 SCANS = 1000
@@ -26,25 +26,25 @@ PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal")
 
 def resident_mb() -> float:
     """Memory of this process that is in use now."""
-    return (resident_bytes() or 0) / 1e6
+    return (read_resident_bytes() or 0) / 1e6
 
 
 def main() -> None:
     """Run on the folder named, the real scans, or phantoms."""
     with tempfile.TemporaryDirectory() as place, load_model(provider="cpu") as model:
-        different = scans_named(sys.argv[1:2], Path(place))
+        different = resolve_scans(sys.argv[1:2], Path(place))
         sizes = [resident_mb()]
-        for number, record in enumerate(model.predict_many(repeated(different, Path(place), SCANS)), 1):
-            if not record.answered:
+        for number, record in enumerate(model.predict_many(link_repeatedly(different, Path(place), SCANS)), 1):
+            if not record.has_prediction:
                 raise SystemExit(f"{record.scan} has no answer")
             if number % EVERY == 0:
                 sizes.append(resident_mb())
                 print(f"{number:5} scans: {sizes[-1]:.0f} MB", flush=True)
         plan = model.plan(SCANS).describe()
-    keep(record_of(sizes, plan, len(different)), "folder_memory")
+    save_record(make_record(sizes, plan, len(different)), "folder_memory")
 
 
-def record_of(sizes: list[float], plan: str, different: int) -> BenchRecord:
+def make_record(sizes: list[float], plan: str, different: int) -> BenchRecord:
     """The sizes in MB, the first before any scan, with what they depend on."""
     conditions = {"scans": SCANS, "different": different, "plan": plan, "every": EVERY, "resident_mb": sizes}
     question = "Resident memory over a thousand scans"

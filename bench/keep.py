@@ -7,7 +7,7 @@ from ct3d_edge.latency.record import BenchRecord
 RESULTS = Path(__file__).parent / "results"
 
 
-def keep(record: BenchRecord, name: str) -> None:
+def save_record(record: BenchRecord, name: str) -> None:
     """Write ``bench/results/NAME.json`` and say so."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"

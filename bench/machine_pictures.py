@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.pictures import OTHERS, OURS, plotting
+from bench.pictures import OTHERS, OURS, import_pyplot
 
 Row = tuple[int | None, int, float]
 """Threads, scans in a batch, scans a second."""
@@ -73,7 +73,7 @@ def _figure(
     path: Path, panels: int, size: tuple[float, float], heights: Sequence[float] | None = None
 ) -> Iterator[Sequence[Any]]:
     """Axes below each other; written to the path in the end."""
-    plt = plotting()
+    plt = import_pyplot()
     figure, grid = plt.subplots(panels, figsize=size, height_ratios=heights, layout="constrained", squeeze=False)
     for axes in grid[:, 0]:
         axes.spines[["top", "right"]].set_visible(False)

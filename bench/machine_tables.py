@@ -6,16 +6,20 @@ from typing import Any
 
 from bench import markdown
 from bench.machine_pictures import draw_layers, draw_rates, draw_sweep
-from bench.markdown import duration
-from ct3d_edge.benchmark.memory_and_energy import FIRST, PEAK, SESSION
+from bench.markdown import format_duration
+from ct3d_edge.benchmark.memory_and_energy import ADDED_BY_FIRST_SCAN, ADDED_BY_SESSION, PEAK_RESIDENT
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.system_monitor import disturbances
+from ct3d_edge.latency.system_monitor import interference
 
-MEMORY = {SESSION: "added by the session", FIRST: "by the first scan", PEAK: "peak of the process"}
+MEMORY = {
+    ADDED_BY_SESSION: "added by the session",
+    ADDED_BY_FIRST_SCAN: "by the first scan",
+    PEAK_RESIDENT: "peak of the process",
+}
 
 
-def layers(record: BenchRecord, pictures: Path, name: str) -> list[str]:
+def layer_paragraphs(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     """Where the time of a scan goes, and how far each layer is from what the machine could do."""
     told = record.conditions["profile"]
     ceilings, parts = told["ceilings"], told["parts_ms"]
@@ -24,12 +28,12 @@ def layers(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     shares = ", ".join(f"{part} {ms:.0f} ms ({ms / whole:.0%})" for part, ms in parts.items())
     columns = ("layer", "ms", "GFLOP", "of the 3D convolution's", "GFLOP/s", "GB/s", "of the limit", "bound by")
     return [
-        conditions(record),
+        describe_conditions(record),
         f"A scan: {shares}. Bottleneck: {told['verdict']}. Ceilings: {ceilings['gflop_per_s']:.0f} GFLOP/s in a matrix "
         f"product, {ceilings['gb_per_s']:.0f} GB/s in a copy, by NumPy.",
         f"![Where the time goes, and how far from the limit](pictures/{name}.svg)",
-        markdown.table(columns, [_layer(entry, facts) for entry, facts in told["layers"].items()]),
-        *memory(record),
+        markdown.markdown_table(columns, [_layer(entry, facts) for entry, facts in told["layers"].items()]),
+        *memory_paragraphs(record),
     ]
 
 
@@ -47,14 +51,14 @@ def _layer(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def memory(record: BenchRecord) -> list[str]:
+def memory_paragraphs(record: BenchRecord) -> list[str]:
     """One sentence of what the system told about memory and CPU time; empty if it told nothing."""
     known = {name: value for name, value in record.resources.items() if value is not None}
     said = [f"{words} {known[name] / 1e6:.0f} MB" for name, words in MEMORY.items() if name in known]
     return [f"Memory: {', '.join(said)}."] if said else []
 
 
-def sweep(record: BenchRecord, pictures: Path, name: str) -> list[str]:
+def sweep_paragraphs(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     """Batches from memory with each number of threads and each batch size."""
     taken = record.samples.counted
     made = {key: facts for key, facts in record.conditions["configurations"].items() if taken.get(key)}
@@ -67,7 +71,7 @@ def sweep(record: BenchRecord, pictures: Path, name: str) -> list[str]:
         (
             f"{facts['threads']}",
             f"{facts['batch']}",
-            duration(taken[key]),
+            format_duration(taken[key]),
             f"{speed[key]:.2f}",
             f"{speed[key] / first:.2f}",
         )
@@ -75,13 +79,13 @@ def sweep(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     ]
     columns = ("threads", "batch", "ms a batch, median (99 % interval)", "scans a second", "of the first row")
     return [
-        conditions(record),
+        describe_conditions(record),
         f"![Scans a second by batch and threads](pictures/{name}.svg)",
-        markdown.table(columns, rows),
+        markdown.markdown_table(columns, rows),
     ]
 
 
-def rates(record: BenchRecord, pictures: Path, name: str) -> list[str]:
+def rate_paragraphs(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     """Scans that arrive at random: latency from the intended arrival at each rate tried."""
     facts, taken = record.conditions, record.samples.counted
     tail, bound, wanted = facts["tail"], facts["bound_ms"], facts["plan"]["requests"]
@@ -101,11 +105,11 @@ def rates(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     best = facts["highest_rate_per_s"]
     kept = "no rate tried" if best is None else f"{best:.3g} scans a second is the highest rate tried that"
     return [
-        conditions(record),
+        describe_conditions(record),
         f"One after the other it decides {facts['capacity_per_s']:.3g} scans a second; of scans that arrive at random, "
         f"{kept} keeps {tail} within {bound:.0f} ms of the intended arrival. {wanted} scans a rate.",
         f"![Latency by rate of arrival](pictures/{name}.svg)",
-        markdown.table(("scans a second", "of capacity", "p50, ms", f"{tail}, ms"), rows),
+        markdown.markdown_table(("scans a second", "of capacity", "p50, ms", f"{tail}, ms"), rows),
     ]
 
 
@@ -113,14 +117,14 @@ def _at(times: Sequence[float], rank: float) -> float:
     return percentile(times, rank).value
 
 
-def conditions(record: BenchRecord) -> str:
+def describe_conditions(record: BenchRecord) -> str:
     """Machine, provider, versions, and what else happened, in a paragraph."""
-    machine, receipt = record.environment, record.conditions["receipt"]
-    versions = ", ".join(f"{name} {version}" for name, version in receipt["versions"].items() if version)
+    machine, run_report = record.environment, record.conditions["receipt"]
+    versions = ", ".join(f"{name} {version}" for name, version in run_report["versions"].items() if version)
     said = [
-        f"{machine['cpu']}, {machine['cores_usable']} cores; provider {receipt['actual']}; {record.created[:10]}.",
+        f"{machine['cpu']}, {machine['cores_usable']} cores; provider {run_report['actual']}; {record.created[:10]}.",
         f"Versions: {versions}.",
-        *(f"Meanwhile {clause}." for clause in disturbances(record.surroundings)),
+        *(f"Meanwhile {clause}." for clause in interference(record.surroundings)),
         *([f"Incomplete: {record.incomplete}."] if record.incomplete else []),
     ]
     return " ".join(said)

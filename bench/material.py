@@ -17,8 +17,8 @@ KINDS = ("network", "preprocessing", "file to decision")
 
 
 @dataclass(frozen=True)
-class Material:
-    """A folder made by `bench.subject.make_material`.
+class Fixture:
+    """A folder made by `bench.subject.make_fixture`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Material:
         """Network inputs ``(n, W, H, D)`` float32; the last one's probability is far from 0 and 1."""
         return np.asarray(np.load(self.folder / "volumes.npy"))
 
-    def questions(self, kind: str) -> tuple[object, ...]:
+    def inputs(self, kind: str) -> tuple[object, ...]:
         """What a contestant of a kind is given, one after the other: network inputs ``(1, W, H, D)``, or paths."""
         return tuple(volume[None] for volume in self.volumes()) if kind == "network" else self.scans
 

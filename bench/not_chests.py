@@ -17,7 +17,7 @@ SPACING = (1.5, 1.5, 8.0)
 Hu = NDArray[Any]
 
 
-def chest(seed: int, shape: tuple[int, int, int] | None = SHAPE) -> Volume:
+def make_chest(seed: int, shape: tuple[int, int, int] | None = SHAPE) -> Volume:
     """A phantom, every second one abnormal."""
     phantom = make_phantom(seed, abnormal=seed % 2 == 1, shape=shape)
     return Volume(phantom.hu, affine=las_affine(phantom.hu.shape, phantom.spacing))
@@ -32,7 +32,7 @@ def _noisy(hu: Hu) -> Hu:
     return (hu + np.random.default_rng(0).normal(0, 100, hu.shape)).astype(np.int16)
 
 
-CHANGES: dict[str, Callable[[Hu], Hu]] = {
+CORRUPTIONS: dict[str, Callable[[Hu], Hu]] = {
     "HU 100 too high": lambda hu: (hu + 100).astype(np.int16),
     "HU 300 too high": lambda hu: (hu + 300).astype(np.int16),
     "negative": lambda hu: (-600 - hu).astype(np.int16),
@@ -50,9 +50,9 @@ CHANGES: dict[str, Callable[[Hu], Hu]] = {
 """What is done to a phantom."""
 
 
-def changed(scan: Volume, name: str) -> Volume:
+def corrupt(scan: Volume, name: str) -> Volume:
     """A phantom, changed; its affine stays, as a header that nobody corrected would."""
-    return replace(scan, stored=CHANGES[name](scan.stored))
+    return replace(scan, stored=CORRUPTIONS[name](scan.stored))
 
 
 def _grid() -> tuple[Hu, Hu, Hu]:
@@ -60,7 +60,7 @@ def _grid() -> tuple[Hu, Hu, Hu]:
     return x, y, z
 
 
-def abdomen(seed: int) -> Volume:
+def make_abdomen(seed: int) -> Volume:
     """A cylinder of organs: fat, muscle, spine, bowel with gas."""
     draw, (x, y, z) = np.random.default_rng(seed), _grid()
     wide, deep = draw.uniform(0.7, 0.9), draw.uniform(0.5, 0.65)
@@ -73,7 +73,7 @@ def abdomen(seed: int) -> Volume:
     return _volume(hu, draw)
 
 
-def cylinder(seed: int) -> Volume:
+def make_cylinder(seed: int) -> Volume:
     """Water with inserts of four densities, as a physicist's test object has."""
     draw, (x, y, _) = np.random.default_rng(seed), _grid()
     hu = np.where(x**2 + y**2 < draw.uniform(0.5, 0.8), 0, -1000)
@@ -83,14 +83,18 @@ def cylinder(seed: int) -> Volume:
     return _volume(hu, draw)
 
 
-def noise(seed: int) -> Volume:
+def make_noise(seed: int) -> Volume:
     """Nothing but numbers of the window."""
     return Volume(
         np.random.default_rng(seed).integers(-1000, 400, SHAPE).astype(np.int16), affine=las_affine(SHAPE, SPACING)
     )
 
 
-DRAWN: dict[str, Callable[[int], Volume]] = {"abdomen": abdomen, "water cylinder": cylinder, "noise": noise}
+SYNTHETIC_SCANS: dict[str, Callable[[int], Volume]] = {
+    "abdomen": make_abdomen,
+    "water cylinder": make_cylinder,
+    "noise": make_noise,
+}
 """What is made by formulas."""
 
 
@@ -98,9 +102,9 @@ def _volume(hu: Hu, draw: np.random.Generator) -> Volume:
     return Volume((hu + draw.normal(0, 15, SHAPE)).astype(np.int16), affine=las_affine(SHAPE, SPACING))
 
 
-def strange(chests: list[Volume], drawn: int) -> Iterator[tuple[str, Volume]]:
+def make_ood_scans(chests: list[Volume], drawn: int) -> Iterator[tuple[str, Volume]]:
     """Every kind with each of its scans."""
-    for name in CHANGES:
-        yield from ((name, changed(scan, name)) for scan in chests)
-    for name, make in DRAWN.items():
+    for name in CORRUPTIONS:
+        yield from ((name, corrupt(scan, name)) for scan in chests)
+    for name, make in SYNTHETIC_SCANS.items():
         yield from ((name, make(seed)) for seed in range(drawn))

@@ -14,7 +14,7 @@ Bars = dict[str, float]
 """Contestant's key to the length of its bar."""
 
 
-def draw(record: BenchRecord, folder: Path, name: str) -> dict[str, Path]:
+def draw_medians(record: BenchRecord, folder: Path, name: str) -> dict[str, Path]:
     """Write ``NAME_speed.svg`` and, where memory is known, ``NAME_memory.svg``; what each shows, and its file."""
     speed = {key: percentile(taken, 50).value for key, taken in record.samples.counted.items()}
     peaks = {key: record.resources.get(f"{key}, peak resident, bytes") for key in speed}
@@ -29,7 +29,7 @@ def draw(record: BenchRecord, folder: Path, name: str) -> dict[str, Path]:
     return {title: path for title, (bars, path) in wanted.items() if bars}
 
 
-def plotting() -> Any:
+def import_pyplot() -> Any:
     """`matplotlib.pyplot` that writes SVG, the same picture in the same bytes."""
     import matplotlib as mpl
 
@@ -42,7 +42,7 @@ def plotting() -> Any:
 
 def _draw(record: BenchRecord, bars: Bars, title: str, path: Path) -> None:
     """One panel a question, a bar a contestant, the shortest on top."""
-    plt = plotting()
+    plt = import_pyplot()
     facts = record.conditions["contestants"]
     panels = {kind: [key for key in sorted(bars, key=bars.__getitem__) if facts[key]["kind"] == kind] for kind in KINDS}
     panels = {kind: keys for kind, keys in panels.items() if keys}

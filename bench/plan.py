@@ -11,7 +11,7 @@ from ct3d_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Part:
+class PeerPart:
     """A peer's share of the work.
 
     Parameters
@@ -27,7 +27,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class PeerEntry:
     """One row of the table.
 
     Parameters
@@ -45,8 +45,8 @@ class Contestant:
     """
 
     name: str
-    preprocessing: Part | None = None
-    network: Part | None = None
+    preprocessing: PeerPart | None = None
+    network: PeerPart | None = None
     ours: bool = False
     batch: int = 1
     tolerance: float | None = None
@@ -66,7 +66,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """A contest.
 
     Parameters
@@ -85,19 +85,19 @@ class Plan:
     """
 
     question: str
-    contestants: tuple[Contestant, ...]
+    contestants: tuple[PeerEntry, ...]
     groups: int
     rounds: int
     warmup: int
     threads: int
     tolerance: Mapping[str, float]
 
-    def of_kind(self, kind: str) -> tuple[Contestant, ...]:
+    def of_kind(self, kind: str) -> tuple[PeerEntry, ...]:
         """Those who answer one question."""
         return tuple(contestant for contestant in self.contestants if contestant.kind == kind)
 
 
-def read_plan(path: Path) -> Plan:
+def load_plan(path: Path) -> ComparisonPlan:
     """Parse a plan.
 
     Raises
@@ -113,34 +113,34 @@ def read_plan(path: Path) -> Plan:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     try:
         contestants = tuple(_contestant(entry) for entry in data.pop("contestant", ()))
-        plan: Plan = _made(Plan, {**data, "contestants": contestants})
+        plan: ComparisonPlan = _build(ComparisonPlan, {**data, "contestants": contestants})
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}.") from error
-    _require_sound(plan, path)
+    _validate(plan, path)
     return plan
 
 
-def _contestant(entry: dict[str, Any]) -> Contestant:
+def _contestant(entry: dict[str, Any]) -> PeerEntry:
     parts: dict[str, Any] = {name: _part(entry.pop(name)) for name in ("preprocessing", "network") if name in entry}
     if not parts:
         raise ValueError(f"contestant {entry.get('name')!r} does neither preprocessing nor network")
-    made: Contestant = _made(Contestant, {**entry, **parts})
+    made: PeerEntry = _build(PeerEntry, {**entry, **parts})
     return made
 
 
-def _part(entry: dict[str, Any]) -> Part:
+def _part(entry: dict[str, Any]) -> PeerPart:
     options = dict(entry)
-    return Part(str(options.pop("peer")) if "peer" in entry else "", options)
+    return PeerPart(str(options.pop("peer")) if "peer" in entry else "", options)
 
 
-def _made(kind: Any, values: dict[str, Any]) -> Any:
+def _build(kind: Any, values: dict[str, Any]) -> Any:
     unknown = sorted(set(values) - {entry.name for entry in fields(kind)})
     if unknown:
         raise ValueError(f"unknown fields {', '.join(unknown)}")
     return kind(**values)
 
 
-def _require_sound(plan: Plan, path: Path) -> None:
+def _validate(plan: ComparisonPlan, path: Path) -> None:
     keys = [contestant.key for contestant in plan.contestants]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:

@@ -18,31 +18,31 @@ import onnx
 from numpy.typing import NDArray
 
 from bench.compiler import ROUNDS
-from bench.keep import keep
-from bench.sessions import PACKAGES, THREADS, answer, file_and_rounds, session
-from ct3d_edge.conversion.compile_options import Plan, rewrite
+from bench.keep import save_record
+from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
 from ct3d_edge.conversion.decisions import compare_decisions
-from ct3d_edge.conversion.graph_variant import Variant, make_variant
-from ct3d_edge.conversion.parity_data import calibration, proof_volumes
-from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
+from ct3d_edge.conversion.parity_data import calibration_volumes, parity_volumes
+from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.session.runner import to_probabilities
 from ct3d_edge.system.machine import describe_machine
 
 PLANS = {
-    "fp32": Plan(),
-    "fp32, weights fp16": Plan(weights="fp16"),
-    "fp16": Plan(precision="fp16"),
-    "int8": Plan(precision="int8"),
-    "int8, 3D": Plan("exact", precision="int8"),
+    "fp32": CompileOptions(),
+    "fp32, weights fp16": CompileOptions(weights="fp16"),
+    "fp16": CompileOptions(precision="fp16"),
+    "int8": CompileOptions(precision="int8"),
+    "int8, 3D": CompileOptions("exact", precision="int8"),
 }
 
 
-def make(model: ModelFile) -> dict[str, Variant]:
+def make_variants(model: ModelFile) -> dict[str, GraphVariant]:
     """Name to graph, all from one subject and one calibration set."""
     subject = onnx.ModelProto.FromString(model.data)
-    material = calibration(None, None, model.contract)
+    material = calibration_volumes(None, None, model.contract)
     inputs = replace(material, volumes=list(material.volumes))
     return {
         name: make_variant(subject, rewrite(subject, plan), plan, model.contract, inputs)
@@ -50,29 +50,31 @@ def make(model: ModelFile) -> dict[str, Variant]:
     }
 
 
-def probabilities(data: bytes, volumes: list[NDArray[np.float32]], model: ModelFile) -> NDArray[np.float64]:
+def predict(data: bytes, volumes: list[NDArray[np.float32]], model: ModelFile) -> NDArray[np.float64]:
     """``(volumes, classes)``."""
-    running = session(data)
-    return np.vstack([to_probabilities(answer(running, volume), model.contract) for volume in volumes])
+    running = open_session(data)
+    return np.vstack([to_probabilities(run_session(running, volume), model.contract) for volume in volumes])
 
 
 def measure(path: Path, rounds: int) -> BenchRecord:
     """Compare and time every variant."""
     model = load_model_file(path)
-    variants = make(model)
-    told, proof = proof_volumes(None, model.contract)
-    volumes = [volume.reshape(1, *model.contract.input_shape) for volume in proof]
-    expected = probabilities(model.data, volumes, model)
+    variants = make_variants(model)
+    told, parity = parity_volumes(None, model.contract)
+    volumes = [volume.reshape(1, *model.contract.input_shape) for volume in parity]
+    expected = predict(model.data, volumes, model)
     files = {name: variant.proto.SerializeToString(deterministic=True) for name, variant in variants.items()}
     shown = files | {
         f"{name}, rehearsed": variant.rehearsal.SerializeToString()
         for name, variant in variants.items()
         if variant.rehearsal
     }
-    found = {name: probabilities(data, volumes, model) for name, data in shown.items()}
-    decisions = {n: vars(compare_decisions(expected, a, model.contract, proof.truth)) for n, a in found.items()}
-    sessions = {name: session(data) for name, data in files.items()}
-    samples = interleave({name: partial(answer, running, volumes[0]) for name, running in sessions.items()}, rounds)
+    found = {name: predict(data, volumes, model) for name, data in shown.items()}
+    decisions = {n: vars(compare_decisions(expected, a, model.contract, parity.truth)) for n, a in found.items()}
+    sessions = {name: open_session(data) for name, data in files.items()}
+    samples = measure_interleaved(
+        {name: partial(run_session, running, volumes[0]) for name, running in sessions.items()}, rounds
+    )
     conditions = {
         "subject": path.name,
         "threads": THREADS,
@@ -107,7 +109,7 @@ def report(samples: Samples, conditions: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure the file named."""
-    keep(measure(*file_and_rounds(str(__doc__), ROUNDS)), "precision")
+    save_record(measure(*parse_arguments(str(__doc__), ROUNDS)), "precision")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from isal import igzip
 
-from bench.keep import keep
+from bench.keep import save_record
 from bench.peers import tutorial
-from bench.scans import scans_named
+from bench.scans import resolve_scans
 from ct3d_edge.contract import Contract
-from ct3d_edge.latency.measure import Samples, interleave
+from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.nifti import NiftiScan
@@ -33,7 +33,7 @@ TOLERANCE = 1e-6
 PACKAGES = ("ct3d-edge", "numpy", "scipy", "nibabel", "isal")
 
 
-def ours(path: Path) -> np.ndarray:
+def read_and_preprocess(path: Path) -> np.ndarray:
     """A scan file to the network's input, by this project."""
     return preprocess(NiftiScan(path), Contract()).volume
 
@@ -45,16 +45,16 @@ def decompress(path: Path) -> None:
             pass
 
 
-def compressed(scans: list[Path]) -> list[Path]:
+def select_compressed(scans: list[Path]) -> list[Path]:
     """Those that igzip can read."""
     return [path for path in scans if path.suffix == ".gz"]
 
 
-def contestants(path: Path) -> dict[str, Callable[[], object]]:
+def make_peers(path: Path) -> dict[str, Callable[[], object]]:
     """What is timed in turn on one scan."""
     return {
         "tutorial": lambda: tutorial.preprocess(path),
-        "ct3d-edge": lambda: ours(path),
+        "ct3d-edge": lambda: read_and_preprocess(path),
         "bare igzip": lambda: decompress(path),
     }
 
@@ -65,10 +65,10 @@ def measure_folder(scans: list[Path]) -> BenchRecord:
     counted: dict[str, tuple[float, ...]] = {}
     differences = {}
     for path in scans:
-        differences[path.name] = float(np.abs(tutorial.preprocess(path) - ours(path)).max())
+        differences[path.name] = float(np.abs(tutorial.preprocess(path) - read_and_preprocess(path)).max())
         if differences[path.name] > TOLERANCE:
             raise SystemExit(f"{path.name}: the two paths differ by {differences[path.name]:.1e}; nothing was timed")
-        samples = interleave(contestants(path), ROUNDS)
+        samples = measure_interleaved(make_peers(path), ROUNDS)
         warmup |= {f"{name}, {path.name}": taken for name, taken in samples.warmup.items()}
         counted |= {f"{name}, {path.name}": taken for name, taken in samples.counted.items()}
         report(path.name, samples, differences[path.name])
@@ -94,7 +94,7 @@ def report(name: str, samples: Samples, difference: float) -> None:
 def main() -> None:
     """Run on the folder named, the real scans, or phantoms."""
     with tempfile.TemporaryDirectory() as place:
-        keep(measure_folder(compressed(scans_named(sys.argv[1:2], Path(place)))), "preprocessing")
+        save_record(measure_folder(select_compressed(resolve_scans(sys.argv[1:2], Path(place)))), "preprocessing")
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
-class Test:
+class TestScans:
     """Prepared scans that no variant has seen."""
 
     volumes: NDArray[np.float32]
     truth: tuple[int, ...]
 
 
-def phantoms(work: Path, count: int, seed: int, shape: tuple[int, int, int]) -> Path:
+def make_phantoms(work: Path, count: int, seed: int, shape: tuple[int, int, int]) -> Path:
     """Folder with the two classes; made under another name first, so that it is complete or not there."""
     place = work / f"phantoms-{seed}-{count}"
     if not place.is_dir():
@@ -48,11 +48,11 @@ def phantoms(work: Path, count: int, seed: int, shape: tuple[int, int, int]) -> 
     return place / "scans"
 
 
-def prepared_test(folder: Path, contract: Contract) -> Test:
+def prepare_test(folder: Path, contract: Contract) -> TestScans:
     """Read the test scans once for all variants."""
     scans = find_scans([folder])
     volumes = np.stack([preprocess(NiftiScan(scan), contract).volume for scan in scans])
-    return Test(volumes, tuple(int(scan.parent.name == "abnormal") for scan in scans))
+    return TestScans(volumes, tuple(int(scan.parent.name == "abnormal") for scan in scans))
 
 
 def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: Path, work: Path) -> Path:
@@ -88,7 +88,7 @@ def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: 
     return run
 
 
-def judge(run: Path, test: Test) -> dict[str, Any]:
+def evaluate_run(run: Path, test: TestScans) -> dict[str, Any]:
     """What a trained network says of the test scans, and how its training went."""
     import keras
 
@@ -97,18 +97,18 @@ def judge(run: Path, test: Test) -> dict[str, Any]:
     return {"scores": [round(float(score), 6) for score in scores], "history": (run / "history.csv").read_text()}
 
 
-def follow(plan: dict[str, Any], work: Path, record_file: Path) -> None:
+def run_plan(plan: dict[str, Any], work: Path, record_file: Path) -> None:
     """Run the plan; the record grows with every run."""
     contract = Contract(shape=tuple(plan["size"]))
-    folder = phantoms(work, plan["scans"], plan["data_seed"], tuple(plan["shape"]))
-    fresh = phantoms(work, plan["test"]["scans"], plan["test"]["seed"], tuple(plan["shape"]))
-    test = prepared_test(fresh, contract)
+    folder = make_phantoms(work, plan["scans"], plan["data_seed"], tuple(plan["shape"]))
+    fresh = make_phantoms(work, plan["test"]["scans"], plan["test"]["seed"], tuple(plan["shape"]))
+    test = prepare_test(fresh, contract)
     runs = []
     # Seed by seed, so that an interrupted plan has compared all variants on some of them.
     for seed in plan["seeds"]:
         for variant in plan["variant"]:
             run = train_one(plan, variant, seed, folder, work)
-            runs.append({"variant": variant["name"], "seed": seed, **judge(run, test)})
+            runs.append({"variant": variant["name"], "seed": seed, **evaluate_run(run, test)})
             record = {"schema": 1, "plan": plan, "machine": describe_machine(PACKAGES), "truth": test.truth}
             with atomic_file(record_file) as stream:
                 stream.write((json.dumps({**record, "runs": runs}, indent=1) + "\n").encode())
@@ -123,7 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     import_keras()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    follow(tomllib.loads(arguments.plan.read_text()), arguments.work, arguments.out)
+    run_plan(tomllib.loads(arguments.plan.read_text()), arguments.work, arguments.out)
     print(f"every score: {arguments.out}")
 
 

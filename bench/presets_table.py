@@ -12,42 +12,45 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ct3d_edge.evaluation.metrics import CONFIDENCE, Estimate, auc, bootstrap, brier, share
+from ct3d_edge.evaluation.metrics import CONFIDENCE, MetricEstimate, auc, bootstrap, brier, proportion
 
 RECORD = Path(__file__).parent / "results" / "presets.json"
 
 
-def by_run(record: dict[str, Any]) -> list[str]:
+def run_rows(record: dict[str, Any]) -> list[str]:
     """One row a run: AUC with its bootstrap interval over the test scans, accuracy with Wilson's, Brier score."""
     truth = np.array(record["truth"])
     lines = ["| variant | seed | AUC | accuracy at 0.5 | Brier score | epochs |", "|---|---|---|---|---|---|"]
     for run in record["runs"]:
         scores = np.array(run["scores"])
         (area,) = bootstrap([auc], truth, scores)
-        right = share(int(((scores >= 0.5) == truth).sum()), len(truth))
+        right = proportion(int(((scores >= 0.5) == truth).sum()), len(truth))
         epochs = len(run["history"].splitlines()) - 1
         lines.append(
-            f"| {run['variant']} | {run['seed']} | {interval(area)} | {right.value:.3f} ({right.low:.3f} to "
+            f"| {run['variant']} | {run['seed']} | {format_interval(area)} | {right.value:.3f} ({right.low:.3f} to "
             f"{right.high:.3f}) | {brier(truth, scores):.3f} | {epochs} |"
         )
     return lines
 
 
-def by_variant(record: dict[str, Any]) -> list[str]:
+def variant_rows(record: dict[str, Any]) -> list[str]:
     """One row a variant: mean AUC over the seeds, and its difference from the tutorial's on the same seeds."""
-    areas = areas_of(record)
+    areas = auc_by_variant(record)
     lines = ["| variant | mean AUC over seeds | gain on the tutorial, other seeds | gain, other test scans |"]
     lines.append("|---|---|---|---|")
     for variant, of_seed in areas.items():
         gains = ["", ""]
         if variant != "tutorial":
             by_seed = [of_seed[seed] - areas["tutorial"][seed] for seed in of_seed]
-            gains = [interval(mean(by_seed), sign="+"), interval(gain_over_scans(record, variant), sign="+")]
-        lines.append(f"| {variant} | {interval(mean(list(of_seed.values())))} | {' | '.join(gains)} |")
+            gains = [
+                format_interval(mean_estimate(by_seed), sign="+"),
+                format_interval(gain_over_scans(record, variant), sign="+"),
+            ]
+        lines.append(f"| {variant} | {format_interval(mean_estimate(list(of_seed.values())))} | {' | '.join(gains)} |")
     return lines
 
 
-def gain_over_scans(record: dict[str, Any], variant: str) -> Estimate:
+def gain_over_scans(record: dict[str, Any], variant: str) -> MetricEstimate:
     """Mean gain over the seeds, with its interval over test scans drawn anew for all runs alike."""
     runs = {(run["variant"], run["seed"]): run["scores"] for run in record["runs"]}
     seeds = [seed for name, seed in runs if name == variant]
@@ -62,7 +65,7 @@ def gain_over_scans(record: dict[str, Any], variant: str) -> Estimate:
     return found
 
 
-def areas_of(record: dict[str, Any]) -> dict[str, dict[int, float]]:
+def auc_by_variant(record: dict[str, Any]) -> dict[str, dict[int, float]]:
     """AUC by variant and seed."""
     areas: dict[str, dict[int, float]] = {}
     for run in record["runs"]:
@@ -71,15 +74,15 @@ def areas_of(record: dict[str, Any]) -> dict[str, dict[int, float]]:
     return areas
 
 
-def mean(values: list[float]) -> Estimate:
+def mean_estimate(values: list[float]) -> MetricEstimate:
     """Mean with Student's 95 % interval: the spread is that of split, first weights and order, on one test set."""
     if len(values) < 2:
-        return Estimate(values[0], float("nan"), float("nan"))
+        return MetricEstimate(values[0], float("nan"), float("nan"))
     found = stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
-    return Estimate(float(np.mean(values)), float(found.low), float(found.high))
+    return MetricEstimate(float(np.mean(values)), float(found.low), float(found.high))
 
 
-def interval(estimate: Estimate, sign: str = "") -> str:
+def format_interval(estimate: MetricEstimate, sign: str = "") -> str:
     """``value (low to high)``; no interval for a single value."""
     value, low, high = (f"{number:{sign}.3f}" for number in (estimate.value, estimate.low, estimate.high))
     return value if np.isnan(estimate.low) else f"{value} ({low} to {high})"
@@ -88,7 +91,7 @@ def interval(estimate: Estimate, sign: str = "") -> str:
 def main() -> None:
     """Print both tables as Markdown."""
     record = json.loads((Path(sys.argv[1]) if len(sys.argv) > 1 else RECORD).read_text())
-    print("\n".join([*by_variant(record), "", *by_run(record)]))
+    print("\n".join([*variant_rows(record), "", *run_rows(record)]))
 
 
 if __name__ == "__main__":

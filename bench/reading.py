@@ -18,17 +18,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.keep import keep
-from bench.preprocessing import compressed, decompress, ours
-from bench.scans import REAL_SCANS, scans_named
+from bench.keep import save_record
+from bench.preprocessing import decompress, read_and_preprocess, select_compressed
+from bench.scans import REAL_SCANS, resolve_scans
 from ct3d_edge.contract import Contract
-from ct3d_edge.inference.prepare import read_scan
-from ct3d_edge.latency.measure import Samples, WallClock, interleave
+from ct3d_edge.inference.prepare import prepare_scan
+from ct3d_edge.latency.measure import Samples, WallClock, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.resource_meter import peak_bytes, resident_bytes
+from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.system_monitor import Witness, disturbances
-from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.latency.system_monitor import SystemMonitor, interference
+from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.system.machine import describe_machine
 
@@ -38,34 +38,34 @@ PACKAGES = ("ct3d-edge", "numpy", "nibabel", "isal")
 MEMORY_OF = "--memory-of"
 
 
-def before_the_network(path: Path) -> None:
+def prepare_as_infer(path: Path) -> None:
     """All that a run of infer does with a scan before the network has it."""
-    if read_scan(path, Contract(), inspector=Inspector(Contract())).prepared is None:
+    if prepare_scan(path, Contract(), checker=QualityChecker(Contract())).prepared is None:
         raise SystemExit(f"{path} cannot be read")
 
 
-WAYS: dict[str, Callable[[Path], object]] = {
+METHODS: dict[str, Callable[[Path], object]] = {
     "bare igzip": decompress,
-    "read and preprocess": ours,
-    "with hash and passport": before_the_network,
+    "read and preprocess": read_and_preprocess,
+    "with hash and passport": prepare_as_infer,
 }
 
 
-def memory_mb(path: Path) -> float:
+def measure_memory_mb(path: Path) -> float:
     """What reading and preparing adds at most to the memory of a process of its own."""
     command = [sys.executable, "-m", "bench.reading", MEMORY_OF, str(path)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def added_mb(path: Path) -> float:
+def measure_added_mb(path: Path) -> float:
     """The same, of this process."""
     Path("/proc/self/clear_refs").write_text("5")  # has VmHWM begin anew (proc_pid_clear_refs(5))
-    before = resident_bytes() or 0
-    before_the_network(path)
-    return ((peak_bytes() or 0) - before) / 1e6
+    before = read_resident_bytes() or 0
+    prepare_as_infer(path)
+    return ((read_peak_bytes() or 0) - before) / 1e6
 
 
-def cpu_ms(work: Callable[[], object]) -> float:
+def measure_cpu_ms(work: Callable[[], object]) -> float:
     """CPU time of all threads together, those included that only end their waiting afterwards."""
     start = time.process_time()
     work()
@@ -75,14 +75,14 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 def measure(path: Path) -> tuple[Samples, dict[str, object]]:
     """Durations of one scan, and what else is known of it."""
-    samples = interleave({name: partial(way, path) for name, way in WAYS.items()}, ROUNDS)
+    samples = measure_interleaved({name: partial(way, path) for name, way in METHODS.items()}, ROUNDS)
     scan = NiftiScan(path)
     return samples, {
         "shape": scan.shape,
         "dtype": str(scan.dtype),
         "file_mb": path.stat().st_size / 1e6,
-        "added_mb": [memory_mb(path) for _ in range(PROCESSES)],
-        "cpu_ms": {name: [cpu_ms(partial(way, path)) for _ in range(5)] for name, way in WAYS.items()},
+        "added_mb": [measure_memory_mb(path) for _ in range(PROCESSES)],
+        "cpu_ms": {name: [measure_cpu_ms(partial(way, path)) for _ in range(5)] for name, way in METHODS.items()},
     }
 
 
@@ -90,7 +90,7 @@ def report(name: str, samples: Samples, facts: dict[str, object]) -> None:
     """A line a scan."""
     bare = samples.counted["bare igzip"]
     print(f"{name} {facts['shape']}: bare igzip {statistics.median(bare):.1f} ms", end="")
-    for way in list(WAYS)[1:]:
+    for way in list(METHODS)[1:]:
         taken = samples.counted[way]
         ratio = percentile([a / b for a, b in zip(taken, bare, strict=True)], 50)
         print(
@@ -104,30 +104,30 @@ def measure_scans(scans: list[Path]) -> BenchRecord:
     warmup: dict[str, tuple[float, ...]] = {}
     counted: dict[str, tuple[float, ...]] = {}
     about = {}
-    witness = Witness(WallClock())
+    monitor = SystemMonitor(WallClock())
     for number, path in enumerate(scans, 1):
         name = f"scan {number}"
         samples, about[name] = measure(path)
         warmup |= {f"{way}, {name}": taken for way, taken in samples.warmup.items()}
         counted |= {f"{way}, {name}": taken for way, taken in samples.counted.items()}
         report(name, samples, about[name])
-        witness.look()
+        monitor.look()
     question = "Reading and preprocessing a .nii.gz: time against bare decompression, and memory"
     conditions = {"rounds": ROUNDS, "scans": about}
-    print("\n".join(disturbances(witness.seen)))
+    print("\n".join(interference(monitor.seen)))
     samples = Samples(warmup, counted)
-    seen = tuple(witness.seen)
+    seen = tuple(monitor.seen)
     return BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, {}, "in turn", seen)
 
 
 def main() -> None:
     """Run on the folders named, the real scans, or phantoms."""
     if sys.argv[1:2] == [MEMORY_OF]:
-        print(added_mb(Path(sys.argv[2])))
+        print(measure_added_mb(Path(sys.argv[2])))
         return
     with tempfile.TemporaryDirectory() as place:
-        scans = scans_named(sys.argv[1:], Path(place), [REAL_SCANS, REAL_SCANS.parent / "full"])
-        keep(measure_scans(compressed(scans)), "reading")
+        scans = resolve_scans(sys.argv[1:], Path(place), [REAL_SCANS, REAL_SCANS.parent / "full"])
+        save_record(measure_scans(select_compressed(scans)), "reading")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ import onnx
 from numpy.typing import NDArray
 
 from bench.keep import RESULTS
-from bench.sessions import PACKAGES, answer, session
-from ct3d_edge.conversion.compile_options import Plan, rewrite
-from ct3d_edge.conversion.parity_data import Volumes, calibration, proof_volumes
+from bench.sessions import PACKAGES, open_session, run_session
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
+from ct3d_edge.conversion.parity_data import ParityVolumes, calibration_volumes, parity_volumes
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.bias_correction import correct_biases
-from ct3d_edge.conversion.precision.int8 import largest_integer, on_grid, to_int8
+from ct3d_edge.conversion.precision.int8 import largest_integer, snap_to_grid, to_int8
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.session.runner import to_probabilities
@@ -32,50 +32,52 @@ from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import describe_machine
 
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
-FURTHER = range(41_000, 41_012)
+EXTRA_SEEDS = range(41_000, 41_012)
 """Seeds far from those of training, proof and calibration."""
 
 Batches = list[NDArray[np.float32]]
 
 
-def material(model: ModelFile, scans: Path | None) -> dict[str, Batches]:
+def load_volumes(model: ModelFile, scans: Path | None) -> dict[str, Batches]:
     """Network inputs by what they are."""
-    _, proof = proof_volumes(None, model.contract)
-    made = {"proof": proof, "further phantoms": Volumes((), FURTHER, model.contract, "comparison")}
+    _, parity = parity_volumes(None, model.contract)
+    made = {"proof": parity, "further phantoms": ParityVolumes((), EXTRA_SEEDS, model.contract, "comparison")}
     if scans:
-        made["scans"] = Volumes(tuple(find_scans([scans])), range(0), model.contract, "comparison")
+        made["scans"] = ParityVolumes(tuple(find_scans([scans])), range(0), model.contract, "comparison")
     return {name: _batches(volumes, model) for name, volumes in made.items()}
 
 
-def steps(subject: onnx.ModelProto, target: Target, seen: Batches) -> Iterator[tuple[str, onnx.ModelProto]]:
+def quantization_steps(
+    subject: onnx.ModelProto, target: Target, seen: Batches
+) -> Iterator[tuple[str, onnx.ModelProto]]:
     """One more step at a time; the last is what `--precision int8` does."""
-    plan = Plan(target=target, precision="int8")
-    folded = rewrite(subject, Plan("exact", target, precision="int8")).proto
+    plan = CompileOptions(target=target, precision="int8")
+    folded = rewrite(subject, CompileOptions("exact", target, precision="int8")).proto
     single = rewrite(folded, plan).proto
     yield "rounded one by one", to_int8(single, iter(seen), target)[0]
-    summed = rewrite(on_grid(folded, largest_integer(target)), plan).proto
+    summed = rewrite(snap_to_grid(folded, largest_integer(target)), plan).proto
     made = to_int8(summed, iter(seen), target)[0]
     yield "sums kept", made
     yield "sums kept, biases corrected", correct_biases(single, made, seen)
 
 
-def answers(proto: onnx.ModelProto, batches: Batches, model: ModelFile) -> NDArray[np.float64]:
+def predict(proto: onnx.ModelProto, batches: Batches, model: ModelFile) -> NDArray[np.float64]:
     """Probabilities of the last class."""
-    running = session(proto.SerializeToString())
-    return np.array([to_probabilities(answer(running, batch), model.contract)[0][-1] for batch in batches])
+    running = open_session(proto.SerializeToString())
+    return np.array([to_probabilities(run_session(running, batch), model.contract)[0][-1] for batch in batches])
 
 
-def compared(path: Path, scans: Path | None) -> dict[str, Any]:
+def compare_roundings(path: Path, scans: Path | None) -> dict[str, Any]:
     """Target and step to the largest difference on each kind of volume."""
     model = load_model_file(path)
     subject = onnx.ModelProto.FromString(model.data)
-    seen = _batches(calibration(None, None, model.contract).volumes, model)
-    kinds = material(model, scans)
-    expected = {kind: answers(subject, batches, model) for kind, batches in kinds.items()}
+    seen = _batches(calibration_volumes(None, None, model.contract).volumes, model)
+    kinds = load_volumes(model, scans)
+    expected = {kind: predict(subject, batches, model) for kind, batches in kinds.items()}
     found: dict[str, Any] = {"network input": model.contract.shape, "volumes": {k: len(b) for k, b in kinds.items()}}
     for target in TARGETS:
-        for step, made in steps(subject, target, seen):
-            gaps = {k: float(np.abs(answers(made, b, model) - expected[k]).max()) for k, b in kinds.items()}
+        for step, made in quantization_steps(subject, target, seen):
+            gaps = {k: float(np.abs(predict(made, b, model) - expected[k]).max()) for k, b in kinds.items()}
             found.setdefault(target, {})[step] = gaps
             print(f"{path.name} {target:8} {step:28}", "  ".join(f"{kind} {gap:.1e}" for kind, gap in gaps.items()))
     return found
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--scans", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     told = {"environment": describe_machine(PACKAGES)}
-    told |= {path.name: compared(path, arguments.scans) for path in arguments.models}
+    told |= {path.name: compare_roundings(path, arguments.scans) for path in arguments.models}
     RESULTS.mkdir(exist_ok=True)
     with atomic_file(RESULTS / "rounding.json") as stream:
         stream.write(json.dumps(told, indent=1).encode() + b"\n")

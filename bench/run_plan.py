@@ -13,12 +13,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from bench.contest import Contest
-from bench.material import Material
-from bench.plan import Plan, read_plan
+from bench.contest import PeerComparison
+from bench.material import Fixture
+from bench.plan import ComparisonPlan, load_plan
 from bench.scans import REAL_SCANS
-from bench.subject import make_material, trained_network
-from ct3d_edge.benchmark.workload import BrokenOffError
+from bench.subject import find_trained_network, make_fixture
+from ct3d_edge.benchmark.workload import PartialResultError
 from ct3d_edge.errors import Ct3dError
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.statistics import percentile
@@ -26,34 +26,34 @@ from ct3d_edge.scan.discovery import find_scans
 
 HERE = Path(__file__).parent
 SHAPE = (128, 128, 64)
-MOST_SCANS = 2
+MAX_SCANS = 2
 
 
-def fitting_plan() -> Path:
+def default_plan() -> Path:
     """The plan for this machine."""
     return HERE / "plans" / ("gpu.toml" if shutil.which("nvidia-smi") else "peers.toml")
 
 
-def scans_in(folder: Path | None) -> list[Path]:
+def select_scans(folder: Path | None) -> list[Path]:
     """The first scans of a folder, or real ones beside the checkout; none if there are none."""
     place = folder or REAL_SCANS
-    return find_scans([place])[:MOST_SCANS] if folder or place.is_dir() else []
+    return find_scans([place])[:MAX_SCANS] if folder or place.is_dir() else []
 
 
-def with_amounts(plan: Plan, arguments: argparse.Namespace) -> Plan:
+def override_amounts(plan: ComparisonPlan, arguments: argparse.Namespace) -> ComparisonPlan:
     """The plan with the amounts of the command line in place of its own."""
     asked = {name: getattr(arguments, name) for name in ("groups", "rounds")}
     return replace(plan, **{name: value for name, value in asked.items() if value is not None})
 
 
-def at_least_one(text: str) -> int:
+def parse_positive(text: str) -> int:
     """A number of groups or rounds."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)
 
 
-def show(record: BenchRecord) -> None:
+def print_summary(record: BenchRecord) -> None:
     """One line a contestant: median, difference, or why it did not run."""
     facts = record.conditions["contestants"]
     for key, samples in record.samples.counted.items():
@@ -65,25 +65,25 @@ def show(record: BenchRecord) -> None:
         print(f"incomplete: {record.incomplete}")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run_comparison(arguments: argparse.Namespace) -> None:
     """Make the material, hold the contest, keep the record."""
-    plan_file = arguments.plan or fitting_plan()
-    plan = with_amounts(read_plan(plan_file), arguments)
+    plan_file = arguments.plan or default_plan()
+    plan = override_amounts(load_plan(plan_file), arguments)
     out = arguments.out or HERE / "results" / f"{plan_file.stem}.json"
     with tempfile.TemporaryDirectory() as place:
         print("making files of the network, scans, and the answers expected", flush=True)
-        material: Material = make_material(
-            Path(place, "material"), arguments.network or trained_network(), scans_in(arguments.scans), SHAPE
+        material: Fixture = make_fixture(
+            Path(place, "material"), arguments.network or find_trained_network(), select_scans(arguments.scans), SHAPE
         )
         try:
-            record = Contest(plan, plan_file, material, lambda text: print(text, flush=True)).hold(
+            record = PeerComparison(plan, plan_file, material, lambda text: print(text, flush=True)).run(
                 dry=arguments.dry_run
             )
-        except BrokenOffError as broken:
+        except PartialResultError as broken:
             broken.record.save(out)
             print(f"wrote {out}, incomplete: {broken}")
             raise broken.__cause__ or broken from None
-    show(record)
+    print_summary(record)
     if not arguments.dry_run:
         record.save(out)
         print(f"every sample: {out}")
@@ -94,13 +94,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path, nargs="?")
     parser.add_argument("--dry-run", action="store_true", help="open and check everybody, run once, write nothing")
-    parser.add_argument("--groups", type=at_least_one, help="fresh processes of each contestant, instead of the plan's")
-    parser.add_argument("--rounds", type=at_least_one, help="counted rounds in each, instead of the plan's")
+    parser.add_argument(
+        "--groups", type=parse_positive, help="fresh processes of each contestant, instead of the plan's"
+    )
+    parser.add_argument("--rounds", type=parse_positive, help="counted rounds in each, instead of the plan's")
     parser.add_argument("--scans", type=Path, help="folder of scans; phantoms where there are none")
     parser.add_argument("--network", type=Path, help="a .keras file")
     parser.add_argument("--out", type=Path, help="the record")
     try:
-        run(parser.parse_args())
+        run_comparison(parser.parse_args())
     except Ct3dError as error:
         raise SystemExit(str(error)) from error
 

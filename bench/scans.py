@@ -10,7 +10,7 @@ REAL_SCANS = Path(__file__).parents[2] / "shared" / "data" / "ct" / "chest"
 PHANTOMS = 4
 
 
-def scans_named(folders: Sequence[str], place: Path, default: Sequence[Path] = (REAL_SCANS,)) -> list[Path]:
+def resolve_scans(folders: Sequence[str], place: Path, default: Sequence[Path] = (REAL_SCANS,)) -> list[Path]:
     """Scans of the folders, or of the default ones; phantoms, made in ``place``, where there are no such folders."""
     chosen = [Path(folder) for folder in folders] or [folder for folder in default if folder.is_dir()]
     if not chosen:

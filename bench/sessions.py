@@ -11,7 +11,7 @@ PACKAGES = ("ct3d-edge", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime
 THREADS = 2
 
 
-def session(data: bytes, *, profile: str | None = None) -> ort.InferenceSession:
+def open_session(data: bytes, *, profile: str | None = None) -> ort.InferenceSession:
     """On the CPU provider, two threads within an operator."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = THREADS
@@ -22,12 +22,12 @@ def session(data: bytes, *, profile: str | None = None) -> ort.InferenceSession:
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def answer(running: ort.InferenceSession, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_session(running: ort.InferenceSession, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Output of a batch."""
     return np.asarray(running.run(None, {running.get_inputs()[0].name: batch})[0])
 
 
-def file_and_rounds(usage: str, rounds: int) -> tuple[Path, int]:
+def parse_arguments(usage: str, rounds: int) -> tuple[Path, int]:
     """The model file of the command line, and its number of rounds or so many."""
     if len(sys.argv) < 2:
         raise SystemExit(usage)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.material import KINDS, Material
+from bench.material import KINDS, Fixture
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
@@ -22,7 +22,7 @@ from ct3d_edge.keras_backend import import_keras
 if TYPE_CHECKING:
     import onnx
 
-    from ct3d_edge.conversion.keras_loader import Source
+    from ct3d_edge.conversion.keras_loader import KerasSource
     from ct3d_edge.conversion.passes.pipeline import Level
 
 ROOT = Path(__file__).parents[1]
@@ -31,18 +31,18 @@ SEED = 5
 PHANTOMS = {"normal": 31_000, "abnormal": 31_001}
 PHANTOM_SHAPE = (512, 512, 40)
 LEVELS: tuple["Level", ...] = ("exact", "fast", "small")
-HALVED: tuple["Level", ...] = ("exact", "fast")
-HALVINGS = 12
+FP16_LEVELS: tuple["Level", ...] = ("exact", "fast")
+BISECTION_STEPS = 12
 
-Judge = Callable[[NDArray[np.float32]], float]
+PredictFn = Callable[[NDArray[np.float32]], float]
 
 
-def trained_network() -> Path | None:
+def find_trained_network() -> Path | None:
     """The run that the shipped model was exported from; None where it is not on this machine."""
     return max(TRAINED.glob("run-*/model.keras"), default=None)
 
 
-def make_material(folder: Path, network: Path | None, scans: list[Path], shape: tuple[int, int, int]) -> Material:
+def make_fixture(folder: Path, network: Path | None, scans: list[Path], shape: tuple[int, int, int]) -> Fixture:
     """Write everything that contestants need.
 
     Parameters
@@ -56,12 +56,12 @@ def make_material(folder: Path, network: Path | None, scans: list[Path], shape: 
     """
     import_keras()
     (folder / "scans").mkdir(parents=True)
-    material = Material(folder)
+    material = Fixture(folder)
     if network:
         shutil.copyfile(network, material.keras)
     else:
         _random_network(material.keras, shape)
-    _place_scans(folder / "scans", scans)
+    _copy_scans(folder / "scans", scans)
     _write_files(material)
     return material
 
@@ -82,7 +82,7 @@ def _random_network(path: Path, shape: tuple[int, int, int]) -> None:
     model.save(path)
 
 
-def _place_scans(folder: Path, scans: list[Path]) -> None:
+def _copy_scans(folder: Path, scans: list[Path]) -> None:
     for path in scans:
         shutil.copyfile(path, folder / path.name)
     if not scans:
@@ -91,20 +91,20 @@ def _place_scans(folder: Path, scans: list[Path]) -> None:
             save_scan(phantom, folder / f"{name}.nii.gz")
 
 
-def _write_files(material: Material) -> None:
-    from ct3d_edge.conversion.keras_loader import load_source
+def _write_files(material: Fixture) -> None:
+    from ct3d_edge.conversion.keras_loader import load_keras_source
 
-    source = load_source(material.keras)
+    source = load_keras_source(material.keras)
     write_onnx(source, material)
     write_weights(source.network, material.weights)
     prepared = np.stack([tutorial.preprocess(path, source.contract.shape) for path in material.scans])
-    normal, abnormal = (prepared_phantom(kind, source.contract) for kind in PHANTOMS)
+    normal, abnormal = (prepare_phantom(kind, source.contract) for kind in PHANTOMS)
 
     def judge(volume: NDArray[np.float32]) -> float:
         batch = volume.reshape(1, *source.contract.input_shape)
         return float(np.asarray(source.network(batch, training=False))[0, 0])
 
-    volumes = np.stack([normal, abnormal, blend(normal, abnormal, judge)])
+    volumes = np.stack([normal, abnormal, find_uncertain_mixture(normal, abnormal, judge)])
     np.save(material.folder / "volumes.npy", volumes)
     network, preprocessing, decision = KINDS
     np.save(material.folder / f"{network}.npy", np.array([[judge(volume)] for volume in volumes], np.float32))
@@ -112,61 +112,63 @@ def _write_files(material: Material) -> None:
     np.save(material.folder / f"{decision}.npy", np.array([[judge(volume)] for volume in prepared], np.float32))
 
 
-def prepared_phantom(kind: str, contract: Contract) -> NDArray[np.float32]:
+def prepare_phantom(kind: str, contract: Contract) -> NDArray[np.float32]:
     """A network input of a normal or an abnormal phantom."""
     phantom = make_phantom(PHANTOMS[kind], abnormal=kind == "abnormal", shape=(128, 128, 64))
     return tutorial.resize(tutorial.normalise(np.asarray(phantom.hu, np.float64)), contract.shape)
 
 
-def blend(one: NDArray[np.float32], other: NDArray[np.float32], judge: Judge) -> NDArray[np.float32]:
+def find_uncertain_mixture(
+    one: NDArray[np.float32], other: NDArray[np.float32], judge: PredictFn
+) -> NDArray[np.float32]:
     """A mixture of two volumes, by halving, that the network is least sure of.
 
     Near 0 and 1 a probability hides what differs; near one half every difference of the logit shows.
     """
     low, high = 0.0, 1.0
     above = judge(other) > judge(one)
-    for _ in range(HALVINGS):
+    for _ in range(BISECTION_STEPS):
         middle = (low + high) / 2
-        if (judge(mixture(one, other, middle)) > 0.5) == above:
+        if (judge(mix_volumes(one, other, middle)) > 0.5) == above:
             high = middle
         else:
             low = middle
-    return mixture(one, other, high)
+    return mix_volumes(one, other, high)
 
 
-def mixture(one: NDArray[np.float32], other: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+def mix_volumes(one: NDArray[np.float32], other: NDArray[np.float32], share: float) -> NDArray[np.float32]:
     """``share`` of the second volume, the rest of the first."""
     return ((1 - share) * one + share * other).astype(np.float32)
 
 
-def write_onnx(source: "Source", material: Material) -> None:
+def write_onnx(source: "KerasSource", material: Fixture) -> None:
     """As tf2onnx writes it, rewritten, in fewer bits, and with the preprocessing inside, each with a contract."""
-    from ct3d_edge.conversion.fused_io.fuse import embed
-    from ct3d_edge.conversion.keras_loader import to_onnx
+    from ct3d_edge.conversion.fused_io.fuse import fuse_io
+    from ct3d_edge.conversion.keras_loader import convert_to_onnx
     from ct3d_edge.conversion.passes.pipeline import optimize
-    from ct3d_edge.conversion.write_model import attach
+    from ct3d_edge.conversion.write_model import attach_metadata
     from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.session.golden_search import make_golden
+    from ct3d_edge.session.golden_search import make_golden_test
 
-    plain = to_onnx(source.network, source.contract)
-    golden = make_golden(source.probabilities, source.contract.shape)
+    plain = convert_to_onnx(source.network, source.contract)
+    golden = make_golden_test(source.probabilities, source.contract.shape)
     rewritten = {str(level): optimize(plain, level, strict=True).proto for level in LEVELS}
-    halved = {f"{level}_fp16": halve(rewritten[level], source.contract) for level in HALVED}
+    halved = {f"{level}_fp16": convert_to_fp16(rewritten[level], source.contract) for level in FP16_LEVELS}
     files = {"tf2onnx": plain, **rewritten, **halved}
     for name, proto in files.items():
-        attach(proto, source.contract, golden, {})
+        attach_metadata(proto, source.contract, golden, {})
         (material.folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
-    whole = embed(load_model_file(material.onnx("fast")))
+    whole = fuse_io(load_model_file(material.onnx("fast")))
     (material.folder / "voxels.onnx").write_bytes(whole.SerializeToString(deterministic=True))
 
 
-def halve(proto: "onnx.ModelProto", contract: Contract) -> "onnx.ModelProto":
+def convert_to_fp16(proto: "onnx.ModelProto", contract: Contract) -> "onnx.ModelProto":
     """A graph in float16 but for the nodes that two phantoms show to be at risk."""
     from ct3d_edge.conversion.graph_variant import half_variant
-    from ct3d_edge.conversion.precision.fp16_sensitivity import measure, risky
+    from ct3d_edge.conversion.precision.fp16_sensitivity import fp16_sensitive_nodes, measure_ranges
 
-    volumes = [prepared_phantom(kind, contract).reshape(1, *contract.input_shape) for kind in PHANTOMS]
-    return half_variant(proto, risky(proto, measure(proto, volumes))).proto
+    volumes = [prepare_phantom(kind, contract).reshape(1, *contract.input_shape) for kind in PHANTOMS]
+    return half_variant(proto, fp16_sensitive_nodes(proto, measure_ranges(proto, volumes))).proto
 
 
 def write_weights(network: Any, path: Path) -> None:

@@ -10,31 +10,31 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.contest_table import contest
-from bench.machine_tables import layers, rates, sweep
+from bench.contest_table import comparison_paragraphs
+from bench.machine_tables import layer_paragraphs, rate_paragraphs, sweep_paragraphs
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.system.atomic_write import atomic_file
 
 HERE = Path(__file__).parent
-PART = re.compile(r"(<!-- from results/(\w+)\.json -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACEHOLDER = re.compile(r"(<!-- from results/(\w+)\.json -->\n).*?(<!-- end -->)", re.DOTALL)
 
-KNOWN: dict[str, Callable[[BenchRecord, Path, str], list[str]]] = {
-    "contestants": contest,
-    "profile": layers,
-    "configurations": sweep,
-    "capacity_per_s": rates,
+RENDERERS: dict[str, Callable[[BenchRecord, Path, str], list[str]]] = {
+    "contestants": comparison_paragraphs,
+    "profile": layer_paragraphs,
+    "configurations": sweep_paragraphs,
+    "capacity_per_s": rate_paragraphs,
 }
 """Condition that only one sort of record has, to what makes paragraphs of it."""
 
 
-def rewrite(text: str, folder: Path) -> str:
+def update_tables(text: str, folder: Path) -> str:
     """Text with all its parts made anew from the records in ``folder/results``; pictures go to ``folder/pictures``."""
-    return PART.sub(lambda found: f"{found[1]}\n{part(folder, found[2])}\n\n{found[3]}", text)
+    return PLACEHOLDER.sub(lambda found: f"{found[1]}\n{render_record(folder, found[2])}\n\n{found[3]}", text)
 
 
-def part(folder: Path, name: str) -> str:
+def render_record(folder: Path, name: str) -> str:
     """What one record says, as Markdown.
 
     Raises
@@ -46,17 +46,17 @@ def part(folder: Path, name: str) -> str:
     if not file.is_file():
         return "Not measured yet."
     record = read_record(file)
-    for condition, paragraphs in KNOWN.items():
+    for condition, paragraphs in RENDERERS.items():
         if condition in record.conditions:
             (folder / "pictures").mkdir(exist_ok=True)
             return "\n\n".join(paragraphs(record, folder / "pictures", name))
-    raise UsageError(f"{file} has none of the conditions {', '.join(KNOWN)}: there is no table for such a record.")
+    raise UsageError(f"{file} has none of the conditions {', '.join(RENDERERS)}: there is no table for such a record.")
 
 
 def main() -> None:
     """Rewrite bench/README.md."""
     page = HERE / "README.md"
-    text = rewrite(page.read_text(encoding="utf-8"), HERE)
+    text = update_tables(page.read_text(encoding="utf-8"), HERE)
     with atomic_file(page) as stream:
         stream.write(text.encode())
     print(page)

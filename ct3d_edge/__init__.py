@@ -8,22 +8,22 @@ if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
     from ct3d_edge.inference.load_model import load_model
     from ct3d_edge.inference.model import Model
-    from ct3d_edge.results.record import Record
+    from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.scan.discovery import find_scans
     from ct3d_edge.scan.loader import open_scan
     from ct3d_edge.scan.nifti import read_nifti
-    from ct3d_edge.scan.qc_flag import Finding
+    from ct3d_edge.scan.qc_flag import QCFlag
     from ct3d_edge.scan.volume import Volume
 
-telemetry.switch_off()  # before any part of the package can import ONNX Runtime
+telemetry.disable_telemetry()  # before any part of the package can import ONNX Runtime
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Contract": "contract",
-    "Finding": "scan.qc_flag",
+    "QCFlag": "scan.qc_flag",
     "Model": "inference.model",
-    "Record": "results.record",
+    "ResultRecord": "results.record",
     "Volume": "scan.volume",
     "find_scans": "scan.discovery",
     "load_model": "inference.load_model",
@@ -33,9 +33,9 @@ _HOMES = {
 
 __all__ = [
     "Contract",
-    "Finding",
     "Model",
-    "Record",
+    "QCFlag",
+    "ResultRecord",
     "Volume",
     "__version__",
     "find_scans",

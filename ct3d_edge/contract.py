@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, get_args
 from ct3d_edge.errors import ContractError
 from ct3d_edge.formatting import plural
 
-LARGEST_NUMBER = 1e9
+MAX_ABS_NUMBER = 1e9
 """Of a size that HU, millimetres and probabilities have."""
 
 
@@ -26,12 +26,12 @@ def is_int(value: object) -> bool:
 
 def is_number(value: object) -> bool:
     """Whether it is a number of a usual size; NaN is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_ABS_NUMBER
 
 
-def frozen(value: Any) -> Any:
+def to_tuples(value: Any) -> Any:
     """Lists as tuples, those inside of them as well."""
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+    return tuple(map(to_tuples, value)) if isinstance(value, list) else value
 
 
 Vector = tuple[float, ...]
@@ -71,7 +71,7 @@ class FeatureStatistics:
     held_out: int
 
     def __post_init__(self) -> None:
-        for holds, complaint in _conditions(self):
+        for holds, complaint in _validity_conditions(self):
             if not holds:
                 raise ContractError(f"Contract: feature_statistics {complaint}. Calibrate the run again.")
 
@@ -92,7 +92,7 @@ class FeatureStatistics:
         names = {field.name for field in fields(cls)}
         if not isinstance(value, Mapping) or set(value) != names:
             raise ContractError(f"Contract: feature_statistics must be an object with {', '.join(sorted(names))}.")
-        return cls(**{name: frozen(part) for name, part in value.items()})
+        return cls(**{name: to_tuples(part) for name, part in value.items()})
 
     def describe(self) -> str:
         """One line for people."""
@@ -103,7 +103,7 @@ class FeatureStatistics:
         )
 
 
-def _conditions(given: FeatureStatistics) -> list[tuple[bool, str]]:
+def _validity_conditions(given: FeatureStatistics) -> list[tuple[bool, str]]:
     vectors = isinstance(given.directions, tuple) and all(map(_is_vector, (given.mean, *given.directions)))
     size = len(given.mean) if vectors else 0
     same = vectors and size > 0 and all(len(direction) == size for direction in given.directions)
@@ -121,7 +121,7 @@ def _is_vector(value: object) -> bool:
     return isinstance(value, tuple) and all(map(is_number, value))
 
 
-AXES = ("left to right", "front to back", "along the body")
+BODY_AXES = ("left to right", "front to back", "along the body")
 """Of a patient, in the order in which ranges hold them."""
 
 Bounds = tuple[float, float]
@@ -157,9 +157,9 @@ class TrainingRange:
     slices: Bounds
 
     def __post_init__(self) -> None:
-        sides = (*_parts(self.extent_mm), *_parts(self.spacing_mm), self.slices)
+        sides = (*_format_axes(self.extent_mm), *_format_axes(self.spacing_mm), self.slices)
         counted = is_int(self.scans) and self.scans > 0
-        if not counted or len(sides) != 2 * len(AXES) + 1 or not all(map(_are_bounds, sides)):
+        if not counted or len(sides) != 2 * len(BODY_AXES) + 1 or not all(map(_are_bounds, sides)):
             raise ContractError(f"Contract: training_range must hold a low and a high value each, found {self}.")
 
     @classmethod
@@ -174,20 +174,25 @@ class TrainingRange:
         names = {field.name for field in fields(cls)}
         if not isinstance(value, Mapping) or set(value) != names:
             raise ContractError(f"Contract: training_range must be an object with {', '.join(sorted(names))}.")
-        return cls(**{name: frozen(part) for name, part in value.items()})
+        return cls(**{name: to_tuples(part) for name, part in value.items()})
 
     def describe(self) -> str:
         """One line for people."""
-        extent, spacing = (", ".join(_span(side) for side in part) for part in (self.extent_mm, self.spacing_mm))
-        return f"{extent} mm in voxels of {spacing} mm, {_span(self.slices)} slices ({plural(self.scans, 'scan')})"
+        extent, spacing = (
+            ", ".join(_format_bounds(side) for side in part) for part in (self.extent_mm, self.spacing_mm)
+        )
+        return (
+            f"{extent} mm in voxels of {spacing} mm, {_format_bounds(self.slices)} slices "
+            f"({plural(self.scans, 'scan')})"
+        )
 
 
-def _span(bounds: Bounds) -> str:
+def _format_bounds(bounds: Bounds) -> str:
     low, high = bounds
     return f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
 
 
-def _parts(value: object) -> Sequence[object]:
+def _format_axes(value: object) -> Sequence[object]:
     return value if isinstance(value, tuple) else ()
 
 
@@ -201,7 +206,7 @@ Channels = Literal["last", "first", "none"]
 Activation = Literal["identity", "sigmoid", "softmax"]
 Interpolation = Literal["linear"]
 
-TEMPERATURES = (0.01, 100.0)
+TEMPERATURE_RANGE = (0.01, 100.0)
 """Beyond these hardly anything but 0, 0.5 and 1 comes out."""
 
 AXIS_DIRECTIONS = ("LR", "AP", "SI")
@@ -210,13 +215,13 @@ Check = tuple[bool, str]
 """Whether it holds, and what to say if it does not."""
 
 
-def complaints(contract: "Contract") -> list[str]:
+def validation_errors(contract: "Contract") -> list[str]:
     """What is wrong with the values of a contract, as sentences without their full stop."""
-    checks = (*_of_the_input(contract), *_of_the_output(contract), *_of_the_decision(contract))
+    checks = (*_input_errors(contract), *_output_errors(contract), *_decision_errors(contract))
     return [complaint for holds, complaint in checks if not holds]
 
 
-def _of_the_input(contract: "Contract") -> list[Check]:
+def _input_errors(contract: "Contract") -> list[Check]:
     return [
         (_is_shape(contract.shape), f"shape must be three sizes of at least 1, found {contract.shape!r}"),
         (
@@ -228,15 +233,15 @@ def _of_the_input(contract: "Contract") -> list[Check]:
             f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
         ),
         (is_int(contract.quarter_turns), f"quarter_turns must be a whole number, found {contract.quarter_turns!r}"),
-        _is_one_of(Interpolation, "interpolation", contract.interpolation),
-        _is_one_of(Channels, "channels", contract.channels),
+        _check_literal(Interpolation, "interpolation", contract.interpolation),
+        _check_literal(Channels, "channels", contract.channels),
     ]
 
 
-def _of_the_output(contract: "Contract") -> list[Check]:
+def _output_errors(contract: "Contract") -> list[Check]:
     classes = len(contract.labels) if _are_labels(contract.labels) else 0
     return [
-        _is_one_of(Activation, "activation", contract.activation),
+        _check_literal(Activation, "activation", contract.activation),
         (
             _are_labels(contract.labels),
             f"labels must be two or more different printable names, found {contract.labels!r}",
@@ -252,20 +257,22 @@ def _of_the_output(contract: "Contract") -> list[Check]:
     ]
 
 
-def _of_the_decision(contract: "Contract") -> list[Check]:
+def _decision_errors(contract: "Contract") -> list[Check]:
     return [
         (
             is_number(contract.threshold) and 0 <= contract.threshold <= 1,
             f"threshold must be a probability, found {contract.threshold!r}",
         ),
         (
-            is_number(contract.temperature) and TEMPERATURES[0] <= contract.temperature <= TEMPERATURES[1],
-            "temperature must be a number from {:g} to {:g}, found {!r}".format(*TEMPERATURES, contract.temperature),
+            is_number(contract.temperature) and TEMPERATURE_RANGE[0] <= contract.temperature <= TEMPERATURE_RANGE[1],
+            "temperature must be a number from {:g} to {:g}, found {!r}".format(
+                *TEMPERATURE_RANGE, contract.temperature
+            ),
         ),
     ]
 
 
-def _is_one_of(kind: object, name: str, value: object) -> Check:
+def _check_literal(kind: object, name: str, value: object) -> Check:
     return value in get_args(kind), f"{name} must be one of {get_args(kind)}, found {value!r}"
 
 
@@ -300,15 +307,15 @@ def _are_labels(labels: object) -> bool:
 SCHEMA = 3
 """Version of the JSON form; raised when a field comes or changes its meaning."""
 
-SINCE = {"temperature": 2, "training_range": 3, "feature_statistics": 3}
+FIELD_SINCE_VERSION = {"temperature": 2, "training_range": 3, "feature_statistics": 3}
 """Which version a field came with; an older one means its default."""
 
-NESTED: dict[str, type[TrainingRange | FeatureStatistics]] = {
+NESTED_FIELDS: dict[str, type[TrainingRange | FeatureStatistics]] = {
     "training_range": TrainingRange,
     "feature_statistics": FeatureStatistics,
 }
 
-UNTAUGHT = 2
+SCHEMA_WITHOUT_TRAINING_STATS = 2
 """The version in which a contract without range and statistics is still written: its hash stays what it was."""
 
 
@@ -372,7 +379,7 @@ class Contract:
     feature_statistics: FeatureStatistics | None = None
 
     def __post_init__(self) -> None:
-        for complaint in (*complaints(self), *_unnested(self)):
+        for complaint in (*validation_errors(self), *_to_plain_fields(self)):
             raise ContractError(f"Contract: {complaint}.")
 
     @property
@@ -381,7 +388,7 @@ class Contract:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
-    def untaught(self) -> Self:
+    def without_training_stats(self) -> Self:
         """The same without what is known of the training scans: everything that answers depend on."""
         return replace(self, training_range=None, feature_statistics=None)
 
@@ -390,7 +397,7 @@ class Contract:
         """Shape of one network input without its batch axis, e.g. ``(128, 128, 64, 1)``."""
         return {"last": (*self.shape, 1), "first": (1, *self.shape), "none": self.shape}[self.channels]
 
-    def winner(self, probabilities: Sequence[float]) -> int:
+    def predicted_index(self, probabilities: Sequence[float]) -> int:
         """Index of the class that is the answer: by threshold between two classes, else the most probable."""
         if len(self.labels) == 2:
             return int(probabilities[1] >= self.threshold)
@@ -402,8 +409,10 @@ class Contract:
         numbers = {name: float(getattr(self, name)) for name in ("threshold", "temperature")}
         window = [float(bound) for bound in self.hu_window]
         data = {"schema": SCHEMA, **asdict(self), "hu_window": window, **numbers}
-        if self.untaught == self:
-            data = {name: data[name] for name in data if SINCE.get(name, 1) <= UNTAUGHT} | {"schema": UNTAUGHT}
+        if self.without_training_stats == self:
+            data = {
+                name: data[name] for name in data if FIELD_SINCE_VERSION.get(name, 1) <= SCHEMA_WITHOUT_TRAINING_STATS
+            } | {"schema": SCHEMA_WITHOUT_TRAINING_STATS}
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -422,18 +431,18 @@ class Contract:
                 f"The contract has schema version {version!r}; this ct3d-edge reads versions 1 to {SCHEMA}. Export "
                 "the model again, or use the ct3d-edge version that wrote it."
             )
-        known = {field.name for field in fields(cls) if SINCE.get(field.name, 1) <= version}
+        known = {field.name for field in fields(cls) if FIELD_SINCE_VERSION.get(field.name, 1) <= version}
         if set(data) != known:
             raise ContractError(
                 f"The contract's fields do not match schema version {version}: "
                 f"missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}."
             )
-        return cls(**{name: _parsed(name, value) for name, value in data.items()})
+        return cls(**{name: _parse_field(name, value) for name, value in data.items()})
 
 
 def _parse_object(text: str) -> dict[str, Any]:
     try:
-        data = json.loads(text, parse_constant=refuse_constant)
+        data = json.loads(text, parse_constant=reject_non_finite_constant)
     except (ValueError, RecursionError) as error:
         raise ContractError(f"The contract is not valid JSON ({error}).") from error
     if not isinstance(data, dict):
@@ -441,7 +450,7 @@ def _parse_object(text: str) -> dict[str, Any]:
     return data
 
 
-def refuse_constant(name: str) -> None:
+def reject_non_finite_constant(name: str) -> None:
     """For ``json.loads``: NaN and Infinity, which Python reads, are not JSON and would slip through comparisons.
 
     Raises
@@ -452,16 +461,16 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _unnested(contract: Contract) -> list[str]:
-    found = {name: getattr(contract, name) for name in NESTED}
+def _to_plain_fields(contract: Contract) -> list[str]:
+    found = {name: getattr(contract, name) for name in NESTED_FIELDS}
     return [
         f"{name} must be a {kind.__name__} or None, found {found[name]!r}"
-        for name, kind in NESTED.items()
+        for name, kind in NESTED_FIELDS.items()
         if not isinstance(found[name], kind | None)
     ]
 
 
-def _parsed(name: str, value: Any) -> Any:
-    if name in NESTED and value is not None:
-        return NESTED[name].from_json(value)
-    return frozen(value)
+def _parse_field(name: str, value: Any) -> Any:
+    if name in NESTED_FIELDS and value is not None:
+        return NESTED_FIELDS[name].from_json(value)
+    return to_tuples(value)

@@ -63,11 +63,11 @@ class ScanError(Ct3dError):
         return type(self), (self.code, str(self)), self.__dict__
 
 
-class UnreadableScan(ScanError):
+class UnreadableScanError(ScanError):
     """The file cannot be read as a scan: missing, empty, truncated, damaged, another format."""
 
 
-class RefusedScan(ScanError):
+class RejectedScanError(ScanError):
     """The scan can be read, but is not one volume of HU in space that a model could judge."""
 
 
@@ -109,13 +109,13 @@ class MissingExtraError(Ct3dError):
     """An optional part of the package is not installed; the message names the command that installs it."""
 
 
-class GateError(Ct3dError):
+class CheckFailedError(Ct3dError):
     """A proof or comparison did not hold; nothing was written."""
 
     exit_code = 4
 
 
-class NotJudgedError(Ct3dError):
+class InconclusiveError(Ct3dError):
     """A gate looks broken, but other load on the machine may have done it."""
 
     exit_code = 5

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ct3d_edge.errors import MissingExtraError
 
-OPTIMIZE = ("onnx_ir",)
+OPTIMIZE_MODULES = ("onnx_ir",)
 """What the extra `optimize` brings."""
 
-NAME = "ct3d-edge"
+DISTRIBUTION = "ct3d-edge"
 
 ROOT = Path(__file__).parents[1]
 """The checkout, if the package is used in one."""
@@ -31,44 +31,48 @@ def require_extra(extra: str, modules: Sequence[str]) -> None:
     """
     missing = [DISTRIBUTIONS.get(name, name) for name in modules if find_spec(name) is None]
     if missing:
-        raise MissingExtraError(f"This command needs {', '.join(missing)}, not installed here: {pip_install(extra)}")
+        raise MissingExtraError(
+            f"This command needs {', '.join(missing)}, not installed here: {pip_install_command(extra)}"
+        )
 
 
-def pip_install(extra: str = "", *options: str) -> str:
+def pip_install_command(extra: str = "", *options: str) -> str:
     """Make the command that installs ct3d-edge, with an extra if one is named, from where it was installed before.
 
     No package index has ct3d-edge, so its name alone installs nothing: pip needs the checkout, wheel or address.
     """
-    source, editable = _source()
+    source, editable = _install_source()
     what = source.format(extra=f"[{extra}]" if extra else "")
     quoted = what if re.fullmatch(r"[\w./:-]+", what) else f'"{what}"'
     return " ".join(["pip install", *(["--editable"] if editable else []), quoted, *options])
 
 
-def _source() -> tuple[str, bool]:
+def _install_source() -> tuple[str, bool]:
     """What pip is to install, with a place for ``{extra}``, and whether as an editable installation."""
     try:
-        text = metadata.distribution(NAME).read_text("direct_url.json")  # PEP 610: pip's note of where it came from
+        text = metadata.distribution(DISTRIBUTION).read_text(
+            "direct_url.json"
+        )  # PEP 610: pip's note of where it came from
     except metadata.PackageNotFoundError:  # used in its checkout without being installed
-        return _from_folder(ROOT), False
+        return _local_source(ROOT), False
     if text is None:  # pip found it by name, in a private index or a folder of wheels
-        return NAME + "{extra}", False
+        return DISTRIBUTION + "{extra}", False
     origin = json.loads(text)
     if origin["url"].startswith("file:"):
         from urllib.parse import urlsplit
         from urllib.request import url2pathname
 
         folder = Path(url2pathname(urlsplit(origin["url"]).path))
-        return _from_folder(folder), bool(origin.get("dir_info", {}).get("editable"))
+        return _local_source(folder), bool(origin.get("dir_info", {}).get("editable"))
     version_control = origin.get("vcs_info")
     address = f"{version_control['vcs']}+{origin['url']}" if version_control else origin["url"]
-    return NAME + "{extra} @ " + _literal(address), False
+    return DISTRIBUTION + "{extra} @ " + _quote_braces(address), False
 
 
-def _from_folder(path: Path) -> str:
+def _local_source(path: Path) -> str:
     """A checkout or wheel; one that has gone is the checkout that the user is in."""
-    return ("." if not path.exists() or path == Path.cwd() else _literal(str(path))) + "{extra}"
+    return ("." if not path.exists() or path == Path.cwd() else _quote_braces(str(path))) + "{extra}"
 
 
-def _literal(text: str) -> str:
+def _quote_braces(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")

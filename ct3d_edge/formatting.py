@@ -8,8 +8,8 @@ from ct3d_edge.errors import UsageError
 
 ELLIPSIS = "..."
 
-DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-BINARY = {"KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}
+DECIMAL_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+BINARY_UNITS = {"KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}
 """Bytes of a unit, whose letters are upper-case and without the B."""
 
 
@@ -43,14 +43,14 @@ def parse_size(size: int | str | None) -> int | None:
     if size is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
-    unit = (DECIMAL | BINARY).get(found[2].upper().removesuffix("B")) if found else None
+    unit = (DECIMAL_UNITS | BINARY_UNITS).get(found[2].upper().removesuffix("B")) if found else None
     count = int(float(found[1]) * unit) if found and unit else 0
     if not count:
         raise UsageError(f"A memory budget is a number with a unit, e.g. 500MB or 2GB; found {size!r}.")
     return count
 
 
-def shorten(text: str, width: int) -> str:
+def truncate_middle(text: str, width: int) -> str:
     """Cut a text to ``width`` characters by leaving out its middle."""
     if len(text) <= width:
         return text

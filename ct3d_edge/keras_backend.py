@@ -1,7 +1,5 @@
 """Keras on TensorFlow: imported on demand, its pooled features, and graph mode checked against eager mode.
 
-Whether Keras answers alike in graph mode and in eager mode. For rooms that have imported Keras already.
-
 TensorFlow 2.21 with oneDNN, its default on x86, fuses a convolution, its bias, an addition and LeakyReLU in graph mode,
 and loses the slope: ``model.predict``, ``fit`` and ``evaluate`` then compute another network than ``model(x)``.
 Switching the graph optimizer's remapper off cures it.
@@ -13,21 +11,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from ct3d_edge.errors import ModelError, UsageError
 from ct3d_edge.extras import require_extra
 
-NEEDED = ("keras", "tensorflow", "tf2onnx")
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+REQUIRED_MODULES = ("keras", "tensorflow", "tf2onnx")
 
 
 def import_keras() -> None:
     """Import Keras on TensorFlow and let TensorFlow look for devices, which is when it speaks.
 
-    To be called before anything from the rooms ``training`` and ``conversion`` is imported.
+    To be called before anything from the packages ``training`` and ``conversion`` is imported.
 
     Raises
     ------
@@ -36,19 +35,19 @@ def import_keras() -> None:
     UsageError
         If the environment asks for another Keras backend.
     """
-    require_extra("train", NEEDED)
+    require_extra("train", REQUIRED_MODULES)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise UsageError(f"tf2onnx needs Keras on TensorFlow, but KERAS_BACKEND is {backend!r}. Unset it.")
-    with _stderr_held_back():
+    with _capture_stderr():
         tensorflow = importlib.import_module("tensorflow")
         importlib.import_module("keras")
         tensorflow.config.list_physical_devices()
 
 
 @contextmanager
-def _stderr_held_back() -> Iterator[None]:
+def _capture_stderr() -> Iterator[None]:
     """Keep what the process writes to standard error, and show it only if something fails.
 
     TensorFlow's libraries write there before their log level takes effect, past Python's ``sys.stderr``.
@@ -81,14 +80,14 @@ def with_pooled_features(network: Any) -> Any | None:
     return keras.Model(network.inputs[0], [pooled[0], network.outputs[0]])
 
 
-LIMIT = 1e-5
+MAX_DIFFERENCE = 1e-5
 """Of the largest output, by which the modes may differ in float32; in half precision the sums are rounded otherwise."""
 
-HALF_LIMIT = 1e-2
-OPEN_SIDE = 32
+MAX_DIFFERENCE_FP16 = 1e-2
+DYNAMIC_AXIS_SIZE = 32
 """Voxels along an axis whose size a network leaves open."""
 
-REMAPPED = (
+REMAPPER_WARNING = (
     "TensorFlow's graph mode gave other answers for this network than its layers do (by {:.2g}); its remapper was "
     "switched off. Outside ct3d-edge set TF_ENABLE_ONEDNN_OPTS=0 before model.predict is trusted."
 )
@@ -109,18 +108,19 @@ def require_graph_mode(network: Any) -> str | None:
     ModelError
         If the modes differ for another reason.
     """
+    import numpy as np
     import tensorflow as tf
 
-    probe = _probe(network)
-    expected = _answer(network(probe, training=False))
-    share = LIMIT if network.dtype_policy.compute_dtype == "float32" else HALF_LIMIT
+    probe = _make_probe(network)
+    expected = _first_output(network(probe, training=False))
+    share = MAX_DIFFERENCE if network.dtype_policy.compute_dtype == "float32" else MAX_DIFFERENCE_FP16
     limit = share * max(1.0, float(np.abs(expected).max()))
     apart = _difference(network, probe, expected)
     if apart <= limit:
         return None
     tf.config.optimizer.set_experimental_options({"remapping": False})
     if _difference(network, probe, expected) <= limit:
-        return REMAPPED.format(apart)
+        return REMAPPER_WARNING.format(apart)
     raise ModelError(
         "Keras computes another network in graph mode than in eager mode: on a random input the outputs differ by "
         f"{apart:.2g} (limit {limit:.1g}). Results of model.predict and fit cannot be relied on. Try "
@@ -128,19 +128,24 @@ def require_graph_mode(network: Any) -> str | None:
     )
 
 
-def _probe(network: Any) -> NDArray[np.float32]:
+def _make_probe(network: Any) -> "NDArray[np.float32]":
     """One input of the network, in [0, 1] as contracts scale them."""
-    shape = [size or OPEN_SIDE for size in network.inputs[0].shape[1:]]
+    import numpy as np
+
+    shape = [size or DYNAMIC_AXIS_SIZE for size in network.inputs[0].shape[1:]]
     return np.random.default_rng(0).random((1, *shape), np.float32)
 
 
-def _difference(network: Any, probe: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
+def _difference(network: Any, probe: "NDArray[np.float32]", expected: "NDArray[np.float64]") -> float:
+    import numpy as np
     import tensorflow as tf
 
     traced = tf.function(lambda batch: network(batch, training=False))
-    found = _answer(traced(tf.constant(probe)))
+    found = _first_output(traced(tf.constant(probe)))
     return float(np.abs(found - expected).max()) if np.isfinite(expected).all() else 0.0
 
 
-def _answer(output: Any) -> NDArray[np.float64]:
+def _first_output(output: Any) -> "NDArray[np.float64]":
+    import numpy as np
+
     return np.asarray(output, np.float64)

@@ -14,46 +14,46 @@ from nibabel import orientations
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RefusedScan
-from ct3d_edge.scan.geometry_checks import fill_value, outside_rows
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.scan.geometry_checks import find_fill_value, mask_outside_fov
+from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
 
-SAMPLED_AXES = (1, 0, 2)
+SAMPLING_AXIS_ORDER = (1, 0, 2)
 """Scan axes in the order in which sampling leaves them, which is the network's for a scan that lies as most do."""
 
-NO_ORIENTATION_MEANS = "LAS"
+DEFAULT_ORIENTATION = "LAS"
 """NIfTI-1, method 1 (neither qform nor sform): the Analyze convention, as nibabel reads it too."""
 
-ASSUMED_ORIENTATION = Finding(
-    "no_orientation", "warn", f"An array does not say how the patient lies in it; {NO_ORIENTATION_MEANS} was assumed."
+ASSUMED_ORIENTATION_FLAG = QCFlag(
+    "no_orientation", "warn", f"An array does not say how the patient lies in it; {DEFAULT_ORIENTATION} was assumed."
 )
 """Of an array in memory, whose owner knows its axes. In a file the same is a guess, and refused."""
 
 OBLIQUE_DEGREES = 5.0
 """A scan tilted further against its nearest axes gets a finding; patients are rarely straighter than this."""
 
-NON_FINITE_LIMIT = 0.5
+MAX_NON_FINITE_FRACTION = 0.5
 """With more of the sampled voxels NaN or infinite than this, nothing is left to judge. A circular field of view
 padded with NaN takes 1 - pi/4 = 21 %."""
 
-BLANK = 0.95
+MAX_FILL_FRACTION = 0.95
 """Of a slice that holds one value, it shows nothing, and other slices must tell whether that value lies outside."""
 
-PRODUCT = 1 << 17
+MAX_MATMUL_SIZE = 1 << 17
 """Multiplications in one matrix product. OpenBLAS gives more than 2**18 (interface/gemm.c) to threads that then wait
 in a loop: a product of 1 ms took 0.1 s of another core, which scans beside this one need."""
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class ModelInput:
     """A network input.
 
     Parameters
     ----------
     volume
         ``contract.shape`` float32 in [0, 1], C-contiguous.
-    findings
+    flags
         What the scan's reading and this preparation noticed.
     hu_range
         Lowest and highest HU among the sampled voxels, before they were clipped; NaN and infinities count
@@ -61,12 +61,12 @@ class Prepared:
     """
 
     volume: NDArray[np.float32]
-    findings: tuple[Finding, ...]
+    flags: tuple[QCFlag, ...]
     hu_range: tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Placement:
+class ResamplePlan:
     """Which array axis of a scan becomes which network axis, and which of them are reversed.
 
     ``axes[n]`` is the scan axis along network axis ``n``; ``flips[n]`` whether it runs backwards.
@@ -75,16 +75,16 @@ class Placement:
     axes: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)
 
-    def turned(self, quarters: int) -> "Placement":
+    def rotated(self, quarters: int) -> "ResamplePlan":
         """After ``numpy.rot90(volume, quarters, axes=(0, 1))``: ``out[i, j] = volume[j, n - 1 - i]`` for one."""
         placement = self
         for _ in range(quarters % 4):
             (a, b, c), (fa, fb, fc) = placement.axes, placement.flips
-            placement = Placement((b, a, c), (not fb, fa, fc))
+            placement = ResamplePlan((b, a, c), (not fb, fa, fc))
         return placement
 
 
-def preprocess(volume: Scan, contract: Contract) -> Prepared:
+def preprocess(volume: Scan, contract: Contract) -> ModelInput:
     """Turn a scan, in memory or streamed from its file, into the input that a network with this contract expects.
 
     Equals the tutorial (clip, scale, ``scipy.ndimage.rotate`` by 90 degrees, ``scipy.ndimage.zoom`` of order 1)
@@ -100,47 +100,47 @@ def preprocess(volume: Scan, contract: Contract) -> Prepared:
     UnreadableScan
         If a scan that is streamed turns out to be truncated or damaged.
     """
-    placed, findings = _place(volume, contract)
-    sampled, seen = _resample(volume, _taps_of_scan_axes(volume.shape, contract, placed), contract.hu_window)
-    findings += (*_non_finite_findings(seen.bad), *_fill_findings(seen.filled))
-    turned = sampled.transpose([SAMPLED_AXES.index(axis) for axis in placed.axes])
-    return Prepared(np.ascontiguousarray(turned), (*volume.findings, *findings), (seen.low, seen.high))
+    placed, flags = _require_mapping(volume, contract)
+    sampled, seen = _resample(volume, _make_scan_taps(volume.shape, contract, placed), contract.hu_window)
+    flags += (*_non_finite_flags(seen.non_finite), *_fill_flags(seen.filled))
+    turned = sampled.transpose([SAMPLING_AXIS_ORDER.index(axis) for axis in placed.axes])
+    return ModelInput(np.ascontiguousarray(turned), (*volume.flags, *flags), (seen.low, seen.high))
 
 
-def placement(scan: Scan, contract: Contract) -> Placement:
+def resample_plan(scan: Scan, contract: Contract) -> ResamplePlan:
     """How a scan's array axes become those of the network's input."""
-    return _place(scan, contract)[0]
+    return _require_mapping(scan, contract)[0]
 
 
-def _place(volume: Scan, contract: Contract) -> tuple[Placement, tuple[Finding, ...]]:
+def _require_mapping(volume: Scan, contract: Contract) -> tuple[ResamplePlan, tuple[QCFlag, ...]]:
     if contract.orientation == "stored":
-        return Placement().turned(contract.quarter_turns), ()
-    turned = _reorient(volume.axis_code or NO_ORIENTATION_MEANS, contract.orientation).turned(contract.quarter_turns)
-    return turned, _orientation_findings(volume)
+        return ResamplePlan().rotated(contract.quarter_turns), ()
+    turned = _reorient(volume.axis_code or DEFAULT_ORIENTATION, contract.orientation).rotated(contract.quarter_turns)
+    return turned, _orientation_flags(volume)
 
 
-def _reorient(axis_code: str, target: str) -> Placement:
+def _reorient(axis_code: str, target: str) -> ResamplePlan:
     """Placement that turns an array of one axis code into another."""
     transform = orientations.ornt_transform(orientations.axcodes2ornt(axis_code), orientations.axcodes2ornt(target))
     by_target = sorted((int(to), source, flip < 0) for source, (to, flip) in enumerate(transform))
     (_, a, fa), (_, b, fb), (_, c, fc) = by_target
-    return Placement((a, b, c), (bool(fa), bool(fb), bool(fc)))
+    return ResamplePlan((a, b, c), (bool(fa), bool(fb), bool(fc)))
 
 
-def _orientation_findings(volume: Scan) -> tuple[Finding, ...]:
+def _orientation_flags(volume: Scan) -> tuple[QCFlag, ...]:
     if volume.axis_code is None:
-        if any(finding.code == ASSUMED_ORIENTATION.code for finding in volume.findings):
+        if any(flag.code == ASSUMED_ORIENTATION_FLAG.code for flag in volume.flags):
             return ()
-        detail = f"The file does not say how the patient lies in it; if allowed, {NO_ORIENTATION_MEANS} is assumed."
-        return (Finding("no_orientation", "refuse", detail),)
+        detail = f"The file does not say how the patient lies in it; if allowed, {DEFAULT_ORIENTATION} is assumed."
+        return (QCFlag("no_orientation", "refuse", detail),)
     if volume.obliquity > OBLIQUE_DEGREES:
         detail = f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."
-        return (Finding("oblique", "warn", detail, round(volume.obliquity, 2)),)
+        return (QCFlag("oblique", "warn", detail, round(volume.obliquity, 2)),)
     return ()
 
 
 @dataclass(frozen=True, eq=False)
-class _Taps:
+class _InterpolationTaps:
     """For each of ``n`` samples along an axis: ``value = scan[low] * (1 - weight) + scan[high] * weight``."""
 
     low: NDArray[np.intp]
@@ -148,40 +148,42 @@ class _Taps:
     weight: NDArray[np.float32]
 
     @property
-    def both(self) -> NDArray[np.intp]:
+    def source_indices(self) -> NDArray[np.intp]:
         return np.concatenate([self.low, self.high])
 
 
-def _taps(size_in: int, size_out: int, flip: bool) -> _Taps:
+def _make_taps(size_in: int, size_out: int, flip: bool) -> _InterpolationTaps:
     position = np.arange(size_out) * ((size_in - 1) / max(size_out - 1, 1))
     if flip:  # before taking taps: a single sample is the first along the network's axis, not the scan's
         position = size_in - 1 - position
     low = np.minimum(position.astype(np.intp), size_in - 1)
     high = np.minimum(low + 1, size_in - 1)
-    return _Taps(low, high, (position - low).astype(np.float32))
+    return _InterpolationTaps(low, high, (position - low).astype(np.float32))
 
 
-def _taps_of_scan_axes(shape: tuple[int, int, int], contract: Contract, placed: Placement) -> list[_Taps]:
-    taps: dict[int, _Taps] = {}
+def _make_scan_taps(shape: tuple[int, int, int], contract: Contract, placed: ResamplePlan) -> list[_InterpolationTaps]:
+    taps: dict[int, _InterpolationTaps] = {}
     for size_out, axis, flip in zip(contract.shape, placed.axes, placed.flips, strict=True):
-        taps[axis] = _taps(shape[axis], size_out, flip)
+        taps[axis] = _make_taps(shape[axis], size_out, flip)
     return [taps[axis] for axis in range(3)]
 
 
 @dataclass
-class _Seen:
+class _SourcePlane:
     """What sampled voxels hold: the fractions not finite and filled in, lowest and highest HU of the others."""
 
-    bad: float = 0
+    non_finite: float = 0
     filled: float = 0
     low: float = np.inf
     high: float = -np.inf
 
 
-def _resample(volume: Scan, taps: list[_Taps], window: tuple[float, float]) -> tuple[NDArray[np.float32], _Seen]:
+def _resample(
+    volume: Scan, taps: list[_InterpolationTaps], window: tuple[float, float]
+) -> tuple[NDArray[np.float32], _SourcePlane]:
     """Samples in [0, 1] with axes ``(j, i, k)``, and what the voxels behind them hold."""
     columns, rows, planes = taps
-    needed, where = np.unique(planes.both, return_inverse=True)
+    needed, where = np.unique(planes.source_indices, return_inverse=True)
     resized, seen = _resize_planes(volume, needed, rows, columns, window)
     # Interpolating between planes as a product with a matrix of two numbers a column costs more arithmetic than
     # needed, but it leaves the result in the order of the network's axes; turning it afterwards costs three times as
@@ -190,22 +192,26 @@ def _resample(volume: Scan, taps: list[_Taps], window: tuple[float, float]) -> t
     samples = np.arange(len(planes.low))
     weights[where[: len(samples)], samples] = 1 - planes.weight
     weights[where[len(samples) :], samples] += planes.weight
-    out = _product(resized.reshape(len(needed), -1).T, weights)
+    out = _matmul_single_thread(resized.reshape(len(needed), -1).T, weights)
     return np.clip(out, 0, 1, out=out).reshape(*resized.shape[1:], len(samples)), seen
 
 
-def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+def _matmul_single_thread(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
     """``left @ right`` by the calling thread alone."""
     out = np.empty((len(left), right.shape[1]), np.float32)
-    rows = max(1, PRODUCT // right.size)
+    rows = max(1, MAX_MATMUL_SIZE // right.size)
     for start in range(0, len(left), rows):
         np.matmul(left[start : start + rows], right, out=out[start : start + rows])
     return out
 
 
 def _resize_planes(
-    volume: Scan, needed: NDArray[np.intp], rows: _Taps, columns: _Taps, window: tuple[float, float]
-) -> tuple[NDArray[np.float32], _Seen]:
+    volume: Scan,
+    needed: NDArray[np.intp],
+    rows: _InterpolationTaps,
+    columns: _InterpolationTaps,
+    window: tuple[float, float],
+) -> tuple[NDArray[np.float32], _SourcePlane]:
     """Each needed plane, clipped to the window, scaled and resized: ``(planes, rows, columns)`` float32 in [0, 1]."""
     height, width = len(rows.low), len(columns.low)
     low, high = window
@@ -214,44 +220,44 @@ def _resize_planes(
     gathered = np.empty((2 * height, volume.shape[0]), volume.dtype.newbyteorder("="))
     hu = np.empty(gathered.shape, work)
     pairs = np.empty((height, 2 * width), work)
-    row_indices, column_indices = rows.both, columns.both
+    row_indices, column_indices = rows.source_indices, columns.source_indices
     row_weight = np.repeat(rows.weight[:, None], hu.shape[1], axis=1)
     resized = np.empty((len(needed), height, width), np.float32)
-    seen = _Seen()
+    seen = _SourcePlane()
     blank: list[tuple[int, float]] = []
     fills: set[float] = set()
     for n, plane in enumerate(volume.planes(needed)):
-        np.take(_native(plane), row_indices, axis=0, out=gathered, mode="clip")
+        np.take(_to_native_byte_order(plane), row_indices, axis=0, out=gathered, mode="clip")
         np.copyto(hu, gathered)
-        fill = fill_value(plane, volume.slope, volume.intercept)
-        if fill is not None and (outside := outside_rows(gathered, fill)).mean() > BLANK:
+        fill = find_fill_value(plane, volume.slope, volume.intercept)
+        if fill is not None and (outside := mask_outside_fov(gathered, fill)).mean() > MAX_FILL_FRACTION:
             blank.append((n, fill))
         elif fill is not None:
             fills.add(fill)
             # Before slope and intercept are applied, so that it is air afterwards.
             hu[outside] = (low - volume.intercept) / volume.slope
             seen.filled += int(np.count_nonzero(outside))
-        _to_window(hu, volume, window, seen)
-        blended = _blend(hu[:height], hu[height:], row_weight)
+        _scale_to_window(hu, volume, window, seen)
+        blended = _interpolate(hu[:height], hu[height:], row_weight)
         np.take(blended, column_indices, axis=1, out=pairs, mode="clip")
-        narrowed = _blend(pairs[:, :width], pairs[:, width:], columns.weight)
+        narrowed = _interpolate(pairs[:, :width], pairs[:, width:], columns.weight)
         narrowed -= low
         np.multiply(narrowed, 1 / (high - low), out=resized[n], casting="same_kind")
     for n, fill in blank:
         if fill in fills:
             resized[n] = 0
             seen.filled += hu.size
-    seen.bad /= len(needed) * hu.size
+    seen.non_finite /= len(needed) * hu.size
     seen.filled /= len(needed) * hu.size
     return resized, seen
 
 
-def _native(plane: NDArray[Any]) -> NDArray[Any]:
+def _to_native_byte_order(plane: NDArray[Any]) -> NDArray[Any]:
     """The plane in this machine's byte order; a view where it is already."""
     return plane.astype(plane.dtype.newbyteorder("="), copy=False)
 
 
-def _blend(low: NDArray[Any], high: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[Any]:
+def _interpolate(low: NDArray[Any], high: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[Any]:
     """Linear interpolation; overwrites both inputs, because allocating would cost more than computing."""
     high -= low
     high *= weight
@@ -259,7 +265,7 @@ def _blend(low: NDArray[Any], high: NDArray[Any], weight: NDArray[np.float32]) -
     return low
 
 
-def _to_window(hu: NDArray[Any], volume: Scan, window: tuple[float, float], seen: _Seen) -> None:
+def _scale_to_window(hu: NDArray[Any], volume: Scan, window: tuple[float, float], seen: _SourcePlane) -> None:
     """Scale stored numbers to HU and clip, in place; note what they hold."""
     with np.errstate(over="ignore", invalid="ignore"):
         if volume.slope != 1:
@@ -268,25 +274,25 @@ def _to_window(hu: NDArray[Any], volume: Scan, window: tuple[float, float], seen
             hu += volume.intercept
     if volume.dtype.kind == "f":
         bad = hu.size - int(np.count_nonzero(np.isfinite(hu)))
-        seen.bad += bad
+        seen.non_finite += bad
         if bad:
             np.nan_to_num(hu, copy=False, nan=window[0], posinf=window[1], neginf=window[0])
     seen.low, seen.high = min(seen.low, float(hu.min())), max(seen.high, float(hu.max()))
     np.clip(hu, *window, out=hu)
 
 
-def _fill_findings(fraction: float) -> tuple[Finding, ...]:
+def _fill_flags(fraction: float) -> tuple[QCFlag, ...]:
     if fraction == 0:
         return ()
     detail = f"{fraction:.1%} of the sampled voxels hold one value like tissue's around the image; it was taken as air."
-    return (Finding("fov_fill", "warn", detail, round(fraction, 4)),)
+    return (QCFlag("fov_fill", "warn", detail, round(fraction, 4)),)
 
 
-def _non_finite_findings(fraction: float) -> tuple[Finding, ...]:
+def _non_finite_flags(fraction: float) -> tuple[QCFlag, ...]:
     if fraction == 0:
         return ()
     detail = f"{fraction:.1%} of the sampled voxels are NaN or infinite"
-    if fraction > NON_FINITE_LIMIT:
-        raise RefusedScan("non_finite", f"{detail}; too few are left to judge.")
+    if fraction > MAX_NON_FINITE_FRACTION:
+        raise RejectedScanError("non_finite", f"{detail}; too few are left to judge.")
     detail += "; NaN was taken as air, infinities as the window's ends."
-    return (Finding("non_finite", "warn", detail, round(fraction, 4)),)
+    return (QCFlag("non_finite", "warn", detail, round(fraction, 4)),)

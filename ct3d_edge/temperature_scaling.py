@@ -18,20 +18,20 @@ from ct3d_edge.errors import DatasetError, ModelError, UsageError
 LOGIT_CLIP = 1e-7
 """Probabilities are kept this far from 0 and 1 before a logit is taken; float32 resolves no finer near 1."""
 
-SEARCHED = (0.05, 20.0)
+TEMPERATURE_SEARCH_RANGE = (0.05, 20.0)
 """Temperatures among which the best is looked for: a few dozen scans cannot support a factor beyond 20."""
 
-USUAL = (0.25, 4.0)
+USUAL_TEMPERATURE_RANGE = (0.25, 4.0)
 """Temperatures that networks need; Guo et al. 2017 (arXiv 1706.04599) found 1.1 to 3 for image classifiers."""
 
-FEW_SCANS = 30
+MIN_SCANS_FOR_TEMPERATURE = 30
 """Scans below which one more of them may change the temperature by a third."""
 
-CLASSES = 2
+NUM_CLASSES = 2
 
 
 @dataclass(frozen=True)
-class Rule:
+class ThresholdRule:
     """How a threshold is chosen.
 
     Parameters
@@ -75,10 +75,10 @@ class Rule:
         return "youden" if self.sensitivity is None else f"sensitivity={self.sensitivity:g}"
 
     def threshold(self, scores: ArrayLike, truth: ArrayLike) -> float:
-        """Choose a threshold, see `youden_threshold` and `threshold_for_sensitivity`."""
+        """Choose a threshold, see `choose_youden_threshold` and `choose_threshold_for_sensitivity`."""
         if self.sensitivity is None:
-            return youden_threshold(scores, truth)
-        return threshold_for_sensitivity(scores, truth, self.sensitivity)
+            return choose_youden_threshold(scores, truth)
+        return choose_threshold_for_sensitivity(scores, truth, self.sensitivity)
 
 
 def logit(probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -87,7 +87,7 @@ def logit(probabilities: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def temper(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Divide the logits behind probabilities by a temperature, without the logits.
 
     A softmax of ``z / T`` is ``p ** (1 / T)``, made to add up to one again. For two classes that is the sigmoid of
@@ -108,10 +108,10 @@ def temper(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def tempered_scores(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """``(N,)`` probabilities of the second of two classes, at another temperature; see `temper`."""
+def apply_temperature_to_scores(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """``(N,)`` probabilities of the second of two classes, at another temperature; see `apply_temperature`."""
     values = np.asarray(scores, np.float64)
-    return temper(np.column_stack([1 - values, values]), temperature)[:, 1]
+    return apply_temperature(np.column_stack([1 - values, values]), temperature)[:, 1]
 
 
 def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
@@ -132,18 +132,18 @@ def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
 
     labels = np.asarray(truth, bool)
     margins = np.where(labels, 1, -1) * logit(probabilities)
-    if len(np.unique(labels)) < CLASSES or (margins >= 0).all():
+    if len(np.unique(labels)) < NUM_CLASSES or (margins >= 0).all():
         return 1.0
 
     def log_loss(log_temperature: float) -> float:
         return float(np.logaddexp(0, -margins / math.exp(log_temperature)).mean())
 
-    low, high = map(math.log, SEARCHED)
+    low, high = map(math.log, TEMPERATURE_SEARCH_RANGE)
     found = minimize_scalar(log_loss, bounds=(low, high), method="bounded", options={"xatol": 1e-8})
     return float(math.exp(found.x))
 
 
-def youden_threshold(scores: ArrayLike, truth: ArrayLike) -> float:
+def choose_youden_threshold(scores: ArrayLike, truth: ArrayLike) -> float:
     """Find the threshold of the largest sensitivity + specificity; of equal ones the lowest, which misses the fewest.
 
     It lies midway between two neighbouring scores, so that no scan sits on it.
@@ -160,20 +160,23 @@ def youden_threshold(scores: ArrayLike, truth: ArrayLike) -> float:
     DatasetError
         If a class is missing, or all scores are equal.
     """
-    thresholds, sensitivity, specificity = _choices(scores, truth)
+    thresholds, sensitivity, specificity = _candidate_thresholds(scores, truth)
     return float(thresholds[1:][np.argmax((sensitivity + specificity)[1:])])
 
 
-def threshold_for_sensitivity(scores: ArrayLike, truth: ArrayLike, target: float) -> float:
+def choose_threshold_for_sensitivity(scores: ArrayLike, truth: ArrayLike, target: float) -> float:
     """Find the highest threshold that still finds this share of the second class; 0 < ``target`` <= 1.
 
-    It lies midway between neighbouring scores, or between 0 and the lowest one. See `youden_threshold` for the rest.
+    It lies midway between neighbouring scores, or between 0 and the lowest one. For the rest see
+    `choose_youden_threshold`.
     """
-    thresholds, sensitivity, _ = _choices(scores, truth)
+    thresholds, sensitivity, _ = _candidate_thresholds(scores, truth)
     return float(thresholds[sensitivity >= target][-1])
 
 
-def calibrate(contract: Contract, probabilities: ArrayLike, truth: ArrayLike, rule: Rule) -> Contract:
+def fit_operating_point(
+    contract: Contract, probabilities: ArrayLike, truth: ArrayLike, rule: ThresholdRule
+) -> Contract:
     """Fit temperature and then, to the tempered scores, the threshold.
 
     Parameters
@@ -194,29 +197,35 @@ def calibrate(contract: Contract, probabilities: ArrayLike, truth: ArrayLike, ru
     DatasetError
         If a class is missing, or no threshold tells the classes apart.
     """
-    if len(contract.labels) != CLASSES:
+    if len(contract.labels) != NUM_CLASSES:
         raise ModelError(f"A threshold stands between two classes; this model has {len(contract.labels)}.")
     temperature = fit_temperature(probabilities, truth)
-    threshold = rule.threshold(tempered_scores(probabilities, temperature), truth)
+    threshold = rule.threshold(apply_temperature_to_scores(probabilities, temperature), truth)
     return replace(contract, temperature=temperature, threshold=threshold)
 
 
-def temperature_warnings(temperature: float, scans: int) -> tuple[str, ...]:
+def check_temperature(temperature: float, scans: int) -> tuple[str, ...]:
     """What speaks against a temperature that was fitted to so many scans, in sentences."""
-    few = f"Temperature and threshold were fitted to {scans} scans only; {FEW_SCANS} are the least to rely on."
+    few = (
+        f"Temperature and threshold were fitted to {scans} scans only; {MIN_SCANS_FOR_TEMPERATURE} "
+        "are the least to rely on."
+    )
     unusual = (
-        f"A temperature of {temperature:.3g} is far from 1 (usual: {USUAL[0]:g} to {USUAL[1]:g}): "
+        f"A temperature of {temperature:.3g} is far from 1 (usual: {USUAL_TEMPERATURE_RANGE[0]:g} to "
+        f"{USUAL_TEMPERATURE_RANGE[1]:g}): "
         "the scores of these scans do not tell how sure the network is."
     )
-    return (few,) * (scans < FEW_SCANS) + (unusual,) * (not USUAL[0] <= temperature <= USUAL[1])
+    return (few,) * (scans < MIN_SCANS_FOR_TEMPERATURE) + (unusual,) * (
+        not USUAL_TEMPERATURE_RANGE[0] <= temperature <= USUAL_TEMPERATURE_RANGE[1]
+    )
 
 
-def _choices(
+def _candidate_thresholds(
     scores: ArrayLike, truth: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Rising thresholds, one below all scores and one in each gap; what sensitivity and specificity each gives."""
     values, labels = np.asarray(scores, np.float64), np.asarray(truth, bool)
-    if len(np.unique(labels)) < CLASSES:
+    if len(np.unique(labels)) < NUM_CLASSES:
         raise DatasetError("A threshold needs scans of both classes.")
     distinct: NDArray[np.float64] = np.unique(values)
     if len(distinct) == 1:

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any, Self
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
-from ct3d_edge.conversion.keras_loader import load_source
+from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.conversion.parity import MINIMUM_VOLUMES
-from ct3d_edge.conversion.write_model import Exported
+from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.datasets.phantoms.synthesise import synthesise
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
-from ct3d_edge.evaluation.reference_stats import is_recorded, record_run
+from ct3d_edge.evaluation.reference_stats import has_reference_stats, record_reference_stats
 from ct3d_edge.evaluation.report import summary
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.atomic_write import atomic_file
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.system.machine import count_usable_cores
 from ct3d_edge.training.fit import train
 from ct3d_edge.training.presets import PRESETS, Preset
 from ct3d_edge.training.progress import EpochDone, Event
@@ -103,9 +103,9 @@ def train_stages(stages: list[Stage], work: Path) -> list[Path]:
 
 def complete(run: Path, stage: Stage, work: Path) -> None:
     """Have a run that was trained before contracts spoke of training scans look at them now."""
-    if not is_recorded(Contract.from_json((run / "contract.json").read_text())):
+    if not has_reference_stats(Contract.from_json((run / "contract.json").read_text())):
         begun = time.monotonic()
-        said = record_run(run, stage.data.make(work))
+        said = record_reference_stats(run, stage.data.make(work))
         print("\n".join((*said, f"the network looked at its scans for {time.monotonic() - begun:.0f} s")), flush=True)
 
 
@@ -129,7 +129,9 @@ def show(event: Event) -> None:
         )
 
 
-def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tested: Evaluation, hours: float) -> None:
+def publish(
+    recipe: dict[str, Any], stages: list[Stage], exported: CompileResult, tested: Evaluation, hours: float
+) -> None:
     """Put model, manifest and card into ``models/``."""
     model = exported.model
     entry = {
@@ -143,7 +145,7 @@ def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tes
         "test": tested.to_dict()["figures"],
         "recipe": recipe,
         "training_hours": round(hours, 2),
-        "cores": usable_cores(),
+        "cores": count_usable_cores(),
     }
     manifest = {"schema": 1, "default": model.path.name, "models": [entry]}
     figures, contract = tested.figures, model.contract
@@ -155,11 +157,11 @@ def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tes
         range="not recorded" if contract.training_range is None else contract.training_range.describe(),
         trained=sum(data.phantoms for data in {stage.data for stage in stages}),
         stages=len(stages),
-        cores=usable_cores(),
+        cores=count_usable_cores(),
         tested=len(tested.scans),
         figures="\n".join(summary(tested)),
         auc=f"{figures.auc.value:.3f} (95 % {figures.auc.low:.3f} to {figures.auc.high:.3f})",
-        proof=exported.proof.describe(),
+        parity=exported.parity.describe(),
         hours=f"{hours:.1f}",
         recipe=f"export/{recipe['name']}.toml",
     )
@@ -169,9 +171,9 @@ def publish(recipe: dict[str, Any], stages: list[Stage], exported: Exported, tes
             stream.write(data)
 
 
-def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Exported, Evaluation]:
+def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[CompileResult, Evaluation]:
     """Export with a proof on some of the test phantoms, and judge the file itself on all of them."""
-    source = load_source(run, labels=recipe["export"]["labels"])
+    source = load_keras_source(run, labels=recipe["export"]["labels"])
     folder = Phantoms.from_table(recipe["test"]).make(work)
     scans = sorted(folder.rglob("*.nii.gz"))
     chosen = scans[:: max(1, len(scans) // MINIMUM_VOLUMES)]
@@ -180,7 +182,7 @@ def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Export
         work / f"{recipe['name']}.onnx",
         [preprocess(open_scan(scan), source.contract).volume for scan in chosen],
         material=f"{len(chosen)} of the test phantoms",
-        plan=Plan(explain=recipe["export"]["explain"]),
+        plan=CompileOptions(explain=recipe["export"]["explain"]),
     )
     return exported, evaluate(exported.model.path, folder, provider="cpu")
 

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.modelfile.golden_input import FIRST_RECIPE
-from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY
-from ct3d_edge.modelfile.signature import POOLED
+from ct3d_edge.modelfile.signature import POOLED_OUTPUT
 
 DICOM = all(find_spec(name) for name in ("pydicom", "gdcm", "highdicom"))
 """Whether the extra `dicom` is installed."""
@@ -60,8 +60,8 @@ def tiny_graph(contract: Contract, *, node_domain: str = "") -> onnx.GraphProto:
     ]
     outputs = [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", contract.outputs])]
     if contract.feature_statistics:
-        nodes.append(helper.make_node("Identity", ["pooled"], [POOLED], name=POOLED))
-        outputs.append(helper.make_tensor_value_info(POOLED, TensorProto.FLOAT, ["batch", TINY_FEATURES]))
+        nodes.append(helper.make_node("Identity", ["pooled"], [POOLED_OUTPUT], name=POOLED_OUTPUT))
+        outputs.append(helper.make_tensor_value_info(POOLED_OUTPUT, TensorProto.FLOAT, ["batch", TINY_FEATURES]))
     return helper.make_graph(
         nodes,
         "tiny",
@@ -80,7 +80,7 @@ def tiny_proto(contract: Contract, expected: float = 0.5, tolerance: float = 1.0
     """``tiny_graph`` as a complete model file's content; its golden test passes for anything unless narrowed."""
     proto = helper.make_model(tiny_graph(contract), opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     row = (1 - expected, expected) if len(contract.labels) == 2 else (expected,) * len(contract.labels)
-    golden = Golden(FIRST_RECIPE, ((1, 1, 0), (2, 2, 0)), (row, row), tolerance)
+    golden = GoldenTest(FIRST_RECIPE, ((1, 1, 0), (2, 2, 0)), (row, row), tolerance)
     helper.set_model_props(
         proto, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden.to_json(), PROVENANCE_KEY: "{}"}
     )

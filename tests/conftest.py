@@ -12,7 +12,7 @@ from networks import KERAS
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.providers.plugins import OPENVINO, plugin_obstacle
+from ct3d_edge.providers.plugins import OPENVINO, find_plugin_issue
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
 
@@ -34,7 +34,7 @@ def real_scans() -> Path:
 @pytest.fixture(scope="session")
 def openvino() -> None:
     """Needed by tests that run a network on OpenVINO's plugin."""
-    obstacle = plugin_obstacle(OPENVINO)
+    obstacle = find_plugin_issue(OPENVINO)
     if obstacle:
         pytest.skip(f"needs OpenVINO's plugin and a device of Intel's: {obstacle}")
 

@@ -7,7 +7,7 @@ import numpy as np
 from builders import LAS, MakeScan
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import write_split
 
 GradedFolder = Callable[..., Path]
@@ -44,5 +44,5 @@ def graded_run(scans: Path, run: Path) -> Path:
     run.mkdir()
     network.save(run / "model.keras")
     (run / "contract.json").write_text(Contract(shape=SHAPE).to_json())
-    write_split(run / "split.json", split_folder(scans, validation=0.5, test=0.25))
+    write_split(run / "split.json", create_split(scans, validation=0.5, test=0.25))
     return run

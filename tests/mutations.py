@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.golden_input import RECIPE, golden_input
+from ct3d_edge.modelfile.golden_input import RECIPE, make_golden_input
 from ct3d_edge.modelfile.model_file import ModelFile, parse_model_file
-from ct3d_edge.session.verify import renewed_file
+from ct3d_edge.session.verify import renew_golden_test
 
 Array = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ def sure_network(contract: Contract, sureness: float = 12.0) -> onnx.ModelProto:
     x = g.op("Reshape", g.op("ReduceMean", x, np.array([2, 3, 4])), np.array([-1, 16]))
     x = g.op("Relu", g.op("Add", g.op("MatMul", x, g.normal(16, 32) / 4), g.normal(32)))
     head = g.normal(32, contract.outputs)
-    inputs = np.stack([golden_input(RECIPE, (seed, seed, 0), contract.shape) for seed in range(1, 9)])
+    inputs = np.stack([make_golden_input(RECIPE, (seed, seed, 0), contract.shape) for seed in range(1, 9)])
     given = answers(g.model(x), inputs.reshape(-1, *contract.input_shape))[0] @ head
     x = g.op("MatMul", x, np.float32(sureness) * head / given.std(axis=0))
     logit = g.op("Add", x, -np.float32(sureness) * np.median(given, axis=0) / given.std(axis=0))
@@ -42,7 +42,7 @@ def as_model(graph: onnx.ModelProto, contract: Contract) -> ModelFile:
     proto = onnx.ModelProto()
     proto.CopyFrom(graph)
     proto.metadata_props.extend(tiny_proto(contract).metadata_props)
-    data, _ = renewed_file(parse_model_file(Path("made.onnx"), proto.SerializeToString()))
+    data, _ = renew_golden_test(parse_model_file(Path("made.onnx"), proto.SerializeToString()))
     return parse_model_file(Path("made.onnx"), data)
 
 

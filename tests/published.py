@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from hostile_server import Content, HostileServer
 
-from ct3d_edge.datasets.download import Dataset, Patience, Source
+from ct3d_edge.datasets.download import RemoteDataset, RemoteFile, RetryPolicy
 
-AT_ONCE = Patience(attempts=3, timeout=5, pause=0)
+AT_ONCE = RetryPolicy(attempts=3, timeout=5, pause=0)
 
 Entries = Iterable[tuple[zipfile.ZipInfo | str, bytes]]
 
@@ -49,15 +49,15 @@ def class_archive(name: str, scans: int = 3, size: int = 3_000) -> bytes:
     return zip_of([(folder, b""), *files, *extra])
 
 
-def dataset_of(server: HostileServer, archives: Mapping[str, bytes]) -> Dataset:
+def dataset_of(server: HostileServer, archives: Mapping[str, bytes]) -> RemoteDataset:
     """Publish archives on the server."""
     for name, data in archives.items():
         server.files[f"/{name}.zip"] = Content(data)
-    sources = (Source(name, f"{server.address}/{name}.zip", len(data)) for name, data in archives.items())
-    return Dataset("MosMedData", tuple(sources), "CC BY-NC-ND 3.0", "Morozov et al., 2020")
+    sources = (RemoteFile(name, f"{server.address}/{name}.zip", len(data)) for name, data in archives.items())
+    return RemoteDataset("MosMedData", tuple(sources), "CC BY-NC-ND 3.0", "Morozov et al., 2020")
 
 
-def two_classes(server: HostileServer) -> Dataset:
+def two_classes(server: HostileServer) -> RemoteDataset:
     """Publish a small CT-0 and a small CT-23."""
     return dataset_of(server, {name: class_archive(name) for name in ("CT-0", "CT-23")})
 

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-from ct3d_edge.results.record import Answer, Failure, Record, Timing
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.results.record import Prediction, ResultRecord, ScanFailure, Timing
+from ct3d_edge.scan.qc_flag import QCFlag
 
-ANSWERED = Record(
+ANSWERED = ResultRecord(
     scan="folder/scan.nii.gz",
     status="warn",
-    answer=Answer("abnormal", (("normal", 0.25), ("abnormal", 0.75)), 0.5),
+    prediction=Prediction("abnormal", (("normal", 0.25), ("abnormal", 0.75)), 0.5),
     failure=None,
-    findings=(Finding("oblique", "warn", "Tilted."), Finding("misnamed", "warn", "Renamed.")),
+    flags=(QCFlag("oblique", "warn", "Tilted."), QCFlag("extension_mismatch", "warn", "Renamed.")),
     timing=Timing(1.5, 2.25, 4.0),
     model_sha256="m" * 64,
     contract_sha256="c" * 64,
@@ -23,9 +23,9 @@ ANSWERED = Record(
 FAILED = replace(
     ANSWERED,
     status="error",
-    answer=None,
-    failure=Failure("truncated", "scan.nii.gz ends too early."),
-    findings=(),
+    prediction=None,
+    failure=ScanFailure("truncated", "scan.nii.gz ends too early."),
+    flags=(),
     timing=Timing(),
 )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ct3d_edge.contract import FeatureStatistics, TrainingRange
-from ct3d_edge.quality_control.ood_detector import fit_statistics
+from ct3d_edge.quality_control.ood_detector import fit_feature_statistics
 
 RANGE = TrainingRange(
     scans=40,
@@ -24,4 +24,4 @@ def drawn(scans: int, size: int, seed: int = 0, **changes: Any) -> Any:
 
 def statistics(size: int = 12) -> FeatureStatistics:
     """Fitted to `drawn` features."""
-    return fit_statistics(drawn(60, size), drawn(30, size, seed=1))
+    return fit_feature_statistics(drawn(60, size), drawn(30, size, seed=1))

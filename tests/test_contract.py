@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from taught import RANGE, statistics
 
-from ct3d_edge.contract import NESTED, SCHEMA, UNTAUGHT, Contract, is_axis_code
+from ct3d_edge.contract import NESTED_FIELDS, SCHEMA, SCHEMA_WITHOUT_TRAINING_STATS, Contract, is_axis_code
 from ct3d_edge.errors import ContractError
 
 THREE = {"labels": ("a", "b", "c"), "outputs": 3}
@@ -52,11 +52,11 @@ def test_json_is_canonical(contract: Contract) -> None:
 
 
 def test_what_is_not_known_of_training_scans_leaves_version_and_hash_as_they_were() -> None:
-    known, unknown = (json.loads(contract.to_json()) for contract in (TAUGHT, TAUGHT.untaught))
-    assert (known.pop("schema"), unknown.pop("schema")) == (SCHEMA, UNTAUGHT)
+    known, unknown = (json.loads(contract.to_json()) for contract in (TAUGHT, TAUGHT.without_training_stats))
+    assert (known.pop("schema"), unknown.pop("schema")) == (SCHEMA, SCHEMA_WITHOUT_TRAINING_STATS)
     assert set(known) == set(asdict(TAUGHT))
-    assert set(unknown) == set(known) - set(NESTED)
-    assert TAUGHT.untaught == Contract()
+    assert set(unknown) == set(known) - set(NESTED_FIELDS)
+    assert TAUGHT.without_training_stats == Contract()
     assert Contract().sha256 == "878a43411652cd06455f73917fb025d7771c2f5f34943dc0cc5c4225af363ab9"
 
 
@@ -229,7 +229,7 @@ MISTYPED = [(field, value) for field in asdict(TAUGHT) for value in WRONG]
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [*MISTYPED, *((name, None) for name in asdict(TAUGHT) if name not in NESTED)]
+    ("field", "value"), [*MISTYPED, *((name, None) for name in asdict(TAUGHT) if name not in NESTED_FIELDS)]
 )
 def test_a_mistyped_field_is_a_contract_error(field: str, value: object) -> None:
     data = {**json.loads(TAUGHT.to_json()), field: value}
@@ -262,7 +262,7 @@ def test_between_two_classes_the_threshold_decides(
     outputs: int, threshold: float, probability: float, winner: int
 ) -> None:
     contract = Contract(outputs=outputs, threshold=threshold)
-    assert contract.winner([1 - probability, probability]) == winner
+    assert contract.predicted_index([1 - probability, probability]) == winner
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_between_two_classes_the_threshold_decides(
     [([0.2, 0.5, 0.3], 1), ([0.4, 0.3, 0.3], 0), ([0.1, 0.1, 0.8], 2), ([0.4, 0.4, 0.2], 0)],
 )
 def test_among_more_classes_the_most_probable_wins(probabilities: list[float], winner: int) -> None:
-    assert Contract(labels=("a", "b", "c"), outputs=3, threshold=0.99).winner(probabilities) == winner
+    assert Contract(labels=("a", "b", "c"), outputs=3, threshold=0.99).predicted_index(probabilities) == winner
 
 
 @pytest.mark.parametrize(("code", "valid"), [("LAS", True), ("PIR", True), ("SLA", True), ("LLS", False), (5, False)])

@@ -22,9 +22,7 @@ OWN = {
     "conversion": ("optimize", "train"),
     "providers/plugins.py": ("openvino", "tensorrt-rtx"),
     "training": ("train", "evaluate", "tensorboard"),
-    "keras_import.py": ("train",),
-    "keras_graph.py": ("train",),
-    "keras_pooling.py": ("train",),
+    "keras_backend.py": ("train",),
 }
 """Extras that a file or folder of the package may import from; all else makes do with the base installation."""
 

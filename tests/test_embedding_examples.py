@@ -11,7 +11,7 @@ import pytest
 from builders import LAS, MakeModel
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.fused_io.fuse import embed
+from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
@@ -25,7 +25,7 @@ NODE_MODULES = ROOT / "node_modules"
 @pytest.fixture
 def folder(tmp_path: Path, make_model: MakeModel, hu: NDArray[np.int16]) -> Path:
     """A place with a model that has the preprocessing inside and a scan's voxels as its file holds them."""
-    proto = embed(load_model_file(make_model(temperature=0.7)))
+    proto = fuse_io(load_model_file(make_model(temperature=0.7)))
     (tmp_path / "raw.onnx").write_bytes(proto.SerializeToString())
     (tmp_path / "scan.raw").write_bytes((hu + 1024).astype("<i2").tobytes(order="F"))
     return tmp_path

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from ct3d_edge import errors
-from ct3d_edge.errors import Ct3dError, RefusedScan, ScanError, UnreadableScan
+from ct3d_edge.errors import Ct3dError, RejectedScanError, ScanError, UnreadableScanError
 
 BRANCH = re.compile(r"^    (?P<indent>[│ ]*)[├└]── (?P<name>\w+)(?: +exit (?P<code>\d+))? ")
 
@@ -65,7 +65,7 @@ def test_every_error_has_its_exit_code_checked() -> None:
     assert {error.__name__ for error in classes()} == {"Ct3dError", *drawn_tree()}
 
 
-@pytest.mark.parametrize("error", [ScanError, UnreadableScan, RefusedScan])
+@pytest.mark.parametrize("error", [ScanError, UnreadableScanError, RejectedScanError])
 def test_a_scan_error_carries_its_code_apart_from_its_message(error: type[ScanError]) -> None:
     raised = error("truncated", "It ends too early.")
     assert raised.code == "truncated"

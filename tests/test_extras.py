@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import MissingExtraError
-from ct3d_edge.extras import pip_install, require_extra
+from ct3d_edge.extras import pip_install_command, require_extra
 
 
 def test_what_is_installed_passes() -> None:
@@ -17,7 +17,7 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it() -> None:
         MissingExtraError, match=r"needs no_such_a, no_such_b, not installed here: pip install "
     ) as told:
         require_extra("evaluate", ["no_such_a", "numpy", "no_such_b"])
-    assert str(told.value).endswith(pip_install("evaluate"))
+    assert str(told.value).endswith(pip_install_command("evaluate"))
 
 
 def test_a_distribution_of_another_name_is_named_as_pip_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,22 +49,22 @@ def test_a_checkout_is_installed_from_its_folder(place: Path, editable: bool, mo
     checkout.mkdir()
     install(place, {"url": checkout.as_uri(), "dir_info": {"editable": editable}})
     option = "--editable " if editable else ""
-    assert pip_install("train") == f'pip install {option}"{checkout}[train]"'
+    assert pip_install_command("train") == f'pip install {option}"{checkout}[train]"'
     monkeypatch.chdir(checkout)
-    assert pip_install("train") == f'pip install {option}".[train]"'
-    assert pip_install("", "--force-reinstall") == f"pip install {option}. --force-reinstall"
+    assert pip_install_command("train") == f'pip install {option}".[train]"'
+    assert pip_install_command("", "--force-reinstall") == f"pip install {option}. --force-reinstall"
 
 
 def test_a_wheel_is_installed_from_its_file(place: Path) -> None:
     wheel = place / "ct3d_edge-0.1.0-py3-none-any.whl"
     wheel.touch()
     install(place, {"url": wheel.as_uri(), "archive_info": {}})
-    assert pip_install("dicom") == f'pip install "{wheel}[dicom]"'
+    assert pip_install_command("dicom") == f'pip install "{wheel}[dicom]"'
 
 
 def test_what_has_gone_is_installed_from_a_checkout(place: Path) -> None:
     install(place, {"url": (place / "gone").as_uri(), "dir_info": {}})
-    assert pip_install("dicom") == 'pip install ".[dicom]"'
+    assert pip_install_command("dicom") == 'pip install ".[dicom]"'
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_has_gone_is_installed_from_a_checkout(place: Path) -> None:
 )
 def test_what_came_from_elsewhere_is_installed_from_there(place: Path, origin: object, command: str) -> None:
     install(place, origin)
-    assert pip_install("train") == command
+    assert pip_install_command("train") == command
 
 
 def test_without_an_installation_it_is_the_checkout_in_use() -> None:

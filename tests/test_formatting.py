@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.formatting import format_bytes, list_names, parse_size, plural, shorten, wrap
+from ct3d_edge.formatting import format_bytes, list_names, parse_size, plural, truncate_middle, wrap
 
 PACKAGE = Path(__file__).parents[1] / "ct3d_edge"
 
@@ -23,7 +23,7 @@ def test_plural_of_its_own() -> None:
     [("abc", 3, "abc"), ("abcdefghij", 9, "abc...hij"), ("abcdefghij", 8, "ab...hij"), ("abcdefghij", 1, "a...j")],
 )
 def test_shorten_leaves_out_the_middle(text: str, width: int, short: str) -> None:
-    assert shorten(text, width) == short
+    assert truncate_middle(text, width) == short
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,20 @@ from records import ANSWERED, FAILED, give_back, raise_error
 
 import ct3d_edge
 from ct3d_edge import Volume, load_model, open_scan
-from ct3d_edge.benchmark.workload import BrokenOffError
-from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
+from ct3d_edge.benchmark.workload import PartialResultError
+from ct3d_edge.errors import RejectedScanError, ScanError, UnreadableScanError
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.quality_control.checker import Inspector
-from ct3d_edge.results.record import Record
-from ct3d_edge.scan.discovery import search_scans
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.scan.discovery import discover_scans
 
 PACKAGE = Path(ct3d_edge.__file__).parent
 DEFINES = re.compile(r"^class \w+\(\w*(Exception|Error)\)", re.MULTILINE)
 
 OWN_ARGUMENTS: dict[type[BaseException], tuple[Any, ...]] = {
-    **dict.fromkeys((ScanError, UnreadableScan, RefusedScan), ("truncated", "It ends too early.")),
-    BrokenOffError: (
+    **dict.fromkeys((ScanError, UnreadableScanError, RejectedScanError), ("truncated", "It ends too early.")),
+    PartialResultError: (
         BenchRecord("how long?", {}, {}, {}, Samples({}, {"infer": (1.0,)}), incomplete="it was interrupted"),
     ),
 }
@@ -81,10 +81,10 @@ def test_records_and_what_they_hold_arrive_whole(
     pool: ProcessPoolExecutor, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
     with load_model(make_model(), "cpu") as model:
-        records: list[Record] = list(model.predict_many([make_scan(), tmp_path / "absent.nii"]))
-        passport = Inspector(model.contract).inspect(make_scan())
-        things = [ANSWERED, FAILED, *records, *ANSWERED.findings, passport, model.receipt, model.contract]
-    things.append(search_scans([make_scan()]))
+        records: list[ResultRecord] = list(model.predict_many([make_scan(), tmp_path / "absent.nii"]))
+        quality_report = QualityChecker(model.contract).inspect(make_scan())
+        things = [ANSWERED, FAILED, *records, *ANSWERED.flags, quality_report, model.run_report, model.contract]
+    things.append(discover_scans([make_scan()]))
     assert [pool.submit(give_back, thing).result(60) for thing in things] == things
 
 

@@ -12,10 +12,10 @@ from scipy import ndimage
 
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RefusedScan
-from ct3d_edge.preprocess import NON_FINITE_LIMIT, Placement, preprocess
+from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.preprocess import MAX_NON_FINITE_FRACTION, ResamplePlan, preprocess
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Volume
 
 TOLERANCE = 1e-6
@@ -104,7 +104,7 @@ def test_at_its_own_size_a_volume_is_only_turned(hu: NDArray[np.int16], turns: i
 
 def test_a_placement_turned_describes_rot90(hu: NDArray[np.int16]) -> None:
     for quarters in range(5):
-        placement = Placement().turned(quarters)
+        placement = ResamplePlan().rotated(quarters)
         flips = tuple(axis for axis, flip in enumerate(placement.flips) if flip)
         np.testing.assert_array_equal(np.flip(hu.transpose(placement.axes), flips), np.rot90(hu, quarters))
 
@@ -129,7 +129,7 @@ def test_how_a_scan_was_stored_does_not_matter(hu: NDArray[np.int16], contract: 
     assert volume.axis_code == code
     prepared = preprocess(volume, contract)
     assert_close(prepared.volume, obvious(hu.astype(float), contract))
-    assert prepared.findings == ()
+    assert prepared.flags == ()
 
 
 @pytest.mark.parametrize("target", CODES)
@@ -145,7 +145,7 @@ def test_stored_order_ignores_the_affine(hu: NDArray[np.int16], code: str) -> No
     affine = stored_as(code, hu).affine
     prepared = preprocess(Volume(hu, affine=affine), STORED)
     np.testing.assert_array_equal(prepared.volume, preprocess(Volume(hu), STORED).volume)
-    assert prepared.findings == ()
+    assert prepared.flags == ()
 
 
 def test_the_three_body_axes_can_be_told_apart(hu: NDArray[np.int16], contract: Contract) -> None:
@@ -158,7 +158,7 @@ def test_the_three_body_axes_can_be_told_apart(hu: NDArray[np.int16], contract: 
 def test_without_an_affine_las_is_assumed_and_remarked(hu: NDArray[np.int16], contract: Contract) -> None:
     prepared = preprocess(Volume(hu), contract)
     np.testing.assert_array_equal(prepared.volume, preprocess(Volume(hu, affine=LAS), contract).volume)
-    assert [(finding.code, finding.severity) for finding in prepared.findings] == [("no_orientation", "refuse")]
+    assert [(flag.code, flag.severity) for flag in prepared.flags] == [("no_orientation", "refuse")]
 
 
 @pytest.mark.parametrize(("degrees", "codes"), [(0, []), (4.9, []), (5.1, ["oblique"]), (-12, ["oblique"])])
@@ -168,7 +168,7 @@ def test_a_tilt_is_remarked_but_not_undone(
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     tilt = np.array([[1, 0, 0, 0], [0, cos, -sin, 0], [0, sin, cos, 0], [0, 0, 0, 1.0]])
     prepared = preprocess(Volume(hu, affine=tilt @ LAS), contract)
-    assert [finding.code for finding in prepared.findings] == codes
+    assert [flag.code for flag in prepared.flags] == codes
     np.testing.assert_array_equal(prepared.volume, preprocess(Volume(hu, affine=LAS), contract).volume)
 
 
@@ -237,7 +237,7 @@ def test_what_is_not_finite_becomes_an_end_of_the_window(
     broken[:5], mended[:5] = value, means
     prepared = preprocess(Volume(broken, affine=LAS), contract)
     assert_close(prepared.volume, obvious(mended, contract))
-    assert [(finding.code, finding.severity) for finding in prepared.findings] == [("non_finite", "warn")]
+    assert [(flag.code, flag.severity) for flag in prepared.flags] == [("non_finite", "warn")]
 
 
 def test_a_negative_slope_turns_infinity_round(contract: Contract) -> None:
@@ -248,12 +248,12 @@ def test_a_negative_slope_turns_infinity_round(contract: Contract) -> None:
     assert prepared.max() == pytest.approx(1000 / 1400)
 
 
-def test_the_finding_says_how_much_is_not_finite(hu: NDArray[np.int16]) -> None:
+def test_the_flag_says_how_much_is_not_finite(hu: NDArray[np.int16]) -> None:
     stored = hu.astype(np.float32)
     stored[:6] = np.nan
     own_size = Contract(shape=hu.shape, orientation="stored", quarter_turns=0)
-    (finding,) = preprocess(Volume(stored), own_size).findings
-    fraction = float(finding.detail.split("%")[0])
+    (flag,) = preprocess(Volume(stored), own_size).flags
+    fraction = float(flag.detail.split("%")[0])
     assert fraction == pytest.approx(25, abs=4)  # the last plane of each axis is sampled twice
 
 
@@ -266,23 +266,23 @@ def partly_nan(columns: int) -> Volume:
 
 @pytest.mark.parametrize("columns", [7, 10])
 def test_more_than_half_not_finite_is_refused(contract: Contract, columns: int) -> None:
-    with pytest.raises(RefusedScan, match="too few are left") as caught:
+    with pytest.raises(RejectedScanError, match="too few are left") as caught:
         preprocess(partly_nan(columns), contract)
     assert caught.value.code == "non_finite"
 
 
 @pytest.mark.parametrize("columns", [1, 4])
-def test_less_than_half_not_finite_is_a_finding(contract: Contract, columns: int) -> None:
+def test_less_than_half_not_finite_is_a_flag(contract: Contract, columns: int) -> None:
     prepared = preprocess(partly_nan(columns), contract)
-    assert [finding.code for finding in prepared.findings] == ["non_finite"]
+    assert [flag.code for flag in prepared.flags] == ["non_finite"]
 
 
 def test_a_circular_field_of_view_padded_with_nan_is_accepted(contract: Contract) -> None:
     x, y = np.meshgrid(np.linspace(-1, 1, 40), np.linspace(-1, 1, 40), indexing="ij")
     stored = np.where((x**2 + y**2 > 1)[..., None], np.nan, np.zeros((40, 40, 6), np.float32))
     prepared = preprocess(Volume(stored, affine=LAS), contract)
-    assert np.isnan(stored).mean() < NON_FINITE_LIMIT
-    assert [finding.code for finding in prepared.findings] == ["non_finite"]
+    assert np.isnan(stored).mean() < MAX_NON_FINITE_FRACTION
+    assert [flag.code for flag in prepared.flags] == ["non_finite"]
 
 
 # What comes out
@@ -326,10 +326,10 @@ def test_how_the_array_lies_in_memory_does_not_matter(hu: NDArray[np.int16], con
 
 
 def test_what_reading_noticed_comes_first(hu: NDArray[np.int16], contract: Contract) -> None:
-    noticed = Finding("misnamed", "warn", "It is.")
-    prepared = preprocess(Volume(hu, findings=(noticed,)), contract)
-    assert [finding.code for finding in prepared.findings] == ["misnamed", "no_orientation"]
-    assert prepared.findings[0] is noticed
+    noticed = QCFlag("extension_mismatch", "warn", "It is.")
+    prepared = preprocess(Volume(hu, flags=(noticed,)), contract)
+    assert [flag.code for flag in prepared.flags] == ["extension_mismatch", "no_orientation"]
+    assert prepared.flags[0] is noticed
 
 
 def test_no_thread_of_a_library_goes_on_working_after_a_scan() -> None:
@@ -339,7 +339,7 @@ import time
 import numpy as np
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan import Volume
+from ct3d_edge.scan.volume import Volume
 
 volume = Volume(np.zeros((160, 160, 90), np.int16))
 for _ in range(3):

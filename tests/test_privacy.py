@@ -83,15 +83,15 @@ INFER = ("infer", "scans", "-m", "model.onnx", "-p", "cpu", "-o", "results.jsonl
 SILENT = {
     "infer": ((*INFER, "--report", "r.html"), {"results.jsonl", "montage.png", "r.html"}),
     "check": (("check", "scans"), set()),
-    "verify": (("verify", "-m", "model.onnx", "-p", "cpu", "--receipt", "receipt.json"), {"receipt.json"}),
+    "verify": (("verify", "-m", "model.onnx", "-p", "cpu", "--run-report", "receipt.json"), {"receipt.json"}),
     "bench": (
-        ("bench", "-m", "model.onnx", "-p", "cpu", "--scans", "scans", "-n", "2", "--resources", "--json", "b.json"),
+        ("bench", "-m", "model.onnx", "-p", "cpu", "--input", "scans", "-n", "2", "--resources", "--out", "b.json"),
         {"b.json"},
     ),
-    "optimize": (("optimize", "-m", "model.onnx", "-o", "fast.onnx", "--proof", "scans"), {"fast.onnx"}),
+    "optimize": (("optimize", "-m", "model.onnx", "-o", "fast.onnx", "--parity-data", "scans"), {"fast.onnx"}),
     "doctor": (("doctor",), set()),
     "tune": (
-        ("tune", "-m", "model.onnx", "--rounds", "3", "--proof", "scans"),
+        ("tune", "-m", "model.onnx", "--rounds", "3", "--parity-data", "scans"),
         {"model.tuned.json", "model.tuned.onnx"},
     ),
     "preprocess": (("preprocess", "scans", "-m", "model.onnx", "--out", "made"), {"made"}),
@@ -117,7 +117,7 @@ def test_evaluate_and_export_leave_at_home_what_matplotlib_and_keras_keep_there(
         pytest.skip("needs the extra 'train'")
     tiny_network().save(folder / "tiny.keras")
     evaluate = ("evaluate", "scans", "-m", "model.onnx", "-p", "cpu", "--resamples", "100", "--out", "out")
-    for command in evaluate, ("export", "-m", "tiny.keras", "--out", "tiny.onnx", "--proof", "scans"):
+    for command in evaluate, ("export", "-m", "tiny.keras", "--out", "tiny.onnx", "--parity-data", "scans"):
         traced = trace([*COMMAND, *command], folder)
         assert traced.code == 0, traced.err
         assert_silent(traced)

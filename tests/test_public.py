@@ -10,9 +10,9 @@ import ct3d_edge
 
 PUBLIC = {
     "Contract",
-    "Finding",
+    "QCFlag",
     "Model",
-    "Record",
+    "ResultRecord",
     "Volume",
     "__version__",
     "find_scans",

@@ -9,16 +9,16 @@ from scipy.special import expit, softmax
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, ModelError, UsageError
 from ct3d_edge.temperature_scaling import (
-    SEARCHED,
-    Rule,
-    calibrate,
+    TEMPERATURE_SEARCH_RANGE,
+    ThresholdRule,
+    apply_temperature,
+    apply_temperature_to_scores,
+    check_temperature,
+    choose_threshold_for_sensitivity,
+    choose_youden_threshold,
+    fit_operating_point,
     fit_temperature,
     logit,
-    temper,
-    temperature_warnings,
-    tempered_scores,
-    threshold_for_sensitivity,
-    youden_threshold,
 )
 
 Scores = NDArray[np.float64]
@@ -41,40 +41,42 @@ def log_loss(scores: Scores, truth: NDArray[np.int64], temperature: float) -> fl
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_tempering_probabilities_is_tempering_the_logits_of_a_softmax(temperature: float, classes: int) -> None:
     z = np.random.default_rng(classes).normal(0, 4, (50, classes))
-    assert temper(softmax(z, axis=1), temperature) == pytest.approx(softmax(z / temperature, axis=1), abs=1e-12)
+    assert apply_temperature(softmax(z, axis=1), temperature) == pytest.approx(
+        softmax(z / temperature, axis=1), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.3, 2.5])
 def test_of_two_classes_it_is_the_sigmoid_of_the_divided_logit(temperature: float) -> None:
     scores = np.linspace(0.001, 0.999, 101)
     obvious = expit(np.log(scores / (1 - scores)) / temperature)
-    assert tempered_scores(scores, temperature) == pytest.approx(obvious, abs=1e-12)
+    assert apply_temperature_to_scores(scores, temperature) == pytest.approx(obvious, abs=1e-12)
 
 
 def test_a_temperature_of_one_changes_no_bit() -> None:
     values = np.random.default_rng(0).random((100, 3))
-    assert np.array_equal(temper(values, 1.0), values)
+    assert np.array_equal(apply_temperature(values, 1.0), values)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.7, 100.0])
 def test_certainty_stays_certain(temperature: float) -> None:
-    assert np.array_equal(tempered_scores([0.0, 0.5, 1.0], temperature), [0, 0.5, 1])
+    assert np.array_equal(apply_temperature_to_scores([0.0, 0.5, 1.0], temperature), [0, 0.5, 1])
 
 
 def test_small_probabilities_do_not_vanish_together() -> None:
     many = np.full((1, 10_000), 1e-4)
-    assert temper(many, 0.01) == pytest.approx(many)
+    assert apply_temperature(many, 0.01) == pytest.approx(many)
 
 
 @pytest.mark.parametrize("row", [[0.5, np.nan], [np.inf, -np.inf], [-np.inf, 1.0], [0.0, 0.0]], ids=str)
 def test_what_is_no_probability_becomes_nan_and_touches_no_other_scan(row: list[float]) -> None:
-    found = temper(np.array([row, [0.25, 0.75]]), 2.0)
+    found = apply_temperature(np.array([row, [0.25, 0.75]]), 2.0)
     assert np.isnan(found[0]).all()
     assert np.isfinite(found[1]).all()
 
 
 def test_what_rounding_put_outside_counts_as_the_end() -> None:
-    assert temper(np.array([[-1e-4, 1 + 1e-4]]), 2.0).tolist() == [[0, 1]]
+    assert apply_temperature(np.array([[-1e-4, 1 + 1e-4]]), 2.0).tolist() == [[0, 1]]
 
 
 def test_logit_is_bounded() -> None:
@@ -91,7 +93,7 @@ def test_the_temperature_undoes_a_sharpness(sharpness: float) -> None:
 def test_no_temperature_on_a_grid_has_a_smaller_log_loss() -> None:
     scores, truth = drawn(60, sharpness=2.5, seed=4)
     best = log_loss(scores, truth, fit_temperature(scores, truth))
-    assert best <= min(log_loss(scores, truth, t) for t in np.geomspace(*SEARCHED, 500)) + 1e-9
+    assert best <= min(log_loss(scores, truth, t) for t in np.geomspace(*TEMPERATURE_SEARCH_RANGE, 500)) + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -100,8 +102,8 @@ def test_no_temperature_on_a_grid_has_a_smaller_log_loss() -> None:
         ([0.1, 0.2, 0.9], [1, 1, 1], 1.0),
         ([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 1.0),
         ([0.0, 0.5, 0.5, 1.0], [0, 0, 1, 1], 1.0),
-        ([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1], SEARCHED[1]),
-        ([0.0, 1.0], [1, 0], SEARCHED[1]),
+        ([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1], TEMPERATURE_SEARCH_RANGE[1]),
+        ([0.0, 1.0], [1, 0], TEMPERATURE_SEARCH_RANGE[1]),
     ],
     ids=["one class", "separated", "separated, with ends and middle", "the wrong way round", "certain and wrong"],
 )
@@ -115,8 +117,8 @@ def test_youden_by_hand() -> None:
     #         0     0     1     0     1     1
     scores = [0.10, 0.20, 0.30, 0.40, 0.60, 0.80]
     # From 0.5 on: 2 of 3 found, 3 of 3 spared, J = 2/3. From 0.25 on: 3 of 3 and 2 of 3, J = 2/3: misses fewer.
-    assert youden_threshold(scores, [0, 0, 1, 0, 1, 1]) == pytest.approx(0.25)
-    assert youden_threshold(scores, [0, 0, 0, 0, 1, 1]) == pytest.approx(0.5)
+    assert choose_youden_threshold(scores, [0, 0, 1, 0, 1, 1]) == pytest.approx(0.25)
+    assert choose_youden_threshold(scores, [0, 0, 0, 0, 1, 1]) == pytest.approx(0.5)
 
 
 def test_youden_is_the_best_of_scikit_learns_roc_curve() -> None:
@@ -124,7 +126,7 @@ def test_youden_is_the_best_of_scikit_learns_roc_curve() -> None:
 
     scores, truth = drawn(200, seed=1)
     false, true, _ = metrics.roc_curve(truth, scores)
-    answers = scores >= youden_threshold(scores, truth)
+    answers = scores >= choose_youden_threshold(scores, truth)
     assert answers[truth == 1].mean() - answers[truth == 0].mean() == pytest.approx((true - false).max())
 
 
@@ -133,28 +135,28 @@ def test_youden_is_the_best_of_scikit_learns_roc_curve() -> None:
 )
 def test_the_threshold_is_the_highest_that_reaches_the_sensitivity(target: float, expected: float) -> None:
     scores = [0.10, 0.20, 0.30, 0.40, 0.60, 0.80]
-    assert threshold_for_sensitivity(scores, [0, 0, 1, 0, 1, 1], target) == pytest.approx(expected)
+    assert choose_threshold_for_sensitivity(scores, [0, 0, 1, 0, 1, 1], target) == pytest.approx(expected)
 
 
 def test_every_scan_can_be_found_even_if_the_lowest_score_is_one() -> None:
-    assert threshold_for_sensitivity([0.2, 0.6, 0.9], [1, 0, 0], 1.0) == pytest.approx(0.1)
+    assert choose_threshold_for_sensitivity([0.2, 0.6, 0.9], [1, 0, 0], 1.0) == pytest.approx(0.1)
 
 
 def test_no_threshold_sits_on_a_scan() -> None:
     scores, truth = drawn(100, seed=2)
-    for rule in (Rule(), *(Rule(share) for share in np.linspace(0.05, 1, 20))):
+    for rule in (ThresholdRule(), *(ThresholdRule(share) for share in np.linspace(0.05, 1, 20))):
         assert np.abs(scores - rule.threshold(scores, truth)).min() > 0
 
 
 def test_neighbouring_floats_are_still_told_apart() -> None:
     low = 0.5
     high = math.nextafter(low, 1)
-    threshold = youden_threshold([low, high], [0, 1])
+    threshold = choose_youden_threshold([low, high], [0, 1])
     assert low < threshold <= high
 
 
-@pytest.mark.parametrize("rule", [Rule(), Rule(0.9)], ids=str)
-def test_a_threshold_needs_two_classes_and_two_scores(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", [ThresholdRule(), ThresholdRule(0.9)], ids=str)
+def test_a_threshold_needs_two_classes_and_two_scores(rule: ThresholdRule) -> None:
     with pytest.raises(DatasetError, match="needs scans of both classes"):
         rule.threshold([0.1, 0.2], [1, 1])
     with pytest.raises(DatasetError, match="same score"):
@@ -162,38 +164,39 @@ def test_a_threshold_needs_two_classes_and_two_scores(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "rule"), [("youden", Rule()), ("sensitivity=0.95", Rule(0.95)), ("sensitivity=1", Rule(1.0))]
+    ("text", "rule"),
+    [("youden", ThresholdRule()), ("sensitivity=0.95", ThresholdRule(0.95)), ("sensitivity=1", ThresholdRule(1.0))],
 )
-def test_rules_are_parsed_and_told(text: str, rule: Rule) -> None:
-    assert Rule.parse(text) == rule
+def test_rules_are_parsed_and_told(text: str, rule: ThresholdRule) -> None:
+    assert ThresholdRule.parse(text) == rule
     assert str(rule) == text
 
 
 @pytest.mark.parametrize("text", ["", "Youden", "sensitivity", "sensitivity=", "sensitivity=high", "youden=1", "f1=1"])
 def test_what_is_no_rule_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError, match=r"youden or, for example, sensitivity=0\.95"):
-        Rule.parse(text)
+        ThresholdRule.parse(text)
 
 
 @pytest.mark.parametrize("share", ["0", "-0.5", "1.01", "nan", "inf"])
 def test_a_sensitivity_is_a_share(share: str) -> None:
     with pytest.raises(UsageError, match="above 0 and at most 1"):
-        Rule.parse(f"sensitivity={share}")
+        ThresholdRule.parse(f"sensitivity={share}")
 
 
 def test_the_threshold_is_that_of_the_tempered_scores() -> None:
     scores, truth = drawn(400, sharpness=3, seed=3)
-    made = calibrate(Contract(threshold=0.9, temperature=7), scores, truth, Rule(0.95))
+    made = fit_operating_point(Contract(threshold=0.9, temperature=7), scores, truth, ThresholdRule(0.95))
     assert made.temperature == pytest.approx(fit_temperature(scores, truth))
-    after = tempered_scores(scores, made.temperature)
-    assert made.threshold == pytest.approx(threshold_for_sensitivity(after, truth, 0.95))
+    after = apply_temperature_to_scores(scores, made.temperature)
+    assert made.threshold == pytest.approx(choose_threshold_for_sensitivity(after, truth, 0.95))
     assert (after[truth == 1] >= made.threshold).mean() >= 0.95
 
 
 @pytest.mark.parametrize("change", [{"orientation": "stored"}, {"labels": ("a", "b")}])
 def test_nothing_else_in_the_contract_changes(change: dict[str, Any]) -> None:
     contract = Contract(**change)
-    made = calibrate(contract, *drawn(50), Rule())
+    made = fit_operating_point(contract, *drawn(50), ThresholdRule())
     assert {name for name in vars(made) if getattr(made, name) != getattr(contract, name)} == {
         "temperature",
         "threshold",
@@ -202,7 +205,7 @@ def test_nothing_else_in_the_contract_changes(change: dict[str, Any]) -> None:
 
 def test_more_than_two_classes_have_no_threshold() -> None:
     with pytest.raises(ModelError, match="this model has 3"):
-        calibrate(Contract(labels=("a", "b", "c"), outputs=3), [0.1, 0.9], [0, 1], Rule())
+        fit_operating_point(Contract(labels=("a", "b", "c"), outputs=3), [0.1, 0.9], [0, 1], ThresholdRule())
 
 
 @pytest.mark.parametrize(
@@ -215,6 +218,6 @@ def test_more_than_two_classes_have_no_threshold() -> None:
     ],
 )
 def test_a_temperature_that_cannot_be_relied_on_is_said_so(temperature: float, scans: int, said: list[str]) -> None:
-    warnings = temperature_warnings(temperature, scans)
+    warnings = check_temperature(temperature, scans)
     assert len(warnings) == len(said)
     assert all(part in warning for part, warning in zip(said, warnings, strict=True))

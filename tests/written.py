@@ -25,7 +25,7 @@ def assert_alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) ->
         assert {name: one[name] for name in SAME} == {name: other[name] for name in SAME}
         assert one["probability"] == (other["probability"] and pytest.approx(other["probability"], abs=WITHIN))
         for part in ("code", "severity"):
-            assert [entry[part] for entry in one["findings"]] == [entry[part] for entry in other["findings"]]
+            assert [entry[part] for entry in one["flags"]] == [entry[part] for entry in other["flags"]]
         assert (one["error"] and one["error"]["code"]) == (other["error"] and other["error"]["code"])
 
 

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Network
 
 NEEDS = ("tensorflow", "keras")
 PACKAGES = ("tensorflow", "keras")
 
 
-def network(material: Material, threads: int, *, function: bool = False) -> Network:
+def network(material: Fixture, threads: int, *, function: bool = False) -> Network:
     """``predict`` with its own batches and callbacks; with ``function`` the traced graph alone."""
     import numpy as np
 
@@ -22,7 +22,7 @@ def network(material: Material, threads: int, *, function: bool = False) -> Netw
     return lambda volumes: np.asarray(graph(tf.constant(volumes[..., np.newaxis])))
 
 
-def _model(material: Material, threads: int) -> Any:
+def _model(material: Fixture, threads: int) -> Any:
     # Before TensorFlow looks for devices: afterwards the number of threads is fixed.
     import tensorflow as tf
 

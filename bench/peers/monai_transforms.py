@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Preprocessing, Volumes
 from bench.peers.tutorial import HIGH, LOW
 
@@ -10,7 +10,7 @@ NEEDS = ("monai", "torch", "nibabel")
 PACKAGES = ("monai", "torch", "nibabel")
 
 
-def preprocessing(material: Material, threads: int) -> Preprocessing:
+def preprocessing(material: Fixture, threads: int) -> Preprocessing:
     """Load, window, quarter turn, trilinear with aligned corners."""
     import numpy as np
     import torch

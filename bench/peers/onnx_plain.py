@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Network, Volumes
 
 NEEDS = ("onnxruntime",)
 PACKAGES = ("onnxruntime-gpu", "onnxruntime", "tf2onnx")
 
 
-def network(material: Material, threads: int, *, file: str = "tf2onnx", provider: str = "CPU") -> Network:
+def network(material: Fixture, threads: int, *, file: str = "tf2onnx", provider: str = "CPU") -> Network:
     """The file as tf2onnx wrote it, unless another one is named; ``provider`` as ONNX Runtime begins its name."""
     import numpy as np
     import onnxruntime as ort

@@ -1,13 +1,13 @@
 """OpenVINO on the CPU, on any of the ONNX files, in float32 and at fixed shape: its best for one scan at a time."""
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Network, Volumes
 
 NEEDS = ("openvino",)
 PACKAGES = ("openvino",)
 
 
-def network(material: Material, threads: int, *, file: str = "tf2onnx", batch: int = 1) -> Network:
+def network(material: Fixture, threads: int, *, file: str = "tf2onnx", batch: int = 1) -> Network:
     """A compiled model with the latency hint."""
     import sys
 

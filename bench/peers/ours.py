@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Network, Preprocessing, Volumes
 
 NEEDS = ("onnxruntime",)
@@ -11,7 +11,7 @@ PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal")
 
 
 def network(
-    material: Material,
+    material: Fixture,
     threads: int,
     *,
     file: str = "fast",
@@ -35,7 +35,7 @@ def network(
     return run
 
 
-def preprocessing(material: Material, threads: int) -> Preprocessing:  # noqa: ARG001 - one thread decodes
+def preprocessing(material: Fixture, threads: int) -> Preprocessing:  # noqa: ARG001 - one thread decodes
     """A file to the network's input as every command of this project does it."""
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.preprocess import preprocess

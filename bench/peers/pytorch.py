@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Network, Volumes
 
 NEEDS = ("torch",)
@@ -14,7 +14,7 @@ EPSILON = 1e-3
 
 
 def network(
-    material: Material,
+    material: Fixture,
     threads: int,
     *,
     device: str = "cpu",
@@ -43,7 +43,7 @@ def network(
     return run
 
 
-def _network(material: Material) -> Any:
+def _network(material: Fixture) -> Any:
     """Blocks of convolution, pooling and normalisation, a mean, dense layers; as many as there are weights for."""
     from torch import nn
 

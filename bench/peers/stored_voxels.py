@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Network
 
 NEEDS = ("onnxruntime",)
@@ -12,7 +12,7 @@ PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "isal")
 
 
 def network(
-    material: Material,
+    material: Fixture,
     threads: int,
     *,
     file: str = "voxels",
@@ -31,7 +31,7 @@ def network(
     return lambda voxels: runner.infer_stored(voxels[0], 1, 0)[-outputs:].astype("float32")
 
 
-def preprocessing(material: Material, threads: int) -> Callable[[Path], Any]:  # noqa: ARG001 - one thread decodes
+def preprocessing(material: Fixture, threads: int) -> Callable[[Path], Any]:  # noqa: ARG001 - one thread decodes
     """Reading alone; refuses a scan whose numbers are no HU, because a slope has no place in this contest."""
     import numpy as np
 

@@ -6,7 +6,7 @@ The quarter turn is PyTorch's: TorchIO has none.
 
 from pathlib import Path
 
-from bench.material import Material
+from bench.material import Fixture
 from bench.peers import Preprocessing, Volumes
 from bench.peers.tutorial import HIGH, LOW
 
@@ -14,7 +14,7 @@ NEEDS = ("torchio", "torch", "nibabel")
 PACKAGES = ("torchio", "torch", "SimpleITK", "nibabel")
 
 
-def preprocessing(material: Material, threads: int) -> Preprocessing:
+def preprocessing(material: Fixture, threads: int) -> Preprocessing:
     """Load, window, resample linearly, quarter turn."""
     import numpy as np
     import torch

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.preprocess import Placement
+from ct3d_edge.preprocess import ResamplePlan
 
 
 @dataclass(frozen=True)
-class SmallChanges:
+class RandomAffineIntensity:
     """A small affine change of place, perhaps mirrored, with another brightness, contrast and noise.
 
     Angles are those of a body as long as it is wide: network axes are taken to span equal lengths, which a chest CT
@@ -108,4 +108,4 @@ def left_right_axis(contract: Contract) -> int:
     """
     code = "LAS" if contract.orientation == "stored" else contract.orientation
     scan_axis = next(axis for axis, letter in enumerate(code) if letter in "LR")
-    return Placement().turned(contract.quarter_turns).axes.index(scan_axis)
+    return ResamplePlan().rotated(contract.quarter_turns).axes.index(scan_axis)

@@ -6,8 +6,8 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.augmentation.random_affine_intensity import SmallChanges, left_right_axis
-from ct3d_edge.augmentation.tutorial_rotation import SixAngles
+from ct3d_edge.augmentation.random_affine_intensity import RandomAffineIntensity, left_right_axis
+from ct3d_edge.augmentation.tutorial_rotation import TutorialRotation
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 
@@ -41,7 +41,7 @@ class Augmentation(Protocol):
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class NoAugmentation:
     """The volume as it is, copied."""
 
     def __call__(self, volume: NDArray[np.float32], rng: np.random.Generator, /) -> NDArray[np.float32]:  # noqa: ARG002
@@ -49,7 +49,7 @@ class Unchanged:
         return np.array(volume, np.float32, order="C")
 
 
-def augmentation(name: AugmentationName, contract: Contract) -> Augmentation:
+def get_augmentation(name: AugmentationName, contract: Contract) -> Augmentation:
     """Choose an augmentation by its name.
 
     Parameters
@@ -66,9 +66,9 @@ def augmentation(name: AugmentationName, contract: Contract) -> Augmentation:
         If there is no augmentation of that name.
     """
     if name == "none":
-        return Unchanged()
+        return NoAugmentation()
     if name == "six-angles":
-        return SixAngles()
+        return TutorialRotation()
     if name == "small-changes":
-        return SmallChanges(hu_window=contract.hu_window, flip_axis=left_right_axis(contract))
+        return RandomAffineIntensity(hu_window=contract.hu_window, flip_axis=left_right_axis(contract))
     raise UsageError(f"There is no augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}.")

@@ -20,7 +20,7 @@ ANGLES = (-20, -10, -5, 5, 10, 20)
 
 
 @dataclass(frozen=True)
-class SixAngles:
+class TutorialRotation:
     """Turn in the plane of axes 0 and 1 by one of ``ANGLES``, all equally likely.
 
     Equals ``scipy.ndimage.rotate(volume, angle, reshape=False)`` (cubic spline, 0 outside), clipped to [0, 1], within

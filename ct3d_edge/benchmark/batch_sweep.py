@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.benchmark.single_scan import Plan
-from ct3d_edge.benchmark.workload import environment, keep_what_was_taken
+from ct3d_edge.benchmark.single_scan import RunCount
+from ct3d_edge.benchmark.workload import describe_environment, keep_partial_result
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency.measure import Clock, Samples, StageTimer, Taken, WallClock, measure
+from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, WallClock, measure_runs
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.statistics import Steady
-from ct3d_edge.latency.system_monitor import Witness
+from ct3d_edge.latency.statistics import WarmupCriterion
+from ct3d_edge.latency.system_monitor import SystemMonitor
 from ct3d_edge.session.runner import Runner
 
 QUESTION = "Batches of prepared scans from memory to their probabilities, one batch after the other"
@@ -23,7 +23,7 @@ STAGE = "infer"
 
 
 @dataclass(frozen=True)
-class Configuration:
+class SweepConfiguration:
     """One row of a sweep.
 
     Parameters
@@ -43,16 +43,16 @@ class Configuration:
         return f"batch {self.batch}" if self.threads is None else f"threads {self.threads}, batch {self.batch}"
 
 
-def configurations(threads: Sequence[int], batches: Sequence[int]) -> tuple[Configuration, ...]:
+def sweep_configurations(threads: Sequence[int], batches: Sequence[int]) -> tuple[SweepConfiguration, ...]:
     """Each number of threads with each batch size; what is not swept stays as it is, a batch 1."""
-    return tuple(Configuration(count, batch) for count in threads or (None,) for batch in batches or (1,))
+    return tuple(SweepConfiguration(count, batch) for count in threads or (None,) for batch in batches or (1,))
 
 
 def measure_sweep(
     open_runner: Callable[[int | None], Runner],
     volumes: NDArray[np.float32],
-    wanted: Sequence[Configuration],
-    plan: Plan,
+    wanted: Sequence[SweepConfiguration],
+    plan: RunCount,
     *,
     conditions: Mapping[str, Any],
     clock: Clock | None = None,
@@ -84,26 +84,26 @@ def measure_sweep(
         If the provider does not keep to one of the numbers of threads: the same would be measured twice.
     """
     clock = clock or WallClock()
-    witness, parts = Witness(clock), {entry.name: Taken() for entry in wanted}
+    monitor, parts = SystemMonitor(clock), {entry.name: SampleBuffer() for entry in wanted}
     facts: dict[str, Any] = {**conditions, "configurations": {entry.name: asdict(entry) for entry in wanted}}
 
     def between_runs() -> None:
-        witness.glance()
+        monitor.sample_if_due()
         on_run()
 
     def record(incomplete: str | None = None) -> BenchRecord:
-        witness.look()
-        return _record(parts, facts, witness, incomplete)
+        monitor.look()
+        return _record(parts, facts, monitor, incomplete)
 
-    with keep_what_was_taken(record):
+    with keep_partial_result(record):
         for entry in wanted:
             with open_runner(entry.threads) as runner:
                 _require_threads(runner, entry.threads)
-                facts.setdefault("receipt", runner.receipt.to_dict())
-                measure(
+                facts.setdefault("receipt", runner.run_report.to_dict())
+                measure_runs(
                     _work(runner, np.stack(list(islice(cycle(volumes), entry.batch)))),
                     plan.runs,
-                    warmup=Steady(),
+                    warmup=WarmupCriterion(),
                     until=plan.until,
                     clock=clock,
                     on_run=between_runs,
@@ -114,10 +114,10 @@ def measure_sweep(
 
 
 def _require_threads(runner: Runner, threads: int | None) -> None:
-    found = runner.receipt.threads
+    found = runner.run_report.threads
     if threads is not None and found != threads:
         does = "chooses its threads itself" if found is None else f"runs with {found}"
-        raise UsageError(f"threads={threads} cannot be measured: {runner.receipt.actual} {does} here.")
+        raise UsageError(f"threads={threads} cannot be measured: {runner.run_report.actual} {does} here.")
 
 
 def _work(runner: Runner, batch: NDArray[np.float32]) -> Callable[[int, StageTimer], None]:
@@ -129,18 +129,18 @@ def _work(runner: Runner, batch: NDArray[np.float32]) -> Callable[[int, StageTim
 
 
 def _record(
-    parts: Mapping[str, Taken], conditions: Mapping[str, Any], witness: Witness, incomplete: str | None
+    parts: Mapping[str, SampleBuffer], conditions: Mapping[str, Any], monitor: SystemMonitor, incomplete: str | None
 ) -> BenchRecord:
     samples = {name: taken.samples() for name, taken in parts.items()}
     warmup = {name: taken.warmup[STAGE] for name, taken in samples.items() if taken.warmup}
     counted = {name: taken.counted[STAGE] for name, taken in samples.items() if taken.counted}
     return BenchRecord(
         QUESTION,
-        environment(),
+        describe_environment(),
         conditions,
         {},
         Samples(warmup, counted),
         arrangement="blocks",
-        surroundings=tuple(witness.seen),
+        surroundings=tuple(monitor.seen),
         incomplete=incomplete,
     )

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 
 from ct3d_edge.session.node_profile import NodeTimes
 
-MOVES_NOTHING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+VIEW_OPERATORS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 """Operators that give the same bytes another shape."""
 
-TAKES_A_PART = ("Slice", "Gather")
+SLICE_OPERATORS = ("Slice", "Gather")
 """Operators that read no more than they write."""
 
-PRODUCTS = ("MatMul", "Gemm", "FusedGemm", "FusedMatMul")
-MEANS = ("ReduceMean", "GlobalAveragePool")
-HEAD = "head"
-WHOLE = "network"
-ADDED_BY_PASS = re.compile(r"/ct3d[./].*$|:\d+(_nchwc)?$|_nchwc$")
-CONVERTERS_NAME = re.compile(r"^Conv__\d+$")
+MATMUL_OPERATORS = ("MatMul", "Gemm", "FusedGemm", "FusedMatMul")
+MEAN_OPERATORS = ("ReduceMean", "GlobalAveragePool")
+HEAD_LAYER = "head"
+WHOLE_NETWORK = "network"
+PASS_SUFFIX = re.compile(r"/ct3d[./].*$|:\d+(_nchwc)?$|_nchwc$")
+TF2ONNX_CONV_NAME = re.compile(r"^Conv__\d+$")
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerNodes:
     """A convolution with all that belongs to it, or the layers behind the last one.
 
     Parameters
@@ -42,20 +42,20 @@ class Layer:
     nodes: tuple[NodeTimes, ...]
 
 
-def layers_of(nodes: Sequence[NodeTimes]) -> tuple[Layer, ...]:
+def read_layers(nodes: Sequence[NodeTimes]) -> tuple[LayerNodes, ...]:
     """Group nodes by convolution: pooling, activation, normalisation and transforms go with theirs.
 
     A node belongs to the convolution whose name it carries; otherwise to where the node before it belongs.
     """
     if not any(map(is_convolution, nodes)):
-        return (Layer(WHOLE, tuple(nodes)),)
+        return (LayerNodes(WHOLE_NETWORK, tuple(nodes)),)
     groups: dict[str, list[NodeTimes]] = {}
-    for node, key in zip(nodes, _keys(nodes), strict=True):
+    for node, key in zip(nodes, _layer_keys(nodes), strict=True):
         groups.setdefault(key, []).append(node)
-    return tuple(Layer(_title(key, members), tuple(members)) for key, members in groups.items())
+    return tuple(LayerNodes(_layer_title(key, members), tuple(members)) for key, members in groups.items())
 
 
-def _keys(nodes: Sequence[NodeTimes]) -> Iterator[str]:
+def _layer_keys(nodes: Sequence[NodeTimes]) -> Iterator[str]:
     convolutions = [place for place, node in enumerate(nodes) if is_convolution(node)]
     known = {layer_name(nodes[place].name) for place in convolutions}
     upcoming = [layer_name(nodes[place].name) for place in convolutions]
@@ -66,60 +66,60 @@ def _keys(nodes: Sequence[NodeTimes]) -> Iterator[str]:
         name = layer_name(node.name)
         if name in known:
             current = name
-        elif CONVERTERS_NAME.match(name) and upcoming:
+        elif TF2ONNX_CONV_NAME.match(name) and upcoming:
             current = upcoming[0]  # its convolution was fused and took its activation's name
-        elif place > last and (node.operator in MEANS or node.operator in PRODUCTS):
-            current = HEAD
+        elif place > last and (node.operator in MEAN_OPERATORS or node.operator in MATMUL_OPERATORS):
+            current = HEAD_LAYER
         yield current
 
 
 def layer_name(name: str) -> str:
     """``conv3d_17`` of ``3dcnn_1/conv3d_17_1/Relu/ct3d.146:0_nchwc``, ``Conv__45`` of ``Conv__45/ct3d.76``."""
-    parts = ADDED_BY_PASS.sub("", name.removeprefix("fused ")).split("/")
+    parts = PASS_SUFFIX.sub("", name.removeprefix("fused ")).split("/")
     return re.sub(r"_\d+$", "", parts[1]) if len(parts) > 2 else parts[0]
 
 
-def _title(key: str, members: Sequence[NodeTimes]) -> str:
+def _layer_title(key: str, members: Sequence[NodeTimes]) -> str:
     """The Keras name of a convolution known by tf2onnx's, if one of its nodes has kept it."""
-    names = [layer_name(node.name) for node in members] if CONVERTERS_NAME.match(key) else []
+    names = [layer_name(node.name) for node in members] if TF2ONNX_CONV_NAME.match(key) else []
     return next((name for name in names if name.startswith("conv")), key)
 
 
 def is_convolution(node: NodeTimes) -> bool:
     """Whether it is one, fused or not, or the products that minimal filtering along all axes leaves of one."""
-    return ("Conv" in node.operator and len(node.inputs) > 1) or _is_filtered(node)
+    return ("Conv" in node.operator and len(node.inputs) > 1) or _is_winograd_matmul(node)
 
 
-def _is_filtered(node: NodeTimes) -> bool:
+def _is_winograd_matmul(node: NodeTimes) -> bool:
     """``(N, points, tiles, inputs) @ (points, inputs, outputs)``."""
     ranks = [len(shape) for shape in node.inputs]
     return node.operator == "MatMul" and ranks == [4, 3] and node.inputs[0][1] == node.inputs[1][0] > 1
 
 
-def flops_of(node: NodeTimes) -> float:
+def count_flops(node: NodeTimes) -> float:
     """Operations that a node carries out: two for each multiplication with addition; 0 for all but products."""
-    if is_convolution(node) and not _is_filtered(node):
+    if is_convolution(node) and not _is_winograd_matmul(node):
         return 2.0 * math.prod(node.outputs[0]) * math.prod(node.inputs[1][1:])
-    if node.operator in PRODUCTS:
-        return 2.0 * math.prod(node.outputs[0]) * _summed(node)
+    if node.operator in MATMUL_OPERATORS:
+        return 2.0 * math.prod(node.outputs[0]) * _reduction_length(node)
     return 0.0
 
 
-def _summed(node: NodeTimes) -> int:
+def _reduction_length(node: NodeTimes) -> int:
     """Length of the axis that a product sums over: the last one of its first factor."""
     return node.inputs[0][-1] if node.inputs and node.inputs[0] else 1
 
 
-def bytes_of(node: NodeTimes) -> int:
+def count_bytes(node: NodeTimes) -> int:
     """Bytes that a node cannot avoid to move: each input and weight read once, each output written once."""
-    if node.operator in MOVES_NOTHING:
+    if node.operator in VIEW_OPERATORS:
         return 0
-    if node.operator in TAKES_A_PART:
+    if node.operator in SLICE_OPERATORS:
         return 2 * node.output_bytes
     return node.input_bytes + node.output_bytes
 
 
-def needed_flops(layer: Layer) -> float:
+def count_direct_flops(layer: LayerNodes) -> float:
     """Operations of the 3D convolutions that a layer stands for.
 
     Minimal filtering does m * r / (m + r - 1) times less than the convolution it replaces, along each axis that it
@@ -129,16 +129,21 @@ def needed_flops(layer: Layer) -> float:
     saved = 1.0
     total = 0.0
     for node in reversed(layer.nodes):
-        if node.operator in PRODUCTS and len(node.inputs[0]) == 2 and len(node.inputs[1:2]) and _is_last_step(node):
+        if (
+            node.operator in MATMUL_OPERATORS
+            and len(node.inputs[0]) == 2
+            and len(node.inputs[1:2])
+            and _is_output_transform(node)
+        ):
             points, transformed = node.inputs[0]
             saved *= points * (transformed - points + 1) / transformed
         elif is_convolution(node):
-            total += saved * flops_of(node)
+            total += saved * count_flops(node)
             saved = 1.0
     return total
 
 
-def _is_last_step(node: NodeTimes) -> bool:
+def _is_output_transform(node: NodeTimes) -> bool:
     """Fewer planes come out than go in; of the first step no fewer do."""
     rows, columns = node.inputs[0]
     return len(node.inputs[1]) == 3 and rows < columns and node.inputs[1][-2] == columns

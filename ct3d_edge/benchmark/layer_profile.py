@@ -8,17 +8,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.benchmark.layer_costs import Layer, bytes_of, flops_of, layers_of, needed_flops
-from ct3d_edge.benchmark.peak_performance import Ceilings, measure_ceilings
+from ct3d_edge.benchmark.layer_costs import LayerNodes, count_bytes, count_direct_flops, count_flops, read_layers
+from ct3d_edge.benchmark.peak_performance import PeakPerformance, measure_peak_performance
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.options import Options
 from ct3d_edge.session.node_profile import NodeTimes, profile_nodes
 
-Bound = Literal["compute", "memory", "overhead", "preprocessing", "decompression"]
+Bottleneck = Literal["compute", "memory", "overhead", "preprocessing", "decompression"]
 
-OF_A_LAYER: tuple[Bound, ...] = ("compute", "memory", "overhead")
-BETWEEN = "between operators"
-BEYOND = "in turn with other work"
+LAYER_BOTTLENECKS: tuple[Bottleneck, ...] = ("compute", "memory", "overhead")
+BETWEEN_OPERATORS = "between operators"
+SCAN_OVERHEAD = "in turn with other work"
 """What running the network takes longer after reading a scan than again and again, answer included."""
 
 RUNS = 10
@@ -36,11 +36,11 @@ class LayerProfile:
         How many the running graph has of it.
     ms
         Median over runs of the sum over its nodes.
-    gflop, needed_gflop
+    gflop, direct_gflop
         Billions of operations that it carries out, and of the 3D convolution that it stands for.
     gb
         Billions of bytes that its nodes cannot avoid to move.
-    compute_floor_ms, memory_floor_ms
+    min_compute_ms, min_memory_ms
         What nodes bound by arithmetic, and those bound by memory, would take at the ceilings.
     """
 
@@ -48,31 +48,31 @@ class LayerProfile:
     nodes: int
     ms: float
     gflop: float
-    needed_gflop: float
+    direct_gflop: float
     gb: float
-    compute_floor_ms: float
-    memory_floor_ms: float
+    min_compute_ms: float
+    min_memory_ms: float
 
     @property
-    def of_limit(self) -> float:
+    def roofline_fraction(self) -> float:
         """The time at the ceilings as a share of the time taken; above 1 where caches are faster than memory."""
-        return (self.compute_floor_ms + self.memory_floor_ms) / self.ms if self.ms else 0.0
+        return (self.min_compute_ms + self.min_memory_ms) / self.ms if self.ms else 0.0
 
     @property
-    def parts(self) -> dict[Bound, float]:
+    def parts(self) -> dict[Bottleneck, float]:
         """Its time in ms, divided: what arithmetic and memory take at the ceilings, and what is above that."""
-        floors = self.compute_floor_ms + self.memory_floor_ms
+        floors = self.min_compute_ms + self.min_memory_ms
         scale = min(1.0, self.ms / floors) if floors else 0.0
         return {
-            "compute": scale * self.compute_floor_ms,
-            "memory": scale * self.memory_floor_ms,
+            "compute": scale * self.min_compute_ms,
+            "memory": scale * self.min_memory_ms,
             "overhead": self.ms - scale * floors,
         }
 
     @property
-    def verdict(self) -> Bound:
+    def verdict(self) -> Bottleneck:
         """The largest part of its time."""
-        return largest(self.parts)
+        return largest_part(self.parts)
 
     def to_dict(self) -> dict[str, Any]:
         """For a record."""
@@ -80,12 +80,12 @@ class LayerProfile:
             "nodes": self.nodes,
             "ms": self.ms,
             "gflop": self.gflop,
-            "gflop_of_3d_convolution": self.needed_gflop,
+            "gflop_of_3d_convolution": self.direct_gflop,
             "gb": self.gb,
             "gflop_per_s": 1e3 * self.gflop / self.ms if self.ms else 0.0,
             "gb_per_s": 1e3 * self.gb / self.ms if self.ms else 0.0,
             "parts_ms": dict(self.parts),
-            "of_limit": self.of_limit,
+            "of_limit": self.roofline_fraction,
             "verdict": self.verdict,
         }
 
@@ -98,38 +98,38 @@ class ScanProfile:
     ----------
     layers
         Of the network, in order.
-    ceilings
+    peak_performance
         Of this machine.
     read_ms, preprocess_ms
         Medians of what stands before the network.
     """
 
     layers: tuple[LayerProfile, ...]
-    ceilings: Ceilings
+    peak_performance: PeakPerformance
     read_ms: float
     preprocess_ms: float
 
     @property
-    def parts(self) -> dict[Bound, float]:
+    def parts(self) -> dict[Bottleneck, float]:
         """The whole time, in ms, by what would have to be better."""
         return {
             "decompression": self.read_ms,
             "preprocessing": self.preprocess_ms,
-            **{name: sum(layer.parts[name] for layer in self.layers) for name in OF_A_LAYER},
+            **{name: sum(layer.parts[name] for layer in self.layers) for name in LAYER_BOTTLENECKS},
         }
 
     @property
-    def verdict(self) -> Bound:
+    def verdict(self) -> Bottleneck:
         """The largest part of the whole."""
-        return largest(self.parts)
+        return largest_part(self.parts)
 
     def to_dict(self) -> dict[str, Any]:
         """For a record."""
         return {
             "ceilings": {
-                "gflop_per_s": self.ceilings.gflops,
-                "gb_per_s": self.ceilings.gb_per_s,
-                "threads": self.ceilings.threads,
+                "gflop_per_s": self.peak_performance.gflops,
+                "gb_per_s": self.peak_performance.gb_per_s,
+                "threads": self.peak_performance.threads,
                 "how": "NumPy: the fastest float32 matrix product, the fastest copy (bytes read and written)",
             },
             "layers": {layer.name: layer.to_dict() for layer in self.layers},
@@ -140,8 +140,8 @@ class ScanProfile:
     def roofline(self) -> dict[str, Any]:
         """What a page needs to draw: ceilings, and operations a byte and GFLOP/s of each layer that computes."""
         return {
-            "gflop_per_s": self.ceilings.gflops,
-            "gb_per_s": self.ceilings.gb_per_s,
+            "gflop_per_s": self.peak_performance.gflops,
+            "gb_per_s": self.peak_performance.gb_per_s,
             "points": {
                 layer.name: [layer.gflop / layer.gb, 1e3 * layer.gflop / layer.ms]
                 for layer in self.layers
@@ -170,26 +170,26 @@ def profile_scan(
     threads, options
         Of the session; the ceilings are those of so many threads.
     """
-    before = measure_ceilings(threads)
+    before = measure_peak_performance(threads)
     found = profile_nodes(model, volume, runs, threads=threads, options=options)
-    ceilings = before.or_better(measure_ceilings(threads))
-    layers = tuple(profile_layer(layer, ceilings) for layer in layers_of(found.nodes))
+    ceilings = before.elementwise_max(measure_peak_performance(threads))
+    layers = tuple(profile_layer(layer, ceilings) for layer in read_layers(found.nodes))
     rest = median(run - sum(times) for run, times in zip(found.runs, _by_run(found.nodes), strict=True))
     beyond = median(stages["infer"]) - median(found.runs)
-    ours = (_unexplained(BETWEEN, rest), _unexplained(BEYOND, beyond))
+    ours = (_unattributed(BETWEEN_OPERATORS, rest), _unattributed(SCAN_OVERHEAD, beyond))
     return ScanProfile((*layers, *ours), ceilings, median(stages["read"]), median(stages["preprocess"]))
 
 
-def _unexplained(name: str, ms: float) -> LayerProfile:
+def _unattributed(name: str, ms: float) -> LayerProfile:
     """Time in which no operator ran."""
     return LayerProfile(name, 0, max(0.0, ms), 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def profile_layer(layer: Layer, ceilings: Ceilings) -> LayerProfile:
+def profile_layer(layer: LayerNodes, ceilings: PeakPerformance) -> LayerProfile:
     """Add up the nodes of a layer; each is bound by whichever of arithmetic and memory takes longer."""
     compute = memory = 0.0
     for node in layer.nodes:
-        arithmetic, moving = ceilings.floor_ms(flops_of(node), bytes_of(node))
+        arithmetic, moving = ceilings.min_times_ms(count_flops(node), count_bytes(node))
         if arithmetic >= moving:
             compute += arithmetic
         else:
@@ -198,9 +198,9 @@ def profile_layer(layer: Layer, ceilings: Ceilings) -> LayerProfile:
         layer.name,
         len(layer.nodes),
         median(map(sum, _by_run(layer.nodes))),
-        sum(map(flops_of, layer.nodes)) / 1e9,
-        needed_flops(layer) / 1e9,
-        sum(map(bytes_of, layer.nodes)) / 1e9,
+        sum(map(count_flops, layer.nodes)) / 1e9,
+        count_direct_flops(layer) / 1e9,
+        sum(map(count_bytes, layer.nodes)) / 1e9,
         compute,
         memory,
     )
@@ -211,6 +211,6 @@ def _by_run(nodes: Sequence[NodeTimes]) -> list[tuple[float, ...]]:
     return list(zip(*(node.times for node in nodes), strict=True))
 
 
-def largest(parts: Mapping[Bound, float]) -> Bound:
+def largest_part(parts: Mapping[Bottleneck, float]) -> Bottleneck:
     """The name of the largest part."""
     return max(parts, key=lambda name: parts[name])

@@ -5,28 +5,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct3d_edge.benchmark.workload import decide
+from ct3d_edge.benchmark.workload import run_scan
 from ct3d_edge.latency.measure import StageTimer, WallClock
-from ct3d_edge.latency.resource_meter import GpuReading, peak_bytes, read_energy, read_gpus, resident_bytes
+from ct3d_edge.latency.resource_meter import GpuReading, read_energy, read_gpus, read_peak_bytes, read_resident_bytes
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.system.process_pool import in_processes
+from ct3d_edge.system.process_pool import map_in_processes
 
-SCANS = 5
+AVERAGED_SCANS = 5
 """Decided for each figure that is an average."""
 
-BEFORE = "resident before the model, bytes"
-SESSION = "added by the session, bytes"
-FIRST = "added by the first scan, bytes"
-PEAK = "peak resident, bytes"
-CPU = "CPU seconds a scan"
-ENERGY = "energy of the CPU packages, J a scan"
+RESIDENT_BEFORE = "resident before the model, bytes"
+ADDED_BY_SESSION = "added by the session, bytes"
+ADDED_BY_FIRST_SCAN = "added by the first scan, bytes"
+PEAK_RESIDENT = "peak resident, bytes"
+CPU_SECONDS = "CPU seconds a scan"
+CPU_ENERGY = "energy of the CPU packages, J a scan"
 GPU_SESSION = "GPU memory added by the session, bytes"
 GPU_FIRST = "GPU memory added by the first scan, bytes"
 GPU_ENERGY = "energy of the GPUs, J a scan"
 
 
 @dataclass(frozen=True)
-class Job:
+class ResourceJob:
     """What the fresh process does.
 
     Parameters
@@ -41,41 +41,41 @@ class Job:
     scan: Path
 
 
-def measure_resources(job: Job) -> dict[str, float | None]:
+def measure_resources(job: ResourceJob) -> dict[str, float | None]:
     """Memory, CPU time and energy of deciding scans; None for what this system does not tell.
 
     Energy is that of the whole packages and GPUs, other processes included, taken in a pass of its own; memory of GPUs
     is what all of them have more in use than before. Where the CPU does the work, GPUs are left out.
     """
-    (found,) = in_processes(_spend, [job], 1, afresh=True)
+    (found,) = map_in_processes(_measure_in_process, [job], 1, afresh=True)
     return found
 
 
-def _spend(job: Job) -> dict[str, float | None]:
-    before, idle = resident_bytes(), read_gpus()
+def _measure_in_process(job: ResourceJob) -> dict[str, float | None]:
+    before, idle = read_resident_bytes(), read_gpus()
     with job.open_runner() as runner:
-        opened, loaded = resident_bytes(), read_gpus()
-        _decide(runner, job.scan, 1)
-        settled, warm = resident_bytes(), read_gpus()
+        opened, loaded = read_resident_bytes(), read_gpus()
+        _run_scans(runner, job.scan, 1)
+        settled, warm = read_resident_bytes(), read_gpus()
         began = time.process_time()
-        _decide(runner, job.scan, SCANS)
-        seconds = (time.process_time() - began) / SCANS
+        _run_scans(runner, job.scan, AVERAGED_SCANS)
+        seconds = (time.process_time() - began) / AVERAGED_SCANS
         first, awake = read_energy(), read_gpus()
-        _decide(runner, job.scan, SCANS)
+        _run_scans(runner, job.scan, AVERAGED_SCANS)
         second, done = read_energy(), read_gpus()
-        on_gpu = runner.receipt.actual not in ("cpu", "openvino")
+        on_gpu = runner.run_report.actual not in ("cpu", "openvino")
     spent: dict[str, float | None] = {
-        BEFORE: before,
-        SESSION: _less(opened, before),
-        FIRST: _less(settled, opened),
-        PEAK: peak_bytes(),
-        CPU: seconds,
-        ENERGY: first.joules_until(second) / SCANS if first and second else None,
+        RESIDENT_BEFORE: before,
+        ADDED_BY_SESSION: _difference(opened, before),
+        ADDED_BY_FIRST_SCAN: _difference(settled, opened),
+        PEAK_RESIDENT: read_peak_bytes(),
+        CPU_SECONDS: seconds,
+        CPU_ENERGY: first.joules_to(second) / AVERAGED_SCANS if first and second else None,
     }
-    return spent | gpu_costs((idle, loaded, warm), (awake, done)) if on_gpu else spent
+    return spent | compute_gpu_costs((idle, loaded, warm), (awake, done)) if on_gpu else spent
 
 
-def gpu_costs(
+def compute_gpu_costs(
     memory: tuple[GpuReading | None, GpuReading | None, GpuReading | None],
     energy: tuple[GpuReading | None, GpuReading | None],
 ) -> dict[str, float | None]:
@@ -86,21 +86,21 @@ def gpu_costs(
     memory
         Read before the session, with it open, after the first scan.
     energy
-        Read before and after `SCANS` scans.
+        Read before and after `AVERAGED_SCANS` scans.
     """
     idle, loaded, warm = (reading.used_bytes if reading else None for reading in memory)
     awake, done = (reading.joules if reading else None for reading in energy)
     return {
-        GPU_SESSION: _less(loaded, idle),
-        GPU_FIRST: _less(warm, loaded),
-        GPU_ENERGY: None if awake is None or done is None else (done - awake) / SCANS,
+        GPU_SESSION: _difference(loaded, idle),
+        GPU_FIRST: _difference(warm, loaded),
+        GPU_ENERGY: None if awake is None or done is None else (done - awake) / AVERAGED_SCANS,
     }
 
 
-def _decide(runner: Runner, scan: Path, times: int) -> None:
+def _run_scans(runner: Runner, scan: Path, times: int) -> None:
     for _ in range(times):
-        decide(runner, scan, StageTimer(WallClock()))
+        run_scan(runner, scan, StageTimer(WallClock()))
 
 
-def _less(after: int | None, before: int | None) -> int | None:
+def _difference(after: int | None, before: int | None) -> int | None:
     return None if after is None or before is None else after - before

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct3d_edge.system.process_pool import in_processes
+from ct3d_edge.system.process_pool import map_in_processes
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Where the libraries behind NumPy's matrix product look, when they are loaded and not later."""
 
-SIDE = 2048
-COPIED_BYTES = 1 << 28
+MATRIX_SIDE = 2048
+COPY_BYTES = 1 << 28
 """Beyond the caches of any CPU: memory is what is measured."""
 
 REPEATS = 7
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class PeakPerformance:
     """The most that was seen.
 
     Parameters
@@ -39,16 +39,16 @@ class Ceilings:
     gb_per_s: float
     threads: int
 
-    def floor_ms(self, flops: float, moved_bytes: float) -> tuple[float, float]:
+    def min_times_ms(self, flops: float, moved_bytes: float) -> tuple[float, float]:
         """Times that arithmetic and memory would take at the ceilings, in ms."""
         return flops / self.gflops / 1e6, moved_bytes / self.gb_per_s / 1e6
 
-    def or_better(self, other: "Ceilings") -> "Ceilings":
+    def elementwise_max(self, other: "PeakPerformance") -> "PeakPerformance":
         """The higher one of each: other work on the machine only ever lowers what is seen."""
-        return Ceilings(max(self.gflops, other.gflops), max(self.gb_per_s, other.gb_per_s), self.threads)
+        return PeakPerformance(max(self.gflops, other.gflops), max(self.gb_per_s, other.gb_per_s), self.threads)
 
 
-def measure_ceilings(threads: int, *, side: int = SIDE, copied: int = COPIED_BYTES) -> Ceilings:
+def measure_peak_performance(threads: int, *, side: int = MATRIX_SIDE, copied: int = COPY_BYTES) -> PeakPerformance:
     """Measure in a process of its own: how many threads a matrix product has is settled when NumPy is imported.
 
     Parameters
@@ -59,20 +59,20 @@ def measure_ceilings(threads: int, *, side: int = SIDE, copied: int = COPIED_BYT
         Bytes of the array that is copied.
     """
     with _thread_variables(threads):
-        (found,) = in_processes(_measure, [(threads, side, copied)], 1, afresh=True)
+        (found,) = map_in_processes(_measure, [(threads, side, copied)], 1, afresh=True)
     return found
 
 
-def _measure(job: tuple[int, int, int]) -> Ceilings:
+def _measure(job: tuple[int, int, int]) -> PeakPerformance:
     threads, side, copied = job
-    return Ceilings(_product_gflops(side), _copy_gb_per_s(threads, copied), threads)
+    return PeakPerformance(_product_gflops(side), _copy_gb_per_s(threads, copied), threads)
 
 
 def _product_gflops(side: int) -> float:
     draw = np.random.default_rng(0)
     one, other = (draw.random((side, side), np.float32) for _ in range(2))
     result = np.empty_like(one)
-    return 2 * side**3 / _shortest(lambda: np.matmul(one, other, out=result)) / 1e9
+    return 2 * side**3 / _fastest_s(lambda: np.matmul(one, other, out=result)) / 1e9
 
 
 def _copy_gb_per_s(threads: int, copied: int) -> float:
@@ -83,10 +83,10 @@ def _copy_gb_per_s(threads: int, copied: int) -> float:
         def copy() -> None:
             list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
 
-        return 2 * copied / _shortest(copy) / 1e9
+        return 2 * copied / _fastest_s(copy) / 1e9
 
 
-def _shortest(work: Callable[[], object]) -> float:
+def _fastest_s(work: Callable[[], object]) -> float:
     """Seconds of the fastest of some runs: what a ceiling is."""
     times = []
     for _ in range(REPEATS):

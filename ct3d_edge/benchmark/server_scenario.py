@@ -7,29 +7,29 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ct3d_edge.benchmark.workload import decide, environment, keep_what_was_taken
+from ct3d_edge.benchmark.workload import describe_environment, keep_partial_result, run_scan
 from ct3d_edge.latency.load_generator import (
-    Load,
-    best,
-    highest_rate,
-    hopeless_for,
-    load_of,
+    LoadResult,
+    best_load,
+    choose_tail_rank,
+    find_highest_rate,
+    make_early_stop,
     poisson_arrivals,
-    serve,
-    tail_rank,
+    run_load,
+    summarize_load,
 )
-from ct3d_edge.latency.measure import Clock, Samples, StageTimer, Taken, WallClock, measure
+from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, WallClock, measure_runs
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.statistics import Steady
-from ct3d_edge.latency.system_monitor import Witness
+from ct3d_edge.latency.statistics import WarmupCriterion
+from ct3d_edge.latency.system_monitor import SystemMonitor
 from ct3d_edge.session.runner import Runner
 
 QUESTION = "Scans that arrive at random, from their intended arrival to their probability"
-ALONE = "one after the other"
-BOUND_IN_SERVICES = 3.0
+UNLOADED = "one after the other"
+DEFAULT_BOUND_FACTOR = 3.0
 """Bound in medians of a scan alone, where none is given: a tail with two more in front of it."""
 
-RUNS_ALONE = 8
+UNLOADED_RUNS = 8
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def measure_server(
     *,
     clock: Clock | None = None,
     on_request: Callable[[], None] = lambda: None,
-) -> tuple[BenchRecord, list[Load]]:
+) -> tuple[BenchRecord, list[LoadResult]]:
     """Time scans alone until they are steady, then search the highest rate that keeps the bound.
 
     One session decides one scan at a time with all its threads; what waits is counted.
@@ -81,54 +81,56 @@ def measure_server(
     BrokenOffError
         With the record so far, if a run fails or is interrupted.
     """
-    server = _Server(runner, scans, plan, clock or WallClock(), on_request)
-    with keep_what_was_taken(server.record):
-        service = server.time_alone()
-        bound = plan.bound_ms or BOUND_IN_SERVICES * service
+    server = _ServerRun(runner, scans, plan, clock or WallClock(), on_request)
+    with keep_partial_result(server.record):
+        service = server.measure_unloaded()
+        bound = plan.bound_ms or DEFAULT_BOUND_FACTOR * service
         attempts = server.search(service, bound)
     return server.record(server.shortfall(service, bound, len(attempts))), attempts
 
 
-class _Server:
+class _ServerRun:
     """One session, its queue, and all that was measured so far."""
 
     def __init__(
         self, runner: Runner, scans: Sequence[Path], plan: ServerPlan, clock: Clock, on_request: Callable[[], None]
     ) -> None:
         self._runner, self._scans, self._plan, self._clock = runner, scans, plan, clock
-        self._on_request, self._witness = on_request, Witness(clock)
-        self._alone, self._latencies = Taken(), dict[str, list[float]]()
-        self._began, self._rank = clock.now(), tail_rank(plan.requests)
+        self._on_request, self._witness = on_request, SystemMonitor(clock)
+        self._alone, self._latencies = SampleBuffer(), dict[str, list[float]]()
+        self._began, self._rank = clock.now(), choose_tail_rank(plan.requests)
         self._facts: dict[str, Any] = {
             "scenario": "server",
-            "receipt": runner.receipt.to_dict(),
+            "receipt": runner.run_report.to_dict(),
             "scans": [path.name for path in scans],
             "order": "run n takes scan n mod their number",
             "plan": asdict(plan),
             "tail": f"p{self._rank:g}",
         }
 
-    def time_alone(self) -> float:
+    def measure_unloaded(self) -> float:
         """Median of a scan that nothing is in front of, ms."""
 
         def one(number: int, timer: StageTimer) -> None:
             self._take(number)
-            timer.lap(ALONE)
+            timer.lap(UNLOADED)
 
-        samples = measure(one, RUNS_ALONE, warmup=Steady(), clock=self._clock, on_run=self._between, into=self._alone)
+        samples = measure_runs(
+            one, UNLOADED_RUNS, warmup=WarmupCriterion(), clock=self._clock, on_run=self._between, into=self._alone
+        )
         return median(samples.total)
 
-    def search(self, service: float, bound: float) -> list[Load]:
+    def search(self, service: float, bound: float) -> list[LoadResult]:
         """Try rates below the capacity; `service` and `bound` in ms."""
 
         def go_on() -> bool:
             # Where scans alone take longer than the bound, lower rates only take longer to say so.
             return service <= bound and not self._spent()
 
-        attempts = highest_rate(
+        attempts = find_highest_rate(
             lambda rate: self._attempt(rate, bound), 1000 / service, steps=self._plan.rates, go_on=go_on
         )
-        answer = best(attempts)
+        answer = best_load(attempts)
         self._facts |= {
             "bound_ms": bound,
             "capacity_per_s": 1000 / service,
@@ -149,7 +151,7 @@ class _Server:
         rates = {name: tuple(taken) for name, taken in self._latencies.items()}
         return BenchRecord(
             QUESTION,
-            environment(),
+            describe_environment(),
             self._facts,
             {},
             Samples(alone.warmup, {**alone.counted, **rates}),
@@ -158,18 +160,18 @@ class _Server:
             incomplete=incomplete,
         )
 
-    def _attempt(self, rate: float, bound: float) -> Load:
+    def _attempt(self, rate: float, bound: float) -> LoadResult:
         taken = self._latencies.setdefault(_name(rate), [])
         arrivals = poisson_arrivals(rate, self._plan.requests, self._plan.seed)
-        hopeless = hopeless_for(self._plan.requests, self._rank, bound)
-        serve(self._take, arrivals, clock=self._clock, into=taken, hopeless=hopeless, on_request=self._between)
-        return load_of(rate, taken, self._rank, bound)
+        hopeless = make_early_stop(self._plan.requests, self._rank, bound)
+        run_load(self._take, arrivals, clock=self._clock, into=taken, hopeless=hopeless, on_request=self._between)
+        return summarize_load(rate, taken, self._rank, bound)
 
     def _take(self, number: int) -> None:
-        decide(self._runner, self._scans[number % len(self._scans)], StageTimer(self._clock))
+        run_scan(self._runner, self._scans[number % len(self._scans)], StageTimer(self._clock))
 
     def _between(self) -> None:
-        self._witness.glance()
+        self._witness.sample_if_due()
         self._on_request()
 
     def _spent(self) -> bool:

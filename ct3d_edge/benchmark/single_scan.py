@@ -4,18 +4,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct3d_edge.benchmark.workload import CLOCKS, RESIDENT, ScanToDecision, environment, keep_what_was_taken
-from ct3d_edge.latency.measure import Clock, Samples, StageTimer, Taken, Until, WallClock, measure
+from ct3d_edge.benchmark.workload import (
+    CLOCKS,
+    DEVICE_RESIDENT,
+    ScanWorkload,
+    describe_environment,
+    keep_partial_result,
+)
+from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, StopCriterion, WallClock, measure_runs
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.statistics import Steady
-from ct3d_edge.latency.system_monitor import Snapshot, Witness
+from ct3d_edge.latency.statistics import WarmupCriterion
+from ct3d_edge.latency.system_monitor import SystemMonitor, SystemSnapshot
 from ct3d_edge.session.runner import Runner
 
 QUESTION = "From a scan file to its probability, one scan at a time"
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunCount:
     """How much to measure.
 
     Parameters
@@ -27,7 +33,7 @@ class Plan:
     """
 
     runs: int
-    until: Until
+    until: StopCriterion
 
     def shortfall(self, samples: Samples) -> str | None:
         """Why a measurement that was not interrupted has less than was asked for."""
@@ -40,7 +46,7 @@ class Plan:
 def measure_single(
     runner: Runner,
     scans: Sequence[Path],
-    plan: Plan,
+    plan: RunCount,
     *,
     once: Mapping[str, float],
     clock: Clock | None = None,
@@ -65,19 +71,21 @@ def measure_single(
         With the record so far, if a run fails or is interrupted.
     """
     clock = clock or WallClock()
-    witness, taken = Witness(clock), Taken(beside=(RESIDENT,))
-    work: Callable[[int, StageTimer], None] = ScanToDecision(runner, scans)
+    monitor, taken = SystemMonitor(clock), SampleBuffer(beside=(DEVICE_RESIDENT,))
+    work: Callable[[int, StageTimer], None] = ScanWorkload(runner, scans)
 
     def between_runs() -> None:
-        witness.glance()
+        monitor.sample_if_due()
         on_run()
 
     def record(samples: Samples, incomplete: str | None) -> BenchRecord:
-        witness.look()
-        return _record(runner, scans, plan, once, samples, tuple(witness.seen), incomplete)
+        monitor.look()
+        return _record(runner, scans, plan, once, samples, tuple(monitor.seen), incomplete)
 
-    with keep_what_was_taken(lambda reason: record(taken.samples(), reason)):
-        measure(work, plan.runs, warmup=Steady(), until=plan.until, clock=clock, on_run=between_runs, into=taken)
+    with keep_partial_result(lambda reason: record(taken.samples(), reason)):
+        measure_runs(
+            work, plan.runs, warmup=WarmupCriterion(), until=plan.until, clock=clock, on_run=between_runs, into=taken
+        )
     samples = taken.samples()
     return record(samples, plan.shortfall(samples))
 
@@ -85,24 +93,24 @@ def measure_single(
 def _record(
     runner: Runner,
     scans: Sequence[Path],
-    plan: Plan,
+    plan: RunCount,
     once: Mapping[str, float],
     samples: Samples,
-    seen: tuple[Snapshot, ...],
+    seen: tuple[SystemSnapshot, ...],
     incomplete: str | None,
 ) -> BenchRecord:
     conditions = {
         "scenario": "single",
-        "receipt": runner.receipt.to_dict(),
+        "receipt": runner.run_report.to_dict(),
         "scans": [path.name for path in scans],
         "order": "run n takes scan n mod their number",
-        "runs_until_steady": samples.until_steady,
+        "runs_until_steady": samples.steady_after,
         "target_precision": plan.until.precision,
         "budget_s": plan.until.budget_s,
     }
     return BenchRecord(
         QUESTION,
-        environment(),
+        describe_environment(),
         conditions,
         once,
         samples,

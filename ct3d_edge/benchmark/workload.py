@@ -23,12 +23,12 @@ from ct3d_edge.system.machine import describe_machine
 PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal", "nibabel")
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """What ``describe_machine`` finds, with the packages between a scan file and its probability."""
     return describe_machine(PACKAGES)
 
 
-class BrokenOffError(Exception):
+class PartialResultError(Exception):
     """A measurement failed or was interrupted; its cause is the failure.
 
     Parameters
@@ -41,26 +41,26 @@ class BrokenOffError(Exception):
         super().__init__(record.incomplete)
         self.record = record
 
-    def __reduce__(self) -> "tuple[type[BrokenOffError], tuple[BenchRecord]]":
+    def __reduce__(self) -> "tuple[type[PartialResultError], tuple[BenchRecord]]":
         """Pickle with the record, which ``args`` does not hold."""
         return type(self), (self.record,)
 
 
 @contextmanager
-def keep_what_was_taken(record: Callable[[str], BenchRecord]) -> Iterator[None]:
+def keep_partial_result(record: Callable[[str], BenchRecord]) -> Iterator[None]:
     """Turn any end but the regular one into a ``BrokenOffError`` with the record made for its reason."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         reason = "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or repr(error)
-        raise BrokenOffError(record(reason)) from error
+        raise PartialResultError(record(reason)) from error
 
 
-RESIDENT = "device-resident run"
+DEVICE_RESIDENT = "device-resident run"
 """The network alone, its input and output staying where it runs; timed after each scan, beside it."""
 
 CLOCKS = {
-    RESIDENT: (RESIDENT,),
+    DEVICE_RESIDENT: (DEVICE_RESIDENT,),
     "run + copies": ("infer",),
     "+ preprocessing": ("preprocess", "infer"),
     "file to decision": ("read", "preprocess", "infer"),
@@ -83,7 +83,7 @@ def bench_scans(folder: Path | None) -> Iterator[list[Path]]:
         yield [path]
 
 
-def network_input(path: Path, contract: Contract) -> NDArray[np.float32]:
+def prepare_network_input(path: Path, contract: Contract) -> NDArray[np.float32]:
     """Prepare a scan before anything is timed: one that cannot be used must not end a long measurement.
 
     Returns
@@ -102,7 +102,7 @@ def network_input(path: Path, contract: Contract) -> NDArray[np.float32]:
         raise UsageError(f"The benchmark cannot use {path} ({error.code}): {error}") from error
 
 
-class ScanToDecision:
+class ScanWorkload:
     """Takes a scan from its file to its probability; then the network alone, beside it. Run n takes scan n, in turn.
 
     Parameters
@@ -115,16 +115,16 @@ class ScanToDecision:
 
     def __init__(self, runner: Runner, scans: Sequence[Path]) -> None:
         self._runner, self._scans = runner, scans
-        self._resident = runner.resident(network_input(scans[0], runner.contract))
+        self._resident = runner.bind_on_device(prepare_network_input(scans[0], runner.contract))
 
     def __call__(self, number: int, timer: StageTimer) -> None:
         """One run, its stages told to ``timer``."""
-        decide(self._runner, self._scans[number % len(self._scans)], timer)
+        run_scan(self._runner, self._scans[number % len(self._scans)], timer)
         self._resident()
-        timer.lap(RESIDENT)
+        timer.lap(DEVICE_RESIDENT)
 
 
-def decide(runner: Runner, path: Path, timer: StageTimer) -> None:
+def run_scan(runner: Runner, path: Path, timer: StageTimer) -> None:
     """Read, preprocess and judge one scan; ends with the probabilities in this process's memory."""
     scan = open_scan(path)
     prepared = preprocess(scan, runner.contract)

@@ -14,12 +14,12 @@ import typer
 from ct3d_edge.cli import (
     bench,
     build,
-    calibrate,
     check,
     data,
     doctor,
     evaluate,
     export,
+    fit_temperature,
     infer,
     inspect,
     optimize,
@@ -30,14 +30,14 @@ from ct3d_edge.cli import (
     view,
     watch,
 )
-from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, ReaderGone, as_flags, example
+from ct3d_edge.cli.click_extras import ClosedPipeError, OnceCommand, OnceGroup, example_of, to_option_names
 from ct3d_edge.cli.logs import ROOT, reset, signals_as_interrupts
 from ct3d_edge.errors import Ct3dError, DiskError
 
 app = typer.Typer(
     name="ct3d-edge",
     cls=OnceGroup,
-    help=f"3D CT classification at the edge: train, export, run and time a Keras 3D CNN.\n\n{example('')}",
+    help=f"3D CT classification at the edge: train, export, run and time a Keras 3D CNN.\n\n{example_of('')}",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -56,7 +56,7 @@ for command in (
     view.view,
     train.train,
     evaluate.evaluate,
-    calibrate.calibrate,
+    fit_temperature.fit_temperature,
     export.export,
     optimize.optimize,
     tune.tune,
@@ -65,7 +65,8 @@ for command in (
     build.build,
     doctor.doctor,
 ):
-    app.command(cls=OnceCommand, epilog=example(command.__name__))(command)
+    app.command(cls=OnceCommand, epilog=example_of(command.__name__.replace("_", "-")))(command)
+app.command("calibrate", cls=OnceCommand, hidden=True)(fit_temperature.fit_temperature)  # its former name
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 
@@ -104,9 +105,9 @@ def main() -> None:
         with signals_as_interrupts():
             app(prog_name="ct3d-edge")
     except Ct3dError as error:
-        ROOT.error("error: %s", as_flags(str(error)))
+        ROOT.error("error: %s", to_option_names(str(error)))
         sys.exit(error.exit_code)
-    except ReaderGone:
+    except ClosedPipeError:
         _drop_standard_output()
         sys.exit(PIPE_CLOSED)
     except OSError as error:

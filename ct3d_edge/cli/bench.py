@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.cli import bench_compare, bench_records, bench_scenarios
-from ct3d_edge.cli.bench_scenarios import Amounts, Target, axes, seconds, share, timed_import
-from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example
+from ct3d_edge.cli.bench_scenarios import BenchAmounts, BenchTarget, axes, seconds, share, timed_import
+from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example_of
 from ct3d_edge.cli.options import (
     DeviceIdOption,
     FallbackOption,
@@ -17,20 +17,20 @@ from ct3d_edge.cli.options import (
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
-    ReceiptOption,
+    RunReportOption,
     model_path,
 )
-from ct3d_edge.cli.session_options import NoTunedOption, find_choice
+from ct3d_edge.cli.session_options import NoTunedOption, find_tuned_choice
 from ct3d_edge.errors import UsageError
 from ct3d_edge.system.atomic_write import require_writable
 
 if TYPE_CHECKING:
     from ct3d_edge.latency.record import BenchRecord
 
-app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example("bench"))
-app.command(cls=OnceCommand, epilog=example("bench compare"))(bench_compare.compare)
-app.command(cls=OnceCommand, epilog=example("bench history"))(bench_records.history)
-app.command(cls=OnceCommand, epilog=example("bench show"))(bench_records.show)
+app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example_of("bench"))
+app.command(cls=OnceCommand, epilog=example_of("bench compare"))(bench_compare.compare)
+app.command(cls=OnceCommand, epilog=example_of("bench history"))(bench_records.history)
+app.command(cls=OnceCommand, epilog=example_of("bench show"))(bench_records.show)
 
 
 @app.callback()
@@ -43,10 +43,10 @@ def bench(
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
     no_tuned: NoTunedOption = False,
-    receipt: ReceiptOption = None,
+    run_report: RunReportOption = None,
     scans: Annotated[
         Path | None,
-        typer.Option("--scans", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out."),
+        typer.Option("--input", "-i", help="Scans to time, in turn; one phantom of 512 x 512 x 40 if left out."),
     ] = None,
     runs: Annotated[
         int | None,
@@ -54,11 +54,11 @@ def bench(
     ] = None,
     target_precision: Annotated[
         str | None,
-        typer.Option("--target-precision", metavar="N%", help="Go on until the median is known to +- N % (at 99 %)."),
+        typer.Option("--ci-width", metavar="N%", help="Go on until the median is known to +- N % (at 99 %)."),
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="TIME", help="Stop after 60s, 2m ...; 60s with --target-precision."),
+        typer.Option("--time-limit", metavar="TIME", help="Stop after 60s, 2m ...; 60s with --ci-width."),
     ] = None,
     scenario: Annotated[
         Literal["single", "offline", "server"],
@@ -70,7 +70,7 @@ def bench(
     ] = None,
     latency_bound: Annotated[
         str | None,
-        typer.Option("--latency-bound", metavar="TIME", help="Of server, 500ms ...; 3 medians alone if left out."),
+        typer.Option("--latency-slo", metavar="TIME", help="Of server, 500ms ...; 3 medians alone if left out."),
     ] = None,
     resources: Annotated[
         bool, typer.Option("--resources", help="Also memory, CPU time and energy of a scan, in a fresh process.")
@@ -79,7 +79,7 @@ def bench(
         bool,
         typer.Option("--profile", help="Also each layer's time beside what this machine could do, and the bottleneck."),
     ] = False,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")] = None,
+    json_: Annotated[Path | None, typer.Option("--out", "-o", help="Write every sample and the environment.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the figures as a page here.")] = None,
 ) -> None:
     """Time scan file to probability, and compare records.
@@ -90,15 +90,15 @@ def bench(
     if context.invoked_subcommand:
         _refuse_own_options(context)
         return
-    wanted = Amounts(runs, share("--target-precision", target_precision), seconds("--budget", budget))
-    bound_s = seconds("--latency-bound", latency_bound)
+    wanted = BenchAmounts(runs, share("--ci-width", target_precision), seconds("--time-limit", budget))
+    bound_s = seconds("--latency-slo", latency_bound)
     measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources, profile=profile)
-    for path in (json_, html, receipt):
+    for path in (json_, html, run_report):
         if path:
             require_writable(path)
     once = timed_import()
-    tuned = find_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
-    target = Target(model, provider, allow_fallback, provider_option, device_id, no_build, receipt, tuned)
+    tuned = find_tuned_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
+    target = BenchTarget(model, provider, allow_fallback, provider_option, device_id, no_build, run_report, tuned)
     record = _measure(scans, lambda paths: measurement(target, paths, once), json_)
     if html:
         bench_records.write_page(record, html)
@@ -114,7 +114,7 @@ def _refuse_own_options(context: typer.Context) -> None:
 
 def _measurement(
     scenario: str,
-    wanted: Amounts,
+    wanted: BenchAmounts,
     swept: dict[str, tuple[int, ...]],
     bound_s: float | None,
     *,
@@ -123,15 +123,13 @@ def _measurement(
 ) -> bench_scenarios.Measurement:
     """Choose what to measure; options that contradict each other are told before anything is opened."""
     if bound_s is not None and scenario != "server":
-        raise UsageError("--latency-bound is for --scenario server.")
+        raise UsageError("--latency-slo is for --scenario server.")
     for option, asked in (("--resources", resources), ("--profile", profile)):
         if asked and (swept or scenario != "single"):
             raise UsageError(f"{option} is for --scenario single without --sweep.")
     if scenario == "server":
         if swept or wanted.precision:
-            raise UsageError(
-                "--scenario server takes neither --sweep nor --target-precision: it varies the rate itself."
-            )
+            raise UsageError("--scenario server takes neither --sweep nor --ci-width: it varies the rate itself.")
         return bench_scenarios.server(wanted, bound_s)
     if scenario == "offline" or swept:
         return bench_scenarios.sweep(wanted, swept, scenario)
@@ -142,19 +140,19 @@ def _measure(
     scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", json_: Path | None
 ) -> "BenchRecord":
     """Measure and write the record; whatever was measured when something fails is kept."""
-    from ct3d_edge.benchmark.workload import BrokenOffError, bench_scans
-    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.benchmark.workload import PartialResultError, bench_scans
+    from ct3d_edge.cli.terminal import log
 
     try:
         with bench_scans(scans) as paths:
             record = measurement(paths)
-    except BrokenOffError as broken:
+    except PartialResultError as broken:
         if json_:
             broken.record.save(json_)
-            say(f"wrote {json_}, incomplete: {broken}", logging.WARNING)
+            log(f"wrote {json_}, incomplete: {broken}", logging.WARNING)
         raise broken.__cause__ or broken from None
     if record.incomplete:
-        say(f"incomplete: {record.incomplete}", logging.WARNING)
+        log(f"incomplete: {record.incomplete}", logging.WARNING)
     if json_:
         record.save(json_)
         typer.echo(f"wrote {json_}")

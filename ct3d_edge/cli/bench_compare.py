@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.errors import GateError, NotJudgedError, UsageError
+from ct3d_edge.errors import CheckFailedError, InconclusiveError, UsageError
 
 if TYPE_CHECKING:
-    from ct3d_edge.latency.compare import Change, Gate
+    from ct3d_edge.latency.compare import PercentileChange, RegressionThreshold
     from ct3d_edge.latency.record import BenchRecord
 
-    Comparison = dict[tuple[str, float], Change]
+    Comparison = dict[tuple[str, float], PercentileChange]
 
 
 def compare(
@@ -32,14 +32,14 @@ def compare(
     Each percentile has a 99 % interval on the ratio. Two series of one record whose contestants ran in turn are
     compared pair by pair: A.json:ours A.json:theirs.
     """
-    from ct3d_edge.cli.terminal import say
-    from ct3d_edge.latency.compare import Gate, remarks
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.latency.compare import RegressionThreshold, comparability_notes
 
-    gates = [Gate.parse(text) for text in fail_if or ()]
+    gates = [RegressionThreshold.parse(text) for text in fail_if or ()]
     (one, first), (other, second) = _read(before), _read(after)
     _refuse_mismatch(one, other, force)
-    for remark in remarks(one, other):
-        say(remark)
+    for remark in comparability_notes(one, other):
+        log(remark)
     changes = _changes(_series(one, first, before), _series(other, second, after), paired=_paired(one, other))
     _print(changes)
     _check(gates, changes, whole=_whole(one, changes), load=_load(one, other))
@@ -56,14 +56,14 @@ def _read(argument: str) -> "tuple[BenchRecord, str | None]":
 
 
 def _refuse_mismatch(one: "BenchRecord", other: "BenchRecord", force: bool) -> None:
-    from ct3d_edge.cli.terminal import say
-    from ct3d_edge.latency.compare import obstacles
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.latency.compare import comparability_errors
 
-    found = obstacles(one, other)
+    found = comparability_errors(one, other)
     if found and not force:
         raise UsageError(f"The records cannot be compared; they differ in {'; '.join(found)}. --force does it anyway.")
     for text in found:
-        say(f"Compared in spite of {text}")
+        log(f"Compared in spite of {text}")
 
 
 def _series(record: "BenchRecord", name: str | None, argument: str) -> dict[str, tuple[float, ...]]:
@@ -83,8 +83,8 @@ def _paired(one: "BenchRecord", other: "BenchRecord") -> bool:
 
 def _changes(one: dict[str, tuple[float, ...]], other: dict[str, tuple[float, ...]], *, paired: bool) -> "Comparison":
     """Every series of both, every percentile that both have enough samples for, the median in any case."""
-    from ct3d_edge.latency.compare import compare as compare_series
-    from ct3d_edge.latency.statistics import RANKS
+    from ct3d_edge.latency.compare import compare_percentile as compare_series
+    from ct3d_edge.latency.statistics import PERCENTILE_RANKS
 
     if not one.keys() & other.keys():
         raise UsageError(f"The records have no series in common: {', '.join(one)} and {', '.join(other)}.")
@@ -92,7 +92,7 @@ def _changes(one: dict[str, tuple[float, ...]], other: dict[str, tuple[float, ..
         (name, rank): compare_series(one[name], other[name], rank, paired=paired)
         for name in one
         if name in other
-        for rank in RANKS
+        for rank in PERCENTILE_RANKS
     }
 
 
@@ -128,15 +128,15 @@ def _whole(record: "BenchRecord", changes: "Comparison") -> str | None:
 
 def _load(one: "BenchRecord", other: "BenchRecord") -> str:
     """Other load while a record was measured, in words; none for contestants that ran in turn: it met all alike."""
-    from ct3d_edge.latency.system_monitor import other_load
+    from ct3d_edge.latency.system_monitor import external_load
 
     if _paired(one, other):
         return ""
-    seen = (("first", other_load(one.surroundings)), ("second", other_load(other.surroundings)))
+    seen = (("first", external_load(one.surroundings)), ("second", external_load(other.surroundings)))
     return "; ".join(f"in the {name} record {', '.join(clauses)}" for name, clauses in seen if clauses)
 
 
-def _check(gates: "list[Gate]", changes: "Comparison", whole: str | None, load: str) -> None:
+def _check(gates: "list[RegressionThreshold]", changes: "Comparison", whole: str | None, load: str) -> None:
     """Judge the gates.
 
     Raises
@@ -156,11 +156,11 @@ def _check(gates: "list[Gate]", changes: "Comparison", whole: str | None, load: 
         if gate.broken_by(change):
             broken.append(f"{gate.text} ({change.before:.1f} to {change.after:.1f} ms, ratio {change.ratio:.3f})")
     if broken and load:
-        raise NotJudgedError(
+        raise InconclusiveError(
             f"Not judged, as there was other load on the machine ({load}): {'; '.join(broken)}. "
             "Measure both again, in turn, when nothing else runs."
         )
     if broken:
-        raise GateError(f"Broken: {'; '.join(broken)}.")
+        raise CheckFailedError(f"Broken: {'; '.join(broken)}.")
     if gates:
         typer.echo(f"{len(gates)} {'gate holds' if len(gates) == 1 else 'gates hold'}")

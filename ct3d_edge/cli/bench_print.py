@@ -11,15 +11,15 @@ from ct3d_edge.cli.terminal import out
 from ct3d_edge.formatting import format_bytes, plural, printable, wrap
 
 if TYPE_CHECKING:
-    from ct3d_edge.latency.load_generator import Load
+    from ct3d_edge.latency.load_generator import LoadResult
     from ct3d_edge.latency.record import BenchRecord
     from ct3d_edge.latency.statistics import Percentile
 
 
 def print_single(record: "BenchRecord") -> None:
     """What happens once, then stages and nested clocks with their percentiles, then doubts."""
-    from ct3d_edge.latency.stability import doubts
-    from ct3d_edge.latency.statistics import summary
+    from ct3d_edge.latency.stability import stability_warnings
+    from ct3d_edge.latency.statistics import standard_percentiles
 
     console, total = out(), record.samples.total
     console.print("Once, in ms: " + ", ".join(f"{name} {value:.1f}" for name, value in record.once.items()))
@@ -29,8 +29,8 @@ def print_single(record: "BenchRecord") -> None:
     stages = {name: series[name] for name in whole}
     clocks = {name: series[name] for name in record.clocks}
     console.print(percentile_table({"stage": stages, "clock": clocks}))
-    needs(console, summary(total))
-    for doubt in doubts(total, record.surroundings):
+    needs(console, standard_percentiles(total))
+    for doubt in stability_warnings(total, record.surroundings):
         line(console, doubt)
     for name, value in record.resources.items():
         line(console, _amount(name, value))
@@ -49,7 +49,7 @@ def print_level(console: Console, record: "BenchRecord") -> None:
     from ct3d_edge.latency.statistics import percentile
 
     taken = [len(next(iter(part.values()), ())) for part in (record.samples.counted, record.samples.warmup)]
-    steady = record.samples.until_steady
+    steady = record.samples.steady_after
     found = "no steady level was found" if steady is None else f"steady after {steady}"
     console.print(f"Steady state, in ms: {plural(taken[0], 'run')} after {plural(taken[1], 'warm-up run')} ({found})")
     precision = percentile(record.samples.total, 50).precision
@@ -63,7 +63,7 @@ SWEEP = ("threads", "batch", "runs", "median of a batch, ms", "99 % interval", "
 
 def print_sweep(record: "BenchRecord") -> None:
     """One row a configuration: median with its interval, scans a second, and how much more than the first row."""
-    from ct3d_edge.latency.stability import doubts
+    from ct3d_edge.latency.stability import stability_warnings
 
     table = _right_aligned(SWEEP)
     first = None
@@ -78,7 +78,7 @@ def print_sweep(record: "BenchRecord") -> None:
     console.print("Prepared scans from memory to their probabilities; scans a second over all counted runs.")
     console.print(table)
     for name, samples in record.samples.counted.items():
-        for doubt in doubts(samples, record.surroundings):
+        for doubt in stability_warnings(samples, record.surroundings):
             line(console, f"{name}: {doubt}")
 
 
@@ -96,9 +96,9 @@ def _sweep_cells(samples: "Sequence[float]", batch: int, throughput: float, firs
     ]
 
 
-def print_server(record: "BenchRecord", attempts: "Sequence[Load]") -> None:
+def print_server(record: "BenchRecord", attempts: "Sequence[LoadResult]") -> None:
     """One row a rate, and the highest that kept the bound."""
-    from ct3d_edge.latency.load_generator import best
+    from ct3d_edge.latency.load_generator import best_load
 
     console, facts = out(), record.conditions
     tail, promise = facts["tail"], f"{facts['tail']} within {facts['bound_ms']:.0f} ms"
@@ -107,12 +107,12 @@ def print_server(record: "BenchRecord", attempts: "Sequence[Load]") -> None:
         table.add_row(*_rate_cells(load, facts["capacity_per_s"], facts["plan"]["requests"]))
     console.print(f"One after the other {facts['capacity_per_s']:.3g} scans a second; latencies from intended arrival:")
     console.print(table)
-    answer = best(attempts)
+    answer = best_load(attempts)
     kept = "No rate tried" if answer is None else f"{answer.rate:.3g} scans a second is the highest rate tried that"
     console.print(f"{kept} keeps {promise}.")
 
 
-def _rate_cells(load: "Load", capacity: float, requests: int) -> list[str]:
+def _rate_cells(load: "LoadResult", capacity: float, requests: int) -> list[str]:
     from ct3d_edge.latency.statistics import percentile
 
     return [
@@ -136,11 +136,14 @@ def _right_aligned(titles: "Sequence[str]") -> Table:
 
 def percentile_table(sections: "Mapping[str, Mapping[str, Sequence[float]]]") -> Table:
     """One row a series, a column for each percentile that has enough samples, its 99 % interval below it."""
-    from ct3d_edge.latency.statistics import summary
+    from ct3d_edge.latency.statistics import standard_percentiles
     from ct3d_edge.report.table import plain_table
 
     rows = [
-        [(name, [entry for entry in summary(samples) if not entry.missing]) for name, samples in series.items()]
+        [
+            (name, [entry for entry in standard_percentiles(samples) if not entry.missing])
+            for name, samples in series.items()
+        ]
         for series in sections.values()
     ]
     table = plain_table()

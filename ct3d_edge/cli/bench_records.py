@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def show(
-    record: Annotated[Path, typer.Argument(metavar="A.json", help="A record of `bench --json`.")],
+    record: Annotated[Path, typer.Argument(metavar="A.json", help="A record of `bench --out`.")],
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that needs nothing else.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a record_page that needs nothing else.")
     ] = None,
 ) -> None:
     """Show a record's percentiles and doubts, or write a page.
@@ -35,19 +35,19 @@ def show(
 
 def write_page(record: "BenchRecord", path: Path) -> None:
     """Write the page and say so."""
-    from ct3d_edge.latency.page import page
+    from ct3d_edge.latency.page import record_page
     from ct3d_edge.system.atomic_write import atomic_file
 
     with atomic_file(path) as stream:
-        stream.write(page(record).encode("utf-8", "backslashreplace"))
+        stream.write(record_page(record).encode("utf-8", "backslashreplace"))
     typer.echo(f"wrote {path}")
 
 
 def _print(record: "BenchRecord") -> None:
     from ct3d_edge.cli.bench_print import line, needs, percentile_table
     from ct3d_edge.cli.terminal import out
-    from ct3d_edge.latency.stability import doubts
-    from ct3d_edge.latency.statistics import summary
+    from ct3d_edge.latency.stability import stability_warnings
+    from ct3d_edge.latency.statistics import standard_percentiles
 
     console = out()
     line(console, f"{record.question}, {record.created}")
@@ -63,9 +63,9 @@ def _print(record: "BenchRecord") -> None:
 
         print_profile(record.conditions["profile"])
     shortest = min(series.values(), key=len)
-    needs(console, summary(shortest))
-    for name in record.headlines:
-        for doubt in doubts(series.get(name, ()), record.surroundings):
+    needs(console, standard_percentiles(shortest))
+    for name in record.headline_series:
+        for doubt in stability_warnings(series.get(name, ()), record.surroundings):
             line(console, f"{name}: {doubt}")
 
 
@@ -77,9 +77,9 @@ WIDE = 120
 
 
 def history(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records of `bench --json`.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records of `bench --out`.")],
     series: Annotated[
-        str | None, typer.Option("--series", help="Whose median to follow; the widest clock if left out.")
+        str | None, typer.Option("--metric", help="Whose median to follow; the widest clock if left out.")
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the trend as PNG.")] = None,
 ) -> None:
@@ -87,7 +87,7 @@ def history(
 
     The oldest first, and where machine or work changed.
     """
-    from ct3d_edge.cli.terminal import out, say
+    from ct3d_edge.cli.terminal import log, out
     from ct3d_edge.extras import require_extra
     from ct3d_edge.latency.history import read_history
     from ct3d_edge.system.atomic_write import atomic_file, require_writable
@@ -97,7 +97,7 @@ def history(
         require_writable(plot)
     trends, left_out = read_history(folder, series)
     for sentence in left_out:
-        say(f"left out: {sentence}")
+        log(f"left out: {sentence}")
     for trend in trends:
         out().print(_table(trend))
     if plot:
@@ -113,7 +113,7 @@ def _table(trend: "Trend") -> "Table":
 
     from ct3d_edge.cli.terminal import out
     from ct3d_edge.formatting import printable
-    from ct3d_edge.latency.compare import compare
+    from ct3d_edge.latency.compare import compare_percentile
     from ct3d_edge.report.table import plain_table
 
     bars = BAR if out().width >= WIDE else 0
@@ -132,7 +132,7 @@ def _table(trend: "Trend") -> "Table":
         verdict = f"other conditions: {'; '.join(entry.broken_by)}" if entry.broken_by else ""
         if place and not entry.broken_by:
             before = trend.entries[place - 1].record.series()[trend.series]
-            verdict = compare(before, entry.record.series()[trend.series]).describe()
+            verdict = compare_percentile(before, entry.record.series()[trend.series]).describe()
         table.add_row(
             entry.record.created[:16].replace("T", " "),
             Text(printable(entry.file)),

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ct3d_edge.benchmark.single_scan import Plan
+    from ct3d_edge.benchmark.single_scan import RunCount
     from ct3d_edge.latency.record import BenchRecord
     from ct3d_edge.modelfile.model_file import ModelFile
     from ct3d_edge.session.runner import Runner
-    from ct3d_edge.tuning.cache import InUse
+    from ct3d_edge.tuning.cache import ActiveTuning
 
 SECONDS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600}
 AXES = ("threads", "batch")
@@ -31,22 +31,22 @@ BUDGET_S = 60.0
 
 
 @dataclass(frozen=True)
-class Amounts:
+class BenchAmounts:
     """How much to measure, as far as it was said."""
 
     runs: int | None
     precision: float | None
     budget_s: float | None
 
-    def plan(self, runs: int) -> "Plan":
+    def plan(self, runs: int) -> "RunCount":
         """So many runs if none were named; with a precision as few as have an interval."""
-        from ct3d_edge.benchmark.single_scan import Plan
-        from ct3d_edge.latency.compare import FEWEST
-        from ct3d_edge.latency.measure import Until
+        from ct3d_edge.benchmark.single_scan import RunCount
+        from ct3d_edge.latency.compare import MIN_MEDIAN_SAMPLES
+        from ct3d_edge.latency.measure import StopCriterion
 
         if self.precision is None:
-            return Plan(self.runs or runs, Until(None, self.budget_s))
-        return Plan(self.runs or FEWEST, Until(self.precision, self.budget_s or BUDGET_S))
+            return RunCount(self.runs or runs, StopCriterion(None, self.budget_s))
+        return RunCount(self.runs or MIN_MEDIAN_SAMPLES, StopCriterion(self.precision, self.budget_s or BUDGET_S))
 
 
 def share(option: str, text: str | None) -> float | None:
@@ -106,7 +106,7 @@ def axes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Target:
+class BenchTarget:
     """The options that every scenario shares."""
 
     model: Path | None
@@ -115,8 +115,8 @@ class Target:
     provider_option: list[str] | None = None
     device_id: int | None = None
     no_build: bool = False
-    receipt: Path | None = None
-    tuned: "InUse | None" = None
+    run_report: Path | None = None
+    tuned: "ActiveTuning | None" = None
 
     @cached_property
     def file(self) -> "ModelFile":
@@ -127,7 +127,7 @@ class Target:
 
     def open(self, threads: int | None = None) -> "Runner":
         """A session with so many threads, else the chosen ones; its receipt is written if that was asked for."""
-        from ct3d_edge.cli.terminal import say
+        from ct3d_edge.cli.terminal import log
         from ct3d_edge.session.runner import Runner
 
         runner = Runner(
@@ -138,12 +138,12 @@ class Target:
             options=tuned_options(self.tuned, self.provider, self.provider_option, self.device_id),
             device_id=self.device_id,
             build=not self.no_build,
-            on_build=say,
+            on_build=log,
             choice=self.tuned.digest if self.tuned else None,
         )
-        if self.receipt:
-            runner.receipt.save(self.receipt)
-            say(f"wrote {self.receipt}")
+        if self.run_report:
+            runner.run_report.save(self.run_report)
+            log(f"wrote {self.run_report}")
         return runner
 
 
@@ -175,14 +175,14 @@ def require_cpu(actual: str) -> None:
         )
 
 
-def add_profile(record: "BenchRecord", target: Target, volume: "NDArray[np.float32]") -> "BenchRecord":
+def add_profile(record: "BenchRecord", target: BenchTarget, volume: "NDArray[np.float32]") -> "BenchRecord":
     """Profile a network input, print the table, and put it all into the record."""
     from ct3d_edge.benchmark.layer_profile import profile_scan
-    from ct3d_edge.benchmark.workload import keep_what_was_taken
+    from ct3d_edge.benchmark.workload import keep_partial_result
 
     options = tuned_options(target.tuned, "cpu", target.provider_option, target.device_id)
     threads = int(record.conditions["receipt"]["threads"])
-    with keep_what_was_taken(lambda reason: replace(record, incomplete=reason)):
+    with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
         found = profile_scan(target.file, volume, record.samples.counted, threads, options=options)
     told = found.to_dict()
     print_profile(told)
@@ -226,24 +226,24 @@ def _cells(layer: dict[str, Any]) -> list[str]:
     ]
 
 
-Measurement = Callable[[Target, list[Path], dict[str, float]], "BenchRecord"]
+Measurement = Callable[[BenchTarget, list[Path], dict[str, float]], "BenchRecord"]
 """Measures a target on scans; the last argument holds what happened once so far, in ms."""
 
 OFFLINE_BATCHES = (1, 2, 4, 8)
 RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
 
 
-def single(amounts: Amounts, *, resources: bool, profile: bool = False) -> Measurement:
+def single(amounts: BenchAmounts, *, resources: bool, profile: bool = False) -> Measurement:
     """One scan after the other, and before that everything that happens once; memory, energy, layers if asked for."""
     return partial(_single, amounts, resources, profile)
 
 
-def sweep(amounts: Amounts, axes: dict[str, tuple[int, ...]], scenario: str) -> Measurement:
+def sweep(amounts: BenchAmounts, axes: dict[str, tuple[int, ...]], scenario: str) -> Measurement:
     """Batches from memory, in each configuration."""
     return partial(_sweep, amounts, axes, scenario)
 
 
-def server(amounts: Amounts, bound_s: float | None) -> Measurement:
+def server(amounts: BenchAmounts, bound_s: float | None) -> Measurement:
     """Scans that arrive at random, at several rates.
 
     Raises
@@ -251,21 +251,26 @@ def server(amounts: Amounts, bound_s: float | None) -> Measurement:
     UsageError
         If the requests are too few for any tail.
     """
-    from ct3d_edge.latency.statistics import enough
+    from ct3d_edge.latency.statistics import min_samples
 
-    if amounts.runs is not None and amounts.runs < enough(90):
-        raise UsageError(f"--scenario server needs --runs {enough(90)} or more: fewer know no tail, not even p90.")
+    if amounts.runs is not None and amounts.runs < min_samples(90):
+        raise UsageError(f"--scenario server needs --runs {min_samples(90)} or more: fewer know no tail, not even p90.")
     return partial(_server, amounts, bound_s)
 
 
 def _single(
-    amounts: Amounts, resources: bool, profile: bool, target: Target, scans: list[Path], once: dict[str, float]
+    amounts: BenchAmounts,
+    resources: bool,
+    profile: bool,
+    target: BenchTarget,
+    scans: list[Path],
+    once: dict[str, float],
 ) -> "BenchRecord":
-    from ct3d_edge.benchmark.memory_and_energy import Job, measure_resources
+    from ct3d_edge.benchmark.memory_and_energy import ResourceJob, measure_resources
     from ct3d_edge.benchmark.single_scan import measure_single
-    from ct3d_edge.benchmark.workload import keep_what_was_taken, network_input
+    from ct3d_edge.benchmark.workload import keep_partial_result, prepare_network_input
     from ct3d_edge.cli.bench_print import print_single
-    from ct3d_edge.cli.terminal import progress, say_receipt
+    from ct3d_edge.cli.terminal import log_run_report, progress
     from ct3d_edge.latency.measure import StageTimer, WallClock
 
     plan, timer = amounts.plan(RUNS), StageTimer(WallClock(), once)
@@ -273,10 +278,10 @@ def _single(
     timer.lap("model file")
     with target.open() as runner:
         timer.lap("session")
-        say_receipt(runner.receipt)
+        log_run_report(runner.run_report)
         if profile:
-            require_cpu(runner.receipt.actual)
-        first, *_ = [network_input(path, runner.contract) for path in scans]
+            require_cpu(runner.run_report.actual)
+        first, *_ = [prepare_network_input(path, runner.contract) for path in scans]
         timer = StageTimer(WallClock(), once)
         runner.infer(first)
         timer.lap("first run")
@@ -284,33 +289,33 @@ def _single(
             record = measure_single(runner, scans, plan, once=once, on_run=advance)
     if resources:
         # A target that has read its model would bring it along into the fresh process.
-        with keep_what_was_taken(lambda reason: replace(record, incomplete=reason)):
-            spent = measure_resources(Job(replace(target).open, scans[0]))
+        with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
+            spent = measure_resources(ResourceJob(replace(target).open, scans[0]))
         record = replace(record, resources={**record.resources, **spent})
     print_single(record)
     return add_profile(record, target, first[0]) if profile else record
 
 
 def _sweep(
-    amounts: Amounts,
+    amounts: BenchAmounts,
     axes: dict[str, tuple[int, ...]],
     scenario: str,
-    target: Target,
+    target: BenchTarget,
     scans: list[Path],
     _: dict[str, float],
 ) -> "BenchRecord":
     import numpy as np
 
-    from ct3d_edge.benchmark.batch_sweep import configurations, measure_sweep
-    from ct3d_edge.benchmark.workload import network_input
+    from ct3d_edge.benchmark.batch_sweep import measure_sweep, sweep_configurations
+    from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_sweep
     from ct3d_edge.cli.terminal import progress
 
     plan = amounts.plan(RUNS_OF_A_CONFIGURATION)
     batches = axes.get("batch", OFFLINE_BATCHES if scenario == "offline" else (1,))
-    wanted = configurations(axes.get("threads", ()), batches)
+    wanted = sweep_configurations(axes.get("threads", ()), batches)
     used = scans[: max(batches)]
-    volumes = np.concatenate([network_input(path, target.file.contract) for path in used])
+    volumes = np.concatenate([prepare_network_input(path, target.file.contract) for path in used])
     conditions = {"scenario": scenario, "scans": [path.name for path in used]}
     with progress(plan.runs * len(wanted), "Runs") as advance:
         record = measure_sweep(target.open, volumes, wanted, plan, conditions=conditions, on_run=advance)
@@ -319,20 +324,20 @@ def _sweep(
 
 
 def _server(
-    amounts: Amounts, bound_s: float | None, target: Target, scans: list[Path], _: dict[str, float]
+    amounts: BenchAmounts, bound_s: float | None, target: BenchTarget, scans: list[Path], _: dict[str, float]
 ) -> "BenchRecord":
     from ct3d_edge.benchmark.server_scenario import ServerPlan, measure_server
-    from ct3d_edge.benchmark.workload import network_input
+    from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_server
-    from ct3d_edge.cli.terminal import progress, say_receipt
-    from ct3d_edge.latency.statistics import enough
+    from ct3d_edge.cli.terminal import log_run_report, progress
+    from ct3d_edge.latency.statistics import min_samples
 
     bound_ms = None if bound_s is None else 1000 * bound_s
-    plan = ServerPlan(amounts.runs or enough(90), bound_ms, budget_s=amounts.budget_s)
+    plan = ServerPlan(amounts.runs or min_samples(90), bound_ms, budget_s=amounts.budget_s)
     with target.open() as runner:
-        say_receipt(runner.receipt)
+        log_run_report(runner.run_report)
         for path in scans:
-            network_input(path, runner.contract)
+            prepare_network_input(path, runner.contract)
         with progress(plan.requests * plan.rates, "Scans") as advance:
             record, attempts = measure_server(runner, scans, plan, on_request=advance)
     print_server(record, attempts)

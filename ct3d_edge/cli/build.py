@@ -8,7 +8,7 @@ from ct3d_edge.cli.options import DeviceIdOption, ModelOption, ProviderOptionsOp
 from ct3d_edge.errors import ProviderError
 
 if TYPE_CHECKING:
-    from ct3d_edge.session.run_report import Engine
+    from ct3d_edge.session.run_report import EngineUsed
     from ct3d_edge.session.runner import Runner
 
 
@@ -19,7 +19,7 @@ def build(
     model: ModelOption = None,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Volumes in one run.")] = 1,
+    batch: Annotated[int, typer.Option("--batch-size", min=1, help="Volumes in one run.")] = 1,
 ) -> None:
     """Build a model's TensorRT engine for this GPU ahead.
 
@@ -27,7 +27,7 @@ def build(
     options, GPU, driver and library versions.
     """
     from ct3d_edge.cli.options import provider_options
-    from ct3d_edge.cli.terminal import elapsed, say
+    from ct3d_edge.cli.terminal import elapsed, log
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.session.provider_selection import FALLBACK_HINT
     from ct3d_edge.session.runner import Runner
@@ -35,15 +35,15 @@ def build(
     file = load_model_file(model_path(model))
     options = provider_options(provider, provider_option, device_id)
     try:
-        with elapsed("building"), Runner(file, provider, options=options, batch=batch, on_build=say) as runner:
-            engine, gpu = _engine(runner), runner.receipt.gpu
+        with elapsed("building"), Runner(file, provider, options=options, batch=batch, on_build=log) as runner:
+            engine, gpu = _engine(runner), runner.run_report.gpu
     except ProviderError as error:  # a lesser provider would build nothing
         raise ProviderError(str(error).removesuffix(FALLBACK_HINT).strip()) from error
     found = "built" if engine.built else "found, built earlier"
     typer.echo(f"{found} in {engine.seconds:.1f} s: engine {engine.key[:16]} for {gpu}")
 
 
-def _engine(runner: "Runner") -> "Engine":
-    engine = runner.receipt.engine
+def _engine(runner: "Runner") -> "EngineUsed":
+    engine = runner.run_report.engine
     assert engine is not None, "a session on TensorRT has an engine"  # noqa: S101  # what Runner promises
     return engine

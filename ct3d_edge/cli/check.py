@@ -19,7 +19,7 @@ from ct3d_edge.formatting import plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ct3d_edge.quality_control.checker import Passport
+    from ct3d_edge.quality_control.checker import QualityReport
 
 WIDEST_CODES = 32
 """Columns that codes take at most in a table of several scans; more codes go on the next line."""
@@ -32,7 +32,7 @@ def check(
     model: ContractModelOption = None,
     series: SeriesOption = None,
     allow: AllowOption = None,
-    with_identifiers: IdentifiersOption = False,
+    include_phi: IdentifiersOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure scans and tell which of them a model may judge.
@@ -40,28 +40,28 @@ def check(
     The table shows all measured values of a single scan; of several, what is not in order. --json shows everything.
     Ends with exit code 1 if a scan is refused or cannot be read.
     """
-    from ct3d_edge.cli.terminal import say, say_passed_over, track
-    from ct3d_edge.quality_control.check_registry import check_codes
-    from ct3d_edge.quality_control.checker import Inspector
-    from ct3d_edge.scan.discovery import search_scans
+    from ct3d_edge.cli.terminal import log, log_skipped, track
+    from ct3d_edge.quality_control.check_registry import require_downgradable
+    from ct3d_edge.quality_control.checker import QualityChecker
+    from ct3d_edge.scan.discovery import discover_scans
 
-    inspector = Inspector(contract_of(model), check_codes(allow or ()), with_identifiers=with_identifiers)
-    search = search_scans(paths, series)
-    say_passed_over(search.passed_over)
-    passports = [inspector.inspect(scan) for scan in track(search.scans, len(search.scans), "Scans")]
+    checker = QualityChecker(contract_of(model), require_downgradable(allow or ()), include_phi=include_phi)
+    search = discover_scans(paths, series)
+    log_skipped(search.passed_over)
+    quality_reports = [checker.inspect(scan) for scan in track(search.scans, len(search.scans), "Scans")]
     if json_:
-        typer.echo(json.dumps([passport.to_dict() for passport in passports], indent=2))
-    elif len(passports) == 1:
-        _print_passport(passports[0])
+        typer.echo(json.dumps([quality_report.to_dict() for quality_report in quality_reports], indent=2))
+    elif len(quality_reports) == 1:
+        _print_quality_report(quality_reports[0])
     else:
-        _print_several(passports)
-    counts = {verdict: sum(each.verdict == verdict for each in passports) for verdict in ("ok", "warn", "refuse")}
+        _print_several(quality_reports)
+    counts = {verdict: sum(each.verdict == verdict for each in quality_reports) for verdict in ("ok", "warn", "refuse")}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    say(f"{plural(len(passports), 'scan')} ({told})")
+    log(f"{plural(len(quality_reports), 'scan')} ({told})")
     raise typer.Exit(1 if counts["refuse"] else 0)
 
 
-def _print_passport(passport: "Passport") -> None:
+def _print_quality_report(quality_report: "QualityReport") -> None:
     """Verdict of a single scan, then one row a measured value."""
     from rich.text import Text
 
@@ -70,16 +70,16 @@ def _print_passport(passport: "Passport") -> None:
     from ct3d_edge.report.table import STYLES, plain_table, row_names
 
     console = out()
-    (name,) = row_names([passport.scan], console.width - len(": refuse"))
-    console.print(Text(f"{printable(name)}: ").append(passport.verdict, STYLES[passport.verdict]))
+    (name,) = row_names([quality_report.scan], console.width - len(": refuse"))
+    console.print(Text(f"{printable(name)}: ").append(quality_report.verdict, STYLES[quality_report.verdict]))
     table = plain_table("check", "", "measured")
     table.columns[-1].overflow = "fold"
-    for code, severity, detail in _rows(passport):
+    for code, severity, detail in _rows(quality_report):
         table.add_row(code, Text(severity, STYLES[severity]), Text(printable(detail)))
     console.print(table)
 
 
-def _print_several(passports: "Sequence[Passport]") -> None:
+def _print_several(quality_reports: "Sequence[QualityReport]") -> None:
     """One row a scan with the codes of what is not in order, then each message once."""
     from rich.text import Text
 
@@ -87,25 +87,25 @@ def _print_several(passports: "Sequence[Passport]") -> None:
     from ct3d_edge.formatting import printable
     from ct3d_edge.report.table import STYLES, group_messages, plain_table, row_names
 
-    console, paths = out(), [passport.scan for passport in passports]
-    wrong = [[row for row in _rows(passport) if row[1] != "ok"] for passport in passports]
+    console, paths = out(), [quality_report.scan for quality_report in quality_reports]
+    wrong = [[row for row in _rows(quality_report) if row[1] != "ok"] for quality_report in quality_reports]
     codes = [", ".join(dict.fromkeys(code for code, _, _ in rows)) for rows in wrong]
     widest = min(max(map(len, codes)), WIDEST_CODES)
     names = list(map(printable, row_names(paths, console.width - widest - len("  verdict  "))))
     table = plain_table("scan", "verdict")
     table.columns[0].overflow = "fold"
     table.add_column("not in order", overflow="fold")
-    for name, passport, text in zip(names, passports, codes, strict=True):
-        table.add_row(Text(name), Text(passport.verdict, STYLES[passport.verdict]), Text(text))
+    for name, quality_report, text in zip(names, quality_reports, codes, strict=True):
+        table.add_row(Text(name), Text(quality_report.verdict, STYLES[quality_report.verdict]), Text(text))
     console.print(table)
     said = [[(f"{code} ({severity})", printable(detail)) for code, severity, detail in rows] for rows in wrong]
     for note in group_messages(said, paths):
         console.print(Text(note.format(names, console.width)))
 
 
-def _rows(passport: "Passport") -> "list[tuple[str, str, str]]":
+def _rows(quality_report: "QualityReport") -> "list[tuple[str, str, str]]":
     """Code, severity and sentence of everything measured; first, why a scan could not be read."""
-    rows = [(finding.code, str(finding.severity), finding.detail) for finding in passport.findings]
-    if passport.error:
-        rows.insert(0, (passport.error[0], passport.status or "error", passport.error[1]))
+    rows = [(flag.code, str(flag.severity), flag.detail) for flag in quality_report.flags]
+    if quality_report.error:
+        rows.insert(0, (quality_report.error[0], quality_report.status or "error", quality_report.error[1]))
     return rows

@@ -1,10 +1,6 @@
 """Options given once, values that are not empty, and errors and examples in the words of the command line.
 
-Messages of the library in the words of the command line.
-
 The library names what to change as an argument of its own, in backquotes: ```allow_fallback=True```.
-
-What is wrong with an option's value, in the words of this program.
 
 typer 0.29 shows the messages of the library that it checks values with ("Input should be a valid integer, unable to
 parse string as an integer"), which name neither the value nor its limit.
@@ -16,26 +12,82 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ct3d_edge.cli.logs import NAMES, configure, log_parameters
+from ct3d_edge.cli.logs import NAMES, ROOT, configure, log_parameters
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
     import click
 
-ARGUMENTS = ("allow", "allow_fallback", "batch_size", "memory_budget", "provider", "scan_timeout", "series", "workers")
-"""Those that an option of the same name sets."""
+OPTION_OF_ARGUMENT = {
+    "allow": "--downgrade-check",
+    "allow_fallback": "--allow-fallback",
+    "batch_size": "--batch-size",
+    "max_memory": "--max-memory",
+    "provider": "--provider",
+    "scan_timeout": "--scan-timeout",
+    "series": "--series-uid",
+    "workers": "--workers",
+}
+"""Arguments of the library that messages name, and the options that set them."""
 
-_ARGUMENT = re.compile(rf"`({'|'.join(ARGUMENTS)})(?:=([^`]*))?`")
+_ARGUMENT = re.compile(rf"`({'|'.join(OPTION_OF_ARGUMENT)})(?:=([^`]*))?`")
+
+FORMER_OPTIONS = {
+    "--allow": ("--downgrade-check",),
+    "--anew": ("--recompute",),
+    "--batch": ("--batch-size",),
+    "--budget": ("--time-limit",),
+    "--calibrate": ("--calibration-data",),
+    "--distribute": ("--strategy",),
+    "--every": ("--poll-interval",),
+    "--explain": ("--gradcam-dir", "--with-gradcam-output"),
+    "--initial": ("--init-weights",),
+    "--json": ("--out",),
+    "--latency-bound": ("--latency-slo",),
+    "--limit": ("--atol",),
+    "--memory-budget": ("--max-memory",),
+    "--no-tuned": ("--ignore-tuning",),
+    "--precision": ("--mixed-precision", "--allow-precision"),
+    "--proof": ("--parity-data",),
+    "--receipt": ("--run-report",),
+    "--rule": ("--threshold-method",),
+    "--scans": ("--input", "--num-scans"),
+    "--series": ("--series-uid", "--metric"),
+    "--settle": ("--stable-for",),
+    "--size": ("--shape",),
+    "--skip-bad": ("--skip-invalid",),
+    "--target-precision": ("--ci-width",),
+    "--weights": ("--weight-dtype",),
+    "--with-identifiers": ("--include-phi",),
+}
+"""Options of 0.1 before its release and what a command may call them now. Taken for one release, with a warning."""
 
 
-def as_flags(message: str) -> str:
+def to_option_names(message: str) -> str:
     """Replace arguments by options: ```batch_size=4``` by ``--batch-size 4``, ```allow_fallback=True``` by its flag."""
 
-    def flag(found: re.Match[str]) -> str:
-        name, value = found[1].replace("_", "-"), (found[2] or "").strip("[]'\"")
-        return f"--{name}" if value in ("", "True") else f"--{name} {value}"
+    def option(found: re.Match[str]) -> str:
+        name, value = OPTION_OF_ARGUMENT[found[1]], (found[2] or "").strip("[]'\"")
+        return name if value in ("", "True") else f"{name} {value}"
 
-    return _ARGUMENT.sub(flag, message)
+    return _ARGUMENT.sub(option, message)
+
+
+def rename_former_options(args: list[str], known: set[str]) -> tuple[list[str], list[str]]:
+    """Arguments with former names of options replaced by those that the command has, and a warning for each."""
+    renamed: list[str] = []
+    warnings: list[str] = []
+    for index, word in enumerate(args):
+        if word == "--":
+            return [*renamed, *args[index:]], warnings
+        name, equals, value = word.partition("=")
+        now = next((option for option in FORMER_OPTIONS.get(name, ()) if option in known), None)
+        if now is None or name in known:
+            renamed.append(word)
+            continue
+        renamed.append(f"{now}{equals}{value}")
+        warnings.append(f"{name} is now called {now}; the former name goes in the next release.")
+    return renamed, warnings
 
 
 MESSAGES = {
@@ -48,7 +100,7 @@ MESSAGES = {
 """By the kind of error that the library reports."""
 
 
-def reword(error: typer.BadParameter) -> None:
+def reword_value_error(error: typer.BadParameter) -> None:
     """Replace the message of an error by one that names the value; other messages lose a prefix at most."""
     details = getattr(error.__cause__, "errors", None)
     first: dict[str, Any] = details()[0] if callable(details) else {}
@@ -68,26 +120,26 @@ EXAMPLES = {
     "view": "ct3d-edge view scans/chest.nii.gz --out slices.png",
     "train": "ct3d-edge train scans --split split.json --out run",
     "evaluate": "ct3d-edge evaluate --model run scans --split split.json",
-    "calibrate": "ct3d-edge calibrate --model run scans --rule sensitivity=0.95",
+    "fit-temperature": "ct3d-edge fit-temperature --model run scans --threshold-method sensitivity=0.95",
     "export": "ct3d-edge export --model run --out model.onnx",
     "optimize": "ct3d-edge optimize --model old.onnx --out new.onnx --optimize fast",
-    "tune": "ct3d-edge tune --model model.onnx --memory-budget 150MB",
+    "tune": "ct3d-edge tune --model model.onnx --max-memory 150MB",
     "inspect": "ct3d-edge inspect --model model.onnx",
     "verify": "ct3d-edge verify --model model.onnx --provider cpu",
     "build": "ct3d-edge build --provider tensorrt --model model.onnx",
     "doctor": "ct3d-edge doctor",
-    "bench": "ct3d-edge bench --scans scans --runs 100 --json bench.json",
+    "bench": "ct3d-edge bench --input scans --runs 100 --out bench.json",
     "bench compare": "ct3d-edge bench compare old.json new.json --fail-if 'p50 > +5%'",
     "bench history": "ct3d-edge bench history records --plot trend.png",
     "bench show": "ct3d-edge bench show bench.json --html bench.html",
-    "data": "ct3d-edge data synth --out phantoms --scans 6",
+    "data": "ct3d-edge data synth --out phantoms --num-scans 6",
     "data split": "ct3d-edge data split scans --out split.json",
-    "data synth": "ct3d-edge data synth --out phantoms --scans 120 --shape 128 128 32",
+    "data synth": "ct3d-edge data synth --out phantoms --num-scans 120 --shape 128 128 32",
     "data fetch": "ct3d-edge data fetch mosmed --out mosmed",
 }
 
 
-def example(command: str) -> str:
+def example_of(command: str) -> str:
     """The example of a command, as the end of its help."""
     return f"Example: {EXAMPLES[command]}"
 
@@ -102,10 +154,14 @@ class _Once:
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and set up the log before the command begins, which knows nothing of it."""
+        known = {option for parameter in self.params for option in parameter.opts}
+        args, warnings = rename_former_options(args, known)
         rest = self._parse_once(ctx, args)
         chosen = {name: ctx.params.pop(name) for name in NAMES if name in ctx.params}
         if chosen and not ctx.resilient_parsing:
             configure(**chosen)
+            for warning in warnings:
+                ROOT.warning(warning)
         return rest
 
     def _parse_once(self, ctx: Any, args: list[str]) -> list[str]:
@@ -125,7 +181,7 @@ class _Once:
         try:
             rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         except typer.BadParameter as error:
-            reword(error)
+            reword_value_error(error)
             raise
         return rest
 
@@ -155,10 +211,10 @@ class OnceGroup(_Once, TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            raise ReaderGone from error
+            raise ClosedPipeError from error
 
 
-class ReaderGone(Exception):
+class ClosedPipeError(Exception):
     """Whoever read standard output has ended (``| head``)."""
 
 

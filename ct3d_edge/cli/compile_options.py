@@ -10,7 +10,7 @@ from ct3d_edge.formatting import format_bytes, plural
 from ct3d_edge.system.atomic_write import require_writable
 
 if TYPE_CHECKING:
-    from ct3d_edge.conversion.write_model import Exported
+    from ct3d_edge.conversion.write_model import CompileResult
 
 LevelOption = Annotated[
     Literal["none", "exact", "fast", "small"],
@@ -27,15 +27,17 @@ TargetOption = Annotated[
 ]
 BudgetOption = Annotated[
     str | None,
-    typer.Option("--memory-budget", metavar="SIZE", help="For small: what intermediate tensors may take, like 60MB."),
+    typer.Option("--max-memory", metavar="SIZE", help="For small: what intermediate tensors may take, like 60MB."),
 ]
 PrecisionOption = Annotated[
     Literal["fp32", "fp16", "int8", "auto"],
-    typer.Option(help="What the file computes in; auto: the fastest for the target whose proof holds."),
+    typer.Option("--precision", help="What the file computes in; auto: the fastest for the target whose proof holds."),
 ]
 WeightsOption = Annotated[
     Literal["fp32", "fp16"],
-    typer.Option(help="What an fp32 file stores its weights in; fp16 halves the file, arithmetic stays fp32."),
+    typer.Option(
+        "--weight-dtype", help="What an fp32 file stores its weights in; fp16 halves the file, arithmetic stays fp32."
+    ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at a pass that fails instead of leaving it out.")]
 EmbedOption = Annotated[
@@ -47,11 +49,34 @@ EmbedOption = Annotated[
 ]
 ExplainOption = Annotated[
     bool,
-    typer.Option("--explain", help="Give the file the output from which `infer --explain` draws its maps."),
+    typer.Option(
+        "--with-gradcam-output", help="Give the file the output from which `infer --gradcam-dir` draws its maps."
+    ),
+]
+ParityDataOption = Annotated[
+    Path | None,
+    typer.Option("--parity-data", help="Scans to prove the file on; phantoms fill up to eight, or serve alone."),
+]
+ToleranceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--atol",
+        min=0,
+        max=0.1,
+        show_default="fp32 1e-5, fp16 5e-3, int8 2e-2",
+        help="Largest difference of a probability that the proof allows.",
+    ),
+]
+CalibrationDataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration-data",
+        help="Scans to calibrate fp16 and int8 on, none of them in --parity-data; phantoms if left out.",
+    ),
 ]
 
 
-def require_sensible(
+def check_compile_options(
     out: Path, precision: str, calibrate: Path | None, explain: bool, embed_preprocessing: bool
 ) -> None:
     """Stop at options that contradict each other, and at a file that could not be written in the end."""
@@ -59,28 +84,28 @@ def require_sensible(
         raise UsageError(f"The file to write must end in .onnx, found {out}.")
     require_writable(out)
     if explain and embed_preprocessing:  # a map is drawn from a network input, which such a file never shows
-        raise UsageError("--explain and --embed-preprocessing exclude each other: export two files.")
+        raise UsageError("--with-gradcam-output and --embed-preprocessing exclude each other: export two files.")
     if calibrate and precision == "fp32":
-        raise UsageError("--calibrate is for --precision fp16, int8 and auto: fp32 needs no calibration.")
+        raise UsageError("--calibration-data is for --precision fp16, int8 and auto: fp32 needs no calibration.")
 
 
-def report(exported: "Exported") -> None:
+def report_compiled(exported: "CompileResult") -> None:
     """Passes, proof and file on standard output."""
     from ct3d_edge.cli.terminal import print_lines
 
     model = exported.model
     print_lines(pass_lines(model.provenance.get("passes", [])))
     print_lines(precision_lines(model.provenance))
-    for proof in exported.proofs:
-        print_lines([f"proof: {proof.describe()}"])
-        if proof.tensors:
-            print_lines([f"tensors: {proof.tensors.describe()}"])
-        if proof.weakness:
-            print_lines([f"warning: the proof is weak: {proof.weakness}"])
+    for parity in exported.parity_reports:
+        print_lines([f"proof: {parity.describe()}"])
+        if parity.tensors:
+            print_lines([f"tensors: {parity.tensors.describe()}"])
+        if parity.weakness:
+            print_lines([f"warning: the proof is weak: {parity.weakness}"])
     for name, reason in model.provenance.get("not_for", {}).items():
         print_lines([f"not for {name}: it {reason}"])
-    if model.golden.remark:
-        print_lines([f"warning: the golden test is weak: {model.golden.remark}"])
+    if model.golden.limitation:
+        print_lines([f"warning: the golden test is weak: {model.golden.limitation}"])
     if exported.embedding:
         print_lines([f"preprocessing inside: {exported.embedding.describe()}"])
     typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")

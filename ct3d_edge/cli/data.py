@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example
+from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example_of
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
@@ -30,23 +30,23 @@ def split(
         Path | None,
         typer.Option("--patients", metavar="CSV", help="Columns scan and patient: a patient stays on one side."),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-invalid", help="Leave out files that cannot be read.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
 ) -> None:
     """Divide the scans in DIR for training, validation and test.
 
     By content, so that none stands on two sides.
     """
-    from ct3d_edge.cli.terminal import Bars, print_lines
-    from ct3d_edge.splits.create import split_folder
+    from ct3d_edge.cli.terminal import ProgressBars, print_lines
+    from ct3d_edge.splits.create import create_split
     from ct3d_edge.splits.split_file import write_split
     from ct3d_edge.system.atomic_write import require_writable
 
     if out.exists() and not force:
         raise UsageError(f"{out} exists, and models may have been trained by it. Name another file, or add --force.")
     require_writable(out)
-    with Bars() as bars:
-        made = split_folder(
+    with ProgressBars() as bars:
+        made = create_split(
             folder,
             seed=seed,
             validation=validation,
@@ -58,10 +58,10 @@ def split(
         )
     write_split(out, made)
     title = f"{out}: {plural(len(made.entries), 'scan')}, seed {seed}"
-    print_lines([title, *describe(made)])
+    print_lines([title, *describe_dataset(made)])
 
 
-def describe(split: "Split") -> list[str]:
+def describe_dataset(split: "Split") -> list[str]:
     """The shares that each class really got, and every file that takes no part, as lines."""
     lines = [_shares(split, label) for label in split.classes]
     if split.folds is not None:
@@ -90,9 +90,9 @@ app = typer.Typer(
     cls=OnceGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog=example("data"),
+    epilog=example_of("data"),
 )
-app.command(name="split", cls=OnceCommand, epilog=example("data split"))(split)
+app.command(name="split", cls=OnceCommand, epilog=example_of("data split"))(split)
 
 
 @app.callback()
@@ -100,10 +100,10 @@ def _group() -> None:
     """Make phantom scans, fetch published ones."""
 
 
-@app.command(cls=OnceCommand, epilog=example("data synth"))
+@app.command(cls=OnceCommand, epilog=example_of("data synth"))
 def synth(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
-    scans: Annotated[int, typer.Option("--scans", "-n", min=1, help="How many; every second one is abnormal.")] = 6,
+    scans: Annotated[int, typer.Option("--num-scans", "-n", min=1, help="How many; every second one is abnormal.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scans.")] = 0,
     shape: Annotated[
         tuple[int, int, int] | None,
@@ -115,7 +115,7 @@ def synth(
 
     They go to OUT/scans/normal and OUT/scans/abnormal, the masks to OUT/lesions.
     """
-    from ct3d_edge.cli.terminal import progress, say
+    from ct3d_edge.cli.terminal import log, progress
     from ct3d_edge.datasets.phantoms.synthesise import synthesise
 
     if not force and out.is_dir() and any(out.iterdir()):
@@ -124,10 +124,10 @@ def synth(
         )
     with progress(scans, "Phantoms") as advance:
         written = synthesise(out, scans, seed, shape=shape, on_scan=lambda _: advance())
-    say(f"wrote {plural(len(written), 'phantom scan')} to {out / 'scans'}")
+    log(f"wrote {plural(len(written), 'phantom scan')} to {out / 'scans'}")
 
 
-@app.command(cls=OnceCommand, epilog=example("data fetch"))
+@app.command(cls=OnceCommand, epilog=example_of("data fetch"))
 def fetch(
     dataset: Annotated[Literal["mosmed"], typer.Argument(help="mosmed: the 200 chest CTs of the published tutorial.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the scans, one folder a class.")],
@@ -137,21 +137,21 @@ def fetch(
 
     `ct3d-edge train DIR` takes the folder. After a break, the same command goes on.
     """
-    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.terminal import log
     from ct3d_edge.datasets import download
     from ct3d_edge.datasets.fetch import fetch as fetch_dataset
 
     chosen = {"mosmed": download.MOSMED}[dataset]
-    say(f"{chosen.name} is published under {chosen.licence}: attribute it, no commercial use, share no derivatives")
-    say(f"cite {chosen.citation}")
+    log(f"{chosen.name} is published under {chosen.licence}: attribute it, no commercial use, share no derivatives")
+    log(f"cite {chosen.citation}")
     try:
         with _byte_bars() as show:
             fetched = fetch_dataset(chosen, out, keep_archives=keep_archives, on_event=show)
     except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
+        log("stopped; the same command goes on from here")
         raise
     scans = ", ".join(f"{plural(record.scans, 'scan')} in {out / name}" for name, record in fetched.records.items())
-    say(f"{'complete' if fetched.new else 'nothing to do, all of it was there'}: {scans}")
+    log(f"{'complete' if fetched.new else 'nothing to do, all of it was there'}: {scans}")
 
 
 @contextmanager

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ct3d_edge.doctor.diagnosis import Diagnosis
-    from ct3d_edge.doctor.smoke_test_process import Trial
+    from ct3d_edge.doctor.diagnosis import SystemReport
+    from ct3d_edge.doctor.smoke_test_process import ProviderStatus
 
 COMMAND = "pip "
 """What a line holds that names a command."""
@@ -28,11 +28,11 @@ def doctor(json_: JsonOption = False) -> None:
     """
     from ct3d_edge.cli.logs import err
     from ct3d_edge.cli.terminal import out, print_lines
-    from ct3d_edge.doctor.diagnosis import diagnose
+    from ct3d_edge.doctor.diagnosis import check_system
     from ct3d_edge.formatting import printable
 
     with err().status("trying providers") as status:
-        diagnosis = diagnose(on_provider=lambda name: status.update(f"trying {name}"))
+        diagnosis = check_system(on_provider=lambda name: status.update(f"trying {name}"))
     if json_:
         typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
     else:
@@ -42,23 +42,23 @@ def doctor(json_: JsonOption = False) -> None:
                 typer.echo(printable(line))
             else:
                 print_lines([line])
-    if not diagnosis.working:
+    if not diagnosis.working_providers:
         raise typer.Exit(ProviderError.exit_code)
 
 
-def _table(diagnosis: "Diagnosis") -> "Table":
+def _table(diagnosis: "SystemReport") -> "Table":
     from ct3d_edge.report.table import plain_table
 
     table = plain_table("provider", "compiled in", "loadable", "runs 3D", "session and run")
-    for trial in diagnosis.trials:
+    for trial in diagnosis.provider_statuses:
         took = f"{trial.milliseconds:.0f} ms" if trial.milliseconds is not None else ""
         table.add_row(trial.name, *map(_yes, (trial.compiled_in, trial.loadable, trial.runs)), took)
     return table
 
 
-def _lines(diagnosis: "Diagnosis") -> "Iterator[str]":
+def _lines(diagnosis: "SystemReport") -> "Iterator[str]":
     """Everything that the table has no room for."""
-    for trial in diagnosis.trials:
+    for trial in diagnosis.provider_statuses:
         yield from _explained(trial)
     yield f"auto takes: {_automatic(diagnosis)}"
     owners = [f"{name} {version}" for name, version in diagnosis.installation.distributions]
@@ -73,7 +73,7 @@ def _lines(diagnosis: "Diagnosis") -> "Iterator[str]":
     yield from diagnosis.advice()
 
 
-def _explained(trial: "Trial") -> "Iterator[str]":
+def _explained(trial: "ProviderStatus") -> "Iterator[str]":
     if trial.runs:
         return
     yield f"{trial.name}: {trial.detail}"
@@ -85,11 +85,11 @@ def _explained(trial: "Trial") -> "Iterator[str]":
         yield f"  would help: {trial.remedy}"
 
 
-def _automatic(diagnosis: "Diagnosis") -> str:
-    if len(diagnosis.automatic) > 1:
-        first, second = diagnosis.automatic
+def _automatic(diagnosis: "SystemReport") -> str:
+    if len(diagnosis.auto_providers) > 1:
+        first, second = diagnosis.auto_providers
         return f"{first} for a model whose engine is built (ct3d-edge build --provider {first}), else {second}"
-    return "".join(diagnosis.automatic) or "nothing, no provider works here"
+    return "".join(diagnosis.auto_providers) or "nothing, no provider works here"
 
 
 def _yes(there: bool) -> str:

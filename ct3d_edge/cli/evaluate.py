@@ -21,7 +21,7 @@ from ct3d_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ct3d_edge.cli.terminal import Bars
+    from ct3d_edge.cli.terminal import ProgressBars
     from ct3d_edge.evaluation.classifier import Event
 
 
@@ -59,7 +59,7 @@ def evaluate(
 
     AUC, sensitivity, specificity, accuracy beside its baseline, calibration.
     """
-    from ct3d_edge.cli.terminal import Bars, print_lines, say
+    from ct3d_edge.cli.terminal import ProgressBars, log, print_lines
     from ct3d_edge.evaluation.evaluation import evaluate as evaluate_model
     from ct3d_edge.evaluation.metrics import RESAMPLES
     from ct3d_edge.evaluation.report import require_folder, summary, to_json, write_files
@@ -68,7 +68,7 @@ def evaluate(
     options = provider_options(provider, provider_option, device_id)
     if out:
         require_folder(out)
-    with Bars() as bars:
+    with ProgressBars() as bars:
         result = evaluate_model(
             judged,
             scans,
@@ -81,23 +81,23 @@ def evaluate(
             skip_bad=skip_bad,
             resamples=resamples or RESAMPLES,
             seed=seed,
-            on_progress=partial(show, bars),
+            on_progress=partial(show_progress, bars),
         )
     for remark in result.remarks:
-        say(remark)
+        log(remark)
     if json_:
         for warning in result.warnings:
-            say(f"WARNING: {warning}", logging.WARNING)
+            log(f"WARNING: {warning}", logging.WARNING)
         typer.echo(to_json(result), nl=False)
     else:
         print_lines(summary(result))
     for path in write_files(result, out) if out else ():
-        say(f"wrote {path}")
+        log(f"wrote {path}")
 
 
-def show(bars: "Bars", event: "Event") -> None:
+def show_progress(bars: "ProgressBars", event: "Event") -> None:
     """Move the bar of the step that an event belongs to."""
-    from ct3d_edge.evaluation.classifier import Resampled, ScanJudged
+    from ct3d_edge.evaluation.classifier import Resampled, ScanPredicted
 
-    step = {ScanJudged: "Judging scans", Resampled: "Resampling"}.get(type(event), "Checking scans")
+    step = {ScanPredicted: "Judging scans", Resampled: "Resampling"}.get(type(event), "Checking scans")
     bars.show(step, event.done, event.total)

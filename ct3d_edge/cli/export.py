@@ -7,27 +7,27 @@ import typer
 
 from ct3d_edge.cli.compile_options import (
     BudgetOption,
+    CalibrationDataOption,
     EmbedOption,
     ExplainOption,
     LevelOption,
+    ParityDataOption,
     PrecisionOption,
     StrictOption,
     TargetOption,
+    ToleranceOption,
     WeightsOption,
-    report,
-    require_sensible,
+    check_compile_options,
+    report_compiled,
 )
 from ct3d_edge.cli.options import LabelsOption, ModelArgument, OrientationOption, check_labels, required_model
 from ct3d_edge.conversion.parity_data import (
-    CalibrateOption,
-    LimitOption,
-    ProofOption,
-    StoredPhantoms,
-    calibration,
-    proof_volumes,
+    PhantomScans,
+    calibration_volumes,
+    parity_volumes,
     working_providers,
 )
-from ct3d_edge.extras import OPTIMIZE, require_extra
+from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
 from ct3d_edge.keras_backend import import_keras
 
@@ -44,19 +44,19 @@ def export(
     orientation: OrientationOption = None,
     size: Annotated[
         tuple[int, int, int] | None,
-        typer.Option(metavar="W H D", help="Input size, for a network that leaves it open."),
+        typer.Option("--shape", metavar="W H D", help="Input size, for a network that leaves it open."),
     ] = None,
     optimize: LevelOption = "fast",
     target: TargetOption = "cpu",
-    memory_budget: BudgetOption = None,
+    max_memory: BudgetOption = None,
     strict: StrictOption = False,
     embed_preprocessing: EmbedOption = False,
     explain: ExplainOption = False,
     precision: PrecisionOption = "fp32",
     weights: WeightsOption = "fp32",
-    calibrate: CalibrateOption = None,
-    proof: ProofOption = None,
-    limit: LimitOption = None,
+    calibrate: CalibrationDataOption = None,
+    parity: ParityDataOption = None,
+    limit: ToleranceOption = None,
     activation: Annotated[
         Literal["identity", "sigmoid", "softmax"] | None,
         typer.Option(help="What the output still lacks to be probabilities; read off the network if left out."),
@@ -69,21 +69,21 @@ def export(
     """
     source = required_model(model, argument)
     names = check_labels(labels)
-    require_sensible(out, precision, calibrate, explain, embed_preprocessing)
-    budget = parse_size(memory_budget)
+    check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
+    budget = parse_size(max_memory)
     import_keras()
-    require_extra("optimize", OPTIMIZE)
-    from ct3d_edge.cli.terminal import say
-    from ct3d_edge.conversion.compile_options import Plan
+    require_extra("optimize", OPTIMIZE_MODULES)
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.conversion.compile_options import CompileOptions
     from ct3d_edge.conversion.export import export_model
-    from ct3d_edge.conversion.keras_loader import load_source
+    from ct3d_edge.conversion.keras_loader import load_keras_source
 
-    plan = Plan(optimize, target, budget, strict, explain, precision, weights)
-    loaded = load_source(source, labels=names, orientation=orientation, size=size, activation=activation)
+    plan = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
+    loaded = load_keras_source(source, labels=names, orientation=orientation, size=size, activation=activation)
     for remark in loaded.remarks:
-        say(remark)
-    material, volumes = proof_volumes(proof, loaded.contract)
-    report(
+        log(remark)
+    material, volumes = parity_volumes(parity, loaded.contract)
+    report_compiled(
         export_model(
             loaded,
             out,
@@ -92,9 +92,9 @@ def export(
             limit=limit,
             truth=volumes.truth,
             plan=plan,
-            calibration=None if precision == "fp32" else calibration(calibrate, proof, loaded.contract),
+            calibration=None if precision == "fp32" else calibration_volumes(calibrate, parity, loaded.contract),
             providers=working_providers(),
-            embed_on=StoredPhantoms(loaded.contract) if embed_preprocessing else None,
-            on_stage=lambda stage: say(f"{stage} ..."),
+            embed_on=PhantomScans(loaded.contract) if embed_preprocessing else None,
+            on_stage=lambda stage: log(f"{stage} ..."),
         )
     )

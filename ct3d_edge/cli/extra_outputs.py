@@ -13,18 +13,18 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ct3d_edge.cli.terminal import say
-from ct3d_edge.errors import OutputError, UnreadableScan, UsageError
-from ct3d_edge.inference.prepare import explained
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.cli.terminal import log
+from ct3d_edge.errors import OutputError, UnreadableScanError, UsageError
+from ct3d_edge.inference.prepare import run_guarded
+from ct3d_edge.scan.qc_flag import QCFlag
 
 if TYPE_CHECKING:
-    from ct3d_edge.inference.gradcam_maps import Explanation
+    from ct3d_edge.inference.gradcam_maps import GradcamMap
     from ct3d_edge.inference.model import Model
-    from ct3d_edge.inference.predict import Analysis
+    from ct3d_edge.inference.predict import ScanResult
     from ct3d_edge.report.montage import Montage
     from ct3d_edge.report.page import ReportPage
-    from ct3d_edge.results.record import Failure, Record
+    from ct3d_edge.results.record import ResultRecord, ScanFailure
 
 LONGEST = 200
 """Bytes of a name without number and ending; file systems take 255 in all."""
@@ -60,22 +60,22 @@ class MontageOutput:
         self._montage = montage
         self.path, self.written = montage.path, 0
 
-    def needs(self, record: "Record") -> bool:  # noqa: ARG002
+    def needs(self, record: "ResultRecord") -> bool:  # noqa: ARG002
         """No: a scan whose record was taken over is left out."""
         return False
 
-    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:  # noqa: ARG002
+    def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:  # noqa: ARG002
         """Add the scan's strip."""
         if analysis.prepared:
             self._montage.add(analysis.record, analysis.prepared.volume)
 
-    def save(self, records: "Sequence[Record]") -> None:  # noqa: ARG002
+    def save(self, records: "Sequence[ResultRecord]") -> None:  # noqa: ARG002
         """Write the picture, if there is anything to draw."""
         if self._montage.scans:
             self._montage.save()
             self.written = self._montage.scans
         else:
-            say(f"{self.option}: no scan was judged in this run, so there is nothing to draw; {self.path} not written")
+            log(f"{self.option}: no scan was judged in this run, so there is nothing to draw; {self.path} not written")
 
 
 class PageOutput:
@@ -83,27 +83,27 @@ class PageOutput:
 
     option = "--report"
 
-    def __init__(self, page: "ReportPage", receipt: dict[str, Any]) -> None:
-        self._page, self._receipt = page, receipt
+    def __init__(self, page: "ReportPage", run_report: dict[str, Any]) -> None:
+        self._page, self._run_report = page, run_report
         self.path, self.written = page.path, 0
 
-    def needs(self, record: "Record") -> bool:  # noqa: ARG002
+    def needs(self, record: "ResultRecord") -> bool:  # noqa: ARG002
         """Yes: the page shows slices of all."""
         return True
 
-    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
+    def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
         """Add the scan, with pictures if there are any."""
         volume = analysis.prepared.volume if analysis.prepared else None
         overlay = explanation.on_network_grid() if explanation else None
         self._page.add(analysis.record, volume, overlay, explanation.label if explanation else "")
 
-    def save(self, records: "Sequence[Record]") -> None:
+    def save(self, records: "Sequence[ResultRecord]") -> None:
         """Write the page, which also lists scans without an answer."""
-        self._page.save(records, self._receipt)
+        self._page.save(records, self._run_report)
         self.written = len(records)
 
 
-CODE = "side_output"
+CODE = "auxiliary_output_failed"
 """Of the finding; its value is the option that asked for what is missing."""
 
 
@@ -119,10 +119,10 @@ class SideOutput(Protocol):
     written: int
     """Scans of which something was written so far."""
 
-    def needs(self, record: "Record") -> bool:
+    def needs(self, record: "ResultRecord") -> bool:
         """Whether the network's input is needed, also of a scan whose record was taken over."""
 
-    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
+    def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
         """Write what there is of one scan.
 
         Raises
@@ -131,7 +131,7 @@ class SideOutput(Protocol):
             If that cannot be done.
         """
 
-    def save(self, records: "Sequence[Record]") -> None:
+    def save(self, records: "Sequence[ResultRecord]") -> None:
         """Write what shows all scans at once.
 
         Raises
@@ -164,30 +164,30 @@ class SideOutputs:
         """Files and folders into which something was written."""
         return [output.path for output in self._outputs if output.written]
 
-    def add(self, analysis: "Analysis") -> "Record":
+    def add(self, analysis: "ScanResult") -> "ResultRecord":
         """Write what is wanted of a scan; its record, with a finding for every output that it is missing in."""
         known = analysis.record
-        found = tuple(finding for finding in known.findings if finding.code != CODE)
-        record = known.with_findings(found)  # an earlier run's troubles may be over
+        found = tuple(flag for flag in known.flags if flag.code != CODE)
+        record = known.with_flags(found)  # an earlier run's troubles may be over
         analysis = replace(analysis, record=record)
-        wanting = [output for output in self._outputs if record.answered and output.needs(record)]
+        wanting = [output for output in self._outputs if record.has_prediction and output.needs(record)]
         drawn, explanation, failure = self._draw(analysis) if wanting else (analysis, None, None)
-        missing = [self._finding(output, failure) for output in wanting if failure]
+        missing = [self._flag(output, failure) for output in wanting if failure]
         for output in self._outputs:
             given = drawn if output in wanting else analysis
             if failure := _attempt(partial(output.add, given, explanation)):
-                missing.append(self._finding(output, failure))
-        record = record.with_findings((*found, *missing))
+                missing.append(self._flag(output, failure))
+        record = record.with_flags((*found, *missing))
         return known if record == known else record
 
-    def save(self, records: "Sequence[Record]") -> None:
+    def save(self, records: "Sequence[ResultRecord]") -> None:
         """Write what shows all scans at once; what cannot be written is said and costs nothing else."""
         for output in self._outputs:
             if failure := _attempt(partial(output.save, records)):
                 self.complete = False
-                say(f"{output.option}: {failure.message}")
+                log(f"{output.option}: {failure.message}")
 
-    def _draw(self, analysis: "Analysis") -> "tuple[Analysis, Explanation | None, Failure | None]":
+    def _draw(self, analysis: "ScanResult") -> "tuple[ScanResult, GradcamMap | None, ScanFailure | None]":
         """The scan prepared, again if need be, and its explanation; or why there are none."""
         drawn, explanations = [analysis], []
 
@@ -199,12 +199,12 @@ class SideOutputs:
         failure = _attempt(draw)
         return drawn[-1], explanations[0] if explanations else None, failure
 
-    def _finding(self, output: SideOutput, failure: "Failure") -> Finding:
+    def _flag(self, output: SideOutput, failure: "ScanFailure") -> QCFlag:
         self.complete = False
-        return Finding(CODE, "warn", f"{output.option} has nothing of this scan: {failure.message}", output.option)
+        return QCFlag(CODE, "warn", f"{output.option} has nothing of this scan: {failure.message}", output.option)
 
 
-def _attempt(work: Callable[[], object]) -> "Failure | None":
+def _attempt(work: Callable[[], object]) -> "ScanFailure | None":
     """Do the work; if it could not be done, say why: a scan's fault, the disk's, or one of ct3d-edge.
 
     Raises
@@ -217,7 +217,7 @@ def _attempt(work: Callable[[], object]) -> "Failure | None":
         try:
             work()
         except (UsageError, OutputError) as error:
-            raise UnreadableScan(CODE, str(error)) from error
+            raise UnreadableScanError(CODE, str(error)) from error
 
-    failed = explained(translated)
+    failed = run_guarded(translated)
     return failed[1] if failed else None

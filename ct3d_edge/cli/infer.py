@@ -28,7 +28,7 @@ from ct3d_edge.cli.options import (
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
-    ReceiptOption,
+    RunReportOption,
     SeriesOption,
     model_path,
 )
@@ -38,8 +38,8 @@ from ct3d_edge.cli.session_options import (
     NoTunedOption,
     TimeoutOption,
     WorkersOption,
-    find_choice,
-    tuned_file,
+    find_tuned_choice,
+    tuned_arguments,
     tuned_options,
 )
 from ct3d_edge.errors import UsageError
@@ -51,16 +51,16 @@ if TYPE_CHECKING:
 
     from ct3d_edge.cli.extra_outputs import SideOutput, SideOutputs
     from ct3d_edge.inference.model import Model
-    from ct3d_edge.inference.predict import Analysis
+    from ct3d_edge.inference.predict import ScanResult
     from ct3d_edge.report.montage import Montage
-    from ct3d_edge.results.record import Record
+    from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.results.results_file import ResultsFile
 
 
 LOGGER = logging.getLogger("ct3d_edge.infer")
 
 
-def infer(
+def infer(  # noqa: PLR0915 - one statement an option
     paths: Annotated[
         list[Path], typer.Argument(readable=False, help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")
     ],
@@ -71,7 +71,7 @@ def infer(
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
     no_tuned: NoTunedOption = False,
-    receipt: ReceiptOption = None,
+    run_report: RunReportOption = None,
     out: OutOption = None,
     format_: FormatOption = Format.TABLE,
     resume: ResumeOption = False,
@@ -81,11 +81,11 @@ def infer(
     dicom_sr: DicomSrOption = None,
     workers: WorkersOption = None,
     batch_size: BatchOption = 1,
-    memory_budget: BudgetOption = None,
+    max_memory: BudgetOption = None,
     scan_timeout: TimeoutOption = None,
     series: SeriesOption = None,
     allow: AllowOption = None,
-    with_identifiers: IdentifiersOption = False,
+    include_phi: IdentifiersOption = False,
 ) -> None:
     """Give every scan a probability for each class.
 
@@ -93,28 +93,28 @@ def infer(
     cannot be written of a scan besides its record costs nothing else.
     """
     from ct3d_edge.cli.extra_outputs import SideOutputs
-    from ct3d_edge.cli.infer_options import print_record, print_table, say_what_helps, summary
-    from ct3d_edge.cli.terminal import say, say_passed_over, say_receipt
+    from ct3d_edge.cli.infer_options import print_record, print_table, suggest_fixes, summarize_run
+    from ct3d_edge.cli.terminal import log, log_run_report, log_skipped
     from ct3d_edge.inference.load_model import load_model
-    from ct3d_edge.quality_control.check_registry import check_codes
+    from ct3d_edge.quality_control.check_registry import require_downgradable
     from ct3d_edge.report.montage import Montage
     from ct3d_edge.results.class_folders import compare_with_folders
     from ct3d_edge.results.results_file import open_results
-    from ct3d_edge.scan.discovery import search_scans
+    from ct3d_edge.scan.discovery import discover_scans
 
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
-    allowed = check_codes(allow or ())
-    budget = parse_size(memory_budget)
-    tuned = find_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
-    if receipt:
-        require_writable(receipt)
+    allowed = require_downgradable(allow or ())
+    budget = parse_size(max_memory)
+    tuned = find_tuned_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
+    if run_report:
+        require_writable(run_report)
     picture = Montage(montage) if montage else None
-    search = search_scans(paths, series)
-    say_passed_over(search.passed_over)
+    search = discover_scans(paths, series)
+    log_skipped(search.passed_over)
     scans = search.scans
-    folders = _folders(explain, dicom_sr, scans, model_path(model).stem, with_identifiers, scan_timeout)
-    records: list[Record] = []
+    folders = _folders(explain, dicom_sr, scans, model_path(model).stem, include_phi, scan_timeout)
+    records: list[ResultRecord] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
         with load_model(
             model,
@@ -125,17 +125,17 @@ def infer(
             options=tuned_options(tuned, provider, provider_option, device_id),
             device_id=device_id,
             build=not no_build,
-            on_build=say,
-            **tuned_file(tuned),
+            on_build=log,
+            **tuned_arguments(tuned),
             allow=allowed,
-            with_identifiers=with_identifiers,
+            include_phi=include_phi,
             explain=explain is not None,
         ) as opened:
-            plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, memory_budget=budget)
-            say_receipt(opened.receipt)
-            if receipt:
-                opened.receipt.save(receipt)
-            say(plan.describe())
+            plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
+            log_run_report(opened.run_report)
+            if run_report:
+                opened.run_report.save(run_report)
+            log(plan.describe())
             begun = time.monotonic()
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
             sides = SideOutputs(opened, [*_pictures(opened, picture, report), *folders], scan_timeout)
@@ -148,17 +148,17 @@ def infer(
             kept.finish(records, labels)
     print_table(records, labels, format_)
     sides.save(records)
-    say(summary(records, len(scans), seconds))
-    say_what_helps(records)
+    log(summarize_run(records, len(scans), seconds))
+    suggest_fixes(records)
     for sentence in compare_with_folders(records, labels):
-        say(sentence)
+        log(sentence)
     if kept and stop:
-        say(f"{kept.journal} holds them; go on with --resume")
-    for path in filter(None, [None if stop else out, *sides.written, receipt]):
-        say(f"wrote {path}")
+        log(f"{kept.journal} holds them; go on with --resume")
+    for path in filter(None, [None if stop else out, *sides.written, run_report]):
+        log(f"wrote {path}")
     if stop:
         raise stop
-    raise typer.Exit(0 if sides.complete and all(record.answered for record in records) else 1)
+    raise typer.Exit(0 if sides.complete and all(record.has_prediction for record in records) else 1)
 
 
 def _folders(
@@ -166,7 +166,7 @@ def _folders(
     dicom_sr: Path | None,
     scans: "Sequence[Path]",
     model: str,
-    with_identifiers: bool,
+    include_phi: bool,
     seconds: float | None,
 ) -> "list[SideOutput]":
     """What has files of its own for each scan, refused before the work if it could not be written."""
@@ -174,7 +174,7 @@ def _folders(
 
     folders: list[SideOutput] = [MapFolder(explain, scans)] if explain else []
     if dicom_sr:
-        reports = SrFolder(dicom_sr, scans, model, with_identifiers=with_identifiers, seconds=seconds)
+        reports = SrFolder(dicom_sr, scans, model, include_phi=include_phi, seconds=seconds)
         reports.say_left_out()
         folders.append(reports)
     return folders
@@ -187,14 +187,14 @@ def _pictures(model: "Model", montage: "Montage | None", report: Path | None) ->
 
     pictures: list[SideOutput] = [MontageOutput(montage)] if montage else []
     if report:
-        pictures.append(PageOutput(ReportPage(report, model.contract), model.receipt.to_dict()))
+        pictures.append(PageOutput(ReportPage(report, model.contract), model.run_report.to_dict()))
     return pictures
 
 
 def _judge(
-    analyses: "Generator[Analysis, None, None]",
+    analyses: "Generator[ScanResult, None, None]",
     scans: int,
-    records: "list[Record]",
+    records: "list[ResultRecord]",
     kept: "ResultsFile | None",
     sides: "SideOutputs",
     print_one: "Callable[..., None]",

@@ -10,7 +10,7 @@ import typer
 from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
-    from ct3d_edge.results.record import Record
+    from ct3d_edge.results.record import ResultRecord
 
 
 class Format(StrEnum):
@@ -34,7 +34,7 @@ MontageOption = Annotated[
 ExplainOption = Annotated[
     Path | None,
     typer.Option(
-        "--explain",
+        "--gradcam-dir",
         metavar="DIR",
         help="Also write where the network looked: a map of each scan in its own space (.nii.gz), and a picture.",
     ),
@@ -42,7 +42,7 @@ ExplainOption = Annotated[
 ReportOption = Annotated[
     Path | None,
     typer.Option(
-        "--report", help="Also write one page for people (.html): table, pictures; with --explain, maps on them."
+        "--report", help="Also write one page for people (.html): table, pictures; with --gradcam-dir, maps on them."
     ),
 ]
 DicomSrOption = Annotated[
@@ -51,12 +51,12 @@ DicomSrOption = Annotated[
         "--dicom-sr",
         metavar="DIR",
         help="Also write a DICOM structured report of each DICOM series that has an answer, marked as not for clinical "
-        "use. It names the patient, so it takes --with-identifiers.",
+        "use. It names the patient, so it takes --include-phi.",
     ),
 ]
 
 
-def print_record(record: "Record", labels: "Sequence[str]", format_: Format, *, first: bool) -> None:
+def print_record(record: "ResultRecord", labels: "Sequence[str]", format_: Format, *, first: bool) -> None:
     """Print a record on standard output as soon as it is there, where the format has a line for each."""
     from ct3d_edge.results.formats import to_csv, to_jsonl
 
@@ -68,7 +68,7 @@ def print_record(record: "Record", labels: "Sequence[str]", format_: Format, *, 
         typer.echo(row.encode("utf-8", "backslashreplace"), nl=False)
 
 
-def print_table(records: "Sequence[Record]", labels: "Sequence[str]", format_: Format) -> None:
+def print_table(records: "Sequence[ResultRecord]", labels: "Sequence[str]", format_: Format) -> None:
     """Print all records as a table for people, unless they were printed one by one; of a single one also sentences."""
     if format_ is not Format.TABLE:
         return
@@ -82,7 +82,7 @@ def print_table(records: "Sequence[Record]", labels: "Sequence[str]", format_: F
         print_lines(confidence_sentences(records[0]))
 
 
-def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
+def summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float) -> str:
     """How many of ``scans`` came to what, in one line."""
     counts = {
         status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
@@ -92,30 +92,31 @@ def summary(records: "Sequence[Record]", scans: int, seconds: float) -> str:
     return f"{plural(len(records), 'scan')} ({told}) in {seconds:.1f} s{left}"
 
 
-def say_what_helps(records: "Sequence[Record]") -> None:
+def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
     """Say what would answer more scans, and which scans are missing in maps, pictures and reports."""
-    from ct3d_edge.cli.terminal import say
-    from ct3d_edge.quality_control.check_registry import permissible
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.quality_control.check_registry import downgradable_codes
 
-    if codes := permissible(code for record in records for code in _in_the_way(record)):
-        say(f"answered all the same with: {' '.join(f'--allow {code}' for code in codes)}")
-    options = [finding.value for record in records for finding in record.findings if finding.code == "side_output"]
+    if codes := downgradable_codes(code for record in records for code in _in_the_way(record)):
+        log(f"answered all the same with: {' '.join(f'--downgrade-check {code}' for code in codes)}")
+    options = [flag.value for record in records for flag in record.flags if flag.code == "auxiliary_output_failed"]
     for option in dict.fromkeys(options):
-        say(f"{option} has nothing of {plural(options.count(option), 'scan')}; the records say why (side_output)")
+        scans = plural(options.count(option), "scan")
+        log(f"{option} has nothing of {scans}; the records say why (auxiliary_output_failed)")
 
 
 FEWEST_SLICES = 4
 """Between fewer slices than this nearly all that a network would be shown is interpolated."""
 
 
-def _in_the_way(record: "Record") -> list[str]:
+def _in_the_way(record: "ResultRecord") -> list[str]:
     """Codes that would have to be allowed for an answer; none if that would give none, or one about nothing."""
-    from ct3d_edge.quality_control.check_registry import permissible
+    from ct3d_edge.quality_control.check_registry import downgradable_codes
 
     if record.failure is None:
         return []
-    refusing = {finding.code: finding.value for finding in record.findings if finding.severity == "refuse"}
+    refusing = {flag.code: flag.value for flag in record.flags if flag.severity == "refuse"}
     codes = {record.failure.code, *refusing}
-    slices = refusing.get("few_slices")
+    slices = refusing.get("too_few_slices")
     hopeless = isinstance(slices, int | float) and slices < FEWEST_SLICES
-    return [] if hopeless or len(permissible(codes)) < len(codes) else sorted(codes)
+    return [] if hopeless or len(downgradable_codes(codes)) < len(codes) else sorted(codes)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ct3d_edge.cli.options import JsonOption, ModelArgument, ModelOption, model_path, one_model
+from ct3d_edge.cli.options import JsonOption, ModelArgument, ModelOption, model_path, require_one_model
 from ct3d_edge.formatting import format_bytes, list_names, plural
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _golden(file: "ModelFile") -> str:
     golden = file.golden
     known = f"{plural(len(golden.inputs), 'input')}, tolerance {golden.tolerance:g}"
     tensors = f"; {plural(len(golden.tensors), 'tensor')}, tolerance {golden.tensor_tolerance:g}"
-    return f"{known}{tensors if golden.tensors else ''}{'' if golden.remark is None else '; weak, see --all'}"
+    return f"{known}{tensors if golden.tensors else ''}{'' if golden.limitation is None else '; weak, see --all'}"
 
 
 def _graph(file: "ModelFile") -> str:
@@ -77,11 +77,11 @@ def _provenance(provenance: dict[str, Any]) -> dict[str, str]:
     if optimize:
         number = f", {plural(len(passes), 'pass', 'passes')}" if isinstance(passes, list) else ""
         rows["rewritten"] = f"{optimize.get('level')} for {optimize.get('target')}{number}"
-    if proof := _object(provenance, "proof"):
-        weak = "; weak, see --all" if proof.get("weakness") else ""
+    if parity := _object(provenance, "proof"):
+        weak = "; weak, see --all" if parity.get("weakness") else ""
         rows["proof"] = (
-            f"{_number(proof.get('volumes'))} volumes on {proof.get('provider')}: largest difference of probability "
-            f"{_number(proof.get('probability_difference'))}, limit {_number(proof.get('limit'))}{weak}"
+            f"{_number(parity.get('volumes'))} volumes on {parity.get('provider')}: largest difference of probability "
+            f"{_number(parity.get('probability_difference'))}, limit {_number(parity.get('limit'))}{weak}"
         )
     if source := _object(provenance, "source"):
         rows["made from"] = str(source.get("file", "unknown"))
@@ -119,7 +119,7 @@ def inspect(
     from ct3d_edge.formatting import printable
     from ct3d_edge.modelfile.model_file import load_model_file
 
-    file = load_model_file(model_path(one_model(model, argument)), stored_voxels=True)
+    file = load_model_file(model_path(require_one_model(model, argument)), stored_voxels=True)
     facts = _facts(file)
     if json_:
         typer.echo(json.dumps(facts, indent=2))
@@ -153,7 +153,7 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
             "tolerance": golden.tolerance,
             "tensors": [sketch.name for sketch in golden.tensors],
             "tensor_tolerance": golden.tensor_tolerance,
-            "power": "enough" if golden.remark is None else f"weak: {golden.remark}",
+            "power": "enough" if golden.limitation is None else f"weak: {golden.limitation}",
         },
         "precision": _precision(file.provenance),
         "provenance": {key: value for key, value in file.provenance.items() if key not in APART},
@@ -187,7 +187,9 @@ def _interface(file: "ModelFile") -> dict[str, str]:
         "input": f"{file.input_name} float32 (batch, {', '.join(map(str, contract.input_shape))})",
         "output": f"{file.output_name} float32 (batch, {contract.outputs})",
         "pooled features": "no" if file.pooled is None else f"{file.pooled}, for out_of_distribution",
-        "explanation": "no, see export --explain" if file.features is None else "yes, for infer --explain",
+        "explanation": "no, see export --with-gradcam-output"
+        if file.features is None
+        else "yes, for infer --gradcam-dir",
     }
 
 

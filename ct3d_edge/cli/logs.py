@@ -116,12 +116,12 @@ def reset() -> None:
 
 
 def _file_handler(path: Path, log_format: str) -> logging.Handler:
-    from ct3d_edge.system.atomic_write import cannot_write
+    from ct3d_edge.system.atomic_write import write_failure_message
 
     try:
         handler = LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_failure_message(path, error) from error
     handler.setFormatter(JsonLines() if log_format == "json" else _text_lines())
     return handler
 

@@ -7,28 +7,28 @@ import typer
 
 from ct3d_edge.cli.compile_options import (
     BudgetOption,
+    CalibrationDataOption,
     EmbedOption,
     ExplainOption,
     LevelOption,
+    ParityDataOption,
     PrecisionOption,
     StrictOption,
     TargetOption,
+    ToleranceOption,
     WeightsOption,
-    report,
-    require_sensible,
+    check_compile_options,
+    report_compiled,
 )
 from ct3d_edge.cli.options import ModelArgument, required_model
 from ct3d_edge.conversion.parity_data import (
-    CalibrateOption,
-    LimitOption,
-    ProofOption,
-    StoredPhantoms,
-    calibration,
-    proof_volumes,
+    PhantomScans,
+    calibration_volumes,
+    parity_volumes,
     working_providers,
 )
 from ct3d_edge.errors import ContractError
-from ct3d_edge.extras import OPTIMIZE, require_extra
+from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
 
 if TYPE_CHECKING:
@@ -49,15 +49,15 @@ def optimize(
     ] = None,
     optimize: LevelOption = "fast",
     target: TargetOption = "cpu",
-    memory_budget: BudgetOption = None,
+    max_memory: BudgetOption = None,
     strict: StrictOption = False,
     embed_preprocessing: EmbedOption = False,
     explain: ExplainOption = False,
     precision: PrecisionOption = "fp32",
     weights: WeightsOption = "fp32",
-    calibrate: CalibrateOption = None,
-    proof: ProofOption = None,
-    limit: LimitOption = None,
+    calibrate: CalibrationDataOption = None,
+    parity: ParityDataOption = None,
+    limit: ToleranceOption = None,
 ) -> None:
     """Rewrite an ONNX file so that it runs faster.
 
@@ -67,19 +67,19 @@ def optimize(
     leaves no file and ends with exit code 4. Keras is not needed.
     """
     path = required_model(model, argument)
-    require_sensible(out, precision, calibrate, explain, embed_preprocessing)
-    budget = parse_size(memory_budget)
-    require_extra("optimize", OPTIMIZE)
-    from ct3d_edge.cli.terminal import say
-    from ct3d_edge.conversion.compile_options import Plan
-    from ct3d_edge.conversion.optimize import load_for_rewriting, optimize_model
+    check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
+    budget = parse_size(max_memory)
+    require_extra("optimize", OPTIMIZE_MODULES)
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.conversion.compile_options import CompileOptions
+    from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
 
-    plan = Plan(optimize, target, budget, strict, explain, precision, weights)
-    loaded = load_for_rewriting(path, _read_contract(contract) if contract else None)
+    plan = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
+    loaded = load_for_compiling(path, _read_contract(contract) if contract else None)
     if loaded.features is not None and not explain:
-        say("the output for infer --explain is left out: --explain keeps it")
-    material, volumes = proof_volumes(proof, loaded.contract)
-    report(
+        log("the output for infer --gradcam-dir is left out: --with-gradcam-output keeps it")
+    material, volumes = parity_volumes(parity, loaded.contract)
+    report_compiled(
         optimize_model(
             loaded,
             out,
@@ -88,10 +88,10 @@ def optimize(
             limit=limit,
             truth=volumes.truth,
             plan=plan,
-            calibration=None if precision == "fp32" else calibration(calibrate, proof, loaded.contract),
+            calibration=None if precision == "fp32" else calibration_volumes(calibrate, parity, loaded.contract),
             providers=working_providers(),
-            embed_on=StoredPhantoms(loaded.contract) if embed_preprocessing else None,
-            on_stage=lambda stage: say(f"{stage} ..."),
+            embed_on=PhantomScans(loaded.contract) if embed_preprocessing else None,
+            on_stage=lambda stage: log(f"{stage} ..."),
         )
     )
 

@@ -56,24 +56,26 @@ FallbackOption = Annotated[
 NoBuildOption = Annotated[
     bool, typer.Option("--no-build", help="Stop rather than build a TensorRT engine, which takes minutes.")
 ]
-ReceiptOption = Annotated[
+RunReportOption = Annotated[
     Path | None,
-    typer.Option("--receipt", help="Write what really ran where, and on which versions, to this JSON file."),
+    typer.Option("--run-report", help="Write what really ran where, and on which versions, to this JSON file."),
 ]
 SeriesOption = Annotated[
     str | None,
-    typer.Option("--series", metavar="UID", help="Of DICOM series, only the one with this SeriesInstanceUID."),
+    typer.Option("--series-uid", metavar="UID", help="Of DICOM series, only the one with this SeriesInstanceUID."),
 ]
 AllowOption = Annotated[
     list[str] | None,
-    typer.Option("--allow", metavar="CODE", help="Let a finding count one step less (docs/inputs.md); repeatable."),
+    typer.Option(
+        "--downgrade-check", metavar="CODE", help="Let a flag count one step less (docs/inputs.md); repeatable."
+    ),
 ]
 IdentifiersOption = Annotated[
     bool,
-    typer.Option("--with-identifiers", help="Show the patient's name and ID, which are left out otherwise."),
+    typer.Option("--include-phi", help="Show the patient's name and ID, which are left out otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that cannot be used.")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-invalid", help="Go on without scans that cannot be used.")]
 OrientationOption = Annotated[
     str | None,
     typer.Option(help="Axis code to which scans are turned (LAS, RAS, ...), or 'stored' to leave them."),
@@ -85,7 +87,7 @@ LISTED = 10
 """Scans listed in a message."""
 
 
-def one_model(model: Path | None, argument: Path | None) -> Path | None:
+def require_one_model(model: Path | None, argument: Path | None) -> Path | None:
     """The model by its option, or by its place, which is deprecated.
 
     Raises
@@ -93,13 +95,13 @@ def one_model(model: Path | None, argument: Path | None) -> Path | None:
     UsageError
         If both name one.
     """
-    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.terminal import log
 
     if argument is None:
         return model
     if model is not None:
         raise UsageError(f"--model names {model}, so that {argument} is one argument too many.")
-    say(f"deprecated: write --model {argument}; the next version takes no model without --model")
+    log(f"deprecated: write --model {argument}; the next version takes no model without --model")
     return argument
 
 
@@ -111,7 +113,7 @@ def required_model(model: Path | None, argument: Path | None) -> Path:
     UsageError
         If it is not, or twice.
     """
-    chosen = one_model(model, argument)
+    chosen = require_one_model(model, argument)
     if chosen is None:
         raise UsageError("Name the model: --model FILE.")
     return chosen
@@ -127,15 +129,15 @@ def model_and_folder(model: Path | None, first: Path | None, second: Path | None
     """
     if model is None:
         return required_model(None, first), second
-    one_model(model, second)
+    require_one_model(model, second)
     return model, first
 
 
 def model_path(model: Path | None) -> Path:
     """The model named, or the shipped one."""
-    from ct3d_edge.modelfile.bundled_model import default_model
+    from ct3d_edge.modelfile.bundled_model import default_model_path
 
-    return default_model() if model is None else model
+    return default_model_path() if model is None else model
 
 
 def provider_options(provider: RequestedProvider, texts: list[str] | None, device_id: int | None) -> "Options | None":
@@ -149,7 +151,7 @@ def provider_options(provider: RequestedProvider, texts: list[str] | None, devic
     return None
 
 
-def the_scan(path: Path, series: str | None) -> Path:
+def require_one_scan(path: Path, series: str | None) -> Path:
     """The one scan that a path on a command line stands for.
 
     Raises
@@ -166,7 +168,7 @@ def the_scan(path: Path, series: str | None) -> Path:
     if len(scans) > 1:
         named = "\n".join(f"  {scan}" for scan in scans[:LISTED])
         raise UsageError(
-            f"{path} holds {plural(len(scans), 'scan')}; name one of them, or a DICOM series (--series):\n{named}"
+            f"{path} holds {plural(len(scans), 'scan')}; name one of them, or a DICOM series (--series-uid):\n{named}"
         )
     return scans[0]
 

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct3d_edge.cli.extra_outputs import unique_names
-from ct3d_edge.cli.terminal import say
+from ct3d_edge.cli.terminal import log
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import require_extra
-from ct3d_edge.system.atomic_write import cannot_write, make_folder, require_writable
+from ct3d_edge.system.atomic_write import make_folder, require_writable, write_failure_message
 
 if TYPE_CHECKING:
-    from ct3d_edge.inference.gradcam_maps import Explanation
-    from ct3d_edge.inference.predict import Analysis
-    from ct3d_edge.results.record import Record
+    from ct3d_edge.inference.gradcam_maps import GradcamMap
+    from ct3d_edge.inference.predict import ScanResult
+    from ct3d_edge.results.record import ResultRecord
 
 MAP_ENDING, PICTURE_ENDING = "_gradcam.nii.gz", "_gradcam.png"
 
@@ -34,7 +34,7 @@ class MapFolder:
         If the folder cannot be made or written to.
     """
 
-    option = "--explain"
+    option = "--gradcam-dir"
 
     def __init__(self, folder: Path, scans: Iterable[Path]) -> None:
         make_folder(folder)
@@ -42,14 +42,14 @@ class MapFolder:
         self.path, self.written = folder, 0
         self._names = unique_names(scans)
 
-    def needs(self, record: "Record") -> bool:
+    def needs(self, record: "ResultRecord") -> bool:
         """Whether the map of this very scan by this very model is not there."""
-        from ct3d_edge.gradcam.resample_to_scan import has_note
+        from ct3d_edge.gradcam.resample_to_scan import has_matching_note
 
         place = self._place(record, PICTURE_ENDING)
-        return not (place.exists() and has_note(self._place(record, MAP_ENDING), _note(record)))
+        return not (place.exists() and has_matching_note(self._place(record, MAP_ENDING), _note(record)))
 
-    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:
+    def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
         """Write map and picture of a scan that has an answer.
 
         Raises
@@ -76,10 +76,10 @@ class MapFolder:
         save_map(explanation.on_scan_grid(scan), self._place(record, MAP_ENDING), _note(record))
         self.written += 1
 
-    def save(self, records: "Sequence[Record]") -> None:
+    def save(self, records: "Sequence[ResultRecord]") -> None:
         """Say so if no scan has an answer that could be explained; each map has its own file."""
-        if not any(record.answered for record in records):
-            say(f"{self.option}: no scan has an answer, so there is no map")
+        if not any(record.has_prediction for record in records):
+            log(f"{self.option}: no scan has an answer, so there is no map")
 
     @staticmethod
     def _remove(old: Path) -> None:
@@ -88,13 +88,13 @@ class MapFolder:
             if old.is_file():
                 old.resolve().unlink()  # a link stays, as it does in writing
         except OSError as error:
-            raise cannot_write(old, error) from error
+            raise write_failure_message(old, error) from error
 
-    def _place(self, record: "Record", ending: str) -> Path:
+    def _place(self, record: "ResultRecord", ending: str) -> Path:
         return self.path / (self._names[Path(record.scan)] + ending)
 
 
-def _note(record: "Record") -> str:
+def _note(record: "ResultRecord") -> str:
     return f"Grad-CAM; model {record.model_sha256[:16]}; scan {(record.scan_sha256 or '')[:16]}"
 
 
@@ -112,7 +112,7 @@ class SrFolder:
         All scans of the run, so that two of one name get files of different names.
     model
         Its name, as reports give it.
-    with_identifiers
+    include_phi
         Whether the user agreed to outputs that name the patient.
     seconds
         How long reading a series again may take; for ever if None.
@@ -128,14 +128,14 @@ class SrFolder:
     option = "--dicom-sr"
 
     def __init__(
-        self, folder: Path, scans: Sequence[Path], model: str, *, with_identifiers: bool, seconds: float | None = None
+        self, folder: Path, scans: Sequence[Path], model: str, *, include_phi: bool, seconds: float | None = None
     ) -> None:
         from ct3d_edge.scan.loader import is_series
 
-        if not with_identifiers:
+        if not include_phi:
             raise UsageError(
                 "--dicom-sr writes reports that are filed under the patient's name and ID, which no output holds "
-                "without --with-identifiers; give both options."
+                "without --include-phi; give both options."
             )
         require_extra("dicom", ["highdicom"])
         make_folder(folder)
@@ -149,13 +149,13 @@ class SrFolder:
         """Say how many scans can have no report."""
         others = len(self._names) - len(self._series)
         if others:
-            say(f"--dicom-sr: {others} of {len(self._names)} scans are no DICOM series and get no structured report")
+            log(f"--dicom-sr: {others} of {len(self._names)} scans are no DICOM series and get no structured report")
 
-    def needs(self, record: "Record") -> bool:  # noqa: ARG002
+    def needs(self, record: "ResultRecord") -> bool:  # noqa: ARG002
         """No: the record says it all."""
         return False
 
-    def add(self, analysis: "Analysis", explanation: "Explanation | None") -> None:  # noqa: ARG002
+    def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:  # noqa: ARG002
         """Write the report of a series that has an answer, unless this very one is there.
 
         Raises
@@ -165,20 +165,20 @@ class SrFolder:
         UsageError
             If the file cannot be written.
         """
-        from ct3d_edge.inference.worker_pool import within
+        from ct3d_edge.inference.worker_pool import run_with_timeout
         from ct3d_edge.report.structured.document import is_report_of, save_report
 
         record = analysis.record
         scan = Path(record.scan)
-        if scan not in self._series or not record.answered:
+        if scan not in self._series or not record.has_prediction:
             return
         place = self.path / (self._names[scan] + ENDING)
         if not is_report_of(place, record, self._model):
-            within(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
+            run_with_timeout(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
             self.written += 1
 
-    def save(self, records: "Sequence[Record]") -> None:
+    def save(self, records: "Sequence[ResultRecord]") -> None:
         """Say how many series have none, as they have no answer."""
-        without = sum(Path(record.scan) in self._series and not record.answered for record in records)
+        without = sum(Path(record.scan) in self._series and not record.has_prediction for record in records)
         if without:
-            say(f"--dicom-sr: {without} series without an answer get no structured report")
+            log(f"--dicom-sr: {without} series without an answer get no structured report")

@@ -26,17 +26,17 @@ def preprocess(
     """
     import numpy as np
 
-    from ct3d_edge.cli.terminal import say, say_passed_over, track
+    from ct3d_edge.cli.terminal import log, log_skipped, track
     from ct3d_edge.errors import ScanError
     from ct3d_edge.preprocess import preprocess as prepare
-    from ct3d_edge.quality_control.check_registry import check_codes
-    from ct3d_edge.scan.discovery import search_scans
+    from ct3d_edge.quality_control.check_registry import require_downgradable
+    from ct3d_edge.scan.discovery import discover_scans
     from ct3d_edge.scan.loader import open_scan
     from ct3d_edge.system.atomic_write import atomic_file, make_folder
 
-    contract, allowed = contract_of(model), check_codes(allow or ())
-    search = search_scans(paths, series)
-    say_passed_over(search.passed_over)
+    contract, allowed = contract_of(model), require_downgradable(allow or ())
+    search = discover_scans(paths, series)
+    log_skipped(search.passed_over)
     targets = _targets(search.scans, out)
     make_folder(out)
     failed = 0
@@ -45,13 +45,13 @@ def preprocess(
             prepared = prepare(open_scan(scan, allow=allowed), contract)
         except ScanError as error:
             failed += 1
-            say(f"{scan}: {error.code}: {error}")
+            log(f"{scan}: {error.code}: {error}")
             continue
-        for finding in prepared.findings:
-            say(f"{scan}: {finding.code}: {finding.detail}")
+        for flag in prepared.flags:
+            log(f"{scan}: {flag.code}: {flag.detail}")
         with atomic_file(target) as stream:
             np.save(stream, prepared.volume)
-    say(f"wrote {len(targets) - failed} of {len(targets)} scans to {out}")
+    log(f"wrote {len(targets) - failed} of {len(targets)} scans to {out}")
     raise typer.Exit(1 if failed else 0)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ct3d_edge.modelfile.model_file import ModelFile
     from ct3d_edge.providers.options import Options
     from ct3d_edge.session.runner import Runner
-    from ct3d_edge.tuning.cache import InUse
+    from ct3d_edge.tuning.cache import ActiveTuning
 
 WorkersOption = Annotated[
     int | None,
@@ -23,7 +23,7 @@ BatchOption = Annotated[
 ]
 BudgetOption = Annotated[
     str | None,
-    typer.Option("--memory-budget", help="What the scans in flight may take, e.g. 2GB; else half of what is free."),
+    typer.Option("--max-memory", help="What the scans in flight may take, e.g. 2GB; else half of what is free."),
 ]
 TimeoutOption = Annotated[
     float | None,
@@ -34,36 +34,37 @@ TimeoutOption = Annotated[
 
 
 NoTunedOption = Annotated[
-    bool, typer.Option("--no-tuned", help="Run the model as given, though `tune` left a choice beside it.")
+    bool, typer.Option("--ignore-tuning", help="Run the model as given, though `tune` left a choice beside it.")
 ]
 
 
-def find_choice(
+def find_tuned_choice(
     model: Path, requested: RequestedProvider, device_id: int | None = None, *, no_tuned: bool
-) -> "InUse | None":
+) -> "ActiveTuning | None":
     """The choice beside a model, if it holds here; otherwise a line on standard error says why not."""
-    from ct3d_edge.cli.terminal import say
-    from ct3d_edge.cli.tune_print import other_answers
-    from ct3d_edge.session.provider_selection import expected_provider
-    from ct3d_edge.tuning.cache import kept_at, look_up
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.cli.tune_print import describe_precision_change
+    from ct3d_edge.session.provider_selection import find_expected_provider
+    from ct3d_edge.tuning.cache import load_tuning, tuning_path
 
-    found = None if no_tuned else look_up(model, requested, device_id or 0)
+    found = None if no_tuned else load_tuning(model, requested, device_id or 0)
     if found is None:
         return None
-    name = kept_at(model, expected_provider(requested)).name
+    name = tuning_path(model, find_expected_provider(requested)).name
     if isinstance(found, str):
-        say(f"{name} is left aside: {found}; tune again, or --no-tuned")
+        log(f"{name} is left aside: {found}; tune again, or --ignore-tuning")
         return None
-    say(
-        f"tuned: {found.choice.candidate.name} on {found.choice.key.provider}, from {name}; --no-tuned runs it as given"
+    log(
+        f"tuned: {found.choice.candidate.name} on {found.choice.key.provider}, from {name}; "
+        "--ignore-tuning runs it as given"
     )
-    if found.choice.fewer_bits:
-        say(f"tuned: {other_answers(found.choice)}")
+    if found.choice.lowers_precision:
+        log(f"tuned: {describe_precision_change(found.choice)}")
     return found
 
 
 def tuned_options(
-    tuned: "InUse | None", requested: RequestedProvider, texts: list[str] | None, device_id: int | None
+    tuned: "ActiveTuning | None", requested: RequestedProvider, texts: list[str] | None, device_id: int | None
 ) -> "Options | None":
     """Options of the user, who wins, and those of the choice where the user says nothing."""
     if tuned is None or (texts and requested == "auto"):
@@ -78,7 +79,7 @@ def tuned_options(
     return provider_options(tuned.choice.key.provider, [*given, *chosen], device)
 
 
-def tuned_file(tuned: "InUse | None") -> dict[str, Any]:
+def tuned_arguments(tuned: "ActiveTuning | None") -> dict[str, Any]:
     """The arguments of `load_model` for a choice."""
     return {"tuned_file": tuned.file, "choice": tuned.digest} if tuned else {}
 
@@ -90,16 +91,16 @@ def open_runner(
     texts: list[str] | None,
     device_id: int | None,
     no_build: bool,
-    receipt: Path | None,
+    run_report: Path | None,
 ) -> "Runner":
     """Open a session, say on standard error what it came to, and write its receipt."""
-    from ct3d_edge.cli.terminal import say, say_receipt
+    from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.session.runner import Runner
     from ct3d_edge.system.atomic_write import require_writable
 
     options = provider_options(provider, texts, device_id)
-    if receipt:
-        require_writable(receipt)
+    if run_report:
+        require_writable(run_report)
     runner = Runner(
         file,
         provider,
@@ -107,10 +108,10 @@ def open_runner(
         options=options,
         device_id=device_id,
         build=not no_build,
-        on_build=say,
+        on_build=log,
     )
-    say_receipt(runner.receipt)
-    if receipt:
-        runner.receipt.save(receipt)
-        say(f"wrote {receipt}")
+    log_run_report(runner.run_report)
+    if run_report:
+        runner.run_report.save(run_report)
+        log(f"wrote {run_report}")
     return runner

@@ -24,8 +24,8 @@ from ct3d_edge.cli.logs import ROOT, err, reset
 from ct3d_edge.formatting import printable, wrap
 
 if TYPE_CHECKING:
-    from ct3d_edge.scan.dicom.series_query import PassedOver
-    from ct3d_edge.session.run_report import Receipt
+    from ct3d_edge.scan.dicom.series_query import SkippedFile
+    from ct3d_edge.session.run_report import RunReport
 
 T = TypeVar("T")
 
@@ -67,25 +67,25 @@ def print_lines(lines: Iterable[str], indent: int = 4) -> None:
         console.print(Text(wrap(printable(line), console.width, indent)))
 
 
-def say(text: str, level: int = logging.INFO) -> None:
+def log(text: str, level: int = logging.INFO) -> None:
     """One message on standard error, printed as it is, and in the log file with time and level."""
     if not ROOT.handlers:  # a command that another program than ct3d-edge has called
         reset()
     LOGGER.log(level, "%s", text)
 
 
-def say_receipt(receipt: "Receipt") -> None:
+def log_run_report(run_report: "RunReport") -> None:
     """Which provider does the work, and why not the ones before it; what nobody here expects with --verbose only."""
-    shown = receipt.notes()
-    for note in receipt.notes(verbose=True):
-        say(note, logging.INFO if note in shown else logging.DEBUG)
-    say(receipt.describe())
+    shown = run_report.notes()
+    for note in run_report.notes(verbose=True):
+        log(note, logging.INFO if note in shown else logging.DEBUG)
+    log(run_report.describe())
 
 
-def say_passed_over(passed_over: "Iterable[PassedOver]") -> None:
+def log_skipped(passed_over: "Iterable[SkippedFile]") -> None:
     """What lay in a folder and is no scan to judge."""
     for each in passed_over:
-        say(f"not taken: {each.path}: {each.code}: {each.reason}")
+        log(f"not taken: {each.path}: {each.code}: {each.reason}")
 
 
 class ProgressLines:
@@ -115,7 +115,7 @@ class ProgressLines:
         self._last = now
         rate = self._done / (now - self._begun)
         left = timedelta(seconds=round((self._total - self._done) / rate))
-        say(f"{self._what}: {self._done} of {self._total}, {rate:.2g} a second, {left} left")
+        log(f"{self._what}: {self._done} of {self._total}, {rate:.2g} a second, {left} left")
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             advance()
 
 
-class Bars:
+class ProgressBars:
     """One progress bar after the other: each step shows how far it is, where a person looks on."""
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class Bars:
         self._what: str | None = None
         self._advance: Callable[[], None] = lambda: None
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> "ProgressBars":
         return self
 
     def __exit__(self, *error: object) -> None:

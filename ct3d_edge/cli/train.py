@@ -25,7 +25,7 @@ def train(
     preset: Annotated[
         PresetName, typer.Option("--preset", help="How to learn: ours, or the published tutorial to the letter.")
     ] = "default",
-    size: Annotated[tuple[int, int, int], typer.Option("--size", metavar="W H D", help="Network input in voxels.")] = (
+    size: Annotated[tuple[int, int, int], typer.Option("--shape", metavar="W H D", help="Network input in voxels.")] = (
         128,
         128,
         64,
@@ -49,7 +49,7 @@ def train(
         Path | None, typer.Option("--split", metavar="FILE", help="Follow this split, made by ct3d-edge data split.")
     ] = None,
     fold: Annotated[int | None, typer.Option("--fold", min=0, help="Fold of FILE to validate on, from 0.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that cannot be used.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-invalid", help="Go on without scans that cannot be used.")] = False,
     cache: Annotated[
         Path | None, typer.Option("--cache", metavar="FOLDER", help="Keep prepared scans here for other runs.")
     ] = None,
@@ -57,15 +57,15 @@ def train(
     orientation: OrientationOption = "LAS",
     initial: Annotated[
         Path | None,
-        typer.Option("--initial", help="A .keras file of this network to take the first weights from."),
+        typer.Option("--init-weights", help="A .keras file of this network to take the first weights from."),
     ] = None,
     precision: Annotated[
         Literal["float32", "mixed_float16", "mixed_bfloat16"],
-        typer.Option("--precision", help="Arithmetic of the layers; half precision is for GPUs."),
+        typer.Option("--mixed-precision", help="Arithmetic of the layers; half precision is for GPUs."),
     ] = "float32",
     distribute: Annotated[
         Literal["none", "mirrored", "multiworker"],
-        typer.Option("--distribute", help="Share batches: all GPUs here, or the workers of TF_CONFIG (start on each)."),
+        typer.Option("--strategy", help="Share batches: all GPUs here, or the workers of TF_CONFIG (start on each)."),
     ] = "none",
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Also write TensorBoard's event files.")
@@ -124,10 +124,10 @@ class _Display:
     """Progress on standard error: bars for the scans where a person watches, and a line an epoch in any case."""
 
     def __init__(self, out: Path) -> None:
-        from ct3d_edge.cli.terminal import Bars
+        from ct3d_edge.cli.terminal import ProgressBars
 
         self._out = out
-        self._bars = Bars()
+        self._bars = ProgressBars()
         self._seconds = 0.0
         self._begun = False
 
@@ -136,14 +136,14 @@ class _Display:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        from ct3d_edge.cli.terminal import say
+        from ct3d_edge.cli.terminal import log
 
         self._bars.__exit__(kind, *rest)
         if kind is KeyboardInterrupt and self._begun:
-            say(f"stopped; the same command with --resume goes on with the run in {self._out}")
+            log(f"stopped; the same command with --resume goes on with the run in {self._out}")
 
     def show(self, event: "Event") -> None:
-        from ct3d_edge.cli.terminal import say
+        from ct3d_edge.cli.terminal import log
         from ct3d_edge.splits.folder import ScanHashed, ScanRead
         from ct3d_edge.training.progress import Resumed, WaitingForWorkers
 
@@ -151,14 +151,14 @@ class _Display:
             what = "Checking scans" if isinstance(event, ScanHashed) else "Preparing scans"
             self._bars.show(what, event.done, event.total)
         elif isinstance(event, WaitingForWorkers):
-            say(f"waiting for {', '.join(event.missing)}: start the same command there")
+            log(f"waiting for {', '.join(event.missing)}: start the same command there")
         elif isinstance(event, Resumed):
             self._seconds = sum(record.seconds for record in event.records)
-            say(f"going on after epoch {len(event.records)}")
+            log(f"going on after epoch {len(event.records)}")
         else:
             self._begun = True
             self._seconds += event.record.seconds
-            say(epoch_line(event, self._seconds))
+            log(epoch_line(event, self._seconds))
 
 
 def epoch_line(event: "EpochDone", elapsed: float) -> str:
@@ -196,7 +196,7 @@ def _summary(run: "TrainedRun") -> list[str]:
     ]
     lines += [*run.calibration.splitlines(), *run.recorded]
     used = len(run.split.train) + len(run.split.validation)
-    lines += [f"{count} of {used} scans: {code}" for code, count in sorted(run.findings.items())]
+    lines += [f"{count} of {used} scans: {code}" for code, count in sorted(run.flags.items())]
     lines += [f"duplicate: {file.path} has the content of {file.of}" for file in run.split.duplicates]
     lines += [f"left out: {scan.path}: {scan.reason}" for scan in run.split.left_out]
     return lines

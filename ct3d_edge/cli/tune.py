@@ -10,33 +10,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.cli.compile_options import CalibrationDataOption, ParityDataOption, ToleranceOption
 from ct3d_edge.cli.options import ModelArgument, ProviderOption, RequiredModelOption, required_model
-from ct3d_edge.conversion.parity_data import CalibrateOption, LimitOption, ProofOption, calibration, proof_volumes
-from ct3d_edge.errors import GateError, UsageError
-from ct3d_edge.extras import OPTIMIZE, require_extra
+from ct3d_edge.conversion.parity_data import (
+    calibration_volumes,
+    parity_volumes,
+)
+from ct3d_edge.errors import CheckFailedError, UsageError
+from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size, plural
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
-from ct3d_edge.system.file_lock import sole_writer
+from ct3d_edge.system.file_lock import exclusive_lock
 
 if TYPE_CHECKING:
     from ct3d_edge.conversion.precision import Precision
     from ct3d_edge.modelfile.model_file import ModelFile
-    from ct3d_edge.tuning.candidate import Result
-    from ct3d_edge.tuning.measure import Bench
-    from ct3d_edge.tuning.result import TunedChoice
-    from ct3d_edge.tuning.search_space import Forms
+    from ct3d_edge.tuning.candidate import CandidateResult
+    from ct3d_edge.tuning.measure import TuningBench
+    from ct3d_edge.tuning.result import TuningResult
+    from ct3d_edge.tuning.search_space import GraphForms
 
 
 @dataclass(frozen=True)
-class Wish:
+class TuneRequest:
     """What is asked of a tuning: see the options of the same names."""
 
     provider: ProviderName
     precisions: "tuple[Precision, ...]"
-    memory_budget: int | None
+    max_memory: int | None
     rounds: int
-    proof: Path | None
+    parity: Path | None
     calibrate: Path | None
     limit: float | None
 
@@ -49,20 +53,21 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="[fp32|fp16|int8|any]",
-            help="Permit candidates in fewer bits, whose answers differ within that precision's limit; may be "
-            "repeated. any: those that the provider computes in by itself. The given file's own is always tried.",
+            help="Permit generate_candidates in fewer bits, whose answers differ within that "
+            "precision's limit; may be repeated. any: those that the provider computes in by itself. "
+            "The given file's own is always tried.",
         ),
     ] = None,
-    memory_budget: Annotated[
+    max_memory: Annotated[
         str | None,
-        typer.Option("--memory-budget", metavar="SIZE", help="What a session and its runs may add, like 150MB."),
+        typer.Option("--max-memory", metavar="SIZE", help="What a session and its runs may add, like 150MB."),
     ] = None,
     rounds: Annotated[
         int, typer.Option("--rounds", "-n", min=3, help="Runs of each candidate that are counted, in turn.")
     ] = 15,
-    proof: ProofOption = None,
-    calibrate: CalibrateOption = None,
-    limit: LimitOption = None,
+    parity: ParityDataOption = None,
+    calibrate: CalibrationDataOption = None,
+    limit: ToleranceOption = None,
 ) -> None:
     """Find what runs a model fastest on this device.
 
@@ -73,27 +78,27 @@ def tune(
     Where nothing holds, nothing is written, and the exit code is 4.
     """
     path = required_model(model, argument)
-    budget = parse_size(memory_budget)
+    budget = parse_size(max_memory)
     asked = _precisions(precision or [])
     if calibrate and not set(asked) - {"fp32"}:
-        raise UsageError("--calibrate is for --precision fp16, int8 and any: fp32 needs no calibration.")
-    require_extra("optimize", OPTIMIZE)
+        raise UsageError("--calibration-data is for --allow-precision fp16, int8 and any: fp32 needs no calibration.")
+    require_extra("optimize", OPTIMIZE_MODULES)
     from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.session.provider_selection import expected_provider
-    from ct3d_edge.tuning.memory_limit import require_possible
-    from ct3d_edge.tuning.result import choice_path, tuned_model_path
-    from ct3d_edge.tuning.search_space import permitted
+    from ct3d_edge.session.provider_selection import find_expected_provider
+    from ct3d_edge.tuning.memory_limit import check_memory_feasible
+    from ct3d_edge.tuning.result import tuned_model_path, tuning_result_path
+    from ct3d_edge.tuning.search_space import permitted_precisions
 
     given = load_model_file(path)
     if re.search(r"\.tuned(-[a-z-]+)?\.onnx$", given.path.name):
         raise UsageError(f"{path} is what a tuning chose. Tune the model that it was made from.")
-    actual = expected_provider(provider)
-    for written in (choice_path(path, actual), tuned_model_path(path, actual)):
+    actual = find_expected_provider(provider)
+    for written in (tuning_result_path(path, actual), tuned_model_path(path, actual)):
         require_writable(written)
-    wish = Wish(actual, permitted(asked, actual), budget, rounds, proof, calibrate, limit)
-    require_possible(given, wish.precisions, budget)
-    with sole_writer(choice_path(path, actual)):
-        _tune(given, wish)
+    request = TuneRequest(actual, permitted_precisions(asked, actual), budget, rounds, parity, calibrate, limit)
+    check_memory_feasible(given, request.precisions, budget)
+    with exclusive_lock(tuning_result_path(path, actual)):
+        _tune(given, request)
 
 
 def _precisions(texts: list[str]) -> tuple[str, ...]:
@@ -102,111 +107,115 @@ def _precisions(texts: list[str]) -> tuple[str, ...]:
     known = (*PRECISIONS, "any")
     unknown = [text for text in texts if text not in known]
     if unknown:
-        raise UsageError(f"--precision takes one of {', '.join(known)} at a time, found {unknown[0]!r}.")
+        raise UsageError(f"--allow-precision takes one of {', '.join(known)} at a time, found {unknown[0]!r}.")
     return tuple(texts)
 
 
-def _tune(given: "ModelFile", wish: Wish) -> None:
+def _tune(given: "ModelFile", request: TuneRequest) -> None:
     from ct3d_edge.cli.tune_print import print_choice, print_table
-    from ct3d_edge.tuning.measure import Bench
-    from ct3d_edge.tuning.result import require_room
+    from ct3d_edge.tuning.measure import TuningBench
+    from ct3d_edge.tuning.result import check_memory_budget
 
-    with _forms(given, wish) as forms:
-        bench = Bench(given, forms.models, wish.provider, wish.limit)
+    with _forms(given, request) as forms:
+        bench = TuningBench(given, forms.models, request.provider, request.limit)
         results = _weigh(bench)
         try:
-            require_room(results, wish.memory_budget)
-        except GateError:
-            print_table(results, forms.dropped, wish.memory_budget)
+            check_memory_budget(results, request.max_memory)
+        except CheckFailedError:
+            print_table(results, forms.dropped, request.max_memory)
             raise
-        results, material = _measure(bench, results, wish)
-        print_table(results, forms.dropped, wish.memory_budget)
-        choice = _choose(bench, results, wish.memory_budget, material)
+        results, material = _measure(bench, results, request)
+        print_table(results, forms.dropped, request.max_memory)
+        choice = _choose(bench, results, request.max_memory, material)
         _write(choice, bench)
     print_choice(choice, given.path)
 
 
 @contextmanager
-def _forms(given: "ModelFile", wish: Wish) -> "Iterator[Forms]":
+def _forms(given: "ModelFile", request: TuneRequest) -> "Iterator[GraphForms]":
     """The given model in every form there is, in files that are gone afterwards, and why others are not among them."""
-    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.terminal import log
     from ct3d_edge.session.runner import Runner
-    from ct3d_edge.tuning.search_space import make_forms
+    from ct3d_edge.tuning.search_space import build_graph_forms
 
-    with Runner(given, wish.provider):
+    with Runner(given, request.provider):
         pass  # what a provider cannot do is told before minutes of work
-    material, _ = proof_volumes(wish.proof, given.contract)
+    material, _ = parity_volumes(request.parity, given.contract)
     with TemporaryDirectory(prefix="ct3d-tune-") as folder:
-        yield make_forms(
+        yield build_graph_forms(
             given,
             Path(folder),
-            wish.provider,
-            lambda: proof_volumes(wish.proof, given.contract)[1],
+            request.provider,
+            lambda: parity_volumes(request.parity, given.contract)[1],
             material=material,
-            limit=wish.limit,
-            precisions=wish.precisions,
-            calibration=calibration(wish.calibrate, wish.proof, given.contract),
-            on_stage=lambda stage: say(f"{stage} ..."),
+            limit=request.limit,
+            precisions=request.precisions,
+            calibration=calibration_volumes(request.calibrate, request.parity, given.contract),
+            on_stage=lambda stage: log(f"{stage} ..."),
         )
 
 
-def _weigh(bench: "Bench") -> "list[Result]":
-    from ct3d_edge.cli.terminal import progress, say
-    from ct3d_edge.tuning.measure import weigh
-    from ct3d_edge.tuning.search_space import candidates
+def _weigh(bench: "TuningBench") -> "list[CandidateResult]":
+    from ct3d_edge.cli.terminal import log, progress
+    from ct3d_edge.tuning.measure import measure_memory
+    from ct3d_edge.tuning.search_space import generate_candidates
 
-    wanted = candidates(bench.forms, bench.provider)
-    say(f"weighing {plural(len(wanted), 'candidate')}, each in a process of its own ...")
+    wanted = generate_candidates(bench.forms, bench.provider)
+    log(f"weighing {plural(len(wanted), 'candidate')}, each in a process of its own ...")
     with progress(len(wanted), "Memory") as advance:
-        return weigh(bench, wanted, on_candidate=advance)
+        return measure_memory(bench, wanted, on_candidate=advance)
 
 
-def _measure(bench: "Bench", weighed: "list[Result]", wish: Wish) -> "tuple[list[Result], str]":
-    from ct3d_edge.cli.terminal import progress, say
-    from ct3d_edge.tuning.measure import judge, time_in_turn
-    from ct3d_edge.tuning.memory_limit import leave_out
+def _measure(
+    bench: "TuningBench", weighed: "list[CandidateResult]", request: TuneRequest
+) -> "tuple[list[CandidateResult], str]":
+    from ct3d_edge.cli.terminal import log, progress
+    from ct3d_edge.tuning.measure import check_candidate_parity, time_interleaved
+    from ct3d_edge.tuning.memory_limit import drop_over_budget
 
-    material, found = proof_volumes(wish.proof, bench.given.contract)
+    material, found = parity_volumes(request.parity, bench.given.contract)
     volumes = list(found)
-    results = leave_out(weighed, wish.memory_budget, bench.standard)
-    say(f"proving {sum(result.dropped is None for result in results)} of them on {material} ...")
+    results = drop_over_budget(weighed, request.max_memory, bench.baseline)
+    log(f"proving {sum(result.dropped is None for result in results)} of them on {material} ...")
     with progress(len(results), "Proofs") as advance:
-        results = judge(bench, results, lambda: volumes, material=material, on_candidate=advance)
-    say(f"timing those that hold in turn, {plural(wish.rounds, 'round')} ...")
-    with progress(wish.rounds + 1, "Rounds") as advance:
-        return time_in_turn(bench, results, volumes[0], wish.rounds, on_round=advance), material
+        results = check_candidate_parity(bench, results, lambda: volumes, material=material, on_candidate=advance)
+    log(f"timing those that hold in turn, {plural(request.rounds, 'round')} ...")
+    with progress(request.rounds + 1, "Rounds") as advance:
+        return time_interleaved(bench, results, volumes[0], request.rounds, on_round=advance), material
 
 
-def _choose(bench: "Bench", results: "list[Result]", budget: int | None, material: str) -> "TunedChoice":
+def _choose(
+    bench: "TuningBench", results: "list[CandidateResult]", budget: int | None, material: str
+) -> "TuningResult":
     from datetime import UTC, datetime
 
-    from ct3d_edge.tuning.result import TunedChoice, choose, key_of
+    from ct3d_edge.tuning.result import TuningResult, choose_fastest, tuning_key
 
-    chosen = choose(results, budget)
-    return TunedChoice(
-        key=key_of(bench.given.sha256, bench.provider),
+    chosen = choose_fastest(results, budget)
+    return TuningResult(
+        key=tuning_key(bench.given.sha256, bench.provider),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         file_sha256=bench.forms[results[chosen].candidate.form].sha256,
-        chosen=chosen,
-        standard=[result.candidate for result in results].index(bench.standard),
+        selected=chosen,
+        baseline=[result.candidate for result in results].index(bench.baseline),
         memory_budget=budget,
         material=material,
-        limits={form.precision: bench.limit_for(form.precision) for form in bench.forms},
+        limits={form.precision: bench.tolerance_for(form.precision) for form in bench.forms},
         results=tuple(results),
     )
 
 
-def _write(choice: "TunedChoice", bench: "Bench") -> None:
+def _write(choice: "TuningResult", bench: "TuningBench") -> None:
     """The graph first: a choice whose file is not there yet would be left aside, and so would the one before it."""
-    from ct3d_edge.tuning.cache import make_room
-    from ct3d_edge.tuning.result import choice_path, tuned_model_path
+    from ct3d_edge.tuning.cache import keep_other_provider
+    from ct3d_edge.tuning.result import tuned_model_path, tuning_result_path
 
     model, provider = bench.given.path, bench.provider
-    make_room(model, provider)
-    if not choice.of_the_given_file:
+    keep_other_provider(model, provider)
+    if not choice.uses_original_file:
         with atomic_file(tuned_model_path(model, provider)) as stream:
             stream.write(bench.forms[choice.candidate.form].data)
-    with atomic_file(choice_path(model, provider)) as stream:
+    with atomic_file(tuning_result_path(model, provider)) as stream:
         stream.write(choice.to_json().encode())
-    if choice.of_the_given_file:
+    if choice.uses_original_file:
         tuned_model_path(model, provider).unlink(missing_ok=True)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from ct3d_edge.tuning.candidate import Form, Result
-    from ct3d_edge.tuning.result import TunedChoice
+    from ct3d_edge.tuning.candidate import CandidateResult, GraphForm
+    from ct3d_edge.tuning.result import TuningResult
 
 
-def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int | None) -> None:
+def print_table(results: "list[CandidateResult]", dropped: "dict[GraphForm, str]", budget: int | None) -> None:
     """Candidates in the order in which they were tried, then forms of which none came; below, why some were dropped."""
     from rich.text import Text
 
@@ -35,7 +35,7 @@ def print_table(results: "list[Result]", dropped: "dict[Form, str]", budget: int
         console.print(Text(note.format(names, console.width, what="candidate")))
 
 
-def _figures(result: "Result") -> tuple[str, str, str]:
+def _figures(result: "CandidateResult") -> tuple[str, str, str]:
     memory = "" if result.memory is None else f"{result.memory / 1e6:.0f}"
     if not result.samples:
         return "", "", memory
@@ -44,34 +44,37 @@ def _figures(result: "Result") -> tuple[str, str, str]:
     return f"{median.value:.1f}", " .. ".join(ends), memory
 
 
-def _fate(result: "Result", budget: int | None) -> str:
-    from ct3d_edge.tuning.result import over_budget
+def _fate(result: "CandidateResult", budget: int | None) -> str:
+    from ct3d_edge.tuning.result import exceeds_memory_budget
 
     if result.dropped:
         return "dropped"
-    return "over the budget" if over_budget(result, budget) else "holds"
+    return "over the budget" if exceeds_memory_budget(result, budget) else "holds"
 
 
-def print_choice(choice: "TunedChoice", model: Path) -> None:
+def print_choice(choice: "TuningResult", model: Path) -> None:
     """The choice, what it brings and costs, and the files written."""
     from ct3d_edge.cli.terminal import print_lines
-    from ct3d_edge.tuning.result import choice_path, tuned_model_path
+    from ct3d_edge.tuning.result import tuned_model_path, tuning_result_path
 
-    best, plain = choice.results[choice.chosen], choice.results[choice.standard]
+    best, plain = choice.results[choice.selected], choice.results[choice.baseline]
     print_lines([f"chosen: {best.candidate.name}"])
     if best is not plain and plain.samples:
-        print_lines([gain(best, plain)])
-    if choice.fewer_bits:
-        print_lines([other_answers(choice)])
+        print_lines([speedup(best, plain)])
+    if choice.lowers_precision:
+        print_lines([describe_precision_change(choice)])
     provider = choice.key.provider
-    written = [choice_path(model, provider), *([] if choice.of_the_given_file else [tuned_model_path(model, provider)])]
+    written = [
+        tuning_result_path(model, provider),
+        *([] if choice.uses_original_file else [tuned_model_path(model, provider)]),
+    ]
     for path in written:
         typer.echo(f"wrote {path}")
 
 
-def other_answers(choice: "TunedChoice") -> str:
+def describe_precision_change(choice: "TuningResult") -> str:
     """How far the answers of a choice in fewer bits are from the given file's."""
-    best = choice.results[choice.chosen]
+    best = choice.results[choice.selected]
     precision = best.candidate.precision
     return (
         f"it computes in {precision}, and its probabilities differ from the given file's: by up to "
@@ -79,7 +82,7 @@ def other_answers(choice: "TunedChoice") -> str:
     )
 
 
-def gain(best: "Result", plain: "Result") -> str:
+def speedup(best: "CandidateResult", plain: "CandidateResult") -> str:
     """Round by round, so that a drift of the machine does not count."""
     from ct3d_edge.latency.statistics import percentile
 

@@ -13,11 +13,11 @@ from ct3d_edge.cli.options import (
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
-    ReceiptOption,
+    RunReportOption,
     model_path,
-    one_model,
+    require_one_model,
 )
-from ct3d_edge.errors import GateError
+from ct3d_edge.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from ct3d_edge.modelfile.model_file import ModelFile
@@ -31,7 +31,7 @@ def verify(
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
-    receipt: ReceiptOption = None,
+    run_report: RunReportOption = None,
     renew: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="If it holds, write the same model there with a golden test made anew."),
@@ -42,28 +42,30 @@ def verify(
     Exit code 4 if the answers differ from those that the model was exported with, or tensors inside the graph do.
     """
     from ct3d_edge.cli.session_options import open_runner
-    from ct3d_edge.cli.terminal import print_lines, say
+    from ct3d_edge.cli.terminal import log, print_lines
     from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.session.verify import verify as run_golden_test
+    from ct3d_edge.session.verify import run_golden_test
     from ct3d_edge.system.atomic_write import require_writable
 
-    file = load_model_file(model_path(one_model(model, argument)), stored_voxels=renew is None)
+    file = load_model_file(model_path(require_one_model(model, argument)), stored_voxels=renew is None)
     if renew:
         require_writable(renew)
-    with open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, receipt) as runner:
+    with open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, run_report) as runner:
         outcome = run_golden_test(runner)
-        told = outcome.describe(runner.receipt.actual)
+        told = outcome.describe(runner.run_report.actual)
     if not outcome.holds:
-        raise GateError(f"The golden test does not hold: {'; '.join(told)}. Do not use this model on this provider.")
+        raise CheckFailedError(
+            f"The golden test does not hold: {'; '.join(told)}. Do not use this model on this provider."
+        )
     print_lines([f"verified: {told[0]}", *(f"          {line}" for line in told[1:])])
     if renew:
         _renew(file, renew)
-    elif outcome.remark:
-        say(f"warning: the golden test is weak: {outcome.remark}. {_way_out(file)}")
+    elif outcome.limitation:
+        log(f"warning: the golden test is weak: {outcome.limitation}. {_way_out(file)}")
 
 
 def _way_out(file: "ModelFile") -> str:
-    if not file.golden.is_old:
+    if not file.golden.uses_first_recipe:
         return "The proof in its provenance says on what else it was compared: ct3d-edge inspect"
     if file.stored_voxels:
         return "Export the model again"
@@ -71,12 +73,12 @@ def _way_out(file: "ModelFile") -> str:
 
 
 def _renew(file: "ModelFile", out: Path) -> None:
-    from ct3d_edge.session.verify import renewed_file
+    from ct3d_edge.session.verify import renew_golden_test
     from ct3d_edge.system.atomic_write import atomic_file
 
-    data, golden = renewed_file(file)
+    data, golden = renew_golden_test(file)
     with atomic_file(out) as stream:
         stream.write(data)
     typer.echo(f"wrote {out}: the same graph, {len(golden.inputs)} golden inputs, {len(golden.tensors)} tensors")
-    if golden.remark:
-        typer.echo(f"warning: the golden test is weak: {golden.remark}")
+    if golden.limitation:
+        typer.echo(f"warning: the golden test is weak: {golden.limitation}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.options import ContractModelOption, SeriesOption, contract_of, the_scan
+from ct3d_edge.cli.options import ContractModelOption, SeriesOption, contract_of, require_one_scan
 from ct3d_edge.errors import UsageError
 from ct3d_edge.system.atomic_write import require_writable
 
@@ -41,24 +41,24 @@ def view(
     if seed is not None and augmented is None:
         raise UsageError("--seed draws an augmentation; say which with --augmented six-angles or small-changes.")
     require_writable(out)
-    from ct3d_edge.cli.terminal import say
+    from ct3d_edge.cli.terminal import log
     from ct3d_edge.preprocess import preprocess
     from ct3d_edge.report.montage import one_slice, save_picture, slice_grid
     from ct3d_edge.scan.loader import open_scan
 
     contract = contract_of(model)
     # Whatever is wrong with a scan, a person may look at it.
-    prepared = preprocess(open_scan(the_scan(scan, series), judge=False), contract)
-    for finding in prepared.findings:
-        say(f"{finding.code}: {finding.detail}")
+    prepared = preprocess(open_scan(require_one_scan(scan, series), judge=False), contract)
+    for flag in prepared.flags:
+        log(f"{flag.code}: {flag.detail}")
     volume = prepared.volume if augmented is None else _augment(prepared.volume, augmented, seed or 0, contract)
     save_picture(slice_grid(volume, rows, columns) if slice_ is None else one_slice(volume, slice_), out)
-    say(f"wrote {out}")
+    log(f"wrote {out}")
 
 
 def _augment(volume: "NDArray[np.float32]", name: Drawn, seed: int, contract: "Contract") -> "NDArray[np.float32]":
     import numpy as np
 
-    from ct3d_edge.augmentation.registry import augmentation
+    from ct3d_edge.augmentation.registry import get_augmentation
 
-    return augmentation(name, contract)(volume, np.random.default_rng(seed))
+    return get_augmentation(name, contract)(volume, np.random.default_rng(seed))

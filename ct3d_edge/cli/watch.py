@@ -23,10 +23,10 @@ from ct3d_edge.formatting import parse_size, plural
 
 if TYPE_CHECKING:
     from ct3d_edge.inference.model import Model
-    from ct3d_edge.inference.schedule import Plan
-    from ct3d_edge.inference.watch import Inbox
-    from ct3d_edge.results.journal import Journal
-    from ct3d_edge.results.record import Answer, Record
+    from ct3d_edge.inference.schedule import Schedule
+    from ct3d_edge.inference.watch import WatchedFolder
+    from ct3d_edge.results.journal import ResultsJournal
+    from ct3d_edge.results.record import Prediction, ResultRecord
 
 
 def watch(
@@ -37,27 +37,29 @@ def watch(
     allow_fallback: FallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
-    every: Annotated[float, typer.Option("--every", min=0.01, help="Seconds between two looks at the folder.")] = 2,
+    every: Annotated[
+        float, typer.Option("--poll-interval", min=0.01, help="Seconds between two scans of the folder.")
+    ] = 2,
     settle: Annotated[
-        float, typer.Option("--settle", min=0, help="Seconds for which a scan must not change before it is read.")
+        float, typer.Option("--stable-for", min=0, help="Seconds for which a scan must not change before it is read.")
     ] = 5,
     workers: WorkersOption = None,
     batch_size: BatchOption = 1,
-    memory_budget: BudgetOption = None,
+    max_memory: BudgetOption = None,
     scan_timeout: TimeoutOption = None,
     allow: AllowOption = None,
-    with_identifiers: IdentifiersOption = False,
+    include_phi: IdentifiersOption = False,
 ) -> None:
     """Judge scans as they arrive, until Ctrl-C.
 
     Started again, it goes on where it was: scans whose record is in the file are not judged twice, changed ones are.
     """
-    from ct3d_edge.cli.terminal import say, say_receipt
+    from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.load_model import load_model
-    from ct3d_edge.inference.watch import Inbox
+    from ct3d_edge.inference.watch import WatchedFolder
     from ct3d_edge.results.formats import check_results_path
-    from ct3d_edge.results.journal import Journal
-    from ct3d_edge.system.file_lock import sole_writer
+    from ct3d_edge.results.journal import ResultsJournal
+    from ct3d_edge.system.file_lock import exclusive_lock
 
     if out.suffix.lower() != ".jsonl":
         raise UsageError(f"Records are appended as JSON Lines; the file must end in .jsonl, found {out}.")
@@ -65,11 +67,11 @@ def watch(
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
     options = provider_options(provider, provider_option, device_id)
-    budget, target = parse_size(memory_budget), out.resolve()
-    inbox = Inbox(folder, settle)
+    budget, target = parse_size(max_memory), out.resolve()
+    inbox = WatchedFolder(folder, settle)
     with (
-        sole_writer(target),
-        Journal(target) as journal,
+        exclusive_lock(target),
+        ResultsJournal(target) as journal,
         load_model(
             model,
             provider,
@@ -77,35 +79,40 @@ def watch(
             options=options,
             device_id=device_id,
             allow=allow or (),
-            with_identifiers=with_identifiers,
+            include_phi=include_phi,
         ) as opened,
     ):
-        plan = opened.plan(workers=workers, batch_size=batch_size, memory_budget=budget)
-        say_receipt(opened.receipt)
-        say(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")
+        plan = opened.plan(workers=workers, batch_size=batch_size, max_memory=budget)
+        log_run_report(opened.run_report)
+        log(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")
         try:
             _attend(inbox, opened, plan, journal, every, scan_timeout)
         except KeyboardInterrupt:
-            say(
+            log(
                 f"stopped: {plural(journal.records, 'record')} in {out}, {plural(inbox.waiting, 'scan')} not finished "
                 "arriving"
             )
 
 
 def _attend(
-    inbox: "Inbox", model: "Model", plan: "Plan", journal: "Journal", every: float, seconds: float | None
+    inbox: "WatchedFolder",
+    model: "Model",
+    plan: "Schedule",
+    journal: "ResultsJournal",
+    every: float,
+    seconds: float | None,
 ) -> NoReturn:
     """Look, judge, wait, for ever."""
-    known, inspector = _known(journal), model.inspector()
+    known, checker = _known(journal), model.checker()
     for record in known.values():  # in the order in which they were judged
         if record.input_sha256 is not None:
-            inspector.repeated(record.scan, record.input_sha256)
-    complaints = _Complaints()
+            checker.flag_repeated(record.scan, record.input_sha256)
+    complaints = _LogOnce()
     while True:
         arrived = complaints.about(inbox)
         if arrived is not None:
             known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
-            judged = model.analyse_many(arrived, plan, known=known, seconds=seconds, inspector=inspector)
+            judged = model.analyse_many(arrived, plan, known=known, seconds=seconds, checker=checker)
             with closing(judged) as analyses:
                 for analysis in analyses:
                     _keep(analysis.record, known, journal)
@@ -113,54 +120,54 @@ def _attend(
         time.sleep(every)
 
 
-def _known(journal: "Journal") -> "dict[str, Record]":
+def _known(journal: "ResultsJournal") -> "dict[str, ResultRecord]":
     """Records of earlier runs; those whose scan went away are forgotten at the first look."""
-    from ct3d_edge.results.journal import read_records
+    from ct3d_edge.results.journal import read_journal
     from ct3d_edge.results.results_file import latest_by_scan
 
-    return latest_by_scan(read_records(journal.path))
+    return latest_by_scan(read_journal(journal.path))
 
 
-def _keep(record: "Record", known: "dict[str, Record]", journal: "Journal") -> None:
-    from ct3d_edge.cli.terminal import say
+def _keep(record: "ResultRecord", known: "dict[str, ResultRecord]", journal: "ResultsJournal") -> None:
+    from ct3d_edge.cli.terminal import log
 
     if known.get(record.scan) is record:
         return
     journal.append(record)
     if record.key is not None:
         known[record.scan] = record
-    told = _answer(record.answer, record) if record.answer else _reason(record)
-    say(f"{record.scan}: {record.status} {told} ({record.timing.total:.0f} ms)")
+    told = _answer(record.prediction, record) if record.prediction else _reason(record)
+    log(f"{record.scan}: {record.status} {told} ({record.timing.total:.0f} ms)")
 
 
-def _answer(answer: "Answer", record: "Record") -> str:
+def _answer(answer: "Prediction", record: "ResultRecord") -> str:
     """The answer, and the codes of what a person should look at."""
-    codes = ", ".join(dict.fromkeys(finding.code for finding in record.findings))
+    codes = ", ".join(dict.fromkeys(flag.code for flag in record.flags))
     return f"{answer.label} {answer.confidence:.4f} {codes}".rstrip()
 
 
-def _reason(record: "Record") -> str:
+def _reason(record: "ResultRecord") -> str:
     return f"{record.failure.code}: {record.failure.message}" if record.failure else ""
 
 
-class _Complaints:
+class _LogOnce:
     """What is wrong with the folder, said once and not at every look."""
 
     def __init__(self) -> None:
         self._last: str | None = None
 
-    def about(self, inbox: "Inbox") -> list[Path] | None:
+    def about(self, inbox: "WatchedFolder") -> list[Path] | None:
         """What has arrived; None while the folder is gone, a network drive being away for instance."""
-        from ct3d_edge.cli.terminal import say
+        from ct3d_edge.cli.terminal import log
 
         try:
             arrived = inbox.look()
         except UsageError as error:
             if str(error) != self._last:
-                say(f"{error} Waiting for it.")
+                log(f"{error} Waiting for it.")
             self._last = str(error)
             return None
         if self._last is not None:
-            say(f"{inbox.folder} can be searched again")
+            log(f"{inbox.folder} can be searched again")
             self._last = None
         return arrived

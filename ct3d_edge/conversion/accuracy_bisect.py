@@ -12,23 +12,23 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compile_options import Plan
-from ct3d_edge.conversion.graph_variant import Variant
-from ct3d_edge.conversion.keras_loader import to_onnx
+from ct3d_edge.conversion.compile_options import CompileOptions
+from ct3d_edge.conversion.graph_variant import GraphVariant
+from ct3d_edge.conversion.keras_loader import convert_to_onnx
 from ct3d_edge.conversion.passes.pipeline import Pass, apply, passes_for
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.precision.calibration_data import LIMITS
 from ct3d_edge.conversion.tensor_parity import OpenTap, compare_tensors
 from ct3d_edge.errors import ModelError
 from ct3d_edge.providers.names import ProviderName
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import to_probabilities
 
 ROUNDING = 1e-3
 """Part of a layer's largest magnitude that arithmetic in another order explains."""
 
 
-def layer_to_blame(network: keras.Model, contract: Contract, volume: NDArray[np.float32]) -> str:
+def find_faulty_layer(network: keras.Model, contract: Contract, volume: NDArray[np.float32]) -> str:
     """Bisect the layers in their order: the first up to which the network is converted to something else.
 
     Returns
@@ -51,11 +51,11 @@ def _alike(network: keras.Model, layer: Any, contract: Contract, volume: NDArray
     batch = volume.reshape(1, *contract.input_shape)
     try:
         part = keras.Model(network.inputs[0], layer.output)
-        proto = to_onnx(part, contract)
+        proto = convert_to_onnx(part, contract)
     except (ModelError, ValueError, AttributeError):  # a layer with several outputs or uses
         return True
     right = np.asarray(keras.ops.convert_to_numpy(part(batch, training=False)), np.float32)
-    ((_, found),) = Tap(proto, [proto.graph.output[0].name]).tensors(batch)
+    ((_, found),) = IntermediateOutputs(proto, [proto.graph.output[0].name]).tensors(batch)
     return bool(np.abs(found - right).max() <= ROUNDING * max(float(np.abs(right).max()), 1.0))
 
 
@@ -65,7 +65,7 @@ FindLayer = Callable[[Volume], str]
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class CompileHistory:
     """How a graph came about.
 
     Parameters
@@ -83,14 +83,14 @@ class History:
     """
 
     original: onnx.ModelProto
-    plan: Plan
-    variant: Variant
+    plan: CompileOptions
+    variant: GraphVariant
     contract: Contract
     find_layer: FindLayer = lambda _: ""
 
 
 @dataclass(frozen=True, eq=False)
-class Failure:
+class BisectResult:
     """Where a proof does not hold.
 
     Parameters
@@ -107,7 +107,7 @@ class Failure:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _TensorComparison:
     """One volume, its right answer, and the sessions that are asked for it."""
 
     contract: Contract
@@ -126,10 +126,10 @@ class _Look:
         return float(np.abs(to_probabilities(output, self.contract)[0] - self.expected).max())
 
 
-def blame(
-    history: History,
+def bisect_failure(
+    history: CompileHistory,
     expected: NDArray[np.float64],
-    failure: Failure,
+    failure: BisectResult,
     limit: float,
     tap: OpenTap | None = None,
 ) -> str:
@@ -151,7 +151,9 @@ def blame(
     str
         A sentence. Where no step is beyond the limit alone, it names the tensor that is furthest off.
     """
-    look = _Look(history.contract, failure.volume, expected, tap or partial(Tap, on=failure.provider))
+    look = _TensorComparison(
+        history.contract, failure.volume, expected, tap or partial(IntermediateOutputs, on=failure.provider)
+    )
     found = history.variant.observed if failure.rehearsed else history.variant.proto
     limit = max(limit, look.difference(found) / 2)  # a NaN leaves the limit as it is
     if not look.difference(history.original) <= limit:
@@ -166,14 +168,14 @@ def blame(
     return _tensor_to_blame(history.variant.before, found, look, history.variant.limits.tensor)
 
 
-def _passes(history: History) -> tuple[Pass, ...]:
+def _passes(history: CompileHistory) -> tuple[Pass, ...]:
     plan = history.plan
-    return passes_for(plan.level, plan.target, plan.memory_budget, filtering=plan.filtering)
+    return passes_for(plan.level, plan.target, plan.max_memory, filtering=plan.filtering)
 
 
-def _before_any_pass(history: History, look: _Look, failure: Failure, limit: float) -> str:
+def _before_any_pass(history: CompileHistory, look: _TensorComparison, failure: BisectResult, limit: float) -> str:
     """Either the conversion is wrong everywhere, or the provider computes what the CPU computes right."""
-    if failure.provider == "cpu" or not replace(look, tap=Tap).difference(history.original) <= limit:
+    if failure.provider == "cpu" or not replace(look, tap=IntermediateOutputs).difference(history.original) <= limit:
         layer = history.find_layer(failure.volume)
         return f"The difference is there before any pass: it comes from the conversion{layer and f', at {layer}'}."
     told = _tensor_to_blame(history.original, history.original, look, LIMITS["fp32"].tensor)
@@ -183,7 +185,7 @@ def _before_any_pass(history: History, look: _Look, failure: Failure, limit: flo
     )
 
 
-def _tensor_to_blame(right: onnx.ModelProto, found: onnx.ModelProto, look: _Look, limit: float) -> str:
+def _tensor_to_blame(right: onnx.ModelProto, found: onnx.ModelProto, look: _TensorComparison, limit: float) -> str:
     """Where a graph leaves the one that it should follow, which runs on the CPU, by the tensors that both have."""
     level = compare_tensors(right, found, [look.batch], limit=limit, tap=look.tap)
     if level.first is not None:
@@ -216,8 +218,8 @@ def _apply_first(before: onnx.ModelProto, planned: Pass, count: int | None, log:
     return apply(before, [replace(planned, rules=rules)], strict=True).proto
 
 
-def _counted(rule: Rule, count: int | None, log: list[str]) -> Callable[[ir.Node], Rewrite | None]:
-    def check(node: ir.Node) -> Rewrite | None:
+def _counted(rule: RewriteRule, count: int | None, log: list[str]) -> Callable[[ir.Node], RewriteFn | None]:
+    def check(node: ir.Node) -> RewriteFn | None:
         if count is not None and len(log) >= count:
             return None
         rewrite = rule.check(node)

@@ -7,18 +7,18 @@ from typing import Any
 import onnx
 
 from ct3d_edge.conversion.gradcam_output import with_features, without_features
-from ct3d_edge.conversion.passes.pipeline import FilteredAxes, Level, Optimised, Target, optimize
+from ct3d_edge.conversion.passes.pipeline import FilteredAxes, Level, OptimizedGraph, Target, optimize
 from ct3d_edge.conversion.precision import AskedPrecision, Weights
 from ct3d_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Plan:
+class CompileOptions:
     """What is asked of the passes, and in what numbers the outcome computes.
 
     Parameters
     ----------
-    level, target, memory_budget, strict
+    level, target, max_memory, strict
         As in `passes.optimize`.
     explain
         Whether the graph gets the output that explains its answers.
@@ -35,7 +35,7 @@ class Plan:
 
     level: Level = "fast"
     target: Target = "cpu"
-    memory_budget: int | None = None
+    max_memory: int | None = None
     strict: bool = False
     explain: bool = False
     precision: AskedPrecision = "fp32"
@@ -45,11 +45,13 @@ class Plan:
         if self.weights == "fp16" and self.precision != "fp32":
             stored = {"fp16": "float16", "int8": "int8"}.get(self.precision, "what it chooses")
             raise UsageError(
-                f"--precision {self.precision} stores weights in {stored} already: leave out --weights fp16, "
+                f"--precision {self.precision} stores weights in {stored} already: leave out --weight-dtype fp16, "
                 "which is for --precision fp32."
             )
         if self.explain and (self.precision, self.weights) != ("fp32", "fp32"):
-            raise UsageError("--explain is for files in fp32: a map is computed from weights as they were trained.")
+            raise UsageError(
+                "--with-gradcam-output is for files in fp32: a map is computed from weights as they were trained."
+            )
 
     @property
     def filtering(self) -> FilteredAxes:
@@ -63,14 +65,16 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Rewritten:
+class RewrittenGraph:
     """A rewritten graph and what its provenance says of that."""
 
     proto: onnx.ModelProto
     provenance: dict[str, Any]
 
 
-def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], None] = lambda _: None) -> Rewritten:
+def rewrite(
+    proto: onnx.ModelProto, plan: CompileOptions, *, on_stage: Callable[[str], None] = lambda _: None
+) -> RewrittenGraph:
     """Run the passes of a plan.
 
     Raises
@@ -81,15 +85,15 @@ def rewrite(proto: onnx.ModelProto, plan: Plan, *, on_stage: Callable[[str], Non
     proto = with_features(proto) if plan.explain else without_features(proto)
     if plan.level != "none":
         on_stage("rewriting")
-    done = optimize(proto, plan.level, plan.target, plan.memory_budget, filtering=plan.filtering, strict=plan.strict)
+    done = optimize(proto, plan.level, plan.target, plan.max_memory, filtering=plan.filtering, strict=plan.strict)
     for step in done.steps:
         if step.failure:
             on_stage(f"pass {step.name} failed and was left out: {step.failure}")
-    return Rewritten(done.proto, _provenance(plan, done))
+    return RewrittenGraph(done.proto, _provenance(plan, done))
 
 
-def _provenance(plan: Plan, done: Optimised) -> dict[str, Any]:
+def _provenance(plan: CompileOptions, done: OptimizedGraph) -> dict[str, Any]:
     asked: dict[str, Any] = {"level": plan.level, "target": plan.target}
-    if plan.memory_budget is not None:
-        asked["memory_budget"] = plan.memory_budget
+    if plan.max_memory is not None:
+        asked["max_memory"] = plan.max_memory
     return {"optimize": asked, "passes": [step.to_dict() for step in done.steps]}

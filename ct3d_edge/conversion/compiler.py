@@ -12,20 +12,20 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.accuracy_bisect import Failure, FindLayer, History, blame
-from ct3d_edge.conversion.compile_options import Plan, rewrite
-from ct3d_edge.conversion.graph_variant import Variant, make_variant
-from ct3d_edge.conversion.parity import Evidence, Reference
+from ct3d_edge.conversion.accuracy_bisect import BisectResult, CompileHistory, FindLayer, bisect_failure
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
+from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
+from ct3d_edge.conversion.parity import ParityDataset, Reference
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.calibration_data import Calibration
-from ct3d_edge.conversion.write_model import Exported, deliver
-from ct3d_edge.errors import GateError, ModelError, ProviderError
-from ct3d_edge.modelfile.golden_input import golden_volume
-from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.write_model import CompileResult, write_verified_model
+from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
+from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 TRIED: dict[Target, tuple[Precision, ...]] = {
     "cpu": ("int8", "fp32"),
@@ -44,7 +44,7 @@ WORTHWHILE = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class CompileJob:
     """A graph on its way to becoming a file.
 
     Parameters
@@ -56,7 +56,7 @@ class Job:
     contract, golden, provenance
         What the file is to carry.
     reference, volumes, material, truth
-        What it is proven against, and on, as in `Evidence`; the volumes can be gone through more than once.
+        What it is proven against, and on, as in `ParityDataset`; the volumes can be gone through more than once.
     limit
         For the probability; the precision's own if None.
     providers
@@ -74,7 +74,7 @@ class Job:
     out: Path
     original: onnx.ModelProto
     contract: Contract
-    golden: Golden
+    golden: GoldenTest
     provenance: dict[str, Any]
     reference: Reference
     volumes: Iterable[NDArray[np.float32]]
@@ -82,19 +82,19 @@ class Job:
     limit: float | None = None
     truth: Sequence[int] | None = None
     providers: Sequence[ProviderName] = ("cpu",)
-    calibration: Calibration | None = None
+    calibration: CalibrationData | None = None
     on_stage: Callable[[str], None] = field(default=lambda _: None)
     find_layer: FindLayer = field(default=lambda _: "")
     embed_on: Iterable[Volume] | None = None
 
 
-def build(job: Job, plan: Plan) -> Exported:
+def compile_model(job: CompileJob, plan: CompileOptions) -> CompileResult:
     """Rewrite, lower, prove and write.
 
     Raises
     ------
     ModelError, GateError, UsageError, ProviderError
-        As `make_variant` and `deliver` do; with ``auto``, of what is tried last.
+        As `make_variant` and `write_verified_model` do; with ``auto``, of what is tried last.
     """
     if plan.precision != "auto":
         return _deliver(job, plan, _variant(job, plan))
@@ -104,14 +104,14 @@ def build(job: Job, plan: Plan) -> Exported:
         job.on_stage(f"trying {precision}")
         try:
             return _try(job, replace(plan, precision=precision), fallen)
-        except (GateError, ModelError, ProviderError) as error:
+        except (CheckFailedError, ModelError, ProviderError) as error:
             fallen[precision] = str(error)
             job.on_stage(f"{precision} is not taken: {error}")
     chosen = replace(plan, precision=last)
     return _deliver(_telling(job, last, fallen), chosen, _variant(job, chosen))
 
 
-def _try(job: Job, plan: Plan, fallen: dict[str, str]) -> Exported:
+def _try(job: CompileJob, plan: CompileOptions, fallen: dict[str, str]) -> CompileResult:
     variant = _variant(job, plan)
     told: dict[str, Any] = {}
     if plan.target == "cpu":  # the device class of the machine that measures
@@ -119,28 +119,30 @@ def _try(job: Job, plan: Plan, fallen: dict[str, str]) -> Exported:
     return _deliver(_telling(job, variant.precision, fallen, told), plan, variant)
 
 
-def _telling(job: Job, chosen: Precision, fallen: dict[str, str], more: dict[str, Any] | None = None) -> Job:
+def _telling(
+    job: CompileJob, chosen: Precision, fallen: dict[str, str], more: dict[str, Any] | None = None
+) -> CompileJob:
     told = {"asked": "auto", "chosen": chosen, "not_taken": dict(fallen), **(more or {})}
     return replace(job, provenance={**job.provenance, "precision_choice": told})
 
 
-def _variant(job: Job, plan: Plan) -> Variant:
+def _variant(job: CompileJob, plan: CompileOptions) -> GraphVariant:
     rewritten = rewrite(job.original, plan, on_stage=job.on_stage)
     return make_variant(job.original, rewritten, plan, job.contract, job.calibration, on_stage=job.on_stage)
 
 
-def _deliver(job: Job, plan: Plan, variant: Variant) -> Exported:
+def _deliver(job: CompileJob, plan: CompileOptions, variant: GraphVariant) -> CompileResult:
     limit = variant.limits.probability if job.limit is None else job.limit
-    history = History(job.original, plan, variant, job.contract, job.find_layer)
+    history = CompileHistory(job.original, plan, variant, job.contract, job.find_layer)
     volumes = job.calibration.guard(job.volumes) if job.calibration else job.volumes
-    return deliver(
+    return write_verified_model(
         job.out,
         variant,
         job.contract,
         job.golden,
         _with_passes(job.provenance, variant.provenance),
         job.reference,
-        Evidence(volumes, job.material, limit, job.truth),
+        ParityDataset(volumes, job.material, limit, job.truth),
         providers=job.providers,
         required=("cpu", plan.target),
         blame=lambda failure: _blame(job, history, failure, limit),
@@ -149,9 +151,9 @@ def _deliver(job: Job, plan: Plan, variant: Variant) -> Exported:
     )
 
 
-def _blame(job: Job, history: History, failure: Failure, limit: float) -> str:
+def _blame(job: CompileJob, history: CompileHistory, failure: BisectResult, limit: float) -> str:
     job.on_stage(f"looking for what makes the difference on {failure.provider}")
-    return blame(history, job.reference(failure.volume), failure, limit)
+    return bisect_failure(history, job.reference(failure.volume), failure, limit)
 
 
 def _with_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
@@ -159,11 +161,11 @@ def _with_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, 
     return {**provenance, **made, "passes": [*provenance.get("passes", []), *made.get("passes", [])]}
 
 
-def _speed(variant: Variant, single: Variant, contract: Contract) -> float:
+def _speed(variant: GraphVariant, single: GraphVariant, contract: Contract) -> float:
     """Times the speed of the fp32 graph, if that is worth having."""
-    volume = golden_volume(1, contract.shape).reshape(1, *contract.input_shape)
+    volume = make_phantom_volume(1, contract.shape).reshape(1, *contract.input_shape)
     names = [variant.proto.graph.output[0].name]
-    taps = Tap(variant.proto, names), Tap(single.proto, names)
+    taps = IntermediateOutputs(variant.proto, names), IntermediateOutputs(single.proto, names)
     rounds = [[_seconds(tap, volume) for tap in taps] for _ in range(ROUNDS + 1)][1:]
     ratio = round(statistics.median(single / lower for lower, single in rounds), 2)
     if ratio < WORTHWHILE:
@@ -171,7 +173,7 @@ def _speed(variant: Variant, single: Variant, contract: Contract) -> float:
     return ratio
 
 
-def _seconds(tap: Tap, volume: NDArray[np.float32]) -> float:
+def _seconds(tap: IntermediateOutputs, volume: NDArray[np.float32]) -> float:
     begin = time.perf_counter()
     for _ in tap.tensors(volume):
         pass

@@ -11,7 +11,7 @@ from ct3d_edge.temperature_scaling import logit
 
 
 @dataclass(frozen=True)
-class Decisions:
+class DecisionAgreement:
     """How far the answers to the same volumes lie apart.
 
     Parameters
@@ -38,13 +38,15 @@ def compare_decisions(
     found: NDArray[np.float64],
     contract: Contract,
     truth: Sequence[int] | None = None,
-) -> Decisions:
+) -> DecisionAgreement:
     """Compare probabilities ``(volumes, classes)``; ``truth`` holds 0 or 1 for each volume."""
     scores = expected[:, -1], found[:, -1]
-    return Decisions(
+    return DecisionAgreement(
         probability_difference=float(np.abs(expected - found).max()),
         logit_difference=float(np.abs(logit(expected) - logit(found)).max()),
-        label_flips=sum(contract.winner(a) != contract.winner(b) for a, b in zip(expected, found, strict=True)),
+        label_flips=sum(
+            contract.predicted_index(a) != contract.predicted_index(b) for a, b in zip(expected, found, strict=True)
+        ),
         swapped_pairs=_swapped(*scores),
         auc_difference=_auc_difference(truth, *scores),
     )

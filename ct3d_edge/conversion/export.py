@@ -7,38 +7,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.accuracy_bisect import layer_to_blame
-from ct3d_edge.conversion.compile_options import Plan
-from ct3d_edge.conversion.compiler import Job, build
-from ct3d_edge.conversion.gradcam_output import cells_in
-from ct3d_edge.conversion.keras_loader import Source, to_onnx
-from ct3d_edge.conversion.pooled_output import with_proven_features
-from ct3d_edge.conversion.precision.calibration_data import Calibration
-from ct3d_edge.conversion.write_model import Exported
+from ct3d_edge.conversion.accuracy_bisect import find_faulty_layer
+from ct3d_edge.conversion.compile_options import CompileOptions
+from ct3d_edge.conversion.compiler import CompileJob, compile_model
+from ct3d_edge.conversion.gradcam_output import trace_cells
+from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx
+from ct3d_edge.conversion.pooled_output import with_checked_features
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.errors import UsageError
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
-from ct3d_edge.session.golden_search import make_golden
+from ct3d_edge.session.golden_search import make_golden_test
 from ct3d_edge.system.atomic_write import require_writable
-from ct3d_edge.system.machine import installed_version
+from ct3d_edge.system.machine import find_installed_version
 
 TOOLS = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
 
 
 def export_model(
-    source: Source,
+    source: KerasSource,
     out: Path,
     volumes: Iterable[NDArray[np.float32]],
     *,
     material: str,
     limit: float | None = None,
     truth: Sequence[int] | None = None,
-    plan: Plan | None = None,
-    calibration: Calibration | None = None,
+    plan: CompileOptions | None = None,
+    calibration: CalibrationData | None = None,
     providers: Sequence[ProviderName] = ("cpu",),
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> Exported:
+) -> CompileResult:
     """Write ``source`` as a proven, self-describing ONNX file.
 
     Parameters
@@ -76,13 +76,13 @@ def export_model(
         raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
     require_writable(out)
     on_stage("converting")
-    converted, contract = with_proven_features(to_onnx(source.network, source.contract), source, on_stage)
-    job = Job(
+    converted, contract = with_checked_features(convert_to_onnx(source.network, source.contract), source, on_stage)
+    job = CompileJob(
         out,
         converted,
         contract,
-        make_golden(source.probabilities, contract.shape),
-        {**_provenance(source), **cells_in(converted, contract)},
+        make_golden_test(source.probabilities, contract.shape),
+        {**_provenance(source), **trace_cells(converted, contract)},
         source.probabilities,
         volumes,
         material,
@@ -91,18 +91,18 @@ def export_model(
         providers,
         calibration,
         on_stage,
-        lambda volume: layer_to_blame(source.network, contract, volume),
+        lambda volume: find_faulty_layer(source.network, contract, volume),
         embed_on,
     )
-    return build(job, plan or Plan())
+    return compile_model(job, plan or CompileOptions())
 
 
-def _provenance(source: Source) -> dict[str, Any]:
+def _provenance(source: KerasSource) -> dict[str, Any]:
     return {
         "source": {
             "file": source.path.name,
             "sha256": source.sha256,
             "parameters": source.network.count_params(),
         },
-        "tools": {name: version for name in TOOLS if (version := installed_version(name))},
+        "tools": {name: version for name in TOOLS if (version := find_installed_version(name))},
     }

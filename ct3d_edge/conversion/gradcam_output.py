@@ -8,34 +8,36 @@ import onnx
 from onnx import helper, shape_inference
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.receptive_field import cells_of
-from ct3d_edge.errors import GateError, ModelError
-from ct3d_edge.gradcam.gradcam import activated
-from ct3d_edge.gradcam.graph_trace import Pooling, find_pooling
-from ct3d_edge.gradcam.resample_to_scan import CELLS
-from ct3d_edge.modelfile.signature import FEATURES
+from ct3d_edge.conversion.receptive_field import trace_receptive_field
+from ct3d_edge.errors import CheckFailedError, ModelError
+from ct3d_edge.gradcam.gradcam import apply_activation
+from ct3d_edge.gradcam.graph_trace import GlobalPooling, find_global_pooling
+from ct3d_edge.gradcam.resample_to_scan import FEATURE_GRID_KEY
+from ct3d_edge.modelfile.signature import FEATURES_OUTPUT
 from ct3d_edge.session.runner import Runner, to_probabilities
 
 HEAD_TOLERANCE = 1e-4
 """Of a probability: how far the head as it was read may be from the head as it runs."""
 
 
-def cells_in(proto: onnx.ModelProto, contract: Contract) -> dict[str, Any]:
+def trace_cells(proto: onnx.ModelProto, contract: Contract) -> dict[str, Any]:
     """What the provenance says of where the cells of a graph's features lie; nothing if that cannot be read off."""
     try:
         bare = without_features(proto)
-        cells = cells_of(bare, _features(bare, find_pooling(bare, bare.graph.output[0].name))[0], contract.shape)
+        cells = trace_receptive_field(
+            bare, _features(bare, find_global_pooling(bare, bare.graph.output[0].name))[0], contract.shape
+        )
     except ModelError:
         return {}
-    return {CELLS: cells.to_dict()} if cells else {}
+    return {FEATURE_GRID_KEY: cells.to_dict()} if cells else {}
 
 
 def without_features(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a graph without the output that `with_features` adds."""
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
-    outputs = [value for value in proto.graph.output if value.name != FEATURES]
-    nodes = [node for node in proto.graph.node if FEATURES not in node.output]
+    outputs = [value for value in proto.graph.output if value.name != FEATURES_OUTPUT]
+    nodes = [node for node in proto.graph.node if FEATURES_OUTPUT not in node.output]
     del bare.graph.output[:], bare.graph.node[:]
     bare.graph.output.extend(outputs)
     bare.graph.node.extend(nodes)
@@ -53,18 +55,20 @@ def with_features(proto: onnx.ModelProto) -> onnx.ModelProto:
         If the network is not of that kind.
     """
     explained = without_features(proto)
-    pooling = find_pooling(explained, explained.graph.output[0].name)
+    pooling = find_global_pooling(explained, explained.graph.output[0].name)
     source, order, shape = _features(explained, pooling)
     if order == [0, 1, 2, 3, 4]:
-        node = helper.make_node("Identity", [source], [FEATURES], name=FEATURES)
+        node = helper.make_node("Identity", [source], [FEATURES_OUTPUT], name=FEATURES_OUTPUT)
     else:
-        node = helper.make_node("Transpose", [source], [FEATURES], name=FEATURES, perm=order)
+        node = helper.make_node("Transpose", [source], [FEATURES_OUTPUT], name=FEATURES_OUTPUT, perm=order)
     explained.graph.node.append(node)
-    explained.graph.output.append(helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, ["batch", *shape]))
+    explained.graph.output.append(
+        helper.make_tensor_value_info(FEATURES_OUTPUT, onnx.TensorProto.FLOAT, ["batch", *shape])
+    )
     return explained
 
 
-def require_explanation(runner: Runner, provenance: Mapping[str, Any]) -> None:
+def require_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> None:
     """Make sure of a file that explains: its head, as it is read, gives what it answers; its cells have places.
 
     Raises
@@ -77,28 +81,29 @@ def require_explanation(runner: Runner, provenance: Mapping[str, Any]) -> None:
     model = runner.model
     if model.features is None:
         return
-    if CELLS not in provenance:
+    if FEATURE_GRID_KEY not in provenance:
         raise ModelError(
             "This model has no explanation output because where its features lie in the scan cannot be read off its "
             "graph. An input as small as the network allows leaves one cell, which has no place: train at a larger "
-            "size, or leave --explain out. A file that was rewritten before hides it: explain the one that it was made "
-            "from, with ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain"
+            "size, or leave --with-gradcam-output out. A file that was rewritten before hides it: "
+            "explain the one that it was made "
+            "from, with ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output"
         )
-    pooling = find_pooling(onnx.ModelProto.FromString(model.data), model.output_name)
+    pooling = find_global_pooling(onnx.ModelProto.FromString(model.data), model.output_name)
     volumes = np.stack(model.golden.volumes(model.contract.shape))
     given, features, _ = runner.outputs(volumes)
     assert features is not None  # noqa: S101  # the file has them
     pooled = features.reshape(*features.shape[:2], -1).mean(axis=2, dtype=np.float64)
-    read = np.stack([activated(pooling.head.logits(row), pooling.last) for row in pooled])
+    read = np.stack([apply_activation(pooling.head.logits(row), pooling.last) for row in pooled])
     difference = float(np.abs(to_probabilities(read.astype(np.float32), model.contract) - given).max())
     if not difference <= HEAD_TOLERANCE:
-        raise GateError(
+        raise CheckFailedError(
             f"The head of the network as it was read gives a probability that differs by {difference:.1e} from the "
             f"file's own (limit {HEAD_TOLERANCE:.0e}). No file was written."
         )
 
 
-def _features(proto: onnx.ModelProto, pooling: Pooling) -> tuple[str, list[int], list[int]]:
+def _features(proto: onnx.ModelProto, pooling: GlobalPooling) -> tuple[str, list[int], list[int]]:
     """What is pooled: a tensor's name, the order of axes that makes it ``(batch, C, a, b, c)``, and that shape."""
     source, order = pooling.features, [0, 1, 2, 3, 4]
     sizes = _sizes(proto, source)

@@ -10,14 +10,14 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compile_options import Plan, Rewritten, rewrite
+from ct3d_edge.conversion.compile_options import CompileOptions, RewrittenGraph, rewrite
 from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.conversion.precision.bias_correction import Batches, correct_biases
-from ct3d_edge.conversion.precision.calibration_data import LIMITS, Calibration, Limits
-from ct3d_edge.conversion.precision.fp16 import halve, rehearse
-from ct3d_edge.conversion.precision.fp16_sensitivity import measure, risky
-from ct3d_edge.conversion.precision.fp16_weights import store_half
-from ct3d_edge.conversion.precision.int8 import largest_integer, on_grid, to_int8
+from ct3d_edge.conversion.precision.calibration_data import LIMITS, CalibrationData, PrecisionTolerance
+from ct3d_edge.conversion.precision.fp16 import convert_to_fp16, simulate_fp16
+from ct3d_edge.conversion.precision.fp16_sensitivity import fp16_sensitive_nodes, measure_ranges
+from ct3d_edge.conversion.precision.fp16_weights import store_weights_fp16
+from ct3d_edge.conversion.precision.int8 import largest_integer, snap_to_grid, to_int8
 from ct3d_edge.errors import UsageError
 
 CORRECTED_ON = 8
@@ -25,7 +25,7 @@ CORRECTED_ON = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Variant:
+class GraphVariant:
     """A graph to be proven and written.
 
     Parameters
@@ -46,7 +46,7 @@ class Variant:
 
     proto: onnx.ModelProto
     precision: Precision
-    limits: Limits
+    limits: PrecisionTolerance
     before: onnx.ModelProto
     rehearsal: onnx.ModelProto | None
     provenance: dict[str, Any]
@@ -59,13 +59,13 @@ class Variant:
 
 def make_variant(
     original: onnx.ModelProto,
-    rewritten: Rewritten,
-    plan: Plan,
+    rewritten: RewrittenGraph,
+    plan: CompileOptions,
     contract: Contract,
-    calibration: Calibration | None,
+    calibration: CalibrationData | None,
     *,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> Variant:
+) -> GraphVariant:
     """Put a rewritten graph into the precision of a plan, which is not ``auto``.
 
     Raises
@@ -79,7 +79,7 @@ def make_variant(
     if plan.precision == "fp32":
         return _single(original, rewritten.proto, plan, provenance)
     if calibration is None:
-        raise UsageError(f"--precision {plan.precision} needs volumes to calibrate on: --calibrate FOLDER")
+        raise UsageError(f"--precision {plan.precision} needs volumes to calibrate on: --calibration-data FOLDER")
     on_stage("calibrating")
     batches = _batches(calibration, contract)
     if plan.precision == "fp16":
@@ -87,54 +87,56 @@ def make_variant(
     else:
         made = _integers(original, plan, batches, partial(_spread, calibration, contract))
     made.provenance["precision"] |= {"calibration": calibration.to_dict()}
-    return Variant(
+    return GraphVariant(
         made.proto, made.precision, made.limits, made.before, made.rehearsal, {**provenance, **made.provenance}
     )
 
 
-def _single(original: onnx.ModelProto, proto: onnx.ModelProto, plan: Plan, provenance: dict[str, Any]) -> Variant:
+def _single(
+    original: onnx.ModelProto, proto: onnx.ModelProto, plan: CompileOptions, provenance: dict[str, Any]
+) -> GraphVariant:
     if plan.weights == "fp32":
-        return Variant(proto, "fp32", LIMITS["fp32"], original, None, provenance)
-    made, kept = store_half(proto)
+        return GraphVariant(proto, "fp32", LIMITS["fp32"], original, None, provenance)
+    made, kept = store_weights_fp16(proto)
     told = {"arithmetic": "fp32", "weights": "fp16", "fp32_weights": kept}
-    return Variant(made, "fp32", LIMITS["fp16"], proto, None, {**provenance, "precision": told})
+    return GraphVariant(made, "fp32", LIMITS["fp16"], proto, None, {**provenance, "precision": told})
 
 
-def _half(proto: onnx.ModelProto, batches: Iterator[NDArray[np.float32]]) -> Variant:
-    kept = risky(proto, measure(proto, batches))
+def _half(proto: onnx.ModelProto, batches: Iterator[NDArray[np.float32]]) -> GraphVariant:
+    kept = fp16_sensitive_nodes(proto, measure_ranges(proto, batches))
     return half_variant(proto, kept)
 
 
-def half_variant(proto: onnx.ModelProto, kept: dict[str, str]) -> Variant:
+def half_variant(proto: onnx.ModelProto, kept: dict[str, str]) -> GraphVariant:
     """A graph in float16 but for some nodes, each named by the first tensor it gives, with the reason."""
     nodes = {node.output[0]: node.name or node.output[0] for node in proto.graph.node}
     told = {"arithmetic": "fp16", "fp32_nodes": {nodes[tensor]: reason for tensor, reason in kept.items()}}
-    half, rehearsal = halve(proto, kept), rehearse(proto, kept)
-    return Variant(half, "fp16", LIMITS["fp16"], proto, rehearsal, {"precision": told})
+    half, rehearsal = convert_to_fp16(proto, kept), simulate_fp16(proto, kept)
+    return GraphVariant(half, "fp16", LIMITS["fp16"], proto, rehearsal, {"precision": told})
 
 
 def _integers(
-    original: onnx.ModelProto, plan: Plan, batches: Iterator[NDArray[np.float32]], some: Callable[[], Batches]
-) -> Variant:
+    original: onnx.ModelProto, plan: CompileOptions, batches: Iterator[NDArray[np.float32]], some: Callable[[], Batches]
+) -> GraphVariant:
     """Weights are rounded where kernels are whole: behind the folding, before convolutions are taken apart.
 
     For other devices `exact` takes them apart already, so the folding is that for the CPU.
     """
-    folding = replace(plan, level="none" if plan.level == "none" else "exact", target="cpu", memory_budget=None)
+    folding = replace(plan, level="none" if plan.level == "none" else "exact", target="cpu", max_memory=None)
     folded = rewrite(original, folding)
     single = rewrite(folded.proto, plan).proto
-    rounded = rewrite(on_grid(folded.proto, largest_integer(plan.target)), plan)
+    rounded = rewrite(snap_to_grid(folded.proto, largest_integer(plan.target)), plan)
     made, kept = to_int8(rounded.proto, batches, plan.target)
     few = some()
     made = correct_biases(single, made, few)
     passes = [*folded.provenance["passes"], *rounded.provenance["passes"]]
     told = {"arithmetic": "int8", "fp32_nodes": kept, "biases_corrected_on": len(few)}
-    return Variant(made, "int8", LIMITS["int8"], single, None, {"passes": passes, "precision": told})
+    return GraphVariant(made, "int8", LIMITS["int8"], single, None, {"passes": passes, "precision": told})
 
 
-def _batches(calibration: Calibration, contract: Contract) -> Iterator[NDArray[np.float32]]:
+def _batches(calibration: CalibrationData, contract: Contract) -> Iterator[NDArray[np.float32]]:
     return (volume.reshape(1, *contract.input_shape) for volume in calibration)
 
 
-def _spread(calibration: Calibration, contract: Contract) -> Batches:
+def _spread(calibration: CalibrationData, contract: Contract) -> Batches:
     return [volume.reshape(1, *contract.input_shape) for volume in calibration.spread(CORRECTED_ON)]

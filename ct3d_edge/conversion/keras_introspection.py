@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Activation, Channels
 from ct3d_edge.errors import ModelError, UsageError
-from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
 
 SPATIAL_AXES = 3
 COLOURS = 4
@@ -23,7 +23,7 @@ ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Interface:
+class KerasInterface:
     """What a network takes and gives.
 
     Parameters
@@ -42,13 +42,13 @@ class Interface:
     activation: Activation
 
 
-def interface_of(
+def inspect_interface(
     file: Path,
     network: keras.Model,
     *,
     size: tuple[int, int, int] | None = None,
     activation: Activation | None = None,
-) -> Interface:
+) -> KerasInterface:
     """Find out what a network takes and gives, and run it once to see that this is so.
 
     Parameters
@@ -83,7 +83,7 @@ def interface_of(
     if len(output) != 1 or output[0] is None:
         raise ModelError(f"{file} answers with shape ('batch', {output}); a vector of classes can be exported.")
     outputs = int(output[0])
-    found = Interface(shape, channels, outputs, activation or _missing_activation(file, network, outputs))
+    found = KerasInterface(shape, channels, outputs, activation or _missing_activation(file, network, outputs))
     _try_out(file, network, found)
     return found
 
@@ -95,9 +95,9 @@ def _input_layout(
     found = shape[axes]
     wanted = size or found
     if any(n is not None and n != m for n, m in zip(found, wanted, strict=True)):
-        raise UsageError(f"{file} takes volumes of {found}, not of {wanted}. Leave out --size.")
+        raise UsageError(f"{file} takes volumes of {found}, not of {wanted}. Leave out --shape.")
     if any(n is None for n in wanted):
-        raise UsageError(f"{file} leaves its input size open {found}. Say which: --size 128 128 64")
+        raise UsageError(f"{file} leaves its input size open {found}. Say which: --shape 128 128 64")
     w, h, d = (int(n) for n in wanted if n is not None)
     return (w, h, d), channels
 
@@ -150,9 +150,9 @@ def _last_activation(network: keras.Model) -> str:
             return name
 
 
-def _try_out(file: Path, network: keras.Model, interface: Interface) -> None:
+def _try_out(file: Path, network: keras.Model, interface: KerasInterface) -> None:
     """Run the network on two inputs: what is to be probabilities must look like them."""
-    volumes = np.stack([golden_volume(seed, interface.shape) for seed in (1, 2)])
+    volumes = np.stack([make_phantom_volume(seed, interface.shape) for seed in (1, 2)])
     channel = {"last": -1, "first": 1}.get(interface.channels)
     batch = volumes if channel is None else np.expand_dims(volumes, channel)
     try:

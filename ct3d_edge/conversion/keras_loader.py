@@ -13,7 +13,7 @@ import tf2onnx
 from numpy.typing import ArrayLike, NDArray
 
 from ct3d_edge.contract import Activation, Contract
-from ct3d_edge.conversion.keras_introspection import Interface, interface_of
+from ct3d_edge.conversion.keras_introspection import KerasInterface, inspect_interface
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.keras_backend import require_graph_mode
 from ct3d_edge.session.runner import to_probabilities
@@ -29,7 +29,7 @@ def output_name(contract: Contract) -> str:
     return "probability" if contract.activation == "identity" else "logit"
 
 
-def to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto:
+def convert_to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto:
     """Convert a network in inference mode.
 
     Returns
@@ -92,7 +92,7 @@ RUN_MODEL = "model.keras"
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class KerasSource:
     """A Keras network and what is known about it.
 
     Parameters
@@ -123,14 +123,14 @@ class Source:
         return np.asarray(to_probabilities(np.asarray(output, np.float32), self.contract)[0])
 
 
-def load_source(
+def load_keras_source(
     path: Path,
     *,
     labels: Sequence[str] | None = None,
     orientation: str | None = None,
     size: tuple[int, int, int] | None = None,
     activation: Activation | None = None,
-) -> Source:
+) -> KerasSource:
     """Load a training run (a folder with model.keras and contract.json) or a bare .keras file.
 
     Parameters
@@ -155,13 +155,13 @@ def load_source(
     """
     file, contract_file = _locate(path)
     network = _load(file)
-    own = _default_contract(interface_of(file, network, size=size, activation=activation))
+    own = _default_contract(inspect_interface(file, network, size=size, activation=activation))
     contract = own if contract_file is None else _matching(_read_contract(contract_file), own, contract_file)
     remark = _default_remark(file, own, labels) if contract_file is None else f"The contract is {contract_file}."
     contract = _changed(contract, labels, orientation)
     note = require_graph_mode(network) if _has_slope(network) else None
     remarks = (remark,) if note is None else (remark, note)
-    return Source(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, remarks)
+    return KerasSource(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, remarks)
 
 
 def _has_slope(network: keras.Model) -> bool:
@@ -203,7 +203,7 @@ def _read_contract(file: Path) -> Contract:
         raise ContractError(f"The contract {file} cannot be read: {error}.") from error
 
 
-def _default_contract(interface: Interface) -> Contract:
+def _default_contract(interface: KerasInterface) -> Contract:
     return Contract(
         shape=interface.shape,
         channels=interface.channels,

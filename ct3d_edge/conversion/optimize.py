@@ -13,20 +13,20 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compile_options import Plan
-from ct3d_edge.conversion.compiler import Job, build
-from ct3d_edge.conversion.gradcam_output import cells_in
-from ct3d_edge.conversion.precision.calibration_data import Calibration
-from ct3d_edge.conversion.write_model import Exported, attach
+from ct3d_edge.conversion.compile_options import CompileOptions
+from ct3d_edge.conversion.compiler import CompileJob, compile_model
+from ct3d_edge.conversion.gradcam_output import trace_cells
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.write_model import CompileResult, attach_metadata
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.modelfile.golden_input import FIRST_RECIPE
-from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import ModelFile, parse_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.atomic_write import require_writable
-from ct3d_edge.system.machine import installed_version
+from ct3d_edge.system.machine import find_installed_version
 
 OWN = frozenset({"proof", "further_proofs", "not_for", "precision_choice"})
 """Parts of a provenance that speak of one file alone."""
@@ -34,7 +34,7 @@ OWN = frozenset({"proof", "further_proofs", "not_for", "precision_choice"})
 TOOLS = ("ct3d-edge", "onnx", "onnx-ir", "numpy")
 
 
-def load_for_rewriting(path: Path, contract: Contract | None = None) -> ModelFile:
+def load_for_compiling(path: Path, contract: Contract | None = None) -> ModelFile:
     """Read a model file; with ``contract``, any ONNX file that the contract describes.
 
     Raises
@@ -54,7 +54,7 @@ def load_for_rewriting(path: Path, contract: Contract | None = None) -> ModelFil
         proto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise ModelError(f"{path} ({len(data):,} bytes) is truncated or not an ONNX file.") from error
-    attach(proto, contract, _passing(contract), {})
+    attach_metadata(proto, contract, _passing(contract), {})
     return parse_model_file(path, proto.SerializeToString(deterministic=True))
 
 
@@ -66,12 +66,12 @@ def optimize_model(
     material: str,
     limit: float | None = None,
     truth: Sequence[int] | None = None,
-    plan: Plan | None = None,
-    calibration: Calibration | None = None,
+    plan: CompileOptions | None = None,
+    calibration: CalibrationData | None = None,
     providers: Sequence[ProviderName] = ("cpu",),
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> Exported:
+) -> CompileResult:
     """Rewrite a model file and prove the result against it as it runs on ONNX Runtime's CPU provider.
 
     Parameters
@@ -96,17 +96,17 @@ def optimize_model(
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out} is the model itself. Name another file to write.")
     require_writable(out)
-    _require_single(model, plan or Plan())
+    _require_single(model, plan or CompileOptions())
     given = onnx.ModelProto.FromString(model.data)
     with ExitStack() as stack:
         # Opened when the proof asks: of a graph that cannot be rewritten, the passes name the node.
         opened = cache(lambda: stack.enter_context(Runner(model, "cpu")))
-        job = Job(
+        job = CompileJob(
             out,
             given,
             model.contract,
             model.golden,
-            {**cells_in(given, model.contract), **_inherited(model), **_provenance(model)},
+            {**trace_cells(given, model.contract), **_inherited(model), **_provenance(model)},
             lambda volume: opened().infer(volume[None])[0],
             volumes,
             material,
@@ -117,7 +117,7 @@ def optimize_model(
             on_stage,
             embed_on=embed_on,
         )
-        return build(job, plan or Plan())
+        return compile_model(job, plan or CompileOptions())
 
 
 def _inherited(model: ModelFile) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _inherited(model: ModelFile) -> dict[str, Any]:
     return {key: value for key, value in model.provenance.items() if key not in OWN}
 
 
-def _require_single(model: ModelFile, plan: Plan) -> None:
+def _require_single(model: ModelFile, plan: CompileOptions) -> None:
     """What was put into fewer bits before is not put into other ones: every step would add its error."""
     told = model.provenance.get("precision", {})
     if told and (plan.level, plan.precision, plan.weights) != ("none", "fp32", "fp32"):
@@ -143,10 +143,10 @@ def _with_own_contract(path: Path, data: bytes) -> ModelFile:
         raise ContractError(f"{error} Or say what it expects: --contract CONTRACT.json") from error
 
 
-def _passing(contract: Contract) -> Golden:
+def _passing(contract: Contract) -> GoldenTest:
     """A golden test that any answer passes, of the recipe that is replaced: the file brings none."""
     row = (0.0,) * len(contract.labels)
-    return Golden(FIRST_RECIPE, ((1, 1, 0),), (row,), tolerance=1.0)
+    return GoldenTest(FIRST_RECIPE, ((1, 1, 0),), (row,), tolerance=1.0)
 
 
 def _provenance(model: ModelFile) -> dict[str, Any]:
@@ -154,6 +154,6 @@ def _provenance(model: ModelFile) -> dict[str, Any]:
         "optimized_from": {
             "file": model.path.name,
             "sha256": hashlib.sha256(model.path.read_bytes()).hexdigest(),
-            "tools": {name: version for name in TOOLS if (version := installed_version(name))},
+            "tools": {name: version for name in TOOLS if (version := find_installed_version(name))},
         }
     }

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.decisions import compare_decisions
-from ct3d_edge.conversion.tensor_parity import TensorLevel
-from ct3d_edge.errors import GateError, UsageError
+from ct3d_edge.conversion.tensor_parity import TensorParity
+from ct3d_edge.errors import CheckFailedError, UsageError
 from ct3d_edge.formatting import plural
-from ct3d_edge.session.golden_search import SPREAD, spread
+from ct3d_edge.session.golden_search import MIN_SPREAD, probability_spread
 from ct3d_edge.session.runner import Runner
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -28,7 +28,7 @@ LIMIT = 1e-5
 
 
 @dataclass(frozen=True)
-class Proof:
+class ParityReport:
     """What comparing two implementations of a network on the same volumes gave.
 
     Parameters
@@ -63,7 +63,7 @@ class Proof:
     probability_range: tuple[float, float]
     limit: float
     rehearsed: bool = False
-    tensors: TensorLevel | None = None
+    tensors: TensorParity | None = None
     weakness: str | None = None
 
     @property
@@ -94,7 +94,7 @@ class Proof:
         return cls(
             volumes=len(pairs),
             material=material,
-            provider=runner.receipt.actual,
+            provider=runner.run_report.actual,
             probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
             limit=limit,
             weakness=_weakness(expected),
@@ -124,7 +124,7 @@ class Proof:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class ParityDataset:
     """What a file is proven on.
 
     Parameters
@@ -146,14 +146,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
+class ComparedOutputs:
     """Proofs, one of each runner, and for each the volume on which it is furthest off."""
 
-    proofs: tuple[Proof, ...]
+    parity_reports: tuple[ParityReport, ...]
     worst: tuple[NDArray[np.float32], ...]
 
 
-def compare(reference: Reference, runners: Sequence[Runner], evidence: Evidence) -> Compared:
+def compare_outputs(reference: Reference, runners: Sequence[Runner], evidence: ParityDataset) -> ComparedOutputs:
     """Let all runners answer each volume, which exists once.
 
     Raises
@@ -172,19 +172,19 @@ def compare(reference: Reference, runners: Sequence[Runner], evidence: Evidence)
             gap = float(np.nan_to_num(np.abs(found[number][-1] - expected[-1]), nan=np.inf).max())
             if gap > largest[number]:
                 worst[number], largest[number] = volume, gap
-    made = partial(Proof.of, material=evidence.material, limit=evidence.limit, truth=evidence.truth)
+    made = partial(ParityReport.of, material=evidence.material, limit=evidence.limit, truth=evidence.truth)
     pairs = [list(zip(expected, answers, strict=True)) for answers in found]
-    return Compared(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), tuple(worst))
+    return ComparedOutputs(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), tuple(worst))
 
 
-def prove(
+def check_parity(
     reference: Reference,
     runner: Runner,
     volumes: Iterable[NDArray[np.float32]],
     *,
     material: str,
     limit: float = LIMIT,
-) -> Proof:
+) -> ParityReport:
     """Compare a file with what it was made from, volume by volume.
 
     Parameters
@@ -194,7 +194,7 @@ def prove(
     runner
         The file in an open session.
     volumes, material, limit
-        As in `Evidence`.
+        As in `ParityDataset`.
 
     Raises
     ------
@@ -203,12 +203,12 @@ def prove(
     GateError
         If the proof does not hold, or the reference gives the same answer for every volume.
     """
-    (proof,) = compare(reference, [runner], Evidence(volumes, material, limit)).proofs
-    require(proof)
-    return proof
+    (parity,) = compare_outputs(reference, [runner], ParityDataset(volumes, material, limit)).parity_reports
+    require_parity(parity)
+    return parity
 
 
-def require(proof: Proof, blame: Callable[[], str] = str) -> None:
+def require_parity(parity: ParityReport, blame: Callable[[], str] = str) -> None:
     """Stop at a proof that does not hold; ``blame`` is asked for a sentence about why.
 
     Raises
@@ -216,33 +216,33 @@ def require(proof: Proof, blame: Callable[[], str] = str) -> None:
     GateError
         If it does not hold, or proves nothing.
     """
-    if not proof.decides_alike:
-        raise GateError(
-            f"The proof does not hold: {proof.describe()}. No file was written. The smallest limit that would have "
-            f"passed is {proof.probability_difference:.1e}.{_after(blame)}"
+    if not parity.decides_alike:
+        raise CheckFailedError(
+            f"The proof does not hold: {parity.describe()}. No file was written. The smallest limit that would have "
+            f"passed is {parity.probability_difference:.1e}.{_after(blame)}"
         )
-    if proof.tensors is not None and not proof.tensors.holds:
-        raise GateError(
-            f"The proof does not hold on {proof.provider}, although the answers agree: {proof.tensors.describe()}. "
-            f"No file was written. The smallest limit that would have passed is {proof.tensors.worst.largest:.1e}."
+    if parity.tensors is not None and not parity.tensors.holds:
+        raise CheckFailedError(
+            f"The proof does not hold on {parity.provider}, although the answers agree: {parity.tensors.describe()}. "
+            f"No file was written. The smallest limit that would have passed is {parity.tensors.worst.largest:.1e}."
             f"{_after(blame)}"
         )
-    low, high = proof.probability_range
+    low, high = parity.probability_range
     if low == high:
-        raise GateError(
-            f"The proof proves nothing: the network gives exactly {low:.6f} for each of the {proof.volumes} volumes "
-            f"({proof.material}). No file was written. Prove it on scans that it tells apart: --proof FOLDER"
+        raise CheckFailedError(
+            f"The proof proves nothing: the network gives exactly {low:.6f} for each of the {parity.volumes} volumes "
+            f"({parity.material}). No file was written. Prove it on scans that it tells apart: --parity-data FOLDER"
         )
 
 
 def _weakness(expected: NDArray[np.float64]) -> str | None:
     """Whether probabilities ``(volumes, classes)`` are nearly the same for every volume, in words."""
-    apart = spread(expected)
-    if apart >= SPREAD:
+    apart = probability_spread(expected)
+    if apart >= MIN_SPREAD:
         return None
     return (
         f"the network answers nearly alike to all {len(expected)} volumes, whose probabilities differ by {apart:.2g}; "
-        "another network may do that too. Prove it on scans that it tells apart: --proof FOLDER"
+        "another network may do that too. Prove it on scans that it tells apart: --parity-data FOLDER"
     )
 
 

@@ -1,11 +1,9 @@
-"""What a file is proven and calibrated on: scans that the user names, phantoms where there are too few."""
+"""Volumes for the parity check and for calibration: scans that the user names, phantoms where there are too few."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.formatting import plural
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ct3d_edge.contract import Contract
-    from ct3d_edge.conversion.precision.calibration_data import Calibration
+    from ct3d_edge.conversion.precision.calibration_data import CalibrationData
     from ct3d_edge.scan.volume import Volume
 
 PHANTOM_SHAPE = (128, 128, 32)
@@ -35,27 +33,9 @@ SIZES_AND_SCALINGS = (
 """Scans that preprocessing inside a file is proven on: fewer slices than the network takes, more than twice as many,
 slices that are not square; and ``HU = stored * slope + intercept``."""
 
-ProofOption = Annotated[
-    Path | None,
-    typer.Option(help="Scans to prove the file on; phantoms fill up to eight, or serve alone."),
-]
-LimitOption = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=0.1,
-        show_default="fp32 1e-5, fp16 5e-3, int8 2e-2",
-        help="Largest difference of a probability that the proof allows.",
-    ),
-]
-CalibrateOption = Annotated[
-    Path | None,
-    typer.Option(help="Scans to calibrate fp16 and int8 on, none of them in --proof; phantoms if left out."),
-]
-
 
 @dataclass(frozen=True)
-class Volumes:
+class ParityVolumes:
     """Network inputs of scans and phantoms, made anew each time, one at a time.
 
     Parameters
@@ -103,7 +83,7 @@ class Volumes:
         return [labels.index(scan.parent.name) for scan in self.scans] + [seed % 2 for seed in self.seeds]
 
 
-def proof_volumes(folder: Path | None, contract: "Contract") -> tuple[str, Volumes]:
+def parity_volumes(folder: Path | None, contract: "Contract") -> tuple[str, ParityVolumes]:
     """What the proof runs on, in words, and the network inputs."""
     from ct3d_edge.conversion.parity import MINIMUM_VOLUMES
 
@@ -111,10 +91,10 @@ def proof_volumes(folder: Path | None, contract: "Contract") -> tuple[str, Volum
     phantoms = max(0, MINIMUM_VOLUMES - len(scans))
     parts = [f"{plural(len(scans), 'scan')} from {folder}"] if scans else []
     parts += [f"{plural(phantoms, 'phantom')} from seed {PHANTOM_SEED}"] if phantoms else []
-    return " and ".join(parts), Volumes(scans, range(PHANTOM_SEED, PHANTOM_SEED + phantoms), contract, "proof")
+    return " and ".join(parts), ParityVolumes(scans, range(PHANTOM_SEED, PHANTOM_SEED + phantoms), contract, "proof")
 
 
-def calibration(folder: Path | None, proof: Path | None, contract: "Contract") -> "Calibration":
+def calibration_volumes(folder: Path | None, parity: Path | None, contract: "Contract") -> "CalibrationData":
     """What a lower precision is calibrated on.
 
     Raises
@@ -122,24 +102,26 @@ def calibration(folder: Path | None, proof: Path | None, contract: "Contract") -
     UsageError
         If a scan is in the proof, too.
     """
-    from ct3d_edge.conversion.precision.calibration_data import Calibration
+    from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 
     if folder is None:
         seeds = range(CALIBRATION_SEED, CALIBRATION_SEED + CALIBRATION_PHANTOMS)
-        volumes = Volumes((), seeds, contract, "calibration")
-        return Calibration(volumes, f"{plural(len(seeds), 'phantom')} from seed {CALIBRATION_SEED}")
+        volumes = ParityVolumes((), seeds, contract, "calibration")
+        return CalibrationData(volumes, f"{plural(len(seeds), 'phantom')} from seed {CALIBRATION_SEED}")
     scans = _scans(folder)
-    _refuse_shared(scans, _scans(proof))
-    return Calibration(Volumes(scans, range(0), contract, "calibration"), f"{plural(len(scans), 'scan')} from {folder}")
+    _refuse_shared(scans, _scans(parity))
+    return CalibrationData(
+        ParityVolumes(scans, range(0), contract, "calibration"), f"{plural(len(scans), 'scan')} from {folder}"
+    )
 
 
 def working_providers() -> tuple[ProviderName, ...]:
     """Providers on which a file is proven: the CPU, and all others that run a tiny network here."""
-    from ct3d_edge.doctor.smoke_test_process import try_provider
-    from ct3d_edge.providers.availability import find_obstacle, provider
+    from ct3d_edge.doctor.smoke_test_process import check_provider
+    from ct3d_edge.providers.availability import find_provider_issue, get_provider
 
-    others = [name for name in PROVIDERS if name != "cpu" and find_obstacle(provider(name)) is None]
-    return ("cpu", *(name for name in others if try_provider(name).runs))
+    others = [name for name in PROVIDERS if name != "cpu" and find_provider_issue(get_provider(name)) is None]
+    return ("cpu", *(name for name in others if check_provider(name).runs))
 
 
 def _scans(folder: Path | None) -> tuple[Path, ...]:
@@ -171,7 +153,7 @@ def _phantom(seed: int, contract: "Contract") -> "NDArray[np.float32]":
 
 
 @dataclass(frozen=True)
-class StoredPhantoms:
+class PhantomScans:
     """Eight phantoms as scanners store them, in the contract's orientation, made anew each time, one at a time."""
 
     contract: "Contract"

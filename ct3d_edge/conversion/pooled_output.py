@@ -10,29 +10,29 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ContractError, GateError, ModelError
-from ct3d_edge.gradcam.graph_trace import POOLINGS, find_pooling
+from ct3d_edge.errors import CheckFailedError, ContractError, ModelError
+from ct3d_edge.gradcam.graph_trace import POOLING_OPS, find_global_pooling
 from ct3d_edge.keras_backend import with_pooled_features
-from ct3d_edge.modelfile.golden_input import golden_volume
-from ct3d_edge.modelfile.signature import POOLED
-from ct3d_edge.quality_control.ood_detector import Resemblance
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
+from ct3d_edge.modelfile.signature import POOLED_OUTPUT
+from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import Runner
 
 if TYPE_CHECKING:
-    from ct3d_edge.conversion.graph_variant import Variant
-    from ct3d_edge.conversion.keras_loader import Source
+    from ct3d_edge.conversion.graph_variant import GraphVariant
+    from ct3d_edge.conversion.keras_loader import KerasSource
 
 TOLERANCE = 1e-4
 """Of the largest feature: how far the converted network's may be from Keras's."""
 
-SHAPE = f"{POOLED}.shape"
+SHAPE = f"{POOLED_OUTPUT}.shape"
 
 Pooled = Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """A network input ``contract.shape`` to pooled features ``(C,)`` and probabilities ``(classes,)``."""
 
 
-def pooled_of(source: "Source") -> Pooled | None:
+def keras_pooled_output(source: "KerasSource") -> Pooled | None:
     """What Keras computes of one volume; None if the network pools no features."""
     network = with_pooled_features(source.network)
     if network is None:
@@ -48,8 +48,8 @@ def pooled_of(source: "Source") -> Pooled | None:
     return compute
 
 
-def with_proven_features(
-    proto: onnx.ModelProto, source: "Source", on_stage: Callable[[str], None]
+def with_checked_features(
+    proto: onnx.ModelProto, source: "KerasSource", on_stage: Callable[[str], None]
 ) -> tuple[onnx.ModelProto, Contract]:
     """A converted graph with the output, proven, and its contract; without both where the output cannot be placed.
 
@@ -100,9 +100,9 @@ def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
             "layers gives; this network has none. They do not belong together."
         ) from error
     given.graph.initializer.append(numpy_helper.from_array(np.array([0, statistics.features]), SHAPE))
-    given.graph.node.append(helper.make_node("Reshape", [pooled, SHAPE], [POOLED], name=POOLED))
+    given.graph.node.append(helper.make_node("Reshape", [pooled, SHAPE], [POOLED_OUTPUT], name=POOLED_OUTPUT))
     given.graph.output.append(
-        helper.make_tensor_value_info(POOLED, onnx.TensorProto.FLOAT, ["batch", statistics.features])
+        helper.make_tensor_value_info(POOLED_OUTPUT, onnx.TensorProto.FLOAT, ["batch", statistics.features])
     )
     return given
 
@@ -110,15 +110,15 @@ def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
 def _pooled_in(proto: onnx.ModelProto) -> str:
     """What the network's pooling gives, or the only one in the graph: a head need not be readable to have features."""
     try:
-        return find_pooling(proto, proto.graph.output[0].name).pooled
+        return find_global_pooling(proto, proto.graph.output[0].name).pooled
     except ModelError:
-        given = [str(node.output[0]) for node in proto.graph.node if node.op_type in POOLINGS]
+        given = [str(node.output[0]) for node in proto.graph.node if node.op_type in POOLING_OPS]
         if len(given) != 1:
             raise
         return given[0]
 
 
-def require_same_features(proto: onnx.ModelProto, source: "Source") -> None:
+def require_same_features(proto: onnx.ModelProto, source: "KerasSource") -> None:
     """Make sure that a converted graph gives the features that Keras pools, which the statistics were fitted on.
 
     Raises
@@ -128,10 +128,10 @@ def require_same_features(proto: onnx.ModelProto, source: "Source") -> None:
     GateError
         If they differ.
     """
-    statistics, compute = source.contract.feature_statistics, pooled_of(source)
+    statistics, compute = source.contract.feature_statistics, keras_pooled_output(source)
     if statistics is None:
         return
-    volume = golden_volume(1, source.contract.shape)
+    volume = make_phantom_volume(1, source.contract.shape)
     expected = compute(volume)[0] if compute else np.zeros(0)
     if expected.shape != (statistics.features,):
         raise ContractError(
@@ -139,17 +139,17 @@ def require_same_features(proto: onnx.ModelProto, source: "Source") -> None:
             f"{len(expected)}. They do not belong together."
         )
     batch = volume.reshape(1, *source.contract.input_shape)
-    ((_, found),) = Tap(proto, [POOLED]).tensors(batch)
+    ((_, found),) = IntermediateOutputs(proto, [POOLED_OUTPUT]).tensors(batch)
     difference = _difference(found[0], expected)
     if not difference <= TOLERANCE:
-        raise GateError(
+        raise CheckFailedError(
             f"The features that the converted network pools differ from Keras's by {difference:.1e} of the largest "
             f"(limit {TOLERANCE:.0e}). No file was written."
         )
 
 
-def prove_features(
-    variant: "Variant", runners: Sequence[Runner], volumes: Sequence[NDArray[np.float32]]
+def check_feature_parity(
+    variant: "GraphVariant", runners: Sequence[Runner], volumes: Sequence[NDArray[np.float32]]
 ) -> dict[str, Any]:
     """Compare the pooled features that files give, each as `infer` will run it, with those before the rewriting.
 
@@ -175,7 +175,7 @@ def prove_features(
     known = given[0].contract.feature_statistics if given else None
     if known is None:
         return {}
-    tap, distances = Tap(variant.before, [POOLED]), Resemblance(known).distances
+    tap, distances = IntermediateOutputs(variant.before, [POOLED_OUTPUT]), MahalanobisOOD(known).distances
     feature, moved = 0.0, 0.0
     for volume in volumes:
         ((_, right),) = tap.tensors(volume.reshape(1, *given[0].contract.input_shape))
@@ -189,8 +189,8 @@ def prove_features(
 def _within(difference: float, limit: float, runner: Runner) -> float:
     if difference <= limit:
         return difference
-    raise GateError(
-        f"The pooled features on {runner.receipt.actual} differ by {difference:.1e} of the largest from those before "
+    raise CheckFailedError(
+        f"Pooled features on {runner.run_report.actual} differ by {difference:.1e} of the largest from those before "
         f"the rewriting (limit {limit:.0e}). No file was written."
     )
 

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from textwrap import shorten
 
-from ct3d_edge.errors import GateError, ModelError, ProviderError
-from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.session.runner import Runner
@@ -19,7 +19,7 @@ REFUSED = "Provider {name} cannot do the work here. {name}: "
 
 
 @dataclass(frozen=True)
-class Fitness:
+class ProviderParity:
     """What is found out about providers while a file is proven.
 
     Parameters
@@ -40,7 +40,7 @@ class Fitness:
         """A session that has run once; None on a provider that cannot run the file."""
         try:
             runner = stack.enter_context(Runner(file, name, on_build=self.on_stage))
-            runner.infer(golden_volume(1, file.contract.shape)[None])
+            runner.infer(make_phantom_volume(1, file.contract.shape)[None])
         except (ModelError, ProviderError) as error:
             self.set_aside(name, "cannot run it", error)
             return None
@@ -50,7 +50,7 @@ class Fitness:
         """Whether a check of the provider's answers passes; a provider that fails it is set aside."""
         try:
             check()
-        except GateError as error:
+        except CheckFailedError as error:
             self.set_aside(name, "answers wrongly", error)
         return name not in self.not_for
 

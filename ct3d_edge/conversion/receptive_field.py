@@ -11,14 +11,14 @@ import onnx
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes.graph import constant, data, permutation, sizes
-from ct3d_edge.conversion.passes.rule import Refused
-from ct3d_edge.conversion.passes.validate_graph import SPATIAL, admit
+from ct3d_edge.conversion.passes.rule import RewriteRefused
+from ct3d_edge.conversion.passes.validate_graph import SPATIAL, validate_graph
 from ct3d_edge.conversion.passes.window import Window
-from ct3d_edge.gradcam.resample_to_scan import Cells
+from ct3d_edge.gradcam.resample_to_scan import FeatureGrid
 
 
 @dataclass(frozen=True)
-class Along:
+class AxisField:
     """One axis of a tensor that runs along one of the network's input axes."""
 
     axis: int
@@ -26,16 +26,16 @@ class Along:
     stride: float
 
 
-Lie = tuple[Along | None, ...]
+Lie = tuple[AxisField | None, ...]
 """Of each axis of a tensor behind the batch; None for channels."""
 
 
-def cells_of(proto: onnx.ModelProto, value: str, shape: tuple[int, int, int]) -> Cells | None:
+def trace_receptive_field(proto: onnx.ModelProto, value: str, shape: tuple[int, int, int]) -> FeatureGrid | None:
     """Where the cells of a tensor ``(N, C, ...)`` lie in an input whose axes have these lengths.
 
     None if that cannot be read off the graph, or the tensor's axes are not the input's, in their order.
     """
-    model = admit(proto)
+    model = validate_graph(proto)
     lies: dict[ir.Value, Lie] = {model.graph.inputs[0]: _of_input(model.graph.inputs[0], shape)}
     for node in model.graph:
         lie = _behind(node, lies)
@@ -46,12 +46,12 @@ def cells_of(proto: onnx.ModelProto, value: str, shape: tuple[int, int, int]) ->
     if [along.axis for along in space] != [0, 1, 2] or found[0] is not None:
         return None
     (a, b, c) = space
-    return Cells((a.offset, b.offset, c.offset), (a.stride, b.stride, c.stride))
+    return FeatureGrid((a.offset, b.offset, c.offset), (a.stride, b.stride, c.stride))
 
 
 def _of_input(value: ir.Value, shape: tuple[int, int, int]) -> Lie:
     lengths = sizes(value) or ()
-    axes = [Along(axis, 0.0, 1.0) for axis in range(3)]
+    axes = [AxisField(axis, 0.0, 1.0) for axis in range(3)]
     if lengths == shape:
         return tuple(axes)
     return (None, *axes) if lengths == (1, *shape) else (*axes, None)
@@ -65,7 +65,7 @@ def _behind(node: ir.Node, lies: dict[ir.Value, Lie]) -> Lie | None:
         return None
     try:
         return _READ.get(node.op_type, _unchanged)(node, known)
-    except Refused:
+    except RewriteRefused:
         return None
 
 
@@ -78,7 +78,7 @@ def _window(node: ir.Node, given: list[Lie]) -> Lie | None:
         if along is None:
             return None
         inside = (axis.kernel - 1) * axis.dilation / 2 - axis.begin
-        placed.append(Along(along.axis, along.offset + along.stride * inside, along.stride * axis.stride))
+        placed.append(AxisField(along.axis, along.offset + along.stride * inside, along.stride * axis.stride))
     return (None, *placed)
 
 
@@ -109,7 +109,7 @@ def _slice(node: ir.Node, given: list[Lie]) -> Lie | None:
     for start, axis in zip(starts.reshape(-1), axes.reshape(-1), strict=True):
         along = placed[int(axis) - 1] if axis > 0 else None
         if along is not None:
-            placed[int(axis) - 1] = Along(along.axis, along.offset + along.stride * int(start), along.stride)
+            placed[int(axis) - 1] = AxisField(along.axis, along.offset + along.stride * int(start), along.stride)
     return tuple(placed)
 
 

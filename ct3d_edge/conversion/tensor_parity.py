@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.weights import tensor_bytes
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
-OpenTap = Callable[[onnx.ModelProto, Sequence[str]], Tap]
+OpenTap = Callable[[onnx.ModelProto, Sequence[str]], IntermediateOutputs]
 """A graph and names of its tensors to an open session that gives them: where it runs is decided before."""
 
 
 @dataclass(frozen=True)
-class Gap:
+class TensorGap:
     """How far one tensor lies from what it should be.
 
     Parameters
@@ -35,7 +35,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class TensorLevel:
+class TensorParity:
     """What comparing the tensors of two graphs gave.
 
     Parameters
@@ -57,9 +57,9 @@ class TensorLevel:
     compared: int
     tensors: int
     volumes: int
-    worst: Gap
+    worst: TensorGap
     mean: float
-    first: Gap | None
+    first: TensorGap | None
     limit: float
 
     @property
@@ -86,8 +86,8 @@ def compare_tensors(
     batches: Iterable[NDArray[np.float32]],
     *,
     limit: float,
-    tap: OpenTap = Tap,
-) -> TensorLevel:
+    tap: OpenTap = IntermediateOutputs,
+) -> TensorParity:
     """Compare every floating-point tensor that both graphs have under one name.
 
     Parameters
@@ -103,15 +103,15 @@ def compare_tensors(
     """
     known = tensor_bytes(reference)
     shared = [name for name in tensor_bytes(found) if name in known]
-    taps = Tap(reference, shared), tap(found, shared)
+    taps = IntermediateOutputs(reference, shared), tap(found, shared)
     sums = {name: _Sum() for name in shared}
     volumes = 0
     for batch in batches:
         volumes += 1
         for (name, right), (_, value) in zip(taps[0].tensors(batch), taps[1].tensors(batch), strict=True):
             sums[name].add(right, value)
-    gaps = [sums[name].gap(name, maker(reference, name)) for name in shared if sums[name].seen]
-    return TensorLevel(
+    gaps = [sums[name].gap(name, producer(reference, name)) for name in shared if sums[name].seen]
+    return TensorParity(
         compared=len(gaps),
         tensors=len(known),
         volumes=volumes,
@@ -141,12 +141,12 @@ class _Sum:
         self.scale = max(self.scale, float(np.abs(right).max()))
         self.seen += 1
 
-    def gap(self, tensor: str, node: str) -> Gap:
+    def gap(self, tensor: str, node: str) -> TensorGap:
         scale = self.scale or 1.0
-        return Gap(tensor, node, self.largest / scale, self.mean / self.seen / scale)
+        return TensorGap(tensor, node, self.largest / scale, self.mean / self.seen / scale)
 
 
-def maker(proto: onnx.ModelProto, tensor: str) -> str:
+def producer(proto: onnx.ModelProto, tensor: str) -> str:
     """Operator and name of the node that gives a tensor."""
     (node,) = [node for node in proto.graph.node if tensor in node.output]
     return f"{node.op_type} {node.name or tensor}"

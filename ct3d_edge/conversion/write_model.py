@@ -13,24 +13,24 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.accuracy_bisect import Failure
+from ct3d_edge.conversion.accuracy_bisect import BisectResult
 from ct3d_edge.conversion.fused_io.parity import LIMIT as EMBEDDING_LIMIT
-from ct3d_edge.conversion.fused_io.parity import embedded
-from ct3d_edge.conversion.gradcam_output import require_explanation
-from ct3d_edge.conversion.graph_variant import Variant
-from ct3d_edge.conversion.parity import Evidence, Proof, Reference, compare, require
-from ct3d_edge.conversion.pooled_output import prove_features
-from ct3d_edge.conversion.provider_parity import Fitness
-from ct3d_edge.conversion.tensor_parity import TensorLevel, compare_tensors
-from ct3d_edge.errors import GateError, ModelError, ProviderError
-from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.conversion.fused_io.parity import with_fused_io
+from ct3d_edge.conversion.gradcam_output import require_gradcam_output
+from ct3d_edge.conversion.graph_variant import GraphVariant
+from ct3d_edge.conversion.parity import ParityDataset, ParityReport, Reference, compare_outputs, require_parity
+from ct3d_edge.conversion.pooled_output import check_feature_parity
+from ct3d_edge.conversion.provider_parity import ProviderParity
+from ct3d_edge.conversion.tensor_parity import TensorParity, compare_tensors
+from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
+from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY, ModelFile, parse_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
-from ct3d_edge.session.golden_search import make_golden
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.session.golden_search import make_golden_test
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import TENSOR_TOLERANCE, WHOLE, sketches_of, verify
+from ct3d_edge.session.verify import TENSOR_TOLERANCE, WHOLE_GRAPH_PROVIDERS, run_golden_test, sketch_tensors
 from ct3d_edge.system.atomic_write import atomic_file
 
 CAP = 0.1
@@ -50,47 +50,47 @@ TENSOR_VOLUMES = 2
 EMBEDDING_SHARE = 10
 """In fewer bits, the preprocessing inside may take one of so many parts of the limit that the precision has."""
 
-Blame = Callable[[Failure], str]
+Blame = Callable[[BisectResult], str]
 """Where a proof fails, to a sentence that names the step and node that make the difference."""
 
 
 @dataclass(frozen=True, eq=False)
-class Exported:
+class CompileResult:
     """A written model file and its proofs.
 
     Parameters
     ----------
     model
         The file.
-    proof
+    parity
         On the CPU.
-    proofs
+    parity_reports
         All: of every provider, and of a rehearsal.
     embedding
         Of the preprocessing inside, if it has that.
     """
 
     model: ModelFile
-    proof: Proof
-    proofs: tuple[Proof, ...]
-    embedding: Proof | None = None
+    parity: ParityReport
+    parity_reports: tuple[ParityReport, ...]
+    embedding: ParityReport | None = None
 
 
-def deliver(
+def write_verified_model(
     out: Path,
-    variant: Variant,
+    variant: GraphVariant,
     contract: Contract,
-    golden: Golden,
+    golden: GoldenTest,
     provenance: dict[str, Any],
     reference: Reference,
-    evidence: Evidence,
+    evidence: ParityDataset,
     *,
     providers: Sequence[ProviderName] = ("cpu",),
     required: Sequence[str] = ("cpu",),
     blame: Blame = lambda _: "",
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> Exported:
+) -> CompileResult:
     """Complete a graph, prove it against ``reference`` on every provider, and only then write it.
 
     A provider that is not among the ``required`` ones and cannot run the graph, or answers wrongly, is told to
@@ -110,39 +110,41 @@ def deliver(
         Too few volumes.
     """
     proto = variant.proto
-    if golden.is_old:
+    if golden.uses_first_recipe:
         on_stage("choosing inputs for the golden test")
-        golden = renewed(golden, reference, contract)
+        golden = with_new_weights(golden, reference, contract)
     golden = replace(golden, tensors=())
     provenance = {**provenance, "nodes": len(proto.graph.node)}
-    attach(proto, contract, golden, provenance)
+    attach_metadata(proto, contract, golden, provenance)
     if len(providers) > 1:
         on_stage(f"it is proven on {', '.join(providers)}")
     on_stage("proving")
-    fitness = Fitness(required, on_stage)
-    proofs, onnxruntime, pooled = _prove(out, variant, contract, golden, reference, evidence, providers, blame, fitness)
+    fitness = ProviderParity(required, on_stage)
+    parity_reports, onnxruntime, pooled = _prove(
+        out, variant, contract, golden, reference, evidence, providers, blame, fitness
+    )
     _check_explanation(_file(out, proto), provenance)
-    provenance["proof"] = {**proofs[0].to_dict(), **pooled, "onnxruntime": onnxruntime}
+    provenance["proof"] = {**parity_reports[0].to_dict(), **pooled, "onnxruntime": onnxruntime}
     if fitness.not_for:
         provenance["not_for"] = fitness.not_for
-    if len(proofs) > 1:
-        provenance["further_proofs"] = [proof.to_dict() for proof in proofs[1:]]
-    attach(proto, contract, golden, provenance)
-    golden = complete(golden, _file(out, proto), proofs, lower=_is_lower(variant))
-    attach(proto, contract, golden, provenance)
+    if len(parity_reports) > 1:
+        provenance["further_proofs"] = [parity.to_dict() for parity in parity_reports[1:]]
+    attach_metadata(proto, contract, golden, provenance)
+    golden = complete_metadata(golden, _file(out, proto), parity_reports, lower=_is_lower(variant))
+    attach_metadata(proto, contract, golden, provenance)
     model = _file(out, proto)
     _check_golden(model)
     embedding = None
     if embed_on is not None:
         on_stage("embedding the preprocessing")
-        model, embedding = embedded(model, embed_on, limit=_embedding_limit(model, variant))
+        model, embedding = with_fused_io(model, embed_on, limit=_embedding_limit(model, variant))
     on_stage("writing")
     with atomic_file(out) as stream:
         stream.write(model.data)
-    return Exported(model, proofs[0], proofs, embedding)
+    return CompileResult(model, parity_reports[0], parity_reports, embedding)
 
 
-def attach(proto: onnx.ModelProto, contract: Contract, golden: Golden, provenance: dict[str, Any]) -> None:
+def attach_metadata(proto: onnx.ModelProto, contract: Contract, golden: GoldenTest, provenance: dict[str, Any]) -> None:
     """Write contract, golden test and provenance into a graph's metadata, in place of what was there."""
     onnx.helper.set_model_props(
         proto,
@@ -154,7 +156,9 @@ def attach(proto: onnx.ModelProto, contract: Contract, golden: Golden, provenanc
     )
 
 
-def complete(golden: Golden, model: ModelFile, proofs: Sequence[Proof], *, lower: bool) -> Golden:
+def complete_metadata(
+    golden: GoldenTest, model: ModelFile, parity_reports: Sequence[ParityReport], *, lower: bool
+) -> GoldenTest:
     """The golden test of a proven file: tensors inside are recorded, on the CPU, and tolerances follow from the proofs.
 
     Parameters
@@ -163,28 +167,30 @@ def complete(golden: Golden, model: ModelFile, proofs: Sequence[Proof], *, lower
         With the answers of what the file was made from.
     model
         The file; it carries that test.
-    proofs
+    parity_reports
         What was measured.
     lower
         Whether it has fewer bits than what it was made from: then it answers for itself, since what a device is to give
         is what was proven here, and a tolerance that covered the lost bits would cover other faults too.
     """
     with Runner(model, "cpu") as runner:
-        tensors = sketches_of(runner)
+        tensors = sketch_tensors(runner)
         answers = np.vstack([runner.infer(volume[None]) for volume in golden.volumes(model.contract.shape)])
-    means = [proof.tensors.mean for proof in proofs if proof.tensors is not None]
+    means = [parity.tensors.mean for parity in parity_reports if parity.tensors is not None]
     measured = MEANS * max((mean for mean in means if np.isfinite(mean)), default=0.0)
     inside = min(CAP, max(TENSOR_TOLERANCE, measured, golden.tensor_tolerance))
     known = replace(golden, tensors=tensors, tensor_tolerance=inside)
     if lower:
         expected = tuple(tuple(float(p) for p in row) for row in answers)
-        moved = max(proof.probability_difference for proof in proofs)
-        return replace(known, expected=expected, tolerance=min(CAP, max(golden.tolerance, proofs[0].limit, moved)))
+        moved = max(parity.probability_difference for parity in parity_reports)
+        return replace(
+            known, expected=expected, tolerance=min(CAP, max(golden.tolerance, parity_reports[0].limit, moved))
+        )
     apart = float(np.abs(answers - np.asarray(golden.expected)).max())
     return replace(known, tolerance=max(golden.tolerance, min(FP32_CAP, TIMES * apart)))
 
 
-def renewed(golden: Golden, reference: Reference, contract: Contract) -> Golden:
+def with_new_weights(golden: GoldenTest, reference: Reference, contract: Contract) -> GoldenTest:
     """A golden test with inputs that are chosen for the network, in place of one that still holds.
 
     Raises
@@ -195,65 +201,71 @@ def renewed(golden: Golden, reference: Reference, contract: Contract) -> Golden:
     found = np.stack([reference(volume) for volume in golden.volumes(contract.shape)])
     difference = float(np.abs(found - np.asarray(golden.expected)).max())
     if not difference <= golden.tolerance:
-        raise GateError(
+        raise CheckFailedError(
             f"The golden test of the given file does not hold: probability differs by {difference:.1e}, tolerance "
             f"{golden.tolerance:.0e}. The file was changed, or is of another kind of machine. No file was written."
         )
-    return make_golden(reference, contract.shape)
+    return make_golden_test(reference, contract.shape)
 
 
-def _is_lower(variant: Variant) -> bool:
+def _is_lower(variant: GraphVariant) -> bool:
     return variant.precision != "fp32" or "weights" in variant.provenance.get("precision", {})
 
 
 def _prove(
     out: Path,
-    variant: Variant,
+    variant: GraphVariant,
     contract: Contract,
-    golden: Golden,
+    golden: GoldenTest,
     reference: Reference,
-    evidence: Evidence,
+    evidence: ParityDataset,
     providers: Sequence[ProviderName],
     blame: Blame,
-    fitness: Fitness,
-) -> tuple[tuple[Proof, ...], str, dict[str, Any]]:
+    fitness: ProviderParity,
+) -> tuple[tuple[ParityReport, ...], str, dict[str, Any]]:
     """The proofs of all providers, of a rehearsal behind them, the version of ONNX Runtime, and of pooled features."""
     first: list[NDArray[np.float32]] = []
     watched = replace(evidence, volumes=_remembering(evidence.volumes, first))
     files = [(_file(out, variant.proto), name) for name in providers]
     if variant.rehearsal is not None:
-        attach(variant.rehearsal, contract, golden, {})
+        attach_metadata(variant.rehearsal, contract, golden, {})
         files.append((_file(out, variant.rehearsal), "cpu"))
     with ExitStack() as stack:
         opened = [(fitness.open(file, name, stack), name, number) for number, (file, name) in enumerate(files)]
         running = [(runner, name, number) for runner, name, number in opened if runner is not None]
-        compared = compare(reference, [runner for runner, *_ in running], watched)
+        compared = compare_outputs(reference, [runner for runner, *_ in running], watched)
         fitness.on_stage("comparing tensors")
         batches = [volume.reshape(1, *contract.input_shape) for volume in first]
-        proofs, good = [], []
-        for decided, worst, (runner, name, number) in zip(compared.proofs, compared.worst, running, strict=True):
-            proof = replace(decided, rehearsed=number >= len(providers))
-            ask = partial(blame, Failure(worst, name, proof.rehearsed))
-            if not fitness.proves(name, partial(require, proof, ask)):
+        parity_reports, good = [], []
+        for decided, worst, (runner, name, number) in zip(
+            compared.parity_reports, compared.worst, running, strict=True
+        ):
+            parity = replace(decided, rehearsed=number >= len(providers))
+            ask = partial(blame, BisectResult(worst, name, parity.rehearsed))
+            if not fitness.proves(name, partial(require_parity, parity, ask)):
                 continue
-            if name not in WHOLE and (proof.rehearsed or variant.rehearsal is None):
-                proof = replace(proof, tensors=_tensors(variant, batches, name, fitness))
-                if not fitness.proves(name, partial(require, proof, ask)):
+            if name not in WHOLE_GRAPH_PROVIDERS and (parity.rehearsed or variant.rehearsal is None):
+                parity = replace(parity, tensors=_tensors(variant, batches, name, fitness))
+                if not fitness.proves(name, partial(require_parity, parity, ask)):
                     continue
-            proofs.append(proof)
+            parity_reports.append(parity)
             good.append(runner)
         # Last: a proof that fails tells more, the step to blame and the limit that would have passed.
-        pooled = prove_features(variant, good, first)
-        return tuple(proofs), good[0].receipt.onnxruntime, pooled
+        pooled = check_feature_parity(variant, good, first)
+        return tuple(parity_reports), good[0].run_report.onnxruntime, pooled
 
 
 def _tensors(
-    variant: Variant, batches: Iterable[NDArray[np.float32]], on: ProviderName, fitness: Fitness
-) -> TensorLevel | None:
+    variant: GraphVariant, batches: Iterable[NDArray[np.float32]], on: ProviderName, fitness: ProviderParity
+) -> TensorParity | None:
     """None on a provider that runs the file, but not with its tensors as outputs: the answers are its proof."""
     try:
         return compare_tensors(
-            variant.before, variant.observed, batches, limit=variant.limits.tensor, tap=partial(Tap, on=on)
+            variant.before,
+            variant.observed,
+            batches,
+            limit=variant.limits.tensor,
+            tap=partial(IntermediateOutputs, on=on),
         )
     except (ModelError, ProviderError):
         if on in fitness.required:
@@ -276,21 +288,21 @@ def _file(out: Path, proto: onnx.ModelProto) -> ModelFile:
     return parse_model_file(out, proto.SerializeToString(deterministic=True))
 
 
-def _embedding_limit(model: ModelFile, variant: Variant) -> float:
+def _embedding_limit(model: ModelFile, variant: GraphVariant) -> float:
     return EMBEDDING_LIMIT if model.arithmetic == "fp32" else variant.limits.probability / EMBEDDING_SHARE
 
 
 def _check_explanation(model: ModelFile, provenance: dict[str, Any]) -> None:
     if model.features is not None:
         with Runner(model, "cpu", explain=True) as runner:
-            require_explanation(runner, provenance)
+            require_gradcam_output(runner, provenance)
 
 
 def _check_golden(model: ModelFile) -> None:
     with Runner(model, "cpu") as runner:
-        outcome = verify(runner)
+        outcome = run_golden_test(runner)
     if not outcome.holds:
-        raise GateError(
+        raise CheckFailedError(
             f"The golden test does not hold on the machine that made it: {'; '.join(outcome.describe('cpu'))}. "
             "No file was written."
         )

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from ct3d_edge.errors import DownloadError, UsageError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.system.atomic_write import atomic_file, output_error
+from ct3d_edge.system.atomic_write import atomic_file, to_output_error
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -40,7 +40,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise output_error(
+        raise to_output_error(
             error,
             f"Cannot write {path}: {error.strerror or error}. Mend that or name another folder, then run the same "
             "command again: it goes on from what is there.",
@@ -119,12 +119,12 @@ Event = Moved | Noted
 OnEvent = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
+def ignore_event(event: Event) -> None:
     """Ignore the event."""
 
 
 @dataclass(frozen=True)
-class Source:
+class RemoteFile:
     """One published zip archive with the scans of one class.
 
     Parameters
@@ -151,7 +151,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class RemoteDataset:
     """Archives that belong together, one a class.
 
     Parameters
@@ -167,7 +167,7 @@ class Dataset:
     """
 
     name: str
-    sources: tuple[Source, ...]
+    sources: tuple[RemoteFile, ...]
     licence: str
     citation: str
 
@@ -175,11 +175,11 @@ class Dataset:
 RELEASE = "https://github.com/hasibzunair/3D-image-classification-tutorial/releases/download/v0.2"
 """The release of the tutorial "3D image classification from CT scans" (H. Zunair, Keras examples)."""
 
-MOSMED = Dataset(
+MOSMED = RemoteDataset(
     name="MosMedData",
     sources=(
-        Source("CT-0", f"{RELEASE}/CT-0.zip", 1_065_471_431),
-        Source("CT-23", f"{RELEASE}/CT-23.zip", 1_045_162_547),
+        RemoteFile("CT-0", f"{RELEASE}/CT-0.zip", 1_065_471_431),
+        RemoteFile("CT-23", f"{RELEASE}/CT-23.zip", 1_045_162_547),
     ),
     licence="CC BY-NC-ND 3.0",
     citation='Morozov et al., "MosMedData: Chest CT Scans with COVID-19 Related Findings Dataset", 2020, '
@@ -198,15 +198,15 @@ class WebError(Exception):
     """What went wrong, as the end of a sentence that begins with what was asked for."""
 
 
-class Refused(WebError):
+class HttpRefused(WebError):
     """Asking again would be answered the same."""
 
 
-class Interrupted(WebError):
+class DownloadInterrupted(WebError):
     """Another attempt may succeed."""
 
 
-class Changed(Interrupted):
+class RemoteFileChanged(DownloadInterrupted):
     """The file on the server is not the one whose beginning is here; another attempt has to start over."""
 
 
@@ -248,7 +248,7 @@ def _sendable(value: object) -> str | None:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     """A body about to be read.
 
     Parameters
@@ -281,7 +281,7 @@ class Answer:
 
 
 @contextmanager
-def open_file(url: str, *, start: int = 0, version: Version | None = None, timeout: float) -> Iterator[Answer]:
+def open_file(url: str, *, start: int = 0, version: Version | None = None, timeout: float) -> Iterator[HttpResponse]:
     """Ask for the bytes from ``start`` on, or for all of them if the file is not ``version`` any more.
 
     Parameters
@@ -311,16 +311,16 @@ def _headers(start: int, version: Version) -> dict[str, str]:
     return headers
 
 
-def _understood(response: HTTPResponse, start: int, version: Version) -> Answer:
+def _understood(response: HTTPResponse, start: int, version: Version) -> HttpResponse:
     found = Version.of(response.headers["ETag"], response.headers["Last-Modified"])
     if response.status == HTTPStatus.OK:
-        return Answer(0, response.length, found, response)
+        return HttpResponse(0, response.length, found, response)
     if response.status != HTTPStatus.PARTIAL_CONTENT:
-        raise Refused(f"the server answered {_named(response.status)}")
+        raise HttpRefused(f"the server answered {_named(response.status)}")
     span = CONTENT_RANGE.fullmatch(response.headers["Content-Range"] or "")
     if span is None or int(span[1]) != start or version.differs(found):
-        raise Changed("the server answered with a part of another file, or another part")
-    return Answer(start, int(span[2]) if span[2] else None, found, response)
+        raise RemoteFileChanged("the server answered with a part of another file, or another part")
+    return HttpResponse(start, int(span[2]) if span[2] else None, found, response)
 
 
 @contextmanager
@@ -333,19 +333,19 @@ def _translating() -> Iterator[None]:
         raise _for_status(error.code) from error
     except (URLError, HTTPException, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        kind = Refused if isinstance(reason, ssl.SSLCertVerificationError) else Interrupted
+        kind = HttpRefused if isinstance(reason, ssl.SSLCertVerificationError) else DownloadInterrupted
         raise kind(_in_words(reason)) from error
     except ValueError as error:  # a redirection to what is no address
-        raise Refused("the server's answer cannot be understood") from error
+        raise HttpRefused("the server's answer cannot be understood") from error
 
 
 def _for_status(code: int) -> WebError:
     if code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        return Changed("the server has no bytes beyond those that are here")
-    answered = f"the server answered {_named(code)}"
+        return RemoteFileChanged("the server has no bytes beyond those that are here")
+    has_prediction = f"the server answered {_named(code)}"
     if 300 <= code < 400:
-        return Refused(f"{answered}, a redirection that leads nowhere, round in circles or to no web address")
-    return (Interrupted if code in PASSING else Refused)(answered)
+        return HttpRefused(f"{has_prediction}, a redirection that leads nowhere, round in circles or to no web address")
+    return (DownloadInterrupted if code in PASSING else HttpRefused)(has_prediction)
 
 
 def _named(code: int) -> str:
@@ -367,9 +367,11 @@ def _in_words(reason: object) -> str:
 def _require_web(url: str, redirected_from: str | None = None) -> None:
     scheme = urlsplit(url).scheme
     if scheme not in {"http", "https"}:
-        raise Refused("that is no http or https address" if redirected_from is None else "it leads to no web address")
+        raise HttpRefused(
+            "that is no http or https address" if redirected_from is None else "it leads to no web address"
+        )
     if scheme == "http" and redirected_from is not None and urlsplit(redirected_from).scheme == "https":
-        raise Refused("the server leads from https to http, where anybody on the way could exchange the file")
+        raise HttpRefused("the server leads from https to http, where anybody on the way could exchange the file")
 
 
 class _WebRedirects(request.HTTPRedirectHandler):
@@ -401,7 +403,7 @@ BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a failing server is put up with.
 
     Parameters
@@ -470,7 +472,7 @@ class PartFile:
             self._origin.unlink(missing_ok=True)
 
 
-def download(source: Source, part: PartFile, patience: Patience, on_event: OnEvent = silent) -> str:
+def download(source: RemoteFile, part: PartFile, patience: RetryPolicy, on_event: OnEvent = ignore_event) -> str:
     """Complete ``part`` and return the SHA-256 of all its bytes in hexadecimal.
 
     Raises
@@ -487,9 +489,9 @@ def download(source: Source, part: PartFile, patience: Patience, on_event: OnEve
         try:
             with disk_errors(part.path):
                 return _attempt(source, part, patience.timeout, on_event)
-        except Refused as error:
+        except HttpRefused as error:
             raise DownloadError(f"Asked for {source.url}: {error}. {_otherwise(source, part)}") from error
-        except Interrupted as error:
+        except DownloadInterrupted as error:
             if attempt >= patience.attempts:
                 raise _given_up(source, part, attempt, error) from error
             pause = patience.pause * 2 ** (attempt - 1)
@@ -497,7 +499,7 @@ def download(source: Source, part: PartFile, patience: Patience, on_event: OnEve
             time.sleep(pause)
 
 
-def _given_up(source: Source, part: PartFile, attempts: int, error: Interrupted) -> DownloadError:
+def _given_up(source: RemoteFile, part: PartFile, attempts: int, error: DownloadInterrupted) -> DownloadError:
     held = part.held(source.bytes)
     return DownloadError(
         f"Asked for {source.url}: {error}, at attempt {attempts} of {attempts}. {held:,} of {source.bytes:,} bytes are "
@@ -505,14 +507,14 @@ def _given_up(source: Source, part: PartFile, attempts: int, error: Interrupted)
     )
 
 
-def _otherwise(source: Source, part: PartFile) -> str:
+def _otherwise(source: RemoteFile, part: PartFile) -> str:
     return (
         f"If that address does not work here, put the file there as {part.path.with_name(source.archive)} by other "
         "means and run the same command again."
     )
 
 
-def _attempt(source: Source, part: PartFile, timeout: float, on_event: OnEvent) -> str:
+def _attempt(source: RemoteFile, part: PartFile, timeout: float, on_event: OnEvent) -> str:
     """One request at most, for what is missing."""
     held = part.held(source.bytes)
     digest = _hash_so_far(part.path, held)
@@ -526,7 +528,7 @@ def _attempt(source: Source, part: PartFile, timeout: float, on_event: OnEvent) 
                 part.start_over(answer.version)
                 digest = hashlib.sha256()
             _append(answer, source, part, digest, on_event)
-    except Changed:
+    except RemoteFileChanged:
         part.remove()
         raise
     return digest.hexdigest()
@@ -539,20 +541,20 @@ def _hash_so_far(path: Path, held: int) -> "_Hash":
         return hashlib.file_digest(stream, "sha256")
 
 
-def _require_size(answer: Answer, source: Source) -> None:
+def _require_size(answer: HttpResponse, source: RemoteFile) -> None:
     """Before anything is lost: a portal's page or another release must not replace what is here."""
     if answer.total is not None and answer.total != source.bytes:
-        raise Refused(
+        raise HttpRefused(
             f"the server declares {answer.total:,} bytes where {source.bytes:,} are published, so it is another file"
         )
 
 
-def _say_if_lost(held: int, source: Source, on_event: OnEvent) -> None:
+def _say_if_lost(held: int, source: RemoteFile, on_event: OnEvent) -> None:
     if held:
         on_event(Noted(f"{source.archive}: changed on the server, or the server cannot resume; starting over"))
 
 
-def _append(answer: Answer, source: Source, part: PartFile, digest: "_Hash", on_event: OnEvent) -> None:
+def _append(answer: HttpResponse, source: RemoteFile, part: PartFile, digest: "_Hash", on_event: OnEvent) -> None:
     """Write what arrives behind what is there."""
     done = answer.start
     with part.path.open("ab") as stream:
@@ -566,6 +568,8 @@ def _append(answer: Answer, source: Source, part: PartFile, digest: "_Hash", on_
             on_event(Moved(f"Downloading {source.archive}", done, source.bytes))
     if done > source.bytes:
         part.remove()
-        raise Refused(f"the server sent more than the {source.bytes:,} bytes that are published, so it is another file")
+        raise HttpRefused(
+            f"the server sent more than the {source.bytes:,} bytes that are published, so it is another file"
+        )
     if done < source.bytes:
-        raise Interrupted(f"the connection ended after {done:,} of {source.bytes:,} bytes")
+        raise DownloadInterrupted(f"the connection ended after {done:,} of {source.bytes:,} bytes")

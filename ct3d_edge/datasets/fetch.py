@@ -10,19 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ct3d_edge.datasets.download import (
-    Dataset,
     Noted,
     OnEvent,
     PartFile,
-    Patience,
-    Source,
+    RemoteDataset,
+    RemoteFile,
+    RetryPolicy,
     disk_errors,
     download,
+    ignore_event,
     require_room,
-    silent,
     size_of,
 )
-from ct3d_edge.datasets.unpack import LIMITS, Contents, Limits, unpacked
+from ct3d_edge.datasets.unpack import LIMITS, ArchiveContents, ArchiveLimits, unpacked
 from ct3d_edge.errors import DatasetError, DownloadError, UsageError
 from ct3d_edge.formatting import format_bytes, plural
 from ct3d_edge.system.atomic_write import atomic_file
@@ -33,7 +33,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Record:
+class SourceRecord:
     """One archive, as it was when it was first fetched and unpacked.
 
     Parameters
@@ -61,13 +61,13 @@ class Record:
     scan_bytes: int
 
 
-def read_records(folder: Path) -> dict[str, Record]:
+def read_source_records(folder: Path) -> dict[str, SourceRecord]:
     """Return the records by class name; none where nothing was fetched yet.
 
     Raises
     ------
     UsageError
-        If the file is not one that `write_records` wrote.
+        If the file is not one that `write_source_records` wrote.
     """
     path = folder / SOURCES
     if not path.exists():
@@ -86,15 +86,15 @@ def read_records(folder: Path) -> dict[str, Record]:
         ) from error
 
 
-def _parsed(found: Mapping[str, object]) -> Record:
-    values = {field.name: found[field.name] for field in fields(Record)}
-    for field in fields(Record):
+def _parsed(found: Mapping[str, object]) -> SourceRecord:
+    values = {field.name: found[field.name] for field in fields(SourceRecord)}
+    for field in fields(SourceRecord):
         if type(values[field.name]) is not field.type:  # bool is no int here
             raise TypeError(f"{field.name} is {values[field.name]!r}")
-    return Record(**values)  # type: ignore[arg-type]
+    return SourceRecord(**values)  # type: ignore[arg-type]
 
 
-def write_records(folder: Path, dataset: Dataset, records: Mapping[str, Record]) -> None:
+def write_source_records(folder: Path, dataset: RemoteDataset, records: Mapping[str, SourceRecord]) -> None:
     """Write all records, complete or not at all.
 
     Raises
@@ -113,7 +113,7 @@ def write_records(folder: Path, dataset: Dataset, records: Mapping[str, Record])
         stream.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-PATIENCE = Patience()
+PATIENCE = RetryPolicy()
 
 
 @dataclass(frozen=True)
@@ -129,17 +129,17 @@ class Fetched:
     """
 
     new: tuple[str, ...]
-    records: dict[str, Record]
+    records: dict[str, SourceRecord]
 
 
 def fetch(
-    dataset: Dataset,
+    dataset: RemoteDataset,
     out: Path,
     *,
     keep_archives: bool = False,
-    patience: Patience | None = None,
-    limits: Limits = LIMITS,
-    on_event: OnEvent = silent,
+    patience: RetryPolicy | None = None,
+    limits: ArchiveLimits = LIMITS,
+    on_event: OnEvent = ignore_event,
 ) -> Fetched:
     """Download, check and unpack what ``out`` does not hold yet: one folder of scans a class, and ``sources.json``.
 
@@ -169,7 +169,7 @@ def fetch(
     """
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    records = read_records(out)
+    records = read_source_records(out)
     missing = [source for source in dataset.sources if not _is_complete(source, out, records.get(source.name))]
     _require_room(missing, out, keep_archives)
     for source in missing:
@@ -178,11 +178,11 @@ def fetch(
             with unpacked(archive, out / source.name, limits=limits, on_event=on_event) as contents:
                 # The hash of an archive counts once its scans are out; a folder without a record is never seen.
                 records.setdefault(source.name, _record(dataset, source, sha256, contents))
-                write_records(out, dataset, records)
+                write_source_records(out, dataset, records)
     return Fetched(tuple(source.name for source in missing), records)
 
 
-def _is_complete(source: Source, out: Path, record: Record | None) -> bool:
+def _is_complete(source: RemoteFile, out: Path, record: SourceRecord | None) -> bool:
     folder = out / source.name
     if not os.path.lexists(folder):
         return False
@@ -191,8 +191,8 @@ def _is_complete(source: Source, out: Path, record: Record | None) -> bool:
             f"{folder} is there, but {out / SOURCES} does not say that it was fetched. "
             "Move it away or name another folder."
         )
-    found = Contents.of(folder)
-    if found != Contents(record.scans, record.scan_bytes):
+    found = ArchiveContents.of(folder)
+    if found != ArchiveContents(record.scans, record.scan_bytes):
         raise DatasetError(
             f"{folder} holds {plural(found.scans, 'scan')} of {found.bytes:,} bytes; {record.scans} of "
             f"{record.scan_bytes:,} bytes were fetched. Remove the folder and run the same command again."
@@ -203,11 +203,11 @@ def _is_complete(source: Source, out: Path, record: Record | None) -> bool:
     return True
 
 
-def _part(source: Source, out: Path) -> PartFile:
+def _part(source: RemoteFile, out: Path) -> PartFile:
     return PartFile(out / f"{source.archive}.part", source.url)
 
 
-def _require_room(missing: list[Source], out: Path, keep_archives: bool) -> None:
+def _require_room(missing: list[RemoteFile], out: Path, keep_archives: bool) -> None:
     """Before anything is asked for. The archives hold .nii.gz, so they unpack to about their own size."""
     absent = [source.bytes for source in missing if not (out / source.archive).exists()]
     present = sum(min(size_of(_part(source, out).path), source.bytes) for source in missing)
@@ -218,7 +218,7 @@ def _require_room(missing: list[Source], out: Path, keep_archives: bool) -> None
 
 @contextmanager
 def _archive(
-    source: Source, out: Path, keep: bool, patience: Patience, on_event: OnEvent
+    source: RemoteFile, out: Path, keep: bool, patience: RetryPolicy, on_event: OnEvent
 ) -> Iterator[tuple[Path, str]]:
     """Yield an archive of the published size and its SHA-256, and clear up behind its use."""
     given, part = out / source.archive, _part(source, out)
@@ -239,7 +239,7 @@ def _archive(
     part.remove()
 
 
-def _hash_given(path: Path, source: Source) -> str:
+def _hash_given(path: Path, source: RemoteFile) -> str:
     """SHA-256 of an archive that this run did not fetch."""
     if (size := size_of(path)) != source.bytes:
         raise DownloadError(
@@ -250,7 +250,7 @@ def _hash_given(path: Path, source: Source) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _require_hash(source: Source, archive: Path, found: str, record: Record | None, out: Path) -> None:
+def _require_hash(source: RemoteFile, archive: Path, found: str, record: SourceRecord | None, out: Path) -> None:
     expected = [("published", source.sha256), (f"recorded in {out / SOURCES}", record.sha256 if record else None)]
     for origin, sha256 in expected:
         if sha256 is not None and sha256 != found:
@@ -260,8 +260,8 @@ def _require_hash(source: Source, archive: Path, found: str, record: Record | No
             )
 
 
-def _record(dataset: Dataset, source: Source, sha256: str, contents: Contents) -> Record:
-    return Record(
+def _record(dataset: RemoteDataset, source: RemoteFile, sha256: str, contents: ArchiveContents) -> SourceRecord:
+    return SourceRecord(
         url=source.url,
         bytes=source.bytes,
         sha256=sha256,

@@ -18,7 +18,7 @@ from struct import error as StructError  # noqa: N812  # an exception by any nam
 from typing import Self
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from ct3d_edge.datasets.download import Moved, OnEvent, disk_errors, remove_folder, require_room, silent
+from ct3d_edge.datasets.download import Moved, OnEvent, disk_errors, ignore_event, remove_folder, require_room
 from ct3d_edge.errors import DatasetError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -35,7 +35,7 @@ DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("CO
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """Beyond these an archive is not one of CT scans but one that would fill the disk.
 
     Parameters
@@ -56,7 +56,7 @@ class Limits:
     ratio: int = 100
 
 
-LIMITS = Limits()
+LIMITS = ArchiveLimits()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Member:
     name: str
 
 
-def scans_in(entries: Iterable[ZipInfo], limits: Limits = LIMITS) -> list[Member]:
+def scans_in(entries: Iterable[ZipInfo], limits: ArchiveLimits = LIMITS) -> list[Member]:
     """Judge all entries and return the scans among them, whatever folders of the archive they are in.
 
     Raises
@@ -92,7 +92,7 @@ def scans_in(entries: Iterable[ZipInfo], limits: Limits = LIMITS) -> list[Member
     return members
 
 
-def _fault(entry: ZipInfo, limits: Limits) -> str | None:
+def _fault(entry: ZipInfo, limits: ArchiveLimits) -> str | None:
     """What is wrong with an entry, or None."""
     if fault := _fault_of_name(entry.orig_filename) or _fault_of_kind(entry):
         return fault
@@ -162,7 +162,7 @@ UNSOUND = (BadZipFile, zlib.error, StructError, NotImplementedError, EOFError, V
 
 
 @dataclass(frozen=True)
-class Contents:
+class ArchiveContents:
     """What a folder of scans holds: enough to see that it is still complete.
 
     Parameters
@@ -185,7 +185,9 @@ class Contents:
 
 
 @contextmanager
-def unpacked(archive: Path, folder: Path, *, limits: Limits = LIMITS, on_event: OnEvent = silent) -> Iterator[Contents]:
+def unpacked(
+    archive: Path, folder: Path, *, limits: ArchiveLimits = LIMITS, on_event: OnEvent = ignore_event
+) -> Iterator[ArchiveContents]:
     """Unpack the scans into a hidden neighbour of ``folder``, which gets its name when the block has ended well.
 
     Parameters
@@ -205,7 +207,7 @@ def unpacked(archive: Path, folder: Path, *, limits: Limits = LIMITS, on_event: 
     try:
         with _reading(archive), ZipFile(archive) as opened:
             members = scans_in(opened.infolist(), limits)
-            contents = Contents(len(members), sum(member.entry.file_size for member in members))
+            contents = ArchiveContents(len(members), sum(member.entry.file_size for member in members))
             require_room(folder.parent, contents.bytes, f"Unpacking {folder.name}")
             _extract(opened, members, hidden, _counting(f"Unpacking {folder.name}", contents.bytes, on_event))
         yield contents

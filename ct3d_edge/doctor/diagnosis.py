@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from ct3d_edge.doctor.smoke_test_process import Trial, try_provider
-from ct3d_edge.extras import pip_install
+from ct3d_edge.doctor.smoke_test_process import ProviderStatus, check_provider
+from ct3d_edge.extras import pip_install_command
 from ct3d_edge.providers.names import AUTOMATIC, PROVIDERS, ProviderName
 from ct3d_edge.system import machine
 
-OWNED = "onnxruntime/__init__.py"
+OWNED_FILE = "onnxruntime/__init__.py"
 
 
 @dataclass(frozen=True)
-class Installation:
+class OnnxruntimeInstallation:
     """The installed builds of ONNX Runtime.
 
     Parameters
@@ -41,20 +41,22 @@ class Installation:
             names = [name for name, _ in self.distributions]
             kept = next((name for name in names if name == "onnxruntime-gpu"), names[0])
             return f"pip uninstall --yes {' '.join(names)} && pip install {kept}"
-        return None if self.distributions else pip_install()
+        return None if self.distributions else pip_install_command()
 
 
-def inspect_installation(path: Iterable[str] | None = None) -> Installation:
+def inspect_onnxruntime(path: Iterable[str] | None = None) -> OnnxruntimeInstallation:
     """Look through the installed distributions, or those in the folders of ``path``."""
     found = metadata.distributions() if path is None else metadata.distributions(path=list(path))
-    return Installation(tuple(sorted({owner for entry in found if (owner := _owner(entry))})))
+    return OnnxruntimeInstallation(tuple(sorted({owner for entry in found if (owner := _owning_distribution(entry))})))
 
 
-def _owner(entry: metadata.Distribution) -> tuple[str, str] | None:
+def _owning_distribution(entry: metadata.Distribution) -> tuple[str, str] | None:
     """Name and version of a distribution that put the module there; plugins and tools of a similar name did not."""
     try:
         name = re.sub(r"[-_.]+", "-", entry.metadata["Name"]).lower()
-        if name.startswith(("onnxruntime", "ort-")) and any(file.as_posix() == OWNED for file in entry.files or ()):
+        if name.startswith(("onnxruntime", "ort-")) and any(
+            file.as_posix() == OWNED_FILE for file in entry.files or ()
+        ):
             return name, entry.version
     except (OSError, ValueError, TypeError, KeyError):  # damaged metadata; pip does not see such a one either
         return None
@@ -66,12 +68,12 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class SystemReport:
     """What can run on this machine.
 
     Parameters
     ----------
-    trials
+    provider_statuses
         One of each provider, best first.
     installation
         The installed builds of ONNX Runtime.
@@ -85,8 +87,8 @@ class Diagnosis:
         Bytes that can still be used, inside the container's limit; None where unknown.
     """
 
-    trials: tuple[Trial, ...]
-    installation: Installation
+    provider_statuses: tuple[ProviderStatus, ...]
+    installation: OnnxruntimeInstallation
     cpu: str | None
     features: dict[str, bool] | None
     cores_present: int | None
@@ -95,14 +97,14 @@ class Diagnosis:
     memory: int | None
 
     @property
-    def working(self) -> tuple[ProviderName, ...]:
+    def working_providers(self) -> tuple[ProviderName, ...]:
         """Providers that truly run here."""
-        return tuple(trial.name for trial in self.trials if trial.runs)
+        return tuple(trial.name for trial in self.provider_statuses if trial.runs)
 
     @property
-    def automatic(self) -> tuple[ProviderName, ...]:
+    def auto_providers(self) -> tuple[ProviderName, ...]:
         """What ``--provider auto`` comes to, best first; more than one only if TensorRT, whose engine must be there."""
-        able = tuple(name for name in self.working if name in AUTOMATIC)
+        able = tuple(name for name in self.working_providers if name in AUTOMATIC)
         return able[:2] if able[:1] == ("tensorrt",) else able[:1]
 
     def advice(self) -> Iterator[str]:
@@ -120,9 +122,9 @@ class Diagnosis:
         """The JSON form, documented in docs/providers.md."""
         return {
             "schema": SCHEMA,
-            "working": list(self.working),
-            "automatic": list(self.automatic),
-            "providers": [trial.to_dict() for trial in self.trials],
+            "working": list(self.working_providers),
+            "automatic": list(self.auto_providers),
+            "providers": [trial.to_dict() for trial in self.provider_statuses],
             "onnxruntime_distributions": dict(self.installation.distributions),
             "cpu": {"name": self.cpu, "features": self.features},
             "cores": {"present": self.cores_present, "usable": self.cores_usable, "quota": self.quota},
@@ -131,22 +133,23 @@ class Diagnosis:
         }
 
 
-def diagnose(
-    attempt: Callable[[ProviderName], Trial] = try_provider, on_provider: Callable[[str], None] = lambda _: None
-) -> Diagnosis:
+def check_system(
+    attempt: Callable[[ProviderName], ProviderStatus] = check_provider,
+    on_provider: Callable[[str], None] = lambda _: None,
+) -> SystemReport:
     """Look at everything; ``on_provider`` hears of each provider before it is tried."""
     trials = []
     for name in PROVIDERS:
         on_provider(name)
         trials.append(attempt(name))
     about = machine.describe_machine()
-    return Diagnosis(
-        trials=tuple(trials),
-        installation=inspect_installation(),
+    return SystemReport(
+        provider_statuses=tuple(trials),
+        installation=inspect_onnxruntime(),
         cpu=about["cpu"],
-        features=machine.cpu_features(),
+        features=machine.detect_cpu_features(),
         cores_present=about["cores_present"],
         cores_usable=about["cores_usable"],
-        quota=machine.cpu_quota(),
-        memory=machine.available_memory(),
+        quota=machine.read_cpu_quota(),
+        memory=machine.read_available_memory(),
     )

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ct3d_edge.doctor.smoke_test_network import TOLERANCE, tiny_answer, tiny_input, tiny_network
+from ct3d_edge.doctor.smoke_test_network import TOLERANCE, build_test_network, expected_output, make_test_input
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.providers.availability import find_obstacle, provider
+from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.providers.names import PROVIDERS, ProviderName
 from ct3d_edge.providers.options import parse_options
-from ct3d_edge.providers.shared_libraries import linked_by
-from ct3d_edge.providers.versions import platform_of
-from ct3d_edge.session.session import Refusal, Setup, open_session, placement
+from ct3d_edge.providers.shared_libraries import linked_libraries
+from ct3d_edge.providers.versions import detect_platform
+from ct3d_edge.session.session import SessionConfig, SessionRefused, node_placement, open_session
 
-WATCHED = ("cublas", "cudart", "cudnn", "nvinfer", "nvonnxparser")
+VERSION_CHECKED_LIBRARIES = ("cublas", "cudart", "cudnn", "nvinfer", "nvonnxparser")
 """Libraries whose major version must be the one that was linked; they are told of even where all is well."""
 
 
 @dataclass(frozen=True)
-class Probe:
+class SmokeTestResult:
     """What came of trying a provider.
 
     Parameters
@@ -64,20 +64,24 @@ class Probe:
     versions: dict[str, str | None] | None = None
 
 
-def probe(name: ProviderName) -> Probe:
+def run_smoke_test(name: ProviderName) -> SmokeTestResult:
     """Look at a provider and let it run the tiny network."""
-    candidate = provider(name)
+    candidate = get_provider(name)
     there = candidate.compiled_in or bool(candidate.plugin and candidate.plugin.installed)
-    obstacle = find_obstacle(candidate)
+    obstacle = find_provider_issue(candidate)
     links = _links(name)
     if obstacle:
-        return Probe(name, there, False, False, obstacle.reason, obstacle.missing, obstacle.remedy, links=links)
+        return SmokeTestResult(
+            name, there, False, False, obstacle.reason, obstacle.missing, obstacle.remedy, links=links
+        )
     begin = time.perf_counter()
     try:
-        difference = _run(name)
-    except (ProviderError, Refusal) as error:
-        return Probe(name, there, True, False, str(error), links=links, versions=dict(platform_of(name).versions))
-    return Probe(
+        difference = _run_network(name)
+    except (ProviderError, SessionRefused) as error:
+        return SmokeTestResult(
+            name, there, True, False, str(error), links=links, versions=dict(detect_platform(name).versions)
+        )
+    return SmokeTestResult(
         name,
         there,
         True,
@@ -86,28 +90,30 @@ def probe(name: ProviderName) -> Probe:
         difference=difference,
         milliseconds=(time.perf_counter() - begin) * 1e3,
         links=links,
-        versions=dict(platform_of(name).versions),
+        versions=dict(detect_platform(name).versions),
     )
 
 
-def _run(name: ProviderName) -> float:
+def _run_network(name: ProviderName) -> float:
     """Largest difference between the provider's answer and NumPy's; infinite for NaN."""
-    setup = Setup(provider(name), parse_options(name), threads=1)
-    session = open_session(tiny_network(), setup)
-    placement(session, setup.candidate, allow_fallback=False)
-    volume = tiny_input()
+    config = SessionConfig(get_provider(name), parse_options(name), threads=1)
+    session = open_session(build_test_network(), config)
+    node_placement(session, config.candidate, allow_fallback=False)
+    volume = make_test_input()
     try:
         (found,) = session.run(None, {"volume": volume})
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise Refusal(f"it failed while running: {error}") from error
-    difference = float(np.abs(np.asarray(found).ravel() - tiny_answer(volume)).max())
+        raise SessionRefused(f"it failed while running: {error}") from error
+    difference = float(np.abs(np.asarray(found).ravel() - expected_output(volume)).max())
     return difference if np.isfinite(difference) else float("inf")
 
 
 def _links(name: ProviderName) -> tuple[dict[str, Any], ...]:
-    path = provider(name).library_path
-    linked = linked_by(path) if path and path.is_file() else []
-    return tuple(asdict(link) for link in linked if not link.path or any(part in link.name for part in WATCHED))
+    path = get_provider(name).library_path
+    linked = linked_libraries(path) if path and path.is_file() else []
+    return tuple(
+        asdict(link) for link in linked if not link.path or any(part in link.name for part in VERSION_CHECKED_LIBRARIES)
+    )
 
 
 def main() -> None:
@@ -116,7 +122,7 @@ def main() -> None:
     os.dup2(2, 1)  # native libraries print what they like
     (name,) = [known for known in PROVIDERS if known == sys.argv[1]]
     with os.fdopen(answer, "w") as stream:
-        stream.write(json.dumps(asdict(probe(name))))
+        stream.write(json.dumps(asdict(run_smoke_test(name))))
 
 
 if __name__ == "__main__":

@@ -6,19 +6,19 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-SHAPE = (1, 1, 10, 8, 6)
+TEST_INPUT_SHAPE = (1, 1, 10, 8, 6)
 """Of its input: batch, channel, and three axes of different lengths, so that none can stand for another."""
 
 TOLERANCE = 1e-2
 """Largest difference that passes. Answers are about 1; TF32, where a library insists on it, may cost some 1e-3."""
 
 
-def tiny_input() -> NDArray[np.float32]:
+def make_test_input() -> NDArray[np.float32]:
     """``SHAPE`` float32."""
-    return np.random.default_rng(1).normal(0, 1, SHAPE).astype(np.float32)
+    return np.random.default_rng(1).normal(0, 1, TEST_INPUT_SHAPE).astype(np.float32)
 
 
-def tiny_network() -> bytes:
+def build_test_network() -> bytes:
     """An ONNX file: three-dimensional convolution, ReLU, max pooling, mean over each of four channels."""
     kernel, bias = _weights()
     nodes = [
@@ -30,7 +30,7 @@ def tiny_network() -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("volume", TensorProto.FLOAT, SHAPE)],
+        [helper.make_tensor_value_info("volume", TensorProto.FLOAT, TEST_INPUT_SHAPE)],
         [helper.make_tensor_value_info("mean", TensorProto.FLOAT, (1, len(kernel), 1, 1, 1))],
         [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(bias, "bias")],
     )
@@ -39,7 +39,7 @@ def tiny_network() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def tiny_answer(volume: NDArray[np.float32]) -> NDArray[np.float64]:
+def expected_output(volume: NDArray[np.float32]) -> NDArray[np.float64]:
     """What the network answers, ``(channel,)``, by its definition."""
     kernel, bias = _weights()
     windows = sliding_window_view(volume[0, 0].astype(np.float64), kernel.shape[2:])

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ct3d_edge.extras import pip_install
+from ct3d_edge.extras import pip_install_command
 from ct3d_edge.providers.names import ProviderName, install_command
 
-PROBE = (sys.executable, "-m", "ct3d_edge.doctor.smoke_test")
+SMOKE_TEST_COMMAND = (sys.executable, "-m", "ct3d_edge.doctor.smoke_test")
 
-PATIENCE = 180
+SMOKE_TEST_TIMEOUT_S = 180
 """Seconds. TensorRT on a small device takes a while to build even a tiny engine."""
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProviderStatus:
     """What came of trying a provider.
 
     Parameters
@@ -56,7 +56,7 @@ class Trial:
     versions: tuple[tuple[str, str | None], ...] = ()
 
     @classmethod
-    def from_probe(cls, told: dict[str, Any]) -> Self:
+    def from_smoke_test(cls, told: dict[str, Any]) -> Self:
         """What ``ct3d_edge.doctor.smoke_test`` printed."""
         links = told.pop("links")
         absent = [link["name"] for link in links if link["path"] is None and link["name"] not in told["missing"]]
@@ -76,26 +76,28 @@ class Trial:
         return {**vars(self), "versions": dict(self.versions)}
 
 
-def try_provider(name: ProviderName, probe: Sequence[str] = PROBE, patience: float = PATIENCE) -> Trial:
+def check_provider(
+    name: ProviderName, probe: Sequence[str] = SMOKE_TEST_COMMAND, patience: float = SMOKE_TEST_TIMEOUT_S
+) -> ProviderStatus:
     """Run ``probe NAME`` and read its answer; a crash, a hang or a broken installation is an answer too."""
     command = [*probe, name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=patience, check=False)
     except subprocess.TimeoutExpired:
-        return _failed(name, f"trying it took more than {patience:g} seconds and was stopped")
+        return _failed_status(name, f"trying it took more than {patience:g} seconds and was stopped")
     except OSError as error:
-        return _failed(name, f"the process that tries it could not be started ({error.strerror})")
+        return _failed_status(name, f"the process that tries it could not be started ({error.strerror})")
     try:
-        return Trial.from_probe(json.loads(done.stdout))
+        return ProviderStatus.from_smoke_test(json.loads(done.stdout))
     except (ValueError, TypeError, KeyError, AttributeError):  # it did not come to its answer
-        return _failed(name, _end(done), remedy=_repair(name, done.stderr))
+        return _failed_status(name, _describe_exit(done), remedy=_suggest_repair(name, done.stderr))
 
 
-def _failed(name: ProviderName, detail: str, remedy: str | None = None) -> Trial:
-    return Trial(name, compiled_in=False, loadable=False, runs=False, detail=detail, remedy=remedy)
+def _failed_status(name: ProviderName, detail: str, remedy: str | None = None) -> ProviderStatus:
+    return ProviderStatus(name, compiled_in=False, loadable=False, runs=False, detail=detail, remedy=remedy)
 
 
-def _end(done: subprocess.CompletedProcess[str]) -> str:
+def _describe_exit(done: subprocess.CompletedProcess[str]) -> str:
     """How a process ended that gave no answer."""
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     last = f": {said[-1]}" if said else ""
@@ -105,8 +107,8 @@ def _end(done: subprocess.CompletedProcess[str]) -> str:
     return f"trying it failed{last}"
 
 
-def _repair(name: ProviderName, said: str) -> str | None:
+def _suggest_repair(name: ProviderName, said: str) -> str | None:
     """An onnxruntime that cannot be imported is put in order by installing it again."""
     if "ImportError" in said or "ModuleNotFoundError" in said:
-        return pip_install("", "--force-reinstall")
+        return pip_install_command("", "--force-reinstall")
     return install_command(name) if name != "cpu" else None

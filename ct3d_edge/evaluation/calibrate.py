@@ -13,40 +13,46 @@ from ct3d_edge.evaluation.classifier import (
     RUN_MODEL,
     RUN_SPLIT,
     OnProgress,
-    keras_model,
+    ignore_event,
+    open_keras_classifier,
     require_two_classes,
     run_of,
-    silent,
 )
 from ct3d_edge.evaluation.evaluation import NEEDED
-from ct3d_edge.evaluation.metrics import Share, calibration_error, confusion, log_loss, share
-from ct3d_edge.evaluation.predict import judge
-from ct3d_edge.evaluation.reference_stats import Witness, is_recorded, look_back
-from ct3d_edge.evaluation.test_set import Material, choose, class_mapping, contents_of, find
-from ct3d_edge.evaluation.warnings import few_scans, narrow_range
+from ct3d_edge.evaluation.metrics import Proportion, calibration_error, confusion, log_loss, proportion
+from ct3d_edge.evaluation.predict import predict_test_set
+from ct3d_edge.evaluation.reference_stats import FeatureExtractor, has_reference_stats, measure_training_scans
+from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, class_mapping, find_test_set, hash_test_set
+from ct3d_edge.evaluation.warnings import few_scans_warning, narrow_range_warning
 from ct3d_edge.extras import require_extra
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
-from ct3d_edge.temperature_scaling import SEARCHED, Rule, calibrate, temperature_warnings, tempered_scores
+from ct3d_edge.temperature_scaling import (
+    TEMPERATURE_SEARCH_RANGE,
+    ThresholdRule,
+    apply_temperature_to_scores,
+    check_temperature,
+    fit_operating_point,
+)
 
 NEAR = 1.01
 """Within this factor of an end of the search, its result is that end."""
 
 
 @dataclass(frozen=True)
-class Standing:
+class OperatingPoint:
     """What a contract makes of the validation scans."""
 
     temperature: float
     threshold: float
     log_loss: float
     ece: float
-    sensitivity: Share
-    specificity: Share
+    sensitivity: Proportion
+    specificity: Proportion
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationResult:
     """A calibrated run.
 
     Parameters
@@ -70,9 +76,9 @@ class Calibration:
     contract_file: Path
     split_file: Path
     scans: tuple[tuple[str, int], ...]
-    rule: Rule
-    before: Standing
-    after: Standing
+    rule: ThresholdRule
+    before: OperatingPoint
+    after: OperatingPoint
     warnings: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
     recorded: tuple[str, ...] = ()
@@ -83,12 +89,12 @@ def calibrate_run(
     folder: Path,
     *,
     split: Path | None = None,
-    rule: Rule | None = None,
+    rule: ThresholdRule | None = None,
     skip_bad: bool = False,
     cache: Path | None = None,
     anew: bool = False,
-    on_progress: OnProgress = silent,
-) -> Calibration:
+    on_progress: OnProgress = ignore_event,
+) -> CalibrationResult:
     """Fit temperature, then threshold, on the validation subset, and rewrite the run's contract.
 
     A contract that does not say how the training scans lie and what their features are gets that as well.
@@ -124,36 +130,38 @@ def calibrate_run(
     place = _require_run(run)
     split_file = _require_split(place, split)
     require_writable(place / RUN_CONTRACT)
-    choice = choose(folder, split_file, "validation")
-    model = keras_model(place, temperature=1.0)
+    choice = choose_test_set(folder, split_file, "validation")
+    model = open_keras_classifier(place, temperature=1.0)
     require_two_classes(model)
     earlier = Contract.from_json((place / RUN_CONTRACT).read_text("utf-8"))
-    material = find(choice, skip_bad=skip_bad, on_progress=on_progress)
+    material = find_test_set(choice, skip_bad=skip_bad, on_progress=on_progress)
     class_mapping(material, model.contract)
     _refuse_taught(material, place)
-    witness = Witness(model)
-    verdicts = judge(material, model.contract, witness.predict, skip_bad=skip_bad, on_progress=on_progress)
-    fitted = calibrate(earlier, verdicts.scores, verdicts.truth, rule or Rule())
+    monitor = FeatureExtractor(model)
+    verdicts = predict_test_set(material, model.contract, monitor.predict, skip_bad=skip_bad, on_progress=on_progress)
+    fitted = fit_operating_point(earlier, verdicts.scores, verdicts.truth, rule or ThresholdRule())
     recorded: tuple[str, ...] = ()
-    if anew or not is_recorded(earlier):
+    if anew or not has_reference_stats(earlier):
         taught_by = place / RUN_SPLIT if (place / RUN_SPLIT).is_file() else split_file
         try:
-            fitted, recorded = look_back(fitted, model, taught_by, folder, witness.features, cache, on_progress)
+            fitted, recorded = measure_training_scans(
+                fitted, model, taught_by, folder, monitor.features, cache, on_progress
+            )
         except DatasetError as error:  # whoever calibrates may no longer have what the run was trained on
             recorded = (f"the training scans were not looked at: {error}",)
     with atomic_file(place / RUN_CONTRACT) as stream:
         stream.write(fitted.to_json().encode())
-    return Calibration(
+    return CalibrationResult(
         contract_file=place / RUN_CONTRACT,
         split_file=split_file,
         scans=tuple((label, int((verdicts.truth == n).sum())) for n, label in enumerate(fitted.labels)),
-        rule=rule or Rule(),
-        before=standing(earlier, verdicts.scores, verdicts.truth),
-        after=standing(fitted, verdicts.scores, verdicts.truth),
+        rule=rule or ThresholdRule(),
+        before=operating_point(earlier, verdicts.scores, verdicts.truth),
+        after=operating_point(fitted, verdicts.scores, verdicts.truth),
         warnings=(
-            *narrow_range(verdicts.scores, fitted),
-            *few_scans(verdicts.truth, fitted),
-            *temperature_warnings(fitted.temperature, len(verdicts.truth)),
+            *narrow_range_warning(verdicts.scores, fitted),
+            *few_scans_warning(verdicts.truth, fitted),
+            *check_temperature(fitted.temperature, len(verdicts.truth)),
             *_temperature_limits(fitted.temperature),
         ),
         left_out=tuple((scan.path, scan.reason) for scan in verdicts.left_out),
@@ -161,17 +169,17 @@ def calibrate_run(
     )
 
 
-def standing(contract: Contract, scores: NDArray[np.float64], truth: NDArray[np.int64]) -> Standing:
+def operating_point(contract: Contract, scores: NDArray[np.float64], truth: NDArray[np.int64]) -> OperatingPoint:
     """Figures of a contract's temperature and threshold on scores ``(N,)`` under temperature 1."""
-    tempered = tempered_scores(scores, contract.temperature)
+    tempered = apply_temperature_to_scores(scores, contract.temperature)
     counts = confusion(truth, (tempered >= contract.threshold).astype(np.int64))
-    return Standing(
+    return OperatingPoint(
         temperature=contract.temperature,
         threshold=contract.threshold,
         log_loss=log_loss(truth, tempered),
         ece=calibration_error(truth, tempered),
-        sensitivity=share(counts.true_positive, counts.true_positive + counts.false_negative),
-        specificity=share(counts.true_negative, counts.true_negative + counts.false_positive),
+        sensitivity=proportion(counts.true_positive, counts.true_positive + counts.false_negative),
+        specificity=proportion(counts.true_negative, counts.true_negative + counts.false_positive),
     )
 
 
@@ -179,7 +187,7 @@ def _require_run(path: Path) -> Path:
     if path.suffix.lower() == ".onnx":
         raise UsageError(
             f"{path} is an exported file, and its proof belongs to its contract. Calibrate the training run, then "
-            "export it again: ct3d-edge calibrate --model RUN DIR, ct3d-edge export --model RUN --out MODEL.onnx"
+            "export it again: ct3d-edge fit-temperature --model RUN DIR, ct3d-edge export --model RUN --out MODEL.onnx"
         )
     run = run_of(path)
     if run is None or not (run / RUN_CONTRACT).is_file():
@@ -194,12 +202,12 @@ def _require_split(run: Path, split: Path | None) -> Path:
     return split or own
 
 
-def _refuse_taught(material: Material, run: Path) -> None:
+def _refuse_taught(material: TestSet, run: Path) -> None:
     """Scores of scans that taught the network are surer than those of a patient will be."""
     own = run / RUN_SPLIT
     if not own.is_file():
         return
-    taught = contents_of(read_split(own).train) & contents_of(material.entries)
+    taught = hash_test_set(read_split(own).train) & hash_test_set(material.entries)
     if taught:
         raise DatasetError(
             f"{len(taught)} of the {len(material.entries)} validation scans of {material.split_file} taught this run "
@@ -211,7 +219,7 @@ def _temperature_limits(temperature: float) -> tuple[str, ...]:
     """What a temperature at the end of what is possible means."""
     if temperature == 1:
         return ("Every scan stands on its class's side of one half: no temperature can be told from them, it stays 1.",)
-    low, high = SEARCHED
+    low, high = TEMPERATURE_SEARCH_RANGE
     if low * NEAR < temperature < high / NEAR:
         return ()
     return (f"The temperature ran to the end of what is searched ({low:g} to {high:g}): look at the scores first.",)

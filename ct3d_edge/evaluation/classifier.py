@@ -17,7 +17,7 @@ from ct3d_edge.splits.folder import ScanHashed
 
 
 @dataclass(frozen=True)
-class ScanJudged:
+class ScanPredicted:
     """The model has answered for one more scan, or cannot.
 
     Parameters
@@ -41,11 +41,11 @@ class Resampled:
     total: int
 
 
-Event = ScanHashed | ScanJudged | Resampled
+Event = ScanHashed | ScanPredicted | Resampled
 OnProgress = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
+def ignore_event(event: Event) -> None:
     """Ignore the event."""
 
 
@@ -56,7 +56,7 @@ CLASSES = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Classifier:
     """A model that is ready to answer.
 
     Parameters
@@ -85,14 +85,14 @@ class Model:
 
 
 @contextmanager
-def open_model(
+def open_classifier(
     path: Path,
     provider: RequestedProvider = "auto",
     *,
     allow_fallback: bool = False,
     options: Options | None = None,
     device_id: int | None = None,
-) -> Iterator[Model]:
+) -> Iterator[Classifier]:
     """Open a .onnx file as `Runner` does, or a .keras file or training run by Keras.
 
     Raises
@@ -115,12 +115,12 @@ def open_model(
             f"A provider runs .onnx files; {path} is computed by Keras. Leave out --provider and --device-id."
         )
     else:
-        model = keras_model(path)
+        model = open_keras_classifier(path)
         require_two_classes(model)
         yield model
 
 
-def keras_model(path: Path, *, temperature: float | None = None) -> Model:
+def open_keras_classifier(path: Path, *, temperature: float | None = None) -> Classifier:
     """Load a .keras file or training run.
 
     Parameters
@@ -131,7 +131,7 @@ def keras_model(path: Path, *, temperature: float | None = None) -> Model:
     Raises
     ------
     UsageError, ModelError, MissingExtraError
-        As `open_model`.
+        As `open_classifier`.
     """
     if not path.exists():
         raise UsageError(f"There is no model {path}: neither a .keras file nor the folder of a training run.")
@@ -140,20 +140,20 @@ def keras_model(path: Path, *, temperature: float | None = None) -> Model:
     from ct3d_edge.keras_backend import import_keras
 
     import_keras()
-    from ct3d_edge.conversion.keras_loader import load_source
-    from ct3d_edge.conversion.pooled_output import pooled_of
+    from ct3d_edge.conversion.keras_loader import load_keras_source
+    from ct3d_edge.conversion.pooled_output import keras_pooled_output
 
-    source = load_source(path)
+    source = load_keras_source(path)
     if temperature is not None:
         source = replace(source, contract=replace(source.contract, temperature=temperature))
-    return Model(
+    return Classifier(
         path=source.path,
         sha256=source.sha256,
         contract=source.contract,
         run_by="Keras",
         remarks=source.remarks,
         predict=source.probabilities,
-        pooled=pooled_of(source),
+        pooled=keras_pooled_output(source),
     )
 
 
@@ -165,23 +165,23 @@ def run_of(path: Path) -> Path | None:
 
 
 @contextmanager
-def _onnx(path: Path, provider: RequestedProvider, **settings: Any) -> Iterator[Model]:
+def _onnx(path: Path, provider: RequestedProvider, **settings: Any) -> Iterator[Classifier]:
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.session.runner import Runner
 
     file = load_model_file(path)
     with Runner(file, provider, **settings) as runner:
-        yield Model(
+        yield Classifier(
             path=path,
             sha256=file.sha256,
             contract=file.contract,
-            run_by=f"ONNX Runtime, {runner.receipt.describe()}",
-            remarks=runner.receipt.notes(),
+            run_by=f"ONNX Runtime, {runner.run_report.describe()}",
+            remarks=runner.run_report.notes(),
             predict=lambda volume: runner.infer(volume[None])[0],
         )
 
 
-def require_two_classes(model: Model) -> None:
+def require_two_classes(model: Classifier) -> None:
     """Refuse a model that tells more than two classes apart, with a `ModelError`."""
     if len(model.contract.labels) != CLASSES:
         raise ModelError(

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.evaluation.classifier import OnProgress, open_model, run_of, silent
-from ct3d_edge.evaluation.metrics import CONFIDENCE, RESAMPLES, Figures, compute
-from ct3d_edge.evaluation.predict import Verdict, judge
-from ct3d_edge.evaluation.test_set import choose, class_mapping, find, seen_before
-from ct3d_edge.evaluation.warnings import limits, same_answers
+from ct3d_edge.evaluation.classifier import OnProgress, ignore_event, open_classifier, run_of
+from ct3d_edge.evaluation.metrics import CONFIDENCE, RESAMPLES, Metrics, compute_metrics
+from ct3d_edge.evaluation.predict import ScanPrediction, predict_test_set
+from ct3d_edge.evaluation.test_set import check_leakage, choose_test_set, class_mapping, find_test_set
+from ct3d_edge.evaluation.warnings import evaluation_limits, identical_predictions_warning
 from ct3d_edge.extras import require_extra
 from ct3d_edge.providers.names import RequestedProvider
 from ct3d_edge.providers.options import Options
-from ct3d_edge.splits.split import Duplicate, LeftOut, Subset
-from ct3d_edge.system.machine import installed_version
+from ct3d_edge.splits.split import Duplicate, ExcludedScan, Subset
+from ct3d_edge.system.machine import find_installed_version
 
 SCHEMA = 1
 """Version of the JSON form; raised when the meaning of a field changes."""
@@ -44,7 +44,7 @@ class Evaluation:
         One verdict a scan.
     left_out, duplicates
         Files that took no part: unusable ones, and repetitions of another's content.
-    findings
+    flags
         How many scans have each finding, by its code.
     """
 
@@ -58,11 +58,11 @@ class Evaluation:
     split_file: Path | None
     subset: Subset
     classes: tuple[tuple[str, str], ...]
-    figures: Figures
-    scans: tuple[Verdict, ...]
-    left_out: tuple[LeftOut, ...]
+    figures: Metrics
+    scans: tuple[ScanPrediction, ...]
+    left_out: tuple[ExcludedScan, ...]
     duplicates: tuple[Duplicate, ...]
-    findings: Mapping[str, int]
+    flags: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, documented in docs/evaluation.md."""
@@ -86,22 +86,22 @@ class Evaluation:
                 "class_folders": dict(self.classes),
                 "left_out": [asdict(scan) for scan in self.left_out],
                 "duplicates": [asdict(duplicate) for duplicate in self.duplicates],
-                "findings": dict(self.findings),
+                "flags": dict(self.flags),
             },
             "figures": {"confidence": CONFIDENCE, **_figures_data(self.figures)},
             "scans": [self._scan_data(verdict) for verdict in self.scans],
-            "tools": {name: version for name in TOOLS if (version := installed_version(name))},
+            "tools": {name: version for name in TOOLS if (version := find_installed_version(name))},
         }
 
-    def _scan_data(self, verdict: Verdict) -> dict[str, Any]:
+    def _scan_data(self, verdict: ScanPrediction) -> dict[str, Any]:
         labels = self.contract.labels
         return {
             "scan": verdict.scan,
             "truth": labels[verdict.truth],
             "probability": verdict.probability,
-            "answer": labels[verdict.answer],
+            "answer": labels[verdict.prediction],
             "correct": verdict.correct,
-            "findings": [finding.code for finding in verdict.findings],
+            "flags": [flag.code for flag in verdict.flags],
         }
 
 
@@ -118,7 +118,7 @@ def evaluate(
     skip_bad: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = ignore_event,
 ) -> Evaluation:
     """Judge a model of two classes on scans whose class is known.
 
@@ -127,7 +127,7 @@ def evaluate(
     model
         A .onnx file, a .keras file or the folder of a training run.
     folder, split, subset
-        Which scans; see `choose`. Without a split, all of ``folder`` is the test set.
+        Which scans; see `choose_test_set`. Without a split, all of ``folder`` is the test set.
     provider, allow_fallback, options, device_id
         For a .onnx file; see `Runner`.
     skip_bad
@@ -149,15 +149,21 @@ def evaluate(
         scikit-learn, or Keras for a Keras model, is not installed.
     """
     require_extra("evaluate", NEEDED)
-    choice = choose(folder, split, subset)
-    with open_model(model, provider, allow_fallback=allow_fallback, options=options, device_id=device_id) as opened:
-        material = find(choice, skip_bad=skip_bad, on_progress=on_progress)
+    choice = choose_test_set(folder, split, subset)
+    with open_classifier(
+        model, provider, allow_fallback=allow_fallback, options=options, device_id=device_id
+    ) as opened:
+        material = find_test_set(choice, skip_bad=skip_bad, on_progress=on_progress)
         contract = opened.contract
         classes = class_mapping(material, contract)
-        seen = seen_before(material, run_of(model))
-        verdicts = judge(material, contract, opened.predict, skip_bad=skip_bad, on_progress=on_progress)
+        seen = check_leakage(material, run_of(model))
+        verdicts = predict_test_set(material, contract, opened.predict, skip_bad=skip_bad, on_progress=on_progress)
     return Evaluation(
-        warnings=(*same_answers(verdicts, contract), *seen, *limits(verdicts, contract, material.subset)),
+        warnings=(
+            *identical_predictions_warning(verdicts, contract),
+            *seen,
+            *evaluation_limits(verdicts, contract, material.subset),
+        ),
         model=opened.path,
         model_sha256=opened.sha256,
         contract=contract,
@@ -167,7 +173,7 @@ def evaluate(
         split_file=material.split_file,
         subset=material.subset,
         classes=classes,
-        figures=compute(
+        figures=compute_metrics(
             verdicts.truth,
             verdicts.scores,
             verdicts.answers,
@@ -178,11 +184,11 @@ def evaluate(
         scans=verdicts.scans,
         left_out=verdicts.left_out,
         duplicates=material.split.duplicates if split is None else (),
-        findings=verdicts.findings,
+        flags=verdicts.flags,
     )
 
 
-def _figures_data(figures: Figures) -> dict[str, Any]:
+def _figures_data(figures: Metrics) -> dict[str, Any]:
     """Nested plain data; a share also as a number."""
     data = asdict(figures)
     for name in ("accuracy", "sensitivity", "specificity"):

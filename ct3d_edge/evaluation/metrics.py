@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.evaluation.classifier import OnProgress, Resampled, silent
+from ct3d_edge.evaluation.classifier import OnProgress, Resampled, ignore_event
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -17,7 +17,7 @@ Statistic = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MetricEstimate:
     """A figure with its 95 % bootstrap interval."""
 
     value: float
@@ -26,7 +26,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """``count`` of ``total`` with the 95 % interval of Wilson (1927, J. Am. Stat. Assoc. 22:209)."""
 
     count: int
@@ -40,12 +40,12 @@ class Share:
         return self.count / self.total
 
 
-def share(count: int, total: int) -> Share:
+def proportion(count: int, total: int) -> Proportion:
     """``count`` of ``total``, at least 1, with its interval."""
     from scipy.stats import binomtest
 
     interval = binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
-    return Share(count, total, float(interval.low), float(interval.high))
+    return Proportion(count, total, float(interval.low), float(interval.high))
 
 
 def bootstrap(
@@ -55,8 +55,8 @@ def bootstrap(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    on_progress: OnProgress = silent,
-) -> tuple[Estimate, ...]:
+    on_progress: OnProgress = ignore_event,
+) -> tuple[MetricEstimate, ...]:
     """Percentile intervals of several figures on the same resamples.
 
     Scans are drawn with replacement within each class, so that none is ever empty and the share of the classes, which
@@ -72,7 +72,7 @@ def bootstrap(
     tail = 100 * (1 - CONFIDENCE) / 2
     lows, highs = np.percentile(samples, [tail, 100 - tail], axis=0)
     return tuple(
-        Estimate(float(statistic(truth, scores)), float(low), float(high))
+        MetricEstimate(float(statistic(truth, scores)), float(low), float(high))
         for statistic, low, high in zip(statistics, lows, highs, strict=True)
     )
 
@@ -118,7 +118,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """Everything computed from truth, probabilities and answers.
 
     Parameters
@@ -140,13 +140,13 @@ class Figures:
     """
 
     scans: tuple[int, int]
-    auc: Estimate
-    brier: Estimate
-    ece: Estimate
+    auc: MetricEstimate
+    brier: MetricEstimate
+    ece: MetricEstimate
     log_loss: float
-    accuracy: Share
-    sensitivity: Share
-    specificity: Share
+    accuracy: Proportion
+    sensitivity: Proportion
+    specificity: Proportion
     majority: float
     confusion: Confusion
     roc: RocCurve
@@ -155,15 +155,15 @@ class Figures:
     seed: int
 
 
-def compute(
+def compute_metrics(
     truth: NDArray[np.int64],
     scores: NDArray[np.float64],
     answers: NDArray[np.int64],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    on_progress: OnProgress = silent,
-) -> Figures:
+    on_progress: OnProgress = ignore_event,
+) -> Metrics:
     """Compute all figures.
 
     Parameters
@@ -190,15 +190,15 @@ def compute(
         estimates = bootstrap(
             [auc, brier, calibration_error], truth, inside, resamples=resamples, seed=seed, on_progress=on_progress
         )
-    return Figures(
+    return Metrics(
         scans=(negatives, positives),
         auc=estimates[0],
         brier=estimates[1],
         ece=estimates[2],
         log_loss=log_loss(truth, inside),
-        accuracy=share(counts.true_negative + counts.true_positive, len(truth)),
-        sensitivity=share(counts.true_positive, positives),
-        specificity=share(counts.true_negative, negatives),
+        accuracy=proportion(counts.true_negative + counts.true_positive, len(truth)),
+        sensitivity=proportion(counts.true_positive, positives),
+        specificity=proportion(counts.true_negative, negatives),
         majority=max(negatives, positives) / len(truth),
         confusion=counts,
         roc=roc_curve(truth, inside),

@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, ScanError
-from ct3d_edge.evaluation.classifier import OnProgress, ScanJudged, silent
-from ct3d_edge.evaluation.test_set import Material
-from ct3d_edge.inference.predict import decide
+from ct3d_edge.evaluation.classifier import OnProgress, ScanPredicted, ignore_event
+from ct3d_edge.evaluation.test_set import TestSet
+from ct3d_edge.inference.predict import classify
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import Finding, require_sound
-from ct3d_edge.splits.folder import refuse_unusable
-from ct3d_edge.splits.split import Entry, LeftOut
+from ct3d_edge.scan.qc_flag import QCFlag, raise_if_rejected
+from ct3d_edge.splits.folder import refuse_unusable_scans
+from ct3d_edge.splits.split import ExcludedScan, SplitEntry
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScanPrediction:
     """What the model said of one scan.
 
     Parameters
@@ -33,28 +33,28 @@ class Verdict:
         Class indices.
     probability
         Of the second class.
-    findings
+    flags
         What was noticed about the scan.
     """
 
     scan: str
     truth: int
-    answer: int
+    prediction: int
     probability: float
-    findings: tuple[Finding, ...] = ()
+    flags: tuple[QCFlag, ...] = ()
 
     @property
     def correct(self) -> bool:
         """Whether the answer is the truth."""
-        return self.answer == self.truth
+        return self.prediction == self.truth
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class Predictions:
     """All scans of a material that gave a result, and those that did not."""
 
-    scans: tuple[Verdict, ...]
-    left_out: tuple[LeftOut, ...]
+    scans: tuple[ScanPrediction, ...]
+    left_out: tuple[ExcludedScan, ...]
 
     @property
     def truth(self) -> NDArray[np.int64]:
@@ -64,7 +64,7 @@ class Verdicts:
     @property
     def answers(self) -> NDArray[np.int64]:
         """``(N,)`` class indices that the model decided on."""
-        return np.array([verdict.answer for verdict in self.scans], np.int64)
+        return np.array([verdict.prediction for verdict in self.scans], np.int64)
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -72,23 +72,23 @@ class Verdicts:
         return np.array([verdict.probability for verdict in self.scans], np.float64)
 
     @property
-    def findings(self) -> Mapping[str, int]:
+    def flags(self) -> Mapping[str, int]:
         """How many scans have each finding that is more than for the record, by its code."""
         return Counter(
             code
             for verdict in self.scans
-            for code in sorted({finding.code for finding in verdict.findings if finding.severity != "ok"})
+            for code in sorted({flag.code for flag in verdict.flags if flag.severity != "ok"})
         )
 
 
-def judge(
-    material: Material,
+def predict_test_set(
+    material: TestSet,
     contract: Contract,
     predict: Predict,
     *,
     skip_bad: bool = False,
-    on_progress: OnProgress = silent,
-) -> Verdicts:
+    on_progress: OnProgress = ignore_event,
+) -> Predictions:
     """Let a model answer for every scan, through the preprocessing that training and inference use.
 
     Raises
@@ -97,30 +97,30 @@ def judge(
         Naming all scans that cannot be read or judged, a NaN among the model's answers included; with
         ``skip_bad`` only if a class is left without a scan.
     """
-    verdicts: list[Verdict] = []
-    unusable: list[LeftOut] = []
+    verdicts: list[ScanPrediction] = []
+    unusable: list[ExcludedScan] = []
     for done, entry in enumerate(material.entries, start=1):
         try:
             verdicts.append(_verdict(material, entry, contract, predict))
         except ScanError as error:
-            unusable.append(LeftOut(entry.path, error.code, str(error), entry.sha256))
-        on_progress(ScanJudged(done, len(material.entries), entry.path))
+            unusable.append(ExcludedScan(entry.path, error.code, str(error), entry.sha256))
+        on_progress(ScanPredicted(done, len(material.entries), entry.path))
     if not skip_bad:
-        refuse_unusable(tuple(unusable), len(material.entries))
+        refuse_unusable_scans(tuple(unusable), len(material.entries))
     if len({verdict.truth for verdict in verdicts}) < len(material.split.classes):
         reasons = "\n".join(f"  {scan.path}: {scan.reason}" for scan in unusable)
         raise DatasetError(f"Without the scans that cannot be used a class has none left:\n{reasons}")
-    return Verdicts(tuple(verdicts), (*material.left_out, *unusable))
+    return Predictions(tuple(verdicts), (*material.left_out, *unusable))
 
 
-def _verdict(material: Material, entry: Entry, contract: Contract, predict: Predict) -> Verdict:
+def _verdict(material: TestSet, entry: SplitEntry, contract: Contract, predict: Predict) -> ScanPrediction:
     prepared = preprocess(open_scan(material.folder / entry.path), contract)
-    require_sound(prepared.findings)
-    answer = decide(predict(prepared.volume), contract)
-    return Verdict(
+    raise_if_rejected(prepared.flags)
+    answer = classify(predict(prepared.volume), contract)
+    return ScanPrediction(
         scan=entry.path,
         truth=material.split.label_of(entry),
-        answer=contract.labels.index(answer.label),
+        prediction=contract.labels.index(answer.label),
         probability=dict(answer.probability)[contract.labels[1]],
-        findings=prepared.findings,
+        flags=prepared.flags,
     )

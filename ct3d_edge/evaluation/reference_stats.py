@@ -9,17 +9,25 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError
-from ct3d_edge.evaluation.classifier import RUN_CONTRACT, RUN_SPLIT, Model, OnProgress, ScanJudged, keras_model, silent
-from ct3d_edge.evaluation.test_set import Material, choose, find
+from ct3d_edge.evaluation.classifier import (
+    RUN_CONTRACT,
+    RUN_SPLIT,
+    Classifier,
+    OnProgress,
+    ScanPredicted,
+    ignore_event,
+    open_keras_classifier,
+)
+from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, find_test_set
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.quality_control.reference_stats import record
+from ct3d_edge.quality_control.reference_stats import with_training_stats
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.splits.prepared_cache import prepare
-from ct3d_edge.splits.split import Entry
+from ct3d_edge.splits.prepared_cache import prepare_cache
+from ct3d_edge.splits.split import SplitEntry
 from ct3d_edge.system.atomic_write import atomic_file
 
 
-class Witness:
+class FeatureExtractor:
     """Answers as a model does, and keeps the features that it pooled on the way.
 
     Parameters
@@ -28,12 +36,12 @@ class Witness:
         Computed by Keras.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Classifier) -> None:
         self._model = model
         self._rows: list[NDArray[np.float64]] = []
 
     def predict(self, volume: NDArray[np.float32]) -> NDArray[np.float64]:
-        """See `Model`."""
+        """See `Classifier`."""
         if self._model.pooled is None:
             return self._model.predict(volume)
         pooled, probabilities = self._model.pooled(volume)
@@ -46,13 +54,13 @@ class Witness:
         return np.stack(self._rows) if self._rows else None
 
 
-def is_recorded(contract: Contract) -> bool:
+def has_reference_stats(contract: Contract) -> bool:
     """Whether a contract says all that it can of its training scans."""
     return contract.training_range is not None and contract.feature_statistics is not None
 
 
-def record_run(
-    run: Path, folder: Path, *, cache: Path | None = None, on_progress: OnProgress = silent
+def record_reference_stats(
+    run: Path, folder: Path, *, cache: Path | None = None, on_progress: OnProgress = ignore_event
 ) -> tuple[str, ...]:
     """Write training range and feature statistics into a run's contract; nothing else in it changes.
 
@@ -75,59 +83,59 @@ def record_run(
     ModelError, UsageError, ContractError, MissingExtraError
         As for `calibrate_run`.
     """
-    model = keras_model(run)
+    model = open_keras_classifier(run)
     contract = Contract.from_json((run / RUN_CONTRACT).read_text("utf-8"))
-    validation = find(choose(folder, run / RUN_SPLIT, "validation"), on_progress=on_progress)
+    validation = find_test_set(choose_test_set(folder, run / RUN_SPLIT, "validation"), on_progress=on_progress)
     held_out = features_of(model, validation, cache, on_progress)
-    made, said = look_back(contract, model, run / RUN_SPLIT, folder, held_out, cache, on_progress)
+    made, said = measure_training_scans(contract, model, run / RUN_SPLIT, folder, held_out, cache, on_progress)
     with atomic_file(run / RUN_CONTRACT) as stream:
         stream.write(made.to_json().encode())
     return said
 
 
-def look_back(
+def measure_training_scans(
     contract: Contract,
-    model: Model,
+    model: Classifier,
     split: Path,
     folder: Path,
     held_out: NDArray[np.float64] | None,
     cache: Path | None,
     on_progress: OnProgress,
 ) -> tuple[Contract, tuple[str, ...]]:
-    """Add what the training scans of a split were like to a contract, as `record` does.
+    """Add what the training scans of a split were like to a contract, as `with_training_stats` does.
 
     Parameters
     ----------
     held_out
         Features ``(N, C)`` of scans that did not teach the model.
     """
-    material = find(choose(folder, split, "train"), on_progress=on_progress)
+    material = find_test_set(choose_test_set(folder, split, "train"), on_progress=on_progress)
     taught = None if held_out is None else features_of(model, material, cache, on_progress)
-    return record(contract, [folder / entry.path for entry in material.entries], taught, held_out)
+    return with_training_stats(contract, [folder / entry.path for entry in material.entries], taught, held_out)
 
 
 def features_of(
-    model: Model, material: Material, cache: Path | None, on_progress: OnProgress
+    model: Classifier, material: TestSet, cache: Path | None, on_progress: OnProgress
 ) -> NDArray[np.float64] | None:
     """``(N, C)`` pooled features of those scans that can be used; None of a network that pools none."""
-    witness = Witness(model)
+    monitor = FeatureExtractor(model)
     for done, (entry, volume) in enumerate(_volumes(material, model.contract, cache), start=1):
         if volume is not None:
-            witness.predict(volume)
-        on_progress(ScanJudged(done, len(material.entries), entry.path))
-    return witness.features
+            monitor.predict(volume)
+        on_progress(ScanPredicted(done, len(material.entries), entry.path))
+    return monitor.features
 
 
 def _volumes(
-    material: Material, contract: Contract, cache: Path | None
-) -> Iterator[tuple[Entry, NDArray[np.float32] | None]]:
+    material: TestSet, contract: Contract, cache: Path | None
+) -> Iterator[tuple[SplitEntry, NDArray[np.float32] | None]]:
     """Network inputs; None for scans that cannot be used, of which training and `judge` have told."""
     if cache is None:
         yield from ((entry, _prepared(material.folder / entry.path, contract)) for entry in material.entries)
         return
     # Prepared scans bear the hash of the contract that training began with, which knew nothing of what came after.
-    first = replace(contract.untaught, temperature=Contract.temperature, threshold=Contract.threshold)
-    made = prepare(material.folder, material.entries, first, cache).entries
+    first = replace(contract.without_training_stats, temperature=Contract.temperature, threshold=Contract.threshold)
+    made = prepare_cache(material.folder, material.entries, first, cache).entries
     for entry in material.entries:
         yield entry, np.load(made[entry.path].file, mmap_mode="r") if entry.path in made else None
 

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ct3d_edge.evaluation.evaluation import Evaluation
-from ct3d_edge.evaluation.metrics import Estimate, Share
+from ct3d_edge.evaluation.metrics import MetricEstimate, Proportion
 from ct3d_edge.extras import require_extra
 from ct3d_edge.results.formats import csv_line
 from ct3d_edge.system.atomic_write import atomic_file, make_folder, require_writable
@@ -75,9 +75,7 @@ def summary(evaluation: Evaluation) -> list[str]:
     """Warnings first, then what was judged on what, then the figures, then what took no part."""
     lines = [f"WARNING: {warning}" for warning in evaluation.warnings]
     lines += [*_origin(evaluation), "", *_figures(evaluation), "", *_table(evaluation)]
-    lines += [
-        f"{count} of {len(evaluation.scans)} scans: {code}" for code, count in sorted(evaluation.findings.items())
-    ]
+    lines += [f"{count} of {len(evaluation.scans)} scans: {code}" for code, count in sorted(evaluation.flags.items())]
     lines += [f"duplicate: {file.path} has the content of {file.of}" for file in evaluation.duplicates]
     return lines + [f"left out: {scan.path}: {scan.reason}" for scan in evaluation.left_out]
 
@@ -128,11 +126,11 @@ def _table(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def _estimate(estimate: Estimate) -> str:
+def _estimate(estimate: MetricEstimate) -> str:
     return f"{estimate.value:.3f}  {estimate.low:.3f} to {estimate.high:.3f}"
 
 
-def _share(share: Share) -> str:
+def _share(share: Proportion) -> str:
     return f"{share.value:.3f}  {share.low:.3f} to {share.high:.3f}   {share.count} of {share.total}"
 
 
@@ -179,5 +177,5 @@ def to_json(evaluation: Evaluation) -> str:
 def to_csv(evaluation: Evaluation) -> str:
     """A header and one row a scan; the probability is that of the second class."""
     labels = evaluation.contract.labels
-    rows = [[v.scan, labels[v.truth], v.probability, labels[v.answer], v.correct] for v in evaluation.scans]
+    rows = [[v.scan, labels[v.truth], v.probability, labels[v.prediction], v.correct] for v in evaluation.scans]
     return "".join(map(csv_line, [COLUMNS, *rows]))

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.evaluation.classifier import RUN_SPLIT, OnProgress, silent
-from ct3d_edge.splits.split import SUBSETS, Entry, LeftOut, Split, Subset
+from ct3d_edge.evaluation.classifier import RUN_SPLIT, OnProgress, ignore_event
+from ct3d_edge.splits.split import SUBSETS, ExcludedScan, Split, SplitEntry, Subset
 from ct3d_edge.splits.split_file import read_split
-from ct3d_edge.splits.verify import check_folder, whole_folder
+from ct3d_edge.splits.verify import folder_as_test_set, verify_folder
 
 
 @dataclass(frozen=True)
-class Material:
+class TestSet:
     """Scans of known class.
 
     Parameters
@@ -33,16 +33,16 @@ class Material:
     split: Split
     split_file: Path | None
     subset: Subset
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[ExcludedScan, ...]
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[SplitEntry, ...]:
         """The scans, by class, then path."""
         return self.split.subset(self.subset)
 
 
 @dataclass(frozen=True)
-class Choice:
+class TestSetChoice:
     """Which scans are meant, before any of them is opened; ``split`` is None if it is the whole folder."""
 
     folder: Path
@@ -51,7 +51,7 @@ class Choice:
     subset: Subset
 
 
-def choose(folder: Path | None, split_file: Path | None, subset: Subset | None = None) -> Choice:
+def choose_test_set(folder: Path | None, split_file: Path | None, subset: Subset | None = None) -> TestSetChoice:
     """Understand which scans are meant.
 
     Parameters
@@ -75,14 +75,14 @@ def choose(folder: Path | None, split_file: Path | None, subset: Subset | None =
             raise UsageError("A subset belongs to a split: name it, too (--split split.json).")
         if folder is None:
             raise UsageError("Say which scans: the folder with the two class folders, and --split for a part of it.")
-        return Choice(folder, None, None, "test")
+        return TestSetChoice(folder, None, None, "test")
     split = read_split(split_file)
-    choice = Choice(folder or _folder_beside(split_file, split), split_file, split, subset or "test")
+    choice = TestSetChoice(folder or _folder_beside(split_file, split), split_file, split, subset or "test")
     _require_classes(split, choice.subset, split_file)
     return choice
 
 
-def find(choice: Choice, *, skip_bad: bool = False, on_progress: OnProgress = silent) -> Material:
+def find_test_set(choice: TestSetChoice, *, skip_bad: bool = False, on_progress: OnProgress = ignore_event) -> TestSet:
     """Find the scans and check that they are the ones that are meant.
 
     Parameters
@@ -99,16 +99,16 @@ def find(choice: Choice, *, skip_bad: bool = False, on_progress: OnProgress = si
     """
     folder, subset = choice.folder, choice.subset
     if choice.split is None:
-        found = whole_folder(folder, skip_bad=skip_bad, on_hashed=on_progress)
+        found = folder_as_test_set(folder, skip_bad=skip_bad, on_hashed=on_progress)
         unreadable = found.left_out
     else:
-        found = check_folder(choice.split, folder, (subset,), skip_bad=skip_bad, on_hashed=on_progress)
+        found = verify_folder(choice.split, folder, (subset,), skip_bad=skip_bad, on_hashed=on_progress)
         unreadable = tuple(scan for scan in found.left_out if scan not in choice.split.left_out)
     _require_classes(found, subset, choice.split_file or folder)
-    return Material(folder, found, choice.split_file, subset, unreadable)
+    return TestSet(folder, found, choice.split_file, subset, unreadable)
 
 
-def class_mapping(material: Material, contract: Contract) -> tuple[tuple[str, str], ...]:
+def class_mapping(material: TestSet, contract: Contract) -> tuple[tuple[str, str], ...]:
     """Which class folder counts as which label: by order, as in training.
 
     Raises
@@ -128,7 +128,7 @@ def class_mapping(material: Material, contract: Contract) -> tuple[tuple[str, st
     return pairs
 
 
-def seen_before(material: Material, run: Path | None) -> tuple[str, ...]:
+def check_leakage(material: TestSet, run: Path | None) -> tuple[str, ...]:
     """Warn of scans that the model was made from, as far as a training run's own split tells.
 
     Parameters
@@ -147,7 +147,7 @@ def seen_before(material: Material, run: Path | None) -> tuple[str, ...]:
     known = read_split(own)
     warnings = []
     for entries, did in ((known.train, "taught"), (known.validation, "chose")):
-        count = len(contents_of(material.entries) & contents_of(entries))
+        count = len(hash_test_set(material.entries) & hash_test_set(entries))
         if count and material.subset == "test":
             warnings.append(
                 f"{count} of the {len(material.entries)} scans {did} this very model (by content, {own}). "
@@ -158,7 +158,7 @@ def seen_before(material: Material, run: Path | None) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def contents_of(entries: tuple[Entry, ...]) -> set[str]:
+def hash_test_set(entries: tuple[SplitEntry, ...]) -> set[str]:
     """What the scans hold, as hashes."""
     return {entry.sha256 for entry in entries}
 

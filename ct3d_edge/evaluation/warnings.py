@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.evaluation.predict import Verdicts
+from ct3d_edge.evaluation.predict import Predictions
 from ct3d_edge.splits.split import Subset
 
 LEAST_RANGE = 0.05
@@ -20,12 +20,12 @@ OPTIMISTIC = {
 }
 
 
-def same_answers(verdicts: Verdicts, contract: Contract) -> tuple[str, ...]:
+def identical_predictions_warning(verdicts: Predictions, contract: Contract) -> tuple[str, ...]:
     """Warn of a model that answers nearly the same for every scan: the gravest thing to be said of one."""
-    return (*narrow_range(verdicts.scores, contract), *one_answer(verdicts, contract))
+    return (*narrow_range_warning(verdicts.scores, contract), *constant_prediction_warning(verdicts, contract))
 
 
-def narrow_range(scores: NDArray[np.float64], contract: Contract) -> tuple[str, ...]:
+def narrow_range_warning(scores: NDArray[np.float64], contract: Contract) -> tuple[str, ...]:
     """Warn if the probabilities ``(N,)`` hardly differ."""
     low, high = float(scores.min()), float(scores.max())
     if high - low >= LEAST_RANGE:
@@ -36,7 +36,7 @@ def narrow_range(scores: NDArray[np.float64], contract: Contract) -> tuple[str, 
     )
 
 
-def one_answer(verdicts: Verdicts, contract: Contract) -> tuple[str, ...]:
+def constant_prediction_warning(verdicts: Predictions, contract: Contract) -> tuple[str, ...]:
     """Warn if all scans lie on one side of the threshold."""
     if len(np.unique(verdicts.answers)) > 1:
         return ()
@@ -48,15 +48,15 @@ def one_answer(verdicts: Verdicts, contract: Contract) -> tuple[str, ...]:
     )
 
 
-def limits(verdicts: Verdicts, contract: Contract, subset: Subset) -> tuple[str, ...]:
+def evaluation_limits(verdicts: Predictions, contract: Contract, subset: Subset) -> tuple[str, ...]:
     """What the scans cannot show, even of a good model."""
     said = [OPTIMISTIC[subset]] if subset in OPTIMISTIC else []
     if verdicts.scores[verdicts.truth == 1].min() > verdicts.scores[verdicts.truth == 0].max():
         said.append("The classes do not overlap here: every resample has the AUC 1, and its interval says nothing.")
-    return (*said, *few_scans(verdicts.truth, contract))
+    return (*said, *few_scans_warning(verdicts.truth, contract))
 
 
-def few_scans(truth: NDArray[np.int64], contract: Contract) -> tuple[str, ...]:
+def few_scans_warning(truth: NDArray[np.int64], contract: Contract) -> tuple[str, ...]:
     """Warn if a class has few scans."""
     counts = [(int((truth == index).sum()), label) for index, label in enumerate(contract.labels)]
     few = [f"{count} {label}" for count, label in counts if count < FEW_SCANS]

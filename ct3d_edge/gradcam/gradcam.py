@@ -21,7 +21,7 @@ Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class LinearLayer:
     """``x -> x W``, W ``(inputs, outputs)``."""
 
     weights: NDArray[np.float64]
@@ -36,7 +36,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class Shift:
+class AddLayer:
     """``x -> x + b``, b ``(n,)`` or ``(1,)``."""
 
     bias: Vector
@@ -51,7 +51,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Relu:
+class ReluLayer:
     """``x -> max(x, 0)``."""
 
     def forward(self, x: Vector) -> Vector:
@@ -63,14 +63,14 @@ class Relu:
         return np.where(x > 0, gradient, 0)
 
 
-Step = Linear | Shift | Relu
+HeadLayer = LinearLayer | AddLayer | ReluLayer
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
+class ClassifierHead:
     """Dense layers with ReLU between them, as steps in their order."""
 
-    steps: Sequence[Step]
+    steps: Sequence[HeadLayer]
 
     def logits(self, pooled: Vector) -> Vector:
         """Outputs before the last activation, ``(outputs,)``, of pooled features ``(C,)``."""
@@ -92,7 +92,7 @@ class Head:
         return gradient
 
 
-def activated(logits: Vector, last: str) -> Vector:
+def apply_activation(logits: Vector, last: str) -> Vector:
     """What the last operator of a network, ``"Sigmoid"``, ``"Softmax"`` or none, makes of logits ``(outputs,)``."""
     if last == "Sigmoid":
         return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
@@ -102,18 +102,18 @@ def activated(logits: Vector, last: str) -> Vector:
     return logits
 
 
-def grad_cam(features: NDArray[np.float32], head: Head, output: int) -> NDArray[np.float32]:
-    """Where the features speak for one output: `class_activation` without what speaks against it.
+def compute_gradcam(features: NDArray[np.float32], head: ClassifierHead, output: int) -> NDArray[np.float32]:
+    """Where the features speak for one output: `compute_class_activation` without what speaks against it.
 
     Returns
     -------
     ndarray
         ``(a, b, c)`` float32, not below 0.
     """
-    return np.maximum(class_activation(features, head, output), 0)
+    return np.maximum(compute_class_activation(features, head, output), 0)
 
 
-def class_activation(features: NDArray[np.float32], head: Head, output: int) -> NDArray[np.float32]:
+def compute_class_activation(features: NDArray[np.float32], head: ClassifierHead, output: int) -> NDArray[np.float32]:
     """Where the features speak for one output, and where against it.
 
     Parameters

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ct3d_edge.errors import ModelError
-from ct3d_edge.gradcam.gradcam import Head, Linear, Relu, Shift, Step
+from ct3d_edge.gradcam.gradcam import AddLayer, ClassifierHead, HeadLayer, LinearLayer, ReluLayer
 
-LAST = frozenset({"Sigmoid", "Softmax"})
+OUTPUT_ACTIVATIONS = frozenset({"Sigmoid", "Softmax"})
 """Activations that may stand at the end; the logit is what goes into them."""
 
-PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Flatten", "Dropout"})
+PASS_THROUGH_OPS = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Flatten", "Dropout"})
 """Operators that leave the numbers of a vector a scan as they are."""
 
-POOLINGS = frozenset({"ReduceMean", "GlobalAveragePool"})
+POOLING_OPS = frozenset({"ReduceMean", "GlobalAveragePool"})
 
 
 @dataclass(frozen=True, eq=False)
-class Pooling:
+class GlobalPooling:
     """The global average pooling of a network.
 
     Parameters
@@ -41,11 +41,11 @@ class Pooling:
     features: str
     pooled: str
     axes: tuple[int, ...] | None
-    head: Head
+    head: ClassifierHead
     last: str
 
 
-def find_pooling(proto: onnx.ModelProto, output: str) -> Pooling:
+def find_global_pooling(proto: onnx.ModelProto, output: str) -> GlobalPooling:
     """Walk from an output of a graph back to the pooling.
 
     Raises
@@ -53,41 +53,43 @@ def find_pooling(proto: onnx.ModelProto, output: str) -> Pooling:
     ModelError
         If there is anything else on the way; the message says what and where.
     """
-    return _Walk(proto.graph).back_from(output)
+    return _BackwardTrace(proto.graph).trace(output)
 
 
-class _Walk:
+class _BackwardTrace:
     """From one node to the one before it, collecting steps on the way."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._producers: dict[str, onnx.NodeProto] = {name: node for node in graph.node for name in node.output}
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._steps: list[Step] = []
+        self._steps: list[HeadLayer] = []
         self._read: dict[str, Callable[[onnx.NodeProto], str]] = {
             "MatMul": self._matmul,
             "Gemm": self._gemm,
             "Add": self._add,
             "Mul": self._mul,
             "Relu": self._relu,
-            **dict.fromkeys(PASSING, lambda node: str(node.input[0])),
+            **dict.fromkeys(PASS_THROUGH_OPS, lambda node: str(node.input[0])),
         }
 
-    def back_from(self, output: str) -> Pooling:
+    def trace(self, output: str) -> GlobalPooling:
         node = self._producer(output)
-        while node.op_type in PASSING:
+        while node.op_type in PASS_THROUGH_OPS:
             node = self._producer(node.input[0])
-        last = node.op_type if node.op_type in LAST else ""
+        last = node.op_type if node.op_type in OUTPUT_ACTIVATIONS else ""
         if last:
             node = self._producer(node.input[0])
-        while node.op_type not in POOLINGS:
+        while node.op_type not in POOLING_OPS:
             if node.op_type not in self._read:
-                raise _refusal(f"node {node.name} behind its features is {node.op_type}")
+                raise _unsupported_error(f"node {node.name} behind its features is {node.op_type}")
             node = self._producer(self._read[node.op_type](node))
-        return Pooling(node.input[0], node.output[0], self._axes(node), Head(tuple(reversed(self._steps))), last)
+        return GlobalPooling(
+            node.input[0], node.output[0], self._axes(node), ClassifierHead(tuple(reversed(self._steps))), last
+        )
 
     def _producer(self, value: str) -> onnx.NodeProto:
         if value not in self._producers:
-            raise _refusal("it pools nothing")
+            raise _unsupported_error("it pools nothing")
         return self._producers[value]
 
     def _axes(self, node: onnx.NodeProto) -> tuple[int, ...] | None:
@@ -95,56 +97,56 @@ class _Walk:
             return None
         axes = self._constant(node.input[1]) if len(node.input) > 1 else None
         if axes is None:
-            raise _refusal(f"which axes node {node.name} averages is not known")
+            raise _unsupported_error(f"which axes node {node.name} averages is not known")
         return tuple(int(axis) for axis in axes.reshape(-1))
 
     def _matmul(self, node: onnx.NodeProto) -> str:
-        self._steps.append(Linear(self._matrix(node)))
+        self._steps.append(LinearLayer(self._matrix(node)))
         return str(node.input[0])
 
     def _gemm(self, node: onnx.NodeProto) -> str:
         given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         if given.get("transA", 0):
-            raise _refusal(f"node {node.name} transposes its input")
+            raise _unsupported_error(f"node {node.name} transposes its input")
         weights = self._matrix(node)
         if len(node.input) > 2 and node.input[2]:
-            self._steps.append(Shift(given.get("beta", 1.0) * self._vector(node, 2)))
-        self._steps.append(Linear(given.get("alpha", 1.0) * (weights.T if given.get("transB", 0) else weights)))
+            self._steps.append(AddLayer(given.get("beta", 1.0) * self._vector(node, 2)))
+        self._steps.append(LinearLayer(given.get("alpha", 1.0) * (weights.T if given.get("transB", 0) else weights)))
         return str(node.input[0])
 
     def _add(self, node: onnx.NodeProto) -> str:
         place = self._constant_input(node)
-        self._steps.append(Shift(self._vector(node, place)))
+        self._steps.append(AddLayer(self._vector(node, place)))
         return str(node.input[1 - place])
 
     def _mul(self, node: onnx.NodeProto) -> str:
         place = self._constant_input(node)
         factors = self._vector(node, place)
         if factors.size == 1:
-            raise _refusal(f"node {node.name} multiplies by one number")
-        self._steps.append(Linear(np.diag(factors)))
+            raise _unsupported_error(f"node {node.name} multiplies by one number")
+        self._steps.append(LinearLayer(np.diag(factors)))
         return str(node.input[1 - place])
 
     def _relu(self, node: onnx.NodeProto) -> str:
-        self._steps.append(Relu())
+        self._steps.append(ReluLayer())
         return str(node.input[0])
 
     def _constant_input(self, node: onnx.NodeProto) -> int:
         places = [place for place, name in enumerate(node.input) if self._constant(name) is not None]
         if len(places) != 1:
-            raise _refusal(f"node {node.name} puts two branches together")
+            raise _unsupported_error(f"node {node.name} puts two branches together")
         return places[0]
 
     def _matrix(self, node: onnx.NodeProto) -> NDArray[np.float64]:
         weights = self._constant(node.input[1])
         if weights is None or weights.ndim != 2:
-            raise _refusal(f"the weights of node {node.name} are no constant matrix")
+            raise _unsupported_error(f"the weights of node {node.name} are no constant matrix")
         return weights.astype(np.float64)
 
     def _vector(self, node: onnx.NodeProto, place: int) -> NDArray[np.float64]:
         vector = self._constant(node.input[place])
         if vector is None or vector.size != max(vector.shape, default=1):
-            raise _refusal(f"what node {node.name} adds or multiplies is no constant vector")
+            raise _unsupported_error(f"what node {node.name} adds or multiplies is no constant vector")
         return vector.reshape(-1).astype(np.float64)
 
     def _constant(self, name: str) -> NDArray[np.generic] | None:
@@ -156,7 +158,7 @@ class _Walk:
         return numpy_helper.to_array(node.attribute[0].t)
 
 
-def _refusal(reason: str) -> ModelError:
+def _unsupported_error(reason: str) -> ModelError:
     return ModelError(
         f"This model has no explanation output because {reason}; what can be explained is a global average pooling "
         "followed by dense layers with ReLU between them."

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import placement
+from ct3d_edge.preprocess import resample_plan
 from ct3d_edge.scan.volume import Scan
 from ct3d_edge.system.atomic_write import atomic_file
 
-CELLS = "cells"
+FEATURE_GRID_KEY = "cells"
 """Key of a model file's provenance: the cells of its features."""
 
 Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Cells:
+class FeatureGrid:
     """Centres of the fields that cells look at: cell ``i`` along an axis at voxel ``offset + stride * i``.
 
     Parameters
@@ -71,7 +71,7 @@ Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class MapOfScan:
+class ScanMap:
     """A map in a scan's own space, computed plane by plane: at its full size it never exists.
 
     Parameters
@@ -106,46 +106,48 @@ class MapOfScan:
             yield along_j @ (self.cells @ weights).T @ along_i.T
 
 
-def on_network_grid(cells: Map, geometry: Cells, shape: Sequence[int]) -> Map:
+def resample_to_network(cells: Map, geometry: FeatureGrid, shape: Sequence[int]) -> Map:
     """A map of cells ``(a, b, c)`` on the network's input, ``shape`` float32."""
     positions = [np.arange(size, dtype=np.float64) for size in shape]
-    first, second, third = (_weights(at, cells.shape[axis], geometry, axis) for axis, at in enumerate(positions))
+    first, second, third = (
+        _interpolation_weights(at, cells.shape[axis], geometry, axis) for axis, at in enumerate(positions)
+    )
     return np.asarray(np.einsum("abc,ia,jb,kc->ijk", cells, first, second, third, optimize=True), np.float32)
 
 
-def on_scan_grid(cells: Map, geometry: Cells, scan: Scan, contract: Contract) -> MapOfScan:
+def resample_to_scan(cells: Map, geometry: FeatureGrid, scan: Scan, contract: Contract) -> ScanMap:
     """A map of cells in the space of a scan: the way back from what `preprocess` does to it.
 
     ``preprocess`` takes sample ``n`` of an axis from voxel ``n * (voxels - 1) / (samples - 1)``, end points aligned, of
     the scan's axis that lies there, which may run backwards; here voxels are given their places among samples.
     """
-    placed = placement(scan, contract)
+    placed = resample_plan(scan, contract)
     weights: dict[int, Map] = {}
     for axis, (along, flip) in enumerate(zip(placed.axes, placed.flips, strict=True)):
         voxels, samples = scan.shape[along], contract.shape[axis]
         index = np.arange(voxels, dtype=np.float64)
         positions = (voxels - 1 - index if flip else index) * ((samples - 1) / max(voxels - 1, 1))
-        weights[along] = _weights(positions, cells.shape[axis], geometry, axis)
+        weights[along] = _interpolation_weights(positions, cells.shape[axis], geometry, axis)
     turned = cells.transpose([placed.axes.index(axis) for axis in range(3)])
-    return MapOfScan(np.ascontiguousarray(turned), (weights[0], weights[1], weights[2]), scan.affine)
+    return ScanMap(np.ascontiguousarray(turned), (weights[0], weights[1], weights[2]), scan.affine)
 
 
-def _weights(positions: NDArray[np.float64], cells: int, geometry: Cells, axis: int) -> Map:
+def _interpolation_weights(positions: NDArray[np.float64], cells: int, geometry: FeatureGrid, axis: int) -> Map:
     """``(positions, cells)``: the share of each cell at voxels of the network's input."""
     places = np.clip((positions - geometry.offset[axis]) / geometry.stride[axis], 0, cells - 1)
     return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(cells))), np.float32)
 
 
-LEVELS = 255
+QUANTIZATION_LEVELS = 255
 GZIP_LEVEL = 1
 """A smooth map is small at any level; higher ones take longer."""
 
 
-LONGEST_NOTE = 79
+MAX_NOTE_LENGTH = 79
 """Bytes that a NIfTI header keeps for a description."""
 
 
-def save_map(overlay: MapOfScan, path: Path, note: str = "") -> None:
+def save_map(overlay: ScanMap, path: Path, note: str = "") -> None:
     """Write a map as .nii.gz, uint8 with a slope that gives its values back; complete or not at all.
 
     ``note`` is kept in the header as its description, as far as that has room.
@@ -155,7 +157,7 @@ def save_map(overlay: MapOfScan, path: Path, note: str = "") -> None:
     UsageError
         If it cannot be written.
     """
-    slope = overlay.peak / LEVELS or 1.0
+    slope = overlay.peak / QUANTIZATION_LEVELS or 1.0
     header = nib.Nifti1Header()
     header.set_data_dtype(np.uint8)
     header.set_data_shape(overlay.shape)
@@ -164,7 +166,7 @@ def save_map(overlay: MapOfScan, path: Path, note: str = "") -> None:
     if overlay.affine is not None:
         header.set_sform(overlay.affine, code="scanner")
         header.set_zooms(np.sqrt((overlay.affine[:3, :3] ** 2).sum(axis=0)))
-    header["descrip"] = _kept(note)
+    header["descrip"] = _truncate_note(note)
     header["magic"], header["vox_offset"] = b"n+1", header.sizeof_hdr + 4
     with (
         atomic_file(path) as stream,
@@ -176,13 +178,13 @@ def save_map(overlay: MapOfScan, path: Path, note: str = "") -> None:
             packed.write(np.rint(plane / slope).astype(np.uint8).tobytes())
 
 
-def has_note(path: Path, note: str) -> bool:
+def has_matching_note(path: Path, note: str) -> bool:
     """Whether there is a map that was written with this note."""
     try:
-        return bytes(nib.load(path).header["descrip"].item()) == _kept(note)
+        return bytes(nib.load(path).header["descrip"].item()) == _truncate_note(note)
     except (OSError, nib.filebasedimages.ImageFileError):
         return False
 
 
-def _kept(note: str) -> bytes:
-    return note.encode("ascii", "replace")[:LONGEST_NOTE]
+def _truncate_note(note: str) -> bytes:
+    return note.encode("ascii", "replace")[:MAX_NOTE_LENGTH]

@@ -8,16 +8,22 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError
-from ct3d_edge.gradcam.gradcam import grad_cam
-from ct3d_edge.gradcam.graph_trace import find_pooling
-from ct3d_edge.gradcam.resample_to_scan import CELLS, Cells, MapOfScan, on_network_grid, on_scan_grid
-from ct3d_edge.inference.predict import Analysis
+from ct3d_edge.gradcam.gradcam import compute_gradcam
+from ct3d_edge.gradcam.graph_trace import find_global_pooling
+from ct3d_edge.gradcam.resample_to_scan import (
+    FEATURE_GRID_KEY,
+    FeatureGrid,
+    ScanMap,
+    resample_to_network,
+    resample_to_scan,
+)
+from ct3d_edge.inference.predict import ScanResult
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.scan.volume import Scan
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class GradcamMap:
     """Where a network looked.
 
     Parameters
@@ -34,25 +40,25 @@ class Explanation:
 
     label: str
     cells: NDArray[np.float32]
-    geometry: Cells
+    geometry: FeatureGrid
     contract: Contract
 
     def on_network_grid(self) -> NDArray[np.float32]:
         """The map on the network's input, ``contract.shape``."""
-        return on_network_grid(self.cells, self.geometry, self.contract.shape)
+        return resample_to_network(self.cells, self.geometry, self.contract.shape)
 
-    def on_scan_grid(self, scan: Scan) -> MapOfScan:
+    def on_scan_grid(self, scan: Scan) -> ScanMap:
         """The map in a scan's own space."""
-        return on_scan_grid(self.cells, self.geometry, scan, self.contract)
+        return resample_to_scan(self.cells, self.geometry, scan, self.contract)
 
 
-class Explainer:
+class GradcamMaker:
     """Computes the maps of one model.
 
     Parameters
     ----------
     model
-        A file that was exported with ``--explain``.
+        A file that was exported with ``--with-gradcam-output``.
 
     Raises
     ------
@@ -64,25 +70,25 @@ class Explainer:
         if model.features is None:
             raise ModelError(
                 f"{model.path} has no output to explain its answers by. Make a file that has one: "
-                "ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain"
+                "ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output"
             )
         try:
-            self._cells = Cells.from_dict(model.provenance.get(CELLS))
+            self._cells = FeatureGrid.from_dict(model.provenance.get(FEATURE_GRID_KEY))
         except ValueError as error:
             raise ModelError(f"{model.path} does not say where its features lie ({error}). Export it again.") from error
         self._contract = model.contract
-        self._head = find_pooling(onnx.ModelProto.FromString(model.data), model.output_name).head
+        self._head = find_global_pooling(onnx.ModelProto.FromString(model.data), model.output_name).head
 
-    def explain(self, analysis: Analysis) -> Explanation | None:
+    def explain(self, analysis: ScanResult) -> GradcamMap | None:
         """The map of one scan; None if there is no answer.
 
         Of two classes the second is explained, whatever the answer: where the network sees what it looks for. Of more
         classes, the one that is the answer.
         """
-        answer = analysis.record.answer
+        answer = analysis.record.prediction
         if answer is None or analysis.features is None:
             return None
         labels = self._contract.labels
         label = labels[1] if len(labels) == 2 else answer.label
         output = 0 if self._contract.outputs == 1 else labels.index(label)
-        return Explanation(label, grad_cam(analysis.features, self._head, output), self._cells, self._contract)
+        return GradcamMap(label, compute_gradcam(analysis.features, self._head, output), self._cells, self._contract)

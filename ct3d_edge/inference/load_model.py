@@ -4,13 +4,13 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ct3d_edge.inference.model import Model, ScanPath
-from ct3d_edge.modelfile.bundled_model import default_model, is_demonstration
+from ct3d_edge.modelfile.bundled_model import default_model_path, is_demo_model
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.names import RequestedProvider
 from ct3d_edge.providers.options import Options
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 
-DEMONSTRATION = Finding(
+DEMONSTRATION = QCFlag(
     "demonstration_model", "warn", "This model learned from drawn chests; of a patient its answer means nothing."
 )
 
@@ -28,7 +28,7 @@ def load_model(
     tuned_file: ScanPath | None = None,
     choice: str | None = None,
     allow: Collection[str] = (),
-    with_identifiers: bool = False,
+    include_phi: bool = False,
     explain: bool = False,
 ) -> Model:
     """Open a model file that ``ct3d-edge export`` made.
@@ -52,10 +52,10 @@ def load_model(
     allow
         Codes of findings (docs/inputs.md) that count one step less: what is refused otherwise is answered with a
         warning.
-    with_identifiers
+    include_phi
         Add the patient's name and ID, which nothing shows otherwise, to the findings of DICOM series.
     explain
-        Keep what `Model.explanation` needs; for files that were exported with ``--explain``.
+        Keep what `Model.explanation` needs; for files that were exported with ``--with-gradcam-output``.
 
     Raises
     ------
@@ -66,8 +66,8 @@ def load_model(
     UsageError
         If there is no such provider, ``threads`` is below 1, or a code cannot be allowed.
     """
-    file = load_model_file(Path(tuned_file or (default_model() if path is None else path)))
-    notes = (DEMONSTRATION,) if is_demonstration(file) else ()
+    file = load_model_file(Path(tuned_file or (default_model_path() if path is None else path)))
+    notes = (DEMONSTRATION,) if is_demo_model(file) else ()
     return Model(
         file,
         provider,
@@ -80,6 +80,6 @@ def load_model(
         choice=choice,
         notes=notes,
         allow=allow,
-        with_identifiers=with_identifiers,
+        include_phi=include_phi,
         explain=explain,
     )

@@ -13,26 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan, UsageError
+from ct3d_edge.errors import RejectedScanError, ScanError, UnreadableScanError, UsageError
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.inference.gradcam_maps import Explainer, Explanation
-from ct3d_edge.inference.predict import NOTHING_KNOWN, Analysis, judge
-from ct3d_edge.inference.predict_many import analyse_many
-from ct3d_edge.inference.prepare import Source, read_source
-from ct3d_edge.inference.schedule import Needs, Plan, make_plan
-from ct3d_edge.modelfile.memory_estimate import input_bytes, run_bytes
+from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
+from ct3d_edge.inference.predict import NOTHING_KNOWN, ScanResult, predict_batch
+from ct3d_edge.inference.predict_many import predict_scans
+from ct3d_edge.inference.prepare import Source, prepare_source
+from ct3d_edge.inference.schedule import MemoryNeeds, Schedule, make_schedule
+from ct3d_edge.modelfile.memory_estimate import count_input_bytes, estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile
-from ct3d_edge.preprocess import ASSUMED_ORIENTATION
+from ct3d_edge.preprocess import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.providers.names import RequestedProvider
 from ct3d_edge.providers.options import Options
-from ct3d_edge.quality_control.check_registry import check_codes
-from ct3d_edge.quality_control.checker import Inspector
-from ct3d_edge.results.record import Record
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.quality_control.check_registry import require_downgradable
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Volume
-from ct3d_edge.session.run_report import Receipt
+from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.system.machine import count_usable_cores
 
 ScanPath = str | os.PathLike[str]
 GivenScan = ScanPath | Volume | NDArray[Any]
@@ -57,15 +57,15 @@ class Model:
         build: bool = True,
         on_build: Callable[[str], None] = lambda _: None,
         choice: str | None = None,
-        notes: tuple[Finding, ...] = (),
+        notes: tuple[QCFlag, ...] = (),
         allow: Collection[str] = (),
-        with_identifiers: bool = False,
+        include_phi: bool = False,
         explain: bool = False,
     ) -> None:
-        self._allow, self._with_identifiers = check_codes(allow), with_identifiers
+        self._allow, self._with_identifiers = require_downgradable(allow), include_phi
         self._file, self._notes = file, notes
         self._threads = (options.threads if options else None) or threads
-        self._explainer = Explainer(file) if explain else None
+        self._explainer = GradcamMaker(file) if explain else None
         self._open = partial(
             Runner,
             file,
@@ -94,7 +94,7 @@ class Model:
     def close(self) -> None:
         """Release the sessions and their memory, also of iterators that `predict_many` gave and that are not done.
 
-        What the model is asked for afterwards is a `UsageError`; ``contract`` and ``receipt`` stay. Closing it again
+        What the model is asked for afterwards is a `UsageError`; ``contract`` and ``run_report`` stay. Closing it again
         changes nothing.
         """
         self._closed = True
@@ -111,11 +111,11 @@ class Model:
         return self._runner.contract
 
     @property
-    def receipt(self) -> Receipt:
+    def run_report(self) -> RunReport:
         """Which provider does the work, and how."""
-        return self._runner.receipt
+        return self._runner.run_report
 
-    def predict(self, scan: GivenScan) -> Record:
+    def predict(self, scan: GivenScan) -> ResultRecord:
         """Judge one scan.
 
         Parameters
@@ -138,10 +138,10 @@ class Model:
         ProviderError
             If the session fails.
         """
-        self._fit(self._threads or usable_cores())
-        inspector = self.inspector()
-        reading = read_source(_source(scan), self.contract, inspector=inspector)
-        record = judge([reading], self._runner, self._notes, inspector)[0].record
+        self._fit(self._threads or count_usable_cores())
+        checker = self.checker()
+        reading = prepare_source(_source(scan), self.contract, checker=checker)
+        record = predict_batch([reading], self._runner, self._notes, checker)[0].record
         _require_answer(record)
         return record
 
@@ -151,9 +151,9 @@ class Model:
         *,
         workers: int | None = None,
         batch_size: int = 1,
-        memory_budget: int | str | None = None,
+        max_memory: int | str | None = None,
         scan_timeout: float | None = None,
-    ) -> Iterator[Record]:
+    ) -> Iterator[ResultRecord]:
         """Judge scans side by side; their records come in the order of the scans, each as soon as it is there.
 
         A scan that cannot be read or judged gets a record with a ``failure``, and costs no other its answer. A few
@@ -168,11 +168,11 @@ class Model:
             Scans worked on at the same time; as many as cores and memory allow if None.
         batch_size
             Scans in one run of the network. More than one helps on a GPU only.
-        memory_budget
+        max_memory
             What the scans in flight may take: bytes, or a text such as ``"2GB"`` or ``"1.5 GiB"``; half of the
             available memory if None.
         scan_timeout
-            Seconds after which a scan is given up, with the failure ``timed_out``; never if None.
+            Seconds after which a scan is given up, with the failure ``timeout``; never if None.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Model:
         if scan_timeout is not None and not scan_timeout > 0:
             raise UsageError(f"A scan needs some time, found scan_timeout={scan_timeout}.")
         count = len(scans) if isinstance(scans, Sequence) else None
-        plan = self.plan(count, workers=workers, batch_size=batch_size, memory_budget=memory_budget)
+        plan = self.plan(count, workers=workers, batch_size=batch_size, max_memory=max_memory)
         return (analysis.record for analysis in self.analyse_many(map(_source, scans), plan, seconds=scan_timeout))
 
     def plan(
@@ -195,12 +195,12 @@ class Model:
         *,
         workers: int | None = None,
         batch_size: int = 1,
-        memory_budget: int | str | None = None,
-    ) -> Plan:
+        max_memory: int | str | None = None,
+    ) -> Schedule:
         """How that many scans would be worked through, and have the session fit it; see `predict_many`."""
-        on_cpu = self.receipt.actual == "cpu"
-        needs = Needs(input_bytes(self._file), run_bytes(self._file), on_cpu)
-        plan = make_plan(needs, scans, workers=workers, batch=batch_size, budget=parse_size(memory_budget))
+        on_cpu = self.run_report.actual == "cpu"
+        needs = MemoryNeeds(count_input_bytes(self._file), estimate_run_bytes(self._file), on_cpu)
+        plan = make_schedule(needs, scans, workers=workers, batch=batch_size, budget=parse_size(max_memory))
         plan = replace(plan, threads=self._threads or plan.threads)
         self._fit(plan.threads, 1 if on_cpu else plan.batch)
         return plan
@@ -208,47 +208,47 @@ class Model:
     def analyse_many(
         self,
         scans: Iterable[Source],
-        plan: Plan,
+        plan: Schedule,
         *,
-        known: Mapping[str, Record] = NOTHING_KNOWN,
+        known: Mapping[str, ResultRecord] = NOTHING_KNOWN,
         seconds: float | None = None,
-        inspector: Inspector | None = None,
-    ) -> Generator[Analysis, None, None]:
-        """Records with the network inputs they were made from; see `ct3d_edge.pipeline.analyse_many`.
+        checker: QualityChecker | None = None,
+    ) -> Generator[ScanResult, None, None]:
+        """Records with the network inputs they were made from; see `ct3d_edge.pipeline.predict_scans`.
 
-        The ``inspector`` of earlier calls makes this one go on with their run: scans that come twice are told.
+        The ``checker`` of earlier calls makes this one go on with their run: scans that come twice are told.
         """
         self._require_open()
-        inspector = inspector or self.inspector()
-        return analyse_many(
-            scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, inspector=inspector
+        checker = checker or self.checker()
+        return predict_scans(
+            scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, checker=checker
         )
 
-    def explanation(self, analysis: Analysis) -> Explanation | None:
+    def explanation(self, analysis: ScanResult) -> GradcamMap | None:
         """What speaks for an answer, and where; None if there is no answer, or the model was opened without it."""
         return self._explainer.explain(analysis) if self._explainer else None
 
-    def again(self, record: Record, seconds: float | None = None) -> Analysis:
+    def again(self, record: ResultRecord, seconds: float | None = None) -> ScanResult:
         """A record of an earlier run with what was not kept of it: the network's input and features.
 
         Raises
         ------
         UnreadableScan, RefusedScan
-            If the scan gives no answer this time; ``timed_out`` after ``seconds``.
+            If the scan gives no answer this time; ``timeout`` after ``seconds``.
         """
-        plan = Plan(0, False, self.receipt.threads or 1, 0, 1)
+        plan = Schedule(0, False, self.run_report.threads or 1, 0, 1)
         (analysis,) = self.analyse_many([Path(record.scan)], plan, seconds=seconds)
         _require_answer(analysis.record)
         return replace(analysis, record=record)
 
-    def inspector(self) -> Inspector:
+    def checker(self) -> QualityChecker:
         """What checks the scans of one run."""
-        return Inspector(self.contract, self._allow, with_identifiers=self._with_identifiers)
+        return QualityChecker(self.contract, self._allow, include_phi=self._with_identifiers)
 
     def _fit(self, threads: int, batch: int = 1) -> None:
         """Have a session of that kind; who still uses the last one keeps it."""
         self._require_open()
-        current = self.receipt
+        current = self.run_report
         if (current.threads or threads, current.batch or 1) != (threads, batch):
             self._runner = self._open(threads=threads, batch=batch)
             self._runners.add(self._runner)
@@ -258,7 +258,7 @@ def _source(scan: GivenScan) -> Source:
     if isinstance(scan, Volume):
         return scan
     if isinstance(scan, np.ndarray):
-        return Volume(scan, findings=(ASSUMED_ORIENTATION,))
+        return Volume(scan, flags=(ASSUMED_ORIENTATION_FLAG,))
     return Path(scan)
 
 
@@ -270,7 +270,7 @@ def _refuse_one(scans: object) -> None:
         raise UsageError("predict_many takes several scans; give one to predict, or in a list.")
 
 
-def _require_answer(record: Record) -> None:
+def _require_answer(record: ResultRecord) -> None:
     if record.failure is not None:
-        kind: type[ScanError] = RefusedScan if record.status == "refused" else UnreadableScan
+        kind: type[ScanError] = RejectedScanError if record.status == "refused" else UnreadableScanError
         raise kind(record.failure.code, record.failure.message)

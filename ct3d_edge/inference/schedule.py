@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import format_bytes, plural
-from ct3d_edge.system.machine import available_memory, usable_cores
+from ct3d_edge.system.machine import count_usable_cores, read_available_memory
 
 MEMORY_SHARE = 0.5
 """Of the available memory, what a folder may take unless a budget is given."""
@@ -14,7 +14,7 @@ READING = 5
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """How a folder is worked through.
 
     Parameters
@@ -52,7 +52,7 @@ def _threads(count: int) -> str:
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryNeeds:
     """What the work costs, in bytes: ``prepared`` of one network input, ``run`` of one volume in the network."""
 
     prepared: int
@@ -60,14 +60,14 @@ class Needs:
     on_cpu: bool
 
 
-def make_plan(
-    needs: Needs,
+def make_schedule(
+    needs: MemoryNeeds,
     scans: int | None = None,
     *,
     workers: int | None = None,
     batch: int = 1,
     budget: int | None = None,
-) -> Plan:
+) -> Schedule:
     """Choose a plan.
 
     Parameters
@@ -93,41 +93,41 @@ def make_plan(
         raise UsageError(f"A batch holds at least one scan, found `batch_size={batch}`.")
     given, budget = budget, _default_budget() if budget is None else budget
     _require_room(needs, batch, budget)
-    cores, reading = usable_cores(), READING * needs.prepared
+    cores, reading = count_usable_cores(), READING * needs.prepared
     if given is not None:
         side_by_side = workers or 1 if needs.on_cpu and batch == 1 and scans != 1 else 1
         _require_kept(needs, batch, side_by_side, given)
     if scans == 1:
-        return Plan(0, False, cores, 0, 1)
+        return Schedule(0, False, cores, 0, 1)
     if needs.on_cpu and batch == 1:
         lanes = workers or max(1, min(cores, scans or cores, budget // (needs.run + reading)))
         if lanes > 1:
-            return Plan(lanes, True, max(1, cores // lanes), 2 * lanes, 1)
+            return Schedule(lanes, True, max(1, cores // lanes), 2 * lanes, 1)
     readers = workers or max(1, min(cores - 1, scans or cores))
     room = max(1, (budget - _batch_bytes(needs, batch)) // reading)
-    return Plan(min(readers, room), False, cores, max(1, min(batch + readers, room)), batch)
+    return Schedule(min(readers, room), False, cores, max(1, min(batch + readers, room)), batch)
 
 
 def _default_budget() -> int:
-    available = available_memory()
+    available = read_available_memory()
     return 4 << 30 if available is None else int(MEMORY_SHARE * available)
 
 
-def _batch_bytes(needs: Needs, batch: int) -> int:
+def _batch_bytes(needs: MemoryNeeds, batch: int) -> int:
     """Memory of this machine that a batch takes; on a GPU only its inputs do, as they are and stacked."""
     return batch * (needs.run if needs.on_cpu else 2 * needs.prepared)
 
 
-def _require_room(needs: Needs, batch: int, budget: int) -> None:
+def _require_room(needs: MemoryNeeds, batch: int, budget: int) -> None:
     if batch > 1 and _batch_bytes(needs, batch) > budget:
         fits = max(1, budget // _batch_bytes(needs, 1))
         raise UsageError(
             f"A batch of {batch:,} scans takes about {format_bytes(_batch_bytes(needs, batch))}; the budget is "
-            f"{format_bytes(budget)}. Use `batch_size={fits}` or less, or raise `memory_budget`."
+            f"{format_bytes(budget)}. Use `batch_size={fits}` or less, or raise `max_memory`."
         )
 
 
-def _require_kept(needs: Needs, batch: int, workers: int, budget: int) -> None:
+def _require_kept(needs: MemoryNeeds, batch: int, workers: int, budget: int) -> None:
     """A budget that was asked for holds, or nothing is run."""
     one = _batch_bytes(needs, batch) + READING * needs.prepared
     if workers * one <= budget:
@@ -135,5 +135,5 @@ def _require_kept(needs: Needs, batch: int, workers: int, budget: int) -> None:
     said = "One scan takes" if batch == workers == 1 else f"{plural(workers * batch, 'scan')} at a time take"
     hint = f"Use `workers={budget // one}` or less, or raise" if one <= budget else "Raise"
     raise UsageError(
-        f"{said} about {format_bytes(workers * one)}; the budget is {format_bytes(budget)}. {hint} `memory_budget`."
+        f"{said} about {format_bytes(workers * one)}; the budget is {format_bytes(budget)}. {hint} `max_memory`."
     )

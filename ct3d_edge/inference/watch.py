@@ -10,21 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct3d_edge.scan.discovery import scans_in
-from ct3d_edge.scan.fingerprint import Stamp
+from ct3d_edge.scan.discovery import list_scans
+from ct3d_edge.scan.fingerprint import FileStamp
 
 STRAGGLER = 10
 """Times the usual wait for an empty file, or half a .hdr/.img pair: what is missing may still come."""
 
 
 @dataclass(frozen=True)
-class _Seen:
-    stamp: Stamp
+class _FileState:
+    stamp: FileStamp
     since: float
     reported: bool
 
 
-class Inbox:
+class WatchedFolder:
     """The scans of a folder, each reported once when it has not changed for a while, and again after it changed.
 
     Names that copying programs use for unfinished files (hidden, or with another ending than a scan's) do not count.
@@ -42,7 +42,7 @@ class Inbox:
     def __init__(self, folder: Path, settle: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.folder, self.settle = folder, settle
         self._clock = clock
-        self._seen: dict[Path, _Seen] = {}
+        self._seen: dict[Path, _FileState] = {}
 
     @property
     def waiting(self) -> int:
@@ -60,17 +60,17 @@ class Inbox:
         UsageError
             If the folder is gone or cannot be searched. What was seen before is still known at the next look.
         """
-        now, found = self._clock(), list(scans_in(self.folder))
+        now, found = self._clock(), list(list_scans(self.folder))
         self._seen = {scan: self._update(scan, now) for scan in found}
         whole = [scan for scan, seen in self._seen.items() if not seen.reported and self._is_whole(seen, now)]
         for scan in whole:
-            self._seen[scan] = _Seen(self._seen[scan].stamp, self._seen[scan].since, reported=True)
-        return sorted(whole, key=lambda scan: (self._seen[scan].stamp.changed, scan))
+            self._seen[scan] = _FileState(self._seen[scan].stamp, self._seen[scan].since, reported=True)
+        return sorted(whole, key=lambda scan: (self._seen[scan].stamp.last_modified_ns, scan))
 
-    def _update(self, scan: Path, now: float) -> _Seen:
-        stamp, before = Stamp.of(scan), self._seen.get(scan)
-        return before if before is not None and before.stamp == stamp else _Seen(stamp, now, reported=False)
+    def _update(self, scan: Path, now: float) -> _FileState:
+        stamp, before = FileStamp.of(scan), self._seen.get(scan)
+        return before if before is not None and before.stamp == stamp else _FileState(stamp, now, reported=False)
 
-    def _is_whole(self, seen: _Seen, now: float) -> bool:
+    def _is_whole(self, seen: _FileState, now: float) -> bool:
         wait = self.settle if seen.stamp.complete else STRAGGLER * self.settle
         return now - seen.since >= wait

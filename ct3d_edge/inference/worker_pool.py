@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.inference.prepare import IN_MEMORY
 
 Item = TypeVar("Item")
@@ -33,7 +33,7 @@ WAKE = 0.1
 """Seconds between looks at the clock while waiting; also what Ctrl-C may have to wait for on Windows."""
 
 
-class Dropped(BaseException):
+class TaskCancelled(BaseException):
     """Raised inside the work on a scan whose result nobody wants any more; no failure of the scan."""
 
 
@@ -65,9 +65,9 @@ class _Task(Generic[Item, Result]):
 
     def on_block(self) -> None:
         if self._stop.is_set():
-            raise Dropped
+            raise TaskCancelled
         if self.overdue(0):
-            raise timed_out(self.item, self.seconds)
+            raise timeout_error(self.item, self.seconds)
 
     def overdue(self, patience: float) -> bool:
         """Whether the work has begun and taken longer than it may."""
@@ -82,7 +82,7 @@ class _Task(Generic[Item, Result]):
             return self._given_up
 
 
-class Crew(Generic[Item, Result]):
+class OrderedThreadPool(Generic[Item, Result]):
     """Some threads and one kind of work.
 
     Parameters
@@ -164,23 +164,23 @@ class Crew(Generic[Item, Result]):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def within(seconds: float | None, work: Work[Item, Result], item: Item) -> Result:
+def run_with_timeout(seconds: float | None, work: Work[Item, Result], item: Item) -> Result:
     """Do the work on one scan, and give it up after that many seconds even if it hangs in a system call.
 
     Raises
     ------
     UnreadableScan
-        ``timed_out``; else what the work raises.
+        ``timeout``; else what the work raises.
     """
 
     def late(item: Item) -> Result:
-        raise timed_out(item, seconds)
+        raise timeout_error(item, seconds)
 
-    (result,) = Crew(work, late, workers=1, ahead=1, seconds=seconds).results([item])
+    (result,) = OrderedThreadPool(work, late, workers=1, ahead=1, seconds=seconds).results([item])
     return result
 
 
-def timed_out(item: object, seconds: float | None) -> UnreadableScan:
+def timeout_error(item: object, seconds: float | None) -> UnreadableScanError:
     """The error of a scan that took too long."""
     name = item.name if isinstance(item, Path) else IN_MEMORY
-    return UnreadableScan("timed_out", f"{name} was not finished within {seconds:g} s.")
+    return UnreadableScanError("timeout", f"{name} was not finished within {seconds:g} s.")

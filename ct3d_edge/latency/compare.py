@@ -10,34 +10,42 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.statistics import CONFIDENCE, enough, nearest_rank, percentile
-from ct3d_edge.latency.system_monitor import disturbances
+from ct3d_edge.latency.statistics import CONFIDENCE_LEVEL, min_samples, nearest_rank, percentile
+from ct3d_edge.latency.system_monitor import interference
 
-MUST_MATCH = ("architecture", "cpu", "cpu_flags", "cores_usable", "cores_present", "cgroup_cpu_max", "governor")
+MATCHING_ENVIRONMENT = (
+    "architecture",
+    "cpu",
+    "cpu_flags",
+    "cores_usable",
+    "cores_present",
+    "cgroup_cpu_max",
+    "governor",
+)
 """Of the environment: another machine, or this one with other limits."""
 
-INPUTS = ("scans", "order", "scenario", "configurations")
+MATCHING_CONDITIONS = ("scans", "order", "scenario", "configurations")
 """Of the conditions: other work."""
 
-WORTH_SAYING = ("platform", "memory", "python", "packages")
+NOTED_ENVIRONMENT = ("platform", "memory", "python", "packages")
 """Of the environment; that one of them changed is often the very question."""
 
 
-def obstacles(before: BenchRecord, after: BenchRecord) -> list[str]:
+def comparability_errors(before: BenchRecord, after: BenchRecord) -> list[str]:
     """Why two records must not be compared, a clause each."""
     found = [] if before.question == after.question else [f"question: {before.question!r} and {after.question!r}"]
-    found += _differences(before.environment, after.environment, MUST_MATCH)
-    return found + _differences(before.conditions, after.conditions, INPUTS)
+    found += _differences(before.environment, after.environment, MATCHING_ENVIRONMENT)
+    return found + _differences(before.conditions, after.conditions, MATCHING_CONDITIONS)
 
 
-def remarks(before: BenchRecord, after: BenchRecord) -> list[str]:
+def comparability_notes(before: BenchRecord, after: BenchRecord) -> list[str]:
     """What else differs or was odd, a sentence each; whoever compares should know it."""
-    found = [f"Differs: {text}" for text in _differences(before.environment, after.environment, WORTH_SAYING)]
-    others = sorted((set(before.conditions) | set(after.conditions)) - set(INPUTS))
+    found = [f"Differs: {text}" for text in _differences(before.environment, after.environment, NOTED_ENVIRONMENT)]
+    others = sorted((set(before.conditions) | set(after.conditions)) - set(MATCHING_CONDITIONS))
     found += [f"Differs: {text}" for text in _differences(before.conditions, after.conditions, others)]
     for name, record in (("first", before), ("second", after)):
         found += [f"The {name} record is incomplete: {record.incomplete}"] if record.incomplete else []
-        found += [f"During the {name} record {text}." for text in disturbances(record.surroundings)]
+        found += [f"During the {name} record {text}." for text in interference(record.surroundings)]
     return found
 
 
@@ -62,15 +70,15 @@ def _short(value: object) -> str:
 RESAMPLES = 4000
 """So that each end of a 99 % interval rests on 20 of them."""
 
-LARGEST_DRAW = 1 << 20
+MAX_DRAWN_AT_ONCE = 1 << 20
 """Samples drawn at once; the resamples of long series come in parts."""
 
-FEWEST = 8
+MIN_MEDIAN_SAMPLES = 8
 """Samples from which a median has an interval at 99 %."""
 
 
 @dataclass(frozen=True)
-class Change:
+class PercentileChange:
     """A percentile of two series of durations in ms, and how the second relates to the first.
 
     Parameters
@@ -112,9 +120,9 @@ class Change:
         return f"{abs(self.ratio - 1):.1%} {'slower' if self.ratio > 1 else 'faster'}"
 
 
-def compare(
+def compare_percentile(
     before: Sequence[float], after: Sequence[float], rank: float = 50, *, paired: bool = False, seed: int = 0
-) -> Change:
+) -> PercentileChange:
     """Compare a percentile of two series.
 
     Unpaired, and paired above the median, the interval is that of a bootstrap which draws blocks of successive samples,
@@ -132,7 +140,7 @@ def compare(
         raise ValueError("paired series have one length")
     one, other = percentile(before, rank).value, percentile(after, rank).value
     shorter = min(len(before), len(after))
-    missing = max(0, max(FEWEST, enough(rank)) - shorter)
+    missing = max(0, max(MIN_MEDIAN_SAMPLES, min_samples(rank)) - shorter)
     low = high = None
     ratio = other / one
     if paired and rank == 50:
@@ -140,21 +148,21 @@ def compare(
         ratio, low, high = of_ratios.value, of_ratios.low, of_ratios.high
     elif not missing:
         low, high = _bootstrap(np.asarray(before), np.asarray(after), rank, paired, seed)
-    return Change(rank, one, other, ratio, low, high, paired, missing)
+    return PercentileChange(rank, one, other, ratio, low, high, paired, missing)
 
 
 def _bootstrap(
     before: NDArray[np.float64], after: NDArray[np.float64], rank: float, paired: bool, seed: int
 ) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
-    at_once = max(1, LARGEST_DRAW // max(len(before), len(after)))
+    at_once = max(1, MAX_DRAWN_AT_ONCE // max(len(before), len(after)))
     ratios = []
     for begin in range(0, RESAMPLES, at_once):
         resamples = min(at_once, RESAMPLES - begin)
         places = _blocks(rng, resamples, len(before))
         others = places if paired else _blocks(rng, resamples, len(after))
         ratios.append(_at_rank(after[others], rank) / _at_rank(before[places], rank))
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
     return float(low), float(high)
 
@@ -174,13 +182,13 @@ def _at_rank(samples: NDArray[np.float64], rank: float) -> NDArray[np.float64]:
     return values
 
 
-FORM = re.compile(
+THRESHOLD_PATTERN = re.compile(
     r"(?:(?P<series>\S(?:.*\S)?)\s+)?p(?P<rank>50|90|95|99\.9|99)\s*>\s*\+?(?P<limit>\d+(?:\.\d+)?)\s*(?P<unit>%|ms)"
 )
 
 
 @dataclass(frozen=True)
-class Gate:
+class RegressionThreshold:
     """What breaks a comparison.
 
     Parameters
@@ -204,7 +212,7 @@ class Gate:
     unit: Literal["%", "ms"]
 
     @classmethod
-    def parse(cls, text: str) -> "Gate":
+    def parse(cls, text: str) -> "RegressionThreshold":
         """Read an expression.
 
         Raises
@@ -212,7 +220,7 @@ class Gate:
         UsageError
             If it is not of the form.
         """
-        match = FORM.fullmatch(text.strip())
+        match = THRESHOLD_PATTERN.fullmatch(text.strip())
         if match is None:
             raise UsageError(
                 f"--fail-if cannot read {text!r}. Write [SERIES] pNN > +N% or [SERIES] pNN > Nms, with p50, p90, p95, "
@@ -221,7 +229,7 @@ class Gate:
         unit: Literal["%", "ms"] = "%" if match["unit"] == "%" else "ms"
         return cls(text.strip(), match["series"], float(match["rank"]), float(match["limit"]), unit)
 
-    def broken_by(self, change: Change) -> bool:
+    def broken_by(self, change: PercentileChange) -> bool:
         """Whether a change of this gate's series and rank breaks it.
 
         A share is broken by a change that is larger than the limit and significant; an absolute limit by the value.

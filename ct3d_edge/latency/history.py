@@ -10,14 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency.compare import obstacles
+from ct3d_edge.latency.compare import comparability_errors
 from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.statistics import Percentile, percentile
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """One record of a trend.
 
     Parameters
@@ -52,7 +52,7 @@ class Trend:
 
     question: str
     series: str
-    entries: tuple[Entry, ...]
+    entries: tuple[HistoryEntry, ...]
 
 
 def read_history(folder: Path, series: str | None = None) -> tuple[tuple[Trend, ...], tuple[str, ...]]:
@@ -78,7 +78,7 @@ def read_history(folder: Path, series: str | None = None) -> tuple[tuple[Trend, 
         If the folder cannot be read or holds no record.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder. `bench history` takes a folder with records of `bench --json`.")
+        raise UsageError(f"{folder} is not a folder. `bench history` takes a folder with records of `bench --out`.")
     found: dict[tuple[str, str], list[tuple[str, BenchRecord]]] = {}
     left_out = []
     for path in sorted(folder.glob("*.json")):
@@ -87,7 +87,7 @@ def read_history(folder: Path, series: str | None = None) -> tuple[tuple[Trend, 
         except UsageError as error:
             left_out.append(str(error))
             continue
-        names = _followed(record, series)
+        names = _selected_series(record, series)
         if not names:
             left_out.append(f"{path} has no counted runs{f' of {series!r}' if series else ''}.")
         for name in names:
@@ -97,16 +97,16 @@ def read_history(folder: Path, series: str | None = None) -> tuple[tuple[Trend, 
     return tuple(_trend(question, name, records) for (question, name), records in found.items()), tuple(left_out)
 
 
-def _followed(record: BenchRecord, series: str | None) -> list[str]:
+def _selected_series(record: BenchRecord, series: str | None) -> list[str]:
     names = [name for name, samples in record.series().items() if samples]
-    return [name for name in names if name == series or (series is None and name in record.headlines)]
+    return [name for name in names if name == series or (series is None and name in record.headline_series)]
 
 
 def _trend(question: str, series: str, records: list[tuple[str, BenchRecord]]) -> Trend:
-    entries: list[Entry] = []
-    for file, record in sorted(records, key=lambda entry: (entry[1].moment, entry[0])):
-        broken_by = tuple(obstacles(entries[-1].record, record)) if entries else ()
-        entries.append(Entry(file, record, percentile(record.series()[series], 50), broken_by))
+    entries: list[HistoryEntry] = []
+    for file, record in sorted(records, key=lambda entry: (entry[1].created_at, entry[0])):
+        broken_by = tuple(comparability_errors(entries[-1].record, record)) if entries else ()
+        entries.append(HistoryEntry(file, record, percentile(record.series()[series], 50), broken_by))
     return Trend(question, series, tuple(entries))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ct3d_edge.latency.measure import Clock, WallClock
-from ct3d_edge.latency.statistics import RANKS, Percentile, enough, nearest_rank, percentile
+from ct3d_edge.latency.statistics import PERCENTILE_RANKS, Percentile, min_samples, nearest_rank, percentile
 
 
 def poisson_arrivals(rate: float, requests: int, seed: int = 0) -> tuple[float, ...]:
@@ -33,7 +33,7 @@ def poisson_arrivals(rate: float, requests: int, seed: int = 0) -> tuple[float, 
     return tuple(moments)
 
 
-def serve(
+def run_load(
     work: Callable[[int], object],
     arrivals: Sequence[float],
     *,
@@ -76,7 +76,7 @@ def serve(
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadResult:
     """What happened at one rate.
 
     Parameters
@@ -102,7 +102,7 @@ class Load:
         return not self.tail.missing and self.tail.value <= self.bound
 
 
-def tail_rank(requests: int) -> float:
+def choose_tail_rank(requests: int) -> float:
     """The highest of p90, p95, p99 that so many requests are enough for.
 
     Raises
@@ -110,26 +110,26 @@ def tail_rank(requests: int) -> float:
     ValueError
         If they are not even enough for p90.
     """
-    known = [rank for rank in RANKS if 90 <= rank <= 99 and enough(rank) <= requests]
+    known = [rank for rank in PERCENTILE_RANKS if 90 <= rank <= 99 and min_samples(rank) <= requests]
     if not known:
-        raise ValueError(f"a tail needs {enough(90)} requests or more, not {requests}")
+        raise ValueError(f"a tail needs {min_samples(90)} requests or more, not {requests}")
     return known[-1]
 
 
-def hopeless_for(requests: int, rank: float, bound: float) -> Callable[[Sequence[float]], bool]:
+def make_early_stop(requests: int, rank: float, bound: float) -> Callable[[Sequence[float]], bool]:
     """Whether so many latencies are above the bound already that the percentile of all requests will be."""
     allowed = requests - nearest_rank(requests, rank)
     return lambda latencies: sum(latency > bound for latency in latencies) > allowed
 
 
-def load_of(rate: float, latencies: Sequence[float], rank: float, bound: float) -> Load:
+def summarize_load(rate: float, latencies: Sequence[float], rank: float, bound: float) -> LoadResult:
     """Judge the latencies taken at a rate."""
-    return Load(rate, tuple(latencies), percentile(latencies, rank), bound)
+    return LoadResult(rate, tuple(latencies), percentile(latencies, rank), bound)
 
 
-def highest_rate(
-    attempt: Callable[[float], Load], capacity: float, *, steps: int = 5, go_on: Callable[[], bool] = lambda: True
-) -> list[Load]:
+def find_highest_rate(
+    attempt: Callable[[float], LoadResult], capacity: float, *, steps: int = 5, go_on: Callable[[], bool] = lambda: True
+) -> list[LoadResult]:
     """Look for the highest rate that keeps its bound, by halving the interval in which it must lie.
 
     Parameters
@@ -150,7 +150,7 @@ def highest_rate(
         All attempts, in order. The answer is the highest rate among those that hold.
     """
     low, high = 0.0, capacity
-    attempts: list[Load] = []
+    attempts: list[LoadResult] = []
     for _ in range(steps):
         if attempts and not go_on():
             break
@@ -162,6 +162,6 @@ def highest_rate(
     return attempts
 
 
-def best(attempts: Sequence[Load]) -> Load | None:
+def best_load(attempts: Sequence[LoadResult]) -> LoadResult | None:
     """The highest rate that kept its bound; None if none did."""
     return max((load for load in attempts if load.holds), key=lambda load: load.rate, default=None)

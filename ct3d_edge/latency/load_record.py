@@ -11,14 +11,14 @@ from typing import Any, NoReturn, TypeVar, get_args
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import SCHEMA, Arrangement, BenchRecord
-from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 T = TypeVar("T")
 
-FIRST_SCHEMA = 1
+OLDEST_SCHEMA = 1
 """An older version that is still read; it lacks the fields below, which stand for what it meant."""
 
-ADDED: dict[str, Any] = {
+ADDED_FIELDS: dict[str, Any] = {
     "incomplete": None,
     "clocks": {},
     "arrangement": "stages",
@@ -26,7 +26,16 @@ ADDED: dict[str, Any] = {
     "surroundings": [],
     "resources": {},
 }
-FIELDS = ("created", "question", "environment", "conditions", "once_ms", "warmup_ms", "samples_ms", *ADDED)
+RECORD_FIELDS = (
+    "created",
+    "question",
+    "environment",
+    "conditions",
+    "once_ms",
+    "warmup_ms",
+    "samples_ms",
+    *ADDED_FIELDS,
+)
 
 
 def read_record(path: Path) -> BenchRecord:
@@ -44,15 +53,15 @@ def read_record(path: Path) -> BenchRecord:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a benchmark record: it is not valid JSON ({error}).") from error
     if not isinstance(data, dict) or "samples_ms" not in data:
-        raise UsageError(f"{path} is not a benchmark record. `ct3d-edge bench --json FILE` writes one.")
+        raise UsageError(f"{path} is not a benchmark record. `ct3d-edge bench --out FILE` writes one.")
     version = data.pop("schema", None)
-    if version not in (FIRST_SCHEMA, SCHEMA):
+    if version not in (OLDEST_SCHEMA, SCHEMA):
         raise UsageError(
-            f"{path} has schema version {version!r}; this ct3d-edge reads versions {FIRST_SCHEMA} to {SCHEMA}. "
+            f"{path} has schema version {version!r}; this ct3d-edge reads versions {OLDEST_SCHEMA} to {SCHEMA}. "
             "Measure again, or use the ct3d-edge version that wrote it."
         )
     try:
-        return _parse({**ADDED, **data} if version == FIRST_SCHEMA else data)
+        return _parse({**ADDED_FIELDS, **data} if version == OLDEST_SCHEMA else data)
     except _DamagedError as error:
         raise UsageError(f"{path} is a damaged benchmark record: {error}.") from error
 
@@ -62,8 +71,8 @@ class _DamagedError(Exception):
 
 
 def _parse(data: dict[str, Any]) -> BenchRecord:
-    if set(data) != set(FIELDS):
-        _fail(f"missing {sorted(set(FIELDS) - set(data))}, unknown {sorted(set(data) - set(FIELDS))}")
+    if set(data) != set(RECORD_FIELDS):
+        _fail(f"missing {sorted(set(RECORD_FIELDS) - set(data))}, unknown {sorted(set(data) - set(RECORD_FIELDS))}")
     return BenchRecord(
         question=_text(data, "question"),
         environment=_mapping(data, "environment"),
@@ -111,8 +120,8 @@ def _series(data: dict[str, Any], name: str) -> dict[str, tuple[float, ...]]:
     return series
 
 
-def _snapshot(entry: object) -> Snapshot:
-    names = {field.name for field in fields(Snapshot)}
+def _snapshot(entry: object) -> SystemSnapshot:
+    names = {field.name for field in fields(SystemSnapshot)}
     if not isinstance(entry, dict) or set(entry) != names:
         _fail(f"an entry of surroundings does not have the fields {sorted(names)}")
     required = {"at_s", "own_s"}
@@ -120,7 +129,7 @@ def _snapshot(entry: object) -> Snapshot:
         name: None if value is None and name not in required else _number(value, f"surroundings.{name}")
         for name, value in entry.items()
     }
-    return Snapshot(**values)  # type: ignore[arg-type]
+    return SystemSnapshot(**values)  # type: ignore[arg-type]
 
 
 def _number(value: object, where: str) -> float:

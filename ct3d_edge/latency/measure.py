@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ct3d_edge.latency.statistics import Steady, percentile, runs_until_steady
+from ct3d_edge.latency.statistics import WarmupCriterion, count_warmup_runs, percentile
 
 
 class Clock(Protocol):
@@ -61,10 +61,10 @@ class StageTimer:
         self.stages[to] = self.stages.get(to, 0.0) + milliseconds
 
 
-Work = Callable[[int, StageTimer], None]
+TimedRun = Callable[[int, StageTimer], None]
 """Does run number ``n`` and calls ``lap`` at the end of each stage."""
 
-WARMUP_SHARE = 0.5
+WARMUP_BUDGET_SHARE = 0.5
 """Of the budget; what is left must be worth counting."""
 
 
@@ -78,13 +78,13 @@ class Samples:
         Stage to the durations of the runs before counting began.
     counted
         Stage to the durations that statistics are made from; nothing is dropped.
-    beside
+    excluded_stages
         Stages that were timed in the same runs but are no part of the total.
     """
 
     warmup: Mapping[str, tuple[float, ...]]
     counted: Mapping[str, tuple[float, ...]]
-    beside: tuple[str, ...] = ()
+    excluded_stages: tuple[str, ...] = ()
 
     @property
     def total(self) -> tuple[float, ...]:
@@ -92,16 +92,18 @@ class Samples:
         return self._total(self.counted)
 
     @property
-    def until_steady(self) -> int | None:
+    def steady_after(self) -> int | None:
         """Warm-up runs before the level was reached; None if it was not."""
-        return runs_until_steady(self._total(self.warmup))
+        return count_warmup_runs(self._total(self.warmup))
 
     def _total(self, taken: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
-        return tuple(map(sum, zip(*(taken[stage] for stage in taken if stage not in self.beside), strict=True)))
+        return tuple(
+            map(sum, zip(*(taken[stage] for stage in taken if stage not in self.excluded_stages), strict=True))
+        )
 
 
 @dataclass(frozen=True)
-class Until:
+class StopCriterion:
     """When to stop, besides the number of runs.
 
     Parameters
@@ -117,7 +119,7 @@ class Until:
     budget_s: float | None = None
 
 
-class Taken:
+class SampleBuffer:
     """Runs as they come in; what is there stays when the work fails."""
 
     def __init__(self, beside: tuple[str, ...] = ()) -> None:
@@ -134,15 +136,15 @@ class Taken:
         return [sum(time for stage, time in run.items() if stage not in self._beside) for run in taken]
 
 
-def measure(
-    work: Work,
+def measure_runs(
+    work: TimedRun,
     runs: int,
     *,
-    warmup: int | Steady = 0,
-    until: Until | None = None,
+    warmup: int | WarmupCriterion = 0,
+    until: StopCriterion | None = None,
     clock: Clock | None = None,
     on_run: Callable[[], None] = lambda: None,
-    into: Taken | None = None,
+    into: SampleBuffer | None = None,
 ) -> Samples:
     """Time ``runs`` runs of ``work`` after warm-up runs that are kept apart.
 
@@ -163,7 +165,7 @@ def measure(
     into
         Where runs are kept as they come in, for a caller that wants them though the work fails.
     """
-    clock, until, taken = clock or WallClock(), until or Until(), into or Taken()
+    clock, until, taken = clock or WallClock(), until or StopCriterion(), into or SampleBuffer()
     began = clock.now()
 
     def spent(share: float = 1.0) -> bool:
@@ -175,27 +177,27 @@ def measure(
         keep.append(timer.stages)
         on_run()
 
-    while _must_warm_up(taken, warmup) and not spent(WARMUP_SHARE):
+    while _needs_warmup(taken, warmup) and not spent(WARMUP_BUDGET_SHARE):
         run_once(taken.warmup)
-    while _must_go_on(taken, runs, until.precision) and not (spent() and taken.counted):
+    while _needs_more_runs(taken, runs, until.precision) and not (spent() and taken.counted):
         run_once(taken.counted)
     return taken.samples()
 
 
-def _must_warm_up(taken: Taken, warmup: int | Steady) -> bool:
+def _needs_warmup(taken: SampleBuffer, warmup: int | WarmupCriterion) -> bool:
     if isinstance(warmup, int):
         return len(taken.warmup) < warmup
-    steady = runs_until_steady(taken.totals(taken.warmup), warmup.block) is not None
+    steady = count_warmup_runs(taken.totals(taken.warmup), warmup.block) is not None
     return not steady and len(taken.warmup) < warmup.limit
 
 
-def _must_go_on(taken: Taken, runs: int, precision: float | None) -> bool:
+def _needs_more_runs(taken: SampleBuffer, runs: int, precision: float | None) -> bool:
     if len(taken.counted) < runs:
         return True
     return precision is not None and percentile(taken.totals(taken.counted), 50).precision > precision
 
 
-def interleave(
+def measure_interleaved(
     contestants: Mapping[str, Callable[[], object]],
     rounds: int,
     *,
@@ -215,7 +217,7 @@ def interleave(
             run()
             timer.lap(name)
 
-    return measure(one_round, rounds, warmup=warmup, clock=clock)
+    return measure_runs(one_round, rounds, warmup=warmup, clock=clock)
 
 
 def _by_stage(taken: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:

@@ -14,14 +14,14 @@ from statistics import median
 from typing import Any
 
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.stability import doubts
-from ct3d_edge.latency.statistics import Percentile, summary
+from ct3d_edge.latency.stability import stability_warnings
+from ct3d_edge.latency.statistics import Percentile, standard_percentiles
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 320, 50, 40
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
 """Okabe & Ito's palette, which the colour-blind can tell apart."""
 
-ROW = 34
+BAR_ROW_HEIGHT = 34
 
 
 def ecdf_svg(series: Mapping[str, Sequence[float]]) -> str:
@@ -29,10 +29,10 @@ def ecdf_svg(series: Mapping[str, Sequence[float]]) -> str:
     largest = max((max(samples) for samples in series.values()), default=1.0) or 1.0
     parts = [_axes(largest)]
     for place, (name, samples) in enumerate(series.items()):
-        colour = COLOURS[place % len(COLOURS)]
+        colour = COLORS[place % len(COLORS)]
         parts.append(f'<path d="{_staircase(samples, largest)}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         parts.append(f'<text x="{LEFT + 8}" y="{18 + 16 * place}" fill="{colour}">{escape(name)}</text>')
-    return svg(HEIGHT, parts)
+    return wrap_svg(HEIGHT, parts)
 
 
 def bars_svg(values: Mapping[str, float]) -> str:
@@ -40,12 +40,12 @@ def bars_svg(values: Mapping[str, float]) -> str:
     largest, room = max(values.values(), default=1.0) or 1.0, WIDTH - 220
     parts = []
     for place, (name, value) in enumerate(values.items()):
-        top, length = place * ROW + 6, room * value / largest
-        colour = COLOURS[place % len(COLOURS)]
+        top, length = place * BAR_ROW_HEIGHT + 6, room * value / largest
+        colour = COLORS[place % len(COLORS)]
         parts.append(f'<text x="0" y="{top + 16}">{escape(name)}</text>')
         parts.append(f'<rect x="130" y="{top}" width="{length:.1f}" height="22" fill="{colour}"/>')
         parts.append(f'<text x="{136 + length:.1f}" y="{top + 16}">{value:.1f}</text>')
-    return svg(ROW * max(1, len(values)), parts)
+    return wrap_svg(BAR_ROW_HEIGHT * max(1, len(values)), parts)
 
 
 def _staircase(samples: Sequence[float], largest: float) -> str:
@@ -77,7 +77,7 @@ def _axes(largest: float) -> str:
     return "".join(lines)
 
 
-def svg(height: int, parts: Sequence[str]) -> str:
+def wrap_svg(height: int, parts: Sequence[str]) -> str:
     """A picture of the common width."""
     content = "\n".join(parts)
     return (
@@ -89,7 +89,7 @@ def svg(height: int, parts: Sequence[str]) -> str:
 TOP = 20
 
 
-class _Scale:
+class _LogScale:
     """Decades along an axis, wide enough for all values."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
@@ -117,15 +117,15 @@ def roofline_svg(roofline: Mapping[str, Any]) -> str:
     top, slope = float(roofline["gflop_per_s"]), float(roofline["gb_per_s"])
     points = {name: (float(x), float(y)) for name, (x, y) in roofline["points"].items() if x > 0 and y > 0}
     ridge = top / slope
-    across = _Scale([ridge, *(x for x, _ in points.values())], LEFT, WIDTH - 10)
-    up = _Scale([top, *(y for _, y in points.values())], HEIGHT - BOTTOM, TOP)
+    across = _LogScale([ridge, *(x for x, _ in points.values())], LEFT, WIDTH - 10)
+    up = _LogScale([top, *(y for _, y in points.values())], HEIGHT - BOTTOM, TOP)
     parts = [_roofline_axes(across, up), _roof(across, up, top, slope)]
     for place, (name, (x, y)) in enumerate(points.items()):
-        parts.append(_point(across(x), up(y), name, COLOURS[place % len(COLOURS)], place))
-    return svg(HEIGHT, parts)
+        parts.append(_point(across(x), up(y), name, COLORS[place % len(COLORS)], place))
+    return wrap_svg(HEIGHT, parts)
 
 
-def _roof(across: _Scale, up: _Scale, top: float, slope: float) -> str:
+def _roof(across: _LogScale, up: _LogScale, top: float, slope: float) -> str:
     """Memory's slope up to the ridge, arithmetic's level behind it; cut where the picture ends."""
     left, right = across.decades[0], across.decades[-1]
     begin = max(left, up.decades[0] / slope)
@@ -143,7 +143,7 @@ def _point(x: float, y: float, name: str, colour: str, place: int) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>{label}'
 
 
-def _roofline_axes(across: _Scale, up: _Scale) -> str:
+def _roofline_axes(across: _LogScale, up: _LogScale) -> str:
     lines = []
     for value in up.decades:
         y = up(value)
@@ -166,7 +166,7 @@ th:first-child, td:first-child { text-align: left } small { color: #666; display
 """
 
 
-def page(record: BenchRecord) -> str:
+def record_page(record: BenchRecord) -> str:
     """The page, complete, without scripts or addresses."""
     series = {name: samples for name, samples in record.series().items() if samples}
     parts = [
@@ -191,8 +191,8 @@ def page(record: BenchRecord) -> str:
 
 def _warnings(record: BenchRecord, series: Mapping[str, Sequence[float]]) -> list[str]:
     said = [f"Incomplete: {record.incomplete}"] if record.incomplete else []
-    for name in record.headlines:
-        said += [f"{name}: {doubt}" for doubt in doubts(series.get(name, ()), record.surroundings)]
+    for name in record.headline_series:
+        said += [f"{name}: {doubt}" for doubt in stability_warnings(series.get(name, ()), record.surroundings)]
     return [f'<p class="warn">{escape(text)}</p>' for text in said]
 
 
@@ -202,7 +202,10 @@ def _drawn(record: BenchRecord, series: Mapping[str, Sequence[float]]) -> dict[s
 
 
 def _percentiles(series: Mapping[str, Sequence[float]]) -> str:
-    rows = {name: [entry for entry in summary(samples) if not entry.missing] for name, samples in series.items()}
+    rows = {
+        name: [entry for entry in standard_percentiles(samples) if not entry.missing]
+        for name, samples in series.items()
+    }
     titles = [entry.name for entry in max(rows.values(), key=len, default=[])]
     head = "".join(f"<th>{title}</th>" for title in ("", "runs", *titles))
     body = "".join(

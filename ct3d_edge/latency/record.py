@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.latency.system_monitor import SystemSnapshot
 from ct3d_edge.system.atomic_write import atomic_file
 
 SCHEMA = 2
@@ -60,13 +60,13 @@ class BenchRecord:
     samples: Samples
     clocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     arrangement: Arrangement = "stages"
-    surroundings: tuple[Snapshot, ...] = ()
+    surroundings: tuple[SystemSnapshot, ...] = ()
     resources: Mapping[str, float | None] = field(default_factory=dict)
     incomplete: str | None = None
     created: str = field(default_factory=_now)
 
     @property
-    def moment(self) -> datetime:
+    def created_at(self) -> datetime:
         """When it was made."""
         return datetime.fromisoformat(self.created)
 
@@ -84,7 +84,7 @@ class BenchRecord:
         return {**counted, **sums}
 
     @property
-    def headlines(self) -> tuple[str, ...]:
+    def headline_series(self) -> tuple[str, ...]:
         """Names of the series that stand for the record: the widest clock or the total, or each contestant."""
         names = tuple(self.series())
         return names[-1:] if self.arrangement == "stages" else names
@@ -102,7 +102,7 @@ class BenchRecord:
                 "once_ms": dict(self.once),
                 "clocks": dict(self.clocks),
                 "arrangement": self.arrangement,
-                "beside": self.samples.beside,
+                "beside": self.samples.excluded_stages,
                 "warmup_ms": dict(self.samples.warmup),
                 "samples_ms": dict(self.samples.counted),
                 "surroundings": [asdict(snapshot) for snapshot in self.surroundings],

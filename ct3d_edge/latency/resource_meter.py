@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.system.machine import system_text
+from ct3d_edge.system.machine import read_system_file
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,20 @@ STATUS = Path("/proc/self/status")
 POWERCAP = Path("/sys/class/powercap")
 
 
-def resident_bytes() -> int | None:
+def read_resident_bytes() -> int | None:
     """Memory of this process that is in RAM now (proc_pid_statm(5)); None where nothing tells."""
-    fields = (system_text(STATM) or "").split()
+    fields = (read_system_file(STATM) or "").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
 
 
-def peak_bytes() -> int | None:
+def read_peak_bytes() -> int | None:
     """Most memory of this process that ever was in RAM at once (VmHWM of proc_pid_status(5))."""
-    match = re.search(r"^VmHWM:\s*(\d+) kB$", system_text(STATUS) or "", re.MULTILINE)
+    match = re.search(r"^VmHWM:\s*(\d+) kB$", read_system_file(STATUS) or "", re.MULTILINE)
     return int(match[1]) * 1024 if match else None
 
 
 @dataclass(frozen=True)
-class EnergyMeter:
+class EnergyReading:
     """Energy counters of the CPU packages (RAPL, through Linux' powercap), in microjoules.
 
     Parameters
@@ -89,7 +89,7 @@ class EnergyMeter:
     counts: Mapping[str, int]
     ranges: Mapping[str, int]
 
-    def joules_until(self, later: "EnergyMeter") -> float:
+    def joules_to(self, later: "EnergyReading") -> float:
         """Energy between two readings, which no counter may have gone round in more than once."""
         spent = 0
         for package, count in self.counts.items():
@@ -98,13 +98,13 @@ class EnergyMeter:
         return spent / 1e6
 
 
-def read_energy() -> EnergyMeter | None:
+def read_energy() -> EnergyReading | None:
     """Read the counters of all packages; None where there are none, or only an administrator may read them."""
     packages = sorted(path for path in POWERCAP.glob("intel-rapl:*") if path.name.count(":") == 1)
     counts, ranges = {}, {}
     for package in packages:
-        count, largest = system_text(package / "energy_uj"), system_text(package / "max_energy_range_uj")
+        count, largest = read_system_file(package / "energy_uj"), read_system_file(package / "max_energy_range_uj")
         if not count or not largest:
             return None
         counts[package.name], ranges[package.name] = int(count), int(largest)
-    return EnergyMeter(counts, ranges) if counts else None
+    return EnergyReading(counts, ranges) if counts else None

@@ -5,26 +5,26 @@ from collections.abc import Sequence
 from statistics import median
 
 from ct3d_edge.latency.statistics import nearest_rank
-from ct3d_edge.latency.system_monitor import Snapshot, disturbances
+from ct3d_edge.latency.system_monitor import SystemSnapshot, interference
 
-ENOUGH = 20
+MIN_RUNS = 20
 """Durations below which a shape is not worth a word."""
 
-FAR_OUT = 3.0
+OUTLIER_IQR_FACTOR = 3.0
 """Quartile distances above the third quartile (Tukey, Exploratory Data Analysis, 1977, section 2D)."""
 
-SPREAD = 0.10
+MAX_RELATIVE_IQR = 0.10
 """Quartile distance over the median; pyperf calls a benchmark unstable where the deviation is a tenth of the mean."""
 
-DRIFT, CERTAIN = 0.02, 0.001
+MIN_DRIFT, DRIFT_P_VALUE = 0.02, 0.001
 """Change of level worth naming, and chance of so clear a trend in a series without one."""
 
-APART, SMALLEST_PART = 4.5, 0.1
+MIN_ASHMAN_D, MIN_MODE_SHARE = 4.5, 0.1
 """Distance D (Ashman, Bird & Zepf 1994, Astron. J. 108:2348) of the two parts into which a series is best cut, and
 share of the smaller. The halves of a normal distribution have 2.7, of a uniform one 3.5; two narrow peaks far more."""
 
 
-def doubts(durations: Sequence[float], seen: Sequence[Snapshot] = ()) -> list[str]:
+def stability_warnings(durations: Sequence[float], seen: Sequence[SystemSnapshot] = ()) -> list[str]:
     """Say what is odd about a series, a sentence each, and at the end what was seen that may have caused it.
 
     What was seen is said even if it left no trace: a machine that was shared gives figures of a shared machine.
@@ -36,8 +36,8 @@ def doubts(durations: Sequence[float], seen: Sequence[Snapshot] = ()) -> list[st
     seen
         The machine before, during and after.
     """
-    causes = "; ".join(disturbances(seen))
-    odd = _oddities(durations) if len(durations) >= ENOUGH else []
+    causes = "; ".join(interference(seen))
+    odd = _anomalies(durations) if len(durations) >= MIN_RUNS else []
     if not odd:
         return [f"While this was measured, {causes}."] if causes else []
     if len(seen) < 2:
@@ -45,8 +45,8 @@ def doubts(durations: Sequence[float], seen: Sequence[Snapshot] = ()) -> list[st
     return [*odd, f"Likely cause: {causes}." if causes else "No cause was seen on this machine."]
 
 
-def _oddities(durations: Sequence[float]) -> list[str]:
-    found = (_drift(durations), _two_levels(durations), _spread(durations), _outliers(durations))
+def _anomalies(durations: Sequence[float]) -> list[str]:
+    found = (_drift(durations), _bimodality(durations), _spread(durations), _outliers(durations))
     return [text for text in found if text]
 
 
@@ -58,7 +58,7 @@ def _quartiles(durations: Sequence[float]) -> tuple[float, float]:
 
 def _outliers(durations: Sequence[float]) -> str | None:
     low, high = _quartiles(durations)
-    limit = high + FAR_OUT * (high - low)
+    limit = high + OUTLIER_IQR_FACTOR * (high - low)
     beyond = [duration for duration in durations if duration > limit]
     if not beyond:
         return None
@@ -68,7 +68,7 @@ def _outliers(durations: Sequence[float]) -> str | None:
 def _spread(durations: Sequence[float]) -> str | None:
     low, high = _quartiles(durations)
     spread = (high - low) / median(durations)
-    if spread < SPREAD:
+    if spread < MAX_RELATIVE_IQR:
         return None
     return f"Unstable: the middle half of the runs spans {spread:.0%} of the median."
 
@@ -77,13 +77,13 @@ def _drift(durations: Sequence[float]) -> str | None:
     """A trend by rank correlation with the order (Mann 1945, Econometrica 13:245), and how far it went."""
     third = len(durations) // 3
     change = median(durations[-third:]) / median(durations[:third]) - 1
-    if abs(change) < DRIFT or trend_chance(durations) > CERTAIN:
+    if abs(change) < MIN_DRIFT or trend_p_value(durations) > DRIFT_P_VALUE:
         return None
     way = "slower" if change > 0 else "faster"
     return f"Drift: the last third is {abs(change):.1%} {way} than the first; intervals are too narrow."
 
 
-def trend_chance(series: Sequence[float]) -> float:
+def trend_p_value(series: Sequence[float]) -> float:
     """Chance that a series in random order has so clear a trend, up or down: Mann's test, normal approximation.
 
     S counts pairs in ascending less pairs in descending order; without a trend its variance is
@@ -96,8 +96,8 @@ def trend_chance(series: Sequence[float]) -> float:
     return math.erfc(abs(score) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) / math.sqrt(2))
 
 
-def _two_levels(durations: Sequence[float]) -> str | None:
-    cut = best_cut(durations)
+def _bimodality(durations: Sequence[float]) -> str | None:
+    cut = split_two_modes(durations)
     if cut is None:
         return None
     low, high = cut
@@ -105,7 +105,7 @@ def _two_levels(durations: Sequence[float]) -> str | None:
     return f"Two levels: {', '.join(parts)}."
 
 
-def best_cut(durations: Sequence[float]) -> tuple[list[float], list[float]] | None:
+def split_two_modes(durations: Sequence[float]) -> tuple[list[float], list[float]] | None:
     """The two parts with the least scatter within, if they stand apart.
 
     D is sqrt(2) times the distance of the means over the root of the sum of the variances.
@@ -113,11 +113,11 @@ def best_cut(durations: Sequence[float]) -> tuple[list[float], list[float]] | No
     import numpy as np
 
     ordered = np.sort(np.asarray(durations, float))
-    smallest = max(2, math.ceil(SMALLEST_PART * len(ordered)))
+    smallest = max(2, math.ceil(MIN_MODE_SHARE * len(ordered)))
     places = range(smallest, len(ordered) - smallest + 1)
     place = min(places, key=lambda n: n * ordered[:n].var() + (len(ordered) - n) * ordered[n:].var())
     low, high = ordered[:place], ordered[place:]
     distance, scatter = high.mean() - low.mean(), math.sqrt(low.var() + high.var())
-    if distance == 0 or math.sqrt(2) * distance < APART * scatter:
+    if distance == 0 or math.sqrt(2) * distance < MIN_ASHMAN_D * scatter:
         return None
     return low.tolist(), high.tolist()

@@ -8,7 +8,7 @@ from statistics import median
 
 
 @dataclass(frozen=True)
-class Steady:
+class WarmupCriterion:
     """Warm up until two successive blocks of runs are on one level.
 
     Parameters
@@ -23,7 +23,7 @@ class Steady:
     limit: int = 50
 
 
-def runs_until_steady(durations: Sequence[float], block: int = Steady.block) -> int | None:
+def count_warmup_runs(durations: Sequence[float], block: int = WarmupCriterion.block) -> int | None:
     """Number of runs before the first two successive blocks on one level; None if there are no such blocks.
 
     Two blocks are on one level if each one's median lies within the other's range. That needs no assumption about the
@@ -36,18 +36,18 @@ def runs_until_steady(durations: Sequence[float], block: int = Steady.block) -> 
     for start in range(len(durations) - 2 * block + 1):
         middle = start + block
         first, second = durations[start:middle], durations[middle : middle + block]
-        if _one_level(first, second):
+        if _same_level(first, second):
             return start + next((n for n, duration in enumerate(first) if duration <= max(second)), block)
     return None
 
 
-def _one_level(one: Sequence[float], other: Sequence[float]) -> bool:
+def _same_level(one: Sequence[float], other: Sequence[float]) -> bool:
     return min(one) <= median(other) <= max(one) and min(other) <= median(one) <= max(other)
 
 
-RANKS = (50, 90, 95, 99, 99.9)
+PERCENTILE_RANKS = (50, 90, 95, 99, 99.9)
 
-CONFIDENCE = 0.99
+CONFIDENCE_LEVEL = 0.99
 """Of every interval here, and of ``enough``."""
 
 
@@ -81,7 +81,7 @@ class Percentile:
     @property
     def missing(self) -> int:
         """Samples still needed before this percentile can be relied on."""
-        return max(0, enough(self.rank) - self.samples)
+        return max(0, min_samples(self.rank) - self.samples)
 
     @property
     def precision(self) -> float:
@@ -92,7 +92,7 @@ class Percentile:
 
 
 @lru_cache
-def enough(rank: float) -> int:
+def min_samples(rank: float) -> int:
     """Samples from which a percentile is known with 99 % confidence: 64, 130, 662 for p90, p95, p99.
 
     The least n of which, with 99 % confidence, at least two lie beyond the percentile: then the second largest is an
@@ -103,7 +103,7 @@ def enough(rank: float) -> int:
         return 1
     below = rank / 100
     samples = 2
-    while below**samples + samples * (1 - below) * below ** (samples - 1) > 1 - CONFIDENCE:
+    while below**samples + samples * (1 - below) * below ** (samples - 1) > 1 - CONFIDENCE_LEVEL:
         samples += 1
     return samples
 
@@ -121,7 +121,7 @@ def percentile(samples: Sequence[float], rank: float) -> Percentile:
     if not samples:
         raise ValueError("a percentile needs at least one sample")
     ordered = sorted(samples)
-    low, high = interval_positions(len(ordered), rank)
+    low, high = confidence_positions(len(ordered), rank)
     return Percentile(
         rank,
         ordered[nearest_rank(len(ordered), rank) - 1],
@@ -138,7 +138,7 @@ def nearest_rank(samples: int, rank: float) -> int:
 
 
 @lru_cache(maxsize=4096)
-def interval_positions(samples: int, rank: float) -> tuple[int | None, int | None]:
+def confidence_positions(samples: int, rank: float) -> tuple[int | None, int | None]:
     """Positions, from 1 in ascending order, of the samples that enclose a percentile with 99 % confidence.
 
     Of n independent samples, the number not above the true percentile is binomial (n, rank / 100), whatever the
@@ -149,12 +149,12 @@ def interval_positions(samples: int, rank: float) -> tuple[int | None, int | Non
     import numpy as np
     from scipy.special import bdtr, bdtrc  # a tenth of what importing scipy.stats takes
 
-    tail, successes = (1 - CONFIDENCE) / 2, np.arange(samples + 1)
+    tail, successes = (1 - CONFIDENCE_LEVEL) / 2, np.arange(samples + 1)
     low = int(np.argmax(bdtr(successes, samples, rank / 100) >= tail))
     high = int(np.argmax(bdtrc(successes, samples, rank / 100) <= tail)) + 1
     return low or None, high if high <= samples else None
 
 
-def summary(samples: Sequence[float]) -> tuple[Percentile, ...]:
+def standard_percentiles(samples: Sequence[float]) -> tuple[Percentile, ...]:
     """All five percentiles, those with too few samples included: see ``missing``."""
-    return tuple(percentile(samples, rank) for rank in RANKS)
+    return tuple(percentile(samples, rank) for rank in PERCENTILE_RANKS)

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.latency.measure import Clock
-from ct3d_edge.system.machine import system_text
+from ct3d_edge.system.machine import read_system_file
 
 STAT = Path("/proc/stat")
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP_CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 CPUS = Path("/sys/devices/system/cpu")
 
-IDLE, WAITING, STOLEN = 3, 4, 7
+IDLE_COLUMN, IOWAIT_COLUMN, STEAL_COLUMN = 3, 4, 7
 """Columns of the line ``cpu`` in /proc/stat (proc_stat(5)); guest time, from column 8 on, is counted in the others."""
 
-BUSY_CORES, STOLEN_SHARE, FREQUENCY_RATIO = 0.1, 0.01, 1.05
+MAX_EXTERNAL_CORES, MAX_STEAL_SHARE, MAX_FREQUENCY_RATIO = 0.1, 0.01, 1.05
 """Beyond these a disturbance is named: cores used by others, share of the time, largest over smallest frequency."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class SystemSnapshot:
     """The machine at one moment; counters grow from one to the next.
 
     Parameters
@@ -58,7 +58,7 @@ class Snapshot:
     too_hot: int | None = None
 
 
-class Witness:
+class SystemMonitor:
     """Looks around now and then while something is timed.
 
     Parameters
@@ -71,12 +71,14 @@ class Witness:
         Reads the machine, given the seconds since the first look.
     """
 
-    def __init__(self, clock: Clock, every_s: float = 1.0, look: Callable[[float], Snapshot] | None = None) -> None:
+    def __init__(
+        self, clock: Clock, every_s: float = 1.0, look: Callable[[float], SystemSnapshot] | None = None
+    ) -> None:
         self._clock, self._every_s, self._look = clock, every_s, look or take_snapshot
         self._began = clock.now()
-        self.seen: list[Snapshot] = [self._look(0.0)]
+        self.seen: list[SystemSnapshot] = [self._look(0.0)]
 
-    def glance(self) -> None:
+    def sample_if_due(self) -> None:
         """Look if the last look is long enough ago; to be called between runs."""
         if self._seconds() - self.seen[-1].at_s >= self._every_s:
             self.look()
@@ -89,75 +91,77 @@ class Witness:
         return (self._clock.now() - self._began) / 1e9
 
 
-def take_snapshot(at_s: float) -> Snapshot:
+def take_snapshot(at_s: float) -> SystemSnapshot:
     """Read this machine."""
-    busy, stolen = _cpu_seconds(system_text(STAT) or "")
+    busy, stolen = _cpu_seconds(read_system_file(STAT) or "")
     times = os.times()
-    return Snapshot(
+    return SystemSnapshot(
         at_s=at_s,
         own_s=times.user + times.system + times.children_user + times.children_system,
         busy_s=busy,
         stolen_s=stolen,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         mhz=_mhz(),
-        throttled=_sum(re.findall(r"^nr_throttled (\d+)$", system_text(CGROUP_CPU_STAT) or "", re.MULTILINE)),
-        too_hot=_sum(_texts("cpu[0-9]*/thermal_throttle/core_throttle_count")),
+        throttled=_sum(re.findall(r"^nr_throttled (\d+)$", read_system_file(CGROUP_CPU_STAT) or "", re.MULTILINE)),
+        too_hot=_sum(_read_texts("cpu[0-9]*/thermal_throttle/core_throttle_count")),
     )
 
 
-def disturbances(seen: Sequence[Snapshot]) -> list[str]:
+def interference(seen: Sequence[SystemSnapshot]) -> list[str]:
     """What happened between the first and the last snapshot that can make durations differ, a clause each."""
     if len(seen) < 2 or seen[-1].at_s <= seen[0].at_s:
         return []
     first, last = seen[0], seen[-1]
-    found = other_load(seen)
+    found = external_load(seen)
     frequencies = [snapshot.mhz for snapshot in seen if snapshot.mhz]
-    if frequencies and max(frequencies) / min(frequencies) > FREQUENCY_RATIO:
+    if frequencies and max(frequencies) / min(frequencies) > MAX_FREQUENCY_RATIO:
         found.append(f"the CPU ran at {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
-    if periods := _grown(first.throttled, last.throttled):
+    if periods := _increase(first.throttled, last.throttled):
         found.append(f"the container's CPU quota stopped it in {periods:.0f} periods")
-    if times := _grown(first.too_hot, last.too_hot):
+    if times := _increase(first.too_hot, last.too_hot):
         found.append(f"cores were slowed down for heat {times:.0f} times")
     return found
 
 
-def other_load(seen: Sequence[Snapshot]) -> list[str]:
+def external_load(seen: Sequence[SystemSnapshot]) -> list[str]:
     """The part of it that others did: processes on this machine, and other guests of its host."""
     if len(seen) < 2 or seen[-1].at_s <= seen[0].at_s:
         return []
     first, last = seen[0], seen[-1]
     seconds = last.at_s - first.at_s
     found = []
-    busy = _grown(first.busy_s, last.busy_s)
-    if busy is not None and (others := (busy - (last.own_s - first.own_s)) / seconds) > BUSY_CORES:
+    busy = _increase(first.busy_s, last.busy_s)
+    if busy is not None and (others := (busy - (last.own_s - first.own_s)) / seconds) > MAX_EXTERNAL_CORES:
         found.append(f"other processes used {others:.1f} cores on average")
-    if (_grown(first.stolen_s, last.stolen_s) or 0) / seconds > STOLEN_SHARE:
+    if (_increase(first.stolen_s, last.stolen_s) or 0) / seconds > MAX_STEAL_SHARE:
         found.append(f"the hypervisor ran other guests for {(last.stolen_s or 0) - (first.stolen_s or 0):.1f} s")
     return found
 
 
-def _grown(before: float | None, after: float | None) -> float | None:
+def _increase(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else after - before
 
 
 def _cpu_seconds(stat: str) -> tuple[float | None, float | None]:
     """CPU seconds busy and stolen since the start of the machine."""
     line = stat.partition("\n")[0].split()
-    if len(line) <= STOLEN + 1 or line[0] != "cpu":
+    if len(line) <= STEAL_COLUMN + 1 or line[0] != "cpu":
         return None, None
-    ticks = [int(value) / os.sysconf("SC_CLK_TCK") for value in line[1 : STOLEN + 2]]
-    return sum(ticks) - ticks[IDLE] - ticks[WAITING] - ticks[STOLEN], ticks[STOLEN]
+    ticks = [int(value) / os.sysconf("SC_CLK_TCK") for value in line[1 : STEAL_COLUMN + 2]]
+    return sum(ticks) - ticks[IDLE_COLUMN] - ticks[IOWAIT_COLUMN] - ticks[STEAL_COLUMN], ticks[STEAL_COLUMN]
 
 
 def _mhz() -> float | None:
     """Mean frequency of the cores now, as the kernel's driver or else /proc/cpuinfo tells it."""
-    values = [float(text) / 1000 for text in _texts("cpu[0-9]*/cpufreq/scaling_cur_freq")]
-    values = values or [float(text) for text in re.findall(r"^cpu MHz\s*: (\S+)", system_text(CPUINFO) or "", re.M)]
+    values = [float(text) / 1000 for text in _read_texts("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    values = values or [
+        float(text) for text in re.findall(r"^cpu MHz\s*: (\S+)", read_system_file(CPUINFO) or "", re.M)
+    ]
     return round(sum(values) / len(values), 1) if values else None
 
 
-def _texts(pattern: str) -> list[str]:
-    return [text for path in sorted(CPUS.glob(pattern)) if (text := system_text(path))]
+def _read_texts(pattern: str) -> list[str]:
+    return [text for path in sorted(CPUS.glob(pattern)) if (text := read_system_file(path))]
 
 
 def _sum(numbers: Iterable[str]) -> int | None:

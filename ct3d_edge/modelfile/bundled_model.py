@@ -8,15 +8,15 @@ from ct3d_edge.errors import ModelError
 from ct3d_edge.modelfile.model_file import ModelFile
 
 PACKAGE = Path(__file__).parents[1]
-IN_WHEEL = PACKAGE / "_models"
-IN_CHECKOUT = PACKAGE.parent / "models"
+WHEEL_MODELS = PACKAGE / "_models"
+CHECKOUT_MODELS = PACKAGE.parent / "models"
 
 
-def _folder() -> Path:
-    return IN_CHECKOUT if (PACKAGE.parent / "pyproject.toml").is_file() else IN_WHEEL
+def _models_folder() -> Path:
+    return CHECKOUT_MODELS if (PACKAGE.parent / "pyproject.toml").is_file() else WHEEL_MODELS
 
 
-def default_model() -> Path:
+def default_model_path() -> Path:
     """Path of the default model, whose bytes are those of its manifest.
 
     Raises
@@ -24,7 +24,7 @@ def default_model() -> Path:
     ModelError
         If this installation came without its models, or the file is not the one in the manifest.
     """
-    folder = _folder()
+    folder = _models_folder()
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         path = folder / str(manifest["default"])
@@ -39,12 +39,12 @@ def default_model() -> Path:
     return path
 
 
-def is_demonstration(model: ModelFile) -> bool:
+def is_demo_model(model: ModelFile) -> bool:
     """Whether a file was made, in whatever form and however it is named, of the network that comes with ct3d-edge."""
     source = model.provenance.get("source")
     try:
-        manifest = json.loads((_folder() / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((_models_folder() / "manifest.json").read_text(encoding="utf-8"))
         shipped = {entry["keras_sha256"] for entry in manifest["models"]}
-    except (OSError, ValueError, KeyError, TypeError):  # `default_model` tells those who ask for it
+    except (OSError, ValueError, KeyError, TypeError):  # `default_model_path` tells those who ask for it
         return False
     return isinstance(source, dict) and source.get("sha256") in shipped

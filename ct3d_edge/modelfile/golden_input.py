@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 FIRST_RECIPE, RECIPE = "ellipsoids-1", "ellipsoids-2"
 """Names of the recipes; a change to one needs a new name."""
 
-STEPS = 1024
+BLEND_STEPS = 1024
 """Voxels are multiples of ``1 / STEPS``, weights of a blend too."""
 
-LARGEST_SEED = 2**16
+MAX_SEED = 2**16
 """Seeds are multiplied into 32-bit arithmetic."""
 
 Shape = tuple[int, int, int]
@@ -23,21 +23,21 @@ Shape = tuple[int, int, int]
 Blend = tuple[int, int, int]
 """Two seeds, and the weight of the second in 1/1024."""
 
-WINDOWS = ((1024, 0), (700, 0), (700, 324), (512, 256))
+INTENSITY_WINDOWS = ((1024, 0), (700, 0), (700, 324), (512, 256))
 """Factor (in 1/1024) and offset by which a chest of the second recipe is made darker or flatter."""
 
 
-def golden_input(recipe: str, blend: Blend, shape: Shape) -> NDArray[np.float32]:
+def make_golden_input(recipe: str, blend: Blend, shape: Shape) -> NDArray[np.float32]:
     """One input of a golden test, ``shape`` float32, multiples of 1/1024 in [0, 1]."""
-    draw = _first if recipe == FIRST_RECIPE else _second
+    draw = _make_first_recipe if recipe == FIRST_RECIPE else _make_second_recipe
     one, other, weight = blend
     voxels = draw(one, shape)
     if weight:
-        voxels = np.asarray((voxels * (STEPS - weight) + draw(other, shape) * weight) // STEPS)
-    return np.asarray(voxels / STEPS, np.float32)
+        voxels = np.asarray((voxels * (BLEND_STEPS - weight) + draw(other, shape) * weight) // BLEND_STEPS)
+    return np.asarray(voxels / BLEND_STEPS, np.float32)
 
 
-def golden_volume(seed: int, shape: Shape) -> NDArray[np.float32]:
+def make_phantom_volume(seed: int, shape: Shape) -> NDArray[np.float32]:
     """Something like a chest: body, two lungs, a spot whose place and density follow the seed, textured.
 
     Returns
@@ -45,29 +45,29 @@ def golden_volume(seed: int, shape: Shape) -> NDArray[np.float32]:
     ndarray
         ``shape`` float32, multiples of 1/1024 in [0, 1].
     """
-    return golden_input(FIRST_RECIPE, (seed, seed, 0), shape)
+    return make_golden_input(FIRST_RECIPE, (seed, seed, 0), shape)
 
 
-def _first(seed: int, shape: Shape) -> NDArray[np.int64]:
+def _make_first_recipe(seed: int, shape: Shape) -> NDArray[np.int64]:
     soft = 700
     volume = _chest(shape, 750, 100)
-    spot = tuple(256 + _drawn(seed * 3 + n) % 512 for n in range(3))
+    spot = tuple(256 + _hash_number(seed * 3 + n) % 512 for n in range(3))
     volume[_ellipsoid(shape, (spot[0], spot[1], spot[2]), (90, 90, 160))] = soft - seed % 5 * 100
-    return np.asarray(np.clip(volume + _texture(seed, shape, 32), 0, STEPS), np.int64)
+    return np.asarray(np.clip(volume + _texture(seed, shape, 32), 0, BLEND_STEPS), np.int64)
 
 
-def _second(seed: int, shape: Shape) -> NDArray[np.int64]:
+def _make_second_recipe(seed: int, shape: Shape) -> NDArray[np.int64]:
     """Number k of a seed is the hash of ``64 * seed + k``: 0 lung, 1 body, 2 spots, 3 texture, 8 and on the spots."""
-    number = [_drawn(64 * seed + k) for k in range(40)]
+    number = [_hash_number(64 * seed + k) for k in range(40)]
     volume = _chest(shape, 700 + number[1] % 100, 60 + number[0] % 150)
     for k in range(8, 8 + 4 * (number[2] % 9), 4):
         x, y, z = (256 + drawn % 512 for drawn in number[k : k + 3])
         radius = 40 + number[k + 3] % 100
         spot = _ellipsoid(shape, (x, y, z), (radius, radius, radius * 3 // 2))
         volume[spot] = 250 + (number[k + 3] >> 8) % 500
-    factor, offset = WINDOWS[seed % len(WINDOWS)]
+    factor, offset = INTENSITY_WINDOWS[seed % len(INTENSITY_WINDOWS)]
     textured = volume + _texture(seed, shape, 4 << number[3] % 5)
-    return np.asarray(np.clip(textured * factor // STEPS + offset, 0, STEPS), np.int64)
+    return np.asarray(np.clip(textured * factor // BLEND_STEPS + offset, 0, BLEND_STEPS), np.int64)
 
 
 def _chest(shape: Shape, body: int, lung: int) -> NDArray[np.int64]:
@@ -95,7 +95,7 @@ def _ellipsoid(shape: Shape, centre: Shape, radii: Shape) -> NDArray[np.bool_]:
     return np.asarray(squares[0] + squares[1] + squares[2] <= 4096)
 
 
-def _drawn(number: int) -> int:
+def _hash_number(number: int) -> int:
     return int(hash32(np.array([number]))[0])
 
 

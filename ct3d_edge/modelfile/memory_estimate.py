@@ -8,13 +8,13 @@ from onnx import shape_inference
 
 from ct3d_edge.modelfile.model_file import ModelFile
 
-WORKSPACE = 1.25
+WORKSPACE_FACTOR = 1.25
 """What a run takes as a multiple of what goes into and comes out of its busiest operator: ONNX Runtime's CPU provider
 unfolds convolutions, and its arena rounds up. The shipped network's first run added 619 MB where 504 MB go in and out,
 with 1 and 2 threads alike; each further run at the same time added 495 to 523 MB, a batch of 2 1,237 MB."""
 
 
-def run_bytes(model: ModelFile, batch: int = 1) -> int:
+def estimate_run_bytes(model: ModelFile, batch: int = 1) -> int:
     """Bytes that one run takes while it lasts, roughly: those of the operator whose input and output are largest.
 
     A tensor whose shape cannot be inferred counts as nothing, but no run counts less than its input.
@@ -25,17 +25,17 @@ def run_bytes(model: ModelFile, batch: int = 1) -> int:
         Volumes run at once.
     """
     proto = onnx.ModelProto.FromString(model.data)
-    sizes = _sizes(shape_inference.infer_shapes(proto).graph, batch)
+    sizes = _tensor_sizes(shape_inference.infer_shapes(proto).graph, batch)
     busiest = max(sum(sizes.get(name, 0) for name in {*node.input, *node.output}) for node in proto.graph.node)
-    return max(int(WORKSPACE * busiest), input_bytes(model, batch))
+    return max(int(WORKSPACE_FACTOR * busiest), count_input_bytes(model, batch))
 
 
-def input_bytes(model: ModelFile, batch: int = 1) -> int:
+def count_input_bytes(model: ModelFile, batch: int = 1) -> int:
     """Bytes of a batch of network inputs, float32."""
     return 4 * batch * math.prod(model.contract.shape)
 
 
-def _sizes(graph: onnx.GraphProto, batch: int) -> Mapping[str, int]:
+def _tensor_sizes(graph: onnx.GraphProto, batch: int) -> Mapping[str, int]:
     """Tensor name to its bytes, as float32; the first axis is the batch where it has no fixed length."""
     sizes = {}
     for value in (*graph.input, *graph.value_info, *graph.output):

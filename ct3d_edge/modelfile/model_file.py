@@ -13,19 +13,19 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from ct3d_edge.contract import Contract, refuse_constant
+from ct3d_edge.contract import Contract, reject_non_finite_constant
 from ct3d_edge.errors import ContractError, ModelError
-from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.signature import (
     batch_axis,
     check_interface,
     check_stored_voxels,
-    features_shape,
-    pooled_length,
-    refuse_stored_voxels,
-    takes_stored_voxels,
+    find_features_shape,
+    find_pooled_length,
+    has_embedded_preprocessing,
+    reject_stored_voxels,
 )
-from ct3d_edge.modelfile.weights import refuse_external_data, weight_types
+from ct3d_edge.modelfile.weights import list_weight_types, reject_external_data
 
 CONTRACT_KEY = "ct3d.contract"
 GOLDEN_KEY = "ct3d.golden"
@@ -33,7 +33,7 @@ PROVENANCE_KEY = "ct3d.provenance"
 """Keys of ONNX ``metadata_props``."""
 
 
-IN_PIECES = (("small", "cpu"), ("small", "no-conv3d"), ("fast", "cpu"))
+SEQUENTIAL_BATCH_VARIANTS = (("small", "cpu"), ("small", "no-conv3d"), ("fast", "cpu"))
 """Level and target of files that are cut into pieces."""
 
 
@@ -72,7 +72,7 @@ class ModelFile:
     data: bytes
     sha256: str
     contract: Contract
-    golden: Golden
+    golden: GoldenTest
     provenance: dict[str, Any]
     input_name: str
     output_name: str
@@ -85,14 +85,14 @@ class ModelFile:
     pooled: int | None
 
     @property
-    def one_by_one(self) -> bool:
+    def runs_batch_sequentially(self) -> bool:
         """Whether the file was cut into pieces for one scan, so that on a CPU those of a batch had better run in turn.
 
         Pieces of ``small`` keep to a memory budget, those of ``fast`` for ``cpu`` to the cache: with two scans at once
         they are twice as large.
         """
         asked = self.provenance.get("optimize")
-        return isinstance(asked, dict) and (asked.get("level"), asked.get("target")) in IN_PIECES
+        return isinstance(asked, dict) and (asked.get("level"), asked.get("target")) in SEQUENTIAL_BATCH_VARIANTS
 
     @property
     def interface(self) -> tuple[str, str]:
@@ -105,7 +105,7 @@ class ModelFile:
         told = self.provenance.get("precision")
         return str(told.get("arithmetic", "fp32")) if isinstance(told, dict) else "fp32"
 
-    def why_not_for(self, provider: str) -> str | None:
+    def incompatibility_reason(self, provider: str) -> str | None:
         """Why a provider must not run the file, as its export found out; None if nothing is known against it."""
         told = self.provenance.get("not_for")
         return str(told[provider]) if isinstance(told, dict) and provider in told else None
@@ -139,12 +139,12 @@ def load_model_file(path: Path | str, *, stored_voxels: bool = False) -> ModelFi
 def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) -> ModelFile:
     """Check the bytes of a model file, as ``load_model_file`` does; ``path`` only names them in messages."""
     proto = _parse(path, data)
-    refuse_external_data(path, proto)
+    reject_external_data(path, proto)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    contract = Contract.from_json(_required(path, metadata, CONTRACT_KEY))
-    inside = takes_stored_voxels(path, metadata)
+    contract = Contract.from_json(_required_metadata(path, metadata, CONTRACT_KEY))
+    inside = has_embedded_preprocessing(path, metadata)
     if inside and not stored_voxels:
-        refuse_stored_voxels(path)
+        reject_stored_voxels(path)
     check = check_stored_voxels if inside else check_interface
     input_name, output_name = check(path, proto.graph, contract)
     counts: dict[str, int] = {}
@@ -155,17 +155,17 @@ def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) ->
         data=data,
         sha256=hashlib.sha256(data).hexdigest(),
         contract=contract,
-        golden=Golden.from_json(_required(path, metadata, GOLDEN_KEY), classes=len(contract.labels)),
+        golden=GoldenTest.from_json(_required_metadata(path, metadata, GOLDEN_KEY), classes=len(contract.labels)),
         provenance=_provenance(path, metadata),
         input_name=input_name,
         output_name=output_name,
         batch_axis=None if inside else batch_axis(proto.graph, input_name),
         stored_voxels=inside,
-        weights=weight_types(proto),
+        weights=list_weight_types(proto),
         node_counts=dict(sorted(counts.items())),
         opset=next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0),
-        features=features_shape(path, proto.graph),
-        pooled=None if inside else pooled_length(path, proto.graph, contract),
+        features=find_features_shape(path, proto.graph),
+        pooled=None if inside else find_pooled_length(path, proto.graph, contract),
     )
 
 
@@ -186,7 +186,7 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     return proto
 
 
-def _required(path: Path, metadata: dict[str, str], key: str) -> str:
+def _required_metadata(path: Path, metadata: dict[str, str], key: str) -> str:
     if key not in metadata:
         raise ContractError(
             f"{path} is an ONNX file without '{key}' in its metadata, so nobody can know what it expects of a scan. "
@@ -197,7 +197,7 @@ def _required(path: Path, metadata: dict[str, str], key: str) -> str:
 
 def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
-        value = json.loads(metadata.get(PROVENANCE_KEY, "{}"), parse_constant=refuse_constant)
+        value = json.loads(metadata.get(PROVENANCE_KEY, "{}"), parse_constant=reject_non_finite_constant)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: '{PROVENANCE_KEY}' is not valid JSON ({error}).") from error
     if not isinstance(value, dict):

@@ -16,13 +16,13 @@ INPUT_KEY = "ct3d.input"
 STORED_VOXELS = "stored voxels"
 """Its one value."""
 
-VOXELS, SLOPE, INTERCEPT = "voxels", "slope", "intercept"
-PROBABILITIES = "probabilities"
-AXES = ("slices", "rows", "columns")
+VOXELS_INPUT, SLOPE_INPUT, INTERCEPT_INPUT = "voxels", "slope", "intercept"
+PROBABILITIES_OUTPUT = "probabilities"
+VOXEL_AXES = ("slices", "rows", "columns")
 """Of ``voxels``: the contract's third, second and first axis, the order in which files hold them."""
 
 
-def takes_stored_voxels(path: Path, metadata: dict[str, str]) -> bool:
+def has_embedded_preprocessing(path: Path, metadata: dict[str, str]) -> bool:
     """Whether a file says that it has the preprocessing inside.
 
     Raises
@@ -48,23 +48,23 @@ def check_stored_voxels(path: Path, graph: onnx.GraphProto, contract: Contract) 
         If the graph does not have the interface that the metadata promise.
     """
     weights = {tensor.name for tensor in graph.initializer}
-    found = [_described(value) for value in graph.input if value.name not in weights]
-    found += [_described(value) for value in graph.output]
+    found = [_describe_value(value) for value in graph.input if value.name not in weights]
+    found += [_describe_value(value) for value in graph.output]
     wanted = [
-        f"{VOXELS} int16 (?, ?, ?)",
-        f"{SLOPE} float ()",
-        f"{INTERCEPT} float ()",
-        f"{PROBABILITIES} float ({len(contract.labels)})",
+        f"{VOXELS_INPUT} int16 (?, ?, ?)",
+        f"{SLOPE_INPUT} float ()",
+        f"{INTERCEPT_INPUT} float ()",
+        f"{PROBABILITIES_OUTPUT} float ({len(contract.labels)})",
     ]
     if found != wanted:
         raise ContractError(
             f"{path} says that it takes {STORED_VOXELS}, which is {', '.join(wanted)}; the graph has "
             f"{', '.join(found)}. The file was changed: export the model again."
         )
-    return VOXELS, PROBABILITIES
+    return VOXELS_INPUT, PROBABILITIES_OUTPUT
 
 
-def refuse_stored_voxels(path: Path) -> NoReturn:
+def reject_stored_voxels(path: Path) -> NoReturn:
     """For whatever feeds network inputs.
 
     Raises
@@ -78,7 +78,9 @@ def refuse_stored_voxels(path: Path) -> NoReturn:
     )
 
 
-def as_stored(volume: NDArray[np.float32], contract: Contract, steps: int) -> tuple[NDArray[np.int16], float, float]:
+def to_stored_voxels(
+    volume: NDArray[np.float32], contract: Contract, steps: int
+) -> tuple[NDArray[np.int16], float, float]:
     """Stored voxels whose preprocessing gives a network input: as large as that, so nothing is interpolated.
 
     Parameters
@@ -96,20 +98,20 @@ def as_stored(volume: NDArray[np.float32], contract: Contract, steps: int) -> tu
     return np.ascontiguousarray(stored.T), (high - low) / steps, low
 
 
-def _described(value: onnx.ValueInfoProto) -> str:
+def _describe_value(value: onnx.ValueInfoProto) -> str:
     tensor: Any = value.type.tensor_type
     known = onnx.TensorProto.DataType.values()
     kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type in known else "unknown"
     return f"{value.name} {kind} ({', '.join(str(dim.dim_value or '?') for dim in tensor.shape.dim)})"
 
 
-FEATURES = "ct3d.features"
+FEATURES_OUTPUT = "ct3d.features"
 """Name of the output, beside the one that answers, from which an answer is explained."""
 
-POOLED = "ct3d.pooled"
+POOLED_OUTPUT = "ct3d.pooled"
 """Name of the output, beside the one that answers, from which it is told whether a scan is like those of training."""
 
-EXTRA = (FEATURES, POOLED)
+EXTRA_OUTPUTS = (FEATURES_OUTPUT, POOLED_OUTPUT)
 
 
 def batch_axis(graph: onnx.GraphProto, input_name: str) -> str | None:
@@ -130,28 +132,30 @@ def check_interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> t
     """
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    outputs = [value for value in graph.output if value.name not in EXTRA]
+    outputs = [value for value in graph.output if value.name not in EXTRA_OUTPUTS]
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(
             f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one volume in, one vector out is needed."
         )
-    _expect(path, "input", inputs[0], contract.input_shape)
-    _expect(path, "output", outputs[0], (contract.outputs,))
+    _check_value(path, "input", inputs[0], contract.input_shape)
+    _check_value(path, "output", outputs[0], (contract.outputs,))
     return inputs[0].name, outputs[0].name
 
 
-def features_shape(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] | None:
+def find_features_shape(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] | None:
     """Shape of the output that explains behind its batch axis, None if there is none; a ``ModelError`` if it is odd."""
     for value in graph.output:
-        if value.name == FEATURES:
+        if value.name == FEATURES_OUTPUT:
             shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])
             if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or min(shape) < 1:
-                raise ModelError(f"{path}: its output {FEATURES} is not float (batch, C, a, b, c). Export it again.")
+                raise ModelError(
+                    f"{path}: its output {FEATURES_OUTPUT} is not float (batch, C, a, b, c). Export it again."
+                )
             return shape
     return None
 
 
-def pooled_length(path: Path, graph: onnx.GraphProto, contract: Contract) -> int | None:
+def find_pooled_length(path: Path, graph: onnx.GraphProto, contract: Contract) -> int | None:
     """Length of the output of pooled features; None if there is none, or the contract knows nothing to compare it with.
 
     Raises
@@ -162,13 +166,13 @@ def pooled_length(path: Path, graph: onnx.GraphProto, contract: Contract) -> int
     if contract.feature_statistics is None:
         return None
     for value in graph.output:
-        if value.name == POOLED:
-            _expect(path, f"output {POOLED}", value, (contract.feature_statistics.features,))
+        if value.name == POOLED_OUTPUT:
+            _check_value(path, f"output {POOLED_OUTPUT}", value, (contract.feature_statistics.features,))
             return contract.feature_statistics.features
     return None
 
 
-def _expect(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+def _check_value(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
     """Check dtype and shape; a dynamic batch axis or a batch of one in front is implied."""
     tensor = value.type.tensor_type
     found = tuple(dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim)

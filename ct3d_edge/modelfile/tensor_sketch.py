@@ -13,17 +13,17 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.modelfile.golden_input import hash32
-from ct3d_edge.modelfile.signature import POOLED
+from ct3d_edge.modelfile.signature import POOLED_OUTPUT
 from ct3d_edge.modelfile.weights import tensor_bytes
 
-SUMS = 16
-CHOSEN = 6
+SKETCH_SIZE = 16
+MAX_TENSORS = 6
 """Tensors along the graph; pooled features are looked at besides."""
 
-LARGEST = 64_000_000
+MAX_TENSOR_BYTES = 64_000_000
 """Bytes of a tensor that is looked at, where there are smaller ones: it is copied and gone through."""
 
-DIGITS = 8
+SIGNIFICANT_DIGITS = 8
 """Of each value that is kept."""
 
 ACTIVATIONS = ("Sigmoid", "Softmax")
@@ -32,7 +32,7 @@ WEIGHT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorPro
 
 
 @dataclass(frozen=True)
-class Sketch:
+class TensorSketch:
     """What is known of one tensor.
 
     Parameters
@@ -56,7 +56,7 @@ class Sketch:
         values = tuple(tuple(map(float, row)) for row in data["values"])
         return cls(str(data["name"]), float(data["spread"]), values)
 
-    def is_sound(self, inputs: int) -> bool:
+    def is_valid(self, inputs: int) -> bool:
         """Whether something can be compared with it, for so many inputs."""
         numbers = [self.spread, *(number for row in self.values for number in row)]
         return self.spread > 0 and len(self.values) == inputs and all(map(math.isfinite, numbers))
@@ -66,24 +66,24 @@ class Sketch:
 
         Infinite if there is another number of sums; NaN if a value is.
         """
-        found, expected = sums(tensor), np.asarray(self.values[number])
+        found, expected = count_sketch(tensor), np.asarray(self.values[number])
         if found.shape != expected.shape:
             return math.inf
         return float(np.abs(found - expected).max() / self.spread)
 
 
-def sums(tensor: NDArray[Any]) -> NDArray[np.float64]:
+def count_sketch(tensor: NDArray[Any]) -> NDArray[np.float64]:
     """Value i, in C order, with the sign that is the lowest bit of ``hash32(i)``, is added to sum ``i % 16``."""
     flat = tensor.reshape(-1)
-    padded = np.zeros(-(-flat.size // SUMS) * SUMS, np.float32)
+    padded = np.zeros(-(-flat.size // SKETCH_SIZE) * SKETCH_SIZE, np.float32)
     padded[: flat.size] = flat
     odd = hash32(np.arange(padded.size, dtype=np.uint32)) & np.uint32(1)
     np.negative(padded, out=padded, where=odd.astype(bool))
     with np.errstate(invalid="ignore"):  # of infinite values the sum is NaN
-        return np.asarray(padded.reshape(-1, SUMS).sum(axis=0, dtype=np.float64)[: flat.size])
+        return np.asarray(padded.reshape(-1, SKETCH_SIZE).sum(axis=0, dtype=np.float64)[: flat.size])
 
 
-class Collected:
+class TensorCollector:
     """Values of one tensor for one input after the other, on their way to a sketch; none is kept whole."""
 
     def __init__(self) -> None:
@@ -92,53 +92,57 @@ class Collected:
 
     def add(self, tensor: NDArray[Any]) -> None:
         """Take in the tensor of the next input."""
-        self._rows.append(sums(tensor))
+        self._rows.append(count_sketch(tensor))
         self._size = tensor.size
         self._sum += float(tensor.sum(dtype=np.float64))
         self._squares += float(np.square(tensor, dtype=np.float64).sum())
 
-    def sketch(self, name: str) -> Sketch | None:
+    def sketch(self, name: str) -> TensorSketch | None:
         """The sketch; None of a tensor that is constant or not finite."""
         count = max(1, self._size * len(self._rows))
         if not math.isfinite(self._squares):
             return None
         variance = self._squares / count - (self._sum / count) ** 2
-        spread = _short(math.sqrt(max(0.0, variance) * max(1.0, self._size / SUMS)))
-        made = Sketch(name, spread, tuple(tuple(map(_short, row)) for row in self._rows))
-        return made if made.is_sound(len(self._rows)) else None
+        spread = _round_significant(math.sqrt(max(0.0, variance) * max(1.0, self._size / SKETCH_SIZE)))
+        made = TensorSketch(name, spread, tuple(tuple(map(_round_significant, row)) for row in self._rows))
+        return made if made.is_valid(len(self._rows)) else None
 
 
-def _short(number: float) -> float:
-    return float(f"{number:.{DIGITS}g}")
+def _round_significant(number: float) -> float:
+    return float(f"{number:.{SIGNIFICANT_DIGITS}g}")
 
 
-def telling_tensors(proto: onnx.ModelProto, answer: str) -> tuple[str, ...]:
+def choose_sensitive_tensors(proto: onnx.ModelProto, answer: str) -> tuple[str, ...]:
     """Names of tensors to look at, in the graph's order: a few through which everything passes, and pooled features.
 
     The last one is what the final sigmoid or softmax is given; where the graph has neither, what it answers.
     """
     known = tensor_bytes(proto)
-    passed = [name for name in _narrow(proto.graph, answer) if known.get(name, LARGEST + 1) <= LARGEST]
+    passed = [
+        name
+        for name in _bottleneck_tensors(proto.graph, answer)
+        if known.get(name, MAX_TENSOR_BYTES + 1) <= MAX_TENSOR_BYTES
+    ]
     last = {name: node.op_type for node in proto.graph.node for name in node.output}.get(answer)
     if last in ACTIVATIONS:
         passed = [name for name in passed if name != answer]
-    chosen = {passed[n * (len(passed) - 1) // max(CHOSEN - 1, 1)] for n in range(CHOSEN)} if passed else set()
-    return tuple(name for name in known if name in chosen or name == POOLED)
+    chosen = {passed[n * (len(passed) - 1) // max(MAX_TENSORS - 1, 1)] for n in range(MAX_TENSORS)} if passed else set()
+    return tuple(name for name in known if name in chosen or name == POOLED_OUTPUT)
 
 
-def _narrow(graph: onnx.GraphProto, answer: str) -> list[str]:
+def _bottleneck_tensors(graph: onnx.GraphProto, answer: str) -> list[str]:
     """Tensors behind the first weights that are, behind their node, all that the rest of the graph goes on with."""
     needed: dict[str, int] = {answer: len(graph.node)}  # the last node towards the answer that reads it
     for number, node in reversed(list(enumerate(graph.node))):
         if any(name in needed for name in node.output):
-            for name in _read(node):
+            for name in _names_read(node):
                 needed.setdefault(name, number)
     weights = {tensor.name for tensor in graph.initializer if tensor.data_type in WEIGHT_TYPES and len(tensor.dims) > 1}
     live = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
     weighted = False
     found: list[str] = []
     for number, node in enumerate(graph.node):
-        read = _read(node)
+        read = _names_read(node)
         if live.intersection(read):
             weighted = weighted or bool(weights.intersection(read))
             live.update(node.output)
@@ -150,7 +154,7 @@ def _narrow(graph: onnx.GraphProto, answer: str) -> list[str]:
     return found
 
 
-def _read(node: onnx.NodeProto) -> list[str]:
+def _names_read(node: onnx.NodeProto) -> list[str]:
     """Names that a node reads, those inside its subgraphs among them."""
     inside = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
-    return [*node.input, *(name for graph in inside for inner in graph.node for name in _read(inner))]
+    return [*node.input, *(name for graph in inside for inner in graph.node for name in _names_read(inner))]

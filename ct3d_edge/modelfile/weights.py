@@ -26,7 +26,7 @@ WEIGHT_TYPES: dict[int, str] = {
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
-def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def iter_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Every tensor stored in a graph, those in attributes and subgraphs included."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
@@ -39,22 +39,22 @@ def _tensors_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for subgraph in (attribute.g, *attribute.graphs):
-                yield from tensors(subgraph)
+                yield from iter_tensors(subgraph)
 
 
-def weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
+def list_weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
     """Types of stored numbers by the space they take; integers that only say shapes and axes do not count."""
     sizes: Counter[str] = Counter()
-    for tensor in tensors(proto.graph):
+    for tensor in iter_tensors(proto.graph):
         if tensor.data_type in WEIGHT_TYPES:
             sizes[WEIGHT_TYPES[tensor.data_type]] += tensor.ByteSize()
     return tuple(name for name, _ in sizes.most_common())
 
 
-def refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
+def reject_external_data(path: Path, proto: onnx.ModelProto) -> None:
     """A ``ModelError`` if some of the numbers lie in other files."""
     in_functions = (_tensors_in_nodes(function.node) for function in proto.functions)
-    outside = sum(map(uses_external_data, chain(tensors(proto.graph), *in_functions)))
+    outside = sum(map(uses_external_data, chain(iter_tensors(proto.graph), *in_functions)))
     if outside:
         raise ModelError(
             f"{path} keeps {outside} tensors in other files. Save it as one file "

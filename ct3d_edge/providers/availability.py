@@ -17,11 +17,11 @@ import onnxruntime as ort
 from ct3d_edge.errors import ProviderError, UsageError
 from ct3d_edge.providers import nvidia
 from ct3d_edge.providers.names import AUTOMATIC, PROVIDERS, ProviderName, RequestedProvider, install_command
-from ct3d_edge.providers.plugins import OPENVINO, TENSORRT_RTX, Plugin, plugin_obstacle
-from ct3d_edge.providers.provider_issue import Obstacle
-from ct3d_edge.providers.shared_libraries import WINDOWS, first_file, linked_by, package_places
+from ct3d_edge.providers.plugins import OPENVINO, TENSORRT_RTX, Plugin, find_plugin_issue
+from ct3d_edge.providers.provider_issue import ProviderIssue
+from ct3d_edge.providers.shared_libraries import WINDOWS, find_first_files, find_package_dirs, linked_libraries
 
-BRIDGE = "onnxruntime_providers_{}.dll" if WINDOWS else "libonnxruntime_providers_{}.so"
+PROVIDER_LIBRARY = "onnxruntime_providers_{}.dll" if WINDOWS else "libonnxruntime_providers_{}.so"
 TENSORRT_LIBRARIES = (
     ("nvinfer_10.dll", "nvonnxparser_10.dll") if WINDOWS else ("libnvinfer.so.10", "libnvonnxparser.so.10")
 )
@@ -35,7 +35,7 @@ class Provider:
     ----------
     name, ort_name
         Our name and ONNX Runtime's.
-    obstacle
+    find_issue
         Returns why the provider cannot work here and what would help, or None.
     library
         The part of the file name by which ONNX Runtime keeps its code apart; None if it is built in or a plugin.
@@ -45,7 +45,7 @@ class Provider:
 
     name: ProviderName
     ort_name: str
-    obstacle: Callable[[], Obstacle | None]
+    find_issue: Callable[[], ProviderIssue | None]
     library: str | None = None
     plugin: Plugin | None = None
 
@@ -57,15 +57,15 @@ class Provider:
     @property
     def library_path(self) -> Path | None:
         """The file that holds its code, loadable or not."""
-        return _bridge(self.library) if self.library else None
+        return _library_file(self.library) if self.library else None
 
 
-def provider(name: ProviderName) -> Provider:
+def get_provider(name: ProviderName) -> Provider:
     """The provider of that name."""
     return _PROVIDERS[name]
 
 
-def candidates(requested: RequestedProvider, *, allow_fallback: bool) -> list[Provider]:
+def list_candidate_providers(requested: RequestedProvider, *, allow_fallback: bool) -> list[Provider]:
     """Providers to try, best first: all for ``auto``, one alone, or that one and the lesser ones.
 
     Plugins are tried only if they are asked for by name.
@@ -80,15 +80,15 @@ def candidates(requested: RequestedProvider, *, allow_fallback: bool) -> list[Pr
     if requested not in PROVIDERS:
         raise UsageError(f"There is no provider {requested!r}. Choose one of: auto, {', '.join(PROVIDERS)}.")
     asked = _PROVIDERS[requested]
-    return [asked, *_to_the_right(asked)] if allow_fallback else [asked]
+    return [asked, *_lower_ranked(asked)] if allow_fallback else [asked]
 
 
-def lesser_than(candidate: Provider) -> list[Provider]:
+def fallbacks_of(candidate: Provider) -> list[Provider]:
     """Providers that may take the nodes that ``candidate`` leaves, best first, if they can work here at all."""
-    return [entry for entry in _to_the_right(candidate) if entry.compiled_in and entry.obstacle() is None]
+    return [entry for entry in _lower_ranked(candidate) if entry.compiled_in and entry.find_issue() is None]
 
 
-def check(candidate: Provider) -> None:
+def require_available(candidate: Provider) -> None:
     """Make sure that a provider's libraries load and find a device.
 
     Raises
@@ -96,16 +96,16 @@ def check(candidate: Provider) -> None:
     ProviderError
         With what is missing and the command that would help.
     """
-    obstacle = find_obstacle(candidate)
+    obstacle = find_provider_issue(candidate)
     if obstacle is not None:
         raise ProviderError(str(obstacle))
 
 
-def find_obstacle(candidate: Provider) -> Obstacle | None:
+def find_provider_issue(candidate: Provider) -> ProviderIssue | None:
     """Why a provider cannot work here, if it cannot."""
     if candidate.plugin is None and not candidate.compiled_in:
         return _not_compiled_in()
-    return candidate.obstacle()
+    return candidate.find_issue()
 
 
 def compiled_in() -> list[str]:
@@ -113,52 +113,52 @@ def compiled_in() -> list[str]:
     return [name for name, entry in _PROVIDERS.items() if entry.compiled_in]
 
 
-def our_name(ort_name: str) -> str:
+def provider_name_of(ort_name: str) -> str:
     """Our name of one of ONNX Runtime's providers; its own, shortened, for one that is none of ours."""
     known = {entry.ort_name: name for name, entry in _PROVIDERS.items()}
     return known.get(ort_name, ort_name.removesuffix("ExecutionProvider").lower())
 
 
-def _to_the_right(candidate: Provider) -> list[Provider]:
+def _lower_ranked(candidate: Provider) -> list[Provider]:
     rest = PROVIDERS[PROVIDERS.index(candidate.name) + 1 :]
     return [_PROVIDERS[name] for name in rest if name in AUTOMATIC]
 
 
-def _not_compiled_in() -> Obstacle:
+def _not_compiled_in() -> ProviderIssue:
     reason = f"this onnxruntime {ort.__version__} was built without it (it has: {', '.join(compiled_in())})"
     if platform.machine() not in ("x86_64", "AMD64"):
-        return Obstacle(f"{reason}; on a Jetson, install NVIDIA's own onnxruntime wheel")
-    return Obstacle(reason, remedy="pip uninstall --yes onnxruntime && pip install onnxruntime-gpu")
+        return ProviderIssue(f"{reason}; on a Jetson, install NVIDIA's own onnxruntime wheel")
+    return ProviderIssue(reason, remedy="pip uninstall --yes onnxruntime && pip install onnxruntime-gpu")
 
 
-def _no_obstacle() -> Obstacle | None:
+def _no_issue() -> ProviderIssue | None:
     return None
 
 
-def _cuda_obstacle() -> Obstacle | None:
-    return _driver_obstacle() or _library_obstacle("cuda", [nvidia.CUDNN])
+def _find_cuda_issue() -> ProviderIssue | None:
+    return _find_driver_issue() or _find_library_issue("cuda", [nvidia.CUDNN])
 
 
-def _tensorrt_obstacle() -> Obstacle | None:
+def _find_tensorrt_issue() -> ProviderIssue | None:
     # TensorRT's Python package puts its libraries where ONNX Runtime does not look by itself.
-    shipped = [str(path) for path in first_file(package_places("tensorrt_libs"), TENSORRT_LIBRARIES)]
-    return _cuda_obstacle() or _library_obstacle("tensorrt", shipped)
+    shipped = [str(path) for path in find_first_files(find_package_dirs("tensorrt_libs"), TENSORRT_LIBRARIES)]
+    return _find_cuda_issue() or _find_library_issue("tensorrt", shipped)
 
 
-def _driver_obstacle() -> Obstacle | None:
+def _find_driver_issue() -> ProviderIssue | None:
     """Ask the driver itself whether there is a device, and whether it is new enough."""
     try:
         count = nvidia.gpu_count()
     except OSError as error:
-        if nvidia.DRIVER in str(error):
-            reason = f"this machine has no NVIDIA driver ({nvidia.DRIVER} cannot be loaded)"
-            return Obstacle(f"{reason}; install it, or use the provider cpu", missing=(nvidia.DRIVER,))
-        return Obstacle(f"the NVIDIA driver finds no GPU ({error}); see nvidia-smi, or use the provider cpu")
+        if nvidia.CUDA_DRIVER in str(error):
+            reason = f"this machine has no NVIDIA driver ({nvidia.CUDA_DRIVER} cannot be loaded)"
+            return ProviderIssue(f"{reason}; install it, or use the provider cpu", missing=(nvidia.CUDA_DRIVER,))
+        return ProviderIssue(f"the NVIDIA driver finds no GPU ({error}); see nvidia-smi, or use the provider cpu")
     if not count:
-        return Obstacle("the NVIDIA driver finds no GPU; see nvidia-smi, or use the provider cpu")
-    wanted, offered = str(ort.cuda_version or ""), nvidia.driver_cuda()
+        return ProviderIssue("the NVIDIA driver finds no GPU; see nvidia-smi, or use the provider cpu")
+    wanted, offered = str(ort.cuda_version or ""), nvidia.max_driver_cuda_version()
     if offered and _major(offered) < _major(wanted):
-        return Obstacle(
+        return ProviderIssue(
             f"the NVIDIA driver supports CUDA {offered}, this onnxruntime needs {wanted}; update the driver"
         )
     return None
@@ -169,32 +169,32 @@ def _major(version: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def _library_obstacle(name: ProviderName, extra: list[str]) -> Obstacle | None:
+def _find_library_issue(name: ProviderName, extra: list[str]) -> ProviderIssue | None:
     """Load a provider's library as ONNX Runtime would, after the libraries that come as Python packages."""
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find; the loads below tell
         ort.preload_dlls()
-    for library in (*extra, str(_bridge("shared")), str(_bridge(name))):
+    for library in (*extra, str(_library_file("shared")), str(_library_file(name))):
         try:
             ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
-            missing = [link.name for link in linked_by(_bridge(name)) if link.path is None]
+            missing = [link.name for link in linked_libraries(_library_file(name)) if link.path is None]
             missing += [Path(library).name] if library in extra and not missing else []
-            return Obstacle(f"a library is missing ({error})", tuple(missing), install_command(name))
+            return ProviderIssue(f"a library is missing ({error})", tuple(missing), install_command(name))
     return None
 
 
-def _bridge(part: str) -> Path:
-    return Path(ort.__file__).parent / "capi" / BRIDGE.format(part)
+def _library_file(part: str) -> Path:
+    return Path(ort.__file__).parent / "capi" / PROVIDER_LIBRARY.format(part)
 
 
-def _plugin(plugin: Plugin) -> Provider:
-    return Provider(plugin.name, plugin.ort_name, lambda: plugin_obstacle(plugin), plugin=plugin)
+def _plugin_provider(plugin: Plugin) -> Provider:
+    return Provider(plugin.name, plugin.ort_name, lambda: find_plugin_issue(plugin), plugin=plugin)
 
 
 _PROVIDERS: dict[ProviderName, Provider] = {
-    "tensorrt": Provider("tensorrt", "TensorrtExecutionProvider", _tensorrt_obstacle, library="tensorrt"),
-    "nv-tensorrt-rtx": _plugin(TENSORRT_RTX),
-    "cuda": Provider("cuda", "CUDAExecutionProvider", _cuda_obstacle, library="cuda"),
-    "openvino": _plugin(OPENVINO),
-    "cpu": Provider("cpu", "CPUExecutionProvider", _no_obstacle),
+    "tensorrt": Provider("tensorrt", "TensorrtExecutionProvider", _find_tensorrt_issue, library="tensorrt"),
+    "nv-tensorrt-rtx": _plugin_provider(TENSORRT_RTX),
+    "cuda": Provider("cuda", "CUDAExecutionProvider", _find_cuda_issue, library="cuda"),
+    "openvino": _plugin_provider(OPENVINO),
+    "cpu": Provider("cpu", "CPUExecutionProvider", _no_issue),
 }

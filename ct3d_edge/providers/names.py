@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from ct3d_edge.extras import pip_install
+from ct3d_edge.extras import pip_install_command
 
 ProviderName = Literal["tensorrt", "nv-tensorrt-rtx", "cuda", "openvino", "cpu"]
 """Best first; a fallback goes to the right."""
@@ -27,4 +27,4 @@ EXTRAS: dict[ProviderName, str] = {
 
 def install_command(name: ProviderName) -> str:
     """The command that brings what a provider needs besides ct3d-edge, a driver and a device."""
-    return pip_install(EXTRAS.get(name, ""))
+    return pip_install_command(EXTRAS.get(name, ""))

@@ -12,17 +12,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-VENDOR = "0x10de"
+NVIDIA_VENDOR_ID = "0x10de"
 """NVIDIA's number among the vendors of PCI devices."""
 
-DISPLAY, PROCESSING = "0x03", "0x12"
+PCI_CLASS_DISPLAY, PCI_CLASS_ACCELERATOR = "0x03", "0x12"
 """How the class of a display controller begins, and that of an accelerator, in sysfs."""
 
-DEVICES = ("nvidia[0-9]*", "nvhost-*", "dxg")
+NVIDIA_DEVICE_FILES = ("nvidia[0-9]*", "nvhost-*", "dxg")
 """In /dev: cards with a driver, a Jetson's, and the GPU of a Windows host under WSL."""
 
 
-def nvidia_card_seen(root: Path = Path("/")) -> bool:
+def has_nvidia_gpu(root: Path = Path("/")) -> bool:
     """Whether one is seen on Linux, by its driver, as a PCI device or as a Jetson; True elsewhere.
 
     Parameters
@@ -34,13 +34,15 @@ def nvidia_card_seen(root: Path = Path("/")) -> bool:
         return True
     if (root / "proc/driver/nvidia").exists():
         return True
-    if any(next((root / "dev").glob(pattern), None) for pattern in DEVICES):
+    if any(next((root / "dev").glob(pattern), None) for pattern in NVIDIA_DEVICE_FILES):
         return True
     return any(_is_card(device) for device in (root / "sys/bus/pci/devices").glob("*"))
 
 
 def _is_card(device: Path) -> bool:
-    return _text(device / "vendor") == VENDOR and _text(device / "class").startswith((DISPLAY, PROCESSING))
+    return _text(device / "vendor") == NVIDIA_VENDOR_ID and _text(device / "class").startswith(
+        (PCI_CLASS_DISPLAY, PCI_CLASS_ACCELERATOR)
+    )
 
 
 def _text(path: Path) -> str:
@@ -51,11 +53,11 @@ def _text(path: Path) -> str:
 
 
 WINDOWS = sys.platform == "win32"
-DRIVER = "nvcuda.dll" if WINDOWS else "libcuda.so.1"
+CUDA_DRIVER = "nvcuda.dll" if WINDOWS else "libcuda.so.1"
 NVML = "nvml.dll" if WINDOWS else "libnvidia-ml.so.1"
 CUDNN = "cudnn64_9.dll" if WINDOWS else "libcudnn.so.9"
-INFER = "nvinfer_10.dll" if WINDOWS else "libnvinfer.so.10"
-RUNTIME = "cudart64_{}.dll" if WINDOWS else "libcudart.so.{}"
+NVINFER = "nvinfer_10.dll" if WINDOWS else "libnvinfer.so.10"
+CUDART = "cudart64_{}.dll" if WINDOWS else "libcudart.so.{}"
 
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
@@ -91,7 +93,7 @@ def gpu_count() -> int:
     OSError
         If there is no driver, or it fails; the message says which.
     """
-    driver = ctypes.CDLL(DRIVER)
+    driver = ctypes.CDLL(CUDA_DRIVER)
     count = ctypes.c_int(0)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status:
@@ -104,7 +106,7 @@ def find_gpu(device_id: int) -> Gpu | None:
     try:
         if not 0 <= device_id < gpu_count():
             return None
-        driver = ctypes.CDLL(DRIVER)
+        driver = ctypes.CDLL(CUDA_DRIVER)
     except OSError:
         return None
     device = ctypes.c_int(0)
@@ -112,7 +114,7 @@ def find_gpu(device_id: int) -> Gpu | None:
     name = ctypes.create_string_buffer(256)
     driver.cuDeviceGetName(name, len(name), device)
     major, minor = (_attribute(driver, device, number) for number in (CAPABILITY_MAJOR, CAPABILITY_MINOR))
-    return Gpu(name.value.decode(errors="replace"), (major, minor), driver_version(), driver_cuda())
+    return Gpu(name.value.decode(errors="replace"), (major, minor), driver_version(), max_driver_cuda_version())
 
 
 def driver_version() -> str | None:
@@ -126,24 +128,24 @@ def driver_version() -> str | None:
     return None if failed else text.value.decode(errors="replace")
 
 
-def driver_cuda() -> str | None:
+def max_driver_cuda_version() -> str | None:
     """Newest CUDA version that the driver supports."""
-    return _cuda_version(DRIVER, "cuDriverGetVersion")
+    return _cuda_version(CUDA_DRIVER, "cuDriverGetVersion")
 
 
-def runtime_version(major: str) -> str | None:
+def cudart_version(major: str) -> str | None:
     """Version of the CUDA runtime library of that major version."""
-    return _cuda_version(RUNTIME.format(major), "cudaRuntimeGetVersion")
+    return _cuda_version(CUDART.format(major), "cudaRuntimeGetVersion")
 
 
 def cudnn_version() -> str | None:
     """Version of cuDNN; 9.14.0 is stored as 91400."""
-    return _dotted(_number(CUDNN, "cudnnGetVersion", ctypes.c_size_t))
+    return _format_version(_number(CUDNN, "cudnnGetVersion", ctypes.c_size_t))
 
 
 def tensorrt_version() -> str | None:
     """Version of TensorRT; 10.13.3 is stored as 101303."""
-    return _dotted(_number(INFER, "getInferLibVersion", ctypes.c_int))
+    return _format_version(_number(NVINFER, "getInferLibVersion", ctypes.c_int))
 
 
 def _attribute(driver: ctypes.CDLL, device: ctypes.c_int, number: int) -> int:
@@ -177,5 +179,5 @@ def _number(library: str, function: str, kind: type[ctypes.c_size_t | ctypes.c_i
     return int(asked())
 
 
-def _dotted(number: int | None) -> str | None:
+def _format_version(number: int | None) -> str | None:
     return f"{number // 10000}.{number % 10000 // 100}.{number % 100}" if number else None

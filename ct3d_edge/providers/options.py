@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.providers.names import ProviderName
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.system.machine import count_usable_cores
 
-GIGABYTE = 2**30
+GIBIBYTE = 2**30
 
-SWITCH = {"1": True, "0": False, "true": True, "false": False, "on": True, "off": False}
+BOOLEAN_VALUES = {"1": True, "0": False, "true": True, "false": False, "on": True, "off": False}
 """What counts as yes and no."""
 
 
-def setting(default: Any, meaning: str, *, least: int = 0, most: int | None = None) -> Any:
+def option_field(default: Any, meaning: str, *, least: int = 0, most: int | None = None) -> Any:
     """A field of a set of options: its default, what it does, and the range of a number."""
     return field(default=default, metadata={"meaning": meaning, "least": least, "most": most})
 
@@ -37,7 +37,7 @@ class Options:
         return int(getattr(self, "device_id", 0))
 
     @property
-    def takes_threads(self) -> bool:
+    def supports_threads(self) -> bool:
         """Whether the provider can be told how many threads to use."""
         return False
 
@@ -58,7 +58,7 @@ class Options:
         """What ONNX Runtime is given for the provider."""
         return {}
 
-    def told(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         """Every setting by its name, for a receipt and the key of an engine; defaults included."""
         return {entry.name: _text(getattr(self, entry.name)) for entry in fields(self)}
 
@@ -67,15 +67,15 @@ class Options:
 class CpuOptions(Options):
     """The CPU provider; these are settings of the session."""
 
-    intra_op_num_threads: int | None = setting(
+    intra_op_num_threads: int | None = option_field(
         None, "threads within an operator; as many as usable cores if not set", least=1, most=1024
     )
-    allow_spinning: bool = setting(True, "threads wait in a loop: faster alone, wasteful beside other work")
-    enable_cpu_mem_arena: bool = setting(True, "keep memory between runs: faster, larger")
-    denormal_as_zero: bool = setting(False, "count numbers below 1e-38 as zero")
+    allow_spinning: bool = option_field(True, "threads wait in a loop: faster alone, wasteful beside other work")
+    enable_cpu_mem_arena: bool = option_field(True, "keep memory between runs: faster, larger")
+    denormal_as_zero: bool = option_field(False, "count numbers below 1e-38 as zero")
 
     @property
-    def takes_threads(self) -> bool:
+    def supports_threads(self) -> bool:
         """The session's threads are the provider's."""
         return True
 
@@ -91,25 +91,25 @@ class CudaOptions(Options):
 
     gpu: ClassVar[bool] = True
 
-    device_id: int = setting(0, "number of the GPU")
+    device_id: int = option_field(0, "number of the GPU")
     # DEFAULT, the library's choice without a search, was reported four times slower (onnxruntime#22705).
-    cudnn_conv_algo_search: Literal["HEURISTIC", "EXHAUSTIVE", "DEFAULT"] = setting(
+    cudnn_conv_algo_search: Literal["HEURISTIC", "EXHAUSTIVE", "DEFAULT"] = option_field(
         "HEURISTIC", "how cuDNN chooses a convolution; EXHAUSTIVE measures all of them in the first run"
     )
-    cudnn_conv_use_max_workspace: bool = setting(True, "allow convolutions that need much memory")
-    prefer_nhwc: bool = setting(False, "channels last inside the provider")
+    cudnn_conv_use_max_workspace: bool = option_field(True, "allow convolutions that need much memory")
+    prefer_nhwc: bool = option_field(False, "channels last inside the provider")
     # TF32 rounds inputs of convolutions to 10 bits of mantissa: a choice for whoever measures it, not a default.
-    use_tf32: bool = setting(False, "allow TF32, which keeps 10 bits of mantissa, on Ampere and later")
-    fuse_conv_bias: bool = setting(False, "convolution and bias in one kernel")
-    enable_cuda_graph: bool = setting(False, "record the kernels once and replay them; the batch becomes fixed")
-    gpu_mem_limit: int | None = setting(None, "most bytes of the provider's memory arena", least=GIGABYTE // 16)
-    arena_extend_strategy: Literal["kNextPowerOfTwo", "kSameAsRequested"] = setting(
+    use_tf32: bool = option_field(False, "allow TF32, which keeps 10 bits of mantissa, on Ampere and later")
+    fuse_conv_bias: bool = option_field(False, "convolution and bias in one kernel")
+    enable_cuda_graph: bool = option_field(False, "record the kernels once and replay them; the batch becomes fixed")
+    gpu_mem_limit: int | None = option_field(None, "most bytes of the provider's memory arena", least=GIBIBYTE // 16)
+    arena_extend_strategy: Literal["kNextPowerOfTwo", "kSameAsRequested"] = option_field(
         "kNextPowerOfTwo", "how that arena grows"
     )
 
     def provider_options(self) -> dict[str, str]:
         """As ONNX Runtime's CUDA provider takes them."""
-        return _plain(self)
+        return _set_options(self)
 
 
 @dataclass(frozen=True)
@@ -118,45 +118,47 @@ class TensorrtOptions(Options):
 
     gpu: ClassVar[bool] = True
 
-    device_id: int = setting(0, "number of the GPU")
-    trt_max_workspace_size: int | None = setting(
-        None, "most bytes a layer may use; all of the GPU's memory if not set", least=GIGABYTE // 64
+    device_id: int = option_field(0, "number of the GPU")
+    trt_max_workspace_size: int | None = option_field(
+        None, "most bytes a layer may use; all of the GPU's memory if not set", least=GIBIBYTE // 64
     )
-    trt_builder_optimization_level: int = setting(3, "how long the build searches", most=5)
-    trt_auxiliary_streams: int = setting(-1, "streams beside the main one; -1: TensorRT chooses", least=-1, most=16)
-    trt_cuda_graph_enable: bool = setting(False, "record the kernels once and replay them")
+    trt_builder_optimization_level: int = option_field(3, "how long the build searches", most=5)
+    trt_auxiliary_streams: int = option_field(
+        -1, "streams beside the main one; -1: TensorRT chooses", least=-1, most=16
+    )
+    trt_cuda_graph_enable: bool = option_field(False, "record the kernels once and replay them")
 
     def provider_options(self) -> dict[str, str]:
         """As ONNX Runtime's TensorRT provider takes them."""
-        return _plain(self)
+        return _set_options(self)
 
 
 @dataclass(frozen=True)
 class RtxOptions(Options):
     """The plugin for TensorRT for RTX; its compiled kernels are kept in memory alone, none are read from a disk."""
 
-    device_id: int = setting(0, "number among the devices that the plugin lists")
-    nv_max_workspace_size: int | None = setting(None, "most bytes a layer may use", least=GIGABYTE // 64)
+    device_id: int = option_field(0, "number among the devices that the plugin lists")
+    nv_max_workspace_size: int | None = option_field(None, "most bytes a layer may use", least=GIBIBYTE // 64)
 
     def provider_options(self) -> dict[str, str]:
         """As the plugin takes them; which device is said by handing it over."""
-        return {name: value for name, value in _plain(self).items() if name != "device_id"}
+        return {name: value for name, value in _set_options(self).items() if name != "device_id"}
 
 
 @dataclass(frozen=True)
 class OpenvinoOptions(Options):
     """The OpenVINO plugin."""
 
-    device: Literal["CPU", "GPU", "NPU"] = setting("CPU", "kind of Intel device")
+    device: Literal["CPU", "GPU", "NPU"] = option_field("CPU", "kind of Intel device")
     # OpenVINO's own default on a CPU with bfloat16 units is to compute in bfloat16.
-    inference_precision: Literal["f32", "f16", "bf16"] = setting("f32", "precision in which it computes")
-    num_streams: int = setting(1, "inferences at once", least=1, most=64)
-    inference_num_threads: int | None = setting(
+    inference_precision: Literal["f32", "f16", "bf16"] = option_field("f32", "precision in which it computes")
+    num_streams: int = option_field(1, "inferences at once", least=1, most=64)
+    inference_num_threads: int | None = option_field(
         None, "CPU threads; as many as usable cores if not set", least=1, most=1024
     )
 
     @property
-    def takes_threads(self) -> bool:
+    def supports_threads(self) -> bool:
         """OpenVINO keeps to a number of threads on the CPU alone."""
         return self.device == "CPU"
 
@@ -167,7 +169,7 @@ class OpenvinoOptions(Options):
 
     def with_threads(self, count: int) -> Self:
         """OpenVINO starts no more threads than there are cores, whatever it is told."""
-        return replace(self, inference_num_threads=min(count, usable_cores())) if self.takes_threads else self
+        return replace(self, inference_num_threads=min(count, count_usable_cores())) if self.supports_threads else self
 
     def arithmetic(self, stored: str) -> str:
         """OpenVINO converts whatever is not quantized to the precision that it is told."""
@@ -195,9 +197,9 @@ OPTIONS: dict[ProviderName, type[Options]] = {
 }
 
 
-def _plain(options: Options) -> dict[str, str]:
+def _set_options(options: Options) -> dict[str, str]:
     """All that is set, under its own name."""
-    return {name: value for name, value in options.told().items() if value}
+    return {name: value for name, value in options.as_dict().items() if value}
 
 
 def _text(value: object) -> str:
@@ -209,7 +211,7 @@ def _text(value: object) -> str:
 def default_options(name: ProviderName, device_id: int | None = None) -> Options:
     """Options of a provider that nobody set; the device's number counts if it has devices to choose from."""
     kind = OPTIONS[name]
-    return parse_options(name, device_id=device_id if "device_id" in _hints(kind) else None)
+    return parse_options(name, device_id=device_id if "device_id" in _type_hints(kind) else None)
 
 
 def parse_options(name: ProviderName, texts: tuple[str, ...] = (), device_id: int | None = None) -> Options:
@@ -225,31 +227,31 @@ def parse_options(name: ProviderName, texts: tuple[str, ...] = (), device_id: in
     values: dict[str, Any] = {}
     for text in (*texts, *(() if device_id is None else (f"device_id={device_id}",))):
         key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or key not in _hints(kind):
-            raise UsageError(f"{_told_wrong(name, text)} Valid are: {_valid(kind)}.")
+        if not equals or key not in _type_hints(kind):
+            raise UsageError(f"{_describe_unknown_option(name, text)} Valid are: {_describe_options(kind)}.")
         if key in values:
             raise UsageError(f"The option {key} of provider {name} is given twice.")
-        values[key] = _value(name, kind, key, value)
+        values[key] = _parse_value(name, kind, key, value)
     return kind(**values)
 
 
-def _told_wrong(name: ProviderName, text: str) -> str:
+def _describe_unknown_option(name: ProviderName, text: str) -> str:
     if text.startswith("device_id="):
         return f"Provider {name} has no devices to choose from by number."
     return f"Provider {name} has no option {text!r}."
 
 
-def _value(name: ProviderName, kind: type[Options], key: str, text: str) -> Any:
-    hint = _hints(kind)[key]
+def _parse_value(name: ProviderName, kind: type[Options], key: str, text: str) -> Any:
+    hint = _type_hints(kind)[key]
     found: Any = None
     if hint is bool:
-        found = SWITCH.get(text.lower())
+        found = BOOLEAN_VALUES.get(text.lower())
     elif get_origin(hint) is Literal:
         found = next((choice for choice in get_args(hint) if choice.lower() == text.lower()), None)
     elif re.fullmatch("-?[0-9]{1,18}", text):
         found = int(text) if _in_range(kind, key, int(text)) else None
     if found is None:
-        raise UsageError(f"The option {key} of provider {name} takes {choices(kind, key)}, not {text!r}.")
+        raise UsageError(f"The option {key} of provider {name} takes {describe_choices(kind, key)}, not {text!r}.")
     return found
 
 
@@ -258,9 +260,9 @@ def _in_range(kind: type[Options], key: str, number: int) -> bool:
     return bool(limits["least"] <= number and (limits["most"] is None or number <= limits["most"]))
 
 
-def choices(kind: type[Options], key: str) -> str:
+def describe_choices(kind: type[Options], key: str) -> str:
     """The values that an option takes, in words."""
-    hint, limits = _hints(kind)[key], kind.__dataclass_fields__[key].metadata
+    hint, limits = _type_hints(kind)[key], kind.__dataclass_fields__[key].metadata
     if hint is bool:
         return "1 or 0"
     if get_origin(hint) is Literal:
@@ -269,10 +271,10 @@ def choices(kind: type[Options], key: str) -> str:
     return f"a whole number from {limits['least']}{most or ' on'}"
 
 
-def _hints(kind: type[Options]) -> dict[str, Any]:
+def _type_hints(kind: type[Options]) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {entry.name: hints[entry.name] for entry in fields(kind)}
 
 
-def _valid(kind: type[Options]) -> str:
-    return "; ".join(f"{key}={choices(kind, key)}" for key in _hints(kind))
+def _describe_options(kind: type[Options]) -> str:
+    return "; ".join(f"{key}={describe_choices(kind, key)}" for key in _type_hints(kind))

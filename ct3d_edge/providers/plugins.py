@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime as ort
 
 from ct3d_edge.providers.names import ProviderName, install_command
-from ct3d_edge.providers.provider_issue import Obstacle
+from ct3d_edge.providers.provider_issue import ProviderIssue
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Plugin:
         Our name and ONNX Runtime's.
     module
         Python module that knows where its library is.
-    serves
+    supported_devices
         The devices it is made for.
     """
 
     name: ProviderName
     ort_name: str
     module: str
-    serves: str
+    supported_devices: str
 
     @property
     def installed(self) -> bool:
@@ -48,28 +48,28 @@ TENSORRT_RTX = Plugin(
 PLUGINS: dict[ProviderName, Plugin] = {plugin.name: plugin for plugin in (OPENVINO, TENSORRT_RTX)}
 
 
-def plugin_obstacle(plugin: Plugin) -> Obstacle | None:
+def find_plugin_issue(plugin: Plugin) -> ProviderIssue | None:
     """Why a plugin cannot work here, if it cannot: not installed, not loadable, or without a device."""
     if not plugin.installed:
-        return Obstacle(
+        return ProviderIssue(
             f"its package {plugin.module} is not installed",
             missing=(plugin.module,),
             remedy=install_command(plugin.name),
         )
     try:
-        devices = plugin_devices(plugin)
+        devices = list_plugin_devices(plugin)
     except Exception as error:  # whatever a foreign package and a native library may raise
-        return Obstacle(f"its library cannot be loaded ({error})", remedy=install_command(plugin.name))
+        return ProviderIssue(f"its library cannot be loaded ({error})", remedy=install_command(plugin.name))
     if devices:
         return None
-    present = ", ".join(sorted({_told(device.device) for device in ort.get_ep_devices()}))
-    return Obstacle(
-        f"its plugin was registered with ONNX Runtime but lists no devices: it serves {plugin.serves}, "
+    present = ", ".join(sorted({_describe_device(device.device) for device in ort.get_ep_devices()}))
+    return ProviderIssue(
+        f"its plugin was registered with ONNX Runtime but lists no devices: it serves {plugin.supported_devices}, "
         f"and ONNX Runtime finds here: {present}"
     )
 
 
-def plugin_devices(plugin: Plugin) -> list[Any]:
+def list_plugin_devices(plugin: Plugin) -> list[Any]:
     """The devices (``OrtEpDevice``) that a plugin offers, in its order."""
     _register(plugin.name, plugin.module)
     return [device for device in ort.get_ep_devices() if device.ep_name == plugin.ort_name]
@@ -80,6 +80,6 @@ def _register(name: str, module: str) -> None:
     ort.register_execution_provider_library(name, import_module(module).get_library_path())
 
 
-def _told(device: Any) -> str:
+def _describe_device(device: Any) -> str:
     """A hardware device in words, e.g. ``CPU by AMD``."""
     return f"{str(device.type).rpartition('.')[2]} by {device.vendor or 'an unknown vendor'}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class ProviderIssue:
     """Why a provider cannot work here.
 
     Parameters

@@ -15,15 +15,15 @@ from pathlib import Path
 
 WINDOWS = sys.platform == "win32"
 
-LINE = re.compile(r"^\s*(?P<name>\S+) => (?P<place>not found|\S+)", re.MULTILINE)
+LDD_LINE = re.compile(r"^\s*(?P<name>\S+) => (?P<place>not found|\S+)", re.MULTILINE)
 """A line of ``ldd``: a library's name and where it was found."""
 
-PATIENCE = 30
+COMMAND_TIMEOUT_S = 30
 """Seconds to wait for a program of the system that answers in milliseconds."""
 
 
 @dataclass(frozen=True)
-class Linked:
+class LinkedLibraries:
     """A library that another one links.
 
     Parameters
@@ -41,38 +41,38 @@ class Linked:
     others: tuple[str, ...] = ()
 
 
-def linked_by(library: Path) -> list[Linked]:
+def linked_libraries(library: Path) -> list[LinkedLibraries]:
     """What a library links, directly or through others, sorted by name; empty where no ``ldd`` answers."""
-    path = os.pathsep.join((*map(str, package_folders()), *_search_path()))
+    path = os.pathsep.join((*map(str, nvidia_package_dirs()), *_search_path()))
     try:
-        told = _output(["ldd", str(library)], {**os.environ, "LD_LIBRARY_PATH": path})
+        told = _run_command(["ldd", str(library)], {**os.environ, "LD_LIBRARY_PATH": path})
     except (OSError, subprocess.SubprocessError):  # another operating system, a container without it
         return []
-    found = {match["name"]: match["place"] for match in LINE.finditer(told)}
+    found = {match["name"]: match["place"] for match in LDD_LINE.finditer(told)}
     return [
-        Linked(name, None, other_versions(name)) if place == "not found" else Linked(name, place)
+        LinkedLibraries(name, None, find_other_versions(name)) if place == "not found" else LinkedLibraries(name, place)
         for name, place in sorted(found.items())
     ]
 
 
-def other_versions(name: str) -> tuple[str, ...]:
+def find_other_versions(name: str) -> tuple[str, ...]:
     """Files of the library ``name`` with another version, in every folder that is searched for libraries."""
     stem = name.partition(".so")[0] + ".so"
     there: set[str] = set()
-    for folder in (*package_folders(), *map(Path, _search_path())):
+    for folder in (*nvidia_package_dirs(), *map(Path, _search_path())):
         there.update(str(path) for path in folder.glob(f"{stem}.*") if path.name != name)
     there.update(path for path in _system_libraries() if Path(path).name.startswith(stem + "."))
     return tuple(sorted(path for path in there if Path(path).name != name))
 
 
-def package_folders() -> list[Path]:
+def nvidia_package_dirs() -> list[Path]:
     """Folders into which NVIDIA's Python packages put libraries."""
     pattern = "*/bin" if WINDOWS else "*/lib"
-    folders = [folder for place in package_places("nvidia") for folder in sorted(place.glob(pattern))]
-    return [*folders, *package_places("tensorrt_libs")]
+    folders = [folder for place in find_package_dirs("nvidia") for folder in sorted(place.glob(pattern))]
+    return [*folders, *find_package_dirs("tensorrt_libs")]
 
 
-def package_places(package: str) -> list[Path]:
+def find_package_dirs(package: str) -> list[Path]:
     """Folders of an installed Python package; none if it is not installed."""
     try:
         spec = find_spec(package)
@@ -81,7 +81,7 @@ def package_places(package: str) -> list[Path]:
     return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
 
 
-def first_file(folders: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
+def find_first_files(folders: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
     """For each name the first file of it in the folders; names without one are left out."""
     places = list(folders)
     for name in names:
@@ -95,14 +95,19 @@ def _search_path() -> list[str]:
 def _system_libraries() -> list[str]:
     """Paths in the dynamic linker's own cache."""
     try:
-        told = _output(["ldconfig", "-p"], {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"})
+        told = _run_command(["ldconfig", "-p"], {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"})
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.rpartition(" => ")[2].strip() for line in told.splitlines() if " => " in line]
 
 
-def _output(command: list[str], environment: dict[str, str]) -> str:
+def _run_command(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(
-        command, env={**environment, "LC_ALL": "C"}, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command,
+        env={**environment, "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
     )
     return done.stdout

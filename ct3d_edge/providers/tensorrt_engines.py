@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.system.secure_dir import make_private, why_not_private
+from ct3d_edge.system.secure_dir import insecure_reason, make_secure_dir
 
 SCHEMA = 1
 """Version of the manifest; part of the key, so that another version's engines are not found."""
 
 MANIFEST = "manifest.json"
 
-BEING_BUILT = ".building-"
+PARTIAL_BUILD_PREFIX = ".building-"
 
-OLD_BUILD_SECONDS = 24 * 3600
+STALE_BUILD_S = 24 * 3600
 """No build takes this long: a folder of this age belongs to one that was killed."""
 
 
@@ -106,16 +106,16 @@ class EngineStore:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = default_root() if root is None else root
+        self.root = default_engine_folder() if root is None else root
 
-    def folder_of(self, key: EngineKey) -> Path:
+    def engine_folder(self, key: EngineKey) -> Path:
         """Where the engine of a key is, or would be."""
         return self.root / key.gpu_folder / key.digest
 
     def timing(self, key: EngineKey) -> Path:
         """Folder of TensorRT's timing cache for a GPU model; made if it is not there."""
         folder = self.root / key.gpu_folder / "timing"
-        self._make_private(folder)
+        self._make_secure(folder)
         return folder
 
     def find(self, key: EngineKey) -> StoredEngine | str:
@@ -126,12 +126,12 @@ class EngineStore:
         ProviderError
             If others can write to the folder that engines are kept in.
         """
-        folder = self.folder_of(key)
-        self._make_private(folder.parent)
+        folder = self.engine_folder(key)
+        self._make_secure(folder.parent)
         if not os.path.lexists(folder):
             return "no engine has been built for this model, GPU and software"
         try:
-            return StoredEngine(folder, key, _checked(folder, key))
+            return StoredEngine(folder, key, _verify_engine(folder, key))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return f"the engine in {folder} is not as it was built ({error})"
 
@@ -143,16 +143,16 @@ class EngineStore:
         ProviderError
             If nothing was written, or the folder cannot be used.
         """
-        folder = self.folder_of(key)
-        self._make_private(folder.parent)
-        _sweep(folder.parent)
-        part = Path(tempfile.mkdtemp(prefix=BEING_BUILT, dir=folder.parent))
+        folder = self.engine_folder(key)
+        self._make_secure(folder.parent)
+        _remove_stale_builds(folder.parent)
+        part = Path(tempfile.mkdtemp(prefix=PARTIAL_BUILD_PREFIX, dir=folder.parent))
         try:
             begin = time.perf_counter()
             make(part)
-            _seal(part, key, time.perf_counter() - begin)
+            _write_manifest(part, key, time.perf_counter() - begin)
             if isinstance(self.find(key), str):  # no other process was quicker
-                _take_place(part, folder)
+                _move_into_place(part, folder)
         except OSError as error:
             raise ProviderError(f"the engine cannot be kept in {folder}: {error.strerror or error}") from error
         finally:
@@ -162,7 +162,7 @@ class EngineStore:
             raise ProviderError(f"the engine was built but cannot be used: {found}")
         return found
 
-    def confirm(self, engine: StoredEngine) -> None:
+    def check_unchanged(self, engine: StoredEngine) -> None:
         """Make sure, once a session is open, that it took the engine that was checked and built none of its own.
 
         Raises
@@ -175,14 +175,14 @@ class EngineStore:
             shutil.rmtree(engine.folder, ignore_errors=True)
             raise ProviderError(f"TensorRT did not take the engine that was built for it ({found}); build it again")
 
-    def _make_private(self, folder: Path) -> None:
+    def _make_secure(self, folder: Path) -> None:
         """A folder of the store, and those it lies in up to the root."""
         for place in reversed([folder, *folder.parents]):
             if place.is_relative_to(self.root):
-                make_private(place)
+                make_secure_dir(place)
 
 
-def default_root() -> Path:
+def default_engine_folder() -> Path:
     """The user's own folder for engines: ``CT3D_EDGE_ENGINES``, or a place in the user's cache."""
     named = os.environ.get("CT3D_EDGE_ENGINES")
     if named:
@@ -191,9 +191,9 @@ def default_root() -> Path:
     return Path(caches or Path.home() / ".cache") / "ct3d-edge" / "engines"
 
 
-def _seal(part: Path, key: EngineKey, seconds: float) -> None:
+def _write_manifest(part: Path, key: EngineKey, seconds: float) -> None:
     """Write down what was built."""
-    files = _hashes(part)
+    files = _hash_files(part)
     if not any(name.endswith(".engine") for name in files):
         raise ProviderError("TensorRT built no engine: it took none of the model")
     manifest = {
@@ -207,24 +207,24 @@ def _seal(part: Path, key: EngineKey, seconds: float) -> None:
         path.chmod(0o600)
 
 
-def _take_place(part: Path, folder: Path) -> None:
+def _move_into_place(part: Path, folder: Path) -> None:
     """Give a finished folder its name; whatever had that name, of whatever kind, was not as it was built."""
     if os.path.lexists(folder):
-        old = Path(tempfile.mkdtemp(prefix=BEING_BUILT, dir=folder.parent))
+        old = Path(tempfile.mkdtemp(prefix=PARTIAL_BUILD_PREFIX, dir=folder.parent))
         folder.rename(old / "old")
         shutil.rmtree(old, ignore_errors=True)  # which does not follow links
     part.rename(folder)
 
 
-def _sweep(folder: Path) -> None:
+def _remove_stale_builds(folder: Path) -> None:
     """Remove what builds that were killed left behind."""
-    for part in folder.glob(BEING_BUILT + "*"):
+    for part in folder.glob(PARTIAL_BUILD_PREFIX + "*"):
         with contextlib.suppress(FileNotFoundError):  # another process sweeps, or has finished its build
-            if time.time() - part.lstat().st_mtime > OLD_BUILD_SECONDS:
+            if time.time() - part.lstat().st_mtime > STALE_BUILD_S:
                 shutil.rmtree(part, ignore_errors=True)
 
 
-def _checked(folder: Path, key: EngineKey) -> float:
+def _verify_engine(folder: Path, key: EngineKey) -> float:
     """How long the build took, if all of the folder is as it was then.
 
     Raises
@@ -233,18 +233,18 @@ def _checked(folder: Path, key: EngineKey) -> float:
         If anything is not.
     """
     for path in (folder, *folder.iterdir()):
-        reason = why_not_private(path)
+        reason = insecure_reason(path)
         if reason:
             raise ValueError(reason)
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest["key"] != key.to_dict():
         raise ValueError("it was built for something else")
-    if manifest["files"] != _hashes(folder):
+    if manifest["files"] != _hash_files(folder):
         raise ValueError("its files have changed")
     return float(manifest["seconds"])
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def _hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file but the manifest, by name; there are no folders among them."""
     paths = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}

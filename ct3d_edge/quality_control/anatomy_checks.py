@@ -22,16 +22,16 @@ AXES = ("left-right", "front-back", "head-foot")
 HU_WINDOW = (-1000.0, 200.0)
 """HU that a contract's window must hold for lung, body and bone to be told apart."""
 
-FINEST = 64
+MAX_VOXELS_PER_AXIS = 64
 """Pixels a side at which slices are looked at; finer ones are thinned out to it."""
 
-FEWEST_SLICES = 32
+MIN_SLICES = 32
 """Network inputs with fewer slices leave no lung after the edge is taken away."""
 
-LUNG = (-980.0, -500.0)
+LUNG_HU = (-980.0, -500.0)
 BODY_ABOVE, BONE_ABOVE, AIR_BELOW = -300.0, 150.0, -900.0
 
-LEAST_LUNG = 0.015
+MIN_LUNG_FRACTION = 0.015
 """Part of the volume; phantoms and whole chests have 0.018 at least."""
 
 PARTED, DEEPER = 0.88, 0.2
@@ -45,14 +45,14 @@ whole chests: 0.33 at least along head-foot, and 1.6 times that along front-back
 SPINE_BEHIND, SPINE_BEFORE = 0.25, 0.75
 """Where the spine lies, 0 at the back of the lungs and 1 at their front; measured -0.5 to 0.0."""
 
-WHOLE = 0.1
+MIN_WHOLE_LUNG = 0.1
 """Of the largest cross-section of the lungs, what the first and last slice may hold: a part of a chest has no ends."""
 
 TRACHEA_RATIO, TRACHEA_LEAST = 2.0, 1.5e-4
 """Midline air in the lower and upper fifths of the lungs: ratio, and part of a slice, that make a difference."""
 
 
-def anatomy_contradiction(prepared: Volume, contract: Contract) -> str | None:
+def orientation_contradiction(prepared: Volume, contract: Contract) -> str | None:
     """A sentence on what contradicts the orientation of a chest; None where nothing does, or there is nothing to see.
 
     Parameters
@@ -64,14 +64,22 @@ def anatomy_contradiction(prepared: Volume, contract: Contract) -> str | None:
     if contract.orientation == "stored" or low > HU_WINDOW[0] or high < HU_WINDOW[1]:
         return None
     las = _as_las(prepared, contract)
-    if min(las.shape[:2]) < FINEST or las.shape[2] < FEWEST_SLICES:
+    if min(las.shape[:2]) < MAX_VOXELS_PER_AXIS or las.shape[2] < MIN_SLICES:
         return None
     # A copy in its own order: what follows is ten times slower on a turned view.
-    coarse = np.ascontiguousarray(las[:: las.shape[0] // FINEST, :: las.shape[1] // FINEST]) * (high - low) + low
-    lung = _lungs(coarse)
-    if lung.mean() < LEAST_LUNG:
+    coarse = (
+        np.ascontiguousarray(las[:: las.shape[0] // MAX_VOXELS_PER_AXIS, :: las.shape[1] // MAX_VOXELS_PER_AXIS])
+        * (high - low)
+        + low
+    )
+    lung = _lung_mask(coarse)
+    if lung.mean() < MIN_LUNG_FRACTION:
         return None
-    return _axes(lung) or _spine(coarse, lung) or _trachea(las, lung, (AIR_BELOW - low) / (high - low))
+    return (
+        _check_lung_axes(lung)
+        or _check_spine(coarse, lung)
+        or _check_trachea(las, lung, (AIR_BELOW - low) / (high - low))
+    )
 
 
 def _as_las(volume: Volume, contract: Contract) -> Volume:
@@ -82,15 +90,15 @@ def _as_las(volume: Volume, contract: Contract) -> Volume:
     return np.asarray(orientations.apply_orientation(turned_back, transform))
 
 
-def _lungs(hu: Volume) -> Mask:
+def _lung_mask(hu: Volume) -> Mask:
     """Voxels of lung tissue with body on both sides along two axes at least; the foam of a table has none behind."""
-    body = _eroded(hu > BODY_ABOVE)
-    x, y, z = (_between(body, axis) for axis in range(3))
-    lung: Mask = _eroded((hu > LUNG[0]) & (hu < LUNG[1])) & ((x & y) | (x & z) | (y & z))
+    body = _erode(hu > BODY_ABOVE)
+    x, y, z = (_enclosed_along(body, axis) for axis in range(3))
+    lung: Mask = _erode((hu > LUNG_HU[0]) & (hu < LUNG_HU[1])) & ((x & y) | (x & z) | (y & z))
     return lung
 
 
-def _eroded(mask: Mask) -> Mask:
+def _erode(mask: Mask) -> Mask:
     """Voxels whose six neighbours are in the mask, too: skin, table shells and vessels go."""
     kept = mask.copy()
     for axis in range(3):
@@ -100,7 +108,7 @@ def _eroded(mask: Mask) -> Mask:
     return kept
 
 
-def _between(mask: Mask, axis: int) -> Mask:
+def _enclosed_along(mask: Mask, axis: int) -> Mask:
     """Voxels with one of the mask on both sides along an axis."""
     count = mask.shape[axis]
     first = mask.argmax(axis=axis, keepdims=True)
@@ -124,7 +132,7 @@ def _bounds(profile: NDArray[np.float64], low: float, high: float) -> tuple[int,
     return int(np.searchsorted(reached, low)), int(np.searchsorted(reached, high))
 
 
-def _valley(profile: NDArray[np.float64]) -> tuple[float, int]:
+def _find_valley(profile: NDArray[np.float64]) -> tuple[float, int]:
     """Depth, 0 to 1, and place of the lowest point in the middle half of a profile, against the lower of its peaks."""
     first, last = _bounds(profile, 0.02, 0.98)
     inside = np.convolve(profile, np.ones(3) / 3, "same")[first : last + 1]
@@ -136,30 +144,30 @@ def _valley(profile: NDArray[np.float64]) -> tuple[float, int]:
     return (1 - inside[lowest] / peaks if peaks else 0.0), first + lowest
 
 
-def _axes(lung: Mask) -> str | None:
+def _check_lung_axes(lung: Mask) -> str | None:
     """Two lungs lie side by side along left-right, and along no other axis."""
-    depths = [_valley(_profile(lung, axis))[0] for axis in range(3)]
+    depths = [_find_valley(_profile(lung, axis))[0] for axis in range(3)]
     parted = int(np.argmax(depths))
     if parted == 0 or depths[parted] < PARTED or depths[0] > depths[parted] - DEEPER:
         return None
     return f"The two lungs lie side by side along the axis that the file calls {AXES[parted]}."
 
 
-def _spine(hu: Volume, lung: Mask) -> str | None:
+def _check_spine(hu: Volume, lung: Mask) -> str | None:
     """The spine runs along head-foot, behind the lungs."""
-    if _valley(_profile(lung, 0))[0] < PARTED:
+    if _find_valley(_profile(lung, 0))[0] < PARTED:
         return None
-    run, place = _spine_along(hu, lung, 2, 1)
+    run, place = _measure_bone_run(hu, lung, 2, 1)
     if run >= SPINE_RUN and place > SPINE_BEFORE:
         return "The spine lies in front of the lungs: front and back are exchanged."
-    across, there = _spine_along(hu, lung, 1, 2)
+    across, there = _measure_bone_run(hu, lung, 1, 2)
     behind = min(there, 1 - there)
     if across >= SPINE_RUN and across > LONGER * run and behind < SPINE_BEHIND:
         return "The spine runs along the axis that the file calls front-back."
     return None
 
 
-def _spine_along(hu: Volume, lung: Mask, along: int, across: int) -> tuple[float, float]:
+def _measure_bone_run(hu: Volume, lung: Mask, along: int, across: int) -> tuple[float, float]:
     """How much of an axis the longest lines of bone take between the lungs, and where they lie across it."""
     left, right = _bounds(_profile(lung, 0), 0.25, 0.75)
     bone = (hu[left : right + 1] > BONE_ABOVE).mean(axis=along)
@@ -169,11 +177,11 @@ def _spine_along(hu: Volume, lung: Mask, along: int, across: int) -> tuple[float
     return run, float((places.mean() - front) / max(back - front, 1))
 
 
-def _trachea(las: Volume, lung: Mask, air_below: float) -> str | None:
+def _check_trachea(las: Volume, lung: Mask, air_below: float) -> str | None:
     """Between the lungs there is air in their upper part, the trachea, and little in their lower part, the heart's."""
-    depth, middle = _valley(_profile(lung, 0))
+    depth, middle = _find_valley(_profile(lung, 0))
     along = _profile(lung, 2)
-    if depth < PARTED or max(along[0], along[-1]) > WHOLE * along.max():
+    if depth < PARTED or max(along[0], along[-1]) > MIN_WHOLE_LUNG * along.max():
         return None
     left, right = _bounds(_profile(lung, 0), 0.02, 0.98)
     back, front = _bounds(_profile(lung, 1), 0.02, 0.98)

@@ -14,27 +14,27 @@ from numpy.typing import ArrayLike, NDArray
 from ct3d_edge.contract import FeatureStatistics
 from ct3d_edge.errors import DatasetError
 
-DIRECTIONS = 10
+MAX_DIRECTIONS = 10
 """At most; with ten, phantoms were told from other material as well as with fewer or more (docs/inputs.md)."""
 
-FEWEST = 20, 10
+MIN_SCANS = 20, 10
 """Scans to fit on, and others for the threshold, below which neither says much."""
 
-QUANTILE = 0.99
+THRESHOLD_QUANTILE = 0.99
 """Of the distances of held-out scans."""
 
-MARGIN = 1.25
+THRESHOLD_MARGIN = 1.25
 """Times that quantile: of a few dozen held-out scans it is hardly more than the largest that happened to be drawn."""
 
-STEADY = 0.01
+MIN_RELATIVE_STD = 0.01
 """Of the features' root mean square: a direction in which they vary less is taken to vary by that. Files in fewer bits
 move features by such parts (docs/inputs.md), and a distance must not be made of rounding."""
 
-DIGITS = 5
+SIGNIFICANT_DIGITS = 5
 """That numbers are kept with; distances then differ in the fourth."""
 
 
-class Resemblance:
+class MahalanobisOOD:
     """Measures distances.
 
     Parameters
@@ -71,7 +71,7 @@ class Resemblance:
         return np.where(finite, np.sqrt(squares / self.statistics.features), np.inf)
 
 
-def fit_statistics(taught: ArrayLike, held_out: ArrayLike) -> FeatureStatistics:
+def fit_feature_statistics(taught: ArrayLike, held_out: ArrayLike) -> FeatureStatistics:
     """Describe the features of training scans, and find from which distance on a scan is unlike them.
 
     Parameters
@@ -86,42 +86,42 @@ def fit_statistics(taught: ArrayLike, held_out: ArrayLike) -> FeatureStatistics:
     DatasetError
         If there are too few scans, or all have the same features.
     """
-    rows, others = (_finite(features) for features in (taught, held_out))
-    if len(rows) < FEWEST[0] or len(others) < FEWEST[1]:
+    rows, others = (_drop_non_finite_rows(features) for features in (taught, held_out))
+    if len(rows) < MIN_SCANS[0] or len(others) < MIN_SCANS[1]:
         raise DatasetError(
             f"{len(rows)} training and {len(others)} validation scans are too few to say what is unlike them: "
-            f"{FEWEST[0]} and {FEWEST[1]} are needed."
+            f"{MIN_SCANS[0]} and {MIN_SCANS[1]} are needed."
         )
-    fitted = _fit(rows, len(others))
-    threshold = MARGIN * float(np.quantile(Resemblance(fitted).distances(others), QUANTILE))
-    return replace(fitted, threshold=_kept(threshold))
+    fitted = _fit_ppca(rows, len(others))
+    threshold = THRESHOLD_MARGIN * float(np.quantile(MahalanobisOOD(fitted).distances(others), THRESHOLD_QUANTILE))
+    return replace(fitted, threshold=_round_significant(threshold))
 
 
-def _fit(rows: NDArray[np.float64], held_out: int) -> FeatureStatistics:
+def _fit_ppca(rows: NDArray[np.float64], held_out: int) -> FeatureStatistics:
     mean = rows.mean(axis=0)
     _, singular, vectors = np.linalg.svd(rows - mean, full_matrices=False)
     eigenvalues = singular**2 / (len(rows) - 1)
     size = rows.shape[1]
-    count = min(DIRECTIONS, size - 1, int((eigenvalues > 0).sum()) - 1)
+    count = min(MAX_DIRECTIONS, size - 1, int((eigenvalues > 0).sum()) - 1)
     if count < 0:
         raise DatasetError("The network gives all scans the same features: none can be told to be unlike them.")
-    least = STEADY**2 * float((rows**2).mean())
+    least = MIN_RELATIVE_STD**2 * float((rows**2).mean())
     residual = float(eigenvalues[count:].sum() / (size - count))
     return FeatureStatistics(
-        mean=tuple(map(_kept, mean)),
-        directions=tuple(tuple(map(_kept, vector)) for vector in vectors[:count]),
-        variances=tuple(_kept(max(value, least)) for value in eigenvalues[:count]),
-        residual_variance=_kept(max(residual, least)),
+        mean=tuple(map(_round_significant, mean)),
+        directions=tuple(tuple(map(_round_significant, vector)) for vector in vectors[:count]),
+        variances=tuple(_round_significant(max(value, least)) for value in eigenvalues[:count]),
+        residual_variance=_round_significant(max(residual, least)),
         threshold=1.0,
         scans=len(rows),
         held_out=held_out,
     )
 
 
-def _finite(features: ArrayLike) -> NDArray[np.float64]:
+def _drop_non_finite_rows(features: ArrayLike) -> NDArray[np.float64]:
     found = np.asarray(features, np.float64)
     return np.asarray(found[np.isfinite(found).all(axis=1)])
 
 
-def _kept(number: float) -> float:
-    return float(f"{number:.{DIGITS}g}")
+def _round_significant(number: float) -> float:
+    return float(f"{number:.{SIGNIFICANT_DIGITS}g}")

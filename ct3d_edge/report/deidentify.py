@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ct3d_edge.results.record import Record
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.scan.qc_flag import QCFlag
 
 IDENTIFIERS = "identifiers"
 """Code of the finding that holds a patient's name and ID."""
 
-SIDE_OUTPUT = "side_output"
+SIDE_OUTPUT = "auxiliary_output_failed"
 """Code of the finding that says which file could not be written, and where."""
 
 OF_THE_RUN = {"duplicate": "The network is given the same numbers as for another scan of this run."}
@@ -30,7 +30,7 @@ def public_names(scans: Sequence[str]) -> list[str]:
     return names
 
 
-def public_text(text: str, record: Record) -> str:
+def public_text(text: str, record: ResultRecord) -> str:
     """A sentence about a scan without the folder that the scan lies in."""
     parent = str(Path(record.scan).parent)
     if parent in (".", os.sep):
@@ -40,38 +40,38 @@ def public_text(text: str, record: Record) -> str:
     return text
 
 
-def public_messages(record: Record) -> list[tuple[str, str]]:
+def public_messages(record: ResultRecord) -> list[tuple[str, str]]:
     """Code and sentence of the failure and of each finding, without those that say who the patient is."""
     failure = record.failure
     messages = [(failure.code, failure.message)] if failure else []
     hidden = (IDENTIFIERS, failure.code if failure else None)
-    messages += [(finding.code, _detail(finding)) for finding in record.findings if finding.code not in hidden]
+    messages += [(flag.code, _detail(flag)) for flag in record.flags if flag.code not in hidden]
     return [(code, public_text(sentence, record)) for code, sentence in messages]
 
 
-def public_findings(record: Record) -> list[str]:
+def public_flags(record: ResultRecord) -> list[str]:
     """Findings as sentences, without those that say who the patient is."""
     return [f"{code}: {sentence}" for code, sentence in public_messages(record)[record.failure is not None :]]
 
 
-def without_others(record: Record) -> Record:
+def without_others(record: ResultRecord) -> ResultRecord:
     """The record as it may be filed under its patient: no finding names another scan, whose folder may name another."""
-    return record.with_findings(tuple(map(_alone, record.findings)))
+    return record.with_flags(tuple(map(_alone, record.flags)))
 
 
-def without_run(record: Record) -> Record:
+def without_run(record: ResultRecord) -> ResultRecord:
     """The record as any run would have given it: without the findings that depend on the other scans of this one."""
-    return record.with_findings(tuple(finding for finding in record.findings if finding.code not in OF_THE_RUN))
+    return record.with_flags(tuple(flag for flag in record.flags if flag.code not in OF_THE_RUN))
 
 
-def _alone(finding: Finding) -> Finding:
-    said = OF_THE_RUN.get(finding.code)
-    return finding if said is None else replace(finding, detail=said, value=None)
+def _alone(flag: QCFlag) -> QCFlag:
+    said = OF_THE_RUN.get(flag.code)
+    return flag if said is None else replace(flag, detail=said, value=None)
 
 
-def _detail(finding: Finding) -> str:
+def _detail(flag: QCFlag) -> str:
     """A finding's sentence; of another scan that it names, the file's name; of what could not be written, no place."""
-    other = finding.value
-    if finding.code == SIDE_OUTPUT:
+    other = flag.value
+    if flag.code == SIDE_OUTPUT:
         return f"{other} has nothing of this scan; the record says why."
-    return finding.detail.replace(other, Path(other).name) if isinstance(other, str) and other else finding.detail
+    return flag.detail.replace(other, Path(other).name) if isinstance(other, str) and other else flag.detail

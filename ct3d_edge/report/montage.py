@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results.class_folders import known_class
-from ct3d_edge.results.record import Record
+from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 
 
@@ -98,7 +98,7 @@ class Montage:
         self._strips: list[Image.Image] = []
         self._left_out = 0
 
-    def add(self, record: Record, volume: NDArray[np.float32]) -> None:
+    def add(self, record: ResultRecord, volume: NDArray[np.float32]) -> None:
         """Add a scan: its network input ``(W, H, D)`` float32 in [0, 1], and its record for the caption."""
         if len(self._strips) < MAX_ROWS:
             self._strips.append(_strip(volume, _caption(record)))
@@ -145,10 +145,10 @@ def _strip(volume: NDArray[np.float32], caption: str) -> Image.Image:
     return strip
 
 
-def _caption(record: Record) -> str:
-    if record.answer is None:
+def _caption(record: ResultRecord) -> str:
+    if record.prediction is None:
         return Path(record.scan).name
-    answer = record.answer
+    answer = record.prediction
     said = f"{Path(record.scan).name}: {answer.label} {answer.confidence:.1%}"
     labels = [label for label, _ in answer.probability]
     if answer.threshold is not None:

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
-from ct3d_edge.report.deidentify import public_findings, public_messages, public_names, public_text
+from ct3d_edge.report.deidentify import public_flags, public_messages, public_names, public_text
 from ct3d_edge.report.slice_images import sprite
-from ct3d_edge.report.table import OF_THE_MODEL, Note, confidence_sentences, group_messages
-from ct3d_edge.results.record import Record
+from ct3d_edge.report.table import OF_THE_MODEL, GroupedMessage, confidence_sentences, group_messages
+from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 
 BINS = 20
@@ -94,7 +94,7 @@ class ReportPage:
 
     def add(
         self,
-        record: Record,
+        record: ResultRecord,
         volume: NDArray[np.float32] | None = None,
         overlay: NDArray[np.float32] | None = None,
         label: str = "",
@@ -136,7 +136,7 @@ class ReportPage:
                 "a folder with more room, or leave out --report."
             ) from error
 
-    def save(self, records: Sequence[Record], receipt: Mapping[str, object]) -> None:
+    def save(self, records: Sequence[ResultRecord], run_report: Mapping[str, object]) -> None:
         """Write the page.
 
         Raises
@@ -147,10 +147,10 @@ class ReportPage:
         script, style = _asset("page.js"), _asset("page.css")
         with self._kept, atomic_file(self.path) as stream:
             stream.write(_head(script, style).encode())
-            stream.write(_body(records[: self._count], self._contract, receipt).encode("utf-8", "backslashreplace"))
+            stream.write(_body(records[: self._count], self._contract, run_report).encode("utf-8", "backslashreplace"))
             # Not kept with the pictures: what could not be written of a scan is known later.
             stream.writelines(
-                _inert(f"findings-scan-{number}", public_findings(record))
+                _inert(f"flags-scan-{number}", public_flags(record))
                 for number, record in enumerate(records[: self._count])
             )
             self._kept.seek(0)
@@ -158,7 +158,7 @@ class ReportPage:
             stream.write(f"<script>{script}</script>\n</body></html>\n".encode())
 
 
-def _sentences(record: Record) -> list[str]:
+def _sentences(record: ResultRecord) -> list[str]:
     failure = record.failure
     return [f"{failure.code}: {failure.message}"] if failure else confidence_sentences(record)
 
@@ -189,7 +189,7 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _body(records: Sequence[Record], contract: Contract, receipt: Mapping[str, object]) -> str:
+def _body(records: Sequence[ResultRecord], contract: Contract, run_report: Mapping[str, object]) -> str:
     names = public_names([record.scan for record in records])
     messages = [[message for message in public_messages(record) if message[0] != OF_THE_MODEL] for record in records]
     notes = group_messages(messages, [record.scan for record in records])
@@ -204,24 +204,24 @@ def _body(records: Sequence[Record], contract: Contract, receipt: Mapping[str, o
         _table(records, names, contract, notes),
         *_notes(notes, names),
         "<h2>Receipt</h2>",
-        _receipt(receipt),
+        _run_report(run_report),
         "</main>\n",
     ]
     return "\n".join(parts)
 
 
-def _summary(records: Sequence[Record]) -> list[str]:
+def _summary(records: Sequence[ResultRecord]) -> list[str]:
     counts = {status: sum(record.status == status for record in records) for status in STATUSES}
     facts = [("scans", len(records))] + [(status, count) for status, count in counts.items() if count]
     items = "".join(f"<li><strong>{number}</strong>{escape(name)}</li>" for name, number in facts)
     # What holds for every answer is said once, above all else.
-    demonstration = {f.detail for record in records for f in record.findings if f.code == OF_THE_MODEL}
+    demonstration = {f.detail for record in records for f in record.flags if f.code == OF_THE_MODEL}
     notes = [f'<p class="note">{escape(detail)}</p>' for detail in sorted(demonstration)]
     return [*notes, f'<ul class="facts">{items}</ul>']
 
 
-def _distributions(records: Sequence[Record], contract: Contract) -> list[str]:
-    answers = [dict(record.answer.probability) for record in records if record.answer]
+def _distributions(records: Sequence[ResultRecord], contract: Contract) -> list[str]:
+    answers = [dict(record.prediction.probability) for record in records if record.prediction]
     if not answers:
         return ["<p>No scan has an answer.</p>"]
     two = len(contract.labels) == 2
@@ -239,7 +239,9 @@ def _tools() -> str:
     )
 
 
-def _table(records: Sequence[Record], names: Sequence[str], contract: Contract, notes: Sequence[Note]) -> str:
+def _table(
+    records: Sequence[ResultRecord], names: Sequence[str], contract: Contract, notes: Sequence[GroupedMessage]
+) -> str:
     titles = [("scan", ""), ("status", ""), ("answer", ""), *((label, "number") for label in contract.labels)]
     titles += [("ms", "number"), ("remarks", "")]
     head = "".join(
@@ -255,8 +257,8 @@ def _table(records: Sequence[Record], names: Sequence[str], contract: Contract, 
     )
 
 
-def _row(number: int, name: str, record: Record, contract: Contract, notes: Sequence[Note]) -> str:
-    probability = dict(record.answer.probability) if record.answer else {}
+def _row(number: int, name: str, record: ResultRecord, contract: Contract, notes: Sequence[GroupedMessage]) -> str:
+    probability = dict(record.prediction.probability) if record.prediction else {}
     remarks = ", ".join(
         f'<a href="#note-{place}" title="{escape(note.sentence)}">{escape(note.code)}</a>'
         for place, note in enumerate(notes)
@@ -266,7 +268,7 @@ def _row(number: int, name: str, record: Record, contract: Contract, notes: Sequ
     cells = [
         f"<td>{button}</td>",
         f'<td data-label="status" class="whole {record.status}">{record.status}</td>',
-        f'<td data-label="answer" class="whole">{escape(record.answer.label) if record.answer else ""}</td>',
+        f'<td data-label="answer" class="whole">{escape(record.prediction.label) if record.prediction else ""}</td>',
         *(_number(label, probability.get(label), 4) for label in contract.labels),
         _number("ms", record.timing.total, 0),
         f'<td data-label="remarks">{remarks and f"<span>{remarks}</span>"}</td>',
@@ -280,7 +282,7 @@ def _number(label: str, value: float | None, digits: int) -> str:
     return f'<td data-label="{escape(label)}" class="number" data-value="{known}">{shown}</td>'
 
 
-def _notes(notes: Sequence[Note], names: Sequence[str]) -> list[str]:
+def _notes(notes: Sequence[GroupedMessage], names: Sequence[str]) -> list[str]:
     """What the codes in the table say, each sentence once."""
     if not notes:
         return []
@@ -292,9 +294,9 @@ def _notes(notes: Sequence[Note], names: Sequence[str]) -> list[str]:
     return ["<h2>Remarks</h2>", f'<dl id="notes">{items}</dl>']
 
 
-def _receipt(receipt: Mapping[str, object]) -> str:
+def _run_report(run_report: Mapping[str, object]) -> str:
     def said(value: object) -> str:
         return value if isinstance(value, str) else json.dumps(value)
 
-    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(said(value))}</dd>" for key, value in receipt.items())
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(said(value))}</dd>" for key, value in run_report.items())
     return f'<dl id="receipt">{items}</dl>'

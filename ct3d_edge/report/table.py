@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ct3d_edge.formatting import list_names, plural, shorten, wrap
-from ct3d_edge.results.record import Record
+from ct3d_edge.formatting import list_names, plural, truncate_middle, wrap
+from ct3d_edge.results.record import ResultRecord
 
 NUMBER = re.compile(r"(?<![\w.:/\\-])-?\d+(?:\.\d+)?(?![\w/\\:-]|\.\w)")
 """A measured number; not the digits of a name, path, UID or time."""
@@ -25,7 +25,7 @@ Message = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Note:
+class GroupedMessage:
     """A message and the positions of the scans it concerns."""
 
     code: str
@@ -59,7 +59,7 @@ class Note:
         return f"{count}: {list_names([names[scan] for scan in self.scans], NAMED)}"
 
 
-def group_messages(messages: Sequence[Iterable[Message]], paths: Sequence[str]) -> list[Note]:
+def group_messages(messages: Sequence[Iterable[Message]], paths: Sequence[str]) -> list[GroupedMessage]:
     """Group messages that differ only in measured numbers or in their scan's name, in order of appearance.
 
     Parameters
@@ -74,7 +74,7 @@ def group_messages(messages: Sequence[Iterable[Message]], paths: Sequence[str]) 
         for code, sentence in of_scan:
             template = NUMBER.sub("#", _without_name(sentence, path))
             groups.setdefault((code, template), {})[scan] = sentence
-    return [Note(code, _merge(group, paths), tuple(group)) for (code, _), group in groups.items()]
+    return [GroupedMessage(code, _merge(group, paths), tuple(group)) for (code, _), group in groups.items()]
 
 
 def _merge(group: dict[int, str], paths: Sequence[str]) -> str:
@@ -120,7 +120,7 @@ def plain_table(*titles: str) -> Table:
 
 
 def results_table(
-    records: Sequence[Record], labels: Sequence[str], printable: Callable[[str], str], width: int
+    records: Sequence[ResultRecord], labels: Sequence[str], printable: Callable[[str], str], width: int
 ) -> Group:
     """One row a record: scan, status, answer, probability, time; below, the threshold and each message once.
 
@@ -170,12 +170,12 @@ def row_names(paths: Sequence[str], width: int) -> list[str]:
     if len(set(names)) < len(names):
         common = os.path.commonpath(paths) if len({Path(path).is_absolute() for path in paths}) == 1 else ""
         names = [os.path.relpath(path, common) if common else path for path in paths]
-    short = [shorten(name, max(width, NARROWEST_NAME)) for name in names]
+    short = [truncate_middle(name, max(width, NARROWEST_NAME)) for name in names]
     return short if len(set(short)) == len(set(names)) else names
 
 
-def _cells(record: Record, shown: Sequence[str], printable: Callable[[str], str]) -> list[Text]:
-    answer = record.answer
+def _cells(record: ResultRecord, shown: Sequence[str], printable: Callable[[str], str]) -> list[Text]:
+    answer = record.prediction
     probability = dict(answer.probability) if answer else {}
     numbers = [probability.get(label) for label in shown] or [answer.confidence if answer else None]
     return [
@@ -186,39 +186,41 @@ def _cells(record: Record, shown: Sequence[str], printable: Callable[[str], str]
     ]
 
 
-def _notes(records: Sequence[Record]) -> list[Note]:
+def _notes(records: Sequence[ResultRecord]) -> list[GroupedMessage]:
     notes = group_messages([list(_messages(record)) for record in records], [record.scan for record in records])
     return sorted(notes, key=lambda note: note.code == OF_THE_MODEL)
 
 
-def _messages(record: Record) -> Iterator[Message]:
+def _messages(record: ResultRecord) -> Iterator[Message]:
     failure = record.failure
     if failure:
         yield failure.code, failure.message
-    for finding in record.findings:
+    for flag in record.flags:
         # What a scan was refused for is among its findings, too.
-        if failure is None or finding.code != failure.code:
-            yield finding.code, finding.detail
+        if failure is None or flag.code != failure.code:
+            yield flag.code, flag.detail
 
 
-def _references(notes: Sequence[Note], scan: int) -> str:
+def _references(notes: Sequence[GroupedMessage], scan: int) -> str:
     """Numbers of the notes that concern a scan."""
     return " ".join(
         str(number) for number, note in enumerate(notes, 1) if scan in note.scans and note.code != OF_THE_MODEL
     )
 
 
-def _lines(notes: Sequence[Note], names: Sequence[str], printable: Callable[[str], str], width: int) -> Iterator[str]:
+def _lines(
+    notes: Sequence[GroupedMessage], names: Sequence[str], printable: Callable[[str], str], width: int
+) -> Iterator[str]:
     for number, note in enumerate(notes, 1):
         of_model = note.code == OF_THE_MODEL
-        safe = Note(note.code, printable(note.sentence), note.scans)
+        safe = GroupedMessage(note.code, printable(note.sentence), note.scans)
         alone = of_model or len(names) == 1
         yield safe.format(names[:1] if of_model else names, width, None if alone else number)
 
 
-def _threshold(records: Sequence[Record], labels: Sequence[str], printable: Callable[[str], str]) -> list[str]:
+def _threshold(records: Sequence[ResultRecord], labels: Sequence[str], printable: Callable[[str], str]) -> list[str]:
     """From which probability of the second class on it is the answer, where that is not one half."""
-    thresholds = {record.answer.threshold for record in records if record.answer}
+    thresholds = {record.prediction.threshold for record in records if record.prediction}
     return [
         f"{printable(labels[1])} from {threshold:.2f} on"
         for threshold in sorted(value for value in thresholds if value is not None)
@@ -226,16 +228,16 @@ def _threshold(records: Sequence[Record], labels: Sequence[str], printable: Call
     ]
 
 
-def confidence_sentences(record: Record) -> list[str]:
+def confidence_sentences(record: ResultRecord) -> list[str]:
     """What the tutorial prints for a scan: how confident the model is of each class, in percent.
 
     Where the scan is unlike those of training, each sentence says so.
     """
-    if record.answer is None:
+    if record.prediction is None:
         return []
-    unlike = any(finding.code == UNLIKE_TRAINING for finding in record.findings)
+    unlike = any(flag.code == UNLIKE_TRAINING for flag in record.flags)
     doubt = " (unreliable: the scan is unlike the training scans)"
     return [
         f"This model is {100 * probability:.2f} percent confident that CT scan is {label}{doubt if unlike else ''}"
-        for label, probability in record.answer.probability
+        for label, probability in record.prediction.probability
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct3d_edge.formatting import list_names, plural
-from ct3d_edge.results.record import Record
+from ct3d_edge.results.record import ResultRecord
 
 
 def known_class(scan: str, labels: Sequence[str]) -> str | None:
@@ -14,7 +14,7 @@ def known_class(scan: str, labels: Sequence[str]) -> str | None:
     return next((names[at.name.casefold()] for at in (path, *path.parents) if at.name.casefold() in names), None)
 
 
-def compare_with_folders(records: Sequence[Record], labels: Sequence[str]) -> list[str]:
+def compare_with_folders(records: Sequence[ResultRecord], labels: Sequence[str]) -> list[str]:
     """Count the right answers, for each class, and name the wrong ones.
 
     Returns
@@ -23,7 +23,7 @@ def compare_with_folders(records: Sequence[Record], labels: Sequence[str]) -> li
     class by chance.
     """
     pairs = [(known_class(record.scan, labels), record) for record in records]
-    answers = [(known, record.answer.label, record.scan) for known, record in pairs if known and record.answer]
+    answers = [(known, record.prediction.label, record.scan) for known, record in pairs if known and record.prediction]
     classes = [label for label in labels if any(known == label for known, _, _ in answers)]
     if len(classes) < 2:
         return []

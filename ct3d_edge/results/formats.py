@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results.record import SCHEMA, Answer, Failure, Record, Timing
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.results.record import SCHEMA, Prediction, ResultRecord, ScanFailure, Timing
+from ct3d_edge.scan.qc_flag import QCFlag, current_code
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 
 
-def parse_record(line: bytes) -> Record:
+def parse_record(line: bytes) -> ResultRecord:
     """The record of one line of ``to_jsonl``.
 
     Raises
@@ -26,9 +26,10 @@ def parse_record(line: bytes) -> Record:
         value = json.loads(line)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-        raise ValueError(f"no record of schema {SCHEMA}")
+    if not isinstance(value, dict) or value.get("schema") not in (1, SCHEMA):
+        raise ValueError(f"no record of schema {SCHEMA} or 1")
     try:
+        value = _from_schema_1(value) if value["schema"] == 1 else value
         record = _record(value)
         same = record.to_dict() == value
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -39,15 +40,24 @@ def parse_record(line: bytes) -> Record:
     return record
 
 
-def _record(value: dict[str, Any]) -> Record:
+def _from_schema_1(value: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1, where flags were called findings and some codes had other names."""
+    rest = {name: given for name, given in value.items() if name != "findings"}
+    flags = [{**flag, "code": current_code(flag["code"])} for flag in value["findings"]]
+    error = value["error"] and {**value["error"], "code": current_code(value["error"]["code"])}
+    allowed = sorted(map(current_code, value["allowed"]))
+    return {**rest, "schema": SCHEMA, "flags": flags, "error": error, "allowed": allowed}
+
+
+def _record(value: dict[str, Any]) -> ResultRecord:
     provider, failure = value["provider"], value["error"]
     timing = {stage: taken for stage, taken in value["timing_ms"].items() if stage != "total"}
-    return Record(
+    return ResultRecord(
         scan=value["scan"],
         status=value["status"],
-        answer=_answer(value),
-        failure=Failure(**failure) if failure is not None else None,
-        findings=tuple(Finding(**finding) for finding in value["findings"]),
+        prediction=_answer(value),
+        failure=ScanFailure(**failure) if failure is not None else None,
+        flags=tuple(QCFlag(**flag) for flag in value["flags"]),
         timing=Timing(**timing),
         model_sha256=value["model_sha256"],
         contract_sha256=value["contract_sha256"],
@@ -60,16 +70,16 @@ def _record(value: dict[str, Any]) -> Record:
     )
 
 
-def _answer(value: dict[str, Any]) -> Answer | None:
+def _answer(value: dict[str, Any]) -> Prediction | None:
     if value["label"] is None:
         return None
-    return Answer(value["label"], tuple(value["probability"].items()), value["threshold"])
+    return Prediction(value["label"], tuple(value["probability"].items()), value["threshold"])
 
 
 CSV_COLUMNS = ("scan", "status", "label")
 CSV_TAIL = (
     "threshold",
-    "findings",
+    "flags",
     "error_code",
     "error_message",
     "read_ms",
@@ -82,12 +92,12 @@ CSV_TAIL = (
 )
 
 
-def to_jsonl(records: Sequence[Record]) -> str:
+def to_jsonl(records: Sequence[ResultRecord]) -> str:
     """One JSON object a line, in the given order."""
     return "".join(json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records)
 
 
-def to_csv(records: Sequence[Record], labels: Sequence[str]) -> str:
+def to_csv(records: Sequence[ResultRecord], labels: Sequence[str]) -> str:
     """A header and one row a record; one ``p_CLASS`` column for each of ``labels``."""
     header = [*CSV_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TAIL]
     return csv_line(header) + "".join(csv_line(_row(record, labels)) for record in records)
@@ -117,8 +127,8 @@ def _defused(field: object) -> object:
     return FORMULA.sub("'", field) if isinstance(field, str) else field
 
 
-def _row(record: Record, labels: Sequence[str]) -> list[object]:
-    answer, failure, timing = record.answer, record.failure, record.timing
+def _row(record: ResultRecord, labels: Sequence[str]) -> list[object]:
+    answer, failure, timing = record.prediction, record.failure, record.timing
     probability = dict(answer.probability) if answer else {}
     return [
         record.scan,
@@ -126,7 +136,7 @@ def _row(record: Record, labels: Sequence[str]) -> list[object]:
         answer.label if answer else None,
         *(probability.get(label) for label in labels),
         answer.threshold if answer else None,
-        ";".join(finding.code for finding in record.findings),
+        ";".join(flag.code for flag in record.flags),
         failure.code if failure else None,
         failure.message if failure else None,
         timing.read,
@@ -155,7 +165,7 @@ def check_results_path(path: Path) -> None:
     require_writable(path)
 
 
-def write_results(path: Path, records: Sequence[Record], labels: Sequence[str]) -> None:
+def write_results(path: Path, records: Sequence[ResultRecord], labels: Sequence[str]) -> None:
     """Write all records at once, in the format that the ending of ``path`` names; complete or not at all."""
     text = to_csv(records, labels) if path.suffix.lower() == ".csv" else to_jsonl(records)
     with atomic_file(path) as stream:

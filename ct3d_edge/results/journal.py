@@ -13,15 +13,15 @@ from typing import Self
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results.formats import parse_record, to_jsonl
-from ct3d_edge.results.record import Record
-from ct3d_edge.system.atomic_write import cannot_write, sync_folder
+from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.system.atomic_write import sync_folder, write_failure_message
 
 SYNC_SHARE = 0.05
 """Of the time, what may be spent waiting for the disk. A sync takes 1 to 20 ms and a scan some 300, so that every
 record is synced; ten thousand empty files are not, and would lose the last moments' records to a power cut."""
 
 
-class Journal:
+class ResultsJournal:
     """An append-only file of records; made if it is not there.
 
     Whoever opens it must be its only writer, see ``ct3d_edge.system.file_lock``.
@@ -46,7 +46,7 @@ class Journal:
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
             sync_folder(path.parent)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_failure_message(path, error) from error
         try:
             self._size = self._check()
             self._cut()
@@ -65,7 +65,7 @@ class Journal:
         finally:
             os.close(self._handle)
 
-    def append(self, record: Record) -> None:
+    def append(self, record: ResultRecord) -> None:
         """Write a record. From then on it outlives this process; a power cut, once it is synced: see `SYNC_SHARE`.
 
         Raises
@@ -80,7 +80,7 @@ class Journal:
                 written += os.write(self._handle, line[written:])
         except OSError as error:
             self._cut()
-            raise cannot_write(self.path, error) from error
+            raise write_failure_message(self.path, error) from error
         self._size += len(line)
         self.records += 1
         if time.monotonic() - self._synced >= self._sync_takes / SYNC_SHARE:
@@ -98,7 +98,7 @@ class Journal:
         try:
             os.fsync(self._handle)
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise write_failure_message(self.path, error) from error
         self._synced = time.monotonic()
         self._sync_takes = self._synced - start
 
@@ -117,10 +117,10 @@ class Journal:
             if os.fstat(self._handle).st_size > self._size:
                 os.truncate(self._handle, self._size)
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise write_failure_message(self.path, error) from error
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_journal(path: Path) -> Iterator[ResultRecord]:
     """Yield the records of a file of JSON Lines; a last line without an end is left out.
 
     Raises
@@ -142,7 +142,7 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
         raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
-def _parse(path: Path, number: int, line: bytes) -> Record:
+def _parse(path: Path, number: int, line: bytes) -> ResultRecord:
     try:
         return parse_record(line)
     except ValueError as error:

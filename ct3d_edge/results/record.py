@@ -4,22 +4,22 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record's JSON form; raised when the meaning of a field changes."""
 
 Key = tuple[str, str, str, str, tuple[str, ...]]
 """What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract; what was allowed."""
 
-BY_CHANCE = frozenset({"not_found", "unreadable", "too_large", "changed", "timed_out", "internal"})
+BY_CHANCE = frozenset({"not_found", "unreadable", "too_large", "modified_during_read", "timeout", "internal"})
 """Failures that are not in the scan's content: the same content may get an answer next time."""
 
 Status = Literal["ok", "warn", "refused", "error"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What the model said.
 
     Parameters
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Failure:
+class ScanFailure:
     """Why there is no answer: a stable code and a sentence."""
 
     code: str
@@ -64,13 +64,13 @@ class Timing:
         return sum(stage for stage in (self.read, self.preprocess, self.infer) if stage is not None)
 
 
-def answered_status(findings: Iterable[Finding]) -> Status:
+def status_of_flags(flags: Iterable[QCFlag]) -> Status:
     """Status of a scan that has an answer."""
-    return "warn" if any(finding.severity != "ok" for finding in findings) else "ok"
+    return "warn" if any(flag.severity != "ok" for flag in flags) else "ok"
 
 
 @dataclass(frozen=True)
-class Record:
+class ResultRecord:
     """The result of one scan; exactly one of ``answer`` and ``failure`` is set.
 
     Parameters
@@ -82,7 +82,7 @@ class Record:
         model; ``error``: could not be read.
     answer, failure
         What the model said, or why it was not asked.
-    findings
+    flags
         What was noticed about the scan.
     timing
         Wall times in ms.
@@ -98,9 +98,9 @@ class Record:
 
     scan: str
     status: Status
-    answer: Answer | None
-    failure: Failure | None
-    findings: tuple[Finding, ...]
+    prediction: Prediction | None
+    failure: ScanFailure | None
+    flags: tuple[QCFlag, ...]
     timing: Timing
     model_sha256: str
     contract_sha256: str
@@ -119,19 +119,19 @@ class Record:
         return self.scan, self.scan_sha256, self.model_sha256, self.contract_sha256, self.allowed
 
     @property
-    def answered(self) -> bool:
+    def has_prediction(self) -> bool:
         """Whether the scan has a result."""
-        return self.answer is not None
+        return self.prediction is not None
 
-    def with_findings(self, findings: tuple[Finding, ...]) -> "Record":
+    def with_flags(self, flags: tuple[QCFlag, ...]) -> "ResultRecord":
         """The record with other findings, and the status that follows; itself if they are the same."""
-        if findings == self.findings:
+        if flags == self.flags:
             return self
-        return replace(self, status=answered_status(findings) if self.answered else self.status, findings=findings)
+        return replace(self, status=status_of_flags(flags) if self.has_prediction else self.status, flags=flags)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, documented in docs/results.md."""
-        answer, failure = self.answer, self.failure
+        answer, failure = self.prediction, self.failure
         return {
             "schema": SCHEMA,
             "scan": self.scan,
@@ -141,7 +141,7 @@ class Record:
             "label": answer.label if answer else None,
             "probability": dict(answer.probability) if answer else None,
             "threshold": answer.threshold if answer else None,
-            "findings": [asdict(finding) for finding in self.findings],
+            "flags": [asdict(flag) for flag in self.flags],
             "allowed": list(self.allowed),
             "error": asdict(failure) if failure else None,
             "timing_ms": {**asdict(self.timing), "total": self.timing.total},

@@ -7,9 +7,9 @@ from pathlib import Path
 from ct3d_edge.errors import OutputError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.results.formats import check_results_path, write_results
-from ct3d_edge.results.journal import Journal, read_records
-from ct3d_edge.results.record import Record
-from ct3d_edge.system.file_lock import sole_writer
+from ct3d_edge.results.journal import ResultsJournal, read_journal
+from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.system.file_lock import exclusive_lock
 
 JOURNAL_ENDING = ".journal"
 
@@ -27,7 +27,7 @@ class ResultsFile:
         Path to the record of an earlier run, which holds as long as its key is the same.
     """
 
-    def __init__(self, path: Path, journal: Journal, known: Mapping[str, Record]) -> None:
+    def __init__(self, path: Path, journal: ResultsJournal, known: Mapping[str, ResultRecord]) -> None:
         self.path = path
         self.known = known
         self._journal = journal
@@ -37,7 +37,7 @@ class ResultsFile:
         """Where the records are until the run ends."""
         return self._journal.path
 
-    def add(self, record: Record) -> None:
+    def add(self, record: ResultRecord) -> None:
         """Keep a record, unless it is one of those that were known.
 
         Raises
@@ -48,7 +48,7 @@ class ResultsFile:
         if self.known.get(record.scan) is not record:
             self._journal.append(record)
 
-    def finish(self, records: Sequence[Record], labels: Sequence[str]) -> None:
+    def finish(self, records: Sequence[ResultRecord], labels: Sequence[str]) -> None:
         """Write all records of the run, in order, replace the file of an earlier one, and remove the journal.
 
         Raises
@@ -82,16 +82,16 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
     """
     check_results_path(path)
     target = path.resolve() if path.is_symlink() else path
-    with sole_writer(target):
+    with exclusive_lock(target):
         known = _finished(target) if resume else {}
-        with Journal(target.with_name(target.name + JOURNAL_ENDING)) as journal:
+        with ResultsJournal(target.with_name(target.name + JOURNAL_ENDING)) as journal:
             if journal.records and not resume:
                 raise UsageError(
                     f"A run that wrote {path} ended early; {journal.path} holds its "
                     f"{plural(journal.records, 'record')}. Go on with it by --resume, or remove that file "
                     "to begin again."
                 )
-            known |= latest_by_scan(read_records(journal.path))
+            known |= latest_by_scan(read_journal(journal.path))
             results = ResultsFile(path, journal, known)
             try:
                 yield results
@@ -100,14 +100,14 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
                     journal.path.unlink(missing_ok=True)
 
 
-def _finished(path: Path) -> dict[str, Record]:
+def _finished(path: Path) -> dict[str, ResultRecord]:
     """Records of a finished run. A CSV file does not hold all of a record, so its scans are done again."""
     if path.suffix.lower() == ".csv" or not path.exists():
         return {}
-    return latest_by_scan(read_records(path))
+    return latest_by_scan(read_journal(path))
 
 
-def latest_by_scan(records: Iterator[Record]) -> dict[str, Record]:
+def latest_by_scan(records: Iterator[ResultRecord]) -> dict[str, ResultRecord]:
     """Path to the last record of each scan; only those whose scan would give the same again."""
     last = {record.scan: record for record in records}
     return {scan: record for scan, record in last.items() if record.key is not None}

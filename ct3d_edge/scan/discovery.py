@@ -7,32 +7,32 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.dicom.magic import UNNAMED, is_dicom, names_series, promises_dicom
-from ct3d_edge.scan.dicom.series_query import PassedOver, Wanted
-from ct3d_edge.scan.folder_walk import unread_format, walk
-from ct3d_edge.scan.nifti_header import pair_of
-from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, is_there
+from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_series_name
+from ct3d_edge.scan.dicom.series_query import SeriesQuery, SkippedFile
+from ct3d_edge.scan.folder_walk import unsupported_format_reason, walk_folders
+from ct3d_edge.scan.nifti_header import header_and_voxel_paths
+from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, path_exists
 
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
-MASK_ENDING = "_mask"
+SCAN_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+MASK_SUFFIX = "_mask"
 
 Paths = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Search:
+class DiscoveredScans:
     """What was found under some paths."""
 
     scans: tuple[Path, ...]
-    passed_over: tuple[PassedOver, ...]
+    passed_over: tuple[SkippedFile, ...]
 
 
 def find_scans(paths: Paths, series: str | None = None, *, below: bool = False) -> list[Path]:
-    """Scans under ``paths``; see `search_scans`."""
-    return list(search_scans(paths, series, below=below).scans)
+    """Scans under ``paths``; see `discover_scans`."""
+    return list(discover_scans(paths, series, below=below).scans)
 
 
-def search_scans(paths: Paths, series: str | None = None, *, below: bool = False) -> Search:
+def discover_scans(paths: Paths, series: str | None = None, *, below: bool = False) -> DiscoveredScans:
     """Scans under ``paths``, one path or several: files as they are, folders searched recursively.
 
     In folders, names ending in ``SUFFIXES`` count, and DICOM files, which are recognised by content and grouped by
@@ -57,21 +57,21 @@ def search_scans(paths: Paths, series: str | None = None, *, below: bool = False
     """
     places = [Path(paths)] if isinstance(paths, str | os.PathLike) else list(map(Path, paths))
     found: dict[str, Path] = {}
-    passed_over: dict[str, PassedOver] = {}
+    passed_over: dict[str, SkippedFile] = {}
     for path in places:
-        if not os.path.lexists(path) and not (names_series(path.name) and is_folder(path.parent)):
+        if not os.path.lexists(path) and not (is_series_name(path.name) and is_folder(path.parent)):
             raise UsageError(f"There is no file or folder {path}.")
-    for scan in _scans(places, Wanted(series, frozenset(places if below else ()))):
-        if isinstance(scan, PassedOver):
+    for scan in _iterate_scans(places, SeriesQuery(series, frozenset(places if below else ()))):
+        if isinstance(scan, SkippedFile):
             passed_over.setdefault(os.path.abspath(scan.path), scan)  # noqa: PTH100  # resolve() would follow links
         else:
             found.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100
     if not found:
-        raise UsageError(_nothing(places, series, list(passed_over.values())))
-    return Search(tuple(found.values()), tuple(passed_over.values()))
+        raise UsageError(_no_scans_error(places, series, list(passed_over.values())))
+    return DiscoveredScans(tuple(found.values()), tuple(passed_over.values()))
 
 
-def scans_in(folder: Path | str) -> list[Path]:
+def list_scans(folder: Path | str) -> list[Path]:
     """Scans below a folder, as `find_scans` finds them; perhaps none. A series that lies in it has its UID's name.
 
     Raises
@@ -80,103 +80,103 @@ def scans_in(folder: Path | str) -> list[Path]:
         If a folder cannot be searched.
     """
     folder = Path(folder)
-    found = _in_folder(folder, Wanted(by_uid=frozenset([folder])))
-    return [scan for scan in found if not isinstance(scan, PassedOver)]
+    found = _scans_below(folder, SeriesQuery(by_uid=frozenset([folder])))
+    return [scan for scan in found if not isinstance(scan, SkippedFile)]
 
 
-def _nothing(paths: list[Path], series: str | None, passed_over: list[PassedOver]) -> str:
+def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[SkippedFile]) -> str:
     under = ", ".join(map(str, paths))
     if series is not None:
         return f"No DICOM series {series} under {under}."
     if passed_over:
         reasons = "\n".join(f"  {each.path}: {each.reason}" for each in passed_over)
         return f"No scans under {under}; `series=UID` takes one of these all the same:\n{reasons}"
-    return f"No scans under {under}: looked for files ending in {', '.join(SUFFIXES)} and for DICOM files."
+    return f"No scans under {under}: looked for files ending in {', '.join(SCAN_SUFFIXES)} and for DICOM files."
 
 
-def _scans(paths: list[Path], wanted: Wanted) -> Iterator[Path | PassedOver]:
-    named = _series_of([path for path in paths if is_file(path) and _may_be_dicom(path)], wanted)
+def _iterate_scans(paths: list[Path], wanted: SeriesQuery) -> Iterator[Path | SkippedFile]:
+    named = _series_by_file([path for path in paths if is_file(path) and _may_be_dicom(path)], wanted)
     for path in paths:
         if is_folder(path):
-            yield from _in_folder(path, wanted)
+            yield from _scans_below(path, wanted)
         elif path in named:
             yield from named[path]
         elif wanted.series in (None, path.name):
-            yield _representative(path)
+            yield _header_file(path)
 
 
-def _in_folder(folder: Path, wanted: Wanted) -> Iterator[Path | PassedOver]:
+def _scans_below(folder: Path, wanted: SeriesQuery) -> Iterator[Path | SkippedFile]:
     """Scans in a folder and in those under it; in each, NIfTI files come first."""
-    alone: dict[Path, list[Path | PassedOver]] = {}
+    alone: dict[Path, list[Path | SkippedFile]] = {}
     others: dict[Path, list[Path]] = {}
-    for place, files in walk(folder):
+    for place, files in walk_folders(folder):
         if files is None:  # a scan that cannot be opened, and says why: the others go on
             alone[place] = [place]
             continue
-        if isinstance(files, PassedOver):
+        if isinstance(files, SkippedFile):
             alone[place] = [files]
             continue
-        scans = (path for path in files if _stands_alone(path) and not _is_mask(path))
-        alone[place] = [_representative(path) for path in scans] if wanted.series is None else []
-        alone[place] += filter(None, map(unread_format, files))
-        read = (path for path in files if not (_stands_alone(path) or unread_format(path)))
+        scans = (path for path in files if _is_standalone_scan(path) and not _is_mask(path))
+        alone[place] = [_header_file(path) for path in scans] if wanted.series is None else []
+        alone[place] += filter(None, map(unsupported_format_reason, files))
+        read = (path for path in files if not (_is_standalone_scan(path) or unsupported_format_reason(path)))
         others[place] = [path for path in read if _may_be_dicom(path)]
-    dicom = _dicom_scans(others, wanted)
+    dicom = _dicom_scans_by_folder(others, wanted)
     for place, found in alone.items():
         yield from found
         yield from dicom.get(place, ())
 
 
-def _stands_alone(path: Path) -> bool:
+def _is_standalone_scan(path: Path) -> bool:
     """Whether a file is a scan by itself, by its name; a pipe or device that promises DICOM belongs to no series."""
-    return _is_nifti(path) or (promises_dicom(path) and is_special(path))
+    return _is_nifti(path) or (has_dicom_suffix(path) and is_special(path))
 
 
-def _dicom_scans(files: dict[Path, list[Path]], wanted: Wanted) -> dict[Path, list[Path | PassedOver]]:
+def _dicom_scans_by_folder(files: dict[Path, list[Path]], wanted: SeriesQuery) -> dict[Path, list[Path | SkippedFile]]:
     """The DICOM scans in folders, by folder."""
     files = {place: those for place, those in files.items() if any(map(is_dicom, those))}
     if not files:
         return {}
     if not find_spec("pydicom"):  # each folder becomes a scan that cannot be opened, and says why
-        return {place: [place / UNNAMED if place in wanted.by_uid else place] for place in files}
-    from ct3d_edge.scan.dicom.series_search import series_in
+        return {place: [place / NO_SERIES_UID if place in wanted.by_uid else place] for place in files}
+    from ct3d_edge.scan.dicom.series_search import find_series
 
-    return series_in(files, wanted)
+    return find_series(files, wanted)
 
 
-def _series_of(files: list[Path], wanted: Wanted) -> dict[Path, list[Path | PassedOver]]:
+def _series_by_file(files: list[Path], wanted: SeriesQuery) -> dict[Path, list[Path | SkippedFile]]:
     """The series that DICOM files named one by one belong to, by file."""
     if not files or not find_spec("pydicom"):
         return {}
-    from ct3d_edge.scan.dicom.series_search import series_of
+    from ct3d_edge.scan.dicom.series_search import find_series_of_files
 
-    found = series_of(files)
+    found = find_series_of_files(files)
     return {file: [place] if wanted.series in (None, uid) else [] for file, (place, uid) in found.items()}
 
 
 def _may_be_dicom(path: Path) -> bool:
-    return promises_dicom(path) or is_dicom(path)
+    return has_dicom_suffix(path) or is_dicom(path)
 
 
 def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(SUFFIXES)
+    return path.name.lower().endswith(SCAN_SUFFIXES)
 
 
 def _is_mask(path: Path) -> bool:
     """Whether a name is that of a segmentation, as MosMedData writes them: ``study_0255_mask.nii.gz``."""
-    return scan_name(path).lower().endswith(MASK_ENDING)
+    return scan_name(path).lower().endswith(MASK_SUFFIX)
 
 
-def _representative(path: Path) -> Path:
+def _header_file(path: Path) -> Path:
     """The header file of a pair, so that it counts once; any other path itself."""
-    header, _ = pair_of(path)
-    return header if is_there(header) else path
+    header, _ = header_and_voxel_paths(path)
+    return header if path_exists(header) else path
 
 
 def scan_name(path: Path) -> str:
     """File name without the endings of a scan, e.g. ``study_0001`` for ``study_0001.nii.gz``."""
     name = path.name
-    for suffix in (".gz", *SUFFIXES):
+    for suffix in (".gz", *SCAN_SUFFIXES):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
     return name

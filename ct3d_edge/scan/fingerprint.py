@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct3d_edge.errors import ScanError, UnreadableScan
-from ct3d_edge.scan.gzip_reader import ScanStream, go_on
-from ct3d_edge.scan.loader import is_series, scan_files
-from ct3d_edge.scan.nifti_header import pair_of
+from ct3d_edge.errors import ScanError, UnreadableScanError
+from ct3d_edge.scan.gzip_reader import ScanReader, no_cancellation
+from ct3d_edge.scan.loader import is_series, list_scan_files
+from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 
 BLOCK = 1 << 20
 """Bytes hashed at a time: large enough to leave the interpreter's lock alone most of the time."""
 
 
-def content_sha256(scan: Path | str, on_block: Callable[[], None] = go_on) -> str:
+def content_sha256(scan: Path | str, on_block: Callable[[], None] = no_cancellation) -> str:
     """Hash of a scan's bytes as they lie on the disk.
 
     Of a .hdr/.img pair, of both, header first. Of a DICOM series, of the sorted hashes of its files: neither their
@@ -33,7 +33,7 @@ def content_sha256(scan: Path | str, on_block: Callable[[], None] = go_on) -> st
     RefusedScan
         If it is not clear which DICOM series is meant.
     """
-    files = scan_files(scan, on_block)
+    files = list_scan_files(scan, on_block)
     if is_series(scan):
         hashes = sorted({_sha256([file], on_block) for file in files})
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
@@ -44,7 +44,7 @@ def _sha256(files: Sequence[Path], on_block: Callable[[], None]) -> str:
     """Hash of the bytes of files, one behind the other."""
     digest = hashlib.sha256()
     for file in files:
-        with ScanStream(file):  # which says what is wrong with a file that cannot be opened
+        with ScanReader(file):  # which says what is wrong with a file that cannot be opened
             pass
         try:
             with file.open("rb") as stream:
@@ -52,12 +52,14 @@ def _sha256(files: Sequence[Path], on_block: Callable[[], None]) -> str:
                     digest.update(block)
                     on_block()
         except OSError as error:
-            raise UnreadableScan("unreadable", f"{file.name} cannot be read: {error.strerror or error}.") from error
+            raise UnreadableScanError(
+                "unreadable", f"{file.name} cannot be read: {error.strerror or error}."
+            ) from error
     return digest.hexdigest()
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileStamp:
     """What the file system says of a scan's files; equal stamps mean that nobody wrote to them in between.
 
     Parameters
@@ -69,9 +71,9 @@ class Stamp:
     files: tuple[tuple[int, int, int, int] | None, ...]
 
     @classmethod
-    def of(cls, scan: Path, on_block: Callable[[], None] = go_on) -> "Stamp":
+    def of(cls, scan: Path, on_block: Callable[[], None] = no_cancellation) -> "FileStamp":
         """The stamp of a scan as it is now; of both files of a .hdr/.img pair, of all of a series."""
-        return cls(tuple(map(_stat, _files(scan, on_block))))
+        return cls(tuple(map(_stat, _files_or_path(scan, on_block))))
 
     @property
     def complete(self) -> bool:
@@ -79,17 +81,17 @@ class Stamp:
         return all(file is not None and file[2] > 0 for file in self.files)
 
     @property
-    def changed(self) -> int:
+    def last_modified_ns(self) -> int:
         """Time of the last change of any of them, in ns since 1970; 0 if none is there."""
         return max((file[3] for file in self.files if file is not None), default=0)
 
 
-def _files(scan: Path, on_block: Callable[[], None]) -> tuple[Path, ...]:
+def _files_or_path(scan: Path, on_block: Callable[[], None]) -> tuple[Path, ...]:
     """The files of a scan; the path itself where it cannot be told which they are."""
     try:
-        return scan_files(scan, on_block)
+        return list_scan_files(scan, on_block)
     except (ScanError, OSError):
-        return tuple(dict.fromkeys(pair_of(scan)))
+        return tuple(dict.fromkeys(header_and_voxel_paths(scan)))
 
 
 def _stat(path: Path) -> tuple[int, int, int, int] | None:

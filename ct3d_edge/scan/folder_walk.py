@@ -5,26 +5,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.dicom.series_query import PassedOver
+from ct3d_edge.scan.dicom.series_query import SkippedFile
 
-ARCHIVE = "an archive; unpack it first"
-GZIPPED_DICOM = "a compressed DICOM file; decompress it first (gunzip)"
-CONVERTIBLE = "an image in another format ({}); convert it to NIfTI, with its orientation"
+ARCHIVE_REASON = "an archive; unpack it first"
+GZIPPED_DICOM_REASON = "a compressed DICOM file; decompress it first (gunzip)"
+CONVERTIBLE_REASON = "an image in another format ({}); convert it to NIfTI, with its orientation"
 
-UNREAD = {
-    **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), ("archive", ARCHIVE)),
-    **dict.fromkeys((".dcm.gz", ".dicom.gz", ".ima.gz"), ("compressed_dicom", GZIPPED_DICOM)),
-    **dict.fromkeys((".mha", ".mhd"), ("other_format", CONVERTIBLE.format("MetaImage"))),
-    **dict.fromkeys((".nrrd", ".nhdr"), ("other_format", CONVERTIBLE.format("NRRD"))),
-    **dict.fromkeys((".mgh", ".mgz"), ("other_format", CONVERTIBLE.format("FreeSurfer"))),
-    ".mnc": ("other_format", CONVERTIBLE.format("MINC")),
+UNSUPPORTED_SUFFIXES = {
+    **dict.fromkeys(
+        (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), ("archive", ARCHIVE_REASON)
+    ),
+    **dict.fromkeys((".dcm.gz", ".dicom.gz", ".ima.gz"), ("compressed_dicom", GZIPPED_DICOM_REASON)),
+    **dict.fromkeys((".mha", ".mhd"), ("other_format", CONVERTIBLE_REASON.format("MetaImage"))),
+    **dict.fromkeys((".nrrd", ".nhdr"), ("other_format", CONVERTIBLE_REASON.format("NRRD"))),
+    **dict.fromkeys((".mgh", ".mgz"), ("other_format", CONVERTIBLE_REASON.format("FreeSurfer"))),
+    ".mnc": ("other_format", CONVERTIBLE_REASON.format("MINC")),
 }
 """Endings of files that hold scans and are not read: code and reason."""
 
-Found = tuple[Path, list[Path] | PassedOver | None]
+FolderEntry = tuple[Path, list[Path] | SkippedFile | None]
 
 
-def walk(folder: Path) -> Iterator[Found]:
+def walk_folders(folder: Path) -> Iterator[FolderEntry]:
     """Folders from here down, parents first, each with its files sorted; None where one cannot be searched.
 
     Links to folders are followed after all folders, each folder once: a link to one that was searched already, as
@@ -40,9 +42,9 @@ def walk(folder: Path) -> Iterator[Found]:
         linked = not waiting
         place = links.pop(0) if linked else waiting.pop()
         try:
-            identity = _identity(place)
+            identity = _folder_id(place)
             if linked and identity in searched:
-                yield place, PassedOver(place, "link", f"a link to {place.resolve()}, which was searched already")
+                yield place, SkippedFile(place, "link", f"a link to {place.resolve()}, which was searched already")
                 continue
             searched.add(identity)
             with os.scandir(place) as entries:
@@ -58,14 +60,14 @@ def walk(folder: Path) -> Iterator[Found]:
         waiting += [place / each.name for each in reversed(folders) if not each.is_symlink()]
 
 
-def unread_format(path: Path) -> PassedOver | None:
+def unsupported_format_reason(path: Path) -> SkippedFile | None:
     """Why a file that is an image or holds images is not read; None of any other file."""
     name = path.name.lower()
-    code, reason = next((said for ending, said in UNREAD.items() if name.endswith(ending)), (None, ""))
-    return None if code is None else PassedOver(path, code, reason)
+    code, reason = next((said for ending, said in UNSUPPORTED_SUFFIXES.items() if name.endswith(ending)), (None, ""))
+    return None if code is None else SkippedFile(path, code, reason)
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _folder_id(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
 

@@ -13,19 +13,19 @@ from nibabel import affines
 from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 
-CORNER = 4
+CORNER_SIZE = 4
 """Pixels along each edge of a corner that must be equal. Tissue and air have noise."""
 
-CORNERS = 2
+MIN_CORNERS = 2
 """Corners that must hold the value; a small rotation leaves tissue or air in the others."""
 
-LIKE_TISSUE = (-500.0, 300.0)
+TISSUE_HU = (-500.0, 300.0)
 """HU between which a constant is a fill value: below is air, above an inverted image (the check `inverted`)."""
 
 
-def fill_value(plane: NDArray[Any], slope: float, intercept: float) -> float | None:
+def find_fill_value(plane: NDArray[Any], slope: float, intercept: float) -> float | None:
     """The stored number that fills the corners of a slice and would be taken for tissue; None if none does.
 
     Parameters
@@ -36,21 +36,21 @@ def fill_value(plane: NDArray[Any], slope: float, intercept: float) -> float | N
         ``HU = stored * slope + intercept``.
     """
     rows, columns = plane.shape
-    if rows < 2 * CORNER or columns < 2 * CORNER or slope == 0:
+    if rows < 2 * CORNER_SIZE or columns < 2 * CORNER_SIZE or slope == 0:
         return None
     held = [
         float(corner[0, 0])
-        for y in (slice(CORNER), slice(-CORNER, None))
-        for x in (slice(CORNER), slice(-CORNER, None))
+        for y in (slice(CORNER_SIZE), slice(-CORNER_SIZE, None))
+        for x in (slice(CORNER_SIZE), slice(-CORNER_SIZE, None))
         if ((corner := plane[y, x]) == corner[0, 0]).all()
     ]
     for value in held:
-        if LIKE_TISSUE[0] < value * slope + intercept < LIKE_TISSUE[1] and held.count(value) >= CORNERS:
+        if TISSUE_HU[0] < value * slope + intercept < TISSUE_HU[1] and held.count(value) >= MIN_CORNERS:
             return value
     return None
 
 
-def outside_rows(rows: NDArray[Any], fill: float) -> NDArray[np.bool_]:
+def mask_outside_fov(rows: NDArray[Any], fill: float) -> NDArray[np.bool_]:
     """Pixels of each row, ``(N, W)``, that hold the fill value all the way to the left or the right edge."""
     same = rows == fill
     from_left = np.logical_and.accumulate(same, axis=1)
@@ -59,14 +59,14 @@ def outside_rows(rows: NDArray[Any], fill: float) -> NDArray[np.bool_]:
     return outside
 
 
-TILT_DEGREES = 1.0
+MAX_TILT_DEGREES = 1.0
 """Array axes further from a right angle than this: over 300 mm the far end of the scan is off by 5 mm."""
 
-APART_MM = 1.0
+MAX_AFFINE_DISTANCE_MM = 1.0
 """The two orientations that a NIfTI header may hold disagree if a voxel differs by more than this."""
 
 
-def shear_degrees(affine: NDArray[np.float64]) -> float:
+def max_shear_degrees(affine: NDArray[np.float64]) -> float:
     """Largest deviation from a right angle between two array axes, in degrees.
 
     >>> shear_degrees(np.diag([2.0, 2.0, 8.0, 1.0]))
@@ -77,26 +77,26 @@ def shear_degrees(affine: NDArray[np.float64]) -> float:
     return float(np.rad2deg(np.arcsin(np.clip(cosines.max(), 0, 1))))
 
 
-def tilt_findings(affine: NDArray[np.float64]) -> tuple[Finding, ...]:
+def tilt_flags(affine: NDArray[np.float64]) -> tuple[QCFlag, ...]:
     """Whether slices are shifted against each other, as a tilted gantry leaves them."""
-    tilt = shear_degrees(affine)
-    if tilt <= TILT_DEGREES:
+    tilt = max_shear_degrees(affine)
+    if tilt <= MAX_TILT_DEGREES:
         return ()
     detail = f"Slices are stacked at {tilt:.1f} degrees from the perpendicular (tilted gantry); resample them first."
-    return (Finding("gantry_tilt", "refuse", detail, round(tilt, 2)),)
+    return (QCFlag("gantry_tilt", "refuse", detail, round(tilt, 2)),)
 
 
-def agreement_findings(
+def affine_agreement_flags(
     one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, int, int]
-) -> tuple[Finding, ...]:
+) -> tuple[QCFlag, ...]:
     """Whether two affines, each ``(4, 4)``, put the voxels of a volume into the same places."""
     corners = np.stack(np.meshgrid(*([0, n - 1] for n in shape), indexing="ij"), -1).reshape(-1, 3)
     way = affines.apply_affine(one, corners) - affines.apply_affine(other, corners)
     apart = float(np.linalg.norm(way, axis=1).max())
-    if not apart > APART_MM:
+    if not apart > MAX_AFFINE_DISTANCE_MM:
         return ()
     codes = ["".join(map(str, aff2axcodes(affine))) for affine in (one, other)]
     turned = codes[0] != codes[1]
     lying = f"{codes[0]} and {codes[1]}" if turned else f"both {codes[0]}"
     detail = f"sform and qform disagree by up to {apart:.1f} mm ({lying}); the sform was taken."
-    return (Finding("qform_sform", "refuse" if turned else "warn", detail, round(apart, 2)),)
+    return (QCFlag("qform_sform", "refuse" if turned else "warn", detail, round(apart, 2)),)

@@ -12,25 +12,25 @@ from typing import BinaryIO, Self
 
 from isal import igzip, igzip_lib
 
-from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.scan.path_kind import kind_of
+from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.scan.path_kind import describe_file_type
 
 GZIP_MAGIC = b"\x1f\x8b"
-BLOCK = 1 << 18
+BLOCK_BYTES = 1 << 18
 """Bytes decoded at a time: large enough to amortise the call, small enough to stay in the second-level cache."""
 
-DEFLATE_MAX_RATIO = 1032
+MAX_DEFLATE_RATIO = 1032
 """No deflate stream expands further than this (zlib's technical notes)."""
 
-TRAILER_LIMIT = 1 << 20
+MAX_TRAILER_BYTES = 1 << 20
 """Bytes tolerated behind the voxels; more is not padding but a file that does not fit its header."""
 
 
-def go_on() -> None:
+def no_cancellation() -> None:
     """What is done between blocks of reading unless a caller has something to do there."""
 
 
-class ScanStream:
+class ScanReader:
     """A scan file opened for reading from its start to its end, once.
 
     Whether it is compressed is decided by its first bytes, never by its name.
@@ -44,7 +44,7 @@ class ScanStream:
     ------
     UnreadableScan
         ``not_found``, ``unreadable``, ``empty`` on opening; ``truncated``, ``bad_checksum``, ``corrupt_gzip``,
-        ``oversized`` while reading.
+        ``trailing_data`` while reading.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ class ScanStream:
             magic = self._file.peek(2)[:2]
         if not magic:
             self._file.close()
-            raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
+            raise UnreadableScanError("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
         self.compressed = magic == GZIP_MAGIC
         self._stream: BinaryIO = igzip.open(self._file, "rb") if self.compressed else self._file
 
@@ -86,7 +86,7 @@ class ScanStream:
     @property
     def capacity(self) -> int:
         """The most bytes that this file could possibly hold once decompressed."""
-        return self.size * DEFLATE_MAX_RATIO if self.compressed else self.size
+        return self.size * MAX_DEFLATE_RATIO if self.compressed else self.size
 
     def read(self, count: int) -> bytes:
         """Return exactly ``count`` bytes."""
@@ -99,7 +99,7 @@ class ScanStream:
         done = 0
         with self._using(), self._translating():
             while done < len(buffer):
-                got = self._stream.readinto(buffer[done : done + BLOCK])  # type: ignore[attr-defined]
+                got = self._stream.readinto(buffer[done : done + BLOCK_BYTES])  # type: ignore[attr-defined]
                 if not got:
                     raise self._truncated(f"{len(buffer) - done:,} bytes are missing")
                 done += got
@@ -110,30 +110,30 @@ class ScanStream:
             with self._translating():
                 self._file.seek(count, os.SEEK_CUR)
             return
-        scratch = memoryview(bytearray(min(count, BLOCK)))
+        scratch = memoryview(bytearray(min(count, BLOCK_BYTES)))
         while count:
             self.fill(scratch[:count])
-            count -= min(count, BLOCK)
+            count -= min(count, BLOCK_BYTES)
 
     def finish(self) -> None:
         """Read to the end, so that the checksum of a compressed file is compared."""
-        left = TRAILER_LIMIT
+        left = MAX_TRAILER_BYTES
         with self._using(), self._translating():
-            while self.compressed and (extra := self._stream.read(BLOCK)):
+            while self.compressed and (extra := self._stream.read(BLOCK_BYTES)):
                 left -= len(extra)
                 if left < 0:
-                    raise UnreadableScan(
-                        "oversized", f"{self.path.name} holds far more data than its header describes."
+                    raise UnreadableScanError(
+                        "trailing_data", f"{self.path.name} holds far more data than its header describes."
                     )
 
     def _refuse_other_than_files(self) -> None:
         """Opening a named pipe would wait for a writer, perhaps for ever."""
         mode = self.path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise UnreadableScan("unreadable", f"{self.path.name} is {kind_of(mode)}, not a file.")
+            raise UnreadableScanError("unreadable", f"{self.path.name} is {describe_file_type(mode)}, not a file.")
 
-    def _truncated(self, detail: str) -> UnreadableScan:
-        return UnreadableScan("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")
+    def _truncated(self, detail: str) -> UnreadableScanError:
+        return UnreadableScanError("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")
 
     @contextmanager
     def _using(self) -> Iterator[None]:
@@ -154,10 +154,10 @@ class ScanStream:
             raise self._truncated("the gzip stream has no end") from error
         except gzip.BadGzipFile as error:
             code = "bad_checksum" if "check failed" in str(error) else "corrupt_gzip"
-            raise UnreadableScan(code, f"{name} is damaged: {error}. Copy or export it again.") from error
+            raise UnreadableScanError(code, f"{name} is damaged: {error}. Copy or export it again.") from error
         except igzip_lib.error as error:
-            raise UnreadableScan("corrupt_gzip", f"{name} is damaged inside its gzip stream ({error}).") from error
+            raise UnreadableScanError("corrupt_gzip", f"{name} is damaged inside its gzip stream ({error}).") from error
         except FileNotFoundError as error:
-            raise UnreadableScan("not_found", f"{name} does not exist.") from error
+            raise UnreadableScanError("not_found", f"{name} does not exist.") from error
         except OSError as error:
-            raise UnreadableScan("unreadable", f"{name} cannot be read: {error.strerror or error}.") from error
+            raise UnreadableScanError("unreadable", f"{name} cannot be read: {error.strerror or error}.") from error

@@ -4,20 +4,20 @@ from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
 
-from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.scan.dicom.magic import is_dicom, names_series, promises_dicom
-from ct3d_edge.scan.gzip_reader import go_on
+from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.scan.dicom.magic import has_dicom_suffix, is_dicom, is_series_name
+from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.nifti import NiftiScan
-from ct3d_edge.scan.nifti_header import pair_of
-from ct3d_edge.scan.path_kind import is_file, is_folder, is_there
-from ct3d_edge.scan.qc_flag import permit, require_sound
+from ct3d_edge.scan.nifti_header import header_and_voxel_paths
+from ct3d_edge.scan.path_kind import is_file, is_folder, path_exists
+from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_rejected
 from ct3d_edge.scan.volume import Scan
 
-INSTALL = 'pip install "pydicom>=3.0.1"'
+PYDICOM_INSTALL_COMMAND = 'pip install "pydicom>=3.0.1"'
 
 
 def open_scan(
-    path: Path | str, *, allow: Collection[str] = (), judge: bool = True, on_block: Callable[[], None] = go_on
+    path: Path | str, *, allow: Collection[str] = (), judge: bool = True, on_block: Callable[[], None] = no_cancellation
 ) -> Scan:
     """Open a NIfTI file or a DICOM series; which of them is told by content.
 
@@ -49,13 +49,13 @@ def open_scan(
         scan = open_series(path, on_block)
     else:
         scan = NiftiScan(path, on_block)
-    scan.findings = permit(scan.findings, allow)
+    scan.flags = apply_overrides(scan.flags, allow)
     if judge:
-        require_sound(scan.findings)
+        raise_if_rejected(scan.flags)
     return scan
 
 
-def scan_files(path: Path | str, on_block: Callable[[], None] = go_on) -> tuple[Path, ...]:
+def list_scan_files(path: Path | str, on_block: Callable[[], None] = no_cancellation) -> tuple[Path, ...]:
     """The files that a scan is made of: one, the two of a .hdr/.img pair, or those of a DICOM series.
 
     Raises
@@ -65,28 +65,28 @@ def scan_files(path: Path | str, on_block: Callable[[], None] = go_on) -> tuple[
     """
     path = Path(path)
     if not is_series(path):
-        return tuple(dict.fromkeys(pair_of(path)))
+        return tuple(dict.fromkeys(header_and_voxel_paths(path)))
     _require_pydicom(path)
-    from ct3d_edge.scan.dicom.series_finder import series_files
+    from ct3d_edge.scan.dicom.series_finder import list_series_files
 
-    return series_files(path, on_block)
+    return list_series_files(path, on_block)
 
 
-def identifiers(path: Path | str) -> tuple[str, str] | None:
+def patient_identifiers(path: Path | str) -> tuple[str, str] | None:
     """The patient's name and ID, which a DICOM series gives; None for other scans.
 
     Raises
     ------
     UnreadableScan, RefusedScan
-        See `scan_files`.
+        See `list_scan_files`.
     """
     path = Path(path)
     if not is_series(path):
         return None
-    files = scan_files(path)
-    from ct3d_edge.scan.dicom.patient_identity import identity
+    files = list_scan_files(path)
+    from ct3d_edge.scan.dicom.patient_identity import patient_identity
 
-    return identity(files[0])
+    return patient_identity(files[0])
 
 
 def is_series(path: Path | str) -> bool:
@@ -94,14 +94,16 @@ def is_series(path: Path | str) -> bool:
     path = Path(path)
     if is_folder(path):
         return True
-    if is_there(path):
-        return is_file(path) and (is_dicom(path) or promises_dicom(path))
-    return names_series(path.name) and is_folder(path.parent)
+    if path_exists(path):
+        return is_file(path) and (is_dicom(path) or has_dicom_suffix(path))
+    return is_series_name(path.name) and is_folder(path.parent)
 
 
 def _require_pydicom(path: Path) -> None:
     """In an incomplete installation, a DICOM scan is one that cannot be read; others go on."""
     if find_spec("pydicom") is None:
-        raise UnreadableScan(
-            "dicom", f"{path.name} is DICOM; pydicom, which reads it, is missing in this installation: {INSTALL}"
+        raise UnreadableScanError(
+            "dicom_support_missing",
+            f"{path.name} is DICOM; pydicom, which reads it, is missing in this installation: "
+            f"{PYDICOM_INSTALL_COMMAND}",
         )

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.scan.gzip_reader import ScanStream, go_on
-from ct3d_edge.scan.nifti_header import pair_of, read_header
-from ct3d_edge.scan.prefetch import BUFFERS, Buffer, ReadAhead
+from ct3d_edge.scan.gzip_reader import ScanReader, no_cancellation
+from ct3d_edge.scan.nifti_header import header_and_voxel_paths, read_nifti_header
+from ct3d_edge.scan.prefetch import NUM_BUFFERS, Buffer, PlanePrefetcher
 from ct3d_edge.scan.volume import Scan, Volume
-from ct3d_edge.system.machine import available_memory, usable_cores
+from ct3d_edge.system.machine import count_usable_cores, read_available_memory
 
-MEMORY_SHARE = 0.5
+MAX_MEMORY_FRACTION = 0.5
 """Of the available memory, what one scan's voxels may take."""
 
 
@@ -40,16 +40,16 @@ class NiftiScan(Scan):
     Raises
     ------
     UnreadableScan, RefusedScan
-        See `read_header`; also if the voxels are missing, or the file is too small for them.
+        See `read_nifti_header`; also if the voxels are missing, or the file is too small for them.
     """
 
-    def __init__(self, path: Path | str, on_block: Callable[[], None] = go_on) -> None:
+    def __init__(self, path: Path | str, on_block: Callable[[], None] = no_cancellation) -> None:
         start = time.perf_counter()
         self.path, self._on_block = Path(path), on_block
-        self._header = header = read_header(self.path)
+        self._header = header = read_nifti_header(self.path)
         self.slope, self.intercept = header.slope, header.intercept
-        self.affine, self.findings = header.affine, header.findings
-        with ScanStream(self._voxel_path) as stream:  # before anybody makes room for what the header promises
+        self.affine, self.flags = header.affine, header.flags
+        with ScanReader(self._voxel_path) as stream:  # before anybody makes room for what the header promises
             self._require_capacity(stream)
         self.reading_ms = (time.perf_counter() - start) * 1e3
 
@@ -81,7 +81,9 @@ class NiftiScan(Scan):
         wanted = set(needed)
         with self._voxels() as stream:
             start = time.perf_counter()
-            for index, plane in self._every(stream) if stream.compressed else self._few(stream, sorted(wanted)):
+            for index, plane in (
+                self._all_planes(stream) if stream.compressed else self._selected_planes(stream, sorted(wanted))
+            ):
                 self.reading_ms += (time.perf_counter() - start) * 1e3
                 self._on_block()
                 if index in wanted:
@@ -89,12 +91,12 @@ class NiftiScan(Scan):
                 start = time.perf_counter()
             self.reading_ms += (time.perf_counter() - start) * 1e3
 
-    def _every(self, stream: ScanStream) -> Iterator[tuple[int, Buffer]]:
+    def _all_planes(self, stream: ScanReader) -> Iterator[tuple[int, Buffer]]:
         """All planes in turn, each overwritten later, and then the checksum."""
         i, j, k = self.shape
-        if usable_cores() > 1:
-            buffers = self._allocate(BUFFERS * i * j).reshape(BUFFERS, -1)
-            with ReadAhead(stream.fill, k, stream.finish, buffers) as ahead:
+        if count_usable_cores() > 1:
+            buffers = self._allocate(NUM_BUFFERS * i * j).reshape(NUM_BUFFERS, -1)
+            with PlanePrefetcher(stream.fill, k, stream.finish, buffers) as ahead:
                 yield from enumerate(ahead.planes())
             return
         plane = self._allocate(i * j)
@@ -103,7 +105,7 @@ class NiftiScan(Scan):
             yield index, plane
         stream.finish()
 
-    def _few(self, stream: ScanStream, wanted: Iterable[int]) -> Iterator[tuple[int, Buffer]]:
+    def _selected_planes(self, stream: ScanReader, wanted: Iterable[int]) -> Iterator[tuple[int, Buffer]]:
         """Planes of a file that is not compressed."""
         i, j, _ = self.shape
         plane, position = self._allocate(i * j), 0
@@ -126,15 +128,15 @@ class NiftiScan(Scan):
             stream.fill(raw.data)
             stream.finish()
         stored = raw.view(self.dtype).reshape(self.shape, order="F")
-        return Volume(stored, self.slope, self.intercept, self.affine, self.findings)
+        return Volume(stored, self.slope, self.intercept, self.affine, self.flags)
 
     @property
     def _voxel_path(self) -> Path:
-        return pair_of(self.path)[1]
+        return header_and_voxel_paths(self.path)[1]
 
-    def _voxels(self) -> ScanStream:
+    def _voxels(self) -> ScanReader:
         """The voxel file, open at the first voxel."""
-        stream = ScanStream(self._voxel_path)
+        stream = ScanReader(self._voxel_path)
         try:
             self._require_capacity(stream)
             stream.skip(self._header.offset)
@@ -143,19 +145,19 @@ class NiftiScan(Scan):
             raise
         return stream
 
-    def _require_capacity(self, stream: ScanStream) -> None:
+    def _require_capacity(self, stream: ScanReader) -> None:
         size = math.prod(self.shape) * self.dtype.itemsize
         if self._header.offset + size > stream.capacity:
-            raise UnreadableScan(
+            raise UnreadableScanError(
                 "truncated",
                 f"{stream.path.name} promises {size:,} bytes of voxels; its {stream.size:,} bytes cannot hold them.",
             )
 
     def _allocate(self, voxels: int) -> NDArray[np.uint8]:
         """Room for voxels; a small compressed file may ask for more than would leave the machine alive."""
-        size, available = voxels * self.dtype.itemsize, available_memory()
-        if available is not None and size > MEMORY_SHARE * available:
-            raise UnreadableScan(
+        size, available = voxels * self.dtype.itemsize, read_available_memory()
+        if available is not None and size > MAX_MEMORY_FRACTION * available:
+            raise UnreadableScanError(
                 "too_large",
                 f"{self.path.name} needs {format_bytes(size)} for its voxels; {format_bytes(available)} are free.",
             )

@@ -12,25 +12,25 @@ from nibabel.orientations import aff2axcodes
 from nibabel.quaternions import quat2mat
 from numpy.typing import NDArray
 
-from ct3d_edge.scan.geometry_checks import agreement_findings, tilt_findings
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.geometry_checks import affine_agreement_flags, tilt_flags
+from ct3d_edge.scan.qc_flag import QCFlag
 
-FARTHEST = 1e6
+MAX_COORDINATE_MM = 1e6
 """Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""
 
-NEAREST = 1e-6
+MIN_VOXEL_MM = 1e-6
 """Smallest distance of two voxels in a usable affine, in mm: a nanometre. Nothing points along an axis of length 0."""
 
-LONGEST_QUATERNION = 1.01
+MAX_QUATERNION_NORM = 1.01
 """Length of the vector part (b, c, d) up to which it is a unit quaternion that was rounded; nibabel allows 2e-7."""
 
-MILLIMETRES = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}
+MM_PER_UNIT = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}
 """Spatial units of ``xyzt_units`` other than mm, by code, and their length in mm."""
 
 Affine = NDArray[np.float64]
 
 
-def read_affine(header: Any, shape: tuple[int, int, int]) -> tuple[Affine | None, tuple[Finding, ...]]:
+def read_affine(header: Any, shape: tuple[int, int, int]) -> tuple[Affine | None, tuple[QCFlag, ...]]:
     """The affine of a NIfTI header, voxel indices to RAS+ mm, and what is to be said about it.
 
     Parameters
@@ -45,31 +45,31 @@ def read_affine(header: Any, shape: tuple[int, int, int]) -> tuple[Affine | None
     tuple
         ``(4, 4)`` float64, or None if neither form is declared, or none that is can be used (finding ``bad_affine``).
     """
-    sform = _usable(_sform(header)) if int(header["sform_code"]) > 0 else None
+    sform = _affine_if_valid(_sform(header)) if int(header["sform_code"]) > 0 else None
     qform, repairs = _qform(header) if int(header["qform_code"]) > 0 else (None, [])
-    qform = _usable(qform)
+    qform = _affine_if_valid(qform)
     affine = qform if sform is None else sform
     if affine is None:
         declared = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
         detail = "The orientation in the header is unusable and was ignored."
-        return None, (Finding("bad_affine", "warn", detail),) if declared else ()
+        return None, (QCFlag("bad_affine", "warn", detail),) if declared else ()
     if sform is not None:
-        agreement = () if qform is None or repairs else agreement_findings(affine, qform, shape)
-        return affine, (*agreement, *tilt_findings(affine), *_unit_findings(header))
+        agreement = () if qform is None or repairs else affine_agreement_flags(affine, qform, shape)
+        return affine, (*agreement, *tilt_flags(affine), *_unit_flags(header))
     if int(header["sform_code"]) > 0:
         repairs.insert(0, "the sform cannot be used, the qform was taken")
-    return affine, (*_repair_findings(repairs), *tilt_findings(affine), *_unit_findings(header))
+    return affine, (*_repair_flags(repairs), *tilt_flags(affine), *_unit_flags(header))
 
 
-def _millimetres(header: Any) -> float:
-    return MILLIMETRES.get(int(header["xyzt_units"]) & 7, ("millimetre", 1.0))[1]
+def _unit_scale(header: Any) -> float:
+    return MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, ("millimetre", 1.0))[1]
 
 
 def _sform(header: Any) -> Affine:
     affine = np.eye(4)
     affine[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
-    with np.errstate(all="ignore"):  # what overflows is not finite, and `_usable` refuses it
-        affine[:3] *= _millimetres(header)
+    with np.errstate(all="ignore"):  # what overflows is not finite, and `_affine_if_valid` refuses it
+        affine[:3] *= _unit_scale(header)
     return affine
 
 
@@ -78,7 +78,7 @@ def _qform(header: Any) -> tuple[Affine | None, list[str]]:
     vector = np.array([header[f"quatern_{letter}"] for letter in "bcd"], np.float64)
     with np.errstate(all="ignore"):
         length = float(np.linalg.norm(vector))
-    if not length <= LONGEST_QUATERNION:  # NaN included
+    if not length <= MAX_QUATERNION_NORM:  # NaN included
         return None, []
     sizes, repairs = _voxel_edges(header)
     if length > 1:
@@ -91,7 +91,7 @@ def _qform(header: Any) -> tuple[Affine | None, list[str]]:
     with np.errstate(all="ignore"):
         affine[:3, :3] = quat2mat([scalar, *vector]) * sizes
         affine[:3, 3] = [header[f"qoffset_{letter}"] for letter in "xyz"]
-        affine[:3] *= _millimetres(header)
+        affine[:3] *= _unit_scale(header)
     return affine, repairs
 
 
@@ -111,23 +111,23 @@ def _voxel_edges(header: Any) -> tuple[Affine, list[str]]:
     return edges, repairs
 
 
-def _usable(affine: Affine | None) -> Affine | None:
+def _affine_if_valid(affine: Affine | None) -> Affine | None:
     """The affine itself; None if voxels would lie nowhere."""
-    if affine is None or not (np.abs(affine) <= FARTHEST).all():  # NaN included
+    if affine is None or not (np.abs(affine) <= MAX_COORDINATE_MM).all():  # NaN included
         return None
-    usable = voxel_sizes(affine).min() >= NEAREST and None not in aff2axcodes(affine)
+    usable = voxel_sizes(affine).min() >= MIN_VOXEL_MM and None not in aff2axcodes(affine)
     return affine if usable else None
 
 
-def _repair_findings(repairs: list[str]) -> tuple[Finding, ...]:
+def _repair_flags(repairs: list[str]) -> tuple[QCFlag, ...]:
     if not repairs:
         return ()
     said = "; ".join(repairs)
-    return (Finding("affine_repaired", "warn", f"The orientation in the header was repaired: {said}."),)
+    return (QCFlag("affine_repaired", "warn", f"The orientation in the header was repaired: {said}."),)
 
 
-def _unit_findings(header: Any) -> tuple[Finding, ...]:
-    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7)
+def _unit_flags(header: Any) -> tuple[QCFlag, ...]:
+    unit = MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
     if unit is None:
         return ()
-    return (Finding("length_unit", "ok", f"The header's unit of length is the {unit[0]}; converted to mm.", unit[0]),)
+    return (QCFlag("length_unit", "ok", f"The header's unit of length is the {unit[0]}; converted to mm.", unit[0]),)

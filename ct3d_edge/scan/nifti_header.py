@@ -13,13 +13,13 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.errors import RejectedScanError, UnreadableScanError
 from ct3d_edge.scan.dicom.magic import is_dicom
-from ct3d_edge.scan.gzip_reader import ScanStream
+from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.scan.nifti_affine import read_affine
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 
-HEADERS: dict[int, tuple[type[Any], type[Any], slice]] = {
+HEADER_TYPES: dict[int, tuple[type[Any], type[Any], slice]] = {
     348: (nib.Nifti1Header, nib.nifti1.Nifti1PairHeader, slice(344, 348)),
     540: (nib.Nifti2Header, nib.nifti2.Nifti2PairHeader, slice(4, 12)),
 }
@@ -28,12 +28,12 @@ HEADERS: dict[int, tuple[type[Any], type[Any], slice]] = {
 SINGLE, PAIR = b"n+", b"ni"
 """How the magic begins in a single file and in the header of a pair."""
 
-LONGEST_AXIS = 32767
+MAX_AXIS_LENGTH = 32767
 """Voxels along an axis; NIfTI-1 can say no more. NIfTI-2 can, and what works on rows of a plane would take for ever."""
 
 
 @dataclass(frozen=True, eq=False)
-class Header:
+class NiftiHeader:
     """What is known about a scan before its voxels are read.
 
     Parameters
@@ -46,7 +46,7 @@ class Header:
         ``HU = stored * slope + intercept``.
     affine
         ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None where the file does not say.
-    findings
+    flags
         What reading the header noticed.
     """
 
@@ -56,10 +56,10 @@ class Header:
     slope: float
     intercept: float
     affine: NDArray[np.float64] | None
-    findings: tuple[Finding, ...]
+    flags: tuple[QCFlag, ...]
 
 
-def read_header(path: Path) -> Header:
+def read_nifti_header(path: Path) -> NiftiHeader:
     """Read the header of a .nii, .nii.gz, .hdr or .img file; what it is is recognised by content.
 
     Raises
@@ -69,17 +69,17 @@ def read_header(path: Path) -> Header:
     RefusedScan
         It is NIfTI, but not one volume of real numbers.
     """
-    header_path, _ = pair_of(path)
-    with ScanStream(header_path) as stream:
+    header_path, _ = header_and_voxel_paths(path)
+    with ScanReader(header_path) as stream:
         fields = _read_fields(stream)
-        named = _name_findings(path, stream)
+        named = _name_flags(path, stream)
     slope, intercept = _scaling(fields, path)
     shape, dtype, offset = _volume_shape(fields, path), _dtype(fields, path), _offset(fields, path)
     affine, oriented = read_affine(fields, shape)
-    return Header(shape, dtype, offset, slope, intercept, affine, (*named, *oriented))
+    return NiftiHeader(shape, dtype, offset, slope, intercept, affine, (*named, *oriented))
 
 
-def pair_of(path: Path) -> tuple[Path, Path]:
+def header_and_voxel_paths(path: Path) -> tuple[Path, Path]:
     """Header file and voxel file of a scan; the same path twice unless it is a .hdr/.img pair."""
     if path.suffix.lower() not in (".hdr", ".img"):
         return path, path
@@ -87,16 +87,16 @@ def pair_of(path: Path) -> tuple[Path, Path]:
     return path.with_suffix(".HDR" if upper else ".hdr"), path.with_suffix(".IMG" if upper else ".img")
 
 
-def _read_fields(stream: ScanStream) -> Any:
+def _read_fields(stream: ScanReader) -> Any:
     """Nibabel's header object."""
     first = stream.read(min(4, stream.capacity))
     size = _header_size(first)
     if size is None:
-        raise _not_nifti(stream, first)
+        raise _not_nifti_error(stream, first)
     block = first + stream.read(size - 4)
-    single, pair, magic = HEADERS[size]
+    single, pair, magic = HEADER_TYPES[size]
     if block[magic][:2] not in (SINGLE, PAIR):
-        raise UnreadableScan(
+        raise UnreadableScanError(
             "not_nifti",
             f"{stream.path.name} is an Analyze 7.5 header without orientation. Convert it to NIfTI.",
         )
@@ -105,36 +105,40 @@ def _read_fields(stream: ScanStream) -> Any:
 
 def _header_size(first: bytes) -> int | None:
     sizes = (int.from_bytes(first, "little"), int.from_bytes(first, "big"))
-    return next((size for size in sizes if size in HEADERS), None)
+    return next((size for size in sizes if size in HEADER_TYPES), None)
 
 
-def _not_nifti(stream: ScanStream, first: bytes) -> UnreadableScan:
+def _not_nifti_error(stream: ScanReader, first: bytes) -> UnreadableScanError:
     name = stream.path.name
     if is_dicom(stream.path):
-        return UnreadableScan("dicom", f"{name} is DICOM, not NIfTI.")
-    return UnreadableScan("not_nifti", f"{name} is not a NIfTI file (it begins with bytes {first.hex(' ')}).")
+        return UnreadableScanError("dicom_support_missing", f"{name} is DICOM, not NIfTI.")
+    return UnreadableScanError("not_nifti", f"{name} is not a NIfTI file (it begins with bytes {first.hex(' ')}).")
 
 
 def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
     """``(i, j, k)``; longer shapes only if all further axes have length one."""
     rank = int(header["dim"][0])
     sizes = tuple(int(n) for n in header["dim"][1 : rank + 1])
-    if not 1 <= rank <= 7 or min(sizes) < 1 or max(sizes[:3]) > LONGEST_AXIS:
-        raise UnreadableScan("bad_header", f"{path.name} has impossible dimensions {header['dim'].tolist()}.")
+    if not 1 <= rank <= 7 or min(sizes) < 1 or max(sizes[:3]) > MAX_AXIS_LENGTH:
+        raise UnreadableScanError("bad_header", f"{path.name} has impossible dimensions {header['dim'].tolist()}.")
     if rank < 3:
-        raise RefusedScan("two_dimensional", f"{path.name} is a single image of {_by(sizes)} pixels, not a volume.")
+        raise RejectedScanError(
+            "two_dimensional", f"{path.name} is a single image of {_format_shape(sizes)} pixels, not a volume."
+        )
     if math.prod(sizes[3:]) > 1:
-        raise RefusedScan(
-            "several_volumes",
+        raise RejectedScanError(
+            "multiple_volumes",
             f"{path.name} holds {math.prod(sizes[3:])} volumes. Split it into one file each.",
         )
     if min(sizes[:3]) < 2:
-        raise RefusedScan("single_slice", f"{path.name} has only one slice ({_by(sizes[:3])} voxels), not a volume.")
+        raise RejectedScanError(
+            "single_slice", f"{path.name} has only one slice ({_format_shape(sizes[:3])} voxels), not a volume."
+        )
     i, j, k = sizes[:3]
     return i, j, k
 
 
-def _by(sizes: tuple[int, ...]) -> str:
+def _format_shape(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes))
 
 
@@ -142,12 +146,14 @@ def _offset(header: Any, path: Path) -> int:
     """Byte at which the voxels begin in their file."""
     offset = float(header["vox_offset"])
     single = header["magic"].item()[:2] == SINGLE
-    if single != (len(set(pair_of(path))) == 1):
+    if single != (len(set(header_and_voxel_paths(path))) == 1):
         where = "the same file" if single else "another file"
-        raise UnreadableScan("bad_header", f"{path.name} says its voxels are in {where}; its name does not.")
+        raise UnreadableScanError("bad_header", f"{path.name} says its voxels are in {where}; its name does not.")
     lowest = int(header["sizeof_hdr"]) if single else 0
     if not math.isfinite(offset) or (offset != 0 and offset < lowest):
-        raise UnreadableScan("bad_header", f"{path.name} says its voxels begin at byte {offset}, inside the header.")
+        raise UnreadableScanError(
+            "bad_header", f"{path.name} says its voxels begin at byte {offset}, inside the header."
+        )
     # A single file may leave the field at 0; the standard then puts the voxels behind the four extension bytes.
     return int(offset) if offset else (lowest + 4 if single else 0)
 
@@ -156,9 +162,9 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
     except (KeyError, HeaderDataError) as error:
-        raise UnreadableScan("bad_header", f"{path.name} has an unknown data type ({error}).") from error
+        raise UnreadableScanError("bad_header", f"{path.name} has an unknown data type ({error}).") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise RefusedScan("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
+        raise RejectedScanError("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
     return dtype
 
 
@@ -167,17 +173,17 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
-        raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({error}).") from error
+        raise UnreadableScanError("bad_header", f"{path.name} has an impossible scaling ({error}).") from error
     slope, intercept = (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
     # NIfTI-2 scales by float64; beyond float32 a stored zero would become 0 * infinity.
     if max(abs(slope), abs(intercept)) > float(np.finfo(np.float32).max):
-        raise UnreadableScan("bad_header", f"{path.name} has an impossible scaling ({slope:g}, {intercept:g}).")
+        raise UnreadableScanError("bad_header", f"{path.name} has an impossible scaling ({slope:g}, {intercept:g}).")
     return slope, intercept
 
 
-def _name_findings(path: Path, stream: ScanStream) -> tuple[Finding, ...]:
+def _name_flags(path: Path, stream: ScanReader) -> tuple[QCFlag, ...]:
     """Say so when the file's name and its first bytes disagree about compression."""
     if (path.suffix.lower() == ".gz") == stream.compressed:
         return ()
     is_, named = ("gzip-compressed", "uncompressed") if stream.compressed else ("uncompressed", "gzip-compressed")
-    return (Finding("misnamed", "warn", f"The file is {is_} although its name says {named}."),)
+    return (QCFlag("extension_mismatch", "warn", f"The file is {is_} although its name says {named}."),)

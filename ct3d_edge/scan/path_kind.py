@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-KINDS = {
+FILE_TYPES = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -16,7 +16,7 @@ KINDS = {
 }
 
 
-def is_there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether something lies there; a link that leads nowhere does not count."""
     return os.path.exists(path)  # noqa: PTH110
 
@@ -33,9 +33,9 @@ def is_folder(path: Path) -> bool:
 
 def is_special(path: Path) -> bool:
     """Whether it is a pipe, a socket or a device: opening one may wait for ever."""
-    return not is_file(path) and is_there(path) and not is_folder(path)
+    return not is_file(path) and path_exists(path) and not is_folder(path)
 
 
-def kind_of(mode: int) -> str:
+def describe_file_type(mode: int) -> str:
     """What a mode (``st_mode``) that is not that of a regular file says it is."""
-    return KINDS.get(stat.S_IFMT(mode), "something else")
+    return FILE_TYPES.get(stat.S_IFMT(mode), "something else")

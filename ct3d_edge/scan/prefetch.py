@@ -9,21 +9,21 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-BUFFERS = 3
+NUM_BUFFERS = 3
 """Planes in memory: one in the caller's hands, one being filled, one between them."""
 
-PATIENCE = 1.0
+SHUTDOWN_GRACE_S = 1.0
 """Seconds that the thread gets to end with the plane that it is at; a read that takes longer hangs."""
 
-WAKE = 0.1
+POLL_S = 0.1
 """Seconds between looks for Ctrl-C while waiting for a plane, where a wait cannot be broken (Windows)."""
 
-Fill = Callable[[memoryview], None]
+FillFn = Callable[[memoryview], None]
 Buffer = NDArray[np.uint8]
 """Bytes of a plane as they lie in the file."""
 
 
-class ReadAhead:
+class PlanePrefetcher:
     """Buffers that go round between a thread that fills them and a caller who empties them, both in the same order.
 
     Nothing is copied on the way. A thread that hangs in a system call (a network drive that is gone) cannot be ended:
@@ -42,7 +42,7 @@ class ReadAhead:
         Room for that, all of one size.
     """
 
-    def __init__(self, fill: Fill, count: int, finish: Callable[[], None], buffers: Iterable[Buffer]) -> None:
+    def __init__(self, fill: FillFn, count: int, finish: Callable[[], None], buffers: Iterable[Buffer]) -> None:
         self._free: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[Buffer | BaseException | None] = queue.SimpleQueue()
         self._stopped = False
@@ -62,7 +62,7 @@ class ReadAhead:
         """Have the thread end after the plane that it is at, and wait for that unless it hangs."""
         self._stopped = True
         self._free.put(None)
-        self._thread.join(PATIENCE)
+        self._thread.join(SHUTDOWN_GRACE_S)
 
     def planes(self) -> Iterator[Buffer]:
         """Each buffer as it is filled; the caller's until the next one is asked for."""
@@ -75,11 +75,11 @@ class ReadAhead:
     def _next(self) -> Buffer | BaseException | None:
         while True:
             try:
-                return self._full.get(timeout=WAKE)
+                return self._full.get(timeout=POLL_S)
             except queue.Empty:
                 continue
 
-    def _work(self, fill: Fill, count: int, finish: Callable[[], None]) -> None:
+    def _work(self, fill: FillFn, count: int, finish: Callable[[], None]) -> None:
         outcome: BaseException | None = None
         try:
             for _ in range(count):

@@ -1,26 +1,59 @@
-"""What was noticed about a scan: named, graded, with the measured value."""
+"""Quality flags of a scan: a code, a severity and the measured value."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ct3d_edge.errors import RefusedScan
+from ct3d_edge.errors import RejectedScanError
 
 Severity = Literal["ok", "warn", "refuse"]
 
-LOWERED: dict[Severity, Severity] = {"refuse": "warn", "warn": "ok", "ok": "ok"}
+DOWNGRADED: dict[Severity, Severity] = {"refuse": "warn", "warn": "ok", "ok": "ok"}
+
+
+FORMER_CODES = {
+    "bad_pixels": "pixel_decode_error",
+    "changed": "modified_during_read",
+    "coverage": "fov_extent",
+    "dicom": "dicom_support_missing",
+    "dicom_plugin": "missing_decoder",
+    "few_slices": "too_few_slices",
+    "hu_range": "intensity_out_of_range",
+    "identity_split": "series_split",
+    "inverted": "intensity_inverted",
+    "misnamed": "extension_mismatch",
+    "mixed_slices": "inconsistent_slices",
+    "no_image": "no_pixel_data",
+    "not_chest": "anatomy_mismatch",
+    "not_hu": "intensity_not_hu",
+    "oversized": "trailing_data",
+    "padding": "pixel_padding",
+    "rescale": "missing_rescale",
+    "several_series": "multiple_series",
+    "several_volumes": "multiple_volumes",
+    "side_output": "auxiliary_output_failed",
+    "slice_count": "slice_count_shift",
+    "timed_out": "timeout",
+    "uneven_slices": "nonuniform_spacing",
+}
+"""Codes of result schema 1 and their present names; ``--downgrade-check`` takes them too."""
+
+
+def current_code(code: str) -> str:
+    """The code as it is called now."""
+    return FORMER_CODES.get(code, code)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One observation about a scan.
+class QCFlag:
+    """One quality flag of a scan.
 
     Parameters
     ----------
     code
         Stable, machine-readable, e.g. ``"non_finite"``.
     severity
-        ``"ok"`` for the record only, ``"warn"`` if a person should look, ``"refuse"`` if the model must not judge.
+        ``"ok"`` for the record only, ``"warn"`` if a person should look, ``"refuse"`` if no model may be run on it.
     detail
         One plain sentence with the measured value.
     value
@@ -33,22 +66,19 @@ class Finding:
     value: float | str | None = None
 
 
-def permit(findings: Iterable[Finding], allowed: Collection[str]) -> tuple[Finding, ...]:
-    """Findings with those of the ``allowed`` codes one step milder: refuse becomes warn, warn becomes ok."""
-    return tuple(
-        replace(finding, severity=LOWERED[finding.severity]) if finding.code in allowed else finding
-        for finding in findings
-    )
+def apply_overrides(flags: Iterable[QCFlag], allowed: Collection[str]) -> tuple[QCFlag, ...]:
+    """Flags with those of the ``allowed`` codes one step milder: refuse becomes warn, warn becomes ok."""
+    return tuple(replace(flag, severity=DOWNGRADED[flag.severity]) if flag.code in allowed else flag for flag in flags)
 
 
-def require_sound(findings: Iterable[Finding]) -> None:
-    """Stop at the first finding for which a model must not judge.
+def raise_if_rejected(flags: Iterable[QCFlag]) -> None:
+    """Raise the first flag with which no model may be run.
 
     Raises
     ------
     RefusedScan
         With its code and sentence.
     """
-    for finding in findings:
-        if finding.severity == "refuse":
-            raise RefusedScan(finding.code, finding.detail)
+    for flag in flags:
+        if flag.severity == "refuse":
+            raise RejectedScanError(flag.code, flag.detail)

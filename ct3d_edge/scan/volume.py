@@ -11,7 +11,7 @@ from nibabel import affines
 from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 
 
 class Scan(ABC):
@@ -20,7 +20,7 @@ class Scan(ABC):
     slope: float
     intercept: float
     affine: NDArray[np.float64] | None
-    findings: tuple[Finding, ...]
+    flags: tuple[QCFlag, ...]
     reading_ms: float = 0.0
     """Wall time spent waiting for bytes so far."""
 
@@ -71,7 +71,7 @@ class Volume(Scan):
         ``HU = stored * slope + intercept``.
     affine
         ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None where the file does not say.
-    findings
+    flags
         What reading noticed.
     """
 
@@ -79,7 +79,7 @@ class Volume(Scan):
     slope: float = 1.0
     intercept: float = 0.0
     affine: NDArray[np.float64] | None = None
-    findings: tuple[Finding, ...] = ()
+    flags: tuple[QCFlag, ...] = ()
 
     def __post_init__(self) -> None:
         stored = self.stored

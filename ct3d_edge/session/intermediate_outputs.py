@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.modelfile.weights import tensor_bytes
-from ct3d_edge.providers.availability import provider
+from ct3d_edge.providers.availability import get_provider
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import default_options
-from ct3d_edge.session.session import Refusal, Setup, open_session
+from ct3d_edge.session.session import SessionConfig, SessionRefused, open_session
 
-HELD = 512_000_000
+MAX_CHUNK_BYTES = 512_000_000
 """Bytes of tensors that are handed out at a time; the graph runs once more for each further lot."""
 
 
-class Tap:
+class IntermediateOutputs:
     """An open session that gives any of a graph's floating-point tensors.
 
     Whoever looks between two operators keeps them from being fused: what is measured here is each operator alone.
@@ -31,7 +31,7 @@ class Tap:
         Tensors to be handed out; all that are computed if None.
     on
         The provider that runs it.
-    setup
+    config
         How it is set up; the provider's defaults if None.
 
     Raises
@@ -45,15 +45,15 @@ class Tap:
         proto: onnx.ModelProto,
         names: Sequence[str] | None = None,
         on: ProviderName = "cpu",
-        setup: Setup | None = None,
+        config: SessionConfig | None = None,
     ) -> None:
         sizes = tensor_bytes(proto)
         self.names = tuple(sizes if names is None else names)
-        self._lots = list(_lots(self.names, sizes))
-        opened = setup or Setup(provider(on), default_options(on))
+        self._lots = list(_chunks(self.names, sizes))
+        opened = config or SessionConfig(get_provider(on), default_options(on))
         try:
             self._session = open_session(_with_outputs(proto, self.names), opened)
-        except Refusal as error:
+        except SessionRefused as error:
             raise ModelError(f"ONNX Runtime cannot run the graph on {on}: {error}") from error
         self._input = proto.graph.input[0].name
         self._on = on
@@ -80,11 +80,11 @@ def _with_outputs(proto: onnx.ModelProto, names: Sequence[str]) -> bytes:
     return bytes(changed.SerializeToString())
 
 
-def _lots(names: Sequence[str], sizes: dict[str, int]) -> Iterator[tuple[str, ...]]:
+def _chunks(names: Sequence[str], sizes: dict[str, int]) -> Iterator[tuple[str, ...]]:
     lot: list[str] = []
     held = 0
     for name in names:
-        if lot and held + sizes.get(name, 0) > HELD:
+        if lot and held + sizes.get(name, 0) > MAX_CHUNK_BYTES:
             yield tuple(lot)
             lot, held = [], 0
         lot.append(name)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.options import Options
-from ct3d_edge.session.provider_selection import Wish, open_for
+from ct3d_edge.session.provider_selection import SessionRequest, select_and_open
 
-SUFFIX = "_kernel_time"
-WARM_UP = 2
+KERNEL_TIME_SUFFIX = "_kernel_time"
+WARMUP_RUNS = 2
 """Runs that are not counted: the first one allocates."""
 
 Shape = tuple[int, ...]
@@ -48,7 +48,7 @@ class NodeTimes:
 
 
 @dataclass(frozen=True)
-class Profile:
+class NodeProfile:
     """Runs of a session with the profiler on.
 
     Parameters
@@ -70,7 +70,7 @@ def profile_nodes(
     *,
     threads: int | None = None,
     options: Options | None = None,
-) -> Profile:
+) -> NodeProfile:
     """Run one volume again and again on the CPU provider.
 
     On a GPU the profiler would see when kernels were started, not how long they took.
@@ -91,10 +91,10 @@ def profile_nodes(
     """
     batch = volume.reshape(1, *model.contract.input_shape)
     with TemporaryDirectory() as place:
-        wish = Wish("cpu", threads=threads, options=options, profile=str(Path(place, "profile")))
-        session = open_for(model, wish).session
+        request = SessionRequest("cpu", threads=threads, options=options, profile=str(Path(place, "profile")))
+        session = select_and_open(model, request).session
         try:
-            for _ in range(WARM_UP + runs):
+            for _ in range(WARMUP_RUNS + runs):
                 session.run([model.output_name], {model.input_name: batch})
             written = Path(session.end_profiling())
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -103,7 +103,7 @@ def profile_nodes(
     return parse_events(events)
 
 
-def parse_events(events: Iterable[Mapping[str, Any]]) -> Profile:
+def parse_events(events: Iterable[Mapping[str, Any]]) -> NodeProfile:
     """The counted runs in what the profiler wrote; events of a run stand before the run's own.
 
     Raises
@@ -114,23 +114,23 @@ def parse_events(events: Iterable[Mapping[str, Any]]) -> Profile:
     runs: list[float] = []
     seen: list[list[Mapping[str, Any]]] = [[]]
     for event in events:
-        if event.get("cat") == "Node" and str(event["name"]).endswith(SUFFIX):
+        if event.get("cat") == "Node" and str(event["name"]).endswith(KERNEL_TIME_SUFFIX):
             seen[-1].append(event)
         elif event.get("name") == "model_run":
             runs.append(event["dur"] / 1000)
             seen.append([])
-    counted = seen[WARM_UP : len(runs)]
+    counted = seen[WARMUP_RUNS : len(runs)]
     if not counted or not all(counted):
         raise ProviderError("ONNX Runtime's profiler wrote no times of operators.")
-    return Profile(tuple(_nodes(counted)), tuple(runs[WARM_UP:]))
+    return NodeProfile(tuple(_nodes(counted)), tuple(runs[WARMUP_RUNS:]))
 
 
 def _nodes(runs: list[list[Mapping[str, Any]]]) -> Iterable[NodeTimes]:
-    times = [_added_up(events) for events in runs]
+    times = [_sum_times(events) for events in runs]
     for key, event in {_key(event): event for event in runs[0]}.items():
         facts = event["args"]
         yield NodeTimes(
-            str(event["name"]).removesuffix(SUFFIX),
+            str(event["name"]).removesuffix(KERNEL_TIME_SUFFIX),
             str(facts["op_name"]),
             _shapes(facts["input_type_shape"]),
             _shapes(facts["output_type_shape"]),
@@ -140,7 +140,7 @@ def _nodes(runs: list[list[Mapping[str, Any]]]) -> Iterable[NodeTimes]:
         )
 
 
-def _added_up(events: list[Mapping[str, Any]]) -> dict[str, float]:
+def _sum_times(events: list[Mapping[str, Any]]) -> dict[str, float]:
     taken: dict[str, float] = {}
     for event in events:
         taken[_key(event)] = taken.get(_key(event), 0.0) + event["dur"] / 1000

@@ -12,17 +12,17 @@ from ct3d_edge.providers.availability import Provider
 from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import OPTIONS, Options, default_options
 from ct3d_edge.providers.tensorrt_engines import EngineStore
-from ct3d_edge.providers.versions import Platform, platform_of, tf32_allowed
-from ct3d_edge.session.run_report import Engine, Receipt
-from ct3d_edge.session.session import Refusal, Setup, open_session, placement
-from ct3d_edge.session.tensorrt import build_into, engine_key, ready_engine, with_engine
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.providers.versions import RuntimePlatform, detect_platform, is_tf32_allowed
+from ct3d_edge.session.run_report import EngineUsed, RunReport
+from ct3d_edge.session.session import SessionConfig, SessionRefused, node_placement, open_session
+from ct3d_edge.session.tensorrt import get_or_build_engine, make_engine_builder, make_engine_key, with_engine_cache
+from ct3d_edge.system.machine import count_usable_cores
 
 FALLBACK_HINT = "To accept a lesser provider, add `allow_fallback=True`."
 
 
 @dataclass(frozen=True)
-class Wish:
+class SessionRequest:
     """What is asked for; see ``Runner``, whose arguments these are, and ``Setup`` for ``profile``.
 
     Options of a choice may stand beside ``auto``: they count where their provider does the work.
@@ -56,11 +56,11 @@ class Wish:
             raise UsageError(f"{kind} do not belong to provider {self.requested}. Name the provider they are for.")
 
     @property
-    def may_build(self) -> bool:
+    def engine_build_allowed(self) -> bool:
         """Whether an engine may be built in passing: only for somebody who asked for TensorRT."""
         return self.build and self.requested == "tensorrt"
 
-    def options_of(self, candidate: Provider) -> Options:
+    def options_for(self, candidate: Provider) -> Options:
         """What is set for a provider: what was asked for if it is the one asked for, else its defaults."""
         if isinstance(self.options, OPTIONS[candidate.name]):
             return self.options
@@ -68,12 +68,12 @@ class Wish:
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class OpenedSession:
     """An open session, and how it came about.
 
     Parameters
     ----------
-    session, setup
+    session, config
         The session, and what it was opened with.
     platform
         What it stands on.
@@ -86,14 +86,14 @@ class Opened:
     """
 
     session: ort.InferenceSession
-    setup: Setup
-    platform: Platform
+    config: SessionConfig
+    platform: RuntimePlatform
     nodes: tuple[tuple[str, int], ...]
     passed_over: tuple[tuple[str, str], ...]
-    engine: Engine | None
+    engine: EngineUsed | None
 
 
-def expected_provider(requested: RequestedProvider) -> ProviderName:
+def find_expected_provider(requested: RequestedProvider) -> ProviderName:
     """The first of the providers to be tried that finds its libraries and a device; no session is opened.
 
     Raises
@@ -101,19 +101,19 @@ def expected_provider(requested: RequestedProvider) -> ProviderName:
     UsageError
         If there is no provider of that name.
     """
-    tried = availability.candidates(requested, allow_fallback=False)
-    return next((entry.name for entry in tried if availability.find_obstacle(entry) is None), tried[-1].name)
+    tried = availability.list_candidate_providers(requested, allow_fallback=False)
+    return next((entry.name for entry in tried if availability.find_provider_issue(entry) is None), tried[-1].name)
 
 
-def device_and_versions(
+def get_device_and_versions(
     name: ProviderName, device_number: int = 0
 ) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
     """The GPU's name, None without one, and the versions that a session on a provider would stand on."""
-    platform = platform_of(name, device_number)
+    platform = detect_platform(name, device_number)
     return platform.gpu.name if platform.gpu else None, platform.versions
 
 
-def open_for(model: ModelFile, wish: Wish) -> Opened:
+def select_and_open(model: ModelFile, request: SessionRequest) -> OpenedSession:
     """Try providers in order until one does the work; collect why the others did not.
 
     Raises
@@ -124,90 +124,92 @@ def open_for(model: ModelFile, wish: Wish) -> Opened:
         If ONNX Runtime refuses the graph even on the CPU.
     """
     passed_over: list[tuple[str, str]] = []
-    for candidate in availability.candidates(wish.requested, allow_fallback=wish.allow_fallback):
+    for candidate in availability.list_candidate_providers(request.requested, allow_fallback=request.allow_fallback):
         try:
-            _require_fit(model, candidate)
-            availability.check(candidate)
-            return _open_on(candidate, model, wish, tuple(passed_over))
+            _check_provider_allowed(model, candidate)
+            availability.require_available(candidate)
+            return _open_on(candidate, model, request, tuple(passed_over))
         except ProviderError as error:
             passed_over.append((candidate.name, str(error)))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over)
     raise ProviderError(
-        f"Provider {wish.requested} cannot do the work here. {reasons}. "
+        f"Provider {request.requested} cannot do the work here. {reasons}. "
         f"This onnxruntime has: {', '.join(availability.compiled_in())}. {FALLBACK_HINT}"
     )
 
 
-def _open_on(candidate: Provider, model: ModelFile, wish: Wish, passed_over: tuple[tuple[str, str], ...]) -> Opened:
-    setup = _setup(candidate, model, wish)
-    platform = platform_of(candidate.name, setup.options.device_number)
+def _open_on(
+    candidate: Provider, model: ModelFile, request: SessionRequest, passed_over: tuple[tuple[str, str], ...]
+) -> OpenedSession:
+    config = _make_config(candidate, model, request)
+    platform = detect_platform(candidate.name, config.options.device_number)
     try:
         if candidate.name == "tensorrt":
-            session, engine = _open_tensorrt(model, setup, platform, wish)
+            session, engine = _open_tensorrt(model, config, platform, request)
         else:
-            session, engine = open_session(model.data, setup), None
-    except Refusal as error:
+            session, engine = open_session(model.data, config), None
+    except SessionRefused as error:
         if candidate.name == "cpu":
             raise ModelError(f"ONNX Runtime cannot run {model.path}: {error}") from error
         raise ProviderError(f"it refused the model ({error})") from error
-    nodes = placement(session, candidate, allow_fallback=wish.allow_fallback)
-    return Opened(session, setup, platform, tuple(nodes.items()), passed_over, engine)
+    nodes = node_placement(session, candidate, allow_fallback=request.allow_fallback)
+    return OpenedSession(session, config, platform, tuple(nodes.items()), passed_over, engine)
 
 
-def _require_fit(model: ModelFile, candidate: Provider) -> None:
-    if reason := model.why_not_for(candidate.name):
+def _check_provider_allowed(model: ModelFile, candidate: Provider) -> None:
+    if reason := model.incompatibility_reason(candidate.name):
         raise ProviderError(f"{model.path.name} is not for it: as its export found, it {reason}")
 
 
-def _setup(candidate: Provider, model: ModelFile, wish: Wish) -> Setup:
-    lesser = [other for other in availability.lesser_than(candidate) if wish.allow_fallback or other.name == "cpu"]
-    asked = wish.options_of(candidate)
-    threads = asked.threads or wish.threads or usable_cores()
+def _make_config(candidate: Provider, model: ModelFile, request: SessionRequest) -> SessionConfig:
+    lesser = [other for other in availability.fallbacks_of(candidate) if request.allow_fallback or other.name == "cpu"]
+    asked = request.options_for(candidate)
+    threads = asked.threads or request.threads or count_usable_cores()
     options = asked.with_threads(threads)
-    return Setup(
+    return SessionConfig(
         candidate,
         options,
-        [(other, wish.options_of(other)) for other in lesser],
+        [(other, request.options_for(other)) for other in lesser],
         options.threads or threads,
-        fixed={model.batch_axis: wish.batch} if options.gpu and model.batch_axis else {},
-        profile=wish.profile,
+        fixed_dimensions={model.batch_axis: request.batch} if options.gpu and model.batch_axis else {},
+        profile=request.profile,
     )
 
 
 def _open_tensorrt(
-    model: ModelFile, setup: Setup, platform: Platform, wish: Wish
-) -> tuple[ort.InferenceSession, Engine]:
+    model: ModelFile, config: SessionConfig, platform: RuntimePlatform, request: SessionRequest
+) -> tuple[ort.InferenceSession, EngineUsed]:
     """A session with the engine that was built for exactly this, built now if that is permitted."""
     store = EngineStore()
-    batch = wish.batch if model.batch_axis else 1
-    key = engine_key(model, setup, batch, platform)
+    batch = request.batch if model.batch_axis else 1
+    key = make_engine_key(model, config, batch, platform)
     timing = store.timing(key)
-    make = build_into(model, setup, batch, timing)
-    stored, built = ready_engine(store, key, make, build=wish.may_build, on_build=wish.on_build)
-    session = open_session(model.data, with_engine(setup, stored.folder, timing))
-    store.confirm(stored)
-    return session, Engine(key.digest, built, stored.seconds)
+    make = make_engine_builder(model, config, batch, timing)
+    stored, built = get_or_build_engine(store, key, make, build=request.engine_build_allowed, on_build=request.on_build)
+    session = open_session(model.data, with_engine_cache(config, stored.folder, timing))
+    store.check_unchanged(stored)
+    return session, EngineUsed(key.digest, built, stored.seconds)
 
 
-def receipt_of(
-    model: ModelFile, requested: RequestedProvider, opened: Opened, batch: int | None, choice: str | None
-) -> Receipt:
+def make_run_report(
+    model: ModelFile, requested: RequestedProvider, opened: OpenedSession, batch: int | None, choice: str | None
+) -> RunReport:
     """What runs where, for the record; ``batch`` and ``choice`` as in `Runner`."""
-    setup, platform = opened.setup, opened.platform
-    return Receipt(
+    config, platform = opened.config, opened.platform
+    return RunReport(
         requested=requested,
-        actual=setup.candidate.name,
+        actual=config.candidate.name,
         passed_over=opened.passed_over,
         nodes=opened.nodes,
-        options=tuple(setup.options.told().items()),
-        threads=setup.threads if setup.options.takes_threads or "cpu" in dict(opened.nodes) else None,
+        options=tuple(config.options.as_dict().items()),
+        threads=config.threads if config.options.supports_threads or "cpu" in dict(opened.nodes) else None,
         batch=batch,
         versions=platform.versions,
         gpu=platform.gpu.name if platform.gpu else None,
         weights=model.weights,
-        arithmetic=setup.options.arithmetic(model.arithmetic),
+        arithmetic=config.options.arithmetic(model.arithmetic),
         interface=model.interface,
-        tf32=tf32_allowed(setup.candidate.name, setup.options, platform.gpu),
+        tf32=is_tf32_allowed(config.candidate.name, config.options, platform.gpu),
         engine=opened.engine,
         tuned=choice is not None,
         choice=choice,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ct3d_edge.formatting import plural
 from ct3d_edge.providers.names import ON_NVIDIA, ProviderName, RequestedProvider
-from ct3d_edge.providers.nvidia import nvidia_card_seen
+from ct3d_edge.providers.nvidia import has_nvidia_gpu
 from ct3d_edge.system.atomic_write import atomic_file
 
 SCHEMA = 1
@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineUsed:
     """The TensorRT engine of a session.
 
     Parameters
@@ -34,7 +34,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class RunReport:
     """The account of one session.
 
     Parameters
@@ -84,7 +84,7 @@ class Receipt:
     interface: tuple[str, str]
     arithmetic: str
     tf32: bool | None
-    engine: Engine | None
+    engine: EngineUsed | None
     tuned: bool
     choice: str | None
     model_sha256: str
@@ -124,7 +124,7 @@ class Receipt:
 
         Where nobody asked for a provider and no card of NVIDIA's is seen, theirs are no news: only if ``verbose``.
         """
-        tells = verbose or self.requested != "auto" or nvidia_card_seen()
+        tells = verbose or self.requested != "auto" or has_nvidia_gpu()
         told = [(name, reason) for name, reason in self.passed_over if tells or name not in ON_NVIDIA]
         return tuple(f"not {name}: {reason}" for name, reason in told)
 

@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.modelfile.model_file import ModelFile
-from ct3d_edge.modelfile.signature import AXES, FEATURES, INTERCEPT, POOLED, SLOPE, STORED_VOXELS, refuse_stored_voxels
+from ct3d_edge.modelfile.signature import (
+    FEATURES_OUTPUT,
+    INTERCEPT_INPUT,
+    POOLED_OUTPUT,
+    SLOPE_INPUT,
+    STORED_VOXELS,
+    VOXEL_AXES,
+    reject_stored_voxels,
+)
 from ct3d_edge.providers.names import RequestedProvider
 from ct3d_edge.providers.options import Options
-from ct3d_edge.session.provider_selection import Wish, open_for, receipt_of
-from ct3d_edge.session.session import BoundFeed, Feed, plain_feed
-from ct3d_edge.temperature_scaling import temper
+from ct3d_edge.session.provider_selection import SessionRequest, make_run_report, select_and_open
+from ct3d_edge.session.session import IoBinding, RunFn, run_with_arrays
+from ct3d_edge.temperature_scaling import apply_temperature
 
 
 def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
@@ -40,10 +48,10 @@ def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray
         powers = np.exp((values - values.max(axis=1, keepdims=True)) / contract.temperature)
         values = powers / powers.sum(axis=1, keepdims=True)
     columns = np.hstack([1 - values, values]) if contract.outputs == 1 else values
-    return temper(columns, contract.temperature) if contract.activation == "identity" else columns
+    return apply_temperature(columns, contract.temperature) if contract.activation == "identity" else columns
 
 
-class Outputs(NamedTuple):
+class ModelOutputs(NamedTuple):
     """What a network gave for a batch: ``(N, classes)``; if it tells, ``(N, C, a, b, c)`` and, pooled, ``(N, C)``."""
 
     probabilities: NDArray[np.float64]
@@ -108,18 +116,20 @@ class Runner:
         if explain and model.features is None:
             raise ModelError(
                 f"{model.path} has no output to explain its answers by. Make a file that has one: "
-                "ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain"
+                "ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output"
             )
         self._explain = explain
-        wish = Wish(requested, allow_fallback, threads, options, device_id, batch, build, on_build, choice=choice)
-        opened = open_for(model, wish)
+        request = SessionRequest(
+            requested, allow_fallback, threads, options, device_id, batch, build, on_build, choice=choice
+        )
+        opened = select_and_open(model, request)
         self.model = model
-        self.setup = opened.setup
-        self._batch = (batch if model.batch_axis else 1) if opened.setup.options.gpu else None
+        self.config = opened.config
+        self._batch = (batch if model.batch_axis else 1) if opened.config.options.gpu else None
         # A plugin takes and gives arrays in the machine's memory; what lies on its device is its own affair.
-        self._place = ("cuda", opened.setup.options.device_number) if opened.setup.options.gpu else ("cpu", 0)
-        self._held: tuple[ort.InferenceSession, Feed] | None = (opened.session, self._feed_for(opened.session))
-        self.receipt = receipt_of(model, requested, opened, self._batch, choice)
+        self._place = ("cuda", opened.config.options.device_number) if opened.config.options.gpu else ("cpu", 0)
+        self._held: tuple[ort.InferenceSession, RunFn] | None = (opened.session, self._make_run_fn(opened.session))
+        self.run_report = make_run_report(model, requested, opened, self._batch, choice)
 
     def __enter__(self) -> Self:
         return self
@@ -138,10 +148,10 @@ class Runner:
         return self._open_parts()[0]
 
     @property
-    def _feed(self) -> Feed:
+    def _feed(self) -> RunFn:
         return self._open_parts()[1]
 
-    def _open_parts(self) -> tuple[ort.InferenceSession, Feed]:
+    def _open_parts(self) -> tuple[ort.InferenceSession, RunFn]:
         if self._held is None:
             raise UsageError(f"The session of {self.model.path} was closed. Open the model again.")
         return self._held
@@ -173,7 +183,7 @@ class Runner:
         ProviderError
             If ONNX Runtime fails, out of memory for instance.
         """
-        return self._probabilities(self._answers(volumes)[0])
+        return self._probabilities(self._raw_outputs(volumes)[0])
 
     def infer_stored(self, voxels: NDArray[np.int16], slope: float, intercept: float) -> NDArray[np.float64]:
         """Probabilities of one scan as it is stored, by a model with the preprocessing inside.
@@ -197,28 +207,33 @@ class Runner:
         ProviderError
             If ONNX Runtime fails.
         """
-        if not self.model.stored_voxels or voxels.dtype != np.int16 or voxels.ndim != len(AXES) or not voxels.size:
+        if (
+            not self.model.stored_voxels
+            or voxels.dtype != np.int16
+            or voxels.ndim != len(VOXEL_AXES)
+            or not voxels.size
+        ):
             takes = STORED_VOXELS if self.model.stored_voxels else "network inputs"
             raise ModelError(f"The model takes {takes}; got {voxels.dtype} {voxels.shape} as stored int16 (D, H, W).")
-        scaling = {SLOPE: np.array(slope, np.float32), INTERCEPT: np.array(intercept, np.float32)}
+        scaling = {SLOPE_INPUT: np.array(slope, np.float32), INTERCEPT_INPUT: np.array(intercept, np.float32)}
         session = self._session
         with self._failures():
             (found,) = session.run([self.model.output_name], {self.model.input_name: voxels, **scaling})
         return np.asarray(found, np.float64)
 
-    def outputs(self, volumes: NDArray[np.float32]) -> Outputs:
+    def outputs(self, volumes: NDArray[np.float32]) -> ModelOutputs:
         """Probabilities as ``infer`` gives them, and the features behind them, volume by volume.
 
         Features are None unless the session was opened with ``explain``, pooled ones unless the model gives them.
         Raises as ``infer`` does.
         """
         if not self._explain and self.model.pooled is None:
-            return Outputs(self.infer(volumes), None, None)
-        answers, *pooled = self._answers(volumes) if not self._explain else self._explained(volumes)
+            return ModelOutputs(self.infer(volumes), None, None)
+        answers, *pooled = self._raw_outputs(volumes) if not self._explain else self._run_with_features(volumes)
         features = pooled.pop() if self._explain else None
-        return Outputs(self._probabilities(answers), features, pooled[0] if pooled else None)
+        return ModelOutputs(self._probabilities(answers), features, pooled[0] if pooled else None)
 
-    def resident(self, volumes: NDArray[np.float32]) -> Callable[[], ort.OrtValue]:
+    def bind_on_device(self, volumes: NDArray[np.float32]) -> Callable[[], ort.OrtValue]:
         """A batch laid where the network runs, to be run again and again without copies in or out.
 
         Parameters
@@ -245,9 +260,9 @@ class Runner:
 
         return run
 
-    def _require_fitting(self, volumes: NDArray[np.float32]) -> None:
+    def _check_volumes(self, volumes: NDArray[np.float32]) -> None:
         if self.model.stored_voxels:
-            refuse_stored_voxels(self.model.path)
+            reject_stored_voxels(self.model.path)
         if volumes.dtype != np.float32 or volumes.shape[1:] != self.contract.shape:
             raise ModelError(
                 f"The model takes float32 (N, {', '.join(map(str, self.contract.shape))}); "
@@ -255,15 +270,15 @@ class Runner:
             )
 
     @property
-    def _lengths(self) -> dict[str, int]:
+    def _output_lengths(self) -> dict[str, int]:
         """What is asked of every run: the answer, and pooled features of a model that gives them."""
-        pooled = {} if self.model.pooled is None else {POOLED: self.model.pooled}
+        pooled = {} if self.model.pooled is None else {POOLED_OUTPUT: self.model.pooled}
         return {self.model.output_name: self.contract.outputs, **pooled}
 
-    def _answers(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        self._require_fitting(volumes)
+    def _raw_outputs(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        self._check_volumes(volumes)
         batch = volumes.reshape(-1, *self.contract.input_shape)
-        if self._batch is not None or not self.model.one_by_one or len(batch) <= 1:
+        if self._batch is not None or not self.model.runs_batch_sequentially or len(batch) <= 1:
             return self._run(batch)
         rows = [self._run(batch[n : n + 1]) for n in range(len(batch))]
         return [np.concatenate(part) for part in zip(*rows, strict=True)]
@@ -276,20 +291,20 @@ class Runner:
             )
         return to_probabilities(answers, self.contract)
 
-    def _explained(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def _run_with_features(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The same with the features behind."""
-        self._require_fitting(volumes)
-        size = self._batch or (len(volumes) if self.model.batch_axis and not self.model.one_by_one else 1)
-        rows = [self._all(volumes[start : start + size], size) for start in range(0, len(volumes), size)]
+        self._check_volumes(volumes)
+        size = self._batch or (len(volumes) if self.model.batch_axis and not self.model.runs_batch_sequentially else 1)
+        rows = [self._run_padded(volumes[start : start + size], size) for start in range(0, len(volumes), size)]
         return [np.concatenate(part) for part in zip(*rows, strict=True)]
 
-    def _all(self, part: NDArray[np.float32], size: int) -> list[NDArray[np.float32]]:
+    def _run_padded(self, part: NDArray[np.float32], size: int) -> list[NDArray[np.float32]]:
         """Every output of volumes, filled up with zeros to the number that the session was made for."""
         batch = np.zeros((size, *self.contract.input_shape), np.float32)
         batch[: len(part)] = part.reshape(-1, *self.contract.input_shape)
         session = self._session
         with self._failures():
-            found = session.run([*self._lengths, FEATURES], {self.model.input_name: batch})
+            found = session.run([*self._output_lengths, FEATURES_OUTPUT], {self.model.input_name: batch})
         return [np.asarray(output[: len(part)], np.float32) for output in found]
 
     def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -302,10 +317,10 @@ class Runner:
         try:
             yield
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise ProviderError(f"ONNX Runtime failed on {self.receipt.actual} while running: {error}") from error
+            raise ProviderError(f"ONNX Runtime failed on {self.run_report.actual} while running: {error}") from error
 
-    def _feed_for(self, session: ort.InferenceSession) -> Feed:
+    def _make_run_fn(self, session: ort.InferenceSession) -> RunFn:
         if self._batch is None or self.model.stored_voxels:
-            return plain_feed(session, self.model.input_name, list(self._lengths))
+            return run_with_arrays(session, self.model.input_name, list(self._output_lengths))
         shape = self.contract.input_shape
-        return BoundFeed(session, self.model.input_name, shape, self._lengths, self._batch, self._place)
+        return IoBinding(session, self.model.input_name, shape, self._output_lengths, self._batch, self._place)

@@ -13,14 +13,14 @@ from ct3d_edge.errors import ProviderError
 from ct3d_edge.providers import availability
 from ct3d_edge.providers.availability import Provider
 from ct3d_edge.providers.options import CpuOptions, OpenvinoOptions, Options
-from ct3d_edge.providers.plugins import Plugin, plugin_devices
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.providers.plugins import Plugin, list_plugin_devices
+from ct3d_edge.system.machine import count_usable_cores
 
-Feed = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
+RunFn = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 """From ``(N, *input_shape)`` to ``(N, length)`` of each output, all float32."""
 
 
-def plain_feed(session: ort.InferenceSession, input_name: str, outputs: Sequence[str]) -> Feed:
+def run_with_arrays(session: ort.InferenceSession, input_name: str, outputs: Sequence[str]) -> RunFn:
     """Hand arrays to ONNX Runtime, which copies them to where they are needed."""
 
     def run(volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -30,7 +30,7 @@ def plain_feed(session: ort.InferenceSession, input_name: str, outputs: Sequence
     return run
 
 
-class BoundFeed:
+class IoBinding:
     """Inputs and outputs in buffers allocated once: no allocation in a run, and addresses that a CUDA graph may keep.
 
     Threads that call it at the same time wait for each other, as there is one set of buffers.
@@ -102,25 +102,25 @@ ORT_FATAL_ONLY = 4
 ort.set_default_logger_severity(ORT_FATAL_ONLY)
 
 
-PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+OPENVINO_PRECISIONS = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 """What OpenVINO calls a precision in its options, and in the list of what a device computes in."""
 
 
 @dataclass(frozen=True)
-class Setup:
+class SessionConfig:
     """How a session is opened.
 
     Parameters
     ----------
     candidate, options
         The provider and what is set for it.
-    lesser
+    fallbacks
         Providers that may take the nodes it leaves, with what is set for them, best first.
     threads
         Threads within an operator on the CPU.
     extra
         Provider options that are not the user's to set: where an engine is kept, for instance.
-    fixed
+    fixed_dimensions
         Symbolic dimensions of the graph that have one value in this session, e.g. ``{"batch": 1}``.
     profile
         Where ONNX Runtime's profiler writes, as the beginning of a file name; None without it.
@@ -128,18 +128,18 @@ class Setup:
 
     candidate: Provider
     options: Options
-    lesser: Sequence[tuple[Provider, Options]] = ()
-    threads: int = field(default_factory=usable_cores)
+    fallbacks: Sequence[tuple[Provider, Options]] = ()
+    threads: int = field(default_factory=count_usable_cores)
     extra: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, int] = field(default_factory=dict)
+    fixed_dimensions: Mapping[str, int] = field(default_factory=dict)
     profile: str | None = None
 
 
-class Refusal(Exception):  # not an error yet: whether it is one depends on who asked
+class SessionRefused(Exception):  # not an error yet: whether it is one depends on who asked
     """ONNX Runtime would not open a session for a model."""
 
 
-def open_session(model: bytes, setup: Setup) -> ort.InferenceSession:
+def open_session(model: bytes, config: SessionConfig) -> ort.InferenceSession:
     """A session for the bytes of an ONNX file.
 
     Raises
@@ -149,40 +149,40 @@ def open_session(model: bytes, setup: Setup) -> ort.InferenceSession:
     ProviderError
         If the device asked for is not there.
     """
-    settings = _settings(setup)
-    plugin = setup.candidate.plugin
+    settings = _make_session_options(config)
+    plugin = config.candidate.plugin
     if plugin:
-        device = plugin_device(plugin, setup.options)
-        settings.add_provider_for_devices([device], setup.options.provider_options())
-    stack = [] if plugin else [(setup.candidate, setup.options), *setup.lesser]
+        device = select_plugin_device(plugin, config.options)
+        settings.add_provider_for_devices([device], config.options.provider_options())
+    stack = [] if plugin else [(config.candidate, config.options), *config.fallbacks]
     entries = [(entry.ort_name, options.provider_options()) for entry, options in stack]
     if entries:
-        entries[0][1].update(setup.extra)
+        entries[0][1].update(config.extra)
     try:
         # Its own fallback would rebuild the session on the CPU in the middle of a run, and only print so.
         return ort.InferenceSession(model, settings, providers=entries or None, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise Refusal(str(error)) from error
+        raise SessionRefused(str(error)) from error
 
 
-def _settings(setup: Setup) -> ort.SessionOptions:
+def _make_session_options(config: SessionConfig) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     settings.log_severity_level = ORT_FATAL_ONLY
-    settings.intra_op_num_threads = setup.threads
+    settings.intra_op_num_threads = config.threads
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if setup.profile:
+    if config.profile:
         settings.enable_profiling = True
-        settings.profile_file_prefix = setup.profile
-    for name, size in setup.fixed.items():
+        settings.profile_file_prefix = config.profile
+    for name, size in config.fixed_dimensions.items():
         settings.add_free_dimension_override_by_name(name, size)
-    if isinstance(setup.options, CpuOptions):
-        settings.enable_cpu_mem_arena = setup.options.enable_cpu_mem_arena
-        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(setup.options.allow_spinning)))
-        settings.add_session_config_entry("session.set_denormal_as_zero", str(int(setup.options.denormal_as_zero)))
+    if isinstance(config.options, CpuOptions):
+        settings.enable_cpu_mem_arena = config.options.enable_cpu_mem_arena
+        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(config.options.allow_spinning)))
+        settings.add_session_config_entry("session.set_denormal_as_zero", str(int(config.options.denormal_as_zero)))
     return settings
 
 
-def plugin_device(plugin: Plugin, options: Options) -> Any:
+def select_plugin_device(plugin: Plugin, options: Options) -> Any:
     """The plugin's device (``OrtEpDevice``) of the kind and number that the options name.
 
     Raises
@@ -190,23 +190,23 @@ def plugin_device(plugin: Plugin, options: Options) -> Any:
     ProviderError
         If there is none, or it does not compute in the precision asked for.
     """
-    listed = plugin_devices(plugin)
+    listed = list_plugin_devices(plugin)
     kind = getattr(options, "device", None)
     fitting = [device for device in listed if kind is None or str(device.device.type).endswith(f".{kind}")]
     if options.device_number >= len(fitting):
         wanted = f"{kind or ''} device {options.device_number}".strip()
         raise ProviderError(f"its plugin lists no {wanted}; it lists {len(fitting)} of that kind, {len(listed)} in all")
     found = fitting[options.device_number]
-    _require_precision(found, options)
+    _check_device_precision(found, options)
     return found
 
 
-def _require_precision(device: Any, options: Options) -> None:
+def _check_device_precision(device: Any, options: Options) -> None:
     """Refuse what OpenVINO would replace by another precision without a word."""
     capabilities = device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
     if not isinstance(options, OpenvinoOptions) or not capabilities:
         return
-    offered = [name for name in PRECISION_NAMES if PRECISION_NAMES[name] in capabilities]
+    offered = [name for name in OPENVINO_PRECISIONS if OPENVINO_PRECISIONS[name] in capabilities]
     if options.inference_precision not in offered:
         raise ProviderError(
             f"its device {options.device} computes in {', '.join(offered)}, not in {options.inference_precision}; "
@@ -214,7 +214,7 @@ def _require_precision(device: Any, options: Options) -> None:
         )
 
 
-def placement(session: ort.InferenceSession, candidate: Provider, *, allow_fallback: bool) -> dict[str, int]:
+def node_placement(session: ort.InferenceSession, candidate: Provider, *, allow_fallback: bool) -> dict[str, int]:
     """Number of nodes on each provider, by our names.
 
     Raises
@@ -227,7 +227,7 @@ def placement(session: ort.InferenceSession, candidate: Provider, *, allow_fallb
     placed: dict[str, list[str]] = {}
     for subgraph in session.get_provider_graph_assignment_info():
         names = [node.name or node.op_type for node in subgraph.get_nodes()]
-        placed.setdefault(availability.our_name(subgraph.ep_name), []).extend(names)
+        placed.setdefault(availability.provider_name_of(subgraph.ep_name), []).extend(names)
     elsewhere = [node for name, nodes in placed.items() if name != candidate.name for node in nodes]
     if candidate.name not in placed:
         raise ProviderError("it took none of the model's nodes")

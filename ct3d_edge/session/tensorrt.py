@@ -10,16 +10,16 @@ from ct3d_edge.errors import ProviderError
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.nvidia import Gpu
 from ct3d_edge.providers.tensorrt_engines import EngineKey, EngineStore, StoredEngine
-from ct3d_edge.providers.versions import Platform
-from ct3d_edge.session.session import Setup, open_session
+from ct3d_edge.providers.versions import RuntimePlatform
+from ct3d_edge.session.session import SessionConfig, open_session
 
-UNKNOWN = Gpu("unknown", (0, 0), None, None)
+UNKNOWN_GPU = Gpu("unknown", (0, 0), None, None)
 
 
-def engine_key(model: ModelFile, setup: Setup, batch: int, platform: Platform) -> EngineKey:
+def make_engine_key(model: ModelFile, config: SessionConfig, batch: int, platform: RuntimePlatform) -> EngineKey:
     """What the engine of a model depends on; the number of the GPU is not part of it, its model is."""
-    gpu = platform.gpu or UNKNOWN
-    options = tuple((key, value) for key, value in setup.options.told().items() if key != "device_id")
+    gpu = platform.gpu or UNKNOWN_GPU
+    options = tuple((key, value) for key, value in config.options.as_dict().items() if key != "device_id")
     return EngineKey(
         model_sha256=model.sha256,
         shapes=((model.input_name, (batch, *model.contract.input_shape)),),
@@ -29,7 +29,7 @@ def engine_key(model: ModelFile, setup: Setup, batch: int, platform: Platform) -
     )
 
 
-def ready_engine(
+def get_or_build_engine(
     store: EngineStore, key: EngineKey, make: Callable[[Path], None], *, build: bool, on_build: Callable[[str], None]
 ) -> tuple[StoredEngine, bool]:
     """The engine of a key, and whether it had to be built.
@@ -48,12 +48,12 @@ def ready_engine(
     return store.build(key, make), True
 
 
-def build_into(model: ModelFile, setup: Setup, batch: int, timing: Path) -> Callable[[Path], None]:
+def make_engine_builder(model: ModelFile, config: SessionConfig, batch: int, timing: Path) -> Callable[[Path], None]:
     """A function that lets TensorRT build the engine of a model into a folder."""
 
     def make(folder: Path) -> None:
         # A CUDA graph, which no engine depends on, would ask for buffers that are bound.
-        building = with_engine(setup, folder, timing, trt_cuda_graph_enable="0")
+        building = with_engine_cache(config, folder, timing, trt_cuda_graph_enable="0")
         session = open_session(model.data, building)
         # A graph whose batch has no name is built for a shape only when it is first run with it.
         session.run(None, {model.input_name: np.zeros((batch, *model.contract.input_shape), np.float32)})
@@ -61,10 +61,10 @@ def build_into(model: ModelFile, setup: Setup, batch: int, timing: Path) -> Call
     return make
 
 
-def with_engine(setup: Setup, folder: Path, timing: Path, **more: str) -> Setup:
+def with_engine_cache(config: SessionConfig, folder: Path, timing: Path, **more: str) -> SessionConfig:
     """The setup of a session that takes its engine from a folder, or leaves it there."""
     return replace(
-        setup,
+        config,
         extra={
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(folder),

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import ModelError, ProviderError
 from ct3d_edge.formatting import plural
-from ct3d_edge.modelfile.golden_input import STEPS
-from ct3d_edge.modelfile.golden_test import Golden
+from ct3d_edge.modelfile.golden_input import BLEND_STEPS
+from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import GOLDEN_KEY, ModelFile, parse_model_file
-from ct3d_edge.modelfile.signature import INTERCEPT, POOLED, SLOPE, as_stored
-from ct3d_edge.modelfile.tensor_sketch import Collected, Sketch, telling_tensors
-from ct3d_edge.session.golden_search import make_golden
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, POOLED_OUTPUT, SLOPE_INPUT, to_stored_voxels
+from ct3d_edge.modelfile.tensor_sketch import TensorCollector, TensorSketch, choose_sensitive_tensors
+from ct3d_edge.session.golden_search import make_golden_test
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import Runner
 
-WHOLE = ("tensorrt", "nv-tensorrt-rtx")
+WHOLE_GRAPH_PROVIDERS = ("tensorrt", "nv-tensorrt-rtx")
 """Providers that compile a graph as a whole: to look into it is to run another one."""
 
 
 @dataclass(frozen=True)
-class Verification:
+class GoldenTestResult:
     """Outcome of a golden test.
 
     Parameters
@@ -41,7 +41,7 @@ class Verification:
         What the model file allows of that.
     left_out
         Why tensors that the file knows were not compared; None if all were.
-    remark
+    limitation
         Why the test is weak; None if it is not.
     """
 
@@ -51,7 +51,7 @@ class Verification:
     tensors: tuple[tuple[str, float], ...] = ()
     tensor_tolerance: float = 0.0
     left_out: str | None = None
-    remark: str | None = None
+    limitation: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -74,7 +74,7 @@ class Verification:
         return (*lines, f"not compared: {self.left_out}") if self.left_out else tuple(lines)
 
 
-def verify(runner: Runner) -> Verification:
+def run_golden_test(runner: Runner) -> GoldenTestResult:
     """Run a model's golden inputs on an open session and compare.
 
     Tensors inside are computed by a second session with the same provider and options.
@@ -88,25 +88,25 @@ def verify(runner: Runner) -> Verification:
     """
     golden = runner.model.golden
     volumes = golden.volumes(runner.contract.shape)
-    given = [_answer(runner, volume) for volume in volumes]
+    given = [_predict(runner, volume) for volume in volumes]
     found = np.vstack([probabilities for probabilities, _ in given])
     difference = float(np.abs(found - np.asarray(golden.expected)).max())
     compared, left_out = _compare(runner, volumes, [pooled for _, pooled in given])
-    return Verification(
+    return GoldenTestResult(
         len(golden.inputs),
         difference,
         golden.tolerance,
         tuple(compared.items()),
         golden.tensor_tolerance,
         left_out,
-        golden.remark,
+        golden.limitation,
     )
 
 
-def _answer(runner: Runner, volume: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+def _predict(runner: Runner, volume: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
     """Probabilities, and pooled features of a file that gives them beside."""
     if runner.model.stored_voxels:
-        return runner.infer_stored(*as_stored(volume, runner.contract, STEPS)), None
+        return runner.infer_stored(*to_stored_voxels(volume, runner.contract, BLEND_STEPS)), None
     outputs = runner.outputs(volume[None])
     return outputs.probabilities, outputs.pooled
 
@@ -122,28 +122,28 @@ def _compare(
     def add(number: int, name: str, tensor: NDArray[Any]) -> None:
         found[name] = float(np.maximum(found.get(name, 0.0), known[name].difference(number, tensor)))  # keeps NaN
 
-    if beside and POOLED in known:
+    if beside and POOLED_OUTPUT in known:
         for number, features in enumerate(pooled):
-            add(number, POOLED, np.asarray(features))
-    inside = [name for name in known if not (beside and name == POOLED)]
-    left_out = _look_inside(runner, inside, volumes, add) if inside else None
+            add(number, POOLED_OUTPUT, np.asarray(features))
+    inside = [name for name in known if not (beside and name == POOLED_OUTPUT)]
+    left_out = _compare_inner_tensors(runner, inside, volumes, add) if inside else None
     return found, left_out
 
 
-def _look_inside(
+def _compare_inner_tensors(
     runner: Runner,
     names: Sequence[str],
     volumes: Sequence[NDArray[np.float32]],
     add: Callable[[int, str, NDArray[Any]], None],
 ) -> str | None:
     """Hand over tensors of each input; why that is not possible, if it is not."""
-    on, several = runner.receipt.actual, plural(len(names), "tensor") + " inside"
-    if on in WHOLE:
+    on, several = runner.run_report.actual, plural(len(names), "tensor") + " inside"
+    if on in WHOLE_GRAPH_PROVIDERS:
         return f"{several}, since {on} compiles the graph as a whole"
     try:
-        tap = Tap(onnx.ModelProto.FromString(runner.model.data), names, on, runner.setup)
+        tap = IntermediateOutputs(onnx.ModelProto.FromString(runner.model.data), names, on, runner.config)
         for number, volume in enumerate(volumes):
-            for name, tensor in tap.tensors(_feed(runner, volume)):
+            for name, tensor in tap.tensors(_network_input(runner, volume)):
                 add(number, name, tensor)
     except (ModelError, ProviderError) as error:
         if on == "cpu":
@@ -152,23 +152,23 @@ def _look_inside(
     return None
 
 
-def _feed(runner: Runner, volume: NDArray[np.float32]) -> NDArray[np.float32] | Mapping[str, Any]:
+def _network_input(runner: Runner, volume: NDArray[np.float32]) -> NDArray[np.float32] | Mapping[str, Any]:
     if not runner.model.stored_voxels:
         return volume.reshape(1, *runner.contract.input_shape)
-    voxels, slope, intercept = as_stored(volume, runner.contract, STEPS)
-    scaling = {SLOPE: np.array(slope, np.float32), INTERCEPT: np.array(intercept, np.float32)}
+    voxels, slope, intercept = to_stored_voxels(volume, runner.contract, BLEND_STEPS)
+    scaling = {SLOPE_INPUT: np.array(slope, np.float32), INTERCEPT_INPUT: np.array(intercept, np.float32)}
     return {runner.model.input_name: voxels, **scaling}
 
 
-def sketches_of(runner: Runner) -> tuple[Sketch, ...]:
+def sketch_tensors(runner: Runner) -> tuple[TensorSketch, ...]:
     """Sketches of tensors inside a file for each of its golden inputs, where it runs."""
     proto = onnx.ModelProto.FromString(runner.model.data)
-    collected = {name: Collected() for name in telling_tensors(proto, runner.model.output_name)}
+    collected = {name: TensorCollector() for name in choose_sensitive_tensors(proto, runner.model.output_name)}
     if not collected:
         return ()
-    tap = Tap(proto, tuple(collected), runner.receipt.actual, runner.setup)
+    tap = IntermediateOutputs(proto, tuple(collected), runner.run_report.actual, runner.config)
     for volume in runner.model.golden.volumes(runner.contract.shape):
-        for name, tensor in tap.tensors(_feed(runner, volume)):
+        for name, tensor in tap.tensors(_network_input(runner, volume)):
             collected[name].add(tensor)
     made = [values.sketch(name) for name, values in collected.items()]
     return tuple(sketch for sketch in made if sketch is not None)
@@ -177,11 +177,11 @@ def sketches_of(runner: Runner) -> tuple[Sketch, ...]:
 TENSOR_TOLERANCE = 1e-3
 """Of a tensor's spread: float32 in another order of additions stays within a hundredth of that."""
 
-LOWER_TENSOR_TOLERANCE = 2e-2
+REDUCED_PRECISION_TENSOR_TOLERANCE = 2e-2
 """The same of a file in fewer bits than float32."""
 
 
-def renewed_file(model: ModelFile) -> tuple[bytes, Golden]:
+def renew_golden_test(model: ModelFile) -> tuple[bytes, GoldenTest]:
     """The bytes of a model file with a new golden test, answered by the file on the CPU, and that test.
 
     To be called where the old test holds: a new one takes the file as it is for right. Graph, weights, contract and
@@ -192,18 +192,18 @@ def renewed_file(model: ModelFile) -> tuple[bytes, Golden]:
         def answer(volume: NDArray[np.float32]) -> NDArray[np.float64]:
             return np.asarray(runner.infer(volume[None])[0])
 
-        golden = make_golden(answer, model.contract.shape)
+        golden = make_golden_test(answer, model.contract.shape)
     single = model.arithmetic == "fp32" and "float16" not in model.weights
     if not single:
         golden = replace(golden, tolerance=max(golden.tolerance, model.golden.tolerance))
-    with Runner(parse_model_file(model.path, _with(model, golden)), "cpu") as runner:
-        tensors = sketches_of(runner)
-    within = TENSOR_TOLERANCE if single else LOWER_TENSOR_TOLERANCE
+    with Runner(parse_model_file(model.path, _replace_golden_test(model, golden)), "cpu") as runner:
+        tensors = sketch_tensors(runner)
+    within = TENSOR_TOLERANCE if single else REDUCED_PRECISION_TENSOR_TOLERANCE
     golden = replace(golden, tensors=tensors, tensor_tolerance=max(within, model.golden.tensor_tolerance))
-    return _with(model, golden), golden
+    return _replace_golden_test(model, golden), golden
 
 
-def _with(model: ModelFile, golden: Golden) -> bytes:
+def _replace_golden_test(model: ModelFile, golden: GoldenTest) -> bytes:
     proto = onnx.ModelProto.FromString(model.data)
     for entry in proto.metadata_props:
         if entry.key == GOLDEN_KEY:

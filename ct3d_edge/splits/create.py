@@ -12,19 +12,19 @@ from ct3d_edge.splits.folder import (
     class_names,
     find_duplicates,
     hash_scans,
-    refuse_unusable,
+    ignore_event,
+    refuse_unusable_scans,
     scans_of_class,
-    silent,
 )
 from ct3d_edge.splits.patients import read_patients, require_one_patient
-from ct3d_edge.splits.split import Entry, Split, Subset
-from ct3d_edge.splits.stratify import Group, deal, even_shares, whole_shares
+from ct3d_edge.splits.split import Split, SplitEntry, Subset
+from ct3d_edge.splits.stratify import Group, assign_groups, even_shares, whole_shares
 
 VALIDATION_FRACTION = 0.3
 """The published tutorial trains on 70 and validates on 30 of 100 scans of each class."""
 
 
-def split_folder(
+def create_split(
     folder: Path,
     *,
     seed: int = 0,
@@ -33,7 +33,7 @@ def split_folder(
     folds: int | None = None,
     patients: Path | None = None,
     skip_bad: bool = False,
-    on_hashed: OnHashed = silent,
+    on_hashed: OnHashed = ignore_event,
 ) -> Split:
     """Divide the scans in the class subfolders of ``folder``.
 
@@ -76,7 +76,7 @@ def split_folder(
     table = read_patients(patients, scans) if patients is not None else None
     contents = hash_scans(folder, scans, on_hashed)
     if not skip_bad:
-        refuse_unusable(contents.unreadable, len(scans))
+        refuse_unusable_scans(contents.unreadable, len(scans))
     duplicates = find_duplicates(contents.sha256)
     repeated = {duplicate.path: duplicate.of for duplicate in duplicates}
     if table is not None:
@@ -85,7 +85,7 @@ def split_folder(
     subset_of = _subsets(groups, classes, validation, test, seed)
     fold_of = _folds(groups, classes, subset_of, folds, seed) if folds is not None else {}
     entries = tuple(
-        Entry(scan, scan.partition("/")[0], sha, subset_of[scan], fold_of.get(scan), (table or {}).get(scan))
+        SplitEntry(scan, scan.partition("/")[0], sha, subset_of[scan], fold_of.get(scan), (table or {}).get(scan))
         for scan, sha in contents.sha256.items()
         if scan not in repeated
     )
@@ -122,7 +122,7 @@ def _subsets(
     fractions = [test, validation] if test else [validation]
     _require_enough(groups, classes, len(names), f"one each for {', '.join(reversed(names))}")
     shares = [whole_shares(count, fractions) for count in _totals(groups)]
-    parts = deal(groups, tuple(zip(*shares, strict=True)), seed)
+    parts = assign_groups(groups, tuple(zip(*shares, strict=True)), seed)
     return {scan: name for name, part in zip(names, parts, strict=True) for group in part for scan in group.scans}
 
 
@@ -131,7 +131,7 @@ def _folds(
 ) -> dict[str, int]:
     left = [group for group in groups if subset_of[group.scans[0]] != "test"]
     _require_enough(left, classes, folds, f"one a fold for {folds} folds" + (" outside test" if left != groups else ""))
-    parts = deal(left, even_shares(_totals(left), folds), seed)
+    parts = assign_groups(left, even_shares(_totals(left), folds), seed)
     return {scan: number for number, part in enumerate(parts) for group in part for scan in group.scans}
 
 

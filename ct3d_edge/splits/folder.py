@@ -11,8 +11,8 @@ from ct3d_edge.formatting import plural
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.splits.patients import NAMED
-from ct3d_edge.splits.split import Duplicate, LeftOut
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.splits.split import Duplicate, ExcludedScan
+from ct3d_edge.system.machine import count_usable_cores
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ OnHashed = Callable[[ScanHashed], None]
 OnRead = Callable[[ScanRead], None]
 
 
-def silent(event: object) -> None:
+def ignore_event(event: object) -> None:
     """Ignore the event."""
 
 
 @dataclass(frozen=True)
-class Contents:
+class DatasetContents:
     """SHA-256 of scans by path, and those whose bytes cannot be read."""
 
     sha256: Mapping[str, str]
-    unreadable: tuple[LeftOut, ...]
+    unreadable: tuple[ExcludedScan, ...]
 
 
-def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = silent) -> Contents:
+def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = ignore_event) -> DatasetContents:
     """Hash scans side by side.
 
     Parameters
@@ -81,14 +81,14 @@ def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = silent)
     known: dict[str, str] = {}
     unreadable = []
     # Threads are enough: hashing and reading both let go of the interpreter's lock.
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(count_usable_cores()) as pool:
         for done, (scan, found) in enumerate(zip(scans, pool.map(partial(_try, folder), scans), strict=True), 1):
             if isinstance(found, str):
                 known[scan] = found
             else:
-                unreadable.append(LeftOut(scan, found.code, str(found)))
+                unreadable.append(ExcludedScan(scan, found.code, str(found)))
             on_hashed(ScanHashed(done, len(scans), scan))
-    return Contents(known, tuple(unreadable))
+    return DatasetContents(known, tuple(unreadable))
 
 
 def _try(folder: Path, scan: str) -> str | ScanError:
@@ -159,7 +159,7 @@ def find_duplicates(sha256: Mapping[str, str]) -> tuple[Duplicate, ...]:
     return tuple(sorted(duplicates, key=lambda duplicate: duplicate.path))
 
 
-def refuse_unusable(unusable: tuple[LeftOut, ...], total: int) -> None:
+def refuse_unusable_scans(unusable: tuple[ExcludedScan, ...], total: int) -> None:
     """Stop for scans that cannot be used.
 
     Raises
@@ -169,7 +169,9 @@ def refuse_unusable(unusable: tuple[LeftOut, ...], total: int) -> None:
     """
     if unusable:
         lines = [f"  {scan.path}: {scan.reason}" for scan in unusable]
-        head = f"{len(unusable)} of {total} scans cannot be used. Mend or remove them, or leave them out (--skip-bad):"
+        head = (
+            f"{len(unusable)} of {total} scans cannot be used. Mend or remove them, or leave them out (--skip-invalid):"
+        )
         raise DatasetError("\n".join([head, *lines]))
 
 

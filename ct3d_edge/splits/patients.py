@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.nifti_header import pair_of
+from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 
 COLUMNS = ("scan", "patient")
 NAMED = 5
@@ -36,18 +36,18 @@ def read_patients(table: Path, scans: Sequence[str]) -> dict[str, str]:
     for name, patient in _rows(table):
         found = named.get(_normal(name), [])
         if len(found) > 1:
-            raise DatasetError(f"{table}: {name} could be any of {listed(found)}. Give its path.")
+            raise DatasetError(f"{table}: {name} could be any of {list_limited(found)}. Give its path.")
         if not found:
             strangers.append(name)
         elif patients.setdefault(found[0], patient) != patient:
             raise DatasetError(f"{table}: {name} has two patients, {patients[found[0]]} and {patient}.")
     if strangers:
         raise DatasetError(
-            f"{table}: no scan of the folder is named by {plural(len(strangers), 'row')}: {listed(strangers)}."
+            f"{table}: no scan of the folder is named by {plural(len(strangers), 'row')}: {list_limited(strangers)}."
         )
     missing = [scan for scan in scans if scan not in patients]
     if missing:
-        raise DatasetError(f"{table} lacks {len(missing)} of {len(scans)} scans: {listed(missing)}.")
+        raise DatasetError(f"{table} lacks {len(missing)} of {len(scans)} scans: {list_limited(missing)}.")
     return patients
 
 
@@ -72,7 +72,7 @@ def require_one_patient(duplicates: Mapping[str, str], patients: Mapping[str, st
             )
 
 
-def listed(names: Sequence[str]) -> str:
+def list_limited(names: Sequence[str]) -> str:
     """Up to five names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -88,7 +88,7 @@ def _scans_by_name(scans: Sequence[str]) -> dict[str, list[str]]:
 
 def _normal(name: str) -> str:
     """The path as scans are listed: without ``./``, and a .hdr/.img pair by its header."""
-    return PurePosixPath(pair_of(Path(name))[0]).as_posix()
+    return PurePosixPath(header_and_voxel_paths(Path(name))[0]).as_posix()
 
 
 def _rows(table: Path) -> list[tuple[str, str]]:

@@ -22,12 +22,12 @@ from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import require_sound
-from ct3d_edge.splits.folder import OnRead, ScanRead, silent
-from ct3d_edge.splits.split import Entry, LeftOut
+from ct3d_edge.scan.qc_flag import current_code, raise_if_rejected
+from ct3d_edge.splits.folder import OnRead, ScanRead, ignore_event
+from ct3d_edge.splits.split import ExcludedScan, SplitEntry
 from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, make_folder
-from ct3d_edge.system.machine import usable_cores
-from ct3d_edge.system.process_pool import in_processes
+from ct3d_edge.system.machine import count_usable_cores
+from ct3d_edge.system.process_pool import map_in_processes
 
 VERSION = 1
 """Raised when preparing the same scan under the same contract gives other numbers: old entries then do not count."""
@@ -47,34 +47,34 @@ class PreparedEntry:
     """One prepared scan: its file, and the codes of its findings except those that are only for the record."""
 
     file: Path
-    findings: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CachedInputs:
     """Prepared scans by path, and those that cannot be used."""
 
     entries: Mapping[str, PreparedEntry]
-    unusable: tuple[LeftOut, ...]
+    unusable: tuple[ExcludedScan, ...]
 
 
 @dataclass(frozen=True)
-class _Job:
-    entry: Entry
+class _PrepareJob:
+    entry: SplitEntry
     scan: Path
     target: Path
     contract: Contract
 
 
-def prepare(
+def prepare_cache(
     folder: Path,
-    entries: Sequence[Entry],
+    entries: Sequence[SplitEntry],
     contract: Contract,
     cache: Path,
     *,
     workers: int | None = None,
-    on_read: OnRead = silent,
-) -> Prepared:
+    on_read: OnRead = ignore_event,
+) -> CachedInputs:
     """Make sure that every scan lies prepared in ``cache``; those that do already are not read again.
 
     Several processes may fill one cache at once, and may be killed at any time.
@@ -99,25 +99,25 @@ def prepare(
     make_folder(cache)
     remove_parts(cache, OLD_PART_SECONDS)
     done: dict[str, PreparedEntry] = {}
-    unusable: list[LeftOut] = []
+    unusable: list[ExcludedScan] = []
     jobs = []
     for entry in entries:
         target = entry_file(cache, entry.sha256, contract)
-        findings = read_findings(target, contract.shape)
-        if findings is None:
-            jobs.append(_Job(entry, folder / entry.path, target, contract))
+        flags = read_flags(target, contract.shape)
+        if flags is None:
+            jobs.append(_PrepareJob(entry, folder / entry.path, target, contract))
         else:
-            done[entry.path] = PreparedEntry(target, findings)
+            done[entry.path] = PreparedEntry(target, flags)
             on_read(ScanRead(len(done), len(entries), entry.path, reused=True))
     _require_room(cache, len(jobs), contract)
-    count = workers or min(usable_cores(), len(jobs) // SCANS_PER_WORKER)
-    for job, outcome in zip(jobs, in_processes(_prepare_one, jobs, count), strict=True):
-        if isinstance(outcome, LeftOut):
+    count = workers or min(count_usable_cores(), len(jobs) // SCANS_PER_WORKER)
+    for job, outcome in zip(jobs, map_in_processes(_prepare_one, jobs, count), strict=True):
+        if isinstance(outcome, ExcludedScan):
             unusable.append(outcome)
         else:
             done[job.entry.path] = outcome
         on_read(ScanRead(len(done) + len(unusable), len(entries), job.entry.path))
-    return Prepared(done, tuple(unusable))
+    return CachedInputs(done, tuple(unusable))
 
 
 def entry_file(cache: Path, sha256: str, contract: Contract) -> Path:
@@ -125,7 +125,7 @@ def entry_file(cache: Path, sha256: str, contract: Contract) -> Path:
     return cache / f"{sha256[:DIGITS]}-{contract.sha256[:DIGITS]}-{VERSION}.npy"
 
 
-def read_findings(path: Path, shape: tuple[int, int, int]) -> tuple[str, ...] | None:
+def read_flags(path: Path, shape: tuple[int, int, int]) -> tuple[str, ...] | None:
     """Findings of a complete entry; None if there is no entry, or one that is damaged or of another shape or dtype."""
     try:
         content = memoryview(path.read_bytes())
@@ -138,7 +138,7 @@ def read_findings(path: Path, shape: tuple[int, int, int]) -> tuple[str, ...] | 
     try:
         note = json.loads(bytes(content[end:]))
         whole = note["crc32"] == zlib.crc32(content[len(head) : end])
-        return tuple(map(str, note["findings"])) if whole else None
+        return tuple(current_code(str(code)) for code in note["findings"]) if whole else None
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -153,20 +153,20 @@ def remove_parts(cache: Path, seconds: float = 0) -> None:
             continue
 
 
-def _prepare_one(job: _Job) -> PreparedEntry | LeftOut:
+def _prepare_one(job: _PrepareJob) -> PreparedEntry | ExcludedScan:
     """Read, prepare, write. An unusable scan is a result here: others go on, and its error must travel."""
     try:
         prepared = preprocess(open_scan(job.scan), job.contract)
-        require_sound(prepared.findings)
+        raise_if_rejected(prepared.flags)
     except ScanError as error:
-        return LeftOut(job.entry.path, error.code, str(error), job.entry.sha256)
-    findings = tuple(sorted({finding.code for finding in prepared.findings if finding.severity != "ok"}))
-    _write_entry(job.target, prepared.volume, findings)
-    return PreparedEntry(job.target, findings)
+        return ExcludedScan(job.entry.path, error.code, str(error), job.entry.sha256)
+    flags = tuple(sorted({flag.code for flag in prepared.flags if flag.severity != "ok"}))
+    _write_entry(job.target, prepared.volume, flags)
+    return PreparedEntry(job.target, flags)
 
 
-def _write_entry(path: Path, volume: NDArray[np.float32], findings: tuple[str, ...]) -> None:
-    note = {"crc32": zlib.crc32(volume.data), "findings": findings}
+def _write_entry(path: Path, volume: NDArray[np.float32], flags: tuple[str, ...]) -> None:
+    note = {"crc32": zlib.crc32(volume.data), "findings": flags}
     with atomic_file(path) as stream:
         stream.write(_header(volume.shape))
         stream.write(volume.data)

@@ -13,7 +13,7 @@ SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
 
 @dataclass(frozen=True)
-class Entry:
+class SplitEntry:
     """One scan of a split.
 
     Parameters
@@ -49,7 +49,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedScan:
     """A scan that cannot be used and takes no part; ``sha256`` is None if not even its bytes can be read."""
 
     path: str
@@ -88,26 +88,26 @@ class Split:
     validation_fraction: float
     test_fraction: float
     folds: int | None
-    entries: tuple[Entry, ...]
+    entries: tuple[SplitEntry, ...]
     duplicates: tuple[Duplicate, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[ExcludedScan, ...] = ()
 
     def __post_init__(self) -> None:
         for complaint in _complaints(self):
             raise DatasetError(f"The split contradicts itself: {complaint}.")
 
     @property
-    def train(self) -> tuple[Entry, ...]:
+    def train(self) -> tuple[SplitEntry, ...]:
         """Scans that the weights are fitted to."""
         return self.subset("train")
 
     @property
-    def validation(self) -> tuple[Entry, ...]:
+    def validation(self) -> tuple[SplitEntry, ...]:
         """Scans that choose among weights, thresholds and the like."""
         return self.subset("validation")
 
     @property
-    def test(self) -> tuple[Entry, ...]:
+    def test(self) -> tuple[SplitEntry, ...]:
         """Scans that training never reads."""
         return self.subset("test")
 
@@ -117,11 +117,11 @@ class Split:
         parts = (self.entries, self.duplicates, self.left_out)
         return tuple(file.path for files in parts for file in files)
 
-    def subset(self, name: Subset) -> tuple[Entry, ...]:
+    def subset(self, name: Subset) -> tuple[SplitEntry, ...]:
         """Scans of one subset, by class, then path."""
         return tuple(entry for entry in self.entries if entry.subset == name)
 
-    def label_of(self, entry: Entry) -> int:
+    def label_of(self, entry: SplitEntry) -> int:
         """Index of the class that a scan belongs to."""
         return self.classes.index(entry.label)
 
@@ -142,7 +142,7 @@ class Split:
             raise UsageError(f"There is no fold {fold}: the split has {has}.")
         return replace(self, entries=tuple(_in_fold(entry, fold) for entry in self.entries))
 
-    def without(self, unusable: Sequence[LeftOut]) -> "Split":
+    def without(self, unusable: Sequence[ExcludedScan]) -> "Split":
         """The split without scans that turned out to be unusable; they are kept in ``left_out``."""
         gone = {scan.path for scan in unusable}
         left_out = tuple(sorted({*self.left_out, *unusable}, key=lambda scan: scan.path))
@@ -164,7 +164,7 @@ def require_every_class(split: Split) -> None:
             raise DatasetError(f"Class {label} needs scans for both training and validation; the split has {found}.")
 
 
-def _in_fold(entry: Entry, fold: int) -> Entry:
+def _in_fold(entry: SplitEntry, fold: int) -> SplitEntry:
     if entry.subset == "test":
         return entry
     return replace(entry, subset="validation" if entry.fold == fold else "train")

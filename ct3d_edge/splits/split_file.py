@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.contract import refuse_constant
+from ct3d_edge.contract import reject_non_finite_constant
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.splits.split import SUBSETS, Duplicate, Entry, LeftOut, Split
+from ct3d_edge.splits.split import SUBSETS, Duplicate, ExcludedScan, Split, SplitEntry
 from ct3d_edge.system.atomic_write import atomic_file
 
 SCHEMA = 2
@@ -46,7 +46,7 @@ def from_json(text: str) -> Split:
         contradicts itself.
     """
     try:
-        data = json.loads(text, parse_constant=refuse_constant)
+        data = json.loads(text, parse_constant=reject_non_finite_constant)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"The split is not valid JSON ({error}).") from error
     version = data.get("schema") if isinstance(data, dict) else None
@@ -90,7 +90,7 @@ def write_split(path: Path, split: Split) -> None:
         stream.write(to_json(split).encode())
 
 
-def _entry_data(entry: Entry) -> dict[str, Any]:
+def _entry_data(entry: SplitEntry) -> dict[str, Any]:
     data = asdict(entry)
     return _given({("class" if name == "label" else name): value for name, value in data.items()})
 
@@ -113,11 +113,11 @@ def _parse(data: dict[str, Any]) -> Split:
         folds=None if data["folds"] is None else _whole(data["folds"]),
         entries=tuple(_entry(item) for item in _list(data["entries"])),
         duplicates=tuple(Duplicate(**_texts(item, "path of")) for item in _list(data["duplicates"])),
-        left_out=tuple(LeftOut(**_texts(item, "path code reason", "sha256")) for item in _list(data["left_out"])),
+        left_out=tuple(ExcludedScan(**_texts(item, "path code reason", "sha256")) for item in _list(data["left_out"])),
     )
 
 
-def _entry(item: Any) -> Entry:
+def _entry(item: Any) -> SplitEntry:
     data = _take(item, "path class sha256 subset", "fold patient")
     sha256, subset = _text(data["sha256"]), data["subset"]
     if len(sha256) != SHA256_DIGITS or not set(sha256) <= set("0123456789abcdef"):
@@ -126,7 +126,7 @@ def _entry(item: Any) -> Entry:
         raise ValueError(f"{subset!r} is none of the subsets {', '.join(SUBSETS)}")
     fold = _whole(data["fold"]) if "fold" in data else None
     patient = _text(data["patient"]) if "patient" in data else None
-    return Entry(_text(data["path"]), _text(data["class"]), sha256, subset, fold, patient)
+    return SplitEntry(_text(data["path"]), _text(data["class"]), sha256, subset, fold, patient)
 
 
 def _take(item: Any, required: str, optional: str = "") -> dict[str, Any]:

@@ -57,7 +57,7 @@ def even_shares(counts: Sequence[int], parts: int) -> Counts:
     return tuple(tuple(n // parts + more for n, more in zip(counts, row, strict=True)) for row in extra)
 
 
-def deal(groups: Sequence[Group], targets: Counts, seed: int) -> list[list[Group]]:
+def assign_groups(groups: Sequence[Group], targets: Counts, seed: int) -> list[list[Group]]:
     """Deal groups to parts, as near to the targets as whole groups allow; every part gets both classes.
 
     Parameters

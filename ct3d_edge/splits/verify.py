@@ -10,15 +10,15 @@ from ct3d_edge.splits.folder import (
     class_names,
     find_duplicates,
     hash_scans,
-    refuse_unusable,
+    ignore_event,
+    refuse_unusable_scans,
     scans_of_class,
-    silent,
 )
-from ct3d_edge.splits.patients import listed
-from ct3d_edge.splits.split import SUBSETS, Entry, Split, Subset
+from ct3d_edge.splits.patients import list_limited
+from ct3d_edge.splits.split import SUBSETS, Split, SplitEntry, Subset
 
 
-def whole_folder(folder: Path, *, skip_bad: bool = False, on_hashed: OnHashed = silent) -> Split:
+def folder_as_test_set(folder: Path, *, skip_bad: bool = False, on_hashed: OnHashed = ignore_event) -> Split:
     """Put every scan of the two class folders into the test subset; files of the same content count once.
 
     Parameters
@@ -35,24 +35,24 @@ def whole_folder(folder: Path, *, skip_bad: bool = False, on_hashed: OnHashed = 
     scans = [scan for name in classes for scan in scans_of_class(folder, name)]
     contents = hash_scans(folder, scans, on_hashed)
     if not skip_bad:
-        refuse_unusable(contents.unreadable, len(scans))
+        refuse_unusable_scans(contents.unreadable, len(scans))
     duplicates = find_duplicates(contents.sha256)
     repeated = {duplicate.path for duplicate in duplicates}
     entries = tuple(
-        Entry(scan, scan.partition("/")[0], sha, "test")
+        SplitEntry(scan, scan.partition("/")[0], sha, "test")
         for scan, sha in contents.sha256.items()
         if scan not in repeated
     )
     return Split(classes, 0, 0.0, 1.0, None, entries, duplicates, contents.unreadable)
 
 
-def check_folder(
+def verify_folder(
     split: Split,
     folder: Path,
     subsets: Collection[Subset] = SUBSETS,
     *,
     skip_bad: bool = False,
-    on_hashed: OnHashed = silent,
+    on_hashed: OnHashed = ignore_event,
 ) -> Split:
     """Compare a folder with its split: the same classes, every scan there, none new, contents unchanged.
 
@@ -79,7 +79,9 @@ def check_folder(
     """
     classes = class_names(folder)
     if classes != split.classes:
-        raise DatasetError(_misfit(folder, [f"its classes are {listed(classes)}, not {listed(split.classes)}"]))
+        raise DatasetError(
+            _misfit(folder, [f"its classes are {list_limited(classes)}, not {list_limited(split.classes)}"])
+        )
     present = {scan for name in classes for scan in scans_of_class(folder, name)}
     missing = [entry.path for entry in split.entries if entry.path not in present]
     new = sorted(present.difference(split.paths))
@@ -87,7 +89,7 @@ def check_folder(
     contents = hash_scans(folder, list(expected), on_hashed)
     changed = [path for path, sha in contents.sha256.items() if sha != expected[path]]
     differences = [
-        f"{plural(len(paths), 'scan')} {what}: {listed(paths)}"
+        f"{plural(len(paths), 'scan')} {what}: {list_limited(paths)}"
         for what, paths in (("missing", missing), ("changed since", changed), ("not in the split", new))
         if paths
     ]
@@ -95,7 +97,7 @@ def check_folder(
         raise DatasetError(_misfit(folder, differences))
     unreadable = tuple(scan for scan in contents.unreadable if scan.path in {entry.path for entry in split.entries})
     if not skip_bad:
-        refuse_unusable(unreadable, len(split.entries))
+        refuse_unusable_scans(unreadable, len(split.entries))
     return split.without(unreadable)
 
 

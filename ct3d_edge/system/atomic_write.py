@@ -14,8 +14,8 @@ PART_PREFIX = ".ct3d-"
 """Of half-written files. Short: a name may have 255 bytes, and the target's own name may already use them."""
 
 
-DISK = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EIO))
-FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+DISK_ERRNOS = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EIO))
+PERMISSION_ERRNOS = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 @contextmanager
@@ -32,11 +32,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         If the folder cannot be written to, or the disk is full.
     """
     target = path.resolve()
-    _refuse_other_than_files(path, target)
+    _require_regular_file(path, target)
     try:
         handle, name = tempfile.mkstemp(prefix=PART_PREFIX, dir=target.parent)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_failure_message(path, error) from error
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -49,7 +49,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise cannot_write(path, error) from error
+            raise write_failure_message(path, error) from error
         raise
 
 
@@ -62,12 +62,12 @@ def require_writable(path: Path) -> None:
         If it cannot.
     """
     target = path.resolve()
-    _refuse_other_than_files(path, target)
+    _require_regular_file(path, target)
     try:
         with tempfile.TemporaryFile(prefix=PART_PREFIX, dir=target.parent):
             pass
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_failure_message(path, error) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,22 +96,22 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise output_error(error, f"Cannot make the folder {path}: {error.strerror or error}.") from error
+        raise to_output_error(error, f"Cannot make the folder {path}: {error.strerror or error}.") from error
 
 
-def cannot_write(path: Path, error: OSError) -> Ct3dError:
+def write_failure_message(path: Path, error: OSError) -> Ct3dError:
     """The sentence for a file that the system refuses to write."""
-    return output_error(error, f"Cannot write {path}: {error.strerror or error}.")
+    return to_output_error(error, f"Cannot write {path}: {error.strerror or error}.")
 
 
-def output_error(error: OSError, message: str) -> Ct3dError:
+def to_output_error(error: OSError, message: str) -> Ct3dError:
     """The error of our own for what the system says: of the disk, of permissions, or of a path that makes no sense."""
-    if error.errno in DISK:
+    if error.errno in DISK_ERRNOS:
         return DiskError(message)
-    return OutputError(message) if error.errno in FORBIDDEN else UsageError(message)
+    return OutputError(message) if error.errno in PERMISSION_ERRNOS else UsageError(message)
 
 
-def _refuse_other_than_files(path: Path, target: Path) -> None:
+def _require_regular_file(path: Path, target: Path) -> None:
     """Renaming onto a device or a pipe would replace it by a file."""
     if target.exists() and not target.is_file():
         raise UsageError(f"Cannot write {path}: there is already something by that name that is not a file.")

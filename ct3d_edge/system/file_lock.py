@@ -7,13 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.system.atomic_write import cannot_write
+from ct3d_edge.system.atomic_write import write_failure_message
 
-LOCK_ENDING = ".lock"
+LOCK_SUFFIX = ".lock"
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Be the only one that writes ``path``, among those who ask through this function.
 
     The lock is on a neighbour named ``path`` + ``.lock``, which holds the process's number. A killed process leaves
@@ -24,10 +24,10 @@ def sole_writer(path: Path) -> Iterator[None]:
     UsageError
         If another process holds the lock, or the neighbour cannot be made.
     """
-    place = path.with_name(path.name + LOCK_ENDING)
-    handle = _take(place, path)
+    place = path.with_name(path.name + LOCK_SUFFIX)
+    handle = _acquire(place, path)
     try:
-        _sign(handle, path)
+        _write_pid(handle, path)
         yield
     finally:
         # Under the lock: whoever opened the file before and gets the lock now finds it gone, and makes a new one.
@@ -37,33 +37,33 @@ def sole_writer(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _take(place: Path, path: Path) -> int:
+def _acquire(place: Path, path: Path) -> int:
     while True:
         try:
             handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_failure_message(path, error) from error
         if not _lock(handle):
             holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
             os.close(handle)
             raise UsageError(
                 f"Another run (process {holder}) is writing {path}. Wait until it ends, or name another file."
             )
-        if _is_still(place, handle):
+        if _still_names(place, handle):
             return handle
         os.close(handle)
 
 
-def _sign(handle: int, path: Path) -> None:
+def _write_pid(handle: int, path: Path) -> None:
     """Leave this process's number for the message of those who come too late."""
     try:
         os.truncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_failure_message(path, error) from error
 
 
-def _is_still(place: Path, handle: int) -> bool:
+def _still_names(place: Path, handle: int) -> bool:
     """Whether the locked file still has its name: its last holder removes it at the end."""
     try:
         return os.path.samestat(place.stat(), os.fstat(handle))

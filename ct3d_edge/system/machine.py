@@ -21,38 +21,38 @@ CPU_FEATURES = {"AVX2": ("avx2",), "AVX-512": ("avx512f",), "VNNI": ("avx512_vnn
 """What people call them, and the flags of which any one is enough; of x86."""
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
+    quota = read_cpu_quota()
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
-def cpu_features() -> dict[str, bool] | None:
+def detect_cpu_features() -> dict[str, bool] | None:
     """Which of ``CPU_FEATURES`` there are; None where the system does not tell, or the CPU is not an x86."""
-    flags = (_field(system_text(CPUINFO) or "", "flags") or "").split()
+    flags = (_field(read_system_file(CPUINFO) or "", "flags") or "").split()
     if not flags:
         return None
     return {name: any(flag in flags for flag in known) for name, known in CPU_FEATURES.items()}
 
 
-def cpu_quota() -> float | None:
+def read_cpu_quota() -> float | None:
     """Cores' worth of time that the container may use (cgroup v2); None without a limit."""
-    quota, _, period = (system_text(CGROUP_CPU_MAX) or "max").partition(" ")
+    quota, _, period = (read_system_file(CGROUP_CPU_MAX) or "max").partition(" ")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
-def available_memory() -> int | None:
+def read_available_memory() -> int | None:
     """Bytes that can still be used without swapping, inside the container's limit; None where nothing tells."""
-    free = _field(system_text(MEMINFO) or "", "MemAvailable")
+    free = _field(read_system_file(MEMINFO) or "", "MemAvailable")
     amounts = [int(free.split()[0]) * 1024] if free else []
-    limit, used = system_text(CGROUP_MEMORY / "memory.max"), system_text(CGROUP_MEMORY / "memory.current")
+    limit, used = read_system_file(CGROUP_MEMORY / "memory.max"), read_system_file(CGROUP_MEMORY / "memory.current")
     if limit and used and limit.isdigit():
         amounts.append(max(0, int(limit) - int(used)))
     return min(amounts, default=None)
 
 
-def system_text(path: Path) -> str | None:
+def read_system_file(path: Path) -> str | None:
     """What a file of the operating system says; None where it is not there."""
     try:
         return path.read_text().strip()
@@ -60,7 +60,7 @@ def system_text(path: Path) -> str | None:
         return None
 
 
-def installed_version(package: str) -> str | None:
+def find_installed_version(package: str) -> str | None:
     """Version of an installed distribution; None if there is none of that name."""
     try:
         return metadata.version(package)
@@ -76,21 +76,21 @@ def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
     packages
         Distributions whose versions matter; those not installed are left out.
     """
-    cpuinfo = system_text(CPUINFO) or ""
+    cpuinfo = read_system_file(CPUINFO) or ""
     features = _field(cpuinfo, "flags") or _field(cpuinfo, "Features") or ""  # on x86, on Arm
     return {
         "platform": platform.platform(),
         "architecture": platform.machine(),
         "cpu": _field(cpuinfo, "model name") or platform.processor() or None,
         "cpu_flags": [flag for flag in CPU_FLAGS if flag in features.split()],
-        "cores_usable": usable_cores(),
+        "cores_usable": count_usable_cores(),
         "cores_present": os.cpu_count(),
-        "cgroup_cpu_max": system_text(CGROUP_CPU_MAX),
-        "governor": system_text(GOVERNOR),
-        "memory": _field(system_text(MEMINFO) or "", "MemTotal"),
+        "cgroup_cpu_max": read_system_file(CGROUP_CPU_MAX),
+        "governor": read_system_file(GOVERNOR),
+        "memory": _field(read_system_file(MEMINFO) or "", "MemTotal"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
-        "packages": {name: version for name in packages if (version := installed_version(name))},
+        "packages": {name: version for name in packages if (version := find_installed_version(name))},
     }
 
 

@@ -15,7 +15,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def in_processes(
+def map_in_processes(
     work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, *, afresh: bool = False
 ) -> Iterator[Result]:
     """Yield the result of each job, in the order of the jobs.
@@ -41,7 +41,7 @@ def in_processes(
         return
     # fork would copy the threads' locks of whatever the caller has loaded (a deep learning library, say).
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_settle_in) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_init_worker) as pool:
         try:
             yield from pool.map(work, jobs)
         except BrokenProcessPool as error:
@@ -51,13 +51,13 @@ def in_processes(
             ) from error
 
 
-def _settle_in() -> None:
+def _init_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it: a pool's processes would wait for a killed parent for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _follow_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

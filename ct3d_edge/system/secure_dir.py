@@ -9,10 +9,10 @@ from ct3d_edge.errors import ProviderError
 POSIX = os.name == "posix"
 """Elsewhere a user's own folders are private by other means, which Python does not show."""
 
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+GROUP_OR_OTHER_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def make_private(folder: Path) -> None:
+def make_secure_dir(folder: Path) -> None:
     """Make a folder for this user alone (0700), or make sure that an existing one is.
 
     Raises
@@ -22,7 +22,7 @@ def make_private(folder: Path) -> None:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        reason = why_not_private(folder) or _open_parent(folder)
+        reason = insecure_reason(folder) or _find_writable_parent(folder)
         if reason is None and POSIX:
             folder.chmod(0o700)  # others may have been able to read
     except OSError as error:
@@ -34,7 +34,7 @@ def make_private(folder: Path) -> None:
         )
 
 
-def why_not_private(path: Path) -> str | None:
+def insecure_reason(path: Path) -> str | None:
     """Why somebody else may have put ``path`` there or changed it; None if nobody can have.
 
     Raises
@@ -49,10 +49,10 @@ def why_not_private(path: Path) -> str | None:
         return None
     if found.st_uid != os.geteuid():
         return f"{path.name} belongs to another user"
-    return f"others can write to {path.name}" if found.st_mode & OTHERS_WRITE else None
+    return f"others can write to {path.name}" if found.st_mode & GROUP_OR_OTHER_WRITE else None
 
 
-def _open_parent(folder: Path) -> str | None:
+def _find_writable_parent(folder: Path) -> str | None:
     """A folder above that anybody may write to, so that anybody may put another one in place of ``folder``."""
     for parent in folder.resolve().parents if POSIX else ():
         mode = parent.stat().st_mode

@@ -13,7 +13,7 @@ import keras
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.splits.split import Split
-from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, cannot_write, make_folder
+from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, make_folder, write_failure_message
 from ct3d_edge.training.presets import Preset, best_epoch
 from ct3d_edge.training.progress import EpochRecord
 
@@ -57,7 +57,7 @@ CURVES = "curves.png"
 CACHE = "cache"
 
 
-def refuse_to_lose(out: Path, *, resume: bool, overwrite: bool) -> None:
+def refuse_to_overwrite(out: Path, *, resume: bool, overwrite: bool) -> None:
     """Make sure that neither a trained model nor a run that can be resumed would be lost.
 
     Raises
@@ -82,7 +82,7 @@ def refuse_to_lose(out: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 @contextmanager
-def opened(out: Path, *, lasting: bool) -> Iterator[Path]:
+def open_run_folder(out: Path, *, lasting: bool) -> Iterator[Path]:
     """Make the run folder; or, for a worker that is to keep nothing, one in its place that goes with all in it."""
     if lasting:
         make_folder(out)
@@ -121,7 +121,7 @@ def write_model(path: Path, model: keras.Model) -> None:
         model.save(part)
         part.replace(path)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_failure_message(path, error) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -142,7 +142,7 @@ class TrainedRun:
         How it learned.
     epochs
         Figures of every epoch.
-    findings
+    flags
         How many scans have each finding, by its code.
     calibration
         Lines on the contract's temperature and threshold, and what speaks against them.
@@ -157,7 +157,7 @@ class TrainedRun:
     split: Split
     preset: Preset
     epochs: tuple[EpochRecord, ...]
-    findings: Mapping[str, int]
+    flags: Mapping[str, int]
     calibration: str
     recorded: tuple[str, ...] = ()
     chief: bool = True
@@ -173,7 +173,7 @@ class TrainedRun:
         return self.folder / MODEL
 
 
-def finish(run: TrainedRun, network: keras.Model) -> None:
+def finish_run(run: TrainedRun, network: keras.Model) -> None:
     """Write what a run leaves behind, and remove what only its resumption needed."""
     write_text(run.folder / CONTRACT, run.contract.to_json())
     draw_curves(run.epochs, run.best, run.folder / CURVES)

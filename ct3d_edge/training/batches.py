@@ -14,17 +14,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ct3d_edge.augmentation.registry import Augmentation, augmentation
+from ct3d_edge.augmentation.registry import Augmentation, get_augmentation
 from ct3d_edge.contract import Contract
-from ct3d_edge.system.machine import usable_cores
-from ct3d_edge.training.data import ScanArrays, Volumes
+from ct3d_edge.system.machine import count_usable_cores
+from ct3d_edge.training.data import ScanArrays, VolumeSource
 from ct3d_edge.training.presets import Preset
 
 PREFETCHED_BATCHES = 2
 """One in work, one ready: reading 4 MiB from the page cache is far quicker than a training step."""
 
 
-class Dealt(Protocol):
+class SharedOrder(Protocol):
     """Rows in batches, numbered by epoch and step, both counted from 0."""
 
     @property
@@ -40,7 +40,7 @@ class Dealt(Protocol):
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchOrder:
     """In which order a range of rows is gone through, epoch by epoch.
 
     Parameters
@@ -86,7 +86,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerShare:
     """What falls to the devices of one worker: in each step a batch for the first, one for the second, and so on.
 
     Parameters
@@ -97,7 +97,7 @@ class Share:
         Those of this worker, out of ``order.devices``.
     """
 
-    order: Order
+    order: BatchOrder
     devices: range
 
     @property
@@ -117,9 +117,9 @@ class Share:
 
 
 def batches(
-    volumes: Volumes,
+    volumes: VolumeSource,
     labels: NDArray[np.float32],
-    order: Dealt,
+    order: SharedOrder,
     epochs: range = range(1),
     augmentation: Augmentation | None = None,
     workers: int | None = None,
@@ -157,12 +157,12 @@ def batches(
         return tf.ensure_shape(made, (None, *shape, 1)), tf.ensure_shape(truth, (None, 1))
 
     numbers = tf.data.Dataset.range(epochs.start * order.steps, epochs.stop * order.steps)
-    stream = numbers.map(batch, num_parallel_calls=workers or usable_cores(), deterministic=True)
+    stream = numbers.map(batch, num_parallel_calls=workers or count_usable_cores(), deterministic=True)
     return stream.prefetch(PREFETCHED_BATCHES)
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingData:
     """Prepared scans, those for training first, then those for validation.
 
     Parameters
@@ -179,13 +179,13 @@ class Material:
 
     arrays: ScanArrays
     names: tuple[str, ...]
-    training: Order
-    validation: Order
+    training: BatchOrder
+    validation: BatchOrder
     changes: Augmentation
     class_weights: dict[int, float] | None
 
     @classmethod
-    def of(cls, arrays: ScanArrays, contract: Contract, preset: Preset, seed: int, devices: int = 1) -> "Material":
+    def of(cls, arrays: ScanArrays, contract: Contract, preset: Preset, seed: int, devices: int = 1) -> "TrainingData":
         """Divide the scans of a split; ``devices`` is how many share each batch."""
         split = arrays.split
         entries = split.train + split.validation
@@ -193,17 +193,19 @@ class Material:
         return cls(
             arrays,
             tuple(entry.path for entry in entries),
-            Order(range(border), preset.batch_size, seed, devices, equal=True),
-            Order(range(border, len(entries)), preset.batch_size, None, devices),
-            augmentation(preset.augmentation, contract),
+            BatchOrder(range(border), preset.batch_size, seed, devices, equal=True),
+            BatchOrder(range(border, len(entries)), preset.batch_size, None, devices),
+            get_augmentation(preset.augmentation, contract),
             _balanced(arrays, border) if preset.class_weights else None,
         )
 
-    def batches(self, order: Dealt, epochs: range = range(1), changes: Augmentation | None = None) -> tf.data.Dataset:
+    def batches(
+        self, order: SharedOrder, epochs: range = range(1), changes: Augmentation | None = None
+    ) -> tf.data.Dataset:
         """Stream one of the two orders, or a share of it; see `ct3d_edge.training.batches`."""
         return batches(self.arrays.volumes, self.arrays.labels, order, epochs, changes)
 
-    def scans_of(self, order: Order) -> Callable[[int, int], Sequence[str]]:
+    def scans_of(self, order: BatchOrder) -> Callable[[int, int], Sequence[str]]:
         """Function that names the scans of a batch, by epoch and step counted from 0."""
         return lambda epoch, step: [self.names[row] for row in order.of_batch(epoch, step)]
 

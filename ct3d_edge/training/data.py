@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.splits.folder import refuse_unusable
-from ct3d_edge.splits.prepared_cache import Prepared, entry_file, prepare, remove_parts
-from ct3d_edge.splits.split import LeftOut, Split, require_every_class
-from ct3d_edge.training.progress import OnProgress, silent
+from ct3d_edge.splits.folder import refuse_unusable_scans
+from ct3d_edge.splits.prepared_cache import CachedInputs, entry_file, prepare_cache, remove_parts
+from ct3d_edge.splits.split import ExcludedScan, Split, require_every_class
+from ct3d_edge.training.progress import OnProgress, ignore_event
 
 
-class Volumes(Protocol):
+class VolumeSource(Protocol):
     """Prepared scans by row; a NumPy array ``(N, W, H, D)`` is one."""
 
     @property
@@ -64,15 +64,15 @@ class ScanArrays:
         Training scans first, then validation, in the order of the split.
     labels
         ``(N,)`` float32, the class index.
-    findings
+    flags
         How many scans have each finding, by its code; those that are only for the record are left out.
     split
         Without the scans that turned out to be unusable.
     """
 
-    volumes: Volumes
+    volumes: VolumeSource
     labels: NDArray[np.float32]
-    findings: Mapping[str, int]
+    flags: Mapping[str, int]
     split: Split
 
 
@@ -82,11 +82,11 @@ def prepared_scans(
     split: Split,
     contract: Contract,
     cache: Path,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = ignore_event,
     *,
     keep: bool = False,
     skip_bad: bool = False,
-    unreadable: tuple[LeftOut, ...] = (),
+    unreadable: tuple[ExcludedScan, ...] = (),
     workers: int | None = None,
 ) -> Iterator[ScanArrays]:
     """Prepare the training and validation scans of a split; the test subset is not read.
@@ -107,7 +107,7 @@ def prepared_scans(
     unreadable
         Scans known to be unusable before, to be named together with the others.
     workers
-        Processes, see `ct3d_edge.cohort.prepare`.
+        Processes, see `ct3d_edge.cohort.prepare_cache`.
 
     Raises
     ------
@@ -118,22 +118,22 @@ def prepared_scans(
     """
     entries = split.train + split.validation
     try:
-        made = prepare(folder, entries, contract, cache, workers=workers, on_read=on_progress)
+        made = prepare_cache(folder, entries, contract, cache, workers=workers, on_read=on_progress)
         if not skip_bad:
-            refuse_unusable(unreadable + made.unusable, len(entries) + len(unreadable))
+            refuse_unusable_scans(unreadable + made.unusable, len(entries) + len(unreadable))
         yield _arrays(split.without(made.unusable), made, contract)
     finally:
         if not keep:
             _remove(cache, split, contract)
 
 
-def _arrays(split: Split, prepared: Prepared, contract: Contract) -> ScanArrays:
+def _arrays(split: Split, prepared: CachedInputs, contract: Contract) -> ScanArrays:
     require_every_class(split)
     entries = split.train + split.validation
     files = tuple(prepared.entries[entry.path].file for entry in entries)
     labels = np.array([split.label_of(entry) for entry in entries], np.float32)
-    findings = Counter(code for entry in entries for code in prepared.entries[entry.path].findings)
-    return ScanArrays(VolumeFiles(files, contract.shape), labels, findings, split)
+    flags = Counter(code for entry in entries for code in prepared.entries[entry.path].flags)
+    return ScanArrays(VolumeFiles(files, contract.shape), labels, flags, split)
 
 
 def _remove(cache: Path, split: Split, contract: Contract) -> None:

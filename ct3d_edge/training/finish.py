@@ -7,15 +7,15 @@ import keras
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.keras_backend import with_pooled_features
-from ct3d_edge.quality_control.reference_stats import record
-from ct3d_edge.temperature_scaling import Rule, calibrate, temperature_warnings
-from ct3d_edge.training.batches import Material, Order
+from ct3d_edge.quality_control.reference_stats import with_training_stats
+from ct3d_edge.temperature_scaling import ThresholdRule, check_temperature, fit_operating_point
+from ct3d_edge.training.batches import BatchOrder, TrainingData
 
 WARNING = "WARNING: {}"
 UNCALIBRATED = "not calibrated: the temperature is 1, the threshold 0.5"
 
 
-def calibrated(network: keras.Model, material: Material, contract: Contract) -> tuple[Contract, str]:
+def calibrate_at_end(network: keras.Model, material: TrainingData, contract: Contract) -> tuple[Contract, str]:
     """Fit the contract's temperature and threshold to what a network says of the validation scans.
 
     Returns
@@ -26,18 +26,18 @@ def calibrated(network: keras.Model, material: Material, contract: Contract) -> 
     scores = network.predict(material.batches(material.validation), verbose=0)[:, 0]
     truth = material.arrays.labels[list(material.validation.rows)]
     try:
-        fitted = calibrate(contract, scores, truth, Rule())
+        fitted = fit_operating_point(contract, scores, truth, ThresholdRule())
     except DatasetError as error:
         return contract, f"{UNCALIBRATED}. {error}"
-    said = f"temperature {fitted.temperature:.3g}, threshold {fitted.threshold:.3g} ({Rule()})"
-    warnings = temperature_warnings(fitted.temperature, len(truth))
+    said = f"temperature {fitted.temperature:.3g}, threshold {fitted.threshold:.3g} ({ThresholdRule()})"
+    warnings = check_temperature(fitted.temperature, len(truth))
     return fitted, "\n".join(
         [f"calibrated on the {len(truth)} validation scans: {said}", *map(WARNING.format, warnings)]
     )
 
 
-def recorded(
-    network: keras.Model, material: Material, contract: Contract, folder: Path
+def record_stats_at_end(
+    network: keras.Model, material: TrainingData, contract: Contract, folder: Path
 ) -> tuple[Contract, tuple[str, ...]]:
     """Add training range and feature statistics to the contract: headers, and one pass over all scans unchanged.
 
@@ -49,10 +49,10 @@ def recorded(
     pooling = with_pooled_features(network)
     scans = [folder / entry.path for entry in material.arrays.split.train]
     if pooling is None:
-        return record(contract, scans, None, None)
+        return with_training_stats(contract, scans, None, None)
     size = material.training.batch_size
     taught, held_out = (
-        pooling.predict(material.batches(Order(order.rows, size)), verbose=0)[0]
+        pooling.predict(material.batches(BatchOrder(order.rows, size)), verbose=0)[0]
         for order in (material.training, material.validation)
     )
-    return record(contract, scans, taught, held_out)
+    return with_training_stats(contract, scans, taught, held_out)

@@ -15,26 +15,26 @@ from ct3d_edge.keras_backend import require_graph_mode
 from ct3d_edge.splits.split import Split
 from ct3d_edge.splits.split_file import write_split
 from ct3d_edge.training import artifacts
-from ct3d_edge.training.artifacts import TrainedRun, finish
-from ct3d_edge.training.batches import Material
+from ct3d_edge.training.artifacts import TrainedRun, finish_run
+from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint
 from ct3d_edge.training.data import prepared_scans
 from ct3d_edge.training.distributed.coordination import hand_out, require_agreement, wait_for_all
 from ct3d_edge.training.distributed.step import require_scan_for_each, require_whole_shares
 from ct3d_edge.training.distributed.strategy import Distribution, is_chief, open_strategy, replicas, scope
-from ct3d_edge.training.finish import UNCALIBRATED, calibrated, recorded
+from ct3d_edge.training.finish import UNCALIBRATED, calibrate_at_end, record_stats_at_end
 from ct3d_edge.training.loop import Loop
 from ct3d_edge.training.network import (
     Precision,
-    bare,
+    build_untrained,
     compile_for,
     computing_in,
     require_precision,
-    untrained,
     weights_of,
+    without_training_state,
 )
 from ct3d_edge.training.presets import DEFAULT, Preset, require_same, settings_of
-from ct3d_edge.training.progress import OnProgress, silent
+from ct3d_edge.training.progress import OnProgress, ignore_event
 from ct3d_edge.training.splits import chosen_split
 
 LOGGER = logging.getLogger("ct3d_edge.training")
@@ -65,7 +65,7 @@ def train(
     tensorboard: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = ignore_event,
 ) -> TrainedRun:
     """Train the tutorial's network on the scans in the two class folders of ``folder``.
 
@@ -137,20 +137,20 @@ def train(
     devices, chief = replicas(strategy), is_chief(strategy)
     require_whole_shares(preset.batch_size, devices)
     if chief:
-        artifacts.refuse_to_lose(out, resume=resume, overwrite=overwrite)
-    tell = on_progress if chief else silent
+        artifacts.refuse_to_overwrite(out, resume=resume, overwrite=overwrite)
+    tell = on_progress if chief else ignore_event
     chosen, unreadable = chosen_split(folder, split, fold, validation, seed, skip_bad, tell)
     contract = _contract(size, orientation, labels, chosen)
     keras.utils.set_random_seed(seed)
     with scope(strategy), computing_in(precision):
-        model = untrained(contract, preset.momentum, None if initial is None else weights_of(initial, size))
+        model = build_untrained(contract, preset.momentum, None if initial is None else weights_of(initial, size))
         # In graph mode it is fitted, validated and calibrated; several devices run the same graph.
         note = require_graph_mode(model) if strategy is None else None
     if note:
         LOGGER.warning("WARNING: %s", note)
     watchers = [] if tensorboard is None or not chief else [_tensorboard(tensorboard)]
     with (
-        artifacts.opened(out, lasting=chief) as own,
+        artifacts.open_run_folder(out, lasting=chief) as own,
         prepared_scans(
             folder,
             chosen,
@@ -168,19 +168,21 @@ def train(
         checkpoint = _checkpoint(strategy, own, settings) if resume else None
         if checkpoint is None:
             _begin(own, arrays.split, contract)
-        material = Material.of(arrays, contract, preset, seed, devices)
+        material = TrainingData.of(arrays, contract, preset, seed, devices)
         with scope(strategy):
             compile_for(model, preset, material.training.steps)
             loop = Loop(model, material, preset, own, settings, tell, strategy)
             if checkpoint is not None:
                 loop.resume(checkpoint)
             records = loop.run(watchers)
-        network = bare(contract, model.get_weights())
-        contract, remark = calibrated(network, material, contract) if preset.calibrate else (contract, UNCALIBRATED)
-        contract, told = recorded(network, material, contract, folder)
-    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.findings, remark, told, chief)
+        network = without_training_state(contract, model.get_weights())
+        contract, remark = (
+            calibrate_at_end(network, material, contract) if preset.calibrate else (contract, UNCALIBRATED)
+        )
+        contract, told = record_stats_at_end(network, material, contract, folder)
+    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.flags, remark, told, chief)
     if chief:
-        finish(run, network)
+        finish_run(run, network)
     wait_for_all(strategy)
     return run
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.training import artifacts
-from ct3d_edge.training.batches import Material
+from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.checkpoint import Arrays, Checkpoint, state_of
 from ct3d_edge.training.distributed.step import fit_on_several
 from ct3d_edge.training.presets import Preset, best_epoch, is_over
@@ -65,7 +65,7 @@ class FiniteLoss(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publi
         return f"epoch {self._epoch + 1}, step {batch + 1}"
 
 
-class Journal(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publishes no types
+class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publishes no types
     """Hands the figures of each epoch on, with its wall time and learning rate.
 
     Parameters
@@ -116,7 +116,7 @@ class Loop:
     def __init__(
         self,
         model: keras.Model,
-        material: Material,
+        material: TrainingData,
         preset: Preset,
         out: Path,
         settings: dict[str, Any],
@@ -158,7 +158,7 @@ class Loop:
         epochs = range(len(self._records), self._preset.epochs)
         watchers = [
             FiniteLoss(material.scans_of(material.training), material.scans_of(material.validation)),
-            Journal(self._end_epoch),
+            EpochLog(self._end_epoch),
             *others,
         ]
         fit(self._strategy, self._model, material, epochs, watchers)
@@ -182,7 +182,7 @@ class Loop:
 def fit(
     strategy: tf.distribute.Strategy | None,
     model: keras.Model,
-    material: Material,
+    material: TrainingData,
     epochs: range,
     watchers: Sequence[keras.callbacks.Callback],
 ) -> None:

@@ -92,7 +92,7 @@ COSINE_END = 0.01
 Weights = Sequence[NDArray[np.generic]]
 
 
-def untrained(contract: Contract, momentum: float, initial: Weights | None) -> keras.Model:
+def build_untrained(contract: Contract, momentum: float, initial: Weights | None) -> keras.Model:
     """Build the network for a contract's input, with fresh weights or given ones."""
     model = build_model(*contract.shape)
     for layer in model.layers:
@@ -131,7 +131,7 @@ def weights_of(file: Path, size: tuple[int, int, int]) -> Weights:
     return weights
 
 
-def bare(contract: Contract, weights: Weights) -> keras.Model:
+def without_training_state(contract: Contract, weights: Weights) -> keras.Model:
     """Build the network alone, in float32: Adam's moments belong to the last epoch and double the file's size."""
     model = build_model(*contract.shape)
     model.set_weights(weights)
@@ -148,7 +148,8 @@ def require_precision(precision: Precision) -> None:
     """
     if precision == "mixed_float16" and not tf.config.list_physical_devices("GPU"):
         raise UsageError(
-            "--precision mixed_float16 needs a GPU, and TensorFlow sees none here: it has no pooling in half precision "
+            "--mixed-precision mixed_float16 needs a GPU, and TensorFlow sees none here: it has no "
+            "pooling in half precision "
             "for CPUs. Choose float32, or mixed_bfloat16, which it computes on CPUs as well."
         )
 

@@ -73,5 +73,5 @@ Event = ScanHashed | ScanRead | WaitingForWorkers | Resumed | EpochDone
 OnProgress = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
+def ignore_event(event: Event) -> None:
     """Ignore the event."""

@@ -8,16 +8,16 @@ from ct3d_edge.formatting import plural
 from ct3d_edge.latency.statistics import Percentile, percentile
 from ct3d_edge.modelfile.model_file import ModelFile
 
-Level = Literal["none", "exact", "fast", "small"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+OptimizationLevel = Literal["none", "exact", "fast", "small"]
+LEVELS: tuple[OptimizationLevel, ...] = get_args(OptimizationLevel)
 """What the passes do, from the least to the most; each does all that the ones before it do."""
 
-Settings = tuple[tuple[str, str], ...]
+ProviderSettings = tuple[tuple[str, str], ...]
 """Options of the provider that are not at their defaults, as ``(name, value)``."""
 
 
 @dataclass(frozen=True)
-class Form:
+class GraphForm:
     """What a graph can be made into.
 
     Parameters
@@ -28,7 +28,7 @@ class Form:
         Number type in which it computes.
     """
 
-    level: Level
+    level: OptimizationLevel
     precision: Precision = "fp32"
 
     @property
@@ -44,22 +44,22 @@ class Candidate:
     Parameters
     ----------
     level, precision
-        As in `Form`.
+        As in `GraphForm`.
     threads
         Within an operator on the CPU; all usable cores where the provider chooses by itself.
     options
-        See `Settings`.
+        See `ProviderSettings`.
     """
 
-    level: Level
+    level: OptimizationLevel
     threads: int
-    options: Settings = ()
+    options: ProviderSettings = ()
     precision: Precision = "fp32"
 
     @property
-    def form(self) -> Form:
+    def form(self) -> GraphForm:
         """Which file it runs."""
-        return Form(self.level, self.precision)
+        return GraphForm(self.level, self.precision)
 
     @property
     def name(self) -> str:
@@ -68,13 +68,13 @@ class Candidate:
         return ", ".join([self.form.name, threads, *(f"{key}={value}" for key, value in self.options)])
 
 
-def model_precision(model: ModelFile) -> Precision:
+def get_model_precision(model: ModelFile) -> Precision:
     """What a file computes in; one whose provenance says something unknown counts as float32."""
     return next((name for name in PRECISIONS if name == model.arithmetic), "fp32")
 
 
 @dataclass(frozen=True)
-class Result:
+class CandidateResult:
     """What came of a candidate.
 
     Parameters

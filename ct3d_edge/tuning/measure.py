@@ -6,31 +6,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.parity import LIMIT, Proof, require
+from ct3d_edge.conversion.parity import LIMIT, ParityReport, require_parity
 from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.conversion.precision.calibration_data import LIMITS
 from ct3d_edge.errors import ProviderError, UsageError, WorkerError
-from ct3d_edge.latency.measure import Clock, StageTimer, measure
-from ct3d_edge.latency.resource_meter import peak_bytes, resident_bytes
-from ct3d_edge.modelfile.memory_estimate import run_bytes
+from ct3d_edge.latency.measure import Clock, StageTimer, measure_runs
+from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
+from ct3d_edge.modelfile.memory_estimate import estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.system.process_pool import in_processes
-from ct3d_edge.tuning.candidate import Candidate, Form, Result, model_precision
-from ct3d_edge.tuning.search_space import given_form, standard
+from ct3d_edge.system.process_pool import map_in_processes
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult, GraphForm, get_model_precision
+from ct3d_edge.tuning.search_space import default_candidate, original_form
 
-PREPARING = "open a session, first run"
+SETUP_STAGE = "open a session, first run"
 
-KILLED = "its process was killed, probably because the machine's memory does not hold it"
+KILLED_MESSAGE = "its process was killed, probably because the machine's memory does not hold it"
 
 Volumes = Callable[[], Iterable[NDArray[np.float32]]]
 """Gives the proof's network inputs, each ``contract.shape`` float32, anew at each call."""
 
 
 @dataclass(frozen=True)
-class Bench:
+class TuningBench:
     """The given model, the forms it has, and where they run.
 
     Parameters
@@ -46,20 +46,20 @@ class Bench:
     """
 
     given: ModelFile
-    forms: Mapping[Form, ModelFile]
+    forms: Mapping[GraphForm, ModelFile]
     provider: ProviderName
     limit: float | None = None
 
-    def limit_for(self, precision: Precision) -> float:
+    def tolerance_for(self, precision: Precision) -> float:
         """Largest difference of a probability that passes: the given file's own arithmetic is no reason for any."""
         if self.limit is not None:
             return self.limit
-        return LIMIT if precision == model_precision(self.given) else LIMITS[precision].probability
+        return LIMIT if precision == get_model_precision(self.given) else LIMITS[precision].probability
 
     @property
-    def standard(self) -> Candidate:
+    def baseline(self) -> Candidate:
         """The given file as it runs where nobody chose anything."""
-        return standard(given_form(self.given), self.provider)
+        return default_candidate(original_form(self.given), self.provider)
 
     def open(self, candidate: Candidate) -> Runner:
         """A session as the candidate describes it."""
@@ -67,7 +67,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class MemoryJob:
+class TuningMemoryJob:
     """What a fresh process opens and runs."""
 
     model: ModelFile
@@ -75,9 +75,9 @@ class MemoryJob:
     candidate: Candidate
 
 
-def weigh(
-    bench: Bench, wanted: Sequence[Candidate], *, on_candidate: Callable[[], None] = lambda: None
-) -> list[Result]:
+def measure_memory(
+    bench: TuningBench, wanted: Sequence[Candidate], *, on_candidate: Callable[[], None] = lambda: None
+) -> list[CandidateResult]:
     """Find out what memory each candidate adds, each in a process of its own.
 
     Raises
@@ -88,11 +88,11 @@ def weigh(
     results, killed = [], []
     for candidate in wanted:
         try:
-            results.append(Result(candidate, memory=_memory(bench, candidate)))
+            results.append(CandidateResult(candidate, memory=_measure_candidate_memory(bench, candidate)))
         except ProviderError as error:
-            results.append(Result(candidate, f"it does not run: {error}"))
+            results.append(CandidateResult(candidate, f"it does not run: {error}"))
         except WorkerError as error:
-            results.append(Result(candidate, KILLED))
+            results.append(CandidateResult(candidate, KILLED_MESSAGE))
             killed.append(error)
         on_candidate()
     if killed and len(killed) == len(wanted):
@@ -100,14 +100,14 @@ def weigh(
     return results
 
 
-def judge(
-    bench: Bench,
-    results: Sequence[Result],
+def check_candidate_parity(
+    bench: TuningBench,
+    results: Sequence[CandidateResult],
     volumes: Volumes,
     *,
     material: str,
     on_candidate: Callable[[], None] = lambda: None,
-) -> list[Result]:
+) -> list[CandidateResult]:
     """Prove each candidate that is not dropped yet against the given model.
 
     Raises
@@ -121,20 +121,20 @@ def judge(
         expected = [runner.infer(volume[None])[0] for volume in volumes()]
     judged = []
     for result in results:
-        judged.append(result if result.dropped else _judge_one(bench, result, expected, volumes, material))
+        judged.append(result if result.dropped else _check_one(bench, result, expected, volumes, material))
         on_candidate()
     return judged
 
 
-def time_in_turn(
-    bench: Bench,
-    results: Sequence[Result],
+def time_interleaved(
+    bench: TuningBench,
+    results: Sequence[CandidateResult],
     volume: NDArray[np.float32],
     rounds: int,
     *,
     clock: Clock | None = None,
     on_round: Callable[[], None] = lambda: None,
-) -> list[Result]:
+) -> list[CandidateResult]:
     """Time those that hold, one run of each in every round, so that a drift of the machine meets all alike.
 
     A candidate's session is opened for its turn, run once uncounted, then timed and closed: sessions that are open
@@ -151,53 +151,57 @@ def time_in_turn(
         for result in running:
             with bench.open(result.candidate) as runner:
                 runner.infer(volume[None])
-                timer.lap(PREPARING)
+                timer.lap(SETUP_STAGE)
                 runner.infer(volume[None])
                 timer.lap(result.candidate.name)
 
-    taken = measure(one_round, rounds if running else 0, warmup=1, clock=clock, on_run=on_round)
+    taken = measure_runs(one_round, rounds if running else 0, warmup=1, clock=clock, on_run=on_round)
     return [replace(result, samples=taken.counted.get(result.candidate.name, ())) for result in results]
 
 
-def _judge_one(
-    bench: Bench, result: Result, expected: Sequence[NDArray[np.float64]], volumes: Volumes, material: str
-) -> Result:
-    limit = bench.limit_for(result.candidate.precision)
+def _check_one(
+    bench: TuningBench,
+    result: CandidateResult,
+    expected: Sequence[NDArray[np.float64]],
+    volumes: Volumes,
+    material: str,
+) -> CandidateResult:
+    limit = bench.tolerance_for(result.candidate.precision)
     try:
         with bench.open(result.candidate) as runner:
             pairs = [(known, runner.infer(volume[None])[0]) for known, volume in zip(expected, volumes(), strict=True)]
-            proof = Proof.of(pairs, runner, material=material, limit=limit)
+            parity = ParityReport.of(pairs, runner, material=material, limit=limit)
     except ProviderError as error:
         return replace(result, dropped=f"it does not run: {error}")
-    if not proof.holds:
-        return replace(result, dropped=f"the proof fails: {_told(proof)}")
-    require(proof)
-    return replace(result, difference=proof.probability_difference)
+    if not parity.holds:
+        return replace(result, dropped=f"the proof fails: {_describe_failure(parity)}")
+    require_parity(parity)
+    return replace(result, difference=parity.probability_difference)
 
 
-def _told(proof: Proof) -> str:
-    flips = f"{proof.label_flips} label flips"
-    return f"probability differs by {proof.probability_difference:.1e} (limit {proof.limit:.0e}), {flips}"
+def _describe_failure(parity: ParityReport) -> str:
+    flips = f"{parity.label_flips} label flips"
+    return f"probability differs by {parity.probability_difference:.1e} (limit {parity.limit:.0e}), {flips}"
 
 
-def _memory(bench: Bench, candidate: Candidate) -> int:
+def _measure_candidate_memory(bench: TuningBench, candidate: Candidate) -> int:
     """Bytes that session and runs add to a process of their own; estimated where the system does not tell."""
     model = bench.forms[candidate.form]
     # In a process that has read the model already, reading it would seem to cost nothing.
-    job = MemoryJob(replace(model, data=b""), bench.provider, candidate)
-    (found,) = in_processes(_spend, [job], 1, afresh=True)
-    return len(model.data) + run_bytes(model) if found is None else found
+    job = TuningMemoryJob(replace(model, data=b""), bench.provider, candidate)
+    (found,) = map_in_processes(_memory_worker, [job], 1, afresh=True)
+    return len(model.data) + estimate_run_bytes(model) if found is None else found
 
 
-def _spend(job: MemoryJob) -> int | None:
-    before = resident_bytes()
+def _memory_worker(job: TuningMemoryJob) -> int | None:
+    before = read_resident_bytes()
     model = load_model_file(job.model.path)
     if model.sha256 != job.model.sha256:
         raise UsageError(f"{model.path} was changed while it was measured. Tune again when nobody writes to it.")
     with _open(model, job.provider, job.candidate) as runner:
         for _ in range(2):
             runner.infer(np.zeros((1, *model.contract.shape), np.float32))
-    peak = peak_bytes()
+    peak = read_peak_bytes()
     return None if peak is None or before is None else max(0, peak - before)
 
 

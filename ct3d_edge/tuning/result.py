@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.errors import GateError
+from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.providers.names import ProviderName
-from ct3d_edge.session.provider_selection import device_and_versions
+from ct3d_edge.session.provider_selection import get_device_and_versions
 from ct3d_edge.system.machine import describe_machine
-from ct3d_edge.tuning.candidate import Candidate, Result
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult
 
 
 @dataclass(frozen=True)
-class Key:
+class TuningKey:
     """Everything a choice depends on.
 
     Parameters
@@ -45,7 +45,7 @@ class Key:
         """Plain data, as in the file of a choice."""
         return {**asdict(self), "versions": dict(self.versions)}
 
-    def why_not(self, here: "Key") -> str | None:
+    def mismatch_reason(self, here: "TuningKey") -> str | None:
         """Why a choice made under this key does not hold under that one; None if it does."""
         asked = (
             ("for another model file", self.model_sha256[:12], here.model_sha256[:12]),
@@ -64,20 +64,20 @@ class Key:
         return None
 
 
-def key_of(model_sha256: str, provider: ProviderName, device_number: int = 0) -> Key:
+def tuning_key(model_sha256: str, provider: ProviderName, device_number: int = 0) -> TuningKey:
     """The key of a model on a provider and one of its devices, here and now."""
     machine = describe_machine()
-    gpu, versions = device_and_versions(provider, device_number)
+    gpu, versions = get_device_and_versions(provider, device_number)
     present = tuple((name, version) for name, version in versions if version)
     processor = machine["cpu"] or platform.machine()
-    return Key(model_sha256, provider, processor, machine["cores_usable"], gpu, present)
+    return TuningKey(model_sha256, provider, processor, machine["cores_usable"], gpu, present)
 
 
 SCHEMA = 2
 """Version of the JSON form; raised when the meaning of a field changes."""
 
 
-def choice_path(model: Path, provider: ProviderName = "cpu") -> Path:
+def tuning_result_path(model: Path, provider: ProviderName = "cpu") -> Path:
     """Where the choice of a model for a provider lies, beside ``model.onnx``.
 
     ``model.tuned.json`` for the CPU, ``model.tuned-openvino.json`` for ``openvino``, and so on.
@@ -87,11 +87,11 @@ def choice_path(model: Path, provider: ProviderName = "cpu") -> Path:
 
 def tuned_model_path(model: Path, provider: ProviderName = "cpu") -> Path:
     """Where the chosen file lies if it is not the given one: under the same name, ``.onnx``."""
-    return choice_path(model, provider).with_suffix(".onnx")
+    return tuning_result_path(model, provider).with_suffix(".onnx")
 
 
 @dataclass(frozen=True)
-class TunedChoice:
+class TuningResult:
     """One tuning.
 
     Parameters
@@ -102,7 +102,7 @@ class TunedChoice:
         When, in ISO 8601.
     file_sha256
         Of the file that runs: the key's for the given one, else that of its neighbour (see ``tuned_model_path``).
-    chosen, standard
+    selected, baseline
         Positions in ``results`` of what was chosen, and of the given file with default options.
     memory_budget
         Bytes that a candidate might add; None without a limit.
@@ -113,28 +113,28 @@ class TunedChoice:
         Every candidate, those that were dropped included.
     """
 
-    key: Key
+    key: TuningKey
     created: str
     file_sha256: str
-    chosen: int
-    standard: int
+    selected: int
+    baseline: int
     memory_budget: int | None
     material: str
     limits: Mapping[Precision, float]
-    results: tuple[Result, ...]
+    results: tuple[CandidateResult, ...]
 
     @property
     def candidate(self) -> Candidate:
         """What was chosen."""
-        return self.results[self.chosen].candidate
+        return self.results[self.selected].candidate
 
     @property
-    def fewer_bits(self) -> bool:
+    def lowers_precision(self) -> bool:
         """Whether it computes in something else than the given file, so that answers differ."""
-        return self.candidate.precision != self.results[self.standard].candidate.precision
+        return self.candidate.precision != self.results[self.baseline].candidate.precision
 
     @property
-    def of_the_given_file(self) -> bool:
+    def uses_original_file(self) -> bool:
         """Whether the given file itself runs."""
         return self.file_sha256 == self.key.model_sha256
 
@@ -145,16 +145,16 @@ class TunedChoice:
             "created": self.created,
             "key": self.key.to_dict(),
             "file_sha256": self.file_sha256,
-            "chosen": self.chosen,
-            "standard": self.standard,
+            "chosen": self.selected,
+            "standard": self.baseline,
             "memory_budget": self.memory_budget,
             "proof": {"material": self.material, "limits": dict(self.limits)},
-            "candidates": [_told(result) for result in self.results],
+            "candidates": [_result_to_dict(result) for result in self.results],
         }
         return json.dumps(told, indent=1, allow_nan=False) + "\n"
 
 
-def choose(results: Sequence[Result], memory_budget: int | None) -> int:
+def choose_fastest(results: Sequence[CandidateResult], memory_budget: int | None) -> int:
     """Position of the candidate with the lowest median among those that hold and stay within the budget.
 
     Raises
@@ -164,16 +164,16 @@ def choose(results: Sequence[Result], memory_budget: int | None) -> int:
     """
     holding = [n for n, result in enumerate(results) if result.dropped is None]
     if not holding:
-        raise GateError(
+        raise CheckFailedError(
             f"None of {len(results)} candidates holds the proof, so nothing was written. "
-            "Look at the reasons above; --limit permits a larger difference."
+            "Look at the reasons above; --atol permits a larger difference."
         )
-    require_room([results[n] for n in holding], memory_budget)
-    fitting = [n for n in holding if not over_budget(results[n], memory_budget)]
+    check_memory_budget([results[n] for n in holding], memory_budget)
+    fitting = [n for n in holding if not exceeds_memory_budget(results[n], memory_budget)]
     return min(fitting, key=lambda n: results[n].median.value)
 
 
-def require_room(results: Sequence[Result], memory_budget: int | None) -> None:
+def check_memory_budget(results: Sequence[CandidateResult], memory_budget: int | None) -> None:
     """Stop if no candidate that is left stays within the budget.
 
     Raises
@@ -182,20 +182,20 @@ def require_room(results: Sequence[Result], memory_budget: int | None) -> None:
         With what the smallest one adds.
     """
     weighed = [result for result in results if result.dropped is None]
-    if weighed and all(over_budget(result, memory_budget) for result in weighed):
+    if weighed and all(exceeds_memory_budget(result, memory_budget) for result in weighed):
         least = min(result.memory or 0 for result in weighed)
-        raise GateError(
+        raise CheckFailedError(
             f"No candidate stays within {format_bytes(memory_budget or 0)}: the smallest adds {format_bytes(least)}. "
-            "Nothing was written. Give a larger --memory-budget."
+            "Nothing was written. Give a larger --max-memory."
         )
 
 
-def over_budget(result: Result, memory_budget: int | None) -> bool:
+def exceeds_memory_budget(result: CandidateResult, memory_budget: int | None) -> bool:
     """Whether a candidate adds more memory than is permitted."""
     return memory_budget is not None and (result.memory or 0) > memory_budget
 
 
-def _told(result: Result) -> dict[str, Any]:
+def _result_to_dict(result: CandidateResult) -> dict[str, Any]:
     candidate = result.candidate
     return {
         "level": candidate.level,

@@ -8,23 +8,30 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import TRIED
 from ct3d_edge.conversion.optimize import optimize_model
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
-from ct3d_edge.conversion.precision.calibration_data import Calibration
-from ct3d_edge.errors import GateError, ModelError
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.errors import CheckFailedError, ModelError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import default_options
-from ct3d_edge.system.machine import usable_cores
-from ct3d_edge.tuning.candidate import LEVELS, Candidate, Form, Level, Settings, model_precision
+from ct3d_edge.system.machine import count_usable_cores
+from ct3d_edge.tuning.candidate import (
+    LEVELS,
+    Candidate,
+    GraphForm,
+    OptimizationLevel,
+    ProviderSettings,
+    get_model_precision,
+)
 
-TARGETS: dict[ProviderName, Target] = {"cuda": "cuda", "tensorrt": "tensorrt", "nv-tensorrt-rtx": "tensorrt"}
+PROVIDER_TARGETS: dict[ProviderName, Target] = {"cuda": "cuda", "tensorrt": "tensorrt", "nv-tensorrt-rtx": "tensorrt"}
 """What the passes call a provider's kind of device; ``cpu`` where nothing is said."""
 
-SETTINGS: dict[ProviderName, tuple[Settings, ...]] = {
+PROVIDER_SETTINGS: dict[ProviderName, tuple[ProviderSettings, ...]] = {
     "cpu": ((), (("allow_spinning", "0"),), (("enable_cpu_mem_arena", "0"),)),
     "cuda": ((), (("cudnn_conv_algo_search", "EXHAUSTIVE"),), (("prefer_nhwc", "1"),)),
     "tensorrt": ((), (("trt_cuda_graph_enable", "1"),)),
@@ -32,12 +39,12 @@ SETTINGS: dict[ProviderName, tuple[Settings, ...]] = {
 """Only those that change no arithmetic by intention: TF32 or bfloat16 is for whoever asks for it."""
 
 
-FOLDED: tuple[Level, ...] = ("fast", "small")
+REDUCED_PRECISION_LEVELS: tuple[OptimizationLevel, ...] = ("fast", "small")
 """Levels that are worth fewer bits: without their folding the chain falls back to float32 at each normalisation."""
 
 
 @dataclass(frozen=True, eq=False)
-class Forms:
+class GraphForms:
     """The given model and what the passes made of it.
 
     Parameters
@@ -48,35 +55,37 @@ class Forms:
         Form to the reason why there is no file of it.
     """
 
-    models: dict[Form, ModelFile]
-    dropped: dict[Form, str]
+    models: dict[GraphForm, ModelFile]
+    dropped: dict[GraphForm, str]
 
 
-def given_form(model: ModelFile) -> Form:
+def original_form(model: ModelFile) -> GraphForm:
     """The form of a file that nothing is done to."""
-    return Form("none", model_precision(model))
+    return GraphForm("none", get_model_precision(model))
 
 
-def permitted(asked: Sequence[str], provider: ProviderName) -> tuple[Precision, ...]:
+def permitted_precisions(asked: Sequence[str], provider: ProviderName) -> tuple[Precision, ...]:
     """Precisions by their names, most bits first; ``any`` is those that the provider computes in by itself.
 
     ONNX Runtime's CPU provider runs float16 as float32 with casts: it is tried there only where it is named.
     """
-    native = TRIED[TARGETS.get(provider, "cpu")] if "any" in asked else ()
+    native = TRIED[PROVIDER_TARGETS.get(provider, "cpu")] if "any" in asked else ()
     return tuple(name for name in PRECISIONS if name in asked or name in native)
 
 
-def thread_counts(cores: int) -> tuple[int, ...]:
+def list_thread_counts(cores: int) -> tuple[int, ...]:
     """1, 2, 4, ... and all the cores: in between there is little to be found, and much to be measured."""
     powers = [2**n for n in range(cores.bit_length()) if 2**n < cores]
     return (*powers, cores)
 
 
-def candidates(forms: Iterable[Form], provider: ProviderName, cores: int | None = None) -> tuple[Candidate, ...]:
+def generate_candidates(
+    forms: Iterable[GraphForm], provider: ProviderName, cores: int | None = None
+) -> tuple[Candidate, ...]:
     """All combinations; threads matter where the provider keeps to a number of them."""
-    cores = cores or usable_cores()
-    threads = thread_counts(cores) if default_options(provider).takes_threads else (cores,)
-    settings = SETTINGS.get(provider, ((),))
+    cores = cores or count_usable_cores()
+    threads = list_thread_counts(cores) if default_options(provider).supports_threads else (cores,)
+    settings = PROVIDER_SETTINGS.get(provider, ((),))
     return tuple(
         Candidate(form.level, count, chosen, form.precision)
         for form in forms
@@ -85,12 +94,12 @@ def candidates(forms: Iterable[Form], provider: ProviderName, cores: int | None 
     )
 
 
-def standard(form: Form, provider: ProviderName, cores: int | None = None) -> Candidate:
+def default_candidate(form: GraphForm, provider: ProviderName, cores: int | None = None) -> Candidate:
     """The given file as it runs where nobody chose anything."""
-    return candidates((form,), provider, cores)[-len(SETTINGS.get(provider, ((),)))]
+    return generate_candidates((form,), provider, cores)[-len(PROVIDER_SETTINGS.get(provider, ((),)))]
 
 
-def make_forms(
+def build_graph_forms(
     model: ModelFile,
     folder: Path,
     provider: ProviderName,
@@ -99,9 +108,9 @@ def make_forms(
     material: str,
     limit: float | None = None,
     precisions: Sequence[Precision] = (),
-    calibration: Calibration | None = None,
+    calibration: CalibrationData | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> Forms:
+) -> GraphForms:
     """Rewrite the given model at every level above its own; each file is proven before it is written.
 
     Parameters
@@ -124,17 +133,17 @@ def make_forms(
     UsageError
         Too few volumes, or the folder cannot be written to.
     """
-    forms = Forms({given_form(model): model}, {})
-    graphs = {_graph(model): "the given file"}
-    target = TARGETS.get(provider, "cpu")
-    for form in _wanted(model, target, precisions):
+    forms = GraphForms({original_form(model): model}, {})
+    graphs = {_serialize_graph(model): "the given file"}
+    target = PROVIDER_TARGETS.get(provider, "cpu")
+    for form in _forms_to_build(model, target, precisions):
         on_stage(f"rewriting: {form.name}")
-        lower = form.precision != model_precision(model)
+        lower = form.precision != get_model_precision(model)
         if lower and model.features is not None:
-            forms.dropped[form] = "the maps of infer --explain, which the given file can draw, need fp32"
+            forms.dropped[form] = "the maps of infer --gradcam-dir, which the given file can draw, need fp32"
             continue
         path = folder / f"{form.level}-{form.precision}.onnx"
-        plan = Plan(
+        plan = CompileOptions(
             form.level, target, explain=model.features is not None, precision=form.precision if lower else "fp32"
         )
         try:
@@ -147,34 +156,34 @@ def make_forms(
                 plan=plan,
                 calibration=calibration if lower else None,
             )
-        except (GateError, ModelError) as error:
+        except (CheckFailedError, ModelError) as error:
             forms.dropped[form] = str(error)
             continue
         made = load_model_file(path)
-        if same := graphs.get(_graph(made)):
+        if same := graphs.get(_serialize_graph(made)):
             forms.dropped[form] = f"the same graph as {same}"
             continue
-        graphs[_graph(made)], forms.models[form] = form.name, made
+        graphs[_serialize_graph(made)], forms.models[form] = form.name, made
     return forms
 
 
-def _wanted(model: ModelFile, target: Target, precisions: Sequence[Precision]) -> Iterator[Form]:
-    own = model_precision(model)
-    above = _levels_above(model, target)
-    yield from (Form(level, own) for level in above)
-    folded = [level for level in FOLDED if level in above]
-    kept: list[Level] = ["none"] if len(folded) < len(FOLDED) else []
+def _forms_to_build(model: ModelFile, target: Target, precisions: Sequence[Precision]) -> Iterator[GraphForm]:
+    own = get_model_precision(model)
+    above = _higher_levels(model, target)
+    yield from (GraphForm(level, own) for level in above)
+    folded = [level for level in REDUCED_PRECISION_LEVELS if level in above]
+    kept: list[OptimizationLevel] = ["none"] if len(folded) < len(REDUCED_PRECISION_LEVELS) else []
     for precision in precisions:
         if PRECISIONS.index(precision) > PRECISIONS.index(own):
-            yield from (Form(level, precision) for level in [*kept, *folded])
+            yield from (GraphForm(level, precision) for level in [*kept, *folded])
 
 
-def _levels_above(model: ModelFile, target: Target) -> tuple[Level, ...]:
+def _higher_levels(model: ModelFile, target: Target) -> tuple[OptimizationLevel, ...]:
     """Levels that the model does not have yet for this device class."""
     asked = model.provenance.get("optimize")
     own = asked.get("level") if isinstance(asked, dict) and asked.get("target") == target else None
     return LEVELS[LEVELS.index(own) + 1 if own in LEVELS else 1 :]
 
 
-def _graph(model: ModelFile) -> bytes:
+def _serialize_graph(model: ModelFile) -> bytes:
     return bytes(onnx.ModelProto.FromString(model.data).graph.SerializeToString(deterministic=True))

@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ct3d_edge.augmentation.random_affine_intensity import SmallChanges, left_right_axis
+from ct3d_edge.augmentation.random_affine_intensity import RandomAffineIntensity, left_right_axis
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
 
-STILL = SmallChanges(flip_axis=None, rotation=0, tilt=0, scale=0, shift=0, hu_shift=0, stretch=0, noise=0)
+STILL = RandomAffineIntensity(flip_axis=None, rotation=0, tilt=0, scale=0, shift=0, hu_shift=0, stretch=0, noise=0)
 SIZES = [(24, 20, 12), (9, 9, 3), (1, 5, 2), (6, 1, 4), (5, 4, 1), (1, 1, 1)]
 
 
@@ -22,7 +22,7 @@ def random_volume(size: tuple[int, int, int] = (24, 20, 12)) -> NDArray[np.float
     return np.random.default_rng(0).random(size, np.float32)
 
 
-def draws(augment: SmallChanges, volume: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
+def draws(augment: RandomAffineIntensity, volume: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
     rng = np.random.default_rng(1)
     return [augment(volume, rng) for _ in range(count)]
 
@@ -153,7 +153,7 @@ def test_noise_is_gaussian_and_its_largest_deviation_in_hu() -> None:
 
 def test_values_stay_in_the_window() -> None:
     volume = random_volume()
-    for result in draws(SmallChanges(hu_shift=500, noise=500), volume, 5):
+    for result in draws(RandomAffineIntensity(hu_shift=500, noise=500), volume, 5):
         assert result.min() >= 0
         assert result.max() <= 1
 
@@ -163,7 +163,7 @@ def test_values_stay_in_the_window() -> None:
 )
 def test_senseless_amounts_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="Amounts of augmentation"):
-        SmallChanges(**wrong)
+        RandomAffineIntensity(**wrong)
 
 
 # Left and right

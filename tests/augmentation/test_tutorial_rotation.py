@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ct3d_edge.augmentation.tutorial_rotation import ANGLES, SixAngles, rotate
+from ct3d_edge.augmentation.tutorial_rotation import ANGLES, TutorialRotation, rotate
 
 SIZES = [
     (32, 32, 8),
@@ -45,7 +45,7 @@ def test_overshoot_of_the_spline_is_clipped() -> None:
 def test_draws_each_of_the_angles_about_equally_often() -> None:
     volume = np.random.default_rng(3).random((12, 12, 1), np.float32)
     expected = [rotate(volume, angle) for angle in ANGLES]
-    rng, augment, drawn = np.random.default_rng(4), SixAngles(), np.zeros(len(ANGLES), int)
+    rng, augment, drawn = np.random.default_rng(4), TutorialRotation(), np.zeros(len(ANGLES), int)
     for _ in range(600):
         result = augment(volume, rng)
         drawn[[np.array_equal(result, turned) for turned in expected]] += 1

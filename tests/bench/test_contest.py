@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from networks import KERAS, tiny_network
 
-from bench.contest import Contest
-from bench.contestant import largest_difference
-from bench.entrant import Dropped, Entrant
-from bench.material import KINDS, Material
-from bench.plan import read_plan
+from bench.contest import PeerComparison
+from bench.contestant import max_difference
+from bench.entrant import PeerFailed, PeerProcess
+from bench.material import KINDS, Fixture
+from bench.plan import load_plan
 from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.record import BenchRecord
 
@@ -38,15 +38,15 @@ pytestmark = [needs_keras, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def material(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
     """A tiny network's files, a small phantom to judge."""
-    from bench.subject import make_material
+    from bench.subject import make_fixture
     from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 
     folder = tmp_path_factory.mktemp("contest")
     tiny_network((*SHAPE, 1)).save(folder / "tiny.keras")
     save_scan(make_phantom(1, abnormal=True, shape=(24, 24, 10)), folder / "scan.nii.gz")
-    return make_material(folder / "material", folder / "tiny.keras", [folder / "scan.nii.gz"], SHAPE)
+    return make_fixture(folder / "material", folder / "tiny.keras", [folder / "scan.nii.gz"], SHAPE)
 
 
 def plan_of(folder: Path, *entries: str, head: str = HEAD) -> Path:
@@ -55,11 +55,11 @@ def plan_of(folder: Path, *entries: str, head: str = HEAD) -> Path:
     return path
 
 
-def held(path: Path, material: Material) -> BenchRecord:
-    return Contest(read_plan(path), path, material).hold()
+def held(path: Path, material: Fixture) -> BenchRecord:
+    return PeerComparison(load_plan(path), path, material).run()
 
 
-def test_all_kinds_run_in_turn_and_answer_alike(material: Material, tmp_path: Path) -> None:
+def test_all_kinds_run_in_turn_and_answer_alike(material: Fixture, tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path,
         'name = "plain"\nnetwork = { peer = "onnx_plain" }',
@@ -86,7 +86,7 @@ def test_all_kinds_run_in_turn_and_answer_alike(material: Material, tmp_path: Pa
     assert read_record(tmp_path / "record.json").samples == record.samples
 
 
-def test_who_cannot_take_part_is_named_and_the_others_run(material: Material, tmp_path: Path) -> None:
+def test_who_cannot_take_part_is_named_and_the_others_run(material: Fixture, tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path,
         'name = "no such peer"\nnetwork = { peer = "nobody" }',
@@ -103,29 +103,29 @@ def test_who_cannot_take_part_is_named_and_the_others_run(material: Material, tm
 
 
 @pytest.mark.skipif(find_spec("openvino") is not None, reason="OpenVINO is installed")
-def test_a_peer_that_is_not_installed_is_left_out_by_name(material: Material, tmp_path: Path) -> None:
+def test_a_peer_that_is_not_installed_is_left_out_by_name(material: Fixture, tmp_path: Path) -> None:
     record = held(plan_of(tmp_path, 'name = "OpenVINO"\nnetwork = { peer = "openvino_runtime" }'), material)
     assert record.conditions["left_out"] == {"network: OpenVINO": "not installed here: openvino"}
 
 
 def test_who_fails_in_the_middle_keeps_its_runs_and_the_record_says_so(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    material: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(
         tmp_path,
         'name = "dies"\nnetwork = { peer = "onnx_plain" }',
         'name = "lives"\nnetwork = { peer = "onnx_plain" }',
     )
-    run, turns = Entrant.run, [0]
+    run, turns = PeerProcess.run, [0]
 
-    def killed_in_its_third_turn(self: Entrant, question: int) -> float:
+    def killed_in_its_third_turn(self: PeerProcess, question: int) -> float:
         turns[0] += 1
         if turns[0] == 5:
             self._process.kill()
             self._process.wait()
         return run(self, question)
 
-    monkeypatch.setattr(Entrant, "run", killed_in_its_third_turn)
+    monkeypatch.setattr(PeerProcess, "run", killed_in_its_third_turn)
     record = held(plan, material)
     assert sorted(map(len, record.samples.counted.values())) == [1, 4]
     assert record.arrangement == "blocks"
@@ -136,29 +136,29 @@ def test_who_fails_in_the_middle_keeps_its_runs_and_the_record_says_so(
 
 
 def test_a_process_that_ends_early_leaves_its_last_words(tmp_path: Path) -> None:
-    entrant = Entrant((str(tmp_path), str(tmp_path / "none.toml"), "nobody"), 1)
+    entrant = PeerProcess((str(tmp_path), str(tmp_path / "none.toml"), "nobody"), 1)
     try:
-        with pytest.raises(Dropped, match=r"its process ended with code 1: .*cannot be read"):
-            entrant.ready()
+        with pytest.raises(PeerFailed, match=r"its process ended with code 1: .*cannot be read"):
+            entrant.wait_until_ready()
     finally:
         entrant.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells the CPU time of another process")
-def test_a_contestants_cpu_time_belongs_to_the_contest(material: Material, tmp_path: Path) -> None:
+def test_a_contestants_cpu_time_belongs_to_the_contest(material: Fixture, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, 'name = "plain"\nnetwork = { peer = "onnx_plain" }')
     before = children_seconds()
-    entrant = Entrant((str(material.folder), str(plan), "network: plain"), 1)
+    entrant = PeerProcess((str(material.folder), str(plan), "network: plain"), 1)
     try:
-        entrant.ready()
+        entrant.wait_until_ready()
         alive = entrant.cpu_seconds()
     finally:
         entrant.close()
     waited_for = children_seconds() - before
     assert 0.5 * waited_for < alive <= waited_for + 0.05
     assert entrant.cpu_seconds() == 0
-    contest = Contest(read_plan(plan), plan, material)
-    seen = contest.hold().surroundings
+    contest = PeerComparison(load_plan(plan), plan, material)
+    seen = contest.run().surroundings
     assert seen[-1].own_s - seen[0].own_s > alive
     assert [snapshot.own_s for snapshot in seen] == sorted(snapshot.own_s for snapshot in seen)
 
@@ -170,15 +170,15 @@ def children_seconds() -> float:
 
 def test_answers_of_another_shape_or_not_a_number_are_infinitely_far() -> None:
     wanted = [np.zeros((1, 1), np.float32)]
-    assert largest_difference(lambda _: np.zeros((1, 2), np.float32), [0], wanted) == np.inf
-    assert largest_difference(lambda _: np.full((1, 1), np.nan, np.float32), [0], wanted) == np.inf
-    assert largest_difference(lambda _: np.full((1, 1), 0.25, np.float32), [0], wanted) == 0.25
+    assert max_difference(lambda _: np.zeros((1, 2), np.float32), [0], wanted) == np.inf
+    assert max_difference(lambda _: np.full((1, 1), np.nan, np.float32), [0], wanted) == np.inf
+    assert max_difference(lambda _: np.full((1, 1), 0.25, np.float32), [0], wanted) == 0.25
 
 
 @needs_all
-def test_every_peer_of_the_plan_answers_alike(material: Material) -> None:
+def test_every_peer_of_the_plan_answers_alike(material: Fixture) -> None:
     plan_file = Path(__file__).parents[2] / "bench" / "plans" / "peers.toml"
-    record = Contest(read_plan(plan_file), plan_file, material).hold(dry=True)
+    record = PeerComparison(load_plan(plan_file), plan_file, material).run(dry=True)
     assert not record.conditions["left_out"]
     assert record.incomplete is None
 
@@ -191,7 +191,7 @@ def test_every_peer_says_what_it_needs() -> None:
         assert hasattr(peer, "network") or hasattr(peer, "preprocessing")
 
 
-def test_the_last_network_input_is_one_that_the_network_is_unsure_of(material: Material) -> None:
+def test_the_last_network_input_is_one_that_the_network_is_unsure_of(material: Fixture) -> None:
     unsure = material.answers(KINDS[0])[-1, 0]
     others = material.answers(KINDS[0])[:-1, 0]
     assert abs(unsure - 0.5) <= min(abs(others - 0.5))

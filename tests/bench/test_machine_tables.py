@@ -7,7 +7,7 @@ import pytest
 from builders import MakeModel, MakeScan
 
 from bench import machine
-from bench.tables import rewrite
+from bench.tables import update_tables
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
@@ -21,7 +21,7 @@ def page_of(record: BenchRecord, folder: Path) -> str:
     """The page that a record gives."""
     (folder / "results").mkdir()
     record.save(folder / "results" / "record.json")
-    return rewrite("<!-- from results/record.json -->\n<!-- end -->\n", folder)
+    return update_tables("<!-- from results/record.json -->\n<!-- end -->\n", folder)
 
 
 def test_a_sweep_shows_scans_a_second_of_each_configuration(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_record_of_another_sort_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
 def test_threads_double_up_to_all_cores(cores: int, counts: list[int]) -> None:
-    assert machine.threads(cores) == counts
+    assert machine.thread_counts(cores) == counts
 
 
 @pytest.mark.slow
@@ -82,10 +82,10 @@ def test_the_questions_are_asked_of_the_command_itself(
     (tmp_path / "results").mkdir()
     scans = make_scan("a.nii.gz", folder=tmp_path / "scans").parent
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr("sys.argv", ["machine", "--model", str(make_model()), "--scans", str(scans)])
+    monkeypatch.setattr("sys.argv", ["machine", "--model", str(make_model()), "--input", str(scans)])
     machine.main()
     marks = [f"<!-- from results/{name}.json -->\n<!-- end -->\n" for name in ("layers", "sweep", "rates")]
-    page = rewrite("\n".join(marks), tmp_path)
+    page = update_tables("\n".join(marks), tmp_path)
     told = read_record(tmp_path / "results" / "layers.json").conditions["profile"]
     assert all(f"| {layer} | {facts['ms']:.1f} |" in page for layer, facts in told["layers"].items())
     assert f"Bottleneck: {told['verdict']}." in page

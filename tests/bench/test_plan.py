@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.plan import Part, read_plan
+from bench.plan import PeerPart, load_plan
 from ct3d_edge.errors import UsageError
 
 PLANS = Path(__file__).parents[2] / "bench" / "plans"
@@ -18,9 +18,9 @@ def write(folder: Path, text: str) -> Path:
 
 def test_a_contestants_kind_follows_from_its_parts(tmp_path: Path) -> None:
     both = '[[contestant]]\nname = "two"\npreprocessing = { peer = "tutorial" }\nnetwork = { peer = "ours" }\n'
-    plan = read_plan(write(tmp_path, HEAD + '"file to decision" = 1e-4\n' + ENTRY + both))
+    plan = load_plan(write(tmp_path, HEAD + '"file to decision" = 1e-4\n' + ENTRY + both))
     assert [entry.kind for entry in plan.contestants] == ["network", "file to decision"]
-    assert plan.contestants[0].network == Part("ours", {"file": "fast"})
+    assert plan.contestants[0].network == PeerPart("ours", {"file": "fast"})
     assert [entry.name for entry in plan.of_kind("network")] == ["one"]
 
 
@@ -39,17 +39,17 @@ def test_a_contestants_kind_follows_from_its_parts(tmp_path: Path) -> None:
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused_with_a_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        read_plan(write(tmp_path, text))
+        load_plan(write(tmp_path, text))
 
 
 def test_a_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml cannot be read"):
-        read_plan(tmp_path / "none.toml")
+        load_plan(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("name", ["peers.toml", "gpu.toml"])
 def test_the_plans_of_the_project_name_peers_that_exist(name: str) -> None:
-    plan = read_plan(PLANS / name)
+    plan = load_plan(PLANS / name)
     parts = [part for entry in plan.contestants for part in (entry.preprocessing, entry.network) if part]
     assert {part.peer for part in parts} <= {path.stem for path in (PLANS.parent / "peers").glob("*.py")}
     assert any(entry.ours for entry in plan.contestants)

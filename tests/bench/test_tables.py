@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.tables import HERE, rewrite
+from bench.tables import HERE, update_tables
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 OURS, THEIRS, READER = "network: ours", "network: theirs", "preprocessing: reader"
 PAGE = "before\n<!-- from results/contest.json -->\nold\n<!-- end -->\nafter\n"
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_rows_are_sorted_and_hold_median_interval_ratio_difference_memory(folder: Path) -> None:
-    page = rewrite(PAGE, folder)
+    page = update_tables(PAGE, folder)
     rows = [line for line in page.splitlines() if line.startswith("|") and "1.5e-07" in line]
     assert rows == [
         "| **ours** | 11.0 (10.0..12.3) |  | 1.5e-07 | 200 |",
@@ -70,39 +70,39 @@ def test_rows_are_sorted_and_hold_median_interval_ratio_difference_memory(folder
 
 
 def test_only_the_part_between_the_marks_changes_and_twice_changes_nothing(folder: Path) -> None:
-    page = rewrite(PAGE, folder)
+    page = update_tables(PAGE, folder)
     assert page.startswith("before\n<!-- from results/contest.json -->\n")
     assert page.endswith("\n<!-- end -->\nafter\n")
     assert "old" not in page
-    assert rewrite(page, folder) == page
+    assert update_tables(page, folder) == page
 
 
 def test_pictures_are_the_same_bytes_each_time_and_leave_out_unknown_memory(folder: Path) -> None:
-    page = rewrite(PAGE, folder)
+    page = update_tables(PAGE, folder)
     files = {path.name: path.read_bytes() for path in (folder / "pictures").iterdir()}
     assert set(files) == {"contest_speed.svg", "contest_memory.svg"}
     assert all(f"(pictures/{name})" in page for name in files)
     assert b"<!-- theirs -->" in files["contest_speed.svg"]
     assert b"<!-- theirs -->" not in files["contest_memory.svg"]
     assert b"<!-- ours -->" in files["contest_memory.svg"]
-    rewrite(PAGE, folder)
+    update_tables(PAGE, folder)
     assert {path.name: path.read_bytes() for path in (folder / "pictures").iterdir()} == files
 
 
 def test_what_was_broken_off_or_disturbed_is_said(folder: Path) -> None:
-    seen = (Snapshot(0.0, 0.0, busy_s=0.0), Snapshot(10.0, 5.0, busy_s=15.0))
+    seen = (SystemSnapshot(0.0, 0.0, busy_s=0.0), SystemSnapshot(10.0, 5.0, busy_s=15.0))
     replace(RECORD, incomplete="Ctrl-C", surroundings=seen).save(folder / "results" / "contest.json")
-    page = rewrite(PAGE, folder)
+    page = update_tables(PAGE, folder)
     assert "Meanwhile other processes used 1.0 cores on average." in page
     assert "Incomplete: Ctrl-C." in page
 
 
 def test_a_record_that_is_not_there_is_not_measured_yet(tmp_path: Path) -> None:
-    assert rewrite(PAGE, tmp_path) == PAGE.replace("old", "\nNot measured yet.\n")
+    assert update_tables(PAGE, tmp_path) == PAGE.replace("old", "\nNot measured yet.\n")
 
 
 def test_the_page_of_the_project_has_all_parts_and_is_up_to_date(tmp_path: Path) -> None:
     page = (HERE / "README.md").read_text(encoding="utf-8")
     assert all(f"<!-- from results/{name}.json -->" in page for name in ("peers", "layers", "sweep", "rates", "gpu"))
     (tmp_path / "results").symlink_to(HERE / "results")
-    assert rewrite(page, tmp_path) == page
+    assert update_tables(page, tmp_path) == page

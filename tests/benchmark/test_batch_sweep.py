@@ -4,27 +4,27 @@ import numpy as np
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.benchmark.batch_sweep import Configuration, configurations, measure_sweep
-from ct3d_edge.benchmark.single_scan import Plan
-from ct3d_edge.benchmark.workload import BrokenOffError
+from ct3d_edge.benchmark.batch_sweep import SweepConfiguration, measure_sweep, sweep_configurations
+from ct3d_edge.benchmark.single_scan import RunCount
+from ct3d_edge.benchmark.workload import PartialResultError
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.latency.measure import Until
+from ct3d_edge.latency.measure import StopCriterion
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.runner import Runner
 
 
 def test_every_number_of_threads_meets_every_batch() -> None:
-    found = configurations([1, 2], [1, 4])
+    found = sweep_configurations([1, 2], [1, 4])
     assert [(entry.threads, entry.batch) for entry in found] == [(1, 1), (1, 4), (2, 1), (2, 4)]
     assert found[3].name == "threads 2, batch 4"
 
 
 def test_what_is_not_swept_stays_as_it_is() -> None:
-    assert configurations([], [2]) == (Configuration(None, 2),)
-    assert configurations([3], []) == (Configuration(3, 1),)
-    assert configurations([], [2])[0].name == "batch 2"
+    assert sweep_configurations([], [2]) == (SweepConfiguration(None, 2),)
+    assert sweep_configurations([3], []) == (SweepConfiguration(3, 1),)
+    assert sweep_configurations([], [2])[0].name == "batch 2"
 
 
 def opened(path: Path, threads: int | None) -> Runner:
@@ -36,15 +36,15 @@ def test_each_configuration_has_its_threads_and_its_batch(make_model: MakeModel,
 
     class Watched(Runner):
         def infer(self, volumes: np.ndarray) -> np.ndarray:
-            seen.append((self.receipt.threads, len(volumes)))
+            seen.append((self.run_report.threads, len(volumes)))
             return super().infer(volumes)
 
     volumes = np.zeros((2, *contract.shape), np.float32)
     record = measure_sweep(
         lambda threads: Watched(load_model_file(path), "cpu", threads=threads),
         volumes,
-        configurations([1, 2], [1, 5]),
-        Plan(3, Until()),
+        sweep_configurations([1, 2], [1, 5]),
+        RunCount(3, StopCriterion()),
         conditions={},
     )
     assert list(dict.fromkeys(seen)) == [(1, 1), (1, 5), (2, 1), (2, 5)]
@@ -60,8 +60,10 @@ def test_configurations_before_a_failure_are_kept(make_model: MakeModel, contrac
         return opened(path, threads)
 
     volumes = np.zeros((1, *contract.shape), np.float32)
-    with pytest.raises(BrokenOffError) as caught:
-        measure_sweep(open_runner, volumes, configurations([1, 2], []), Plan(4, Until()), conditions={})
+    with pytest.raises(PartialResultError) as caught:
+        measure_sweep(
+            open_runner, volumes, sweep_configurations([1, 2], []), RunCount(4, StopCriterion()), conditions={}
+        )
     assert caught.value.record.incomplete == "no more memory"
     assert list(caught.value.record.samples.counted) == ["threads 1, batch 1"]
 
@@ -70,12 +72,12 @@ def test_a_number_of_threads_that_the_provider_does_not_keep_to_is_not_measured(
     make_model: MakeModel, contract: Contract
 ) -> None:
     file, options = load_model_file(make_model()), parse_options("cpu", ("intra_op_num_threads=1",))
-    with pytest.raises(BrokenOffError) as caught:
+    with pytest.raises(PartialResultError) as caught:
         measure_sweep(
             lambda threads: Runner(file, "cpu", threads=threads, options=options),
             np.zeros((1, *contract.shape), np.float32),
-            configurations([1, 2], []),
-            Plan(3, Until()),
+            sweep_configurations([1, 2], []),
+            RunCount(3, StopCriterion()),
             conditions={},
         )
     assert "threads=2 cannot be measured: cpu runs with 1 here" in str(caught.value)

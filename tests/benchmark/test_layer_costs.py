@@ -1,6 +1,13 @@
 import pytest
 
-from ct3d_edge.benchmark.layer_costs import Layer, bytes_of, flops_of, layer_name, layers_of, needed_flops
+from ct3d_edge.benchmark.layer_costs import (
+    LayerNodes,
+    count_bytes,
+    count_direct_flops,
+    count_flops,
+    layer_name,
+    read_layers,
+)
 from ct3d_edge.session.node_profile import NodeTimes
 
 Shape = tuple[int, ...]
@@ -46,7 +53,7 @@ def test_transforms_pooling_and_reorders_go_with_their_convolution() -> None:
         node("ReduceMean", "net/global_average_pooling3d_1/Mean"),
         node("FusedGemm", "fused net/dense_1/MatMul"),
     ]
-    found = {layer.name: [entry.operator for entry in layer.nodes] for layer in layers_of(nodes)}
+    found = {layer.name: [entry.operator for entry in layer.nodes] for layer in read_layers(nodes)}
     assert found == {
         "conv3d_1": ["Slice", "FusedConv", "MaxPool", "ReorderOutput"],
         "conv3d_2": ["Gather", "ReorderInput", "FusedConv", "Relu"],
@@ -57,25 +64,25 @@ def test_transforms_pooling_and_reorders_go_with_their_convolution() -> None:
 
 def test_pieces_of_one_convolution_are_one_layer() -> None:
     nodes = [conv("Conv__1/ct3d.1"), conv("Conv__2/ct3d.2"), conv("Conv__1/ct3d.3"), conv("Conv__2/ct3d.4")]
-    assert {layer.name: len(layer.nodes) for layer in layers_of(nodes)} == {"Conv__1": 2, "Conv__2": 2}
+    assert {layer.name: len(layer.nodes) for layer in read_layers(nodes)} == {"Conv__1": 2, "Conv__2": 2}
 
 
 def test_a_network_without_convolutions_is_one_layer() -> None:
-    (layer,) = layers_of([node("MatMul"), node("Relu")])
+    (layer,) = read_layers([node("MatMul"), node("Relu")])
     assert (layer.name, len(layer.nodes)) == ("network", 2)
 
 
 def test_operations_are_counted_from_shapes() -> None:
-    assert flops_of(conv("a")) == 2 * (4 * 5**3) * (2 * 27)
-    assert flops_of(node("MatMul", inputs=((8, 10), (3, 10, 7)), output=(3, 8, 7))) == 2 * 3 * 8 * 7 * 10
-    assert flops_of(node("FusedGemm", inputs=((1, 256), (512,)), output=(1, 512))) == 2 * 256 * 512
-    assert flops_of(node("MaxPool")) == 0
+    assert count_flops(conv("a")) == 2 * (4 * 5**3) * (2 * 27)
+    assert count_flops(node("MatMul", inputs=((8, 10), (3, 10, 7)), output=(3, 8, 7))) == 2 * 3 * 8 * 7 * 10
+    assert count_flops(node("FusedGemm", inputs=((1, 256), (512,)), output=(1, 512))) == 2 * 256 * 512
+    assert count_flops(node("MaxPool")) == 0
 
 
 def test_bytes_that_cannot_be_avoided() -> None:
-    assert bytes_of(node("Conv")) == 440
-    assert bytes_of(node("Slice")) == 80
-    assert bytes_of(node("Reshape")) == 0
+    assert count_bytes(node("Conv")) == 440
+    assert count_bytes(node("Slice")) == 80
+    assert count_bytes(node("Reshape")) == 0
 
 
 def test_minimal_filtering_stands_for_more_operations_than_it_does() -> None:
@@ -83,11 +90,11 @@ def test_minimal_filtering_stands_for_more_operations_than_it_does() -> None:
     filtered = conv("Conv__1/ct3d.2", (6 * 4, 2, 3, 3), (1, 6 * 4, 5, 5))
     first = node("MatMul", "Conv__1/ct3d.MatMul.1", ((6, 6), (1, 6, 98)), (1, 6, 98))
     last = node("MatMul", "Conv__1/ct3d.MatMul.3", ((4, 6), (1, 6, 100)), (1, 4, 100))
-    layer = Layer("Conv__1", (first, filtered, last))
-    assert needed_flops(layer) == 2 * flops_of(filtered)
+    layer = LayerNodes("Conv__1", (first, filtered, last))
+    assert count_direct_flops(layer) == 2 * count_flops(filtered)
     as_3d = 2 * (4 * 4 * 5 * 5) * (2 * 27)  # four planes of four channels, 27 voxels of two channels each
-    assert needed_flops(layer) == as_3d
-    assert needed_flops(Layer("plain", (first, conv("a")))) == flops_of(conv("a"))
+    assert count_direct_flops(layer) == as_3d
+    assert count_direct_flops(LayerNodes("plain", (first, conv("a")))) == count_flops(conv("a"))
 
 
 def test_filtering_along_all_axes_is_a_layer_too() -> None:
@@ -97,6 +104,6 @@ def test_filtering_along_all_axes_is_a_layer_too() -> None:
         node("MatMul", f"Conv__2/ct3d.MatMul.{n}", ((4, 6), (4 ** (n - 5), 6, 9)), (4 ** (n - 5), 4, 9))
         for n in (5, 6, 7)
     ]
-    first, second = layers_of([conv("Conv__1/ct3d.1"), node("Relu"), product, *after])
+    first, second = read_layers([conv("Conv__1/ct3d.1"), node("Relu"), product, *after])
     assert (first.name, second.name, len(second.nodes)) == ("Conv__1", "Conv__2", 4)
-    assert needed_flops(second) == pytest.approx(2 * (10 * 64 * 4) * (2 * 27))
+    assert count_direct_flops(second) == pytest.approx(2 * (10 * 64 * 4) * (2 * 27))

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.benchmark.layer_costs import Layer
-from ct3d_edge.benchmark.layer_profile import BETWEEN, LayerProfile, ScanProfile, profile_layer, profile_scan
-from ct3d_edge.benchmark.peak_performance import Ceilings, measure_ceilings
+from ct3d_edge.benchmark.layer_costs import LayerNodes
+from ct3d_edge.benchmark.layer_profile import BETWEEN_OPERATORS, LayerProfile, ScanProfile, profile_layer, profile_scan
+from ct3d_edge.benchmark.peak_performance import PeakPerformance, measure_peak_performance
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.node_profile import NodeTimes
 
-CEILINGS = Ceilings(gflops=100.0, gb_per_s=10.0, threads=2)
+CEILINGS = PeakPerformance(gflops=100.0, gb_per_s=10.0, threads=2)
 
 
 def layer(ms: float, compute: float = 0.0, memory: float = 0.0) -> LayerProfile:
@@ -35,7 +35,7 @@ def test_a_layers_time_is_divided_without_a_rest(found: LayerProfile, parts: dic
 
 
 def test_faster_than_memory_is_said_and_not_hidden() -> None:
-    assert layer(5, 6, 4).of_limit == 2.0
+    assert layer(5, 6, 4).roofline_fraction == 2.0
 
 
 @pytest.mark.parametrize(("read", "prepare", "verdict"), [(99, 1, "decompression"), (1, 99, "preprocessing")])
@@ -48,19 +48,19 @@ def test_the_whole_scans_bottleneck_may_lie_before_the_network(read: float, prep
 def test_each_node_is_bound_by_what_takes_longer() -> None:
     arithmetic = NodeTimes("a", "MatMul", ((1000, 1000), (1000, 1000)), ((1000, 1000),), 8_000_000, 4_000_000, (30.0,))
     moving = NodeTimes("b", "MaxPool", ((1,),), ((1,),), 60_000_000, 40_000_000, (20.0,))
-    found = profile_layer(Layer("both", (arithmetic, moving)), CEILINGS)
-    assert found.compute_floor_ms == pytest.approx(20.0)  # 2 GFLOP at 100 GFLOP/s
-    assert found.memory_floor_ms == pytest.approx(10.0)  # 100 MB at 10 GB/s
+    found = profile_layer(LayerNodes("both", (arithmetic, moving)), CEILINGS)
+    assert found.min_compute_ms == pytest.approx(20.0)  # 2 GFLOP at 100 GFLOP/s
+    assert found.min_memory_ms == pytest.approx(10.0)  # 100 MB at 10 GB/s
     assert found.ms == 50.0
 
 
 def test_the_higher_of_two_looks_at_a_ceiling_is_the_ceiling() -> None:
-    assert CEILINGS.or_better(Ceilings(90, 20, 2)) == Ceilings(100, 20, 2)
+    assert CEILINGS.elementwise_max(PeakPerformance(90, 20, 2)) == PeakPerformance(100, 20, 2)
 
 
 def test_ceilings_are_measured_and_leave_the_environment_alone() -> None:
     before = dict(os.environ)
-    found = measure_ceilings(1, side=64, copied=1 << 16)
+    found = measure_peak_performance(1, side=64, copied=1 << 16)
     assert found.gflops > 0
     assert found.gb_per_s > 0
     assert dict(os.environ) == before
@@ -77,5 +77,5 @@ def test_a_small_model_is_profiled_to_the_last_millisecond(make_model: MakeModel
     assert sum(found.parts.values()) == pytest.approx(55.0, rel=0.05)
     told = found.to_dict()
     assert told["parts_ms"]["decompression"] == 3.0
-    assert set(told["layers"]) >= {"conv", "head", BETWEEN}
+    assert set(told["layers"]) >= {"conv", "head", BETWEEN_OPERATORS}
     assert set(found.roofline()["points"]) <= {"conv", "head"}

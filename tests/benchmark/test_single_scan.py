@@ -1,8 +1,8 @@
 import pytest
 
-from ct3d_edge.benchmark.single_scan import Plan
-from ct3d_edge.benchmark.workload import BrokenOffError, keep_what_was_taken
-from ct3d_edge.latency.measure import Samples, Until
+from ct3d_edge.benchmark.single_scan import RunCount
+from ct3d_edge.benchmark.workload import PartialResultError, keep_partial_result
+from ct3d_edge.latency.measure import Samples, StopCriterion
 from ct3d_edge.latency.record import BenchRecord
 
 
@@ -11,12 +11,15 @@ def samples(count: int) -> Samples:
 
 
 def test_a_plan_that_is_kept_falls_short_of_nothing() -> None:
-    assert Plan(5, Until()).shortfall(samples(5)) is None
-    assert Plan(5, Until(precision=0.1)).shortfall(samples(50)) is None
+    assert RunCount(5, StopCriterion()).shortfall(samples(5)) is None
+    assert RunCount(5, StopCriterion(precision=0.1)).shortfall(samples(50)) is None
 
 
 def test_a_plan_that_ran_out_of_time_says_how_far_it_came() -> None:
-    assert Plan(5, Until(budget_s=2)).shortfall(samples(3)) == "the time budget of 2 s was spent after 3 of 5 runs"
+    assert (
+        RunCount(5, StopCriterion(budget_s=2)).shortfall(samples(3))
+        == "the time budget of 2 s was spent after 3 of 5 runs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def test_what_breaks_off_leaves_a_record_and_its_cause(error: BaseException, rea
     def record(incomplete: str) -> BenchRecord:
         return BenchRecord("how long?", {}, {}, {}, samples(3), incomplete=incomplete)
 
-    with pytest.raises(BrokenOffError) as caught, keep_what_was_taken(record):
+    with pytest.raises(PartialResultError) as caught, keep_partial_result(record):
         raise error
     assert caught.value.record.incomplete == reason
     assert caught.value.__cause__ is error

@@ -55,7 +55,19 @@ def explaining_model(
     for number in range(8):
         make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=tmp_path / "proof")
     out = tmp_path / "explains.onnx"
-    assert run("optimize", "--model", make_model(), "--out", out, "--explain", "--proof", tmp_path / "proof").code == 0
+    assert (
+        run(
+            "optimize",
+            "--model",
+            make_model(),
+            "--out",
+            out,
+            "--with-gradcam-output",
+            "--parity-data",
+            tmp_path / "proof",
+        ).code
+        == 0
+    )
     return out
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.cli.click_extras import ARGUMENTS, as_flags
-from ct3d_edge.extras import pip_install
+from ct3d_edge.cli.click_extras import OPTION_OF_ARGUMENT, to_option_names
+from ct3d_edge.extras import pip_install_command
 
 from .conftest import Run
 
@@ -46,8 +46,8 @@ def test_a_bug_shows_its_traceback() -> None:
     """Only what is the user's to mend is shortened to a sentence."""
     code = (
         "import sys; from ct3d_edge.cli import app, inspect\n"
-        "import ct3d_edge.runtime as runtime\n"
-        "runtime.load_model_file = lambda path, **options: 1 / 0\n"
+        "from ct3d_edge.modelfile import model_file\n"
+        "model_file.load_model_file = lambda path, **options: 1 / 0\n"
         "sys.argv = ['ct3d-edge', 'inspect', 'x.onnx']; app.main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -76,7 +76,7 @@ def test_without_keras_the_missing_extra_is_named(command: str, source: list[str
     assert result.returncode == 3
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: This command needs keras")
-    assert line.endswith(f"not installed here: {pip_install('train')}")
+    assert line.endswith(f"not installed here: {pip_install_command('train')}")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -104,17 +104,17 @@ def test_names_that_the_terminal_cannot_show_are_escaped(make_model: MakeModel) 
     [
         ("add `allow_fallback=True`.", "add --allow-fallback."),
         (
-            "Use `batch_size=4` or less, or raise `memory_budget`.",
-            "Use --batch-size 4 or less, or raise --memory-budget.",
+            "Use `batch_size=4` or less, or raise `max_memory`.",
+            "Use --batch-size 4 or less, or raise --max-memory.",
         ),
-        ('`allow=["no_orientation"]` takes it', "--allow no_orientation takes it"),
+        ('`allow=["no_orientation"]` takes it', "--downgrade-check no_orientation takes it"),
         ("`inspect` and `threads=4` stay, and so does allow_fallback=True in a name.",) * 2,
     ],
 )
 def test_arguments_that_the_library_names_become_options(said: str, shown: str) -> None:
-    assert as_flags(said) == shown
+    assert to_option_names(said) == shown
 
 
 def test_an_option_for_every_argument_that_is_replaced(run: Run) -> None:
     helps = " ".join(run(command, "--help").out for command in ("infer", "check"))
-    assert [name for name in ARGUMENTS if f"--{name.replace('_', '-')}" not in helps] == []
+    assert [name for name in OPTION_OF_ARGUMENT if f"--{name.replace('_', '-')}" not in helps] == []

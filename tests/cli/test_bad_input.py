@@ -158,8 +158,8 @@ def test_what_only_has_the_name_of_a_scan_is_told_and_nothing_waits_for_it(
     assert codes(outcome.out) == {"a.nii": None, "b.nii.gz": None, **ODD}
     assert "pipe.nii.gz is a named pipe, not a file" in outcome.out
     assert codes(run("infer", *(odd_things / name for name in ODD), *command).out) == ODD
-    passports = json.loads(run("check", odd_things, "--json").out)
-    assert {os.path.basename(each["scan"]) for each in passports if each["error"]} == set(ODD)  # noqa: PTH119
+    quality_reports = json.loads(run("check", odd_things, "--json").out)
+    assert {os.path.basename(each["scan"]) for each in quality_reports if each["error"]} == set(ODD)  # noqa: PTH119
     assert run("preprocess", odd_things, "--out", tmp_path / "npy").err.count("unreadable") == len(ODD)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
 
-from ct3d_edge.benchmark.workload import CLOCKS, RESIDENT
-from ct3d_edge.cli.bench_scenarios import Target
+from ct3d_edge.benchmark.workload import CLOCKS, DEVICE_RESIDENT
+from ct3d_edge.cli.bench_scenarios import BenchTarget
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.latency.system_monitor import SystemSnapshot
 from ct3d_edge.session.runner import Runner
 
 from .conftest import Run
@@ -32,11 +32,11 @@ def scans(make_scan: MakeScan, tmp_path: Path) -> Path:
 def test_bench_keeps_every_sample(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
     record_file = tmp_path / "bench.json"
     outcome = run(
-        "bench", "--model", make_model(), "--provider", "cpu", "--scans", scans, "--runs", 7, "--json", record_file
+        "bench", "--model", make_model(), "--provider", "cpu", "--input", scans, "--runs", 7, "--out", record_file
     )
     assert outcome.code == 0
     record = read_record(record_file)
-    assert set(record.samples.counted) == {"read", "preprocess", "infer", RESIDENT}
+    assert set(record.samples.counted) == {"read", "preprocess", "infer", DEVICE_RESIDENT}
     assert all(len(samples) == 7 for samples in record.samples.counted.values())
     assert all(10 <= len(samples) <= 50 for samples in record.samples.warmup.values())
     assert set(record.once) == {"import", "model file", "session", "first run"}
@@ -51,7 +51,7 @@ def test_bench_keeps_every_sample(run: Run, make_model: MakeModel, scans: Path, 
 
 
 def test_clocks_nest(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
-    run("bench", "--model", make_model(), "--provider", "cpu", "--scans", scans, "-n", 3, "--json", tmp_path / "x.json")
+    run("bench", "--model", make_model(), "--provider", "cpu", "--input", scans, "-n", 3, "--out", tmp_path / "x.json")
     record = read_record(tmp_path / "x.json")
     series = record.series()
     for inner, outer in zip(["run + copies", "+ preprocessing"], ["+ preprocessing", "file to decision"], strict=True):
@@ -62,13 +62,13 @@ def test_clocks_nest(run: Run, make_model: MakeModel, scans: Path, tmp_path: Pat
 def test_a_precision_or_a_budget_decides_how_long(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
     def measured(*options: object) -> BenchRecord:
         file = tmp_path / "x.json"
-        assert run("bench", "--model", make_model(), "-p", "cpu", "--scans", scans, "--json", file, *options).code == 0
+        assert run("bench", "--model", make_model(), "-p", "cpu", "--input", scans, "--out", file, *options).code == 0
         return read_record(file)
 
-    precise = measured("--target-precision", "99%")
+    precise = measured("--ci-width", "99%")
     assert len(precise.samples.total) >= 8
     assert precise.conditions["target_precision"] == 0.99
-    short = measured("--budget", "0.05s", "--runs", 100_000)
+    short = measured("--time-limit", "0.05s", "--runs", 100_000)
     assert short.incomplete is not None
     assert "of 100000 runs" in short.incomplete
 
@@ -80,11 +80,11 @@ def test_a_precision_that_is_not_reached_is_said(run: Run, make_model: MakeModel
         make_model(),
         "-p",
         "cpu",
-        "--scans",
+        "--input",
         scans,
-        "--target-precision",
+        "--ci-width",
         "0.0001%",
-        "--budget",
+        "--time-limit",
         "1s",
     )
     assert "The time budget was spent: the median is known to ±" in outcome.out
@@ -94,12 +94,12 @@ def test_a_precision_that_is_not_reached_is_said(run: Run, make_model: MakeModel
     "options",
     [
         ("--runs", 0),
-        ("--target-precision", "2"),
-        ("--target-precision", "0%"),
-        ("--target-precision", "-2%"),
-        ("--budget", "soon"),
-        ("--budget", "0s"),
-        ("--budget", "-5s"),
+        ("--ci-width", "2"),
+        ("--ci-width", "0%"),
+        ("--ci-width", "-2%"),
+        ("--time-limit", "soon"),
+        ("--time-limit", "0s"),
+        ("--time-limit", "-5s"),
     ],
 )
 def test_bench_refuses_amounts_that_mean_nothing(run: Run, make_model: MakeModel, options: tuple[object, ...]) -> None:
@@ -108,7 +108,7 @@ def test_bench_refuses_amounts_that_mean_nothing(run: Run, make_model: MakeModel
 
 def test_bench_names_a_scan_it_cannot_use(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
     (tmp_path / "empty.nii.gz").touch()
-    outcome = run("bench", "--model", make_model(), "--scans", tmp_path / "empty.nii.gz")
+    outcome = run("bench", "--model", make_model(), "--input", tmp_path / "empty.nii.gz")
     assert outcome.code == 2
     assert "cannot use" in outcome.err
 
@@ -116,7 +116,7 @@ def test_bench_names_a_scan_it_cannot_use(run: Run, make_model: MakeModel, tmp_p
 @pytest.mark.parametrize("bad", ["absent", "record"])
 def test_bench_refuses_an_unwritable_record(run: Run, make_model: MakeModel, tmp_path: Path, bad: str) -> None:
     target = tmp_path / "absent" / "x.json" if bad == "absent" else tmp_path
-    assert run("bench", "--model", make_model(), "--json", target).code == 2
+    assert run("bench", "--model", make_model(), "--out", target).code == 2
 
 
 def test_a_model_that_fails_in_the_middle_leaves_what_was_measured(
@@ -131,7 +131,7 @@ def test_a_model_that_fails_in_the_middle_leaves_what_was_measured(
 
     monkeypatch.setattr(Runner, "infer", failing)
     file = tmp_path / "x.json"
-    outcome = run("bench", "--model", make_model(), "-p", "cpu", "--scans", scans, "--runs", 500, "--json", file)
+    outcome = run("bench", "--model", make_model(), "-p", "cpu", "--input", scans, "--runs", 500, "--out", file)
     assert outcome.code == 3
     assert "out of memory" in outcome.err
     assert "wrote" in outcome.err
@@ -153,7 +153,7 @@ def test_a_sweep_is_a_table_of_every_configuration(
     run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.json"
-    words = ("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 9, "--json", file)
+    words = ("bench", "-m", make_model(), "-p", "cpu", "--input", scans, "-n", 9, "--out", file)
     outcome = run(*words, "--sweep", "threads=1,2", "--sweep", "batch=1,3")
     assert outcome.code == 0
     rows = [line.split()[:3] for line in outcome.out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
@@ -167,7 +167,7 @@ def test_a_sweep_is_a_table_of_every_configuration(
 
 
 def test_offline_sweeps_batches_with_the_threads_there_are(run: Run, make_model: MakeModel, scans: Path) -> None:
-    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "--scenario", "offline", "-n", 2)
+    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--input", scans, "--scenario", "offline", "-n", 2)
     assert outcome.code == 0
     batches = [line.split()[1] for line in outcome.out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
     assert batches == ["1", "2", "4", "8"]
@@ -178,15 +178,15 @@ def test_server_finds_a_rate_or_says_that_none_holds(
     run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.json"
-    words = ("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "--scenario", "server", "--json", file)
-    lenient = run(*words, "--latency-bound", "1m")
+    words = ("bench", "-m", make_model(), "-p", "cpu", "--input", scans, "--scenario", "server", "--out", file)
+    lenient = run(*words, "--latency-slo", "1m")
     assert lenient.code == 0
     assert "is the highest rate tried that keeps p90 within 60000 ms" in lenient.out
     record = read_record(file)
     rates = [values for name, values in record.samples.counted.items() if name != "one after the other"]
     assert [len(values) for values in rates] == [64] * 5
     assert record.conditions["highest_rate_per_s"] == pytest.approx(record.conditions["capacity_per_s"] * 31 / 32)
-    strict = run(*words, "--latency-bound", "0.001ms")
+    strict = run(*words, "--latency-slo", "0.001ms")
     assert strict.code == 0
     assert "No rate tried keeps p90" in strict.out
 
@@ -194,7 +194,7 @@ def test_server_finds_a_rate_or_says_that_none_holds(
 @pytest.mark.slow
 def test_resources_are_those_of_a_fresh_process(run: Run, make_model: MakeModel, scans: Path, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
-    words = ("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 1, "--json", file)
+    words = ("bench", "-m", make_model(), "-p", "cpu", "--input", scans, "-n", 1, "--out", file)
     outcome = run(*words, "--resources")
     assert outcome.code == 0
     found = read_record(file).resources
@@ -219,8 +219,8 @@ def test_resources_are_those_of_a_fresh_process(run: Run, make_model: MakeModel,
         ("--sweep", "batch=1", "--sweep", "batch=2"),
         ("--scenario", "server", "--runs", 63),
         ("--scenario", "server", "--sweep", "batch=1"),
-        ("--latency-bound", "1s"),
-        ("--scenario", "server", "--latency-bound", "-1s"),
+        ("--latency-slo", "1s"),
+        ("--scenario", "server", "--latency-slo", "-1s"),
     ],
 )
 def test_scenarios_that_contradict_themselves_are_wrong_usage(run: Run, options: tuple[object, ...]) -> None:
@@ -278,9 +278,9 @@ def test_gates_decide_the_exit_code(run: Run, tmp_path: Path, gates: list[str], 
 
 
 def test_a_gate_that_other_load_may_have_broken_is_not_judged(run: Run, tmp_path: Path) -> None:
-    quiet = (Snapshot(0, 0, 0, 0), Snapshot(100, 100, 100, 0))
+    quiet = (SystemSnapshot(0, 0, 0, 0), SystemSnapshot(100, 100, 100, 0))
     for number, loaded in enumerate(
-        [(Snapshot(0, 0, 0, 0), Snapshot(100, 100, 180, 0)), (quiet[0], Snapshot(100, 100, 100, 20))]
+        [(SystemSnapshot(0, 0, 0, 0), SystemSnapshot(100, 100, 180, 0)), (quiet[0], SystemSnapshot(100, 100, 100, 20))]
     ):
         a = saved(tmp_path / f"a{number}.json", 300, surroundings=quiet)
         b = saved(tmp_path / f"b{number}.json", 330, surroundings=loaded)
@@ -352,7 +352,7 @@ def test_a_profile_shows_every_layer_and_goes_into_the_record(
     run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.json"
-    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "-n", 3, "--profile", "--json", file)
+    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--input", scans, "-n", 3, "--profile", "--out", file)
     assert outcome.code == 0
     told = read_record(file).conditions["profile"]
     assert len(told["layers"]) >= 3
@@ -365,16 +365,16 @@ def test_a_profile_shows_every_layer_and_goes_into_the_record(
 def test_a_profile_is_refused_before_anything_is_measured_if_a_gpu_does_the_work(
     run: Run, make_model: MakeModel, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = Target.open
+    opened = BenchTarget.open
 
-    def on_a_gpu(target: Target, threads: int | None = None) -> Runner:
+    def on_a_gpu(target: BenchTarget, threads: int | None = None) -> Runner:
         runner = opened(target, threads)
-        runner.receipt = replace(runner.receipt, actual="cuda")
+        runner.run_report = replace(runner.run_report, actual="cuda")
         return runner
 
-    monkeypatch.setattr(Target, "open", on_a_gpu)
+    monkeypatch.setattr(BenchTarget, "open", on_a_gpu)
     file = tmp_path / "x.json"
-    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--scans", scans, "--profile", "--json", file)
+    outcome = run("bench", "-m", make_model(), "-p", "cpu", "--input", scans, "--profile", "--out", file)
     assert outcome.code == 2
     assert "--profile times operators on the CPU provider; cuda does the work here" in outcome.err
     assert "Add --provider cpu" in outcome.err

@@ -15,7 +15,7 @@ def chest(hu: NDArray[np.int16]) -> NDArray[np.int16]:
     return hu.repeat(4, axis=0).repeat(4, axis=1)
 
 
-def test_a_passport_names_every_measured_value(run: Run, make_scan: MakeScan, chest: NDArray[np.int16]) -> None:
+def test_a_quality_report_names_every_measured_value(run: Run, make_scan: MakeScan, chest: NDArray[np.int16]) -> None:
     outcome = run("check", make_scan(voxels=chest))
     assert outcome.code == 0
     for said in ("orientation", "LAS", "2 x 2 x 8 mm", "96 mm along the body", "looks like lung"):
@@ -31,11 +31,27 @@ def test_what_is_refused_makes_exit_code_1(
     (tmp_path / "in" / "c.nii").touch()
     outcome = run("check", tmp_path / "in", "--json")
     assert outcome.code == 1
-    passports = json.loads(outcome.out)
-    assert [passport["verdict"] for passport in passports] == ["ok", "refuse", "refuse"]
-    assert {f["code"] for f in passports[1]["findings"] if f["severity"] == "refuse"} == {"not_hu", "not_chest"}
-    assert passports[2]["error"] == {"code": "empty", "message": "c.nii is empty (0 bytes). Copy or export it again."}
-    assert run("check", tmp_path / "in" / "b.nii.gz", "--allow", "not_hu", "--allow", "not_chest").code == 0
+    quality_reports = json.loads(outcome.out)
+    assert [quality_report["verdict"] for quality_report in quality_reports] == ["ok", "refuse", "refuse"]
+    assert {f["code"] for f in quality_reports[1]["flags"] if f["severity"] == "refuse"} == {
+        "intensity_not_hu",
+        "anatomy_mismatch",
+    }
+    assert quality_reports[2]["error"] == {
+        "code": "empty",
+        "message": "c.nii is empty (0 bytes). Copy or export it again.",
+    }
+    assert (
+        run(
+            "check",
+            tmp_path / "in" / "b.nii.gz",
+            "--downgrade-check",
+            "intensity_not_hu",
+            "--downgrade-check",
+            "anatomy_mismatch",
+        ).code
+        == 0
+    )
 
 
 def test_the_table_of_several_shows_what_is_not_in_order(
@@ -65,12 +81,15 @@ def test_why_there_is_no_verdict_is_said_in_the_words_of_infer(
     assert [verdict for _, verdict, _ in rows[:2]] == ["refuse", "refuse"]
     for record in records:
         assert any(line.startswith(f"{record['error']['code']} ({record['status']}): ") for line in lines)
-    assert [passport["verdict"] for passport in json.loads(run("check", folder, "--json").out)] == ["refuse", "refuse"]
+    assert [quality_report["verdict"] for quality_report in json.loads(run("check", folder, "--json").out)] == [
+        "refuse",
+        "refuse",
+    ]
 
 
 @pytest.mark.parametrize("code", ["nonsense", "truncated"])
 def test_a_code_that_cannot_be_allowed_is_wrong_usage(run: Run, make_scan: MakeScan, code: str) -> None:
-    outcome = run("check", make_scan(), "--allow", code)
+    outcome = run("check", make_scan(), "--downgrade-check", code)
     assert outcome.code == 2
     assert code in outcome.err
 
@@ -82,18 +101,18 @@ def test_a_patient_is_named_only_where_that_was_asked_for(run: Run, hu: NDArray[
         outcome = run("check", folder, *arguments)
         for secret in (made.PATIENT_NAME, made.PATIENT_ID):
             assert secret not in outcome.out + outcome.err
-    named = run("check", folder, "--with-identifiers")
+    named = run("check", folder, "--include-phi")
     assert made.PATIENT_NAME in named.out
     assert made.PATIENT_ID in named.out
 
 
-def test_a_series_with_a_hole_keeps_its_other_findings(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
+def test_a_series_with_a_hole_keeps_its_other_flags(run: Run, hu: NDArray[np.int16], tmp_path: Path) -> None:
     made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     folder = made.write_series(tmp_path / "in", hu)
     (folder / "005.dcm").unlink()
     outcome = run("check", folder, "--json")
     assert outcome.code == 1
-    (passport,) = json.loads(outcome.out)
-    codes = {finding["code"]: finding["severity"] for finding in passport["findings"]}
+    (quality_report,) = json.loads(outcome.out)
+    codes = {flag["code"]: flag["severity"] for flag in quality_report["flags"]}
     assert codes["missing_slices"] == "refuse"
     assert codes["orientation"] == "ok"

@@ -136,7 +136,7 @@ def test_help_says_what_is_fetched(run: Run) -> None:
 
 
 def test_phantoms_are_not_mixed_with_what_is_there_unless_by_force(run: Run, tmp_path: Path) -> None:
-    command = ("data", "synth", "--out", tmp_path / "set", "--scans", 1, "--shape", 32, 32, 8)
+    command = ("data", "synth", "--out", tmp_path / "set", "--num-scans", 1, "--shape", 32, 32, 8)
     assert run(*command).code == 0
     again = run(*command, "--seed", 1)
     assert again.code == 2

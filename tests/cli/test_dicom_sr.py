@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from records import ANSWERED
 
 from ct3d_edge.cli.output_folders import SrFolder
-from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.extras import pip_install
-from ct3d_edge.inference.predict import Analysis
+from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.extras import pip_install_command
+from ct3d_edge.inference.predict import ScanResult
 from ct3d_edge.scan.fingerprint import content_sha256
 
 from .conftest import Run
@@ -40,7 +40,7 @@ def test_each_series_with_an_answer_gets_one_and_the_others_are_told(
     run: Run, ward: Path, make_model: MakeModel, tmp_path: Path
 ) -> None:
     out, reports = tmp_path / "r.jsonl", tmp_path / "new" / "sr"
-    command = ("infer", ward, "-m", make_model("chest.onnx"), "--out", out, "--with-identifiers")
+    command = ("infer", ward, "-m", make_model("chest.onnx"), "--out", out, "--include-phi")
     outcome = run(*command, "--dicom-sr", reports)
     assert outcome.code == 1
     assert sorted(path.name for path in reports.iterdir()) == ["chest-2_sr.dcm", "chest_sr.dcm"]
@@ -68,7 +68,7 @@ def test_each_series_with_an_answer_gets_one_and_the_others_are_told(
 def test_nifti_scans_alone_are_told_and_all_is_well(
     run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
 ) -> None:
-    outcome = run("infer", make_scan(), "-m", make_model(), "--dicom-sr", tmp_path / "sr", "--with-identifiers")
+    outcome = run("infer", make_scan(), "-m", make_model(), "--dicom-sr", tmp_path / "sr", "--include-phi")
     assert outcome.code == 0
     assert "1 of 1 scans are no DICOM series" in outcome.err
     assert list((tmp_path / "sr").iterdir()) == []
@@ -79,7 +79,7 @@ def test_a_report_names_the_patient_so_the_user_must_agree(
 ) -> None:
     outcome = run("infer", ward, "-m", make_model(), "--dicom-sr", tmp_path / "sr")
     assert outcome.code == 2
-    assert "no output holds without --with-identifiers; give both options" in outcome.err
+    assert "no output holds without --include-phi; give both options" in outcome.err
     assert not (tmp_path / "sr").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_scan_is_read(
     (tmp_path / "file").write_text("")
     no_files = [Path("/proc")] if Path("/proc").is_dir() else []
     for place in (tmp_path / "file", tmp_path / "file" / "sr", *no_files):
-        outcome = run("infer", ward, "-m", make_model(), "--dicom-sr", place, "--with-identifiers")
+        outcome = run("infer", ward, "-m", make_model(), "--dicom-sr", place, "--include-phi")
         assert outcome.code == 2
         assert outcome.err.startswith(("error: Cannot make the folder", "error: Cannot write"))
         assert outcome.out == ""
@@ -99,16 +99,16 @@ def test_without_highdicom_the_command_that_installs_it_is_named(
     run: Run, ward: Path, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda name: None if name == "highdicom" else find_spec(name))
-    outcome = run("infer", ward, "-m", make_model(), "--dicom-sr", tmp_path / "sr", "--with-identifiers")
+    outcome = run("infer", ward, "-m", make_model(), "--dicom-sr", tmp_path / "sr", "--include-phi")
     assert outcome.code == 3
-    assert f"needs highdicom, not installed here: {pip_install('dicom')}" in outcome.err
+    assert f"needs highdicom, not installed here: {pip_install_command('dicom')}" in outcome.err
 
 
 def test_a_run_that_goes_on_writes_only_the_reports_that_are_missing(
     run: Run, ward: Path, make_model: MakeModel, tmp_path: Path
 ) -> None:
     reports, out = tmp_path / "sr", tmp_path / "r.jsonl"
-    command = ("infer", ward, "-m", make_model(), "--out", out, "--resume", "--with-identifiers")
+    command = ("infer", ward, "-m", make_model(), "--out", out, "--resume", "--include-phi")
     assert run(*command).code == 1
     before = out.read_text()
     assert run(*command, "--dicom-sr", reports).code == 1
@@ -128,17 +128,17 @@ def test_a_series_that_cannot_be_read_again_in_time_gets_no_report(hu: NDArray[n
     scan = made.write_series(tmp_path / "chest", hu, "1.2.3")
     record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
     reports = tmp_path / "sr"
-    late = SrFolder(reports, [scan], "model", with_identifiers=True, seconds=1e-9)
-    with pytest.raises(UnreadableScan, match="was not finished within") as error:
-        late.add(Analysis(record, None), None)
-    assert error.value.code == "timed_out"
+    late = SrFolder(reports, [scan], "model", include_phi=True, seconds=1e-9)
+    with pytest.raises(UnreadableScanError, match="was not finished within") as error:
+        late.add(ScanResult(record, None), None)
+    assert error.value.code == "timeout"
     assert list(reports.iterdir()) == []
-    SrFolder(reports, [scan], "model", with_identifiers=True, seconds=60).add(Analysis(record, None), None)
+    SrFolder(reports, [scan], "model", include_phi=True, seconds=60).add(ScanResult(record, None), None)
     assert [path.name for path in reports.iterdir()] == ["chest_sr.dcm"]
 
 
 def test_reports_among_the_scans_are_no_scans(run: Run, ward: Path, make_model: MakeModel, tmp_path: Path) -> None:
-    command = ("infer", ward, "-m", make_model(), "--dicom-sr", ward / "monday" / "chest", "--with-identifiers")
+    command = ("infer", ward, "-m", make_model(), "--dicom-sr", ward / "monday" / "chest", "--include-phi")
     first, again = run(*command, "-f", "jsonl"), run(*command, "-f", "jsonl")
     hashes = [[json.loads(line)["scan_sha256"] for line in outcome.out.splitlines()] for outcome in (first, again)]
     assert hashes[0] == hashes[1]
@@ -152,7 +152,7 @@ def test_names_of_series_cannot_leave_the_folder_or_outgrow_it(
     here = made.write_series(tmp_path / "scans" / "here", (hu + 5).astype(np.int16), "1.2.4")
     monkeypatch.chdir(here)
     reports = tmp_path / "sr"
-    outcome = run("infer", long, ".", "-m", make_model(), "--dicom-sr", reports, "--with-identifiers")
+    outcome = run("infer", long, ".", "-m", make_model(), "--dicom-sr", reports, "--include-phi")
     assert outcome.code == 0
     names = sorted(path.name for path in reports.iterdir())
     assert names == ["here_sr.dcm", "肺" * 66 + "_sr.dcm"]
@@ -163,7 +163,7 @@ def test_a_real_series(run: Run, real_scans: Path, tmp_path: Path) -> None:
     series = real_scans.parent / "dicom" / "covid_ricord1a-001012"
     if not series.is_dir():
         pytest.skip(f"needs a real DICOM series in {series}")
-    outcome = run("infer", series, "-p", "cpu", "--dicom-sr", tmp_path / "sr", "--with-identifiers")
+    outcome = run("infer", series, "-p", "cpu", "--dicom-sr", tmp_path / "sr", "--include-phi")
     assert outcome.code == 0
     report = highdicom.sr.srread(tmp_path / "sr" / f"{series.name}_sr.dcm")
     assert len(report.get_evidence()) == 62
@@ -182,7 +182,7 @@ def test_a_series_named_by_its_uid_or_by_one_of_its_files(
     made.write_series(both, (hu + 5).astype(np.int16), "1.2.4", "b{}.dcm")
     made.write_series(alone, (hu + 9).astype(np.int16), "1.2.6")
     reports = tmp_path / "sr"
-    command = ("infer", both, alone / "003.dcm", "-m", make_model(), "--dicom-sr", reports, "--with-identifiers")
+    command = ("infer", both, alone / "003.dcm", "-m", make_model(), "--dicom-sr", reports, "--include-phi")
     assert run(*command).code == 0
     found = {path.name: highdicom.sr.srread(path).StudyInstanceUID for path in reports.iterdir()}
     assert found == {"1.2.3_sr.dcm": "1.2.3.0", "1.2.4_sr.dcm": "1.2.4.0", "alone_sr.dcm": "1.2.6.0"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.extras import pip_install
+from ct3d_edge.extras import pip_install_command
 from ct3d_edge.providers.names import PROVIDERS
 
 from .conftest import Run
@@ -31,7 +31,7 @@ def test_doctor_survives_a_broken_onnxruntime(
     if as_json:
         told = json.loads(outcome.out)
         assert (told["working"], told["automatic"]) == ([], [])
-        assert {entry["remedy"] for entry in told["providers"]} == {pip_install("", "--force-reinstall")}
+        assert {entry["remedy"] for entry in told["providers"]} == {pip_install_command("", "--force-reinstall")}
     else:
         assert "cpu: trying it failed: ImportError: half of it is gone" in outcome.out
         assert "auto takes: nothing, no provider works here" in outcome.out

@@ -43,9 +43,9 @@ def test_the_proof_is_kept_and_inspect_tells_what_goes_in(run: Run, inside: Path
     facts = json.loads(run("inspect", "--model", inside, "--json").out)
     assert facts["graph"]["input"].startswith("stored voxels int16 (slices, rows, columns) of any size")
     assert facts["graph"]["output"] == "probabilities float32 (2)"
-    proof = facts["provenance"]["embedded_preprocessing"]
-    assert proof["probability_difference"] <= proof["limit"] == 2e-5
-    assert proof["scans"][2] == {"shape": [40, 30, 40], "slope": 0.7, "intercept": -1000.3}
+    parity = facts["provenance"]["embedded_preprocessing"]
+    assert parity["probability_difference"] <= parity["limit"] == 2e-5
+    assert parity["scans"][2] == {"shape": [40, 30, 40], "slope": 0.7, "intercept": -1000.3}
     assert facts["provenance"]["nodes"] == facts["graph"]["nodes"]
 
 
@@ -61,7 +61,7 @@ def test_commands_that_feed_network_inputs_refuse_it(
     scan = make_scan()
     for command in (
         ["infer", scan, "--model", inside],
-        ["bench", "--model", inside, "--scans", scan.parent, "--runs", 2],
+        ["bench", "--model", inside, "--input", scan.parent, "--runs", 2],
         ["optimize", "--model", inside, "--out", tmp_path / "again.onnx"],
         ["check", scan, "--model", inside],
     ):
@@ -103,8 +103,8 @@ def test_a_second_gate_that_does_not_hold_leaves_no_file(
 @pytest.mark.parametrize("orientation", ["LAS", "RPI", "PIR", "stored"])
 def test_the_scans_of_the_second_gate_lie_in_the_contracts_orientation(small: None, orientation: str) -> None:
     contract = Contract(shape=(16, 12, 8), orientation=orientation)
-    straight = list(parity_data.StoredPhantoms(Contract(shape=(16, 12, 8))))
-    scans = list(parity_data.StoredPhantoms(contract))
+    straight = list(parity_data.PhantomScans(Contract(shape=(16, 12, 8))))
+    scans = list(parity_data.PhantomScans(contract))
     assert len(scans) == 8
     for scan, las in zip(scans, straight, strict=True):
         assert scan.stored.dtype == np.int16

@@ -6,7 +6,7 @@ from builders import MakeModel, MakeScan
 from graded import BRIGHT, DARK, THRESHOLD, graded_folder, graded_run
 from networks import KERAS
 
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import write_split
 
 from .conftest import Run
@@ -66,7 +66,7 @@ def test_writes_its_files(run: Run, model: Path, folder: Path, tmp_path: Path) -
 
 def test_a_split_names_the_part(run: Run, model: Path, folder: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.json"
-    write_split(split, split_folder(folder, validation=0.25, test=0.5))
+    write_split(split, create_split(folder, validation=0.25, test=0.5))
     outcome = run("evaluate", "--model", model, folder, "--split", split, *QUICK)
     assert outcome.code == 0
     assert f"test of {split}: 2 normal, 2 abnormal" in outcome.out
@@ -88,7 +88,7 @@ def test_a_model_that_answers_the_same_is_warned_of_first(run: Run, make_model: 
         (("data", "--split", "missing.json"), 2, "split missing.json cannot be read"),
         (("nowhere",), 2, "nowhere is not there"),
         (("data", "--out", "taken"), 2, "Cannot make the folder taken"),
-        (("data", "--skip-bad", "--provider", "cuda"), 3, "Provider cuda cannot do the work here"),
+        (("data", "--skip-invalid", "--provider", "cuda"), 3, "Provider cuda cannot do the work here"),
         (("data", "--resamples", "99"), 2, "--resamples"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_bad_scan_stops_or_is_told(run: Run, model: Path, folder: Path) -> Non
     outcome = run("evaluate", "--model", model, folder, *QUICK)
     assert (outcome.code, outcome.out) == (2, "")
     assert "normal/bad.nii.gz" in outcome.err
-    outcome = run("evaluate", "--model", model, folder, *QUICK, "--skip-bad")
+    outcome = run("evaluate", "--model", model, folder, *QUICK, "--skip-invalid")
     assert outcome.code == 0
     assert "left out: normal/bad.nii.gz" in outcome.out
 
@@ -137,7 +137,7 @@ def test_a_run_judged_on_its_own_scans_is_warned_of(run: Run, training_run: Path
 def test_calibrate_export_and_evaluate_tell_the_same_story(
     run: Run, training_run: Path, folder: Path, tmp_path: Path
 ) -> None:
-    outcome = run("calibrate", "--model", training_run, folder, "--rule", "sensitivity=1")
+    outcome = run("fit-temperature", "--model", training_run, folder, "--threshold-method", "sensitivity=1")
     assert outcome.code == 0
     assert "optimistic" in outcome.out
     assert f"wrote {training_run / 'contract.json'}" in outcome.out
@@ -156,8 +156,8 @@ def test_calibrate_export_and_evaluate_tell_the_same_story(
     [
         (("run.onnx", "data"), "export it again"),
         (("data", "data"), "is no training run"),
-        (("run", "data", "--rule", "f1"), "A rule is youden or"),
-        (("run", "data", "--rule", "sensitivity=2"), "above 0 and at most 1"),
+        (("run", "data", "--threshold-method", "f1"), "A rule is youden or"),
+        (("run", "data", "--threshold-method", "sensitivity=2"), "above 0 and at most 1"),
         (("run", "nowhere"), "nowhere is not there"),
         (("run", "data", "--split", "missing.json"), "missing.json cannot be read"),
     ],
@@ -167,7 +167,7 @@ def test_calibrate_used_wrongly_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(training_run.parent)
     before = (training_run / "contract.json").read_bytes()
-    outcome = run("calibrate", "--model", *arguments)
+    outcome = run("fit-temperature", "--model", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert said in outcome.err
     assert (training_run / "contract.json").read_bytes() == before

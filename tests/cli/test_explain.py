@@ -1,4 +1,4 @@
-"""``infer --explain``: maps in the scan's own space."""
+"""``infer --gradcam-dir``: maps in the scan's own space."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_each_scan_gets_a_map_on_itself_and_a_picture(
     make_scan("b.nii", voxels=hu[::-1, :, :-2], affine=turned, folder=scans)
     make_scan("a.nii", folder=scans / "second")
     (scans / "broken.nii").write_text("no scan")
-    outcome = run("infer", scans, "--model", model, "--explain", tmp_path / "maps")
+    outcome = run("infer", scans, "--model", model, "--gradcam-dir", tmp_path / "maps")
     assert outcome.code == 1
     assert f"wrote {tmp_path / 'maps'}" in outcome.err
     maps = {path.name for path in (tmp_path / "maps").iterdir()}
@@ -44,7 +44,9 @@ def test_each_scan_gets_a_map_on_itself_and_a_picture(
 def test_the_answers_are_those_without_explanation(run: Run, model: Path, make_scan: MakeScan, tmp_path: Path) -> None:
     scan = make_scan()
     plain = run("infer", scan, "--model", model, "--format", "csv").out.split(",")
-    explained = run("infer", scan, "--model", model, "--format", "csv", "--explain", tmp_path / "maps").out.split(",")
+    explained = run("infer", scan, "--model", model, "--format", "csv", "--gradcam-dir", tmp_path / "maps").out.split(
+        ","
+    )
     assert plain[:20] == explained[:20]
 
 
@@ -57,11 +59,11 @@ def test_a_run_that_goes_on_draws_only_what_is_missing(
     make_scan("c.nii", affine=np.diag([2.0, 2.0, 8.0, 1.0]), folder=scans)
     command = ("infer", scans, "--model", model, "--out", out, "--resume")
     assert run(*command).code == 0
-    assert run(*command, "--explain", maps).code == 0
+    assert run(*command, "--gradcam-dir", maps).code == 0
     assert len(list(maps.iterdir())) == 6
     (maps / "b_gradcam.png").unlink()
     kept = (maps / "a_gradcam.nii.gz").stat().st_mtime_ns
-    assert run(*command, "--explain", maps).code == 0
+    assert run(*command, "--gradcam-dir", maps).code == 0
     assert (maps / "b_gradcam.png").exists()
     assert (maps / "a_gradcam.nii.gz").stat().st_mtime_ns == kept
 
@@ -69,18 +71,18 @@ def test_a_run_that_goes_on_draws_only_what_is_missing(
 def test_a_file_that_cannot_explain_says_how_to_make_one(
     run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
-    outcome = run("infer", make_scan(), "--model", make_model(), "--explain", tmp_path / "maps")
+    outcome = run("infer", make_scan(), "--model", make_model(), "--gradcam-dir", tmp_path / "maps")
     assert outcome.code == 3
-    assert "ct3d-edge export --model MODEL.keras --out MODEL.onnx --explain" in outcome.err
+    assert "ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output" in outcome.err
 
 
 def test_optimizing_again_keeps_or_takes_away_the_output(run: Run, model: Path, tmp_path: Path) -> None:
     from ct3d_edge.modelfile.model_file import load_model_file
 
     again, without = tmp_path / "again.onnx", tmp_path / "without.onnx"
-    proof = ("--proof", tmp_path / "proof")
-    assert run("optimize", "--model", model, "--out", again, "--explain", *proof).code == 0
-    assert run("optimize", "--model", model, "--out", without, *proof).code == 0
+    parity = ("--parity-data", tmp_path / "proof")
+    assert run("optimize", "--model", model, "--out", again, "--with-gradcam-output", *parity).code == 0
+    assert run("optimize", "--model", model, "--out", without, *parity).code == 0
     assert load_model_file(again).features == load_model_file(model).features == (2, 14, 10, 6)
     assert load_model_file(without).features is None
     assert load_model_file(without).nodes < load_model_file(again).nodes
@@ -102,6 +104,6 @@ def test_a_report_shows_every_scan_also_of_a_run_that_goes_on(
     first = report.read_text()
     assert '"lung"' in first
     assert '"heat"' not in first
-    assert run(*command, "--explain", tmp_path / "maps").code == 1
+    assert run(*command, "--gradcam-dir", tmp_path / "maps").code == 1
     assert '"heat"' in report.read_text()
     assert str(tmp_path) not in report.read_text()

@@ -29,14 +29,14 @@ def test_exports_proves_and_says_so(run: Run, keras_file: Path, tmp_path: Path) 
 
 def test_real_scans_join_the_proof(run: Run, keras_file: Path, make_scan: MakeScan, tmp_path: Path) -> None:
     make_scan("a.nii.gz", folder=tmp_path / "scans")
-    outcome = run("export", "--model", keras_file, "--out", tmp_path / "tiny.onnx", "--proof", tmp_path / "scans")
+    outcome = run("export", "--model", keras_file, "--out", tmp_path / "tiny.onnx", "--parity-data", tmp_path / "scans")
     assert outcome.code == 0
     assert f"(1 scan from {tmp_path / 'scans'} and 7 phantoms" in outcome.out
 
 
 def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(run: Run, keras_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.onnx"
-    outcome = run("export", "--model", keras_file, "--out", out, "--limit", "0")
+    outcome = run("export", "--model", keras_file, "--out", out, "--atol", "0")
     assert outcome.code == 4
     assert "No file was written" in outcome.err
     assert not out.exists()
@@ -55,6 +55,6 @@ def test_the_source_is_never_overwritten(run: Run, keras_file: Path) -> None:
 
 def test_a_proof_scan_that_cannot_be_used_is_named(run: Run, keras_file: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.nii.gz").touch()
-    outcome = run("export", "--model", keras_file, "--out", tmp_path / "x.onnx", "--proof", tmp_path)
+    outcome = run("export", "--model", keras_file, "--out", tmp_path / "x.onnx", "--parity-data", tmp_path)
     assert outcome.code == 2
     assert "broken.nii.gz (empty)" in outcome.err

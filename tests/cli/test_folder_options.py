@@ -17,8 +17,8 @@ from .conftest import Run
         (["--workers", "0"], "'--workers'"),
         (["--batch-size", "0"], "'--batch-size'"),
         (["--scan-timeout", "0"], "'--scan-timeout'"),
-        (["--memory-budget", "lots"], "found 'lots'"),
-        (["--batch-size", "1000", "--memory-budget", "1MB"], "Use --batch-size"),
+        (["--max-memory", "lots"], "found 'lots'"),
+        (["--batch-size", "1000", "--max-memory", "1MB"], "Use --batch-size"),
     ],
 )
 def test_wrong_usage(run: Run, make_scan: MakeScan, make_model: MakeModel, options: list[str], message: str) -> None:
@@ -28,7 +28,7 @@ def test_wrong_usage(run: Run, make_scan: MakeScan, make_model: MakeModel, optio
     assert outcome.out == ""
 
 
-@pytest.mark.parametrize("options", [["--workers", "3"], ["--batch-size", "4"], ["--memory-budget", "1MB"]])
+@pytest.mark.parametrize("options", [["--workers", "3"], ["--batch-size", "4"], ["--max-memory", "1MB"]])
 def test_the_answers_do_not_depend_on_how(
     run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path, options: list[str]
 ) -> None:
@@ -62,9 +62,9 @@ def test_every_command_reads_the_same_sizes(
     inputs = [make_scan()] if command == "infer" else []
     source = make_model() if command != "export" else tmp_path / "absent.keras"
     options = [str(tmp_path / option) if option == "x.onnx" else option for option in options]
-    wrong = ["--limit", "-1"] if command == "tune" else []
-    refused = run(command, *inputs, "--model", source, *options, "--memory-budget", "2 gigs")
+    wrong = ["--atol", "-1"] if command == "tune" else []
+    refused = run(command, *inputs, "--model", source, *options, "--max-memory", "2 gigs")
     assert "a number with a unit, e.g. 500MB or 2GB; found '2 gigs'" in refused.err
-    taken = run(command, *inputs, "--model", source, *options, *wrong, "--memory-budget", "2 GiB")
+    taken = run(command, *inputs, "--model", source, *options, *wrong, "--max-memory", "2 GiB")
     assert "number with a unit" not in taken.err
     assert "takes a size" not in taken.err

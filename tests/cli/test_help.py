@@ -112,8 +112,8 @@ def test_a_model_that_must_be_named_is_asked_for(run: Run, command: str, tmp_pat
     [
         (["bench", "-n", "x"], "'x' is not a whole number."),
         (["bench", "-n", "0"], "0 is too small; the smallest value is 1."),
-        (["watch", "in", "-o", "x.jsonl", "--every", "soon"], "'soon' is not a number."),
-        (["export", "-m", "x", "-o", "y", "--limit", "3"], "3 is too large; the largest value is 0.1."),
+        (["watch", "in", "-o", "x.jsonl", "--poll-interval", "soon"], "'soon' is not a number."),
+        (["export", "-m", "x", "-o", "y", "--atol", "3"], "3 is too large; the largest value is 0.1."),
         (["infer", "x", "-p", "npu"], "'npu' is not one of 'auto', 'tensorrt'"),
         (["data", "synth", "-o", "x", "--shape", "1", "2", "z"], "'z' is not a whole number."),
     ],
@@ -155,6 +155,6 @@ try ct3d-edge infer scans --format ""
         "complete -o default -F _ct3d_edge_completion ct3d-edge",
         "infer inspect",
         "compare",
-        "--with-identifiers",
+        "--include-phi",
         "table jsonl csv",
     ]

@@ -14,14 +14,14 @@ from PIL import Image
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.inference import predict_many as folder_pipeline
-from ct3d_edge.inference.predict import Analysis, judge
-from ct3d_edge.inference.prepare import Reading
+from ct3d_edge.inference.predict import ScanResult, predict_batch
+from ct3d_edge.inference.prepare import PreparedScan
 
 from .conftest import Run
 
 CODES = {
     "2d_slice.nii.gz": "two_dimensional",
-    "4d_two_volumes.nii.gz": "several_volumes",
+    "4d_two_volumes.nii.gz": "multiple_volumes",
     "bad_crc.nii.gz": "bad_checksum",
     "empty.nii.gz": "empty",
     "single_slice.nii.gz": "single_slice",
@@ -54,7 +54,7 @@ def test_a_broken_scan_gets_a_record_and_the_others_their_answer(
     ]
     assert records[1]["error"]["code"] == "empty"
     assert records[0]["probability"] == records[2]["probability"]
-    assert [finding["code"] for finding in records[2]["findings"]] == ["duplicate"]
+    assert [flag["code"] for flag in records[2]["flags"]] == ["duplicate"]
     assert "3 scans (1 ok, 1 warn, 1 error)" in outcome.err
     assert str(results) in outcome.err
     assert "b.nii.gz is empty" in " ".join(outcome.out.split())
@@ -71,7 +71,7 @@ def test_all_well_is_exit_code_0_and_says_the_tutorials_sentence(
 
 def test_jsonl_on_standard_output_is_nothing_but_json(run: Run, folder: Path, make_model: MakeModel) -> None:
     outcome = run("infer", folder, "--model", make_model(), "--format", "jsonl")
-    assert [json.loads(line)["schema"] for line in outcome.out.splitlines()] == [1, 1, 1]
+    assert [json.loads(line)["schema"] for line in outcome.out.splitlines()] == [2, 2, 2]
 
 
 def test_csv_has_a_row_a_scan(run: Run, folder: Path, make_model: MakeModel, tmp_path: Path) -> None:
@@ -99,12 +99,12 @@ def test_of_scans_without_an_answer_no_picture_or_map_is_written(
 ) -> None:
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no scan")
-    sides = ("--montage", tmp_path / "m.png", "--explain", tmp_path / "maps")
+    sides = ("--montage", tmp_path / "m.png", "--gradcam-dir", tmp_path / "maps")
     outcome = run("infer", tmp_path / "scans", "-m", explaining_model, "-p", "cpu", *sides)
     assert outcome.code == 1
     assert "wrote" not in outcome.err
     assert "--montage: no scan was judged in this run, so there is nothing to draw" in outcome.err
-    assert "--explain: no scan has an answer, so there is no map" in outcome.err
+    assert "--gradcam-dir: no scan has an answer, so there is no map" in outcome.err
     assert not (tmp_path / "m.png").exists()
 
 
@@ -183,10 +183,10 @@ def test_what_was_answered_before_the_end_is_kept(
     stop: BaseException,
     code: int,
 ) -> None:
-    def broken_off(readings: list[Reading], *rest: Any) -> list[Analysis]:
+    def broken_off(readings: list[PreparedScan], *rest: Any) -> list[ScanResult]:
         if any(reading.scan.endswith("c.nii") for reading in readings):
             raise stop
-        return judge(readings, *rest)
+        return predict_batch(readings, *rest)
 
     results, journal = tmp_path / "results.jsonl", tmp_path / "results.jsonl.journal"
     command = ("infer", folder, "--model", make_model(), "--out", results, "--format", "jsonl")
@@ -229,8 +229,8 @@ def test_answers_of_the_shipped_model_are_marked(
     run("infer", make_scan(), "--provider", "cpu", "--out", tmp_path / "shipped.jsonl")
     run("infer", make_scan(), "--model", make_model(), "--out", tmp_path / "own.jsonl")
     shipped, own = (json.loads((tmp_path / f"{name}.jsonl").read_text()) for name in ("shipped", "own"))
-    assert (shipped["status"], shipped["findings"][0]["code"]) == ("warn", "demonstration_model")
-    assert (own["status"], own["findings"]) == ("ok", [])
+    assert (shipped["status"], shipped["flags"][0]["code"]) == ("warn", "demonstration_model")
+    assert (own["status"], own["flags"]) == ("ok", [])
 
 
 def test_what_is_no_chest_in_hu_is_refused_unless_it_is_allowed(
@@ -240,10 +240,10 @@ def test_what_is_no_chest_in_hu_is_refused_unless_it_is_allowed(
     outcome = run("infer", scan, "--provider", "cpu", "--out", results)
     assert outcome.code == 1
     record = json.loads(results.read_text())
-    assert (record["status"], record["error"]["code"], record["probability"]) == ("refused", "not_hu", None)
-    assert "--allow not_hu" in outcome.err
-    assert {"not_hu", "not_chest"} <= {finding["code"] for finding in record["findings"]}
-    allowed = ["--allow", "not_hu", "--allow", "not_chest"]
+    assert (record["status"], record["error"]["code"], record["probability"]) == ("refused", "intensity_not_hu", None)
+    assert "--downgrade-check not_hu" in outcome.err
+    assert {"intensity_not_hu", "anatomy_mismatch"} <= {flag["code"] for flag in record["flags"]}
+    allowed = ["--downgrade-check", "intensity_not_hu", "--downgrade-check", "anatomy_mismatch"]
     assert run("infer", scan, "--provider", "cpu", "--out", results, *allowed).code == 0
     assert json.loads(results.read_text())["status"] == "warn"
 
@@ -264,7 +264,16 @@ def test_dicom_series_are_answered_like_the_volumes_they_hold(
     assert (holed["status"], holed["error"]["code"]) == ("refused", "missing_slices")
     assert chest["timing_ms"]["read"] > 0
     one = run(
-        "infer", folder, "--model", make_model(), "--out", results, "--series", "1.2.4", "--allow", "missing_slices"
+        "infer",
+        folder,
+        "--model",
+        make_model(),
+        "--out",
+        results,
+        "--series-uid",
+        "1.2.4",
+        "--downgrade-check",
+        "missing_slices",
     )
     assert one.code == 0
     assert len(results.read_text().splitlines()) == 1
@@ -277,11 +286,11 @@ def test_a_patient_is_in_a_record_only_where_that_was_asked_for(
 ) -> None:
     made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
     folder, results = made.write_series(tmp_path / "in", hu), tmp_path / "results.jsonl"
-    run("infer", folder, "--model", make_model(), "--out", results, "--with-identifiers")
+    run("infer", folder, "--model", make_model(), "--out", results, "--include-phi")
     record = json.loads(results.read_text())
     assert record["status"] == "ok"
-    assert [(f["code"], f["severity"]) for f in record["findings"]] == [("identifiers", "ok")]
-    assert made.PATIENT_NAME in record["findings"][0]["detail"]
+    assert [(f["code"], f["severity"]) for f in record["flags"]] == [("identifiers", "ok")]
+    assert made.PATIENT_NAME in record["flags"][0]["detail"]
 
 
 def test_a_picture_must_be_a_png(run: Run, make_scan: MakeScan, make_model: MakeModel) -> None:
@@ -293,7 +302,16 @@ def test_a_picture_must_be_a_png(run: Run, make_scan: MakeScan, make_model: Make
 @pytest.mark.slow
 def test_every_odd_file_in_one_run(run: Run, real_scans: Path, tmp_path: Path) -> None:
     results = tmp_path / "odd.jsonl"
-    command = ("infer", real_scans / "odd", "--provider", "cpu", "--format", "jsonl", "--allow", "no_orientation")
+    command = (
+        "infer",
+        real_scans / "odd",
+        "--provider",
+        "cpu",
+        "--format",
+        "jsonl",
+        "--downgrade-check",
+        "no_orientation",
+    )
     outcome = run(*command, "--out", results)
     assert outcome.code == 1
     records = {Path(r["scan"]).name: r for r in map(json.loads, results.read_text().splitlines())}
@@ -314,7 +332,7 @@ def test_allowing_is_suggested_only_where_it_helps(
 ) -> None:
     outcome = run("infer", make_scan(voxels=hu[:, :, :slices]), "-m", make_model(), "-p", "cpu")
     assert outcome.code == 1
-    assert ("answered all the same with: --allow few_slices" in outcome.err) == suggested
+    assert ("answered all the same with: --downgrade-check few_slices" in outcome.err) == suggested
 
 
 def test_all_that_stands_in_the_way_of_an_answer_is_suggested(
@@ -324,7 +342,7 @@ def test_all_that_stands_in_the_way_of_an_answer_is_suggested(
     outcome = run("infer", scan, "-m", model, "-p", "cpu")
     (line,) = (line for line in outcome.err.splitlines() if line.startswith("answered all the same with: "))
     options = line.removeprefix("answered all the same with: ").split()
-    assert options == ["--allow", "few_slices", "--allow", "not_hu"]
+    assert options == ["--downgrade-check", "too_few_slices", "--downgrade-check", "intensity_not_hu"]
     assert run("infer", scan, "-m", model, "-p", "cpu", *options).code == 0
 
 
@@ -333,11 +351,11 @@ def test_a_memory_budget_that_cannot_be_kept_is_refused(
 ) -> None:
     scans = [make_scan("a.nii"), make_scan("b.nii", voxels=hu + 5)]
     for chosen in (scans, scans[:1]):
-        outcome = run("infer", *chosen, "-m", make_model(), "-p", "cpu", "--memory-budget", "10KB")
+        outcome = run("infer", *chosen, "-m", make_model(), "-p", "cpu", "--max-memory", "10KB")
         assert outcome.code == 2
         assert "One scan takes about" in outcome.err
         assert outcome.out == ""
-    assert run("infer", *scans, "-m", make_model(), "-p", "cpu", "--memory-budget", "1GB").code == 0
+    assert run("infer", *scans, "-m", make_model(), "-p", "cpu", "--max-memory", "1GB").code == 0
 
 
 def test_the_remark_about_the_demonstration_model_stands_once_below_the_table(

@@ -8,7 +8,7 @@ import pytest
 from builders import MakeModel, MakeScan
 
 from ct3d_edge.cli.logs import reset
-from ct3d_edge.cli.terminal import EVERY, ProgressLines, say
+from ct3d_edge.cli.terminal import EVERY, ProgressLines, log
 
 from .conftest import Run
 
@@ -70,7 +70,7 @@ def test_a_bug_is_in_the_log_with_its_traceback(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "run.log"
-    monkeypatch.setattr("ct3d_edge.scan.search_scans", lambda *_: 1 / 0)
+    monkeypatch.setattr("ct3d_edge.scan.discovery.discover_scans", lambda *_: 1 / 0)
     arguments = ["check", str(tmp_path), "--log-file", str(log), "--log-format", "json"]
     monkeypatch.setattr("sys.argv", ["ct3d-edge", *arguments])
     from ct3d_edge.cli.app import main
@@ -121,7 +121,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.Captu
 
 def test_what_a_terminal_cannot_show_is_escaped(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run("doctor", "--help")
-    say("red \x1b[31m")
+    log("red \x1b[31m")
     assert capsys.readouterr().err == "red \\x1b[31m\n"
 
 

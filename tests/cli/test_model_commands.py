@@ -9,7 +9,7 @@ from mutations import as_model, sure_network
 from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import PROVENANCE_KEY
 
 from .conftest import Run
@@ -31,11 +31,13 @@ def test_inspect_json_is_for_programs(run: Run, make_model: MakeModel, contract:
 
 
 def test_inspect_shows_what_was_proven_besides_in_lines(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
-    proofs = [{"provider": name, "volumes": 8, "probability_range": [0.25, 0.75]} for name in ("cuda", "tensorrt")]
+    parity_reports = [
+        {"provider": name, "volumes": 8, "probability_range": [0.25, 0.75]} for name in ("cuda", "tensorrt")
+    ]
     proto = onnx.load(make_model())
     for entry in proto.metadata_props:
         if entry.key == PROVENANCE_KEY:
-            entry.value = json.dumps({"further_proofs": proofs})
+            entry.value = json.dumps({"further_proofs": parity_reports})
     path = tmp_path / "proven.onnx"
     onnx.save(proto, path)
     lines = [line.strip() for line in run("inspect", "--model", path, "--all").out.splitlines()]
@@ -47,7 +49,7 @@ def test_inspect_shows_what_was_proven_besides_in_lines(run: Run, make_model: Ma
         "probability_range  0.25, 0.75",
     ]
     assert lines[begin + 5 : begin + 7] == ["2.", "provider           tensorrt"]
-    assert json.loads(run("inspect", "--model", path, "--json").out)["provenance"]["further_proofs"] == proofs
+    assert json.loads(run("inspect", "--model", path, "--json").out)["provenance"]["further_proofs"] == parity_reports
 
 
 def test_inspect_refuses_what_is_no_model(run: Run, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_verify_fails_with_exit_code_4(run: Run, make_model: MakeModel) -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_inspect_takes_one_screen(run: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    lines = run("inspect", "--model", default_model()).out.splitlines()
+    lines = run("inspect", "--model", default_model_path()).out.splitlines()
     assert len(lines) <= 30
     assert max(map(len, lines)) <= width
     for name in ("input", "output", "scan", "classes", "training range", "golden test", "proof", "made from"):

@@ -10,7 +10,7 @@ from builders import MakeModel, MakeScan, tiny_proto
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.extras import pip_install
+from ct3d_edge.extras import pip_install_command
 from ct3d_edge.modelfile.model_file import load_model_file
 
 from .conftest import Run
@@ -22,7 +22,7 @@ def optimize(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Pat
     folder = tmp_path / "proof"
     for number in range(8):
         make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
-    return lambda *arguments: run("optimize", "--model", *arguments, "--proof", folder)
+    return lambda *arguments: run("optimize", "--model", *arguments, "--parity-data", folder)
 
 
 @pytest.mark.slow
@@ -41,8 +41,8 @@ def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeM
     assert run("verify", "--model", out).code == 0
     before, after = load_model_file(model), load_model_file(out)
     assert after.contract == before.contract
-    assert before.golden.is_old
-    assert not after.golden.is_old
+    assert before.golden.uses_first_recipe
+    assert not after.golden.uses_first_recipe
     assert after.golden.tensors
     assert after.provenance["optimize"] == {"level": "fast", "target": "cpu"}
     assert after.provenance["optimized_from"]["sha256"] == before.sha256
@@ -87,7 +87,7 @@ def test_no_conv3d_leaves_none(optimize: Run, make_model: MakeModel, tmp_path: P
 
 def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
     out = tmp_path / "x.onnx"
-    outcome = optimize(make_model(name="in.onnx"), "--out", out, "--limit", "0")
+    outcome = optimize(make_model(name="in.onnx"), "--out", out, "--atol", "0")
     assert outcome.code == 4
     assert "No file was written" in outcome.err
     assert not out.exists()
@@ -131,15 +131,15 @@ def test_a_graph_that_cannot_be_rewritten_is_exit_code_3_with_its_node(
 
 @pytest.mark.parametrize("size", ["0MB", "lots", "60 Mb extra"])
 def test_a_budget_that_is_no_size_is_refused(optimize: Run, make_model: MakeModel, tmp_path: Path, size: str) -> None:
-    outcome = optimize(make_model(), "--out", tmp_path / "x.onnx", "-O", "small", "--memory-budget", size)
+    outcome = optimize(make_model(), "--out", tmp_path / "x.onnx", "-O", "small", "--max-memory", size)
     assert outcome.code == 2
     assert "e.g. 500MB or 2GB" in outcome.err
 
 
 def test_a_budget_is_kept_in_the_provenance(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
     out = tmp_path / "x.onnx"
-    assert optimize(make_model(), "--out", out, "-O", "small", "--memory-budget", "1.5 mb").code == 0
-    assert load_model_file(out).provenance["optimize"]["memory_budget"] == 1_500_000
+    assert optimize(make_model(), "--out", out, "-O", "small", "--max-memory", "1.5 mb").code == 0
+    assert load_model_file(out).provenance["optimize"]["max_memory"] == 1_500_000
 
 
 def test_the_model_itself_is_never_overwritten(optimize: Run, make_model: MakeModel) -> None:
@@ -167,4 +167,4 @@ def test_without_onnx_ir_the_extra_is_named(
     monkeypatch.setattr("ct3d_edge.cli.optimize.OPTIMIZE", ("onnx_ir_of_another_planet",))
     outcome = run("optimize", "--model", make_model(), "--out", tmp_path / "x.onnx")
     assert outcome.code == 3
-    assert pip_install("optimize") in outcome.err
+    assert pip_install_command("optimize") in outcome.err

@@ -1,4 +1,4 @@
-"""``--precision``, ``--weights`` and ``--calibrate`` of ``optimize``, as a user meets them."""
+"""``--precision``, ``--weight-dtype`` and ``--calibration-data`` of ``optimize``, as a user meets them."""
 
 import json
 import shutil
@@ -32,14 +32,14 @@ def optimize(run: Run, make_model: MakeModel, scans: tuple[Path, Path], tmp_path
     """``optimize("--precision", "fp16")`` on a tiny model, calibrated and proven on tiny scans."""
 
     def call(*options: object, calibrate: bool = True) -> object:
-        named = ("--calibrate", scans[0]) if calibrate else ()
+        named = ("--calibration-data", scans[0]) if calibrate else ()
         return run(
             "optimize",
             "--model",
             make_model("in.onnx"),
             "--out",
             tmp_path / "x.onnx",
-            "--proof",
+            "--parity-data",
             scans[1],
             *named,
             *options,
@@ -82,7 +82,7 @@ def test_what_is_in_fewer_bits_is_not_rewritten_again(optimize: Run, run: Run, t
 
 
 def test_weights_alone(optimize: Run, tmp_path: Path) -> None:
-    assert optimize("--weights", "fp16", calibrate=False).code == 0
+    assert optimize("--weight-dtype", "fp16", calibrate=False).code == 0
     file = load_model_file(tmp_path / "x.onnx")
     assert file.arithmetic == "fp32"
     assert file.provenance["precision"]["weights"] == "fp16"
@@ -100,14 +100,14 @@ def test_auto_says_why_the_others_fell(optimize: Run, tmp_path: Path, monkeypatc
     slow = optimize("--precision", "auto")
     assert "precision int8 was not taken: it runs at" in slow.out
     assert "precision fp32 was chosen" in slow.out
-    unfit = optimize("--precision", "auto", "--target", "no-conv3d", "--limit", "1e-5")
+    unfit = optimize("--precision", "auto", "--target", "no-conv3d", "--atol", "1e-5")
     assert unfit.out.count("was not taken: The proof does not hold") == 2
     told = load_model_file(tmp_path / "x.onnx").provenance["precision_choice"]
     assert (told["chosen"], sorted(told["not_taken"])) == ("fp32", ["fp16", "int8"])
 
 
 def test_a_limit_that_does_not_hold_is_exit_code_4_and_names_a_node(optimize: Run, tmp_path: Path) -> None:
-    outcome = optimize("--precision", "int8", "--limit", "1e-9")
+    outcome = optimize("--precision", "int8", "--atol", "1e-9")
     assert outcome.code == 4
     assert "The smallest limit that would have passed is" in outcome.err
     assert "the node furthest off is" in outcome.err, "no tensor is beyond its own limit"
@@ -116,9 +116,9 @@ def test_a_limit_that_does_not_hold_is_exit_code_4_and_names_a_node(optimize: Ru
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "auto"])
 def test_weights_are_for_fp32(optimize: Run, precision: str) -> None:
-    outcome = optimize("--precision", precision, "--weights", "fp16")
+    outcome = optimize("--precision", precision, "--weight-dtype", "fp16")
     assert outcome.code == 2
-    assert "leave out --weights fp16" in outcome.err
+    assert "leave out --weight-dtype fp16" in outcome.err
 
 
 def test_calibration_is_for_fewer_bits(optimize: Run) -> None:
@@ -153,7 +153,7 @@ def test_empty_and_small_calibration_folders_are_refused(
     assert few.code == 2
     assert "at least 4 different volumes, found 3" in few.err
     (tmp_path / "empty").mkdir()
-    empty = optimize("--precision", "int8", "--calibrate", tmp_path / "empty", calibrate=False)
+    empty = optimize("--precision", "int8", "--calibration-data", tmp_path / "empty", calibrate=False)
     assert empty.code == 2
     assert "No scans under" in empty.err
 
@@ -179,17 +179,19 @@ def test_a_network_without_convolution_has_nothing_for_integers(
         tmp_path / "x.onnx",
         "--precision",
         "int8",
-        "--calibrate",
+        "--calibration-data",
         scans[0],
-        "--proof",
+        "--parity-data",
         scans[1],
     )
     assert outcome.code == 3
     assert "no convolution in this network" in outcome.err
 
 
-@pytest.mark.parametrize("options", [("--precision", "fp16"), ("--weights", "fp16"), ("--embed-preprocessing",)])
+@pytest.mark.parametrize("options", [("--precision", "fp16"), ("--weight-dtype", "fp16"), ("--embed-preprocessing",)])
 def test_an_explanation_is_for_fp32_without_preprocessing_inside(optimize: Run, options: tuple[str, ...]) -> None:
-    outcome = optimize("--explain", *options, calibrate=options[-1] == "fp16" and options[0] == "--precision")
+    outcome = optimize(
+        "--with-gradcam-output", *options, calibrate=options[-1] == "fp16" and options[0] == "--precision"
+    )
     assert outcome.code == 2
-    assert "--explain" in outcome.err
+    assert "--with-gradcam-output" in outcome.err

@@ -54,7 +54,7 @@ def test_a_dicom_folder_is_prepared_series_by_series(run: Run, hu: NDArray[np.in
     for number in (1, 2):
         expected = preprocess(Volume(hu + number, affine=made.affine(hu.shape)), Contract()).volume
         np.testing.assert_allclose(np.load(tmp_path / "out" / f"1.2.{number}.npy"), expected, rtol=0, atol=1e-6)
-    outcome = run("preprocess", tmp_path / "in", "--out", tmp_path / "one", "--series", "1.2.2")
+    outcome = run("preprocess", tmp_path / "in", "--out", tmp_path / "one", "--series-uid", "1.2.2")
     assert outcome.code == 0
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["1.2.2.npy"]
 

@@ -16,7 +16,7 @@ def commands(make_model: MakeModel, make_scan: MakeScan) -> dict[str, list[objec
     return {
         "infer": ["infer", make_scan(), "--model", model],
         "verify": ["verify", "--model", model],
-        "bench": ["bench", "--model", model, "--scans", make_scan("bench.nii"), "--runs", 2],
+        "bench": ["bench", "--model", model, "--input", make_scan("bench.nii"), "--runs", 2],
     }
 
 
@@ -53,11 +53,11 @@ def test_the_cpu_has_no_device_by_number(run: Run, commands: dict[str, list[obje
 
 
 @ALL
-def test_the_receipt_is_written(
+def test_the_run_report_is_written(
     run: Run, commands: dict[str, list[object]], command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    outcome = run(*commands[command], "--provider", "cpu", "--receipt", "receipt.json")
+    outcome = run(*commands[command], "--provider", "cpu", "--run-report", "receipt.json")
     assert outcome.code == 0
     assert "wrote receipt.json" in outcome.err
     told = json.loads((tmp_path / "receipt.json").read_text())
@@ -65,27 +65,27 @@ def test_the_receipt_is_written(
 
 
 @ALL
-def test_a_receipt_that_cannot_be_written_stops_everything_before_it_starts(
+def test_a_run_report_that_cannot_be_written_stops_everything_before_it_starts(
     run: Run, commands: dict[str, list[object]], command: str, tmp_path: Path
 ) -> None:
-    outcome = run(*commands[command], "--receipt", tmp_path / "absent" / "receipt.json")
+    outcome = run(*commands[command], "--run-report", tmp_path / "absent" / "receipt.json")
     assert outcome.code == 2
     assert "provider" not in outcome.err
 
 
-def test_the_receipt_of_a_benchmark_is_in_its_record_too(
+def test_the_run_report_of_a_benchmark_is_in_its_record_too(
     run: Run, commands: dict[str, list[object]], tmp_path: Path
 ) -> None:
-    receipt, record = tmp_path / "receipt.json", tmp_path / "bench.json"
-    run(*commands["bench"], "--provider", "cpu", "--receipt", receipt, "--json", record)
-    assert json.loads(record.read_text())["conditions"]["receipt"] == json.loads(receipt.read_text())
+    run_report, record = tmp_path / "receipt.json", tmp_path / "bench.json"
+    run(*commands["bench"], "--provider", "cpu", "--run-report", run_report, "--out", record)
+    assert json.loads(record.read_text())["conditions"]["receipt"] == json.loads(run_report.read_text())
 
 
 @pytest.mark.parametrize("arguments", [("build", "-p", "tensorrt"), ("verify", "-p", "tensorrt", "--no-build")])
 def test_without_a_gpu_an_engine_is_neither_built_nor_found(
     run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.providers.nvidia.DRIVER", str(tmp_path / "libcuda.so.1"))
+    monkeypatch.setattr("ct3d_edge.providers.nvidia.CUDA_DRIVER", str(tmp_path / "libcuda.so.1"))
     model = make_model()
     outcome = run(*arguments, *(["--model", model] if arguments[0] == "build" else [model]))
     assert outcome.code == 3
@@ -103,7 +103,7 @@ def test_bench_measures_on_openvino_with_resources_and_threads(
     openvino: None, run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
     record = tmp_path / "bench.json"
-    common = ("bench", "--model", make_model(), "-p", "openvino", "--scans", make_scan(), "-n", 3, "--json", record)
+    common = ("bench", "--model", make_model(), "-p", "openvino", "--input", make_scan(), "-n", 3, "--out", record)
     assert run(*common, "--resources").code == 0
     assert read_record(record).conditions["receipt"]["actual"] == "openvino"
     assert read_record(record).resources["peak resident, bytes"]

@@ -39,9 +39,11 @@ def records_of(path: Path) -> dict[str, dict[str, Any]]:
     return {Path(record["scan"]).name: record for record in records}
 
 
-def side_findings(record: dict[str, Any]) -> list[tuple[str, str]]:
+def side_flags(record: dict[str, Any]) -> list[tuple[str, str]]:
     """Option and sentence of what is missing."""
-    return [(found["value"], found["detail"]) for found in record["findings"] if found["code"] == "side_output"]
+    return [
+        (found["value"], found["detail"]) for found in record["flags"] if found["code"] == "auxiliary_output_failed"
+    ]
 
 
 @pytest.fixture
@@ -57,24 +59,24 @@ def test_a_map_that_cannot_be_written_costs_that_map(
 ) -> None:
     maps, out = tmp_path / "maps", tmp_path / "r.jsonl"
     (maps / "b_gradcam.nii.gz").mkdir(parents=True)
-    command = ("infer", scans, "-m", explaining_model, "-p", "cpu", "-o", out, "--resume", "--explain", maps)
+    command = ("infer", scans, "-m", explaining_model, "-p", "cpu", "-o", out, "--resume", "--gradcam-dir", maps)
     outcome = run(*command)
     assert outcome.code == 1
-    assert "--explain has nothing of 1 scan; the records say why (side_output)" in outcome.err
+    assert "--gradcam-dir has nothing of 1 scan; the records say why (auxiliary_output_failed)" in outcome.err
     assert "3 scans (2 ok, 1 warn)" in outcome.err
     records = records_of(out)
-    assert [bool(side_findings(record)) for record in records.values()] == [False, True, False]
+    assert [bool(side_flags(record)) for record in records.values()] == [False, True, False]
     assert records["b.nii"]["status"] == "warn"
     assert records["b.nii"]["probability"] is not None
-    ((option, sentence),) = side_findings(records["b.nii"])
-    assert option == "--explain"
+    ((option, sentence),) = side_flags(records["b.nii"])
+    assert option == "--gradcam-dir"
     assert f"Cannot write {maps / 'b_gradcam.nii.gz'}" in sentence
     assert {f"{name}_gradcam.png" for name in "ac"} < {path.name for path in maps.iterdir()}
     again = run(*command)
     assert (again.code, out.read_text()) == (1, out.read_text())
     (maps / "b_gradcam.nii.gz").rmdir()
     assert run(*command).code == 0, "what was in the way is gone"
-    assert not any(map(side_findings, records_of(out).values()))
+    assert not any(map(side_flags, records_of(out).values()))
     assert records_of(out)["b.nii"]["status"] == "ok"
     assert len(list(maps.iterdir())) == 6
 
@@ -84,7 +86,7 @@ def test_a_folder_into_which_nothing_was_written_is_not_said_to_be(
 ) -> None:
     scan, maps = make_scan("a.nii"), tmp_path / "maps"
     (maps / "a_gradcam.nii.gz").mkdir(parents=True)
-    command = ("infer", scan, "-m", explaining_model, "-p", "cpu", "--explain", maps)
+    command = ("infer", scan, "-m", explaining_model, "-p", "cpu", "--gradcam-dir", maps)
     assert "wrote" not in run(*command).err
     (maps / "a_gradcam.nii.gz").rmdir()
     assert f"wrote {maps}" in run(*command).err
@@ -103,7 +105,7 @@ def test_a_picture_of_another_model_does_not_pass_for_one_of_this(
     run: Run, explaining_model: Path, scans: Path, tmp_path: Path
 ) -> None:
     maps, out, picture = tmp_path / "maps", tmp_path / "r.jsonl", tmp_path / "maps" / "b_gradcam.png"
-    rest = ("-p", "cpu", "-o", out, "--resume", "--explain", maps)
+    rest = ("-p", "cpu", "-o", out, "--resume", "--gradcam-dir", maps)
     assert run("infer", scans, "-m", explaining_model, *rest).code == 0
     of_another = picture.rename(tmp_path / "of_another.png")
     picture.mkdir()
@@ -124,7 +126,7 @@ def test_no_map_stays_beside_the_picture_of_another_model(
     rng = np.random.default_rng(3)
     scan = make_scan("b.nii", voxels=rng.integers(-900, 300, (160, 160, 40)).astype(np.int16), folder=tmp_path / "one")
     maps = tmp_path / "maps"
-    rest = ("-p", "cpu", "--explain", maps, "--allow", "not_chest")
+    rest = ("-p", "cpu", "--gradcam-dir", maps, "--downgrade-check", "anatomy_mismatch")
     assert run("infer", scan, "-m", explaining_model, *rest).code == 0
     assert len(list(maps.iterdir())) == 2
     outcome = with_little_room(30_000, "infer", scan, "-m", another_model(explaining_model), *rest)
@@ -150,15 +152,15 @@ def test_a_disk_too_full_for_one_map_costs_that_map(
         "cpu",
         "-o",
         out,
-        "--explain",
+        "--gradcam-dir",
         maps,
-        "--allow",
-        "not_chest",
+        "--downgrade-check",
+        "anatomy_mismatch",
     )
     assert outcome.returncode == 1, outcome.stderr
     records = records_of(out)
-    assert [bool(side_findings(record)) for record in records.values()] == [False, True, False]
-    assert "File too large" in side_findings(records["b.nii"])[0][1]
+    assert [bool(side_flags(record)) for record in records.values()] == [False, True, False]
+    assert "File too large" in side_flags(records["b.nii"])[0][1]
     assert [path.name for path in sorted(maps.glob("*.nii.gz"))] == ["a_gradcam.nii.gz", "c_gradcam.nii.gz"]
     assert "Traceback" not in outcome.stderr
 
@@ -198,10 +200,10 @@ def test_a_scan_that_is_gone_when_its_map_is_made_again(
         return again(model, record, seconds)
 
     monkeypatch.setattr(Model, "again", remove)
-    outcome = run(*command, "--explain", maps, "--report", report)
+    outcome = run(*command, "--gradcam-dir", maps, "--report", report)
     assert outcome.code == 1
-    found = side_findings(records_of(out)["b.nii"])
-    assert [option for option, _ in found] == ["--report", "--explain"]
+    found = side_flags(records_of(out)["b.nii"])
+    assert [option for option, _ in found] == ["--report", "--gradcam-dir"]
     assert all("b.nii does not exist" in sentence for _, sentence in found)
     assert len(list(maps.iterdir())) == 4
     page = report.read_text()
@@ -218,10 +220,10 @@ def test_a_structured_report_that_cannot_be_written_costs_that_report(
     for number, name in enumerate(("a", "b", "c")):
         write_series(ward / name, (hu + 7 * number).astype(np.int16), f"1.2.{number + 3}")
     (reports / "b_sr.dcm").mkdir(parents=True)
-    command = ("infer", ward, "-m", make_model(), "-p", "cpu", "-o", out, "--resume", "--with-identifiers")
+    command = ("infer", ward, "-m", make_model(), "-p", "cpu", "-o", out, "--resume", "--include-phi")
     outcome = run(*command, "--dicom-sr", reports)
     assert outcome.code == 1
-    assert [bool(side_findings(record)) for record in records_of(out).values()] == [False, True, False]
+    assert [bool(side_flags(record)) for record in records_of(out).values()] == [False, True, False]
     assert sorted(path.name for path in reports.iterdir() if path.is_file()) == ["a_sr.dcm", "c_sr.dcm"]
     shutil.rmtree(reports / "b_sr.dcm")
     assert run(*command, "--dicom-sr", reports).code == 0
@@ -237,10 +239,10 @@ def test_a_series_of_several_patients_that_was_allowed_gets_no_report(
     datasets = series_datasets(hu)
     datasets[0].PatientID = "another"
     ward, out = write_datasets(tmp_path / "ward", datasets), tmp_path / "r.jsonl"
-    command = ("infer", ward, "-m", make_model(), "-p", "cpu", "-o", out, "--with-identifiers")
-    outcome = run(*command, "--allow", "mixed_patients", "--dicom-sr", tmp_path / "sr")
+    command = ("infer", ward, "-m", make_model(), "-p", "cpu", "-o", out, "--include-phi")
+    outcome = run(*command, "--downgrade-check", "mixed_patients", "--dicom-sr", tmp_path / "sr")
     assert outcome.code == 1
-    ((option, sentence),) = side_findings(records_of(out)["ward"])
+    ((option, sentence),) = side_flags(records_of(out)["ward"])
     assert option == "--dicom-sr"
     assert "several patients or studies" in sentence
     assert list((tmp_path / "sr").iterdir()) == []

@@ -53,7 +53,7 @@ def test_folds_patients_duplicates_and_bad_files_are_told(run: Run, folder: Path
     assert "error: 1 of 62 scans cannot be used" in outcome.err
     assert "CT-23/empty.nii: empty.nii is empty" in outcome.err
     assert not (tmp_path / "split.json").exists()
-    outcome = run("data", "split", folder, *options, "--skip-bad")
+    outcome = run("data", "split", folder, *options, "--skip-invalid")
     assert outcome.code == 0
     assert outcome.out.splitlines()[1:] == [
         "CT-0: 14 train (70.0%), 4 validation (20.0%), 2 test (10.0%)",

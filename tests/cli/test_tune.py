@@ -7,13 +7,13 @@ import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
-from ct3d_edge.cli.tune_print import gain
+from ct3d_edge.cli.tune_print import speedup
 from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.session.provider_selection import expected_provider
-from ct3d_edge.tuning.cache import parse_choice
-from ct3d_edge.tuning.candidate import Candidate, Result
-from ct3d_edge.tuning.result import TunedChoice, choice_path, key_of, tuned_model_path
+from ct3d_edge.session.provider_selection import find_expected_provider
+from ct3d_edge.tuning.cache import parse_tuning_result
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult
+from ct3d_edge.tuning.result import TuningResult, tuned_model_path, tuning_key, tuning_result_path
 
 from .conftest import Run
 
@@ -24,47 +24,50 @@ def tune(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path, m
     folder = tmp_path / "proof"
     for number in range(8):
         make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
-    monkeypatch.setattr("ct3d_edge.tuning.search_space.SETTINGS", {})
+    monkeypatch.setattr("ct3d_edge.tuning.search_space.PROVIDER_SETTINGS", {})
     monkeypatch.setattr("ct3d_edge.tuning.search_space.usable_cores", lambda: 1)
-    return lambda *arguments: run("tune", "--model", *arguments, "--proof", folder, "--rounds", 3)
+    return lambda *arguments: run("tune", "--model", *arguments, "--parity-data", folder, "--rounds", 3)
 
 
 def write_choice(model: Path, *, processor: str | None = None, threads: int = 1, precision: Precision = "fp32") -> None:
     """A choice of the given file with threads that do not wait in a loop."""
-    key = key_of(load_model_file(model).sha256, "cpu")
+    key = tuning_key(load_model_file(model).sha256, "cpu")
     if processor:
         key = type(key)(**{**vars(key), "processor": processor})
     chosen = Candidate("none", threads, (("allow_spinning", "0"),), precision)
-    results = (Result(chosen, None, 0.02, 1000, (1.0,)), Result(Candidate("none", threads), None, 0.0, 1000, (2.0,)))
+    results = (
+        CandidateResult(chosen, None, 0.02, 1000, (1.0,)),
+        CandidateResult(Candidate("none", threads), None, 0.0, 1000, (2.0,)),
+    )
     created = "2030-01-01T00:00:00+00:00"
     limits: dict[Precision, float] = {"fp32": 1e-5, "int8": 2e-2}
-    choice = TunedChoice(key, created, key.model_sha256, 0, 1, None, "eight", limits, results)
-    choice_path(model).write_text(choice.to_json())
+    choice = TuningResult(key, created, key.model_sha256, 0, 1, None, "eight", limits, results)
+    tuning_result_path(model).write_text(choice.to_json())
 
 
 @pytest.mark.slow
 def test_tunes_says_so_and_infer_and_bench_follow(
     tune: Run, run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     outcome = tune(model)
     assert outcome.code == 0, outcome.err
     assert "as given, fp32, 1 thread" in outcome.out
-    assert f"wrote {choice_path(model)}" in outcome.out
-    choice = parse_choice(choice_path(model).read_bytes())
+    assert f"wrote {tuning_result_path(model)}" in outcome.out
+    choice = parse_tuning_result(tuning_result_path(model).read_bytes())
     assert f"chosen: {choice.candidate.name}" in outcome.out
     assert {result.candidate.level for result in choice.results} >= {"none", "fast"}
     assert all(len(result.samples) == 3 and result.memory for result in choice.results)
-    assert choice.results[choice.standard].candidate == Candidate("none", 1)
-    assert tuned_model_path(model).exists() != choice.of_the_given_file
+    assert choice.results[choice.baseline].candidate == Candidate("none", 1)
+    assert tuned_model_path(model).exists() != choice.uses_original_file
     assert not list(tmp_path.glob(".ct3d-*"))
     assert not list(tmp_path.glob("*.lock"))
-    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--receipt", receipt)
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--run-report", run_report)
     assert outcome.code == 0
     assert f"tuned: {choice.candidate.name} on cpu" in outcome.err
-    told = json.loads(receipt.read_text())
+    told = json.loads(run_report.read_text())
     assert (told["tuned"], told["model_sha256"]) == (True, choice.file_sha256)
-    outcome = run("bench", "-m", model, "-p", "cpu", "--scans", make_scan(), "-n", 2, "--budget", "5s")
+    outcome = run("bench", "-m", model, "-p", "cpu", "--input", make_scan(), "-n", 2, "--time-limit", "5s")
     assert f"tuned: {choice.candidate.name} on cpu" in outcome.err
 
 
@@ -73,7 +76,7 @@ def test_where_nothing_stays_within_the_budget_nothing_is_written(
 ) -> None:
     model = make_model("model.onnx")
     before = sorted(tmp_path.iterdir())
-    outcome = tune(model, "--limit", 0, "--memory-budget", "100KB")
+    outcome = tune(model, "--atol", 0, "--max-memory", "100KB")
     assert outcome.code == 4
     assert "No candidate stays within 100 kB: the smallest adds " in outcome.err
     assert "over the budget" in outcome.out
@@ -86,7 +89,7 @@ def test_a_budget_that_does_not_hold_the_weights_is_refused_at_once(
 ) -> None:
     model = make_model("model.onnx")
     before = sorted(tmp_path.iterdir())
-    outcome = tune(model, "--memory-budget", "1KB")
+    outcome = tune(model, "--max-memory", "1KB")
     assert outcome.code == 4
     assert "No form of this model fits into 1 kB: its weights in fp32 and one network input alone" in outcome.err
     assert "rewriting" not in outcome.err
@@ -98,9 +101,9 @@ def test_fewer_bits_are_tried_where_they_are_permitted_and_the_choice_says_so(
     tune: Run, run: Run, make_model: MakeModel, make_scan: MakeScan
 ) -> None:
     model = make_model("model.onnx")
-    outcome = tune(model, "--precision", "fp16", "--precision", "int8")
+    outcome = tune(model, "--allow-precision", "fp16", "--allow-precision", "int8")
     assert outcome.code == 0, outcome.err
-    choice = parse_choice(choice_path(model).read_bytes())
+    choice = parse_tuning_result(tuning_result_path(model).read_bytes())
     assert {result.candidate.precision for result in choice.results} >= {"fp32", "fp16"}
     assert choice.limits["fp16"] > choice.limits["fp32"]
     assert "fast, int8" in outcome.out
@@ -113,20 +116,20 @@ def test_whoever_follows_a_choice_in_fewer_bits_says_what_that_costs(
     write_choice(model, precision="int8")
     told = "tuned: it computes in int8, and its probabilities differ from the given file's: by up to 2.0e-02 on eight"
     assert told in run("infer", make_scan(), "-m", model, "-p", "cpu").err
-    assert told in run("bench", "-m", model, "-p", "cpu", "--scans", make_scan(), "-n", 2, "--budget", "5s").err
+    assert told in run("bench", "-m", model, "-p", "cpu", "--input", make_scan(), "-n", 2, "--time-limit", "5s").err
 
 
 @pytest.mark.parametrize("text", ["fp8", "fp16,int8"])
 def test_a_precision_that_there_is_not_is_refused(tune: Run, make_model: MakeModel, text: str) -> None:
-    outcome = tune(make_model("model.onnx"), "--precision", text)
+    outcome = tune(make_model("model.onnx"), "--allow-precision", text)
     assert outcome.code == 2
-    assert f"--precision takes one of fp32, fp16, int8, any at a time, found {text!r}" in outcome.err
+    assert f"--allow-precision takes one of fp32, fp16, int8, any at a time, found {text!r}" in outcome.err
 
 
 def test_calibration_without_fewer_bits_is_refused(tune: Run, make_model: MakeModel, tmp_path: Path) -> None:
-    outcome = tune(make_model("model.onnx"), "--calibrate", tmp_path)
+    outcome = tune(make_model("model.onnx"), "--calibration-data", tmp_path)
     assert outcome.code == 2
-    assert "--calibrate is for --precision fp16, int8 and any" in outcome.err
+    assert "--calibration-data is for --allow-precision fp16, int8 and any" in outcome.err
 
 
 def test_an_interrupted_tune_leaves_nothing(
@@ -137,7 +140,7 @@ def test_an_interrupted_tune_leaves_nothing(
 
     model = make_model("model.onnx")
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr("ct3d_edge.tuning.measure.judge", interrupt)
+    monkeypatch.setattr("ct3d_edge.tuning.measure.check_candidate_parity", interrupt)
     assert tune(model).code != 0
     assert sorted(tmp_path.iterdir()) == before
 
@@ -148,13 +151,13 @@ def test_what_a_tuning_chose_is_not_tuned(tune: Run, make_model: MakeModel) -> N
     assert "Tune the model that it was made from" in outcome.err
 
 
-@pytest.mark.skipif(expected_provider("auto") != "cpu", reason="there is a GPU here")
+@pytest.mark.skipif(find_expected_provider("auto") != "cpu", reason="there is a GPU here")
 def test_a_provider_that_does_not_work_here_is_exit_code_3(tune: Run, make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model("model.onnx")
     outcome = tune(model, "--provider", "cuda")
     assert outcome.code == 3
     assert "Provider cuda cannot do the work here" in outcome.err
-    assert not choice_path(model).exists()
+    assert not tuning_result_path(model).exists()
 
 
 def test_a_model_that_is_not_there_is_exit_code_3(tune: Run, tmp_path: Path) -> None:
@@ -164,10 +167,10 @@ def test_a_model_that_is_not_there_is_exit_code_3(tune: Run, tmp_path: Path) -> 
 def test_infer_follows_a_choice_and_says_so(
     run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     write_choice(model, threads=3)
-    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--receipt", receipt)
-    told = json.loads(receipt.read_text())
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--run-report", run_report)
+    told = json.loads(run_report.read_text())
     assert "tuned: as given, fp32, 3 threads, allow_spinning=0 on cpu, from model.tuned.json" in outcome.err
     assert "one scan after the other, 3 threads" in outcome.err
     assert (told["tuned"], told["threads"], told["options"]["allow_spinning"]) == (True, 3, "0")
@@ -175,30 +178,30 @@ def test_infer_follows_a_choice_and_says_so(
 
 
 def test_an_option_of_the_user_wins(run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     write_choice(model, threads=3)
     own = ("--provider-option", "allow_spinning=1", "--provider-option", "intra_op_num_threads=2")
-    assert run("infer", make_scan(), "-m", model, "-p", "cpu", *own, "--receipt", receipt).code == 0
-    told = json.loads(receipt.read_text())
+    assert run("infer", make_scan(), "-m", model, "-p", "cpu", *own, "--run-report", run_report).code == 0
+    told = json.loads(run_report.read_text())
     assert (told["tuned"], told["threads"], told["options"]["allow_spinning"]) == (True, 2, "1")
 
 
 def test_auto_follows_a_choice_of_the_provider_it_comes_to(
     run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     write_choice(model, threads=3)
-    assert run("infer", make_scan(), "-m", model, "--device-id", 0, "--receipt", receipt).code == 0
-    told = json.loads(receipt.read_text())
+    assert run("infer", make_scan(), "-m", model, "--device-id", 0, "--run-report", run_report).code == 0
+    told = json.loads(run_report.read_text())
     assert told["requested"] == "auto"
     assert (told["tuned"], told["threads"] == 3) == ((True, True) if told["actual"] == "cpu" else (False, False))
 
 
 def test_no_tuned_runs_the_model_as_given(run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     write_choice(model, threads=3)
-    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--no-tuned", "--receipt", receipt)
-    told = json.loads(receipt.read_text())
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--ignore-tuning", "--run-report", run_report)
+    told = json.loads(run_report.read_text())
     assert "tuned: " not in outcome.err
     assert (told["tuned"], told["choice"], told["options"]["allow_spinning"]) == (False, None, "1")
 
@@ -206,22 +209,22 @@ def test_no_tuned_runs_the_model_as_given(run: Run, make_model: MakeModel, make_
 def test_a_choice_made_on_another_processor_is_left_aside(
     run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     write_choice(model, processor="Abacus 3")
-    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--receipt", receipt)
+    outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--run-report", run_report)
     assert outcome.code == 0
     assert "model.tuned.json is left aside: made on another processor (Abacus 3; here it is " in outcome.err
-    assert json.loads(receipt.read_text())["tuned"] is False
+    assert json.loads(run_report.read_text())["tuned"] is False
 
 
 def test_a_folder_divides_the_cores_itself(
     run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     write_choice(model, threads=7)
     scans = [make_scan(name) for name in ("a.nii.gz", "b.nii.gz", "c.nii.gz")]
-    assert run("infer", *scans, "-m", model, "-p", "cpu", "--receipt", receipt).code == 0
-    told = json.loads(receipt.read_text())
+    assert run("infer", *scans, "-m", model, "-p", "cpu", "--run-report", run_report).code == 0
+    told = json.loads(run_report.read_text())
     assert (told["tuned"], told["options"]["allow_spinning"]) == (True, "0")
     assert told["threads"] <= (os.cpu_count() or 1)
 
@@ -229,15 +232,28 @@ def test_a_folder_divides_the_cores_itself(
 def test_bench_follows_a_choice_but_for_swept_threads(
     run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
 ) -> None:
-    model, receipt = make_model("model.onnx"), tmp_path / "receipt.json"
+    model, run_report = make_model("model.onnx"), tmp_path / "receipt.json"
     write_choice(model, threads=3)
-    options = ("-m", model, "-p", "cpu", "--scans", make_scan(), "-n", 2, "--budget", "5s", "--receipt", receipt)
+    options = (
+        "-m",
+        model,
+        "-p",
+        "cpu",
+        "--input",
+        make_scan(),
+        "-n",
+        2,
+        "--time-limit",
+        "5s",
+        "--run-report",
+        run_report,
+    )
     outcome = run("bench", *options)
     assert outcome.code == 0
     assert "tuned: as given, fp32, 3 threads, allow_spinning=0 on cpu" in outcome.err
-    assert json.loads(receipt.read_text())["threads"] == 3
+    assert json.loads(run_report.read_text())["threads"] == 3
     assert run("bench", *options, "--sweep", "threads=2").code == 0
-    assert json.loads(receipt.read_text())["threads"] == 2
+    assert json.loads(run_report.read_text())["threads"] == 2
 
 
 @pytest.mark.parametrize(
@@ -252,4 +268,4 @@ def test_the_gain_is_told_with_how_surely_it_is_known(
     plain: tuple[float, ...], best: tuple[float, ...], told: str
 ) -> None:
     candidate = Candidate("none", 1)
-    assert told in gain(Result(candidate, samples=best), Result(candidate, samples=plain))
+    assert told in speedup(CandidateResult(candidate, samples=best), CandidateResult(candidate, samples=plain))

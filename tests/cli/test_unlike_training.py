@@ -57,10 +57,10 @@ def test_inspect_says_what_an_older_file_does_not_know(run: Run, make_model: Mak
 
 
 def test_check_measures_against_the_range(run: Run, model: Path, make_scan: MakeScan) -> None:
-    (passport,) = json.loads(run("check", make_scan(), "--model", model, "--json").out)
-    found = {finding["code"]: finding for finding in passport["findings"]}
-    assert (found["slice_count"]["severity"], found["slice_count"]["value"]) == ("warn", 12)
-    assert "12 slices along the body, not 28 to 40" in found["slice_count"]["detail"]
+    (quality_report,) = json.loads(run("check", make_scan(), "--model", model, "--json").out)
+    found = {flag["code"]: flag for flag in quality_report["flags"]}
+    assert (found["slice_count_shift"]["severity"], found["slice_count_shift"]["value"]) == ("warn", 12)
+    assert "12 slices along the body, not 28 to 40" in found["slice_count_shift"]["detail"]
     assert "out_of_distribution" not in found, "the network is not run"
 
 
@@ -74,19 +74,23 @@ def test_infer_keeps_distance_and_limit_in_the_record(
     assert told.code == 0
     for line in told.out.splitlines():
         record = json.loads(line)
-        (finding,) = [finding for finding in record["findings"] if finding["code"] == "out_of_distribution"]
-        distance, limit = map(float, finding["value"].split())
-        assert record["status"] == finding["severity"] == "warn"
+        (flag,) = [flag for flag in record["flags"] if flag["code"] == "out_of_distribution"]
+        distance, limit = map(float, flag["value"].split())
+        assert record["status"] == flag["severity"] == "warn"
         assert distance == pytest.approx(100, rel=0.2)
         assert limit == 2
         assert record["label"]
 
 
 def test_infer_lets_it_pass_where_it_is_allowed(run: Run, model: Path, make_scan: MakeScan) -> None:
-    allow = [part for code in ("out_of_distribution", "slice_count", "coverage") for part in ("--allow", code)]
+    allow = [
+        part
+        for code in ("out_of_distribution", "slice_count_shift", "fov_extent")
+        for part in ("--downgrade-check", code)
+    ]
     told = run("infer", make_scan(), "--model", model, "-p", "cpu", "--format", "jsonl", *allow)
     record = json.loads(told.out)
-    assert "out_of_distribution" not in [finding["code"] for finding in record["findings"]]
+    assert "out_of_distribution" not in [flag["code"] for flag in record["flags"]]
     assert "out_of_distribution" in record["allowed"]
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from written import V0_1, WITHIN, assert_alike, records_of
 
-from ct3d_edge.results import parse_record, to_jsonl
-from ct3d_edge.tuning import choice_path
-from ct3d_edge.tuning.lookup import parse_choice
+from ct3d_edge.results.formats import parse_record, to_jsonl
+from ct3d_edge.scan.qc_flag import current_code
+from ct3d_edge.tuning.cache import parse_tuning_result
+from ct3d_edge.tuning.result import tuning_result_path
 
 from .conftest import Run
 
@@ -63,21 +64,35 @@ def test_verify_holds(run: Run, old: Path, model: str) -> None:
 def test_infer_gives_the_probability_that_it_gave(
     run: Run, old: Path, model: str, label: str, probability: float
 ) -> None:
-    outcome = run("infer", "scans/a_coarse.nii.gz", "-m", model, "-p", "cpu", "--no-tuned", "--format", "jsonl")
+    outcome = run("infer", "scans/a_coarse.nii.gz", "-m", model, "-p", "cpu", "--ignore-tuning", "--format", "jsonl")
     (record,) = records_of(outcome.out)
     assert record["probability"][label] == pytest.approx(probability, abs=WITHIN)
 
 
 def test_the_network_still_shows_where_it_looked(run: Run, old: Path) -> None:
-    outcome = run("infer", "scans/a_coarse.nii.gz", "-m", "model.onnx", "-p", "cpu", "--explain", "maps")
+    outcome = run("infer", "scans/a_coarse.nii.gz", "-m", "model.onnx", "-p", "cpu", "--gradcam-dir", "maps")
     assert outcome.code == 0
     assert list((old / "maps").rglob("*.nii.gz"))
 
 
-def test_every_record_is_read_and_written_alike() -> None:
+def as_schema_2(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 as it is written since: findings are flags, and some codes have other names."""
+    flags = [{**flag, "code": current_code(flag["code"])} for flag in record.pop("findings")]
+    error = record["error"] and {**record["error"], "code": current_code(record["error"]["code"])}
+    allowed = sorted(map(current_code, record["allowed"]))
+    return {**record, "schema": 2, "flags": flags, "error": error, "allowed": allowed}
+
+
+def earlier(path: Path) -> list[dict[str, Any]]:
+    """Records of a file of schema 1, as they are written since."""
+    return [as_schema_2(record) for record in records_of(path.read_text())]
+
+
+def test_every_record_of_schema_1_is_read_and_written_as_schema_2() -> None:
     for name in ("results.jsonl", "interrupted.jsonl.journal"):
         lines = (V0_1 / name).read_bytes().splitlines(keepends=True)
-        assert [to_jsonl([parse_record(line)]).encode() for line in lines] == lines
+        read = [json.loads(to_jsonl([parse_record(line)])) for line in lines]
+        assert read == [as_schema_2(json.loads(line)) for line in lines]
     assert {record["status"] for record in records_of((V0_1 / "results.jsonl").read_text())} == {
         "ok",
         "warn",
@@ -87,40 +102,42 @@ def test_every_record_is_read_and_written_alike() -> None:
 
 
 def test_infer_finds_in_every_scan_what_it_found(run: Run, old: Path) -> None:
-    options = ("scans", "-m", "model.onnx", "-p", "cpu", "--allow", "spacing")
+    options = ("scans", "-m", "model.onnx", "-p", "cpu", "--downgrade-check", "spacing")
     outcome = run("infer", *options, "--out", "new.jsonl")
     assert outcome.code == 1
-    assert_alike(records_of((old / "new.jsonl").read_text()), records_of((old / "results.jsonl").read_text()))
+    assert_alike(records_of((old / "new.jsonl").read_text()), earlier(old / "results.jsonl"))
 
 
 def test_a_table_of_results_keeps_its_columns(run: Run, old: Path) -> None:
-    run("infer", "scans", "-m", "model.onnx", "-p", "cpu", "--allow", "spacing", "--out", "new.csv")
+    run("infer", "scans", "-m", "model.onnx", "-p", "cpu", "--downgrade-check", "spacing", "--out", "new.csv")
     tables = []
     for name in ("new.csv", "results.csv"):
         with (old / name).open(newline="") as stream:
             tables.append(list(csv.DictReader(stream)))
     for one, other in zip(*tables, strict=True):
-        assert other.keys() <= one.keys()
-        for column in ("scan", "status", "label", "findings", "error_code", "model_sha256"):
+        assert other.keys() - {"findings"} <= one.keys()
+        for column in ("scan", "status", "label", "model_sha256"):
             assert one[column] == other[column]
+        assert one["error_code"] == current_code(other["error_code"])
+        assert one["flags"].split(";") == [current_code(code) for code in other["findings"].split(";")]
 
 
 def test_a_finished_run_is_not_done_again(run: Run, old: Path) -> None:
-    options = ("scans", "-m", "model.onnx", "-p", "cpu", "--allow", "spacing")
+    options = ("scans", "-m", "model.onnx", "-p", "cpu", "--downgrade-check", "spacing")
     assert run("infer", *options, "--out", "results.jsonl", "--resume").code == 1
-    assert (old / "results.jsonl").read_bytes() == (V0_1 / "results.jsonl").read_bytes()
+    assert records_of((old / "results.jsonl").read_text()) == earlier(V0_1 / "results.jsonl")
 
 
 def test_an_interrupted_run_goes_on(run: Run, old: Path) -> None:
-    kept = (old / "interrupted.jsonl.journal").read_text()
-    options = ("scans", "-m", "model.onnx", "-p", "cpu", "--allow", "spacing", "--out", "interrupted.jsonl")
+    kept = earlier(old / "interrupted.jsonl.journal")
+    options = ("scans", "-m", "model.onnx", "-p", "cpu", "--downgrade-check", "spacing", "--out", "interrupted.jsonl")
     refused = run("infer", *options)
     assert refused.code == 2
     assert "holds its 6 records. Go on with it by --resume" in refused.err
     assert run("infer", *options, "--resume").code == 1
     written = (old / "interrupted.jsonl").read_text()
-    assert written.startswith(kept), "six records were taken over as they were"
-    assert_alike(records_of(written), records_of((old / "results.jsonl").read_text()))
+    assert records_of(written)[: len(kept)] == kept, "six records were taken over as they were"
+    assert_alike(records_of(written), earlier(old / "results.jsonl"))
     assert not (old / "interrupted.jsonl.journal").exists()
 
 
@@ -129,14 +146,14 @@ def test_a_choice_is_followed_where_all_is_as_it_was(
     run: Run, old: Path, monkeypatch: pytest.MonkeyPatch, model: str, what: str
 ) -> None:
     path = old / "tuned" / f"{model}.onnx"
-    choice = parse_choice(choice_path(path).read_bytes())
-    monkeypatch.setattr("ct3d_edge.tuning.lookup.key_of", lambda *_: choice.key)
+    choice = parse_tuning_result(tuning_result_path(path).read_bytes())
+    monkeypatch.setattr("ct3d_edge.tuning.cache.tuning_key", lambda *_: choice.key)
     arguments = ("infer", "scans/a_coarse.nii.gz", "-m", path, "-p", "cpu", "--format", "jsonl")
-    followed = run(*arguments, "--receipt", "receipt.json")
+    followed = run(*arguments, "--run-report", "receipt.json")
     assert f"tuned: {what}, fp32, 2 threads on cpu, from {model}.tuned.json" in followed.err
     told = json.loads((old / "receipt.json").read_text())
     assert (told["tuned"], told["model_sha256"]) == (True, choice.file_sha256)
-    (record,), (plain,) = records_of(followed.out), records_of(run(*arguments, "--no-tuned").out)
+    (record,), (plain,) = records_of(followed.out), records_of(run(*arguments, "--ignore-tuning").out)
     assert record["probability"] == pytest.approx(plain["probability"], abs=WITHIN)
 
 
@@ -152,8 +169,8 @@ def test_a_choice_of_another_machine_or_version_is_left_aside(
     run: Run, old: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], why: str
 ) -> None:
     model = old / "tuned" / "model.onnx"
-    here = replace(parse_choice(choice_path(model).read_bytes()).key, **change)
-    monkeypatch.setattr("ct3d_edge.tuning.lookup.key_of", lambda *_: here)
+    here = replace(parse_tuning_result(tuning_result_path(model).read_bytes()).key, **change)
+    monkeypatch.setattr("ct3d_edge.tuning.cache.tuning_key", lambda *_: here)
     outcome = run("infer", "scans/a_coarse.nii.gz", "-m", model, "-p", "cpu")
     assert outcome.code == 0
-    assert f"model.tuned.json is left aside: {why}; tune again, or --no-tuned" in outcome.err
+    assert f"model.tuned.json is left aside: {why}; tune again, or --ignore-tuning" in outcome.err

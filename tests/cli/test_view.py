@@ -7,7 +7,7 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 from PIL import Image
 
-from ct3d_edge.augmentation.registry import AUGMENTATIONS, AugmentationName, augmentation
+from ct3d_edge.augmentation.registry import AUGMENTATIONS, AugmentationName, get_augmentation
 from ct3d_edge.cli.view import Drawn
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
@@ -49,7 +49,9 @@ def test_draws_what_training_sees(
     for seed, rest in enumerate(([], ["--seed", 1])):
         out = tmp_path / f"{seed}.png"
         assert run("view", scan, "--out", out, *arguments, *rest).code == 0
-        volume = augmentation(name, contract)(preprocess(NiftiScan(scan), contract).volume, np.random.default_rng(seed))
+        volume = get_augmentation(name, contract)(
+            preprocess(NiftiScan(scan), contract).volume, np.random.default_rng(seed)
+        )
         assert np.array_equal(pixels(out), one_slice(volume, 4))
     assert not np.array_equal(pixels(tmp_path / "0.png"), pixels(tmp_path / "1.png")), "each seed draws another"
 
@@ -99,5 +101,5 @@ def test_a_series_is_drawn_even_if_no_model_may_judge_it(run: Run, hu: NDArray[n
     outcome = run("view", folder, "--out", tmp_path / "b.png")
     assert outcome.code == 2
     assert "holds 2 scans" in outcome.err
-    assert run("view", folder, "--out", tmp_path / "b.png", "--series", "1.2.4").code == 0
+    assert run("view", folder, "--out", tmp_path / "b.png", "--series-uid", "1.2.4").code == 0
     assert (tmp_path / "b.png").stat().st_size > 1000

@@ -42,7 +42,7 @@ def start(incoming: Path, make_model: MakeModel, out: Path) -> Iterator[Start]:
         command = [sys.executable, "-c", MAIN, "watch", str(incoming), "--out", str(out), "-m", str(make_model())]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         watcher = subprocess.Popen(
-            [*command, "-p", "cpu", "--every", "0.05", "--settle", "0.2"],
+            [*command, "-p", "cpu", "--poll-interval", "0.05", "--stable-for", "0.2"],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -142,7 +142,7 @@ def test_a_folder_that_goes_away_and_comes_back(start: Start, incoming: Path, ma
         (["nowhere", "--out", "r.jsonl"], "There is no folder nowhere"),
         ([".", "--out", "r.csv"], "must end in .jsonl"),
         ([".", "--out", "no/such/r.jsonl"], "Cannot write no/such/r.jsonl"),
-        ([".", "--out", "r.jsonl", "--memory-budget", "much"], "500MB or 2GB"),
+        ([".", "--out", "r.jsonl", "--max-memory", "much"], "500MB or 2GB"),
         (["."], "--out"),
     ],
 )

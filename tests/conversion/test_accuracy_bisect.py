@@ -14,21 +14,21 @@ from taught import statistics
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion import accuracy_bisect, export, graph_variant, keras_loader
-from ct3d_edge.conversion.accuracy_bisect import Failure, History, blame
-from ct3d_edge.conversion.compile_options import Plan, rewrite
+from ct3d_edge.conversion.accuracy_bisect import BisectResult, CompileHistory, bisect_failure
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
 from ct3d_edge.conversion.export import export_model
-from ct3d_edge.conversion.keras_loader import load_source
-from ct3d_edge.conversion.optimize import load_for_rewriting, optimize_model
-from ct3d_edge.conversion.parity import Proof, require
+from ct3d_edge.conversion.keras_loader import load_keras_source
+from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
+from ct3d_edge.conversion.parity import ParityReport, require_parity
 from ct3d_edge.conversion.passes import pipeline
-from ct3d_edge.conversion.passes.graph import Site
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.graph import GraphRewriter
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.pooled_output import with_pooled
-from ct3d_edge.conversion.precision.calibration_data import Calibration
-from ct3d_edge.conversion.tensor_parity import Gap, TensorLevel
-from ct3d_edge.errors import GateError
-from ct3d_edge.providers.availability import find_obstacle, provider
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.tensor_parity import TensorGap, TensorParity
+from ct3d_edge.errors import CheckFailedError
+from ct3d_edge.providers.availability import find_provider_issue, get_provider
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import to_probabilities
 
 Volumes = list[NDArray[np.float32]]
@@ -49,26 +49,26 @@ def loud_file(path: Path, peak: float) -> Path:
     return path
 
 
-def calibration() -> Calibration:
+def calibration() -> CalibrationData:
     rng = np.random.default_rng(99)
-    return Calibration([rng.random(SHAPE, np.float32) for _ in range(6)], "six of noise")
+    return CalibrationData([rng.random(SHAPE, np.float32) for _ in range(6)], "six of noise")
 
 
-def wrong() -> Rule:
+def wrong() -> RewriteRule:
     """A rule that makes each mean half as large again."""
 
-    def check(node: ir.Node) -> Rewrite | None:
+    def check(node: ir.Node) -> RewriteFn | None:
         if "wrong" in (node.name or ""):
             return None
 
         def rewrite() -> None:
-            site = Site(node)
+            site = GraphRewriter(node)
             mean = site.op("ReduceMean", *node.inputs, what="wrong", keepdims=0)
             site.finish(site.op("Mul", mean, site.constant(np.array([1.5], np.float32), "wrong")))
 
         return rewrite
 
-    return Rule("a wrong rule", frozenset({"ReduceMean"}), check)
+    return RewriteRule("a wrong rule", frozenset({"ReduceMean"}), check)
 
 
 def break_pass(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -81,8 +81,8 @@ def test_a_broken_pass_and_its_rewrite_are_named(
     tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     break_pass(monkeypatch, name)
-    model = load_for_rewriting(loud_file(tmp_path / "in.onnx", 1.0), CONTRACT)
-    with pytest.raises(GateError) as failed:
+    model = load_for_compiling(loud_file(tmp_path / "in.onnx", 1.0), CONTRACT)
+    with pytest.raises(CheckFailedError) as failed:
         optimize_model(model, tmp_path / "out.onnx", volumes, material="noise")
     told = str(failed.value)
     assert f"It comes from the pass {name}, rewrite " in told
@@ -100,35 +100,35 @@ def test_it_is_named_in_a_file_with_pooled_features_too(
     x = g.op("Relu", g.conv(g.op("Transpose", "x", perm=[0, 4, 1, 2, 3]), 4, 1, 3, 3, 3))
     x = g.op("ReduceMean", x, np.array([2, 3, 4]), keepdims=0)
     onnx.save(with_pooled(g.model(g.op("Sigmoid", g.op("MatMul", x, g.normal(4, 1)))), taught), tmp_path / "in.onnx")
-    model = load_for_rewriting(tmp_path / "in.onnx", taught)
+    model = load_for_compiling(tmp_path / "in.onnx", taught)
     assert model.pooled == 4
-    with pytest.raises(GateError, match=r"The smallest limit that .* It comes from the pass merge, rewrite "):
+    with pytest.raises(CheckFailedError, match=r"The smallest limit that .* It comes from the pass merge, rewrite "):
         optimize_model(model, tmp_path / "out.onnx", volumes, material="noise")
 
 
 def test_a_node_that_float16_cannot_hold_stays_float32_and_the_proof_holds(tmp_path: Path, volumes: Volumes) -> None:
-    model = load_for_rewriting(loud_file(tmp_path / "in.onnx", 1e6), CONTRACT)
-    plan = Plan("none", precision="fp16")
+    model = load_for_compiling(loud_file(tmp_path / "in.onnx", 1e6), CONTRACT)
+    plan = CompileOptions("none", precision="fp16")
     made = optimize_model(model, tmp_path / "out.onnx", volumes, material="noise", plan=plan, calibration=calibration())
     kept = made.model.provenance["precision"]["fp32_nodes"]
     assert "mul5" in kept
-    assert [proof.rehearsed for proof in made.proofs] == [False, True]
-    assert made.proofs[1].tensors is not None
-    assert made.proofs[1].tensors.holds
+    assert [parity.rehearsed for parity in made.parity_reports] == [False, True]
+    assert made.parity_reports[1].tensors is not None
+    assert made.parity_reports[1].tensors.holds
 
 
 def test_without_that_care_the_rehearsal_fails_and_the_node_is_named(
     tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graph_variant, "risky", lambda proto, _: {proto.graph.output[0].name: "it gives the answer"})
-    model = load_for_rewriting(loud_file(tmp_path / "in.onnx", 1e6), CONTRACT)
-    with pytest.raises(GateError) as failed:
+    model = load_for_compiling(loud_file(tmp_path / "in.onnx", 1e6), CONTRACT)
+    with pytest.raises(CheckFailedError) as failed:
         optimize_model(
             model,
             tmp_path / "out.onnx",
             volumes,
             material="noise",
-            plan=Plan("none", precision="fp16"),
+            plan=CompileOptions("none", precision="fp16"),
             calibration=calibration(),
         )
     assert "on cpu with rounding" in str(failed.value)
@@ -142,7 +142,7 @@ class Slanted:
     def __init__(self, wrong: Callable[[onnx.NodeProto, onnx.ModelProto], bool]) -> None:
         self.wrong = wrong
 
-    def __call__(self, proto: onnx.ModelProto, names: Sequence[str]) -> Tap:
+    def __call__(self, proto: onnx.ModelProto, names: Sequence[str]) -> IntermediateOutputs:
         changed = onnx.ModelProto()
         changed.CopyFrom(proto)
         graph = changed.graph
@@ -154,7 +154,7 @@ class Slanted:
                 graph.node[-1].output[0] += "_right"
                 made = [graph.node[-1].output[0], "slant"]
                 graph.node.append(onnx.helper.make_node("Mul", made, [node.output[0]], name=f"{node.name}_slanted"))
-        return Tap(changed, names)
+        return IntermediateOutputs(changed, names)
 
 
 def in_planes(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
@@ -163,69 +163,71 @@ def in_planes(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
     return node.op_type == "Conv" and sizes.get(node.input[1]) == 4
 
 
-def history_of(path: Path, plan: Plan) -> tuple[History, NDArray[np.float64], Volumes]:
+def history_of(path: Path, plan: CompileOptions) -> tuple[CompileHistory, NDArray[np.float64], Volumes]:
     """A faithful history, the right answer to a volume, and the volume."""
     original = onnx.load(loud_file(path, 1.0))
     made = graph_variant.make_variant(original, rewrite(original, plan), plan, CONTRACT, None)
     volume = np.random.default_rng(5).random(SHAPE, np.float32)
-    ((_, right),) = Tap(original, [original.graph.output[0].name]).tensors(volume.reshape(1, *CONTRACT.input_shape))
-    return History(original, plan, made, CONTRACT), to_probabilities(right, CONTRACT)[0], [volume]
+    ((_, right),) = IntermediateOutputs(original, [original.graph.output[0].name]).tensors(
+        volume.reshape(1, *CONTRACT.input_shape)
+    )
+    return CompileHistory(original, plan, made, CONTRACT), to_probabilities(right, CONTRACT)[0], [volume]
 
 
 def test_a_provider_that_is_wrong_from_the_start_is_named_with_the_node(tmp_path: Path) -> None:
-    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("fast"))
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("fast"))
     slanted = Slanted(lambda node, _: node.op_type == "ReduceMean")
-    told = blame(history, right, Failure(volume, "openvino"), 1e-5, slanted)
+    told = bisect_failure(history, right, BisectResult(volume, "openvino"), 1e-5, slanted)
     assert "before any pass, on openvino alone" in told
     assert "that of node ReduceMean reducemean" in told
 
 
 def test_a_provider_that_is_wrong_behind_a_pass_gets_that_pass_named(tmp_path: Path) -> None:
-    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("fast"))
-    told = blame(history, right, Failure(volume, "openvino"), 1e-5, Slanted(in_planes))
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("fast"))
+    told = bisect_failure(history, right, BisectResult(volume, "openvino"), 1e-5, Slanted(in_planes))
     assert "It comes from the pass " in told
     assert "at node Conv conv" in told
 
 
 def test_where_the_provider_is_right_no_step_is_blamed(tmp_path: Path) -> None:
-    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("fast"))
-    told = blame(history, right, Failure(volume, "openvino"), 1e-5, Slanted(lambda *_: False))
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("fast"))
+    told = bisect_failure(history, right, BisectResult(volume, "openvino"), 1e-5, Slanted(lambda *_: False))
     assert told.startswith("No step is beyond its limit alone")
 
 
 def test_what_runs_on_another_provider_is_the_file_itself_and_not_its_rehearsal(tmp_path: Path) -> None:
-    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("none"))
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("none"))
     opened: list[onnx.ModelProto] = []
 
-    def tap(proto: onnx.ModelProto, names: Sequence[str]) -> Tap:
+    def tap(proto: onnx.ModelProto, names: Sequence[str]) -> IntermediateOutputs:
         opened.append(proto)
-        return Tap(proto, names)
+        return IntermediateOutputs(proto, names)
 
     rehearsal = onnx.ModelProto()
     rehearsal.CopyFrom(history.variant.proto)
     history = replace(history, variant=replace(history.variant, rehearsal=rehearsal))
     for rehearsed, first in ((False, history.variant.proto), (True, rehearsal)):
         opened.clear()
-        blame(history, right, Failure(volume, rehearsed=rehearsed), 1e-5, tap)
+        bisect_failure(history, right, BisectResult(volume, rehearsed=rehearsed), 1e-5, tap)
         assert opened[0] is first
 
 
-FAILED = Proof(8, "noise", "nv-tensorrt-rtx", 0.1, 0.5, 0, 0, None, (0.2, 0.8), 1e-5)
+FAILED = ParityReport(8, "noise", "nv-tensorrt-rtx", 0.1, 0.5, 0, 0, None, (0.2, 0.8), 1e-5)
 
 
-@pytest.mark.skipif(find_obstacle(provider("nv-tensorrt-rtx")) is None, reason="TensorRT for RTX works here")
+@pytest.mark.skipif(find_provider_issue(get_provider("nv-tensorrt-rtx")) is None, reason="TensorRT for RTX works here")
 def test_where_nobody_can_look_the_proof_has_failed_all_the_same(tmp_path: Path) -> None:
-    history, right, (volume,) = history_of(tmp_path / "in.onnx", Plan("none"))
-    with pytest.raises(GateError, match=r"^The proof does not hold") as failed:
-        require(FAILED, lambda: blame(history, right, Failure(volume, "nv-tensorrt-rtx"), 1e-5))
+    history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("none"))
+    with pytest.raises(CheckFailedError, match=r"^The proof does not hold") as failed:
+        require_parity(FAILED, lambda: bisect_failure(history, right, BisectResult(volume, "nv-tensorrt-rtx"), 1e-5))
     assert "Which node is to blame could not be found: " in str(failed.value)
 
 
 def test_a_search_that_breaks_does_not_hide_which_tensors_differ() -> None:
-    gap = Gap("t", "Conv c", 0.5, 0.1)
-    apart = replace(FAILED, probability_difference=0.0, tensors=TensorLevel(1, 1, 2, gap, 0.1, gap, 1e-4))
-    with pytest.raises(GateError, match=r"although the answers agree.*could not be found: KeyError: 'lost'"):
-        require(apart, lambda: dict[str, str]()["lost"])
+    gap = TensorGap("t", "Conv c", 0.5, 0.1)
+    apart = replace(FAILED, probability_difference=0.0, tensors=TensorParity(1, 1, 2, gap, 0.1, gap, 1e-4))
+    with pytest.raises(CheckFailedError, match=r"although the answers agree.*could not be found: KeyError: 'lost'"):
+        require_parity(apart, lambda: dict[str, str]()["lost"])
 
 
 @pytest.mark.slow
@@ -234,7 +236,7 @@ def test_a_conversion_that_goes_wrong_names_the_layer(
 ) -> None:
     def changed(network: keras.Model, contract: Contract) -> onnx.ModelProto:
         """Every convolution is given another weight."""
-        proto = keras_loader.to_onnx(network, contract)
+        proto = keras_loader.convert_to_onnx(network, contract)
         kernels = {node.input[1] for node in proto.graph.node if node.op_type == "Conv"}
         for tensor in proto.graph.initializer:
             if tensor.name in kernels:
@@ -243,6 +245,6 @@ def test_a_conversion_that_goes_wrong_names_the_layer(
 
     monkeypatch.setattr(accuracy_bisect, "to_onnx", changed)
     monkeypatch.setattr(export, "to_onnx", changed)
-    source = load_source(save_network())
-    with pytest.raises(GateError, match=r"comes from the conversion, at layer conv3d\w* \(Conv3D\)"):
+    source = load_keras_source(save_network())
+    with pytest.raises(CheckFailedError, match=r"comes from the conversion, at layer conv3d\w* \(Conv3D\)"):
         export_model(source, tmp_path / "x.onnx", volumes, material="noise")

@@ -9,17 +9,17 @@ from networks import SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.export import export_model
-from ct3d_edge.conversion.keras_loader import load_source
-from ct3d_edge.errors import GateError, ModelError, UsageError
+from ct3d_edge.conversion.keras_loader import load_keras_source
+from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import verify
+from ct3d_edge.session.verify import run_golden_test
 
 Volumes = list[NDArray[np.float32]]
 
 
 def test_the_file_describes_and_proves_itself(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
-    source = load_source(save_network())
+    source = load_keras_source(save_network())
     out = tmp_path / "tiny.onnx"
     exported = export_model(source, out, volumes, material="noise")
     file = load_model_file(out)
@@ -32,7 +32,7 @@ def test_the_file_describes_and_proves_itself(save_network: SaveNetwork, tmp_pat
     assert {"tensorflow", "keras", "tf2onnx", "onnx"} <= set(file.provenance["tools"])
     onnx.checker.check_model(onnx.load(out), full_check=True)
     with Runner(file, "cpu") as runner:
-        assert verify(runner).largest_difference < 1e-5
+        assert run_golden_test(runner).largest_difference < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_networks_of_other_forms_export_too(
     outputs: int,
     activation: str | None,
 ) -> None:
-    source = load_source(save_network(tiny_network(shape, outputs, activation)))
+    source = load_keras_source(save_network(tiny_network(shape, outputs, activation)))
     exported = export_model(source, tmp_path / "tiny.onnx", volumes, material="noise")
-    assert exported.proof.holds
+    assert exported.parity.holds
     assert exported.model.output_name == ("probability" if activation else "logit")
 
 
@@ -69,11 +69,13 @@ def test_a_sequential_network_exports_too(save_network: SaveNetwork, tmp_path: P
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
-    assert export_model(load_source(save_network(network)), tmp_path / "a.onnx", volumes, material="noise").proof.holds
+    assert export_model(
+        load_keras_source(save_network(network)), tmp_path / "a.onnx", volumes, material="noise"
+    ).parity.holds
 
 
 def test_the_batch_axis_stays_open(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
-    exported = export_model(load_source(save_network()), tmp_path / "tiny.onnx", volumes, material="noise")
+    exported = export_model(load_keras_source(save_network()), tmp_path / "tiny.onnx", volumes, material="noise")
     with Runner(exported.model, "cpu") as runner:
         together = runner.infer(np.stack(volumes))
         alone = np.vstack([runner.infer(volume[None]) for volume in volumes])
@@ -83,21 +85,21 @@ def test_the_batch_axis_stays_open(save_network: SaveNetwork, tmp_path: Path, vo
 def test_a_failed_proof_leaves_no_file_and_an_old_one_as_it_was(
     save_network: SaveNetwork, tmp_path: Path, volumes: Volumes
 ) -> None:
-    source = load_source(save_network())
+    source = load_keras_source(save_network())
     folder = tmp_path / "out"
     folder.mkdir()
-    with pytest.raises(GateError):
+    with pytest.raises(CheckFailedError):
         export_model(source, folder / "new.onnx", volumes, material="noise", limit=-1)
     assert list(folder.iterdir()) == []
     (folder / "old.onnx").write_bytes(b"proven before")
-    with pytest.raises(GateError):
+    with pytest.raises(CheckFailedError):
         export_model(source, folder / "old.onnx", volumes, material="noise", limit=-1)
     assert (folder / "old.onnx").read_bytes() == b"proven before"
 
 
 def test_too_few_volumes_leave_no_file(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
     with pytest.raises(UsageError):
-        export_model(load_source(save_network()), tmp_path / "out.onnx", volumes[:3], material="noise")
+        export_model(load_keras_source(save_network()), tmp_path / "out.onnx", volumes[:3], material="noise")
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -111,13 +113,13 @@ def test_what_tf2onnx_cannot_convert_is_a_model_error(
     strange = keras.ops.lgamma(pooled + 2.0) if hasattr(keras.ops, "lgamma") else keras.ops.erfinv(pooled)
     network = keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(strange))
     with pytest.raises(ModelError):
-        export_model(load_source(save_network(network)), tmp_path / "out.onnx", volumes, material="noise")
+        export_model(load_keras_source(save_network(network)), tmp_path / "out.onnx", volumes, material="noise")
     assert not (tmp_path / "out.onnx").exists()
 
 
 def test_metadata_is_plain_json(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
     out = tmp_path / "tiny.onnx"
-    export_model(load_source(save_network()), out, volumes, material="noise")
+    export_model(load_keras_source(save_network()), out, volumes, material="noise")
     entries = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
     assert set(entries) == {"ct3d.contract", "ct3d.golden", "ct3d.provenance"}
     assert all(isinstance(json.loads(value), dict) for value in entries.values())

@@ -8,11 +8,11 @@ from networks import SHAPE
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion import graph_variant
-from ct3d_edge.conversion.compile_options import Plan, rewrite
-from ct3d_edge.conversion.graph_variant import Variant, make_variant
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
+from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.bias_correction import Batches, correct_biases
-from ct3d_edge.conversion.precision.calibration_data import Calibration
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 
 CONTRACT = Contract(shape=SHAPE)
 BUDGET = 60_000
@@ -29,17 +29,17 @@ def network() -> onnx.ModelProto:
     return g.model(g.op("Sigmoid", g.op("MatMul", x, g.normal(4, 1))))
 
 
-def calibration(count: int = 6) -> Calibration:
-    return Calibration([np.random.default_rng(n).random(SHAPE, np.float32) for n in range(count)], "noise")
+def calibration(count: int = 6) -> CalibrationData:
+    return CalibrationData([np.random.default_rng(n).random(SHAPE, np.float32) for n in range(count)], "noise")
 
 
-def in_eight_bits(plan: Plan) -> Variant:
+def in_eight_bits(plan: CompileOptions) -> GraphVariant:
     return make_variant(network(), rewrite(network(), plan), plan, CONTRACT, calibration())
 
 
 @pytest.mark.parametrize("target", ["cpu", "no-conv3d"])
 def test_streaming_within_a_budget_reaches_eight_bits(target: Target) -> None:
-    asked = Plan("small", target, BUDGET, strict=True, precision="int8")
+    asked = CompileOptions("small", target, BUDGET, strict=True, precision="int8")
     made = in_eight_bits(asked)
     streamed = rewrite(network(), asked).proto
     assert operators(streamed).count("Conv") > 2
@@ -55,15 +55,15 @@ def test_biases_are_corrected_on_volumes_of_all_folders(monkeypatch: pytest.Monk
         return correct_biases(single, made, batches)
 
     monkeypatch.setattr(graph_variant, "correct_biases", watched)
-    asked = Plan("none", precision="int8")
-    brighter = Calibration([np.full(SHAPE, n + 1, np.float32) for n in range(15)], "folder by folder")
+    asked = CompileOptions("none", precision="int8")
+    brighter = CalibrationData([np.full(SHAPE, n + 1, np.float32) for n in range(15)], "folder by folder")
     made = make_variant(network(), rewrite(network(), asked), asked, CONTRACT, brighter)
     assert seen == [1, 3, 5, 7, 9, 11, 13, 15]
     assert made.provenance["precision"]["biases_corrected_on"] == 8
 
 
-@pytest.mark.parametrize("asked", [Plan("fast", precision="int8"), Plan("none", precision="int8")])
-def test_the_passes_on_record_are_those_that_made_the_file(asked: Plan) -> None:
+@pytest.mark.parametrize("asked", [CompileOptions("fast", precision="int8"), CompileOptions("none", precision="int8")])
+def test_the_passes_on_record_are_those_that_made_the_file(asked: CompileOptions) -> None:
     made = in_eight_bits(asked)
     passes = made.provenance["passes"]
     assert bool(passes) == (asked.level != "none")

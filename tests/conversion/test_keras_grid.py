@@ -10,7 +10,7 @@ import pytest
 from graphs import difference
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.keras_loader import to_onnx
+from ct3d_edge.conversion.keras_loader import convert_to_onnx
 from ct3d_edge.conversion.passes.pipeline import Level, Target, optimize
 
 CLOSE = 1e-5
@@ -97,7 +97,7 @@ def _through(stack: list[Callable[[Any], Any]], x: Any) -> Any:
 def plain(keras_network: Any, size: tuple[int, int, int] = (17, 16, 15)) -> onnx.ModelProto:
     outputs = int(keras_network.outputs[0].shape[-1])
     labels = ("a", "b") if outputs == 1 else ("a", "b", "c")
-    return to_onnx(keras_network, Contract(shape=size, outputs=outputs, labels=labels))
+    return convert_to_onnx(keras_network, Contract(shape=size, outputs=outputs, labels=labels))
 
 
 def require_equal(before: onnx.ModelProto, size: tuple[int, int, int] = (17, 16, 15)) -> None:

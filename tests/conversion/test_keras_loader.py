@@ -7,7 +7,7 @@ from networks import SaveNetwork, tiny_network
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.export import export_model
-from ct3d_edge.conversion.keras_loader import load_source
+from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.session.runner import Runner
 
@@ -15,7 +15,7 @@ from ct3d_edge.session.runner import Runner
 def test_a_bare_file_gets_the_default_contract_with_its_own_size_and_says_so(
     save_network: SaveNetwork,
 ) -> None:
-    source = load_source(save_network())
+    source = load_keras_source(save_network())
     assert source.contract == Contract(shape=(16, 12, 8))
     (remark,) = source.remarks
     assert "default" in remark
@@ -24,7 +24,7 @@ def test_a_bare_file_gets_the_default_contract_with_its_own_size_and_says_so(
 
 
 def test_named_labels_and_orientation_are_taken(save_network: SaveNetwork) -> None:
-    source = load_source(save_network(), labels=["healthy", "ill"], orientation="stored")
+    source = load_keras_source(save_network(), labels=["healthy", "ill"], orientation="stored")
     assert source.contract.labels == ("healthy", "ill")
     assert source.contract.orientation == "stored"
     assert "--labels" not in source.remarks[0]
@@ -35,7 +35,7 @@ def test_a_run_keeps_its_contract(save_network: SaveNetwork, named: str) -> None
     path = save_network(name="model.keras")
     contract = Contract(shape=(16, 12, 8), orientation="RAS", labels=("a", "b"))
     path.with_name("contract.json").write_text(contract.to_json())
-    source = load_source(path.parent if named == "folder" else path)
+    source = load_keras_source(path.parent if named == "folder" else path)
     assert source.contract == contract
     assert list(source.remarks) == [f"The contract is {path.with_name('contract.json')}."]
 
@@ -43,7 +43,7 @@ def test_a_run_keeps_its_contract(save_network: SaveNetwork, named: str) -> None
 def test_another_models_contract_is_not_taken(save_network: SaveNetwork) -> None:
     path = save_network(name="other.keras")
     path.with_name("contract.json").write_text(Contract(shape=(16, 12, 8), hu_window=(-160, 240)).to_json())
-    source = load_source(path)
+    source = load_keras_source(path)
     assert source.contract.hu_window == (-1000.0, 400.0)
     assert "came without a contract" in source.remarks[0]
 
@@ -52,21 +52,21 @@ def test_a_contract_that_is_no_text_is_refused(save_network: SaveNetwork) -> Non
     path = save_network(name="model.keras")
     path.with_name("contract.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ContractError, match="cannot be read"):
-        load_source(path)
+        load_keras_source(path)
 
 
 def test_a_contract_of_another_network_is_refused(save_network: SaveNetwork) -> None:
     path = save_network(name="model.keras")
     path.with_name("contract.json").write_text(Contract(shape=(16, 12, 9)).to_json())
     with pytest.raises(ContractError, match=r"shape = \(16, 12, 9\).*network beside it has \(16, 12, 8\)"):
-        load_source(path.parent)
+        load_keras_source(path.parent)
 
 
 @pytest.mark.parametrize(
     ("shape", "channels"), [((16, 12, 8, 1), "last"), ((1, 16, 12, 8), "first"), ((16, 12, 8), "none")]
 )
 def test_the_channel_axis_is_found(save_network: SaveNetwork, shape: tuple[int, ...], channels: str) -> None:
-    source = load_source(save_network(tiny_network(shape)))
+    source = load_keras_source(save_network(tiny_network(shape)))
     assert (source.contract.shape, source.contract.channels) == ((16, 12, 8), channels)
 
 
@@ -83,21 +83,21 @@ def test_the_channel_axis_is_found(save_network: SaveNetwork, shape: tuple[int, 
 def test_the_missing_activation_is_found(
     save_network: SaveNetwork, outputs: int, activation: str | None, expected: str
 ) -> None:
-    contract = load_source(save_network(tiny_network(outputs=outputs, activation=activation))).contract
+    contract = load_keras_source(save_network(tiny_network(outputs=outputs, activation=activation))).contract
     assert (contract.outputs, contract.activation) == (outputs, expected)
     assert len(contract.labels) == max(2, outputs)
 
 
 def test_an_open_size_must_be_named(save_network: SaveNetwork) -> None:
     path = save_network(tiny_network((None, None, None, 1)))
-    with pytest.raises(UsageError, match=r"leaves its input size open.*--size"):
-        load_source(path)
-    assert load_source(path, size=(16, 12, 8)).contract.shape == (16, 12, 8)
+    with pytest.raises(UsageError, match=r"leaves its input size open.*--shape"):
+        load_keras_source(path)
+    assert load_keras_source(path, size=(16, 12, 8)).contract.shape == (16, 12, 8)
 
 
 def test_a_size_that_the_network_does_not_take_is_refused(save_network: SaveNetwork) -> None:
-    with pytest.raises(UsageError, match="Leave out --size"):
-        load_source(save_network(), size=(32, 32, 32))
+    with pytest.raises(UsageError, match="Leave out --shape"):
+        load_keras_source(save_network(), size=(32, 32, 32))
 
 
 def two_inputs() -> Any:
@@ -126,7 +126,7 @@ def a_map_as_output() -> Any:
 )
 def test_other_networks_are_refused(save_network: SaveNetwork, network: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        load_source(save_network(network()))
+        load_keras_source(save_network(network()))
 
 
 def ending_in_an_operation() -> Any:
@@ -164,7 +164,7 @@ def test_exported_probabilities_are_the_networks_own(
     save_network: SaveNetwork, tmp_path: Path, volumes: list[np.ndarray], network: Any
 ) -> None:
     """Against Keras's raw output: the proof alone cannot see an activation that is applied twice on both sides."""
-    source = load_source(save_network(network()))
+    source = load_keras_source(save_network(network()))
     exported = export_model(source, tmp_path / "out.onnx", volumes, material="noise")
     batch = np.stack(volumes)[..., None]
     raw = np.asarray(source.network(batch, training=False))
@@ -183,10 +183,10 @@ def scaled() -> Any:
 def test_an_unknown_last_layer_needs_a_word(save_network: SaveNetwork) -> None:
     path = save_network(scaled())
     with pytest.raises(ModelError, match=r"ends in 'rescaling'.*--activation"):
-        load_source(path)
-    assert load_source(path, activation="sigmoid").contract.activation == "sigmoid"
+        load_keras_source(path)
+    assert load_keras_source(path, activation="sigmoid").contract.activation == "sigmoid"
     with pytest.raises(ModelError, match="which are no probabilities"):
-        load_source(path, activation="identity")
+        load_keras_source(path, activation="identity")
 
 
 def never_built() -> Any:
@@ -232,13 +232,13 @@ def test_what_cannot_be_a_ct_classifier_is_refused_in_one_line(
     save_network: SaveNetwork, network: Any, message: str
 ) -> None:
     with pytest.raises(ModelError, match=message) as caught:
-        load_source(save_network(network()))
+        load_keras_source(save_network(network()))
     assert "\n" not in str(caught.value)
 
 
 def test_wrong_number_of_labels_is_refused(save_network: SaveNetwork) -> None:
     with pytest.raises(UsageError, match="3 labels do not fit a network with 1 output"):
-        load_source(save_network(), labels=["a", "b", "c"])
+        load_keras_source(save_network(), labels=["a", "b", "c"])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04"])
@@ -246,7 +246,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.keras"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="Keras cannot load"):
-        load_source(path)
+        load_keras_source(path)
 
 
 def test_code_inside_a_model_is_not_run(save_network: SaveNetwork) -> None:
@@ -256,19 +256,19 @@ def test_code_inside_a_model_is_not_run(save_network: SaveNetwork) -> None:
     pooled = keras.layers.GlobalAveragePooling3D()(keras.layers.Lambda(lambda x: x * 2)(volume))
     path = save_network(keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(pooled)))
     with pytest.raises(ModelError, match="Keras cannot load"):
-        load_source(path)
+        load_keras_source(path)
 
 
 def test_other_formats_are_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     path.write_bytes(b"x")
     with pytest.raises(UsageError, match=r"not a \.keras file.*model\.save"):
-        load_source(path)
+        load_keras_source(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no Keras model"):
-        load_source(tmp_path)
+        load_keras_source(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["layer", "relu with a slope", "activation", "nested", "none"])

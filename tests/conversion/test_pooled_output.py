@@ -10,19 +10,19 @@ import pytest
 from networks import SHAPE, SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
-from ct3d_edge.conversion.keras_loader import Source, load_source
-from ct3d_edge.conversion.optimize import load_for_rewriting, optimize_model
-from ct3d_edge.conversion.pooled_output import pooled_of, require_same_features, with_pooled
-from ct3d_edge.conversion.precision.calibration_data import Calibration
-from ct3d_edge.errors import ContractError, GateError
+from ct3d_edge.conversion.keras_loader import KerasSource, load_keras_source
+from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
+from ct3d_edge.conversion.pooled_output import keras_pooled_output, require_same_features, with_pooled
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.errors import CheckFailedError, ContractError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
-from ct3d_edge.modelfile.signature import POOLED
-from ct3d_edge.quality_control.ood_detector import Resemblance, fit_statistics
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.modelfile.signature import POOLED_OUTPUT
+from ct3d_edge.quality_control.ood_detector import MahalanobisOOD, fit_feature_statistics
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import verify
+from ct3d_edge.session.verify import run_golden_test
 
 Volumes = list[NDArray[np.float32]]
 
@@ -33,30 +33,30 @@ def noise(count: int, seed: int) -> Volumes:
     return [draw.random(SHAPE, np.float32) * np.float32(draw.uniform(0.2, 1)) for _ in range(count)]
 
 
-def pooled(source: Source, volumes: Volumes) -> NDArray[np.float64]:
-    compute = pooled_of(source)
+def pooled(source: KerasSource, volumes: Volumes) -> NDArray[np.float64]:
+    compute = keras_pooled_output(source)
     assert compute is not None
     return np.stack([compute(volume)[0] for volume in volumes])
 
 
 @pytest.fixture
-def source(save_network: SaveNetwork) -> Source:
+def source(save_network: SaveNetwork) -> KerasSource:
     """A tiny network whose contract holds statistics of its own features."""
-    bare = load_source(save_network())
-    statistics = fit_statistics(pooled(bare, noise(30, 1)), pooled(bare, noise(15, 2)))
+    bare = load_keras_source(save_network())
+    statistics = fit_feature_statistics(pooled(bare, noise(30, 1)), pooled(bare, noise(15, 2)))
     return replace(bare, contract=replace(bare.contract, feature_statistics=statistics))
 
 
-def moved(file: ModelFile, source: Source, volumes: Volumes, *, explain: bool = False) -> float:
+def moved(file: ModelFile, source: KerasSource, volumes: Volumes, *, explain: bool = False) -> float:
     """By what part of the threshold the distances of a file lie from Keras's."""
     known = source.contract.feature_statistics
     assert known is not None
-    distances = Resemblance(known).distances
+    distances = MahalanobisOOD(known).distances
     with Runner(file, "cpu", threads=1, explain=explain) as runner:
         found = runner.outputs(np.stack(volumes))
         alone = [runner.outputs(volume[None]).pooled for volume in volumes]
         assert np.array_equal(found.probabilities, runner.infer(np.stack(volumes)))
-        assert verify(runner).holds
+        assert run_golden_test(runner).holds
     assert found.pooled is not None
     assert found.pooled == pytest.approx(np.concatenate([row for row in alone if row is not None]), abs=1e-5)
     assert (found.features is not None) == explain
@@ -77,11 +77,13 @@ PLANS: dict[str, tuple[dict[str, Any], float]] = {
 
 
 @pytest.mark.parametrize(("asked", "limit"), PLANS.values(), ids=PLANS)
-def test_every_rewriting_keeps_the_output(source: Source, tmp_path: Path, asked: dict[str, Any], limit: float) -> None:
+def test_every_rewriting_keeps_the_output(
+    source: KerasSource, tmp_path: Path, asked: dict[str, Any], limit: float
+) -> None:
     volumes = noise(8, 3)
-    calibration = Calibration(noise(8, 4), "noise")
+    calibration = CalibrationData(noise(8, 4), "noise")
     made = export_model(
-        source, tmp_path / "tiny.onnx", volumes, material="noise", plan=Plan(**asked), calibration=calibration
+        source, tmp_path / "tiny.onnx", volumes, material="noise", plan=CompileOptions(**asked), calibration=calibration
     )
     file = load_model_file(made.model.path)
     assert file.pooled == 4
@@ -89,42 +91,44 @@ def test_every_rewriting_keeps_the_output(source: Source, tmp_path: Path, asked:
     told = file.provenance["proof"]["pooled_features"]
     assert told["volumes"] == 2
     assert told["distance_difference"] < limit
-    assert made.proof.tensors is not None or "fp16" in asked.values()
+    assert made.parity.tensors is not None or "fp16" in asked.values()
     onnx.checker.check_model(onnx.load(made.model.path), full_check=True)
 
 
-def test_a_file_may_explain_as_well(source: Source, tmp_path: Path) -> None:
+def test_a_file_may_explain_as_well(source: KerasSource, tmp_path: Path) -> None:
     volumes = noise(8, 3)
-    made = export_model(source, tmp_path / "tiny.onnx", volumes, material="noise", plan=Plan(explain=True))
+    made = export_model(source, tmp_path / "tiny.onnx", volumes, material="noise", plan=CompileOptions(explain=True))
     assert moved(made.model, source, volumes, explain=True) < 1e-4
 
 
-def test_optimizing_a_file_again_keeps_it(source: Source, tmp_path: Path) -> None:
+def test_optimizing_a_file_again_keeps_it(source: KerasSource, tmp_path: Path) -> None:
     volumes = noise(8, 3)
-    export_model(source, tmp_path / "plain.onnx", volumes, material="noise", plan=Plan(level="none"))
-    given = load_for_rewriting(tmp_path / "plain.onnx")
-    made = optimize_model(given, tmp_path / "fast.onnx", volumes, material="noise", plan=Plan(explain=True))
+    export_model(source, tmp_path / "plain.onnx", volumes, material="noise", plan=CompileOptions(level="none"))
+    given = load_for_compiling(tmp_path / "plain.onnx")
+    made = optimize_model(given, tmp_path / "fast.onnx", volumes, material="noise", plan=CompileOptions(explain=True))
     assert moved(made.model, source, volumes, explain=True) < 1e-4
 
 
-def test_the_proof_compares_it(source: Source, tmp_path: Path) -> None:
-    made = export_model(source, tmp_path / "tiny.onnx", noise(8, 3), material="noise", plan=Plan(level="none"))
+def test_the_proof_compares_it(source: KerasSource, tmp_path: Path) -> None:
+    made = export_model(
+        source, tmp_path / "tiny.onnx", noise(8, 3), material="noise", plan=CompileOptions(level="none")
+    )
     without = export_model(
-        replace(source, contract=source.contract.untaught),
+        replace(source, contract=source.contract.without_training_stats),
         tmp_path / "bare.onnx",
         noise(8, 3),
         material="noise",
-        plan=Plan(level="none"),
+        plan=CompileOptions(level="none"),
     )
-    assert made.proof.tensors is not None
-    assert without.proof.tensors is not None
-    assert made.proof.tensors.compared == without.proof.tensors.compared + 1
+    assert made.parity.tensors is not None
+    assert without.parity.tensors is not None
+    assert made.parity.tensors.compared == without.parity.tensors.compared + 1
     assert without.model.pooled is None
-    assert POOLED not in {value.name for value in onnx.load(without.model.path).graph.output}
+    assert POOLED_OUTPUT not in {value.name for value in onnx.load(without.model.path).graph.output}
 
 
 def test_features_that_a_file_spoils_stop_its_export(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: KerasSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = Runner.outputs
 
@@ -133,31 +137,36 @@ def test_features_that_a_file_spoils_stop_its_export(
         return found._replace(pooled=None if found.pooled is None else found.pooled * 1.01)
 
     monkeypatch.setattr(Runner, "outputs", spoilt)
-    with pytest.raises(GateError, match=r"pooled features on cpu differ by 1\.0e-02 of the largest"):
+    with pytest.raises(CheckFailedError, match=r"pooled features on cpu differ by 1\.0e-02 of the largest"):
         export_model(source, tmp_path / "tiny.onnx", noise(8, 3), material="noise")
     assert not (tmp_path / "tiny.onnx").exists()
 
 
-def converted(source: Source) -> onnx.ModelProto:
-    from ct3d_edge.conversion.keras_loader import to_onnx
+def converted(source: KerasSource) -> onnx.ModelProto:
+    from ct3d_edge.conversion.keras_loader import convert_to_onnx
 
-    return with_pooled(to_onnx(source.network, source.contract), source.contract)
+    return with_pooled(convert_to_onnx(source.network, source.contract), source.contract)
 
 
-def test_features_that_are_not_those_of_keras_stop_the_export(source: Source) -> None:
+def test_features_that_are_not_those_of_keras_stop_the_export(source: KerasSource) -> None:
     proto = converted(source)
     require_same_features(proto, source)
-    (node,) = [node for node in proto.graph.node if POOLED in node.output]
+    (node,) = [node for node in proto.graph.node if POOLED_OUTPUT in node.output]
     node.op_type = "Identity"
     del node.input[1]
     mean, node.input[0] = node.input[0], "twice"
     proto.graph.node.insert(len(proto.graph.node) - 1, onnx.helper.make_node("Add", [mean, mean], ["twice"]))
-    assert next(iter(Tap(proto, [POOLED]).tensors(np.ones((1, *SHAPE, 1), np.float32))))[1].shape == (1, 4)
-    with pytest.raises(GateError, match=r"differ from Keras's by .* of the largest"):
+    assert next(iter(IntermediateOutputs(proto, [POOLED_OUTPUT]).tensors(np.ones((1, *SHAPE, 1), np.float32))))[
+        1
+    ].shape == (
+        1,
+        4,
+    )
+    with pytest.raises(CheckFailedError, match=r"differ from Keras's by .* of the largest"):
         require_same_features(proto, source)
 
 
-def test_statistics_of_another_network_are_refused(source: Source, tmp_path: Path) -> None:
+def test_statistics_of_another_network_are_refused(source: KerasSource, tmp_path: Path) -> None:
     from taught import statistics
 
     foreign = replace(source, contract=replace(source.contract, feature_statistics=statistics(7)))
@@ -166,20 +175,20 @@ def test_statistics_of_another_network_are_refused(source: Source, tmp_path: Pat
 
 
 def test_a_network_that_pools_nothing_has_no_features(
-    source: Source, save_network: SaveNetwork, tmp_path: Path
+    source: KerasSource, save_network: SaveNetwork, tmp_path: Path
 ) -> None:
     import keras
 
     volume = keras.Input((*SHAPE, 1))
     flat = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(keras.layers.MaxPool3D(4)(volume)))
-    other = load_source(save_network(keras.Model(volume, flat), "flat.keras"))
-    assert pooled_of(other) is None
+    other = load_keras_source(save_network(keras.Model(volume, flat), "flat.keras"))
+    assert keras_pooled_output(other) is None
     known = replace(other.contract, feature_statistics=source.contract.feature_statistics)
     with pytest.raises(ContractError, match="do not belong together"):
         export_model(replace(other, contract=known), tmp_path / "flat.onnx", noise(8, 3), material="noise")
 
 
-def of_another_kind(save_network: SaveNetwork, *behind: Any) -> Source:
+def of_another_kind(save_network: SaveNetwork, *behind: Any) -> KerasSource:
     """A network with other layers behind its pooling, whose contract holds statistics of its features."""
     import keras
 
@@ -188,8 +197,8 @@ def of_another_kind(save_network: SaveNetwork, *behind: Any) -> Source:
     for layer in behind:
         x = layer(x)
     network = keras.Model(tiny.inputs[0], keras.layers.Dense(1, activation="sigmoid")(x))
-    bare = load_source(save_network(network, "other.keras"))
-    statistics = fit_statistics(pooled(bare, noise(30, 1)), pooled(bare, noise(15, 2)))
+    bare = load_keras_source(save_network(network, "other.keras"))
+    statistics = fit_feature_statistics(pooled(bare, noise(30, 1)), pooled(bare, noise(15, 2)))
     return replace(bare, contract=replace(bare.contract, feature_statistics=statistics))
 
 
@@ -215,9 +224,9 @@ def test_where_the_pooling_cannot_be_told_the_file_does_without_and_says_so(
     assert any("will not say whether a scan is like those of training" in stage for stage in told)
 
 
-def test_two_outputs_of_keras_are_those_of_the_network(source: Source) -> None:
+def test_two_outputs_of_keras_are_those_of_the_network(source: KerasSource) -> None:
     (volume,) = noise(1, 7)
-    compute = pooled_of(source)
+    compute = keras_pooled_output(source)
     assert compute is not None
     features, probabilities = compute(volume)
     assert probabilities == pytest.approx(source.probabilities(volume), abs=1e-6)

@@ -8,12 +8,12 @@ import pytest
 from networks import SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.compile_options import Plan
+from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
-from ct3d_edge.conversion.keras_loader import load_source
-from ct3d_edge.errors import GateError, ProviderError
+from ct3d_edge.conversion.keras_loader import load_keras_source
+from ct3d_edge.errors import CheckFailedError, ProviderError
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.session.run_report import Receipt
+from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
 
 Volumes = list[NDArray[np.float32]]
@@ -30,22 +30,22 @@ class StandIn(Runner):
             raise ProviderError("Provider openvino cannot do the work here. openvino: it refused the model (Loop)")
         super().__init__(model, "cpu", **settings)
         if requested == "openvino":
-            self.receipt = Receipt(**{**vars(self.receipt), "actual": "openvino"})
+            self.run_report = RunReport(**{**vars(self.run_report), "actual": "openvino"})
 
     def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
         found = super().infer(volumes)
         return found[:, ::-1] if self._asked == self.failure else found
 
 
-def exported(save_network: SaveNetwork, volumes: Volumes, out: Path, plan: Plan | None = None) -> list[str]:
+def exported(save_network: SaveNetwork, volumes: Volumes, out: Path, plan: CompileOptions | None = None) -> list[str]:
     """What was said while a tiny network was exported with a proof on OpenVINO, too."""
     said: list[str] = []
     export_model(
-        load_source(save_network(tiny_network())),
+        load_keras_source(save_network(tiny_network())),
         out,
         volumes,
         material="noise",
-        plan=plan or Plan("none"),
+        plan=plan or CompileOptions("none"),
         providers=("cpu", "openvino"),
         on_stage=said.append,
     )
@@ -90,7 +90,7 @@ def test_a_wrong_answer_of_the_cpu_refuses_the_file(
 ) -> None:
     monkeypatch.setattr("ct3d_edge.conversion.provider_parity.Runner", StandIn)
     monkeypatch.setattr(StandIn, "failure", "cpu", raising=False)
-    with pytest.raises(GateError, match="The proof does not hold"):
+    with pytest.raises(CheckFailedError, match="The proof does not hold"):
         exported(save_network, volumes, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -98,9 +98,9 @@ def test_a_wrong_answer_of_the_cpu_refuses_the_file(
 def test_a_file_that_openvino_answers_rightly_has_its_proof(
     openvino: None, save_network: SaveNetwork, volumes: Volumes, tmp_path: Path
 ) -> None:
-    exported(save_network, volumes, tmp_path / "out.onnx", Plan("fast"))
+    exported(save_network, volumes, tmp_path / "out.onnx", CompileOptions("fast"))
     provenance = load_model_file(tmp_path / "out.onnx").provenance
-    assert [proof["provider"] for proof in provenance["further_proofs"]] == ["openvino"]
+    assert [parity["provider"] for parity in provenance["further_proofs"]] == ["openvino"]
     assert "not_for" not in provenance
 
 
@@ -114,14 +114,14 @@ def test_a_recurrent_network_is_exported_and_not_for_openvino(
     pooled = keras.layers.GlobalAveragePooling3D()(keras.layers.Conv3D(4, 3)(given))
     states = keras.layers.GRU(3)(keras.layers.Reshape((4, 1))(pooled))
     network = keras.Model(given, keras.layers.Dense(1, activation="sigmoid")(states))
-    source = load_source(save_network(network))
+    source = load_keras_source(save_network(network))
     out = tmp_path / "gru.onnx"
     export_model(
         source,
         out,
         volumes,
         material="noise",
-        plan=Plan("none"),
+        plan=CompileOptions("none"),
         providers=("cpu", "openvino"),
         on_stage=lambda _: None,
     )

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from graphs import GraphMaker, answers
 
-from ct3d_edge.conversion.receptive_field import cells_of
-from ct3d_edge.gradcam.resample_to_scan import Cells
+from ct3d_edge.conversion.receptive_field import trace_receptive_field
+from ct3d_edge.gradcam.resample_to_scan import FeatureGrid
 
 SHAPE = (21, 18, 23)
 
@@ -54,7 +54,7 @@ def channels_none_strided() -> onnx.ModelProto:
 @pytest.mark.parametrize("make", [channels_last, channels_none_strided])
 def test_cells_lie_where_they_look(make: object) -> None:
     proto = make()  # type: ignore[operator]
-    cells = cells_of(proto, proto.graph.output[0].name, SHAPE)
+    cells = trace_receptive_field(proto, proto.graph.output[0].name, SHAPE)
     assert cells is not None
     for cell in ((1, 1, 1), (2, 3, 2)):
         expected = [o + s * n for o, s, n in zip(cells.offset, cells.stride, cell, strict=True)]
@@ -67,7 +67,7 @@ def test_the_published_network_looks_at_the_voxels_that_the_documentation_says()
     for inputs in (1, 2, 2, 2):
         x = g.op("MaxPool", g.conv(x, 2, inputs, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2])
     proto = g.model(x)
-    assert cells_of(proto, x, (62, 64, 78)) == Cells((22.5,) * 3, (16.0,) * 3)
+    assert trace_receptive_field(proto, x, (62, 64, 78)) == FeatureGrid((22.5,) * 3, (16.0,) * 3)
 
 
 def turned() -> onnx.ModelProto:
@@ -90,4 +90,4 @@ def disagreeing() -> onnx.ModelProto:
 @pytest.mark.parametrize("make", [turned, resized, disagreeing])
 def test_what_cannot_be_read_off_is_not_guessed(make: object) -> None:
     proto = make()  # type: ignore[operator]
-    assert cells_of(proto, proto.graph.output[0].name, SHAPE) is None
+    assert trace_receptive_field(proto, proto.graph.output[0].name, SHAPE) is None

@@ -12,7 +12,7 @@ import pytest
 from hostile_server import Behaviour, Content, HostileServer, dropping, status
 from published import AT_ONCE, class_archive, dataset_of, entry, noise, tree, two_classes, zip_of
 
-from ct3d_edge.datasets.download import MOSMED, Dataset, Event, Moved
+from ct3d_edge.datasets.download import MOSMED, Event, Moved, RemoteDataset
 from ct3d_edge.datasets.fetch import Fetched, fetch
 from ct3d_edge.errors import DatasetError, DownloadError, UsageError
 from ct3d_edge.scan.discovery import find_scans
@@ -30,7 +30,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
 
 
 @pytest.fixture
-def dataset(server: HostileServer) -> Dataset:
+def dataset(server: HostileServer) -> RemoteDataset:
     return two_classes(server)
 
 
@@ -39,7 +39,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "new" / "mosmed"
 
 
-def at_once(dataset: Dataset, out: Path, *, keep: bool = False) -> Fetched:
+def at_once(dataset: RemoteDataset, out: Path, *, keep: bool = False) -> Fetched:
     return fetch(dataset, out, keep_archives=keep, patience=AT_ONCE)
 
 
@@ -57,7 +57,7 @@ def test_the_published_archives_are_the_tutorials() -> None:
 
 
 def test_an_empty_folder_gets_two_classes_and_their_provenance(
-    server: HostileServer, dataset: Dataset, out: Path
+    server: HostileServer, dataset: RemoteDataset, out: Path
 ) -> None:
     assert at_once(dataset, out).new == ("CT-0", "CT-23")
     assert tree(out) == COMPLETE
@@ -75,14 +75,14 @@ def test_an_empty_folder_gets_two_classes_and_their_provenance(
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_the_result_is_what_training_reads(dataset: Dataset, out: Path, keep: bool) -> None:
+def test_the_result_is_what_training_reads(dataset: RemoteDataset, out: Path, keep: bool) -> None:
     """`ct3d-edge train` takes a folder with two visible folders; importing it here would need Keras."""
     at_once(dataset, out, keep=keep)
     assert [path.name for path in sorted(out.iterdir()) if path.is_dir()] == ["CT-0", "CT-23"]
     assert [path.relative_to(out).as_posix() for path in find_scans([out])] == SCANS
 
 
-def test_progress_covers_every_byte(dataset: Dataset, out: Path) -> None:
+def test_progress_covers_every_byte(dataset: RemoteDataset, out: Path) -> None:
     events: list[Event] = []
     fetch(dataset, out, patience=AT_ONCE, on_event=events.append)
     last = {event.what: event for event in events if isinstance(event, Moved)}
@@ -90,7 +90,7 @@ def test_progress_covers_every_byte(dataset: Dataset, out: Path) -> None:
     assert all(event.done == event.total for event in last.values())
 
 
-def test_a_complete_folder_is_left_alone(server: HostileServer, dataset: Dataset, out: Path) -> None:
+def test_a_complete_folder_is_left_alone(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
     at_once(dataset, out)
     server.log.clear()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
@@ -101,7 +101,7 @@ def test_a_complete_folder_is_left_alone(server: HostileServer, dataset: Dataset
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
-def test_only_what_is_missing_is_fetched(server: HostileServer, dataset: Dataset, out: Path) -> None:
+def test_only_what_is_missing_is_fetched(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
     server.script["/CT-23.zip"].append(status(404))
     with pytest.raises(DownloadError):
         at_once(dataset, out)
@@ -111,7 +111,7 @@ def test_only_what_is_missing_is_fetched(server: HostileServer, dataset: Dataset
     assert [seen.path for seen in server.log] == ["/CT-0.zip", "/CT-23.zip", "/CT-23.zip"]
 
 
-def test_kept_archives_are_checked_and_used_again(server: HostileServer, dataset: Dataset, out: Path) -> None:
+def test_kept_archives_are_checked_and_used_again(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
     at_once(dataset, out, keep=True)
     assert tree(out) == sorted([*COMPLETE, "CT-0.zip", "CT-23.zip"])
     for scan in (out / "CT-0").iterdir():
@@ -123,7 +123,7 @@ def test_kept_archives_are_checked_and_used_again(server: HostileServer, dataset
     assert tree(out) == sorted([*COMPLETE, "CT-0.zip", "CT-23.zip"])
 
 
-def test_an_archive_that_was_put_there_needs_no_server(dataset: Dataset, out: Path) -> None:
+def test_an_archive_that_was_put_there_needs_no_server(dataset: RemoteDataset, out: Path) -> None:
     out.mkdir(parents=True)
     for source in dataset.sources:
         (out / source.archive).write_bytes(class_archive(source.name))
@@ -140,7 +140,7 @@ def test_an_archive_that_was_put_there_needs_no_server(dataset: Dataset, out: Pa
     ],
 )
 def test_an_archive_that_was_put_there_is_refused_but_not_removed(
-    dataset: Dataset, out: Path, data: bytes, error: type[Exception], message: str
+    dataset: RemoteDataset, out: Path, data: bytes, error: type[Exception], message: str
 ) -> None:
     out.mkdir(parents=True)
     (out / "CT-0.zip").write_bytes(data)
@@ -149,7 +149,7 @@ def test_an_archive_that_was_put_there_is_refused_but_not_removed(
     assert tree(out) == ["CT-0.zip"]
 
 
-def test_a_hash_that_is_published_is_compared(server: HostileServer, dataset: Dataset, out: Path) -> None:
+def test_a_hash_that_is_published_is_compared(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
     first, second = dataset.sources
     good = hashlib.sha256(class_archive("CT-0")).hexdigest()
     wrong = replace(dataset, sources=(replace(first, sha256=good), replace(second, sha256="0" * 64)))
@@ -164,7 +164,9 @@ def remove_scans(folder: Path) -> None:
     folder.rmdir()
 
 
-def test_a_file_that_is_not_the_recorded_one_is_refused(server: HostileServer, dataset: Dataset, out: Path) -> None:
+def test_a_file_that_is_not_the_recorded_one_is_refused(
+    server: HostileServer, dataset: RemoteDataset, out: Path
+) -> None:
     at_once(dataset, out)
     # As if it had been fetched long ago.
     recorded = re.sub(rb"\d{4}-\d\d-\d\d", b"2020-07-01", (out / "sources.json").read_bytes())
@@ -182,14 +184,14 @@ def test_a_file_that_is_not_the_recorded_one_is_refused(server: HostileServer, d
     assert (out / "sources.json").read_bytes() == recorded
 
 
-def test_a_kept_archive_that_changed_is_noticed(dataset: Dataset, out: Path) -> None:
+def test_a_kept_archive_that_changed_is_noticed(dataset: RemoteDataset, out: Path) -> None:
     at_once(dataset, out, keep=True)
     (out / "CT-23.zip").write_bytes(noise(len(class_archive("CT-23"))))
     with pytest.raises(DownloadError, match=r"CT-23\.zip has SHA-256"):
         at_once(dataset, out)
 
 
-def test_a_folder_that_lost_a_scan_is_noticed(dataset: Dataset, out: Path) -> None:
+def test_a_folder_that_lost_a_scan_is_noticed(dataset: RemoteDataset, out: Path) -> None:
     at_once(dataset, out)
     (out / SCANS[4]).unlink()
     with pytest.raises(DatasetError, match=r"CT-23 holds 2 scans of 6,000 bytes; 3 of 9,000 bytes were fetched"):
@@ -198,7 +200,7 @@ def test_a_folder_that_lost_a_scan_is_noticed(dataset: Dataset, out: Path) -> No
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
 def test_a_folder_of_other_origin_is_not_touched(
-    server: HostileServer, dataset: Dataset, out: Path, make: object
+    server: HostileServer, dataset: RemoteDataset, out: Path, make: object
 ) -> None:
     out.mkdir(parents=True)
     make(out / "CT-23")  # type: ignore[operator]
@@ -213,7 +215,7 @@ def test_a_folder_of_other_origin_is_not_touched(
     ["", "[]", "{}", '{"schema": 2, "archives": {}}', '{"schema": 1, "archives": {"CT-0": {"url": "x"}}}', "\x00"],
 )
 def test_a_record_that_cannot_be_read_is_not_overwritten(
-    server: HostileServer, dataset: Dataset, out: Path, text: str
+    server: HostileServer, dataset: RemoteDataset, out: Path, text: str
 ) -> None:
     out.mkdir(parents=True)
     (out / "sources.json").write_text(text)
@@ -223,7 +225,7 @@ def test_a_record_that_cannot_be_read_is_not_overwritten(
     assert server.log == []
 
 
-def test_a_record_with_a_wrong_type_is_not_believed(dataset: Dataset, out: Path) -> None:
+def test_a_record_with_a_wrong_type_is_not_believed(dataset: RemoteDataset, out: Path) -> None:
     at_once(dataset, out)
     text = (out / "sources.json").read_text()
     (out / "sources.json").write_text(re.sub(r'"scans": 3', '"scans": true', text))
@@ -260,7 +262,7 @@ def test_no_failure_leaves_anything_under_a_final_name(
 
 
 @pytest.mark.parametrize("what", ["Downloading CT-0.zip", "Downloading CT-23.zip", "Unpacking CT-0", "Unpacking CT-23"])
-def test_a_stopped_run_goes_on(server: HostileServer, dataset: Dataset, out: Path, what: str) -> None:
+def test_a_stopped_run_goes_on(server: HostileServer, dataset: RemoteDataset, out: Path, what: str) -> None:
     def stop(event: Event) -> None:
         complete = isinstance(event, Moved) and event.done == event.total
         if isinstance(event, Moved) and event.what == what and (complete or what.startswith("Unpacking")):
@@ -277,7 +279,7 @@ def test_a_stopped_run_goes_on(server: HostileServer, dataset: Dataset, out: Pat
     assert [seen.path for seen in server.log] == ["/CT-0.zip", "/CT-23.zip"], "nothing was fetched twice"
 
 
-def test_a_run_killed_between_its_last_steps_is_cleared_up(dataset: Dataset, out: Path) -> None:
+def test_a_run_killed_between_its_last_steps_is_cleared_up(dataset: RemoteDataset, out: Path) -> None:
     at_once(dataset, out)
     (out / "CT-0.zip.part").touch()
     (out / "CT-0.zip.part.json").touch()
@@ -286,7 +288,7 @@ def test_a_run_killed_between_its_last_steps_is_cleared_up(dataset: Dataset, out
 
 
 def test_a_disk_without_room_is_told_before_anything_is_asked_for(
-    server: HostileServer, dataset: Dataset, out: Path
+    server: HostileServer, dataset: RemoteDataset, out: Path
 ) -> None:
     vast = replace(dataset, sources=tuple(replace(source, bytes=10**18) for source in dataset.sources))
     with pytest.raises(UsageError, match=r"Fetching CT-0 and CT-23 takes 3,000,000 TB in .* [kMGT]?B are free"):
@@ -294,7 +296,7 @@ def test_a_disk_without_room_is_told_before_anything_is_asked_for(
     assert server.log == []
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_told(dataset: RemoteDataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"Cannot write .*file: File exists"):
         at_once(dataset, tmp_path / "file")

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from published import class_archive, entry, noise, tree, zip_of
 
-from ct3d_edge.datasets.unpack import LIMITS, Contents, Limits, unpacked
+from ct3d_edge.datasets.unpack import LIMITS, ArchiveContents, ArchiveLimits, unpacked
 from ct3d_edge.errors import DatasetError, UsageError
 
 SCAN = ("a.nii.gz", noise(50))
 
 
-def unpack(folder: Path, data: bytes, limits: Limits = LIMITS) -> Contents:
+def unpack(folder: Path, data: bytes, limits: ArchiveLimits = LIMITS) -> ArchiveContents:
     archive = folder / "CT-0.zip"
     archive.write_bytes(data)
     with unpacked(archive, folder / "CT-0", limits=limits) as contents:
@@ -24,7 +24,7 @@ def unpack(folder: Path, data: bytes, limits: Limits = LIMITS) -> Contents:
     return contents
 
 
-def require_refused(folder: Path, data: bytes, message: str, limits: Limits = LIMITS) -> None:
+def require_refused(folder: Path, data: bytes, message: str, limits: ArchiveLimits = LIMITS) -> None:
     with pytest.raises(DatasetError, match=message) as caught:
         unpack(folder, data, limits)
     assert str(folder / "CT-0.zip") in str(caught.value)
@@ -34,10 +34,10 @@ def require_refused(folder: Path, data: bytes, message: str, limits: Limits = LI
 
 def test_scans_come_out_without_their_folders_and_nothing_else_does(tmp_path: Path) -> None:
     data = zip_of([("x/", b""), ("x/deep/a.nii.gz", b"A" * 9), ("b.NII", b""), ("x/readme.txt", b"?"), (".c.nii", b"")])
-    assert unpack(tmp_path, data) == Contents(2, 9)
+    assert unpack(tmp_path, data) == ArchiveContents(2, 9)
     assert tree(tmp_path / "CT-0") == ["a.nii.gz", "b.NII"]
     assert (tmp_path / "CT-0" / "a.nii.gz").read_bytes() == b"A" * 9
-    assert Contents.of(tmp_path / "CT-0") == Contents(2, 9)
+    assert ArchiveContents.of(tmp_path / "CT-0") == ArchiveContents(2, 9)
 
 
 def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (Limits(entries=2), "3 entries; 2 are allowed"),
-        (Limits(entry_bytes=49), "50 bytes; 49 are allowed"),
-        (Limits(total_bytes=149), "150 bytes; 149 are allowed"),
+        (ArchiveLimits(entries=2), "3 entries; 2 are allowed"),
+        (ArchiveLimits(entry_bytes=49), "50 bytes; 49 are allowed"),
+        (ArchiveLimits(total_bytes=149), "150 bytes; 149 are allowed"),
     ],
 )
-def test_limits_hold(tmp_path: Path, limits: Limits, message: str) -> None:
+def test_limits_hold(tmp_path: Path, limits: ArchiveLimits, message: str) -> None:
     require_refused(tmp_path, zip_of([(f"{n}.nii", noise(50, n)) for n in range(3)]), message, limits)
 
 

@@ -28,7 +28,17 @@ from hostile_server import (
 )
 from published import AT_ONCE, noise
 
-from ct3d_edge.datasets.download import BLOCK, Event, Moved, Noted, PartFile, Refused, Source, _WebRedirects, download
+from ct3d_edge.datasets.download import (
+    BLOCK,
+    Event,
+    HttpRefused,
+    Moved,
+    Noted,
+    PartFile,
+    RemoteFile,
+    _WebRedirects,
+    download,
+)
 from ct3d_edge.errors import DownloadError, UsageError
 
 BODY = noise(2 * BLOCK + 77)
@@ -45,12 +55,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
 
 
 @pytest.fixture
-def source(server: HostileServer) -> Source:
-    return Source("CT-0", server.address + PATH, len(BODY))
+def source(server: HostileServer) -> RemoteFile:
+    return RemoteFile("CT-0", server.address + PATH, len(BODY))
 
 
 @pytest.fixture
-def part(tmp_path: Path, source: Source) -> PartFile:
+def part(tmp_path: Path, source: RemoteFile) -> PartFile:
     return PartFile(tmp_path / "CT-0.zip.part", source.url)
 
 
@@ -59,7 +69,7 @@ def require_whole(part: PartFile, sha256: str, body: bytes = BODY) -> None:
     assert sha256 == hashlib.sha256(body).hexdigest()
 
 
-def break_off(server: HostileServer, source: Source, part: PartFile, count: int = 1000) -> None:
+def break_off(server: HostileServer, source: RemoteFile, part: PartFile, count: int = 1000) -> None:
     """Leave ``count`` bytes of a download."""
     server.script[PATH].append(dropping(count))
     with pytest.raises(DownloadError):
@@ -67,7 +77,7 @@ def break_off(server: HostileServer, source: Source, part: PartFile, count: int 
     assert part.path.read_bytes() == server.files[PATH].body[:count]
 
 
-def test_a_file_arrives_whole_with_its_hash(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_a_file_arrives_whole_with_its_hash(server: HostileServer, source: RemoteFile, part: PartFile) -> None:
     events: list[Event] = []
     require_whole(part, download(source, part, AT_ONCE, events.append))
     assert server.ranges(PATH) == [None]
@@ -78,7 +88,7 @@ def test_a_file_arrives_whole_with_its_hash(server: HostileServer, source: Sourc
 
 
 def test_a_connection_that_breaks_is_resumed_where_it_broke(
-    server: HostileServer, source: Source, part: PartFile
+    server: HostileServer, source: RemoteFile, part: PartFile
 ) -> None:
     server.script[PATH] += [dropping(1000), dropping(500)]
     events: list[Event] = []
@@ -91,21 +101,21 @@ def test_a_connection_that_breaks_is_resumed_where_it_broke(
 
 
 def test_a_later_run_goes_on_from_what_an_earlier_one_left(
-    server: HostileServer, source: Source, part: PartFile
+    server: HostileServer, source: RemoteFile, part: PartFile
 ) -> None:
     break_off(server, source, part, BLOCK + 5)
     require_whole(part, download(source, part, AT_ONCE))
     assert server.ranges(PATH) == [None, f"bytes={BLOCK + 5}-"]
 
 
-def test_a_complete_part_is_hashed_and_not_asked_for(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_a_complete_part_is_hashed_and_not_asked_for(server: HostileServer, source: RemoteFile, part: PartFile) -> None:
     download(source, part, AT_ONCE)
     require_whole(part, download(source, part, AT_ONCE))
     assert len(server.log) == 1
 
 
 def test_without_an_etag_the_date_protects_a_resumed_download(
-    server: HostileServer, source: Source, part: PartFile
+    server: HostileServer, source: RemoteFile, part: PartFile
 ) -> None:
     server.files[PATH] = Content(BODY, etag='W/"weak"')
     break_off(server, source, part)
@@ -114,7 +124,7 @@ def test_without_an_etag_the_date_protects_a_resumed_download(
 
 
 def test_where_a_change_could_not_be_told_everything_is_fetched_again(
-    server: HostileServer, source: Source, part: PartFile
+    server: HostileServer, source: RemoteFile, part: PartFile
 ) -> None:
     server.files[PATH] = Content(BODY, etag=None, last_modified=None)
     break_off(server, source, part)
@@ -124,7 +134,7 @@ def test_where_a_change_could_not_be_told_everything_is_fetched_again(
 
 @pytest.mark.parametrize("origin", [b"", b"{", b"[]", b'{"url": "http://elsewhere/CT-0.zip", "etag": "\\"one\\""}'])
 def test_bytes_of_unknown_origin_are_not_continued(
-    server: HostileServer, source: Source, part: PartFile, origin: bytes
+    server: HostileServer, source: RemoteFile, part: PartFile, origin: bytes
 ) -> None:
     break_off(server, source, part)
     part.path.with_name(f"{part.path.name}.json").write_bytes(origin)
@@ -132,7 +142,9 @@ def test_bytes_of_unknown_origin_are_not_continued(
     assert server.ranges(PATH) == [None, None]
 
 
-def test_a_file_that_changed_in_between_is_not_spliced(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_a_file_that_changed_in_between_is_not_spliced(
+    server: HostileServer, source: RemoteFile, part: PartFile
+) -> None:
     break_off(server, source, part)
     server.files[PATH] = Content(OTHER, etag='"two"')
     events: list[Event] = []
@@ -144,7 +156,7 @@ def test_a_file_that_changed_in_between_is_not_spliced(server: HostileServer, so
 
 
 def test_nor_by_a_server_that_sends_a_part_of_the_new_file(
-    server: HostileServer, source: Source, part: PartFile
+    server: HostileServer, source: RemoteFile, part: PartFile
 ) -> None:
     break_off(server, source, part)
     server.files[PATH] = Content(OTHER, etag='"two"')
@@ -155,14 +167,16 @@ def test_nor_by_a_server_that_sends_a_part_of_the_new_file(
 
 @pytest.mark.parametrize("span", ["bytes 0-9/10", "bytes 1001-2000/2001", "10-20", "bytes 1000-x/*", ""])
 def test_a_part_that_was_not_asked_for_starts_over(
-    server: HostileServer, source: Source, part: PartFile, span: str
+    server: HostileServer, source: RemoteFile, part: PartFile, span: str
 ) -> None:
     break_off(server, source, part)
     server.script[PATH].append(answering(206, b"x" * 10, Content_Range=span))
     require_whole(part, download(source, part, AT_ONCE))
 
 
-def test_a_server_that_ignores_ranges_restarts_cleanly(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_a_server_that_ignores_ranges_restarts_cleanly(
+    server: HostileServer, source: RemoteFile, part: PartFile
+) -> None:
     break_off(server, source, part)
     server.script[PATH].append(ignoring_ranges)
     require_whole(part, download(source, part, AT_ONCE))
@@ -170,7 +184,7 @@ def test_a_server_that_ignores_ranges_restarts_cleanly(server: HostileServer, so
 
 
 def test_a_range_that_the_server_cannot_satisfy_starts_over(
-    server: HostileServer, source: Source, part: PartFile
+    server: HostileServer, source: RemoteFile, part: PartFile
 ) -> None:
     break_off(server, source, part)
     server.script[PATH].append(status(416))
@@ -178,13 +192,13 @@ def test_a_range_that_the_server_cannot_satisfy_starts_over(
     assert server.ranges(PATH) == [None, "bytes=1000-", None]
 
 
-def test_a_body_of_undeclared_length_is_counted(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_a_body_of_undeclared_length_is_counted(server: HostileServer, source: RemoteFile, part: PartFile) -> None:
     server.script[PATH] += [undeclared(BODY[:-1]), undeclared(BODY)]
     server.files[PATH] = Content(BODY, etag=None, last_modified=None)
     require_whole(part, download(source, part, AT_ONCE))
 
 
-def test_more_than_declared_is_not_read(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_more_than_declared_is_not_read(server: HostileServer, source: RemoteFile, part: PartFile) -> None:
     server.files[PATH] = Content(BODY + b"more")
     server.script[PATH].append(declaring(len(BODY)))
     require_whole(part, download(source, part, AT_ONCE))
@@ -192,7 +206,7 @@ def test_more_than_declared_is_not_read(server: HostileServer, source: Source, p
 
 @pytest.mark.parametrize("length", [len(BODY) - 1, len(BODY) + 1, 10**30])
 def test_another_length_than_the_published_one_is_refused_before_anything_is_lost(
-    server: HostileServer, source: Source, part: PartFile, length: int
+    server: HostileServer, source: RemoteFile, part: PartFile, length: int
 ) -> None:
     break_off(server, source, part)
     server.script[PATH].append(declaring(length))
@@ -201,7 +215,9 @@ def test_another_length_than_the_published_one_is_refused_before_anything_is_los
     assert part.path.read_bytes() == BODY[:1000]
 
 
-def test_more_than_published_is_neither_taken_nor_kept(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_more_than_published_is_neither_taken_nor_kept(
+    server: HostileServer, source: RemoteFile, part: PartFile
+) -> None:
     server.script[PATH].append(undeclared(BODY + b"more"))
     with pytest.raises(DownloadError, match="sent more than the"):
         download(source, part, AT_ONCE)
@@ -210,7 +226,7 @@ def test_more_than_published_is_neither_taken_nor_kept(server: HostileServer, so
 
 @pytest.mark.parametrize("behaviour", [dropping(10), declaring(len(BODY) - 1), undeclared(b"")])
 def test_what_is_kept_never_exceeds_what_arrived(
-    server: HostileServer, source: Source, part: PartFile, behaviour: Behaviour
+    server: HostileServer, source: RemoteFile, part: PartFile, behaviour: Behaviour
 ) -> None:
     server.script[PATH] += [behaviour] * AT_ONCE.attempts
     with pytest.raises(DownloadError):
@@ -234,7 +250,7 @@ def test_what_is_kept_never_exceeds_what_arrived(
     ],
 )
 def test_a_status_is_named_and_asked_again_only_if_it_may_pass(
-    server: HostileServer, source: Source, part: PartFile, code: int, asked: int, words: str
+    server: HostileServer, source: RemoteFile, part: PartFile, code: int, asked: int, words: str
 ) -> None:
     server.script[PATH] += [status(code)] * asked
     with pytest.raises(DownloadError) as caught:
@@ -245,13 +261,13 @@ def test_a_status_is_named_and_asked_again_only_if_it_may_pass(
     assert not part.path.exists()
 
 
-def test_a_failure_that_passes_is_no_failure(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_a_failure_that_passes_is_no_failure(server: HostileServer, source: RemoteFile, part: PartFile) -> None:
     server.script[PATH] += [status(503), rubbish]
     require_whole(part, download(source, part, AT_ONCE))
 
 
 def test_silence_is_given_up_and_what_came_before_is_kept(
-    server: HostileServer, source: Source, part: PartFile
+    server: HostileServer, source: RemoteFile, part: PartFile
 ) -> None:
     server.script[PATH].append(hanging(1000))
     with pytest.raises(DownloadError, match=r"the server fell silent, at attempt 1 of 1\. 1,000 of"):
@@ -260,7 +276,9 @@ def test_silence_is_given_up_and_what_came_before_is_kept(
     assert server.ranges(PATH) == [None, "bytes=1000-"]
 
 
-def test_pauses_double(server: HostileServer, source: Source, part: PartFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_double(
+    server: HostileServer, source: RemoteFile, part: PartFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("time.sleep", pauses.append)
     server.script[PATH] += [status(500)] * 3
@@ -271,12 +289,14 @@ def test_pauses_double(server: HostileServer, source: Source, part: PartFile, mo
 def test_nobody_there_is_one_clear_sentence(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        source = Source("CT-0", f"http://127.0.0.1:{unused.getsockname()[1]}/CT-0.zip", 10)
+        source = RemoteFile("CT-0", f"http://127.0.0.1:{unused.getsockname()[1]}/CT-0.zip", 10)
         with pytest.raises(DownloadError, match=r"the connection failed \(Connection refused\), at attempt 3 of 3"):
             download(source, PartFile(tmp_path / "part", source.url), AT_ONCE)
 
 
-def test_redirections_are_followed_and_ranges_with_them(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_redirections_are_followed_and_ranges_with_them(
+    server: HostileServer, source: RemoteFile, part: PartFile
+) -> None:
     server.files["/store"] = server.files[PATH]
     server.script[PATH] += [redirect("/store")] * 2
     server.script["/store"].append(dropping(1000))
@@ -288,7 +308,7 @@ def test_redirections_are_followed_and_ranges_with_them(server: HostileServer, s
     "to", ["file:///etc/hostname", "ftp://127.0.0.1/CT-0.zip", "data:,x", "gopher://x", "http://[::1", PATH]
 )
 def test_redirections_out_of_the_web_or_round_in_circles_are_refused(
-    server: HostileServer, source: Source, part: PartFile, to: str
+    server: HostileServer, source: RemoteFile, part: PartFile, to: str
 ) -> None:
     server.script[PATH] += [redirect(to)] * 12
     with pytest.raises(DownloadError, match=r"no web address|cannot be understood"):
@@ -303,18 +323,18 @@ def test_nobody_is_led_from_https_to_http() -> None:
 
     assert follow("https://example.org/a", "https://example.org/b") == "https://example.org/b"
     assert follow("http://example.org/a", "https://example.org/b") == "https://example.org/b"
-    with pytest.raises(Refused, match="from https to http"):
+    with pytest.raises(HttpRefused, match="from https to http"):
         follow("https://example.org/a", "http://example.org/b")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "CT-0.zip", "data:,x"])
 def test_only_web_addresses_are_asked(tmp_path: Path, url: str) -> None:
     with pytest.raises(DownloadError, match="no http or https address"):
-        download(Source("CT-0", url, 10), PartFile(tmp_path / "part", url), AT_ONCE)
+        download(RemoteFile("CT-0", url, 10), PartFile(tmp_path / "part", url), AT_ONCE)
 
 
 def test_a_proxy_of_the_system_is_used(
-    server: HostileServer, source: Source, part: PartFile, monkeypatch: pytest.MonkeyPatch
+    server: HostileServer, source: RemoteFile, part: PartFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("no_proxy")
     monkeypatch.setenv("http_proxy", server.address)
@@ -322,7 +342,7 @@ def test_a_proxy_of_the_system_is_used(
     require_whole(part, download(replace(source, url="http://ct.example/CT-0.zip"), part, AT_ONCE))
 
 
-def test_a_disk_that_cannot_be_written_to_is_told(server: HostileServer, source: Source, part: PartFile) -> None:
+def test_a_disk_that_cannot_be_written_to_is_told(server: HostileServer, source: RemoteFile, part: PartFile) -> None:
     part.path.mkdir()
     with pytest.raises(UsageError, match=r"Cannot write .*CT-0\.zip\.part: Is a directory"):
         download(source, part, AT_ONCE)

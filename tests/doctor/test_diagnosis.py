@@ -2,20 +2,20 @@ import json
 
 import pytest
 
-from ct3d_edge.doctor.diagnosis import Diagnosis, Installation, diagnose
-from ct3d_edge.doctor.smoke_test_process import Trial
+from ct3d_edge.doctor.diagnosis import OnnxruntimeInstallation, SystemReport, check_system
+from ct3d_edge.doctor.smoke_test_process import ProviderStatus
 from ct3d_edge.providers.names import PROVIDERS, ProviderName
 from ct3d_edge.system import machine
 
 
-def trial(name: ProviderName, runs: bool) -> Trial:
-    return Trial(name, compiled_in=True, loadable=runs, runs=runs, detail="made up")
+def trial(name: ProviderName, runs: bool) -> ProviderStatus:
+    return ProviderStatus(name, compiled_in=True, loadable=runs, runs=runs, detail="made up")
 
 
-def diagnosis(*working: ProviderName, **changes: object) -> Diagnosis:
+def diagnosis(*working: ProviderName, **changes: object) -> SystemReport:
     values: dict[str, object] = {
         "trials": tuple(trial(name, name in working) for name in PROVIDERS),
-        "installation": Installation((("onnxruntime-gpu", "1.31.1"),)),
+        "installation": OnnxruntimeInstallation((("onnxruntime-gpu", "1.31.1"),)),
         "cpu": "Some CPU",
         "features": {"AVX2": True, "AVX-512": False, "VNNI": False, "AMX": False},
         "cores_present": 4,
@@ -23,7 +23,7 @@ def diagnosis(*working: ProviderName, **changes: object) -> Diagnosis:
         "quota": None,
         "memory": 2**30,
     }
-    return Diagnosis(**{**values, **changes})  # type: ignore[arg-type]
+    return SystemReport(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_auto_takes_the_best_that_is_no_plugin(
     working: tuple[ProviderName, ...], automatic: tuple[ProviderName, ...]
 ) -> None:
     found = diagnosis(*working)
-    assert found.automatic == automatic
-    assert found.working == working
+    assert found.auto_providers == automatic
+    assert found.working_providers == working
 
 
 def test_all_is_well_without_advice() -> None:
@@ -51,7 +51,7 @@ def test_all_is_well_without_advice() -> None:
 def test_what_is_not_as_it_should_be_becomes_advice() -> None:
     found = diagnosis(
         "cpu",
-        installation=Installation((("onnxruntime", "1.31.1"), ("onnxruntime-gpu", "1.31.1"))),
+        installation=OnnxruntimeInstallation((("onnxruntime", "1.31.1"), ("onnxruntime-gpu", "1.31.1"))),
         features={"AVX2": False},
         cores_usable=2,
         quota=1.5,
@@ -66,9 +66,9 @@ def test_what_is_not_as_it_should_be_becomes_advice() -> None:
 
 def test_every_provider_is_tried_in_order_and_told_of_before() -> None:
     heard: list[str] = []
-    found = diagnose(lambda name: trial(name, runs=name == "cpu"), heard.append)
-    assert heard == [entry.name for entry in found.trials] == list(PROVIDERS)
-    assert found.cores_usable == machine.usable_cores()
+    found = check_system(lambda name: trial(name, runs=name == "cpu"), heard.append)
+    assert heard == [entry.name for entry in found.provider_statuses] == list(PROVIDERS)
+    assert found.cores_usable == machine.count_usable_cores()
 
 
 def test_the_json_form_is_plain_data() -> None:

@@ -7,12 +7,12 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
-from ct3d_edge.doctor.smoke_test import Probe, probe
-from ct3d_edge.doctor.smoke_test_network import TOLERANCE, tiny_answer, tiny_input, tiny_network
+from ct3d_edge.doctor.smoke_test import SmokeTestResult, run_smoke_test
+from ct3d_edge.doctor.smoke_test_network import TOLERANCE, build_test_network, expected_output, make_test_input
 
 
 def test_the_cpu_runs_the_tiny_network() -> None:
-    found = probe("cpu")
+    found = run_smoke_test("cpu")
     assert (found.compiled_in, found.loadable, found.runs) == (True, True, True)
     assert found.difference is not None
     assert found.difference < 1e-5
@@ -21,16 +21,16 @@ def test_the_cpu_runs_the_tiny_network() -> None:
 
 
 def test_the_tiny_network_is_three_dimensional_and_its_answers_tell_mistakes_apart() -> None:
-    model = ModelProto.FromString(tiny_network())
+    model = ModelProto.FromString(build_test_network())
     (kernel,) = [tensor for tensor in model.graph.initializer if tensor.name == "kernel"]
     assert len(kernel.dims) == 5
-    volume = tiny_input()
-    assert np.abs(tiny_answer(volume) - tiny_answer(volume[:, :, ::-1])).max() > 10 * TOLERANCE
+    volume = make_test_input()
+    assert np.abs(expected_output(volume) - expected_output(volume[:, :, ::-1])).max() > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
 def test_a_provider_without_hardware_names_what_is_missing(name: str) -> None:
-    found = probe(name)  # type: ignore[arg-type]
+    found = run_smoke_test(name)  # type: ignore[arg-type]
     if found.runs:
         pytest.skip("this machine has the hardware")
     assert found.detail
@@ -38,8 +38,10 @@ def test_a_provider_without_hardware_names_what_is_missing(name: str) -> None:
 
 
 def test_a_wrong_answer_is_not_taken_for_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ct3d_edge.doctor.smoke_test.tiny_answer", lambda volume: tiny_answer(volume) + 2 * TOLERANCE)
-    found = probe("cpu")
+    monkeypatch.setattr(
+        "ct3d_edge.doctor.smoke_test.tiny_answer", lambda volume: expected_output(volume) + 2 * TOLERANCE
+    )
+    found = run_smoke_test("cpu")
     assert (found.loadable, found.runs) == (True, False)
     assert found.difference == pytest.approx(2 * TOLERANCE, abs=1e-5)
 
@@ -49,4 +51,4 @@ def test_the_command_prints_json_and_nothing_else() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert told["runs"] is True
-    assert set(told) == set(Probe.__dataclass_fields__)
+    assert set(told) == set(SmokeTestResult.__dataclass_fields__)

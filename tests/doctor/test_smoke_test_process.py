@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.doctor.smoke_test_process import Trial, try_provider
-from ct3d_edge.extras import pip_install
+from ct3d_edge.doctor.smoke_test_process import ProviderStatus, check_provider
+from ct3d_edge.extras import pip_install_command
 
 
 def script(text: str) -> list[str]:
@@ -13,33 +13,33 @@ def script(text: str) -> list[str]:
 
 
 def test_the_cpu_is_found_working() -> None:
-    trial = try_provider("cpu")
+    trial = check_provider("cpu")
     assert (trial.compiled_in, trial.loadable, trial.runs) == (True, True, True)
     assert trial.missing == ()
     assert dict(trial.versions)["onnxruntime"]
 
 
 def test_a_crash_is_an_answer() -> None:
-    trial = try_provider("cuda", script("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
+    trial = check_provider("cuda", script("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     assert not trial.runs
     assert trial.detail == "trying it ended with the signal SIGSEGV"
-    assert trial.remedy == pip_install("cuda")
+    assert trial.remedy == pip_install_command("cuda")
 
 
 def test_a_hang_is_stopped() -> None:
-    trial = try_provider("tensorrt", script("import time; time.sleep(60)"), patience=0.5)
+    trial = check_provider("tensorrt", script("import time; time.sleep(60)"), patience=0.5)
     assert trial.detail == "trying it took more than 0.5 seconds and was stopped"
 
 
 @pytest.mark.parametrize("said", ["", "[]", "{}", "1", '{"name": "cpu"}', "not JSON"])
 def test_an_answer_that_is_none_is_told(said: str) -> None:
-    trial = try_provider("cpu", script(f"import sys; print({said!r}); print('last words', file=sys.stderr)"))
+    trial = check_provider("cpu", script(f"import sys; print({said!r}); print('last words', file=sys.stderr)"))
     assert not trial.runs
     assert trial.detail == "trying it failed: last words"
 
 
 def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
-    trial = try_provider("cpu", [str(tmp_path / "python")])
+    trial = check_provider("cpu", [str(tmp_path / "python")])
     assert trial.detail == "the process that tries it could not be started (No such file or directory)"
 
 
@@ -51,12 +51,12 @@ def test_an_onnxruntime_that_cannot_be_imported_is_told(
     (tmp_path / "onnxruntime").mkdir()
     (tmp_path / "onnxruntime" / "__init__.py").write_text(module)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    trial = try_provider("cpu")
+    trial = check_provider("cpu")
     assert not trial.runs
     assert trial.detail.startswith("trying it failed: ")
     if module:
         assert "libonnxruntime.so.1" in trial.detail
-        assert trial.remedy == pip_install("", "--force-reinstall")
+        assert trial.remedy == pip_install_command("", "--force-reinstall")
 
 
 TOLD = {
@@ -78,12 +78,12 @@ TOLD = {
 
 
 def test_every_missing_library_and_every_wrong_version_is_named() -> None:
-    trial = Trial.from_probe({**TOLD})
+    trial = ProviderStatus.from_smoke_test({**TOLD})
     assert trial.missing == ("libcudnn.so.9", "libcublas.so.13")
     assert trial.mismatches == ("links libcublas.so.13, found /opt/lib/libcublas.so.12",)
 
 
 def test_a_provider_that_loads_misses_nothing() -> None:
     """The linker's search alone does not find libraries that were loaded from Python packages before."""
-    trial = Trial.from_probe({**TOLD, "loadable": True, "missing": []})
+    trial = ProviderStatus.from_smoke_test({**TOLD, "loadable": True, "missing": []})
     assert (trial.missing, trial.mismatches) == ((), ())

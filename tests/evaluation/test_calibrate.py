@@ -11,19 +11,21 @@ from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.evaluation.calibrate import calibrate_run
 from ct3d_edge.evaluation.evaluation import evaluate
 from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import read_split, write_split
-from ct3d_edge.temperature_scaling import SEARCHED, Rule, calibrate
+from ct3d_edge.temperature_scaling import TEMPERATURE_SEARCH_RANGE, ThresholdRule, fit_operating_point
 
 
 def contract_of(run: Path) -> Contract:
     return Contract.from_json((run / "contract.json").read_text())
 
 
-@pytest.mark.parametrize("rule", [Rule(), Rule(1.0), Rule(0.5)], ids=str)
-def test_fits_to_the_validation_scans_alone(run: Path, scans: Path, rule: Rule) -> None:
+@pytest.mark.parametrize("rule", [ThresholdRule(), ThresholdRule(1.0), ThresholdRule(0.5)], ids=str)
+def test_fits_to_the_validation_scans_alone(run: Path, scans: Path, rule: ThresholdRule) -> None:
     judged = evaluate(run, scans, split=run / "split.json", subset="validation", resamples=100)
-    expected = calibrate(contract_of(run), [v.probability for v in judged.scans], [v.truth for v in judged.scans], rule)
+    expected = fit_operating_point(
+        contract_of(run), [v.probability for v in judged.scans], [v.truth for v in judged.scans], rule
+    )
     made = calibrate_run(run, scans, rule=rule)
     assert contract_of(run) == expected
     assert (made.after.temperature, made.after.threshold) == (expected.temperature, expected.threshold)
@@ -32,7 +34,7 @@ def test_fits_to_the_validation_scans_alone(run: Path, scans: Path, rule: Rule) 
 
 
 def test_the_temperature_lowers_the_log_loss_and_the_rule_holds(run: Path, scans: Path) -> None:
-    made = calibrate_run(run, scans, rule=Rule(1.0))
+    made = calibrate_run(run, scans, rule=ThresholdRule(1.0))
     assert made.after.log_loss < made.before.log_loss
     assert made.after.sensitivity.value == 1
     assert (made.before.temperature, made.before.threshold) == (1, 0.5)
@@ -80,7 +82,7 @@ def test_a_run_without_its_split_needs_one(run: Path, scans: Path, tmp_path: Pat
 
 def test_scans_that_taught_the_run_are_refused(run: Path, scans: Path, tmp_path: Path) -> None:
     other, before = tmp_path / "other.json", contract_of(run)
-    write_split(other, split_folder(scans, seed=1, validation=0.5, test=0.25))
+    write_split(other, create_split(scans, seed=1, validation=0.5, test=0.25))
     with pytest.raises(DatasetError, match=r"\d of the 12 validation scans .* taught this run"):
         calibrate_run(run, scans, split=other)
     assert contract_of(run) == before
@@ -100,7 +102,7 @@ def test_scans_that_cannot_be_used_stop_or_are_left_out(run: Path, scans: Path) 
 
 def test_separated_scores_leave_the_temperature_and_say_so(run: Path, graded: GradedFolder) -> None:
     clear = graded("clear", normal=[-980 + n for n in range(6)], abnormal=[300 + n for n in range(6)])
-    write_split(run / "split.json", split_folder(clear, validation=0.5))
+    write_split(run / "split.json", create_split(clear, validation=0.5))
     made = calibrate_run(run, clear)
     assert made.after.temperature == 1
     assert "stays 1" in made.warnings[-1]
@@ -108,20 +110,20 @@ def test_separated_scores_leave_the_temperature_and_say_so(run: Path, graded: Gr
 
 def test_a_model_that_is_always_wrong_runs_to_the_end_of_the_search(run: Path, graded: GradedFolder) -> None:
     turned = graded("turned", normal=[300 + n for n in range(6)], abnormal=[-980 + n for n in range(6)])
-    write_split(run / "split.json", split_folder(turned, validation=0.5))
+    write_split(run / "split.json", create_split(turned, validation=0.5))
     made = calibrate_run(run, turned)
-    assert made.after.temperature == pytest.approx(SEARCHED[1], rel=1e-3)
+    assert made.after.temperature == pytest.approx(TEMPERATURE_SEARCH_RANGE[1], rel=1e-3)
     assert "end of what is searched" in made.warnings[-1]
 
 
 def test_a_model_that_answers_the_same_is_told(run: Path, graded: GradedFolder) -> None:
     same = graded("same", normal=[0] * 6, abnormal=[1] * 6)
-    write_split(run / "split.json", split_folder(same, validation=0.5))
+    write_split(run / "split.json", create_split(same, validation=0.5))
     assert "nearly the same for every scan" in calibrate_run(run, same).warnings[0]
 
 
 def test_tempered_thresholds_stand_between_scans(run: Path, scans: Path) -> None:
-    made = calibrate_run(run, scans, rule=Rule(0.8))
+    made = calibrate_run(run, scans, rule=ThresholdRule(0.8))
     judged = evaluate(run, scans, split=run / "split.json", subset="validation", resamples=100)
     scores = np.array([verdict.probability for verdict in judged.scans])
     assert np.abs(scores - made.after.threshold).min() > 1e-4

@@ -8,16 +8,16 @@ from networks import SaveNetwork, tiny_network
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.export import export_model
-from ct3d_edge.conversion.keras_loader import load_source
+from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.errors import DatasetError, ModelError, UsageError
 from ct3d_edge.evaluation.evaluation import evaluate
-from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import verify
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.session.verify import run_golden_test
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import read_split, write_split
-from ct3d_edge.temperature_scaling import tempered_scores
+from ct3d_edge.temperature_scaling import apply_temperature_to_scores
 
 QUICK = 100
 
@@ -40,9 +40,9 @@ def set_contract(run: Path, **changes: float) -> Contract:
 
 
 def export(run: Path, out: Path) -> Path:
-    source = load_source(run)
-    volumes = (golden_volume(seed, source.contract.shape) for seed in range(8))
-    assert export_model(source, out, volumes, material="golden volumes").proof.holds
+    source = load_keras_source(run)
+    volumes = (make_phantom_volume(seed, source.contract.shape) for seed in range(8))
+    assert export_model(source, out, volumes, material="golden volumes").parity.holds
     return out
 
 
@@ -70,9 +70,9 @@ def test_an_exported_file_proves_itself_with_its_temperature(run: Path, scans: P
     file = load_model_file(export(run, tmp_path / "run.onnx"))
     assert file.contract.temperature == 3.0
     with Runner(file, "cpu") as runner:
-        assert verify(runner).largest_difference < 1e-5
+        assert run_golden_test(runner).largest_difference < 1e-5
     found = evaluate(file.path, scans, split=run / "split.json", provider="cpu", resamples=QUICK)
-    assert [v.probability for v in found.scans] == pytest.approx(tempered_scores(plain, 3.0), abs=1e-5)
+    assert [v.probability for v in found.scans] == pytest.approx(apply_temperature_to_scores(plain, 3.0), abs=1e-5)
 
 
 def test_a_bare_keras_file_is_judged_under_the_default_contract(save_network: SaveNetwork, scans: Path) -> None:
@@ -92,7 +92,7 @@ def test_judging_a_run_on_all_its_scans_is_warned_of_with_the_count(run: Path, s
 
 def test_a_split_that_tests_on_what_taught_the_run_is_warned_of(run: Path, scans: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
-    write_split(other, split_folder(scans, seed=1, validation=0.25, test=0.5))
+    write_split(other, create_split(scans, seed=1, validation=0.25, test=0.5))
     tested = {entry.sha256 for entry in read_split(other).test}
     taught = len(tested & {entry.sha256 for entry in read_split(run / "split.json").train})
     assert taught

@@ -10,13 +10,13 @@ from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, MissingExtraError, ModelError, UsageError
-from ct3d_edge.evaluation.classifier import Event, ScanJudged
+from ct3d_edge.evaluation.classifier import Event, ScanPredicted
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import read_split, write_split
 
 QUICK = 100
@@ -31,12 +31,12 @@ def evaluation(model: Path, folder: Path) -> Evaluation:
 def split(folder: Path, tmp_path: Path) -> Path:
     """Two scans in each subset."""
     path = tmp_path / "split.json"
-    write_split(path, split_folder(folder, validation=0.34, test=0.33))
+    write_split(path, create_split(folder, validation=0.34, test=0.33))
     return path
 
 
 def test_every_scan_of_a_folder_is_judged_as_inference_would(evaluation: Evaluation, model: Path, folder: Path) -> None:
-    assert [(v.scan.partition("/")[0], v.truth, v.answer) for v in evaluation.scans] == [
+    assert [(v.scan.partition("/")[0], v.truth, v.prediction) for v in evaluation.scans] == [
         ("normal", 0, 0),
         ("normal", 0, 0),
         ("normal", 0, 1),
@@ -113,7 +113,7 @@ def test_a_changed_test_scan_is_refused(model: Path, folder: Path, split: Path) 
 
 def test_an_empty_test_subset_is_told_with_what_there_is(model: Path, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "without.json"
-    write_split(path, split_folder(folder, validation=0.34))
+    write_split(path, create_split(folder, validation=0.34))
     with pytest.raises(
         DatasetError, match=r"test subset .* has 0 of normal, 0 of abnormal .*4 train, 2 validation, 0 t"
     ):
@@ -215,7 +215,7 @@ def test_the_temperature_moves_probabilities_but_not_the_order(make_model: MakeM
 def test_tells_how_far_it_is(model: Path, folder: Path) -> None:
     events: list[Event] = []
     evaluate(model, folder, provider="cpu", resamples=QUICK, on_progress=events.append)
-    assert [event.done for event in events if isinstance(event, ScanJudged)] == [1, 2, 3, 4, 5, 6]
+    assert [event.done for event in events if isinstance(event, ScanPredicted)] == [1, 2, 3, 4, 5, 6]
     assert len(events) == 6 + 6 + QUICK
 
 

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from ct3d_edge.evaluation.classifier import Event
-from ct3d_edge.evaluation.metrics import bootstrap, share
+from ct3d_edge.evaluation.metrics import bootstrap, proportion
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from ct3d_edge.evaluation.metrics import bootstrap, share
 )
 def test_wilsons_interval_is_that_of_newcombe_1998(count: int, total: int, low: float, high: float) -> None:
     """Statistics in Medicine 17:857-872, table I, method 3."""
-    found = share(count, total)
+    found = proportion(count, total)
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
     assert found.value == count / total
 

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.evaluation.metrics import Figures, auc, brier, calibration_error, compute, log_loss, reliability
+from ct3d_edge.evaluation.metrics import Metrics, auc, brier, calibration_error, compute_metrics, log_loss, reliability
 
 TRUTH = np.array([0, 0, 0, 1, 1])
 SCORES = np.array([0.1, 0.2, 0.7, 0.6, 0.9])
 
 
 @pytest.fixture(scope="module")
-def figures() -> Figures:
+def figures() -> Metrics:
     """At a threshold of one half: one scan of the first class is taken for the second."""
-    return compute(TRUTH, SCORES, (SCORES >= 0.5).astype(np.int64), resamples=200)
+    return compute_metrics(TRUTH, SCORES, (SCORES >= 0.5).astype(np.int64), resamples=200)
 
 
 def drawn(scans: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -20,7 +20,7 @@ def drawn(scans: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.floa
     return (rng.random(scans) < scores**2).astype(np.int64), scores
 
 
-def test_by_hand(figures: Figures) -> None:
+def test_by_hand(figures: Metrics) -> None:
     assert figures.scans == (3, 2)
     assert figures.auc.value == pytest.approx(5 / 6)  # of 6 pairs, 0.7 against 0.6 is wrong
     assert figures.brier.value == pytest.approx((0.01 + 0.04 + 0.49 + 0.16 + 0.01) / 5)
@@ -28,7 +28,7 @@ def test_by_hand(figures: Figures) -> None:
     assert figures.log_loss == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.6, 0.9]).mean())
 
 
-def test_shares_by_hand(figures: Figures) -> None:
+def test_shares_by_hand(figures: Metrics) -> None:
     counts = figures.confusion
     assert (counts.true_negative, counts.false_positive, counts.false_negative, counts.true_positive) == (2, 1, 0, 2)
     assert (figures.accuracy.count, figures.accuracy.total) == (4, 5)
@@ -37,7 +37,7 @@ def test_shares_by_hand(figures: Figures) -> None:
     assert figures.majority == 3 / 5
 
 
-def test_the_roc_curve_goes_from_corner_to_corner(figures: Figures) -> None:
+def test_the_roc_curve_goes_from_corner_to_corner(figures: Metrics) -> None:
     curve = figures.roc
     points = list(zip(curve.false_positive_rate, curve.true_positive_rate, strict=True))
     assert points[:2] == [(0, 0), (0, 0.5)]
@@ -81,7 +81,7 @@ def test_area_and_brier_equal_obvious_ones(seed: int) -> None:
 
 def test_intervals_hold_their_estimates() -> None:
     truth, scores = drawn(150)
-    figures = compute(truth, scores, (scores >= 0.5).astype(np.int64), resamples=300)
+    figures = compute_metrics(truth, scores, (scores >= 0.5).astype(np.int64), resamples=300)
     for interval in (figures.auc, figures.brier, figures.accuracy, figures.sensitivity, figures.specificity):
         assert interval.low < interval.value < interval.high
     assert figures.ece.low < figures.ece.high
@@ -93,5 +93,5 @@ def test_certain_and_wrong_is_expensive_but_finite() -> None:
 
 def test_a_little_beyond_one_is_rounding() -> None:
     scores = np.array([-1e-4, 0.2, 0.7, 1 + 1e-4])
-    figures = compute(np.array([0, 0, 1, 1]), scores, np.array([0, 0, 1, 1]), resamples=100)
+    figures = compute_metrics(np.array([0, 0, 1, 1]), scores, np.array([0, 0, 1, 1]), resamples=100)
     assert figures.auc.value == 1

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from records import ANSWERED
 
 from ct3d_edge.conversion.passes.pipeline import Level, Target
-from ct3d_edge.gradcam.gradcam import class_activation
-from ct3d_edge.gradcam.graph_trace import find_pooling
+from ct3d_edge.gradcam.gradcam import compute_class_activation
+from ct3d_edge.gradcam.graph_trace import find_global_pooling
 
 pytestmark = pytest.mark.skipif(not KERAS, reason="needs the extra 'train'")
 
@@ -88,34 +88,34 @@ NETWORKS = {
 @pytest.mark.parametrize(("level", "target"), [("none", "cpu"), ("exact", "cuda"), ("fast", "cpu"), ("small", "cpu")])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_maps_equal_those_of_automatic_differentiation(name: str, level: Level, target: Target, tmp_path: Path) -> None:
-    from ct3d_edge.conversion.compile_options import Plan
+    from ct3d_edge.conversion.compile_options import CompileOptions
     from ct3d_edge.conversion.export import export_model
-    from ct3d_edge.conversion.keras_loader import load_source
-    from ct3d_edge.inference.gradcam_maps import Explainer
-    from ct3d_edge.inference.predict import Analysis, decide
+    from ct3d_edge.conversion.keras_loader import load_keras_source
+    from ct3d_edge.inference.gradcam_maps import GradcamMaker
+    from ct3d_edge.inference.predict import ScanResult, classify
     from ct3d_edge.session.runner import Runner
 
     make, labels = NETWORKS[name]
     network = make()
     network.save(tmp_path / "network.keras")
-    source = load_source(tmp_path / "network.keras", labels=tuple(labels.split(",")))
+    source = load_keras_source(tmp_path / "network.keras", labels=tuple(labels.split(",")))
     rng = np.random.default_rng(5)
     volumes = [rng.random(source.contract.shape, np.float32) * bright for bright in np.linspace(0.1, 1, 8, dtype="f4")]
-    plan = Plan(level, target, strict=True, explain=True)
+    plan = CompileOptions(level, target, strict=True, explain=True)
     file = export_model(source, tmp_path / "x.onnx", volumes, material="noise", plan=plan).model
-    explainer = Explainer(file)
-    head = find_pooling(onnx.ModelProto.FromString(file.data), file.output_name).head
+    explainer = GradcamMaker(file)
+    head = find_global_pooling(onnx.ModelProto.FromString(file.data), file.output_name).head
     with Runner(file, "cpu", explain=True) as runner:
         probabilities, features, _ = runner.outputs(np.stack(volumes))
         assert features is not None
         for volume, row, given in zip(volumes, probabilities, features, strict=True):
-            answer = decide(row, file.contract)
-            explanation = explainer.explain(Analysis(replace(ANSWERED, answer=answer), None, given))
+            answer = classify(row, file.contract)
+            explanation = explainer.explain(ScanResult(replace(ANSWERED, prediction=answer), None, given))
             assert explanation is not None
             assert explanation.label == (answer.label if len(file.contract.labels) > 2 else "abnormal")
             output = 0 if file.contract.outputs == 1 else file.contract.labels.index(explanation.label)
             expected = by_autodiff(network, volume, output)
             tolerance = 1e-4 * np.abs(expected).max()
             assert tolerance > 0, "maps that are all zero prove nothing"
-            assert np.abs(class_activation(given, head, output) - expected).max() < tolerance
+            assert np.abs(compute_class_activation(given, head, output) - expected).max() < tolerance
             assert np.abs(explanation.cells - np.maximum(expected, 0)).max() < tolerance

@@ -6,8 +6,8 @@ import pytest
 from graphs import GraphMaker, answers
 
 from ct3d_edge.errors import ModelError
-from ct3d_edge.gradcam.gradcam import activated
-from ct3d_edge.gradcam.graph_trace import find_pooling
+from ct3d_edge.gradcam.gradcam import apply_activation
+from ct3d_edge.gradcam.graph_trace import find_global_pooling
 
 SHAPE = (3, 4, 5, 6)
 SPACE = np.array([2, 3, 4])
@@ -37,12 +37,12 @@ def kept(g: GraphMaker) -> str:
 def test_a_head_answers_as_its_graph_and_its_gradient_is_that_of_differences(make: object) -> None:
     g = GraphMaker(*SHAPE)
     proto = g.model(make(g))  # type: ignore[operator]
-    found = find_pooling(proto, proto.graph.output[0].name)
+    found = find_global_pooling(proto, proto.graph.output[0].name)
     x = np.random.default_rng(1).normal(size=(1, *SHAPE)).astype(np.float32)
     vector = x[0].reshape(3, -1).mean(axis=1, dtype=np.float64)
     logits = found.head.logits(vector)
     assert found.features == "x"
-    assert activated(logits, found.last) == pytest.approx(answers(proto, x)[0][0], abs=1e-5)
+    assert apply_activation(logits, found.last) == pytest.approx(answers(proto, x)[0][0], abs=1e-5)
     for output in range(len(logits)):
         steps = 1e-6 * np.eye(3)
         slope = [(found.head.logits(vector + s) - found.head.logits(vector - s))[output] / 2e-6 for s in steps]
@@ -84,4 +84,4 @@ def test_another_head_is_refused_by_name(make: object, reason: str) -> None:
     g = GraphMaker(*SHAPE)
     proto = g.model(make(g))  # type: ignore[operator]
     with pytest.raises(ModelError, match=f"no explanation output because {reason}|{reason}"):
-        find_pooling(proto, proto.graph.output[0].name)
+        find_global_pooling(proto, proto.graph.output[0].name)

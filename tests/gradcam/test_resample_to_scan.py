@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.gradcam.resample_to_scan import Cells, on_network_grid, on_scan_grid, save_map
+from ct3d_edge.gradcam.resample_to_scan import FeatureGrid, resample_to_network, resample_to_scan, save_map
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
 
 CELLS = np.random.default_rng(3).random((3, 4, 2), dtype=np.float32)
-GEOMETRY = Cells((2.5, 1.0, 1.5), (4.0, 2.5, 3.0))
+GEOMETRY = FeatureGrid((2.5, 1.0, 1.5), (4.0, 2.5, 3.0))
 
 
-def obvious(cells: NDArray[np.float32], geometry: Cells, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def obvious(cells: NDArray[np.float32], geometry: FeatureGrid, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """By SciPy: linear between the centres of cells, the nearest one beyond."""
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).astype(float)
     offset, stride = (np.reshape(part, (3, 1, 1, 1)) for part in (geometry.offset, geometry.stride))
@@ -25,7 +25,7 @@ def obvious(cells: NDArray[np.float32], geometry: Cells, shape: tuple[int, ...])
 
 def test_the_network_grid_is_linear_interpolation_between_centres() -> None:
     shape = (16, 12, 8)
-    assert np.abs(on_network_grid(CELLS, GEOMETRY, shape) - obvious(CELLS, GEOMETRY, shape)).max() < 1e-6
+    assert np.abs(resample_to_network(CELLS, GEOMETRY, shape) - obvious(CELLS, GEOMETRY, shape)).max() < 1e-6
 
 
 def lying(code: str, shape: tuple[int, int, int]) -> Volume:
@@ -55,11 +55,11 @@ def test_preprocessing_a_map_on_its_scan_gives_the_map_on_the_network_input(
 ) -> None:
     contract = Contract(shape=(16, 12, 8), orientation=orientation, quarter_turns=turns, hu_window=(0.0, 1.0))
     scan = lying(code, (31, 45, 23))  # every sample of the network's input falls on a voxel or near one
-    overlay = on_scan_grid(CELLS, GEOMETRY, scan, contract)
+    overlay = resample_to_scan(CELLS, GEOMETRY, scan, contract)
     whole = np.stack(list(overlay.planes())).T
     assert whole.shape == scan.shape == overlay.shape
     back = preprocess(Volume(whole, affine=scan.affine), contract).volume
-    assert np.abs(back - on_network_grid(CELLS, GEOMETRY, contract.shape)).max() < 0.05
+    assert np.abs(back - resample_to_network(CELLS, GEOMETRY, contract.shape)).max() < 0.05
     assert np.abs(back - np.flip(back, 0)).max() > 0.3, "a flip would show"
 
 
@@ -67,7 +67,7 @@ def test_a_voxel_gets_the_value_at_its_place_in_the_network_input() -> None:
     """Voxel by voxel, for a scan turned once and stored right to left."""
     contract = Contract(shape=(16, 12, 8))
     scan = lying("RAS", (7, 6, 5))
-    whole = np.stack(list(on_scan_grid(CELLS, GEOMETRY, scan, contract).planes())).T
+    whole = np.stack(list(resample_to_scan(CELLS, GEOMETRY, scan, contract).planes())).T
     for i, j, k in product(*map(range, scan.shape)):
         left, front, up = 1 - i / 6, j / 5, k / 4  # in the body's own directions, from 0 to 1
         place = (15 * (1 - front), 11 * left, 7 * up)  # a quarter turn: rows grow to the back, columns to the left
@@ -80,7 +80,7 @@ def test_a_voxel_gets_the_value_at_its_place_in_the_network_input() -> None:
 def test_the_file_lies_on_its_scan(code: str, tmp_path: Path) -> None:
     contract = Contract(shape=(16, 12, 8))
     scan = lying(code, (9, 11, 13))
-    overlay = on_scan_grid(CELLS, GEOMETRY, scan, contract)
+    overlay = resample_to_scan(CELLS, GEOMETRY, scan, contract)
     save_map(overlay, tmp_path / "map.nii.gz")
     image = nib.load(tmp_path / "map.nii.gz")
     assert image.shape == scan.shape
@@ -97,7 +97,7 @@ def test_the_file_lies_on_its_scan(code: str, tmp_path: Path) -> None:
 
 def test_a_map_of_nothing_and_a_scan_without_a_place(tmp_path: Path) -> None:
     scan = Volume(np.zeros((5, 6, 7), np.int16))
-    save_map(on_scan_grid(np.zeros_like(CELLS), GEOMETRY, scan, Contract(shape=(16, 12, 8))), tmp_path / "m.nii.gz")
+    save_map(resample_to_scan(np.zeros_like(CELLS), GEOMETRY, scan, Contract(shape=(16, 12, 8))), tmp_path / "m.nii.gz")
     image = nib.load(tmp_path / "m.nii.gz")
     assert image.shape == (5, 6, 7)
     assert not image.get_fdata().any()
@@ -111,8 +111,8 @@ def test_a_map_of_nothing_and_a_scan_without_a_place(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_places_that_are_none_are_refused(data: object) -> None:
     with pytest.raises(ValueError, match="found"):
-        Cells.from_dict(data)
+        FeatureGrid.from_dict(data)
 
 
 def test_places_survive_being_written() -> None:
-    assert Cells.from_dict(GEOMETRY.to_dict()) == GEOMETRY
+    assert FeatureGrid.from_dict(GEOMETRY.to_dict()) == GEOMETRY

@@ -8,12 +8,12 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge import load_model
-from ct3d_edge.errors import RefusedScan, UsageError
-from ct3d_edge.inference.predict import analyse, recall
-from ct3d_edge.inference.prepare import read_scan
-from ct3d_edge.inference.watch import Inbox
-from ct3d_edge.quality_control.checker import Inspector
-from ct3d_edge.scan.fingerprint import Stamp, content_sha256
+from ct3d_edge.errors import RejectedScanError, UsageError
+from ct3d_edge.inference.predict import load_known_record, predict_in_turn
+from ct3d_edge.inference.prepare import prepare_scan
+from ct3d_edge.inference.watch import WatchedFolder
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
 from ct3d_edge.session.runner import Runner
 
 made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
@@ -31,11 +31,11 @@ def test_the_library_judges_a_series_as_the_volume_it_holds(
     same = make_scan(affine=made.affine(hu.shape))
     with load_model(make_model(), "cpu") as model:
         nifti, series = model.predict_many([same, chest])
-        assert series.answer == model.predict(chest / "000.dcm").answer == nifti.answer
-        assert (series.status, [finding.code for finding in series.findings]) == ("warn", ["duplicate"])
+        assert series.prediction == model.predict(chest / "000.dcm").prediction == nifti.prediction
+        assert (series.status, [flag.code for flag in series.flags]) == ("warn", ["duplicate"])
         assert series.scan_sha256 == content_sha256(chest)
         (chest / "005.dcm").unlink()
-        with pytest.raises(RefusedScan, match="slice"):
+        with pytest.raises(RejectedScanError, match="slice"):
             model.predict(chest)
     with load_model(make_model(), "cpu", allow=["missing_slices"]) as model:
         assert model.predict(chest).status == "warn"
@@ -55,12 +55,12 @@ def test_a_record_holds_until_a_slice_comes_or_something_else_is_allowed(chest: 
     last = chest / "000.dcm"
     slice_ = last.read_bytes()
     last.unlink()
-    inspector = Inspector(runner.contract)
-    known = {str(chest): next(analyse([chest], runner, inspector=inspector)).record}
-    assert recall(chest, known, runner, inspector) is known[str(chest)]
-    assert recall(chest, known, runner, Inspector(runner.contract, ["few_slices"])) is None
+    checker = QualityChecker(runner.contract)
+    known = {str(chest): next(predict_in_turn([chest], runner, checker=checker)).record}
+    assert load_known_record(chest, known, runner, checker) is known[str(chest)]
+    assert load_known_record(chest, known, runner, QualityChecker(runner.contract, ["too_few_slices"])) is None
     last.write_bytes(slice_)
-    assert recall(chest, known, runner, inspector) is None
+    assert load_known_record(chest, known, runner, checker) is None
 
 
 def test_a_series_that_changes_while_it_is_read_is_no_answer(chest: Path, runner: Runner) -> None:
@@ -70,9 +70,9 @@ def test_a_series_that_changes_while_it_is_read_is_no_answer(chest: Path, runner
         if next(blocks) == 40:
             (chest / "000.dcm").unlink()
 
-    reading = read_scan(chest, runner.contract, remove_in_the_middle)
+    reading = prepare_scan(chest, runner.contract, remove_in_the_middle)
     assert reading.failed is not None
-    assert reading.failed[1].code == "changed"
+    assert reading.failed[1].code == "modified_during_read"
 
 
 class Enough(BaseException):
@@ -88,12 +88,12 @@ def test_reading_a_series_can_be_ended_between_any_two_slices(chest: Path, runne
             raise Enough
 
     with pytest.raises(Enough):
-        read_scan(chest, runner.contract, stop)
+        prepare_scan(chest, runner.contract, stop)
 
 
 def test_a_series_is_whole_when_no_slice_came_for_a_while(chest: Path) -> None:
     now = [0.0]
-    inbox = Inbox(chest.parent, settle=5, clock=lambda: now[0])
+    inbox = WatchedFolder(chest.parent, settle=5, clock=lambda: now[0])
 
     def after(seconds: float) -> list[Path]:
         now[0] += seconds
@@ -108,4 +108,4 @@ def test_a_series_is_whole_when_no_slice_came_for_a_while(chest: Path) -> None:
     assert after(500) == []
     last.unlink()
     assert [after(1), after(5)] == [[], [chest]]
-    assert len(Stamp.of(chest).files) == 11
+    assert len(FileStamp.of(chest).files) == 11

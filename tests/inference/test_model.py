@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 import ct3d_edge
 from ct3d_edge import Model, Volume, load_model, open_scan, read_nifti
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, ModelError, RefusedScan, ScanError, UnreadableScan, UsageError
-from ct3d_edge.inference.predict import analyse
-from ct3d_edge.inference.prepare import read_scan
-from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.errors import Ct3dError, ModelError, RejectedScanError, ScanError, UnreadableScanError, UsageError
+from ct3d_edge.inference.predict import predict_in_turn
+from ct3d_edge.inference.prepare import prepare_scan
+from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.modelfile.signature import refuse_stored_voxels
+from ct3d_edge.modelfile.signature import reject_stored_voxels
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.quality_control.checker import Inspector
-from ct3d_edge.results.record import Record, Timing
-from ct3d_edge.scan.discovery import find_scans, scans_in
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.results.record import ResultRecord, Timing
+from ct3d_edge.scan.discovery import find_scans, list_scans
 from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.loader import identifiers, scan_files
+from ct3d_edge.scan.loader import list_scan_files, patient_identifiers
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.system.machine import count_usable_cores
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def model(make_model: MakeModel) -> Iterator[Model]:
         yield opened
 
 
-def plain(record: Record) -> Record:
+def plain(record: ResultRecord) -> ResultRecord:
     return replace(record, timing=Timing())
 
 
@@ -48,9 +48,9 @@ def test_a_path_an_array_and_a_volume_get_the_same_answer(
 ) -> None:
     path = make_scan()
     records = [model.predict(scan) for scan in (path, str(path), hu, hu.astype(np.float64), Volume(hu, affine=LAS))]
-    assert len({record.answer for record in records}) == 1
+    assert len({record.prediction for record in records}) == 1
     assert [record.status for record in records] == ["ok", "ok", "warn", "warn", "ok"]
-    assert [finding.code for finding in records[2].findings] == ["no_orientation"]
+    assert [flag.code for flag in records[2].flags] == ["no_orientation"]
     assert (records[0].scan, records[2].scan) == (str(path), "(in memory)")
     assert records[0].scan_sha256 is not None
     assert records[2].scan_sha256 is None
@@ -60,13 +60,13 @@ def test_a_scan_without_an_answer_raises_what_its_record_says(model: Model, mixe
     for record in model.predict_many(find_scans([mixed_folder])):
         if record.failure is None:
             alone = model.predict(record.scan)
-            others = tuple(finding for finding in record.findings if finding.code != "duplicate")
-            assert (alone.answer, alone.findings) == (record.answer, others)
+            others = tuple(flag for flag in record.flags if flag.code != "duplicate")
+            assert (alone.prediction, alone.flags) == (record.prediction, others)
             continue
         with pytest.raises(ScanError) as caught:
             model.predict(record.scan)
         assert (caught.value.code, str(caught.value)) == (record.failure.code, record.failure.message)
-        assert type(caught.value) is (RefusedScan if record.status == "refused" else UnreadableScan)
+        assert type(caught.value) is (RejectedScanError if record.status == "refused" else UnreadableScanError)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_scan_without_an_answer_raises_what_its_record_says(model: Model, mixe
     [
         (np.zeros((4, 4)), "two_dimensional"),
         (np.zeros(()), "two_dimensional"),
-        (np.zeros((4, 4, 4, 2)), "several_volumes"),
+        (np.zeros((4, 4, 4, 2)), "multiple_volumes"),
         (np.zeros((4, 4, 1)), "single_slice"),
         (np.zeros((4, 0, 4)), "single_slice"),
         (np.zeros((4, 4, 4), complex), "unsupported_dtype"),
@@ -84,7 +84,7 @@ def test_a_scan_without_an_answer_raises_what_its_record_says(model: Model, mixe
     ],
 )
 def test_an_array_that_is_no_volume_is_refused(model: Model, array: NDArray[np.generic], code: str) -> None:
-    with pytest.raises(RefusedScan) as caught:
+    with pytest.raises(RejectedScanError) as caught:
         model.predict(array)
     assert caught.value.code == code
 
@@ -94,7 +94,7 @@ def test_many_are_what_each_is_alone(model: Model, mixed_folder: Path, runner: R
     scans = find_scans([mixed_folder])
     found = [plain(record) for record in model.predict_many(scans, **options)]
     assert found == [
-        plain(analysis.record) for analysis in analyse(scans, runner, inspector=Inspector(runner.contract))
+        plain(analysis.record) for analysis in predict_in_turn(scans, runner, checker=QualityChecker(runner.contract))
     ]
     assert [plain(record) for record in model.predict_many(iter(map(str, scans)), **options)] == found
 
@@ -116,17 +116,17 @@ def test_scans_in_memory_can_be_among_the_many(
         if record.failure is None:
             assert plain(record) == plain(model.predict(scan))
         else:
-            with pytest.raises(RefusedScan, match=re.escape(record.failure.message)):
+            with pytest.raises(RejectedScanError, match=re.escape(record.failure.message)):
                 model.predict(scan)
 
 
 def test_arrays_are_asked_for_when_they_are_begun(model: Model, hu: NDArray[np.int16]) -> None:
     records = model.predict_many(hu + number for number in itertools.count())
-    assert len({next(records).answer for _ in range(5)}) == 5
+    assert len({next(records).prediction for _ in range(5)}) == 5
 
 
 def test_axes_of_length_one_behind_the_third_are_dropped(model: Model, hu: NDArray[np.int16]) -> None:
-    assert model.predict(hu[..., None, None]).answer == model.predict(hu).answer
+    assert model.predict(hu[..., None, None]).prediction == model.predict(hu).prediction
     assert Volume(hu[..., None]).shape == hu.shape
 
 
@@ -139,12 +139,12 @@ def test_records_come_as_they_are_made(model: Model, make_scan: MakeScan, tmp_pa
 def test_many_can_be_asked_for_again_and_between(model: Model, make_scan: MakeScan) -> None:
     scans = [make_scan(f"{n}.nii") for n in range(6)]
     first, second = model.predict_many(scans), model.predict_many(scans, workers=2)
-    answers = [(next(first).answer, next(second).answer, model.predict(scans[0]).answer) for _ in scans]
+    answers = [(next(first).prediction, next(second).prediction, model.predict(scans[0]).prediction) for _ in scans]
     assert len({answer for row in answers for answer in row}) == 1
 
 
 @pytest.mark.parametrize(
-    "options", [{"workers": 0}, {"batch_size": 0}, {"batch_size": 10, "memory_budget": 1000}, {"scan_timeout": 0}]
+    "options", [{"workers": 0}, {"batch_size": 0}, {"batch_size": 10, "max_memory": 1000}, {"scan_timeout": 0}]
 )
 def test_an_impossible_wish_is_told_at_once(model: Model, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
@@ -152,11 +152,11 @@ def test_an_impossible_wish_is_told_at_once(model: Model, options: dict[str, Any
 
 
 def test_a_memory_budget_is_bytes_or_a_size(model: Model) -> None:
-    assert model.plan(8, workers=2, memory_budget="1.5 GiB") == model.plan(8, workers=2, memory_budget=3 << 29)
+    assert model.plan(8, workers=2, max_memory="1.5 GiB") == model.plan(8, workers=2, max_memory=3 << 29)
     with pytest.raises(UsageError, match="found 'much'"):
-        model.predict_many([], memory_budget="much")
+        model.predict_many([], max_memory="much")
     with pytest.raises(UsageError, match="the budget is 1 kB"):
-        model.predict_many([], batch_size=10, memory_budget="1KB")
+        model.predict_many([], batch_size=10, max_memory="1KB")
 
 
 def test_one_path_is_not_many(model: Model, tmp_path: Path) -> None:
@@ -178,23 +178,23 @@ def test_a_network_needs_a_thread(make_model: MakeModel, threads: int) -> None:
 
 
 def test_one_scan_has_all_cores_and_many_share_them(model: Model, make_scan: MakeScan) -> None:
-    scan, cores = make_scan(), usable_cores()
+    scan, cores = make_scan(), count_usable_cores()
     assert [record.status for record in model.predict_many([scan] * 2 * cores)] == ["ok"] * 2 * cores
-    assert model.receipt.threads == 1
+    assert model.run_report.threads == 1
     model.predict(scan)
-    assert model.receipt.threads == cores
+    assert model.run_report.threads == cores
 
 
 def test_threads_that_are_asked_for_stay(make_model: MakeModel, make_scan: MakeScan) -> None:
     with load_model(make_model(), "cpu", threads=2) as model:
         assert [record.status for record in model.predict_many([make_scan()] * 3)] == ["ok"] * 3
-        assert model.receipt.threads == 2
+        assert model.run_report.threads == 2
 
 
-def only_unlike_training(record: Record) -> list[str]:
+def only_unlike_training(record: ResultRecord) -> list[str]:
     """Findings but for those that a tiny scan is unlike the training scans, if the model knows what these were."""
-    unlike = {"coverage", "spacing", "slice_count", "out_of_distribution"}
-    return [finding.code for finding in record.findings if finding.code not in unlike]
+    unlike = {"fov_extent", "spacing", "slice_count_shift", "out_of_distribution"}
+    return [flag.code for flag in record.flags if flag.code not in unlike]
 
 
 def test_the_shipped_model_says_what_it_is(make_scan: MakeScan) -> None:
@@ -204,7 +204,7 @@ def test_the_shipped_model_says_what_it_is(make_scan: MakeScan) -> None:
 
 def test_the_shipped_model_says_it_by_any_name(make_scan: MakeScan, tmp_path: Path) -> None:
     copy = tmp_path / "mine.onnx"
-    copy.write_bytes(default_model().read_bytes())
+    copy.write_bytes(default_model_path().read_bytes())
     record = load_model(copy, "cpu").predict(make_scan())
     assert only_unlike_training(record) == ["demonstration_model"]
 
@@ -220,15 +220,15 @@ def test_the_contract_is_the_models(model: Model, contract: Contract) -> None:
 
 def test_what_is_done_to_a_scan_can_be_sent_elsewhere(mixed_folder: Path, contract: Contract) -> None:
     """Engines that map over machines pickle the function, its arguments and its result."""
-    work, scans = pickle.loads(pickle.dumps((read_scan, find_scans([mixed_folder]))))  # noqa: S301  # our own bytes
+    work, scans = pickle.loads(pickle.dumps((prepare_scan, find_scans([mixed_folder]))))  # noqa: S301  # our own bytes
     for scan in scans:
         here = work(scan, contract)
         there = pickle.loads(pickle.dumps(here))  # noqa: S301
-        assert (there.scan, there.sha256, there.failed, there.findings) == (
+        assert (there.scan, there.sha256, there.failed, there.flags) == (
             here.scan,
             here.sha256,
             here.failed,
-            here.findings,
+            here.flags,
         )
         assert (here.prepared is None) is (here.failed is not None)
         if here.prepared:
@@ -237,24 +237,24 @@ def test_what_is_done_to_a_scan_can_be_sent_elsewhere(mixed_folder: Path, contra
 
 def test_the_public_names_are_these() -> None:
     assert ct3d_edge.load_model is load_model
-    assert ct3d_edge.Record is Record
+    assert ct3d_edge.Record is ResultRecord
 
 
 def test_reading_a_scan_again_ends_with_its_time(model: Model, make_scan: MakeScan, tmp_path: Path) -> None:
     record = model.predict(make_scan())
     again = model.again(record, seconds=60)
     assert (again.record, again.prepared is not None) == (record, True)
-    with pytest.raises(UnreadableScan, match=r"not finished within 0\.2 s") as error:
+    with pytest.raises(UnreadableScanError, match=r"not finished within 0\.2 s") as error:
         model.again(replace(record, scan=str(endless_scan(tmp_path / "endless"))), seconds=0.2)
-    assert error.value.code == "timed_out"
-    with pytest.raises(UnreadableScan, match="does not exist"):
+    assert error.value.code == "timeout"
+    with pytest.raises(UnreadableScanError, match="does not exist"):
         model.again(replace(record, scan="gone.nii"))
 
 
 @pytest.mark.parametrize("by_with", [False, True])
 def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeScan, by_with: bool) -> None:
     model, scan = load_model(make_model(), "cpu"), make_scan()
-    answered = model.predict(scan)
+    has_prediction = model.predict(scan)
     begun = model.predict_many([scan] * 20, workers=2)
     next(begun)
     session = weakref.ref(model._runner)
@@ -267,7 +267,7 @@ def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeS
     uses: list[Callable[[], object]] = [
         lambda: model.predict(scan),
         lambda: model.predict_many([scan]),
-        lambda: model.again(answered),
+        lambda: model.again(has_prediction),
         lambda: list(begun),
         model.__enter__,
     ]
@@ -278,7 +278,7 @@ def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeS
     assert runner is not None
     assert runner._held is None, "nothing holds the session"
     assert model.contract == runner.contract
-    assert model.receipt.actual == "cpu"
+    assert model.run_report.actual == "cpu"
 
 
 def test_a_closed_model_frees_its_sessions(make_model: MakeModel, make_scan: MakeScan) -> None:
@@ -296,16 +296,16 @@ def test_wherever_a_path_is_taken_a_str_will_do(
     path, scan = make_model(), make_scan()
     with load_model(str(path), "cpu", tuned_file=str(path)) as model:
         assert plain(model.predict(str(scan))) == plain(model.predict(scan))
-        assert model.inspector().inspect(str(scan)) == model.inspector().inspect(scan)
+        assert model.checker().inspect(str(scan)) == model.checker().inspect(scan)
     assert load_model_file(str(path)).sha256 == load_model_file(path).sha256
     np.testing.assert_array_equal(read_nifti(str(scan)).stored, read_nifti(scan).stored)
     assert open_scan(str(scan)).shape == open_scan(scan).shape
     assert find_scans(str(scan)) == find_scans(scan) == find_scans([str(scan)]) == [scan]
-    assert scans_in(str(scan.parent)) == [scan]
-    assert scan_files(str(scan)) == (scan,)
-    assert identifiers(str(scan)) is None
-    assert content_sha256(str(scan)) == content_sha256(scan) == read_scan(str(scan), contract).sha256
-    with pytest.raises(UnreadableScan, match="does not exist"):
+    assert list_scans(str(scan.parent)) == [scan]
+    assert list_scan_files(str(scan)) == (scan,)
+    assert patient_identifiers(str(scan)) is None
+    assert content_sha256(str(scan)) == content_sha256(scan) == prepare_scan(str(scan), contract).sha256
+    with pytest.raises(UnreadableScanError, match="does not exist"):
         open_scan(str(tmp_path / "absent.nii"))
 
 
@@ -321,7 +321,7 @@ def test_the_library_speaks_of_arguments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No message names an option of the command line, but for whole commands to be run."""
-    monkeypatch.setattr("ct3d_edge.providers.nvidia.DRIVER", str(tmp_path / "libcuda.so.1"))
+    monkeypatch.setattr("ct3d_edge.providers.nvidia.CUDA_DRIVER", str(tmp_path / "libcuda.so.1"))
     folder = tmp_path / "nothing"
     folder.mkdir()
     scan, unoriented = make_scan(), make_scan("unoriented.nii", affine=None)
@@ -342,14 +342,14 @@ def test_the_library_speaks_of_arguments(
         lambda: model.predict_many(str(scan)),
         lambda: model.predict_many([scan], workers=0),
         lambda: model.predict_many([scan], batch_size=0),
-        lambda: model.predict_many([scan] * 9, batch_size=9, memory_budget="1KB"),
-        lambda: model.predict_many([scan] * 9, workers=9, memory_budget="1KB"),
-        lambda: model.predict_many([scan] * 9, memory_budget="lots"),
+        lambda: model.predict_many([scan] * 9, batch_size=9, max_memory="1KB"),
+        lambda: model.predict_many([scan] * 9, workers=9, max_memory="1KB"),
+        lambda: model.predict_many([scan] * 9, max_memory="lots"),
         lambda: model.predict_many([scan], scan_timeout=0),
         lambda: open_scan(folder),
         lambda: preprocess(Volume(hu), model.contract),
         lambda: find_scans([folder]),
-        lambda: refuse_stored_voxels(scan),
+        lambda: reject_stored_voxels(scan),
     ]
     said, silent = [], []
     for number, call in enumerate(many):
@@ -358,11 +358,11 @@ def test_the_library_speaks_of_arguments(
         except Ct3dError as error:
             said.append(str(error))
         else:
-            told = [finding.detail for finding in getattr(given, "findings", ())]
+            told = [flag.detail for flag in getattr(given, "flags", ())]
             said += told
             silent += [] if told else [number]
     assert silent == []
-    said += [finding.detail for finding in model.inspector().inspect(unoriented).findings]
-    said += [error[1] for error in [model.inspector().inspect(unoriented).error] if error]
+    said += [flag.detail for flag in model.checker().inspect(unoriented).flags]
+    said += [error[1] for error in [model.checker().inspect(unoriented).error] if error]
     outside_commands = [re.sub(r"(ct3d-edge|pip) [a-z]+ .*", "", message) for message in said]
     assert [message for message in outside_commands if FLAG.search(message)] == []

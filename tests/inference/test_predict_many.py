@@ -12,29 +12,29 @@ from builders import MakeModel, MakeScan, endless_scan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.inference.predict import Analysis, analyse
-from ct3d_edge.inference.predict_many import analyse_many
-from ct3d_edge.inference.prepare import read_scan
-from ct3d_edge.inference.schedule import Plan
+from ct3d_edge.inference.predict import ScanResult, predict_in_turn
+from ct3d_edge.inference.predict_many import predict_scans
+from ct3d_edge.inference.prepare import prepare_scan
+from ct3d_edge.inference.schedule import Schedule
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.quality_control.checker import Inspector
-from ct3d_edge.results.record import Record, Timing
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.results.record import ResultRecord, Timing
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.session.runner import Runner
 
 STATUS = Path("/proc/self/status")
 
 PLANS = {
-    "one after the other": Plan(0, False, 1, 0, 1),
-    "one reads ahead": Plan(1, False, 1, 2, 1),
-    "batches of three": Plan(2, False, 1, 5, 3),
-    "a batch larger than the folder": Plan(3, False, 1, 1, 500),
-    "two whole": Plan(2, True, 1, 4, 1),
-    "five whole": Plan(5, True, 1, 2, 1),
+    "one after the other": Schedule(0, False, 1, 0, 1),
+    "one reads ahead": Schedule(1, False, 1, 2, 1),
+    "batches of three": Schedule(2, False, 1, 5, 3),
+    "a batch larger than the folder": Schedule(3, False, 1, 1, 500),
+    "two whole": Schedule(2, True, 1, 4, 1),
+    "five whole": Schedule(5, True, 1, 2, 1),
 }
 
 
-def without_times(analyses: Iterator[Analysis]) -> list[Record]:
+def without_times(analyses: Iterator[ScanResult]) -> list[ResultRecord]:
     return [replace(analysis.record, timing=Timing()) for analysis in analyses]
 
 
@@ -47,38 +47,38 @@ def scans(mixed_folder: Path, make_scan: MakeScan, hu: NDArray[np.int16]) -> lis
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_any_plan_gives_the_records_of_one_after_the_other(scans: list[Path], runner: Runner, plan: Plan) -> None:
-    assert without_times(analyse_many(scans, runner, plan)) == without_times(analyse(scans, runner))
+def test_any_plan_gives_the_records_of_one_after_the_other(scans: list[Path], runner: Runner, plan: Schedule) -> None:
+    assert without_times(predict_scans(scans, runner, plan)) == without_times(predict_in_turn(scans, runner))
     allow = ["no_orientation"]
-    expected = without_times(analyse(scans, runner, inspector=Inspector(runner.contract, allow)))
-    found = without_times(analyse_many(scans, runner, plan, inspector=Inspector(runner.contract, allow)))
+    expected = without_times(predict_in_turn(scans, runner, checker=QualityChecker(runner.contract, allow)))
+    found = without_times(predict_scans(scans, runner, plan, checker=QualityChecker(runner.contract, allow)))
     assert found == expected
-    twice = [record.scan for record in found if "duplicate" in {finding.code for finding in record.findings}]
+    twice = [record.scan for record in found if "duplicate" in {flag.code for flag in record.flags}]
     assert str(scans[0]) not in twice
     assert any(scan.endswith("08_good.nii") for scan in twice)
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_nothing_to_do_gives_nothing(runner: Runner, plan: Plan) -> None:
-    assert list(analyse_many([], runner, plan)) == []
+def test_nothing_to_do_gives_nothing(runner: Runner, plan: Schedule) -> None:
+    assert list(predict_scans([], runner, plan)) == []
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_known_records_are_taken_over_in_their_place(scans: list[Path], runner: Runner, plan: Plan) -> None:
-    first = [analysis.record for analysis in analyse(scans, runner)]
+def test_known_records_are_taken_over_in_their_place(scans: list[Path], runner: Runner, plan: Schedule) -> None:
+    first = [analysis.record for analysis in predict_in_turn(scans, runner)]
     known = {record.scan: record for record in first[::2] if record.key}
-    again = [analysis.record for analysis in analyse_many(scans, runner, plan, known=known)]
+    again = [analysis.record for analysis in predict_scans(scans, runner, plan, known=known)]
     assert [record.scan for record in again] == [record.scan for record in first]
     assert [record is known.get(record.scan) for record in again] == [record.scan in known for record in first]
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_no_thread_is_left(scans: list[Path], runner: Runner, plan: Plan) -> None:
+def test_no_thread_is_left(scans: list[Path], runner: Runner, plan: Schedule) -> None:
     before = threading.active_count()
-    analyses = analyse_many(scans, runner, plan)
+    analyses = predict_scans(scans, runner, plan)
     next(analyses)
     analyses.close()
-    assert len(list(analyse_many(scans, runner, plan))) == len(scans)
+    assert len(list(predict_scans(scans, runner, plan))) == len(scans)
     assert threading.active_count() == before
 
 
@@ -93,12 +93,12 @@ class Faulty(Runner):
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_a_fault_met_by_a_batch_is_pinned_on_its_scan(
-    make_scan: MakeScan, make_model: MakeModel, plan: Plan, capsys: pytest.CaptureFixture[str]
+    make_scan: MakeScan, make_model: MakeModel, plan: Schedule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bright = make_scan(name="b.nii", voxels=np.full((6, 6, 6), 400, np.int16))
     scans = [make_scan(name="a.nii"), bright, make_scan(name="c.nii")]
     with Faulty(load_model_file(make_model()), "cpu", threads=1) as faulty:
-        records = [analysis.record for analysis in analyse_many(scans, faulty, plan)]
+        records = [analysis.record for analysis in predict_scans(scans, faulty, plan)]
     assert [record.status for record in records] == ["ok", "error", "ok"]
     assert records[1].failure is not None
     assert records[1].failure.code == "internal"
@@ -117,14 +117,14 @@ class OutOfMemory(Runner):
 def test_a_batch_that_the_session_cannot_hold_says_what_would_help(scans: list[Path], make_model: MakeModel) -> None:
     good = [scan for scan in scans if scan.name[:2] in ("10", "11", "12", "13")]
     with OutOfMemory(load_model_file(make_model()), "cpu", threads=1) as small:
-        assert len(list(analyse_many(good, small, Plan(1, False, 1, 2, 2)))) == 4
+        assert len(list(predict_scans(good, small, Schedule(1, False, 1, 2, 2)))) == 4
         with pytest.raises(ProviderError, match="The batch held 4 scans; a smaller `batch_size`"):
-            list(analyse_many(good, small, Plan(1, False, 1, 2, 4)))
+            list(predict_scans(good, small, Schedule(1, False, 1, 2, 4)))
 
 
 def test_each_of_a_batch_has_its_share_of_the_time(scans: list[Path], runner: Runner) -> None:
     good = [scan for scan in scans if scan.name[:2] in ("10", "11", "12", "13")]
-    times = [a.record.timing.infer for a in analyse_many(good, runner, Plan(1, False, 1, 2, 4))]
+    times = [a.record.timing.infer for a in predict_scans(good, runner, Schedule(1, False, 1, 2, 4))]
     assert len(set(times)) == 1
     assert None not in times
 
@@ -143,15 +143,15 @@ class Failing(Runner):
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_a_session_that_breaks_ends_the_run_after_what_came_before(
-    scans: list[Path], make_model: MakeModel, plan: Plan
+    scans: list[Path], make_model: MakeModel, plan: Schedule
 ) -> None:
     before = threading.active_count()
-    done: list[Record] = []
+    done: list[ResultRecord] = []
     with Failing(load_model_file(make_model()), "cpu", threads=1) as session:
         if plan.batch > 30:
             session.runs = 2
         with pytest.raises(ProviderError, match="CUDA error 719"):
-            done.extend(analysis.record for analysis in analyse_many(scans, session, plan))
+            done.extend(analysis.record for analysis in predict_scans(scans, session, plan))
     assert [record.scan for record in done] == [str(scan) for scan in scans[: len(done)]]
     assert threading.active_count() == before
 
@@ -163,14 +163,14 @@ def endless(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_a_scan_that_takes_too_long_is_named_and_the_others_are_answered(
-    endless: Path, make_scan: MakeScan, runner: Runner, plan: Plan
+    endless: Path, make_scan: MakeScan, runner: Runner, plan: Schedule
 ) -> None:
     scans = [make_scan("a.nii"), endless, make_scan("b.nii"), make_scan("c.nii")]
     before = threading.active_count()
-    records = [analysis.record for analysis in analyse_many(scans, runner, plan, seconds=0.3)]
+    records = [analysis.record for analysis in predict_scans(scans, runner, plan, seconds=0.3)]
     assert [record.status for record in records] == ["ok", "error", "ok", "ok"]
     assert records[1].failure is not None
-    assert records[1].failure.code == "timed_out"
+    assert records[1].failure.code == "timeout"
     assert "endless.nii was not finished within 0.3 s" in records[1].failure.message
     assert records[1].key is None, "it is tried again by --resume"
     assert threading.active_count() == before, "it noticed by itself and ended"
@@ -178,7 +178,7 @@ def test_a_scan_that_takes_too_long_is_named_and_the_others_are_answered(
 
 def test_an_interrupted_folder_drops_what_is_in_flight(endless: Path, make_scan: MakeScan, runner: Runner) -> None:
     before = threading.active_count()
-    analyses = analyse_many([make_scan("a.nii"), endless, endless], runner, PLANS["two whole"])
+    analyses = predict_scans([make_scan("a.nii"), endless, endless], runner, PLANS["two whole"])
     assert next(analyses).record.status == "ok"
     with pytest.raises(KeyboardInterrupt):
         analyses.throw(KeyboardInterrupt())
@@ -200,12 +200,12 @@ def test_a_thread_that_hangs_is_given_up_and_replaced(make_scan: MakeScan, make_
     dark = make_scan("dark.nii", voxels=np.full((6, 6, 6), -1000, np.int16))
     scans = [dark, make_scan("a.nii"), dark, dark, make_scan("b.nii"), make_scan("c.nii")]
     with Stuck(load_model_file(make_model()), "cpu", threads=1) as session:
-        analyses = analyse_many(scans, session, PLANS["two whole"], seconds=0.2)
+        analyses = predict_scans(scans, session, PLANS["two whole"], seconds=0.2)
         records = [next(analyses).record for _ in scans]
         session.release.set()
         assert next(analyses, None) is None
     codes = [record.failure.code if record.failure else None for record in records]
-    assert codes == ["timed_out", None, "timed_out", "timed_out", None, None]
+    assert codes == ["timeout", None, "timeout", "timeout", None, None]
     assert [record.scan for record in records] == [str(scan) for scan in scans]
     deadline = time.monotonic() + 30
     while any(thread.name == "ct3d-edge scan" for thread in threading.enumerate()):
@@ -223,22 +223,24 @@ def test_a_scan_replaced_while_it_is_read_is_no_answer(
         if next(blocks) == 5:
             scan.write_bytes(other.read_bytes())
 
-    reading = read_scan(scan, runner.contract, replace_in_the_middle)
+    reading = prepare_scan(scan, runner.contract, replace_in_the_middle)
     assert reading.prepared is None
     assert reading.failed is not None
-    assert (reading.failed[0], reading.failed[1].code) == ("error", "changed")
-    assert read_scan(scan, runner.contract).failed is None
+    assert (reading.failed[0], reading.failed[1].code) == ("error", "modified_during_read")
+    assert prepare_scan(scan, runner.contract).failed is None
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not STATUS.exists(), reason="needs /proc to see the memory in use")
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_memory_is_flat_over_a_thousand_scans(make_scan: MakeScan, tmp_path: Path, runner: Runner, plan: Plan) -> None:
+def test_memory_is_flat_over_a_thousand_scans(
+    make_scan: MakeScan, tmp_path: Path, runner: Runner, plan: Schedule
+) -> None:
     scan, broken = make_scan(voxels=np.zeros((64, 64, 32), np.int16)), tmp_path / "broken.nii.gz"
     broken.write_bytes(scan.read_bytes()[:-50])
     plan = replace(plan, batch=min(plan.batch, 100))
     sizes = []
-    for number, _ in enumerate(analyse_many([scan, scan, scan, broken] * 250, runner, plan), 1):
+    for number, _ in enumerate(predict_scans([scan, scan, scan, broken] * 250, runner, plan), 1):
         if number % 100 == 0:
             sizes.append(resident_bytes())
     assert len(sizes) == 10

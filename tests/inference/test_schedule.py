@@ -4,12 +4,12 @@ import pytest
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.inference import schedule as plans
-from ct3d_edge.inference.schedule import Needs, Plan, make_plan
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.inference.schedule import MemoryNeeds, Schedule, make_schedule
+from ct3d_edge.system.machine import count_usable_cores
 
 GB = 1_000_000_000
-CPU = Needs(prepared=4_000_000, run=600_000_000, on_cpu=True)
-GPU = Needs(prepared=4_000_000, run=600_000_000, on_cpu=False)
+CPU = MemoryNeeds(prepared=4_000_000, run=600_000_000, on_cpu=True)
+GPU = MemoryNeeds(prepared=4_000_000, run=600_000_000, on_cpu=False)
 
 
 @pytest.fixture
@@ -21,25 +21,25 @@ def cores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
 @pytest.mark.parametrize(
     ("cores", "needs", "options", "expected"),
     [
-        (2, CPU, {"scans": 40, "budget": 8 * GB}, Plan(2, True, 1, 4, 1)),
-        (8, CPU, {"scans": 40, "budget": 8 * GB}, Plan(8, True, 1, 16, 1)),
-        (8, CPU, {"scans": None, "budget": 8 * GB}, Plan(8, True, 1, 16, 1)),
-        (8, CPU, {"scans": 3, "budget": 8 * GB}, Plan(3, True, 2, 6, 1)),
-        (8, CPU, {"scans": 40, "budget": 2 * GB}, Plan(3, True, 2, 6, 1)),
-        (8, CPU, {"scans": 40, "budget": 8 * GB, "workers": 2}, Plan(2, True, 4, 4, 1)),
-        (8, CPU, {"scans": 1, "budget": 8 * GB}, Plan(0, False, 8, 0, 1)),
-        (1, CPU, {"scans": 40, "budget": 8 * GB}, Plan(1, False, 1, 2, 1)),
-        (4, CPU, {"scans": 40, "budget": 700_000_000}, Plan(3, False, 4, 4, 1)),
-        (4, CPU, {"scans": 40, "budget": 8 * GB, "batch": 2}, Plan(3, False, 4, 5, 2)),
-        (4, GPU, {"scans": 40, "budget": 8 * GB}, Plan(3, False, 4, 4, 1)),
-        (4, GPU, {"scans": 40, "budget": 8 * GB, "batch": 8}, Plan(3, False, 4, 11, 8)),
-        (4, GPU, {"scans": 40, "budget": 100_000_000, "batch": 8}, Plan(1, False, 4, 1, 8)),
-        (4, GPU, {"scans": 2, "budget": 8 * GB}, Plan(2, False, 4, 3, 1)),
+        (2, CPU, {"scans": 40, "budget": 8 * GB}, Schedule(2, True, 1, 4, 1)),
+        (8, CPU, {"scans": 40, "budget": 8 * GB}, Schedule(8, True, 1, 16, 1)),
+        (8, CPU, {"scans": None, "budget": 8 * GB}, Schedule(8, True, 1, 16, 1)),
+        (8, CPU, {"scans": 3, "budget": 8 * GB}, Schedule(3, True, 2, 6, 1)),
+        (8, CPU, {"scans": 40, "budget": 2 * GB}, Schedule(3, True, 2, 6, 1)),
+        (8, CPU, {"scans": 40, "budget": 8 * GB, "workers": 2}, Schedule(2, True, 4, 4, 1)),
+        (8, CPU, {"scans": 1, "budget": 8 * GB}, Schedule(0, False, 8, 0, 1)),
+        (1, CPU, {"scans": 40, "budget": 8 * GB}, Schedule(1, False, 1, 2, 1)),
+        (4, CPU, {"scans": 40, "budget": 700_000_000}, Schedule(3, False, 4, 4, 1)),
+        (4, CPU, {"scans": 40, "budget": 8 * GB, "batch": 2}, Schedule(3, False, 4, 5, 2)),
+        (4, GPU, {"scans": 40, "budget": 8 * GB}, Schedule(3, False, 4, 4, 1)),
+        (4, GPU, {"scans": 40, "budget": 8 * GB, "batch": 8}, Schedule(3, False, 4, 11, 8)),
+        (4, GPU, {"scans": 40, "budget": 100_000_000, "batch": 8}, Schedule(1, False, 4, 1, 8)),
+        (4, GPU, {"scans": 2, "budget": 8 * GB}, Schedule(2, False, 4, 3, 1)),
     ],
     indirect=["cores"],
 )
-def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], expected: Plan) -> None:
-    assert make_plan(needs, **options) == expected
+def test_what_is_planned(cores: None, needs: MemoryNeeds, options: dict[str, int], expected: Schedule) -> None:
+    assert make_schedule(needs, **options) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], exp
         ({"batch": 2, "budget": 1}, "`batch_size=1` or less"),
         (
             {"budget": 1_000_000},
-            r"One scan takes about 620 MB; the budget is 1 MB\. Raise `memory_budget`",
+            r"One scan takes about 620 MB; the budget is 1 MB\. Raise `max_memory`",
         ),
         (
             {"budget": 2 * GB, "workers": 8},
@@ -66,41 +66,41 @@ def test_what_is_planned(cores: None, needs: Needs, options: dict[str, int], exp
 )
 def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        make_plan(CPU, 40, **options)
+        make_schedule(CPU, 40, **options)
 
 
 def test_a_batch_that_no_machine_holds_is_refused_by_the_memory_there_is() -> None:
     with pytest.raises(UsageError, match="A batch of 1,000,000,000 scans"):
-        make_plan(GPU, 40, batch=GB)
+        make_schedule(GPU, 40, batch=GB)
 
 
 @pytest.mark.parametrize("scans", [None, 1, 40])
 def test_a_budget_that_not_even_one_scan_keeps_is_refused(scans: int | None) -> None:
     with pytest.raises(UsageError, match="One scan takes about 620 MB"):
-        make_plan(CPU, scans, budget=619_000_000)
+        make_schedule(CPU, scans, budget=619_000_000)
     with pytest.raises(UsageError, match="One scan takes about 28 MB"):
-        make_plan(GPU, scans, budget=27_000_000)
-    assert make_plan(CPU, scans, budget=620_000_000).workers <= 3
-    assert make_plan(GPU, scans, budget=28_000_000).workers <= 1
+        make_schedule(GPU, scans, budget=27_000_000)
+    assert make_schedule(CPU, scans, budget=620_000_000).workers <= 3
+    assert make_schedule(GPU, scans, budget=28_000_000).workers <= 1
 
 
 def test_little_memory_is_no_budget_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "available_memory", lambda: 1)
-    assert make_plan(CPU, 40).workers >= 1
+    assert make_schedule(CPU, 40).workers >= 1
 
 
 def test_left_alone_it_fits_this_machine() -> None:
-    plan = make_plan(Needs(1000, 1000, True), 1000)
-    assert plan.workers * plan.threads == usable_cores()
+    plan = make_schedule(MemoryNeeds(1000, 1000, True), 1000)
+    assert plan.workers * plan.threads == count_usable_cores()
 
 
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        (Plan(0, False, 1, 0, 1), "one scan after the other, 1 thread"),
-        (Plan(2, True, 3, 4, 1), "2 scans at a time, 3 threads each"),
-        (Plan(2, False, 3, 4, 8), "2 reading ahead, batches of 8"),
+        (Schedule(0, False, 1, 0, 1), "one scan after the other, 1 thread"),
+        (Schedule(2, True, 3, 4, 1), "2 scans at a time, 3 threads each"),
+        (Schedule(2, False, 3, 4, 8), "2 reading ahead, batches of 8"),
     ],
 )
-def test_a_plan_says_what_it_is(plan: Plan, words: str) -> None:
+def test_a_plan_says_what_it_is(plan: Schedule, words: str) -> None:
     assert plan.describe() == words

@@ -14,11 +14,11 @@ from ct3d_edge import Model, load_model
 from ct3d_edge.contract import Contract, FeatureStatistics, TrainingRange
 from ct3d_edge.errors import ContractError
 from ct3d_edge.modelfile.model_file import load_model_file, parse_model_file
-from ct3d_edge.modelfile.signature import POOLED
-from ct3d_edge.quality_control.checker import Inspector
-from ct3d_edge.quality_control.domain_shift import EXTENT, SAMPLING, Lie
-from ct3d_edge.quality_control.ood_detector import Resemblance, fit_statistics
-from ct3d_edge.results.record import Record
+from ct3d_edge.modelfile.signature import POOLED_OUTPUT
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.quality_control.domain_shift import EXTENT_SLACK, SAMPLING_SLACK, AcquisitionGeometry
+from ct3d_edge.quality_control.ood_detector import MahalanobisOOD, fit_feature_statistics
+from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.runner import Runner
@@ -34,10 +34,10 @@ def usual(hu: NDArray[np.int16], count: int, seed: int) -> list[NDArray[np.int16
 @pytest.fixture
 def known(make_model: MakeModel, hu: NDArray[np.int16]) -> FeatureStatistics:
     """Of the tiny network's features of usual scans."""
-    anything = fit_statistics(np.eye(TINY_FEATURES).repeat(30, 0), np.eye(TINY_FEATURES).repeat(9, 0))
+    anything = fit_feature_statistics(np.eye(TINY_FEATURES).repeat(30, 0), np.eye(TINY_FEATURES).repeat(9, 0))
     with load_model(make_model("first.onnx", feature_statistics=anything), "cpu") as model:
         sets = [[_pooled(model, scan) for scan in usual(hu, count, seed)] for count, seed in ((30, 1), (15, 2))]
-    return fit_statistics(*sets)
+    return fit_feature_statistics(*sets)
 
 
 def bony(hu: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -73,11 +73,11 @@ def folder(make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path) -> Path:
     return place
 
 
-def told(record: Record) -> list[str]:
-    return [finding.code for finding in record.findings if finding.code == CODE]
+def told(record: ResultRecord) -> list[str]:
+    return [flag.code for flag in record.flags if flag.code == CODE]
 
 
-def by_name(records: Any) -> dict[str, Record]:
+def by_name(records: Any) -> dict[str, ResultRecord]:
     return {Path(record.scan).name.split(".")[0]: record for record in records}
 
 
@@ -85,15 +85,15 @@ def test_what_is_unlike_training_is_told_with_distance_and_limit(
     model: Model, known: FeatureStatistics, hu: NDArray[np.int16]
 ) -> None:
     like, unlike = usual(hu, 1, 4)[0], bony(hu)
-    assert model.predict(Volume(like, affine=LAS)).findings == ()
+    assert model.predict(Volume(like, affine=LAS)).flags == ()
     record = model.predict(Volume(unlike, affine=LAS))
-    (finding,) = record.findings
-    (distance,) = Resemblance(known).distances(_pooled(model, unlike)[None])
-    assert (finding.code, finding.severity, record.status) == (CODE, "warn", "warn")
-    assert finding.value == f"{distance:.3f} {known.threshold:.3f}"
+    (flag,) = record.flags
+    (distance,) = MahalanobisOOD(known).distances(_pooled(model, unlike)[None])
+    assert (flag.code, flag.severity, record.status) == (CODE, "warn", "warn")
+    assert flag.value == f"{distance:.3f} {known.threshold:.3f}"
     assert distance > known.threshold
-    assert f"{distance:.2f} from the 30 scans that taught it, further than {known.threshold:.2f}" in finding.detail
-    assert record.answer is not None
+    assert f"{distance:.2f} from the 30 scans that taught it, further than {known.threshold:.2f}" in flag.detail
+    assert record.prediction is not None
 
 
 @pytest.mark.parametrize("plan", [{}, {"workers": 1}, {"batch_size": 3}, {"batch_size": 3, "workers": 2}], ids=str)
@@ -103,14 +103,14 @@ def test_batches_and_workers_tell_the_same(model: Model, folder: Path, plan: dic
     assert {name for name, record in records.items() if told(record)} == {"bony", "airless"}
     for name in ("bony", "airless", "usual_0"):
         (scan,) = [scan for scan in scans if scan.name.startswith(name)]
-        assert records[name].findings == model.predict(scan).findings
+        assert records[name].flags == model.predict(scan).flags
     assert records["broken"].failure is not None
 
 
 def test_allowed_it_passes(make_model: MakeModel, known: FeatureStatistics, folder: Path) -> None:
     with load_model(make_model(feature_statistics=known), "cpu", allow=[CODE]) as model:
         record = model.predict(folder / "bony.nii.gz")
-    assert (record.status, record.findings, record.allowed) == ("ok", (), (CODE,))
+    assert (record.status, record.flags, record.allowed) == ("ok", (), (CODE,))
 
 
 def test_a_model_that_cannot_know_says_nothing(make_model: MakeModel, folder: Path) -> None:
@@ -126,13 +126,13 @@ def test_a_file_without_the_output_says_nothing(
     path = tmp_path / "without.onnx"
     path.write_bytes(proto.SerializeToString())
     with load_model(path, "cpu") as model:
-        assert model.predict(folder / "bony.nii.gz").findings == ()
+        assert model.predict(folder / "bony.nii.gz").flags == ()
 
 
 def test_an_output_of_another_length_is_refused(contract: Contract, known: FeatureStatistics, tmp_path: Path) -> None:
     proto = tiny_proto(replace(contract, feature_statistics=known))
     proto.graph.output[1].type.tensor_type.shape.dim[1].dim_value = 5
-    with pytest.raises(ContractError, match=rf"a float output {POOLED} of shape \('batch', 2\)"):
+    with pytest.raises(ContractError, match=rf"a float output {POOLED_OUTPUT} of shape \('batch', 2\)"):
         parse_model_file(tmp_path / "m.onnx", proto.SerializeToString())
 
 
@@ -154,14 +154,14 @@ def test_the_answer_is_the_same_with_and_without(
 def test_bound_buffers_give_pooled_features_too(contract: Contract, known: FeatureStatistics) -> None:
     import onnxruntime as ort
 
-    from ct3d_edge.session.session import BoundFeed, plain_feed
+    from ct3d_edge.session.session import IoBinding, run_with_arrays
 
     changed = replace(contract, feature_statistics=known)
     session = ort.InferenceSession(tiny_proto(changed).SerializeToString(), providers=["CPUExecutionProvider"])
-    lengths = {"probability": 1, POOLED: TINY_FEATURES}
+    lengths = {"probability": 1, POOLED_OUTPUT: TINY_FEATURES}
     volumes = np.random.default_rng(0).random((5, *contract.input_shape), np.float32)
-    expected = plain_feed(session, "volume", list(lengths))(volumes)
-    found = BoundFeed(session, "volume", contract.input_shape, lengths, 2, ("cpu", 0))(volumes)
+    expected = run_with_arrays(session, "volume", list(lengths))(volumes)
+    found = IoBinding(session, "volume", contract.input_shape, lengths, 2, ("cpu", 0))(volumes)
     for right, value in zip(expected, found, strict=True):
         assert value == pytest.approx(right, abs=1e-6)
 
@@ -178,30 +178,30 @@ RANGE = TrainingRange(
 def lying(shape: tuple[int, int, int], affine: NDArray[np.float64] | None, trained: TrainingRange) -> dict[str, Any]:
     contract = Contract(shape=(16, 12, 8), training_range=trained)
     scan = Volume(np.zeros(shape, np.int16), affine=affine)
-    found = Inspector(contract)._lying(scan)
-    return {finding.code: finding for finding in found}
+    found = QualityChecker(contract)._acquisition_flags(scan)
+    return {flag.code: flag for flag in found}
 
 
 def test_a_scan_that_lies_like_those_of_training_passes() -> None:
     found = lying(SHAPE, np.diag([-5.0, 5, 8, 1]), RANGE)
-    assert {code: found[code].severity for code in ("coverage", "slice_count")} == {
-        "coverage": "ok",
-        "slice_count": "ok",
+    assert {code: found[code].severity for code in ("fov_extent", "slice_count_shift")} == {
+        "fov_extent": "ok",
+        "slice_count_shift": "ok",
     }
-    assert found["slice_count"].value == 40
+    assert found["slice_count_shift"].value == 40
 
 
 def test_axes_are_those_of_the_body_however_the_array_lies() -> None:
     turned = np.zeros((4, 4))
     turned[1, 0], turned[2, 1], turned[0, 2], turned[3, 3] = -10, 8, 10, 1  # P, S, R
-    lie = Lie.of(Volume(np.zeros((30, 40, 20), np.int16), affine=turned))
-    assert lie == Lie((200.0, 300.0, 320.0), (10.0, 10.0, 8.0), 40)
+    lie = AcquisitionGeometry.of(Volume(np.zeros((30, 40, 20), np.int16), affine=turned))
+    assert lie == AcquisitionGeometry((200.0, 300.0, 320.0), (10.0, 10.0, 8.0), 40)
 
 
 OUTSIDE = {
-    "too long": ((40, 60, 48), 8.0, {"coverage"}, "384 mm along the body, not 310 to 330"),
-    "thin slices": ((40, 60, 320), 1.0, {"spacing", "slice_count"}, "1 mm along the body, not 8 to 8"),
-    "too wide": ((52, 60, 40), 8.0, {"coverage"}, "260 mm left to right, not 200 to 220"),
+    "too long": ((40, 60, 48), 8.0, {"fov_extent"}, "384 mm along the body, not 310 to 330"),
+    "thin slices": ((40, 60, 320), 1.0, {"spacing", "slice_count_shift"}, "1 mm along the body, not 8 to 8"),
+    "too wide": ((52, 60, 40), 8.0, {"fov_extent"}, "260 mm left to right, not 200 to 220"),
     "twice as fine": ((42, 60, 86), 4.0, set(), ""),
 }
 
@@ -216,14 +216,14 @@ def test_what_lies_otherwise_is_told_with_value_and_range(
     judged = {code for code in found if found[code].severity == "warn" and usual[code].severity == "ok"}
     assert judged == codes
     if said:
-        details = " ".join(finding.detail for finding in found.values())
+        details = " ".join(flag.detail for flag in found.values())
         assert f"The 12 scans that taught this model lay otherwise: {said}" in details
 
 
-@pytest.mark.parametrize(("code", "slack"), [("spacing", SAMPLING), ("coverage", EXTENT)])
+@pytest.mark.parametrize(("code", "slack"), [("spacing", SAMPLING_SLACK), ("fov_extent", EXTENT_SLACK)])
 def test_a_scan_may_lie_a_little_beyond(code: str, slack: float) -> None:
     anything = ((1.0, 1e6),) * 3
-    fields = {"coverage": "extent_mm", "spacing": "spacing_mm"}
+    fields = {"fov_extent": "extent_mm", "spacing": "spacing_mm"}
     bounds = dict.fromkeys(fields.values(), anything)
     bounds[fields[code]] = (anything[0], anything[1], (4.0, 4.0) if code == "spacing" else (160.0, 160.0))
     trained = replace(RANGE, **bounds)  # type: ignore[arg-type]
@@ -236,17 +236,17 @@ def test_a_scan_may_lie_a_little_beyond(code: str, slack: float) -> None:
 def test_without_a_range_or_an_affine_everything_is_as_before() -> None:
     affine = np.diag([-5.0, 5, 1, 1])
     scan = Volume(np.zeros((40, 60, 320), np.int16), affine=affine)
-    assert "slice_count" not in {finding.code for finding in Inspector(Contract())._lying(scan)}
-    assert "slice_count" not in lying(SHAPE, None, RANGE)
+    assert "slice_count_shift" not in {flag.code for flag in QualityChecker(Contract())._acquisition_flags(scan)}
+    assert "slice_count_shift" not in lying(SHAPE, None, RANGE)
 
 
-def test_the_passport_of_a_file_measures_against_the_range(make_scan: MakeScan) -> None:
+def test_the_quality_report_of_a_file_measures_against_the_range(make_scan: MakeScan) -> None:
     path = make_scan()
-    lie = Lie.of(open_scan(path))
+    lie = AcquisitionGeometry.of(open_scan(path))
     assert lie is not None
-    passport = Inspector(Contract(shape=(16, 12, 8), training_range=RANGE)).inspect(path)
-    found = {finding.code: finding for finding in passport.findings}
-    assert found["coverage"].detail.count("lay otherwise") == 1
-    assert found["slice_count"].value == lie.slices
-    allowed = Inspector(Contract(shape=(16, 12, 8), training_range=RANGE), ["slice_count"]).inspect(path)
-    assert {f.code: f.severity for f in allowed.findings}["slice_count"] == "ok"
+    quality_report = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE)).inspect(path)
+    found = {flag.code: flag for flag in quality_report.flags}
+    assert found["fov_extent"].detail.count("lay otherwise") == 1
+    assert found["slice_count_shift"].value == lie.slices
+    allowed = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE), ["slice_count_shift"]).inspect(path)
+    assert {f.code: f.severity for f in allowed.flags}["slice_count_shift"] == "ok"

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ct3d_edge.benchmark.memory_and_energy import GPU_ENERGY, GPU_FIRST, GPU_SESSION, SCANS, gpu_costs
+from ct3d_edge.benchmark.memory_and_energy import AVERAGED_SCANS, GPU_ENERGY, GPU_FIRST, GPU_SESSION, compute_gpu_costs
 from ct3d_edge.latency.resource_meter import GpuReading, read_gpus
 
 pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py comes with the extra cuda")
@@ -47,6 +47,10 @@ def test_a_gpu_without_an_energy_counter_still_tells_its_memory(monkeypatch: pyt
 
 def test_costs_are_differences_and_none_where_nothing_tells() -> None:
     one, two, three = GpuReading(10, 1.0), GpuReading(30, 2.0), GpuReading(35, 12.0)
-    assert gpu_costs((one, two, three), (two, three)) == {GPU_SESSION: 20, GPU_FIRST: 5, GPU_ENERGY: 10 / SCANS}
-    assert set(gpu_costs((None, None, None), (None, None)).values()) == {None}
-    assert gpu_costs((one, two, three), (GpuReading(0, None), three))[GPU_ENERGY] is None
+    assert compute_gpu_costs((one, two, three), (two, three)) == {
+        GPU_SESSION: 20,
+        GPU_FIRST: 5,
+        GPU_ENERGY: 10 / AVERAGED_SCANS,
+    }
+    assert set(compute_gpu_costs((None, None, None), (None, None)).values()) == {None}
+    assert compute_gpu_costs((one, two, three), (GpuReading(0, None), three))[GPU_ENERGY] is None

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from ct3d_edge.latency.load_generator import (
-    best,
-    highest_rate,
-    hopeless_for,
-    load_of,
+    best_load,
+    choose_tail_rank,
+    find_highest_rate,
+    make_early_stop,
     poisson_arrivals,
-    serve,
-    tail_rank,
+    run_load,
+    summarize_load,
 )
 
 from .conftest import FakeClock
@@ -34,17 +34,17 @@ def test_a_rate_is_above_zero(rate: float) -> None:
 
 
 def test_an_idle_server_answers_in_the_time_of_its_work(clock: FakeClock) -> None:
-    assert serve(lambda _: clock.pass_ms(100), [1, 2, 3], clock=clock) == [100, 100, 100]
+    assert run_load(lambda _: clock.pass_ms(100), [1, 2, 3], clock=clock) == [100, 100, 100]
 
 
 def test_waiting_in_the_queue_counts(clock: FakeClock) -> None:
     """Three at once: the third waits for two. A measure that began with each turn would say 100 three times."""
-    assert serve(lambda _: clock.pass_ms(100), [0.5, 0.5, 0.5, 2], clock=clock) == [100, 200, 300, 100]
+    assert run_load(lambda _: clock.pass_ms(100), [0.5, 0.5, 0.5, 2], clock=clock) == [100, 200, 300, 100]
 
 
 def test_a_stall_is_seen_by_all_that_arrive_during_it(clock: FakeClock) -> None:
     times = clock.taking(10_000, *[100] * 9)
-    latencies = serve(lambda _: times(), [float(n) for n in range(10)], clock=clock)
+    latencies = run_load(lambda _: times(), [float(n) for n in range(10)], clock=clock)
     assert latencies == [10_000 - 900 * n for n in range(10)]
 
 
@@ -57,40 +57,42 @@ def test_latencies_before_a_failure_are_kept(clock: FakeClock) -> None:
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        serve(work, [1, 2, 3, 4], clock=clock, into=taken)
+        run_load(work, [1, 2, 3, 4], clock=clock, into=taken)
     assert taken == [100, 100]
 
 
 def test_each_request_has_its_number_and_is_told(clock: FakeClock) -> None:
     numbers: list[int] = []
     told: list[int] = []
-    serve(numbers.append, [0, 0, 0], clock=clock, on_request=lambda: told.append(1))
+    run_load(numbers.append, [0, 0, 0], clock=clock, on_request=lambda: told.append(1))
     assert (numbers, len(told)) == ([0, 1, 2], 3)
 
 
 @pytest.mark.parametrize(("requests", "rank"), [(64, 90), (129, 90), (130, 95), (661, 95), (662, 99), (10_000, 99)])
 def test_the_tail_is_the_highest_that_can_be_known(requests: int, rank: float) -> None:
-    assert tail_rank(requests) == rank
+    assert choose_tail_rank(requests) == rank
 
 
 def test_too_few_requests_have_no_tail() -> None:
     with pytest.raises(ValueError, match="64 requests or more, not 63"):
-        tail_rank(63)
+        choose_tail_rank(63)
 
 
 def test_the_search_closes_in_on_the_highest_rate(clock: FakeClock) -> None:
     """A made-up server whose tail is 100 ms times 1 / (1 - rate / 10): 200 ms are kept up to a rate of 5."""
-    attempts = highest_rate(lambda rate: load_of(rate, [100 / (1 - rate / 10)] * 64, 90, 200.0001), 10, steps=8)
+    attempts = find_highest_rate(
+        lambda rate: summarize_load(rate, [100 / (1 - rate / 10)] * 64, 90, 200.0001), 10, steps=8
+    )
     assert [load.rate for load in attempts[:3]] == [5, 7.5, 6.25]
-    found = best(attempts)
+    found = best_load(attempts)
     assert found is not None
     assert found.rate == 5
 
 
 def test_a_real_queue_grows_with_the_rate(clock: FakeClock) -> None:
     def attempt(rate: float) -> float:
-        return load_of(
-            rate, serve(lambda _: clock.pass_ms(100), poisson_arrivals(rate, 500), clock=clock), 90, 1
+        return summarize_load(
+            rate, run_load(lambda _: clock.pass_ms(100), poisson_arrivals(rate, 500), clock=clock), 90, 1
         ).tail.value
 
     tails = [attempt(rate) for rate in (1, 5, 9)]
@@ -99,29 +101,29 @@ def test_a_real_queue_grows_with_the_rate(clock: FakeClock) -> None:
 
 def test_the_search_ends_early_when_told_to() -> None:
     answers = iter([True, False])
-    attempts = highest_rate(lambda rate: load_of(rate, [1.0] * 64, 90, 99), 10, go_on=lambda: next(answers))
+    attempts = find_highest_rate(lambda rate: summarize_load(rate, [1.0] * 64, 90, 99), 10, go_on=lambda: next(answers))
     assert [load.rate for load in attempts] == [5, 7.5]
 
 
 def test_a_bound_that_no_rate_keeps_has_no_answer() -> None:
-    attempts = highest_rate(lambda rate: load_of(rate, [100.0] * 64, 90, 99), 10)
-    assert best(attempts) is None
+    attempts = find_highest_rate(lambda rate: summarize_load(rate, [100.0] * 64, 90, 99), 10)
+    assert best_load(attempts) is None
     assert attempts[-1].rate == 10 / 32
 
 
 def test_too_few_latencies_keep_no_bound() -> None:
-    assert not load_of(1, [1.0] * 63, 90, 100).holds
-    assert load_of(1, [1.0] * 64, 90, 100).holds
+    assert not summarize_load(1, [1.0] * 63, 90, 100).holds
+    assert summarize_load(1, [1.0] * 64, 90, 100).holds
 
 
 def test_a_rate_is_given_up_once_its_tail_is_lost(clock: FakeClock) -> None:
     """p90 of 64 is the 58th: six may lie above the bound, the seventh ends it."""
 
     def served(bound: float) -> list[float]:
-        hopeless = hopeless_for(64, 90, bound)
-        return serve(lambda _: clock.pass_ms(100), [float(n) for n in range(64)], clock=clock, hopeless=hopeless)
+        hopeless = make_early_stop(64, 90, bound)
+        return run_load(lambda _: clock.pass_ms(100), [float(n) for n in range(64)], clock=clock, hopeless=hopeless)
 
     latencies = served(99)
     assert len(latencies) == 7
-    assert not load_of(1, latencies, 90, 99).holds
+    assert not summarize_load(1, latencies, 90, 99).holds
     assert len(served(100)) == 64

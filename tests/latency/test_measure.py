@@ -4,8 +4,16 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from ct3d_edge.latency.measure import Samples, StageTimer, Taken, Until, WallClock, interleave, measure
-from ct3d_edge.latency.statistics import Steady, percentile
+from ct3d_edge.latency.measure import (
+    SampleBuffer,
+    Samples,
+    StageTimer,
+    StopCriterion,
+    WallClock,
+    measure_interleaved,
+    measure_runs,
+)
+from ct3d_edge.latency.statistics import WarmupCriterion, percentile
 
 
 class Clock(Protocol):
@@ -67,7 +75,7 @@ def two_stages(clock: Clock) -> Callable[[int, StageTimer], None]:
 
 
 def test_every_run_is_kept_in_order_and_warmups_apart(clock: Clock) -> None:
-    samples = measure(two_stages(clock), runs=3, warmup=2, clock=clock)
+    samples = measure_runs(two_stages(clock), runs=3, warmup=2, clock=clock)
     assert samples == Samples(
         warmup={"read": (0, 1), "infer": (0, 10)}, counted={"read": (2, 3, 4), "infer": (20, 30, 40)}
     )
@@ -75,23 +83,23 @@ def test_every_run_is_kept_in_order_and_warmups_apart(clock: Clock) -> None:
 
 
 def test_without_warmups_there_are_none(clock: Clock) -> None:
-    assert measure(two_stages(clock), runs=1, clock=clock).warmup == {}
+    assert measure_runs(two_stages(clock), runs=1, clock=clock).warmup == {}
 
 
 def test_without_runs_there_is_nothing(clock: Clock) -> None:
-    samples = measure(two_stages(clock), runs=0, warmup=1, clock=clock)
+    samples = measure_runs(two_stages(clock), runs=0, warmup=1, clock=clock)
     assert samples.counted == {}
     assert samples.total == ()
 
 
 def test_time_between_runs_does_not_count(clock: Clock) -> None:
-    samples = measure(two_stages(clock), runs=2, clock=clock, on_run=lambda: clock.pass_ms(1000))
+    samples = measure_runs(two_stages(clock), runs=2, clock=clock, on_run=lambda: clock.pass_ms(1000))
     assert samples.total == (0, 11)
 
 
 def test_every_run_is_told_warmups_included(clock: Clock) -> None:
     told: list[int] = []
-    measure(two_stages(clock), runs=3, warmup=2, clock=clock, on_run=lambda: told.append(1))
+    measure_runs(two_stages(clock), runs=3, warmup=2, clock=clock, on_run=lambda: told.append(1))
     assert len(told) == 5
 
 
@@ -100,18 +108,18 @@ def test_an_error_in_the_work_is_not_hidden(clock: Clock) -> None:
         raise ZeroDivisionError(number)
 
     with pytest.raises(ZeroDivisionError):
-        measure(fail, runs=1, clock=clock)
+        measure_runs(fail, runs=1, clock=clock)
 
 
 def test_contestants_take_turns(clock: Clock) -> None:
     calls: list[str] = []
-    interleave({name: lambda name=name: calls.append(name) for name in "ABC"}, 2, warmup=1, clock=clock)  # type: ignore[misc]
+    measure_interleaved({name: lambda name=name: calls.append(name) for name in "ABC"}, 2, warmup=1, clock=clock)  # type: ignore[misc]
     assert calls == list("ABCABCABC")
 
 
 def test_samples_of_one_round_stand_in_the_same_place(clock: Clock) -> None:
     contestants = {"A": clock.taking(100, 1, 2, 3), "B": clock.taking(200, 10, 20, 30)}
-    samples = interleave(contestants, 3, warmup=1, clock=clock)
+    samples = measure_interleaved(contestants, 3, warmup=1, clock=clock)
     assert samples.counted == {"A": (1, 2, 3), "B": (10, 20, 30)}
     assert samples.warmup == {"A": (100,), "B": (200,)}
 
@@ -123,17 +131,17 @@ def test_a_drift_of_the_machine_meets_all_alike(clock: Clock) -> None:
     def work() -> None:
         clock.pass_ms(next(slower))
 
-    counted = interleave({"A": work, "B": work}, 50, warmup=0, clock=clock).counted
+    counted = measure_interleaved({"A": work, "B": work}, 50, warmup=0, clock=clock).counted
     assert sum(counted["B"]) - sum(counted["A"]) == 50
 
 
 def test_one_warmup_round_is_the_default(clock: Clock) -> None:
-    samples = interleave({"A": clock.taking(5, 1)}, 1, clock=clock)
+    samples = measure_interleaved({"A": clock.taking(5, 1)}, 1, clock=clock)
     assert (samples.warmup, samples.counted) == ({"A": (5,)}, {"A": (1,)})
 
 
 def test_the_machines_own_clock_is_the_default() -> None:
-    samples = measure(lambda _, timer: timer.lap("work"), runs=3)
+    samples = measure_runs(lambda _, timer: timer.lap("work"), runs=3)
     assert len(samples.counted["work"]) == 3
     assert min(samples.counted["work"]) >= 0
 
@@ -151,7 +159,7 @@ def test_runs_of_different_stages_are_refused(clock: Clock) -> None:
         timer.lap("read" if number else "infer")
 
     with pytest.raises(ValueError, match="the same stages"):
-        measure(work, 2, clock=clock)
+        measure_runs(work, 2, clock=clock)
 
 
 def test_a_part_of_a_stage_can_be_given_a_name_of_its_own(clock: Clock) -> None:
@@ -173,43 +181,49 @@ def infer_for(clock: Clock, *milliseconds: float) -> Callable[[int, StageTimer],
 
 
 def test_warming_up_ends_where_the_level_begins(clock: Clock) -> None:
-    samples = measure(infer_for(clock, 90, 50, 20, 10), 4, warmup=Steady(block=2, limit=30), clock=clock)
+    samples = measure_runs(infer_for(clock, 90, 50, 20, 10), 4, warmup=WarmupCriterion(block=2, limit=30), clock=clock)
     assert samples.warmup == {"infer": (90, 50, 20, 10, 10, 10, 10)}
     assert samples.counted == {"infer": (10,) * 4}
-    assert measure(infer_for(clock, 90, 50, 20, 10), 1, warmup=Steady(), clock=clock).until_steady == 3
+    assert measure_runs(infer_for(clock, 90, 50, 20, 10), 1, warmup=WarmupCriterion(), clock=clock).steady_after == 3
 
 
 def test_a_level_that_is_not_found_ends_warming_up_at_its_limit(clock: Clock) -> None:
-    samples = measure(two_stages(clock), 2, warmup=Steady(block=2, limit=9), clock=clock)
+    samples = measure_runs(two_stages(clock), 2, warmup=WarmupCriterion(block=2, limit=9), clock=clock)
     assert len(samples.warmup["read"]) == 9
-    assert samples.until_steady is None
+    assert samples.steady_after is None
 
 
 def test_runs_go_on_until_the_median_is_known_well_enough(clock: Clock) -> None:
     work = infer_for(clock, *[100, 104] * 200)
-    fixed = measure(work, 8, clock=clock)
-    precise = measure(work, 8, until=Until(precision=0.021), clock=clock)
+    fixed = measure_runs(work, 8, clock=clock)
+    precise = measure_runs(work, 8, until=StopCriterion(precision=0.021), clock=clock)
     assert len(fixed.total) == 8
     assert len(precise.total) == 8, "half of 4 ms is less than 2.1 % of 100 ms"
     noisy = infer_for(clock, *np.random.default_rng(0).exponential(100, 3000))
-    known = [measure(noisy, 8, until=Until(precision=precision), clock=clock).total for precision in (0.4, 0.2)]
+    known = [
+        measure_runs(noisy, 8, until=StopCriterion(precision=precision), clock=clock).total for precision in (0.4, 0.2)
+    ]
     assert 8 < len(known[0]) < len(known[1]) < 3000
     assert percentile(known[1], 50).precision <= 0.2 < percentile(known[1][:-1], 50).precision
 
 
 def test_the_budget_ends_what_has_no_end(clock: Clock) -> None:
     noisy = infer_for(clock, *[10, 1000] * 500)
-    samples = measure(noisy, 8, until=Until(precision=1e-6, budget_s=20), clock=clock)
+    samples = measure_runs(noisy, 8, until=StopCriterion(precision=1e-6, budget_s=20), clock=clock)
     assert 20_000 <= sum(samples.total) < 22_000
 
 
 def test_a_spent_budget_leaves_one_run(clock: Clock) -> None:
-    samples = measure(infer_for(clock, 5000), 50, warmup=Steady(), until=Until(budget_s=7), clock=clock)
+    samples = measure_runs(
+        infer_for(clock, 5000), 50, warmup=WarmupCriterion(), until=StopCriterion(budget_s=7), clock=clock
+    )
     assert (samples.warmup, samples.counted) == ({"infer": (5000,)}, {"infer": (5000,)})
 
 
 def test_warming_up_has_half_of_the_budget(clock: Clock) -> None:
-    samples = measure(two_stages(clock), 50, warmup=Steady(), until=Until(budget_s=2), clock=clock)
+    samples = measure_runs(
+        two_stages(clock), 50, warmup=WarmupCriterion(), until=StopCriterion(budget_s=2), clock=clock
+    )
     assert 1000 <= sum(map(sum, samples.warmup.values())) < 1200
     assert 2000 <= sum(map(sum, (*samples.warmup.values(), *samples.counted.values()))) < 2400
 
@@ -220,12 +234,12 @@ def test_what_is_timed_beside_is_no_part_of_the_total(clock: Clock) -> None:
         clock.pass_ms(7)
         timer.lap("again")
 
-    samples = measure(work, 3, clock=clock, into=Taken(beside=("again",)))
+    samples = measure_runs(work, 3, clock=clock, into=SampleBuffer(beside=("again",)))
     assert (samples.counted["again"], samples.total) == ((7, 7, 7), (0, 11, 22))
 
 
 def test_runs_before_a_failure_are_kept(clock: Clock) -> None:
-    taken = Taken()
+    taken = SampleBuffer()
 
     def work(number: int, timer: StageTimer) -> None:
         timer.lap("read")
@@ -234,5 +248,5 @@ def test_runs_before_a_failure_are_kept(clock: Clock) -> None:
         timer.lap("infer")
 
     with pytest.raises(MemoryError):
-        measure(work, 10, warmup=1, clock=clock, into=taken)
+        measure_runs(work, 10, warmup=1, clock=clock, into=taken)
     assert taken.samples() == Samples({"read": (0,), "infer": (0,)}, {"read": (0, 0), "infer": (0, 0)})

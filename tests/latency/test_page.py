@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.page import bars_svg, ecdf_svg, page
+from ct3d_edge.latency.page import bars_svg, ecdf_svg, record_page
 from ct3d_edge.latency.record import BenchRecord
 
 DRAW = np.random.default_rng(0)
@@ -43,7 +43,7 @@ class Balance(HTMLParser):
 
 
 def test_the_page_is_whole_and_needs_nothing_else() -> None:
-    text, parser = page(RECORD), Balance()
+    text, parser = record_page(RECORD), Balance()
     parser.feed(text)
     assert parser.open == []
     assert parser.seen.count("svg") == 2
@@ -52,14 +52,14 @@ def test_the_page_is_whole_and_needs_nothing_else() -> None:
 
 
 def test_names_are_text_not_markup() -> None:
-    text = page(RECORD)
+    text = record_page(RECORD)
     assert "How &lt;long&gt;?" in text
     assert "&lt;script&gt;.nii" in text
     assert "A &amp; B" in text
 
 
 def test_the_page_shows_what_has_enough_runs() -> None:
-    text = page(RECORD)
+    text = record_page(RECORD)
     assert ">p90<" in text
     assert ">p99<" not in text
     assert "this system does not tell" in text
@@ -67,7 +67,7 @@ def test_the_page_shows_what_has_enough_runs() -> None:
 
 def test_an_incomplete_record_is_a_page_that_says_so() -> None:
     bare = BenchRecord("How long?", {}, {}, {}, Samples({}, {}), clocks=RECORD.clocks, incomplete="out of memory")
-    assert "Incomplete: out of memory" in page(bare)
+    assert "Incomplete: out of memory" in record_page(bare)
 
 
 def test_a_distribution_climbs_from_nothing_to_all() -> None:

@@ -10,7 +10,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 RECORD = BenchRecord(
     question="How long does a scan take?",
@@ -19,7 +19,7 @@ RECORD = BenchRecord(
     once={"load": 12.5},
     samples=Samples({"infer": (9.5,), "read": (3.0,)}, {"infer": (1 / 3, 2.0), "read": (0.1, 0.2)}, ("read",)),
     clocks={"infer": ("infer",), "whole": ("read", "infer")},
-    surroundings=(Snapshot(0.0, 1.5, load=0.25), Snapshot(1.0, 2.5, busy_s=3.5, mhz=2000.0, throttled=2)),
+    surroundings=(SystemSnapshot(0.0, 1.5, load=0.25), SystemSnapshot(1.0, 2.5, busy_s=3.5, mhz=2000.0, throttled=2)),
     resources={"resident memory added by the model, bytes": 5.0, "energy, J": None},
 )
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
@@ -125,6 +125,6 @@ def test_without_clocks_the_stages_and_their_total_are_the_series() -> None:
 
 
 def test_the_widest_clock_stands_for_a_record_or_each_contestant() -> None:
-    assert RECORD.headlines == ("whole",)
-    assert replace(RECORD, clocks={}).headlines == ("total",)
-    assert replace(RECORD, arrangement="blocks").headlines == ("infer", "read")
+    assert RECORD.headline_series == ("whole",)
+    assert replace(RECORD, clocks={}).headline_series == ("total",)
+    assert replace(RECORD, arrangement="blocks").headline_series == ("infer", "read")

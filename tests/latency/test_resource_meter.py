@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from ct3d_edge.latency import resource_meter
-from ct3d_edge.latency.resource_meter import peak_bytes, read_energy, resident_bytes
+from ct3d_edge.latency.resource_meter import read_energy, read_peak_bytes, read_resident_bytes
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs /proc")
 def test_memory_that_is_used_is_resident_and_its_peak_stays() -> None:
-    before = resident_bytes()
+    before = read_resident_bytes()
     block = np.ones(64 << 20, np.uint8)
-    during, peak = resident_bytes(), peak_bytes()
+    during, peak = read_resident_bytes(), read_peak_bytes()
     assert before is not None
     assert during is not None
     assert peak is not None
@@ -38,7 +38,7 @@ def test_energy_is_the_sum_of_the_packages(rapl: Path) -> None:
     after = read_energy()
     assert before is not None
     assert after is not None
-    assert before.joules_until(after) == 2.5
+    assert before.joules_to(after) == 2.5
 
 
 def test_a_counter_that_begins_again_is_understood(rapl: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_counter_that_begins_again_is_understood(rapl: Path) -> None:
     after = read_energy()
     assert before is not None
     assert after is not None
-    assert before.joules_until(after) == pytest.approx(8.4)
+    assert before.joules_to(after) == pytest.approx(8.4)
 
 
 def test_counters_that_may_not_be_read_give_nothing(rapl: Path) -> None:
@@ -58,4 +58,4 @@ def test_counters_that_may_not_be_read_give_nothing(rapl: Path) -> None:
 def test_what_a_system_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("STATM", "STATUS", "POWERCAP"):
         monkeypatch.setattr(resource_meter, name, tmp_path / "absent")
-    assert (resident_bytes(), peak_bytes(), read_energy()) == (None, None, None)
+    assert (read_resident_bytes(), read_peak_bytes(), read_energy()) == (None, None, None)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.latency.stability import best_cut, doubts, trend_chance
-from ct3d_edge.latency.system_monitor import Snapshot
+from ct3d_edge.latency.stability import split_two_modes, stability_warnings, trend_p_value
+from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 RNG = np.random.default_rng(11)
-QUIET = (Snapshot(0, 0, busy_s=0), Snapshot(60, 100, busy_s=101))
-BUSY = (Snapshot(0, 0, busy_s=0), Snapshot(60, 100, busy_s=220))
+QUIET = (SystemSnapshot(0, 0, busy_s=0), SystemSnapshot(60, 100, busy_s=101))
+BUSY = (SystemSnapshot(0, 0, busy_s=0), SystemSnapshot(60, 100, busy_s=220))
 
 
 def normal(count: int = 100, level: float = 300, noise: float = 3) -> list[float]:
@@ -14,62 +14,64 @@ def normal(count: int = 100, level: float = 300, noise: float = 3) -> list[float
 
 
 def test_a_quiet_series_has_nothing_to_be_said_of() -> None:
-    assert doubts(normal(), QUIET) == []
+    assert stability_warnings(normal(), QUIET) == []
 
 
 def test_a_handful_of_runs_has_no_shape() -> None:
-    assert doubts([1.0, 100.0] * 9, QUIET) == []
+    assert stability_warnings([1.0, 100.0] * 9, QUIET) == []
 
 
 @pytest.mark.parametrize("count", [5, 100])
 def test_a_shared_machine_is_said_though_it_left_no_trace(count: int) -> None:
-    assert doubts(normal(count), BUSY) == ["While this was measured, other processes used 2.0 cores on average."]
+    assert stability_warnings(normal(count), BUSY) == [
+        "While this was measured, other processes used 2.0 cores on average."
+    ]
 
 
 def test_outliers_are_counted_not_dropped() -> None:
-    found = doubts([*normal(), 900.04, 700], QUIET)
+    found = stability_warnings([*normal(), 900.04, 700], QUIET)
     assert found[0] == "2 of 102 runs lie far out, up to 900.0 ms; they are counted."
     assert found[1] == "No cause was seen on this machine."
 
 
 def test_without_a_witness_no_cause_is_denied() -> None:
-    assert doubts([*normal(), 900])[-1] == "Nobody watched the machine, so no cause can be named."
+    assert stability_warnings([*normal(), 900])[-1] == "Nobody watched the machine, so no cause can be named."
 
 
 def test_the_cause_that_was_seen_is_named() -> None:
-    assert doubts([*normal(), 900], BUSY)[-1] == "Likely cause: other processes used 2.0 cores on average."
+    assert stability_warnings([*normal(), 900], BUSY)[-1] == "Likely cause: other processes used 2.0 cores on average."
 
 
 @pytest.mark.parametrize(("end", "way"), [(330, "slower"), (270, "faster")])
 def test_a_drift_is_told_with_its_way(end: float, way: str) -> None:
     series = [x + shift for x, shift in zip(normal(), np.linspace(0, end - 300, 100), strict=True)]
-    (drift,) = (text for text in doubts(series) if text.startswith("Drift"))
+    (drift,) = (text for text in stability_warnings(series) if text.startswith("Drift"))
     assert f"% {way} than the first" in drift
 
 
 def test_a_change_of_less_than_two_percent_is_no_drift() -> None:
-    assert doubts([x + shift for x, shift in zip(normal(), np.linspace(0, 5, 100), strict=True)]) == []
+    assert stability_warnings([x + shift for x, shift in zip(normal(), np.linspace(0, 5, 100), strict=True)]) == []
 
 
 def test_two_levels_are_told_with_their_shares() -> None:
     series = [x + (60 if n % 4 == 0 else 0) for n, x in enumerate(normal())]
-    (levels,) = (text for text in doubts(series) if text.startswith("Two levels"))
+    (levels,) = (text for text in stability_warnings(series) if text.startswith("Two levels"))
     assert "75% of the runs around 30" in levels
     assert "25% of the runs around 36" in levels
 
 
 @pytest.mark.parametrize("draw", [RNG.normal, RNG.uniform, RNG.exponential, RNG.lognormal, RNG.gumbel])
 def test_one_peak_of_any_kind_is_one_level(draw) -> None:  # type: ignore[no-untyped-def]
-    assert all(best_cut(draw(size=60) + 100) is None for _ in range(30))
+    assert all(split_two_modes(draw(size=60) + 100) is None for _ in range(30))
 
 
 def test_equal_durations_are_one_level() -> None:
-    assert best_cut([5.0] * 40) is None
-    assert doubts([5.0] * 40) == []
+    assert split_two_modes([5.0] * 40) is None
+    assert stability_warnings([5.0] * 40) == []
 
 
 def test_a_wide_series_is_unstable() -> None:
-    assert any(text.startswith("Unstable: the middle half") for text in doubts(normal(noise=40)))
+    assert any(text.startswith("Unstable: the middle half") for text in stability_warnings(normal(noise=40)))
 
 
 def test_the_chance_of_a_trend_is_mann_and_kendalls() -> None:
@@ -77,4 +79,4 @@ def test_the_chance_of_a_trend_is_mann_and_kendalls() -> None:
 
     series = RNG.normal(size=60) + np.linspace(0, 1, 60)
     expected = kendalltau(np.arange(60), series, method="asymptotic").pvalue
-    assert trend_chance(series.tolist()) == pytest.approx(expected, rel=1e-9)
+    assert trend_p_value(series.tolist()) == pytest.approx(expected, rel=1e-9)

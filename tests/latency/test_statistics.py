@@ -3,7 +3,14 @@ from math import comb, inf
 import numpy as np
 import pytest
 
-from ct3d_edge.latency.statistics import CONFIDENCE, RANKS, enough, interval_positions, percentile, summary
+from ct3d_edge.latency.statistics import (
+    CONFIDENCE_LEVEL,
+    PERCENTILE_RANKS,
+    confidence_positions,
+    min_samples,
+    percentile,
+    standard_percentiles,
+)
 
 
 def nearest_rank(samples: list[float], rank: float) -> float:
@@ -16,13 +23,13 @@ def nearest_rank(samples: list[float], rank: float) -> float:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 10, 11, 99, 100, 101, 300])
-@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("rank", PERCENTILE_RANKS)
 def test_percentiles_follow_the_definition(rank: float, count: int) -> None:
     samples = list(np.random.default_rng(count).exponential(10, count).round(1))
     assert percentile(samples, rank).value == nearest_rank(samples, rank)
 
 
-@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("rank", PERCENTILE_RANKS)
 def test_a_percentile_is_a_value_that_was_measured(rank: float) -> None:
     assert percentile([1.0, 1000.0], rank).value in (1, 1000)
 
@@ -57,19 +64,19 @@ def test_enough_is_where_two_samples_lie_beyond_almost_surely(rank: float, sampl
     def chance_of_less_than_two(count: int) -> float:
         return sum(binomial(beyond, count, 1 - rank / 100) for beyond in (0, 1))
 
-    assert enough(rank) == samples
+    assert min_samples(rank) == samples
     assert chance_of_less_than_two(samples) <= 0.01 < chance_of_less_than_two(samples - 1)
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 20, 63, 64, 200])
 @pytest.mark.parametrize("rank", [50, 90, 99])
 def test_each_end_of_an_interval_misses_with_half_a_percent_at_most(rank: float, count: int) -> None:
-    low, high = interval_positions(count, rank)
+    low, high = confidence_positions(count, rank)
 
     def chance(below: range) -> float:
         return sum(binomial(k, count, rank / 100) for k in below)
 
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     lowest_misses, highest_misses = chance(range(1)), chance(range(count, count + 1))
     assert (low is None) == (lowest_misses > tail)
     assert (high is None) == (highest_misses > tail)
@@ -87,12 +94,12 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         assert found.low is not None
         assert found.high is not None
         hits += found.low <= truth <= found.high
-    assert hits / 2000 >= CONFIDENCE - 0.007
+    assert hits / 2000 >= CONFIDENCE_LEVEL - 0.007
 
 
-@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("rank", PERCENTILE_RANKS)
 def test_what_has_enough_samples_has_both_ends(rank: float) -> None:
-    assert None not in interval_positions(max(8, enough(rank)), rank)
+    assert None not in confidence_positions(max(8, min_samples(rank)), rank)
 
 
 def test_precision_is_half_the_interval_over_the_value() -> None:
@@ -107,4 +114,4 @@ def test_precision_is_half_the_interval_over_the_value() -> None:
 def test_the_summary_is_the_five_percentiles() -> None:
     samples = list(range(1, 1001))
     expected = [("p50", 500), ("p90", 900), ("p95", 950), ("p99", 990), ("p99.9", 999)]
-    assert [(found.name, found.value) for found in summary(samples)] == expected
+    assert [(found.name, found.value) for found in standard_percentiles(samples)] == expected

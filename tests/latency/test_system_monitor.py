@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.latency import system_monitor
-from ct3d_edge.latency.system_monitor import Snapshot, Witness, disturbances, take_snapshot
+from ct3d_edge.latency.system_monitor import SystemMonitor, SystemSnapshot, interference, take_snapshot
 
 from .conftest import FakeClock
 
@@ -50,25 +50,28 @@ def test_without_a_frequency_driver_cpuinfo_is_asked(files: Path) -> None:
 
 
 def test_a_witness_glances_no_more_often_than_asked(clock: FakeClock) -> None:
-    witness = Witness(clock, every_s=1, look=lambda at_s: Snapshot(at_s, own_s=0))
+    monitor = SystemMonitor(clock, every_s=1, look=lambda at_s: SystemSnapshot(at_s, own_s=0))
     for _ in range(30):
         clock.pass_ms(300)
-        witness.glance()
-    witness.look()
-    assert [round(snapshot.at_s, 1) for snapshot in witness.seen] == [0, 1.2, 2.4, 3.6, 4.8, 6.0, 7.2, 8.4, 9.0]
+        monitor.sample_if_due()
+    monitor.look()
+    assert [round(snapshot.at_s, 1) for snapshot in monitor.seen] == [0, 1.2, 2.4, 3.6, 4.8, 6.0, 7.2, 8.4, 9.0]
 
 
 def test_an_undisturbed_machine_gives_no_clause() -> None:
-    quiet = [Snapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000), Snapshot(10, 30, busy_s=520.5, stolen_s=1, mhz=2990)]
-    assert disturbances(quiet) == []
-    assert disturbances(quiet[:1]) == []
-    assert disturbances([Snapshot(0, 1), Snapshot(10, 2)]) == []
+    quiet = [
+        SystemSnapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000),
+        SystemSnapshot(10, 30, busy_s=520.5, stolen_s=1, mhz=2990),
+    ]
+    assert interference(quiet) == []
+    assert interference(quiet[:1]) == []
+    assert interference([SystemSnapshot(0, 1), SystemSnapshot(10, 2)]) == []
 
 
 def test_each_disturbance_has_its_clause() -> None:
-    before = Snapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000, throttled=4, too_hot=0)
-    after = Snapshot(10, 30, busy_s=535, stolen_s=3, mhz=1500, throttled=10, too_hot=2)
-    assert disturbances([before, after]) == [
+    before = SystemSnapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000, throttled=4, too_hot=0)
+    after = SystemSnapshot(10, 30, busy_s=535, stolen_s=3, mhz=1500, throttled=10, too_hot=2)
+    assert interference([before, after]) == [
         "other processes used 1.5 cores on average",
         "the hypervisor ran other guests for 2.0 s",
         "the CPU ran at 1500 to 3000 MHz",

@@ -1,11 +1,11 @@
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency.compare import Change, Gate
+from ct3d_edge.latency.compare import PercentileChange, RegressionThreshold
 
 
-def change(ratio: float, low: float | None = 0.9, high: float | None = 1.5, missing: int = 0) -> Change:
-    return Change(50, 100, 100 * ratio, ratio, low, high, False, missing)
+def change(ratio: float, low: float | None = 0.9, high: float | None = 1.5, missing: int = 0) -> PercentileChange:
+    return PercentileChange(50, 100, 100 * ratio, ratio, low, high, False, missing)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def change(ratio: float, low: float | None = 0.9, high: float | None = 1.5, miss
     ],
 )
 def test_expressions_are_read(text: str, expected: tuple[str | None, float, float, str]) -> None:
-    gate = Gate.parse(text)
+    gate = RegressionThreshold.parse(text)
     assert (gate.series, gate.rank, gate.limit, gate.unit) == expected
 
 
@@ -28,7 +28,7 @@ def test_expressions_are_read(text: str, expected: tuple[str | None, float, floa
 )
 def test_what_is_not_of_the_form_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError, match="--fail-if cannot read"):
-        Gate.parse(text)
+        RegressionThreshold.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,16 @@ def test_what_is_not_of_the_form_is_wrong_usage(text: str) -> None:
         (change(0.80, 0.70, 0.90), False),
     ],
 )
-def test_a_share_is_broken_by_what_is_both_large_and_significant(found: Change, broken: bool) -> None:
-    assert Gate.parse("p50 > +5%").broken_by(found) is broken
+def test_a_share_is_broken_by_what_is_both_large_and_significant(found: PercentileChange, broken: bool) -> None:
+    assert RegressionThreshold.parse("p50 > +5%").broken_by(found) is broken
 
 
 def test_an_absolute_limit_is_broken_by_the_second_value() -> None:
-    gate = Gate.parse("p50 > 105ms")
+    gate = RegressionThreshold.parse("p50 > 105ms")
     assert gate.broken_by(change(1.06))
     assert not gate.broken_by(change(1.05))
 
 
 def test_a_gate_that_cannot_be_judged_does_not_hold_in_silence() -> None:
     with pytest.raises(UsageError, match="needs 14 more runs"):
-        Gate.parse("p90 > 5%").broken_by(change(1.0, None, None, missing=14))
+        RegressionThreshold.parse("p90 > 5%").broken_by(change(1.0, None, None, missing=14))

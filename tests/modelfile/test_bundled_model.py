@@ -3,14 +3,14 @@ import json
 from dataclasses import replace
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.bundled_model import default_model
+from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import verify
+from ct3d_edge.session.verify import run_golden_test
 
 
 def test_the_shipped_model_is_the_one_in_its_manifest() -> None:
-    path = default_model()
+    path = default_model_path()
     manifest = json.loads((path.parent / "manifest.json").read_text())
     (entry,) = [entry for entry in manifest["models"] if entry["file"] == path.name]
     file = load_model_file(path)
@@ -21,5 +21,5 @@ def test_the_shipped_model_is_the_one_in_its_manifest() -> None:
 
 
 def test_the_shipped_model_proves_itself_here() -> None:
-    with Runner(load_model_file(default_model()), "cpu") as runner:
-        assert verify(runner).holds
+    with Runner(load_model_file(default_model_path()), "cpu") as runner:
+        assert run_golden_test(runner).holds

@@ -8,22 +8,22 @@ import pytest
 from builders import MakeModel
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.fused_io.fuse import embed
+from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.errors import ContractError, ModelError
-from ct3d_edge.modelfile.golden_input import STEPS, golden_volume
+from ct3d_edge.modelfile.golden_input import BLEND_STEPS, make_phantom_volume
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.modelfile.signature import INPUT_KEY, as_stored
+from ct3d_edge.modelfile.signature import INPUT_KEY, to_stored_voxels
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import verify
+from ct3d_edge.session.verify import run_golden_test
 
 
 @pytest.fixture
 def inside(make_model: MakeModel, tmp_path: Path) -> Path:
     """A file with the preprocessing inside."""
     path = tmp_path / "inside.onnx"
-    path.write_bytes(embed(load_model_file(make_model())).SerializeToString())
+    path.write_bytes(fuse_io(load_model_file(make_model())).SerializeToString())
     return path
 
 
@@ -33,7 +33,7 @@ def test_the_file_says_what_it_takes(inside: Path) -> None:
     assert file.interface == ("int16", "float32")
     assert (file.input_name, file.output_name, file.batch_axis) == ("voxels", "probabilities", None)
     with Runner(file, "cpu") as runner:
-        assert runner.receipt.to_dict()["precision"]["input"] == "int16"
+        assert runner.run_report.to_dict()["precision"]["input"] == "int16"
 
 
 def test_whoever_feeds_network_inputs_gets_one_sentence(inside: Path) -> None:
@@ -70,17 +70,17 @@ def test_a_file_without_it_takes_no_stored_voxels(make_model: MakeModel) -> None
 @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
 def test_the_golden_test_reaches_the_network_as_it_was(quarter_turns: int) -> None:
     contract = Contract(shape=(16, 12, 8), quarter_turns=quarter_turns, orientation="stored")
-    volume = golden_volume(1, contract.shape)
-    voxels, slope, intercept = as_stored(volume, contract, STEPS)
+    volume = make_phantom_volume(1, contract.shape)
+    voxels, slope, intercept = to_stored_voxels(volume, contract, BLEND_STEPS)
     prepared = preprocess(Volume(voxels.T, slope, intercept), contract).volume
     assert prepared == pytest.approx(volume, abs=1e-6)
 
 
 def test_verify_runs_the_golden_test(make_model: MakeModel, inside: Path) -> None:
     with Runner(load_model_file(make_model()), "cpu") as network:
-        expected = verify(network).largest_difference
+        expected = run_golden_test(network).largest_difference
     with Runner(load_model_file(inside, stored_voxels=True), "cpu") as runner:
-        assert verify(runner).largest_difference == pytest.approx(expected, abs=1e-6)
+        assert run_golden_test(runner).largest_difference == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,18 @@ import numpy as np
 import pytest
 from graphs import GraphMaker
 
-from ct3d_edge.modelfile.signature import POOLED
-from ct3d_edge.modelfile.tensor_sketch import SUMS, Collected, Sketch, sums, telling_tensors
+from ct3d_edge.modelfile.signature import POOLED_OUTPUT
+from ct3d_edge.modelfile.tensor_sketch import (
+    SKETCH_SIZE,
+    TensorCollector,
+    TensorSketch,
+    choose_sensitive_tensors,
+    count_sketch,
+)
 
 
-def sketch_of(*tensors: np.ndarray) -> Sketch | None:
-    collected = Collected()
+def sketch_of(*tensors: np.ndarray) -> TensorSketch | None:
+    collected = TensorCollector()
     for tensor in tensors:
         collected.add(tensor)
     return collected.sketch("x")
@@ -18,10 +24,10 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def test_sums_are_the_same_on_every_machine() -> None:
-    signs = sums(np.ones(16, np.float32))
+    signs = count_sketch(np.ones(16, np.float32))
     assert "".join("-+"[int(sign > 0)] for sign in signs) == "+-+---++--++-+--"
-    assert sums(np.arange(16, dtype=np.float32)).tolist() == (signs * np.arange(16)).tolist()
-    assert sums(np.arange(40, dtype=np.float32))[[0, 15]].tolist() == [48.0, -46.0]
+    assert count_sketch(np.arange(16, dtype=np.float32)).tolist() == (signs * np.arange(16)).tolist()
+    assert count_sketch(np.arange(40, dtype=np.float32))[[0, 15]].tolist() == [48.0, -46.0]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 5, 5, 5), (1, 5), (1, 1), (1, 16), (1, 17)])
@@ -60,8 +66,8 @@ def test_a_constant_or_infinite_tensor_has_no_sketch() -> None:
 
 def test_half_precision_is_summed_without_overflow() -> None:
     large = np.full((1, 4000), 60000, np.float16)
-    assert np.isfinite(sums(large)).all()
-    assert len(sums(large)) == SUMS
+    assert np.isfinite(count_sketch(large)).all()
+    assert len(count_sketch(large)) == SKETCH_SIZE
 
 
 def test_tensors_are_looked_at_through_which_everything_passes_up_to_the_last_activation() -> None:
@@ -74,12 +80,12 @@ def test_tensors_are_looked_at_through_which_everything_passes_up_to_the_last_ac
     logit = g.op("MatMul", pooled, g.normal(3, 1))
     answer = g.op("Sigmoid", logit)
     proto = g.model(answer, beside)
-    assert telling_tensors(proto, answer) == ("conv1_0", x, joined, pooled, logit)
-    proto.graph.node[-3].output[0] = POOLED
-    assert POOLED in telling_tensors(proto, answer)
+    assert choose_sensitive_tensors(proto, answer) == ("conv1_0", x, joined, pooled, logit)
+    proto.graph.node[-3].output[0] = POOLED_OUTPUT
+    assert POOLED_OUTPUT in choose_sensitive_tensors(proto, answer)
 
 
 def test_without_an_activation_the_answer_is_looked_at() -> None:
     g = GraphMaker(4)
     logit = g.op("MatMul", "x", g.normal(4, 2))
-    assert telling_tensors(g.model(logit), logit) == (logit,)
+    assert choose_sensitive_tensors(g.model(logit), logit) == (logit,)

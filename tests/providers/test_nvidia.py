@@ -6,9 +6,9 @@ import onnxruntime as ort
 import pytest
 
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.extras import pip_install
+from ct3d_edge.extras import pip_install_command
 from ct3d_edge.providers import nvidia
-from ct3d_edge.providers.availability import check, find_obstacle, provider
+from ct3d_edge.providers.availability import find_provider_issue, get_provider, require_available
 from ct3d_edge.providers.nvidia import Gpu, find_gpu, gpu_count
 
 from .conftest import MakeLibrary
@@ -43,7 +43,7 @@ def made_up(make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, source in sources.items():
         monkeypatch.setattr(nvidia, name, str(make_library(f"lib{name}.so", source)))
     runtime = make_library("libmadeup.so.13", "int cudaRuntimeGetVersion(int *v) { *v = 13000; return 0; }")
-    monkeypatch.setattr(nvidia, "RUNTIME", str(runtime).replace(".13", ".{}"))
+    monkeypatch.setattr(nvidia, "CUDART", str(runtime).replace(".13", ".{}"))
 
 
 def use_driver(
@@ -51,7 +51,7 @@ def use_driver(
 ) -> None:
     values = {"INIT": init, "COUNT": count, "CUDA": cuda}
     source = "".join(f"#define {name} {value}\n" for name, value in values.items()) + DRIVER
-    monkeypatch.setattr(nvidia, "DRIVER", str(make_library(f"libdriver{init}{count}{cuda}.so", source)))
+    monkeypatch.setattr(nvidia, "CUDA_DRIVER", str(make_library(f"libdriver{init}{count}{cuda}.so", source)))
 
 
 @pytest.mark.usefixtures("made_up")
@@ -70,7 +70,7 @@ def test_a_gpu_that_is_not_there_is_none(device_id: int) -> None:
 def test_versions_are_written_as_people_write_them() -> None:
     assert nvidia.cudnn_version() == "9.14.0"
     assert nvidia.tensorrt_version() == "10.13.3"
-    assert nvidia.runtime_version("13") == "13.0"
+    assert nvidia.cudart_version("13") == "13.0"
 
 
 def test_what_is_not_installed_has_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_what_is_not_installed_has_no_version(tmp_path: Path, monkeypatch: pytes
     assert nvidia.driver_version() is None
     assert nvidia.cudnn_version() is None
     assert nvidia.tensorrt_version() is None
-    assert nvidia.runtime_version("13") is None
+    assert nvidia.cudart_version("13") is None
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" not in ort.get_available_providers(), reason="a build without CUDA")
@@ -97,7 +97,7 @@ def test_a_driver_that_will_not_do_is_told(
 ) -> None:
     use_driver(make_library, monkeypatch, **driver)
     with pytest.raises(ProviderError, match=reason):
-        check(provider("cuda"))
+        require_available(get_provider("cuda"))
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" not in ort.get_available_providers(), reason="a build without CUDA")
@@ -106,8 +106,8 @@ def test_with_a_driver_the_missing_library_is_named(
 ) -> None:
     use_driver(make_library, monkeypatch)
     monkeypatch.setattr(nvidia, "CUDNN", str(tmp_path / "libcudnn.so.9"))
-    obstacle = find_obstacle(provider("cuda"))
+    obstacle = find_provider_issue(get_provider("cuda"))
     assert obstacle is not None
     assert "a library is missing" in obstacle.reason
     assert obstacle.missing
-    assert obstacle.remedy == pip_install("cuda")
+    assert obstacle.remedy == pip_install_command("cuda")

@@ -6,7 +6,7 @@ import pytest
 from builders import MakeModel
 
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.providers.nvidia import nvidia_card_seen
+from ct3d_edge.providers.nvidia import has_nvidia_gpu
 from ct3d_edge.session.runner import Runner
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cards are looked for on Linux alone")
@@ -31,26 +31,26 @@ def pci(root: Path, vendor: str, kind: str) -> None:
 )
 def test_a_card_on_the_bus_is_seen_without_its_driver(tmp_path: Path, vendor: str, kind: str, expected: bool) -> None:
     pci(tmp_path, vendor, kind)
-    assert nvidia_card_seen(tmp_path) is expected
+    assert has_nvidia_gpu(tmp_path) is expected
 
 
 @pytest.mark.parametrize("path", ["proc/driver/nvidia", "dev/nvidia0", "dev/nvhost-gpu", "dev/dxg"])
 def test_a_driver_and_a_jetson_are_seen(tmp_path: Path, path: str) -> None:
-    assert not nvidia_card_seen(tmp_path)
+    assert not has_nvidia_gpu(tmp_path)
     (tmp_path / path).mkdir(parents=True)
-    assert nvidia_card_seen(tmp_path)
+    assert has_nvidia_gpu(tmp_path)
 
 
 def test_what_nvidia_lacks_is_told_where_it_matters(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with Runner(load_model_file(make_model()), "cpu") as runner:
         passed = (("tensorrt", "no driver"), ("cuda", "no driver"))
-        receipt = replace(runner.receipt, requested="auto", passed_over=passed)
+        run_report = replace(runner.run_report, requested="auto", passed_over=passed)
     told = ("not tensorrt: no driver", "not cuda: no driver")
     monkeypatch.setattr("ct3d_edge.session.run_report.nvidia_card_seen", lambda: False)
-    assert receipt.notes() == ()
-    assert receipt.notes(verbose=True) == told
-    assert replace(receipt, requested="tensorrt").notes() == told
-    assert replace(receipt, passed_over=(("openvino", "no device"),)).notes() == ("not openvino: no device",)
-    assert receipt.to_dict()["passed_over"] == dict(passed)
+    assert run_report.notes() == ()
+    assert run_report.notes(verbose=True) == told
+    assert replace(run_report, requested="tensorrt").notes() == told
+    assert replace(run_report, passed_over=(("openvino", "no device"),)).notes() == ("not openvino: no device",)
+    assert run_report.to_dict()["passed_over"] == dict(passed)
     monkeypatch.setattr("ct3d_edge.session.run_report.nvidia_card_seen", lambda: True)
-    assert receipt.notes() == told
+    assert run_report.notes() == told

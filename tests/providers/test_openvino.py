@@ -15,10 +15,10 @@ from ct3d_edge.errors import ProviderError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.options import OpenvinoOptions, parse_options
 from ct3d_edge.providers.plugins import OPENVINO
-from ct3d_edge.session.provider_selection import Wish, open_for, receipt_of
+from ct3d_edge.session.provider_selection import SessionRequest, make_run_report, select_and_open
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.session import plugin_device
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.session.session import select_plugin_device
+from ct3d_edge.system.machine import count_usable_cores
 
 
 @pytest.fixture
@@ -46,45 +46,45 @@ def _ticks() -> dict[str, int]:
     return found
 
 
-def test_threads_reach_openvino_and_the_receipt_says_so(openvino: None, make_model: MakeModel) -> None:
+def test_threads_reach_openvino_and_the_run_report_says_so(openvino: None, make_model: MakeModel) -> None:
     if not Path("/proc/self/task").is_dir():
         pytest.skip("needs the processor time of threads, from Linux' /proc")
     model = load_model_file(make_model(shape=(128, 128, 64)))
     volume = np.zeros((1, 128, 128, 64), np.float32)
     with Runner(model, "openvino", threads=1) as runner:
-        assert runner.receipt.threads == 1
-        assert dict(runner.receipt.options)["inference_num_threads"] == "1"
+        assert runner.run_report.threads == 1
+        assert dict(runner.run_report.options)["inference_num_threads"] == "1"
         assert busy_threads(lambda: runner.infer(volume)) == 1
 
 
 @pytest.mark.parametrize(
     ("threads", "texts", "expected"),
     [
-        (None, (), usable_cores()),
+        (None, (), count_usable_cores()),
         (1, (), 1),
-        (usable_cores(), ("inference_num_threads=1",), 1),
-        (usable_cores() + 7, (), usable_cores()),
-        (None, (f"inference_num_threads={usable_cores() + 7}",), usable_cores()),
+        (count_usable_cores(), ("inference_num_threads=1",), 1),
+        (count_usable_cores() + 7, (), count_usable_cores()),
+        (None, (f"inference_num_threads={count_usable_cores() + 7}",), count_usable_cores()),
     ],
 )
-def test_the_receipt_holds_the_number_of_threads_that_openvino_keeps_to(
+def test_the_run_report_holds_the_number_of_threads_that_openvino_keeps_to(
     openvino: None, make_model: MakeModel, threads: int | None, texts: tuple[str, ...], expected: int
 ) -> None:
     with Runner(
         load_model_file(make_model()), "openvino", threads=threads, options=parse_options("openvino", texts)
     ) as r:
-        assert r.receipt.threads == expected
-        assert dict(r.receipt.options)["inference_num_threads"] == str(expected)
+        assert r.run_report.threads == expected
+        assert dict(r.run_report.options)["inference_num_threads"] == str(expected)
 
 
 @pytest.mark.parametrize("device", ["GPU", "NPU"])
 def test_other_devices_than_the_cpu_take_no_number_of_threads(device: str) -> None:
     options = parse_options("openvino", (f"device={device}",))
-    assert not options.takes_threads
+    assert not options.supports_threads
     assert options.with_threads(1) == options
 
 
-def test_the_receipt_says_bf16_where_openvino_computes_in_it(
+def test_the_run_report_says_bf16_where_openvino_computes_in_it(
     openvino: None, make_model: MakeModel, volumes: NDArray[np.float32]
 ) -> None:
     answers = {}
@@ -92,8 +92,8 @@ def test_the_receipt_says_bf16_where_openvino_computes_in_it(
         options = parse_options("openvino", (f"inference_precision={name}",))
         try:
             with Runner(load_model_file(make_model()), "openvino", options=options) as runner:
-                assert runner.receipt.to_dict()["precision"]["arithmetic"] == told
-                assert ("in bf16" in runner.receipt.describe()) == (told == "bf16")
+                assert runner.run_report.to_dict()["precision"]["arithmetic"] == told
+                assert ("in bf16" in runner.run_report.describe()) == (told == "bf16")
                 answers[name] = runner.infer(volumes)
         except ProviderError as error:
             pytest.skip(f"this processor computes in no {name}: {error}")
@@ -111,7 +111,7 @@ def test_a_batch_can_be_laid_where_openvino_runs(
     openvino: None, make_model: MakeModel, volumes: NDArray[np.float32]
 ) -> None:
     with Runner(load_model_file(make_model()), "openvino") as runner:
-        found = runner.resident(volumes)().numpy()
+        found = runner.bind_on_device(volumes)().numpy()
         assert found[:, 0] == pytest.approx(runner.infer(volumes)[:, -1], abs=1e-6)
 
 
@@ -126,20 +126,20 @@ def test_a_precision_that_the_device_does_not_list_is_refused_with_those_it_does
 ) -> None:
     devices = [listed("CPU", "FP32 INT8"), listed("NPU", "FP16 INT8"), listed("GPU", "")]
     monkeypatch.setattr("ct3d_edge.session.session.plugin_devices", lambda _: devices)
-    assert plugin_device(OPENVINO, OpenvinoOptions()) is devices[0]
+    assert select_plugin_device(OPENVINO, OpenvinoOptions()) is devices[0]
     with pytest.raises(ProviderError, match=r"CPU computes in f32, not in bf16; set inference_precision=f32"):
-        plugin_device(OPENVINO, OpenvinoOptions(inference_precision="bf16"))
+        select_plugin_device(OPENVINO, OpenvinoOptions(inference_precision="bf16"))
     with pytest.raises(ProviderError, match=r"NPU computes in f16, not in f32; set inference_precision=f16"):
-        plugin_device(OPENVINO, OpenvinoOptions(device="NPU"))
-    assert plugin_device(OPENVINO, OpenvinoOptions(device="GPU", inference_precision="f16")) is devices[2]
+        select_plugin_device(OPENVINO, OpenvinoOptions(device="NPU"))
+    assert select_plugin_device(OPENVINO, OpenvinoOptions(device="GPU", inference_precision="f16")) is devices[2]
 
 
-def test_a_receipt_says_where_the_number_of_threads_is_the_providers_own(make_model: MakeModel) -> None:
+def test_a_run_report_says_where_the_number_of_threads_is_the_providers_own(make_model: MakeModel) -> None:
     model = load_model_file(make_model())
-    opened = open_for(model, Wish("cpu"))
+    opened = select_and_open(model, SessionRequest("cpu"))
     on_gpu = replace(
-        opened, setup=replace(opened.setup, options=OpenvinoOptions(device="GPU")), nodes=(("openvino", 5),)
+        opened, config=replace(opened.config, options=OpenvinoOptions(device="GPU")), nodes=(("openvino", 5),)
     )
-    receipt = receipt_of(model, "openvino", on_gpu, None, None)
-    assert receipt.to_dict()["threads"] is None
-    assert receipt.describe().endswith("threads chosen by the provider")
+    run_report = make_run_report(model, "openvino", on_gpu, None, None)
+    assert run_report.to_dict()["threads"] is None
+    assert run_report.describe().endswith("threads chosen by the provider")

@@ -35,7 +35,7 @@ def test_what_is_named_is_set_and_the_rest_stays() -> None:
 
 def test_what_is_not_set_is_left_to_the_provider() -> None:
     assert "gpu_mem_limit" not in parse_options("cuda").provider_options()
-    assert parse_options("cuda").told()["gpu_mem_limit"] == ""
+    assert parse_options("cuda").as_dict()["gpu_mem_limit"] == ""
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_openvino_gets_its_settings_as_json_by_kind_of_device() -> None:
 
 
 def test_engine_and_timing_cache_are_not_the_users_to_set() -> None:
-    assert not [key for key in parse_options("tensorrt").told() if "cache" in key]
+    assert not [key for key in parse_options("tensorrt").as_dict() if "cache" in key]
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_every_option_stands_in_the_documentation_with_its_default(name: ProviderName) -> None:
     text = DOCUMENTED.read_text(encoding="utf-8")
-    for key, default in OPTIONS[name]().told().items():
+    for key, default in OPTIONS[name]().as_dict().items():
         assert f"| {name} | `{key}` | {default or 'not set'} |" in text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.providers.tensorrt_engines import EngineKey, EngineStore, StoredEngine, default_root
+from ct3d_edge.providers.tensorrt_engines import EngineKey, EngineStore, StoredEngine, default_engine_folder
 
 KEY = EngineKey(
     model_sha256="ab" * 32,
@@ -49,7 +49,7 @@ def test_what_was_built_is_found_again(store: EngineStore) -> None:
     assert (engine.folder / "graph_sm86.engine").read_bytes() == b"native code"
     assert engine.folder == store.root / "nvidia-rtx-a2000-12gb-sm86" / KEY.digest
     assert 0 <= engine.seconds < 60
-    store.confirm(engine)
+    store.check_unchanged(engine)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_an_engine_for_anything_else_is_not_found(store: EngineStore, change: di
 
 def test_an_engine_put_into_anothers_place_is_not_loaded(store: EngineStore) -> None:
     other = replace(KEY, model_sha256="cd" * 32)
-    shutil.copytree(built(store).folder, store.folder_of(other))
+    shutil.copytree(built(store).folder, store.engine_folder(other))
     assert "it was built for something else" in reason(store, other)
 
 
@@ -143,7 +143,7 @@ def test_a_session_that_built_its_own_engine_is_caught(store: EngineStore) -> No
     engine = built(store)
     tamper_added(engine.folder)
     with pytest.raises(ProviderError, match="did not take the engine that was built for it"):
-        store.confirm(engine)
+        store.check_unchanged(engine)
     assert reason(store).startswith("no engine has been built"), "it is gone"
 
 
@@ -219,6 +219,6 @@ def test_the_manifest_says_what_it_was_built_for(store: EngineStore) -> None:
 def test_the_store_is_in_the_users_cache_unless_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CT3D_EDGE_ENGINES", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_root() == tmp_path / "ct3d-edge" / "engines"
+    assert default_engine_folder() == tmp_path / "ct3d-edge" / "engines"
     monkeypatch.setenv("CT3D_EDGE_ENGINES", str(tmp_path / "mine"))
     assert EngineStore().root == tmp_path / "mine"

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.quality_control.anatomy_checks import anatomy_contradiction
-from ct3d_edge.quality_control.checker import Inspector
+from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
+from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.nifti import read_nifti
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Volume
 
 CONTRACT = Contract()
@@ -36,7 +36,7 @@ def declared(volume: Volume, code: str, spacing: tuple[float, float, float] = (2
 
 
 def told(volume: Volume, contract: Contract = CONTRACT) -> str | None:
-    return anatomy_contradiction(preprocess(volume, contract).volume, contract)
+    return orientation_contradiction(preprocess(volume, contract).volume, contract)
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +73,18 @@ def test_a_part_of_a_chest_is_not_refused(phantom: Volume, part: tuple[slice, ..
     assert told(declared(Volume(phantom.stored[part]), "LAS")) is None
 
 
-def test_the_passport_refuses_an_array_saved_with_its_axes_reversed(phantom: Volume) -> None:
+def test_the_quality_report_refuses_an_array_saved_with_its_axes_reversed(phantom: Volume) -> None:
     """What SimpleITK gives, (z, y, x), saved by nibabel with the identity."""
     volume = Volume(np.ascontiguousarray(phantom.stored.transpose(2, 1, 0)), affine=np.eye(4))
-    found = findings(volume)
+    found = flags(volume)
     assert found["orientation_mismatch"].severity == "refuse"
     assert "side by side" in found["orientation_mismatch"].detail
     assert found["default_affine"].severity == "warn"
 
 
-def findings(volume: Volume) -> dict[str, Finding]:
-    found = Inspector(CONTRACT).findings(Path("scan"), volume, preprocess(volume, CONTRACT))
-    return {finding.code: finding for finding in found}
+def flags(volume: Volume) -> dict[str, QCFlag]:
+    found = QualityChecker(CONTRACT).flags(Path("scan"), volume, preprocess(volume, CONTRACT))
+    return {flag.code: flag for flag in found}
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_a_chest_drawn_with_three_values_is_not_refused(lung: int) -> None:
     hu = np.full((64, 64, 32), -1000, np.int16)
     hu[8:56, 12:52] = 40
     hu[14:28, 20:44, 4:28] = hu[36:50, 20:44, 4:28] = lung
-    assert {finding.severity for finding in findings(Volume(hu, affine=np.diag([-2.0, 2.0, 5.0, 1.0]))).values()} <= {
+    assert {flag.severity for flag in flags(Volume(hu, affine=np.diag([-2.0, 2.0, 5.0, 1.0]))).values()} <= {
         "ok",
         "warn",
     }

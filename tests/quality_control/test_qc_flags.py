@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.quality_control.check_registry import RULES, Rule, check_codes
-from ct3d_edge.quality_control.checker import Inspector, input_sha256
-from ct3d_edge.quality_control.intensity_checks import lung_like
-from ct3d_edge.scan.qc_flag import Finding, Severity
+from ct3d_edge.quality_control.check_registry import CHECKS, QualityCheck, require_downgradable
+from ct3d_edge.quality_control.checker import QualityChecker, input_sha256
+from ct3d_edge.quality_control.intensity_checks import lung_fraction
+from ct3d_edge.scan.qc_flag import QCFlag, Severity
 from ct3d_edge.scan.volume import Volume
 
 CONTRACT = Contract(shape=(64, 64, 16))
@@ -33,57 +33,63 @@ def chest() -> Chest:
     return (hu + np.random.default_rng(0).normal(0, 15, SHAPE)).astype(np.int16)
 
 
-def inspected(volume: Volume, contract: Contract = CONTRACT, allow: tuple[str, ...] = ()) -> dict[str, Finding]:
-    found = Inspector(contract, allow).findings(Path("scan"), volume, preprocess(volume, contract))
-    assert len({finding.code for finding in found}) == len(found), "each code once"
-    return {finding.code: finding for finding in found}
+def inspected(volume: Volume, contract: Contract = CONTRACT, allow: tuple[str, ...] = ()) -> dict[str, QCFlag]:
+    found = QualityChecker(contract, allow).flags(Path("scan"), volume, preprocess(volume, contract))
+    assert len({flag.code for flag in found}) == len(found), "each code once"
+    return {flag.code: flag for flag in found}
 
 
-def worst(found: dict[str, Finding]) -> dict[str, Severity]:
-    return {code: finding.severity for code, finding in found.items() if finding.severity != "ok"}
+def worst(found: dict[str, QCFlag]) -> dict[str, Severity]:
+    return {code: flag.severity for code, flag in found.items() if flag.severity != "ok"}
 
 
 def test_a_chest_passes_every_check(chest: Chest) -> None:
     found = inspected(Volume(chest, affine=AFFINE))
     assert worst(found) == {}
     assert list(found) == [
-        "orientation", "oblique", "gantry_tilt", "spacing", "coverage", "few_slices",
-        "hu_range", "inverted", "not_hu", "not_chest", "slice_order",
+        "orientation", "oblique", "gantry_tilt", "spacing", "fov_extent", "too_few_slices",
+        "intensity_out_of_range", "intensity_inverted", "intensity_not_hu", "anatomy_mismatch", "slice_order",
     ]  # fmt: skip
     assert (found["orientation"].value, found["spacing"].value) == ("LAS", "5 x 5 x 9")
-    assert (found["coverage"].value, found["few_slices"].value) == (288.0, 32)
-    assert found["inverted"].value == pytest.approx(-1000, abs=5)
+    assert (found["fov_extent"].value, found["too_few_slices"].value) == (288.0, 32)
+    assert found["intensity_inverted"].value == pytest.approx(-1000, abs=5)
     like_lung = float(((chest > -960) & (chest < -500)).mean() / (chest > -960).mean())
-    assert found["not_chest"].value == pytest.approx(0.7 * like_lung, rel=0.1), "less the edge"
+    assert found["anatomy_mismatch"].value == pytest.approx(0.7 * like_lung, rel=0.1), "less the edge"
 
 
 CONTENT: dict[str, tuple[Callable[[Chest], NDArray[np.generic]], dict[str, Severity]]] = {
-    "intercept forgotten": (lambda hu: hu + 1024, {"not_hu": "refuse", "not_chest": "refuse"}),
-    "intercept applied twice": (lambda hu: hu - 1024, {"not_hu": "refuse", "not_chest": "refuse"}),
-    "scaled to 0..1": (lambda hu: ((hu + 1000) / 1400).astype(np.float32), {"not_hu": "refuse", "not_chest": "refuse"}),
+    "intercept forgotten": (lambda hu: hu + 1024, {"intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"}),
+    "intercept applied twice": (lambda hu: hu - 1024, {"intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"}),
+    "scaled to 0..1": (
+        lambda hu: ((hu + 1000) / 1400).astype(np.float32),
+        {"intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"},
+    ),
     "scaled to 0..255": (
         lambda hu: np.clip((hu + 1000) / 1400 * 255, 0, 255).astype(np.uint8),
-        {"not_hu": "refuse", "not_chest": "refuse"},
+        {"intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"},
     ),
-    "negative": (np.negative, {"inverted": "refuse", "not_hu": "refuse", "not_chest": "refuse"}),
+    "negative": (
+        np.negative,
+        {"intensity_inverted": "refuse", "intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"},
+    ),
     "inverted in its range": (
         lambda hu: 3071 - (hu + 1024),
-        {"inverted": "refuse", "not_hu": "refuse", "not_chest": "refuse"},
+        {"intensity_inverted": "refuse", "intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"},
     ),
     "huge values": (
         lambda hu: np.where(hu > 90, 1_000_000_000, hu).astype(np.float32),
-        {"hu_range": "warn"},
+        {"intensity_out_of_range": "warn"},
     ),
-    "water": (lambda hu: np.where(hu < -500, -1000, 0), {"not_chest": "refuse"}),
+    "water": (lambda hu: np.where(hu < -500, -1000, 0), {"anatomy_mismatch": "refuse"}),
     "noise": (
         lambda hu: np.random.default_rng(1).integers(-1000, 400, hu.shape),
-        {"not_chest": "refuse"},
+        {"anatomy_mismatch": "refuse"},
     ),
     "noisy air": (
         lambda hu: np.random.default_rng(1).normal(-1000, 40, hu.shape).astype(np.int16),
-        {"not_hu": "refuse", "not_chest": "refuse"},
+        {"intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"},
     ),
-    "air": (lambda hu: np.full(hu.shape, -1000), {"not_hu": "refuse", "not_chest": "refuse"}),
+    "air": (lambda hu: np.full(hu.shape, -1000), {"intensity_not_hu": "refuse", "anatomy_mismatch": "refuse"}),
 }
 
 
@@ -99,7 +105,7 @@ def test_padding_below_air_is_as_good_as_air(chest: Chest, slope: float) -> None
     stored = np.where(chest < -900, -3024, chest) / slope
     found = inspected(Volume(stored.astype(np.int16), slope, affine=AFFINE))
     assert worst(found) == {}
-    assert str(found["hu_range"].value).startswith("-3024 to ")
+    assert str(found["intensity_out_of_range"].value).startswith("-3024 to ")
 
 
 def test_a_sphere_in_a_shell_of_bone_is_no_chest() -> None:
@@ -108,19 +114,19 @@ def test_a_sphere_in_a_shell_of_bone_is_no_chest() -> None:
     head: NDArray[np.int_] = np.where(radius < 0.8, 900, -1000)
     head = np.where(radius < 0.72, 35, head)
     head = np.where(x**2 + (y - 0.5) ** 2 + z**2 < 0.02, -1000, head)
-    assert worst(inspected(Volume(head.astype(np.int16), affine=AFFINE))) == {"not_chest": "refuse"}
+    assert worst(inspected(Volume(head.astype(np.int16), affine=AFFINE))) == {"anatomy_mismatch": "refuse"}
 
 
 def test_little_lung_is_a_warning(chest: Chest) -> None:
     upper = chest.copy()
     upper[:, :, :20] = np.where(upper[:, :, :20] > -900, 40, upper[:, :, :20])  # the lower part is belly
     found = inspected(Volume(upper, affine=AFFINE))
-    assert worst(found) == {"not_chest": "warn"}
-    assert 0.03 < float(str(found["not_chest"].value)) < 0.08
+    assert worst(found) == {"anatomy_mismatch": "warn"}
+    assert 0.03 < float(str(found["anatomy_mismatch"].value)) < 0.08
 
 
 def lung_like_one_by_one(hu: NDArray[np.float32]) -> tuple[float, float]:
-    """`lung_like`, voxel by voxel."""
+    """`lung_fraction`, voxel by voxel."""
     lung, body = 0, 0
     wide, tall, _ = hu.shape
     for i, j, k in np.ndindex(hu.shape):
@@ -132,16 +138,16 @@ def lung_like_one_by_one(hu: NDArray[np.float32]) -> tuple[float, float]:
 
 def test_lung_is_counted_as_an_obvious_loop_counts_it(chest: Chest) -> None:
     small = chest[::3, ::4, ::6].astype(np.float32)
-    assert lung_like(small) == pytest.approx(lung_like_one_by_one(small))
-    assert lung_like(small)[0] > 0.05
+    assert lung_fraction(small) == pytest.approx(lung_like_one_by_one(small))
+    assert lung_fraction(small)[0] > 0.05
 
 
 GEOMETRY: dict[str, tuple[NDArray[np.float64], dict[str, Severity]]] = {
-    "metres": (AFFINE @ np.diag([1e-3, 1e-3, 1e-3, 1]), {"spacing": "warn", "coverage": "warn"}),
-    "micrometres": (AFFINE @ np.diag([1e3, 1e3, 1e3, 1]), {"spacing": "warn", "coverage": "warn"}),
+    "metres": (AFFINE @ np.diag([1e-3, 1e-3, 1e-3, 1]), {"spacing": "warn", "fov_extent": "warn"}),
+    "micrometres": (AFFINE @ np.diag([1e3, 1e3, 1e3, 1]), {"spacing": "warn", "fov_extent": "warn"}),
     "thick slices": (AFFINE @ np.diag([1, 1, 1.5, 1]), {"spacing": "warn"}),
-    "half a chest": (AFFINE @ np.diag([1, 1, 0.25, 1]), {"coverage": "warn"}),
-    "a whole body": (AFFINE @ np.diag([1, 1, 2.5, 1]), {"spacing": "warn", "coverage": "warn"}),
+    "half a chest": (AFFINE @ np.diag([1, 1, 0.25, 1]), {"fov_extent": "warn"}),
+    "a whole body": (AFFINE @ np.diag([1, 1, 2.5, 1]), {"spacing": "warn", "fov_extent": "warn"}),
 }
 
 
@@ -155,7 +161,7 @@ def test_sizes_that_no_chest_has_are_found(
 @pytest.mark.parametrize(("slices", "severity"), [(7, "refuse"), (8, "warn"), (11, "warn"), (12, "ok")])
 def test_slices_are_counted(chest: Chest, slices: int, severity: Severity) -> None:
     found = inspected(Volume(chest[:, :, :slices], affine=AFFINE))
-    assert (found["few_slices"].severity, found["few_slices"].value) == (severity, slices)
+    assert (found["too_few_slices"].severity, found["too_few_slices"].value) == (severity, slices)
 
 
 def test_length_is_measured_along_the_body_however_the_array_lies(chest: Chest) -> None:
@@ -163,7 +169,7 @@ def test_length_is_measured_along_the_body_however_the_array_lies(chest: Chest) 
     turned[2, 0], turned[0, 1], turned[1, 2], turned[3, 3] = 9, -5, 5, 1
     found = inspected(Volume(chest.transpose(2, 0, 1), affine=turned))
     assert worst(found) == {}
-    assert (found["orientation"].value, found["coverage"].value) == ("SLA", 288.0)
+    assert (found["orientation"].value, found["fov_extent"].value) == ("SLA", 288.0)
 
 
 def test_an_oblique_scan_is_measured(chest: Chest) -> None:
@@ -177,49 +183,51 @@ def test_an_oblique_scan_is_measured(chest: Chest) -> None:
 def test_without_an_orientation_there_is_nothing_to_measure(chest: Chest) -> None:
     found = inspected(Volume(chest))
     assert worst(found) == {"no_orientation": "refuse"}
-    assert "coverage" not in found
+    assert "fov_extent" not in found
 
 
 def test_a_window_that_hides_lung_leaves_it_unjudged(chest: Chest) -> None:
     contract = Contract(shape=(64, 64, 16), hu_window=(-160.0, 240.0))
-    assert {"not_hu", "inverted", "not_chest"}.isdisjoint(inspected(Volume(chest, affine=AFFINE), contract))
+    assert {"intensity_not_hu", "intensity_inverted", "anatomy_mismatch"}.isdisjoint(
+        inspected(Volume(chest, affine=AFFINE), contract)
+    )
 
 
 def test_a_network_input_too_coarse_for_lungs_leaves_them_unjudged(chest: Chest) -> None:
     found = inspected(Volume(chest, affine=AFFINE), Contract(shape=(16, 16, 8)))
-    assert "not_chest" not in found
-    assert "not_hu" in found
+    assert "anatomy_mismatch" not in found
+    assert "intensity_not_hu" in found
 
 
 def test_the_same_numbers_twice_are_found_and_other_runs_are_not_meant(chest: Chest) -> None:
     volume = Volume(chest, affine=AFFINE)
     prepared = preprocess(volume, CONTRACT)
-    inspector = Inspector(CONTRACT)
+    checker = QualityChecker(CONTRACT)
     for path, expected in (("a", []), ("b", ["a"]), ("a", [])):
-        found = inspector.repeated(path, input_sha256(prepared))
-        assert [(finding.code, finding.value) for finding in found] == [("duplicate", first) for first in expected]
+        found = checker.flag_repeated(path, input_sha256(prepared))
+        assert [(flag.code, flag.value) for flag in found] == [("duplicate", first) for first in expected]
     assert "duplicate" not in inspected(volume)
 
 
 def test_allowing_lowers_each_kind_by_one_step(chest: Chest) -> None:
     volume = Volume((chest - 1024)[:, :, :9], affine=AFFINE @ np.diag([1, 1, 1.5, 1]))
     assert worst(inspected(volume)) == {
-        "spacing": "warn", "few_slices": "warn", "not_hu": "refuse", "not_chest": "refuse",
+        "spacing": "warn", "too_few_slices": "warn", "intensity_not_hu": "refuse", "anatomy_mismatch": "refuse",
     }  # fmt: skip
-    allowed = inspected(volume, allow=("spacing", "few_slices", "not_hu"))
-    assert worst(allowed) == {"not_hu": "warn", "not_chest": "refuse"}
+    allowed = inspected(volume, allow=("spacing", "too_few_slices", "intensity_not_hu"))
+    assert worst(allowed) == {"intensity_not_hu": "warn", "anatomy_mismatch": "refuse"}
 
 
 def test_codes_to_allow_are_checked() -> None:
-    assert check_codes(["not_chest", "gantry_tilt"]) == {"not_chest", "gantry_tilt"}
+    assert require_downgradable(["anatomy_mismatch", "gantry_tilt"]) == {"anatomy_mismatch", "gantry_tilt"}
     with pytest.raises(UsageError, match=r"no finding nonsense.*not_chest"):
-        check_codes(["nonsense"])
+        require_downgradable(["nonsense"])
     with pytest.raises(UsageError, match="truncated cannot be allowed"):
-        check_codes(["truncated"])
+        require_downgradable(["truncated"])
 
 
 def test_every_code_stands_in_the_table_once() -> None:
-    codes = [rule.code for rule in RULES]
+    codes = [rule.code for rule in CHECKS]
     assert len(set(codes)) == len(codes)
     source = Path(__file__).parents[2] / "ct3d_edge"
     used = set()
@@ -234,7 +242,7 @@ def _codes_in(source: str) -> list[str]:
     return re.findall(r'(?:UnreadableScan|RefusedScan|Finding)\(\s*"([a-z0-9_]+)"', source)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
-def test_the_documented_table_is_the_one_in_the_code(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", CHECKS, ids=lambda rule: rule.code)
+def test_the_documented_table_is_the_one_in_the_code(rule: QualityCheck) -> None:
     docs = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text()
     assert f"| `{rule.code}` | {rule.action} | {rule.meaning} |" in docs

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.quality_control.checker import Inspector
-from ct3d_edge.quality_control.slice_order import broken_neighbours
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.quality_control.slice_order import count_broken_neighbours
 from ct3d_edge.scan.volume import Volume
 
 AFFINE = np.diag([-2.2, 2.2, 8.0, 1.0])
@@ -48,19 +48,19 @@ def test_slices_out_of_order_are_refused(
     hu = np.moveaxis(chest[:, :, order(chest.shape[2])], 2, axis)
     affine = AFFINE if axis == 2 else np.array([[0, -2.2, 0, 0], [0, 0, 2.2, 0], [8.0, 0, 0, 0], [0, 0, 0, 1]])
     volume = Volume(hu, affine=affine)
-    found = Inspector(CONTRACT).findings(Path("scan"), volume, preprocess(volume, CONTRACT))
-    (finding,) = (finding for finding in found if finding.code == "slice_order")
-    assert finding.severity == severity, finding.detail
+    found = QualityChecker(CONTRACT).flags(Path("scan"), volume, preprocess(volume, CONTRACT))
+    (flag,) = (flag for flag in found if flag.code == "slice_order")
+    assert flag.severity == severity, flag.detail
 
 
 def test_noise_has_no_order() -> None:
     noise = np.random.default_rng(1).normal(size=(30, 500))
-    assert broken_neighbours(np.linalg.norm(noise[:, None] - noise[None], axis=2).astype(np.float32)) == 0
+    assert count_broken_neighbours(np.linalg.norm(noise[:, None] - noise[None], axis=2).astype(np.float32)) == 0
 
 
 def test_what_is_symmetric_from_head_to_foot_is_in_order() -> None:
     places = np.abs(np.linspace(-1, 1, 30))
-    assert broken_neighbours(np.abs(places[:, None] - places[None]).astype(np.float32)) == 0
+    assert count_broken_neighbours(np.abs(places[:, None] - places[None]).astype(np.float32)) == 0
 
 
 def test_slices_that_are_all_the_same_are_in_order() -> None:
@@ -69,5 +69,5 @@ def test_slices_that_are_all_the_same_are_in_order() -> None:
     hu[8:56, 12:52] = 40
     hu[14:28, 20:44, 4:26] = hu[36:50, 20:44, 4:26] = -850
     volume = Volume(hu, affine=AFFINE)
-    found = Inspector(CONTRACT).findings(Path("scan"), volume, preprocess(volume, CONTRACT))
-    assert [finding.severity for finding in found if finding.code == "slice_order"] == ["ok"]
+    found = QualityChecker(CONTRACT).flags(Path("scan"), volume, preprocess(volume, CONTRACT))
+    assert [flag.severity for flag in found if flag.code == "slice_order"] == ["ok"]

@@ -9,14 +9,14 @@ from PIL import Image
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.report.montage import CAPTION, MAX_ROWS, SLICES, Montage
-from ct3d_edge.results.record import Answer, Failure, Record, Timing
+from ct3d_edge.results.record import Prediction, ResultRecord, ScanFailure, Timing
 
 SHAPE = (16, 40, 8)
 
 
-def record(scan: str = "scan.nii.gz") -> Record:
-    answer = Answer("normal", (("normal", 0.75), ("abnormal", 0.25)), 0.5)
-    return Record(scan, "ok", answer, None, (), Timing(1, 2, 3), "m", "c", "auto", "cpu", (("cpu", 5),))
+def record(scan: str = "scan.nii.gz") -> ResultRecord:
+    answer = Prediction("normal", (("normal", 0.75), ("abnormal", 0.25)), 0.5)
+    return ResultRecord(scan, "ok", answer, None, (), Timing(1, 2, 3), "m", "c", "auto", "cpu", (("cpu", 5),))
 
 
 def drawn(path: Path, *volumes: NDArray[np.float32], scan: str = "scan.nii.gz") -> NDArray[np.uint8]:
@@ -70,13 +70,13 @@ def test_the_caption_differs_between_scans(tmp_path: Path) -> None:
 
 def test_a_scan_without_an_answer_is_drawn_under_its_name_alone(tmp_path: Path) -> None:
     montage = Montage(tmp_path / "refused.png")
-    montage.add(replace(record(), status="refused", answer=None, failure=Failure("x", "Why.")), levels())
+    montage.add(replace(record(), status="refused", prediction=None, failure=ScanFailure("x", "Why.")), levels())
     montage.save()
-    answered = drawn(tmp_path, levels())
+    has_prediction = drawn(tmp_path, levels())
     with Image.open(tmp_path / "refused.png") as picture:
         refused = np.asarray(picture)
-    assert (refused[CAPTION:] == answered[CAPTION:]).all()
-    assert (refused[:CAPTION] > refused.min()).sum() < (answered[:CAPTION] > answered.min()).sum()
+    assert (refused[CAPTION:] == has_prediction[CAPTION:]).all()
+    assert (refused[:CAPTION] > refused.min()).sum() < (has_prediction[:CAPTION] > has_prediction.min()).sum()
 
 
 def test_shallow_volumes_have_fewer_slices(tmp_path: Path) -> None:

@@ -17,20 +17,20 @@ from records import ANSWERED, FAILED
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.report.page import ReportPage
-from ct3d_edge.results.record import Answer, Failure, Record
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.results.record import Prediction, ResultRecord, ScanFailure
+from ct3d_edge.scan.qc_flag import QCFlag
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 CONTRACT = Contract()
 EVIL = "/secret/place/<img src=x onerror=alert(1)></script><b>x.nii"
 
 
-def answered(name: str, probability: float) -> Record:
-    answer = Answer("abnormal", (("normal", 1 - probability), ("abnormal", probability)), 0.5)
-    return replace(ANSWERED, scan=name, answer=answer)
+def has_prediction(name: str, probability: float) -> ResultRecord:
+    answer = Prediction("abnormal", (("normal", 1 - probability), ("abnormal", probability)), 0.5)
+    return replace(ANSWERED, scan=name, prediction=answer)
 
 
-def write(path: Path, records: list[Record], *, shape: tuple[int, int, int] = (128, 128, 64)) -> Path:
+def write(path: Path, records: list[ResultRecord], *, shape: tuple[int, int, int] = (128, 128, 64)) -> Path:
     page = ReportPage(path, CONTRACT)
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 1, shape[2], dtype=np.float32)
@@ -38,16 +38,18 @@ def write(path: Path, records: list[Record], *, shape: tuple[int, int, int] = (1
     volume = 0.6 * ramp + 0.4 * rng.random(shape, np.float32)
     for record in records:
         overlay = np.broadcast_to(ramp, shape).astype(np.float32)
-        page.add(record, *((volume, overlay, "abnormal") if record.answer else ()))
+        page.add(record, *((volume, overlay, "abnormal") if record.prediction else ()))
     page.save(records, {"requested": "cpu", "nodes": {"cpu": 3}})
     return path
 
 
 RECORDS = [
-    answered("/secret/place/b.nii", 0.9),
-    answered("/secret/place/a.nii", 0.125),
-    replace(FAILED, scan="/secret/place/c.nii", failure=Failure("truncated", "/secret/place/c.nii ends too early.")),
-    answered(EVIL, 0.5),
+    has_prediction("/secret/place/b.nii", 0.9),
+    has_prediction("/secret/place/a.nii", 0.125),
+    replace(
+        FAILED, scan="/secret/place/c.nii", failure=ScanFailure("truncated", "/secret/place/c.nii ends too early.")
+    ),
+    has_prediction(EVIL, 0.5),
 ]
 
 
@@ -99,11 +101,11 @@ def test_the_page_sorts_filters_slides_and_complains_of_nothing(browser: Any, tm
 
 
 LONG = replace(
-    answered("/secret/place/covid_ricord1a-001012_o0_with_a_long_name.nii.gz", 0.9),
-    findings=(
-        Finding("out_of_distribution", "warn", "What the network sees lies far from the scans that taught it. " * 3),
-        Finding("oblique", "warn", "The scan is tilted by 12.0 degrees; its axes were taken as LAS."),
-        Finding("spacing", "warn", "Voxels of 1.41 x 1.41 x 15 mm, which no chest CT has."),
+    has_prediction("/secret/place/covid_ricord1a-001012_o0_with_a_long_name.nii.gz", 0.9),
+    flags=(
+        QCFlag("out_of_distribution", "warn", "What the network sees lies far from the scans that taught it. " * 3),
+        QCFlag("oblique", "warn", "The scan is tilted by 12.0 degrees; its axes were taken as LAS."),
+        QCFlag("spacing", "warn", "Voxels of 1.41 x 1.41 x 15 mm, which no chest CT has."),
     ),
 )
 
@@ -169,7 +171,7 @@ def test_markup_in_a_name_is_text(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_hundred_scans_stay_small_and_open(browser: Any, tmp_path: Path) -> None:
-    path = write(tmp_path / "report.html", [answered(f"{n}.nii", n / 200) for n in range(200)])
+    path = write(tmp_path / "report.html", [has_prediction(f"{n}.nii", n / 200) for n in range(200)])
     assert path.stat().st_size < 40e6
     browser.get(path.as_uri())
     assert browser.find_element("id", "count").text == "200 of 200 scans shown"
@@ -177,9 +179,9 @@ def test_two_hundred_scans_stay_small_and_open(browser: Any, tmp_path: Path) -> 
 
 
 def test_no_path_no_patient_no_address(tmp_path: Path) -> None:
-    patient = Finding("identifiers", "ok", "Patient Doe^Jane, ID 4711.")
-    same = Finding("duplicate", "warn", "The network is given the same numbers as for /secret/x.nii.", "/secret/x.nii")
-    records = [replace(RECORDS[0], findings=(patient, same)), *RECORDS[1:]]
+    patient = QCFlag("identifiers", "ok", "Patient Doe^Jane, ID 4711.")
+    same = QCFlag("duplicate", "warn", "The network is given the same numbers as for /secret/x.nii.", "/secret/x.nii")
+    records = [replace(RECORDS[0], flags=(patient, same)), *RECORDS[1:]]
     text = write(tmp_path / "report.html", records, shape=(16, 12, 8)).read_text()
     for word in ("/secret", "Doe", "4711", "http://", "https://"):
         assert word not in text
@@ -189,13 +191,18 @@ def test_no_path_no_patient_no_address(tmp_path: Path) -> None:
 def test_what_is_known_only_at_the_end_is_in_the_details_too(tmp_path: Path) -> None:
     page = ReportPage(tmp_path / "report.html", CONTRACT)
     page.add(RECORDS[0])
-    side = Finding(
-        "side_output", "warn", "--explain has nothing of this scan: Cannot write /secret/b.png.", "--explain"
+    side = QCFlag(
+        "auxiliary_output_failed",
+        "warn",
+        "--gradcam-dir has nothing of this scan: Cannot write /secret/b.png.",
+        "--gradcam-dir",
     )
-    page.save([replace(RECORDS[0], findings=(side,))], {"requested": "cpu"})
+    page.save([replace(RECORDS[0], flags=(side,))], {"requested": "cpu"})
     text = (tmp_path / "report.html").read_text()
-    (found,) = re.findall(r'id="findings-scan-0">(.*)</script>', text)
-    assert json.loads(found) == ["side_output: --explain has nothing of this scan; the record says why."]
+    (found,) = re.findall(r'id="flags-scan-0">(.*)</script>', text)
+    assert json.loads(found) == [
+        "auxiliary_output_failed: --gradcam-dir has nothing of this scan; the record says why."
+    ]
     assert "/secret" not in text
 
 
@@ -245,6 +252,6 @@ def test_a_scan_whose_pictures_are_missing_opens_too(browser: Any, tmp_path: Pat
         "Nothing more was kept of this scan.",
         "Findings",
         "oblique: Tilted.",
-        "misnamed: Renamed.",
+        "extension_mismatch: Renamed.",
     ]
     assert browser.get_log("browser") == []

@@ -8,17 +8,17 @@ from rich.console import Console
 
 from ct3d_edge.formatting import printable
 from ct3d_edge.report.table import confidence_sentences, group_messages, results_table
-from ct3d_edge.results.record import Answer, Failure, Record, Timing
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.results.record import Prediction, ResultRecord, ScanFailure, Timing
+from ct3d_edge.scan.qc_flag import QCFlag
 
 LABELS = ("normal", "abnormal")
 
-ANSWERED = Record(
+ANSWERED = ResultRecord(
     scan="folder/first.nii.gz",
     status="ok",
-    answer=Answer("abnormal", (("normal", 0.12344), ("abnormal", 0.87656)), 0.5),
+    prediction=Prediction("abnormal", (("normal", 0.12344), ("abnormal", 0.87656)), 0.5),
     failure=None,
-    findings=(),
+    flags=(),
     timing=Timing(10.4, 20.0, 3.2),
     model_sha256="m",
     contract_sha256="c",
@@ -31,13 +31,13 @@ FAILED = replace(
     ANSWERED,
     scan="folder/second.nii.gz",
     status="error",
-    answer=None,
-    failure=Failure("truncated", "It ends too early."),
+    prediction=None,
+    failure=ScanFailure("truncated", "It ends too early."),
     timing=Timing(read=1.0),
 )
 
 
-def rendered(*records: Record, labels: tuple[str, ...] = LABELS, colour: bool = False, width: int = 80) -> str:
+def rendered(*records: ResultRecord, labels: tuple[str, ...] = LABELS, colour: bool = False, width: int = 80) -> str:
     """The table and its notes as a terminal would get them."""
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=colour, color_system="standard" if colour else None)
@@ -70,27 +70,27 @@ def test_of_two_classes_the_second_has_a_column() -> None:
 @pytest.mark.parametrize(("classes", "titles"), [(3, ["class0", "class1", "class2"]), (5, ["probability"])])
 def test_of_more_classes_few_have_a_column_each(classes: int, titles: list[str]) -> None:
     labels = tuple(f"class{number}" for number in range(classes))
-    answer = Answer("class1", tuple((label, 0.5 if label == "class1" else 0.0) for label in labels), None)
-    text = rendered(replace(ANSWERED, answer=answer), labels=labels)
+    answer = Prediction("class1", tuple((label, 0.5 if label == "class1" else 0.0) for label in labels), None)
+    text = rendered(replace(ANSWERED, prediction=answer), labels=labels)
     assert row_of(text, "status") == ["scan", "status", "answer", *titles, "ms"]
     assert "0.5000" in row_of(text, "first")
 
 
-def test_findings_are_notes_and_rows_refer_to_them() -> None:
-    findings = (Finding("oblique", "warn", "Tilted by 12."), Finding("misnamed", "warn", "Renamed."))
-    text = rendered(replace(ANSWERED, findings=findings), FAILED)
+def test_flags_are_notes_and_rows_refer_to_them() -> None:
+    flags = (QCFlag("oblique", "warn", "Tilted by 12."), QCFlag("extension_mismatch", "warn", "Renamed."))
+    text = rendered(replace(ANSWERED, flags=flags), FAILED)
     assert row_of(text, "first")[-1] == "1 2"
     assert "[1] oblique: Tilted by 12.\n" in text
-    assert "[2] misnamed: Renamed.\n" in text
+    assert "[2] extension_mismatch: Renamed.\n" in text
 
 
 def test_what_holds_for_every_answer_of_a_model_comes_last_and_no_row_refers_to_it() -> None:
-    of_model, of_scan = Finding("demonstration_model", "warn", "A toy."), Finding("oblique", "warn", "Tilted.")
-    answered = replace(ANSWERED, findings=(of_model, of_scan))
-    text = rendered(answered, replace(answered, scan="folder/third.nii.gz"), FAILED)
+    of_model, of_scan = QCFlag("demonstration_model", "warn", "A toy."), QCFlag("oblique", "warn", "Tilted.")
+    has_prediction = replace(ANSWERED, flags=(of_model, of_scan))
+    text = rendered(has_prediction, replace(has_prediction, scan="folder/third.nii.gz"), FAILED)
     assert row_of(text, "first")[-1] == "1"
     assert text.splitlines()[-1] == "demonstration_model: A toy."
-    assert rendered(answered).count("A toy.") == 1
+    assert rendered(has_prediction).count("A toy.") == 1
 
 
 def test_a_sentence_that_differs_in_numbers_and_names_is_written_once() -> None:
@@ -98,7 +98,7 @@ def test_a_sentence_that_differs_in_numbers_and_names_is_written_once() -> None:
         replace(
             FAILED,
             scan=f"in/{number}.nii",
-            failure=Failure("truncated", f"{number}.nii ends {number}.5 bytes too early, of {10} in all."),
+            failure=ScanFailure("truncated", f"{number}.nii ends {number}.5 bytes too early, of {10} in all."),
         )
         for number in range(19)
     ]
@@ -115,9 +115,9 @@ def test_numbers_of_names_are_no_measurements() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 132])
 def test_everything_fits_the_terminal(width: int) -> None:
-    finding = Finding("out_of_distribution", "warn", "What the network sees lies far from what taught it. " * 4)
+    flag = QCFlag("out_of_distribution", "warn", "What the network sees lies far from what taught it. " * 4)
     records = [
-        replace(ANSWERED, scan=f"folder/{'a' * 80}{number}{'b' * 80}{number}.nii.gz", findings=(finding,))
+        replace(ANSWERED, scan=f"folder/{'a' * 80}{number}{'b' * 80}{number}.nii.gz", flags=(flag,))
         for number in range(5)
     ]
     text = rendered(*records, width=width)
@@ -133,8 +133,8 @@ def test_names_that_shortening_would_confuse_stay_whole() -> None:
 
 @pytest.mark.parametrize(("threshold", "line"), [(0.302395, "abnormal from 0.30 on"), (0.5, None), (None, None)])
 def test_a_threshold_that_is_not_one_half_is_shown_once(threshold: float | None, line: str | None) -> None:
-    answer = Answer("abnormal", ANSWERED.answer.probability, threshold)  # type: ignore[union-attr]
-    text = rendered(*[replace(ANSWERED, answer=answer)] * 3)
+    answer = Prediction("abnormal", ANSWERED.prediction.probability, threshold)  # type: ignore[union-attr]
+    text = rendered(*[replace(ANSWERED, prediction=answer)] * 3)
     assert text.count("from") == (line is not None)
     assert line is None or line in text.splitlines()
 
@@ -170,8 +170,8 @@ def test_what_looks_like_markup_is_shown_as_it_is(text: str) -> None:
     record = replace(
         FAILED,
         scan=text,
-        failure=Failure("not_nifti", f"<{text}> is no scan."),
-        findings=(Finding("f", "warn", text),),
+        failure=ScanFailure("not_nifti", f"<{text}> is no scan."),
+        flags=(QCFlag("f", "warn", text),),
     )
     shown = rendered(record)
     assert row_of(shown, "error")[0] == text
@@ -181,8 +181,8 @@ def test_what_looks_like_markup_is_shown_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("text", [*MARKUP, "[/red]", "[/]"])
 def test_class_names_that_look_like_markup_are_shown_as_they_are(text: str) -> None:
-    answer = Answer(text, (("normal", 0.25), (text, 0.75)), 0.5)
-    shown = rendered(replace(ANSWERED, answer=answer), labels=("normal", text))
+    answer = Prediction(text, (("normal", 0.25), (text, 0.75)), 0.5)
+    shown = rendered(replace(ANSWERED, prediction=answer), labels=("normal", text))
     assert row_of(shown, "status")[3] == text
     assert row_of(shown, "first")[2:4] == [text, "0.7500"]
 
@@ -199,10 +199,10 @@ def test_class_names_that_look_like_markup_are_shown_as_they_are(text: str) -> N
     ],
 )
 def test_control_characters_are_made_visible(text: str, shown: str) -> None:
-    answer = Answer(text, (("other", 0.25), (text, 0.75)), 0.5)
+    answer = Prediction(text, (("other", 0.25), (text, 0.75)), 0.5)
     found = rendered(
-        replace(ANSWERED, scan=text, answer=answer),
-        replace(FAILED, failure=Failure("x", text)),
+        replace(ANSWERED, scan=text, prediction=answer),
+        replace(FAILED, failure=ScanFailure("x", text)),
         labels=("other", text),
     )
     assert found.count(shown) == 4  # scan, answer, column, note
@@ -217,7 +217,7 @@ def test_sentences_are_the_tutorials() -> None:
 
 
 def test_no_confidence_stands_without_the_doubt_about_an_unlike_scan() -> None:
-    unlike = replace(ANSWERED, findings=(Finding("out_of_distribution", "warn", "Far away."),))
+    unlike = replace(ANSWERED, flags=(QCFlag("out_of_distribution", "warn", "Far away."),))
     sentences = confidence_sentences(unlike)
     assert len(sentences) == 2
     assert all(sentence.endswith("(unreliable: the scan is unlike the training scans)") for sentence in sentences)
@@ -228,8 +228,10 @@ def test_without_an_answer_there_are_no_sentences() -> None:
 
 
 def test_what_a_scan_was_refused_for_is_said_once() -> None:
-    findings = (Finding("not_hu", "refuse", "These are no HU."), Finding("oblique", "warn", "Tilted."))
-    refused = replace(FAILED, status="refused", failure=Failure("not_hu", "These are no HU."), findings=findings)
+    flags = (QCFlag("intensity_not_hu", "refuse", "These are no HU."), QCFlag("oblique", "warn", "Tilted."))
+    refused = replace(
+        FAILED, status="refused", failure=ScanFailure("intensity_not_hu", "These are no HU."), flags=flags
+    )
     text = rendered(refused, ANSWERED)
     assert text.count("These are no HU.") == 1
     assert row_of(text, "second")[-1] == "1 2"

@@ -4,15 +4,15 @@ import pytest
 from records import ANSWERED, FAILED
 
 from ct3d_edge.results.class_folders import compare_with_folders, known_class
-from ct3d_edge.results.record import Answer, Record
+from ct3d_edge.results.record import Prediction, ResultRecord
 
 LABELS = ("normal", "abnormal")
 
 
-def judged(scan: str, label: str | None) -> Record:
+def judged(scan: str, label: str | None) -> ResultRecord:
     if label is None:
         return replace(FAILED, scan=scan)
-    return replace(ANSWERED, scan=scan, answer=Answer(label, (("normal", 0.5), ("abnormal", 0.5)), 0.3))
+    return replace(ANSWERED, scan=scan, prediction=Prediction(label, (("normal", 0.5), ("abnormal", 0.5)), 0.3))
 
 
 @pytest.mark.parametrize(

@@ -12,33 +12,33 @@ from records import ANSWERED, FAILED
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results.formats import parse_record, to_jsonl
-from ct3d_edge.results.journal import Journal, read_records
-from ct3d_edge.results.record import BY_CHANCE, Failure, Record
+from ct3d_edge.results.journal import ResultsJournal, read_journal
+from ct3d_edge.results.record import BY_CHANCE, ResultRecord, ScanFailure
 from ct3d_edge.results.results_file import open_results
 
 LABELS = ("normal", "abnormal")
 
 
-def written(path: Path, records: list[Record]) -> Path:
+def written(path: Path, records: list[ResultRecord]) -> Path:
     """A journal that holds these."""
-    with Journal(path) as journal:
+    with ResultsJournal(path) as journal:
         for record in records:
             journal.append(record)
     return path
 
 
-def test_a_line_becomes_the_record_it_was_written_from(several: list[Record]) -> None:
+def test_a_line_becomes_the_record_it_was_written_from(several: list[ResultRecord]) -> None:
     assert [parse_record(to_jsonl([record]).encode()) for record in several] == several
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 3},
         {"schema": None},
         {"status": 7, "extra": 1},
-        {"findings": [{"code": "a"}]},
-        {"findings": 3},
+        {"flags": [{"code": "a"}]},
+        {"flags": 3},
         {"provider": None},
         {"timing_ms": [1]},
         {"timing_ms": {"read": "soon", "preprocess": None, "infer": None, "total": 0}},
@@ -64,15 +64,17 @@ def test_a_missing_field_is_noticed() -> None:
             parse_record(json.dumps(less).encode())
 
 
-def test_records_are_on_the_disk_as_soon_as_they_are_appended(tmp_path: Path, several: list[Record]) -> None:
-    with Journal(tmp_path / "j") as journal:
+def test_records_are_on_the_disk_as_soon_as_they_are_appended(tmp_path: Path, several: list[ResultRecord]) -> None:
+    with ResultsJournal(tmp_path / "j") as journal:
         for number, record in enumerate(several, 1):
             journal.append(record)
             assert (tmp_path / "j").read_text() == to_jsonl(several[:number])
             assert journal.records == number
 
 
-def test_killed_after_any_byte_nothing_but_the_torn_record_is_missing(tmp_path: Path, several: list[Record]) -> None:
+def test_killed_after_any_byte_nothing_but_the_torn_record_is_missing(
+    tmp_path: Path, several: list[ResultRecord]
+) -> None:
     whole = to_jsonl(several).encode()
     path = tmp_path / "j"
     ends = [n + 1 for n, byte in enumerate(whole) if byte == ord("\n")]
@@ -80,19 +82,19 @@ def test_killed_after_any_byte_nothing_but_the_torn_record_is_missing(tmp_path: 
     for size in {0, *range(0, len(whole), 61), *near_ends}:
         path.write_bytes(whole[:size])
         left = whole[:size].count(b"\n")
-        with Journal(path) as journal:
+        with ResultsJournal(path) as journal:
             assert journal.records == left
-            assert list(read_records(path)) == several[:left]
+            assert list(read_journal(path)) == several[:left]
             for record in several[left:]:
                 journal.append(record)
         assert path.read_bytes() == whole
 
 
-def test_a_torn_line_that_the_system_filled_with_zeros_is_cut_off(tmp_path: Path, several: list[Record]) -> None:
+def test_a_torn_line_that_the_system_filled_with_zeros_is_cut_off(tmp_path: Path, several: list[ResultRecord]) -> None:
     path = written(tmp_path / "j", several)
     whole = path.read_bytes()
     path.write_bytes(whole + bytes(4000))
-    with Journal(path) as journal:
+    with ResultsJournal(path) as journal:
         assert journal.records == len(several)
     assert path.read_bytes() == whole
 
@@ -102,38 +104,39 @@ def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, content: byte
     path = tmp_path / "results.jsonl.journal"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"Line 1 of .* is not a result record"):
-        Journal(path)
+        ResultsJournal(path)
     for resume in (True, False):
         with pytest.raises(UsageError, match=r"Line 1 of .*Nothing was changed"):
             open_results(tmp_path / "results.jsonl", resume=resume).__enter__()
     assert path.read_bytes() == content
 
 
-def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, several: list[Record]) -> None:
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, several: list[ResultRecord]) -> None:
     path = written(tmp_path / "j", several)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"rubbish\n", *lines[2:]]))
     with pytest.raises(UsageError, match="Line 2 of"):
-        Journal(path)
+        ResultsJournal(path)
 
 
 def test_a_place_that_is_none_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Cannot write .*: No such file or directory"):
-        Journal(tmp_path / "nowhere" / "j")
+        ResultsJournal(tmp_path / "nowhere" / "j")
     with pytest.raises(UsageError, match="Is a directory"):
-        Journal(tmp_path)
+        ResultsJournal(tmp_path)
 
 
 FULL = """
 import resource, sys
 from pathlib import Path
 from ct3d_edge.errors import DiskError
-from ct3d_edge.results import Journal, parse_record
+from ct3d_edge.results.formats import parse_record
+from ct3d_edge.results.journal import ResultsJournal
 
 line = Path(sys.argv[1]).read_bytes()
 limit = int(len(line) * 3.5)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-with Journal(Path(sys.argv[2])) as journal:
+with ResultsJournal(Path(sys.argv[2])) as journal:
     try:
         for _ in range(5):
             journal.append(parse_record(line))
@@ -158,7 +161,7 @@ def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
     assert (tmp_path / "j").read_text() == to_jsonl([ANSWERED] * 3)
 
 
-def test_a_finished_run_leaves_one_file(tmp_path: Path, several: list[Record]) -> None:
+def test_a_finished_run_leaves_one_file(tmp_path: Path, several: list[ResultRecord]) -> None:
     out = tmp_path / "results.jsonl"
     with open_results(out) as results:
         for record in several:
@@ -177,7 +180,7 @@ def test_a_run_that_ended_before_its_first_record_leaves_nothing(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["results.jsonl", "results.csv"])
 def test_an_unfinished_run_is_gone_on_with_or_removed_but_never_overwritten(
-    tmp_path: Path, several: list[Record], name: str
+    tmp_path: Path, several: list[ResultRecord], name: str
 ) -> None:
     out = tmp_path / name
     with open_results(out) as results:
@@ -196,7 +199,7 @@ def test_an_unfinished_run_is_gone_on_with_or_removed_but_never_overwritten(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_finished_file_can_be_gone_on_with(tmp_path: Path, several: list[Record]) -> None:
+def test_a_finished_file_can_be_gone_on_with(tmp_path: Path, several: list[ResultRecord]) -> None:
     out = tmp_path / "results.jsonl"
     out.write_text(to_jsonl(several))
     with open_results(out, resume=True) as results:
@@ -218,7 +221,7 @@ def test_the_last_record_of_a_scan_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", sorted(BY_CHANCE))
 def test_a_failure_that_is_not_in_the_content_is_tried_again(tmp_path: Path, code: str) -> None:
-    chance = replace(FAILED, failure=Failure(code, "It happens."))
+    chance = replace(FAILED, failure=ScanFailure(code, "It happens."))
     assert chance.key is None
     written(tmp_path / "results.jsonl.journal", [ANSWERED, chance])
     with open_results(tmp_path / "results.jsonl", resume=True) as results:

@@ -10,7 +10,7 @@ from records import ANSWERED, FAILED
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results.formats import check_results_path, csv_line, to_csv, to_jsonl, write_results
-from ct3d_edge.results.record import SCHEMA, Answer, Failure, Timing
+from ct3d_edge.results.record import SCHEMA, Prediction, ScanFailure, Timing
 
 LABELS = ("normal", "abnormal")
 
@@ -43,9 +43,9 @@ def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
         "label": "abnormal",
         "probability": {"normal": 0.25, "abnormal": 0.75},
         "threshold": 0.5,
-        "findings": [
+        "flags": [
             {"code": "oblique", "severity": "warn", "detail": "Tilted.", "value": None},
-            {"code": "misnamed", "severity": "warn", "detail": "Renamed.", "value": None},
+            {"code": "extension_mismatch", "severity": "warn", "detail": "Renamed.", "value": None},
         ],
         "error": None,
         "timing_ms": {"read": 1.5, "preprocess": 2.25, "infer": 4.0, "total": 7.75},
@@ -56,21 +56,21 @@ def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
 
 
 def test_a_failed_scan_has_the_same_fields_and_an_error() -> None:
-    failed, answered = FAILED.to_dict(), ANSWERED.to_dict()
-    assert failed.keys() == answered.keys()
+    failed, has_prediction = FAILED.to_dict(), ANSWERED.to_dict()
+    assert failed.keys() == has_prediction.keys()
     assert failed["error"] == {"code": "truncated", "message": "scan.nii.gz ends too early."}
     assert [failed[name] for name in ("label", "probability", "threshold")] == [None] * 3
     assert failed["timing_ms"] == {"read": None, "preprocess": None, "infer": None, "total": 0}
 
 
 def test_a_record_knows_whether_it_is_answered() -> None:
-    assert ANSWERED.answered
-    assert not FAILED.answered
+    assert ANSWERED.has_prediction
+    assert not FAILED.has_prediction
 
 
 @pytest.mark.parametrize("label", LABELS)
 def test_confidence_is_the_probability_of_the_class_decided_on(label: str) -> None:
-    answer = Answer(label, (("normal", 0.25), ("abnormal", 0.75)), 0.5)
+    answer = Prediction(label, (("normal", 0.25), ("abnormal", 0.75)), 0.5)
     assert answer.confidence == dict(answer.probability)[label]
 
 
@@ -97,21 +97,21 @@ def test_any_path_comes_back_from_json(path: str) -> None:
 
 
 def test_nan_is_never_written_as_json() -> None:
-    broken = replace(ANSWERED, answer=Answer("normal", (("normal", float("nan")), ("abnormal", 0.5)), 0.5))
+    broken = replace(ANSWERED, prediction=Prediction("normal", (("normal", float("nan")), ("abnormal", 0.5)), 0.5))
     with pytest.raises(ValueError, match="JSON"):
         to_jsonl([broken])
 
 
 def test_csv_holds_the_record_in_named_columns() -> None:
-    answered, failed = rows(to_csv([ANSWERED, FAILED], LABELS))
-    assert answered == {
+    has_prediction, failed = rows(to_csv([ANSWERED, FAILED], LABELS))
+    assert has_prediction == {
         "scan": "folder/scan.nii.gz",
         "status": "warn",
         "label": "abnormal",
         "p_normal": "0.25",
         "p_abnormal": "0.75",
         "threshold": "0.5",
-        "findings": "oblique;misnamed",
+        "flags": "oblique;extension_mismatch",
         "error_code": "",
         "error_message": "",
         "read_ms": "1.5",
@@ -124,7 +124,7 @@ def test_csv_holds_the_record_in_named_columns() -> None:
     }
     assert failed["error_code"] == "truncated"
     assert failed["error_message"] == "scan.nii.gz ends too early."
-    assert [failed[name] for name in ("label", "p_normal", "threshold", "findings", "read_ms")] == [""] * 5
+    assert [failed[name] for name in ("label", "p_normal", "threshold", "flags", "read_ms")] == [""] * 5
 
 
 def test_csv_without_records_is_its_header() -> None:
@@ -139,14 +139,16 @@ def test_csv_lines_end_in_one_newline() -> None:
 
 def test_csv_keeps_every_digit() -> None:
     probability = 1 / 3
-    record = replace(ANSWERED, answer=Answer("normal", (("normal", 1 - probability), ("abnormal", probability)), 0.5))
+    record = replace(
+        ANSWERED, prediction=Prediction("normal", (("normal", 1 - probability), ("abnormal", probability)), 0.5)
+    )
     (row,) = rows(to_csv([record], LABELS))
     assert float(row["p_abnormal"]) == probability
 
 
 @pytest.mark.parametrize("path", HARD_PATHS.values(), ids=HARD_PATHS)
 def test_any_text_comes_back_from_csv(path: str) -> None:
-    failed = replace(FAILED, scan=path, failure=Failure("not_found", f"{path} does not exist."))
+    failed = replace(FAILED, scan=path, failure=ScanFailure("not_found", f"{path} does not exist."))
     first, second = rows(to_csv([failed, ANSWERED], LABELS))
     assert (first["scan"], first["error_message"]) == (path, f"{path} does not exist.")
     assert second["scan"] == ANSWERED.scan
@@ -170,7 +172,7 @@ def test_any_text_comes_back_from_csv(path: str) -> None:
     ],
 )
 def test_what_a_spreadsheet_would_run_is_text(name: str, told: str) -> None:
-    failed = replace(FAILED, scan=name, failure=Failure("not_found", f"{name} does not exist."))
+    failed = replace(FAILED, scan=name, failure=ScanFailure("not_found", f"{name} does not exist."))
     (row,) = rows(to_csv([failed], LABELS))
     assert (row["scan"], row["error_message"]) == (told, f"{told} does not exist.")
 
@@ -181,7 +183,7 @@ def test_numbers_in_csv_stay_numbers() -> None:
 
 @pytest.mark.parametrize("label", ["with, comma", 'with "quotes"', "ä"])
 def test_any_class_name_can_be_a_column(label: str) -> None:
-    record = replace(ANSWERED, answer=Answer(label, (("normal", 0.25), (label, 0.75)), 0.5))
+    record = replace(ANSWERED, prediction=Prediction(label, (("normal", 0.25), (label, 0.75)), 0.5))
     (row,) = rows(to_csv([record], ("normal", label)))
     assert row[f"p_{label}"] == "0.75"
 

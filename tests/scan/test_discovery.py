@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.discovery import find_scans, scan_name, search_scans
+from ct3d_edge.scan.discovery import discover_scans, find_scans, scan_name
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -67,7 +67,7 @@ def test_linked_folders_are_searched_once_each_and_loops_are_told(tmp_path: Path
     (place / "3_outside").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (place / "4_again").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "elsewhere" / "deep" / "back").symlink_to(place, target_is_directory=True)
-    search = search_scans([place])
+    search = discover_scans([place])
     found = [str(path.relative_to(place)) for path in search.scans]
     assert found == ["a.nii", "real/b.nii", "3_outside/c.nii", "3_outside/deep/d.nii"]
     told = [(str(each.path.relative_to(place)), each.code) for each in search.passed_over]
@@ -82,12 +82,12 @@ def test_linked_folders_are_searched_once_each_and_loops_are_told(tmp_path: Path
 )  # fmt: skip
 def test_what_holds_scans_and_is_not_read_is_told(tmp_path: Path, name: str, code: str) -> None:
     touch(tmp_path, "a.nii", name, "labels.csv")
-    search = search_scans([tmp_path])
+    search = discover_scans([tmp_path])
     assert [path.name for path in search.scans] == ["a.nii"]
     assert [(each.path.name, each.code) for each in search.passed_over] == [(name, code)]
     (tmp_path / "a.nii").unlink()
     with pytest.raises(UsageError, match=name):
-        search_scans([tmp_path])
+        discover_scans([tmp_path])
 
 
 def test_links_to_scans_are_scans_and_broken_ones_are_kept_to_be_reported(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.scan import fingerprint
-from ct3d_edge.scan.fingerprint import Stamp, content_sha256
+from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
 
 
 def test_large_files_are_hashed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_a_pair_is_one_content(tmp_path: Path) -> None:
 def test_a_link_to_itself_is_unreadable(tmp_path: Path) -> None:
     loop = tmp_path / "loop.nii"
     loop.symlink_to(loop)
-    with pytest.raises(UnreadableScan) as caught:
+    with pytest.raises(UnreadableScanError) as caught:
         content_sha256(loop)
     assert caught.value.code == "unreadable"
 
@@ -36,26 +36,26 @@ def test_a_link_to_itself_is_unreadable(tmp_path: Path) -> None:
 def test_a_stamp_changes_with_content_with_time_and_with_the_file_behind_a_name(tmp_path: Path) -> None:
     scan, other = tmp_path / "scan.nii", tmp_path / "other.nii"
     scan.write_bytes(b"voxels")
-    first = Stamp.of(scan)
-    assert Stamp.of(scan) == first
+    first = FileStamp.of(scan)
+    assert FileStamp.of(scan) == first
     os.utime(scan, ns=(0, first.files[0][3] + 1 if first.files[0] else 0))
-    touched = Stamp.of(scan)
+    touched = FileStamp.of(scan)
     other.write_bytes(b"voxels")
     other.replace(scan)
-    assert len({first, touched, Stamp.of(scan)}) == 3
+    assert len({first, touched, FileStamp.of(scan)}) == 3
 
 
 @pytest.mark.parametrize("present", [(), ("scan.hdr",), ("scan.img",)])
 def test_a_pair_is_complete_with_both_files(tmp_path: Path, present: tuple[str, ...]) -> None:
     for name in present:
         (tmp_path / name).write_bytes(b"bytes")
-    assert not Stamp.of(tmp_path / "scan.hdr").complete
+    assert not FileStamp.of(tmp_path / "scan.hdr").complete
     for name in ("scan.hdr", "scan.img"):
         (tmp_path / name).write_bytes(b"bytes")
-    assert Stamp.of(tmp_path / "scan.hdr").complete
+    assert FileStamp.of(tmp_path / "scan.hdr").complete
 
 
 def test_an_empty_or_absent_file_is_not_complete(tmp_path: Path) -> None:
     (tmp_path / "empty.nii").touch()
-    assert not Stamp.of(tmp_path / "empty.nii").complete
-    assert not Stamp.of(tmp_path / "absent.nii").complete
+    assert not FileStamp.of(tmp_path / "empty.nii").complete
+    assert not FileStamp.of(tmp_path / "absent.nii").complete

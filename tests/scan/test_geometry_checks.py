@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan.geometry_checks import fill_value, outside_rows
+from ct3d_edge.scan.geometry_checks import find_fill_value, mask_outside_fov
 from ct3d_edge.scan.volume import Volume
 
 AFFINE = np.diag([-2.0, 2.0, 8.0, 1.0])
@@ -23,9 +23,9 @@ def body(fill: float | None) -> NDArray[np.int16]:
 @pytest.mark.parametrize("fill", [0, -100, 250])
 def test_a_fill_like_tissue_is_taken_as_air(fill: int) -> None:
     prepared = preprocess(Volume(body(fill), affine=AFFINE), CONTRACT)
-    (finding,) = prepared.findings
-    assert (finding.code, finding.severity) == ("fov_fill", "warn")
-    assert finding.value == pytest.approx(1 - np.pi / 4, abs=0.06)
+    (flag,) = prepared.flags
+    assert (flag.code, flag.severity) == ("fov_fill", "warn")
+    assert flag.value == pytest.approx(1 - np.pi / 4, abs=0.06)
     right = preprocess(Volume(body(-1000), affine=AFFINE), CONTRACT)
     np.testing.assert_array_equal(prepared.volume, right.volume)
     assert prepared.hu_range == right.hu_range
@@ -40,36 +40,36 @@ def test_a_slice_of_fill_alone_is_air_if_other_slices_are_surrounded_by_it() -> 
 
 def test_a_volume_of_one_value_is_not_all_outside() -> None:
     prepared = preprocess(Volume(np.full((40, 40, 10), 30, np.int16), affine=AFFINE), CONTRACT)
-    assert prepared.findings == ()
+    assert prepared.flags == ()
     assert float(prepared.volume.min()) > 0.5
 
 
 @pytest.mark.parametrize("fill", [None, -1000, -1024, -3000, 1500])
 def test_air_and_inverted_images_are_left_alone(fill: int | None) -> None:
-    assert preprocess(Volume(body(fill), affine=AFFINE), CONTRACT).findings == ()
+    assert preprocess(Volume(body(fill), affine=AFFINE), CONTRACT).flags == ()
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, -1024.0), (0.5, -1000.0), (-1.0, 0.0)])
 def test_the_fill_is_judged_in_hu(slope: float, intercept: float) -> None:
     stored = ((body(0) - intercept) / slope).astype(np.int16)
     prepared = preprocess(Volume(stored, slope, intercept, AFFINE), CONTRACT)
-    assert [finding.code for finding in prepared.findings] == ["fov_fill"]
+    assert [flag.code for flag in prepared.flags] == ["fov_fill"]
     assert float(prepared.volume[0, 0].max()) == 0
 
 
 def test_tissue_of_the_same_value_inside_the_body_stays() -> None:
     rows = np.array([[0, 0, -900, 0, 0, -900, 0], [5, 0, 0, 0, 0, 0, 5]])
     expected = [[1, 1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0]]
-    np.testing.assert_array_equal(outside_rows(rows, 0), np.array(expected, bool))
+    np.testing.assert_array_equal(mask_outside_fov(rows, 0), np.array(expected, bool))
 
 
 def test_one_corner_of_tissue_is_no_fill() -> None:
     plane = np.random.default_rng(0).integers(-1020, -980, (40, 40))
     plane[:10, :10] = 0
-    assert fill_value(plane, 1.0, 0.0) is None
+    assert find_fill_value(plane, 1.0, 0.0) is None
     plane[-10:, :10] = 0
-    assert fill_value(plane, 1.0, 0.0) == 0
+    assert find_fill_value(plane, 1.0, 0.0) == 0
 
 
 def test_slices_smaller_than_their_corners_have_no_fill() -> None:
-    assert fill_value(np.zeros((7, 40)), 1.0, 0.0) is None
+    assert find_fill_value(np.zeros((7, 40)), 1.0, 0.0) is None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.scan.gzip_reader import BLOCK, TRAILER_LIMIT, ScanStream
+from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.scan.gzip_reader import BLOCK_BYTES, MAX_TRAILER_BYTES, ScanReader
 
 TEXT = bytes(range(256)) * 40
 
@@ -18,7 +18,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def read_all(path: Path, count: int = len(TEXT)) -> bytes:
-    with ScanStream(path) as stream:
+    with ScanReader(path) as stream:
         data = stream.read(count)
         stream.finish()
     return data
@@ -40,29 +40,29 @@ def flipped(data: bytes, position: int) -> bytes:
 def test_content_not_the_name_says_whether_it_is_compressed(tmp_path: Path, name: str, compressed: bool) -> None:
     path = write(tmp_path / name, gzip.compress(TEXT) if compressed else TEXT)
     assert read_all(path) == TEXT
-    with ScanStream(path) as stream:
+    with ScanReader(path) as stream:
         assert stream.compressed is compressed
 
 
 def test_pieces_follow_each_other(tmp_path: Path) -> None:
-    with ScanStream(write(tmp_path / "a.gz", gzip.compress(TEXT))) as stream:
+    with ScanReader(write(tmp_path / "a.gz", gzip.compress(TEXT))) as stream:
         assert stream.read(10) + stream.read(0) + stream.read(20) == TEXT[:30]
 
 
 def test_more_than_a_block_is_read_completely(tmp_path: Path) -> None:
-    text = TEXT * (2 * BLOCK // len(TEXT) + 1)
+    text = TEXT * (2 * BLOCK_BYTES // len(TEXT) + 1)
     assert read_all(write(tmp_path / "a.gz", gzip.compress(text, 1)), len(text)) == text
 
 
 def test_what_is_skipped_takes_no_room(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.gz", gzip.compress(bytes(100 * BLOCK + 7) + TEXT, 1))
-    with ScanStream(path) as stream:
+    path = write(tmp_path / "a.gz", gzip.compress(bytes(100 * BLOCK_BYTES + 7) + TEXT, 1))
+    with ScanReader(path) as stream:
         tracemalloc.start()
-        stream.skip(100 * BLOCK + 7)
+        stream.skip(100 * BLOCK_BYTES + 7)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert stream.read(len(TEXT)) == TEXT
-    assert peak < 4 * BLOCK
+    assert peak < 4 * BLOCK_BYTES
 
 
 @pytest.mark.parametrize("at", [0, 1, 100, len(TEXT) - 1])
@@ -103,56 +103,56 @@ FAULTS = {
     "unknown compression method": (flipped(GZ, 2), "corrupt_gzip"),
     "no deflate block": (GZ[:10] + b"\xff" + GZ[11:], "corrupt_gzip"),
     "text behind it": (GZ + b"something else", "corrupt_gzip"),
-    "far more data than asked for": (gzip.compress(TEXT + bytes(TRAILER_LIMIT + 1)), "oversized"),
+    "far more data than asked for": (gzip.compress(TEXT + bytes(MAX_TRAILER_BYTES + 1)), "trailing_data"),
 }
 
 
 @pytest.mark.parametrize(("data", "code"), FAULTS.values(), ids=FAULTS)
 def test_every_damage_has_its_code(tmp_path: Path, data: bytes, code: str) -> None:
-    with pytest.raises(UnreadableScan) as caught:
+    with pytest.raises(UnreadableScanError) as caught:
         read_all(write(tmp_path / "scan.nii.gz", data))
     assert caught.value.code == code
     assert "scan.nii.gz" in str(caught.value)
 
 
 def test_some_data_behind_the_voxels_is_tolerated(tmp_path: Path) -> None:
-    assert read_all(write(tmp_path / "a.gz", gzip.compress(TEXT + bytes(TRAILER_LIMIT)))) == TEXT
+    assert read_all(write(tmp_path / "a.gz", gzip.compress(TEXT + bytes(MAX_TRAILER_BYTES)))) == TEXT
 
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableScan) as caught:
-        ScanStream(tmp_path / "none.nii")
+    with pytest.raises(UnreadableScanError) as caught:
+        ScanReader(tmp_path / "none.nii")
     assert caught.value.code == "not_found"
 
 
 def test_a_folder_is_unreadable(tmp_path: Path) -> None:
     folder = tmp_path / "folder.nii"
     folder.mkdir()
-    with pytest.raises(UnreadableScan) as caught:
-        ScanStream(folder)
+    with pytest.raises(UnreadableScanError) as caught:
+        ScanReader(folder)
     assert caught.value.code == "unreadable"
 
 
 def test_capacity_bounds_what_a_file_can_hold(tmp_path: Path) -> None:
     zeros = bytes(1 << 20)
     plain, packed = write(tmp_path / "plain", zeros), write(tmp_path / "packed", gzip.compress(zeros, 9))
-    with ScanStream(plain) as stream:
+    with ScanReader(plain) as stream:
         assert stream.capacity == len(zeros)
-    with ScanStream(packed) as stream:
+    with ScanReader(packed) as stream:
         assert stream.capacity >= len(zeros)
 
 
 def test_finishing_compares_the_checksum_of_a_file_read_in_part(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gz", flipped(GZ, -8))
-    with ScanStream(path) as stream:
+    with ScanReader(path) as stream:
         assert stream.read(100) == TEXT[:100]
-        with pytest.raises(UnreadableScan, match="CRC"):
+        with pytest.raises(UnreadableScanError, match="CRC"):
             stream.finish()
 
 
 def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe.nii.gz"
     os.mkfifo(path)
-    with pytest.raises(UnreadableScan) as caught:
-        ScanStream(path)
+    with pytest.raises(UnreadableScanError) as caught:
+        ScanReader(path)
     assert caught.value.code == "unreadable"

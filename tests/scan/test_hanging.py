@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct3d_edge.scan.gzip_reader import ScanStream
-from ct3d_edge.scan.prefetch import BUFFERS, ReadAhead
+from ct3d_edge.scan.gzip_reader import ScanReader
+from ct3d_edge.scan.prefetch import NUM_BUFFERS, PlanePrefetcher
 
 ROOT = Path(__file__).parents[2]
 PLANE = 1 << 16
@@ -37,7 +37,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def hang(stream: ScanStream, pipe: int) -> None:
+def hang(stream: ScanReader, pipe: int) -> None:
     """From now on, reading this open file is reading the pipe."""
     os.dup2(pipe, stream._file.fileno())
 
@@ -48,11 +48,11 @@ def reader() -> threading.Thread | None:
 
 
 def test_whoever_stops_early_does_not_wait_for_a_read_that_hangs(file: Path, pipe: int) -> None:
-    buffers = np.zeros((BUFFERS, PLANE), np.uint8)
-    stream = ScanStream(file)
+    buffers = np.zeros((NUM_BUFFERS, PLANE), np.uint8)
+    stream = ScanReader(file)
     with stream:
         hang(stream, pipe)
-        with ReadAhead(stream.fill, 20, stream.finish, buffers):
+        with PlanePrefetcher(stream.fill, 20, stream.finish, buffers):
             pass
     thread = reader()
     assert thread is not None, "it hangs still"
@@ -66,9 +66,9 @@ def test_whoever_stops_early_does_not_wait_for_a_read_that_hangs(file: Path, pip
 
 
 def test_a_thread_that_is_done_leaves_the_file_to_its_owner(file: Path) -> None:
-    buffers = np.zeros((BUFFERS, PLANE), np.uint8)
-    with ScanStream(file) as stream:
-        with ReadAhead(stream.fill, 20, stream.finish, buffers) as ahead:
+    buffers = np.zeros((NUM_BUFFERS, PLANE), np.uint8)
+    with ScanReader(file) as stream:
+        with PlanePrefetcher(stream.fill, 20, stream.finish, buffers) as ahead:
             assert sum(1 for _ in ahead.planes()) == 20
         still_open = not stream._file.closed
     assert still_open

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RefusedScan, ScanError
-from ct3d_edge.preprocess import Prepared, preprocess
+from ct3d_edge.errors import RejectedScanError, ScanError
+from ct3d_edge.preprocess import ModelInput, preprocess
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.nifti import read_nifti
 
@@ -23,8 +23,8 @@ SAME_VOXELS: dict[str, list[str]] = {
     "pair.hdr": [],
     "pair.img": [],
     "uncompressed.nii": [],
-    "gzip_renamed.nii": ["misnamed"],
-    "not_gzip_renamed.nii.gz": ["misnamed"],
+    "gzip_renamed.nii": ["extension_mismatch"],
+    "not_gzip_renamed.nii.gz": ["extension_mismatch"],
     "4d_trailing1.nii.gz": [],
     "orient_RAS.nii.gz": [],
     "orient_PIR.nii.gz": [],
@@ -42,7 +42,7 @@ BROKEN = {
     "empty.nii.gz": "empty",
     "2d_slice.nii.gz": "two_dimensional",
     "single_slice.nii.gz": "single_slice",
-    "4d_two_volumes.nii.gz": "several_volumes",
+    "4d_two_volumes.nii.gz": "multiple_volumes",
 }
 
 
@@ -56,12 +56,12 @@ def base(odd: Path) -> NDArray[np.float32]:
     return prepare(odd / "base_int16_LAS.nii.gz").volume
 
 
-def prepare(path: Path) -> Prepared:
+def prepare(path: Path) -> ModelInput:
     return preprocess(read_nifti(path), Contract())
 
 
-def findings_of(prepared: Prepared) -> list[str]:
-    return [finding.code for finding in prepared.findings]
+def flags_of(prepared: ModelInput) -> list[str]:
+    return [flag.code for flag in prepared.flags]
 
 
 def test_every_file_has_its_expectation(odd: Path) -> None:
@@ -72,19 +72,19 @@ def test_every_file_has_its_expectation(odd: Path) -> None:
 def test_the_same_voxels_give_the_same_input(odd: Path, base: NDArray[np.float32], name: str) -> None:
     prepared = prepare(odd / name)
     np.testing.assert_allclose(prepared.volume, base, rtol=0, atol=1e-6)
-    assert findings_of(prepared) == SAME_VOXELS[name]
+    assert flags_of(prepared) == SAME_VOXELS[name]
 
 
 def test_nan_outside_the_field_of_view_is_air(odd: Path, base: NDArray[np.float32]) -> None:
     prepared = prepare(odd / "float32_nan_outside_fov.nii.gz")
-    assert findings_of(prepared) == OTHER_VOXELS["float32_nan_outside_fov.nii.gz"]
+    assert flags_of(prepared) == OTHER_VOXELS["float32_nan_outside_fov.nii.gz"]
     np.testing.assert_allclose(prepared.volume[32:96, 32:96], base[32:96, 32:96], rtol=0, atol=1e-6)
     assert np.isfinite(prepared.volume).all()
 
 
 def test_slices_that_are_not_square_give_a_picture_of_their_own(odd: Path, base: NDArray[np.float32]) -> None:
     prepared = prepare(odd / "nonsquare_200x236.nii.gz")
-    assert findings_of(prepared) == OTHER_VOXELS["nonsquare_200x236.nii.gz"]
+    assert flags_of(prepared) == OTHER_VOXELS["nonsquare_200x236.nii.gz"]
     assert prepared.volume.shape == (128, 128, 64)
     assert prepared.volume.min() >= 0
     assert prepared.volume.max() <= 1
@@ -96,8 +96,8 @@ def test_broken_scans_give_their_code(odd: Path, name: str, code: str) -> None:
     with pytest.raises(ScanError, match=name) as caught:
         prepare(odd / name)
     assert caught.value.code == code
-    refused = ("two_dimensional", "single_slice", "several_volumes")
-    assert isinstance(caught.value, RefusedScan) is (code in refused)
+    refused = ("two_dimensional", "single_slice", "multiple_volumes")
+    assert isinstance(caught.value, RejectedScanError) is (code in refused)
 
 
 def test_the_folder_holds_one_scan_fewer_than_files(odd: Path) -> None:

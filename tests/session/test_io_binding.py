@@ -9,23 +9,23 @@ import pytest
 from builders import tiny_proto
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.session.session import BoundFeed, plain_feed
+from ct3d_edge.session.session import IoBinding, run_with_arrays
 
 
 def session(contract: Contract) -> ort.InferenceSession:
     return ort.InferenceSession(tiny_proto(contract).SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def bound(contract: Contract, batch: int) -> BoundFeed:
+def bound(contract: Contract, batch: int) -> IoBinding:
     shape = contract.input_shape
-    return BoundFeed(session(contract), "volume", shape, {"probability": contract.outputs}, batch, ("cpu", 0))
+    return IoBinding(session(contract), "volume", shape, {"probability": contract.outputs}, batch, ("cpu", 0))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
 @pytest.mark.parametrize("number", [1, 3, 5])
 def test_bound_buffers_answer_as_arrays_do(contract: Contract, batch: int, number: int) -> None:
     volumes = np.random.default_rng(0).random((number, *contract.input_shape), np.float32)
-    expected = plain_feed(session(contract), "volume", ["probability"])(volumes)[0]
+    expected = run_with_arrays(session(contract), "volume", ["probability"])(volumes)[0]
     (found,) = bound(contract, batch)(volumes)
     assert found.shape == (number, 1)
     assert found == pytest.approx(expected, abs=1e-6)

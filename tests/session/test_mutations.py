@@ -5,12 +5,12 @@ import pytest
 from mutations import as_model, in_bfloat16, mutants, sure_network, with_last_bias
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.parity_data import proof_volumes
-from ct3d_edge.modelfile.bundled_model import default_model
-from ct3d_edge.modelfile.golden_input import golden_volume
+from ct3d_edge.conversion.parity_data import parity_volumes
+from ct3d_edge.modelfile.bundled_model import default_model_path
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import verify
+from ct3d_edge.session.verify import run_golden_test
 
 MOVED = 1e-3
 """A changed probability that should have been found."""
@@ -37,7 +37,7 @@ def found_and_moving(model: ModelFile, volumes: np.ndarray, every: int = 1) -> t
             wrong = np.vstack([runner.infer(volume[None]) for volume in volumes])
             if np.abs(wrong - right).max() > MOVED:
                 moving += 1
-                found += not verify(runner).holds
+                found += not run_golden_test(runner).holds
     return found, moving
 
 
@@ -46,18 +46,18 @@ def test_two_added_to_the_last_bias_is_found(contract: Contract) -> None:
     model = as_model(sure_network(contract), contract)
     for added, holds in ((0.0, True), (2.0, False), (0.01, False)):
         with Runner(with_last_bias(model, added), "cpu") as runner:
-            assert verify(runner).holds is holds, added
+            assert run_golden_test(runner).holds is holds, added
 
 
 def test_the_shipped_file_with_two_added_to_its_last_bias_is_found() -> None:
-    with Runner(with_last_bias(load_model_file(default_model()), 2.0), "cpu") as runner:
-        assert not verify(runner).holds
+    with Runner(with_last_bias(load_model_file(default_model_path()), 2.0), "cpu") as runner:
+        assert not run_golden_test(runner).holds
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contract", CONTRACTS, ids=["two classes", "three classes", "channels first"])
 def test_changed_weights_that_move_answers_are_found(contract: Contract) -> None:
-    volumes = np.stack([golden_volume(seed, contract.shape) for seed in range(8)])
+    volumes = np.stack([make_phantom_volume(seed, contract.shape) for seed in range(8)])
     found, moving = found_and_moving(as_model(sure_network(contract), contract), volumes)
     assert moving > 20, "or nothing has been shown"
     assert found >= SHARE * moving
@@ -65,8 +65,8 @@ def test_changed_weights_that_move_answers_are_found(contract: Contract) -> None
 
 @pytest.mark.slow
 def test_changed_weights_of_the_shipped_file_that_move_answers_are_found() -> None:
-    model = load_model_file(default_model())
-    volumes = np.stack(list(proof_volumes(None, model.contract)[1]))
+    model = load_model_file(default_model_path())
+    volumes = np.stack(list(parity_volumes(None, model.contract)[1]))
     found, moving = found_and_moving(model, volumes[:4], every=5)
     assert moving > 10, "or nothing has been shown"
     assert found >= SHARE * moving
@@ -78,4 +78,4 @@ def test_fewer_bits_on_the_device_than_in_the_file_are_found() -> None:
     model = as_model(sure_network(contract), contract)
     rounded = in_bfloat16(model)
     with Runner(rounded, "cpu") as runner:
-        assert not verify(runner).holds
+        assert not run_golden_test(runner).holds

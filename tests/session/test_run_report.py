@@ -9,23 +9,23 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.nvidia import Gpu
 from ct3d_edge.providers.options import parse_options
-from ct3d_edge.providers.versions import tf32_allowed
-from ct3d_edge.session.run_report import Receipt
+from ct3d_edge.providers.versions import is_tf32_allowed
+from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.system.machine import installed_version
+from ct3d_edge.system.machine import find_installed_version
 
 
 @pytest.fixture
-def receipt(make_model: MakeModel) -> Receipt:
+def run_report(make_model: MakeModel) -> RunReport:
     with Runner(load_model_file(make_model()), "cpu") as runner:
-        return runner.receipt
+        return runner.run_report
 
 
-def test_a_receipt_of_the_cpu_says_what_there_is_and_null_for_what_is_not(receipt: Receipt) -> None:
-    told = receipt.to_dict()
+def test_a_run_report_of_the_cpu_says_what_there_is_and_null_for_what_is_not(run_report: RunReport) -> None:
+    told = run_report.to_dict()
     assert told["schema"] == 1
     assert told["versions"] == {
-        "ct3d-edge": installed_version("ct3d-edge"),
+        "ct3d-edge": find_installed_version("ct3d-edge"),
         "onnxruntime": ort.__version__,
         **dict.fromkeys(("plugin", "cuda", "cudnn", "tensorrt", "driver")),
     }
@@ -40,11 +40,11 @@ def test_a_receipt_of_the_cpu_says_what_there_is_and_null_for_what_is_not(receip
     assert told["tuned"] is False
 
 
-def test_a_saved_receipt_is_the_same_data(receipt: Receipt, tmp_path: Path) -> None:
-    receipt.save(tmp_path / "receipt.json")
-    assert json.loads((tmp_path / "receipt.json").read_text()) == json.loads(json.dumps(receipt.to_dict()))
+def test_a_saved_run_report_is_the_same_data(run_report: RunReport, tmp_path: Path) -> None:
+    run_report.save(tmp_path / "receipt.json")
+    assert json.loads((tmp_path / "receipt.json").read_text()) == json.loads(json.dumps(run_report.to_dict()))
     with pytest.raises(UsageError, match="Cannot write"):
-        receipt.save(tmp_path / "absent" / "receipt.json")
+        run_report.save(tmp_path / "absent" / "receipt.json")
 
 
 TURING, AMPERE = Gpu("T4", (7, 5), None, None), Gpu("A2000", (8, 6), None, None)
@@ -77,4 +77,4 @@ def test_tf32_follows_option_gpu_and_environment(
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     if override is not None:
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
-    assert tf32_allowed(name, parse_options(name, options), gpu) is expected  # type: ignore[arg-type]
+    assert is_tf32_allowed(name, parse_options(name, options), gpu) is expected  # type: ignore[arg-type]

@@ -17,11 +17,11 @@ from scipy.special import expit, softmax
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, load_model_file, parse_model_file
-from ct3d_edge.providers.availability import provider
+from ct3d_edge.providers.availability import get_provider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.runner import Runner, to_probabilities
-from ct3d_edge.session.session import Setup, open_session, placement
-from ct3d_edge.system.machine import usable_cores
+from ct3d_edge.session.session import SessionConfig, node_placement, open_session
+from ct3d_edge.system.machine import count_usable_cores
 
 NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
 
@@ -74,7 +74,7 @@ def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contrac
 def test_a_batch_that_stays_on_the_device_gets_the_same_answer(make_model: MakeModel, contract: Contract) -> None:
     volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
     with Runner(load_model_file(make_model()), "cpu") as runner:
-        run = runner.resident(volumes)
+        run = runner.bind_on_device(volumes)
         outputs = [run().numpy().copy() for _ in range(2)]
         expected = runner.infer(volumes)
     for output in outputs:
@@ -106,17 +106,17 @@ def test_refuses_what_is_not_the_contracts_input(make_model: MakeModel, volumes:
         runner.infer(volumes)
 
 
-def test_the_receipt_says_what_ran_where(make_model: MakeModel) -> None:
+def test_the_run_report_says_what_ran_where(make_model: MakeModel) -> None:
     model = load_model_file(make_model())
     with Runner(model, "cpu") as runner:
-        receipt = runner.receipt
-    assert (receipt.requested, receipt.actual, receipt.passed_over) == ("cpu", "cpu", ())
-    ((provider, nodes),) = receipt.nodes
+        run_report = runner.run_report
+    assert (run_report.requested, run_report.actual, run_report.passed_over) == ("cpu", "cpu", ())
+    ((provider, nodes),) = run_report.nodes
     assert provider == "cpu"
     assert 1 <= nodes <= model.nodes
-    assert receipt.threads == usable_cores()
-    assert (receipt.model_sha256, receipt.contract_sha256) == (model.sha256, model.contract.sha256)
-    assert receipt.onnxruntime == ort.__version__
+    assert run_report.threads == count_usable_cores()
+    assert (run_report.model_sha256, run_report.contract_sha256) == (model.sha256, model.contract.sha256)
+    assert run_report.onnxruntime == ort.__version__
 
 
 @pytest.mark.usefixtures("without_gpu")
@@ -131,20 +131,20 @@ def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel
 
 
 @pytest.mark.usefixtures("without_gpu")
-def test_a_permitted_fallback_is_on_the_receipt(make_model: MakeModel) -> None:
+def test_a_permitted_fallback_is_on_the_run_report(make_model: MakeModel) -> None:
     with Runner(load_model_file(make_model()), "tensorrt", allow_fallback=True) as runner:
-        receipt = runner.receipt
-    assert (receipt.requested, receipt.actual) == ("tensorrt", "cpu")
-    assert [name for name, _ in receipt.passed_over] == ["tensorrt", "cuda"]
+        run_report = runner.run_report
+    assert (run_report.requested, run_report.actual) == ("tensorrt", "cpu")
+    assert [name for name, _ in run_report.passed_over] == ["tensorrt", "cuda"]
 
 
 @pytest.mark.usefixtures("without_gpu")
 def test_auto_says_why_it_did_not_take_the_better_ones(make_model: MakeModel) -> None:
     with Runner(load_model_file(make_model())) as runner:
-        receipt = runner.receipt
-    assert (receipt.requested, receipt.actual) == ("auto", "cpu")
-    assert [name for name, _ in receipt.passed_over] == ["tensorrt", "cuda"]
-    assert all(reason for _, reason in receipt.passed_over)
+        run_report = runner.run_report
+    assert (run_report.requested, run_report.actual) == ("auto", "cpu")
+    assert [name for name, _ in run_report.passed_over] == ["tensorrt", "cuda"]
+    assert all(reason for _, reason in run_report.passed_over)
 
 
 def test_an_unknown_provider_is_wrong_usage(make_model: MakeModel) -> None:
@@ -248,7 +248,7 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 def test_every_node_on_the_provider_is_accepted() -> None:
     session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CUDA, ["c"])])
-    assert placement(session, provider("cuda"), allow_fallback=False) == {"cuda": 3}
+    assert node_placement(session, get_provider("cuda"), allow_fallback=False) == {"cuda": 3}
 
 
 @pytest.mark.parametrize("allow_fallback", [False, True])
@@ -261,14 +261,14 @@ def test_every_node_on_the_provider_is_accepted() -> None:
 )
 def test_a_provider_that_does_nothing_is_never_accepted(session: Session, message: str, allow_fallback: bool) -> None:
     with pytest.raises(ProviderError, match=message):
-        placement(session, provider("cuda"), allow_fallback=allow_fallback)
+        node_placement(session, get_provider("cuda"), allow_fallback=allow_fallback)
 
 
 def test_a_provider_that_does_a_part_is_accepted_only_with_permission() -> None:
     session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CPU, ["mean"])])
     with pytest.raises(ProviderError, match=r"leaves 1 nodes to another provider \(mean\)"):
-        placement(session, provider("cuda"), allow_fallback=False)
-    assert placement(session, provider("cuda"), allow_fallback=True) == {"cuda": 2, "cpu": 1}
+        node_placement(session, get_provider("cuda"), allow_fallback=False)
+    assert node_placement(session, get_provider("cuda"), allow_fallback=True) == {"cuda": 2, "cpu": 1}
 
 
 def test_onnxruntimes_own_fallback_is_off(make_model: MakeModel) -> None:
@@ -288,15 +288,15 @@ def test_a_graph_that_fails_only_when_it_runs_is_a_provider_error(contract: Cont
         runner.infer(np.zeros((1, *contract.shape), np.float32))
 
 
-def test_options_of_the_provider_reach_the_session_and_the_receipt(make_model: MakeModel) -> None:
+def test_options_of_the_provider_reach_the_session_and_the_run_report(make_model: MakeModel) -> None:
     options = parse_options("cpu", ("intra_op_num_threads=1", "allow_spinning=0", "enable_cpu_mem_arena=0"))
     with Runner(load_model_file(make_model()), "cpu", options=options) as runner:
         settings = runner._session.get_session_options()
-        receipt = runner.receipt
-    assert settings.intra_op_num_threads == receipt.threads == 1
+        run_report = runner.run_report
+    assert settings.intra_op_num_threads == run_report.threads == 1
     assert settings.enable_cpu_mem_arena is False
     assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert dict(receipt.options)["allow_spinning"] == "0"
+    assert dict(run_report.options)["allow_spinning"] == "0"
 
 
 @pytest.mark.parametrize(("requested", "owner"), [("auto", "cpu"), ("cuda", "cpu"), ("cpu", "cuda")])
@@ -314,7 +314,9 @@ def test_numbers_below_one_are_wrong_usage(make_model: MakeModel, numbers: dict[
 def test_a_symbolic_dimension_can_be_fixed(make_model: MakeModel) -> None:
     file = load_model_file(make_model())
     assert file.batch_axis == "batch"
-    session = open_session(file.data, Setup(provider("cpu"), parse_options("cpu"), fixed={"batch": 2}))
+    session = open_session(
+        file.data, SessionConfig(get_provider("cpu"), parse_options("cpu"), fixed_dimensions={"batch": 2})
+    )
     assert session.run(None, {file.input_name: np.zeros((2, *file.contract.input_shape), np.float32)})[0].shape == (
         2,
         1,
@@ -335,7 +337,7 @@ def test_a_graph_that_gives_another_shape_than_it_promises_is_a_model_error(cont
 
 def test_onnxruntime_writes_nothing_in_colours_of_its_own() -> None:
     program = (
-        "import ct3d_edge.runtime, numpy, onnxruntime as ort\n"
+        "import ct3d_edge.session.session, numpy, onnxruntime as ort\n"
         "try:\n    ort.OrtValue.ortvalue_from_numpy(numpy.zeros(1), 'cuda', 0)\n"
         "except Exception as error:\n    print(type(error).__name__)\n"
     )

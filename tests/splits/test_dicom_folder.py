@@ -12,9 +12,9 @@ from ct3d_edge.errors import DatasetError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.volume import Volume
-from ct3d_edge.splits.create import split_folder
-from ct3d_edge.splits.prepared_cache import prepare
-from ct3d_edge.splits.verify import check_folder
+from ct3d_edge.splits.create import create_split
+from ct3d_edge.splits.prepared_cache import prepare_cache
+from ct3d_edge.splits.verify import verify_folder
 
 made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
 
@@ -33,17 +33,17 @@ def folder(tmp_path: Path, hu: NDArray[np.int16]) -> Path:
 
 
 def test_series_are_divided_by_content(folder: Path) -> None:
-    split = split_folder(folder)
+    split = create_split(folder)
     assert [entry.path for entry in split.entries] == ["normal/1.2.1", "normal/1.2.2", "sick/1", "sick/2"]
     assert [(duplicate.path, duplicate.of) for duplicate in split.duplicates] == [("sick/3", "sick/2")]
-    assert check_folder(split, folder) == split
+    assert verify_folder(split, folder) == split
 
 
 def test_a_class_folder_may_be_a_series_itself(tmp_path: Path, hu: NDArray[np.int16]) -> None:
     for number, name in enumerate(("a", "b")):
         made.write_series(tmp_path / name, hu + number, f"1.2.{number}")
         made.write_series(tmp_path / name / "another", hu - number, f"1.3.{number}")
-    paths = [entry.path for entry in split_folder(tmp_path).entries]
+    paths = [entry.path for entry in create_split(tmp_path).entries]
     assert paths == ["a/1.2.0", "a/another", "b/1.2.1", "b/another"]
 
 
@@ -61,8 +61,8 @@ def test_neither_names_nor_copies_change_the_content(folder: Path) -> None:
 
 
 def test_series_are_prepared_as_the_volumes_they_hold(folder: Path, hu: NDArray[np.int16], tmp_path: Path) -> None:
-    entries = split_folder(folder).entries
-    prepared = prepare(folder, entries, CONTRACT, tmp_path / "cache", workers=1)
+    entries = create_split(folder).entries
+    prepared = prepare_cache(folder, entries, CONTRACT, tmp_path / "cache", workers=1)
     assert prepared.unusable == ()
     expected = preprocess(Volume(hu + 2, affine=made.affine(hu.shape)), CONTRACT).volume
     found = np.load(prepared.entries["normal/1.2.2"].file)
@@ -71,8 +71,8 @@ def test_series_are_prepared_as_the_volumes_they_hold(folder: Path, hu: NDArray[
 
 def test_a_series_with_a_hole_is_not_learned_from(folder: Path, tmp_path: Path) -> None:
     (folder / "sick" / "1" / "005.dcm").unlink()
-    entries = split_folder(folder).entries
-    prepared = prepare(folder, entries, CONTRACT, tmp_path / "cache", workers=1)
+    entries = create_split(folder).entries
+    prepared = prepare_cache(folder, entries, CONTRACT, tmp_path / "cache", workers=1)
     assert [(scan.path, scan.code) for scan in prepared.unusable] == [("sick/1", "missing_slices")]
 
 
@@ -80,4 +80,4 @@ def test_a_class_of_reports_alone_has_no_scans(folder: Path) -> None:
     shutil.rmtree(folder / "normal")
     (folder / "normal").mkdir()
     with pytest.raises(DatasetError, match="Class normal has no scans"):
-        split_folder(folder)
+        create_split(folder)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split import Duplicate, Split
-from ct3d_edge.splits.stratify import Group, deal
+from ct3d_edge.splits.stratify import Group, assign_groups
 
 from .conftest import Fill
 
@@ -41,7 +41,7 @@ def test_a_duplicate_counts_once_and_is_reported(fill: Fill) -> None:
     content = (folder / "a" / "a_0004.nii.gz").read_bytes()
     (folder / "a" / "again.nii.gz").write_bytes(content)
     (folder / "a" / "0_first.nii.gz").write_bytes(content)
-    split = split_folder(folder, test=0.2)
+    split = create_split(folder, test=0.2)
     # The first by name stays, so that the order of listing does not choose.
     expected = (Duplicate("a/a_0004.nii.gz", "a/0_first.nii.gz"), Duplicate("a/again.nii.gz", "a/0_first.nii.gz"))
     assert split.duplicates == expected
@@ -52,7 +52,7 @@ def test_duplicates_do_not_fill_a_class(fill: Fill) -> None:
     folder = fill({"a": 5, "b": 1})
     (folder / "b" / "copy.nii.gz").write_bytes((folder / "b" / "b_0000.nii.gz").read_bytes())
     with pytest.raises(DatasetError, match=r"Class b has 1 scan; at least 2"):
-        split_folder(folder)
+        create_split(folder)
 
 
 def test_one_content_under_two_classes_is_refused(fill: Fill) -> None:
@@ -62,7 +62,7 @@ def test_one_content_under_two_classes_is_refused(fill: Fill) -> None:
         DatasetError,
         match=r"Under both classes with the same content: 1 scan\.(.|\n)*b/twin\.nii\.gz and a/a_0001\.nii\.gz",
     ):
-        split_folder(folder)
+        create_split(folder)
 
 
 # Patients ----------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_a_patient_stays_on_one_side_and_in_one_fold(fill: Fill, seed: int) -> N
     rows = by_patient(folder, 4)
     # Some patients have scans of both classes.
     rows = [(scan, patient.replace("b-0", "a-0").replace("b-1", "a-1")) for scan, patient in rows]
-    split = split_folder(folder, test=0.2, validation=0.2, seed=seed, folds=3, patients=table(folder, rows))
+    split = create_split(folder, test=0.2, validation=0.2, seed=seed, folds=3, patients=table(folder, rows))
     assert all(len(subsets) == 1 for subsets in sides(split).values())
     assert {entry.path: entry.patient for entry in split.entries} == dict(rows)
     folds: dict[str | None, set[int | None]] = {}
@@ -86,7 +86,7 @@ def test_a_patient_stays_on_one_side_and_in_one_fold(fill: Fill, seed: int) -> N
 @pytest.mark.parametrize("seed", range(5))
 def test_shares_are_as_near_as_whole_patients_allow(fill: Fill, seed: int) -> None:
     folder = fill({"a": 40, "b": 60})
-    split = split_folder(folder, test=0.2, validation=0.2, seed=seed, patients=table(folder, by_patient(folder, 4)))
+    split = create_split(folder, test=0.2, validation=0.2, seed=seed, patients=table(folder, by_patient(folder, 4)))
     # 10 and 15 patients of 4 scans: a fifth of them is a whole number.
     assert [split.count(name, "a") for name in ("train", "validation", "test")] == [24, 8, 8]
     assert [split.count(name, "b") for name in ("train", "validation", "test")] == [36, 12, 12]
@@ -100,7 +100,7 @@ def test_patients_of_uneven_size_come_near_the_shares(seed: int) -> None:
     totals = [sum(group.counts[label] for group in groups) for label in (0, 1)]
     kept = [round(0.2 * total) for total in totals]
     targets = (tuple(kept), tuple(kept), tuple(t - 2 * k for t, k in zip(totals, kept, strict=True)))
-    parts = deal(groups, targets, seed)
+    parts = assign_groups(groups, targets, seed)
     for part, target in zip(parts, targets, strict=True):
         got = [sum(group.counts[label] for group in part) for label in (0, 1)]
         assert got == pytest.approx(target, abs=1)
@@ -111,7 +111,7 @@ def test_a_huge_patient_does_not_starve_a_subset(fill: Fill) -> None:
     rows = [
         (scan, patient if int(patient[2:]) < 2 else f"{patient[0]}-rest") for scan, patient in by_patient(folder, 1)
     ]
-    split = split_folder(folder, test=0.2, validation=0.2, patients=table(folder, rows))
+    split = create_split(folder, test=0.2, validation=0.2, patients=table(folder, rows))
     for label in ("a", "b"):
         # 28 scans of one patient, and two single ones for the other subsets.
         assert sorted(split.count(name, label) for name in ("train", "validation", "test")) == [1, 1, 28]
@@ -120,7 +120,7 @@ def test_a_huge_patient_does_not_starve_a_subset(fill: Fill) -> None:
 def test_exactly_enough_patients_of_mixed_classes_are_dealt() -> None:
     # Three parts, three mixed patients: each part needs one, wherever the single ones go.
     groups = [Group(f"mixed {n}", (), (1, 5)) for n in range(3)] + [Group(f"only {n}", (), (4, 0)) for n in range(9)]
-    parts = deal(groups, ((8, 3), (8, 3), (23, 9)), 0)
+    parts = assign_groups(groups, ((8, 3), (8, 3), (23, 9)), 0)
     assert [sum(group.counts[1] > 0 for group in part) for part in parts] == [1, 1, 1]
 
 
@@ -128,13 +128,13 @@ def test_too_few_patients_for_the_subsets(fill: Fill) -> None:
     folder = fill({"a": 6, "b": 6})
     rows = [(scan, patient if patient[0] == "a" else "b") for scan, patient in by_patient(folder, 1)]
     with pytest.raises(DatasetError, match=r"Class b has 6 scans of 1 patient; at least 2 are needed"):
-        split_folder(folder, patients=table(folder, rows))
+        create_split(folder, patients=table(folder, rows))
 
 
 def test_too_few_patients_for_the_folds(fill: Fill) -> None:
     folder = fill({"a": 12, "b": 12})
     with pytest.raises(DatasetError, match=r"Class a has 12 scans of 3 patients; at least 4 .* 4 folds\."):
-        split_folder(folder, folds=4, patients=table(folder, by_patient(folder, 4)))
+        create_split(folder, folds=4, patients=table(folder, by_patient(folder, 4)))
 
 
 def test_scans_may_be_named_by_file_and_other_columns_do_not_count(fill: Fill) -> None:
@@ -143,9 +143,9 @@ def test_scans_may_be_named_by_file_and_other_columns_do_not_count(fill: Fill) -
     path = folder.parent / "patients.csv"
     path.write_text("scan,patient,age\n" + "\n".join(map(",".join, rows)), encoding="utf-8-sig")
     with pytest.raises(DatasetError, match=r"Class b has 2 scans of 1 patient"):
-        split_folder(folder, patients=path)
+        create_split(folder, patients=path)
     path.write_text(path.read_text().replace("1.nii.gz,y", "1.nii.gz,z"))
-    assert {entry.patient for entry in split_folder(folder, patients=path).entries} == {"x0", "x1", "y", "z"}
+    assert {entry.patient for entry in create_split(folder, patients=path).entries} == {"x0", "x1", "y", "z"}
 
 
 def test_a_pair_may_be_named_by_either_file(fill: Fill) -> None:
@@ -153,7 +153,7 @@ def test_a_pair_may_be_named_by_either_file(fill: Fill) -> None:
     for ending in (".hdr", ".img"):
         (folder / "a" / f"pair{ending}").write_bytes(ending.encode())
     rows = [*by_patient(folder, 1), ("a/pair.img", "p")]
-    split = split_folder(folder, patients=table(folder, rows))
+    split = create_split(folder, patients=table(folder, rows))
     assert next(entry.patient for entry in split.entries if entry.path == "a/pair.hdr") == "p"
 
 
@@ -161,9 +161,9 @@ def test_duplicates_of_one_patient_are_fine_and_of_two_are_not(fill: Fill) -> No
     folder = fill({"a": 3, "b": 3})
     rows = by_patient(folder, 1)
     (folder / "a" / "copy.nii.gz").write_bytes((folder / "a" / "a_0001.nii.gz").read_bytes())
-    assert len(split_folder(folder, patients=table(folder, [*rows, ("copy.nii.gz", "a-1")])).duplicates) == 1
+    assert len(create_split(folder, patients=table(folder, [*rows, ("copy.nii.gz", "a-1")])).duplicates) == 1
     with pytest.raises(DatasetError, match=r"copy\.nii\.gz and a/a_0001\.nii\.gz have the same .* a-2 and a-1\."):
-        split_folder(folder, patients=table(folder, [*rows, ("copy.nii.gz", "a-2")]))
+        create_split(folder, patients=table(folder, [*rows, ("copy.nii.gz", "a-2")]))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_table_that_does_not_fit(fill: Fill, change: object, message: str) -> 
     folder = fill({"a": 4, "b": 4})
     assert callable(change)
     with pytest.raises(DatasetError, match=message):
-        split_folder(folder, patients=table(folder, change(by_patient(folder, 1))))
+        create_split(folder, patients=table(folder, change(by_patient(folder, 1))))
 
 
 def test_a_file_name_that_fits_two_scans(fill: Fill) -> None:
@@ -192,21 +192,21 @@ def test_a_file_name_that_fits_two_scans(fill: Fill) -> None:
     for label in ("a", "b"):
         (folder / label / "same.nii").write_bytes(label.encode())
     with pytest.raises(DatasetError, match=r"same\.nii could be any of a/same\.nii, b/same\.nii\. Give its path"):
-        split_folder(folder, patients=table(folder, [("same.nii", "p")]))
+        create_split(folder, patients=table(folder, [("same.nii", "p")]))
 
 
 def test_a_table_without_its_columns(fill: Fill) -> None:
     folder = fill({"a": 2, "b": 2})
     with pytest.raises(DatasetError, match=r"has no column patient in its first line"):
-        split_folder(folder, patients=table(folder, [], header="scan,person"))
+        create_split(folder, patients=table(folder, [], header="scan,person"))
     with pytest.raises(DatasetError, match=r"has no column scan and no column patient"):
-        split_folder(folder, patients=table(folder, [], header=""))
+        create_split(folder, patients=table(folder, [], header=""))
 
 
 def test_a_table_that_cannot_be_read(fill: Fill, tmp_path: Path) -> None:
     folder = fill({"a": 2, "b": 2})
     with pytest.raises(DatasetError, match=r"nowhere\.csv cannot be read: No such file"):
-        split_folder(folder, patients=tmp_path / "nowhere.csv")
+        create_split(folder, patients=tmp_path / "nowhere.csv")
     (tmp_path / "latin.csv").write_bytes("scan,patient\na,Müller\n".encode("latin-1"))
     with pytest.raises(DatasetError, match=r"latin\.csv cannot be read: 'utf-8' codec"):
-        split_folder(folder, patients=tmp_path / "latin.csv")
+        create_split(folder, patients=tmp_path / "latin.csv")

@@ -23,18 +23,18 @@ from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits import prepared_cache
 from ct3d_edge.splits.folder import ScanRead
-from ct3d_edge.splits.prepared_cache import entry_file, prepare, read_findings
-from ct3d_edge.splits.split import Entry
+from ct3d_edge.splits.prepared_cache import entry_file, prepare_cache, read_flags
+from ct3d_edge.splits.split import SplitEntry
 
 CONTRACT = Contract(shape=(8, 7, 6))
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def entries(make_scan: MakeScan, tmp_path: Path, hu: NDArray[np.int16]) -> list[Entry]:
+def entries(make_scan: MakeScan, tmp_path: Path, hu: NDArray[np.int16]) -> list[SplitEntry]:
     """Six scans under ``tmp_path``."""
     paths = [make_scan(f"s{n}.nii.gz", voxels=hu + np.int16(n), folder=tmp_path / "a") for n in range(6)]
-    return [Entry(f"a/{path.name}", "a", content_sha256(path), "train") for path in paths]
+    return [SplitEntry(f"a/{path.name}", "a", content_sha256(path), "train") for path in paths]
 
 
 @pytest.fixture
@@ -54,46 +54,50 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_entries_are_numpy_files_of_what_preprocess_gives(entries: list[Entry], tmp_path: Path) -> None:
-    done = prepare(tmp_path, entries, CONTRACT, tmp_path / "cache").entries
+def test_entries_are_numpy_files_of_what_preprocess_gives(entries: list[SplitEntry], tmp_path: Path) -> None:
+    done = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache").entries
     for entry in entries:
         volume = np.load(done[entry.path].file, mmap_mode="r")
         assert isinstance(volume, np.memmap)
         np.testing.assert_array_equal(volume, preprocess(read_nifti(tmp_path / entry.path), CONTRACT).volume)
 
 
-def test_a_second_run_reads_no_scan(entries: list[Entry], tmp_path: Path, reads: list[str]) -> None:
-    first = prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+def test_a_second_run_reads_no_scan(entries: list[SplitEntry], tmp_path: Path, reads: list[str]) -> None:
+    first = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     assert len(reads) == 6
     events: list[ScanRead] = []
-    assert prepare(tmp_path, entries, CONTRACT, tmp_path / "cache", on_read=events.append) == first
+    assert prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache", on_read=events.append) == first
     assert len(reads) == 6
     assert events == [ScanRead(n, 6, entry.path, reused=True) for n, entry in enumerate(entries, 1)]
 
 
-def test_a_scan_is_known_by_its_content_not_its_name(entries: list[Entry], tmp_path: Path, reads: list[str]) -> None:
-    prepare(tmp_path, entries[:1], CONTRACT, tmp_path / "cache")
-    moved = Entry("b/other.nii.gz", "b", entries[0].sha256, "validation")
-    assert list(prepare(tmp_path, [moved], CONTRACT, tmp_path / "cache").entries) == ["b/other.nii.gz"]
+def test_a_scan_is_known_by_its_content_not_its_name(
+    entries: list[SplitEntry], tmp_path: Path, reads: list[str]
+) -> None:
+    prepare_cache(tmp_path, entries[:1], CONTRACT, tmp_path / "cache")
+    moved = SplitEntry("b/other.nii.gz", "b", entries[0].sha256, "validation")
+    assert list(prepare_cache(tmp_path, [moved], CONTRACT, tmp_path / "cache").entries) == ["b/other.nii.gz"]
     assert reads == ["s0.nii.gz"]
 
 
 @pytest.mark.parametrize("other", [Contract(shape=(8, 7, 5)), Contract(shape=(8, 7, 6), hu_window=(-900.0, 400.0))])
 def test_another_contract_has_its_own_entries(
-    entries: list[Entry], tmp_path: Path, reads: list[str], other: Contract
+    entries: list[SplitEntry], tmp_path: Path, reads: list[str], other: Contract
 ) -> None:
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     before = files(tmp_path / "cache")
-    prepare(tmp_path, entries, other, tmp_path / "cache")
+    prepare_cache(tmp_path, entries, other, tmp_path / "cache")
     assert len(reads) == len(files(tmp_path / "cache")) == 12
     assert before.items() <= files(tmp_path / "cache").items()
 
 
-def test_findings_outlive_the_reading(entries: list[Entry], tmp_path: Path) -> None:
+def test_flags_outlive_the_reading(entries: list[SplitEntry], tmp_path: Path) -> None:
     misnamed = (tmp_path / entries[0].path).rename(tmp_path / "a" / "s.nii")
-    entry = Entry("a/s.nii", "a", content_sha256(misnamed), "train")
+    entry = SplitEntry("a/s.nii", "a", content_sha256(misnamed), "train")
     for _ in range(2):
-        assert prepare(tmp_path, [entry], CONTRACT, tmp_path / "cache").entries["a/s.nii"].findings == ("misnamed",)
+        assert prepare_cache(tmp_path, [entry], CONTRACT, tmp_path / "cache").entries["a/s.nii"].flags == (
+            "extension_mismatch",
+        )
 
 
 def _truncate(path: Path) -> None:
@@ -126,31 +130,31 @@ def _store(path: Path, volume: NDArray[np.generic]) -> None:
     ],
 )
 def test_a_damaged_entry_alone_is_rebuilt(
-    entries: list[Entry], tmp_path: Path, reads: list[str], damage: object
+    entries: list[SplitEntry], tmp_path: Path, reads: list[str], damage: object
 ) -> None:
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     before = files(tmp_path / "cache")
     reads.clear()
     assert callable(damage)
     damage(entry_file(tmp_path / "cache", entries[2].sha256, CONTRACT))
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     assert reads == ["s2.nii.gz"]
     assert files(tmp_path / "cache") == before
 
 
 def test_entries_of_an_older_preparation_do_not_count(
-    entries: list[Entry], tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+    entries: list[SplitEntry], tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     monkeypatch.setattr(prepared_cache, "VERSION", prepared_cache.VERSION + 1)
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     assert len(reads) == 12
 
 
-def test_unusable_scans_are_told_and_the_others_are_done(entries: list[Entry], tmp_path: Path) -> None:
+def test_unusable_scans_are_told_and_the_others_are_done(entries: list[SplitEntry], tmp_path: Path) -> None:
     (tmp_path / entries[1].path).write_bytes(b"no scan at all" * 100)
     events: list[ScanRead] = []
-    made = prepare(tmp_path, entries, CONTRACT, tmp_path / "cache", workers=2, on_read=events.append)
+    made = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache", workers=2, on_read=events.append)
     (bad,) = made.unusable
     assert (bad.path, bad.code, bad.sha256) == ("a/s1.nii.gz", "not_nifti", entries[1].sha256)
     assert bad.reason.startswith("s1.nii.gz is not a NIfTI file")
@@ -158,9 +162,9 @@ def test_unusable_scans_are_told_and_the_others_are_done(entries: list[Entry], t
     assert [event.done for event in events] == [1, 2, 3, 4, 5, 6]
 
 
-def test_processes_write_the_same_bytes(entries: list[Entry], tmp_path: Path) -> None:
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "one", workers=1)
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "two", workers=2)
+def test_processes_write_the_same_bytes(entries: list[SplitEntry], tmp_path: Path) -> None:
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "one", workers=1)
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "two", workers=2)
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
@@ -169,18 +173,18 @@ class Usage(NamedTuple):
 
 
 def test_room_is_asked_for_what_is_still_missing(
-    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    entries: list[SplitEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = 8 * 7 * 6 * 4
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2 * one))
     with pytest.raises(UsageError, match=r"6 prepared scans take .*cache has"):
-        prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+        prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     for few in (entries[:2], entries[:4], entries):
-        prepare(tmp_path, few, CONTRACT, tmp_path / "cache")
+        prepare_cache(tmp_path, few, CONTRACT, tmp_path / "cache")
 
 
 def test_a_disk_that_fills_up_leaves_no_half_file(
-    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    entries: list[SplitEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 0
     fsync = os.fsync
@@ -194,26 +198,26 @@ def test_a_disk_that_fills_up_leaves_no_half_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskError, match=r"Cannot write .*\.npy: No space left on device"):
-        prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+        prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     left = list((tmp_path / "cache").iterdir())
     assert len(left) == 2
-    assert all(read_findings(path, CONTRACT.shape) is not None for path in left)
+    assert all(read_flags(path, CONTRACT.shape) is not None for path in left)
 
 
-def test_a_file_in_the_place_of_the_cache(entries: list[Entry], tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_cache(entries: list[SplitEntry], tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     with pytest.raises(UsageError, match="Cannot make the folder"):
-        prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+        prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
 
 
-def test_what_killed_writers_left_goes_and_what_others_write_stays(entries: list[Entry], tmp_path: Path) -> None:
+def test_what_killed_writers_left_goes_and_what_others_write_stays(entries: list[SplitEntry], tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     folder.mkdir()
     for name in (".ct3d-old", ".ct3d-new", "mine.txt"):
         (folder / name).touch()
     os.utime(folder / ".ct3d-old", (0, 0))
     os.utime(folder / "mine.txt", (0, 0))
-    prepare(tmp_path, entries[:1], CONTRACT, folder)
+    prepare_cache(tmp_path, entries[:1], CONTRACT, folder)
     assert {".ct3d-new", "mine.txt"} <= set(files(folder))
     assert ".ct3d-old" not in files(folder)
 
@@ -223,11 +227,13 @@ def test_what_killed_writers_left_goes_and_what_others_write_stays(entries: list
 BUILD = """
 import json, sys, time
 from pathlib import Path
-from ct3d_edge.cohort import Entry, cache, prepare
+from ct3d_edge.splits import prepared_cache
+from ct3d_edge.splits.prepared_cache import prepare_cache
+from ct3d_edge.splits.split import SplitEntry
 from ct3d_edge.contract import Contract
 
 seconds, entries = float(sys.argv[2]), json.loads(sys.argv[3])
-read = cache.open_scan
+read = prepared_cache.open_scan
 reads = []
 
 def slowly(path):
@@ -235,16 +241,16 @@ def slowly(path):
     reads.append(path)
     return read(path)
 
-cache.open_scan = slowly
+prepared_cache.open_scan = slowly
 folder = Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
-prepare(folder, [Entry(*entry) for entry in entries], Contract(shape=(8, 7, 6)), folder / "cache", workers=1)
+prepare_cache(folder, [SplitEntry(*entry) for entry in entries], Contract(shape=(8, 7, 6)), folder / "cache", workers=1)
 print(len(reads))
 """
 
 
-def start(folder: Path, entries: list[Entry], seconds: float) -> subprocess.Popen[str]:
+def start(folder: Path, entries: list[SplitEntry], seconds: float) -> subprocess.Popen[str]:
     """A process that builds the cache, and takes its time over each scan; it waits for a line."""
     listed = json.dumps([[entry.path, entry.label, entry.sha256, entry.subset] for entry in entries])
     command = [sys.executable, "-c", BUILD, str(folder), str(seconds), listed]
@@ -260,8 +266,8 @@ def go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def test_two_processes_may_build_one_cache_at_once(entries: list[Entry], tmp_path: Path) -> None:
-    prepare(tmp_path, entries, CONTRACT, tmp_path / "alone")
+def test_two_processes_may_build_one_cache_at_once(entries: list[SplitEntry], tmp_path: Path) -> None:
+    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "alone")
     builders = [start(tmp_path, entries, 0.05) for _ in range(2)]
     for builder in builders:
         go(builder)
@@ -273,7 +279,7 @@ def test_two_processes_may_build_one_cache_at_once(entries: list[Entry], tmp_pat
 
 
 def test_a_killed_build_leaves_only_whole_entries_and_goes_on(
-    entries: list[Entry], tmp_path: Path, reads: list[str]
+    entries: list[SplitEntry], tmp_path: Path, reads: list[str]
 ) -> None:
     builder = start(tmp_path, entries, 0.3)
     go(builder)
@@ -284,7 +290,7 @@ def test_a_killed_build_leaves_only_whole_entries_and_goes_on(
     builder.communicate()
     left = list((tmp_path / "cache").glob("*.npy"))
     assert 2 <= len(left) < 6
-    assert all(read_findings(path, CONTRACT.shape) is not None for path in left)
-    made = prepare(tmp_path, entries, CONTRACT, tmp_path / "cache")
+    assert all(read_flags(path, CONTRACT.shape) is not None for path in left)
+    made = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     assert len(made.entries) == 6
     assert len(reads) == 6 - len(left)

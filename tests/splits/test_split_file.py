@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.splits.create import split_folder
-from ct3d_edge.splits.split import LeftOut, Split
+from ct3d_edge.splits.create import create_split
+from ct3d_edge.splits.split import ExcludedScan, Split
 from ct3d_edge.splits.split_file import from_json, read_split, to_json, write_split
 
 from .conftest import Fill
@@ -24,7 +24,7 @@ def split(fill: Fill) -> Split:
     table = folder.parent / "patients.csv"
     rows = [f"{scan},{scan.replace('copy', 'a_0003')}" for scan in scans]
     table.write_text("\n".join(["scan,patient", *rows]))
-    return split_folder(folder, seed=7, test=0.25, folds=2, patients=table, skip_bad=True)
+    return create_split(folder, seed=7, test=0.25, folds=2, patients=table, skip_bad=True)
 
 
 def test_what_is_written_is_what_is_read(split: Split, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_file_name_that_is_no_text_survives(fill: Fill) -> None:
         (folder / "a" / "caf\udce9.nii").write_bytes(b"x")
     except (OSError, UnicodeError):
         pytest.skip("this file system keeps names as text")
-    split = split_folder(folder)
+    split = create_split(folder)
     assert from_json(to_json(split)) == split
 
 
@@ -163,7 +163,7 @@ def test_a_place_that_cannot_be_written(split: Split, tmp_path: Path) -> None:
 
 def test_scans_found_unusable_leave_the_entries_and_stay_on_record(split: Split) -> None:
     gone = split.train[0]
-    note = LeftOut(gone.path, "truncated", "It ends too early.", gone.sha256)
+    note = ExcludedScan(gone.path, "truncated", "It ends too early.", gone.sha256)
     less = split.without([note])
     assert set(split.entries) - set(less.entries) == {gone}
     assert set(less.left_out) == {*split.left_out, note}

@@ -7,9 +7,9 @@ import pytest
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.splits import folder as split_folders
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split import Split
-from ct3d_edge.splits.verify import check_folder
+from ct3d_edge.splits.verify import verify_folder
 
 from .conftest import Fill
 
@@ -23,30 +23,30 @@ def folder(fill: Fill) -> Path:
 
 @pytest.fixture
 def split(folder: Path) -> Split:
-    return split_folder(folder, test=0.2)
+    return create_split(folder, test=0.2)
 
 
 def test_an_unchanged_folder_fits(folder: Path, split: Split) -> None:
-    assert check_folder(split, folder) == split
+    assert verify_folder(split, folder) == split
 
 
 def test_a_missing_scan(folder: Path, split: Split) -> None:
     for name in ("a/a_0001.nii.gz", "b/b_0002.nii.gz"):
         (folder / name).unlink()
     with pytest.raises(DatasetError, match=r"2 scans missing: a/a_0001\.nii\.gz, b/b_0002\.nii\.gz\. Put .* back"):
-        check_folder(split, folder)
+        verify_folder(split, folder)
 
 
 def test_a_changed_scan(folder: Path, split: Split) -> None:
     (folder / "b" / "b_0007.nii.gz").write_bytes(b"something else")
     with pytest.raises(DatasetError, match=r"1 scan changed since: b/b_0007\.nii\.gz"):
-        check_folder(split, folder)
+        verify_folder(split, folder)
 
 
 def test_a_new_scan_needs_a_new_split(folder: Path, split: Split) -> None:
     (folder / "b" / "new.nii").write_bytes(b"new")
     with pytest.raises(DatasetError, match=r"not in the split: b/new\.nii\. .* make the split again: ct3d-edge data"):
-        check_folder(split, folder)
+        verify_folder(split, folder)
 
 
 def test_all_differences_are_told_at_once_and_many_are_counted(folder: Path, split: Split) -> None:
@@ -55,20 +55,20 @@ def test_all_differences_are_told_at_once_and_many_are_counted(folder: Path, spl
     for n in range(7):
         (folder / "a" / f"new{n}.nii").write_bytes(b"%d" % n)
     with pytest.raises(DatasetError, match=r"1 .* missing: .*; 1 .* changed since: .*; 7 .*new4\.nii and 2 more\."):
-        check_folder(split, folder)
+        verify_folder(split, folder)
 
 
 def test_other_classes(fill: Fill, split: Split) -> None:
     with pytest.raises(DatasetError, match="its classes are x, y, not a, b"):
-        check_folder(split, fill({"x": 2, "y": 2}, "other"))
+        verify_folder(split, fill({"x": 2, "y": 2}, "other"))
 
 
 def test_a_removed_duplicate_is_no_difference_but_a_changed_one_is(folder: Path, split: Split) -> None:
     (folder / "a" / "copy.nii.gz").write_bytes(b"no copy any more")
     with pytest.raises(DatasetError, match=r"changed since: a/copy\.nii\.gz"):
-        check_folder(split, folder)
+        verify_folder(split, folder)
     (folder / "a" / "copy.nii.gz").unlink()
-    assert check_folder(split, folder) == split
+    assert verify_folder(split, folder) == split
 
 
 def test_files_of_other_subsets_are_not_opened(folder: Path, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,33 +79,35 @@ def test_files_of_other_subsets_are_not_opened(folder: Path, split: Split, monke
         return content_sha256(scan)
 
     monkeypatch.setattr(split_folders, "content_sha256", spy)
-    check_folder(split, folder, ("train", "validation"))
+    verify_folder(split, folder, ("train", "validation"))
     used = {entry.path for entry in split.train + split.validation}
     assert {path for path in opened if path != "a/copy.nii.gz"} == used
     (folder / split.test[0].path).unlink()
     with pytest.raises(DatasetError, match=f"missing: {split.test[0].path}"):
-        check_folder(split, folder, ("train", "validation"))
+        verify_folder(split, folder, ("train", "validation"))
 
 
 def test_a_scan_that_cannot_be_read_any_more(folder: Path, split: Split) -> None:
     (folder / "a" / "a_0002.nii.gz").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"1 of 20 scans cannot be used(.|\n)*a_0002\.nii\.gz is empty"):
-        check_folder(split, folder)
-    less = check_folder(split, folder, skip_bad=True)
+        verify_folder(split, folder)
+    less = verify_folder(split, folder, skip_bad=True)
     assert [scan.path for scan in less.left_out] == ["a/a_0002.nii.gz"]
     assert len(less.entries) == 19
 
 
 def test_a_scan_left_out_before_is_not_new(folder: Path) -> None:
     (folder / "b" / "empty.nii").touch()
-    with pytest.raises(DatasetError, match=r"1 of 22 scans cannot be used(.|\n)*--skip-bad(.|\n)*empty\.nii is empty"):
-        split_folder(folder)
-    split = split_folder(folder, skip_bad=True)
+    with pytest.raises(
+        DatasetError, match=r"1 of 22 scans cannot be used(.|\n)*--skip-invalid(.|\n)*empty\.nii is empty"
+    ):
+        create_split(folder)
+    split = create_split(folder, skip_bad=True)
     assert [scan.path for scan in split.left_out] == ["b/empty.nii"]
-    assert check_folder(split, folder) == split
+    assert verify_folder(split, folder) == split
 
 
 def test_the_missing_half_of_a_pair_is_named(folder: Path) -> None:
     (folder / "b" / "pair.hdr").write_bytes(b"header")
     with pytest.raises(DatasetError, match=r"b/pair\.hdr: pair\.img does not exist"):
-        split_folder(folder)
+        create_split(folder)

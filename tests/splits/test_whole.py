@@ -3,14 +3,14 @@ import pytest
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.splits.folder import ScanHashed
-from ct3d_edge.splits.verify import whole_folder
+from ct3d_edge.splits.verify import folder_as_test_set
 
 from .conftest import Fill
 
 
 def test_every_scan_is_a_test_scan(fill: Fill) -> None:
     folder = fill({"normal": 3, "abnormal": 2})
-    split = whole_folder(folder)
+    split = folder_as_test_set(folder)
     assert split.classes == ("normal", "abnormal")
     assert [(split.count("test", name), len(split.entries)) for name in split.classes] == [(3, 5), (2, 5)]
     assert all(entry.sha256 == content_sha256(folder / entry.path) for entry in split.entries)
@@ -19,7 +19,7 @@ def test_every_scan_is_a_test_scan(fill: Fill) -> None:
 def test_the_same_content_counts_once(fill: Fill) -> None:
     folder = fill({"a": 3, "b": 2})
     (folder / "a" / "again.nii.gz").write_bytes((folder / "a" / "a_0001.nii.gz").read_bytes())
-    split = whole_folder(folder)
+    split = folder_as_test_set(folder)
     assert [(duplicate.path, duplicate.of) for duplicate in split.duplicates] == [("a/again.nii.gz", "a/a_0001.nii.gz")]
     assert split.count("test", "a") == 3
 
@@ -28,20 +28,20 @@ def test_the_same_content_under_both_classes_is_refused(fill: Fill) -> None:
     folder = fill({"a": 3, "b": 2})
     (folder / "b" / "again.nii.gz").write_bytes((folder / "a" / "a_0001.nii.gz").read_bytes())
     with pytest.raises(DatasetError, match=r"Under both classes with the same content: 1 scan"):
-        whole_folder(folder)
+        folder_as_test_set(folder)
 
 
 def test_what_cannot_be_read_stops_or_is_left_out(fill: Fill) -> None:
     folder = fill({"a": 3, "b": 2})
     (folder / "a" / "bad.nii.gz").touch()
     with pytest.raises(DatasetError, match="1 of 6 scans cannot be used"):
-        whole_folder(folder)
-    split = whole_folder(folder, skip_bad=True)
+        folder_as_test_set(folder)
+    split = folder_as_test_set(folder, skip_bad=True)
     assert [scan.path for scan in split.left_out] == ["a/bad.nii.gz"]
     assert len(split.entries) == 5
 
 
 def test_reports_every_scan(fill: Fill) -> None:
     events: list[ScanHashed] = []
-    whole_folder(fill({"a": 2, "b": 2}), on_hashed=events.append)
+    folder_as_test_set(fill({"a": 2, "b": 2}), on_hashed=events.append)
     assert [(event.done, event.total) for event in events] == [(n, 4) for n in range(1, 5)]

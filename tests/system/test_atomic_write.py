@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import DiskError, OutputError, UsageError
-from ct3d_edge.system.atomic_write import atomic_file, cannot_write, make_folder, require_writable
+from ct3d_edge.system.atomic_write import atomic_file, make_folder, require_writable, write_failure_message
 
 
 @pytest.fixture
@@ -155,6 +155,6 @@ def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
      (errno.ENOENT, UsageError), (errno.EISDIR, UsageError), (None, UsageError)],
 )  # fmt: skip
 def test_what_the_system_says_decides_the_exit_code(number: int | None, kind: type[Exception]) -> None:
-    error = cannot_write(Path("a.json"), OSError(number, "so it is") if number else OSError("so it is"))
+    error = write_failure_message(Path("a.json"), OSError(number, "so it is") if number else OSError("so it is"))
     assert type(error) is kind
     assert str(error) == "Cannot write a.json: so it is."

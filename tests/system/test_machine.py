@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.system import machine
-from ct3d_edge.system.machine import available_memory, describe_machine, usable_cores
+from ct3d_edge.system.machine import count_usable_cores, describe_machine, read_available_memory
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -75,7 +75,7 @@ def test_packages_that_are_not_installed_are_left_out() -> None:
 def test_the_description_of_this_machine_is_plain_data() -> None:
     found = describe_machine(["numpy"])
     assert json.loads(json.dumps(found)) == found
-    assert found["cores_usable"] == usable_cores()
+    assert found["cores_usable"] == count_usable_cores()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to cores")
@@ -83,10 +83,10 @@ def test_usable_cores_are_those_the_process_is_bound_to() -> None:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert usable_cores() == 1
+        assert count_usable_cores() == 1
     finally:
         os.sched_setaffinity(0, before)
-    assert usable_cores() == len(before)
+    assert count_usable_cores() == len(before)
 
 
 @pytest.mark.parametrize(
@@ -97,31 +97,31 @@ def test_a_containers_quota_bounds_the_cores(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     described(monkeypatch, tmp_path, CGROUP_CPU_MAX=quota)
-    assert usable_cores() == expected
+    assert count_usable_cores() == expected
 
 
 def test_available_memory_is_the_tightest_of_what_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     described(monkeypatch, tmp_path, MEMINFO="MemTotal: 4000 kB\nMemAvailable:   2000 kB\n")
     monkeypatch.setattr(machine, "CGROUP_MEMORY", tmp_path)
-    assert available_memory() == 2000 * 1024
+    assert read_available_memory() == 2000 * 1024
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
-    assert available_memory() == 600_000
+    assert read_available_memory() == 600_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert available_memory() == 2000 * 1024
+    assert read_available_memory() == 2000 * 1024
 
 
 def test_a_system_that_tells_nothing_has_unknown_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     described(monkeypatch, tmp_path)
     monkeypatch.setattr(machine, "CGROUP_MEMORY", tmp_path)
-    assert available_memory() is None
+    assert read_available_memory() is None
 
 
 def test_cpu_features_are_told_as_people_name_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     described(monkeypatch, tmp_path, CPUINFO=X86)
-    assert machine.cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": True, "AMX": False}
+    assert machine.detect_cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": True, "AMX": False}
     described(monkeypatch, tmp_path, CPUINFO=X86.replace("avx512_vnni", "amx_tile"))
-    assert machine.cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": False, "AMX": True}
+    assert machine.detect_cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": False, "AMX": True}
 
 
 @pytest.mark.parametrize("cpuinfo", [ARM, ""])
@@ -129,7 +129,7 @@ def test_cpu_features_of_another_kind_of_cpu_are_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str
 ) -> None:
     described(monkeypatch, tmp_path, CPUINFO=cpuinfo)
-    assert machine.cpu_features() is None
+    assert machine.detect_cpu_features() is None
 
 
 @pytest.mark.parametrize(("written", "quota"), [("max 100000", None), ("150000 100000", 1.5), ("", None)])
@@ -137,4 +137,4 @@ def test_a_containers_quota_is_told_in_cores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: str, quota: float | None
 ) -> None:
     described(monkeypatch, tmp_path, CGROUP_CPU_MAX=written)
-    assert machine.cpu_quota() == quota
+    assert machine.read_cpu_quota() == quota

@@ -19,8 +19,8 @@ import tensorflow as tf
 from training.distributed_run import SIZE, network, split_cpu
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.splits.split import Entry, Split, Subset
-from ct3d_edge.training.batches import Material
+from ct3d_edge.splits.split import Split, SplitEntry, Subset
+from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.data import ScanArrays
 from ct3d_edge.training.distributed.step import _settle
 from ct3d_edge.training.distributed.strategy import Distribution, open_strategy, replicas, scope
@@ -46,7 +46,7 @@ def arrays() -> ScanArrays:
     rng = np.random.default_rng(0)
     volumes = 0.5 * rng.random((len(SUBSETS), *SIZE), np.float32) + 0.3 * labels[:, None, None, None]
     entries = [
-        Entry(f"{'ab'[int(label)]}/{row}.nii", "ab"[int(label)], f"{row:064x}", subset)
+        SplitEntry(f"{'ab'[int(label)]}/{row}.nii", "ab"[int(label)], f"{row:064x}", subset)
         for row, (label, subset) in enumerate(zip(labels, SUBSETS, strict=True))
     ]
     return ScanArrays(volumes, labels, {}, Split(("a", "b"), 0, 0.3, 0.0, None, tuple(entries)))
@@ -63,7 +63,7 @@ def trained(kind: Distribution) -> dict[str, Any]:
         fit(
             strategy,
             model,
-            Material.of(arrays(), Contract(shape=SIZE), DEFAULT, 3, replicas(strategy)),
+            TrainingData.of(arrays(), Contract(shape=SIZE), DEFAULT, 3, replicas(strategy)),
             range(3),
             [figures],
         )

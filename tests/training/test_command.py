@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from ct3d_edge.cli.train import _Display, epoch_line, train
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.extras import pip_install
+from ct3d_edge.extras import pip_install_command
 from ct3d_edge.training.progress import EpochDone, EpochRecord, WaitingForWorkers
 
 from .conftest import FolderMaker
@@ -38,7 +38,7 @@ def _fresh_python(code: str) -> str:
 
 def test_options_reach_the_run(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder, out = make_folder("CT-0", "CT-23"), tmp_path / "run"
-    options = "--size 6 7 8 --epochs 2 --batch-size 3 --seed 4 --validation 0.5 --labels well,ill"
+    options = "--shape 6 7 8 --epochs 2 --batch-size 3 --seed 4 --validation 0.5 --labels well,ill"
     arguments = [str(folder), "--out", str(out), *options.split(), "--orientation", "RAS"]
     result = CliRunner().invoke(APP, arguments, catch_exceptions=False)
     assert result.exit_code == 0
@@ -52,7 +52,7 @@ def test_options_reach_the_run(make_folder: FolderMaker, tmp_path: Path) -> None
 
 def test_the_tutorial_and_what_is_changed_of_it(make_folder: FolderMaker, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ["--preset", "tutorial", "--augment", "none", "--size", "6", "6", "6", "--epochs", "1"]
+    options = ["--preset", "tutorial", "--augment", "none", "--shape", "6", "6", "6", "--epochs", "1"]
     result = CliRunner().invoke(APP, [str(make_folder("a", "b")), "--out", str(out), *options], catch_exceptions=False)
     assert result.exit_code == 0
     assert "not calibrated" in result.stdout
@@ -66,13 +66,13 @@ def test_errors_of_the_library_pass_through(make_folder: FolderMaker, tmp_path: 
     assert isinstance(result.exception, UsageError)
 
 
-def test_findings_are_told(make_folder: FolderMaker, tmp_path: Path) -> None:
+def test_flags_are_told(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("a", "b")
     scan = folder / "a" / "study_00.nii.gz"
     scan.rename(scan.with_name("study_00.nii"))
-    arguments = [str(folder), "--out", str(tmp_path / "run"), "--size", "6", "6", "6", "--epochs", "1"]
+    arguments = [str(folder), "--out", str(tmp_path / "run"), "--shape", "6", "6", "6", "--epochs", "1"]
     result = CliRunner().invoke(APP, arguments, catch_exceptions=False)
-    assert "1 of 8 scans: misnamed" in result.stdout
+    assert "1 of 8 scans: extension_mismatch" in result.stdout
 
 
 def test_epoch_line() -> None:
@@ -108,5 +108,5 @@ try:
 except MissingExtraError as error:
     print(error)
 """
-    expected = f"This command needs {missing}, not installed here: {pip_install('train')}"
+    expected = f"This command needs {missing}, not installed here: {pip_install_command('train')}"
     assert _fresh_python(code).strip() == expected

@@ -8,7 +8,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.nifti import read_nifti
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.folder import ScanRead
 from ct3d_edge.training.data import prepared_scans
 
@@ -19,7 +19,7 @@ CONTRACT = Contract(shape=(8, 7, 6))
 
 def test_volumes_are_those_of_preprocess(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
-    split = split_folder(folder)
+    split = create_split(folder)
     with prepared_scans(folder, split, CONTRACT, tmp_path / "cache") as arrays:
         assert arrays.volumes.shape == (8, 8, 7, 6)
         assert arrays.volumes[0].dtype == np.float32
@@ -33,7 +33,7 @@ def test_volumes_are_those_of_preprocess(make_folder: FolderMaker, tmp_path: Pat
 def test_the_cache_is_on_disk_and_goes(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     cache = tmp_path / "run" / "cache"
-    with prepared_scans(folder, split_folder(folder), CONTRACT, cache) as arrays:
+    with prepared_scans(folder, create_split(folder), CONTRACT, cache) as arrays:
         assert isinstance(arrays.volumes[0], np.memmap)
         assert len(list(cache.glob("*.npy"))) == 8
     assert not cache.exists()
@@ -41,7 +41,7 @@ def test_the_cache_is_on_disk_and_goes(make_folder: FolderMaker, tmp_path: Path)
 
 def test_a_cache_that_is_kept_is_used_again(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
-    split = split_folder(folder)
+    split = create_split(folder)
     for reused in (False, True):
         events: list[Any] = []
         with prepared_scans(folder, split, CONTRACT, tmp_path / "cache", events.append, keep=True):
@@ -54,14 +54,14 @@ def test_what_is_not_the_runs_stays_in_the_cache(make_folder: FolderMaker, tmp_p
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "mine.txt").touch()
-    with prepared_scans(folder, split_folder(folder), CONTRACT, cache):
+    with prepared_scans(folder, create_split(folder), CONTRACT, cache):
         pass
     assert [path.name for path in cache.iterdir()] == ["mine.txt"]
 
 
 def test_every_scan_is_reported(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
-    split = split_folder(folder)
+    split = create_split(folder)
     events: list[Any] = []
     with prepared_scans(folder, split, CONTRACT, tmp_path / "cache", events.append):
         pass
@@ -70,19 +70,19 @@ def test_every_scan_is_reported(make_folder: FolderMaker, tmp_path: Path) -> Non
 
 def test_the_test_subset_is_not_prepared(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
-    split = split_folder(folder, test=0.25)
+    split = create_split(folder, test=0.25)
     events: list[Any] = []
     with prepared_scans(folder, split, CONTRACT, tmp_path / "cache", events.append) as arrays:
         assert arrays.volumes.shape[0] == 6
     assert {event.scan for event in events} == {entry.path for entry in split.train + split.validation}
 
 
-def test_findings_are_counted_by_scan(make_folder: FolderMaker, tmp_path: Path) -> None:
+def test_flags_are_counted_by_scan(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     scan = folder / "CT-0" / "study_00.nii.gz"
     scan.rename(scan.with_name("study_00.nii"))
-    with prepared_scans(folder, split_folder(folder), CONTRACT, tmp_path / "cache") as arrays:
-        assert dict(arrays.findings) == {"misnamed": 1}
+    with prepared_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache") as arrays:
+        assert dict(arrays.flags) == {"extension_mismatch": 1}
 
 
 def _spoil(folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_all_unusable_scans_are_named_and_nothing_stays(make_folder: FolderMaker
     _spoil(folder)
     with (
         pytest.raises(DatasetError, match="2 of 8 scans") as caught,
-        prepared_scans(folder, split_folder(folder), CONTRACT, tmp_path / "cache"),
+        prepared_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache"),
     ):
         pass
     assert "CT-0/study_01.nii.gz: study_01.nii.gz is not a NIfTI file" in str(caught.value)
@@ -106,7 +106,7 @@ def test_all_unusable_scans_are_named_and_nothing_stays(make_folder: FolderMaker
 def test_unusable_scans_are_left_out_when_asked(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23", count=6)
     _spoil(folder)
-    with prepared_scans(folder, split_folder(folder), CONTRACT, tmp_path / "cache", skip_bad=True) as arrays:
+    with prepared_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache", skip_bad=True) as arrays:
         assert arrays.split is not None
         used = arrays.split.train + arrays.split.validation
         assert (arrays.volumes.shape[0], len(used)) == (10, 10)
@@ -118,7 +118,7 @@ def test_unusable_scans_are_left_out_when_asked(make_folder: FolderMaker, tmp_pa
 
 def test_a_class_left_without_scans_stops(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
-    split = split_folder(folder)
+    split = create_split(folder)
     (bad,) = (entry for entry in split.validation if entry.label == "CT-0")
     (folder / bad.path).write_bytes(b"no scan")
     with (

@@ -27,7 +27,7 @@ from .distributed_run import SIZE, network
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-OPTIONS = ("--size", *SIZE, "--epochs", 3, "--learning-rate", 0.01)
+OPTIONS = ("--shape", *SIZE, "--epochs", 3, "--learning-rate", 0.01)
 RUN_FILES = ["contract.json", "curves.png", "history.csv", "model.keras", "split.json"]
 ROUNDING = 1e-5
 ADAM = 2e-3
@@ -65,7 +65,7 @@ def _workers(
     started = []
     for n, last in enumerate((0, dying)):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": n}})
-        everything = ("train", data, *arguments, *OPTIONS, "--distribute", "multiworker", *extra[n])
+        everything = ("train", data, *arguments, *OPTIONS, "--strategy", "multiworker", *extra[n])
         # One that is killed leaves its temporary folder behind.
         started.append(_start("distributed_run.py", 1, last, *everything, TF_CONFIG=config, TMPDIR=str(data.parent)))
     return [_wait(process) for process in started]
@@ -90,7 +90,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mirrored(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Losses of a run on two devices."""
     out = tmp_path_factory.mktemp("mirrored") / "run"
-    ended = _wait(_start("distributed_run.py", 2, 0, "train", data, "--out", out, *OPTIONS, "--distribute", "mirrored"))
+    ended = _wait(_start("distributed_run.py", 2, 0, "train", data, "--out", out, *OPTIONS, "--strategy", "mirrored"))
     assert ended.code == 0, ended.errors
     assert re.search(r"run/model\.keras\s*: weights of epoch", ended.out)
     return _losses(out)
@@ -159,16 +159,15 @@ def test_workers_that_were_started_otherwise_are_refused(data: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_a_wait_that_python_cannot_interrupt_ends() -> None:
-    code = (
-        "import time; from ct3d_edge.training import distribution\nwith distribution._ended_after(0.1): time.sleep(60)"
-    )
+    imports = "import time; from ct3d_edge.training.distributed import strategy"
+    code = f"{imports}\nwith strategy._ended_after(0.1): time.sleep(60)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, "Timeout (0:00:00.100000)!" in ended.stderr) == (1, True)
 
 
 @pytest.mark.skipif(len(tf.config.list_physical_devices("GPU")) > 1, reason="several GPUs can share a run")
 def test_one_device_cannot_share() -> None:
-    with pytest.raises(UsageError, match=r"needs two or more; TensorFlow sees .PU:0 alone\. Leave --distribute out"):
+    with pytest.raises(UsageError, match=r"needs two or more; TensorFlow sees .PU:0 alone\. Leave --strategy out"):
         open_strategy("mirrored")
 
 

@@ -8,7 +8,7 @@ import pytest
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.nifti import read_nifti
-from ct3d_edge.temperature_scaling import Rule, calibrate
+from ct3d_edge.temperature_scaling import ThresholdRule, fit_operating_point
 from ct3d_edge.training.artifacts import TrainedRun
 from ct3d_edge.training.fit import train
 
@@ -38,7 +38,7 @@ def _expected(run: TrainedRun, folder: Path) -> Contract:
         volume = preprocess(read_nifti(folder / entry.path), plain_contract).volume
         scores.append(float(network.predict(volume[None, ..., None], verbose=0)[0, 0]))
         truth.append(run.split.label_of(entry))
-    return calibrate(plain_contract, scores, truth, Rule())
+    return fit_operating_point(plain_contract, scores, truth, ThresholdRule())
 
 
 def test_a_run_fits_temperature_and_threshold_on_its_validation_scans(

@@ -13,11 +13,11 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.nifti import read_nifti
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.folder import ScanHashed, ScanRead
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.training.artifacts import TrainedRun
-from ct3d_edge.training.batches import Material
+from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.data import prepared_scans
 from ct3d_edge.training.fit import train
 from ct3d_edge.training.network import build_model
@@ -84,7 +84,7 @@ def _check_files(run: TrainedRun, folder: Path) -> None:
     assert Contract.from_json((run.folder / "contract.json").read_text()) == run.contract
     assert (run.contract.shape, run.contract.labels) == (SMALLEST, ("normal", "abnormal"))
     assert read_split(run.folder / "split.json") == run.split
-    assert run.split == split_folder(folder, seed=5)
+    assert run.split == create_split(folder, seed=5)
     rows = _history(run)
     assert list(rows[0]) == COLUMNS
     assert [float(row["val_loss"]) for row in rows] == [record.val_loss for record in run.epochs]
@@ -120,7 +120,7 @@ def test_best_weights_are_kept_and_patience_ends_the_training(
 
 
 def _swap_validation_scans(folder: Path) -> None:
-    scans = [folder / entry.path for entry in split_folder(folder).validation]
+    scans = [folder / entry.path for entry in create_split(folder).validation]
     contents = [scan.read_bytes() for scan in scans]
     for scan, content in zip(scans, reversed(contents), strict=True):
         scan.write_bytes(content)
@@ -265,10 +265,10 @@ def test_class_weights_of_the_training_scans(make_folder: FolderMaker, tmp_path:
     folder = make_folder("a", "b", count=8)
     for n in range(2, 8):
         (folder / "b" / f"study_{n:02}.nii.gz").unlink()
-    split = split_folder(folder, validation=0.5)
+    split = create_split(folder, validation=0.5)
     contract = Contract(shape=TINY)
     with prepared_scans(folder, split, contract, tmp_path / "cache") as arrays:
-        weights = Material.of(arrays, contract, plain(class_weights=True), seed=0).class_weights
+        weights = TrainingData.of(arrays, contract, plain(class_weights=True), seed=0).class_weights
     assert [split.count("train", name) for name in "ab"] == [4, 1]
     assert weights == {0: 5 / 8, 1: 5 / 2}
 

@@ -14,7 +14,7 @@ from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits import folder as split_folders
 from ct3d_edge.splits import prepared_cache
-from ct3d_edge.splits.create import split_folder
+from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.folder import ScanRead
 from ct3d_edge.splits.split import Split
 from ct3d_edge.splits.split_file import read_split, to_json, write_split
@@ -43,7 +43,7 @@ def folder(make_folder: FolderMaker) -> Path:
 @pytest.fixture
 def file(folder: Path, tmp_path: Path) -> Path:
     """A split of ``folder`` with three folds and a test subset."""
-    write_split(tmp_path / "split.json", split_folder(folder, validation=0.25, test=0.25, folds=3))
+    write_split(tmp_path / "split.json", create_split(folder, validation=0.25, test=0.25, folds=3))
     return tmp_path / "split.json"
 
 
@@ -98,7 +98,7 @@ def test_a_fold_is_validated_on(fit: Fit, file: Path) -> None:
 
 def test_without_a_file_the_run_writes_the_same_kind_of_file(fit: Fit, folder: Path) -> None:
     run = fit(seed=3)
-    assert (run.folder / "split.json").read_text() == to_json(split_folder(folder, seed=3))
+    assert (run.folder / "split.json").read_text() == to_json(create_split(folder, seed=3))
     again = fit(split=run.folder / "split.json")
     assert again.split == run.split
 
@@ -174,7 +174,7 @@ def _spoil(folder: Path) -> None:
 
 def test_bad_scans_are_counted_and_named_together(fit: Fit, folder: Path) -> None:
     _spoil(folder)
-    with pytest.raises(DatasetError, match=r"^2 of 16 scans cannot be used.*--skip-bad") as caught:
+    with pytest.raises(DatasetError, match=r"^2 of 16 scans cannot be used.*--skip-invalid") as caught:
         fit()
     assert "CT-0/study_03.nii.gz: study_03.nii.gz is empty" in str(caught.value)
     assert "CT-23/study_05.nii.gz: study_05.nii.gz is not a NIfTI file" in str(caught.value)
@@ -195,7 +195,7 @@ def test_bad_scans_are_left_out_when_asked_and_recorded(fit: Fit, folder: Path) 
 
 def test_bad_scans_of_a_split_file(fit: Fit, folder: Path, tmp_path: Path) -> None:
     (folder / "CT-23" / "study_05.nii.gz").write_bytes(b"no scan" * 100)
-    write_split(tmp_path / "split.json", split_folder(folder, test=0.0))
+    write_split(tmp_path / "split.json", create_split(folder, test=0.0))
     with pytest.raises(DatasetError, match=r"1 of 16 scans cannot be used(.|\n)*CT-23/study_05"):
         fit(split=tmp_path / "split.json")
     run = fit(split=tmp_path / "split.json", skip_bad=True)

@@ -11,9 +11,9 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.evaluation.calibrate import calibrate_run
 from ct3d_edge.keras_backend import with_pooled_features
 from ct3d_edge.preprocess import preprocess
-from ct3d_edge.quality_control.ood_detector import fit_statistics
+from ct3d_edge.quality_control.ood_detector import fit_feature_statistics
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.splits.split import Entry
+from ct3d_edge.splits.split import SplitEntry
 from ct3d_edge.training.artifacts import TrainedRun
 from ct3d_edge.training.fit import train
 
@@ -45,7 +45,7 @@ def trained(folder: Path, tmp_path: Path) -> TrainedRun:
     return train(folder, tmp_path / "run", plain(augmentation="small-changes"), size=TINY, cache=tmp_path / "cache")
 
 
-def features(run: TrainedRun, folder: Path, entries: tuple[Entry, ...]) -> Any:
+def features(run: TrainedRun, folder: Path, entries: tuple[SplitEntry, ...]) -> Any:
     """One by one, from the files."""
     pooling = with_pooled_features(keras.saving.load_model(run.model, compile=False))
     assert pooling is not None
@@ -55,7 +55,7 @@ def features(run: TrainedRun, folder: Path, entries: tuple[Entry, ...]) -> Any:
 
 def close(found: Contract, taught: Any, held_out: Any) -> None:
     """Statistics come out the same but for sums in another order; directions may turn where variances are equal."""
-    expected, given = fit_statistics(taught, held_out), found.feature_statistics
+    expected, given = fit_feature_statistics(taught, held_out), found.feature_statistics
     assert given is not None
     assert given.mean == pytest.approx(expected.mean, rel=1e-3)
     assert given.variances == pytest.approx(expected.variances, rel=1e-2)
@@ -76,14 +76,14 @@ def test_training_records_what_its_scans_were_like(trained: TrainedRun, folder: 
 
 def test_a_run_with_few_scans_says_why_it_records_nothing(make_folder: FolderMaker, tmp_path: Path) -> None:
     run = train(make_folder("a", "b", count=4), tmp_path / "run", plain(), size=TINY)
-    assert run.contract.untaught == run.contract
+    assert run.contract.without_training_stats == run.contract
     assert "fewer than 10" in run.recorded[0]
     assert "too few" in run.recorded[1]
 
 
 def forget(run: TrainedRun) -> Path:
     """As an older version left it."""
-    (run.folder / "contract.json").write_text(run.contract.untaught.to_json())
+    (run.folder / "contract.json").write_text(run.contract.without_training_stats.to_json())
     return run.folder
 
 

@@ -68,7 +68,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(make_folder: FolderMaker,
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from ct3d_edge.training import EpochDone, train
+from ct3d_edge.training.fit import train
+from ct3d_edge.training.progress import EpochDone
 from training.conftest import plain
 
 def slow(event):

@@ -10,12 +10,12 @@ from builders import MakeModel
 from networks import SHAPE
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import Calibration
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
-from ct3d_edge.tuning.candidate import Candidate, Result
-from ct3d_edge.tuning.result import TunedChoice, choice_path, key_of
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult
+from ct3d_edge.tuning.result import TuningResult, tuning_key, tuning_result_path
 
-MakeChoice = Callable[..., TunedChoice]
+MakeChoice = Callable[..., TuningResult]
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def volumes() -> list[NDArray[np.float32]]:
 
 
 @pytest.fixture
-def calibration() -> Calibration:
+def calibration() -> CalibrationData:
     """Eight network inputs that no proof uses."""
     rng = np.random.default_rng(99)
-    return Calibration([rng.random(SHAPE, np.float32) for _ in range(8)], "eight of noise")
+    return CalibrationData([rng.random(SHAPE, np.float32) for _ in range(8)], "eight of noise")
 
 
 @pytest.fixture
@@ -55,16 +55,16 @@ def make_choice() -> MakeChoice:
 
     def make(
         model: Path, threads: int = 1, options: tuple[tuple[str, str], ...] = (), file_sha256: str | None = None
-    ) -> TunedChoice:
-        key = key_of(load_model_file(model).sha256, "cpu")
+    ) -> TuningResult:
+        key = tuning_key(load_model_file(model).sha256, "cpu")
         results = (
-            Result(Candidate("none", 2), None, 0.0, 2000, (3.0, 2.5)),
-            Result(
+            CandidateResult(Candidate("none", 2), None, 0.0, 2000, (3.0, 2.5)),
+            CandidateResult(
                 Candidate("none" if file_sha256 is None else "fast", threads, options), None, 1e-7, 1000, (1.0, 2.0)
             ),
-            Result(Candidate("small", 1), "the proof fails", None, None),
+            CandidateResult(Candidate("small", 1), "the proof fails", None, None),
         )
-        choice = TunedChoice(
+        choice = TuningResult(
             key,
             "2030-01-01T00:00:00+00:00",
             file_sha256 or key.model_sha256,
@@ -75,7 +75,7 @@ def make_choice() -> MakeChoice:
             {"fp32": 1e-5},
             results,
         )
-        choice_path(model).write_text(choice.to_json())
+        tuning_result_path(model).write_text(choice.to_json())
         return choice
 
     return make

@@ -7,28 +7,28 @@ import pytest
 
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.names import ProviderName
-from ct3d_edge.tuning.cache import InUse, look_up, make_room, parse_choice
-from ct3d_edge.tuning.result import TunedChoice, choice_path, key_of, tuned_model_path
+from ct3d_edge.tuning.cache import ActiveTuning, keep_other_provider, load_tuning, parse_tuning_result
+from ct3d_edge.tuning.result import TuningResult, tuned_model_path, tuning_key, tuning_result_path
 
 from .conftest import MakeChoice
 
 
 def test_a_choice_survives_its_file(given: ModelFile, make_choice: MakeChoice) -> None:
     choice = make_choice(given.path, 2, (("allow_spinning", "0"),))
-    assert parse_choice(choice.to_json().encode()) == choice
+    assert parse_tuning_result(choice.to_json().encode()) == choice
 
 
 def test_without_a_choice_there_is_nothing_to_say(given: ModelFile) -> None:
-    assert look_up(given.path, "cpu") is None
+    assert load_tuning(given.path, "cpu") is None
 
 
 @pytest.mark.parametrize("requested", ["cpu", "auto"])
 def test_a_choice_made_here_is_in_use(given: ModelFile, make_choice: MakeChoice, requested: Any) -> None:
     choice = make_choice(given.path)
-    if requested == "auto" and key_of("", "cpu").gpu:
+    if requested == "auto" and tuning_key("", "cpu").gpu:
         pytest.skip("auto is a GPU here")
-    found = look_up(given.path, requested)
-    assert isinstance(found, InUse)
+    found = load_tuning(given.path, requested)
+    assert isinstance(found, ActiveTuning)
     assert (found.choice, found.file) == (choice, given.path)
 
 
@@ -37,12 +37,12 @@ def test_another_form_of_the_graph_runs_only_as_it_was_chosen(
 ) -> None:
     make_choice(given.path, file_sha256=wrong.sha256)
     place = tuned_model_path(given.path)
-    assert look_up(given.path, "cpu") == f"{place} cannot be read: No such file or directory"
+    assert load_tuning(given.path, "cpu") == f"{place} cannot be read: No such file or directory"
     place.write_bytes(given.data)
-    assert look_up(given.path, "cpu") == "model.tuned.onnx is not the file that was chosen"
+    assert load_tuning(given.path, "cpu") == "model.tuned.onnx is not the file that was chosen"
     place.write_bytes(wrong.data)
-    found = look_up(given.path, "cpu")
-    assert isinstance(found, InUse)
+    found = load_tuning(given.path, "cpu")
+    assert isinstance(found, ActiveTuning)
     assert found.file == place
 
 
@@ -62,19 +62,19 @@ def test_a_choice_made_elsewhere_is_left_aside_with_the_reason(
 ) -> None:
     choice = make_choice(given.path)
     other = replace(choice, key=replace(choice.key, **changes))
-    choice_path(given.path).write_text(other.to_json())
-    found = look_up(given.path, "cpu")
+    tuning_result_path(given.path).write_text(other.to_json())
+    found = load_tuning(given.path, "cpu")
     assert isinstance(found, str)
     assert found.startswith(reason)
 
 
 def test_a_version_that_changed_is_named(given: ModelFile) -> None:
-    here = key_of(given.sha256, "cpu")
+    here = tuning_key(given.sha256, "cpu")
     older = replace(
         here, versions=tuple((name, "0.9") if name == "onnxruntime" else (name, v) for name, v in here.versions)
     )
-    assert str(older.why_not(here)).startswith("made with onnxruntime 0.9; here it is ")
-    assert here.why_not(here) is None
+    assert str(older.mismatch_reason(here)).startswith("made with onnxruntime 0.9; here it is ")
+    assert here.mismatch_reason(here) is None
 
 
 def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
@@ -113,8 +113,8 @@ def test_what_is_no_choice_is_left_aside_with_the_reason(
 ) -> None:
     told = json.loads(make_choice(given.path).to_json())
     change(told)
-    choice_path(given.path).write_text(json.dumps(told))
-    found = look_up(given.path, "cpu")
+    tuning_result_path(given.path).write_text(json.dumps(told))
+    found = load_tuning(given.path, "cpu")
     assert isinstance(found, str)
     assert found.startswith("it is damaged: ")
     assert reason in found
@@ -122,24 +122,24 @@ def test_what_is_no_choice_is_left_aside_with_the_reason(
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema": NaN}', b"[" * 100_000])
 def test_bytes_that_are_no_json_object_are_left_aside(given: ModelFile, data: bytes) -> None:
-    choice_path(given.path).write_bytes(data)
-    assert str(look_up(given.path, "cpu")).startswith("it is damaged: ")
+    tuning_result_path(given.path).write_bytes(data)
+    assert str(load_tuning(given.path, "cpu")).startswith("it is damaged: ")
 
 
-def for_provider(choice: TunedChoice, provider: ProviderName) -> TunedChoice:
+def for_provider(choice: TuningResult, provider: ProviderName) -> TuningResult:
     """The same choice, made here for another provider."""
     options = [replace(result, candidate=replace(result.candidate, options=())) for result in choice.results]
-    return replace(choice, key=key_of(choice.key.model_sha256, provider), results=tuple(options))
+    return replace(choice, key=tuning_key(choice.key.model_sha256, provider), results=tuple(options))
 
 
 def test_each_provider_keeps_its_own_choice(given: ModelFile, make_choice: MakeChoice) -> None:
     mine = make_choice(given.path)
     other = for_provider(mine, "openvino")
-    assert look_up(given.path, "openvino") is None, "that of the CPU is no news for another provider"
-    choice_path(given.path, "openvino").write_text(other.to_json())
+    assert load_tuning(given.path, "openvino") is None, "that of the CPU is no news for another provider"
+    tuning_result_path(given.path, "openvino").write_text(other.to_json())
     for provider, expected in (("cpu", mine), ("openvino", other)):
-        found = look_up(given.path, provider)  # type: ignore[arg-type]
-        assert isinstance(found, InUse)
+        found = load_tuning(given.path, provider)  # type: ignore[arg-type]
+        assert isinstance(found, ActiveTuning)
         assert found.choice == expected
 
 
@@ -147,13 +147,13 @@ def test_a_choice_where_all_providers_had_theirs_is_read_and_gets_its_own_name(
     given: ModelFile, wrong: ModelFile, make_choice: MakeChoice
 ) -> None:
     other = for_provider(make_choice(given.path, file_sha256=wrong.sha256), "openvino")
-    choice_path(given.path).write_text(other.to_json())
+    tuning_result_path(given.path).write_text(other.to_json())
     tuned_model_path(given.path).write_bytes(wrong.data)
     for moved in (False, True):
         if moved:
-            make_room(given.path, "cpu")
-        found = look_up(given.path, "openvino")
-        assert isinstance(found, InUse)
+            keep_other_provider(given.path, "cpu")
+        found = load_tuning(given.path, "openvino")
+        assert isinstance(found, ActiveTuning)
         assert (found.choice, found.file) == (other, tuned_model_path(given.path, "openvino" if moved else "cpu"))
-    assert not choice_path(given.path).exists()
-    assert look_up(given.path, "cpu") is None
+    assert not tuning_result_path(given.path).exists()
+    assert load_tuning(given.path, "cpu") is None

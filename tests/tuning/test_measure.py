@@ -7,10 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.precision.calibration_data import LIMITS
-from ct3d_edge.errors import GateError, UsageError, WorkerError
+from ct3d_edge.errors import CheckFailedError, UsageError, WorkerError
 from ct3d_edge.modelfile.model_file import ModelFile
-from ct3d_edge.tuning.candidate import Candidate, Result
-from ct3d_edge.tuning.measure import Bench, MemoryJob, judge, time_in_turn, weigh
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult
+from ct3d_edge.tuning.measure import (
+    TuningBench,
+    TuningMemoryJob,
+    check_candidate_parity,
+    measure_memory,
+    time_interleaved,
+)
 
 AS_GIVEN, FAST = Candidate("none", 1), Candidate("fast", 1)
 
@@ -18,8 +24,8 @@ AS_GIVEN, FAST = Candidate("none", 1), Candidate("fast", 1)
 def test_a_form_that_answers_otherwise_is_dropped_with_the_difference(
     given: ModelFile, wrong: ModelFile, volumes: list[NDArray[np.float32]]
 ) -> None:
-    bench = Bench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
-    (found,) = judge(bench, [Result(FAST)], lambda: volumes, material="eight")
+    bench = TuningBench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
+    (found,) = check_candidate_parity(bench, [CandidateResult(FAST)], lambda: volumes, material="eight")
     assert found.dropped is not None
     assert found.dropped.startswith("the proof fails: probability differs by ")
     assert "(limit 1e-05)" in found.dropped
@@ -27,15 +33,15 @@ def test_a_form_that_answers_otherwise_is_dropped_with_the_difference(
 
 @pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
-    bench = Bench(given, {AS_GIVEN.form: given}, "cpu")
-    (weighed,) = weigh(bench, [AS_GIVEN])
+    bench = TuningBench(given, {AS_GIVEN.form: given}, "cpu")
+    (weighed,) = measure_memory(bench, [AS_GIVEN])
     assert weighed.memory is not None
     assert 0 < weighed.memory < 1e9
-    (found,) = judge(bench, [weighed], lambda: volumes, material="eight")
+    (found,) = check_candidate_parity(bench, [weighed], lambda: volumes, material="eight")
     assert found == replace(weighed, difference=0.0)
 
 
-def kill_fast(job: MemoryJob) -> int:
+def kill_fast(job: TuningMemoryJob) -> int:
     """Work that the system ends where it is the fast form's, as one that is out of memory does."""
     if job.candidate == FAST:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -47,55 +53,73 @@ def kill_fast(job: MemoryJob) -> int:
 def test_a_candidate_whose_process_is_killed_is_dropped_and_the_others_go_on(
     given: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.tuning.measure._spend", kill_fast)
-    bench = Bench(given, {AS_GIVEN.form: given, FAST.form: given}, "cpu")
-    killed, other = weigh(bench, [FAST, AS_GIVEN])
-    assert killed == Result(FAST, "its process was killed, probably because the machine's memory does not hold it")
-    assert other == Result(AS_GIVEN, memory=1000)
+    monkeypatch.setattr("ct3d_edge.tuning.measure._memory_worker", kill_fast)
+    bench = TuningBench(given, {AS_GIVEN.form: given, FAST.form: given}, "cpu")
+    killed, other = measure_memory(bench, [FAST, AS_GIVEN])
+    assert killed == CandidateResult(
+        FAST, "its process was killed, probably because the machine's memory does not hold it"
+    )
+    assert other == CandidateResult(AS_GIVEN, memory=1000)
     with pytest.raises(WorkerError, match="A worker process ended early"):
-        weigh(bench, [FAST])
+        measure_memory(bench, [FAST])
 
 
 def test_what_was_dropped_before_is_not_proven(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
-    dropped = Result(FAST, "it adds 9 MB, the budget is 1 MB", memory=9_000_000)
-    assert judge(Bench(given, {}, "cpu"), [dropped], lambda: volumes, material="eight") == [dropped]
+    dropped = CandidateResult(FAST, "it adds 9 MB, the budget is 1 MB", memory=9_000_000)
+    assert check_candidate_parity(TuningBench(given, {}, "cpu"), [dropped], lambda: volumes, material="eight") == [
+        dropped
+    ]
 
 
 def test_each_precision_has_its_own_limit_unless_one_is_given(given: ModelFile) -> None:
-    bench = Bench(given, {}, "cpu")
-    assert (bench.limit_for("fp32"), bench.limit_for("int8")) == (1e-5, LIMITS["int8"].probability)
-    assert Bench(given, {}, "cpu", 1e-3).limit_for("int8") == 1e-3
+    bench = TuningBench(given, {}, "cpu")
+    assert (bench.tolerance_for("fp32"), bench.tolerance_for("int8")) == (1e-5, LIMITS["int8"].probability)
+    assert TuningBench(given, {}, "cpu", 1e-3).tolerance_for("int8") == 1e-3
 
 
 def test_the_given_files_own_precision_is_no_reason_for_a_difference(given: ModelFile) -> None:
     eight_bits = replace(given, provenance={"precision": {"arithmetic": "int8"}})
-    assert Bench(eight_bits, {}, "cpu").limit_for("int8") == 1e-5
+    assert TuningBench(eight_bits, {}, "cpu").tolerance_for("int8") == 1e-5
 
 
 def test_a_network_that_tells_nothing_apart_proves_nothing(
     given: ModelFile, volumes: list[NDArray[np.float32]]
 ) -> None:
-    with pytest.raises(GateError, match="proves nothing"):
-        judge(Bench(given, {AS_GIVEN.form: given}, "cpu"), [Result(AS_GIVEN)], lambda: volumes[:1] * 8, material="one")
+    with pytest.raises(CheckFailedError, match="proves nothing"):
+        check_candidate_parity(
+            TuningBench(given, {AS_GIVEN.form: given}, "cpu"),
+            [CandidateResult(AS_GIVEN)],
+            lambda: volumes[:1] * 8,
+            material="one",
+        )
 
 
 def test_fewer_than_eight_volumes_are_no_proof(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
     with pytest.raises(UsageError, match="at least 8 volumes"):
-        judge(Bench(given, {AS_GIVEN.form: given}, "cpu"), [Result(AS_GIVEN)], lambda: volumes[:7], material="seven")
+        check_candidate_parity(
+            TuningBench(given, {AS_GIVEN.form: given}, "cpu"),
+            [CandidateResult(AS_GIVEN)],
+            lambda: volumes[:7],
+            material="seven",
+        )
 
 
 def test_only_what_holds_is_timed_and_all_of_it_in_every_round(
     given: ModelFile, wrong: ModelFile, volumes: list[NDArray[np.float32]]
 ) -> None:
-    results = [Result(AS_GIVEN), Result(FAST, "the proof fails"), Result(Candidate("none", 2))]
+    results = [
+        CandidateResult(AS_GIVEN),
+        CandidateResult(FAST, "the proof fails"),
+        CandidateResult(Candidate("none", 2)),
+    ]
     rounds: list[None] = []
-    bench = Bench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
-    timed = time_in_turn(bench, results, volumes[0], 3, on_round=lambda: rounds.append(None))
+    bench = TuningBench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
+    timed = time_interleaved(bench, results, volumes[0], 3, on_round=lambda: rounds.append(None))
     assert [len(result.samples) for result in timed] == [3, 0, 3]
     assert len(rounds) == 4, "one that warms up"
     assert min(timed[0].samples) > 0
 
 
 def test_where_nothing_holds_nothing_is_timed(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
-    (timed,) = time_in_turn(Bench(given, {}, "cpu"), [Result(FAST, "no")], volumes[0], 3)
+    (timed,) = time_interleaved(TuningBench(given, {}, "cpu"), [CandidateResult(FAST, "no")], volumes[0], 3)
     assert timed.samples == ()

@@ -5,78 +5,85 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import LIMITS, Calibration
+from ct3d_edge.conversion.precision.calibration_data import LIMITS, CalibrationData
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
-from ct3d_edge.tuning.candidate import LEVELS, Candidate, Form
-from ct3d_edge.tuning.search_space import SETTINGS, candidates, make_forms, permitted, standard, thread_counts
+from ct3d_edge.tuning.candidate import LEVELS, Candidate, GraphForm
+from ct3d_edge.tuning.search_space import (
+    PROVIDER_SETTINGS,
+    build_graph_forms,
+    default_candidate,
+    generate_candidates,
+    list_thread_counts,
+    permitted_precisions,
+)
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
 def test_threads_double_up_to_all_cores(cores: int, expected: tuple[int, ...]) -> None:
-    assert thread_counts(cores) == expected
+    assert list_thread_counts(cores) == expected
 
 
 def test_every_combination_once_with_a_name_of_its_own() -> None:
-    found = candidates([Form("none"), Form("fast", "int8")], "cpu", 4)
-    assert len(found) == 2 * 3 * len(SETTINGS["cpu"])
+    found = generate_candidates([GraphForm("none"), GraphForm("fast", "int8")], "cpu", 4)
+    assert len(found) == 2 * 3 * len(PROVIDER_SETTINGS["cpu"])
     assert len({each.name for each in found}) == len(found)
     assert found[0].name == "as given, fp32, 1 thread"
     assert found[-1].name.startswith("fast, int8, 4 threads, ")
 
 
 def test_a_gpu_is_not_asked_about_threads() -> None:
-    assert {each.threads for each in candidates([Form("none")], "cuda", 4)} == {4}
+    assert {each.threads for each in generate_candidates([GraphForm("none")], "cuda", 4)} == {4}
 
 
 def test_the_standard_is_the_given_file_with_nothing_set() -> None:
-    assert standard(Form("none"), "cpu", 4) == Candidate("none", 4)
-    assert standard(Form("none"), "openvino", 4) == Candidate("none", 4)
+    assert default_candidate(GraphForm("none"), "cpu", 4) == Candidate("none", 4)
+    assert default_candidate(GraphForm("none"), "openvino", 4) == Candidate("none", 4)
 
 
 def test_forms_are_proven_files_above_the_given_ones_level(
     given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    made = make_forms(given, tmp_path, "cpu", lambda: volumes, material="eight", limit=1e-5)
-    assert made.models[Form("none")] is given
-    assert Form("fast") in made.models
-    assert made.models[Form("fast")].provenance["proof"]["material"] == "eight"
-    assert {*made.models, *made.dropped} == set(map(Form, LEVELS))
-    again = make_forms(
+    made = build_graph_forms(given, tmp_path, "cpu", lambda: volumes, material="eight", limit=1e-5)
+    assert made.models[GraphForm("none")] is given
+    assert GraphForm("fast") in made.models
+    assert made.models[GraphForm("fast")].provenance["proof"]["material"] == "eight"
+    assert {*made.models, *made.dropped} == set(map(GraphForm, LEVELS))
+    again = build_graph_forms(
         load_model_file(tmp_path / "fast-fp32.onnx"), tmp_path, "cpu", lambda: volumes, material="", limit=1
     )
-    assert {*again.models, *again.dropped} == {Form("none"), Form("small")}
+    assert {*again.models, *again.dropped} == {GraphForm("none"), GraphForm("small")}
 
 
 def test_a_file_made_for_another_device_class_has_no_level_yet(
     given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    made = make_forms(given, tmp_path, "cuda", lambda: volumes, material="eight", limit=1e-5)
+    made = build_graph_forms(given, tmp_path, "cuda", lambda: volumes, material="eight", limit=1e-5)
     for_cuda = next(file for form, file in made.models.items() if form.level != "none")
     (tmp_path / "cpu").mkdir()
-    again = make_forms(for_cuda, tmp_path / "cpu", "cpu", lambda: volumes, material="", limit=1)
-    assert {*again.models, *again.dropped} == set(map(Form, LEVELS))
+    again = build_graph_forms(for_cuda, tmp_path / "cpu", "cpu", lambda: volumes, material="", limit=1)
+    assert {*again.models, *again.dropped} == set(map(GraphForm, LEVELS))
 
 
 def test_a_form_that_fails_the_proof_is_dropped_with_the_reason(
     given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    made = make_forms(given, tmp_path, "cpu", lambda: volumes, material="eight", limit=0)
-    assert "The proof does not hold" in made.dropped[Form("fast")]
+    made = build_graph_forms(given, tmp_path, "cpu", lambda: volumes, material="eight", limit=0)
+    assert "The proof does not hold" in made.dropped[GraphForm("fast")]
     assert not (tmp_path / "fast-fp32.onnx").exists()
 
 
 def test_precisions_by_their_names_and_any_by_what_the_provider_computes_in() -> None:
-    assert permitted((), "cpu") == ()
-    assert permitted(("int8", "fp16"), "cpu") == ("fp16", "int8")
-    assert permitted(("any",), "cpu") == ("fp32", "int8")
-    assert permitted(("any",), "cuda") == ("fp32", "fp16")
-    assert permitted(("any",), "tensorrt") == ("fp32", "fp16", "int8")
+    assert permitted_precisions((), "cpu") == ()
+    assert permitted_precisions(("int8", "fp16"), "cpu") == ("fp16", "int8")
+    assert permitted_precisions(("any",), "cpu") == ("fp32", "int8")
+    assert permitted_precisions(("any",), "cuda") == ("fp32", "fp16")
+    assert permitted_precisions(("any",), "tensorrt") == ("fp32", "fp16", "int8")
 
 
 def test_fewer_bits_are_tried_on_folded_graphs_and_proven_to_their_own_limit(
-    given: ModelFile, volumes: list[NDArray[np.float32]], calibration: Calibration, tmp_path: Path
+    given: ModelFile, volumes: list[NDArray[np.float32]], calibration: CalibrationData, tmp_path: Path
 ) -> None:
-    made = make_forms(
+    made = build_graph_forms(
         given,
         tmp_path,
         "cpu",
@@ -85,27 +92,27 @@ def test_fewer_bits_are_tried_on_folded_graphs_and_proven_to_their_own_limit(
         precisions=("fp32", "fp16"),
         calibration=calibration,
     )
-    half = made.models[Form("fast", "fp16")]
+    half = made.models[GraphForm("fast", "fp16")]
     assert half.arithmetic == "fp16"
     assert half.provenance["proof"]["limit"] == LIMITS["fp16"].probability
     assert half.provenance["precision"]["calibration"]["material"] == "eight of noise"
     assert {form.level for form in {*made.models, *made.dropped} if form.precision == "fp16"} == {"fast", "small"}
-    again = make_forms(
+    again = build_graph_forms(
         half, tmp_path, "cpu", lambda: volumes, material="", limit=1, precisions=("fp32",), calibration=calibration
     )
     assert {form.precision for form in {*again.models, *again.dropped}} == {"fp16"}, "no bits come back"
 
 
 def test_a_file_that_explains_itself_stays_as_it_is(
-    given: ModelFile, volumes: list[NDArray[np.float32]], calibration: Calibration, tmp_path: Path
+    given: ModelFile, volumes: list[NDArray[np.float32]], calibration: CalibrationData, tmp_path: Path
 ) -> None:
     explaining = replace(given, features=(1, 2))
-    made = make_forms(
+    made = build_graph_forms(
         explaining, tmp_path, "cpu", lambda: volumes, material="", precisions=("int8",), calibration=calibration
     )
-    assert "maps of infer --explain" in made.dropped[Form("fast", "int8")]
+    assert "maps of infer --gradcam-dir" in made.dropped[GraphForm("fast", "int8")]
 
 
 def test_openvino_is_asked_about_threads_and_rtx_is_not() -> None:
-    assert {each.threads for each in candidates([Form("none")], "openvino", 4)} == {1, 2, 4}
-    assert {each.threads for each in candidates([Form("none")], "nv-tensorrt-rtx", 4)} == {4}
+    assert {each.threads for each in generate_candidates([GraphForm("none")], "openvino", 4)} == {1, 2, 4}
+    assert {each.threads for each in generate_candidates([GraphForm("none")], "nv-tensorrt-rtx", 4)} == {4}

@@ -5,13 +5,21 @@ import onnx
 from onnx import TensorProto, helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.fused_io.preprocessing import Nodes, prepare
+from ct3d_edge.conversion.fused_io.preprocessing import NodeWriter, append_preprocessing
 from ct3d_edge.errors import ModelError
 from ct3d_edge.modelfile.model_file import ModelFile
-from ct3d_edge.modelfile.signature import AXES, INPUT_KEY, INTERCEPT, PROBABILITIES, SLOPE, STORED_VOXELS, VOXELS
+from ct3d_edge.modelfile.signature import (
+    INPUT_KEY,
+    INTERCEPT_INPUT,
+    PROBABILITIES_OUTPUT,
+    SLOPE_INPUT,
+    STORED_VOXELS,
+    VOXEL_AXES,
+    VOXELS_INPUT,
+)
 
 
-def conclude(nodes: Nodes, contract: Contract, output: str) -> None:
+def append_postprocessing(nodes: NodeWriter, contract: Contract, output: str) -> None:
     """Add the nodes from a network's output ``(1, outputs)`` to ``probabilities`` ``(classes,)``.
 
     Activation and temperature are those of the contract, as in ``runtime.to_probabilities``.
@@ -28,10 +36,10 @@ def conclude(nodes: Nodes, contract: Contract, output: str) -> None:
         output = nodes.op("Concat", nodes.op("Sub", np.array(1, np.float32), output), output, axis=1)
     if contract.activation == "identity" and tempered:
         output = _temper(nodes, output, contract.temperature)
-    nodes.op("Reshape", output, np.array([len(contract.labels)]), called=PROBABILITIES)
+    nodes.op("Reshape", output, np.array([len(contract.labels)]), called=PROBABILITIES_OUTPUT)
 
 
-def _temper(nodes: Nodes, probabilities: str, temperature: float) -> str:
+def _temper(nodes: NodeWriter, probabilities: str, temperature: float) -> str:
     """``p ** (1 / T)``, against the largest, made to add up to one: see ``calibration.temper``."""
     positive = nodes.op("Relu", probabilities)
     largest = nodes.op("ReduceMax", positive, keepdims=1)
@@ -45,7 +53,7 @@ OLDEST_OPSET = 13
 PREFIX = "ct3d_"
 
 
-def embed(model: ModelFile) -> onnx.ModelProto:
+def fuse_io(model: ModelFile) -> onnx.ModelProto:
     """The graph of a model file, from stored voxels to probabilities; metadata included.
 
     Raises
@@ -60,22 +68,22 @@ def embed(model: ModelFile) -> onnx.ModelProto:
         )
     proto: onnx.ModelProto = onnx.ModelProto.FromString(model.data)
     _refuse_names(model, proto.graph)
-    before, after = Nodes(PREFIX + "before_"), Nodes(PREFIX + "after_")
-    prepare(before, model.contract, model.input_name)
-    conclude(after, model.contract, model.output_name)
+    before, after = NodeWriter(PREFIX + "before_"), NodeWriter(PREFIX + "after_")
+    append_preprocessing(before, model.contract, model.input_name)
+    append_postprocessing(after, model.contract, model.output_name)
     nodes = [*before.nodes, *proto.graph.node, *after.nodes]
     del proto.graph.node[:], proto.graph.input[:], proto.graph.output[:]
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend([*before.constants, *after.constants])
     proto.graph.input.extend(
         [
-            helper.make_tensor_value_info(VOXELS, TensorProto.INT16, AXES),
-            helper.make_tensor_value_info(SLOPE, TensorProto.FLOAT, []),
-            helper.make_tensor_value_info(INTERCEPT, TensorProto.FLOAT, []),
+            helper.make_tensor_value_info(VOXELS_INPUT, TensorProto.INT16, VOXEL_AXES),
+            helper.make_tensor_value_info(SLOPE_INPUT, TensorProto.FLOAT, []),
+            helper.make_tensor_value_info(INTERCEPT_INPUT, TensorProto.FLOAT, []),
         ]
     )
     classes = len(model.contract.labels)
-    proto.graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [classes]))
+    proto.graph.output.append(helper.make_tensor_value_info(PROBABILITIES_OUTPUT, TensorProto.FLOAT, [classes]))
     proto.metadata_props.add(key=INPUT_KEY, value=STORED_VOXELS)
     return proto
 
@@ -84,7 +92,9 @@ def _refuse_names(model: ModelFile, graph: onnx.GraphProto) -> None:
     """Two tensors of one name would be one tensor."""
     names = {name for node in graph.node for name in (*node.input, *node.output)}
     taken = sorted(
-        name for name in names if name in {VOXELS, SLOPE, INTERCEPT, PROBABILITIES} or name.startswith(PREFIX)
+        name
+        for name in names
+        if name in {VOXELS_INPUT, SLOPE_INPUT, INTERCEPT_INPUT, PROBABILITIES_OUTPUT} or name.startswith(PREFIX)
     )
     if taken:
         raise ModelError(f"{model.path} has a tensor called {taken[0]}, which --embed-preprocessing needs for its own.")

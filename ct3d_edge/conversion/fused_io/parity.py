@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from ct3d_edge.conversion.fused_io.fuse import embed
-from ct3d_edge.conversion.parity import Proof, require
+from ct3d_edge.conversion.fused_io.fuse import fuse_io
+from ct3d_edge.conversion.parity import ParityReport, require_parity
 from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, ModelFile, parse_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
@@ -21,7 +21,7 @@ Told = dict[str, object]
 """What a scan was, for the provenance."""
 
 
-def embedded(model: ModelFile, scans: Iterable[Volume], *, limit: float = LIMIT) -> tuple[ModelFile, Proof]:
+def with_fused_io(model: ModelFile, scans: Iterable[Volume], *, limit: float = LIMIT) -> tuple[ModelFile, ParityReport]:
     """A model file with the preprocessing inside, and its proof against NumPy's and the file it is made from.
 
     Parameters
@@ -43,20 +43,20 @@ def embedded(model: ModelFile, scans: Iterable[Volume], *, limit: float = LIMIT)
     UsageError
         Too few scans.
     """
-    proto = embed(model)
-    proof, told = prove_embedding(proto, model, scans, limit)
-    return _parsed(model.path, _with_provenance(proto, model, {**proof.to_dict(), "scans": told})), proof
+    proto = fuse_io(model)
+    parity, told = check_fused_parity(proto, model, scans, limit)
+    return _parsed(model.path, _with_provenance(proto, model, {**parity.to_dict(), "scans": told})), parity
 
 
-def prove_embedding(
+def check_fused_parity(
     proto: onnx.ModelProto, model: ModelFile, scans: Iterable[Volume], limit: float = LIMIT
-) -> tuple[Proof, list[Told]]:
+) -> tuple[ParityReport, list[Told]]:
     """Compare a graph that takes stored voxels with NumPy's preprocessing and a model; what the scans were, too.
 
     Raises
     ------
     ModelError, GateError, UsageError
-        As `embedded`.
+        As `with_fused_io`.
     """
     pairs, told = [], []
     with Runner(_parsed(model.path, proto), "cpu") as inside, Runner(model, "cpu") as outside:
@@ -65,17 +65,17 @@ def prove_embedding(
             found = inside.infer_stored(np.ascontiguousarray(scan.stored.T), scan.slope, scan.intercept)
             pairs.append((expected, found))
             told.append({"shape": list(scan.shape), "slope": scan.slope, "intercept": scan.intercept})
-        proof = Proof.of(pairs, inside, material="scans as stored, against NumPy's preprocessing", limit=limit)
-    require(proof)
-    return proof, told
+        parity = ParityReport.of(pairs, inside, material="scans as stored, against NumPy's preprocessing", limit=limit)
+    require_parity(parity)
+    return parity, told
 
 
 def _parsed(path: Path, proto: onnx.ModelProto) -> ModelFile:
     return parse_model_file(path, proto.SerializeToString(deterministic=True), stored_voxels=True)
 
 
-def _with_provenance(proto: onnx.ModelProto, model: ModelFile, proof: Told) -> onnx.ModelProto:
-    provenance = {**model.provenance, "nodes": len(proto.graph.node), "embedded_preprocessing": proof}
+def _with_provenance(proto: onnx.ModelProto, model: ModelFile, parity: Told) -> onnx.ModelProto:
+    provenance = {**model.provenance, "nodes": len(proto.graph.node), "embedded_preprocessing": parity}
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     properties[PROVENANCE_KEY] = json.dumps(provenance, sort_keys=True, separators=(",", ":"))
     onnx.helper.set_model_props(proto, properties)

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.signature import INTERCEPT, SLOPE, VOXELS
-from ct3d_edge.preprocess import Placement
+from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, SLOPE_INPUT, VOXELS_INPUT
+from ct3d_edge.preprocess import ResamplePlan
 
 
-class Nodes:
+class NodeWriter:
     """Collects nodes and constants under one prefix, so that no name meets one of the network's.
 
     Parameters
@@ -57,7 +57,7 @@ SAMPLED = (ROWS, COLUMNS, SLICES)
 
 
 @dataclass(frozen=True)
-class Axis:
+class InputAxis:
     """Samples along one axis of the scan.
 
     Sample ``i`` lies at ``steps[i] * (size - 1) / intervals``, where ``size`` is known when the model runs. The
@@ -81,9 +81,9 @@ class Axis:
     samples: int
 
 
-def prepare(nodes: Nodes, contract: Contract, called: str) -> None:
+def append_preprocessing(nodes: NodeWriter, contract: Contract, called: str) -> None:
     """Add the nodes from ``voxels``, ``slope`` and ``intercept`` to a network input, a batch of one."""
-    placement = Placement().turned(contract.quarter_turns)
+    placement = ResamplePlan().rotated(contract.quarter_turns)
     columns, rows, slices = _axes(nodes, contract, placement)
     needed = _needed_slices(nodes, slices)
     planes = _between_rows(nodes, needed, rows, contract.hu_window)
@@ -97,41 +97,41 @@ def prepare(nodes: Nodes, contract: Contract, called: str) -> None:
     nodes.op("Reshape", turned, np.array([1, *contract.input_shape]), called=called)
 
 
-def _axes(nodes: Nodes, contract: Contract, placement: Placement) -> list[Axis]:
+def _axes(nodes: NodeWriter, contract: Contract, placement: ResamplePlan) -> list[InputAxis]:
     """Samples along the scan's axes ``(i, j, k)``."""
-    shape = nodes.op("Shape", VOXELS)
-    axes: dict[int, Axis] = {}
+    shape = nodes.op("Shape", VOXELS_INPUT)
+    axes: dict[int, InputAxis] = {}
     for samples, axis, flip in zip(contract.shape, placement.axes, placement.flips, strict=True):
         size = nodes.op("Gather", shape, np.array([2 - axis]))
         last = nodes.op("Sub", size, np.array([1]))
         intervals = max(samples - 1, 1)
         steps = np.arange(samples)
         numerator = nodes.op("Mul", last, intervals - steps if flip else steps)
-        axes[axis] = Axis(last, numerator, intervals, samples)
+        axes[axis] = InputAxis(last, numerator, intervals, samples)
     return [axes[axis] for axis in range(3)]
 
 
-def _low(nodes: Nodes, axis: Axis) -> str:
+def _low(nodes: NodeWriter, axis: InputAxis) -> str:
     """The lower of the two neighbours of each sample; the last but one for the last sample."""
     below = nodes.op("Sub", axis.last, np.array([1]))
     low = nodes.op("Min", nodes.op("Div", axis.numerator, np.array([axis.intervals])), below)
     return nodes.op("Max", low, np.array([0]))
 
 
-def _high(nodes: Nodes, axis: Axis, low: str) -> str:
+def _high(nodes: NodeWriter, axis: InputAxis, low: str) -> str:
     return nodes.op("Min", nodes.op("Add", low, np.array([1])), axis.last)
 
 
-def _every(nodes: Nodes, axis: Axis) -> str:
+def _every(nodes: NodeWriter, axis: InputAxis) -> str:
     """Every index along an axis."""
     return _up_to(nodes, nodes.op("Add", axis.last, np.array([1])))
 
 
-def _up_to(nodes: Nodes, size: str) -> str:
+def _up_to(nodes: NodeWriter, size: str) -> str:
     return nodes.op("Range", np.array(0), nodes.op("Squeeze", size, np.array([0])), np.array(1))
 
 
-def _needed_slices(nodes: Nodes, axis: Axis) -> str:
+def _needed_slices(nodes: NodeWriter, axis: InputAxis) -> str:
     """Both neighbours of every sample, or all slices where those are fewer; none of them twice.
 
     With more than two slices a sample, no two samples share a neighbour, and ``_low`` leaves room above the last one.
@@ -144,7 +144,7 @@ def _needed_slices(nodes: Nodes, axis: Axis) -> str:
     return nodes.op("Where", nodes.op("Less", axis.last, most), _up_to(nodes, count), some)
 
 
-def _weights(nodes: Nodes, indices: str, axis: Axis) -> str:
+def _weights(nodes: NodeWriter, indices: str, axis: InputAxis) -> str:
     """What the voxel at each index counts for each sample: ``(indices, n)`` float32, mostly zeros."""
     at = nodes.op("Mul", nodes.op("Unsqueeze", indices, np.array([1])), np.array([axis.intervals]))
     away = nodes.op("Abs", nodes.op("Sub", at, axis.numerator))
@@ -152,7 +152,7 @@ def _weights(nodes: Nodes, indices: str, axis: Axis) -> str:
     return nodes.op("Div", near, _float(axis.intervals))
 
 
-def _between_rows(nodes: Nodes, slices: str, axis: Axis, window: tuple[float, float]) -> str:
+def _between_rows(nodes: NodeWriter, slices: str, axis: InputAxis, window: tuple[float, float]) -> str:
     """Interpolate between rows of the needed slices, clipped to the window: ``(slices, n, W)`` float32."""
     low = _low(nodes, axis)
     beyond = nodes.op("Sub", axis.numerator, nodes.op("Mul", low, np.array([axis.intervals])))
@@ -166,31 +166,31 @@ def _between_rows(nodes: Nodes, slices: str, axis: Axis, window: tuple[float, fl
     return nodes.op("Add", lower, rise)
 
 
-def _lines(nodes: Nodes, slices: str, rows: str, axis: Axis) -> str:
+def _lines(nodes: NodeWriter, slices: str, rows: str, axis: InputAxis) -> str:
     """Copy rows of slices, and nothing else of the volume: ``(slices, rows, W)`` int16."""
-    lines = nodes.op("Flatten", VOXELS, axis=2)
+    lines = nodes.op("Flatten", VOXELS_INPUT, axis=2)
     before = nodes.op("Mul", nodes.op("Unsqueeze", slices, np.array([1])), nodes.op("Add", axis.last, np.array([1])))
     return nodes.op("Gather", lines, nodes.op("Add", before, rows), axis=0)
 
 
-def _bounds(nodes: Nodes, window: tuple[float, float]) -> tuple[str, str]:
+def _bounds(nodes: NodeWriter, window: tuple[float, float]) -> tuple[str, str]:
     """The window's ends as stored numbers, the smaller first: interpolation and scaling may change places.
 
     So what is scaled are the network's voxels, not the many more that are gathered for them.
     """
-    ends = [nodes.op("Div", nodes.op("Sub", _float(end), INTERCEPT), SLOPE) for end in window]
+    ends = [nodes.op("Div", nodes.op("Sub", _float(end), INTERCEPT_INPUT), SLOPE_INPUT) for end in window]
     return nodes.op("Min", *ends), nodes.op("Max", *ends)
 
 
-def _scaled(nodes: Nodes, stored: str, window: tuple[float, float]) -> str:
+def _scaled(nodes: NodeWriter, stored: str, window: tuple[float, float]) -> str:
     """Stored numbers to HU to [0, 1]."""
     low, high = window
-    hu = nodes.op("Add", nodes.op("Mul", stored, SLOPE), INTERCEPT)
+    hu = nodes.op("Add", nodes.op("Mul", stored, SLOPE_INPUT), INTERCEPT_INPUT)
     part = nodes.op("Mul", nodes.op("Sub", hu, _float(low)), _float(1 / (high - low)))
     return nodes.op("Clip", part, _float(0), _float(1))
 
 
-def _as_float(nodes: Nodes, value: str) -> str:
+def _as_float(nodes: NodeWriter, value: str) -> str:
     return nodes.op("Cast", value, to=onnx.TensorProto.FLOAT)
 
 

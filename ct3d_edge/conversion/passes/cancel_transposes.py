@@ -11,8 +11,17 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, after, constant, data, inverse, only_consumer, permutation, rank
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.graph import (
+    GraphRewriter,
+    axes_after,
+    constant,
+    data,
+    inverse_permutation,
+    only_consumer,
+    permutation,
+    rank,
+)
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
 UNARY = frozenset(
     {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Erf", "HardSigmoid", "HardSwish"}
@@ -20,7 +29,7 @@ UNARY = frozenset(
 BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"})
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a Transpose behind a Transpose, or an elementwise operator that one can pass."""
     if node.op_type == "Transpose":
         return _pair(node)
@@ -30,20 +39,20 @@ def check(node: ir.Node) -> Rewrite | None:
     return partial(_pass, node, orders.pop())
 
 
-def _pair(node: ir.Node) -> Rewrite | None:
+def _pair(node: ir.Node) -> RewriteFn | None:
     second, first = permutation(node), _turned(node.inputs[0])
     if second is not None and second == tuple(range(len(second))):
         return partial(_rewrite_pair, node, data(node), None)
     if second is None or first is None:
         return None
     source = data(node).producer()
-    order = after(first, second)
+    order = axes_after(first, second)
     changes = order != tuple(range(len(order)))
     return partial(_rewrite_pair, node, data(source), order if changes else None) if source else None
 
 
 def _rewrite_pair(node: ir.Node, x: ir.Value, order: tuple[int, ...] | None) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     site.finish(x if order is None else site.op("Transpose", x, perm=list(order)))
 
 
@@ -63,17 +72,17 @@ def _follows(value: ir.Value | None, axes: int) -> bool:
 
 
 def _pass(node: ir.Node, order: tuple[int, ...]) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     inputs = [_before(site, value, order) for value in node.inputs if value is not None]
     site.finish(site.op("Transpose", site.like(node, *inputs), perm=list(order)))
 
 
-def _before(site: Site, value: ir.Value, order: tuple[int, ...]) -> ir.Value | None:
+def _before(site: GraphRewriter, value: ir.Value, order: tuple[int, ...]) -> ir.Value | None:
     array = constant(value)
     if array is None:
         producer = value.producer()
         return producer.inputs[0] if producer else None
-    return value if array.size == 1 else site.constant(np.transpose(array, inverse(order)), "turned")
+    return value if array.size == 1 else site.constant(np.transpose(array, inverse_permutation(order)), "turned")
 
 
-RULE = Rule("cancel transposes", frozenset({"Transpose"}) | UNARY | BINARY, check)
+RULE = RewriteRule("cancel transposes", frozenset({"Transpose"}) | UNARY | BINARY, check)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes.graph import Site, constant, data, per_channel, rank
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data, per_channel, rank
 
 OPERATORS = frozenset({"Mul", "Add", "Sub", "Div", "BatchNormalization"})
 
@@ -14,7 +14,7 @@ Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class ChannelAffine:
     """``y = scale * x + shift``, channel by channel.
 
     Parameters
@@ -35,7 +35,7 @@ class Affine:
         return rank(self.x) or 0
 
 
-def affine_of(node: ir.Node) -> Affine | None:
+def read_channel_affine(node: ir.Node) -> ChannelAffine | None:
     """Read a node as an affine map of the channels; None if it is no such map."""
     if node.op_type == "BatchNormalization":
         return _normalisation(node)
@@ -47,7 +47,7 @@ def affine_of(node: ir.Node) -> Affine | None:
     return _of(node.op_type, left, right, first=False)
 
 
-def _of(operator: str, x: ir.Value | None, other: ir.Value | None, *, first: bool) -> Affine | None:
+def _of(operator: str, x: ir.Value | None, other: ir.Value | None, *, first: bool) -> ChannelAffine | None:
     """``first``: the constant stands in front, which matters to a subtraction."""
     if x is None or constant(x) is not None or (rank(x) or 0) < 2 or x.shape is None:
         return None
@@ -57,15 +57,15 @@ def _of(operator: str, x: ir.Value | None, other: ir.Value | None, *, first: boo
         return None
     one, zero = np.ones_like(number), np.zeros_like(number)
     if operator == "Mul":
-        return Affine(x, number, zero)
+        return ChannelAffine(x, number, zero)
     if operator == "Add":
-        return Affine(x, one, number)
+        return ChannelAffine(x, one, number)
     if operator == "Sub":
-        return Affine(x, -one, number) if first else Affine(x, one, -number)
-    return Affine(x, 1 / number, zero) if (number != 0).all() else None
+        return ChannelAffine(x, -one, number) if first else ChannelAffine(x, one, -number)
+    return ChannelAffine(x, 1 / number, zero) if (number != 0).all() else None
 
 
-def _normalisation(node: ir.Node) -> Affine | None:
+def _normalisation(node: ir.Node) -> ChannelAffine | None:
     """BatchNormalization in inference mode: scale / sqrt(variance + epsilon) and what follows for the shift."""
     training = node.attributes.get("training_mode")
     numbers = [constant(value) for value in node.inputs[1:]]
@@ -74,10 +74,10 @@ def _normalisation(node: ir.Node) -> Affine | None:
     gamma, beta, mean, variance = (np.asarray(number, np.float64) for number in numbers)
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
     scale = gamma / np.sqrt(variance + epsilon)
-    return Affine(data(node), scale, beta - mean * scale)
+    return ChannelAffine(data(node), scale, beta - mean * scale)
 
 
-def write(site: Site, x: ir.Value, scale: Vector, shift: Vector, *, axes: int) -> ir.Value:
+def write_channel_affine(site: GraphRewriter, x: ir.Value, scale: Vector, shift: Vector, *, axes: int) -> ir.Value:
     """``scale * x + shift`` as at most two nodes, on a tensor of so many axes."""
     column = (1, -1) + (1,) * (axes - 2)
     if (scale != 1).any():

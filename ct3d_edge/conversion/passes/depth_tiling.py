@@ -19,12 +19,12 @@ from math import prod
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes.cancel_transposes import UNARY
-from ct3d_edge.conversion.passes.channel_affine import affine_of
-from ct3d_edge.conversion.passes.graph import Site, constant, data, only_consumer
+from ct3d_edge.conversion.passes.channel_affine import read_channel_affine
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data, only_consumer
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, volume_shape
 from ct3d_edge.conversion.passes.lower_conv3d.winograd_depth import saving
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
-from ct3d_edge.conversion.passes.window import POOLS, Axis, Window
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
+from ct3d_edge.conversion.passes.window import POOLS, Window, WindowAxis
 
 BYTES = 4
 """Of a voxel, float32."""
@@ -34,7 +34,7 @@ WORTHWHILE = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Link:
+class TiledNode:
     """A node of a chain that is computed piece by piece, with its window if it has one."""
 
     node: ir.Node
@@ -51,9 +51,9 @@ class Span:
     end: int = 0
 
 
-def chain_before(pool: ir.Node, convolutions: int) -> tuple[Link, ...]:
+def chain_before(pool: ir.Node, convolutions: int) -> tuple[TiledNode, ...]:
     """The nodes that lead to a pooling and serve nothing else, over at most so many convolutions; first one first."""
-    links = [Link(pool, Window.of(pool))]
+    links = [TiledNode(pool, Window.of(pool))]
     left = convolutions
     while (link := _link_before(data(links[-1].node))) is not None:
         if link.node.op_type == "Conv":
@@ -66,18 +66,18 @@ def chain_before(pool: ir.Node, convolutions: int) -> tuple[Link, ...]:
     return tuple(reversed(links))
 
 
-def _link_before(value: ir.Value) -> Link | None:
+def _link_before(value: ir.Value) -> TiledNode | None:
     node = value.producer()
     if node is None or only_consumer(value) is None or len(node.outputs) != 1:
         return None
     if node.op_type in POOLS | {"Conv"}:
-        return Link(node, Window.of(node))
-    affine = affine_of(node)
+        return TiledNode(node, Window.of(node))
+    affine = read_channel_affine(node)
     first = affine is not None and affine.x is node.inputs[0]
-    return Link(node, None) if first or node.op_type in UNARY else None
+    return TiledNode(node, None) if first or node.op_type in UNARY else None
 
 
-def spans(links: Sequence[Link], first: int, last: int) -> list[Span]:
+def spans(links: Sequence[TiledNode], first: int, last: int) -> list[Span]:
     """What each link reads so that the last one gives its planes ``first`` to ``last``; in the order of the links."""
     found = []
     for link in reversed(links):
@@ -87,19 +87,19 @@ def spans(links: Sequence[Link], first: int, last: int) -> list[Span]:
     return found[::-1]
 
 
-def _read_by(axis: Axis, first: int, last: int) -> Span:
+def _read_by(axis: WindowAxis, first: int, last: int) -> Span:
     low = first * axis.stride - axis.begin
     high = (last - 1) * axis.stride + axis.reach - axis.begin
     return Span(max(0, low), min(axis.size, high), max(0, -low), max(0, high - axis.size))
 
 
-def peak(links: Sequence[Link], planes: int) -> int:
+def peak_bytes(links: Sequence[TiledNode], planes: int) -> int:
     """Bytes that the widest link of a chain reads and writes for so many planes of the chain's output."""
     sizes = _sizes(links, planes)
     return max(a + b for a, b in pairwise(sizes))
 
 
-def _sizes(links: Sequence[Link], planes: int) -> list[int]:
+def _sizes(links: Sequence[TiledNode], planes: int) -> list[int]:
     """Bytes of the chain's input and of each link's output."""
     reads = spans(links, 0, planes)
     written = [span.last - span.first for span in reads[1:]] + [planes]
@@ -113,7 +113,7 @@ def plane_bytes(value: ir.Value) -> int:
     return BYTES * channels * height * width
 
 
-def work(links: Sequence[Link], pieces: Sequence[tuple[int, int]]) -> float:
+def work_of_spans(links: Sequence[TiledNode], pieces: Sequence[tuple[int, int]]) -> float:
     """Multiplications of a chain in pieces: planes that two pieces need count twice, and so do tiles cut short."""
     total = 0.0
     for first, last in pieces:
@@ -125,31 +125,31 @@ def work(links: Sequence[Link], pieces: Sequence[tuple[int, int]]) -> float:
     return total
 
 
-def _multiplications(link: Link, window: Window, planes: int) -> float:
+def _multiplications(link: TiledNode, window: Window, planes: int) -> float:
     weights = constant(link.node.inputs[1])
     if weights is None:
-        raise Refused(f"the weights of {link.node.name} are no constants")
+        raise RewriteRefused(f"the weights of {link.node.name} are no constants")
     volume = planes * prod(window.out[1:]) * weights.size
     return volume * saving(window.axes[0], planes, weights.shape[1])
 
 
-def chosen_pieces(links: Sequence[Link], planes: int, thickest: int) -> list[tuple[int, int]]:
+def choose_tiles(links: Sequence[TiledNode], planes: int, thickest: int) -> list[tuple[int, int]]:
     """The pieces of at most so many planes, and not less than half of it, with the least work."""
     candidates = [_cut_up(planes, thickness) for thickness in range(max(1, thickest // 2), thickest + 1)]
-    return min(reversed(candidates), key=lambda pieces: work(links, pieces))
+    return min(reversed(candidates), key=lambda pieces: work_of_spans(links, pieces))
 
 
 def _cut_up(planes: int, thickness: int) -> list[tuple[int, int]]:
     return [(first, min(first + thickness, planes)) for first in range(0, planes, thickness)]
 
 
-def streaming(budget: int, convolutions: int) -> Rule:
+def tile_depth(budget: int, convolutions: int) -> RewriteRule:
     """The rule for chains of so many convolutions, and the bytes that their tensors may take.
 
     Over several convolutions, the first one is left out of account: it is streamed by itself within each piece.
     """
 
-    def check(node: ir.Node) -> Rewrite | None:
+    def check(node: ir.Node) -> RewriteFn | None:
         if not is_volume(data(node)) or len(node.outputs) > 1:
             return None
         links = chain_before(node, convolutions)
@@ -157,35 +157,35 @@ def streaming(budget: int, convolutions: int) -> Rule:
             return None
         planes = volume_shape(node.outputs[0])[1]
         counted = links if convolutions == 1 else links[_after_first_pool(links) :]
-        if not counted or peak(counted, planes) <= budget or planes == 1:
+        if not counted or peak_bytes(counted, planes) <= budget or planes == 1:
             return None
         _require_gain(links, planes)
-        thickest = max((n for n in range(1, planes) if peak(counted, n) <= budget), default=1)
-        return partial(_rewrite, node, links, chosen_pieces(links, planes, thickest))
+        thickest = max((n for n in range(1, planes) if peak_bytes(counted, n) <= budget), default=1)
+        return partial(_rewrite, node, links, choose_tiles(links, planes, thickest))
 
-    return Rule("depth streaming", POOLS, check)
+    return RewriteRule("depth streaming", POOLS, check)
 
 
-def _after_first_pool(links: Sequence[Link]) -> int:
+def _after_first_pool(links: Sequence[TiledNode]) -> int:
     return next(place for place, link in enumerate(links) if link.node.op_type in POOLS) + 1
 
 
-def _require_gain(links: Sequence[Link], planes: int) -> None:
+def _require_gain(links: Sequence[TiledNode], planes: int) -> None:
     if any(axis.ceil for link in links if link.window for axis in link.window.axes):
-        raise Refused("windows that do not fit count too (ceil_mode)")
+        raise RewriteRefused("windows that do not fit count too (ceil_mode)")
     sizes = _sizes(links, planes)
     if max(sizes) < WORTHWHILE * (sizes[0] + sizes[-1]):
-        raise Refused("what goes in and comes out is about as large as what lies between")
+        raise RewriteRefused("what goes in and comes out is about as large as what lies between")
 
 
-def _rewrite(node: ir.Node, links: tuple[Link, ...], pieces: list[tuple[int, int]]) -> None:
-    site = Site(node)
+def _rewrite(node: ir.Node, links: tuple[TiledNode, ...], pieces: list[tuple[int, int]]) -> None:
+    site = GraphRewriter(node)
     x = data(links[0].node)
     made = [_piece(site, x, links, first, last) for first, last in pieces]
     site.finish(site.op("Concat", *made, axis=2))
 
 
-def _piece(site: Site, x: ir.Value, links: tuple[Link, ...], first: int, last: int) -> ir.Value:
+def _piece(site: GraphRewriter, x: ir.Value, links: tuple[TiledNode, ...], first: int, last: int) -> ir.Value:
     reads = spans(links, first, last)
     x = _taken(site, x, reads[0])
     for link, span in zip(links, reads, strict=True):
@@ -199,7 +199,7 @@ def _padded(window: Window, span: Span) -> Window:
     return Window((depth, *window.axes[1:]))
 
 
-def _taken(site: Site, x: ir.Value, span: Span) -> ir.Value:
+def _taken(site: GraphRewriter, x: ir.Value, span: Span) -> ir.Value:
     if (span.first, span.last) == (0, volume_shape(x)[1]):
         return x
     return site.op("Slice", x, site.integers(span.first), site.integers(span.last), site.integers(2))

@@ -9,43 +9,43 @@ import numpy as np
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
-from ct3d_edge.conversion.passes.channel_affine import Affine, affine_of
-from ct3d_edge.conversion.passes.graph import Array, Site, constant, only_consumer
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, read_channel_affine
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, only_consumer
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 DENSE = frozenset({"MatMul", "Gemm"})
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find an affine map of a vector whose only use is a dense layer."""
-    affine = affine_of(node)
+    affine = read_channel_affine(node)
     users = [use.node for use in node.outputs[0].uses() if use.node.op_type in DENSE and use.idx == 0]
     if affine is None or not users or affine.axes != 2:
         return None
     dense = only_consumer(node.outputs[0])
     if dense is None:
-        raise Refused("it is used by more than the dense layer behind it")
+        raise RewriteRefused("it is used by more than the dense layer behind it")
     weights = constant(dense.inputs[1])
     if weights is None or weights.ndim != 2:
-        raise Refused(f"the weights of {dense.name} are no constant matrix")
+        raise RewriteRefused(f"the weights of {dense.name} are no constant matrix")
     return partial(_fold_matmul, dense, weights, affine) if dense.op_type == "MatMul" else _gemm(dense, weights, affine)
 
 
-def _fold_matmul(dense: ir.Node, weights: Array, affine: Affine) -> None:
-    site = Site(dense)
+def _fold_matmul(dense: ir.Node, weights: Array, affine: ChannelAffine) -> None:
+    site = GraphRewriter(dense)
     product = site.like(dense, affine.x, site.constant(affine.scale[:, None] * weights, "weights"))
     shift = affine.shift @ weights
-    site.finish(affines.write(site, product, np.ones_like(shift), shift, axes=2))
+    site.finish(affines.write_channel_affine(site, product, np.ones_like(shift), shift, axes=2))
 
 
-def _gemm(dense: ir.Node, weights: Array, affine: Affine) -> Rewrite:
+def _gemm(dense: ir.Node, weights: Array, affine: ChannelAffine) -> RewriteFn:
     given = constant(dense.inputs[2]) if len(dense.inputs) > 2 else np.zeros(1, np.float32)
     plain = all(_number(dense, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not _flag(dense, "transA")
     if given is None or not plain:
-        raise Refused(f"{dense.name} scales or transposes what it is given")
+        raise RewriteRefused(f"{dense.name} scales or transposes what it is given")
 
     def rewrite() -> None:
-        site = Site(dense)
+        site = GraphRewriter(dense)
         matrix = weights.T if _flag(dense, "transB") else weights
         folded = site.constant(affine.scale[:, None] * matrix, "weights")
         site.finish(site.op("Gemm", affine.x, folded, site.constant(given + affine.shift @ matrix, "bias")))
@@ -61,4 +61,4 @@ def _flag(node: ir.Node, name: str) -> bool:
     return name in node.attributes and bool(node.attributes[name].as_int())
 
 
-RULE = Rule("fold into the dense layer", affines.OPERATORS, check)
+RULE = RewriteRule("fold into the dense layer", affines.OPERATORS, check)

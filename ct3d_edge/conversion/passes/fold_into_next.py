@@ -11,58 +11,62 @@ import numpy as np
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
-from ct3d_edge.conversion.passes.channel_affine import Affine, Vector, affine_of
-from ct3d_edge.conversion.passes.graph import Array, Site, constant, only_consumer
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
-from ct3d_edge.conversion.passes.window import Window, group
+from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, Vector, read_channel_affine
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, only_consumer
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
+from ct3d_edge.conversion.passes.window import Window, group_count
 
 LARGEST_TERM = 1e3
 """Of t / s: a larger one would swallow digits of x."""
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find an affine map whose only use is a convolution's input."""
-    affine = affine_of(node)
+    affine = read_channel_affine(node)
     users = [use.node for use in node.outputs[0].uses() if use.node.op_type == "Conv" and use.idx == 0]
     if affine is None or not users:
         return None
     convolution = only_consumer(node.outputs[0])
     if convolution is None:
-        raise Refused("it is used by more than the convolution behind it")
+        raise RewriteRefused("it is used by more than the convolution behind it")
     weights, given = constant(convolution.inputs[1]), convolution.inputs[2] if len(convolution.inputs) > 2 else None
     if weights is None or (given is not None and constant(given) is None):
-        raise Refused(f"the weights of {convolution.name} are no constants")
+        raise RewriteRefused(f"the weights of {convolution.name} are no constants")
     if (affine.shift == 0).all() or not Window.of(convolution).padded:
         return partial(_fold, convolution, weights, affine)
     factor = _factor(affine.x.producer())
     if node.op_type == "Add" and factor is not None:
         return _swap(node, affine, factor)
-    raise Refused(f"{convolution.name} pads with zeros, which the added term does not reach")
+    raise RewriteRefused(f"{convolution.name} pads with zeros, which the added term does not reach")
 
 
-def _factor(node: ir.Node | None) -> Affine | None:
+def _factor(node: ir.Node | None) -> ChannelAffine | None:
     """A bare multiplication in front of the shift."""
-    affine = affine_of(node) if node else None
+    affine = read_channel_affine(node) if node else None
     bare = affine and (affine.shift == 0).all() and node and only_consumer(node.outputs[0])
     return affine if bare else None
 
 
-def _swap(node: ir.Node, term: Affine, factor: Affine) -> Rewrite:
+def _swap(node: ir.Node, term: ChannelAffine, factor: ChannelAffine) -> RewriteFn:
     smallest = np.abs(factor.scale).min()
     if smallest == 0 or np.abs(term.shift / np.where(factor.scale == 0, 1, factor.scale)).max() > LARGEST_TERM:
-        raise Refused("a factor is so small that the term cannot be taken in front of it")
+        raise RewriteRefused("a factor is so small that the term cannot be taken in front of it")
 
     def rewrite() -> None:
-        site = Site(node)
-        moved = affines.write(site, factor.x, np.ones_like(term.shift), term.shift / factor.scale, axes=term.axes)
-        site.finish(affines.write(site, moved, factor.scale, np.zeros_like(factor.scale), axes=term.axes))
+        site = GraphRewriter(node)
+        moved = affines.write_channel_affine(
+            site, factor.x, np.ones_like(term.shift), term.shift / factor.scale, axes=term.axes
+        )
+        site.finish(
+            affines.write_channel_affine(site, moved, factor.scale, np.zeros_like(factor.scale), axes=term.axes)
+        )
 
     return rewrite
 
 
-def _fold(convolution: ir.Node, weights: Array, affine: Affine) -> None:
-    site = Site(convolution)
-    groups = group(convolution)
+def _fold(convolution: ir.Node, weights: Array, affine: ChannelAffine) -> None:
+    site = GraphRewriter(convolution)
+    groups = group_count(convolution)
     scale, shift = (_by_output(vector, groups, weights) for vector in (affine.scale, affine.shift))
     spatial = tuple(range(1, weights.ndim))
     given = constant(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
@@ -77,4 +81,4 @@ def _by_output(vector: Vector, groups: int, weights: Array) -> Array:
     return each.reshape(each.shape + (1,) * (weights.ndim - 2))
 
 
-RULE = Rule("fold into the convolution behind", affines.OPERATORS, check)
+RULE = RewriteRule("fold into the convolution behind", affines.OPERATORS, check)

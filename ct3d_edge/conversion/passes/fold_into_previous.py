@@ -12,31 +12,31 @@ import numpy as np
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
-from ct3d_edge.conversion.passes.channel_affine import Affine, affine_of
-from ct3d_edge.conversion.passes.graph import Array, Site, constant, only_consumer
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, read_channel_affine
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, only_consumer
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find an affine map behind a convolution or behind another one."""
-    affine = affine_of(node)
+    affine = read_channel_affine(node)
     producer = affine.x.producer() if affine else None
     if affine is None or producer is None:
         return None
-    earlier = affine_of(producer)
+    earlier = read_channel_affine(producer)
     if producer.op_type != "Conv" and earlier is None:
         return None
     if only_consumer(affine.x) is None:
-        raise Refused(f"what {producer.name} gives is used elsewhere too")
+        raise RewriteRefused(f"what {producer.name} gives is used elsewhere too")
     if earlier:
         return partial(_merge, node, earlier, affine) if _worthwhile(node, producer, earlier, affine) else None
     weights, bias = constant(producer.inputs[1]), _bias(producer)
     if weights is None or bias is None:
-        raise Refused(f"the weights of {producer.name} are no constants")
+        raise RewriteRefused(f"the weights of {producer.name} are no constants")
     return partial(_fold, node, producer, weights, bias, affine)
 
 
-def _worthwhile(node: ir.Node, producer: ir.Node, earlier: Affine, affine: Affine) -> bool:
+def _worthwhile(node: ir.Node, producer: ir.Node, earlier: ChannelAffine, affine: ChannelAffine) -> bool:
     """Mul then Add is how an affine map is written; anything else gets shorter."""
     written = producer.op_type == "Mul" and node.op_type == "Add"
     return not (written and (earlier.shift == 0).all() and (affine.scale == 1).all())
@@ -49,18 +49,18 @@ def _bias(convolution: ir.Node) -> Array | None:
     return constant(convolution.inputs[2])
 
 
-def _merge(node: ir.Node, earlier: Affine, later: Affine) -> None:
-    site = Site(node)
+def _merge(node: ir.Node, earlier: ChannelAffine, later: ChannelAffine) -> None:
+    site = GraphRewriter(node)
     scale, shift = earlier.scale * later.scale, earlier.shift * later.scale + later.shift
-    site.finish(affines.write(site, earlier.x, scale, shift, axes=earlier.axes))
+    site.finish(affines.write_channel_affine(site, earlier.x, scale, shift, axes=earlier.axes))
 
 
-def _fold(node: ir.Node, convolution: ir.Node, weights: Array, bias: Array, affine: Affine) -> None:
-    site = Site(node)
+def _fold(node: ir.Node, convolution: ir.Node, weights: Array, bias: Array, affine: ChannelAffine) -> None:
+    site = GraphRewriter(node)
     column = (-1,) + (1,) * (weights.ndim - 1)
     folded = site.constant(weights * affine.scale.reshape(column), "weights")
     moved = site.constant(bias * affine.scale + affine.shift, "bias")
     site.finish(site.like(convolution, convolution.inputs[0], folded, moved))
 
 
-RULE = Rule("fold into the convolution before", affines.OPERATORS, check)
+RULE = RewriteRule("fold into the convolution before", affines.OPERATORS, check)

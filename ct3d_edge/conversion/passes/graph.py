@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes.rule import Refused
+from ct3d_edge.conversion.passes.rule import RewriteRefused
 
 Array = NDArray[Any]
 
@@ -24,7 +24,7 @@ def data(node: ir.Node) -> ir.Value:
     """The first input of an operator that has one."""
     value = node.inputs[0]
     if value is None:
-        raise Refused("its first input is left out")
+        raise RewriteRefused("its first input is left out")
     return value
 
 
@@ -32,7 +32,7 @@ def shape(value: ir.Value) -> tuple[int, ...]:
     """Axes behind the batch axis; all of them must be known."""
     found = sizes(value)
     if found is None:
-        raise Refused("the size of its input is not known")
+        raise RewriteRefused("the size of its input is not known")
     return found
 
 
@@ -74,7 +74,7 @@ def per_channel(value: ir.Value | None, axes: int, channels: int) -> NDArray[np.
     return np.broadcast_to(aligned.reshape(-1), (channels,)).astype(np.float64)
 
 
-class Site:
+class GraphRewriter:
     """A place in the graph, in front of a node, where new nodes are put.
 
     Parameters
@@ -184,12 +184,12 @@ def permutation(node: ir.Node) -> tuple[int, ...] | None:
     return None if axes is None else tuple(reversed(range(axes)))
 
 
-def after(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+def axes_after(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
     """One permutation that does what two in a row do."""
     return tuple(first[axis] for axis in second)
 
 
-def inverse(order: Sequence[int]) -> tuple[int, ...]:
+def inverse_permutation(order: Sequence[int]) -> tuple[int, ...]:
     """The permutation that undoes one."""
     return tuple(order.index(axis) for axis in range(len(order)))
 

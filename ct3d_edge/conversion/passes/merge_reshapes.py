@@ -7,11 +7,11 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, constant, data, rank, sizes
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data, rank, sizes
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a Reshape of a Reshape, or one that changes nothing."""
     form = constant(node.inputs[1])
     if form is None or (form == 0).any() or (form < 0).sum() != 1:
@@ -26,12 +26,12 @@ def check(node: ir.Node) -> Rewrite | None:
 
 
 def _pass_on(node: ir.Node, x: ir.Value) -> None:
-    Site(node).finish(x)
+    GraphRewriter(node).finish(x)
 
 
 def _skip(node: ir.Node, x: ir.Value) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     site.finish(site.like(node, x, node.inputs[1]))
 
 
-RULE = Rule("merge reshapes", frozenset({"Reshape"}), check)
+RULE = RewriteRule("merge reshapes", frozenset({"Reshape"}), check)

@@ -31,8 +31,8 @@ from ct3d_edge.conversion.passes.lower_conv3d import (
     winograd_depth,
 )
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import VOLUME_AXES
-from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep, tidy
-from ct3d_edge.conversion.passes.validate_graph import admit
+from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteRule, apply_rule, cleanup
+from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.errors import ModelError, UsageError
 
 Level = Literal["none", "exact", "fast", "small"]
@@ -49,11 +49,11 @@ class Pass:
     """Rules that are applied together until none fits any more."""
 
     name: str
-    rules: tuple[Rule, ...]
+    rules: tuple[RewriteRule, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class PassRecord:
     """What one pass did.
 
     Parameters
@@ -74,7 +74,7 @@ class Step:
     before: int
     after: int
     rewrites: int
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[RefusedNode, ...] = ()
     failure: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,11 +93,11 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Optimised:
+class OptimizedGraph:
     """A rewritten graph and how it came about."""
 
     proto: onnx.ModelProto
-    steps: tuple[Step, ...]
+    steps: tuple[PassRecord, ...]
 
 
 EXACT = (
@@ -126,7 +126,7 @@ ROWS = Pass("alternating rows", (row_interleave.RULE,))
 CACHE = 20_000_000
 """Bytes that what a piece of a layer reads and writes may take to stay in the last cache of a usual processor."""
 
-BLOCKS = Pass("cache blocking", (depth_tiling.streaming(CACHE, 1),))
+BLOCKS = Pass("cache blocking", (depth_tiling.tile_depth(CACHE, 1),))
 NESTED = Pass("filtering along all axes", (winograd_3d.RULE,))
 FILTERED = (Pass("planes", (winograd_depth.RULE, *PLANES)), LAYOUT)
 FAST = (BLOCKS, ROWS, NESTED, *FILTERED)
@@ -142,8 +142,8 @@ def _small(budget: int, filtering: FilteredAxes) -> tuple[Pass, ...]:
     """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
     planes = PLANES if filtering == "none" else (winograd_depth.within(LARGEST_WEIGHTS), *PLANES)
     return (
-        Pass("depth streaming", (depth_tiling.streaming(budget // 3, 2),)),
-        Pass("depth streaming within", (depth_tiling.streaming(budget // 4, 1),)),
+        Pass("depth streaming", (depth_tiling.tile_depth(budget // 3, 2),)),
+        Pass("depth streaming within", (depth_tiling.tile_depth(budget // 4, 1),)),
         ROWS,
         Pass("planes", planes),
         LAYOUT,
@@ -158,13 +158,13 @@ def _fast(target: Target, filtering: FilteredAxes) -> tuple[Pass, ...]:
 
 
 def passes_for(
-    level: Level, target: Target, memory_budget: int | None = None, *, filtering: FilteredAxes = "all"
+    level: Level, target: Target, max_memory: int | None = None, *, filtering: FilteredAxes = "all"
 ) -> tuple[Pass, ...]:
     """The passes of a level on a device class, in their order.
 
     Parameters
     ----------
-    level, target, memory_budget, filtering
+    level, target, max_memory, filtering
         As in `optimize`.
 
     Raises
@@ -172,7 +172,7 @@ def passes_for(
     UsageError
         If they contradict each other.
     """
-    if memory_budget is not None and (level != "small" or target in KEEP_3D):
+    if max_memory is not None and (level != "small" or target in KEEP_3D):
         raise UsageError("A memory budget is for --optimize small, on cpu or no-conv3d.")
     if level == "none" and target == "no-conv3d":
         raise UsageError("A file without 3D convolutions needs rewriting: --optimize none cannot give it.")
@@ -183,7 +183,7 @@ def passes_for(
     if level == "exact":
         return (*EXACT, Pass("planes", PLANES), LAYOUT)
     if level == "small":
-        return (*EXACT, *_small(memory_budget or MEMORY_BUDGET, filtering))
+        return (*EXACT, *_small(max_memory or MEMORY_BUDGET, filtering))
     return (*EXACT, *_fast(target, filtering))
 
 
@@ -191,11 +191,11 @@ def optimize(
     model: onnx.ModelProto,
     level: Level = "fast",
     target: Target = "cpu",
-    memory_budget: int | None = None,
+    max_memory: int | None = None,
     *,
     filtering: FilteredAxes = "all",
     strict: bool = False,
-) -> Optimised:
+) -> OptimizedGraph:
     """Rewrite a graph into one that gives the same answers sooner or in less memory.
 
     Parameters
@@ -207,7 +207,7 @@ def optimize(
         fastest. ``"small"``: and a few planes at a time.
     target
         Device class: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
-    memory_budget
+    max_memory
         Bytes that intermediate tensors of one scan may take, about, for ``"small"``; a default if None.
     filtering
         Axes along which minimal filtering is permitted, whose sums of weights and voxels take more digits than they
@@ -222,42 +222,42 @@ def optimize(
     UsageError
         Level and target contradict each other.
     """
-    planned = passes_for(level, target, memory_budget, filtering=filtering)
+    planned = passes_for(level, target, max_memory, filtering=filtering)
     if not planned:
-        return Optimised(model, ())
+        return OptimizedGraph(model, ())
     done = apply(model, planned, strict=strict)
     if target == "no-conv3d":
         _require_no_3d(done)
     return done
 
 
-def apply(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> Optimised:
+def apply(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> OptimizedGraph:
     """Run passes one after the other, as `optimize` does with those of a level."""
-    current, steps = admit(model), []
+    current, steps = validate_graph(model), []
     for planned in passes:
         current, step = _run(planned, current, strict)
         steps.append(step)
     proto = ir.to_proto(current)
     del proto.graph.value_info[:]
-    return Optimised(proto, tuple(steps))
+    return OptimizedGraph(proto, tuple(steps))
 
 
-def _run(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, Step]:
+def _run(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, PassRecord]:
     """One pass on a copy, so that a failure leaves what was before."""
     before = model.graph.num_nodes()
     changed = model.clone()
     try:
-        rewrites, refusals = sweep(planned.rules, changed)
-        changed = tidy(changed)
+        rewrites, refusals = apply_rule(planned.rules, changed)
+        changed = cleanup(changed)
     except Exception as error:
         if strict:
             raise
-        return model, Step(planned.name, before, before, 0, failure=f"{type(error).__name__}: {error}")
-    return changed, Step(planned.name, before, changed.graph.num_nodes(), rewrites, refusals)
+        return model, PassRecord(planned.name, before, before, 0, failure=f"{type(error).__name__}: {error}")
+    return changed, PassRecord(planned.name, before, changed.graph.num_nodes(), rewrites, refusals)
 
 
-def _require_no_3d(done: Optimised) -> None:
-    for node in admit(done.proto).graph:
+def _require_no_3d(done: OptimizedGraph) -> None:
+    for node in validate_graph(done.proto).graph:
         value = node.inputs[0] if node.inputs else None
         if node.op_type in THREE_D and value is not None and rank(value) == VOLUME_AXES:
             refusals = [refusal for step in done.steps for refusal in step.refusals if refusal.node == node.name]

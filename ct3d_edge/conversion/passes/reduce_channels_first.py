@@ -8,11 +8,11 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import REDUCTIONS, Site, data, only_consumer, permutation, reduced_axes
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.graph import REDUCTIONS, GraphRewriter, data, only_consumer, permutation, reduced_axes
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a reduction of a transposed tensor."""
     producer = data(node).producer()
     order = permutation(producer) if producer else None
@@ -20,19 +20,19 @@ def check(node: ir.Node) -> Rewrite | None:
         return None
     axes, keep = reduced_axes(node)
     if axes is None:
-        raise Refused("its axes are not constant")
+        raise RewriteRefused("its axes are not constant")
     if only_consumer(producer.outputs[0]) is None:
-        raise Refused("the transposed tensor is used elsewhere too")
+        raise RewriteRefused("the transposed tensor is used elsewhere too")
     before = [order[axis] for axis in axes]
     left = [axis for axis in order if axis not in before]
     if keep or left != sorted(left):
-        raise Refused("the axes that are left would change their order")
+        raise RewriteRefused("the axes that are left would change their order")
     return partial(_reduce, node, producer, sorted(before))
 
 
 def _reduce(node: ir.Node, transpose: ir.Node, axes: list[int]) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     site.finish(site.op(node.op_type, transpose.inputs[0], site.integers(*axes), keepdims=0))
 
 
-RULE = Rule("global pooling without Transpose", REDUCTIONS, check)
+RULE = RewriteRule("global pooling without Transpose", REDUCTIONS, check)

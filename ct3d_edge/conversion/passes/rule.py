@@ -13,7 +13,7 @@ def infer_shapes(model: ir.Model) -> ir.Model:
     return model
 
 
-def tidy(model: ir.Model) -> ir.Model:
+def cleanup(model: ir.Model) -> ir.Model:
     """Remove what nothing uses, store equal constants once, and put nodes in order."""
     ir.passes.Sequential(
         common.IdentityEliminationPass(),
@@ -24,19 +24,19 @@ def tidy(model: ir.Model) -> ir.Model:
     return infer_shapes(model)
 
 
-Rewrite = Callable[[], None]
+RewriteFn = Callable[[], None]
 """Changes the graph; made by a check that has found everything as it must be, so it cannot stop half way."""
 
 MAX_SWEEPS = 64
 """Rewrites that feed one another end after about the depth of the network; more is a pair that undo each other."""
 
 
-class Refused(Exception):
+class RewriteRefused(Exception):
     """A rule looked at a node that it is meant for, and may not touch it; the message says why."""
 
 
 @dataclass(frozen=True)
-class Rule:
+class RewriteRule:
     """One rewrite.
 
     Parameters
@@ -47,23 +47,23 @@ class Rule:
         Operator types of the nodes it looks at.
     check
         Gives the rewrite of a node, or None if the rule is not about it.
-        Raises `Refused` if the rule is about it and a condition does not hold.
+        Raises `RewriteRefused` if the rule is about it and a condition does not hold.
     """
 
     name: str
     operators: frozenset[str]
-    check: Callable[[ir.Node], Rewrite | None]
+    check: Callable[[ir.Node], RewriteFn | None]
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedNode:
     """A node that a rule was meant for and left as it was, and the reason."""
 
     node: str
     reason: str
 
 
-def sweep(rules: Sequence[Rule], model: ir.Model) -> tuple[int, tuple[Refusal, ...]]:
+def apply_rule(rules: Sequence[RewriteRule], model: ir.Model) -> tuple[int, tuple[RefusedNode, ...]]:
     """Apply rules to every node of a model, in place, until none fits any more.
 
     Returns
@@ -86,7 +86,7 @@ def sweep(rules: Sequence[Rule], model: ir.Model) -> tuple[int, tuple[Refusal, .
     raise RuntimeError(f"{', '.join(rule.name for rule in rules)}: no end after {MAX_SWEEPS} sweeps")
 
 
-def _sweep_once(rules: Sequence[Rule], nodes: Iterable[ir.Node]) -> tuple[int, list[Refusal]]:
+def _sweep_once(rules: Sequence[RewriteRule], nodes: Iterable[ir.Node]) -> tuple[int, list[RefusedNode]]:
     changed, refusals = 0, []
     for node in nodes:
         if node.graph is None:  # an earlier rewrite of this sweep removed it
@@ -96,18 +96,18 @@ def _sweep_once(rules: Sequence[Rule], nodes: Iterable[ir.Node]) -> tuple[int, l
             rewrite()
             changed += 1
         elif reasons:
-            refusals.append(Refusal(node.name or node.op_type, "; ".join(reasons)))
+            refusals.append(RefusedNode(node.name or node.op_type, "; ".join(reasons)))
     return changed, refusals
 
 
-def _first_fit(rules: Sequence[Rule], node: ir.Node) -> tuple[Rewrite | None, list[str]]:
+def _first_fit(rules: Sequence[RewriteRule], node: ir.Node) -> tuple[RewriteFn | None, list[str]]:
     reasons: list[str] = []
     for rule in rules:
         if node.op_type not in rule.operators:
             continue
         try:
             rewrite = rule.check(node)
-        except Refused as reason:
+        except RewriteRefused as reason:
             reasons.append(str(reason))
         else:
             if rewrite:

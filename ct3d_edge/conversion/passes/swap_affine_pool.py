@@ -12,35 +12,35 @@ from functools import partial
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
-from ct3d_edge.conversion.passes.channel_affine import Affine, affine_of
-from ct3d_edge.conversion.passes.graph import Site, only_consumer, reduced_axes
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, read_channel_affine
+from ct3d_edge.conversion.passes.graph import GraphRewriter, only_consumer, reduced_axes
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 from ct3d_edge.conversion.passes.window import Window, counts_padding
 
 GROWING = frozenset({"MaxPool", "ReduceMax", "GlobalMaxPool"})
 LINEAR = frozenset({"AveragePool", "ReduceMean", "GlobalAveragePool"})
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find an affine map whose only use is a pooling over space."""
-    affine = affine_of(node)
+    affine = read_channel_affine(node)
     users = [use.node for use in node.outputs[0].uses() if use.node.op_type in GROWING | LINEAR]
     if affine is None or not users or affine.axes < 3:
         return None
     pool = only_consumer(node.outputs[0])
     if pool is None:
-        raise Refused("it is used by more than the pooling behind it")
+        raise RewriteRefused("it is used by more than the pooling behind it")
     if len(pool.outputs) > 1:
-        raise Refused(f"{pool.name} also tells where the maxima are")
+        raise RewriteRefused(f"{pool.name} also tells where the maxima are")
     if pool.op_type in GROWING and not (affine.scale > 0).all():
-        raise Refused("it has factors that are not positive, under which a maximum becomes a minimum")
+        raise RewriteRefused("it has factors that are not positive, under which a maximum becomes a minimum")
     if pool.op_type == "AveragePool" and counts_padding(pool) and Window.of(pool).padded and (affine.shift != 0).any():
-        raise Refused(f"{pool.name} averages zeros of the padding, which the added term does not reach")
+        raise RewriteRefused(f"{pool.name} averages zeros of the padding, which the added term does not reach")
     axes = _axes_left(pool, affine)
     return partial(_move, pool, affine, axes) if axes else None
 
 
-def _axes_left(pool: ir.Node, affine: Affine) -> int:
+def _axes_left(pool: ir.Node, affine: ChannelAffine) -> int:
     """Rank behind the pooling; 0 if it does not leave the channels alone."""
     if not pool.op_type.startswith("Reduce"):
         return affine.axes
@@ -50,10 +50,10 @@ def _axes_left(pool: ir.Node, affine: Affine) -> int:
     return affine.axes if keep else affine.axes - len(axes)
 
 
-def _move(pool: ir.Node, affine: Affine, axes: int) -> None:
-    site = Site(pool)
+def _move(pool: ir.Node, affine: ChannelAffine, axes: int) -> None:
+    site = GraphRewriter(pool)
     pooled = site.like(pool, affine.x, *pool.inputs[1:])
-    site.finish(affines.write(site, pooled, affine.scale, affine.shift, axes=axes))
+    site.finish(affines.write_channel_affine(site, pooled, affine.scale, affine.shift, axes=axes))
 
 
-RULE = Rule("normalise behind the pooling", affines.OPERATORS, check)
+RULE = RewriteRule("normalise behind the pooling", affines.OPERATORS, check)

@@ -9,35 +9,35 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, data, only_consumer
+from ct3d_edge.conversion.passes.graph import GraphRewriter, data, only_consumer
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import stacked
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 NEVER_FALL = frozenset({"Relu", "LeakyRelu", "Clip"})
 POOLS = frozenset({"MaxPool", "GlobalMaxPool"})
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find an activation whose only use is a max pooling."""
     users = [use.node for use in node.outputs[0].uses() if use.node.op_type in POOLS]
     if not users:
         return None
     pool = only_consumer(node.outputs[0])
     if pool is None:
-        raise Refused("it is used by more than the pooling behind it")
+        raise RewriteRefused("it is used by more than the pooling behind it")
     if len(pool.outputs) > 1:
-        raise Refused(f"{pool.name} also tells where the maxima are")
+        raise RewriteRefused(f"{pool.name} also tells where the maxima are")
     if "alpha" in node.attributes and node.attributes["alpha"].as_float() < 0:
-        raise Refused("its slope is negative, so it falls")
+        raise RewriteRefused("its slope is negative, so it falls")
     producer = (stacked(data(node)) or data(node)).producer()
     if producer is not None and producer.op_type == "Conv" and only_consumer(producer.outputs[0]):
-        raise Refused(f"{producer.name} does it in passing")
+        raise RewriteRefused(f"{producer.name} does it in passing")
     return partial(_swap, node, pool)
 
 
 def _swap(activation: ir.Node, pool: ir.Node) -> None:
-    site = Site(pool)
+    site = GraphRewriter(pool)
     site.finish(site.like(activation, site.like(pool, activation.inputs[0]), *activation.inputs[1:]))
 
 
-RULE = Rule("activation behind the pooling", NEVER_FALL, check)
+RULE = RewriteRule("activation behind the pooling", NEVER_FALL, check)

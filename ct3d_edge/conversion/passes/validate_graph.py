@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes.graph import sizes
-from ct3d_edge.conversion.passes.rule import Refused, infer_shapes
+from ct3d_edge.conversion.passes.rule import RewriteRefused, infer_shapes
 from ct3d_edge.conversion.passes.window import Window
 from ct3d_edge.errors import ModelError
 
@@ -17,7 +17,7 @@ SPATIAL = frozenset({"Conv", "MaxPool", "AveragePool"})
 REFUSED_TYPES = {ir.DataType.DOUBLE: "float64", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 
 
-def admit(proto: onnx.ModelProto) -> ir.Model:
+def validate_graph(proto: onnx.ModelProto) -> ir.Model:
     """Read a graph that can be rewritten.
 
     Returns
@@ -94,7 +94,7 @@ def _require_size(node: ir.Node) -> None:
         )
     try:
         expected = Window.of(node).out
-    except Refused:  # a kernel that is computed; the rules leave it alone
+    except RewriteRefused:  # a kernel that is computed; the rules leave it alone
         return
     if min(expected) < 1:
         raise ModelError(f"Node {node.name or node.op_type} is given {sizes(value)}, less than its window is long.")

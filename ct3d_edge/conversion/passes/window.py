@@ -7,13 +7,13 @@ from typing import Self
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes.graph import constant, data, shape
-from ct3d_edge.conversion.passes.rule import Refused
+from ct3d_edge.conversion.passes.rule import RewriteRefused
 
 POOLS = frozenset({"MaxPool", "AveragePool"})
 
 
 @dataclass(frozen=True)
-class Axis:
+class WindowAxis:
     """One spatial axis of a sliding window, in voxels.
 
     Parameters
@@ -78,7 +78,7 @@ class Axis:
 class Window:
     """All spatial axes of a convolution or pooling."""
 
-    axes: tuple[Axis, ...]
+    axes: tuple[WindowAxis, ...]
 
     @classmethod
     def of(cls, node: ir.Node) -> Self:
@@ -97,7 +97,7 @@ class Window:
         pads = _pads(node, spatial, kernel, strides, dilations)
         return cls(
             tuple(
-                Axis(spatial[n], kernel[n], strides[n], pads[n], pads[n + len(spatial)], dilations[n], ceil)
+                WindowAxis(spatial[n], kernel[n], strides[n], pads[n], pads[n + len(spatial)], dilations[n], ceil)
                 for n in range(len(spatial))
             )
         )
@@ -138,7 +138,7 @@ def _kernel(node: ir.Node) -> list[int]:
         return list(node.attributes["kernel_shape"].as_ints())
     weights = constant(node.inputs[1]) if node.op_type == "Conv" else None
     if weights is None:
-        raise Refused("its kernel is not a constant")
+        raise RewriteRefused("its kernel is not a constant")
     return list(weights.shape[2:])
 
 
@@ -166,7 +166,7 @@ def _number(node: ir.Node, name: str, default: int) -> int:
     return node.attributes[name].as_int() if name in node.attributes else default
 
 
-def group(node: ir.Node) -> int:
+def group_count(node: ir.Node) -> int:
     """Groups of a convolution."""
     return _number(node, "group", 1)
 

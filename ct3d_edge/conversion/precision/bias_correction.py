@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.int8 import Constants
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.conversion.precision.int8 import ConstantTable
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 Batches = Sequence[NDArray[np.float32]]
 
@@ -23,7 +23,7 @@ bias, so it is moved by less than would make up for what is missing."""
 
 
 @dataclass(frozen=True)
-class Layer:
+class QuantizedLayer:
     """A convolution whose bias is quantised.
 
     Parameters
@@ -43,7 +43,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Mean:
+class RunningMean:
     """Of each channel over some volumes; and the share of its values above zero."""
 
     value: NDArray[np.float64]
@@ -64,7 +64,7 @@ def correct_biases(single: onnx.ModelProto, made: onnx.ModelProto, batches: Batc
     corrected.CopyFrom(made)
     layers = _layers(single, corrected)
     expected = _means(single, [layer.given for layer in layers], batches)
-    constants = Constants(corrected)
+    constants = ConstantTable(corrected)
     for layer in layers:
         right = expected[layer.given]
         missing = right.value - _means(corrected, [layer.given], batches)[layer.given].value
@@ -75,14 +75,14 @@ def correct_biases(single: onnx.ModelProto, made: onnx.ModelProto, batches: Batc
     return corrected
 
 
-def _layers(single: onnx.ModelProto, made: onnx.ModelProto) -> list[Layer]:
+def _layers(single: onnx.ModelProto, made: onnx.ModelProto) -> list[QuantizedLayer]:
     """In the graph's order."""
     biases = {node.output[0]: node for node in made.graph.node if node.op_type == "DequantizeLinear"}
     found = []
     for node in made.graph.node:
         if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in biases:
             integers, scale = biases[node.input[2]].input[:2]
-            found.append(Layer(integers, scale, *_given(single, node.output[0])))
+            found.append(QuantizedLayer(integers, scale, *_given(single, node.output[0])))
     return found
 
 
@@ -97,11 +97,11 @@ def _given(single: onnx.ModelProto, tensor: str) -> tuple[str, bool]:
         tensor = users[0].output[0]
 
 
-def _means(proto: onnx.ModelProto, names: list[str], batches: Batches) -> dict[str, Mean]:
-    tap = Tap(proto, names)
+def _means(proto: onnx.ModelProto, names: list[str], batches: Batches) -> dict[str, RunningMean]:
+    tap = IntermediateOutputs(proto, names)
     seen: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {name: [] for name in names}
     for batch in batches:
         for name, value in tap.tensors(batch):
             others = tuple(axis for axis in range(value.ndim) if axis != 1)
             seen[name].append((value.mean(axis=others, dtype=np.float64), (value > 0).mean(axis=others)))
-    return {name: Mean(*np.mean(pairs, axis=0)) for name, pairs in seen.items()}
+    return {name: RunningMean(*np.mean(pairs, axis=0)) for name, pairs in seen.items()}

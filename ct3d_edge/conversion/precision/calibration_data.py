@@ -12,7 +12,7 @@ from ct3d_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Limits:
+class PrecisionTolerance:
     """Largest differences that pass.
 
     Parameters
@@ -27,10 +27,10 @@ class Limits:
     tensor: float
 
 
-LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(1e-5, 1e-4),
-    "fp16": Limits(5e-3, 2e-2),
-    "int8": Limits(2e-2, 3e-1),
+LIMITS: dict[Precision, PrecisionTolerance] = {
+    "fp32": PrecisionTolerance(1e-5, 1e-4),
+    "fp16": PrecisionTolerance(5e-3, 2e-2),
+    "int8": PrecisionTolerance(2e-2, 3e-1),
 }
 """Of the arithmetic that a file uses or, where that is float32, of the numbers its weights are stored in."""
 
@@ -39,13 +39,13 @@ MINIMUM_VOLUMES = 4
 """Fewer say little about how far values reach."""
 
 
-def volume_digest(volume: NDArray[np.float32]) -> str:
+def volume_sha256(volume: NDArray[np.float32]) -> str:
     """SHA-256 of a network input: the same for a scan under another name or in another file format."""
     return hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
 
 
 @dataclass(eq=False)
-class Calibration:
+class CalibrationData:
     """Network inputs to calibrate on, made anew, one at a time, each time they are asked for.
 
     Parameters
@@ -71,7 +71,7 @@ class Calibration:
             At the end, if they were fewer than four.
         """
         for volume in self.volumes:
-            self.digests[volume_digest(volume)] = None
+            self.digests[volume_sha256(volume)] = None
             yield volume
         found = len(self.digests)
         if found < MINIMUM_VOLUMES:
@@ -88,7 +88,7 @@ class Calibration:
         places = np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)
         wanted = {known[place] for place in places}
         for volume in self.volumes:
-            digest = volume_digest(volume)
+            digest = volume_sha256(volume)
             if digest in wanted:
                 wanted.remove(digest)
                 yield volume
@@ -104,10 +104,10 @@ class Calibration:
             At the first one that was.
         """
         for number, volume in enumerate(volumes, 1):
-            if volume_digest(volume) in self.digests:
+            if volume_sha256(volume) in self.digests:
                 raise UsageError(
                     f"Volume {number} of the proof was calibrated on ({self.material}): a proof on it proves little. "
-                    "Name other scans with --calibrate or --proof."
+                    "Name other scans with --calibration-data or --parity-data."
                 )
             yield volume
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.passes.graph import MARK
-from ct3d_edge.conversion.passes.validate_graph import admit
+from ct3d_edge.conversion.passes.validate_graph import validate_graph
 
 HALF = f"{MARK}half"
 SINGLE = f"{MARK}single"
@@ -16,7 +16,7 @@ EXACT = f"{MARK}exact"
 BACK = f"{HALF}.back"
 
 
-def halve(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
+def convert_to_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
     """Let a float32 graph compute in float16; input and output stay float32, every type is written down.
 
     Parameters
@@ -29,22 +29,22 @@ def halve(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
     Raises
     ------
     ModelError
-        As `admit`.
+        As `validate_graph`.
     """
-    model = admit(proto)
+    model = validate_graph(proto)
     writer = _Writer(model.graph)
     for node in list(model.graph):
         writer.convert(node, half=is_half(node, keep))
     return _finish(model)
 
 
-def rehearse(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
-    """The graph of `halve` in float32, with every tensor rounded to float16 where that graph holds float16.
+def simulate_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
+    """The graph of `convert_to_fp16` in float32, with every tensor rounded to float16 where that graph holds float16.
 
     ONNX Runtime's CPU provider runs float16 nodes in float32 and rounds nothing in between: a value of 1e6 passes
     there and is infinite on a GPU. This graph shows on any machine what a device with float16 arithmetic gives.
     """
-    model = admit(proto)
+    model = validate_graph(proto)
     rounder = _Rounder(model.graph)
     for node in list(model.graph):
         if is_half(node, keep):
@@ -59,7 +59,7 @@ def is_half(node: ir.Node, keep: Collection[str]) -> bool:
     return known and floats and node.outputs[0].name not in keep
 
 
-def stored_half(array: NDArray[np.float32]) -> NDArray[np.float16]:
+def to_half_tensor(array: NDArray[np.float32]) -> NDArray[np.float16]:
     """An array in float16; what is too large becomes infinite."""
     with np.errstate(over="ignore"):
         return array.astype(np.float16)
@@ -96,7 +96,7 @@ class _Writer:
         return self._cast[key]
 
     def _store(self, value: ir.Value, array: NDArray[np.float32]) -> ir.Value:
-        return initializer(self._graph, f"{value.name}{HALF}", stored_half(array))
+        return initializer(self._graph, f"{value.name}{HALF}", to_half_tensor(array))
 
     def _insert(self, value: ir.Value, wanted: ir.DataType, consumer: ir.Node) -> ir.Value:
         suffix = HALF if wanted == ir.DataType.FLOAT16 else SINGLE
@@ -137,7 +137,7 @@ class _Rounder:
         if value.name not in self._rounded:
             tensor = ir.convenience.get_const_tensor(value)
             if tensor is not None:
-                array = stored_half(tensor.numpy()).astype(np.float32)
+                array = to_half_tensor(tensor.numpy()).astype(np.float32)
                 self._rounded[value.name] = initializer(self._graph, f"{value.name}{HALF}", array)
             else:
                 half, back = _pair(value, f"{value.name}{SINGLE}")

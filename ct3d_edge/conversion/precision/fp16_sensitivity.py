@@ -10,9 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.passes.graph import constant, sizes
-from ct3d_edge.conversion.passes.validate_graph import admit
-from ct3d_edge.conversion.precision.fp16 import stored_half
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.conversion.passes.validate_graph import validate_graph
+from ct3d_edge.conversion.precision.fp16 import to_half_tensor
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 LARGEST = 65504.0
 """Of float16 (IEEE 754-2019, binary16)."""
@@ -37,7 +37,7 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass
-class Range:
+class ValueRange:
     """What was seen of a tensor.
 
     Parameters
@@ -65,24 +65,24 @@ class Range:
         return self.tiny > MOSTLY * self.values
 
 
-def measure(proto: onnx.ModelProto, volumes: Iterable[NDArray[np.float32]]) -> dict[str, Range]:
+def measure_ranges(proto: onnx.ModelProto, volumes: Iterable[NDArray[np.float32]]) -> dict[str, ValueRange]:
     """Ranges of all tensors over all volumes, each a network input with its batch axis; one volume at a time."""
-    tap = Tap(proto)
-    seen = {name: Range() for name in tap.names}
+    tap = IntermediateOutputs(proto)
+    seen = {name: ValueRange() for name in tap.names}
     for volume in volumes:
         for name, array in tap.tensors(volume):
             seen[name].see(array)
     return seen
 
 
-def risky(proto: onnx.ModelProto, seen: dict[str, Range]) -> dict[str, str]:
+def fp16_sensitive_nodes(proto: onnx.ModelProto, seen: dict[str, ValueRange]) -> dict[str, str]:
     """Nodes that must stay float32, named by the first tensor each gives, and why."""
-    model = admit(proto)
+    model = validate_graph(proto)
     reasons = {str(node.outputs[0].name): _reason(node, seen) for node in model.graph}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _reason(node: ir.Node, seen: dict[str, Range]) -> str:
+def _reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
     if not any(value.dtype == ir.DataType.FLOAT for value in node.outputs):
         return ""
     if any(value.is_graph_output() for value in node.outputs):
@@ -109,16 +109,16 @@ def _weights_reason(node: ir.Node) -> str:
         array = constant(value)
         if value is None or array is None or array.dtype != np.float32:
             continue
-        if not np.isfinite(stored_half(array)).all():
+        if not np.isfinite(to_half_tensor(array)).all():
             return f"its constant {value.name} reaches {np.abs(array).max():.1e}, more than float16 holds"
-        found = Range()
+        found = ValueRange()
         found.see(array)
         if found.lost:
             return f"{found.tiny} of {found.values} values of its constant {value.name} are subnormal in float16"
     return ""
 
 
-def _range_reason(node: ir.Node, seen: dict[str, Range]) -> str:
+def _range_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
     """What it gives and, since that is cast in front of it, what it is given."""
     for verb, values in (("it reaches", node.outputs), ("it is given values up to", node.inputs)):
         for found in (seen[str(value.name)] for value in values if value is not None and str(value.name) in seen):
@@ -129,7 +129,7 @@ def _range_reason(node: ir.Node, seen: dict[str, Range]) -> str:
     return ""
 
 
-def _depth_reason(node: ir.Node, seen: dict[str, Range]) -> str:
+def _depth_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
     if node.op_type in SUMS:
         return _sum_reason(node, seen)
     weights = next((array for value in node.inputs[:2] if (array := constant(value)) is not None), None)
@@ -143,7 +143,7 @@ def _depth_reason(node: ir.Node, seen: dict[str, Range]) -> str:
     return f"its partial sums may reach {reach:.1e}; {LARGEST:.0f} is the most" if reach > LARGEST else ""
 
 
-def _sum_reason(node: ir.Node, seen: dict[str, Range]) -> str:
+def _sum_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
     before, after = (sizes(value) if value is not None else None for value in (node.inputs[0], node.outputs[0]))
     if before is None or after is None or node.inputs[0] is None:
         return "it adds up an unknown number of values"
@@ -176,6 +176,6 @@ def _partial_sums(node: ir.Node, weights: NDArray[np.float32]) -> float:
     return float(np.abs(weights).sum(axis=others, dtype=np.float64).max(initial=0.0))
 
 
-def _largest(value: ir.Value, seen: dict[str, Range]) -> float:
+def _largest(value: ir.Value, seen: dict[str, ValueRange]) -> float:
     """Magnitude of a tensor; the network's input lies in [0, 1]."""
     return seen[str(value.name)].largest if str(value.name) in seen else 1.0

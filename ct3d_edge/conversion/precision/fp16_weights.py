@@ -7,15 +7,15 @@ import onnx
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes.graph import constant
-from ct3d_edge.conversion.passes.validate_graph import admit
-from ct3d_edge.conversion.precision.fp16 import HALF, initializer, stored_half
-from ct3d_edge.conversion.precision.fp16_sensitivity import Range
+from ct3d_edge.conversion.passes.validate_graph import validate_graph
+from ct3d_edge.conversion.precision.fp16 import HALF, initializer, to_half_tensor
+from ct3d_edge.conversion.precision.fp16_sensitivity import ValueRange
 
 WORTH_STORING = 256
 """Values below which a Cast costs more bytes than it saves."""
 
 
-def store_half(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
+def store_weights_fp16(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
     """Store float32 weights as float16 behind a Cast.
 
     Returns
@@ -26,9 +26,9 @@ def store_half(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]
     Raises
     ------
     ModelError
-        As `admit`.
+        As `validate_graph`.
     """
-    model = admit(proto)
+    model = validate_graph(proto)
     kept = {}
     for value in list(_weights(model.graph)):
         reason = _reason(value)
@@ -53,16 +53,16 @@ def _reason(value: ir.Value) -> str:
     array = constant(value)
     if array is None:
         return "its values are not known"
-    found = Range()
+    found = ValueRange()
     found.see(array)
-    if not np.isfinite(stored_half(array)).all():
+    if not np.isfinite(to_half_tensor(array)).all():
         return f"it reaches {found.largest:.1e}, more than float16 holds"
     return f"{found.tiny} of {found.values} values are subnormal in float16" if found.lost else ""
 
 
 def _store(graph: ir.Graph, value: ir.Value) -> None:
     array = constant(value)
-    stored = initializer(graph, f"{value.name}{HALF}", stored_half(np.asarray(array)))
+    stored = initializer(graph, f"{value.name}{HALF}", to_half_tensor(np.asarray(array)))
     cast = ir.node("Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}{HALF}.cast")
     cast.outputs[0].name = cast.name
     cast.outputs[0].dtype, cast.outputs[0].shape = ir.DataType.FLOAT, value.shape

@@ -22,11 +22,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from ct3d_edge.conversion.passes.graph import MARK, rank
 from ct3d_edge.conversion.passes.pipeline import Target
-from ct3d_edge.conversion.passes.validate_graph import admit
+from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.errors import Ct3dError, ModelError
 
 
-class Constants:
+class ConstantTable:
     """Initializers of a graph, which is changed in place."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
@@ -42,7 +42,7 @@ class Constants:
         self._tensors[name].CopyFrom(onnx.numpy_helper.from_array(value, name))
 
 
-def on_grid(proto: onnx.ModelProto, top: int) -> onnx.ModelProto:
+def snap_to_grid(proto: onnx.ModelProto, top: int) -> onnx.ModelProto:
     """A copy whose convolutions have weights that quantisation per output channel leaves as they are.
 
     Parameters
@@ -52,15 +52,15 @@ def on_grid(proto: onnx.ModelProto, top: int) -> onnx.ModelProto:
     """
     made = onnx.ModelProto()
     made.CopyFrom(proto)
-    constants = Constants(made)
+    constants = ConstantTable(made)
     for name in {node.input[1] for node in made.graph.node if node.op_type == "Conv"}:
         weights = constants.get(name)
         if weights is not None and weights.size:
-            constants.put(name, rounded(weights, top))
+            constants.put(name, round_weights(weights, top))
     return made
 
 
-def rounded(weights: NDArray[np.float32], top: int) -> NDArray[np.float32]:
+def round_weights(weights: NDArray[np.float32], top: int) -> NDArray[np.float32]:
     """Weights ``(out, in, *kernel)`` as multiples of a step per output channel, each kernel's sum within half a step.
 
     The largest weight of a channel stays as it is, so that the step can be found again.
@@ -76,7 +76,7 @@ def rounded(weights: NDArray[np.float32], top: int) -> NDArray[np.float32]:
     return np.asarray((np.clip(moved, -top, top) * step).reshape(weights.shape), np.float32)
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # published without types
+class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # published without types
     """Network inputs, one at a time, in the form that ONNX Runtime asks for them."""
 
     def __init__(self, name: str, batches: Iterable[NDArray[np.float32]]) -> None:
@@ -118,8 +118,8 @@ def quantize(
     ModelError
         ONNX Runtime cannot quantise the graph.
     """
-    reader = _Reader(proto.graph.input[0].name, batches)
-    with tempfile.TemporaryDirectory() as place, _quiet():
+    reader = _CalibrationReader(proto.graph.input[0].name, batches)
+    with tempfile.TemporaryDirectory() as place, _suppress_ort_advice():
         given, made = Path(place, "float.onnx"), Path(place, "integers.onnx")
         onnx.save(proto, given)
         try:
@@ -143,7 +143,7 @@ def quantize(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_ort_advice() -> Iterator[None]:
     """Without its advice to prepare the graph first, which the passes have done."""
     root: Any = logging.getLogger()
     before = root.level
@@ -182,7 +182,7 @@ def to_int8(
     ModelError
         There is nothing to quantise, the graph was made with minimal filtering, or ONNX Runtime cannot.
     """
-    model = admit(proto)
+    model = validate_graph(proto)
     _require_unfiltered(model)
     for number, node in enumerate(model.graph):
         node.name = node.name or f"{node.op_type}.{number}"

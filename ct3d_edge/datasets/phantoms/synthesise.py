@@ -10,8 +10,8 @@ import numpy as np
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_phantom, save_scan
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.system.machine import available_memory, usable_cores
-from ct3d_edge.system.process_pool import in_processes
+from ct3d_edge.system.machine import count_usable_cores, read_available_memory
+from ct3d_edge.system.process_pool import map_in_processes
 
 BYTES_A_VOXEL = 12
 """What making a phantom takes at its peak, measured at 512 x 512 x 60: 222 MB for 16 million voxels."""
@@ -62,7 +62,7 @@ def synthesise(
     _require_memory(shape)
     jobs = [_job(Path(out), index, seed, shape) for index in range(scans)]
     done = []
-    for path in in_processes(_make, jobs, workers or usable_cores()):
+    for path in map_in_processes(_make, jobs, workers or count_usable_cores()):
         done.append(path)
         if on_scan is not None:
             on_scan(path)
@@ -70,7 +70,7 @@ def synthesise(
 
 
 def _require_memory(shape: tuple[int, int, int] | None) -> None:
-    size, available = math.prod(shape or (0,)) * BYTES_A_VOXEL, available_memory()
+    size, available = math.prod(shape or (0,)) * BYTES_A_VOXEL, read_available_memory()
     if available is not None and size > available:
         raise UsageError(
             f"A phantom of {shape} voxels takes about {format_bytes(size)} to make; {format_bytes(available)} are free."

@@ -96,9 +96,9 @@ function details(data, name) {
   const whole = make("div", undefined, { class: "views" }), text = make("div");
   if (data.sprite) whole.append(views(data, name));
   for (const sentence of data.sentences) text.append(make("p", sentence));
-  if (data.findings.length) {
+  if (data.flags.length) {
     const list = make("ul");
-    for (const finding of data.findings) list.append(make("li", finding));
+    for (const flag of data.flags) list.append(make("li", flag));
     text.append(make("h3", "Findings"), list);
   }
   whole.append(text);
@@ -109,7 +109,7 @@ function details(data, name) {
 function kept(id) {
   const node = document.getElementById(id); // none where there was no room for the scan's pictures
   const data = node ? JSON.parse(node.textContent) : { sentences: ["Nothing more was kept of this scan."] };
-  data.findings = JSON.parse(document.getElementById(`findings-${id}`).textContent);
+  data.flags = JSON.parse(document.getElementById(`flags-${id}`).textContent);
   return data;
 }
 

@@ -7,7 +7,7 @@ from highdicom import sr
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
-from ct3d_edge.results.record import Answer, Record
+from ct3d_edge.results.record import Prediction, ResultRecord
 
 SCHEME = "99CT3D"
 """Designator of the codes that no standard has; those that begin with 99 are private (PS3.16, chapter 8)."""
@@ -23,7 +23,7 @@ LONGEST_MEANING = 64
 
 
 @dataclass(frozen=True)
-class Identity:
+class ReportIdentity:
     """What a report is called, and who made it.
 
     Parameters
@@ -43,7 +43,7 @@ class Identity:
 
 
 def measurement_report(
-    record: Record, answer: Answer, series: str, who: Identity, remarks: Sequence[str]
+    record: ResultRecord, answer: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
 ) -> sr.MeasurementReport:
     """The content of a report.
 
@@ -68,7 +68,7 @@ def measurement_report(
     return report
 
 
-def _observer(record: Record, who: Identity) -> sr.ObservationContext:
+def _observer(record: ResultRecord, who: ReportIdentity) -> sr.ObservationContext:
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=who.device,
         name="ct3d-edge",
@@ -80,7 +80,7 @@ def _observer(record: Record, who: Identity) -> sr.ObservationContext:
 
 
 def _group(
-    record: Record, answer: Answer, series: str, who: Identity, remarks: Sequence[str]
+    record: ResultRecord, answer: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=who.report, identifier="ct3d-edge answer"),
@@ -98,7 +98,7 @@ def _group(
     return group
 
 
-def _algorithm(record: Record, who: Identity) -> sr.AlgorithmIdentification:
+def _algorithm(record: ResultRecord, who: ReportIdentity) -> sr.AlgorithmIdentification:
     """The model by name and hash; its file has no other version than what it holds."""
     parameters = [f"contract sha256 {record.contract_sha256}", f"run by ct3d-edge {who.version} on {record.actual}"]
     if record.allowed:
@@ -106,7 +106,7 @@ def _algorithm(record: Record, who: Identity) -> sr.AlgorithmIdentification:
     return sr.AlgorithmIdentification(who.model, f"sha256 {record.model_sha256}", parameters)
 
 
-def _measurements(answer: Answer) -> list[sr.Measurement]:
+def _measurements(answer: Prediction) -> list[sr.Measurement]:
     """The probability of each class, and the threshold where the contract has one."""
     found = [
         sr.Measurement(_own(f"p:{label}", f"Probability of {label}"), probability, codes.UCUM.NoUnits)

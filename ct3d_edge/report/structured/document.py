@@ -13,14 +13,14 @@ from highdicom.sr import EnhancedSR, MeasurementReport
 from pydicom import dcmread
 from pydicom.uid import UID
 
-from ct3d_edge.errors import UnreadableScan
-from ct3d_edge.report.deidentify import public_findings, without_others, without_run
-from ct3d_edge.report.structured.content import NOTICE, SCHEME, Identity, measurement_report
-from ct3d_edge.report.structured.source_series import Source, read_source
-from ct3d_edge.results.record import Record
-from ct3d_edge.scan.dicom.tags import quietly
+from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.report.deidentify import public_flags, without_others, without_run
+from ct3d_edge.report.structured.content import NOTICE, SCHEME, ReportIdentity, measurement_report
+from ct3d_edge.report.structured.source_series import SourceSeries, read_source_series
+from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.scan.dicom.tags import without_warnings
 from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.gzip_reader import go_on
+from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.system.atomic_write import atomic_file
 
 NAMESPACE = uuid.UUID("61426a19-c977-4fa6-a602-59ed417ee124")
@@ -30,7 +30,7 @@ SERIES_NUMBER = 9901
 """Behind the scanner's own series where a viewer sorts by number."""
 
 
-def save_report(record: Record, path: Path, model: str, on_block: Callable[[], None] = go_on) -> None:
+def save_report(record: ResultRecord, path: Path, model: str, on_block: Callable[[], None] = no_cancellation) -> None:
     """Write the report of a DICOM series that has an answer, complete or not at all.
 
     The same answer about the same files has the same UIDs, whatever other scans its run had, so that an archive that is
@@ -53,23 +53,25 @@ def save_report(record: Record, path: Path, model: str, on_block: Callable[[], N
     UsageError
         If the file cannot be written.
     """
-    if record.answer is None:
+    if record.prediction is None:
         raise ValueError(f"{record.scan} has no answer to report.")
     scan = Path(record.scan)
-    with quietly():
-        source = read_source(scan, on_block)
+    with without_warnings():
+        source = read_source_series(scan, on_block)
         if content_sha256(scan, on_block) != record.scan_sha256:  # the answer of one patient in the study of another
-            raise UnreadableScan("changed", f"{scan.name} was written to after it was judged. Run it again.")
+            raise UnreadableScanError(
+                "modified_during_read", f"{scan.name} was written to after it was judged. Run it again."
+            )
         series = source.header.SeriesInstanceUID
-        remarks = public_findings(without_others(record))
-        report = measurement_report(record, record.answer, series, _identity(record, model), remarks)
+        remarks = public_flags(without_others(record))
+        report = measurement_report(record, record.prediction, series, _identity(record, model), remarks)
         data = _encoded(source, report, record, model)
     on_block()
     with atomic_file(path) as stream:
         stream.write(data)
 
 
-def is_report_of(path: Path, record: Record, model: str) -> bool:
+def is_report_of(path: Path, record: ResultRecord, model: str) -> bool:
     """Whether a file is the report that `save_report` would write, or one of the same answer from another run."""
     try:
         found = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
@@ -78,20 +80,20 @@ def is_report_of(path: Path, record: Record, model: str) -> bool:
     return bool(found.get("SOPInstanceUID") == _uid(record, model, "document"))
 
 
-def _uid(record: Record, model: str, what: str) -> UID:
+def _uid(record: ResultRecord, model: str, what: str) -> UID:
     """A UID made of all that a report says of the scan itself (PS3.5, B.2), whatever other scans its run had."""
     answer = record.to_dict()
     said = [answer[key] for key in ("scan_sha256", "model_sha256", "contract_sha256", "allowed", "probability")]
-    key = json.dumps([what, model, version("ct3d-edge"), record.actual, said, public_findings(without_run(record))])
+    key = json.dumps([what, model, version("ct3d-edge"), record.actual, said, public_flags(without_run(record))])
     return UID(f"2.25.{uuid.uuid5(NAMESPACE, key).int}")
 
 
-def _identity(record: Record, model: str) -> Identity:
+def _identity(record: ResultRecord, model: str) -> ReportIdentity:
     device = UID(f"2.25.{uuid.uuid5(NAMESPACE, record.model_sha256 + record.contract_sha256).int}")
-    return Identity(_uid(record, model, "group"), device, model, version("ct3d-edge"))
+    return ReportIdentity(_uid(record, model, "group"), device, model, version("ct3d-edge"))
 
 
-def _encoded(source: Source, report: MeasurementReport, record: Record, model: str) -> bytes:
+def _encoded(source: SourceSeries, report: MeasurementReport, record: ResultRecord, model: str) -> bytes:
     """The file's bytes.
 
     Raises
@@ -103,10 +105,10 @@ def _encoded(source: Source, report: MeasurementReport, record: Record, model: s
         return _written(_document(source, report, record, model))
     except Exception as error:  # highdicom and pydicom raise whatever the header leads them to
         what = f"Patient or study of {Path(record.scan).name} hold what no report can repeat ({type(error).__name__})."
-        raise UnreadableScan("bad_header", what) from error
+        raise UnreadableScanError("bad_header", what) from error
 
 
-def _document(source: Source, report: MeasurementReport, record: Record, model: str) -> EnhancedSR:
+def _document(source: SourceSeries, report: MeasurementReport, record: ResultRecord, model: str) -> EnhancedSR:
     document = EnhancedSR(
         evidence=source.evidence,
         content=report[0],

@@ -8,11 +8,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
-from ct3d_edge.errors import RefusedScan, UnreadableScan
-from ct3d_edge.scan.dicom.instance import Image
-from ct3d_edge.scan.dicom.series_finder import series_images
-from ct3d_edge.scan.dicom.tags import text
-from ct3d_edge.scan.gzip_reader import go_on
+from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.scan.dicom.instance import DicomInstance
+from ct3d_edge.scan.dicom.series_finder import read_series_instances
+from ct3d_edge.scan.dicom.tags import read_text
+from ct3d_edge.scan.gzip_reader import no_cancellation
 
 REQUIRED = (
     "PatientName",
@@ -32,7 +32,7 @@ PARSED = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class SourceSeries:
     """What a report copies of its series, and what it refers to.
 
     Parameters
@@ -52,7 +52,7 @@ class Source:
         return [self.header, *self.instances[1:]]
 
 
-def read_source(scan: Path, on_block: Callable[[], None] = go_on) -> Source:
+def read_source_series(scan: Path, on_block: Callable[[], None] = no_cancellation) -> SourceSeries:
     """Read what a report needs to know of a DICOM series.
 
     ``on_block`` is called after each file; what it raises ends the reading.
@@ -64,30 +64,30 @@ def read_source(scan: Path, on_block: Callable[[], None] = go_on) -> Source:
     RefusedScan
         ``mixed_patients`` if they belong to several patients or studies: there is no place to file a report.
     """
-    images = series_images(scan, on_block)
+    images = read_series_instances(scan, on_block)
     _require_one_place(images, scan.name)
-    return Source(_header(images[0]), tuple(map(_reference, images)))
+    return SourceSeries(_header(images[0]), tuple(map(_reference, images)))
 
 
-def _require_one_place(images: Sequence[Image], name: str) -> None:
+def _require_one_place(images: Sequence[DicomInstance], name: str) -> None:
     if not all(image.study and image.series and image.instance and image.sop_class for image in images):
-        raise UnreadableScan(
+        raise UnreadableScanError(
             "bad_header", f"{name} does not give the UIDs of its study, series and files; no report can refer to them."
         )
     if len({(image.patient, image.study) for image in images}) > 1:
-        raise RefusedScan(
+        raise RejectedScanError(
             "mixed_patients", f"{name} holds files of several patients or studies; a report has no place among them."
         )
 
 
-def _reference(image: Image) -> Dataset:
+def _reference(image: DicomInstance) -> Dataset:
     reference = Dataset()
     reference.StudyInstanceUID, reference.SeriesInstanceUID = image.study, image.series
     reference.SOPInstanceUID, reference.SOPClassUID = image.instance, image.sop_class
     return reference
 
 
-def _header(image: Image) -> Dataset:
+def _header(image: DicomInstance) -> Dataset:
     """A file's header without what is damaged; empty where something required is missing or no DICOM value."""
     given, header = dcmread(image.path, stop_before_pixels=True, force=True), _reference(image)
     for tag in tuple(given.keys()):
@@ -104,7 +104,7 @@ def _header(image: Image) -> Dataset:
 
 
 def _is_valid(header: Dataset, keyword: str) -> bool:
-    said = text(header, keyword)
+    said = read_text(header, keyword)
     if keyword == "PatientSex":
         return keyword in header and said in SEXES
     try:

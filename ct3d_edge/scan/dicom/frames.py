@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.tags import items, numbers, text, whole, words
+from ct3d_edge.scan.dicom.tags import read_code_strings, read_integer, read_numbers, read_sequence, read_text
 
 FRAME_TAGS = [
     "ImageOrientationPatient",
@@ -82,23 +82,25 @@ def read_frames(dataset: Dataset, name: str, most: int) -> tuple[Frame, ...]:
     UnreadableScan
         ``truncated`` if it promises more than ``most``; ``bad_header`` if their number or an element is impossible.
     """
-    count = whole(dataset, "NumberOfFrames", name)
+    count = read_integer(dataset, "NumberOfFrames", name)
     count = 1 if count is None else count
-    own = items(dataset, "PerFrameFunctionalGroupsSequence")
+    own = read_sequence(dataset, "PerFrameFunctionalGroupsSequence")
     if count < 1 or (own and len(own) != count):
-        raise UnreadableScan("bad_header", f"{name} says that it has {count} frames, and describes {len(own)}.")
+        raise UnreadableScanError("bad_header", f"{name} says that it has {count} frames, and describes {len(own)}.")
     if count > most:
-        raise UnreadableScan(
+        raise UnreadableScanError(
             "truncated", f"{name} promises {plural(count, 'frame')}; it can hold {most}. Copy it again."
         )
-    shared = items(dataset, "SharedFunctionalGroupsSequence")
+    shared = read_sequence(dataset, "SharedFunctionalGroupsSequence")
     if not own and not shared:
-        return tuple(_frame(n, [dataset], dataset, name) for n in range(count))
+        return tuple(_parse_frame(n, [dataset], dataset, name) for n in range(count))
     common = shared[0] if shared else Dataset()
-    return tuple(_frame(n, _groups(own[n] if own else Dataset(), common), dataset, name) for n in range(count))
+    return tuple(
+        _parse_frame(n, _functional_groups(own[n] if own else Dataset(), common), dataset, name) for n in range(count)
+    )
 
 
-GROUPS = (
+FUNCTIONAL_GROUPS = (
     "PlanePositionSequence",
     "PlaneOrientationSequence",
     "PixelMeasuresSequence",
@@ -107,21 +109,25 @@ GROUPS = (
 )
 
 
-def _groups(own: Dataset, shared: Dataset) -> list[Dataset]:
+def _functional_groups(own: Dataset, shared: Dataset) -> list[Dataset]:
     """The functional groups of a frame: its own, or else those of all frames (PS3.3, C.7.6.16)."""
-    return [group for keyword in GROUPS for group in (items(own, keyword) or items(shared, keyword))[:1]]
+    return [
+        group
+        for keyword in FUNCTIONAL_GROUPS
+        for group in (read_sequence(own, keyword) or read_sequence(shared, keyword))[:1]
+    ]
 
 
-def _frame(index: int, groups: list[Dataset], dataset: Dataset, name: str) -> Frame:
+def _parse_frame(index: int, groups: list[Dataset], dataset: Dataset, name: str) -> Frame:
     def values(keyword: str, count: int) -> tuple[float, ...] | None:
-        found = (numbers(group, keyword, count, name) for group in groups)
+        found = (read_numbers(group, keyword, count, name) for group in groups)
         return next((value for value in found if value is not None), None)
 
     slope, intercept = values("RescaleSlope", 1), values("RescaleIntercept", 1)
     if slope == (0.0,):
-        raise UnreadableScan("bad_header", f"{name}: RescaleSlope is 0.")
-    units = next((said for group in groups if (said := text(group, "RescaleType"))), "")
-    own_kind = next((found for group in groups if (found := words(group, "FrameType"))), ())
+        raise UnreadableScanError("bad_header", f"{name}: RescaleSlope is 0.")
+    units = next((said for group in groups if (said := read_text(group, "RescaleType"))), "")
+    own_kind = next((found for group in groups if (found := read_code_strings(group, "FrameType"))), ())
     return Frame(
         number=index,
         position=values("ImagePositionPatient", 3),
@@ -130,7 +136,7 @@ def _frame(index: int, groups: list[Dataset], dataset: Dataset, name: str) -> Fr
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
         units=None if slope is None and intercept is None else units.upper(),
-        kind=own_kind or words(dataset, "ImageType"),
+        kind=own_kind or read_code_strings(dataset, "ImageType"),
         missing=tuple(
             keyword for keyword, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)) if value is None
         ),

@@ -16,20 +16,20 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.scan.dicom.frames import FRAME_TAGS, Frame, read_frames
-from ct3d_edge.scan.dicom.magic import UNNAMED, is_dicom
+from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, is_dicom
 from ct3d_edge.scan.dicom.pixel_storage import (
     PIXEL_DATA,
-    Inflatable,
+    DeflatedFile,
     PixelData,
-    Storage,
-    capacity,
-    locate,
-    read_padding,
-    read_storage,
+    PixelStorage,
+    locate_pixel_data,
+    max_frames,
+    read_padding_value,
+    read_pixel_storage,
 )
-from ct3d_edge.scan.dicom.tags import quietly, text, whole
+from ct3d_edge.scan.dicom.tags import read_integer, read_text, without_warnings
 
 PASS_TAGS = (
     "AcquisitionNumber",
@@ -69,15 +69,15 @@ TAGS = [
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 """CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image (PS3.4, annex B.5)."""
 
-KEPT_IN_MEMORY = 8192
+INSTANCE_CACHE_SIZE = 8192
 """Headers of files remembered: a series is found first and opened later, and its files are parsed once."""
 
-UIDS_IN_MEMORY = 1 << 18
+SERIES_UID_CACHE_SIZE = 1 << 18
 """Files of which only the series is remembered, so that opening one of a thousand series does not parse them all."""
 
 
 @dataclass(frozen=True)
-class Image:
+class DicomInstance:
     """A DICOM file that holds one image or several.
 
     Parameters
@@ -90,7 +90,7 @@ class Image:
         ``"CT"``, or what else; empty if the file does not say.
     patient
         Hash of the patient's ID and name, to tell two apart; nothing that could be shown.
-    belongs
+    series_hashes
         Hashes of `SERIES_TAGS`, in their order; empty where the file does not give one.
     passes
         Hashes of `PASS_TAGS`, in their order; empty where the file does not give one.
@@ -102,9 +102,9 @@ class Image:
         Where they lie.
     padding
         Stored value outside the field of view, or None.
-    declared
+    images_in_acquisition
         Images of the acquisition by the file's own account, or None.
-    bare
+    without_preamble
         Whether the file has no preamble and no meta information, so that its transfer syntax had to be recognised.
     frames
         In the order of the file.
@@ -117,18 +117,18 @@ class Image:
     sop_class: str
     modality: str
     patient: str
-    belongs: tuple[str, ...]
+    series_hashes: tuple[str, ...]
     passes: tuple[str, ...]
     rows: int
     columns: int
     samples: int
     photometric: str
-    storage: Storage
+    storage: PixelStorage
     syntax: UID
     pixels: PixelData
     padding: int | None
-    declared: int | None
-    bare: bool
+    images_in_acquisition: int | None
+    without_preamble: bool
     frames: tuple[Frame, ...]
 
     @property
@@ -137,7 +137,7 @@ class Image:
         return self.modality in ("", "CT")
 
 
-def read_image(path: Path) -> Image:
+def read_instance(path: Path) -> DicomInstance:
     """Parse a file's header.
 
     Raises
@@ -145,79 +145,83 @@ def read_image(path: Path) -> Image:
     UnreadableScan
         ``not_found``, ``unreadable``, ``empty``; ``not_dicom``; ``truncated`` if it ends before its pixels begin;
         ``too_large`` if it is deflated and would take the memory;
-        ``no_image`` if it is DICOM of another kind; ``bad_header`` if it says something impossible.
+        ``no_pixel_data`` if it is DICOM of another kind; ``bad_header`` if it says something impossible.
     """
     try:
         found = path.stat()
-        return _read(path, found.st_size, found.st_mtime_ns)
+        return _read_cached(path, found.st_size, found.st_mtime_ns)
     except FileNotFoundError as error:
-        raise UnreadableScan("not_found", f"{path.name} does not exist.") from error
+        raise UnreadableScanError("not_found", f"{path.name} does not exist.") from error
     except OSError as error:
-        raise UnreadableScan("unreadable", f"{path.name} cannot be read: {error.strerror or error}.") from error
+        raise UnreadableScanError("unreadable", f"{path.name} cannot be read: {error.strerror or error}.") from error
 
 
-def series_of_file(path: Path) -> str | None:
-    """UID of the series that a file belongs to, `UNNAMED` if it gives none; None if it cannot be read."""
+def read_series_uid(path: Path) -> str | None:
+    """UID of the series that a file belongs to, `NO_SERIES_UID` if it gives none; None if it cannot be read."""
     try:
         found = path.stat()
-        return _series(path, found.st_size, found.st_mtime_ns)
+        return _series_uid_cached(path, found.st_size, found.st_mtime_ns)
     except OSError:
         return None
 
 
-@lru_cache(UIDS_IN_MEMORY)
-def _series(path: Path, size: int, changed: int) -> str | None:
+@lru_cache(SERIES_UID_CACHE_SIZE)
+def _series_uid_cached(path: Path, size: int, changed: int) -> str | None:
     try:
-        return _read(path, size, changed).series or UNNAMED
-    except UnreadableScan:
+        return _read_cached(path, size, changed).series or NO_SERIES_UID
+    except UnreadableScanError:
         return None
 
 
-@lru_cache(KEPT_IN_MEMORY)
-def _read(path: Path, size: int, _changed: int) -> Image:
+@lru_cache(INSTANCE_CACHE_SIZE)
+def _read_cached(path: Path, size: int, _changed: int) -> DicomInstance:
     if size == 0:
-        raise UnreadableScan("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
+        raise UnreadableScanError("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
     if not is_dicom(path):
-        raise UnreadableScan("not_dicom", f"{path.name} is not a DICOM file, whatever its name says.")
-    with Inflatable(path) as stream, quietly():
+        raise UnreadableScanError("not_dicom", f"{path.name} is not a DICOM file, whatever its name says.")
+    with DeflatedFile(path) as stream, without_warnings():
         dataset = _parse(stream, path)
-        return _image(dataset, path, _pixels(stream, dataset, path))
+        return _make_instance(dataset, path, _locate_pixels(stream, dataset, path))
 
 
 def _parse(stream: BinaryIO, path: Path) -> Dataset:
     try:
         return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=TAGS)
-    except (OSError, UnreadableScan):
+    except (OSError, UnreadableScanError):
         raise
     except EOFError as error:
-        raise _truncated(path) from error
+        raise _truncated_error(path) from error
     except Exception as error:  # pydicom raises whatever the bytes lead it to
-        raise UnreadableScan("not_dicom", f"{path.name} cannot be parsed as DICOM ({type(error).__name__}).") from error
+        raise UnreadableScanError(
+            "not_dicom", f"{path.name} cannot be parsed as DICOM ({type(error).__name__})."
+        ) from error
 
 
-def _pixels(stream: BinaryIO, dataset: Dataset, path: Path) -> PixelData:
+def _locate_pixels(stream: BinaryIO, dataset: Dataset, path: Path) -> PixelData:
     """Where the pixels lie, in a file that holds some."""
     implicit, little = dataset.original_encoding
-    deflated = _syntax(dataset) == DeflatedExplicitVRLittleEndian
-    pixels = PixelData(PIXEL_DATA) if deflated else locate(stream, implicit=bool(implicit), little=bool(little))
-    classes = {text(dataset, "SOPClassUID"), text(dataset.file_meta, "MediaStorageSOPClassUID")} - {""}
+    deflated = _transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian
+    pixels = (
+        PixelData(PIXEL_DATA) if deflated else locate_pixel_data(stream, implicit=bool(implicit), little=bool(little))
+    )
+    classes = {read_text(dataset, "SOPClassUID"), read_text(dataset.file_meta, "MediaStorageSOPClassUID")} - {""}
     if not classes and "Rows" not in dataset:  # not even what it is: the beginning of a file
-        raise _truncated(path)
+        raise _truncated_error(path)
     if "Rows" not in dataset and classes.isdisjoint(CT_CLASSES):
-        kind = text(dataset, "Modality") or "of an unknown kind"
-        raise UnreadableScan("no_image", f"{path.name} is DICOM without an image ({kind}).")
+        kind = read_text(dataset, "Modality") or "of an unknown kind"
+        raise UnreadableScanError("no_pixel_data", f"{path.name} is DICOM without an image ({kind}).")
     if pixels.tag is None:
-        raise _truncated(path)
+        raise _truncated_error(path)
     return pixels
 
 
-def _truncated(path: Path) -> UnreadableScan:
-    return UnreadableScan("truncated", f"{path.name} ends too early. Copy or export it again.")
+def _truncated_error(path: Path) -> UnreadableScanError:
+    return UnreadableScanError("truncated", f"{path.name} ends too early. Copy or export it again.")
 
 
-def _syntax(dataset: Dataset) -> UID:
+def _transfer_syntax(dataset: Dataset) -> UID:
     """Transfer syntax; of a file that does not name one, what pydicom recognised."""
-    if named := text(dataset.file_meta, "TransferSyntaxUID"):
+    if named := read_text(dataset.file_meta, "TransferSyntaxUID"):
         return UID(named)
     implicit, little = dataset.original_encoding
     if implicit:
@@ -225,42 +229,42 @@ def _syntax(dataset: Dataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def _image(dataset: Dataset, path: Path, pixels: PixelData) -> Image:
+def _make_instance(dataset: Dataset, path: Path, pixels: PixelData) -> DicomInstance:
     name = path.name
-    rows, columns = whole(dataset, "Rows", name), whole(dataset, "Columns", name)
+    rows, columns = read_integer(dataset, "Rows", name), read_integer(dataset, "Columns", name)
     if not rows or not columns or min(rows, columns) < 1:
-        raise UnreadableScan("bad_header", f"{name} does not say how many rows and columns it has.")
-    samples, storage = whole(dataset, "SamplesPerPixel", name) or 1, read_storage(dataset, name)
-    most = capacity(pixels, rows * columns * samples * storage.allocated // 8)
-    return Image(
+        raise UnreadableScanError("bad_header", f"{name} does not say how many rows and columns it has.")
+    samples, storage = read_integer(dataset, "SamplesPerPixel", name) or 1, read_pixel_storage(dataset, name)
+    most = max_frames(pixels, rows * columns * samples * storage.allocated // 8)
+    return DicomInstance(
         path=path,
-        study=text(dataset, "StudyInstanceUID"),
-        series=text(dataset, "SeriesInstanceUID"),
-        instance=text(dataset, "SOPInstanceUID"),
-        sop_class=text(dataset, "SOPClassUID"),
-        modality=text(dataset, "Modality").upper(),
-        patient=_patient(dataset),
-        belongs=tuple(_hashed(text(dataset, keyword)) for keyword in SERIES_TAGS),
-        passes=tuple(_hashed(text(dataset, keyword)) for keyword in PASS_TAGS),
+        study=read_text(dataset, "StudyInstanceUID"),
+        series=read_text(dataset, "SeriesInstanceUID"),
+        instance=read_text(dataset, "SOPInstanceUID"),
+        sop_class=read_text(dataset, "SOPClassUID"),
+        modality=read_text(dataset, "Modality").upper(),
+        patient=_patient_hash(dataset),
+        series_hashes=tuple(_hash_text(read_text(dataset, keyword)) for keyword in SERIES_TAGS),
+        passes=tuple(_hash_text(read_text(dataset, keyword)) for keyword in PASS_TAGS),
         rows=rows,
         columns=columns,
         samples=samples,
-        photometric=text(dataset, "PhotometricInterpretation").upper(),
+        photometric=read_text(dataset, "PhotometricInterpretation").upper(),
         storage=storage,
-        syntax=_syntax(dataset),
+        syntax=_transfer_syntax(dataset),
         pixels=pixels,
-        padding=read_padding(dataset, name),
-        declared=whole(dataset, "ImagesInAcquisition", name),
-        bare=not text(dataset.file_meta, "TransferSyntaxUID"),
+        padding=read_padding_value(dataset, name),
+        images_in_acquisition=read_integer(dataset, "ImagesInAcquisition", name),
+        without_preamble=not read_text(dataset.file_meta, "TransferSyntaxUID"),
         frames=read_frames(dataset, name, most),
     )
 
 
-def _patient(dataset: Dataset) -> str:
-    said = "\n".join(text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
-    return _hashed(said)
+def _patient_hash(dataset: Dataset) -> str:
+    said = "\n".join(read_text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
+    return _hash_text(said)
 
 
-def _hashed(said: str) -> str:
+def _hash_text(said: str) -> str:
     """What can be compared and not shown; empty stays empty."""
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest() if said else ""

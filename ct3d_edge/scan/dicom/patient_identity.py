@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from ct3d_edge.scan.dicom.tags import quietly, text
+from ct3d_edge.scan.dicom.tags import read_text, without_warnings
 
 
-def identity(file: Path) -> tuple[str, str]:
+def patient_identity(file: Path) -> tuple[str, str]:
     """Patient's name and ID of a DICOM file; empty where it gives none."""
-    with quietly():
+    with without_warnings():
         dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["PatientName", "PatientID"])
-        return text(dataset, "PatientName"), text(dataset, "PatientID")
+        return read_text(dataset, "PatientName"), read_text(dataset, "PatientID")

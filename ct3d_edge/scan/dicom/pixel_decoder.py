@@ -15,23 +15,23 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, ExplicitVRBigEndian
 
-from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.errors import RejectedScanError, UnreadableScanError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.scan.dicom.instance import Image
+from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.pixel_storage import PIXEL_DATA
-from ct3d_edge.scan.dicom.tags import quietly
-from ct3d_edge.system.machine import available_memory
+from ct3d_edge.scan.dicom.tags import without_warnings
+from ct3d_edge.system.machine import read_available_memory
 
-PLUGINS = ("gdcm", "pydicom")
+DECODER_PLUGINS = ("gdcm", "pydicom")
 """pydicom's names of decoders, in the order of preference; any other is used where neither can."""
 
-COPIES = 4
+COPIES_IN_MEMORY = 4
 """Of a plane, that decoding takes: the compressed bytes, the decoder's result, and what is made of it."""
 
-MEMORY_SHARE = 0.5
+MAX_MEMORY_FRACTION = 0.5
 
 
-def require_readable(image: Image) -> None:
+def require_decodable(image: DicomInstance) -> None:
     """Make sure that a file's pixels are real numbers, all there, and of a kind that can be decoded here.
 
     Raises
@@ -39,48 +39,52 @@ def require_readable(image: Image) -> None:
     RefusedScan
         ``unsupported_dtype`` for colours and numbers that are no integers.
     UnreadableScan
-        ``truncated``, ``too_large``; ``dicom_plugin`` if no decoder for their compression is installed.
+        ``truncated``, ``too_large``; ``missing_decoder`` if no decoder for their compression is installed.
     """
     name, storage = image.path.name, image.storage
     if image.samples != 1 or not image.photometric.startswith("MONOCHROME") or image.pixels.tag != PIXEL_DATA:
         kind = image.photometric or "an unknown kind of pixels"
-        raise RefusedScan("unsupported_dtype", f"{name} stores {kind}; a CT holds plain grey values.")
+        raise RejectedScanError("unsupported_dtype", f"{name} stores {kind}; a CT holds plain grey values.")
     if storage.allocated not in (8, 16, 32) or (storage.allocated == 8 and image.syntax == ExplicitVRBigEndian):
-        raise RefusedScan("unsupported_dtype", f"{name} stores {storage.allocated} bits a pixel; 8, 16 or 32 are read.")
-    size, available = image.rows * image.columns * storage.allocated // 8, available_memory()
+        raise RejectedScanError(
+            "unsupported_dtype", f"{name} stores {storage.allocated} bits a pixel; 8, 16 or 32 are read."
+        )
+    size, available = image.rows * image.columns * storage.allocated // 8, read_available_memory()
     promised = 0 if image.pixels.compressed else size * len(image.frames)
     if image.pixels.offset and (not image.pixels.complete or image.pixels.length < promised):
-        raise UnreadableScan("truncated", f"{name} ends before its pixels do. Copy or export it again.")
-    if available is not None and COPIES * size > MEMORY_SHARE * available:
-        raise UnreadableScan(
+        raise UnreadableScanError("truncated", f"{name} ends before its pixels do. Copy or export it again.")
+    if available is not None and COPIES_IN_MEMORY * size > MAX_MEMORY_FRACTION * available:
+        raise UnreadableScanError(
             "too_large", f"{name} needs {format_bytes(size)} a plane; {format_bytes(available)} are free."
         )
     if image.pixels.compressed:
         _require_decoder(image.syntax, name)
 
 
-def stored_dtype(image: Image) -> np.dtype[Any]:
-    """How `planes` gives a file's pixels, in this machine's byte order."""
+def stored_dtype(image: DicomInstance) -> np.dtype[Any]:
+    """How `decode_planes` gives a file's pixels, in this machine's byte order."""
     return np.dtype(f"{'i' if image.storage.signed else 'u'}{image.storage.allocated // 8}")
 
 
-def planes(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+def decode_planes(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     """Yield frames of a file, each ``(rows, columns)``, as stored integers.
 
     Raises
     ------
     UnreadableScan
-        ``bad_pixels`` if they cannot be decoded; ``not_found``, ``unreadable`` if the file has gone meanwhile.
+        ``pixel_decode_error`` if they cannot be decoded; ``not_found``, ``unreadable`` if the file has gone meanwhile.
     """
     native = image.pixels.offset > 0 and not image.pixels.compressed
     try:
-        for plane in _native(image, frames) if native else _decoded(image, frames):
-            yield _without_unused_bits(plane, image)
+        for plane in _native_planes(image, frames) if native else _decoded_planes(image, frames):
+            yield _mask_unused_bits(plane, image)
     except OSError as error:
-        raise UnreadableScan("unreadable", f"{image.path.name} cannot be read: {error.strerror or error}.") from error
+        raise UnreadableScanError(
+            "unreadable", f"{image.path.name} cannot be read: {error.strerror or error}."
+        ) from error
 
 
-def _native(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+def _native_planes(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     dtype = stored_dtype(image).newbyteorder(">" if image.syntax == ExplicitVRBigEndian else "<")
     shape = (image.rows, image.columns)
     size = math.prod(shape) * dtype.itemsize
@@ -89,43 +93,45 @@ def _native(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
             stream.seek(image.pixels.offset + frame * size)
             data = stream.read(size)
             if len(data) < size:
-                raise UnreadableScan("truncated", f"{image.path.name} became shorter while it was read.")
+                raise UnreadableScanError("truncated", f"{image.path.name} became shorter while it was read.")
             yield np.frombuffer(data, dtype).reshape(shape).astype(stored_dtype(image), copy=False)
 
 
-def _decoded(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
-    decoded = _decoding(image, frames)
+def _decoded_planes(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+    decoded = _iterate_decoder(image, frames)
     for _ in frames:
-        with quietly():
-            plane = _next(decoded, image)
+        with without_warnings():
+            plane = _next_plane(decoded, image)
         if plane.shape != (image.rows, image.columns):
-            raise UnreadableScan("bad_pixels", f"{image.path.name} decodes to another size than its header says.")
+            raise UnreadableScanError(
+                "pixel_decode_error", f"{image.path.name} decodes to another size than its header says."
+            )
         yield plane.astype(stored_dtype(image), copy=False)
 
 
-def _decoding(image: Image, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+def _iterate_decoder(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     """What pydicom yields; a deflated file has no place to seek to and is inflated as a whole."""
     source = image.path if image.pixels.compressed else dcmread(image.path)
-    yield from iter_pixels(source, indices=list(frames), raw=True, decoding_plugin=_plugin(image.syntax))
+    yield from iter_pixels(source, indices=list(frames), raw=True, decoding_plugin=_choose_plugin(image.syntax))
 
 
-def _plugin(syntax: UID) -> str:
+def _choose_plugin(syntax: UID) -> str:
     """The decoder to use: the one this was tested with, so that what else is installed changes nothing."""
     there = get_decoder(syntax).available_plugins
-    return next((name for name in PLUGINS if name in there), "")
+    return next((name for name in DECODER_PLUGINS if name in there), "")
 
 
-def _next(decoded: Iterator[NDArray[Any]], image: Image) -> NDArray[Any]:
+def _next_plane(decoded: Iterator[NDArray[Any]], image: DicomInstance) -> NDArray[Any]:
     try:
         return next(decoded)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
         what = f"{image.path.name} ({image.syntax.name}) cannot be decoded: {type(error).__name__}"
-        raise UnreadableScan("bad_pixels", f"{what}. Copy or export it again.") from error
+        raise UnreadableScanError("pixel_decode_error", f"{what}. Copy or export it again.") from error
 
 
-def _without_unused_bits(plane: NDArray[Any], image: Image) -> NDArray[Any]:
+def _mask_unused_bits(plane: NDArray[Any], image: DicomInstance) -> NDArray[Any]:
     """Only the bits that hold the pixel, with their sign; old files keep overlays in the others."""
     storage = image.storage
     above = storage.allocated - 1 - storage.high
@@ -135,15 +141,17 @@ def _without_unused_bits(plane: NDArray[Any], image: Image) -> NDArray[Any]:
 
 def _require_decoder(syntax: UID, name: str) -> None:
     try:
-        with quietly():
+        with without_warnings():
             decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise UnreadableScan("dicom_plugin", f"{name} is compressed as {syntax.name}, which is not read.") from error
+        raise UnreadableScanError(
+            "missing_decoder", f"{name} is compressed as {syntax.name}, which is not read."
+        ) from error
     if not decoder.is_available:
         # GDCM comes with ct3d-edge, but decodes no high-throughput JPEG 2000.
         by_gdcm = any(plugin.startswith("gdcm") for plugin in decoder.missing_dependencies)
         packages = "python-gdcm" if by_gdcm else "pylibjpeg pylibjpeg-openjpeg"
-        raise UnreadableScan(
-            "dicom_plugin",
+        raise UnreadableScanError(
+            "missing_decoder",
             f"{name} is compressed as {syntax.name}; no decoder for it is installed: pip install {packages}",
         )

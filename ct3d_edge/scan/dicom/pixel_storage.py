@@ -9,17 +9,17 @@ from typing import BinaryIO
 
 from pydicom.dataset import Dataset
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.scan.dicom.tags import number, whole
-from ct3d_edge.system.machine import available_memory
+from ct3d_edge.scan.dicom.tags import read_integer, read_number
+from ct3d_edge.system.machine import read_available_memory
 
 PIXEL_DATA = (0x7FE0, 0x0010)
 ITEM = (0xFFFE, 0xE000)
 DELIMITER = (0xFFFE, 0xE0DD)
-UNDEFINED = 0xFFFFFFFF
+UNDEFINED_LENGTH = 0xFFFFFFFF
 
-LONG_KINDS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
+LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 """Value representations whose length takes four bytes (PS3.5, section 7.1.2)."""
 
 
@@ -51,7 +51,7 @@ class PixelData:
 NO_PIXELS = PixelData(None)
 
 
-def locate(stream: BinaryIO, *, implicit: bool, little: bool) -> PixelData:
+def locate_pixel_data(stream: BinaryIO, *, implicit: bool, little: bool) -> PixelData:
     """Read the head of the element at which the stream stands, and follow its fragments to the end."""
     order = "little" if little else "big"
     size = os.fstat(stream.fileno()).st_size
@@ -61,19 +61,19 @@ def locate(stream: BinaryIO, *, implicit: bool, little: bool) -> PixelData:
     tag = (int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order))  # type: ignore[arg-type]
     if implicit:
         length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
-    elif head[4:6] in LONG_KINDS:
+    elif head[4:6] in LONG_VRS:
         length = int.from_bytes(stream.read(4), order)  # type: ignore[arg-type]
     else:
         return PixelData(tag)
     offset = stream.tell()
-    if length != UNDEFINED:
+    if length != UNDEFINED_LENGTH:
         there = min(length, size - offset)
         return PixelData(tag, offset, compressed=False, length=there, complete=there == length)
-    end, complete = _end_of_fragments(stream, size)
+    end, complete = _find_end_of_fragments(stream, size)
     return PixelData(tag, offset, compressed=True, length=end - offset, complete=complete)
 
 
-def _end_of_fragments(stream: BinaryIO, size: int) -> tuple[int, bool]:
+def _find_end_of_fragments(stream: BinaryIO, size: int) -> tuple[int, bool]:
     """Where the fragments end, and whether all of the last one is there. Compressed files are little-endian."""
     while True:
         at = stream.tell()
@@ -90,15 +90,15 @@ def _end_of_fragments(stream: BinaryIO, size: int) -> tuple[int, bool]:
         stream.seek(length, os.SEEK_CUR)
 
 
-FRAGMENT = 10
+MIN_FRAGMENT_BYTES = 10
 """Bytes of the shortest compressed fragment: its head and two bytes."""
 
-DEFLATED_FRAMES = 4096
+MAX_DEFLATED_FRAMES = 4096
 """More frames are not believed of a file whose length says nothing about them."""
 
 
 @dataclass(frozen=True)
-class Storage:
+class PixelStorage:
     """How one pixel is stored: ``stored`` of ``allocated`` bits, the highest of them ``high``.
 
     ``missing`` names the elements that the file lacks; unsigned pixels that fill their bits from 0 stand in for them.
@@ -111,14 +111,14 @@ class Storage:
     missing: tuple[str, ...] = ()
 
 
-def capacity(pixels: PixelData, frame: int) -> int:
+def max_frames(pixels: PixelData, frame: int) -> int:
     """The most frames of ``frame`` bytes that a file can hold, at least one; compressed, each is a fragment."""
     if pixels.offset == 0:  # deflated: known only when it is decompressed
-        return DEFLATED_FRAMES
-    return max(pixels.length // (FRAGMENT if pixels.compressed else max(frame, 1)), 1)
+        return MAX_DEFLATED_FRAMES
+    return max(pixels.length // (MIN_FRAGMENT_BYTES if pixels.compressed else max(frame, 1)), 1)
 
 
-def read_storage(dataset: Dataset, name: str) -> Storage:
+def read_pixel_storage(dataset: Dataset, name: str) -> PixelStorage:
     """How pixels are stored; ``name`` is the file's.
 
     Raises
@@ -126,35 +126,37 @@ def read_storage(dataset: Dataset, name: str) -> Storage:
     UnreadableScan
         ``bad_header`` if the file does not say, or says something impossible.
     """
-    allocated = whole(dataset, "BitsAllocated", name)
-    given = {keyword: whole(dataset, keyword, name) for keyword in ("PixelRepresentation", "BitsStored", "HighBit")}
+    allocated = read_integer(dataset, "BitsAllocated", name)
+    given = {
+        keyword: read_integer(dataset, keyword, name) for keyword in ("PixelRepresentation", "BitsStored", "HighBit")
+    }
     if not allocated:
-        raise UnreadableScan("bad_header", f"{name} does not say how its pixels are stored.")
+        raise UnreadableScanError("bad_header", f"{name} does not say how its pixels are stored.")
     stored, high = given["BitsStored"] or allocated, given["HighBit"]
     high = stored - 1 if high is None else high
     if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
-        raise UnreadableScan("bad_header", f"{name} stores {stored} of {allocated} bits up to bit {high}.")
+        raise UnreadableScanError("bad_header", f"{name} stores {stored} of {allocated} bits up to bit {high}.")
     missing = tuple(keyword for keyword, value in given.items() if value is None)
-    return Storage(allocated, stored, high, given["PixelRepresentation"] == 1, missing)
+    return PixelStorage(allocated, stored, high, given["PixelRepresentation"] == 1, missing)
 
 
-def read_padding(dataset: Dataset, name: str) -> int | None:
+def read_padding_value(dataset: Dataset, name: str) -> int | None:
     """The padding value; writers mix up its sign, which the caller has to bear."""
     try:
-        found = number(dataset, "PixelPaddingValue", name)
-    except UnreadableScan:  # a padding value that makes no sense pads nothing
+        found = read_number(dataset, "PixelPaddingValue", name)
+    except UnreadableScanError:  # a padding value that makes no sense pads nothing
         return None
     return None if found is None else int(found)
 
 
-SHARE = 1 / 8
+MAX_INFLATED_MEMORY_FRACTION = 1 / 8
 """Of the available memory, what a file may take inflated: pydicom copies it, and so does whoever decodes it."""
 
-PIECE = 1 << 14
+INFLATE_CHUNK = 1 << 14
 """Bytes inflated at a time; they become 17 MB at most."""
 
 
-class Inflatable(io.BufferedReader):
+class DeflatedFile(io.BufferedReader):
     """A file in which reading all that is left, which pydicom does before it inflates that, may be refused."""
 
     def __init__(self, path: Path) -> None:
@@ -167,23 +169,23 @@ class Inflatable(io.BufferedReader):
         Raises
         ------
         UnreadableScan
-            ``too_large`` if all of the rest is asked for and would inflate to more than `SHARE`.
+            ``too_large`` if all of the rest is asked for and would inflate to more than `MAX_INFLATED_MEMORY_FRACTION`.
         """
         data = super().read(size)
-        available = available_memory()
+        available = read_available_memory()
         if (size is None or size < 0) and available is not None:
-            _refuse_bomb(data, SHARE * available, self._path.name)
+            _check_inflated_size(data, MAX_INFLATED_MEMORY_FRACTION * available, self._path.name)
         return data
 
 
-def _refuse_bomb(deflated: bytes, limit: float, name: str) -> None:
+def _check_inflated_size(deflated: bytes, limit: float, name: str) -> None:
     inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    for begin in range(0, len(deflated), PIECE):
+    for begin in range(0, len(deflated), INFLATE_CHUNK):
         try:
-            total += len(inflater.decompress(deflated[begin : begin + PIECE]))
+            total += len(inflater.decompress(deflated[begin : begin + INFLATE_CHUNK]))
         except zlib.error:  # whoever inflates it will say so
             return
         if total > limit:
-            raise UnreadableScan(
+            raise UnreadableScanError(
                 "too_large", f"{name} is {format_bytes(len(deflated))} that inflate to more than {format_bytes(limit)}."
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SeriesQuery:
     """What to search for.
 
     Parameters
@@ -21,7 +21,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class PassedOver:
+class SkippedFile:
     """Something in a folder that is DICOM and no scan to judge: a stable code and a reason in words."""
 
     path: Path

@@ -6,36 +6,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RefusedScan
+from ct3d_edge.errors import RejectedScanError
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.consistency import SAME_PLACE, Slice, common_grid, require_copies
-from ct3d_edge.scan.geometry_checks import tilt_findings
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.dicom.consistency import (
+    POSITION_TOLERANCE_MM,
+    SliceOf,
+    require_common_grid,
+    require_identical_duplicates,
+)
+from ct3d_edge.scan.geometry_checks import tilt_flags
+from ct3d_edge.scan.qc_flag import QCFlag
 
-EVEN = 0.1
+SPACING_TOLERANCE = 0.1
 """Farthest that a slice may lie from its place on an even grid, in slice distances, without a remark."""
 
-MISSING = 0.5
+MIN_GAP_STEPS = 0.5
 """From this distance on the grid has a hole, or the order cannot be told."""
 
-ALTERNATING = 0.1
+ALTERNATION_TOLERANCE = 0.1
 """Difference of every second distance from the others, in mean distances, from which on two passes are woven."""
 
-ROUNDED = 0.11
+ROUNDING_MM = 0.11
 """Distances that differ by less, in mm, may be equal ones between positions that were rounded to a tenth."""
 
-IN_TURN = 4
+MIN_ALTERNATIONS = 4
 """Distances in a row that have to repeat the last but one; of a few lost slices, fewer do."""
 
-SIDEWAYS = (0.25, 1.0)
+SIDEWAYS_LIMITS = (0.25, 1.0)
 """How far a slice may lie beside the line of the others, in pixels, without a remark and without a refusal."""
 
-RAS = np.diag([-1.0, -1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM counts toward the patient's left and back, NIfTI toward right and front (PS3.3, C.7.6.2.1.1)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class SortedSlices:
     """Slices in order along their normal.
 
     Parameters
@@ -44,16 +49,16 @@ class Stack:
         The first lies lowest along the normal, which is the cross product of row and column direction.
     affine
         ``(4, 4)`` float64, ``(column, row, slice)`` to RAS+ mm; slices are taken as evenly spaced.
-    findings
+    flags
         About duplicates, holes, uneven distances and tilt.
     """
 
-    slices: tuple[Slice, ...]
+    slices: tuple[SliceOf, ...]
     affine: NDArray[np.float64]
-    findings: tuple[Finding, ...]
+    flags: tuple[QCFlag, ...]
 
 
-def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) -> Stack:
+def sort_slices(slices: Sequence[SliceOf], same_pixels: Callable[[SliceOf, SliceOf], bool]) -> SortedSlices:
     """Put slices in order.
 
     Parameters
@@ -64,59 +69,60 @@ def stack(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) 
     Raises
     ------
     RefusedScan
-        ``conflicting_instances``: see `require_copies`; ``no_geometry``, ``mixed_slices``: see `common_grid`;
-        ``single_slice``; ``several_volumes`` if different slices lie in one place, or distances alternate.
+        ``conflicting_instances``: see `require_identical_duplicates`; ``no_geometry``, ``inconsistent_slices``: see
+        `require_common_grid`; ``single_slice``; ``multiple_volumes`` if different slices lie in one place, or
+        distances alternate.
     """
-    require_copies(slices, same_pixels)
-    rows, columns, spacing = common_grid(slices)
+    require_identical_duplicates(slices, same_pixels)
+    rows, columns, spacing = require_common_grid(slices)
     normal = np.cross(rows, columns)
     places = np.array([slice_.frame.position for slice_ in slices], np.float64)
     heights = places @ normal
     order = np.argsort(heights, kind="stable")
     kept, dropped = _without_duplicates([slices[n] for n in order], heights[order], same_pixels)
     if len(kept) < 2:
-        raise RefusedScan("single_slice", "The series has only one slice, not a volume.")
+        raise RejectedScanError("single_slice", "The series has only one slice, not a volume.")
     places = np.array([slice_.frame.position for slice_ in kept], np.float64)
     step = (places[-1] - places[0]) / (len(kept) - 1)
     affine = np.eye(4)
     # A step along the array's first axis is one to the next column, along the row's direction.
-    affine[:3, :3] = RAS @ np.stack([rows * spacing[1], columns * spacing[0], step], axis=1)
-    affine[:3, 3] = RAS @ places[0]
-    lying = (*_gap_findings(places @ normal), *_sideways_findings(places, normal, min(spacing)))
-    findings = (*_duplicate_findings(dropped), *lying, *tilt_findings(affine))
-    return Stack(tuple(kept), affine, findings)
+    affine[:3, :3] = LPS_TO_RAS @ np.stack([rows * spacing[1], columns * spacing[0], step], axis=1)
+    affine[:3, 3] = LPS_TO_RAS @ places[0]
+    lying = (*_gap_flags(places @ normal), *_sideways_flags(places, normal, min(spacing)))
+    flags = (*_duplicate_flags(dropped), *lying, *tilt_flags(affine))
+    return SortedSlices(tuple(kept), affine, flags)
 
 
 def _without_duplicates(
-    slices: list[Slice], heights: NDArray[np.float64], same_pixels: Callable[[Slice, Slice], bool]
-) -> tuple[list[Slice], int]:
+    slices: list[SliceOf], heights: NDArray[np.float64], same_pixels: Callable[[SliceOf, SliceOf], bool]
+) -> tuple[list[SliceOf], int]:
     """Slices in order, each place once, and how many were dropped."""
     kept, at = [slices[0]], float(heights[0])
     for slice_, height in zip(slices[1:], heights[1:], strict=True):
-        if height - at >= SAME_PLACE:
+        if height - at >= POSITION_TOLERANCE_MM:
             kept.append(slice_)
             at = float(height)
         elif not same_pixels(slice_, kept[-1]):
-            raise RefusedScan(
-                "several_volumes",
+            raise RejectedScanError(
+                "multiple_volumes",
                 f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place: "
                 "the series holds several volumes. Export each as a series of its own.",
             )
     return kept, len(slices) - len(kept)
 
 
-def _duplicate_findings(dropped: int) -> tuple[Finding, ...]:
+def _duplicate_flags(dropped: int) -> tuple[QCFlag, ...]:
     if not dropped:
         return ()
-    return (Finding("duplicate_slices", "warn", f"There twice and taken once: {plural(dropped, 'slice')}.", dropped),)
+    return (QCFlag("duplicate_slices", "warn", f"There twice and taken once: {plural(dropped, 'slice')}.", dropped),)
 
 
-def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
+def _gap_flags(heights: NDArray[np.float64]) -> tuple[QCFlag, ...]:
     """Holes and uneven distances; ``heights`` in mm, increasing."""
     steps = np.diff(heights)
-    if (at := _alternating(steps)) is not None:
-        raise RefusedScan(
-            "several_volumes",
+    if (at := _find_alternation(steps)) is not None:
+        raise RejectedScanError(
+            "multiple_volumes",
             f"Distances by ImagePositionPatient alternate between {steps[at]:.2f} and {steps[at + 1]:.2f} mm: "
             "two passes lie in each other. Export each as a series of its own.",
         )
@@ -131,32 +137,32 @@ def _gap_findings(heights: NDArray[np.float64]) -> tuple[Finding, ...]:
             f"{plural(missing, 'slice')} {verb} missing, {where:.1f} mm from the first (the others lie {usual:.2f} mm "
             "apart)."
         )
-        return (Finding("missing_slices", "refuse", detail, missing),)
+        return (QCFlag("missing_slices", "refuse", detail, missing),)
     even = np.linspace(heights[0], heights[-1], len(heights))
     off = float(np.abs(heights - even).max() / usual)
-    if off <= EVEN:
+    if off <= SPACING_TOLERANCE:
         return ()
     detail = f"Slices lie up to {off:.2f} slice distances from where evenly spaced ones would."
-    return (Finding("uneven_slices", "refuse" if off > MISSING else "warn", detail, round(off, 3)),)
+    return (QCFlag("nonuniform_spacing", "refuse" if off > MIN_GAP_STEPS else "warn", detail, round(off, 3)),)
 
 
-def _alternating(steps: NDArray[np.float64]) -> int | None:
+def _find_alternation(steps: NDArray[np.float64]) -> int | None:
     """Where distances begin to alternate between two that differ: two regular stacks lie in each other from there."""
     apart = np.abs(steps[1:-1] - steps[:-2])
-    distinct = apart > np.maximum(ALTERNATING * (steps[1:-1] + steps[:-2]) / 2, ROUNDED)
+    distinct = apart > np.maximum(ALTERNATION_TOLERANCE * (steps[1:-1] + steps[:-2]) / 2, ROUNDING_MM)
     in_turn = distinct & (np.abs(steps[2:] - steps[:-2]) < apart / 4)
-    runs = np.convolve(in_turn, np.ones(IN_TURN), "valid") if len(in_turn) >= IN_TURN else np.empty(0)
-    found = np.flatnonzero(runs == IN_TURN)
+    runs = np.convolve(in_turn, np.ones(MIN_ALTERNATIONS), "valid") if len(in_turn) >= MIN_ALTERNATIONS else np.empty(0)
+    found = np.flatnonzero(runs == MIN_ALTERNATIONS)
     return int(found[0]) if len(found) else None
 
 
-def _sideways_findings(places: NDArray[np.float64], normal: NDArray[np.float64], pixel: float) -> tuple[Finding, ...]:
+def _sideways_flags(places: NDArray[np.float64], normal: NDArray[np.float64], pixel: float) -> tuple[QCFlag, ...]:
     """Slices that lie beside the line from the first to the last; ``places`` and ``pixel`` in mm."""
     heights = places @ normal
     along = ((heights - heights[0]) / (heights[-1] - heights[0]))[:, None]
     beside = places - (places[0] + along * (places[-1] - places[0]))
     off = float(np.linalg.norm(beside - np.outer(beside @ normal, normal), axis=1).max())
-    if off <= SIDEWAYS[0] * pixel:
+    if off <= SIDEWAYS_LIMITS[0] * pixel:
         return ()
     detail = f"Slices lie up to {off:.1f} mm beside the line from the first to the last."
-    return (Finding("shifted_slices", "refuse" if off > SIDEWAYS[1] * pixel else "warn", detail, round(off, 3)),)
+    return (QCFlag("shifted_slices", "refuse" if off > SIDEWAYS_LIMITS[1] * pixel else "warn", detail, round(off, 3)),)

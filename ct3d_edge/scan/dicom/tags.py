@@ -15,36 +15,36 @@ from typing import Any, cast
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from ct3d_edge.errors import UnreadableScan
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import plural
 
-LARGEST = 1e7
+MAX_ABS_VALUE = 1e7
 """No position (mm), spacing (mm), slope or intercept of a CT is larger."""
 
-DAMAGED = object()
+DAMAGED_VALUE = object()
 """What an element holds that is there and cannot be parsed."""
 
-_ANYTHING = "(?s:.*)"
+_MATCH_ALL = "(?s:.*)"
 """Written so that no other filter is taken for this one."""
 
-_FILTERED = re.compile(_ANYTHING, re.IGNORECASE)
+_MATCH_ALL_PATTERN = re.compile(_MATCH_ALL, re.IGNORECASE)
 """How `warnings.filterwarnings` keeps it."""
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Without the warnings of pydicom and the warnings and log lines of highdicom, in whatever thread.
 
     They quote the values that they complain about, and faults are named here.
     """
-    _SILENCE.begin()
+    _WARNING_FILTER.begin()
     try:
         yield
     finally:
-        _SILENCE.end()
+        _WARNING_FILTER.end()
 
 
-class _Silence:
+class _WarningFilter:
     """Filter and log level, which all threads share: they come with the first block and go with the last one.
 
     `warnings.catch_warnings` would put back what another thread had made of the filters meanwhile.
@@ -63,36 +63,36 @@ class _Silence:
                 self._log.setLevel(logging.CRITICAL)
             self._blocks += 1
             # Each time: a library that catches warnings in another thread may have taken the filter away.
-            warnings.filterwarnings("ignore", message=_ANYTHING)
+            warnings.filterwarnings("ignore", message=_MATCH_ALL)
 
     def end(self) -> None:
         with self._lock:
             self._blocks -= 1
             if self._blocks == 0:
                 filters = cast("list[tuple[object, ...]]", warnings.filters)
-                filters[:] = [entry for entry in filters if entry[1] != _FILTERED]
+                filters[:] = [entry for entry in filters if entry[1] != _MATCH_ALL_PATTERN]
                 self._log.setLevel(self._level)
 
 
-_SILENCE = _Silence()
+_WARNING_FILTER = _WarningFilter()
 
 
-def text(item: Dataset, keyword: str) -> str:
+def read_text(item: Dataset, keyword: str) -> str:
     """An element as text without surrounding space; empty if it is missing or damaged."""
-    value = _value(item, keyword)
-    return "" if value is None or value is DAMAGED else str(value).strip()
+    value = _read_value(item, keyword)
+    return "" if value is None or value is DAMAGED_VALUE else str(value).strip()
 
 
-def words(item: Dataset, keyword: str) -> tuple[str, ...]:
+def read_code_strings(item: Dataset, keyword: str) -> tuple[str, ...]:
     """The values of an element of one or several, in capitals; none if it is missing or damaged."""
-    value = _value(item, keyword)
-    if value is None or value is DAMAGED:
+    value = _read_value(item, keyword)
+    if value is None or value is DAMAGED_VALUE:
         return ()
     parts = [value] if isinstance(value, str) else value
     return tuple(str(part).strip().upper() for part in parts)
 
 
-def numbers(item: Dataset, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
+def read_numbers(item: Dataset, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
     """``count`` finite numbers; None if the element is missing or empty.
 
     Raises
@@ -100,42 +100,42 @@ def numbers(item: Dataset, keyword: str, count: int, name: str) -> tuple[float, 
     UnreadableScan
         ``bad_header`` if it holds something else; ``name`` is the file's.
     """
-    value = _value(item, keyword)
+    value = _read_value(item, keyword)
     if value is None:
         return None
     try:
         found = tuple(float(part) for part in (value if count > 1 else [value]))
     except (TypeError, ValueError):
         found = ()
-    if len(found) != count or not all(math.isfinite(part) and abs(part) <= LARGEST for part in found):
-        raise UnreadableScan("bad_header", f"{name}: {keyword} does not hold {plural(count, 'plausible number')}.")
+    if len(found) != count or not all(math.isfinite(part) and abs(part) <= MAX_ABS_VALUE for part in found):
+        raise UnreadableScanError("bad_header", f"{name}: {keyword} does not hold {plural(count, 'plausible number')}.")
     return found
 
 
-def number(item: Dataset, keyword: str, name: str) -> float | None:
-    """One number; see `numbers`."""
-    found = numbers(item, keyword, 1, name)
+def read_number(item: Dataset, keyword: str, name: str) -> float | None:
+    """One number; see `read_numbers`."""
+    found = read_numbers(item, keyword, 1, name)
     return None if found is None else found[0]
 
 
-def whole(item: Dataset, keyword: str, name: str) -> int | None:
-    """One whole number; see `numbers`."""
-    found = number(item, keyword, name)
+def read_integer(item: Dataset, keyword: str, name: str) -> int | None:
+    """One whole number; see `read_numbers`."""
+    found = read_number(item, keyword, name)
     if found is not None and found != int(found):
-        raise UnreadableScan("bad_header", f"{name}: {keyword} is not a whole number.")
+        raise UnreadableScanError("bad_header", f"{name}: {keyword} is not a whole number.")
     return None if found is None else int(found)
 
 
-def items(item: Dataset, keyword: str) -> list[Dataset]:
+def read_sequence(item: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; none if it is missing or damaged."""
-    value = _value(item, keyword)
+    value = _read_value(item, keyword)
     return list(value) if isinstance(value, Sequence) else []
 
 
-def _value(item: Dataset, keyword: str) -> Any:
-    """What an element holds, or `DAMAGED`; None if it is missing or empty."""
+def _read_value(item: Dataset, keyword: str) -> Any:
+    """What an element holds, or `DAMAGED_VALUE`; None if it is missing or empty."""
     try:
         value = item.get(keyword)
     except Exception:  # pydicom parses on access, and a damaged value may raise anything
-        return DAMAGED
+        return DAMAGED_VALUE
     return None if value == "" else value

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training.batches import Material, Order, Share
+from ct3d_edge.training.batches import BatchOrder, TrainingData, WorkerShare
 from ct3d_edge.training.distributed.strategy import devices_here
 
 Step = Callable[[Iterator[Any]], None]
@@ -51,7 +51,7 @@ def require_scan_for_each(training: int, validation: int, devices: int) -> None:
 def fit_on_several(
     strategy: tf.distribute.Strategy,
     model: keras.Model,
-    material: Material,
+    material: TrainingData,
     epochs: range,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
@@ -87,7 +87,7 @@ def fit_on_several(
 def _validate(
     strategy: tf.distribute.Strategy,
     model: keras.Model,
-    material: Material,
+    material: TrainingData,
     step: Step,
     watchers: keras.callbacks.CallbackList,
 ) -> dict[str, float]:
@@ -127,10 +127,10 @@ def _step(strategy: tf.distribute.Strategy, step: Callable[[Any], Any]) -> Step:
 
 
 def _shares(
-    strategy: tf.distribute.Strategy, material: Material, order: Order, epochs: range | None = None
+    strategy: tf.distribute.Strategy, material: TrainingData, order: BatchOrder, epochs: range | None = None
 ) -> tf.distribute.DistributedDataset:
     """Stream this worker's shares of an order: changed and weighted for the epochs of a training, else as they are."""
-    share = Share(order, devices_here(strategy))
+    share = WorkerShare(order, devices_here(strategy))
     if epochs is None:
         made = material.batches(share)
     else:

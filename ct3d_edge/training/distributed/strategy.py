@@ -15,7 +15,7 @@ from typing import Literal
 import tensorflow as tf
 
 from ct3d_edge.errors import ProviderError, UsageError
-from ct3d_edge.training.progress import OnProgress, WaitingForWorkers, silent
+from ct3d_edge.training.progress import OnProgress, WaitingForWorkers, ignore_event
 
 EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -71,7 +71,7 @@ class Cluster:
 
 def _bad_config(found: str) -> UsageError:
     return UsageError(
-        "--distribute multiworker needs the environment variable TF_CONFIG, with the same list of workers on each and "
+        "--strategy multiworker needs the environment variable TF_CONFIG, with the same list of workers on each and "
         f"its own index, and {found}. For the first of two: TF_CONFIG='{EXAMPLE}'"
     )
 
@@ -80,19 +80,19 @@ GREETING = b"ct3d-edge worker "
 POLL_S, REPLY_S = 0.2, 2.0
 
 
-class _Door(socketserver.ThreadingTCPServer):
+class _BarrierServer(socketserver.ThreadingTCPServer):
     """Answers each greeting with one and notes who called."""
 
     allow_reuse_address = True
 
     def __init__(self, port: int) -> None:
-        super().__init__(("", port), _Caller)
+        super().__init__(("", port), _BarrierHandler)
         self.heard: set[int] = set()
 
 
-class _Caller(socketserver.StreamRequestHandler):
+class _BarrierHandler(socketserver.StreamRequestHandler):
     timeout = REPLY_S
-    server: _Door
+    server: _BarrierServer
 
     def handle(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # a stranger, or a worker that gave up
@@ -102,7 +102,7 @@ class _Caller(socketserver.StreamRequestHandler):
                 self.server.heard.add(int(line.removeprefix(GREETING)))
 
 
-def meet(cluster: Cluster, wait: float, on_progress: OnProgress = silent) -> None:
+def wait_for_workers(cluster: Cluster, wait: float, on_progress: OnProgress = ignore_event) -> None:
     """Return once every worker has been reached and has reached this one.
 
     Each listens on its own port, which is free again when this returns: TensorFlow takes it over.
@@ -137,9 +137,9 @@ def meet(cluster: Cluster, wait: float, on_progress: OnProgress = silent) -> Non
 
 
 @contextlib.contextmanager
-def _open_door(address: str) -> Iterator[_Door]:
+def _open_door(address: str) -> Iterator[_BarrierServer]:
     try:
-        door = _Door(_split(address)[1])
+        door = _BarrierServer(_split(address)[1])
     except OSError as error:
         raise UsageError(f"This worker is to listen on {address}, but cannot: {error.strerror or error}.") from error
     with door:
@@ -189,7 +189,7 @@ STANDARD_ERROR = 2
 """The descriptor: ``sys.stderr`` may be something else by then."""
 
 
-def open_strategy(kind: Distribution, on_progress: OnProgress = silent) -> tf.distribute.Strategy | None:
+def open_strategy(kind: Distribution, on_progress: OnProgress = ignore_event) -> tf.distribute.Strategy | None:
     """Open the devices that share the work; None for a single one.
 
     To be called before TensorFlow has computed anything: workers connect while it starts.
@@ -268,14 +268,14 @@ def _mirrored() -> tf.distribute.Strategy:
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) < 2:
         raise UsageError(
-            f"--distribute mirrored shares each batch between the GPUs of this machine and needs two or more; "
-            f"TensorFlow sees {devices[0].name.removeprefix('/device:')} alone. Leave --distribute out."
+            f"--strategy mirrored shares each batch between the GPUs of this machine and needs two or more; "
+            f"TensorFlow sees {devices[0].name.removeprefix('/device:')} alone. Leave --strategy out."
         )
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 def _multiworker(cluster: Cluster, on_progress: OnProgress) -> tf.distribute.Strategy:
-    meet(cluster, MEET_S, on_progress)
+    wait_for_workers(cluster, MEET_S, on_progress)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=COLLECTIVE_S)
     with _ended_after(CONNECT_S):
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)

@@ -6,14 +6,14 @@ import pytest
 from builders import LAS, MakeModel
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.fused_io.fuse import embed
-from ct3d_edge.conversion.fused_io.parity import embedded, prove_embedding
-from ct3d_edge.errors import GateError, ModelError, UsageError
+from ct3d_edge.conversion.fused_io.fuse import fuse_io
+from ct3d_edge.conversion.fused_io.parity import check_fused_parity, with_fused_io
+from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import verify
+from ct3d_edge.session.verify import run_golden_test
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def scans(hu: NDArray[np.int16]) -> list[Volume]:
 
 def test_answers_as_numpy_and_the_network_do(make_model: MakeModel, scans: list[Volume]) -> None:
     model = load_model_file(make_model(temperature=0.6))
-    inside, proof = embedded(model, scans)
-    assert proof.holds
-    assert proof.probability_difference < 1e-6
+    inside, parity = with_fused_io(model, scans)
+    assert parity.holds
+    assert parity.probability_difference < 1e-6
     with Runner(model, "cpu") as network, Runner(inside, "cpu") as whole:
         expected = network.infer(preprocess(scans[3], model.contract).volume[None])[0]
         voxels = np.ascontiguousarray(scans[3].stored.T)
@@ -39,15 +39,17 @@ def test_answers_as_numpy_and_the_network_do(make_model: MakeModel, scans: list[
 
 def test_the_file_describes_and_proves_itself(make_model: MakeModel, scans: list[Volume]) -> None:
     model = load_model_file(make_model(quarter_turns=3))
-    inside, proof = embedded(model, scans)
+    inside, parity = with_fused_io(model, scans)
     assert inside.stored_voxels
     assert (inside.contract, inside.golden) == (model.contract, model.golden)
     told = inside.provenance["embedded_preprocessing"]
-    assert told["probability_difference"] == proof.probability_difference
+    assert told["probability_difference"] == parity.probability_difference
     assert told["scans"][1] == {"shape": [24, 19, 12], "slope": 2, "intercept": -1024}
     onnx.checker.check_model(onnx.ModelProto.FromString(inside.data), full_check=True)
     with Runner(model, "cpu") as network, Runner(inside, "cpu") as whole:
-        assert verify(whole).largest_difference == pytest.approx(verify(network).largest_difference, abs=1e-6)
+        assert run_golden_test(whole).largest_difference == pytest.approx(
+            run_golden_test(network).largest_difference, abs=1e-6
+        )
 
 
 def test_another_preprocessing_does_not_pass(make_model: MakeModel, scans: list[Volume]) -> None:
@@ -56,13 +58,13 @@ def test_another_preprocessing_does_not_pass(make_model: MakeModel, scans: list[
         answers = [network.infer(preprocess(scan, model.contract).volume[None])[0] for scan in scans]
     assert len({round(float(answer[1]), 4) for answer in answers}) == 8, "the scans must differ for the network"
     other = load_model_file(make_model("other.onnx", hu_window=(-1000.0, 410.0)))
-    with pytest.raises(GateError, match=r"does not hold.*No file was written"):
-        prove_embedding(embed(other), model, scans)
+    with pytest.raises(CheckFailedError, match=r"does not hold.*No file was written"):
+        check_fused_parity(fuse_io(other), model, scans)
 
 
 def test_few_scans_are_no_proof(make_model: MakeModel, scans: list[Volume]) -> None:
     with pytest.raises(UsageError, match="at least 8 volumes, found 7"):
-        embedded(load_model_file(make_model()), scans[:7])
+        with_fused_io(load_model_file(make_model()), scans[:7])
 
 
 @pytest.mark.parametrize("name", ["voxels", "ct3d_before_shape_0"])
@@ -72,7 +74,7 @@ def test_a_network_with_a_tensor_of_that_name_is_refused(make_model: MakeModel, 
     proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = name
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match=f"a tensor called {name}"):
-        embedded(load_model_file(path), scans)
+        with_fused_io(load_model_file(path), scans)
 
 
 def test_an_old_opset_is_refused(make_model: MakeModel, scans: list[Volume]) -> None:
@@ -81,4 +83,4 @@ def test_an_old_opset_is_refused(make_model: MakeModel, scans: list[Volume]) -> 
     proto.opset_import[0].version = 12
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match="has opset 12"):
-        embedded(load_model_file(path), scans)
+        with_fused_io(load_model_file(path), scans)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.fused_io.preprocessing import Nodes, prepare
-from ct3d_edge.modelfile.signature import AXES, INTERCEPT, SLOPE, VOXELS
+from ct3d_edge.conversion.fused_io.preprocessing import NodeWriter, append_preprocessing
+from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, SLOPE_INPUT, VOXEL_AXES, VOXELS_INPUT
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
 
@@ -21,15 +21,15 @@ SIZES = [(24, 20, 12), (16, 12, 8), (1, 1, 1), (2, 3, 40), (9, 50, 15), (9, 50, 
 
 
 def graph(contract: Contract) -> onnx.ModelProto:
-    nodes = Nodes("p_")
-    prepare(nodes, contract, "volume")
+    nodes = NodeWriter("p_")
+    append_preprocessing(nodes, contract, "volume")
     made = helper.make_graph(
         nodes.nodes,
         "preparing",
         [
-            helper.make_tensor_value_info(VOXELS, TensorProto.INT16, AXES),
-            helper.make_tensor_value_info(SLOPE, TensorProto.FLOAT, []),
-            helper.make_tensor_value_info(INTERCEPT, TensorProto.FLOAT, []),
+            helper.make_tensor_value_info(VOXELS_INPUT, TensorProto.INT16, VOXEL_AXES),
+            helper.make_tensor_value_info(SLOPE_INPUT, TensorProto.FLOAT, []),
+            helper.make_tensor_value_info(INTERCEPT_INPUT, TensorProto.FLOAT, []),
         ],
         [helper.make_tensor_value_info("volume", TensorProto.FLOAT, [1, *contract.input_shape])],
         nodes.constants,
@@ -39,8 +39,8 @@ def graph(contract: Contract) -> onnx.ModelProto:
 
 def prepared(contract: Contract, voxels: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:
     session = ort.InferenceSession(graph(contract).SerializeToString(), providers=["CPUExecutionProvider"])
-    scaling = {SLOPE: np.array(slope, np.float32), INTERCEPT: np.array(intercept, np.float32)}
-    return np.asarray(session.run(None, {VOXELS: voxels, **scaling})[0])
+    scaling = {SLOPE_INPUT: np.array(slope, np.float32), INTERCEPT_INPUT: np.array(intercept, np.float32)}
+    return np.asarray(session.run(None, {VOXELS_INPUT: voxels, **scaling})[0])
 
 
 def noise(size: tuple[int, int, int], spread: int = 3000) -> NDArray[np.int16]:

@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.fused_io.fuse import conclude
-from ct3d_edge.conversion.fused_io.preprocessing import Nodes
-from ct3d_edge.modelfile.signature import PROBABILITIES
+from ct3d_edge.conversion.fused_io.fuse import append_postprocessing
+from ct3d_edge.conversion.fused_io.preprocessing import NodeWriter
+from ct3d_edge.modelfile.signature import PROBABILITIES_OUTPUT
 from ct3d_edge.session.runner import to_probabilities
 
 THREE = ("a", "b", "c")
@@ -31,13 +31,13 @@ def test_gives_the_probabilities_that_the_runner_gives(
     fields: dict[str, object], output: list[float], temperature: float
 ) -> None:
     contract = Contract(temperature=temperature, **fields)  # type: ignore[arg-type]
-    nodes = Nodes("p_")
-    conclude(nodes, contract, "output")
+    nodes = NodeWriter("p_")
+    append_postprocessing(nodes, contract, "output")
     graph = helper.make_graph(
         nodes.nodes,
         "concluding",
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, contract.outputs])],
-        [helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [len(contract.labels)])],
+        [helper.make_tensor_value_info(PROBABILITIES_OUTPUT, TensorProto.FLOAT, [len(contract.labels)])],
         nodes.constants,
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

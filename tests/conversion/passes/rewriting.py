@@ -6,8 +6,8 @@ import onnx
 import onnx_ir as ir
 from graphs import difference, operators
 
-from ct3d_edge.conversion.passes.rule import Refusal, Rule, sweep, tidy
-from ct3d_edge.conversion.passes.validate_graph import admit
+from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteRule, apply_rule, cleanup
+from ct3d_edge.conversion.passes.validate_graph import validate_graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +15,7 @@ class Outcome:
     before: onnx.ModelProto
     after: onnx.ModelProto
     rewrites: int
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedNode, ...]
 
     @property
     def operators(self) -> list[str]:
@@ -35,7 +35,7 @@ class Outcome:
         return difference(self.before, self.after, shape, batch)
 
 
-def rewritten(proto: onnx.ModelProto, *rules: Rule) -> Outcome:
-    model = admit(proto)
-    rewrites, refusals = sweep(rules, model)
-    return Outcome(proto, ir.to_proto(tidy(model)), rewrites, refusals)
+def rewritten(proto: onnx.ModelProto, *rules: RewriteRule) -> Outcome:
+    model = validate_graph(proto)
+    rewrites, refusals = apply_rule(rules, model)
+    return Outcome(proto, ir.to_proto(cleanup(model)), rewrites, refusals)

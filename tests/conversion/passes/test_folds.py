@@ -11,7 +11,7 @@ from ct3d_edge.conversion.passes import (
     swap_affine_pool,
     swap_relu_pool,
 )
-from ct3d_edge.conversion.passes.rule import Rule
+from ct3d_edge.conversion.passes.rule import RewriteRule
 
 from .rewriting import rewritten
 
@@ -99,7 +99,7 @@ def test_a_bias_that_is_computed_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize("rule", [swap_affine_pool.RULE, swap_relu_pool.RULE])
-def test_a_pooling_that_tells_places_keeps_what_stands_in_front(rule: Rule) -> None:
+def test_a_pooling_that_tells_places_keeps_what_stands_in_front(rule: RewriteRule) -> None:
     g = GraphMaker(2, 6, 6, 6)
     y = g.op("Relu", g.affine("x", 2, positive=True)) if rule is swap_relu_pool.RULE else g.affine("x", 2)
     outcome = rewritten(g.model(g.op("MaxPool", y, outputs=2, kernel_shape=[2, 2, 2])), rule)

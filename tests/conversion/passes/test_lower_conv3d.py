@@ -12,7 +12,7 @@ from ct3d_edge.conversion.passes.lower_conv3d import (
     row_interleave,
     winograd_depth,
 )
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import filtering
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import minimal_filtering
 
 from .rewriting import Outcome, rewritten
 
@@ -51,7 +51,7 @@ def test_unfolding_takes_any_convolution(kernel: tuple[int, ...], window: dict[s
 
 @pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (6, 3), (2, 5), (3, 2)])
 def test_minimal_filtering_is_a_filter(outputs: int, taps: int) -> None:
-    method = filtering(outputs, taps)
+    method = minimal_filtering(outputs, taps)
     assert (method.products, method.outputs) == (outputs + taps - 1, outputs)
     draw = np.random.default_rng(0)
     signal, kernel = draw.normal(size=outputs + taps - 1), draw.normal(size=taps)

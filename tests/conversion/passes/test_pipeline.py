@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from ct3d_edge.conversion.passes import pipeline
 from ct3d_edge.conversion.passes.pipeline import optimize
-from ct3d_edge.conversion.passes.rule import Rule, sweep
+from ct3d_edge.conversion.passes.rule import RewriteRule, apply_rule
 from ct3d_edge.errors import ModelError, UsageError
 
 SHAPE = (1, 13, 12, 11)
@@ -111,7 +111,7 @@ def _breaks(node: ir.Node) -> None:
 
 @pytest.fixture
 def broken_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Rule("broken", frozenset({"Conv"}), _breaks)
+    broken = RewriteRule("broken", frozenset({"Conv"}), _breaks)
     passes = (replace(pipeline.EXACT[0], rules=(broken,)), *pipeline.EXACT[1:])
     monkeypatch.setattr(pipeline, "EXACT", passes)
 
@@ -133,9 +133,9 @@ def test_strict_stops_at_a_pass_that_throws() -> None:
 
 
 def test_rules_that_undo_each_other_are_found_out() -> None:
-    endless = Rule("endless", frozenset({"Conv"}), lambda _: lambda: None)
+    endless = RewriteRule("endless", frozenset({"Conv"}), lambda _: lambda: None)
     with pytest.raises(RuntimeError, match="endless"):
-        sweep([endless], ir.from_proto(small_network()))
+        apply_rule([endless], ir.from_proto(small_network()))
 
 
 def test_operators_that_no_rule_knows_stay() -> None:

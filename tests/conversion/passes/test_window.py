@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from graphs import GraphMaker, answers
 
-from ct3d_edge.conversion.passes.window import Axis
+from ct3d_edge.conversion.passes.window import WindowAxis
 
 
 @pytest.mark.parametrize("size", [5, 6, 9])
@@ -17,7 +17,7 @@ def test_windows_are_counted_as_the_runtime_does(size: int, ceil: int) -> None:
         pads = [begin, end]
         y = g.op("MaxPool", "x", kernel_shape=[kernel], strides=[stride], pads=pads, ceil_mode=ceil)
         (found,) = answers(g.model(y), np.zeros((1, 1, size), np.float32))
-        assert Axis(size, kernel, stride, begin, end, ceil=bool(ceil)).out == found.shape[2]
+        assert WindowAxis(size, kernel, stride, begin, end, ceil=bool(ceil)).out == found.shape[2]
 
 
 def test_a_cropped_axis_has_the_windows_asked_for_and_looks_at_no_more_than_it_needs() -> None:
@@ -26,7 +26,7 @@ def test_a_cropped_axis_has_the_windows_asked_for_and_looks_at_no_more_than_it_n
     ):
         if kernel <= begin:
             continue  # a window may lie in the padding alone
-        axis = Axis(size, kernel, stride, begin, end, dilation)
+        axis = WindowAxis(size, kernel, stride, begin, end, dilation)
         for windows in range(1, axis.out + 1):
             cropped = axis.cropped(windows)
             assert cropped.out == windows

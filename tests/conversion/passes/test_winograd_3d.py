@@ -7,21 +7,21 @@ import pytest
 from graphs import GraphMaker
 
 from ct3d_edge.conversion.passes.lower_conv3d import depth_im2col, winograd_3d, winograd_depth
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_tiles import Tiling, cheapest
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_tiles import Tiling, cheapest_tiling
 from ct3d_edge.conversion.passes.pipeline import optimize
-from ct3d_edge.conversion.passes.rule import Rule
-from ct3d_edge.conversion.passes.window import Axis, Window
+from ct3d_edge.conversion.passes.rule import RewriteRule
+from ct3d_edge.conversion.passes.window import Window, WindowAxis
 
 from .rewriting import rewritten
 
 CLOSE = 5e-5
 """Three steps of minimal filtering one in the other round more than one."""
 
-ALWAYS = Rule("whatever it costs", frozenset({"Conv"}), partial(winograd_3d.check, worthwhile=inf))
+ALWAYS = RewriteRule("whatever it costs", frozenset({"Conv"}), partial(winograd_3d.check, worthwhile=inf))
 
 
 def window_of(*sizes: int, padding: int = 0) -> Window:
-    return Window(tuple(Axis(size, 3, begin=padding, end=padding) for size in sizes))
+    return Window(tuple(WindowAxis(size, 3, begin=padding, end=padding) for size in sizes))
 
 
 @pytest.mark.parametrize("size", [(3, 3, 3), (6, 8, 14), (9, 7, 5), (4, 12, 21)])
@@ -108,7 +108,7 @@ def _only_small(node: Any) -> Any:
     return depth_im2col.RULE.check(node) if node.inputs[1].shape[2] == 1 else None
 
 
-unfold_small = Rule("kernels of one voxel", frozenset({"Conv"}), _only_small)
+unfold_small = RewriteRule("kernels of one voxel", frozenset({"Conv"}), _only_small)
 
 
 @pytest.mark.parametrize(
@@ -157,21 +157,21 @@ def test_blocks_read_every_plane_that_they_need(padding: int) -> None:
 
 def test_the_cheapest_tiling_is_taken() -> None:
     window = window_of(62, 62, 30)
-    chosen = cheapest(window, (2, 2, 2), 64, 64)
+    chosen = cheapest_tiling(window, (2, 2, 2), 64, 64)
     assert chosen is not None
     assert (chosen.outputs, chosen.products) == ((6, 4, 4), 8 * 6 * 6)
     assert chosen.growth == pytest.approx(8 * 6 * 6 / 27)
     smaller = [Tiling(window, (a, b, c), 64, 64) for a in (2, 4, 6) for b in (2, 4) for c in (2, 4)]
     assert chosen.cost == min(tiling.cost for tiling in smaller)
     assert chosen.cost < prod(window.out) * 27 * 64 * 64 / 3
-    thrice = cheapest(window, (3, 1, 3), 64, 64)
+    thrice = cheapest_tiling(window, (3, 1, 3), 64, 64)
     assert thrice is not None
     assert thrice.outputs[::2] == (6, 6)
     assert thrice.outputs[1] < 6, "what rounds most is left to where it must be"
 
 
 def test_a_pooling_of_five_fits_into_no_tile() -> None:
-    assert cheapest(window_of(20, 20, 20), (5, 1, 1), 8, 8) is None
+    assert cheapest_tiling(window_of(20, 20, 20), (5, 1, 1), 8, 8) is None
 
 
 def wide_network() -> Any:

@@ -5,7 +5,7 @@ from graphs import GraphMaker
 
 from ct3d_edge.conversion.precision.bias_correction import correct_biases
 from ct3d_edge.conversion.precision.int8 import to_int8
-from ct3d_edge.session.intermediate_outputs import Tap
+from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 SHAPE = (4, 12, 10)
 
@@ -26,7 +26,11 @@ def shifts(single: onnx.ModelProto, made: onnx.ModelProto, seen: list[np.ndarray
     names = [node.output[0] for node in single.graph.node if node.op_type == "Relu"]
     both = []
     for batch in seen:
-        pairs = zip(Tap(single, names).tensors(batch), Tap(made, names).tensors(batch), strict=True)
+        pairs = zip(
+            IntermediateOutputs(single, names).tensors(batch),
+            IntermediateOutputs(made, names).tensors(batch),
+            strict=True,
+        )
         both.append([(found - right).mean(axis=(0, 2, 3)) for (_, right), (_, found) in pairs])
     return np.asarray(np.mean(both, axis=0))
 
@@ -105,7 +109,9 @@ def test_a_convolution_without_relu_is_matched_itself() -> None:
             float(np.abs(found - right).max())
             for batch in batches(50)
             for (_, right), (_, found) in zip(
-                Tap(proto, [answer]).tensors(batch), Tap(graph, [answer]).tensors(batch), strict=True
+                IntermediateOutputs(proto, [answer]).tensors(batch),
+                IntermediateOutputs(graph, [answer]).tensors(batch),
+                strict=True,
             )
         )
 
@@ -120,7 +126,11 @@ def test_behind_pooling_the_mean_of_what_is_pooled_counts() -> None:
     made = off_by_a_tenth(to_int8(proto, iter(batches(0)), "cpu")[0])
     corrected = correct_biases(proto, made, batches(0))
     pairs = [
-        (Tap(proto, [x]).tensors(batch), Tap(corrected, [x]).tensors(batch), Tap(made, [x]).tensors(batch))
+        (
+            IntermediateOutputs(proto, [x]).tensors(batch),
+            IntermediateOutputs(corrected, [x]).tensors(batch),
+            IntermediateOutputs(made, [x]).tensors(batch),
+        )
         for batch in batches(50)
     ]
     means = np.mean([[next(tap)[1].mean(axis=(0, 2, 3)) for tap in taps] for taps in pairs], axis=0)
@@ -134,7 +144,9 @@ def test_a_channel_that_is_hardly_ever_active_is_moved_by_twenty_times_what_its_
     proto = g.model(g.op("ReduceMean", relu, np.array([2, 3]), keepdims=0))
     conv = next(node for node in proto.graph.node if node.op_type == "Conv")
     (bias,) = (tensor for tensor in proto.graph.initializer if tensor.name == conv.input[2])
-    values = np.concatenate([next(Tap(proto, [conv.output[0]]).tensors(batch))[1] for batch in batches(0)])
+    values = np.concatenate(
+        [next(IntermediateOutputs(proto, [conv.output[0]]).tensors(batch))[1] for batch in batches(0)]
+    )
     offset = onnx.numpy_helper.to_array(bias).copy()
     offset -= np.quantile(values, 0.98, axis=(0, 2, 3)).astype(np.float32)
     bias.CopyFrom(onnx.numpy_helper.from_array(offset, bias.name))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.conversion.precision.calibration_data import Calibration
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.errors import UsageError
 
 
@@ -12,7 +12,7 @@ def volumes(count: int, first: int = 0) -> list[np.ndarray]:
 def test_the_hash_names_the_volumes_that_were_used() -> None:
     told = []
     for first in (0, 0, 1):
-        calibration = Calibration(volumes(5, first), "five")
+        calibration = CalibrationData(volumes(5, first), "five")
         assert len(list(calibration)) == 5
         told.append(calibration.to_dict())
     assert told[0] == told[1]
@@ -21,7 +21,7 @@ def test_the_hash_names_the_volumes_that_were_used() -> None:
 
 
 def test_going_through_it_twice_changes_nothing() -> None:
-    calibration = Calibration(volumes(4), "four")
+    calibration = CalibrationData(volumes(4), "four")
     list(calibration)
     once = calibration.to_dict()
     list(calibration)
@@ -30,21 +30,21 @@ def test_going_through_it_twice_changes_nothing() -> None:
 
 def test_too_few_or_equal_volumes_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 4 different volumes, found 3"):
-        list(Calibration(volumes(3), "three"))
+        list(CalibrationData(volumes(3), "three"))
     with pytest.raises(UsageError, match="found 1"):
-        list(Calibration(volumes(1) * 6, "one, six times"))
+        list(CalibrationData(volumes(1) * 6, "one, six times"))
 
 
 def test_some_are_spread_evenly_over_all() -> None:
-    calibration = Calibration([*volumes(29), *volumes(29)], "29, twice")
+    calibration = CalibrationData([*volumes(29), *volumes(29)], "29, twice")
     for _ in range(2):
         assert [int(volume[0, 0, 0]) for volume in calibration.spread(8)] == [0, 4, 8, 12, 16, 20, 24, 28]
-    assert len(list(Calibration(volumes(5), "five").spread(8))) == 5
-    assert len(list(Calibration(volumes(9), "nine").spread(8))) == 8
+    assert len(list(CalibrationData(volumes(5), "five").spread(8))) == 5
+    assert len(list(CalibrationData(volumes(9), "nine").spread(8))) == 8
 
 
 def test_a_proof_on_what_was_calibrated_on_is_stopped() -> None:
-    calibration = Calibration(volumes(5), "five")
+    calibration = CalibrationData(volumes(5), "five")
     list(calibration)
     assert len(list(calibration.guard(volumes(8, 100)))) == 8
     with pytest.raises(UsageError, match="Volume 3 of the proof was calibrated on"):

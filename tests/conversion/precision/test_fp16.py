@@ -3,8 +3,8 @@ import onnx
 import pytest
 from graphs import GraphMaker, answers, difference, operators
 
-from ct3d_edge.conversion.precision.fp16 import halve, rehearse
-from ct3d_edge.conversion.precision.fp16_sensitivity import measure, risky
+from ct3d_edge.conversion.precision.fp16 import convert_to_fp16, simulate_fp16
+from ct3d_edge.conversion.precision.fp16_sensitivity import fp16_sensitive_nodes, measure_ranges
 
 SHAPE = (1, 9, 8, 7)
 
@@ -30,7 +30,7 @@ def batch(*shape: int) -> np.ndarray:
 
 def test_types_are_written_down_and_input_and_output_stay_float32() -> None:
     before = network()
-    half = halve(before, {"sigmoid5_0"})
+    half = convert_to_fp16(before, {"sigmoid5_0"})
     onnx.checker.check_model(half, full_check=True)
     assert half.graph.input == before.graph.input
     assert [v.type.tensor_type.elem_type for v in half.graph.output] == [onnx.TensorProto.FLOAT]
@@ -44,7 +44,7 @@ def test_a_tensor_that_several_kept_nodes_read_is_cast_once() -> None:
     g = GraphMaker(8)
     x = g.op("Relu", "x")
     model = g.model(g.op("Add", g.op("Sin", x), g.op("Cos", x)))
-    half = halve(model, {"sin1_0", "cos2_0", "add3_0"})
+    half = convert_to_fp16(model, {"sin1_0", "cos2_0", "add3_0"})
     assert operators(half) == ["Cast", "Relu", "Cast", "Sin", "Cos", "Add"]
 
 
@@ -53,7 +53,7 @@ def test_the_rehearsal_is_float16_arithmetic() -> None:
     slope, shift = g.normal(64), g.normal(64)
     model = g.model(g.op("Identity", g.op("Add", g.op("Mul", "x", slope), shift)))
     x = batch(64)
-    (found,) = answers(rehearse(model, {"identity2_0"}), x)
+    (found,) = answers(simulate_fp16(model, {"identity2_0"}), x)
     obvious = x.astype(np.float16) * slope.astype(np.float16) + shift.astype(np.float16)
     np.testing.assert_array_equal(found, obvious.astype(np.float32))
 
@@ -62,10 +62,12 @@ def test_only_the_rehearsal_shows_what_the_cpu_provider_hides() -> None:
     model = loud_network(1e6)
     x = batch(8)
     answer = {"sigmoid2_0"}
-    (right,), (file,), (rehearsed,) = (answers(m, x) for m in (model, halve(model, answer), rehearse(model, answer)))
+    (right,), (file,), (rehearsed,) = (
+        answers(m, x) for m in (model, convert_to_fp16(model, answer), simulate_fp16(model, answer))
+    )
     assert not np.abs(rehearsed - right).max() < 1e-2, "1e6 is infinite in float16"
-    with_care = risky(model, measure(model, [x]))
-    (safe,) = answers(rehearse(model, with_care), x)
+    with_care = fp16_sensitive_nodes(model, measure_ranges(model, [x]))
+    (safe,) = answers(simulate_fp16(model, with_care), x)
     assert np.abs(safe - right).max() < 1e-3
     assert file.shape == right.shape
 
@@ -75,13 +77,13 @@ def test_whatever_is_kept_the_rehearsal_answers_as_the_file(keep: set[str]) -> N
     model = network()
     keep = {*keep, "sigmoid5_0"}
     x = batch(*SHAPE)
-    (file,), (rehearsed,) = answers(halve(model, keep), x), answers(rehearse(model, keep), x)
+    (file,), (rehearsed,) = answers(convert_to_fp16(model, keep), x), answers(simulate_fp16(model, keep), x)
     assert np.abs(file - rehearsed).max() < 2e-3
 
 
 def test_the_graph_is_not_changed() -> None:
     model = network()
     before = model.SerializeToString(deterministic=True)
-    halve(model, {"sigmoid5_0"})
-    rehearse(model, {"sigmoid5_0"})
+    convert_to_fp16(model, {"sigmoid5_0"})
+    simulate_fp16(model, {"sigmoid5_0"})
     assert model.SerializeToString(deterministic=True) == before

@@ -78,7 +78,9 @@ def test_impossible_numbers_are_refused(tmp_path: Path, scans: int, seed: int, w
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     call = f"synthesise(Path({str(tmp_path / 'out')!r}), 2, 0, shape={SHAPE}, workers=2)"
-    script.write_text(f"from pathlib import Path\nfrom ct3d_edge.datasets import synthesise\n{call}\n")
+    script.write_text(
+        f"from pathlib import Path\nfrom ct3d_edge.datasets.phantoms.synthesise import synthesise\n{call}\n"
+    )
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, str(script)],

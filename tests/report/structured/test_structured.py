@@ -16,13 +16,13 @@ from pydicom.errors import BytesLengthException
 from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian
 from records import ANSWERED
 
-from ct3d_edge.errors import RefusedScan, UnreadableScan
+from ct3d_edge.errors import RejectedScanError, UnreadableScanError
 from ct3d_edge.report.structured.document import is_report_of, save_report
-from ct3d_edge.results.record import Answer, Record
+from ct3d_edge.results.record import Prediction, ResultRecord
 from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 
-MakeReport = Callable[..., tuple[Record, Path]]
+MakeReport = Callable[..., tuple[ResultRecord, Path]]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def datasets(hu: NDArray[np.int16]) -> list[Dataset]:
 def make_report(datasets: list[Dataset], tmp_path: Path) -> MakeReport:
     """``make_report(model="chest", **changes_to_the_record)`` writes the series and its report."""
 
-    def make(model: str = "chest", **changes: object) -> tuple[Record, Path]:
+    def make(model: str = "chest", **changes: object) -> tuple[ResultRecord, Path]:
         scan = write_datasets(tmp_path / "secret" / "scan", datasets)
         record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan), **changes)  # type: ignore[arg-type]
         path = tmp_path / "report.dcm"
@@ -98,7 +98,7 @@ def test_it_says_probability_threshold_label_and_remarks(make_report: MakeReport
     (answer,) = group.get_qualitative_evaluations()
     assert getattr(answer.value, "meaning", None) == "abnormal"
     comments = [text for name, text in said(dcmread(path)) if name == "Comment"]
-    assert comments[1:] == ["oblique: Tilted.", "misnamed: Renamed."]
+    assert comments[1:] == ["oblique: Tilted.", "extension_mismatch: Renamed."]
     assert ("Algorithm Parameters", "let pass in spite of: oblique") in said(dcmread(path))
 
 
@@ -149,9 +149,9 @@ def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: Mak
     again = dcmread(path)
     assert (first.SOPInstanceUID, first.SeriesInstanceUID) == (again.SOPInstanceUID, again.SeriesInstanceUID)
     others = [
-        replace(record, answer=Answer("abnormal", (("normal", 0.2), ("abnormal", 0.8)), 0.5)),
+        replace(record, prediction=Prediction("abnormal", (("normal", 0.2), ("abnormal", 0.8)), 0.5)),
         replace(record, contract_sha256="d" * 64),
-        replace(record, findings=()),
+        replace(record, flags=()),
         replace(record, allowed=("oblique",)),
         replace(record, actual="cuda"),
     ]
@@ -164,14 +164,14 @@ def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: Mak
 
 def test_the_other_scans_of_a_run_change_no_uid(make_report: MakeReport) -> None:
     record, path = make_report()
-    duplicate = Finding("duplicate", "warn", "The network is given the same numbers as for other.", "other")
-    assert is_report_of(path, replace(record, findings=(*record.findings, duplicate)), "chest")
+    duplicate = QCFlag("duplicate", "warn", "The network is given the same numbers as for other.", "other")
+    assert is_report_of(path, replace(record, flags=(*record.flags, duplicate)), "chest")
 
 
 def test_no_folder_of_this_machine_gets_into_it(make_report: MakeReport) -> None:
     other = "/home/secret/other"
-    duplicate = Finding("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
-    _, path = make_report(findings=(duplicate, Finding("identifiers", "ok", "Patient Doe^Jane, ID PID-4711.")))
+    duplicate = QCFlag("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
+    _, path = make_report(flags=(duplicate, QCFlag("identifiers", "ok", "Patient Doe^Jane, ID PID-4711.")))
     comments = [text for name, text in said(dcmread(path)) if name == "Comment"]
     assert comments[1:] == ["duplicate: The network is given the same numbers as for another scan of this run."]
     assert b"secret" not in path.read_bytes()
@@ -179,15 +179,15 @@ def test_no_folder_of_this_machine_gets_into_it(make_report: MakeReport) -> None
 
 def test_no_report_names_the_folder_of_another_patient(make_report: MakeReport) -> None:
     other = "/ward/DOE^JOHN_1950"
-    duplicate = Finding("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
-    _, path = make_report(findings=(duplicate,))
+    duplicate = QCFlag("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
+    _, path = make_report(flags=(duplicate,))
     assert b"DOE" not in path.read_bytes()
 
 
 def test_any_letter_is_kept(make_report: MakeReport, datasets: list[Dataset]) -> None:
     change(datasets, SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう")
     label = "病気\\" + "x" * 80
-    _, path = make_report(answer=Answer(label, (("gesund", 0.25), (label, 0.75)), 0.5))
+    _, path = make_report(prediction=Prediction(label, (("gesund", 0.25), (label, 0.75)), 0.5))
     report = highdicom.sr.srread(path)
     assert report.SpecificCharacterSet == "ISO_IR 192"
     assert str(report.PatientName) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
@@ -195,7 +195,7 @@ def test_any_letter_is_kept(make_report: MakeReport, datasets: list[Dataset]) ->
 
 
 def test_more_than_two_classes_have_no_threshold(make_report: MakeReport) -> None:
-    _, path = make_report(answer=Answer("b", (("a", 0.25), ("b", 0.5), ("c", 0.25)), None))
+    _, path = make_report(prediction=Prediction("b", (("a", 0.25), ("b", 0.5), ("c", 0.25)), None))
     numbers = [name for name, value in said(dcmread(path)) if isinstance(value, float)]
     assert numbers == ["Probability of a", "Probability of b", "Probability of c"]
 
@@ -267,7 +267,7 @@ def test_without_uids_there_is_no_place_for_a_report(
     damaged = dcmread(path)
     delattr(damaged, keyword)
     damaged.save_as(path)
-    with pytest.raises(UnreadableScan, match="no report can refer to them") as error:
+    with pytest.raises(UnreadableScanError, match="no report can refer to them") as error:
         save_report(record, tmp_path / "none.dcm", "chest")
     assert error.value.code == "bad_header"
     assert not (tmp_path / "none.dcm").exists()
@@ -278,16 +278,16 @@ def test_two_patients_or_studies_in_one_series_are_no_place_for_a_report(
     make_report: MakeReport, datasets: list[Dataset], keyword: str, value: str
 ) -> None:
     change(datasets[:1], **{keyword: value})
-    with pytest.raises(RefusedScan, match="several patients or studies"):
+    with pytest.raises(RejectedScanError, match="several patients or studies"):
         make_report()
 
 
 def test_a_series_that_was_replaced_gets_no_report(make_report: MakeReport, tmp_path: Path) -> None:
     record, _ = make_report()
     (Path(record.scan) / "003.dcm").unlink()
-    with pytest.raises(UnreadableScan, match="after it was judged") as error:
+    with pytest.raises(UnreadableScanError, match="after it was judged") as error:
         save_report(record, tmp_path / "none.dcm", "chest")
-    assert error.value.code == "changed"
+    assert error.value.code == "modified_during_read"
     assert not (tmp_path / "none.dcm").exists()
 
 
@@ -305,11 +305,11 @@ def test_whoever_gives_up_on_a_series_gets_no_report_later(make_report: MakeRepo
     def end(at: int) -> None:
         calls.append(at)
         if len(calls) > at:
-            raise UnreadableScan("timed_out", "Too late.")
+            raise UnreadableScanError("timeout", "Too late.")
 
     for at in (0, 12, len(calls) - 1):
         calls.clear()
-        with pytest.raises(UnreadableScan, match="Too late"):
+        with pytest.raises(UnreadableScanError, match="Too late"):
             save_report(record, tmp_path / "none.dcm", "chest", lambda at=at: end(at))  # type: ignore[misc]
     assert not (tmp_path / "none.dcm").exists()
 

@@ -23,10 +23,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ct3d_edge.errors import RefusedScan, ScanError, UnreadableScan
-from ct3d_edge.quality_control.check_registry import RULES
+from ct3d_edge.errors import RejectedScanError, ScanError, UnreadableScanError
+from ct3d_edge.quality_control.check_registry import CHECKS
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import Finding
+from ct3d_edge.scan.qc_flag import QCFlag
 
 from .test_series import change_all, hu_of
 
@@ -41,8 +41,8 @@ def code_of(path: Path) -> str:
     return caught.value.code
 
 
-def findings_of(path: Path) -> list[tuple[str, str, object]]:
-    return [(finding.code, finding.severity, finding.value) for finding in open_scan(path, judge=False).findings]
+def flags_of(path: Path) -> list[tuple[str, str, object]]:
+    return [(flag.code, flag.severity, flag.value) for flag in open_scan(path, judge=False).flags]
 
 
 def setting(**values: object) -> Change:
@@ -78,7 +78,7 @@ def test_files_without_preamble_are_read_and_remarked(folder: Path, hu: NDArray[
         del dataset.file_meta
         dataset.save_as(path, implicit_vr=True, little_endian=True)
     assert np.array_equal(hu_of(open_scan(folder)), hu)
-    assert findings_of(folder) == [("no_preamble", "warn", 12)]
+    assert flags_of(folder) == [("no_preamble", "warn", 12)]
 
 
 @pytest.mark.parametrize("kept", [0, 100, 140, 400, "pixels", "all but one"])
@@ -91,7 +91,7 @@ def test_a_file_that_ends_early_stops_the_series_or_is_told(folder: Path, kept: 
     if kept in ("pixels", "all but one"):
         assert code_of(folder) == "truncated"
     else:  # whose it is cannot be known, but a slice is missing
-        assert ("unreadable_files", "warn", 1) in findings_of(folder)
+        assert ("unreadable_files", "warn", 1) in flags_of(folder)
         assert code_of(folder) == "missing_slices"
 
 
@@ -125,7 +125,7 @@ def test_damaged_compressed_pixels_are_named(folder: Path) -> None:
         start = data.index(b"\xff\x4f\xff\x51")
         data[start : start + 40] = bytes(40)
         path.write_bytes(data)
-    assert code_of(folder) == "bad_pixels"
+    assert code_of(folder) == "pixel_decode_error"
 
 
 def test_an_enhanced_file_that_lacks_its_last_frames_is_truncated(tmp_path: Path, hu: NDArray[np.int16]) -> None:
@@ -152,12 +152,12 @@ def test_a_decoder_that_is_not_installed_is_named_with_its_package(folder: Path,
     program = (
         "import sys\n"
         "sys.modules.update(dict.fromkeys(['gdcm', 'PIL', 'pylibjpeg', 'libjpeg', 'openjpeg', 'jpeg_ls']))\n"
-        "from pathlib import Path; from ct3d_edge.scan import open_scan\n"
+        "from pathlib import Path; from ct3d_edge.scan.loader import open_scan\n"
         "try: open_scan(Path(sys.argv[1]))\n"
         "except Exception as error: print(error.code, error)"
     )
     done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("dicom_plugin ")
+    assert done.stdout.startswith("missing_decoder ")
     assert syntax.name in done.stdout
     assert done.stdout.endswith(f"no decoder for it is installed: pip install {packages}\n")
     assert done.stderr == ""
@@ -167,27 +167,29 @@ def test_a_compression_that_nobody_reads_is_named(folder: Path) -> None:
     for path in folder.iterdir():
         made.compress(path, RLELossless)
         path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.8\0"))
-    assert code_of(folder) == "dicom_plugin"
+    assert code_of(folder) == "missing_decoder"
 
 
 def test_without_pydicom_a_dicom_file_names_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     for path in (folder, folder / "003.dcm"):
-        with pytest.raises(UnreadableScan, match=r'is DICOM; pydicom.*missing.*: pip install "pydicom>=') as caught:
+        with pytest.raises(
+            UnreadableScanError, match=r'is DICOM; pydicom.*missing.*: pip install "pydicom>='
+        ) as caught:
             open_scan(path)
-        assert caught.value.code == "dicom"
+        assert caught.value.code == "dicom_support_missing"
 
 
 def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     report = Dataset()
     report.SOPClassUID, report.SOPInstanceUID, report.Modality = "1.2.840.10008.5.1.4.1.1.88.11", "1.2", "SR"
-    assert code_of(made.save(report, tmp_path / "report.dcm")) == "no_image"
+    assert code_of(made.save(report, tmp_path / "report.dcm")) == "no_pixel_data"
     (tmp_path / "text.dcm").write_text("not DICOM at all, although it is called so. " * 9)
     assert code_of(tmp_path / "text.dcm") == "not_dicom"
     (tmp_path / "empty.dcm").touch()
     assert code_of(tmp_path / "empty.dcm") == "empty"
     (tmp_path / "noise.dcm").write_bytes(bytes(128) + b"DICM" + np.random.default_rng(0).bytes(4000))
-    assert code_of(tmp_path / "noise.dcm") in ("not_dicom", "truncated", "no_image")
+    assert code_of(tmp_path / "noise.dcm") in ("not_dicom", "truncated", "no_pixel_data")
 
 
 # Elements
@@ -252,7 +254,7 @@ def test_private_elements_are_passed_over(folder: Path, hu: NDArray[np.int16]) -
 
     change_all(folder, add)
     assert np.array_equal(hu_of(open_scan(folder)), hu)
-    assert findings_of(folder) == []
+    assert flags_of(folder) == []
 
 
 # Slices
@@ -261,12 +263,12 @@ def test_private_elements_are_passed_over(folder: Path, hu: NDArray[np.int16]) -
 def test_a_slice_missing_in_the_middle_is_refused_unless_it_is_allowed(folder: Path) -> None:
     (folder / "004.dcm").unlink()
     (folder / "005.dcm").unlink()
-    assert findings_of(folder) == [("missing_slices", "refuse", 2)]
-    with pytest.raises(RefusedScan, match=r"2 slice.* missing, 40.0 mm .* 8.00 mm apart"):
+    assert flags_of(folder) == [("missing_slices", "refuse", 2)]
+    with pytest.raises(RejectedScanError, match=r"2 slice.* missing, 40.0 mm .* 8.00 mm apart"):
         open_scan(folder)
     scan = open_scan(folder, allow=["missing_slices"])
     assert scan.shape[2] == 10
-    assert [(finding.code, finding.severity) for finding in scan.findings] == [("missing_slices", "warn")]
+    assert [(flag.code, flag.severity) for flag in scan.flags] == [("missing_slices", "warn")]
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.5, []), (2.0, ["warn"]), (3.9, ["warn"])])
@@ -275,10 +277,10 @@ def test_uneven_distances_are_measured(folder: Path, shift: float, expected: lis
         dataset.ImagePositionPatient[2] += shift
 
     change_all(folder, only(5, move))
-    found = findings_of(folder)
+    found = flags_of(folder)
     assert [severity for _, severity, _ in found] == expected
     if expected:
-        assert found[0] == ("uneven_slices", "warn", pytest.approx(shift / 8, abs=1e-3))
+        assert found[0] == ("nonuniform_spacing", "warn", pytest.approx(shift / 8, abs=1e-3))
 
 
 def test_a_series_of_two_distances_is_refused(folder: Path) -> None:
@@ -289,7 +291,7 @@ def test_a_series_of_two_distances_is_refused(folder: Path) -> None:
         dataset.ImagePositionPatient[2] = z if z < 44 else 44 + (z - 44) * 1.4
 
     change_all(folder, stretch)
-    assert [finding[:2] for finding in findings_of(folder)] == [("uneven_slices", "refuse")]
+    assert [flag[:2] for flag in flags_of(folder)] == [("nonuniform_spacing", "refuse")]
 
 
 @pytest.mark.parametrize("degrees", [0.5, 15.0, -20.0])
@@ -299,14 +301,14 @@ def test_a_tilted_gantry_is_refused_by_name(folder: Path, degrees: float) -> Non
 
     change_all(folder, tilt)
     expected = [("gantry_tilt", "refuse", pytest.approx(abs(degrees), abs=0.01))] if abs(degrees) > 1 else []
-    assert findings_of(folder) == expected
+    assert flags_of(folder) == expected
 
 
 def test_copies_of_slices_are_dropped(folder: Path, hu: NDArray[np.int16]) -> None:
     for name in ("003.dcm", "007.dcm"):
         (folder / f"copy of {name}").write_bytes((folder / name).read_bytes())
     assert np.array_equal(hu_of(open_scan(folder)), hu)
-    assert findings_of(folder) == [("duplicate_slices", "warn", 2)]
+    assert flags_of(folder) == [("duplicate_slices", "warn", 2)]
 
 
 def test_the_same_slice_under_another_identity_is_a_copy(folder: Path, hu: NDArray[np.int16]) -> None:
@@ -314,7 +316,7 @@ def test_the_same_slice_under_another_identity_is_a_copy(folder: Path, hu: NDArr
     dataset.SOPInstanceUID = "1.2.3.99"
     made.save(dataset, folder / "again.dcm")
     assert np.array_equal(hu_of(open_scan(folder)), hu)
-    assert findings_of(folder) == [("duplicate_slices", "warn", 1)]
+    assert flags_of(folder) == [("duplicate_slices", "warn", 1)]
 
 
 def test_two_phases_in_one_series_are_several_volumes(folder: Path, hu: NDArray[np.int16]) -> None:
@@ -323,14 +325,14 @@ def test_two_phases_in_one_series_are_several_volumes(folder: Path, hu: NDArray[
         dataset.SOPInstanceUID += ".7"
         dataset.PixelData = dataset.PixelData[::-1]
         made.save(dataset, path.with_name(f"b{path.name}"))
-    assert code_of(folder) == "several_volumes"
+    assert code_of(folder) == "multiple_volumes"
 
 
 def test_two_phases_in_one_enhanced_file_are_several_volumes(tmp_path: Path, hu: NDArray[np.int16]) -> None:
     dataset = made.enhanced_dataset(np.concatenate([hu, hu + 50], axis=2))
     for number, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
         groups.PlanePositionSequence[0].ImagePositionPatient[2] = (number % hu.shape[2]) * made.STEP
-    assert code_of(made.save(dataset, tmp_path / "phases.dcm")) == "several_volumes"
+    assert code_of(made.save(dataset, tmp_path / "phases.dcm")) == "multiple_volumes"
 
 
 @pytest.mark.parametrize(
@@ -344,7 +346,7 @@ def test_two_phases_in_one_enhanced_file_are_several_volumes(tmp_path: Path, hu:
 )
 def test_slices_that_do_not_belong_together_are_refused(folder: Path, change: Change) -> None:
     change_all(folder, only(0, change))
-    assert code_of(folder) == "mixed_slices"
+    assert code_of(folder) == "inconsistent_slices"
 
 
 def test_one_slice_is_no_volume(folder: Path) -> None:
@@ -359,14 +361,17 @@ def test_an_overview_among_the_slices_is_left_out(folder: Path, hu: NDArray[np.i
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
     made.save(dataset, folder / "scout.dcm")
     assert np.array_equal(hu_of(open_scan(folder)), hu)
-    assert findings_of(folder) == [("localizer", "warn", 1)]
+    assert flags_of(folder) == [("localizer", "warn", 1)]
 
 
 FOUND = {
     "two patients": (only({0, 1}, setting(PatientID="another")), ("mixed_patients", "refuse", 2)),
     "another modality": (setting(Modality="PT"), ("not_ct", "refuse", "PT")),
-    "no rescale": (setting(RescaleSlope=None, RescaleIntercept=None, RescaleType=None), ("rescale", "warn", None)),
-    "other units": (setting(RescaleType="US"), ("rescale", "warn", "US")),
+    "no rescale": (
+        setting(RescaleSlope=None, RescaleIntercept=None, RescaleType=None),
+        ("missing_rescale", "warn", None),
+    ),
+    "other units": (setting(RescaleType="US"), ("missing_rescale", "warn", "US")),
     "more were declared": (setting(ImagesInAcquisition=40), ("incomplete_series", "warn", 12)),
     "inverted for display": (setting(PhotometricInterpretation="MONOCHROME1"), ("monochrome1", "warn", None)),
     "reformatted": (setting(ImageType=["DERIVED", "SECONDARY", "MPR"]), ("derived", "warn", None)),
@@ -376,12 +381,12 @@ FOUND = {
 @pytest.mark.parametrize(("change", "expected"), FOUND.values(), ids=FOUND)
 def test_what_a_series_says_of_itself_is_found(folder: Path, change: Change, expected: tuple[object, ...]) -> None:
     change_all(folder, change)
-    assert findings_of(folder / "000.dcm") == [expected]
+    assert flags_of(folder / "000.dcm") == [expected]
 
 
-def test_no_finding_tells_who_the_patient_is(folder: Path) -> None:
+def test_no_flag_tells_who_the_patient_is(folder: Path) -> None:
     change_all(folder, only(0, setting(PatientName="Roe^Richard", PatientID="PID-0815")))
-    told = " ".join(f"{f.code} {f.detail} {f.value}" for f in open_scan(folder, judge=False).findings)
+    told = " ".join(f"{f.code} {f.detail} {f.value}" for f in open_scan(folder, judge=False).flags)
     for secret in (made.PATIENT_NAME, made.PATIENT_ID, "Roe", "0815"):
         assert secret not in told
 
@@ -389,9 +394,9 @@ def test_no_finding_tells_who_the_patient_is(folder: Path) -> None:
 def test_allowing_lowers_by_one_step(folder: Path) -> None:
     change_all(folder, setting(Modality="PT", RescaleType="US"))
     path = folder / "000.dcm"
-    assert [f.severity for f in open_scan(path, allow=["not_ct"]).findings] == ["warn", "warn"]
-    assert [f.severity for f in open_scan(path, allow=["not_ct", "rescale"]).findings] == ["warn", "ok"]
-    assert all(isinstance(finding, Finding) for finding in open_scan(path, judge=False).findings)
+    assert [f.severity for f in open_scan(path, allow=["not_ct"]).flags] == ["warn", "warn"]
+    assert [f.severity for f in open_scan(path, allow=["not_ct", "missing_rescale"]).flags] == ["warn", "ok"]
+    assert all(isinstance(flag, QCFlag) for flag in open_scan(path, judge=False).flags)
 
 
 def test_a_transfer_syntax_beyond_the_plugins_is_named(folder: Path) -> None:
@@ -400,7 +405,7 @@ def test_a_transfer_syntax_beyond_the_plugins_is_named(folder: Path) -> None:
         dataset = dcmread(made.compress(path, RLELossless))
         dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
         dataset.save_as(path)
-    assert code_of(folder) in ("dicom_plugin", "bad_pixels")
+    assert code_of(folder) in ("missing_decoder", "pixel_decode_error")
 
 
 ENCODINGS = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLosslessSV1, JPEG2000Lossless, RLELossless]
@@ -426,5 +431,5 @@ def test_whatever_bytes_are_damaged_the_fault_has_a_code(folder: Path, syntax: U
                 list(open_scan(name, judge=False).planes(range(3)))
             except ScanError as error:
                 codes.add(error.code)
-    assert codes <= {rule.code for rule in RULES}
+    assert codes <= {rule.code for rule in CHECKS}
     assert "truncated" in codes

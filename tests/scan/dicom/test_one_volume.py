@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
-from ct3d_edge.scan.discovery import find_scans, search_scans
+from ct3d_edge.scan.discovery import discover_scans, find_scans
 from ct3d_edge.scan.loader import open_scan
 
 from .test_bad_series import code_of
@@ -51,7 +51,7 @@ def test_two_breaths_cannot_be_allowed_into_one_volume(
     folder = shuffled(tmp_path / "series", datasets, seed)
     with pytest.raises(ScanError, match=keyword) as caught:
         open_scan(folder, judge=False)
-    assert caught.value.code == "several_volumes"
+    assert caught.value.code == "multiple_volumes"
 
 
 @pytest.mark.parametrize("keyword", ["PixelRepresentation", "BitsStored", "HighBit", "RescaleSlope"])
@@ -83,7 +83,7 @@ def test_the_slice_that_is_unlike_the_others_is_named(
     folder = made.write_datasets(tmp_path / "series", datasets)
     with pytest.raises(ScanError, match=rf"\b{odd:03}\.dcm") as caught:
         open_scan(folder)
-    assert caught.value.code == "mixed_slices"
+    assert caught.value.code == "inconsistent_slices"
 
 
 @pytest.mark.parametrize("offset", [0.00375, 0.25, 0.5])
@@ -105,13 +105,13 @@ def test_a_name_that_fits_several_identities_opens_none(
         for dataset in two:
             delattr(dataset, keyword)
     folders = [made.write_datasets(tmp_path / f"patient_{n}", those) for n, those in enumerate((one, two))]
-    search = search_scans([tmp_path])
+    search = discover_scans([tmp_path])
     assert list(search.scans) == folders
-    assert [passed.code for passed in search.passed_over] == ["identity_split"]
+    assert [passed.code for passed in search.passed_over] == ["series_split"]
     assert keyword in search.passed_over[0].reason
     with pytest.raises(ScanError, match=r"name one of their folders") as caught:
         open_scan(tmp_path / "1.2.3")
-    assert caught.value.code == "several_series"
+    assert caught.value.code == "multiple_series"
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "PatientID"])
@@ -123,8 +123,8 @@ def test_files_beside_a_folder_of_another_identity_keep_to_themselves_and_say_so
     assert find_scans([tmp_path], below=True) == [tmp_path / "1.2.3", below]
     scan = open_scan(tmp_path / "1.2.3")
     assert np.array_equal(hu_of(scan), hu)
-    assert [(f.code, f.severity) for f in scan.findings] == [("identity_split", "warn")]
-    assert keyword in scan.findings[0].detail
+    assert [(f.code, f.severity) for f in scan.flags] == [("series_split", "warn")]
+    assert keyword in scan.flags[0].detail
 
 
 def test_files_without_a_series_uid_are_not_taken_from_other_folders(tmp_path: Path, hu: NDArray[np.int16]) -> None:
@@ -159,7 +159,7 @@ def test_an_attribute_that_changes_along_a_sound_series_is_no_pass(
         setattr(dataset, keyword, other if number in marked else plain)
     scan = open_scan(shuffled(tmp_path / "series", datasets, len(marked)))
     assert np.array_equal(hu_of(scan), hu)
-    assert scan.findings == ()
+    assert scan.flags == ()
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -173,7 +173,7 @@ def test_passes_of_other_extent_or_distance_are_told_by_their_attribute(
     folder = shuffled(tmp_path / "series", datasets, len(kept))
     with pytest.raises(ScanError, match="AcquisitionNumber") as caught:
         open_scan(folder, judge=False)
-    assert caught.value.code == "several_volumes"
+    assert caught.value.code == "multiple_volumes"
 
 
 @pytest.mark.parametrize("offset", [0.00375, 0.3, 0.8])
@@ -187,7 +187,7 @@ def test_a_pass_beside_another_is_told_by_its_places(
     folder = shuffled(tmp_path / "series", datasets, len(kept))
     with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
         open_scan(folder, judge=False)
-    assert caught.value.code == "several_volumes"
+    assert caught.value.code == "multiple_volumes"
 
 
 @pytest.mark.parametrize("step", [0.625, 0.75, 1.25])

@@ -36,11 +36,11 @@ def test_the_network_input_is_that_of_dcm2niix(series: Path, tmp_path: Path) -> 
     converted = preprocess(open_scan(tmp_path / "scan.nii"), Contract())
     found = preprocess(open_scan(series), Contract())
     np.testing.assert_allclose(found.volume, converted.volume, rtol=0, atol=1e-6)
-    assert found.findings == converted.findings == ()
+    assert found.flags == converted.flags == ()
 
 
 def test_a_real_series_is_found_whole(series: Path) -> None:
     assert find_scans([series.parent]) == [series, series.parent / "single"]
     scan = open_scan(series)
     assert (scan.shape, scan.axis_code, scan.spacing) == ((512, 512, 62), "LPS", (0.703125, 0.703125, 5.0))
-    assert scan.findings == ()
+    assert scan.flags == ()

@@ -39,7 +39,7 @@ def hu_of(scan: Scan) -> NDArray[np.float64]:
 
 
 def codes(scan: Scan) -> list[str]:
-    return [finding.code for finding in scan.findings]
+    return [flag.code for flag in scan.flags]
 
 
 def change_all(folder: Path, change: Callable[[Dataset, int], None], syntax: UID = ExplicitVRLittleEndian) -> None:
@@ -64,7 +64,7 @@ def test_a_series_is_the_volume_it_was_made_from(folder: Path, hu: NDArray[np.in
     np.testing.assert_allclose(scan.affine, made.affine(hu.shape), atol=1e-12)
     assert (scan.shape, scan.dtype.name, scan.slope, scan.intercept) == (hu.shape, "uint16", 1, made.INTERCEPT)
     assert (scan.axis_code, scan.spacing) == ("LPS", (2.0, 3.0, 8.0))
-    assert scan.findings == ()
+    assert scan.flags == ()
 
 
 def test_it_gives_the_network_input_of_the_volume(folder: Path, hu: NDArray[np.int16]) -> None:
@@ -163,7 +163,7 @@ def test_an_enhanced_file_is_a_scan(tmp_path: Path, hu: NDArray[np.int16]) -> No
         assert np.array_equal(hu_of(scan), hu)
         assert scan.affine is not None
         np.testing.assert_allclose(scan.affine, made.affine(hu.shape), atol=1e-12)
-        assert scan.findings == ()
+        assert scan.flags == ()
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, RLELossless, JPEG2000Lossless], ids=lambda uid: uid.name)
@@ -219,13 +219,13 @@ def test_padding_that_would_shine_is_air(folder: Path, hu: NDArray[np.int16], va
     found = hu_of(scan)
     assert (found[:3] == -1024).all()
     assert np.array_equal(found[3:], hu[3:])
-    assert codes(scan) == ["padding"]
+    assert codes(scan) == ["pixel_padding"]
 
 
 def test_padding_that_looks_like_air_is_left_alone(folder: Path, hu: NDArray[np.int16]) -> None:
     change_all(folder, lambda dataset, _: dataset.add_new(0x00280120, "US", 0))
     scan = open_scan(folder)
-    assert scan.findings == ()
+    assert scan.flags == ()
     assert np.array_equal(hu_of(scan), hu)
 
 

@@ -14,7 +14,7 @@ from ct3d_edge.errors import ScanError
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.loader import open_scan
 
-from .test_bad_series import code_of, findings_of
+from .test_bad_series import code_of, flags_of
 from .test_series import hu_of
 
 
@@ -66,12 +66,12 @@ def test_files_without_a_series_uid_are_told_and_compared(tmp_path: Path, hu: ND
     for dataset in datasets:
         del dataset.SeriesInstanceUID
     folder = made.write_datasets(tmp_path / "series", datasets)
-    assert findings_of(folder) == [("inferred_series", "warn", 12)]
+    assert flags_of(folder) == [("inferred_series", "warn", 12)]
     assert np.array_equal(hu_of(open_scan(folder)), hu)
     for number, dataset in enumerate(datasets):
         dataset.SeriesNumber = 1 + number // 6
     made.write_datasets(folder, datasets)
-    assert ("mixed_series", "refuse", "SeriesNumber") in findings_of(folder)
+    assert ("mixed_series", "refuse", "SeriesNumber") in flags_of(folder)
 
 
 PASSES = {
@@ -95,7 +95,7 @@ def test_woven_passes_are_refused_by_what_differs(
     folder = made.write_datasets(tmp_path / "series", datasets)
     with pytest.raises(ScanError, match=keyword) as caught:
         open_scan(folder, judge=False)
-    assert caught.value.code == "several_volumes"
+    assert caught.value.code == "multiple_volumes"
 
 
 @pytest.mark.parametrize("offset", [0.00375, 0.1, 0.25, 0.4, 0.6, 0.75, 0.9])
@@ -106,7 +106,7 @@ def test_passes_without_attributes_are_told_by_their_distances(
     folder = made.write_datasets(tmp_path / "series", datasets)
     with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
         open_scan(folder, judge=False)
-    assert caught.value.code == "several_volumes"
+    assert caught.value.code == "multiple_volumes"
 
 
 @pytest.mark.parametrize("block", [1, 2, 4, 6])
@@ -117,7 +117,7 @@ def test_blocks_and_single_slices_of_an_acquisition_are_one_volume(
     for number, dataset in enumerate(datasets):
         dataset.AcquisitionNumber, dataset.AcquisitionTime = 1 + number // block, f"10{number // block:02}00"
     folder = made.write_datasets(tmp_path / "series", datasets)
-    assert findings_of(folder) == []
+    assert flags_of(folder) == []
     assert np.array_equal(hu_of(open_scan(folder)), hu)
 
 
@@ -150,8 +150,8 @@ def test_slices_moved_sideways_are_found(tmp_path: Path, hu: NDArray[np.int16], 
     datasets = made.series_datasets(hu)
     for number in moved:
         datasets[number].ImagePositionPatient[axis] += 60
-    found = findings_of(made.write_datasets(tmp_path / "series", datasets))
-    assert ("shifted_slices", "refuse") in [finding[:2] for finding in found]
+    found = flags_of(made.write_datasets(tmp_path / "series", datasets))
+    assert ("shifted_slices", "refuse") in [flag[:2] for flag in found]
 
 
 CHANGES = ("none", "patient", "study", "sideways", "pass", "conflict", "copy", "intercept", "lost")
@@ -192,7 +192,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> No
         return
     assert change in ("none", "copy"), change
     assert np.array_equal(hu_of(scan), hu)
-    assert bool(scan.findings) == (change == "copy")
+    assert bool(scan.flags) == (change == "copy")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

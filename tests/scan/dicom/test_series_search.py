@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.scan.dicom import instance
-from ct3d_edge.scan.discovery import find_scans, search_scans
-from ct3d_edge.scan.loader import open_scan, scan_files
+from ct3d_edge.scan.discovery import discover_scans, find_scans
+from ct3d_edge.scan.loader import list_scan_files, open_scan
 
 from .test_bad_series import setting
 from .test_series import change_all, hu_of
@@ -42,11 +42,11 @@ def test_several_series_are_several_scans(tmp_path: Path, hu: NDArray[np.int16])
     for number, scan in enumerate(scans, 1):
         assert np.array_equal(hu_of(open_scan(scan)), hu + number)
         assert find_scans([scan]) == [scan], "a name on record is found again"
-        assert len(scan_files(scan)) == 12
+        assert len(list_scan_files(scan)) == 12
     assert find_scans([tmp_path / "3-2.dcm"]) == [tmp_path / "1.2.2"]
     with pytest.raises(ScanError, match=r"holds 2 series; name one: 1\.2\.1, 1\.2\.2") as caught:
         open_scan(tmp_path)
-    assert caught.value.code == "several_series"
+    assert caught.value.code == "multiple_series"
 
 
 def test_opening_one_of_many_series_does_not_parse_the_others(
@@ -65,7 +65,7 @@ def test_opening_one_of_many_series_does_not_parse_the_others(
     monkeypatch.setattr(instance, "_parse", spy)
     open_scan(scans[1])
     assert parsed == [], "headers are remembered"
-    instance._read.cache_clear()  # as if there had been more files than are remembered
+    instance._read_cached.cache_clear()  # as if there had been more files than are remembered
     open_scan(scans[1])
     assert sorted(parsed) == sorted(tmp_path.glob("*-1.dcm"))
 
@@ -97,7 +97,7 @@ def test_what_is_no_scan_to_judge_is_passed_over_with_a_reason(
     with pytest.raises(UsageError, match="`series=UID` takes one of these all the same"):
         find_scans([tmp_path])
     chest = made.write_series(tmp_path / "chest", hu)
-    search = search_scans([tmp_path])
+    search = discover_scans([tmp_path])
     assert search.scans == (chest,)
     assert [(passed.path, passed.code) for passed in search.passed_over] == [(other / "1.2.9", code)]
     assert find_scans([tmp_path], series="1.2.9") == [other / "1.2.9"]
@@ -107,7 +107,7 @@ def test_a_localizer_beside_a_series_does_not_change_its_name(tmp_path: Path, hu
     scout = made.write_series(tmp_path / "scout", hu[:, :, :1], "1.2.9", name="scout.dcm")
     change_all(scout, LOCALIZER)
     made.write_series(scout, hu)
-    search = search_scans([tmp_path])
+    search = discover_scans([tmp_path])
     assert search.scans == (scout,)
     assert [passed.code for passed in search.passed_over] == ["localizer"]
     assert np.array_equal(hu_of(open_scan(scout)), hu)
@@ -118,10 +118,10 @@ def test_files_without_an_image_are_passed_over(tmp_path: Path, hu: NDArray[np.i
     write_report(folder / "DICOMDIR")
     write_report(folder / "report")
     (folder / "notes.txt").write_text("not DICOM")
-    search = search_scans([tmp_path])
+    search = discover_scans([tmp_path])
     assert search.scans == (folder,)
     assert [(passed.code, passed.reason) for passed in search.passed_over] == [
-        ("no_image", "2 DICOM files without an image")
+        ("no_pixel_data", "2 DICOM files without an image")
     ]
 
 
@@ -176,7 +176,7 @@ def test_patients_sharing_a_folder_stay_apart(tmp_path: Path, hu: NDArray[np.int
         path.rename(tmp_path / path.name)
     first, second = find_scans([tmp_path])
     assert np.array_equal(hu_of(open_scan(first)) + 1, hu_of(open_scan(second)))
-    assert open_scan(first).findings == open_scan(second).findings == ()
+    assert open_scan(first).flags == open_scan(second).flags == ()
 
 
 def test_without_pydicom_a_folder_is_a_scan_that_says_what_is_missing(
@@ -195,4 +195,4 @@ def test_hidden_files_and_links_that_lead_nowhere_do_not_count(tmp_path: Path, h
     shutil.copy(folder / "003.dcm", folder / "._003.dcm")
     (folder / "gone").symlink_to(tmp_path / "nowhere")
     assert find_scans([tmp_path]) == [folder]
-    assert open_scan(folder).findings == ()
+    assert open_scan(folder).flags == ()

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from ct3d_edge.scan.dicom.tags import quietly
+from ct3d_edge.scan.dicom.tags import without_warnings
 
 
 def overlap() -> None:
@@ -14,7 +14,7 @@ def overlap() -> None:
     first, second = threading.Event(), threading.Event()
 
     def read() -> None:
-        with quietly():
+        with without_warnings():
             first.set()
             assert second.wait(10)
             warnings.warn("Doe^Jane", stacklevel=1)
@@ -22,7 +22,7 @@ def overlap() -> None:
     reader = threading.Thread(target=read)
     reader.start()
     assert first.wait(10)
-    with quietly():
+    with without_warnings():
         second.set()
         reader.join(10)
         warnings.warn("Doe^Jane", stacklevel=1)
@@ -48,9 +48,9 @@ def test_what_came_before_holds_again_afterwards(caplog: pytest.LogCaptureFixtur
 
 
 def test_a_filter_that_somebody_takes_away_is_there_again_for_the_next() -> None:
-    with warnings.catch_warnings(record=True) as caught, quietly():
+    with warnings.catch_warnings(record=True) as caught, without_warnings():
         warnings.resetwarnings()
-        with quietly():
+        with without_warnings():
             warnings.warn("Doe^Jane", stacklevel=1)
         warnings.warn("Doe^Jane", stacklevel=1)
     assert caught == []
@@ -58,6 +58,6 @@ def test_a_filter_that_somebody_takes_away_is_there_again_for_the_next() -> None
 
 def test_a_block_that_fails_ends_too() -> None:
     before = list(warnings.filters)
-    with pytest.raises(ValueError, match="damaged"), quietly():
+    with pytest.raises(ValueError, match="damaged"), without_warnings():
         raise ValueError("damaged")
     assert warnings.filters == before

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, data, permutation, sizes
+from ct3d_edge.conversion.passes.graph import GraphRewriter, data, permutation, sizes
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, stacked, volume_shape
 from ct3d_edge.conversion.passes.window import Window
 
@@ -21,7 +21,7 @@ DEPTH = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class ChannelsLastInput:
     """A volume in pieces along depth, channels last, each ``(N, planes, H * W * C)``.
 
     Parameters
@@ -39,7 +39,7 @@ class Taken:
     height: int
     width: int
 
-    def planes(self, site: Site, low: int, high: int) -> ir.Value:
+    def planes(self, site: GraphRewriter, low: int, high: int) -> ir.Value:
         """The planes from ``low`` to ``high`` (exclusive), ``(N, high - low, H * W * C)``."""
         ends = [sum(self.sizes[: place + 1]) for place in range(len(self.sizes))]
         touched = [n for n, end in enumerate(ends) if end > low and end - self.sizes[n] < high]
@@ -51,7 +51,7 @@ class Taken:
         return site.op("Slice", joined, site.integers(low - first), site.integers(high - first), site.integers(1))
 
 
-def channels_last(site: Site, value: ir.Value, window: Window) -> Taken:
+def channels_last(site: GraphRewriter, value: ir.Value, window: Window) -> ChannelsLastInput:
     """A volume with the zeros that a window pads its rows and columns with."""
     channels, _, height, width = volume_shape(value)
     rows, columns = window.axes[1:]
@@ -62,7 +62,7 @@ def channels_last(site: Site, value: ir.Value, window: Window) -> Taken:
         site.op("Reshape", piece, site.integers(-1, size, height * width * channels))
         for piece, size in zip(pieces, thick, strict=True)
     ]
-    return Taken(tuple(flat), tuple(thick), height, width)
+    return ChannelsLastInput(tuple(flat), tuple(thick), height, width)
 
 
 def _pieces(value: ir.Value) -> list[ir.Value]:
@@ -74,7 +74,7 @@ def _pieces(value: ir.Value) -> list[ir.Value]:
     return parts if len(parts) == len(node.inputs) else [value]
 
 
-def _last(site: Site, value: ir.Value) -> ir.Value:
+def _last(site: GraphRewriter, value: ir.Value) -> ir.Value:
     """``(N, C, D, H, W)`` as ``(N, D, H, W, C)``; pictures ``(N * D, C, H, W)`` stay pictures ``(N * D, H, W, C)``."""
     node = value.producer()
     if node is not None and permutation(node) == tuple(FROM_LAST):
@@ -88,7 +88,7 @@ def _last(site: Site, value: ir.Value) -> ir.Value:
     return site.op("Transpose", value, perm=TO_LAST)
 
 
-def _padded(site: Site, x: ir.Value, window: Window, channels: int) -> ir.Value:
+def _padded(site: GraphRewriter, x: ir.Value, window: Window, channels: int) -> ir.Value:
     """Zeros around the rows and columns of ``(..., H, W, C)``."""
     rows, columns = window.axes[1:]
     if not rows.padded and not columns.padded:
@@ -98,6 +98,6 @@ def _padded(site: Site, x: ir.Value, window: Window, channels: int) -> ir.Value:
     return site.op("Pad", wide, site.integers(0, *begin, 0, *end))
 
 
-def volume_of_last(site: Site, x: ir.Value) -> ir.Value:
+def volume_of_last(site: GraphRewriter, x: ir.Value) -> ir.Value:
     """``(N, D, H, W, C)`` as ``(N, C, D, H, W)``."""
     return site.op("Transpose", x, perm=FROM_LAST)

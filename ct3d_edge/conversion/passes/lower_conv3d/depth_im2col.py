@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, Site, data
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, data
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
     along_depth,
     is_volume,
@@ -25,11 +25,11 @@ from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
     volume_shape,
     weights_of,
 )
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
-from ct3d_edge.conversion.passes.window import Axis, Window, group
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
+from ct3d_edge.conversion.passes.window import Window, WindowAxis, group_count
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a 3D convolution."""
     if not is_volume(data(node)):
         return None
@@ -38,17 +38,17 @@ def check(node: ir.Node) -> Rewrite | None:
 
 
 def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     added = None if bias is None else site.constant(bias, "bias")
     form = volume_shape(data(node))
     pictures = planes(site, data(node))
-    make = _beside if group(node) == 1 else _summed
+    make = _beside if group_count(node) == 1 else _summed
     done = make(site, node, window, weights, pictures, form, added)
     site.finish(volume(site, done, (len(weights), *window.out)))  # type: ignore[arg-type]  # three axes
 
 
 def _beside(
-    site: Site,
+    site: GraphRewriter,
     node: ir.Node,
     window: Window,
     weights: Array,
@@ -66,7 +66,7 @@ def _beside(
 
 
 def _summed(
-    site: Site,
+    site: GraphRewriter,
     node: ir.Node,
     window: Window,
     weights: Array,
@@ -88,14 +88,20 @@ def _summed(
     return total
 
 
-def under_kernel(depth: Axis) -> Array:
+def under_kernel(depth: WindowAxis) -> Array:
     """``(windows, kernel)``: the padded planes that each window looks at."""
     first = np.arange(depth.out) * depth.stride
     return np.asarray(first[:, None] + np.arange(depth.kernel) * depth.dilation)
 
 
 def take(
-    site: Site, pictures: ir.Value, form: tuple[int, int, int, int], depth: Axis, indices: Array, *, channels: int
+    site: GraphRewriter,
+    pictures: ir.Value,
+    form: tuple[int, int, int, int],
+    depth: WindowAxis,
+    indices: Array,
+    *,
+    channels: int,
 ) -> ir.Value:
     """Planes in the order of ``indices`` (counted with the padding) as pictures of so many channels."""
     rows = padded_depth(site, along_depth(site, pictures, form), depth.begin, depth.end)
@@ -104,7 +110,7 @@ def take(
 
 
 def flat_convolution(
-    site: Site,
+    site: GraphRewriter,
     node: ir.Node,
     window: Window,
     pictures: ir.Value,
@@ -120,7 +126,7 @@ def flat_convolution(
         node,
         *inputs,
         auto_pad=None,
-        group=group(node) if groups is None else groups,
+        group=group_count(node) if groups is None else groups,
         kernel_shape=flat.kernel,
         strides=flat.strides,
         pads=flat.pads,
@@ -128,4 +134,4 @@ def flat_convolution(
     )
 
 
-RULE = Rule("3D convolution by depth unfolding", frozenset({"Conv"}), check)
+RULE = RewriteRule("3D convolution by depth unfolding", frozenset({"Conv"}), check)

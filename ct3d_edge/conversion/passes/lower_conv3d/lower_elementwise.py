@@ -9,15 +9,15 @@ from functools import partial
 import onnx_ir as ir
 
 from ct3d_edge.conversion.passes.cancel_transposes import BINARY, UNARY
-from ct3d_edge.conversion.passes.graph import Site, constant, per_channel, sizes
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, per_channel, sizes
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, planes, stacked, volume, volume_shape
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
 CHANNELWISE = frozenset({"BatchNormalization"})
 """Their first input is the tensor, the others one number a channel."""
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find an operator on a volume that was put together from planes."""
     given = [value for value in node.inputs if value is not None]
     found = next((value for value in given if stacked(value) is not None), None)
@@ -35,7 +35,7 @@ def _fits(value: ir.Value, form: tuple[int, int, int, int]) -> bool:
 
 
 def _rewrite(node: ir.Node, form: tuple[int, int, int, int]) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     inputs = [
         value if value is None or (node.op_type in CHANNELWISE and place) else _flat(site, value, form[0])
         for place, value in enumerate(node.inputs)
@@ -43,7 +43,7 @@ def _rewrite(node: ir.Node, form: tuple[int, int, int, int]) -> None:
     site.finish(volume(site, site.like(node, *inputs), form))
 
 
-def _flat(site: Site, value: ir.Value, channels: int) -> ir.Value:
+def _flat(site: GraphRewriter, value: ir.Value, channels: int) -> ir.Value:
     array = constant(value)
     if array is None:
         return planes(site, value)
@@ -51,4 +51,4 @@ def _flat(site: Site, value: ir.Value, channels: int) -> ir.Value:
     return site.constant(array.reshape(one_each), "per_channel")
 
 
-RULE = Rule("elementwise on planes", UNARY | BINARY | CHANNELWISE, check)
+RULE = RewriteRule("elementwise on planes", UNARY | BINARY | CHANNELWISE, check)

@@ -9,26 +9,26 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, data
+from ct3d_edge.conversion.passes.graph import GraphRewriter, data
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import along_depth, is_volume, planes, volume, volume_shape
 from ct3d_edge.conversion.passes.lower_conv3d.row_interleave import flat_pool
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
-from ct3d_edge.conversion.passes.window import POOLS, Axis, Window
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
+from ct3d_edge.conversion.passes.window import POOLS, Window, WindowAxis
 
 REDUCTION = {"MaxPool": "ReduceMax", "AveragePool": "ReduceMean"}
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a 3D pooling."""
     if not is_volume(data(node)):
         return None
     if len(node.outputs) > 1:
-        raise Refused("it also tells where the maxima are")
+        raise RewriteRefused("it also tells where the maxima are")
     return partial(_rewrite, node, Window.of(node))
 
 
 def _rewrite(node: ir.Node, window: Window) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     form = volume_shape(data(node))
     x = planes(site, data(node))
     producer = x.producer()
@@ -43,7 +43,7 @@ def _rewrite(node: ir.Node, window: Window) -> None:
 
 
 def _in_plane(
-    site: Site, node: ir.Node, window: Window, x: ir.Value, form: tuple[int, int, int, int]
+    site: GraphRewriter, node: ir.Node, window: Window, x: ir.Value, form: tuple[int, int, int, int]
 ) -> tuple[ir.Value, tuple[int, int, int, int]]:
     flat = Window(window.axes[1:])
     if all(axis.trivial for axis in flat.axes):
@@ -52,7 +52,7 @@ def _in_plane(
 
 
 def _over_depth(
-    site: Site, node: ir.Node, depth: Axis, x: ir.Value, form: tuple[int, int, int, int]
+    site: GraphRewriter, node: ir.Node, depth: WindowAxis, x: ir.Value, form: tuple[int, int, int, int]
 ) -> tuple[ir.Value, tuple[int, int, int, int]]:
     channels, _, height, width = form
     if depth.trivial:
@@ -63,7 +63,9 @@ def _over_depth(
     return site.op("Reshape", pooled, site.integers(-1, channels, height, width)), after
 
 
-def _side_by_side(site: Site, node: ir.Node, depth: Axis, rows: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+def _side_by_side(
+    site: GraphRewriter, node: ir.Node, depth: WindowAxis, rows: ir.Value, form: tuple[int, int, int, int]
+) -> ir.Value:
     if depth.out * depth.kernel < depth.size:
         end = site.integers(depth.out * depth.kernel)
         rows = site.op("Slice", rows, site.integers(0), end, site.integers(1))
@@ -72,9 +74,11 @@ def _side_by_side(site: Site, node: ir.Node, depth: Axis, rows: ir.Value, form: 
     return site.op(REDUCTION[node.op_type], apart, site.integers(1), keepdims=0)
 
 
-def _as_picture(site: Site, node: ir.Node, depth: Axis, rows: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+def _as_picture(
+    site: GraphRewriter, node: ir.Node, depth: WindowAxis, rows: ir.Value, form: tuple[int, int, int, int]
+) -> ir.Value:
     picture = site.op("Reshape", rows, site.integers(-1, 1, depth.size, form[0] * form[2] * form[3]))
-    return flat_pool(site, node, Window((depth, Axis(form[0] * form[2] * form[3], 1))), picture)
+    return flat_pool(site, node, Window((depth, WindowAxis(form[0] * form[2] * form[3], 1))), picture)
 
 
-RULE = Rule("3D pooling plane by plane", POOLS, check)
+RULE = RewriteRule("3D pooling plane by plane", POOLS, check)

@@ -9,15 +9,15 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import REDUCTIONS, Site, data, reduced_axes
+from ct3d_edge.conversion.passes.graph import REDUCTIONS, GraphRewriter, data, reduced_axes
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, stacked, volume_shape
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
 SPACE = (2, 3, 4)
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a global pooling of a volume, or a reduction of one that was put together from planes."""
     if not is_volume(data(node)):
         return None
@@ -28,21 +28,21 @@ def check(node: ir.Node) -> Rewrite | None:
         return None
     axes, keep = reduced_axes(node)
     if axes != SPACE:
-        raise Refused(f"it reduces other axes than those of space: {axes}")
+        raise RewriteRefused(f"it reduces other axes than those of space: {axes}")
     return partial(_reduce, node, pictures, keep)
 
 
 def _name_the_axes(node: ir.Node) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     site.finish(site.op(GLOBAL[node.op_type], node.inputs[0], site.integers(*SPACE), keepdims=1))
 
 
 def _reduce(node: ir.Node, pictures: ir.Value, keep: bool) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     channels, depth, height, width = volume_shape(data(node))
     apart = site.op("Reshape", pictures, site.integers(-1, depth, channels, height, width))
     pooled = site.op(node.op_type, apart, site.integers(1, 3, 4), keepdims=0)
     site.finish(site.op("Reshape", pooled, site.integers(-1, channels, 1, 1, 1)) if keep else pooled)
 
 
-RULE = Rule("global pooling on planes", REDUCTIONS | frozenset(GLOBAL), check)
+RULE = RewriteRule("global pooling on planes", REDUCTIONS | frozenset(GLOBAL), check)

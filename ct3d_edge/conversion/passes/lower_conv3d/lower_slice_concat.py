@@ -7,7 +7,7 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Site, constant, data
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
     along_depth,
     is_volume,
@@ -16,12 +16,12 @@ from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
     volume,
     volume_shape,
 )
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
 CHANNELS, DEPTH = 1, 2
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a Slice along depth, or a Concat along depth or channels, of volumes that were put together from planes."""
     values = [value for value in node.inputs if value is not None and constant(value) is None]
     if not values or not any(stacked(value) is not None for value in values) or not all(map(is_volume, values)):
@@ -34,7 +34,7 @@ def check(node: ir.Node) -> Rewrite | None:
     return partial(_concat, node, axis, values)
 
 
-def _slice(node: ir.Node) -> Rewrite | None:
+def _slice(node: ir.Node) -> RewriteFn | None:
     numbers = [constant(value) for value in node.inputs[1:]]
     if len(numbers) != 3 or any(number is None or number.size != 1 for number in numbers):
         return None
@@ -43,7 +43,7 @@ def _slice(node: ir.Node) -> Rewrite | None:
 
 
 def _cut(node: ir.Node, first: int, last: int) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     form = volume_shape(data(node))
     rows = along_depth(site, planes(site, data(node)), form)
     kept = site.op("Slice", rows, site.integers(first), site.integers(last), site.integers(1))
@@ -53,7 +53,7 @@ def _cut(node: ir.Node, first: int, last: int) -> None:
 
 
 def _concat(node: ir.Node, axis: int, values: list[ir.Value]) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     forms = [volume_shape(value) for value in values]
     channels, depth, height, width = forms[0]
     if axis == CHANNELS:
@@ -66,4 +66,4 @@ def _concat(node: ir.Node, axis: int, values: list[ir.Value]) -> None:
     site.finish(volume(site, joined, (channels, depth, height, width)))
 
 
-RULE = Rule("pieces of planes", frozenset({"Slice", "Concat"}), check)
+RULE = RewriteRule("pieces of planes", frozenset({"Slice", "Concat"}), check)

@@ -7,8 +7,8 @@ whatever a Reshape finds left over.
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, Site, constant, data, rank, shape
-from ct3d_edge.conversion.passes.rule import Refused
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, data, rank, shape
+from ct3d_edge.conversion.passes.rule import RewriteRefused
 
 PLANES_FIRST = [0, 2, 1, 3, 4]
 """``(N, C, D, H, W)`` to ``(N, D, C, H, W)``, and its own inverse."""
@@ -45,7 +45,7 @@ STACK = "stack"
 """In the name of the Reshape that makes a volume of planes."""
 
 
-def planes(site: Site, value: ir.Value) -> ir.Value:
+def planes(site: GraphRewriter, value: ir.Value) -> ir.Value:
     """``(N, C, D, H, W)`` as ``(N * D, C, H, W)``."""
     already = stacked(value)
     if already is not None:
@@ -56,20 +56,20 @@ def planes(site: Site, value: ir.Value) -> ir.Value:
     return site.op("Reshape", value, site.integers(-1, channels, height, width))
 
 
-def volume(site: Site, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+def volume(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
     """``(N * D, C, H, W)`` as ``(N, C, D, H, W)`` for ``form = (C, D, H, W)``."""
     channels, depth, height, width = form
     apart = site.op("Reshape", pictures, site.integers(-1, depth, channels, height, width), what=STACK)
     return site.op("Transpose", apart, perm=PLANES_FIRST)
 
 
-def along_depth(site: Site, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+def along_depth(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
     """``(N * D, C, H, W)`` as ``(N, D, C * H * W)``: one row a plane."""
     channels, depth, height, width = form
     return site.op("Reshape", pictures, site.integers(-1, depth, channels * height * width))
 
 
-def padded_depth(site: Site, rows: ir.Value, begin: int, end: int) -> ir.Value:
+def padded_depth(site: GraphRewriter, rows: ir.Value, begin: int, end: int) -> ir.Value:
     """Planes of zeros in front of and behind ``(N, D, C * H * W)``."""
     if begin == end == 0:
         return rows
@@ -88,5 +88,5 @@ def weights_of(node: ir.Node) -> tuple[Array, Array | None]:
     given = node.inputs[2] if len(node.inputs) > 2 else None
     bias = constant(given)
     if weights is None or (given is not None and bias is None):
-        raise Refused("its weights are no constants")
+        raise RewriteRefused("its weights are no constants")
     return weights, bias

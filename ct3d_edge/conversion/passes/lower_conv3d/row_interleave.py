@@ -18,16 +18,16 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, Site, data, only_consumer
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, data, only_consumer
 from ct3d_edge.conversion.passes.lower_conv3d.depth_im2col import flat_convolution, take, under_kernel
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, planes, volume, volume_shape, weights_of
-from ct3d_edge.conversion.passes.rule import Rewrite, Rule
-from ct3d_edge.conversion.passes.window import Axis, Window, group
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
+from ct3d_edge.conversion.passes.window import Window, WindowAxis, group_count
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu"})
 
 
-def check(node: ir.Node) -> Rewrite | None:
+def check(node: ir.Node) -> RewriteFn | None:
     """Find a max pooling behind a convolution of few channels, with an activation between them or not."""
     if not is_volume(data(node)) or len(node.outputs) > 1:
         return None
@@ -37,7 +37,7 @@ def check(node: ir.Node) -> Rewrite | None:
     features = data(activation) if activation else data(node)
     convolution = features.producer()
     alone = only_consumer(features) and only_consumer(data(node))
-    if convolution is None or convolution.op_type != "Conv" or not alone or group(convolution) != 1:
+    if convolution is None or convolution.op_type != "Conv" or not alone or group_count(convolution) != 1:
         return None
     window, pool = Window.of(convolution), Window.of(node)
     weights, bias = weights_of(convolution)
@@ -56,7 +56,7 @@ def _rewrite(
     windows: tuple[Window, Window],
     parameters: tuple[Array, Array | None],
 ) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     weights, bias = parameters
     window, pool = windows
     pair = pool.axes[0].kernel
@@ -71,7 +71,7 @@ def _rewrite(
     site.finish(volume(site, x, (len(weights), *pool.out)))  # type: ignore[arg-type]  # three axes
 
 
-def _alternating(site: Site, x: ir.Value, depth: Axis, pool: Axis) -> ir.Value:
+def _alternating(site: GraphRewriter, x: ir.Value, depth: WindowAxis, pool: WindowAxis) -> ir.Value:
     """``(N * pooled planes, kernel * C, planes of a window * H, W)``."""
     form = volume_shape(x)
     channels, _, height, width = form
@@ -84,17 +84,19 @@ def _alternating(site: Site, x: ir.Value, depth: Axis, pool: Axis) -> ir.Value:
     return site.op("Reshape", turned, site.integers(-1, depth.kernel * channels, pair * height, width))
 
 
-def stretched(rows: Axis, pair: int) -> Axis:
+def stretched(rows: WindowAxis, pair: int) -> WindowAxis:
     """The convolution's rows when those of ``pair`` planes alternate."""
-    return Axis(rows.size * pair, rows.kernel, 1, rows.begin * pair, rows.end * pair, dilation=rows.dilation * pair)
+    return WindowAxis(
+        rows.size * pair, rows.kernel, 1, rows.begin * pair, rows.end * pair, dilation=rows.dilation * pair
+    )
 
 
-def pooled_rows(rows: Axis, pair: int) -> Axis:
+def pooled_rows(rows: WindowAxis, pair: int) -> WindowAxis:
     """The pooling's rows when those of ``pair`` planes alternate."""
-    return Axis(rows.size * pair, rows.kernel * pair, rows.stride * pair, rows.begin * pair, rows.end * pair)
+    return WindowAxis(rows.size * pair, rows.kernel * pair, rows.stride * pair, rows.begin * pair, rows.end * pair)
 
 
-def flat_pool(site: Site, node: ir.Node, window: Window, x: ir.Value) -> ir.Value:
+def flat_pool(site: GraphRewriter, node: ir.Node, window: Window, x: ir.Value) -> ir.Value:
     """A 2D pooling of the kind of a 3D one."""
     dilations = window.dilations if any(axis.dilation > 1 for axis in window.axes) else None
     ceil = 1 if any(axis.ceil for axis in window.axes) else None
@@ -110,4 +112,4 @@ def flat_pool(site: Site, node: ir.Node, window: Window, x: ir.Value) -> ir.Valu
     )
 
 
-RULE = Rule("convolution and pooling in alternating rows", frozenset({"MaxPool"}), check)
+RULE = RewriteRule("convolution and pooling in alternating rows", frozenset({"MaxPool"}), check)

@@ -23,13 +23,13 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, Site, data, only_consumer
-from ct3d_edge.conversion.passes.lower_conv3d.channels_last import Taken, channels_last, volume_of_last
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, data, only_consumer
+from ct3d_edge.conversion.passes.lower_conv3d.channels_last import ChannelsLastInput, channels_last, volume_of_last
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, weights_of
 from ct3d_edge.conversion.passes.lower_conv3d.winograd_depth import TAPS, saving
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_tiles import Tiling, cheapest
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
-from ct3d_edge.conversion.passes.window import Window, group
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_tiles import Tiling, cheapest_tiling
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
+from ct3d_edge.conversion.passes.window import Window, group_count
 
 WORTHWHILE = 0.8
 """Of what minimal filtering along depth takes, which has steps over memory of its own, it may take at most so much."""
@@ -54,22 +54,22 @@ class Chain:
     pool: tuple[int, int, int]
 
 
-def check(node: ir.Node, *, worthwhile: float = WORTHWHILE) -> Rewrite | None:
+def check(node: ir.Node, *, worthwhile: float = WORTHWHILE) -> RewriteFn | None:
     """Find a 3D convolution that tiles along all axes make cheaper, so many times what depth alone takes."""
     if not is_volume(data(node)):
         return None
     weights, bias = weights_of(node)
     window = Window.of(node)
     if any((axis.kernel, axis.stride, axis.dilation) != (TAPS, 1, 1) for axis in window.axes):
-        raise Refused("minimal filtering along all axes needs three voxels along each, stride and dilation one")
-    if group(node) > 1:
-        raise Refused("minimal filtering along all axes needs a convolution without groups")
+        raise RewriteRefused("minimal filtering along all axes needs three voxels along each, stride and dilation one")
+    if group_count(node) > 1:
+        raise RewriteRefused("minimal filtering along all axes needs a convolution without groups")
     outputs, inputs = weights.shape[:2]
     chain = _chain(node)
-    tiling = cheapest(window, chain.pool, inputs, outputs)
+    tiling = cheapest_tiling(window, chain.pool, inputs, outputs)
     limit = worthwhile * weights.size * prod(window.out) * saving(window.axes[0], window.axes[0].out, inputs)
     if tiling is None or tiling.cost > limit:
-        raise Refused(f"minimal filtering along all axes does not pay with {inputs} and {outputs} channels here")
+        raise RewriteRefused(f"minimal filtering along all axes does not pay with {inputs} and {outputs} channels here")
     return partial(_rewrite, node, chain, tiling, weights, bias)
 
 
@@ -88,7 +88,7 @@ def _chain(node: ir.Node) -> Chain:
 
 
 def _rewrite(node: ir.Node, chain: Chain, tiling: Tiling, weights: Array, bias: Array | None) -> None:
-    site = Site(node)
+    site = GraphRewriter(node)
     x = channels_last(site, data(node), tiling.window)
     matrices = _Matrices.of(site, tiling, weights)
     parts = [_block(site, x, tiling, matrices, chain.pool, *edges) for edges in tiling.blocks()]
@@ -111,7 +111,7 @@ class _Matrices:
     after: tuple[ir.Value, ...]
 
     @classmethod
-    def of(cls, site: Site, tiling: Tiling, weights: Array) -> "_Matrices":
+    def of(cls, site: GraphRewriter, tiling: Tiling, weights: Array) -> "_Matrices":
         depth, rows, columns = (method.kernel for method in tiling.methods)
         transformed = np.einsum("ai,bj,ck,oxijk->abcxo", depth, rows, columns, weights.astype(np.float64))
         thick = sorted({last - first for first, last in tiling.blocks()})
@@ -124,7 +124,13 @@ class _Matrices:
 
 
 def _block(
-    site: Site, x: Taken, tiling: Tiling, matrices: _Matrices, pool: tuple[int, ...], first: int, last: int
+    site: GraphRewriter,
+    x: ChannelsLastInput,
+    tiling: Tiling,
+    matrices: _Matrices,
+    pool: tuple[int, ...],
+    first: int,
+    last: int,
 ) -> ir.Value:
     """Pooled voxels ``(N, D', H', W', outputs)`` of the tiles ``first`` to ``last`` along depth."""
     sums = _before(site, x, tiling, matrices, first, last)
@@ -138,7 +144,9 @@ def _block(
     return _in_order(site, done, within, tiles, tiling.channels)
 
 
-def _before(site: Site, x: Taken, tiling: Tiling, matrices: _Matrices, first: int, last: int) -> ir.Value:
+def _before(
+    site: GraphRewriter, x: ChannelsLastInput, tiling: Tiling, matrices: _Matrices, first: int, last: int
+) -> ir.Value:
     """Sums ``(N * products along depth * products along rows, products along columns, tiles * C)``."""
     low, high, matrix = tiling.depth(first, last)
     planes = site.op("MatMul", site.constant(matrix, "before"), x.planes(site, low, high))
@@ -149,7 +157,9 @@ def _before(site: Site, x: Taken, tiling: Tiling, matrices: _Matrices, first: in
     return _along_axes(site, apart, matrices.before, sizes, values)
 
 
-def _along_axes(site: Site, x: ir.Value, matrices: Sequence[ir.Value], sizes: Sequence[int], values: int) -> ir.Value:
+def _along_axes(
+    site: GraphRewriter, x: ir.Value, matrices: Sequence[ir.Value], sizes: Sequence[int], values: int
+) -> ir.Value:
     """A matrix along each of the axes in front of so many values, the outermost axis first."""
     for place, (matrix, size) in enumerate(zip(matrices, sizes, strict=True)):
         apart = site.op("Reshape", x, site.integers(-1, size, prod(sizes[place + 1 :]) * values))
@@ -157,7 +167,7 @@ def _along_axes(site: Site, x: ir.Value, matrices: Sequence[ir.Value], sizes: Se
     return x
 
 
-def _pooled(site: Site, x: ir.Value, within: Sequence[int], pool: Sequence[int], values: int) -> ir.Value:
+def _pooled(site: GraphRewriter, x: ir.Value, within: Sequence[int], pool: Sequence[int], values: int) -> ir.Value:
     """The maximum within each tile over windows along columns, rows and depth."""
     for size, pooled in zip(reversed(pool), reversed(within), strict=True):
         if size > 1:
@@ -167,7 +177,7 @@ def _pooled(site: Site, x: ir.Value, within: Sequence[int], pool: Sequence[int],
     return x
 
 
-def _in_order(site: Site, x: ir.Value, within: Sequence[int], tiles: Sequence[int], channels: int) -> ir.Value:
+def _in_order(site: GraphRewriter, x: ir.Value, within: Sequence[int], tiles: Sequence[int], channels: int) -> ir.Value:
     """``(N, depth, rows and columns within a tile, tiles, outputs)`` as ``(N, D', H', W', outputs)``."""
     apart = site.op("Reshape", x, site.integers(-1, *within, *tiles, channels))
     turned = site.op("Transpose", apart, perm=[0, 4, 1, 5, 2, 6, 3, 7])
@@ -175,7 +185,7 @@ def _in_order(site: Site, x: ir.Value, within: Sequence[int], tiles: Sequence[in
     return site.op("Reshape", turned, site.integers(-1, *sizes, channels))
 
 
-def _cut(site: Site, x: ir.Value, tiling: Tiling, pool: Sequence[int]) -> ir.Value:
+def _cut(site: GraphRewriter, x: ir.Value, tiling: Tiling, pool: Sequence[int]) -> ir.Value:
     """Only the voxels that there are."""
     made = [count * m // size for count, m, size in zip(tiling.counts, tiling.outputs, pool, strict=True)]
     kept = [out // size for out, size in zip(tiling.window.out, pool, strict=True)]
@@ -184,4 +194,4 @@ def _cut(site: Site, x: ir.Value, tiling: Tiling, pool: Sequence[int]) -> ir.Val
     return site.op("Slice", x, site.integers(0, 0, 0), site.integers(*kept), site.integers(1, 2, 3))
 
 
-RULE = Rule("3D convolution by minimal filtering along all axes", frozenset({"Conv"}), check)
+RULE = RewriteRule("3D convolution by minimal filtering along all axes", frozenset({"Conv"}), check)

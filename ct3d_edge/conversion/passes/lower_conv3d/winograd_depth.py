@@ -17,7 +17,7 @@ from math import inf
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, Site, data
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, data
 from ct3d_edge.conversion.passes.lower_conv3d.depth_im2col import flat_convolution
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
     along_depth,
@@ -28,9 +28,9 @@ from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
     volume_shape,
     weights_of,
 )
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import Filtering, filtering
-from ct3d_edge.conversion.passes.rule import Refused, Rewrite, Rule
-from ct3d_edge.conversion.passes.window import Axis, Window, group
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import MinimalFiltering, minimal_filtering
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
+from ct3d_edge.conversion.passes.window import Window, WindowAxis, group_count
 
 TAPS = 3
 TILES = (2, 4, 6)
@@ -43,7 +43,7 @@ DENSE_DEPTH = 32
 """Up to so many planes, one matrix for all tiles is faster than copying the tiles apart first."""
 
 
-def check(node: ir.Node, *, largest_weights: float = inf) -> Rewrite | None:
+def check(node: ir.Node, *, largest_weights: float = inf) -> RewriteFn | None:
     """Find a 3D convolution that minimal filtering makes cheaper, within so many bytes of weights."""
     if not is_volume(data(node)):
         return None
@@ -51,16 +51,16 @@ def check(node: ir.Node, *, largest_weights: float = inf) -> Rewrite | None:
     window = Window.of(node)
     depth = window.axes[0]
     if (depth.kernel, depth.stride, depth.dilation) != (TAPS, 1, 1):
-        raise Refused("minimal filtering needs a kernel of three planes with stride and dilation one")
+        raise RewriteRefused("minimal filtering needs a kernel of three planes with stride and dilation one")
     if weights.shape[1] < FEWEST_CHANNELS:
-        raise Refused(f"minimal filtering does not pay with {weights.shape[1]} input channels")
+        raise RewriteRefused(f"minimal filtering does not pay with {weights.shape[1]} input channels")
     tile = best_tile(depth.out)
     if tile is None:
-        raise Refused(f"minimal filtering saves nothing on {depth.out} planes")
+        raise RewriteRefused(f"minimal filtering saves nothing on {depth.out} planes")
     growth = (tile + TAPS - 1) / TAPS
     if weights.nbytes * growth > largest_weights:
-        raise Refused(f"minimal filtering would make its weights {growth:.1f} times as large")
-    return partial(_rewrite, node, window, weights, bias, filtering(tile, TAPS))
+        raise RewriteRefused(f"minimal filtering would make its weights {growth:.1f} times as large")
+    return partial(_rewrite, node, window, weights, bias, minimal_filtering(tile, TAPS))
 
 
 def best_tile(planes_out: int) -> int | None:
@@ -70,7 +70,7 @@ def best_tile(planes_out: int) -> int | None:
     return best if costs[best] < TAPS * planes_out else None
 
 
-def saving(depth: Axis, planes_out: int, channels: int) -> float:
+def saving(depth: WindowAxis, planes_out: int, channels: int) -> float:
     """Convolutions of a plane by minimal filtering, where it would be used, over those without it."""
     tile = best_tile(planes_out)
     if (depth.kernel, depth.stride, depth.dilation) != (TAPS, 1, 1) or channels < FEWEST_CHANNELS or tile is None:
@@ -82,8 +82,8 @@ def _tiles(planes_out: int, tile: int) -> int:
     return -(-planes_out // tile)
 
 
-def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None, method: Filtering) -> None:
-    site = Site(node)
+def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None, method: MinimalFiltering) -> None:
+    site = GraphRewriter(node)
     form = volume_shape(data(node))
     pictures = planes(site, data(node))
     done = filtered(site, node, window, (weights, bias), along_depth(site, pictures, form), form, method)
@@ -94,13 +94,13 @@ def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None, 
 
 
 def filtered(
-    site: Site,
+    site: GraphRewriter,
     node: ir.Node,
     window: Window,
     parameters: tuple[Array, Array | None],
     rows: ir.Value,
     form: tuple[int, int, int, int],
-    method: Filtering,
+    method: MinimalFiltering,
 ) -> ir.Value:
     """Planes ``(N * tiles * m, outputs, H', W')`` from rows ``(N, D, C * H * W)``."""
     depth = window.axes[0]
@@ -113,7 +113,7 @@ def filtered(
     return site.op("Reshape", back, site.integers(-1, outputs, height, width))
 
 
-def _before(site: Site, rows: ir.Value, depth: Axis, method: Filtering) -> ir.Value:
+def _before(site: GraphRewriter, rows: ir.Value, depth: WindowAxis, method: MinimalFiltering) -> ir.Value:
     tiles = _tiles(depth.out, method.outputs)
     if depth.size <= DENSE_DEPTH:
         return site.op("MatMul", site.constant(all_tiles(depth, method, tiles), "before"), rows)
@@ -124,7 +124,7 @@ def _before(site: Site, rows: ir.Value, depth: Axis, method: Filtering) -> ir.Va
     return site.op("MatMul", site.constant(method.before, "before"), apart)
 
 
-def all_tiles(depth: Axis, method: Filtering, tiles: int) -> Array:
+def all_tiles(depth: WindowAxis, method: MinimalFiltering, tiles: int) -> Array:
     """``(tiles * products, planes)``: ``before`` of each tile over the planes that are there."""
     last = (tiles - 1) * method.outputs + method.products
     wide = np.zeros((tiles, method.products, depth.begin + max(depth.size, last)))
@@ -135,12 +135,12 @@ def all_tiles(depth: Axis, method: Filtering, tiles: int) -> Array:
 
 
 def _convolved(
-    site: Site,
+    site: GraphRewriter,
     node: ir.Node,
     window: Window,
     parameters: tuple[Array, Array | None],
     pictures: ir.Value,
-    method: Filtering,
+    method: MinimalFiltering,
 ) -> ir.Value:
     """One group a product. The bias belongs to the point 1, whose product every output contains once."""
     weights, bias = parameters
@@ -151,10 +151,10 @@ def _convolved(
         wide = np.zeros((method.products, len(weights)))
         wide[1] = bias
         added = site.constant(wide.reshape(-1), "bias")
-    return flat_convolution(site, node, window, pictures, flat, added, groups=method.products * group(node))
+    return flat_convolution(site, node, window, pictures, flat, added, groups=method.products * group_count(node))
 
 
-def _cut(site: Site, pictures: ir.Value, form: tuple[int, int, int, int], tile: int) -> ir.Value:
+def _cut(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int], tile: int) -> ir.Value:
     """Only the planes that the convolution has."""
     outputs, depth, height, width = form
     made = _tiles(depth, tile) * tile
@@ -165,9 +165,9 @@ def _cut(site: Site, pictures: ir.Value, form: tuple[int, int, int, int], tile: 
 
 NAME = "3D convolution by minimal filtering"
 
-RULE = Rule(NAME, frozenset({"Conv"}), check)
+RULE = RewriteRule(NAME, frozenset({"Conv"}), check)
 
 
-def within(largest_weights: int) -> Rule:
+def within(largest_weights: int) -> RewriteRule:
     """The rule where transformed weights may take so many bytes a layer."""
-    return Rule(NAME, frozenset({"Conv"}), partial(check, largest_weights=largest_weights))
+    return RewriteRule(NAME, frozenset({"Conv"}), partial(check, largest_weights=largest_weights))

@@ -14,8 +14,8 @@ import numpy as np
 
 from ct3d_edge.conversion.passes.graph import Array
 from ct3d_edge.conversion.passes.lower_conv3d.winograd_depth import TAPS, TILES, all_tiles
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import Filtering, filtering
-from ct3d_edge.conversion.passes.window import Axis, Window
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import MinimalFiltering, minimal_filtering
+from ct3d_edge.conversion.passes.window import Window, WindowAxis
 
 TRANSFORMING = 40
 """Multiplications that take as long as bringing one number through all the small matrices on one side."""
@@ -51,9 +51,9 @@ class Tiling:
     channels: int
 
     @cached_property
-    def methods(self) -> tuple[Filtering, ...]:
+    def methods(self) -> tuple[MinimalFiltering, ...]:
         """Minimal filtering along each axis."""
-        return tuple(filtering(outputs, TAPS) for outputs in self.outputs)
+        return tuple(minimal_filtering(outputs, TAPS) for outputs in self.outputs)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -111,11 +111,11 @@ class Tiling:
         return np.asarray(np.minimum(first + np.arange(method.products)[:, None], last))
 
 
-def _padded(axis: Axis) -> int:
+def _padded(axis: WindowAxis) -> int:
     return axis.size + axis.begin + axis.end
 
 
-def cheapest(window: Window, pool: tuple[int, int, int], inputs: int, channels: int) -> Tiling | None:
+def cheapest_tiling(window: Window, pool: tuple[int, int, int], inputs: int, channels: int) -> Tiling | None:
     """The tiling that costs least, of those into which a pooling's windows fit; None if they fit into none."""
     choices = [[tile for tile in TILES if tile % size == 0] for size in pool]
     fine = [outputs for outputs in product(*choices) if outputs.count(LARGEST) <= max(1, pool.count(3))]

@@ -1,4 +1,4 @@
-"""``ct3d-edge calibrate``: temperature and threshold of a training run, from its validation scans."""
+"""``ct3d-edge fit-temperature``: temperature and threshold of a training run, from its validation scans."""
 
 from functools import partial
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.evaluate import show
+from ct3d_edge.cli.evaluate import show_progress
 from ct3d_edge.cli.options import ModelArgument, SkipBadOption, model_and_folder
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from ct3d_edge.evaluation.calibrate import Calibration, Standing
-    from ct3d_edge.evaluation.metrics import Share
+    from ct3d_edge.evaluation.calibrate import CalibrationResult, OperatingPoint
+    from ct3d_edge.evaluation.metrics import Proportion
 
 
-def calibrate(
+def fit_temperature(
     folder: Annotated[
         Path | None,
         typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.  [required]"),
@@ -29,7 +29,7 @@ def calibrate(
         Path | None, typer.Option("--split", metavar="FILE", help="Split of DIR; that of RUN if left out.")
     ] = None,
     rule: Annotated[
-        str, typer.Option("--rule", help="Of the threshold: youden, or for example sensitivity=0.95.")
+        str, typer.Option("--threshold-method", help="Of the threshold: youden, or for example sensitivity=0.95.")
     ] = "youden",
     skip_bad: SkipBadOption = False,
     cache: Annotated[
@@ -37,7 +37,7 @@ def calibrate(
         typer.Option("--cache", metavar="FOLDER", help="Prepared training scans, as kept by train --cache."),
     ] = None,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Look at the training scans again though the contract knows them.")
+        bool, typer.Option("--recompute", help="Look at the training scans again though the contract knows them.")
     ] = False,
 ) -> None:
     """Fit temperature and threshold on validation scans.
@@ -46,15 +46,15 @@ def calibrate(
     range and feature statistics too, from their headers and one run of the network for each (about 0.6 s a scan on two
     cores at the default input size). Whatever is exported from RUN afterwards carries all of it.
     """
-    from ct3d_edge.cli.terminal import Bars, print_lines
+    from ct3d_edge.cli.terminal import ProgressBars, print_lines
     from ct3d_edge.evaluation.calibrate import calibrate_run
-    from ct3d_edge.temperature_scaling import Rule
+    from ct3d_edge.temperature_scaling import ThresholdRule
 
-    parsed = Rule.parse(rule)
+    parsed = ThresholdRule.parse(rule)
     run, scans = model_and_folder(model, folder, last)
     if scans is None:
-        raise UsageError("Name the folder of scans: ct3d-edge calibrate --model RUN DIR.")
-    with Bars() as bars:
+        raise UsageError("Name the folder of scans: ct3d-edge fit-temperature --model RUN DIR.")
+    with ProgressBars() as bars:
         made = calibrate_run(
             run,
             scans,
@@ -63,12 +63,12 @@ def calibrate(
             skip_bad=skip_bad,
             cache=cache,
             anew=anew,
-            on_progress=partial(show, bars),
+            on_progress=partial(show_progress, bars),
         )
-    print_lines(describe(made))
+    print_lines(describe_calibration(made))
 
 
-def describe(made: "Calibration") -> list[str]:
+def describe_calibration(made: "CalibrationResult") -> list[str]:
     """Before and after, side by side, and that after is optimistic."""
     scans = ", ".join(f"{count} {label}" for label, count in made.scans)
     before, after = _cells(made.before), _cells(made.after)
@@ -86,7 +86,7 @@ def describe(made: "Calibration") -> list[str]:
     ]
 
 
-def _cells(standing: "Standing") -> dict[str, str]:
+def _cells(standing: "OperatingPoint") -> dict[str, str]:
     return {
         "temperature": f"{standing.temperature:.4f}",
         "threshold": f"{standing.threshold:.4f}",
@@ -97,5 +97,5 @@ def _cells(standing: "Standing") -> dict[str, str]:
     }
 
 
-def _share(share: "Share") -> str:
+def _share(share: "Proportion") -> str:
     return f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})"
