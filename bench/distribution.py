@@ -25,7 +25,7 @@ import onnx
 from bench.keep import save_record
 from bench.not_chests import SHAPE, make_chest, make_ood_scans
 from bench.sessions import open_session, run_session
-from ct3d_edge.errors import RejectedScanError, UsageError
+from ct3d_edge.errors import RefusedScanError, UsageError
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.bundled_model import default_model_path
@@ -100,7 +100,7 @@ def iter_scans(real: list[Path]) -> Iterator[tuple[str, Scan, Path]]:
         for path in find_scans([folder]):
             try:
                 yield f"real: {folder.name}", open_scan(path, judge=False), path
-            except RejectedScanError:
+            except RefusedScanError:
                 continue
 
 

@@ -6,9 +6,9 @@
     ├── UsageError        exit 2  the command or call cannot be understood
     │   └── WorkerError           a process that was to do a part of the work ended early
     ├── ScanError         exit 1  one scan gives no result (carries a stable code); others go on
-    │   ├── UnreadableScan        the file cannot be read as a scan
-    │   └── RefusedScan           it can be read, but the model must not judge it
-    ├── DatasetError      exit 2  a folder of scans is not something a network can be trained or judged on
+    │   ├── UnreadableScanError   the file cannot be read as a scan
+    │   └── RefusedScanError      it can be read, but no model may be run on it
+    ├── DatasetError      exit 2  a folder of scans is not something a network can be trained or evaluated on
     ├── DownloadError     exit 3  a published file cannot be fetched, or is not the file that was published
     ├── ModelError        exit 3  a model file, Keras model or network cannot be used
     │   └── ContractError         what the model expects of a volume is missing or contradictory
@@ -16,8 +16,8 @@
     ├── OutputError       exit 73 a file or folder cannot be created or written here (EX_CANTCREAT of sysexits.h)
     │   └── DiskError     exit 74 the disk is full, or fails (EX_IOERR)
     ├── MissingExtraError exit 3  an optional part of ct3d-edge is not installed
-    ├── GateError         exit 4  a proof or comparison did not hold
-    └── NotJudgedError    exit 5  a comparison that cannot be judged: other load ran while it was measured
+    ├── CheckFailedError  exit 4  a parity check or comparison failed
+    └── InconclusiveError exit 5  a comparison is inconclusive: other load ran while it was measured
 
 Anything that is not a ``Ct3dError`` is a bug and is shown with its traceback.
 """
@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self
 
 
 class Ct3dError(Exception):
-    """Base of every error that is the user's to mend; ``str(error)`` is the whole message."""
+    """Base of every error that a user can correct; ``str(error)`` is the whole message."""
 
     exit_code: ClassVar[int] = 3
 
@@ -49,7 +49,7 @@ class ScanError(Ct3dError):
     code
         Stable, machine-readable, e.g. ``"truncated"``; the same fault always has the same code.
     message
-        A plain sentence for the person who has to mend the scan.
+        A plain sentence for the person who has to correct the scan.
     """
 
     exit_code = 1
@@ -67,7 +67,7 @@ class UnreadableScanError(ScanError):
     """The file cannot be read as a scan: missing, empty, truncated, damaged, another format."""
 
 
-class RejectedScanError(ScanError):
+class RefusedScanError(ScanError):
     """The scan can be read, but is not one volume of HU in space that a model could judge."""
 
 

@@ -14,7 +14,7 @@ from nibabel import orientations
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.scan.geometry_checks import find_fill_value, mask_outside_fov
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
@@ -293,6 +293,6 @@ def _non_finite_flags(fraction: float) -> tuple[QCFlag, ...]:
         return ()
     detail = f"{fraction:.1%} of the sampled voxels are NaN or infinite"
     if fraction > MAX_NON_FINITE_FRACTION:
-        raise RejectedScanError("non_finite", f"{detail}; too few are left to judge.")
+        raise RefusedScanError("non_finite", f"{detail}; too few are left to judge.")
     detail += "; NaN was taken as air, infinities as the window's ends."
     return (QCFlag("non_finite", "warn", detail, round(fraction, 4)),)

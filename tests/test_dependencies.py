@@ -62,4 +62,4 @@ def test_what_is_imported_outside_of_the_extras_is_in_the_base_installation() ->
 def test_reading_compressed_dicom_is_in_the_base_installation() -> None:
     pixels = pytest.importorskip("ct3d_edge.scan.dicom.pixel_decoder")
     names = {"gdcm": "python-gdcm", "pydicom": "pydicom"}
-    assert {names[plugin] for plugin in pixels.PLUGINS} <= distributions(PROJECT["dependencies"])
+    assert {names[plugin] for plugin in pixels.DECODER_PLUGINS} <= distributions(PROJECT["dependencies"])

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from ct3d_edge import errors
-from ct3d_edge.errors import Ct3dError, RejectedScanError, ScanError, UnreadableScanError
+from ct3d_edge.errors import Ct3dError, RefusedScanError, ScanError, UnreadableScanError
 
 BRANCH = re.compile(r"^    (?P<indent>[│ ]*)[├└]── (?P<name>\w+)(?: +exit (?P<code>\d+))? ")
 
@@ -43,8 +43,8 @@ def test_exit_codes_are_as_drawn_and_inherited_where_none_is(name: str) -> None:
         ("UsageError", 2),
         ("WorkerError", 2),
         ("ScanError", 1),
-        ("UnreadableScan", 1),
-        ("RefusedScan", 1),
+        ("UnreadableScanError", 1),
+        ("RefusedScanError", 1),
         ("DatasetError", 2),
         ("ModelError", 3),
         ("ContractError", 3),
@@ -53,8 +53,8 @@ def test_exit_codes_are_as_drawn_and_inherited_where_none_is(name: str) -> None:
         ("MissingExtraError", 3),
         ("OutputError", 73),
         ("DiskError", 74),
-        ("GateError", 4),
-        ("NotJudgedError", 5),
+        ("CheckFailedError", 4),
+        ("InconclusiveError", 5),
     ],
 )
 def test_exit_codes_are_those_that_scripts_rely_on(name: str, code: int) -> None:
@@ -65,7 +65,7 @@ def test_every_error_has_its_exit_code_checked() -> None:
     assert {error.__name__ for error in classes()} == {"Ct3dError", *drawn_tree()}
 
 
-@pytest.mark.parametrize("error", [ScanError, UnreadableScanError, RejectedScanError])
+@pytest.mark.parametrize("error", [ScanError, UnreadableScanError, RefusedScanError])
 def test_a_scan_error_carries_its_code_apart_from_its_message(error: type[ScanError]) -> None:
     raised = error("truncated", "It ends too early.")
     assert raised.code == "truncated"

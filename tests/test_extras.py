@@ -94,7 +94,8 @@ def test_without_an_installation_it_is_the_checkout_in_use() -> None:
 
     root = Path(__file__).parents[1]
     program = (
-        f"import sys; sys.path.insert(0, {str(root)!r}); from ct3d_edge.extras import pip_install as p; print(p('x'))"
+        f"import sys; sys.path.insert(0, {str(root)!r}); from ct3d_edge.extras import "
+        "pip_install_command as p; print(p('x'))"
     )
     done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True, cwd=os.sep)
     assert done.stdout == f'pip install "{root}[x]"\n'

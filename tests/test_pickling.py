@@ -18,7 +18,7 @@ from records import ANSWERED, FAILED, give_back, raise_error
 import ct3d_edge
 from ct3d_edge import Volume, load_model, open_scan
 from ct3d_edge.benchmark.workload import PartialResultError
-from ct3d_edge.errors import RejectedScanError, ScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.quality_control.checker import QualityChecker
@@ -29,7 +29,7 @@ PACKAGE = Path(ct3d_edge.__file__).parent
 DEFINES = re.compile(r"^class \w+\(\w*(Exception|Error)\)", re.MULTILINE)
 
 OWN_ARGUMENTS: dict[type[BaseException], tuple[Any, ...]] = {
-    **dict.fromkeys((ScanError, UnreadableScanError, RejectedScanError), ("truncated", "It ends too early.")),
+    **dict.fromkeys((ScanError, UnreadableScanError, RefusedScanError), ("truncated", "It ends too early.")),
     PartialResultError: (
         BenchRecord("how long?", {}, {}, {}, Samples({}, {"infer": (1.0,)}), incomplete="it was interrupted"),
     ),

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.preprocess import MAX_NON_FINITE_FRACTION, ResamplePlan, preprocess
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -266,7 +266,7 @@ def partly_nan(columns: int) -> Volume:
 
 @pytest.mark.parametrize("columns", [7, 10])
 def test_more_than_half_not_finite_is_refused(contract: Contract, columns: int) -> None:
-    with pytest.raises(RejectedScanError, match="too few are left") as caught:
+    with pytest.raises(RefusedScanError, match="too few are left") as caught:
         preprocess(partly_nan(columns), contract)
     assert caught.value.code == "non_finite"
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ct3d_edge.scan.qc_flag import current_code
+
 V0_1 = Path(__file__).parent / "fixtures" / "v0_1"
 WITHIN = 1e-5
 """By which a probability may differ: other processors and runtimes round otherwise."""
@@ -17,6 +19,19 @@ SAME = ("scan", "scan_sha256", "status", "label", "threshold", "allowed", "model
 
 def records_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
+
+
+def as_schema_2(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 as it is written since: findings are flags, and some codes have other names."""
+    flags = [{**flag, "code": current_code(flag["code"])} for flag in record.pop("findings")]
+    error = record["error"] and {**record["error"], "code": current_code(record["error"]["code"])}
+    allowed = sorted(map(current_code, record["allowed"]))
+    return {**record, "schema": 2, "flags": flags, "error": error, "allowed": allowed}
+
+
+def earlier(path: Path) -> list[dict[str, Any]]:
+    """Records of a file of schema 1, as they are written since."""
+    return [as_schema_2(record) for record in records_of(path.read_text())]
 
 
 def assert_alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:

@@ -79,7 +79,7 @@ def bench(
         bool,
         typer.Option("--profile", help="Also each layer's time beside what this machine could do, and the bottleneck."),
     ] = False,
-    json_: Annotated[Path | None, typer.Option("--out", "-o", help="Write every sample and the environment.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write every sample and the environment.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the figures as a page here.")] = None,
 ) -> None:
     """Time scan file to probability, and compare records.
@@ -93,13 +93,13 @@ def bench(
     wanted = BenchAmounts(runs, share("--ci-width", target_precision), seconds("--time-limit", budget))
     bound_s = seconds("--latency-slo", latency_bound)
     measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources, profile=profile)
-    for path in (json_, html, run_report):
+    for path in (out, html, run_report):
         if path:
             require_writable(path)
     once = timed_import()
     tuned = find_tuned_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
     target = BenchTarget(model, provider, allow_fallback, provider_option, device_id, no_build, run_report, tuned)
-    record = _measure(scans, lambda paths: measurement(target, paths, once), json_)
+    record = _measure(scans, lambda paths: measurement(target, paths, once), out)
     if html:
         bench_records.write_page(record, html)
 
@@ -136,9 +136,7 @@ def _measurement(
     return bench_scenarios.single(wanted, resources=resources, profile=profile)
 
 
-def _measure(
-    scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", json_: Path | None
-) -> "BenchRecord":
+def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", out: Path | None) -> "BenchRecord":
     """Measure and write the record; whatever was measured when something fails is kept."""
     from ct3d_edge.benchmark.workload import PartialResultError, bench_scans
     from ct3d_edge.cli.terminal import log
@@ -147,13 +145,13 @@ def _measure(
         with bench_scans(scans) as paths:
             record = measurement(paths)
     except PartialResultError as broken:
-        if json_:
-            broken.record.save(json_)
-            log(f"wrote {json_}, incomplete: {broken}", logging.WARNING)
+        if out:
+            broken.record.save(out)
+            log(f"wrote {out}, incomplete: {broken}", logging.WARNING)
         raise broken.__cause__ or broken from None
     if record.incomplete:
         log(f"incomplete: {record.incomplete}", logging.WARNING)
-    if json_:
-        record.save(json_)
-        typer.echo(f"wrote {json_}")
+    if out:
+        record.save(out)
+        typer.echo(f"wrote {out}")
     return record

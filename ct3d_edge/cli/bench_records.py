@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def show(
     record: Annotated[Path, typer.Argument(metavar="A.json", help="A record of `bench --out`.")],
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a record_page that needs nothing else.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that needs nothing else.")
     ] = None,
 ) -> None:
     """Show a record's percentiles and doubts, or write a page.

@@ -120,7 +120,7 @@ EXAMPLES = {
     "view": "ct3d-edge view scans/chest.nii.gz --out slices.png",
     "train": "ct3d-edge train scans --split split.json --out run",
     "evaluate": "ct3d-edge evaluate --model run scans --split split.json",
-    "fit-temperature": "ct3d-edge fit-temperature --model run scans --threshold-method sensitivity=0.95",
+    "fit-temperature": "ct3d-edge fit-temperature --model run scans",
     "export": "ct3d-edge export --model run --out model.onnx",
     "optimize": "ct3d-edge optimize --model old.onnx --out new.onnx --optimize fast",
     "tune": "ct3d-edge tune --model model.onnx --max-memory 150MB",
@@ -134,7 +134,7 @@ EXAMPLES = {
     "bench show": "ct3d-edge bench show bench.json --html bench.html",
     "data": "ct3d-edge data synth --out phantoms --num-scans 6",
     "data split": "ct3d-edge data split scans --out split.json",
-    "data synth": "ct3d-edge data synth --out phantoms --num-scans 120 --shape 128 128 32",
+    "data synth": "ct3d-edge data synth --out phantoms --num-scans 9",
     "data fetch": "ct3d-edge data fetch mosmed --out mosmed",
 }
 

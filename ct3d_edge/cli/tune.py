@@ -52,8 +52,9 @@ def tune(
     precision: Annotated[
         list[str] | None,
         typer.Option(
+            "--allow-precision",
             metavar="[fp32|fp16|int8|any]",
-            help="Permit generate_candidates in fewer bits, whose answers differ within that "
+            help="Permit candidates in fewer bits, whose answers differ within that "
             "precision's limit; may be repeated. any: those that the provider computes in by itself. "
             "The given file's own is always tried.",
         ),

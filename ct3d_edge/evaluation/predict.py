@@ -14,7 +14,7 @@ from ct3d_edge.evaluation.test_set import TestSet
 from ct3d_edge.inference.predict import classify
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import QCFlag, raise_if_rejected
+from ct3d_edge.scan.qc_flag import QCFlag, raise_if_refused
 from ct3d_edge.splits.folder import refuse_unusable_scans
 from ct3d_edge.splits.split import ExcludedScan, SplitEntry
 
@@ -115,7 +115,7 @@ def predict_test_set(
 
 def _verdict(material: TestSet, entry: SplitEntry, contract: Contract, predict: Predict) -> ScanPrediction:
     prepared = preprocess(open_scan(material.folder / entry.path), contract)
-    raise_if_rejected(prepared.flags)
+    raise_if_refused(prepared.flags)
     answer = classify(predict(prepared.volume), contract)
     return ScanPrediction(
         scan=entry.path,

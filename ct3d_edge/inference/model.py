@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RejectedScanError, ScanError, UnreadableScanError, UsageError
+from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError, UsageError
 from ct3d_edge.formatting import parse_size
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
 from ct3d_edge.inference.predict import NOTHING_KNOWN, ScanResult, predict_batch
@@ -272,5 +272,5 @@ def _refuse_one(scans: object) -> None:
 
 def _require_answer(record: ResultRecord) -> None:
     if record.failure is not None:
-        kind: type[ScanError] = RejectedScanError if record.status == "refused" else UnreadableScanError
+        kind: type[ScanError] = RefusedScanError if record.status == "refused" else UnreadableScanError
         raise kind(record.failure.code, record.failure.message)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, ProviderError, RejectedScanError, ScanError
+from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScanError, ScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.inference.prepare import Failed, PreparedScan, Source, prepare_source, run_guarded
 from ct3d_edge.preprocess import ModelInput
@@ -207,7 +207,7 @@ def classify(probabilities: NDArray[np.float64], contract: Contract) -> Predicti
         ``non_finite_output`` if the network gave NaN or infinity.
     """
     if not np.isfinite(probabilities).all():
-        raise RejectedScanError("non_finite_output", "The network gave NaN or infinity for this scan.")
+        raise RefusedScanError("non_finite_output", "The network gave NaN or infinity for this scan.")
     values = [float(value) for value in probabilities]
     return Prediction(
         label=contract.labels[contract.predicted_index(values)],

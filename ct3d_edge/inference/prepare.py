@@ -11,14 +11,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, RejectedScanError, ScanError, UnreadableScanError
+from ct3d_edge.errors import Ct3dError, RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.preprocess import ModelInput, preprocess
 from ct3d_edge.quality_control.checker import QualityChecker, reportable_flags
 from ct3d_edge.results.record import ScanFailure, Status, Timing
 from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import QCFlag, apply_overrides, raise_if_rejected
+from ct3d_edge.scan.qc_flag import QCFlag, apply_overrides, raise_if_refused
 from ct3d_edge.scan.volume import Scan, Volume
 
 Failed = tuple[Status, ScanFailure]
@@ -115,13 +115,13 @@ def prepare_volume(
 def _refuse_other_than_volumes(stored: NDArray[Any]) -> None:
     """What the header of a file is checked for, of an array."""
     if stored.ndim < 3:
-        raise RejectedScanError("two_dimensional", f"An array of shape {stored.shape} is not a volume.")
+        raise RefusedScanError("two_dimensional", f"An array of shape {stored.shape} is not a volume.")
     if stored.ndim > 3:
-        raise RejectedScanError("multiple_volumes", f"An array of shape {stored.shape} is more than one volume.")
+        raise RefusedScanError("multiple_volumes", f"An array of shape {stored.shape} is more than one volume.")
     if min(stored.shape) < 2:
-        raise RejectedScanError("single_slice", f"An array of shape {stored.shape} has an axis without depth.")
+        raise RefusedScanError("single_slice", f"An array of shape {stored.shape} has an axis without depth.")
     if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > 8:
-        raise RejectedScanError("unsupported_dtype", f"The array holds {stored.dtype}; a CT holds plain real numbers.")
+        raise RefusedScanError("unsupported_dtype", f"The array holds {stored.dtype}; a CT holds plain real numbers.")
 
 
 def run_guarded(work: Callable[[], object]) -> Failed | None:
@@ -135,7 +135,7 @@ def run_guarded(work: Callable[[], object]) -> Failed | None:
     try:
         work()
     except ScanError as error:
-        return ("refused" if isinstance(error, RejectedScanError) else "error"), ScanFailure(error.code, str(error))
+        return ("refused" if isinstance(error, RefusedScanError) else "error"), ScanFailure(error.code, str(error))
     except Ct3dError:
         raise
     except MemoryError as error:
@@ -178,12 +178,12 @@ class _Attempt:
     def prepare(self, scan: Scan) -> None:
         """From an open scan to the network's input, unless something is found for which no model must judge."""
         self.flags = scan.flags
-        raise_if_rejected(self.flags)
+        raise_if_refused(self.flags)
         prepared = preprocess(scan, self._contract)
         self.flags = prepared.flags
         if self._checker:
             self.flags = reportable_flags(self._checker.flags(self._path, scan, prepared))
-        raise_if_rejected(self.flags)
+        raise_if_refused(self.flags)
         self.prepared = prepared
 
     def _read(self) -> None:

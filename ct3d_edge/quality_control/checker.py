@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RejectedScanError, ScanError
+from ct3d_edge.errors import RefusedScanError, ScanError
 from ct3d_edge.preprocess import ModelInput, preprocess
 from ct3d_edge.quality_control.check_registry import CODE_ORDER
 from ct3d_edge.quality_control.domain_shift import acquisition_flags, compare_to_training, ood_flag
@@ -97,7 +97,7 @@ class QualityChecker:
             return QualityReport(str(path), _first_of_each_code(found))
         except ScanError as error:
             known = () if scan is None else (*scan.flags, *apply_overrides(self._acquisition_flags(scan), self.allow))
-            status: Literal["refused", "error"] = "refused" if isinstance(error, RejectedScanError) else "error"
+            status: Literal["refused", "error"] = "refused" if isinstance(error, RefusedScanError) else "error"
             return QualityReport(str(path), _first_of_each_code(known), (error.code, str(error)), status)
 
     def flags(self, path: Path, scan: Scan, prepared: ModelInput) -> tuple[QCFlag, ...]:

@@ -10,7 +10,7 @@ from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 from ct3d_edge.scan.path_kind import is_file, is_folder, path_exists
-from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_rejected
+from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
 from ct3d_edge.scan.volume import Scan
 
 PYDICOM_INSTALL_COMMAND = 'pip install "pydicom>=3.0.1"'
@@ -51,7 +51,7 @@ def open_scan(
         scan = NiftiScan(path, on_block)
     scan.flags = apply_overrides(scan.flags, allow)
     if judge:
-        raise_if_rejected(scan.flags)
+        raise_if_refused(scan.flags)
     return scan
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.scan.dicom.magic import is_dicom
 from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.scan.nifti_affine import read_affine
@@ -122,16 +122,16 @@ def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
     if not 1 <= rank <= 7 or min(sizes) < 1 or max(sizes[:3]) > MAX_AXIS_LENGTH:
         raise UnreadableScanError("bad_header", f"{path.name} has impossible dimensions {header['dim'].tolist()}.")
     if rank < 3:
-        raise RejectedScanError(
+        raise RefusedScanError(
             "two_dimensional", f"{path.name} is a single image of {_format_shape(sizes)} pixels, not a volume."
         )
     if math.prod(sizes[3:]) > 1:
-        raise RejectedScanError(
+        raise RefusedScanError(
             "multiple_volumes",
             f"{path.name} holds {math.prod(sizes[3:])} volumes. Split it into one file each.",
         )
     if min(sizes[:3]) < 2:
-        raise RejectedScanError(
+        raise RefusedScanError(
             "single_slice", f"{path.name} has only one slice ({_format_shape(sizes[:3])} voxels), not a volume."
         )
     i, j, k = sizes[:3]
@@ -164,7 +164,7 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     except (KeyError, HeaderDataError) as error:
         raise UnreadableScanError("bad_header", f"{path.name} has an unknown data type ({error}).") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise RejectedScanError("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
+        raise RefusedScanError("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
     return dtype
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.errors import RefusedScanError
 
 Severity = Literal["ok", "warn", "refuse"]
 
@@ -71,7 +71,7 @@ def apply_overrides(flags: Iterable[QCFlag], allowed: Collection[str]) -> tuple[
     return tuple(replace(flag, severity=DOWNGRADED[flag.severity]) if flag.code in allowed else flag for flag in flags)
 
 
-def raise_if_rejected(flags: Iterable[QCFlag]) -> None:
+def raise_if_refused(flags: Iterable[QCFlag]) -> None:
     """Raise the first flag with which no model may be run.
 
     Raises
@@ -81,4 +81,4 @@ def raise_if_rejected(flags: Iterable[QCFlag]) -> None:
     """
     for flag in flags:
         if flag.severity == "refuse":
-            raise RejectedScanError(flag.code, flag.detail)
+            raise RefusedScanError(flag.code, flag.detail)

@@ -22,7 +22,7 @@ from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import current_code, raise_if_rejected
+from ct3d_edge.scan.qc_flag import current_code, raise_if_refused
 from ct3d_edge.splits.folder import OnRead, ScanRead, ignore_event
 from ct3d_edge.splits.split import ExcludedScan, SplitEntry
 from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, make_folder
@@ -157,7 +157,7 @@ def _prepare_one(job: _PrepareJob) -> PreparedEntry | ExcludedScan:
     """Read, prepare, write. An unusable scan is a result here: others go on, and its error must travel."""
     try:
         prepared = preprocess(open_scan(job.scan), job.contract)
-        raise_if_rejected(prepared.flags)
+        raise_if_refused(prepared.flags)
     except ScanError as error:
         return ExcludedScan(job.entry.path, error.code, str(error), job.entry.sha256)
     flags = tuple(sorted({flag.code for flag in prepared.flags if flag.severity != "ok"}))

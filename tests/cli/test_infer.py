@@ -191,7 +191,7 @@ def test_what_was_answered_before_the_end_is_kept(
     results, journal = tmp_path / "results.jsonl", tmp_path / "results.jsonl.journal"
     command = ("infer", folder, "--model", make_model(), "--out", results, "--format", "jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(folder_pipeline, "judge", broken_off)
+        patch.setattr(folder_pipeline, "predict_batch", broken_off)
         outcome = run(*command)
     assert outcome.code == code
     assert journal.read_text() == outcome.out
@@ -241,7 +241,7 @@ def test_what_is_no_chest_in_hu_is_refused_unless_it_is_allowed(
     assert outcome.code == 1
     record = json.loads(results.read_text())
     assert (record["status"], record["error"]["code"], record["probability"]) == ("refused", "intensity_not_hu", None)
-    assert "--downgrade-check not_hu" in outcome.err
+    assert "--downgrade-check intensity_not_hu" in outcome.err
     assert {"intensity_not_hu", "anatomy_mismatch"} <= {flag["code"] for flag in record["flags"]}
     allowed = ["--downgrade-check", "intensity_not_hu", "--downgrade-check", "anatomy_mismatch"]
     assert run("infer", scan, "--provider", "cpu", "--out", results, *allowed).code == 0
@@ -332,7 +332,7 @@ def test_allowing_is_suggested_only_where_it_helps(
 ) -> None:
     outcome = run("infer", make_scan(voxels=hu[:, :, :slices]), "-m", make_model(), "-p", "cpu")
     assert outcome.code == 1
-    assert ("answered all the same with: --downgrade-check few_slices" in outcome.err) == suggested
+    assert ("answered all the same with: --downgrade-check too_few_slices" in outcome.err) == suggested
 
 
 def test_all_that_stands_in_the_way_of_an_answer_is_suggested(

@@ -164,7 +164,7 @@ def test_keras_is_not_needed(make_model: MakeModel, tmp_path: Path) -> None:
 def test_without_onnx_ir_the_extra_is_named(
     run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.cli.optimize.OPTIMIZE", ("onnx_ir_of_another_planet",))
+    monkeypatch.setattr("ct3d_edge.cli.optimize.OPTIMIZE_MODULES", ("onnx_ir_of_another_planet",))
     outcome = run("optimize", "--model", make_model(), "--out", tmp_path / "x.onnx")
     assert outcome.code == 3
     assert pip_install_command("optimize") in outcome.err

@@ -25,7 +25,7 @@ def tune(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path, m
     for number in range(8):
         make_scan(f"{number}.nii.gz", voxels=(hu + 60 * number).astype(np.int16), folder=folder)
     monkeypatch.setattr("ct3d_edge.tuning.search_space.PROVIDER_SETTINGS", {})
-    monkeypatch.setattr("ct3d_edge.tuning.search_space.usable_cores", lambda: 1)
+    monkeypatch.setattr("ct3d_edge.tuning.search_space.count_usable_cores", lambda: 1)
     return lambda *arguments: run("tune", "--model", *arguments, "--parity-data", folder, "--rounds", 3)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from networks import KERAS
-from written import V0_1, WITHIN, assert_alike, figures_of, records_of
+from written import V0_1, WITHIN, assert_alike, earlier, figures_of, records_of
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.splits.split_file import read_split, to_json
@@ -78,5 +78,5 @@ def test_a_training_run_is_exported_again_and_never_overwritten(run: Run, old: P
     assert outcome.code == 0, outcome.err
     options = ("scans/i_not_hu.nii.gz", "-p", "cpu", "--format", "jsonl", "--downgrade-check", "spacing")
     (again,) = records_of(run("infer", *options, "-m", "again.onnx").out)
-    (expected,) = [r for r in records_of((old / "results.jsonl").read_text()) if r["scan"] == again["scan"]]
+    (expected,) = [r for r in earlier(old / "results.jsonl") if r["scan"] == again["scan"]]
     assert_alike([again | {"model_sha256": expected["model_sha256"]}], [expected])

@@ -120,7 +120,9 @@ def test_a_node_that_float16_cannot_hold_stays_float32_and_the_proof_holds(tmp_p
 def test_without_that_care_the_rehearsal_fails_and_the_node_is_named(
     tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph_variant, "risky", lambda proto, _: {proto.graph.output[0].name: "it gives the answer"})
+    monkeypatch.setattr(
+        graph_variant, "fp16_sensitive_nodes", lambda proto, _: {proto.graph.output[0].name: "it gives the answer"}
+    )
     model = load_for_compiling(loud_file(tmp_path / "in.onnx", 1e6), CONTRACT)
     with pytest.raises(CheckFailedError) as failed:
         optimize_model(
@@ -243,8 +245,8 @@ def test_a_conversion_that_goes_wrong_names_the_layer(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 2, tensor.name))
         return proto
 
-    monkeypatch.setattr(accuracy_bisect, "to_onnx", changed)
-    monkeypatch.setattr(export, "to_onnx", changed)
+    monkeypatch.setattr(accuracy_bisect, "convert_to_onnx", changed)
+    monkeypatch.setattr(export, "convert_to_onnx", changed)
     source = load_keras_source(save_network())
     with pytest.raises(CheckFailedError, match=r"comes from the conversion, at layer conv3d\w* \(Conv3D\)"):
         export_model(source, tmp_path / "x.onnx", volumes, material="noise")

@@ -137,7 +137,7 @@ def test_features_that_a_file_spoils_stop_its_export(
         return found._replace(pooled=None if found.pooled is None else found.pooled * 1.01)
 
     monkeypatch.setattr(Runner, "outputs", spoilt)
-    with pytest.raises(CheckFailedError, match=r"pooled features on cpu differ by 1\.0e-02 of the largest"):
+    with pytest.raises(CheckFailedError, match=r"Pooled features on cpu differ by 1\.0e-02 of the largest"):
         export_model(source, tmp_path / "tiny.onnx", noise(8, 3), material="noise")
     assert not (tmp_path / "tiny.onnx").exists()
 

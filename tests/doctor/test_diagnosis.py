@@ -14,7 +14,7 @@ def trial(name: ProviderName, runs: bool) -> ProviderStatus:
 
 def diagnosis(*working: ProviderName, **changes: object) -> SystemReport:
     values: dict[str, object] = {
-        "trials": tuple(trial(name, name in working) for name in PROVIDERS),
+        "provider_statuses": tuple(trial(name, name in working) for name in PROVIDERS),
         "installation": OnnxruntimeInstallation((("onnxruntime-gpu", "1.31.1"),)),
         "cpu": "Some CPU",
         "features": {"AVX2": True, "AVX-512": False, "VNNI": False, "AMX": False},

@@ -39,7 +39,7 @@ def test_a_provider_without_hardware_names_what_is_missing(name: str) -> None:
 
 def test_a_wrong_answer_is_not_taken_for_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "ct3d_edge.doctor.smoke_test.tiny_answer", lambda volume: expected_output(volume) + 2 * TOLERANCE
+        "ct3d_edge.doctor.smoke_test.expected_output", lambda volume: expected_output(volume) + 2 * TOLERANCE
     )
     found = run_smoke_test("cpu")
     assert (found.loadable, found.runs) == (True, False)

@@ -8,7 +8,7 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge import load_model
-from ct3d_edge.errors import RejectedScanError, UsageError
+from ct3d_edge.errors import RefusedScanError, UsageError
 from ct3d_edge.inference.predict import load_known_record, predict_in_turn
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.inference.watch import WatchedFolder
@@ -35,11 +35,11 @@ def test_the_library_judges_a_series_as_the_volume_it_holds(
         assert (series.status, [flag.code for flag in series.flags]) == ("warn", ["duplicate"])
         assert series.scan_sha256 == content_sha256(chest)
         (chest / "005.dcm").unlink()
-        with pytest.raises(RejectedScanError, match="slice"):
+        with pytest.raises(RefusedScanError, match="slice"):
             model.predict(chest)
     with load_model(make_model(), "cpu", allow=["missing_slices"]) as model:
         assert model.predict(chest).status == "warn"
-    with pytest.raises(UsageError, match="There is no finding holes"):
+    with pytest.raises(UsageError, match="There is no check holes"):
         load_model(make_model(), "cpu", allow=["holes"])
 
 

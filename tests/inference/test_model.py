@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import ct3d_edge
 from ct3d_edge import Model, Volume, load_model, open_scan, read_nifti
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, ModelError, RejectedScanError, ScanError, UnreadableScanError, UsageError
+from ct3d_edge.errors import Ct3dError, ModelError, RefusedScanError, ScanError, UnreadableScanError, UsageError
 from ct3d_edge.inference.predict import predict_in_turn
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.modelfile.bundled_model import default_model_path
@@ -66,7 +66,7 @@ def test_a_scan_without_an_answer_raises_what_its_record_says(model: Model, mixe
         with pytest.raises(ScanError) as caught:
             model.predict(record.scan)
         assert (caught.value.code, str(caught.value)) == (record.failure.code, record.failure.message)
-        assert type(caught.value) is (RejectedScanError if record.status == "refused" else UnreadableScanError)
+        assert type(caught.value) is (RefusedScanError if record.status == "refused" else UnreadableScanError)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_scan_without_an_answer_raises_what_its_record_says(model: Model, mixe
     ],
 )
 def test_an_array_that_is_no_volume_is_refused(model: Model, array: NDArray[np.generic], code: str) -> None:
-    with pytest.raises(RejectedScanError) as caught:
+    with pytest.raises(RefusedScanError) as caught:
         model.predict(array)
     assert caught.value.code == code
 
@@ -116,7 +116,7 @@ def test_scans_in_memory_can_be_among_the_many(
         if record.failure is None:
             assert plain(record) == plain(model.predict(scan))
         else:
-            with pytest.raises(RejectedScanError, match=re.escape(record.failure.message)):
+            with pytest.raises(RefusedScanError, match=re.escape(record.failure.message)):
                 model.predict(scan)
 
 
@@ -237,7 +237,7 @@ def test_what_is_done_to_a_scan_can_be_sent_elsewhere(mixed_folder: Path, contra
 
 def test_the_public_names_are_these() -> None:
     assert ct3d_edge.load_model is load_model
-    assert ct3d_edge.Record is ResultRecord
+    assert ct3d_edge.ResultRecord is ResultRecord
 
 
 def test_reading_a_scan_again_ends_with_its_time(model: Model, make_scan: MakeScan, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.inference.predict import classify, predict_in_turn, predict_scan
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
@@ -236,7 +236,7 @@ def test_decide_keeps_the_contracts_order(p: float, label: str) -> None:
 
 @pytest.mark.parametrize("values", [[np.nan, np.nan], [0.5, np.nan], [np.inf, 0], [-np.inf, 1]])
 def test_decide_refuses_what_is_no_probability(values: list[float]) -> None:
-    with pytest.raises(RejectedScanError) as caught:
+    with pytest.raises(RefusedScanError) as caught:
         classify(np.array(values), replace(Contract(), threshold=0))
     assert caught.value.code == "non_finite_output"
 

@@ -15,7 +15,7 @@ GPU = MemoryNeeds(prepared=4_000_000, run=600_000_000, on_cpu=False)
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """A machine with as many cores as the test says."""
-    monkeypatch.setattr(plans, "usable_cores", lambda: request.param)
+    monkeypatch.setattr(plans, "count_usable_cores", lambda: request.param)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_budget_that_not_even_one_scan_keeps_is_refused(scans: int | None) -> 
 
 
 def test_little_memory_is_no_budget_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "available_memory", lambda: 1)
+    monkeypatch.setattr(plans, "read_available_memory", lambda: 1)
     assert make_schedule(CPU, 40).workers >= 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.inference import worker_pool
 
 
@@ -13,9 +13,9 @@ def test_what_is_done_in_time_is_handed_over() -> None:
     assert worker_pool.run_with_timeout(None, lambda path, _: path.name, Path("folder/scan.nii")) == "scan.nii"
 
     def refuse(path: Path, _: worker_pool.OnBlock) -> None:
-        raise RejectedScanError("not_ct", f"{path.name} is none.")
+        raise RefusedScanError("not_ct", f"{path.name} is none.")
 
-    with pytest.raises(RejectedScanError, match=r"scan\.nii is none"):
+    with pytest.raises(RefusedScanError, match=r"scan\.nii is none"):
         worker_pool.run_with_timeout(60, refuse, Path("scan.nii"))
 
 

@@ -38,7 +38,7 @@ def made_up(make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {
         "NVML": NVML,
         "CUDNN": "unsigned long cudnnGetVersion(void) { return 91400; }",
-        "INFER": "int getInferLibVersion(void) { return 101303; }",
+        "NVINFER": "int getInferLibVersion(void) { return 101303; }",
     }
     for name, source in sources.items():
         monkeypatch.setattr(nvidia, name, str(make_library(f"lib{name}.so", source)))
@@ -74,7 +74,7 @@ def test_versions_are_written_as_people_write_them() -> None:
 
 
 def test_what_is_not_installed_has_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DRIVER", "NVML", "CUDNN", "INFER", "RUNTIME"):
+    for name in ("CUDA_DRIVER", "NVML", "CUDNN", "NVINFER", "CUDART"):
         monkeypatch.setattr(nvidia, name, str(tmp_path / f"{name}.so"))
     assert find_gpu(0) is None
     assert nvidia.driver_version() is None

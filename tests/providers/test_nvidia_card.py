@@ -46,11 +46,11 @@ def test_what_nvidia_lacks_is_told_where_it_matters(make_model: MakeModel, monke
         passed = (("tensorrt", "no driver"), ("cuda", "no driver"))
         run_report = replace(runner.run_report, requested="auto", passed_over=passed)
     told = ("not tensorrt: no driver", "not cuda: no driver")
-    monkeypatch.setattr("ct3d_edge.session.run_report.nvidia_card_seen", lambda: False)
+    monkeypatch.setattr("ct3d_edge.session.run_report.has_nvidia_gpu", lambda: False)
     assert run_report.notes() == ()
     assert run_report.notes(verbose=True) == told
     assert replace(run_report, requested="tensorrt").notes() == told
     assert replace(run_report, passed_over=(("openvino", "no device"),)).notes() == ("not openvino: no device",)
     assert run_report.to_dict()["passed_over"] == dict(passed)
-    monkeypatch.setattr("ct3d_edge.session.run_report.nvidia_card_seen", lambda: True)
+    monkeypatch.setattr("ct3d_edge.session.run_report.has_nvidia_gpu", lambda: True)
     assert run_report.notes() == told

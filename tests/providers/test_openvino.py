@@ -125,7 +125,7 @@ def test_a_precision_that_the_device_does_not_list_is_refused_with_those_it_does
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     devices = [listed("CPU", "FP32 INT8"), listed("NPU", "FP16 INT8"), listed("GPU", "")]
-    monkeypatch.setattr("ct3d_edge.session.session.plugin_devices", lambda _: devices)
+    monkeypatch.setattr("ct3d_edge.session.session.list_plugin_devices", lambda _: devices)
     assert select_plugin_device(OPENVINO, OpenvinoOptions()) is devices[0]
     with pytest.raises(ProviderError, match=r"CPU computes in f32, not in bf16; set inference_precision=f32"):
         select_plugin_device(OPENVINO, OpenvinoOptions(inference_precision="bf16"))

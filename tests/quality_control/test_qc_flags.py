@@ -220,7 +220,7 @@ def test_allowing_lowers_each_kind_by_one_step(chest: Chest) -> None:
 
 def test_codes_to_allow_are_checked() -> None:
     assert require_downgradable(["anatomy_mismatch", "gantry_tilt"]) == {"anatomy_mismatch", "gantry_tilt"}
-    with pytest.raises(UsageError, match=r"no finding nonsense.*not_chest"):
+    with pytest.raises(UsageError, match=r"no check nonsense.*anatomy_mismatch"):
         require_downgradable(["nonsense"])
     with pytest.raises(UsageError, match="truncated cannot be allowed"):
         require_downgradable(["truncated"])
@@ -231,7 +231,7 @@ def test_every_code_stands_in_the_table_once() -> None:
     assert len(set(codes)) == len(codes)
     source = Path(__file__).parents[2] / "ct3d_edge"
     used = set()
-    for path in [*source.rglob("scan/**/*.py"), *source.rglob("passport/*.py"), source / "preprocess.py"]:
+    for path in [*source.rglob("scan/**/*.py"), *source.rglob("quality_control/*.py"), source / "preprocess.py"]:
         used |= set(_codes_in(path.read_text()))
     assert used <= set(codes)
     assert len(used) > 40
@@ -239,7 +239,7 @@ def test_every_code_stands_in_the_table_once() -> None:
 
 def _codes_in(source: str) -> list[str]:
     """First arguments of everything that is raised or noted with a code."""
-    return re.findall(r'(?:UnreadableScan|RefusedScan|Finding)\(\s*"([a-z0-9_]+)"', source)
+    return re.findall(r'(?:UnreadableScanError|RefusedScanError|QCFlag)\(\s*"([a-z0-9_]+)"', source)
 
 
 @pytest.mark.parametrize("rule", CHECKS, ids=lambda rule: rule.code)

@@ -79,13 +79,13 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from ct3d_edge.scan.prefetch import BUFFERS, ReadAhead
-from ct3d_edge.scan.gzip_reader import ScanStream
+from ct3d_edge.scan.prefetch import NUM_BUFFERS, PlanePrefetcher
+from ct3d_edge.scan.gzip_reader import ScanReader
 
 pipe = os.open(sys.argv[2], os.O_RDWR)
-with ScanStream(Path(sys.argv[1])) as stream:
+with ScanReader(Path(sys.argv[1])) as stream:
     os.dup2(pipe, stream._file.fileno())
-    with ReadAhead(stream.fill, 20, stream.finish, np.zeros((BUFFERS, 65536), np.uint8)) as ahead:
+    with PlanePrefetcher(stream.fill, 20, stream.finish, np.zeros((NUM_BUFFERS, 65536), np.uint8)) as ahead:
         print("reading", flush=True)
         next(ahead.planes())
 """

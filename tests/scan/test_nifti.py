@@ -9,7 +9,7 @@ import pytest
 from builders import MakeScan
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RejectedScanError, ScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
@@ -214,7 +214,7 @@ def test_a_sheared_affine_is_refused_at_the_door_and_by_name(
     path = write_nifti(srow_y=[0, 2, 8 * np.tan(np.deg2rad(degrees)), 0])
     assert flags_of(read_nifti(path)) == expected
     if expected:
-        with pytest.raises(RejectedScanError, match=r"15\.0 degrees from the perpendicular"):
+        with pytest.raises(RefusedScanError, match=r"15\.0 degrees from the perpendicular"):
             open_scan(path)
     assert flags_of(open_scan(path, allow=["gantry_tilt"])) == expected
 
@@ -480,7 +480,7 @@ def test_a_negative_offset_in_a_pair_is_refused(write_nifti: WriteNifti) -> None
 def test_a_single_image_is_refused(write_nifti: WriteNifti, voxels: NDArray[np.int16], shape: tuple[int, ...]) -> None:
     path = write_nifti(voxels=voxels.reshape(shape))
     assert code_of(path) == "two_dimensional"
-    with pytest.raises(RejectedScanError):
+    with pytest.raises(RefusedScanError):
         read_nifti(path)
 
 
@@ -527,7 +527,7 @@ def test_a_scan_that_would_take_the_machines_memory_is_refused(
     make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_scan()
-    monkeypatch.setattr("ct3d_edge.scan.nifti.available_memory", lambda: 1000)
+    monkeypatch.setattr("ct3d_edge.scan.nifti.read_available_memory", lambda: 1000)
     assert code_of(path) == "too_large"
 
 
@@ -561,7 +561,7 @@ def test_only_a_compressed_file_is_read_whole(
 @pytest.mark.parametrize("cores", [1, 2])
 def test_one_core_reads_what_two_do(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     path = make_scan()
-    monkeypatch.setattr("ct3d_edge.scan.nifti.usable_cores", lambda: cores)
+    monkeypatch.setattr("ct3d_edge.scan.nifti.count_usable_cores", lambda: cores)
     stored = read_nifti(path).stored
     for k, plane in zip((2, 3, 9), NiftiScan(path).planes([2, 3, 9]), strict=True):
         np.testing.assert_array_equal(plane, stored[:, :, k].T)
@@ -589,7 +589,7 @@ def test_damage_behind_the_last_needed_plane_is_found(make_scan: MakeScan) -> No
 def test_streaming_holds_three_planes(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = NiftiScan(make_scan())
     plane = 24 * 20 * 2
-    monkeypatch.setattr("ct3d_edge.scan.nifti.available_memory", lambda: 6 * plane)
+    monkeypatch.setattr("ct3d_edge.scan.nifti.read_available_memory", lambda: 6 * plane)
     assert len(list(scan.planes(range(12)))) == 12
     with pytest.raises(UnreadableScanError, match=r"needs 11\.5 kB for its voxels; 5\.76 kB are free"):
         scan.load()

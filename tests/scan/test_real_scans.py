@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RejectedScanError, ScanError
+from ct3d_edge.errors import RefusedScanError, ScanError
 from ct3d_edge.preprocess import ModelInput, preprocess
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.nifti import read_nifti
@@ -97,7 +97,7 @@ def test_broken_scans_give_their_code(odd: Path, name: str, code: str) -> None:
         prepare(odd / name)
     assert caught.value.code == code
     refused = ("two_dimensional", "single_slice", "multiple_volumes")
-    assert isinstance(caught.value, RejectedScanError) is (code in refused)
+    assert isinstance(caught.value, RefusedScanError) is (code in refused)
 
 
 def test_the_folder_holds_one_scan_fewer_than_files(odd: Path) -> None:

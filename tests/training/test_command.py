@@ -44,7 +44,7 @@ def test_options_reach_the_run(make_folder: FolderMaker, tmp_path: Path) -> None
     assert result.exit_code == 0
     contract = Contract.from_json((out / "contract.json").read_text())
     assert (contract.shape, contract.labels, contract.orientation) == ((6, 7, 8), ("well", "ill"), "RAS")
-    assert "model.keras: weights of epoch" in " ".join(result.stdout.split())
+    assert "model.keras:weightsofepoch" in "".join(result.stdout.split())
     assert "on 4 scans" in result.stdout
     lines = result.stderr.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]

@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
-from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.series_finder import read_series_instances
 from ct3d_edge.scan.dicom.tags import read_text
@@ -75,7 +75,7 @@ def _require_one_place(images: Sequence[DicomInstance], name: str) -> None:
             "bad_header", f"{name} does not give the UIDs of its study, series and files; no report can refer to them."
         )
     if len({(image.patient, image.study) for image in images}) > 1:
-        raise RejectedScanError(
+        raise RefusedScanError(
             "mixed_patients", f"{name} holds files of several patients or studies; a report has no place among them."
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.scan.dicom.frames import Frame
 from ct3d_edge.scan.dicom.instance import DicomInstance
 
@@ -47,14 +47,14 @@ def require_common_grid(
     for slice_ in slices:
         frame = slice_.frame
         if frame.position is None or frame.orientation is None or frame.spacing is None:
-            raise RejectedScanError("no_geometry", f"{slice_.image.path.name} does not say where its pixels lie.")
+            raise RefusedScanError("no_geometry", f"{slice_.image.path.name} does not say where its pixels lie.")
     for feature in COMPARED_ATTRIBUTES:
         _require_same(slices, feature)
     first = slices[0]
     directions = np.array(first.frame.orientation, np.float64).reshape(2, 3)
     spacing = first.frame.spacing or ()
     if not np.allclose(directions @ directions.T, np.eye(2), rtol=0, atol=DIRECTION_TOLERANCE) or min(spacing) <= 0:
-        raise RejectedScanError("no_geometry", f"{first.image.path.name} gives directions or distances that cannot be.")
+        raise RefusedScanError("no_geometry", f"{first.image.path.name} gives directions or distances that cannot be.")
     return directions[0], directions[1], spacing
 
 
@@ -70,7 +70,7 @@ def _require_same(slices: Sequence[SliceOf], feature: str) -> None:
         return
     odd = [slice_ for kind in sorted(kinds, key=len)[:-1] for slice_ in kind]
     detail = f"{len(odd)} of {len(slices)} slices differ from the others in {COMPARED_ATTRIBUTES[feature]}"
-    raise RejectedScanError(
+    raise RefusedScanError(
         "inconsistent_slices", f"{detail}: {list_file_names(odd)}. Remove them, or export each kind by itself."
     )
 
@@ -102,7 +102,7 @@ def require_identical_duplicates(slices: Sequence[SliceOf], same_pixels: Callabl
             slice_, other
         )
         if not (lying_alike and same_pixels(slice_, other)):
-            raise RejectedScanError(
+            raise RefusedScanError(
                 "conflicting_instances",
                 f"{list_file_names([slice_, other])} have one SOPInstanceUID and differ: "
                 "which of them belongs to the series is not known. Export the series again.",

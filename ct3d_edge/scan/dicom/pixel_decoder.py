@@ -15,7 +15,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, ExplicitVRBigEndian
 
-from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.pixel_storage import PIXEL_DATA
@@ -44,9 +44,9 @@ def require_decodable(image: DicomInstance) -> None:
     name, storage = image.path.name, image.storage
     if image.samples != 1 or not image.photometric.startswith("MONOCHROME") or image.pixels.tag != PIXEL_DATA:
         kind = image.photometric or "an unknown kind of pixels"
-        raise RejectedScanError("unsupported_dtype", f"{name} stores {kind}; a CT holds plain grey values.")
+        raise RefusedScanError("unsupported_dtype", f"{name} stores {kind}; a CT holds plain grey values.")
     if storage.allocated not in (8, 16, 32) or (storage.allocated == 8 and image.syntax == ExplicitVRBigEndian):
-        raise RejectedScanError(
+        raise RefusedScanError(
             "unsupported_dtype", f"{name} stores {storage.allocated} bits a pixel; 8, 16 or 32 are read."
         )
     size, available = image.rows * image.columns * storage.allocated // 8, read_available_memory()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.consistency import SliceOf, list_file_names
 from ct3d_edge.scan.dicom.instance import DicomInstance
@@ -149,9 +149,7 @@ def _without_localizers(images: Sequence[DicomInstance]) -> tuple[list[SliceOf],
     slices = [SliceOf(image, frame) for image in images for frame in image.frames]
     kept = [slice_ for slice_ in slices if not slice_.frame.is_localizer]
     if not kept:
-        raise RejectedScanError(
-            "localizer", "The series is the overview picture (localizer) that a scan is planned on."
-        )
+        raise RefusedScanError("localizer", "The series is the overview picture (localizer) that a scan is planned on.")
     return kept, len(slices) - len(kept)
 
 
@@ -171,7 +169,7 @@ def _require_elements(slices: Sequence[SliceOf]) -> None:
     half_scaled = len({len(lacking[keyword]) for keyword in RESCALE_TAGS}) > 1
     for keyword, those in lacking.items():
         if those and (len(those) < len(slices) or (half_scaled and keyword in RESCALE_TAGS)):
-            raise RejectedScanError(
+            raise RefusedScanError(
                 "missing_element",
                 f"{len(those)} of {len(slices)} slices lack {keyword} ({list_file_names(those)}): "
                 "their HU are not known. Export the series again.",
@@ -187,10 +185,10 @@ def _sort_or_explain(slices: Sequence[SliceOf], belonging: Sequence[QCFlag]) -> 
     try:
         ordered = sort_slices(slices, _same_pixels)
         require_single_acquisition(ordered.slices)
-    except RejectedScanError as error:
+    except RefusedScanError as error:
         reason = next((flag for flag in belonging if flag.severity == "refuse"), None)
         if reason is not None:
-            raise RejectedScanError(reason.code, reason.detail) from error
+            raise RefusedScanError(reason.code, reason.detail) from error
         if error.code == "multiple_volumes":  # by name, where an attribute tells the volumes apart
             require_single_acquisition(slices)
         raise

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.instance import CT_CLASSES, DicomInstance, read_instance, read_series_uid
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom
@@ -136,7 +136,7 @@ def _add_parts_below(
     if images:
         return images, (split_flag(differing),)
     names = ", ".join(place.relative_to(folder).as_posix() for place, _ in parts[:MAX_NAMED_SERIES])
-    raise RejectedScanError(
+    raise RefusedScanError(
         "multiple_series",
         f"{uid} lies in {len(parts)} folders whose files differ in {', '.join(differing)}; "
         f"name one of their folders: {names}{', ...' if len(parts) > MAX_NAMED_SERIES else ''}.",
@@ -157,11 +157,11 @@ def _require_single_series(contents: FolderContents, folder: Path) -> SeriesFile
         return contents.scans[0]
     if contents.scans:
         uids = ", ".join(series.uid for series in contents.scans)
-        raise RejectedScanError(
+        raise RefusedScanError(
             "multiple_series", f"{folder.name} holds {len(contents.scans)} series; name one: {uids}."
         )
     if contents.series and (reason := contents.series[0].reason):
-        raise RejectedScanError(reason[0], f"{folder.name} holds {reason[1]}.")
+        raise RefusedScanError(reason[0], f"{folder.name} holds {reason[1]}.")
     if contents.unreadable:
         raise contents.unreadable[0][1]
     raise UnreadableScanError("not_found", f"{folder.name} holds no DICOM images.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.scan.dicom.consistency import POSITION_TOLERANCE_MM, SliceOf
 from ct3d_edge.scan.dicom.instance import PASS_TAGS, SERIES_TAGS, DicomInstance
 from ct3d_edge.scan.dicom.slice_sorting import sort_slices
@@ -74,7 +74,7 @@ def _positions(images: Sequence[DicomInstance]) -> tuple[str, ...]:
     try:
         if slices:
             require_single_acquisition(sort_slices(slices, _are_copies).slices)
-    except RejectedScanError as error:
+    except RefusedScanError as error:
         return (DIFFERENCE_NAMES[error.code],) if error.code in DIFFERENCE_NAMES else ()
     return ()
 
@@ -122,7 +122,7 @@ def require_single_acquisition(slices: Sequence[SliceOf]) -> None:
         key for key, values in zip((*PASS_TAGS, "ImageType"), columns, strict=True) if _are_interleaved(values, heights)
     ]
     if named:
-        raise RejectedScanError(
+        raise RefusedScanError(
             "multiple_volumes",
             f"Slices of several passes lie in each other; they differ in {', '.join(named)}. "
             "Export each pass as a series of its own.",

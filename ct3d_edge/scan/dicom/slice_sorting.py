@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RejectedScanError
+from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.consistency import (
     POSITION_TOLERANCE_MM,
@@ -81,7 +81,7 @@ def sort_slices(slices: Sequence[SliceOf], same_pixels: Callable[[SliceOf, Slice
     order = np.argsort(heights, kind="stable")
     kept, dropped = _without_duplicates([slices[n] for n in order], heights[order], same_pixels)
     if len(kept) < 2:
-        raise RejectedScanError("single_slice", "The series has only one slice, not a volume.")
+        raise RefusedScanError("single_slice", "The series has only one slice, not a volume.")
     places = np.array([slice_.frame.position for slice_ in kept], np.float64)
     step = (places[-1] - places[0]) / (len(kept) - 1)
     affine = np.eye(4)
@@ -103,7 +103,7 @@ def _without_duplicates(
             kept.append(slice_)
             at = float(height)
         elif not same_pixels(slice_, kept[-1]):
-            raise RejectedScanError(
+            raise RefusedScanError(
                 "multiple_volumes",
                 f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place: "
                 "the series holds several volumes. Export each as a series of its own.",
@@ -121,7 +121,7 @@ def _gap_flags(heights: NDArray[np.float64]) -> tuple[QCFlag, ...]:
     """Holes and uneven distances; ``heights`` in mm, increasing."""
     steps = np.diff(heights)
     if (at := _find_alternation(steps)) is not None:
-        raise RejectedScanError(
+        raise RefusedScanError(
             "multiple_volumes",
             f"Distances by ImagePositionPatient alternate between {steps[at]:.2f} and {steps[at + 1]:.2f} mm: "
             "two passes lie in each other. Export each as a series of its own.",

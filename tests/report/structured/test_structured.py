@@ -16,7 +16,7 @@ from pydicom.errors import BytesLengthException
 from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian
 from records import ANSWERED
 
-from ct3d_edge.errors import RejectedScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.report.structured.document import is_report_of, save_report
 from ct3d_edge.results.record import Prediction, ResultRecord
 from ct3d_edge.scan.fingerprint import content_sha256
@@ -278,7 +278,7 @@ def test_two_patients_or_studies_in_one_series_are_no_place_for_a_report(
     make_report: MakeReport, datasets: list[Dataset], keyword: str, value: str
 ) -> None:
     change(datasets[:1], **{keyword: value})
-    with pytest.raises(RejectedScanError, match="several patients or studies"):
+    with pytest.raises(RefusedScanError, match="several patients or studies"):
         make_report()
 
 

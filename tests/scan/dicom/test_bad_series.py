@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ct3d_edge.errors import RejectedScanError, ScanError, UnreadableScanError
+from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.quality_control.check_registry import CHECKS
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -98,7 +98,7 @@ def test_a_file_that_ends_early_stops_the_series_or_is_told(folder: Path, kept: 
 def test_a_deflated_file_that_would_take_the_memory_is_refused_before_it_does(
     tmp_path: Path, hu: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.scan.dicom.pixel_storage.available_memory", lambda: 1 << 28)
+    monkeypatch.setattr("ct3d_edge.scan.dicom.pixel_storage.read_available_memory", lambda: 1 << 28)
     dataset = made.series_datasets(hu)[0]
     dataset.add_new(0x00091001, "OB", bytes(1 << 29))  # half a gigabyte of nothing
     path = made.save(dataset, tmp_path / "bomb.dcm", DeflatedExplicitVRLittleEndian)
@@ -264,7 +264,7 @@ def test_a_slice_missing_in_the_middle_is_refused_unless_it_is_allowed(folder: P
     (folder / "004.dcm").unlink()
     (folder / "005.dcm").unlink()
     assert flags_of(folder) == [("missing_slices", "refuse", 2)]
-    with pytest.raises(RejectedScanError, match=r"2 slice.* missing, 40.0 mm .* 8.00 mm apart"):
+    with pytest.raises(RefusedScanError, match=r"2 slice.* missing, 40.0 mm .* 8.00 mm apart"):
         open_scan(folder)
     scan = open_scan(folder, allow=["missing_slices"])
     assert scan.shape[2] == 10
