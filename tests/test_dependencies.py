@@ -15,7 +15,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 OWN = {
     "report/structured": ("dicom",),
+    "augmentation": ("train",),
     "evaluation": ("evaluate",),
+    "temperature_scaling.py": ("evaluate",),
     "cli/bench_records.py": ("evaluate",),
     "latency/history.py": ("evaluate",),
     "latency/resource_meter.py": ("cuda",),

@@ -20,7 +20,7 @@ from ct3d_edge.system.machine import find_installed_version
 SCHEMA = 1
 """Version of the JSON form; raised when the meaning of a field changes."""
 
-NEEDED = ("sklearn",)
+NEEDED = ("sklearn", "scipy")
 TOOLS = ("ct3d-edge", "scikit-learn", "scipy", "numpy", "onnxruntime", "onnxruntime-gpu", "keras", "tensorflow")
 
 
@@ -146,7 +146,7 @@ def evaluate(
     ModelError, ProviderError
         The model cannot be used, or tells more than two classes apart.
     MissingExtraError
-        scikit-learn, or Keras for a Keras model, is not installed.
+        scikit-learn or SciPy, or Keras for a Keras model, is not installed.
     """
     require_extra("evaluate", NEEDED)
     choice = choose_test_set(folder, split, subset)

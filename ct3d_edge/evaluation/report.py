@@ -3,16 +3,17 @@
 import io
 import json
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from ct3d_edge.evaluation.evaluation import Evaluation
 from ct3d_edge.evaluation.metrics import MetricEstimate, Proportion
 from ct3d_edge.extras import require_extra
 from ct3d_edge.results.formats import csv_line
 from ct3d_edge.system.atomic_write import atomic_file, make_folder, require_writable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIZE_INCHES, DOTS_PER_INCH = (5.0, 5.0), 120
 
@@ -49,7 +50,10 @@ def reliability_png(evaluation: Evaluation) -> bytes:
     return _png(figure)
 
 
-def _square(title: str) -> tuple[Figure, Axes]:
+def _square(title: str) -> "tuple[Figure, Axes]":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(SIZE_INCHES, DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)  # no window system is asked for one
     axes = figure.add_subplot(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=title)
@@ -62,7 +66,7 @@ def _plain(label: str) -> str:
     return label.replace("$", r"\$")
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: "Figure") -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()

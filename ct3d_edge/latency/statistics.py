@@ -147,11 +147,15 @@ def confidence_positions(samples: int, rank: float) -> tuple[int | None, int | N
     Statistics, 3rd edition 2003, section 7.1).
     """
     import numpy as np
-    from scipy.special import bdtr, bdtrc  # a tenth of what importing scipy.stats takes
 
-    tail, successes = (1 - CONFIDENCE_LEVEL) / 2, np.arange(samples + 1)
-    low = int(np.argmax(bdtr(successes, samples, rank / 100) >= tail))
-    high = int(np.argmax(bdtrc(successes, samples, rank / 100) <= tail)) + 1
+    chance, tail, successes = rank / 100, (1 - CONFIDENCE_LEVEL) / 2, np.arange(samples + 1)
+    # By logarithms: the factorials of a few hundred samples do not fit in a double.
+    log_factorial = np.append(0.0, np.cumsum(np.log(successes[1:])))
+    log_mass = log_factorial[-1] - log_factorial - log_factorial[::-1]
+    mass = np.exp(log_mass + successes * math.log(chance) + successes[::-1] * math.log1p(-chance))
+    above = np.append(np.cumsum(mass[:0:-1])[::-1], 0.0)
+    low = int(np.argmax(np.cumsum(mass) >= tail))
+    high = int(np.argmax(above <= tail)) + 1
     return low or None, high if high <= samples else None
 
 
