@@ -1,98 +1,72 @@
-"""A file that one process at a time may write: a lock that the system takes back when its holder dies."""
+"""A file that one process at a time may write; the operating system releases the lock when its holder dies."""
 
+import errno
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.system.atomic_write import write_failure_message
 
 LOCK_SUFFIX = ".lock"
 
+TIMEOUT_S, POLL_S = 0.1, 0.02
+"""Long enough to try again after a former holder has removed the lock file that this process had opened."""
+
+PID_OFFSET, PID_LENGTH = 1, 20
+"""Windows locks byte 0 and hides it from readers; the process number follows it."""
+
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Be the only one that writes ``path``, among those who ask through this function.
 
-    The lock is on a neighbour named ``path`` + ``.lock``, which holds the process's number. A killed process leaves
-    that file behind, but not the lock: the next one takes it over.
+    The lock is on ``path`` + ``.lock``, which holds the process number. A killed process leaves that file behind, but
+    not the lock.
 
     Raises
     ------
     UsageError
-        If another process holds the lock, or the neighbour cannot be made.
+        If another process holds the lock, or the lock file cannot be made.
     """
-    place = path.with_name(path.name + LOCK_SUFFIX)
-    handle = _acquire(place, path)
+    file = path.with_name(path.name + LOCK_SUFFIX)
+    lock = FileLock(file, timeout=TIMEOUT_S, poll_interval=POLL_S, thread_local=False)
     try:
-        _write_pid(handle, path)
+        if not file.parent.is_dir():  # filelock would make it
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"Another run (process {_read_pid(file)}) is writing {path}. Wait until it ends, or name another file."
+        ) from error
+    except OSError as error:
+        raise write_failure_message(path, error) from error
+    try:
+        _write_pid(file, path)
         yield
     finally:
-        # Under the lock: whoever opened the file before and gets the lock now finds it gone, and makes a new one.
-        # Where an open file cannot be removed (Windows), or its folder is gone, what is left locks nothing.
+        # Before the release, so that no other process can hold it. Windows removes no open file; filelock does it then.
         with suppress(OSError):
-            place.unlink(missing_ok=True)
-        os.close(handle)
+            file.unlink(missing_ok=True)
+        lock.release()
 
 
-def _acquire(place: Path, path: Path) -> int:
-    while True:
-        try:
-            handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise write_failure_message(path, error) from error
-        if not _lock(handle):
-            holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise UsageError(
-                f"Another run (process {holder}) is writing {path}. Wait until it ends, or name another file."
-            )
-        if _still_names(place, handle):
-            return handle
-        os.close(handle)
-
-
-def _write_pid(handle: int, path: Path) -> None:
-    """Leave this process's number for the message of those who come too late."""
+def _write_pid(file: Path, path: Path) -> None:
     try:
-        os.truncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
+        with file.open("r+b") as stream:
+            stream.seek(PID_OFFSET)
+            stream.write(f"{os.getpid():<{PID_LENGTH}}\n".encode())
     except OSError as error:
         raise write_failure_message(path, error) from error
 
 
-def _still_names(place: Path, handle: int) -> bool:
-    """Whether the locked file still has its name: its last holder removes it at the end."""
+def _read_pid(file: Path) -> str:
     try:
-        return os.path.samestat(place.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    FAR = 1 << 30
-    """Windows hides locked bytes from readers, so one is locked that the file does not have."""
-
-    def _lock(handle: int) -> bool:
-        os.lseek(handle, FAR, os.SEEK_SET)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(handle, 0, os.SEEK_SET)
-        return True
-
-else:
-    import fcntl
-
-    def _lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        with file.open("rb") as stream:
+            stream.seek(PID_OFFSET)
+            return stream.read(PID_LENGTH).decode(errors="replace").strip("\0 \n") or "unknown"
+    except OSError:
+        return "unknown"
