@@ -93,9 +93,11 @@ def bench(
     wanted = BenchAmounts(runs, share("--ci-width", target_precision), seconds("--time-limit", budget))
     bound_s = seconds("--latency-slo", latency_bound)
     measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources, profile=profile)
-    for path in (out, html, run_report):
+    for path in (out, run_report):
         if path:
             require_writable(path)
+    if html:
+        bench_records.require_page(html)
     once = timed_import()
     tuned = find_tuned_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
     target = BenchTarget(model, provider, allow_fallback, provider_option, device_id, no_build, run_report, tuned)

@@ -1,7 +1,7 @@
 """Benchmark records for people."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -90,7 +90,7 @@ def _sweep_cells(samples: "Sequence[float]", batch: int, throughput: float, firs
         str(batch),
         str(len(samples)),
         f"{median.value:.1f}",
-        "-" if median.low is None or median.high is None else f"{median.low:.1f}..{median.high:.1f}",
+        median.format_interval(),
         f"{throughput:.2f}",
         f"{throughput / first:.2f}",
     ]
@@ -152,15 +152,10 @@ def percentile_table(sections: "Mapping[str, Mapping[str, Sequence[float]]]") ->
         table.add_column(percentile.name, justify="right")
     for section in rows:
         for name, entries in section:
-            table.add_row(Text(printable(name)), *map(_with_interval, entries))
+            cells = (f"{entry.value:.1f}\n{entry.format_interval()}" for entry in entries)
+            table.add_row(Text(printable(name)), *cells)
         table.add_section()
     return table
-
-
-def _with_interval(entry: "Percentile") -> str:
-    if entry.low is None or entry.high is None:
-        return f"{entry.value:.1f}\n-"
-    return f"{entry.value:.1f}\n{entry.low:.1f}..{entry.high:.1f}"
 
 
 def needs(console: Console, entries: "Sequence[Percentile]") -> None:
@@ -174,3 +169,63 @@ def needs(console: Console, entries: "Sequence[Percentile]") -> None:
 def line(console: Console, text: str) -> None:
     """A sentence, broken between words where it is too long."""
     console.print(Text(wrap(printable(text), console.width, 4)))
+
+
+def print_record(record: "BenchRecord") -> None:
+    """All series of a record with their percentiles, its profile, and warnings."""
+    from ct3d_edge.latency.stability import stability_warnings
+    from ct3d_edge.latency.statistics import standard_percentiles
+
+    console = out()
+    line(console, f"{record.question}, {record.created}")
+    if record.incomplete:
+        line(console, f"incomplete: {record.incomplete}")
+    series = {name: samples for name, samples in record.series().items() if samples}
+    if not series:
+        line(console, "It has no counted runs.")
+        return
+    console.print(percentile_table({"series, ms": series}))
+    if "profile" in record.conditions:
+        print_profile(record.conditions["profile"])
+    needs(console, standard_percentiles(min(series.values(), key=len)))
+    for name in record.headline_series:
+        for warning in stability_warnings(series.get(name, ()), record.surroundings):
+            line(console, f"{name}: {warning}")
+
+
+PROFILE_COLUMNS = ("layer", "ms", "GFLOP", "of 3D", "GFLOP/s", "GB/s", "of the limit", "bound by")
+
+
+def print_profile(told: dict[str, Any]) -> None:
+    """One row a layer, what the ceilings are, and the verdict; from a record's ``profile``."""
+    from ct3d_edge.report.table import plain_table
+
+    console, ceilings = out(), told["ceilings"]
+    line(
+        console,
+        f"Ceilings of {ceilings['threads']} threads: {ceilings['gflop_per_s']:.0f} GFLOP/s in a matrix product, "
+        f"{ceilings['gb_per_s']:.1f} GB/s in a copy, by NumPy.",
+    )
+    table = plain_table()
+    for title in PROFILE_COLUMNS:
+        table.add_column(title, justify="left" if title in PROFILE_COLUMNS[::7] else "right")
+    for name, layer in told["layers"].items():
+        table.add_row(name, *_cells(layer))
+    console.print(table)
+    line(console, "of 3D: GFLOP of the 3D convolution that it stands for. bound by: the largest part of its time.")
+    parts = told["parts_ms"]
+    whole = sum(parts.values()) or 1.0
+    shares = ", ".join(f"{name} {ms:.1f} ms ({ms / whole:.0%})" for name, ms in parts.items())
+    line(console, f"The whole scan: {shares}. Bottleneck: {told['verdict']}.")
+
+
+def _cells(layer: dict[str, Any]) -> list[str]:
+    return [
+        f"{layer['ms']:.1f}",
+        f"{layer['gflop']:.2f}",
+        f"{layer['gflop_of_3d_convolution']:.2f}",
+        f"{layer['gflop_per_s']:.0f}",
+        f"{layer['gb_per_s']:.1f}",
+        f"{layer['of_limit']:.0%}",
+        str(layer["verdict"]),
+    ]

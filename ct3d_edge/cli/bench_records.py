@@ -1,14 +1,15 @@
-"""``ct3d-edge bench show`` and ``bench history``: the figures of records, as text, page or trend."""
+"""``ct3d-edge bench show`` and ``bench history``: the figures of records, as text or as a page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from ct3d_edge.errors import UsageError
 
-    from ct3d_edge.latency.history import Trend
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ct3d_edge.latency.record import BenchRecord
 
 
@@ -18,23 +19,40 @@ def show(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page that needs nothing else.")
     ] = None,
 ) -> None:
-    """Show a record's percentiles and doubts, or write a page.
+    """Show a record's percentiles and warnings, or write a page.
 
     The HTML page has distributions and stages.
     """
+    from ct3d_edge.cli.bench_print import print_record
     from ct3d_edge.latency.load_record import read_record
-    from ct3d_edge.system.atomic_write import require_writable
 
     if html:
-        require_writable(html)
-    read = read_record(record)
-    _print(read)
+        require_page(html)
+    loaded = read_record(record)
+    print_record(loaded)
     if html:
-        write_page(read, html)
+        write_page(loaded, html)
+
+
+def require_page(path: Path) -> None:
+    """Make sure, before the work, that the page can be written.
+
+    Raises
+    ------
+    MissingExtraError
+        If what draws it is not installed.
+    UsageError
+        If the file cannot be written.
+    """
+    from ct3d_edge.extras import require_extra
+    from ct3d_edge.system.atomic_write import require_writable
+
+    require_extra("evaluate", ["jinja2", "matplotlib"])
+    require_writable(path)
 
 
 def write_page(record: "BenchRecord", path: Path) -> None:
-    """Write the page and say so."""
+    """Write the page and name its file."""
     from ct3d_edge.latency.page import record_page
     from ct3d_edge.system.atomic_write import atomic_file
 
@@ -43,103 +61,52 @@ def write_page(record: "BenchRecord", path: Path) -> None:
     typer.echo(f"wrote {path}")
 
 
-def _print(record: "BenchRecord") -> None:
-    from ct3d_edge.cli.bench_print import line, needs, percentile_table
-    from ct3d_edge.cli.terminal import out
-    from ct3d_edge.latency.stability import stability_warnings
-    from ct3d_edge.latency.statistics import standard_percentiles
-
-    console = out()
-    line(console, f"{record.question}, {record.created}")
-    if record.incomplete:
-        line(console, f"incomplete: {record.incomplete}")
-    series = {name: samples for name, samples in record.series().items() if samples}
-    if not series:
-        line(console, "It has no counted runs.")
-        return
-    console.print(percentile_table({"series, ms": series}))
-    if "profile" in record.conditions:
-        from ct3d_edge.cli.bench_scenarios import print_profile
-
-        print_profile(record.conditions["profile"])
-    shortest = min(series.values(), key=len)
-    needs(console, standard_percentiles(shortest))
-    for name in record.headline_series:
-        for doubt in stability_warnings(series.get(name, ()), record.surroundings):
-            line(console, f"{name}: {doubt}")
-
-
-BAR = 30
-"""Characters of the longest bar."""
-
-WIDE = 120
-"""Columns from which on there is room for bars."""
-
-
 def history(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records of `bench --out`.")],
-    series: Annotated[
+    metric: Annotated[
         str | None, typer.Option("--metric", help="Whose median to follow; the widest clock if left out.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the trend as PNG.")] = None,
 ) -> None:
-    """Show how the medians of a folder's records went.
+    """Compare each record of a folder with the one before, the oldest first."""
+    from ct3d_edge.cli.terminal import print_lines
 
-    The oldest first, and where machine or work changed.
-    """
-    from ct3d_edge.cli.terminal import log, out
-    from ct3d_edge.extras import require_extra
-    from ct3d_edge.latency.history import read_history
-    from ct3d_edge.system.atomic_write import atomic_file, require_writable
-
-    if plot:
-        require_extra("evaluate", ["matplotlib"])
-        require_writable(plot)
-    trends, left_out = read_history(folder, series)
-    for sentence in left_out:
-        log(f"left out: {sentence}")
-    for trend in trends:
-        out().print(_table(trend))
-    if plot:
-        from ct3d_edge.latency.history import trend_png
-
-        with atomic_file(plot) as stream:
-            stream.write(trend_png(trends))
-        typer.echo(f"wrote {plot}")
+    trends: dict[tuple[str, str], list[tuple[str, BenchRecord]]] = {}
+    for name, record in _read_folder(folder):
+        for series in (metric,) if metric else record.headline_series:
+            if record.series().get(series):
+                trends.setdefault((record.question, series), []).append((name, record))
+    if not trends:
+        raise UsageError(f"{folder} holds no record with counted runs{f' of {metric!r}' if metric else ''}.")
+    for (question, series), records in trends.items():
+        print_lines([f"{question}: {series}", *_describe_medians(series, records)])
 
 
-def _table(trend: "Trend") -> "Table":
-    from rich.text import Text
+def _read_folder(folder: Path) -> "list[tuple[str, BenchRecord]]":
+    """File names and records in the order in which they were made; what cannot be read is logged."""
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.latency.load_record import read_record
 
-    from ct3d_edge.cli.terminal import out
-    from ct3d_edge.formatting import printable
-    from ct3d_edge.latency.compare import compare_percentile
-    from ct3d_edge.report.table import plain_table
+    records = []
+    for path in folder.glob("*.json"):
+        try:
+            records.append((path.name, read_record(path)))
+        except UsageError as error:
+            log(f"left out: {error}")
+    return sorted(records, key=lambda entry: (entry[1].created_at, entry[0]))
 
-    bars = BAR if out().width >= WIDE else 0
-    table = plain_table()
-    table.title, table.title_justify = Text(printable(f"{trend.question}: {trend.series}")), "left"
-    for title in ("made", "file", "runs"):
-        table.add_column(title)
-    table.add_column("median, ms", justify="right")
-    table.add_column("99 % interval", justify="right")
-    if bars:
-        table.add_column("", min_width=bars)
-    table.add_column("against the one before")
-    longest = max(entry.median.value for entry in trend.entries)
-    for place, entry in enumerate(trend.entries):
-        median = entry.median
-        verdict = f"other conditions: {'; '.join(entry.broken_by)}" if entry.broken_by else ""
-        if place and not entry.broken_by:
-            before = trend.entries[place - 1].record.series()[trend.series]
-            verdict = compare_percentile(before, entry.record.series()[trend.series]).describe()
-        table.add_row(
-            entry.record.created[:16].replace("T", " "),
-            Text(printable(entry.file)),
-            f"{median.samples}{' (incomplete)' if entry.record.incomplete else ''}",
-            f"{median.value:.1f}",
-            "-" if median.low is None or median.high is None else f"{median.low:.1f}..{median.high:.1f}",
-            *(["▇" * max(1, round(bars * median.value / longest))] if bars else []),
-            Text(printable(verdict)),
-        )
-    return table
+
+def _describe_medians(series: str, records: "list[tuple[str, BenchRecord]]") -> "Iterator[str]":
+    from ct3d_edge.latency.compare import comparability_errors, compare_percentile
+    from ct3d_edge.latency.statistics import percentile
+
+    previous: BenchRecord | None = None
+    for name, record in records:
+        samples = record.series()[series]
+        median, change = percentile(samples, 50), ""
+        if previous is not None:
+            errors = comparability_errors(previous, record)
+            compared = compare_percentile(previous.series()[series], samples).describe()
+            change = f"not comparable: {'; '.join(errors)}" if errors else compared
+        created = record.created[:16].replace("T", " ")
+        yield f"{created}  {name}  {median.value:.1f} ms ({median.format_interval()})  {change}".rstrip()
+        previous = record

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ct3d_edge.cli.options import ProviderOption, model_path
 from ct3d_edge.cli.session_options import tuned_options
@@ -157,9 +157,6 @@ def timed_import() -> dict[str, float]:
     return {"import": (time.perf_counter() - began) * 1e3}
 
 
-COLUMNS = ("layer", "ms", "GFLOP", "of 3D", "GFLOP/s", "GB/s", "of the limit", "bound by")
-
-
 def require_cpu(actual: str) -> None:
     """Refuse before anything is measured what could not be profiled.
 
@@ -179,6 +176,7 @@ def add_profile(record: "BenchRecord", target: BenchTarget, volume: "NDArray[np.
     """Profile a network input, print the table, and put it all into the record."""
     from ct3d_edge.benchmark.layer_profile import profile_scan
     from ct3d_edge.benchmark.workload import keep_partial_result
+    from ct3d_edge.cli.bench_print import print_profile
 
     options = tuned_options(target.tuned, "cpu", target.provider_option, target.device_id)
     threads = int(record.conditions["receipt"]["threads"])
@@ -187,43 +185,6 @@ def add_profile(record: "BenchRecord", target: BenchTarget, volume: "NDArray[np.
     told = found.to_dict()
     print_profile(told)
     return replace(record, conditions={**record.conditions, "profile": told, "roofline": found.roofline()})
-
-
-def print_profile(told: dict[str, Any]) -> None:
-    """One row a layer, what the ceilings are, and the verdict; from a record's ``profile``."""
-    from ct3d_edge.cli.bench_print import line
-    from ct3d_edge.cli.terminal import out
-    from ct3d_edge.report.table import plain_table
-
-    console, ceilings = out(), told["ceilings"]
-    line(
-        console,
-        f"Ceilings of {ceilings['threads']} threads: {ceilings['gflop_per_s']:.0f} GFLOP/s in a matrix product, "
-        f"{ceilings['gb_per_s']:.1f} GB/s in a copy, by NumPy.",
-    )
-    table = plain_table()
-    for title in COLUMNS:
-        table.add_column(title, justify="left" if title in COLUMNS[::7] else "right")
-    for name, layer in told["layers"].items():
-        table.add_row(name, *_cells(layer))
-    console.print(table)
-    line(console, "of 3D: GFLOP of the 3D convolution that it stands for. bound by: the largest part of its time.")
-    parts = told["parts_ms"]
-    whole = sum(parts.values()) or 1.0
-    shares = ", ".join(f"{name} {ms:.1f} ms ({ms / whole:.0%})" for name, ms in parts.items())
-    line(console, f"The whole scan: {shares}. Bottleneck: {told['verdict']}.")
-
-
-def _cells(layer: dict[str, Any]) -> list[str]:
-    return [
-        f"{layer['ms']:.1f}",
-        f"{layer['gflop']:.2f}",
-        f"{layer['gflop_of_3d_convolution']:.2f}",
-        f"{layer['gflop_per_s']:.0f}",
-        f"{layer['gb_per_s']:.1f}",
-        f"{layer['of_limit']:.0%}",
-        str(layer["verdict"]),
-    ]
 
 
 Measurement = Callable[[BenchTarget, list[Path], dict[str, float]], "BenchRecord"]

@@ -130,7 +130,7 @@ EXAMPLES = {
     "doctor": "ct3d-edge doctor",
     "bench": "ct3d-edge bench --input scans --runs 100 --out bench.json",
     "bench compare": "ct3d-edge bench compare old.json new.json --fail-if 'p50 > +5%'",
-    "bench history": "ct3d-edge bench history records --plot trend.png",
+    "bench history": "ct3d-edge bench history records",
     "bench show": "ct3d-edge bench show bench.json --html bench.html",
     "data": "ct3d-edge data synth --out phantoms --num-scans 6",
     "data split": "ct3d-edge data split scans --out split.json",

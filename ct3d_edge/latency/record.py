@@ -84,6 +84,11 @@ class BenchRecord:
         return {**counted, **sums}
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that add up to a run: those of the widest clock, or all."""
+        return [*self.clocks.values(), *([] if self.clocks else [tuple(self.samples.counted)])][-1]
+
+    @property
     def headline_series(self) -> tuple[str, ...]:
         """Names of the series that stand for the record: the widest clock or the total, or each contestant."""
         names = tuple(self.series())

@@ -83,6 +83,10 @@ class Percentile:
         """Samples still needed before this percentile can be relied on."""
         return max(0, min_samples(self.rank) - self.samples)
 
+    def format_interval(self, separator: str = "..") -> str:
+        """``1.2..1.4``; ``-`` without an interval."""
+        return "-" if self.low is None or self.high is None else f"{self.low:.1f}{separator}{self.high:.1f}"
+
     @property
     def precision(self) -> float:
         """Half the interval's width as a share of the value; infinite without an interval."""

@@ -322,21 +322,38 @@ def test_what_is_no_record_is_named(run: Run, tmp_path: Path) -> None:
     assert run("bench", "compare", tmp_path / "absent.json", tmp_path / "x.json").code == 2
 
 
-def test_history_shows_and_draws_the_trend(run: Run, tmp_path: Path) -> None:
-    for day, level in enumerate([300, 300, 340], start=1):
-        saved(tmp_path / f"{day}.json", level + day / 100, created=f"2026-01-0{day}T00:00:00+00:00")
-    outcome = run("bench", "history", tmp_path, "--plot", tmp_path / "trend.png")
+def test_history_compares_each_record_with_the_one_before(run: Run, tmp_path: Path) -> None:
+    for day, level in enumerate([300, 300, 340, 340], start=1):
+        environment = {"cpu": "other" if day == 4 else "some"}
+        created = f"2026-01-0{day}T00:00:00+00:00"
+        saved(tmp_path / f"{9 - day}.json", level + day / 100, created=created, environment=environment)
+    (tmp_path / "x.json").write_text("{}")
+    outcome = run("bench", "history", tmp_path)
     assert outcome.code == 0
+    assert outcome.out.startswith("how long?: total\n")
     rows = [line for line in outcome.out.splitlines() if ".json" in line]
-    assert [row[:16] for row in rows] == [f"2026-01-0{day} 00:00" for day in (1, 2, 3)]
+    assert [row[:16] for row in rows] == [f"2026-01-0{day} 00:00" for day in (1, 2, 3, 4)]
     assert "no significant difference" in rows[1]
     assert "% slower" in rows[2]
-    assert (tmp_path / "trend.png").read_bytes().startswith(b"\x89PNG")
+    assert rows[3].endswith("not comparable: cpu: some and other")
+    assert "x.json is not a benchmark record" in outcome.err
+    assert "how long?: read" in run("bench", "history", tmp_path, "--metric", "read").out
 
 
 def test_history_of_nothing_is_wrong_usage(run: Run, tmp_path: Path) -> None:
     assert run("bench", "history", tmp_path / "absent").code == 2
     assert run("bench", "history", tmp_path).code == 2
+    saved(tmp_path / "a.json", 300)
+    assert "no record with counted runs of 'dream'" in run("bench", "history", tmp_path, "--metric", "dream").err
+
+
+def test_a_page_without_its_extra_is_refused_before_the_work(
+    run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda _: None)
+    outcome = run("bench", "-m", make_model(), "--html", tmp_path / "x.html")
+    assert outcome.code == 3
+    assert "This command needs jinja2, matplotlib, not installed here" in outcome.err
 
 
 def test_a_record_is_shown_again_and_written_as_a_page(run: Run, tmp_path: Path) -> None:
