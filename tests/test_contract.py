@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from taught import RANGE, statistics
 
-from ct3d_edge.contract import NESTED_FIELDS, SCHEMA, SCHEMA_WITHOUT_TRAINING_STATS, Contract, is_axis_code
+from ct3d_edge.contract import AXIS_CODES, NESTED_FIELDS, SCHEMA, SCHEMA_WITHOUT_TRAINING_STATS, Contract
 from ct3d_edge.errors import ContractError
 
 THREE = {"labels": ("a", "b", "c"), "outputs": 3}
@@ -131,17 +131,18 @@ REFUSED: dict[str, list[Any]] = {
     "interpolation": ["cubic", "", None],
     "channels": ["middle", "", None, 1],
     "activation": ["relu", "", None],
+    "outputs": [True, 1.0, None, "1"],
     "labels": [(), ("only",), ("a", "a"), ("a", ""), ("a", "\x1b[31mb"), ("a", 1), "ab", 3, None, {}],
     "threshold": [-0.1, 1.1, float("nan"), "0.5", None, True],
-    "training_range": [RANGE.extent_mm, {}, 3],
-    "feature_statistics": [(), {}, "no"],
+    "training_range": [RANGE.extent_mm, 3],
+    "feature_statistics": [(), "no"],
     "temperature": [0, -1, 0.0099, 101, float("nan"), float("inf"), "1", None, True],
 }
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in REFUSED.items() for value in values])
 def test_a_value_that_cannot_be_followed_is_refused_by_name(field: str, value: object) -> None:
-    with pytest.raises(ContractError, match=rf"^Contract: {field} must be .*found "):
+    with pytest.raises(ContractError, match=rf"^Contract: {field}\b.*(expected|must be) .*found "):
         replace(Contract(), **{field: value})  # type: ignore[arg-type]
 
 
@@ -150,10 +151,6 @@ def test_a_value_that_cannot_be_followed_is_refused_by_name(field: str, value: o
     [
         {"outputs": 0},
         {"outputs": 3},
-        {"outputs": True},
-        {"outputs": 1.0},
-        {"outputs": None},
-        {"outputs": "1"},
         {"labels": ("a", "b", "c")},
         {"labels": ("a", "b", "c"), "outputs": 2},
         {"labels": ("a", "b", "c"), "outputs": 4},
@@ -273,9 +270,10 @@ def test_among_more_classes_the_most_probable_wins(probabilities: list[float], w
     assert Contract(labels=("a", "b", "c"), outputs=3, threshold=0.99).predicted_index(probabilities) == winner
 
 
-@pytest.mark.parametrize(("code", "valid"), [("LAS", True), ("PIR", True), ("SLA", True), ("LLS", False), (5, False)])
-def test_an_axis_code_names_each_body_axis_once(code: object, valid: bool) -> None:
-    assert is_axis_code(code) is valid
+@pytest.mark.parametrize("code", ["LAS", "PIR", "SLA"])
+def test_an_axis_code_names_each_body_axis_once(code: str) -> None:
+    assert Contract(orientation=code).orientation == code
+    assert len(AXIS_CODES) == 48
 
 
 INSIDE: list[tuple[str, str, object]] = [
@@ -305,7 +303,7 @@ INSIDE: list[tuple[str, str, object]] = [
 def test_what_a_part_holds_is_checked(part: str, field: str, value: object) -> None:
     data = json.loads(TAUGHT.to_json())
     data[part][field] = value
-    with pytest.raises(ContractError, match=rf"^Contract: {part} must"):
+    with pytest.raises(ContractError, match=rf"^Contract: {part}.*\b{field}\b"):
         Contract.from_json(json.dumps(data))
 
 

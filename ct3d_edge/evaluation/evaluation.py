@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ct3d_edge.contract import Contract
 from ct3d_edge.evaluation.classifier import OnProgress, ignore_event, open_classifier, run_of
 from ct3d_edge.evaluation.metrics import CONFIDENCE, RESAMPLES, Metrics, compute_metrics
@@ -84,8 +86,8 @@ class Evaluation:
                 "split": None if self.split_file is None else str(self.split_file),
                 "subset": self.subset,
                 "class_folders": dict(self.classes),
-                "left_out": [asdict(scan) for scan in self.left_out],
-                "duplicates": [asdict(duplicate) for duplicate in self.duplicates],
+                "left_out": [msgspec.structs.asdict(scan) for scan in self.left_out],
+                "duplicates": [msgspec.structs.asdict(duplicate) for duplicate in self.duplicates],
                 "flags": dict(self.flags),
             },
             "figures": {"confidence": CONFIDENCE, **_figures_data(self.figures)},

@@ -4,9 +4,10 @@ Two recipes. ``ellipsoids-1`` draws one chest from a seed. ``ellipsoids-2`` draw
 ``(a * (1024 - w) + b * w) // 1024`` in each voxel, so that a weight can be searched at which a network is unsure.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 FIRST_RECIPE, RECIPE = "ellipsoids-1", "ellipsoids-2"
@@ -20,7 +21,8 @@ MAX_SEED = 2**16
 
 Shape = tuple[int, int, int]
 
-Blend = tuple[int, int, int]
+Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+Blend = tuple[Seed, Seed, Annotated[int, Meta(ge=0, le=BLEND_STEPS)]]
 """Two seeds, and the weight of the second in 1/1024."""
 
 INTENSITY_WINDOWS = ((1024, 0), (700, 0), (700, 324), (512, 256))

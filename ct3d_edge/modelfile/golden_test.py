@@ -6,16 +6,16 @@ network is unsure of them (`golden_search`). Beside the probabilities, sketches 
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Self
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-from ct3d_edge.contract import reject_non_finite_constant
 from ct3d_edge.errors import ModelError
-from ct3d_edge.modelfile.golden_input import BLEND_STEPS, FIRST_RECIPE, MAX_SEED, RECIPE, Blend, make_golden_input
+from ct3d_edge.json_validation import Finite, Fraction, convert, parse_object
+from ct3d_edge.modelfile.golden_input import FIRST_RECIPE, RECIPE, Blend, make_golden_input
 from ct3d_edge.modelfile.tensor_sketch import TensorSketch
 
 FIRST_RECIPE_LIMITATION = (
@@ -23,10 +23,13 @@ FIRST_RECIPE_LIMITATION = (
     "pass it"
 )
 
+NAME = "The golden test inside the model file"
+"""As messages call it."""
+
 
 @dataclass(frozen=True)
 class GoldenTest:
-    """Expected answers of a model to known inputs.
+    """Expected outputs of a model for known inputs.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ class GoldenTest:
     tolerance
         Largest difference of a probability that passes.
     tensors
-        What is known of tensors inside the graph; empty if nothing is.
+        Sketches of tensors inside the graph; may be empty.
     tensor_tolerance
         Largest difference of their values that passes, as a part of the tensor's spread.
     weakness
@@ -47,11 +50,11 @@ class GoldenTest:
     """
 
     recipe: str
-    inputs: tuple[Blend, ...]
-    expected: tuple[tuple[float, ...], ...]
-    tolerance: float
+    inputs: Annotated[tuple[Blend, ...], Meta(min_length=1)]
+    expected: tuple[tuple[Finite, ...], ...]
+    tolerance: Fraction
     tensors: tuple[TensorSketch, ...] = ()
-    tensor_tolerance: float = 0.0
+    tensor_tolerance: Fraction = 0.0
     weakness: str | None = None
 
     @property
@@ -77,43 +80,24 @@ class GoldenTest:
         ModelError
             If it is not a golden test, or one whose recipe this version does not know.
         """
-        try:
-            golden = cls._of(json.loads(text, parse_constant=reject_non_finite_constant))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ModelError(f"The golden test inside the model file is damaged ({error!r}).") from error
+        data = parse_object(text, NAME, ModelError)
+        if "inputs" not in data and isinstance(data.get("seeds"), list):  # as it was before inputs were blends
+            data["inputs"] = [(seed, seed, 0) for seed in data["seeds"]]
+        golden = convert(data, cls, NAME, ModelError)
         if not golden._is_valid(classes):
             raise ModelError(
-                f"The golden test inside the model file cannot be run: recipe {golden.recipe!r} (this ct3d-edge knows "
-                f"{FIRST_RECIPE!r} and {RECIPE!r}), {len(golden.inputs)} inputs, {len(golden.expected)} answers for "
-                f"{classes} classes, tolerance {golden.tolerance}, {len(golden.tensors)} tensors."
+                f"{NAME} cannot be run: recipe {golden.recipe!r} (this ct3d-edge knows {FIRST_RECIPE!r} and "
+                f"{RECIPE!r}), {len(golden.inputs)} inputs, {len(golden.expected)} outputs for {classes} classes, "
+                f"{len(golden.tensors)} tensors."
             )
         return golden
 
-    @classmethod
-    def _of(cls, data: dict[str, Any]) -> Self:
-        blends = data["inputs"] if "inputs" in data else [(seed, seed, 0) for seed in data["seeds"]]
-        return cls(
-            recipe=data["recipe"],
-            inputs=tuple((int(one), int(other), int(weight)) for one, other, weight in blends),
-            expected=tuple(tuple(map(float, row)) for row in data["expected"]),
-            tolerance=float(data["tolerance"]),
-            tensors=tuple(TensorSketch.of(entry) for entry in data.get("tensors", ())),
-            tensor_tolerance=float(data.get("tensor_tolerance", 0.0)),
-            weakness=None if data.get("weakness") is None else str(data["weakness"]),
-        )
-
     def _is_valid(self, classes: int) -> bool:
-        numbers = [number for row in self.expected for number in row]
         return (
             self.recipe in (FIRST_RECIPE, RECIPE)
-            and len(self.inputs) == len(self.expected) > 0
-            and all(0 <= seed <= MAX_SEED for blend in self.inputs for seed in blend[:2])
-            and all(0 <= weight <= BLEND_STEPS for _, _, weight in self.inputs)
+            and len(self.inputs) == len(self.expected)
             and all(len(row) == classes for row in self.expected)
-            and all(map(math.isfinite, numbers))
-            and 0 <= self.tolerance <= 1
-            and all(sketch.is_valid(len(self.inputs)) for sketch in self.tensors)
-            and 0 <= self.tensor_tolerance <= 1
+            and all(len(sketch.values) == len(self.inputs) for sketch in self.tensors)
         )
 
     def volumes(self, shape: tuple[int, int, int]) -> list[NDArray[np.float32]]:

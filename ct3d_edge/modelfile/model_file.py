@@ -5,7 +5,6 @@ hashed is what runs.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from ct3d_edge.contract import Contract, reject_non_finite_constant
+from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, ModelError
+from ct3d_edge.json_validation import parse_object
 from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.signature import (
     batch_axis,
@@ -102,13 +102,13 @@ class ModelFile:
     @property
     def arithmetic(self) -> str:
         """What most of the graph computes in, by its provenance: fp32 unless that says otherwise."""
-        told = self.provenance.get("precision")
-        return str(told.get("arithmetic", "fp32")) if isinstance(told, dict) else "fp32"
+        precision = self.provenance.get("precision")
+        return str(precision.get("arithmetic", "fp32")) if isinstance(precision, dict) else "fp32"
 
     def incompatibility_reason(self, provider: str) -> str | None:
         """Why a provider must not run the file, as its export found out; None if nothing is known against it."""
-        told = self.provenance.get("not_for")
-        return str(told[provider]) if isinstance(told, dict) and provider in told else None
+        reasons = self.provenance.get("not_for")
+        return str(reasons[provider]) if isinstance(reasons, dict) and provider in reasons else None
 
     @property
     def nodes(self) -> int:
@@ -156,7 +156,7 @@ def parse_model_file(path: Path, data: bytes, *, stored_voxels: bool = False) ->
         sha256=hashlib.sha256(data).hexdigest(),
         contract=contract,
         golden=GoldenTest.from_json(_required_metadata(path, metadata, GOLDEN_KEY), classes=len(contract.labels)),
-        provenance=_provenance(path, metadata),
+        provenance=parse_object(metadata.get(PROVENANCE_KEY, "{}"), f"{path}: '{PROVENANCE_KEY}'", ModelError),
         input_name=input_name,
         output_name=output_name,
         batch_axis=None if inside else batch_axis(proto.graph, input_name),
@@ -193,13 +193,3 @@ def _required_metadata(path: Path, metadata: dict[str, str], key: str) -> str:
             "Make it with: ct3d-edge export --model MODEL.keras --out MODEL.onnx"
         )
     return metadata[key]
-
-
-def _provenance(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    try:
-        value = json.loads(metadata.get(PROVENANCE_KEY, "{}"), parse_constant=reject_non_finite_constant)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: '{PROVENANCE_KEY}' is not valid JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: '{PROVENANCE_KEY}' is a JSON {type(value).__name__}, not an object.")
-    return value

@@ -5,13 +5,16 @@ Each value gets a sign from its index and is added to one of 16 sums (a count sk
 """
 
 import math
+import sys
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 import onnx
+from msgspec import Meta
 from numpy.typing import NDArray
 
+from ct3d_edge.json_validation import Finite
 from ct3d_edge.modelfile.golden_input import hash32
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
 from ct3d_edge.modelfile.weights import tensor_bytes
@@ -47,19 +50,8 @@ class TensorSketch:
     """
 
     name: str
-    spread: float
-    values: tuple[tuple[float, ...], ...]
-
-    @classmethod
-    def of(cls, data: dict[str, Any]) -> Self:
-        """Parse what ``dataclasses.asdict`` gives."""
-        values = tuple(tuple(map(float, row)) for row in data["values"])
-        return cls(str(data["name"]), float(data["spread"]), values)
-
-    def is_valid(self, inputs: int) -> bool:
-        """Whether something can be compared with it, for so many inputs."""
-        numbers = [self.spread, *(number for row in self.values for number in row)]
-        return self.spread > 0 and len(self.values) == inputs and all(map(math.isfinite, numbers))
+    spread: Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+    values: tuple[tuple[Finite, ...], ...]
 
     def difference(self, number: int, tensor: NDArray[Any]) -> float:
         """Largest difference of a sum of one input's tensor from what it was, as a part of the spread.
@@ -104,8 +96,8 @@ class TensorCollector:
             return None
         variance = self._squares / count - (self._sum / count) ** 2
         spread = _round_significant(math.sqrt(max(0.0, variance) * max(1.0, self._size / SKETCH_SIZE)))
-        made = TensorSketch(name, spread, tuple(tuple(map(_round_significant, row)) for row in self._rows))
-        return made if made.is_valid(len(self._rows)) else None
+        values = tuple(tuple(map(_round_significant, row)) for row in self._rows)
+        return TensorSketch(name, spread, values) if spread > 0 else None
 
 
 def _round_significant(number: float) -> float:

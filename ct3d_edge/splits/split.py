@@ -1,4 +1,4 @@
-"""The split of a folder of scans: which ones teach, which ones choose, which ones judge."""
+"""The split of a folder of scans: which ones train, which ones validate, which ones test."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
+import msgspec
+from msgspec import Struct
+
 from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.json_validation import Sha256, Text
 
 Subset = Literal["train", "validation", "test"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
 
-@dataclass(frozen=True)
-class SplitEntry:
+class SplitEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename={"label": "class"}):
     """One scan of a split.
 
     Parameters
@@ -25,57 +28,55 @@ class SplitEntry:
     sha256
         Of the file's bytes; of several files, see `content_sha256`.
     subset
-        Where it stands.
+        Which of the three it belongs to.
     fold
         Counted from 0; None without folds and in the test subset.
     patient
-        Whose scan it is; None if that was not said.
+        Whose scan it is; None if that is unknown.
     """
 
-    path: str
-    label: str
-    sha256: str
+    path: Text
+    label: Text
+    sha256: Sha256
     subset: Subset
     fold: int | None = None
-    patient: str | None = None
+    patient: Text | None = None
 
 
-@dataclass(frozen=True)
-class Duplicate:
-    """A file with the same content as the entry ``of``; it takes no part."""
+class Duplicate(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file with the same content as the entry ``of``; it is not used."""
 
-    path: str
-    of: str
+    path: Text
+    of: Text
 
 
-@dataclass(frozen=True)
-class ExcludedScan:
-    """A scan that cannot be used and takes no part; ``sha256`` is None if not even its bytes can be read."""
+class ExcludedScan(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A scan that cannot be used; ``sha256`` is None if not even its bytes can be read."""
 
-    path: str
-    code: str
-    reason: str
-    sha256: str | None = None
+    path: Text
+    code: Text
+    reason: Text
+    sha256: Text | None = None
 
 
 @dataclass(frozen=True)
 class Split:
-    """A folder of scans, divided so that neither content nor patient stands on two sides.
+    """A folder of scans, divided so that neither content nor patient is in two subsets.
 
     Parameters
     ----------
     classes
         Names of the class folders in the order of the labels 0 and 1.
     seed
-        What the division was drawn with.
+        Of the random division.
     validation_fraction, test_fraction
         Share of each class that was asked for.
     folds
         How many; None without folds.
     entries
-        Every scan that takes part, by class, then path.
+        Every scan that is used, by class, then path.
     duplicates, left_out
-        Files that do not, by path.
+        Files that are not, by path.
 
     Raises
     ------
@@ -93,8 +94,8 @@ class Split:
     left_out: tuple[ExcludedScan, ...] = ()
 
     def __post_init__(self) -> None:
-        for complaint in _complaints(self):
-            raise DatasetError(f"The split contradicts itself: {complaint}.")
+        for contradiction in _contradictions(self):
+            raise DatasetError(f"The split contradicts itself: {contradiction}.")
 
     @property
     def train(self) -> tuple[SplitEntry, ...]:
@@ -113,7 +114,7 @@ class Split:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every file that the split knows, whether it takes part or not."""
+        """Every file of the split, used or not."""
         parts = (self.entries, self.duplicates, self.left_out)
         return tuple(file.path for files in parts for file in files)
 
@@ -143,7 +144,7 @@ class Split:
         return replace(self, entries=tuple(_in_fold(entry, fold) for entry in self.entries))
 
     def without(self, unusable: Sequence[ExcludedScan]) -> "Split":
-        """The split without scans that turned out to be unusable; they are kept in ``left_out``."""
+        """The split without scans that turned out to be unusable; they move to ``left_out``."""
         gone = {scan.path for scan in unusable}
         left_out = tuple(sorted({*self.left_out, *unusable}, key=lambda scan: scan.path))
         return replace(self, entries=tuple(e for e in self.entries if e.path not in gone), left_out=left_out)
@@ -167,28 +168,28 @@ def require_every_class(split: Split) -> None:
 def _in_fold(entry: SplitEntry, fold: int) -> SplitEntry:
     if entry.subset == "test":
         return entry
-    return replace(entry, subset="validation" if entry.fold == fold else "train")
+    return msgspec.structs.replace(entry, subset="validation" if entry.fold == fold else "train")
 
 
-def _complaints(split: Split) -> Iterator[str]:
-    """Everything that a reader of the split relies on and that does not hold."""
+def _contradictions(split: Split) -> Iterator[str]:
+    """Sentences on everything that a reader of the split relies on and that does not hold."""
     entries = split.entries
     yield from (f"{path} stands in it twice" for path in _repeated(split.paths))
-    yield from (f"{path!r} is no path inside the class folders" for path in _strangers(split))
-    kept = {entry.path for entry in entries} | {scan.path for scan in split.left_out}
-    yield from (f"{d.path} repeats {d.of}, which is not in it" for d in split.duplicates if d.of not in kept)
+    yield from (f"{path!r} is no path inside the class folders" for path in _paths_outside_classes(split))
+    known = {entry.path for entry in entries} | {scan.path for scan in split.left_out}
+    yield from (f"{d.path} repeats {d.of}, which is not in it" for d in split.duplicates if d.of not in known)
     yield from (f"two scans have the content {sha}" for sha in _repeated([entry.sha256 for entry in entries]))
     for entry in entries:
         in_range = entry.fold is not None and split.folds is not None and 0 <= entry.fold < split.folds
         if not (entry.fold is None if split.folds is None or entry.subset == "test" else in_range):
             yield f"{entry.path} ({entry.subset}) has fold {entry.fold} of {split.folds or 'none'}"
-    places = {(entry.patient, entry.subset) for entry in entries if entry.patient is not None}
-    yield from (f"patient {name} is in two subsets" for name in _repeated([patient for patient, _ in places]))
+    subsets = {(entry.patient, entry.subset) for entry in entries if entry.patient is not None}
+    yield from (f"patient {name} is in two subsets" for name in _repeated([patient for patient, _ in subsets]))
     folds = {(entry.patient, entry.fold) for entry in entries if entry.patient is not None}
     yield from (f"patient {name} is in two folds" for name in _repeated([patient for patient, _ in folds]))
 
 
-def _strangers(split: Split) -> Iterator[str]:
+def _paths_outside_classes(split: Split) -> Iterator[str]:
     """Paths that lead out of the folder or do not begin with their class."""
     label_of = {entry.path: entry.label for entry in split.entries}
     for path in split.paths:

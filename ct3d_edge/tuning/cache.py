@@ -1,35 +1,33 @@
-"""Is there a choice beside a model, and does it hold here? Whatever is wrong with it becomes a sentence."""
+"""The tuning result beside a model: found, parsed, and used only on the machine that it was made on."""
 
 import hashlib
-import json
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ct3d_edge.contract import reject_non_finite_constant
-from ct3d_edge.conversion.precision import PRECISIONS, Precision
+from msgspec import Struct
+
+from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.errors import UsageError
-from ct3d_edge.providers.names import PROVIDERS, ProviderName, RequestedProvider
+from ct3d_edge.json_validation import Count, Duration, Finite, convert, parse_object
+from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.provider_selection import find_expected_provider
-from ct3d_edge.tuning.candidate import LEVELS, Candidate, CandidateResult
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel
 from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuned_model_path, tuning_key, tuning_result_path
 
 
 @dataclass(frozen=True)
 class ActiveTuning:
-    """A choice that holds here.
+    """A tuning result that applies here.
 
     Parameters
     ----------
     choice
-        What was chosen.
+        The result.
     file
         The model file that runs.
     digest
-        SHA-256 of the choice's file.
+        SHA-256 of the file of the result.
     """
 
     choice: TuningResult
@@ -38,14 +36,14 @@ class ActiveTuning:
 
 
 def load_tuning(model: Path, requested: RequestedProvider, device_number: int = 0) -> ActiveTuning | str | None:
-    """The choice beside a model; the reason why the one that is there is left aside; None if there is none.
+    """The tuning result beside a model; the reason why the one that is there is ignored; None if there is none.
 
     Parameters
     ----------
     model
         The given file, whose bytes must be those that were tuned.
     requested
-        Provider asked for. For ``auto``, the choice must be of the one that would be taken.
+        Provider asked for. For ``auto``, the result must be of the one that would be taken.
     device_number
         Of the GPU or other device.
     """
@@ -65,24 +63,24 @@ def load_tuning(model: Path, requested: RequestedProvider, device_number: int = 
             reason = f"{file.name} is not the file that was chosen"
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
-    except (ValueError, RecursionError, UsageError) as error:
-        return f"it is damaged: {error}"
+    except UsageError as error:
+        return f"it is damaged: {str(error).removesuffix('.')}"
     return reason or ActiveTuning(choice, file, hashlib.sha256(data).hexdigest())
 
 
 def tuning_path(model: Path, provider: ProviderName) -> Path:
-    """Where the choice for a provider is looked for: in its own file, else in that of all, as it was once."""
+    """Where the result for a provider is looked for: in its own file, else in that of all, as it was once."""
     own = tuning_result_path(model, provider)
     return own if own.exists() else tuning_result_path(model)
 
 
 def keep_other_provider(model: Path, provider: ProviderName) -> None:
-    """Give a choice of another provider that lies where this one's goes, as it was once, its own name."""
+    """Rename the result of another provider that has the name of this one's, as it was once."""
     path = tuning_result_path(model, provider)
     try:
         other = parse_tuning_result(path.read_bytes()).key.provider
-    except (OSError, ValueError, RecursionError, UsageError):
-        return  # there is none, or it is damaged: nothing that could be kept
+    except (OSError, UsageError):
+        return  # there is none, or it is damaged
     if other == provider or tuning_result_path(model, other).exists():
         return
     if path.with_suffix(".onnx").exists():
@@ -90,99 +88,82 @@ def keep_other_provider(model: Path, provider: ProviderName) -> None:
     path.replace(tuning_result_path(model, other))
 
 
+class _Key(Struct):
+    model_sha256: str
+    provider: ProviderName
+    processor: str
+    cores: int
+    gpu: str | None
+    versions: dict[str, str]
+
+
+class _Parity(Struct):
+    material: str
+    limits: dict[Precision, Finite]
+
+
+class _Candidate(Struct):
+    level: OptimizationLevel
+    precision: Precision
+    threads: Count
+    options: dict[str, str]
+    dropped: str | None
+    difference: Finite | None
+    memory_bytes: int | None
+    samples_ms: tuple[Duration, ...]
+
+
+class _TuningFile(Struct, rename={"selected": "chosen", "baseline": "standard", "parity": "proof"}):
+    """The JSON form, written by `TuningResult.to_json`."""
+
+    created: str
+    key: _Key
+    file_sha256: str
+    selected: int
+    baseline: int
+    memory_budget: int | None
+    parity: _Parity
+    candidates: tuple[_Candidate, ...]
+
+
 def parse_tuning_result(data: bytes) -> TuningResult:
-    """A choice from the bytes of its file.
+    """The result from the bytes of its file.
 
     Raises
     ------
-    ValueError, UsageError
+    UsageError
         If it is not one, in every detail.
     """
-    told = json.loads(data.decode("utf-8"), parse_constant=reject_non_finite_constant)
-    if not isinstance(told, dict) or told.get("schema") != SCHEMA:
-        raise ValueError(f"not a choice of version {SCHEMA}")
-    key, parity = _parse_key(_require_field(told, "key", dict)), _require_field(told, "proof", dict)
-    results = tuple(_parse_result(entry, key) for entry in _require_field(told, "candidates", list))
-    choice = TuningResult(
-        key,
-        _require_field(told, "created", str),
-        _require_field(told, "file_sha256", str),
-        _parse_index(told, "chosen", results),
-        _parse_index(told, "standard", results),
-        _optional_field(told, "memory_budget", int),
-        _require_field(parity, "material", str),
-        _parse_limits(_require_field(parity, "limits", dict)),
-        results,
-    )
-    if choice.results[choice.selected].dropped is not None or not choice.results[choice.selected].samples:
-        raise ValueError("what is chosen was dropped or never timed")
-    if choice.candidate.precision not in choice.limits:
-        raise ValueError(f"it computes in {choice.candidate.precision}, for which its proof has no limit")
-    return choice
-
-
-def _parse_key(told: dict[str, Any]) -> TuningKey:
-    provider = next((name for name in PROVIDERS if name == told.get("provider")), None)
-    if provider is None:
-        raise ValueError(f"there is no provider {told.get('provider')!r}")
-    versions = _require_field(told, "versions", dict)
-    return TuningKey(
-        _require_field(told, "model_sha256", str),
-        provider,
-        _require_field(told, "processor", str),
-        _require_field(told, "cores", int),
-        _optional_field(told, "gpu", str),
-        tuple((name, _require_field(versions, name, str)) for name in versions),
+    fields = parse_object(data, "the file", UsageError)
+    if fields.get("schema") != SCHEMA:
+        raise UsageError(f"It is not a tuning result of version {SCHEMA}.")
+    file = convert(fields, _TuningFile, "the file", UsageError)
+    for name, index in (("chosen", file.selected), ("standard", file.baseline)):
+        if not 0 <= index < len(file.candidates):
+            raise UsageError(f"`{name}` is {index}, but there are {len(file.candidates)} candidates.")
+    selected = file.candidates[file.selected]
+    if selected.dropped is not None or not selected.samples_ms:
+        raise UsageError("The selected candidate was dropped or never timed.")
+    if selected.precision not in file.parity.limits:
+        raise UsageError(f"It computes in {selected.precision}, for which its parity check has no limit.")
+    key = file.key
+    return TuningResult(
+        TuningKey(key.model_sha256, key.provider, key.processor, key.cores, key.gpu, tuple(key.versions.items())),
+        file.created,
+        file.file_sha256,
+        file.selected,
+        file.baseline,
+        file.memory_budget,
+        file.parity.material,
+        file.parity.limits,
+        tuple(_candidate_result(candidate, key.provider) for candidate in file.candidates),
     )
 
 
-def _parse_limits(told: dict[str, Any]) -> dict[Precision, float]:
-    unknown = [name for name in told if name not in PRECISIONS]
-    if unknown:
-        raise ValueError(f"there is no precision {unknown[0]!r}")
-    return {name: float(_require_field(told, name, float, int)) for name in PRECISIONS if name in told}
-
-
-def _parse_result(told: Any, key: TuningKey) -> CandidateResult:
-    if not isinstance(told, dict):
-        raise ValueError("a candidate is not an object")
-    level = next((name for name in LEVELS if name == told.get("level")), None)
-    precision = next((name for name in PRECISIONS if name == told.get("precision")), None)
-    threads, options = _require_field(told, "threads", int), _require_field(told, "options", dict)
-    if level is None or precision is None or threads < 1:
-        raise ValueError(
-            f"a candidate has level {told.get('level')!r}, precision {told.get('precision')!r} and {threads} threads"
-        )
-    chosen = tuple((name, _require_field(options, name, str)) for name in options)
-    parse_options(key.provider, tuple(f"{name}={value}" for name, value in chosen))  # refuses what there is not
-    samples = _require_field(told, "samples_ms", list)
-    if not all(type(sample) in (int, float) and math.isfinite(sample) and sample >= 0 for sample in samples):
-        raise ValueError("a sample is not a duration")
-    return CandidateResult(
-        Candidate(level, threads, chosen, precision),
-        _optional_field(told, "dropped", str),
-        _optional_field(told, "difference", float, int),
-        _optional_field(told, "memory_bytes", int),
-        tuple(map(float, samples)),
-    )
-
-
-def _parse_index(told: dict[str, Any], name: str, results: Sequence[CandidateResult]) -> int:
-    position: int = _require_field(told, name, int)
-    if not 0 <= position < len(results):
-        raise ValueError(f"{name!r} names none of its {len(results)} candidates")
-    return position
-
-
-def _require_field(told: dict[str, Any], name: str, *kinds: type) -> Any:
-    """A value of exactly one of these types: ``True`` is no number here."""
-    if type(told.get(name)) not in kinds:
-        raise ValueError(f"{name!r} is missing or not {' or '.join(kind.__name__ for kind in kinds)}")
-    return told[name]
-
-
-def _optional_field(told: dict[str, Any], name: str, *kinds: type) -> Any:
-    return None if name in told and told[name] is None else _require_field(told, name, *kinds)
+def _candidate_result(read: _Candidate, provider: ProviderName) -> CandidateResult:
+    parse_options(provider, tuple(f"{name}={value}" for name, value in read.options.items()))  # raises if unknown
+    candidate = Candidate(read.level, read.threads, tuple(read.options.items()), read.precision)
+    return CandidateResult(candidate, read.dropped, read.difference, read.memory_bytes, read.samples_ms)
 
 
 def _sha256(path: Path) -> str:

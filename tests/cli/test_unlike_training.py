@@ -33,7 +33,7 @@ def model(make_model: MakeModel) -> Path:
 def test_inspect_tells_it_in_two_lines(run: Run, model: Path) -> None:
     out = run("inspect", "--model", model).out
     assert "300 to 400, 280 to 400, 250 to 340 mm in voxels of 4 to 6, 4 to 6, 8 to 9 mm, 28 to 40 slices" in out
-    assert "2 features of 40 scans, 1 direction; a distance above 2 is told (20 other scans)" in out
+    assert "2 features of 40 scans, 1 direction; a distance above 2 is flagged (20 other scans)" in out
     assert "pooled features     2, for out_of_distribution" in out
     assert "residual_variance" not in out
 

@@ -48,7 +48,7 @@ def test_inspect_shows_of_a_model_what_it_showed(run: Run, old: Path, model: str
 def test_inspect_shows_range_and_statistics(run: Run, old: Path) -> None:
     told = run("inspect", "--model", "model.onnx").out
     assert "24 slices (32 scans)" in told
-    assert "6 features of 32 scans, 5 directions; a distance above 2.25 is told (20 other scans)" in told
+    assert "6 features of 32 scans, 5 directions; a distance above 2.25 is flagged (20 other scans)" in told
 
 
 @pytest.mark.parametrize("model", ["model.onnx", "embedded.onnx", "tuned/version-2.onnx", "tuned/model.tuned.onnx"])

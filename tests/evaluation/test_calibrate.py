@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from builders import MakeModel
@@ -92,7 +93,7 @@ def test_scans_that_cannot_be_used_stop_or_are_left_out(run: Path, scans: Path) 
     split = read_split(run / "split.json")
     first, *_ = split.validation
     (scans / first.path).write_bytes(b"no scan")
-    damaged = tuple(replace(e, sha256=content_sha256(scans / e.path)) for e in split.entries)
+    damaged = tuple(msgspec.structs.replace(e, sha256=content_sha256(scans / e.path)) for e in split.entries)
     write_split(run / "split.json", replace(split, entries=damaged))
     with pytest.raises(DatasetError, match=rf"1 of 12 scans cannot be used.*\n.*{first.path}"):
         calibrate_run(run, scans)
