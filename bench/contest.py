@@ -15,9 +15,8 @@ from typing import Any
 from bench.entrant import PeerFailed, PeerProcess
 from bench.material import KINDS, Fixture
 from bench.plan import ComparisonPlan, PeerEntry
-from ct3d_edge.benchmark.workload import keep_partial_result
 from ct3d_edge.latency.measure import Samples, WallClock
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, keep_partial_result
 from ct3d_edge.latency.system_monitor import SystemMonitor, SystemSnapshot, take_snapshot
 from ct3d_edge.system.machine import describe_machine
 
@@ -64,7 +63,7 @@ class PeerComparison:
         self._files = (str(material.folder.resolve()), str(plan_file.resolve()))
         self._material, self._say = material, say
         self._entrants: list[PeerProcess] = []
-        self._witness = SystemMonitor(WallClock(), look=self._look)
+        self._witness = SystemMonitor(WallClock(), read=self._look)
 
     def _look(self, at_s: float) -> SystemSnapshot:
         """The machine; the contestants' CPU time is the contest's own, not that of other processes."""
@@ -150,7 +149,7 @@ class PeerComparison:
 
     def record(self, broken_off: str | None = None) -> BenchRecord:
         """What there is so far."""
-        self._witness.look()
+        self._witness.sample()
         ran = {key: score for key, score in self.scores.items() if score.counted}
         failed = [f"{key} failed ({score.failed})" for key, score in self.scores.items() if score.failed]
         samples = Samples(
@@ -165,7 +164,7 @@ class PeerComparison:
             {},
             samples,
             arrangement="in turn" if even else "blocks",
-            surroundings=tuple(self._witness.seen),
+            surroundings=tuple(self._witness.snapshots),
             resources={f"{key}, peak resident, bytes": max(score.peaks) for key, score in ran.items() if score.peaks},
             incomplete="; ".join([*([broken_off] if broken_off else []), *failed]) or None,
         )

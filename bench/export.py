@@ -68,7 +68,7 @@ def measure_export(run: Path, rounds: int) -> BenchRecord:
             peaks.append(export(run, Path(folder, "model.onnx"), timer))
         subprocess.run(IMPORT, check=True)
         timer.lap(IMPORT_ONLY)
-        monitor.look()
+        monitor.sample()
 
     taken = measure_runs(one_round, rounds, warmup=1, clock=clock)
     return BenchRecord(
@@ -78,7 +78,7 @@ def measure_export(run: Path, rounds: int) -> BenchRecord:
         {},
         Samples(taken.warmup, taken.counted, excluded_stages=(IMPORT_ONLY,)),
         {"export": (STARTUP, *STAGES.values())},
-        surroundings=tuple(monitor.seen),
+        surroundings=tuple(monitor.snapshots),
         resources={"peak_resident_bytes": max(peaks)},
     )
 

@@ -111,12 +111,12 @@ def measure_scans(scans: list[Path]) -> BenchRecord:
         warmup |= {f"{way}, {name}": taken for way, taken in samples.warmup.items()}
         counted |= {f"{way}, {name}": taken for way, taken in samples.counted.items()}
         report(name, samples, about[name])
-        monitor.look()
+        monitor.sample()
     question = "Reading and preprocessing a .nii.gz: time against bare decompression, and memory"
     conditions = {"rounds": ROUNDS, "scans": about}
-    print("\n".join(interference(monitor.seen)))
+    print("\n".join(interference(monitor.snapshots)))
     samples = Samples(warmup, counted)
-    seen = tuple(monitor.seen)
+    seen = tuple(monitor.snapshots)
     return BenchRecord(question, describe_machine(PACKAGES), conditions, {}, samples, {}, "in turn", seen)
 
 

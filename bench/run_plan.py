@@ -18,9 +18,8 @@ from bench.material import Fixture
 from bench.plan import ComparisonPlan, load_plan
 from bench.scans import REAL_SCANS
 from bench.subject import find_trained_network, make_fixture
-from ct3d_edge.benchmark.workload import PartialResultError
 from ct3d_edge.errors import Ct3dError
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, PartialResultError
 from ct3d_edge.latency.statistics import percentile
 from ct3d_edge.scan.discovery import find_scans
 

@@ -17,10 +17,9 @@ from records import ANSWERED, FAILED, give_back, raise_error
 
 import ct3d_edge
 from ct3d_edge import Volume, load_model, open_scan
-from ct3d_edge.benchmark.workload import PartialResultError
 from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, PartialResultError
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.discovery import discover_scans

@@ -14,12 +14,12 @@ from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.options import Options
 from ct3d_edge.session.node_profile import NodeTimes, profile_nodes
 
-Bottleneck = Literal["compute", "memory", "overhead", "preprocessing", "decompression"]
+Bottleneck = Literal["compute", "memory", "overhead", "reading", "preprocessing", "record"]
 
 LAYER_BOTTLENECKS: tuple[Bottleneck, ...] = ("compute", "memory", "overhead")
 BETWEEN_OPERATORS = "between operators"
 SCAN_OVERHEAD = "in turn with other work"
-"""What running the network takes longer after reading a scan than again and again, answer included."""
+"""What running the network takes longer after reading a scan than again and again, prediction included."""
 
 RUNS = 10
 
@@ -92,7 +92,7 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class ScanProfile:
-    """A scan's way from its file to its probability.
+    """A scan's way from its file to its record.
 
     Parameters
     ----------
@@ -100,21 +100,23 @@ class ScanProfile:
         Of the network, in order.
     peak_performance
         Of this machine.
-    read_ms, preprocess_ms
-        Medians of what stands before the network.
+    read_ms, preprocess_ms, record_ms
+        Medians of the stages around the network.
     """
 
     layers: tuple[LayerProfile, ...]
     peak_performance: PeakPerformance
     read_ms: float
     preprocess_ms: float
+    record_ms: float
 
     @property
     def parts(self) -> dict[Bottleneck, float]:
         """The whole time, in ms, by what would have to be better."""
         return {
-            "decompression": self.read_ms,
+            "reading": self.read_ms,
             "preprocessing": self.preprocess_ms,
+            "record": self.record_ms,
             **{name: sum(layer.parts[name] for layer in self.layers) for name in LAYER_BOTTLENECKS},
         }
 
@@ -166,7 +168,7 @@ def profile_scan(
     volume
         A network input, ``contract.shape`` float32.
     stages
-        Durations in ms of ``read``, ``preprocess`` and ``infer``, taken before.
+        Durations in ms of ``read``, ``preprocess``, ``infer`` and ``record``, measured before.
     threads, options
         Of the session; the ceilings are those of so many threads.
     """
@@ -176,8 +178,9 @@ def profile_scan(
     layers = tuple(profile_layer(layer, ceilings) for layer in read_layers(found.nodes))
     rest = median(run - sum(times) for run, times in zip(found.runs, _by_run(found.nodes), strict=True))
     beyond = median(stages["infer"]) - median(found.runs)
-    ours = (_unattributed(BETWEEN_OPERATORS, rest), _unattributed(SCAN_OVERHEAD, beyond))
-    return ScanProfile((*layers, *ours), ceilings, median(stages["read"]), median(stages["preprocess"]))
+    remainder = (_unattributed(BETWEEN_OPERATORS, rest), _unattributed(SCAN_OVERHEAD, beyond))
+    around = (median(stages[name]) for name in ("read", "preprocess", "record"))
+    return ScanProfile((*layers, *remainder), ceilings, *around)
 
 
 def _unattributed(name: str, ms: float) -> LayerProfile:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct3d_edge.benchmark.workload import run_scan
+from ct3d_edge.benchmark.workload import ScanWorkload
 from ct3d_edge.latency.measure import StageTimer, WallClock
 from ct3d_edge.latency.resource_meter import GpuReading, read_energy, read_gpus, read_peak_bytes, read_resident_bytes
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.process_pool import map_in_processes
 
 AVERAGED_SCANS = 5
-"""Decided for each figure that is an average."""
+"""Predicted for each figure that is an average."""
 
 RESIDENT_BEFORE = "resident before the model, bytes"
 ADDED_BY_SESSION = "added by the session, bytes"
@@ -34,7 +34,7 @@ class ResourceJob:
     open_runner
         Opens the session; travels to the other process by its name.
     scan
-        A file that it can judge.
+        A file that it has a prediction for.
     """
 
     open_runner: Callable[[], Runner]
@@ -42,7 +42,7 @@ class ResourceJob:
 
 
 def measure_resources(job: ResourceJob) -> dict[str, float | None]:
-    """Memory, CPU time and energy of deciding scans; None for what this system does not tell.
+    """Memory, CPU time and energy of predicting scans; None for what this system does not report.
 
     Energy is that of the whole packages and GPUs, other processes included, taken in a pass of its own; memory of GPUs
     is what all of them have more in use than before. Where the CPU does the work, GPUs are left out.
@@ -54,14 +54,15 @@ def measure_resources(job: ResourceJob) -> dict[str, float | None]:
 def _measure_in_process(job: ResourceJob) -> dict[str, float | None]:
     before, idle = read_resident_bytes(), read_gpus()
     with job.open_runner() as runner:
+        workload = ScanWorkload(runner, [job.scan])
         opened, loaded = read_resident_bytes(), read_gpus()
-        _run_scans(runner, job.scan, 1)
+        _run_scans(workload, 1)
         settled, warm = read_resident_bytes(), read_gpus()
         began = time.process_time()
-        _run_scans(runner, job.scan, AVERAGED_SCANS)
+        _run_scans(workload, AVERAGED_SCANS)
         seconds = (time.process_time() - began) / AVERAGED_SCANS
         first, awake = read_energy(), read_gpus()
-        _run_scans(runner, job.scan, AVERAGED_SCANS)
+        _run_scans(workload, AVERAGED_SCANS)
         second, done = read_energy(), read_gpus()
         on_gpu = runner.run_report.actual not in ("cpu", "openvino")
     spent: dict[str, float | None] = {
@@ -97,9 +98,9 @@ def compute_gpu_costs(
     }
 
 
-def _run_scans(runner: Runner, scan: Path, times: int) -> None:
-    for _ in range(times):
-        run_scan(runner, scan, StageTimer(WallClock()))
+def _run_scans(workload: ScanWorkload, times: int) -> None:
+    for number in range(times):
+        workload.predict(number, StageTimer(WallClock()))
 
 
 def _difference(after: int | None, before: int | None) -> int | None:

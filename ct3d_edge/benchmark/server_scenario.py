@@ -1,30 +1,29 @@
-"""Scans that arrive at random: the highest rate at which decisions still come in time."""
+"""Scans that arrive at random: the highest rate at which records still come in time."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ct3d_edge.benchmark.workload import describe_environment, keep_partial_result, run_scan
+from ct3d_edge.benchmark.workload import ScanWorkload, describe_environment
 from ct3d_edge.latency.load_generator import (
     LoadResult,
     best_load,
     choose_tail_rank,
     find_highest_rate,
-    make_early_stop,
     poisson_arrivals,
     run_load,
-    summarize_load,
 )
 from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, WallClock, measure_runs
-from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.statistics import WarmupCriterion
+from ct3d_edge.latency.record import BenchRecord, keep_partial_result
+from ct3d_edge.latency.statistics import WarmupCriterion, nearest_rank
 from ct3d_edge.latency.system_monitor import SystemMonitor
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.session.runner import Runner
 
-QUESTION = "Scans that arrive at random, from their intended arrival to their probability"
+QUESTION = "Scans that arrive at random, from their intended arrival to their record"
 UNLOADED = "one after the other"
 DEFAULT_BOUND_FACTOR = 3.0
 """Bound in medians of a scan alone, where none is given: a tail with two more in front of it."""
@@ -41,13 +40,13 @@ class ServerPlan:
     requests
         Scans at each rate; they decide which of p90, p95, p99 the bound is for.
     bound_ms
-        From intended arrival to decision; three medians of a scan alone if None.
+        From intended arrival to record; three medians of a scan alone if None.
     rates
         How many rates to try.
     budget_s
         No further rate is tried after so many seconds.
     seed
-        Draws the arrivals.
+        Of the arrivals.
     """
 
     requests: int
@@ -63,11 +62,11 @@ def measure_server(
     plan: ServerPlan,
     *,
     clock: Clock | None = None,
-    on_request: Callable[[], None] = lambda: None,
+    progress: Progress = no_progress,
 ) -> tuple[BenchRecord, list[LoadResult]]:
-    """Time scans alone until they are steady, then search the highest rate that keeps the bound.
+    """Time scans alone until they are steady, then search the highest rate within the bound.
 
-    One session decides one scan at a time with all its threads; what waits is counted.
+    One session predicts one scan at a time with all its threads; waiting for it counts.
 
     Returns
     -------
@@ -78,26 +77,30 @@ def measure_server(
 
     Raises
     ------
-    BrokenOffError
+    PartialResultError
         With the record so far, if a run fails or is interrupted.
     """
-    server = _ServerRun(runner, scans, plan, clock or WallClock(), on_request)
+    server = _ServerRun(runner, scans, plan, clock or WallClock(), progress)
     with keep_partial_result(server.record):
-        service = server.measure_unloaded()
-        bound = plan.bound_ms or DEFAULT_BOUND_FACTOR * service
-        attempts = server.search(service, bound)
-    return server.record(server.shortfall(service, bound, len(attempts))), attempts
+        service_ms = server.measure_unloaded()
+        bound_ms = plan.bound_ms or DEFAULT_BOUND_FACTOR * service_ms
+        attempts = server.search(service_ms, bound_ms)
+    # Where scans alone take longer than the bound, one rate says as much as all.
+    complete = service_ms > bound_ms or len(attempts) >= plan.rates
+    spent = f"the time budget was spent after {len(attempts)} of {plan.rates} rates"
+    return server.record(None if complete else spent), attempts
 
 
 class _ServerRun:
-    """One session, its queue, and all that was measured so far."""
+    """One session, its queue, and everything measured so far."""
 
     def __init__(
-        self, runner: Runner, scans: Sequence[Path], plan: ServerPlan, clock: Clock, on_request: Callable[[], None]
+        self, runner: Runner, scans: Sequence[Path], plan: ServerPlan, clock: Clock, progress: Progress
     ) -> None:
-        self._runner, self._scans, self._plan, self._clock = runner, scans, plan, clock
-        self._on_request, self._witness = on_request, SystemMonitor(clock)
-        self._alone, self._latencies = SampleBuffer(), dict[str, list[float]]()
+        self._workload, self._plan, self._clock = ScanWorkload(runner, scans), plan, clock
+        self._monitor = SystemMonitor(clock)
+        self._progress = self._monitor.watch(progress)
+        self._unloaded, self._latencies = SampleBuffer(), dict[str, list[float]]()
         self._began, self._rank = clock.now(), choose_tail_rank(plan.requests)
         self._facts: dict[str, Any] = {
             "scenario": "server",
@@ -109,72 +112,67 @@ class _ServerRun:
         }
 
     def measure_unloaded(self) -> float:
-        """Median of a scan that nothing is in front of, ms."""
+        """Median of a scan with an empty queue, ms."""
 
-        def one(number: int, timer: StageTimer) -> None:
-            self._take(number)
+        def run_once(number: int, timer: StageTimer) -> None:
+            self._predict(number)
             timer.lap(UNLOADED)
 
         samples = measure_runs(
-            one, UNLOADED_RUNS, warmup=WarmupCriterion(), clock=self._clock, on_run=self._between, into=self._alone
+            run_once,
+            UNLOADED_RUNS,
+            warmup=WarmupCriterion(),
+            clock=self._clock,
+            progress=self._progress,
+            buffer=self._unloaded,
         )
         return median(samples.total)
 
-    def search(self, service: float, bound: float) -> list[LoadResult]:
-        """Try rates below the capacity; `service` and `bound` in ms."""
-
-        def go_on() -> bool:
-            # Where scans alone take longer than the bound, lower rates only take longer to say so.
-            return service <= bound and not self._spent()
-
+    def search(self, service_ms: float, bound_ms: float) -> list[LoadResult]:
+        """Try rates below the capacity."""
+        capacity = 1000 / service_ms
         attempts = find_highest_rate(
-            lambda rate: self._attempt(rate, bound), 1000 / service, steps=self._plan.rates, go_on=go_on
+            lambda rate: self._attempt(rate, bound_ms),
+            capacity,
+            steps=self._plan.rates,
+            proceed=lambda: service_ms <= bound_ms and not self._budget_spent(),
         )
-        answer = best_load(attempts)
-        self._facts |= {
-            "bound_ms": bound,
-            "capacity_per_s": 1000 / service,
-            "highest_rate_per_s": answer and answer.rate,
-        }
+        best = best_load(attempts)
+        self._facts |= {"bound_ms": bound_ms, "capacity_per_s": capacity, "highest_rate_per_s": best and best.rate}
         return attempts
 
-    def shortfall(self, service: float, bound: float, done: int) -> str | None:
-        """Why fewer rates were tried than planned; None if there is nothing to tell."""
-        if service > bound or done >= self._plan.rates:
-            return None
-        return f"the time budget was spent after {done} of {self._plan.rates} rates"
-
     def record(self, incomplete: str | None = None) -> BenchRecord:
-        """All that was measured so far."""
-        self._witness.look()
-        alone = self._alone.samples()
-        rates = {name: tuple(taken) for name, taken in self._latencies.items()}
+        """Everything measured so far."""
+        unloaded = self._unloaded.samples()
+        rates = {name: tuple(latencies) for name, latencies in self._latencies.items()}
         return BenchRecord(
             QUESTION,
             describe_environment(),
             self._facts,
             {},
-            Samples(alone.warmup, {**alone.counted, **rates}),
+            Samples(unloaded.warmup, {**unloaded.counted, **rates}),
             arrangement="blocks",
-            surroundings=tuple(self._witness.seen),
+            surroundings=self._monitor.finish(),
             incomplete=incomplete,
         )
 
-    def _attempt(self, rate: float, bound: float) -> LoadResult:
-        taken = self._latencies.setdefault(_name(rate), [])
-        arrivals = poisson_arrivals(rate, self._plan.requests, self._plan.seed)
-        hopeless = make_early_stop(self._plan.requests, self._rank, bound)
-        run_load(self._take, arrivals, clock=self._clock, into=taken, hopeless=hopeless, on_request=self._between)
-        return summarize_load(rate, taken, self._rank, bound)
+    def _attempt(self, rate: float, bound_ms: float) -> LoadResult:
+        requests = self._plan.requests
+        latencies = self._latencies.setdefault(_name(rate), [])
+        run_load(
+            self._predict,
+            poisson_arrivals(rate, requests, self._plan.seed),
+            clock=self._clock,
+            latencies=latencies,
+            max_late=(bound_ms, requests - nearest_rank(requests, self._rank)),
+            progress=self._progress,
+        )
+        return LoadResult(rate, tuple(latencies), self._rank, bound_ms)
 
-    def _take(self, number: int) -> None:
-        run_scan(self._runner, self._scans[number % len(self._scans)], StageTimer(self._clock))
+    def _predict(self, number: int) -> None:
+        self._workload.predict(number, StageTimer(self._clock))
 
-    def _between(self) -> None:
-        self._witness.sample_if_due()
-        self._on_request()
-
-    def _spent(self) -> bool:
+    def _budget_spent(self) -> bool:
         budget = self._plan.budget_s
         return budget is not None and self._clock.now() - self._began >= budget * 1e9
 

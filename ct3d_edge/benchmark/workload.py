@@ -1,7 +1,8 @@
-"""The work that is timed: a scan file to its probability, the clocks that nest in it, and partial results."""
+"""The work that is timed: what ``infer`` does with one scan, from its file to its record."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,64 +12,33 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
-from ct3d_edge.errors import ScanError, UsageError
+from ct3d_edge.errors import UsageError
+from ct3d_edge.inference.load_model import DEMONSTRATION
+from ct3d_edge.inference.predict import predict_scan
+from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.latency.measure import StageTimer
-from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.modelfile.bundled_model import is_demo_model
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.discovery import find_scans
-from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import describe_machine
 
 PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal", "nibabel")
 
+RECORD_STAGE = "record"
+"""What a scan takes besides the stages that its record names: the record itself, hashes, the check of the features."""
 
-def describe_environment() -> dict[str, Any]:
-    """What ``describe_machine`` finds, with the packages between a scan file and its probability."""
-    return describe_machine(PACKAGES)
-
-
-class PartialResultError(Exception):
-    """A measurement failed or was interrupted; its cause is the failure.
-
-    Parameters
-    ----------
-    record
-        What there is.
-    """
-
-    def __init__(self, record: BenchRecord) -> None:
-        super().__init__(record.incomplete)
-        self.record = record
-
-    def __reduce__(self) -> "tuple[type[PartialResultError], tuple[BenchRecord]]":
-        """Pickle with the record, which ``args`` does not hold."""
-        return type(self), (self.record,)
-
-
-@contextmanager
-def keep_partial_result(record: Callable[[str], BenchRecord]) -> Iterator[None]:
-    """Turn any end but the regular one into a ``BrokenOffError`` with the record made for its reason."""
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        reason = "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or repr(error)
-        raise PartialResultError(record(reason)) from error
-
-
-DEVICE_RESIDENT = "device-resident run"
-"""The network alone, its input and output staying where it runs; timed after each scan, beside it."""
-
-CLOCKS = {
-    DEVICE_RESIDENT: (DEVICE_RESIDENT,),
-    "run + copies": ("infer",),
-    "+ preprocessing": ("preprocess", "infer"),
-    "file to decision": ("read", "preprocess", "infer"),
-}
-"""Clock to the stages that it is the sum of, each within the next."""
+STAGES = (*(field.name for field in fields(Timing)), RECORD_STAGE)
+"""Stages of a scan, in order; together they are all of its time."""
 
 PHANTOM_SEED = 30_000
 PHANTOM_SHAPE = (512, 512, 40)
+
+
+def describe_environment() -> dict[str, Any]:
+    """What ``describe_machine`` finds, with the packages that a scan passes through."""
+    return describe_machine(PACKAGES)
 
 
 @contextmanager
@@ -77,14 +47,14 @@ def bench_scans(folder: Path | None) -> Iterator[list[Path]]:
     if folder:
         yield find_scans([folder])
         return
-    with TemporaryDirectory() as place:
-        path = Path(place, "phantom.nii.gz")
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary, "phantom.nii.gz")
         save_scan(make_phantom(PHANTOM_SEED, abnormal=True, shape=PHANTOM_SHAPE), path)
         yield [path]
 
 
 def prepare_network_input(path: Path, contract: Contract) -> NDArray[np.float32]:
-    """Prepare a scan before anything is timed: one that cannot be used must not end a long measurement.
+    """Prepare a scan before anything is timed: one without a prediction must not end a long measurement.
 
     Returns
     -------
@@ -94,41 +64,46 @@ def prepare_network_input(path: Path, contract: Contract) -> NDArray[np.float32]
     Raises
     ------
     UsageError
-        Naming the scan and what is wrong with it.
+        Naming the scan and why it has no prediction.
     """
-    try:
-        return preprocess(open_scan(path), contract).volume[None]
-    except ScanError as error:
-        raise UsageError(f"The benchmark cannot use {path} ({error.code}): {error}") from error
+    scan = prepare_scan(path, contract, checker=QualityChecker(contract))
+    if scan.prepared is None:
+        raise _unusable(path, scan.failed[1] if scan.failed else None)
+    return scan.prepared.volume[None]
 
 
 class ScanWorkload:
-    """Takes a scan from its file to its probability; then the network alone, beside it. Run n takes scan n, in turn.
+    """Predicts scans one after the other, with the quality checks and the record of ``infer``.
 
     Parameters
     ----------
     runner
         An open session.
     scans
-        Files that the session can judge.
+        Run n takes scan n modulo their number.
     """
 
     def __init__(self, runner: Runner, scans: Sequence[Path]) -> None:
         self._runner, self._scans = runner, scans
-        self._resident = runner.bind_on_device(prepare_network_input(scans[0], runner.contract))
+        self._notes = (DEMONSTRATION,) if is_demo_model(runner.model) else ()
+        self._checker = QualityChecker(runner.contract)
 
-    def __call__(self, number: int, timer: StageTimer) -> None:
-        """One run, its stages told to ``timer``."""
-        run_scan(self._runner, self._scans[number % len(self._scans)], timer)
-        self._resident()
-        timer.lap(DEVICE_RESIDENT)
+    def predict(self, number: int, timer: StageTimer) -> ResultRecord:
+        """Predict the scan of run ``number``; `STAGES` are laps of ``timer``.
+
+        Raises
+        ------
+        UsageError
+            If the scan has no prediction.
+        """
+        path = self._scans[number % len(self._scans)]
+        record = predict_scan(path, self._runner, self._notes, self._checker).record
+        timer.lap(RECORD_STAGE, {stage: ms for stage, ms in asdict(record.timing).items() if ms is not None})
+        if record.prediction is None:
+            raise _unusable(path, record.failure)
+        return record
 
 
-def run_scan(runner: Runner, path: Path, timer: StageTimer) -> None:
-    """Read, preprocess and judge one scan; ends with the probabilities in this process's memory."""
-    scan = open_scan(path)
-    prepared = preprocess(scan, runner.contract)
-    timer.lap("preprocess")
-    timer.move(scan.reading_ms, "preprocess", to="read")
-    runner.infer(prepared.volume[None])
-    timer.lap("infer")
+def _unusable(path: Path, failure: ScanFailure | None) -> UsageError:
+    code, message = (failure.code, failure.message) if failure else ("internal", "it gave no network input.")
+    return UsageError(f"The benchmark cannot use {path} ({code}): {message}")

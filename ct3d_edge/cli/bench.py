@@ -1,14 +1,16 @@
-"""``ct3d-edge bench``: how long a scan takes here, from file to probability, and where the time goes."""
+"""``ct3d-edge bench``: how long a scan takes here, from file to record, and where the time goes."""
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ct3d_edge.cli import bench_compare, bench_records, bench_scenarios
-from ct3d_edge.cli.bench_scenarios import BenchAmounts, BenchTarget, axes, seconds, share, timed_import
+from ct3d_edge.cli.bench_scenarios import BenchAmounts, BenchTarget, timed_import
 from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example_of
 from ct3d_edge.cli.options import (
     DeviceIdOption,
@@ -26,6 +28,10 @@ from ct3d_edge.system.atomic_write import require_writable
 
 if TYPE_CHECKING:
     from ct3d_edge.latency.record import BenchRecord
+
+SECONDS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600}
+AXES = ("threads", "batch")
+MAX_COUNT = 4096
 
 app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example_of("bench"))
 app.command(cls=OnceCommand, epilog=example_of("bench compare"))(bench_compare.compare)
@@ -82,7 +88,7 @@ def bench(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write every sample and the environment.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the figures as a page here.")] = None,
 ) -> None:
-    """Time scan file to probability, and compare records.
+    """Time scan file to record, and compare records.
 
     Import, session, first run, steady state and its stages are timed apart. Nothing is dropped or averaged away:
     percentiles are measured samples with intervals, shown where there are enough of them; the file has all samples.
@@ -90,9 +96,9 @@ def bench(
     if context.invoked_subcommand:
         _refuse_own_options(context)
         return
-    wanted = BenchAmounts(runs, share("--ci-width", target_precision), seconds("--time-limit", budget))
-    bound_s = seconds("--latency-slo", latency_bound)
-    measurement = _measurement(scenario, wanted, axes(sweep), bound_s, resources=resources, profile=profile)
+    wanted = BenchAmounts(runs, parse_share("--ci-width", target_precision), parse_seconds("--time-limit", budget))
+    bound_s = parse_seconds("--latency-slo", latency_bound)
+    measurement = _measurement(scenario, wanted, parse_axes(sweep), bound_s, resources=resources, profile=profile)
     for path in (out, run_report):
         if path:
             require_writable(path)
@@ -123,7 +129,7 @@ def _measurement(
     resources: bool,
     profile: bool,
 ) -> bench_scenarios.Measurement:
-    """Choose what to measure; options that contradict each other are told before anything is opened."""
+    """Choose what to measure; options that contradict each other are refused before anything is opened."""
     if bound_s is not None and scenario != "server":
         raise UsageError("--latency-slo is for --scenario server.")
     for option, asked in (("--resources", resources), ("--profile", profile)):
@@ -132,16 +138,25 @@ def _measurement(
     if scenario == "server":
         if swept or wanted.precision:
             raise UsageError("--scenario server takes neither --sweep nor --ci-width: it varies the rate itself.")
-        return bench_scenarios.server(wanted, bound_s)
+        _require_tail(wanted.runs)
+        return partial(bench_scenarios.server, wanted, bound_s)
     if scenario == "offline" or swept:
-        return bench_scenarios.sweep(wanted, swept, scenario)
-    return bench_scenarios.single(wanted, resources=resources, profile=profile)
+        return partial(bench_scenarios.sweep, wanted, swept, scenario)
+    return partial(bench_scenarios.single, wanted, resources, profile)
+
+
+def _require_tail(runs: int | None) -> None:
+    from ct3d_edge.latency.statistics import min_samples
+
+    if runs is not None and runs < min_samples(90):
+        raise UsageError(f"--scenario server needs --runs {min_samples(90)} or more: fewer know no tail, not even p90.")
 
 
 def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", out: Path | None) -> "BenchRecord":
-    """Measure and write the record; whatever was measured when something fails is kept."""
-    from ct3d_edge.benchmark.workload import PartialResultError, bench_scans
+    """Measure and write the record, also of a measurement that failed."""
+    from ct3d_edge.benchmark.workload import bench_scans
     from ct3d_edge.cli.terminal import log
+    from ct3d_edge.latency.record import PartialResultError
 
     try:
         with bench_scans(scans) as paths:
@@ -157,3 +172,57 @@ def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecor
         record.save(out)
         typer.echo(f"wrote {out}")
     return record
+
+
+def parse_share(option: str, text: str | None) -> float | None:
+    """``2%`` as 0.02.
+
+    Raises
+    ------
+    UsageError
+        If it is no percentage above 0 and below 100.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if match is None or not 0 < float(match[1]) < 100:
+        raise UsageError(f"{option} takes a percentage above 0 and below 100, such as 2%; found {text!r}.")
+    return float(match[1]) / 100
+
+
+def parse_seconds(option: str, text: str | None) -> float | None:
+    """``60s``, ``2m`` or ``90`` in seconds.
+
+    Raises
+    ------
+    UsageError
+        If it is no time above 0.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|)\s*", text)
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"{option} takes a time above 0, such as 500ms, 60s or 2m; found {text!r}.")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def parse_axes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """``threads=1,2`` and ``batch=1,2,4`` as numbers by axis.
+
+    Raises
+    ------
+    UsageError
+        If an axis is unknown or named twice, or a number is not from 1 to 4096 or comes twice.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, _, values = text.replace(" ", "").partition("=")
+        numbers = tuple(int(value) for value in values.split(",") if value.isascii() and value.isdigit())
+        different = len(numbers) == len(values.split(",")) == len(set(numbers))
+        if name not in AXES or name in found or not different or not 1 <= min(numbers) <= max(numbers) <= MAX_COUNT:
+            raise UsageError(
+                f"--sweep takes threads=1,2 or batch=1,2,4, each axis once, different numbers from 1 to {MAX_COUNT}; "
+                f"found {text!r}."
+            )
+        found[name] = numbers
+    return found

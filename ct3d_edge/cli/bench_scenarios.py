@@ -1,10 +1,9 @@
-"""The scenarios of ``bench``: options, what each one opens, measures and prints."""
+"""The scenarios of ``bench``: what each one opens, measures and prints."""
 
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,23 +15,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ct3d_edge.benchmark.single_scan import RunCount
+    from ct3d_edge.benchmark.scenarios import RunCount
     from ct3d_edge.latency.record import BenchRecord
     from ct3d_edge.modelfile.model_file import ModelFile
     from ct3d_edge.session.runner import Runner
     from ct3d_edge.tuning.cache import ActiveTuning
 
-SECONDS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600}
-AXES = ("threads", "batch")
-LARGEST = 4096
+DEFAULT_TIME_LIMIT_S = 60.0
+"""With a precision and without a time limit."""
 
-BUDGET_S = 60.0
-"""Of a precision, where no budget is given."""
+OFFLINE_BATCHES = (1, 2, 4, 8)
+RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
 
 
 @dataclass(frozen=True)
 class BenchAmounts:
-    """How much to measure, as far as it was said."""
+    """How much to measure, as far as the options say."""
 
     runs: int | None
     precision: float | None
@@ -40,69 +38,14 @@ class BenchAmounts:
 
     def plan(self, runs: int) -> "RunCount":
         """So many runs if none were named; with a precision as few as have an interval."""
-        from ct3d_edge.benchmark.single_scan import RunCount
+        from ct3d_edge.benchmark.scenarios import RunCount
         from ct3d_edge.latency.compare import MIN_MEDIAN_SAMPLES
         from ct3d_edge.latency.measure import StopCriterion
 
         if self.precision is None:
             return RunCount(self.runs or runs, StopCriterion(None, self.budget_s))
-        return RunCount(self.runs or MIN_MEDIAN_SAMPLES, StopCriterion(self.precision, self.budget_s or BUDGET_S))
-
-
-def share(option: str, text: str | None) -> float | None:
-    """``2%`` as 0.02.
-
-    Raises
-    ------
-    UsageError
-        If it is no percentage above 0 and below 100.
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
-    if match is None or not 0 < float(match[1]) < 100:
-        raise UsageError(f"{option} takes a percentage above 0 and below 100, such as 2%; found {text!r}.")
-    return float(match[1]) / 100
-
-
-def seconds(option: str, text: str | None) -> float | None:
-    """``60s``, ``2m`` or ``90`` in seconds.
-
-    Raises
-    ------
-    UsageError
-        If it is no time above 0.
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|)\s*", text)
-    if match is None or float(match[1]) == 0:
-        raise UsageError(f"{option} takes a time above 0, such as 500ms, 60s or 2m; found {text!r}.")
-    return float(match[1]) * SECONDS[match[2]]
-
-
-def axes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
-    """``threads=1,2`` and ``batch=1,2,4`` as numbers by axis.
-
-    Raises
-    ------
-    UsageError
-        If an axis is unknown or named twice, or a number is not from 1 to 4096 or comes twice.
-    """
-    found: dict[str, tuple[int, ...]] = {}
-    for text in texts or ():
-        name, _, values = text.replace(" ", "").partition("=")
-        numbers = tuple(int(value) for value in values.split(",") if value.isascii() and value.isdigit())
-        sound = (
-            len(numbers) == len(values.split(",")) == len(set(numbers)) and 1 <= min(numbers) <= max(numbers) <= LARGEST
-        )
-        if name not in AXES or name in found or not sound:
-            raise UsageError(
-                f"--sweep takes threads=1,2 or batch=1,2,4, each axis once, different numbers from 1 to {LARGEST}; "
-                f"found {text!r}."
-            )
-        found[name] = numbers
-    return found
+        until = StopCriterion(self.precision, self.budget_s or DEFAULT_TIME_LIMIT_S)
+        return RunCount(self.runs or MIN_MEDIAN_SAMPLES, until)
 
 
 @dataclass(frozen=True)
@@ -126,7 +69,7 @@ class BenchTarget:
         return load_model_file(self.tuned.file if self.tuned else model_path(self.model))
 
     def open(self, threads: int | None = None) -> "Runner":
-        """A session with so many threads, else the chosen ones; its receipt is written if that was asked for."""
+        """A session with so many threads, else the chosen ones; its run report is written if that was asked for."""
         from ct3d_edge.cli.terminal import log
         from ct3d_edge.session.runner import Runner
 
@@ -150,76 +93,16 @@ class BenchTarget:
 def timed_import() -> dict[str, float]:
     """Import what `infer` needs, before anything else has imported it."""
     began = time.perf_counter()
-    from ct3d_edge.preprocess import preprocess  # noqa: F401
-    from ct3d_edge.scan.loader import open_scan  # noqa: F401
-    from ct3d_edge.session.runner import Runner  # noqa: F401
+    from ct3d_edge.inference.load_model import load_model  # noqa: F401
 
     return {"import": (time.perf_counter() - began) * 1e3}
-
-
-def require_cpu(actual: str) -> None:
-    """Refuse before anything is measured what could not be profiled.
-
-    Raises
-    ------
-    UsageError
-        If a GPU does the work.
-    """
-    if actual != "cpu":
-        raise UsageError(
-            f"--profile times operators on the CPU provider; {actual} does the work here, whose operators ONNX Runtime "
-            "sees being started, not finished. Add --provider cpu, or use the vendor's profiler."
-        )
-
-
-def add_profile(record: "BenchRecord", target: BenchTarget, volume: "NDArray[np.float32]") -> "BenchRecord":
-    """Profile a network input, print the table, and put it all into the record."""
-    from ct3d_edge.benchmark.layer_profile import profile_scan
-    from ct3d_edge.benchmark.workload import keep_partial_result
-    from ct3d_edge.cli.bench_print import print_profile
-
-    options = tuned_options(target.tuned, "cpu", target.provider_option, target.device_id)
-    threads = int(record.conditions["receipt"]["threads"])
-    with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
-        found = profile_scan(target.file, volume, record.samples.counted, threads, options=options)
-    told = found.to_dict()
-    print_profile(told)
-    return replace(record, conditions={**record.conditions, "profile": told, "roofline": found.roofline()})
 
 
 Measurement = Callable[[BenchTarget, list[Path], dict[str, float]], "BenchRecord"]
 """Measures a target on scans; the last argument holds what happened once so far, in ms."""
 
-OFFLINE_BATCHES = (1, 2, 4, 8)
-RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
 
-
-def single(amounts: BenchAmounts, *, resources: bool, profile: bool = False) -> Measurement:
-    """One scan after the other, and before that everything that happens once; memory, energy, layers if asked for."""
-    return partial(_single, amounts, resources, profile)
-
-
-def sweep(amounts: BenchAmounts, axes: dict[str, tuple[int, ...]], scenario: str) -> Measurement:
-    """Batches from memory, in each configuration."""
-    return partial(_sweep, amounts, axes, scenario)
-
-
-def server(amounts: BenchAmounts, bound_s: float | None) -> Measurement:
-    """Scans that arrive at random, at several rates.
-
-    Raises
-    ------
-    UsageError
-        If the requests are too few for any tail.
-    """
-    from ct3d_edge.latency.statistics import min_samples
-
-    if amounts.runs is not None and amounts.runs < min_samples(90):
-        raise UsageError(f"--scenario server needs --runs {min_samples(90)} or more: fewer know no tail, not even p90.")
-    return partial(_server, amounts, bound_s)
-
-
-def _single(
+def single(
     amounts: BenchAmounts,
     resources: bool,
     profile: bool,
@@ -227,12 +110,14 @@ def _single(
     scans: list[Path],
     once: dict[str, float],
 ) -> "BenchRecord":
+    """One scan after the other, and before that everything that happens once; memory, energy, layers if asked for."""
     from ct3d_edge.benchmark.memory_and_energy import ResourceJob, measure_resources
-    from ct3d_edge.benchmark.single_scan import measure_single
-    from ct3d_edge.benchmark.workload import keep_partial_result, prepare_network_input
+    from ct3d_edge.benchmark.scenarios import measure_single
+    from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_single
     from ct3d_edge.cli.terminal import log_run_report, progress
     from ct3d_edge.latency.measure import StageTimer, WallClock
+    from ct3d_edge.latency.record import keep_partial_result
 
     plan, timer = amounts.plan(RUNS), StageTimer(WallClock(), once)
     _ = target.file
@@ -241,23 +126,47 @@ def _single(
         timer.lap("session")
         log_run_report(runner.run_report)
         if profile:
-            require_cpu(runner.run_report.actual)
+            _require_cpu(runner.run_report.actual)
         first, *_ = [prepare_network_input(path, runner.contract) for path in scans]
         timer = StageTimer(WallClock(), once)
         runner.infer(first)
         timer.lap("first run")
         with progress(plan.runs, "Runs") as advance:
-            record = measure_single(runner, scans, plan, once=once, on_run=advance)
+            record = measure_single(runner, scans, plan, once=once, progress=lambda *_: advance())
     if resources:
         # A target that has read its model would bring it along into the fresh process.
         with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
             spent = measure_resources(ResourceJob(replace(target).open, scans[0]))
         record = replace(record, resources={**record.resources, **spent})
     print_single(record)
-    return add_profile(record, target, first[0]) if profile else record
+    return _add_profile(record, target, first[0]) if profile else record
 
 
-def _sweep(
+def _require_cpu(actual: str) -> None:
+    """Refuse before anything is measured what could not be profiled."""
+    if actual != "cpu":
+        raise UsageError(
+            f"--profile times operators on the CPU provider; {actual} does the work here, whose operators ONNX Runtime "
+            "sees being started, not finished. Add --provider cpu, or use the vendor's profiler."
+        )
+
+
+def _add_profile(record: "BenchRecord", target: BenchTarget, volume: "NDArray[np.float32]") -> "BenchRecord":
+    """Profile a network input, print the table, and put it all into the record."""
+    from ct3d_edge.benchmark.layer_profile import profile_scan
+    from ct3d_edge.cli.bench_print import print_profile
+    from ct3d_edge.latency.record import keep_partial_result
+
+    options = tuned_options(target.tuned, "cpu", target.provider_option, target.device_id)
+    threads = int(record.conditions["receipt"]["threads"])
+    with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
+        scan_profile = profile_scan(target.file, volume, record.samples.counted, threads, options=options)
+    profile = scan_profile.to_dict()
+    print_profile(profile)
+    return replace(record, conditions={**record.conditions, "profile": profile, "roofline": scan_profile.roofline()})
+
+
+def sweep(
     amounts: BenchAmounts,
     axes: dict[str, tuple[int, ...]],
     scenario: str,
@@ -265,28 +174,32 @@ def _sweep(
     scans: list[Path],
     _: dict[str, float],
 ) -> "BenchRecord":
+    """Batches from memory, in each configuration."""
     import numpy as np
 
-    from ct3d_edge.benchmark.batch_sweep import measure_sweep, sweep_configurations
+    from ct3d_edge.benchmark.scenarios import measure_sweep, sweep_configurations
     from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_sweep
     from ct3d_edge.cli.terminal import progress
 
     plan = amounts.plan(RUNS_OF_A_CONFIGURATION)
     batches = axes.get("batch", OFFLINE_BATCHES if scenario == "offline" else (1,))
-    wanted = sweep_configurations(axes.get("threads", ()), batches)
+    configurations = sweep_configurations(axes.get("threads", ()), batches)
     used = scans[: max(batches)]
     volumes = np.concatenate([prepare_network_input(path, target.file.contract) for path in used])
     conditions = {"scenario": scenario, "scans": [path.name for path in used]}
-    with progress(plan.runs * len(wanted), "Runs") as advance:
-        record = measure_sweep(target.open, volumes, wanted, plan, conditions=conditions, on_run=advance)
+    with progress(plan.runs * len(configurations), "Runs") as advance:
+        record = measure_sweep(
+            target.open, volumes, configurations, plan, conditions=conditions, progress=lambda *_: advance()
+        )
     print_sweep(record)
     return record
 
 
-def _server(
+def server(
     amounts: BenchAmounts, bound_s: float | None, target: BenchTarget, scans: list[Path], _: dict[str, float]
 ) -> "BenchRecord":
+    """Scans that arrive at random, at several rates."""
     from ct3d_edge.benchmark.server_scenario import ServerPlan, measure_server
     from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_server
@@ -300,6 +213,6 @@ def _server(
         for path in scans:
             prepare_network_input(path, runner.contract)
         with progress(plan.requests * plan.rates, "Scans") as advance:
-            record, attempts = measure_server(runner, scans, plan, on_request=advance)
+            record, attempts = measure_server(runner, scans, plan, progress=lambda *_: advance())
     print_server(record, attempts)
     return record

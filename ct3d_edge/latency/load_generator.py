@@ -1,4 +1,4 @@
-"""Requests that arrive when they like, not when the server is ready for them.
+"""Requests that arrive at random moments, not when the server is ready for them.
 
 A latency is counted from the moment at which its request was meant to arrive. Counting from when it got its turn would
 leave out the queue, and a stall would be seen by one request instead of by all that came during it ("coordinated
@@ -6,12 +6,14 @@ omission", G. Tene, "How NOT to Measure Latency", 2013; the server scenario of M
 2020, arXiv 1911.02549).
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ct3d_edge.latency.measure import Clock, WallClock
-from ct3d_edge.latency.statistics import PERCENTILE_RANKS, Percentile, min_samples, nearest_rank, percentile
+from ct3d_edge.latency.statistics import PERCENTILE_RANKS, Percentile, min_samples, percentile
+from ct3d_edge.progress import Progress, no_progress
 
 
 def poisson_arrivals(rate: float, requests: int, seed: int = 0) -> tuple[float, ...]:
@@ -26,9 +28,9 @@ def poisson_arrivals(rate: float, requests: int, seed: int = 0) -> tuple[float, 
     """
     if not rate > 0:
         raise ValueError(f"a rate is above 0, not {rate}")
-    draw, moment, moments = random.Random(seed), 0.0, []  # noqa: S311 - arrivals, not secrets
+    generator, moment, moments = random.Random(seed), 0.0, []  # noqa: S311 - arrivals, not secrets
     for _ in range(requests):
-        moment += draw.expovariate(1) / rate
+        moment += generator.expovariate(1) / rate
         moments.append(moment)
     return tuple(moments)
 
@@ -38,9 +40,9 @@ def run_load(
     arrivals: Sequence[float],
     *,
     clock: Clock | None = None,
-    into: list[float] | None = None,
-    hopeless: Callable[[Sequence[float]], bool] = lambda _: False,
-    on_request: Callable[[], None] = lambda: None,
+    latencies: list[float] | None = None,
+    max_late: tuple[float, int] = (math.inf, 0),
+    progress: Progress = no_progress,
 ) -> list[float]:
     """Serve requests in the order of their arrival, one at a time.
 
@@ -50,56 +52,28 @@ def run_load(
         Serves request ``n``.
     arrivals
         Moments in s, from the call on, at which requests are meant to arrive.
-    into
-        Where latencies are kept as they come in, for a caller that wants them though the work fails.
-    hopeless
-        Asked after each request, with the latencies so far, whether to give up.
-    on_request
-        Told after each request.
+    latencies
+        Filled as they come in, for a caller that wants them though the work fails.
+    max_late
+        Ends when more requests than this number took longer than this bound in ms.
 
     Returns
     -------
     list of float
         From intended arrival to answer, in ms.
     """
-    clock, latencies = clock or WallClock(), [] if into is None else into
+    clock, latencies = clock or WallClock(), [] if latencies is None else latencies
+    bound, allowed = max_late
     began = clock.now()
     for number, arrival in enumerate(arrivals):
         intended = began + round(arrival * 1e9)
         clock.wait_until(intended)
         work(number)
         latencies.append((clock.now() - intended) / 1e6)
-        on_request()
-        if hopeless(latencies):
+        progress(number + 1, len(arrivals), "Requests")
+        if sum(latency > bound for latency in latencies) > allowed:
             break
     return latencies
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """What happened at one rate.
-
-    Parameters
-    ----------
-    rate
-        Requests a second.
-    latencies
-        In ms, in the order of arrival.
-    tail
-        The percentile that the bound is for.
-    bound
-        In ms.
-    """
-
-    rate: float
-    latencies: tuple[float, ...]
-    tail: Percentile
-    bound: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the bound was kept, by samples enough to say so."""
-        return not self.tail.missing and self.tail.value <= self.bound
 
 
 def choose_tail_rank(requests: int) -> float:
@@ -116,21 +90,46 @@ def choose_tail_rank(requests: int) -> float:
     return known[-1]
 
 
-def make_early_stop(requests: int, rank: float, bound: float) -> Callable[[Sequence[float]], bool]:
-    """Whether so many latencies are above the bound already that the percentile of all requests will be."""
-    allowed = requests - nearest_rank(requests, rank)
-    return lambda latencies: sum(latency > bound for latency in latencies) > allowed
+@dataclass(frozen=True)
+class LoadResult:
+    """Latencies at one rate.
 
+    Parameters
+    ----------
+    rate
+        Requests a second.
+    latencies
+        In ms, in the order of arrival.
+    rank
+        Of the percentile that the bound is for.
+    bound
+        In ms.
+    """
 
-def summarize_load(rate: float, latencies: Sequence[float], rank: float, bound: float) -> LoadResult:
-    """Judge the latencies taken at a rate."""
-    return LoadResult(rate, tuple(latencies), percentile(latencies, rank), bound)
+    rate: float
+    latencies: tuple[float, ...]
+    rank: float
+    bound: float
+
+    @property
+    def tail(self) -> Percentile:
+        """The percentile that the bound is for."""
+        return percentile(self.latencies, self.rank)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the percentile is within the bound, by enough samples."""
+        return not self.tail.missing and self.tail.value <= self.bound
 
 
 def find_highest_rate(
-    attempt: Callable[[float], LoadResult], capacity: float, *, steps: int = 5, go_on: Callable[[], bool] = lambda: True
+    attempt: Callable[[float], LoadResult],
+    capacity: float,
+    *,
+    steps: int = 5,
+    proceed: Callable[[], bool] = lambda: True,
 ) -> list[LoadResult]:
-    """Look for the highest rate that keeps its bound, by halving the interval in which it must lie.
+    """Look for the highest rate within its bound, by halving the interval in which it must lie.
 
     Parameters
     ----------
@@ -141,18 +140,18 @@ def find_highest_rate(
         without end, so all rates tried lie below it.
     steps
         Rates tried; the answer is then known to a 2 ** -steps part of the capacity.
-    go_on
-        Asked before each attempt but the first; no ends the search.
+    proceed
+        Called before each attempt but the first; False ends the search.
 
     Returns
     -------
-    list of Load
-        All attempts, in order. The answer is the highest rate among those that hold.
+    list of LoadResult
+        All attempts, in order; see `best_load`.
     """
     low, high = 0.0, capacity
     attempts: list[LoadResult] = []
     for _ in range(steps):
-        if attempts and not go_on():
+        if attempts and not proceed():
             break
         attempts.append(attempt((low + high) / 2))
         if attempts[-1].holds:
@@ -163,5 +162,5 @@ def find_highest_rate(
 
 
 def best_load(attempts: Sequence[LoadResult]) -> LoadResult | None:
-    """The highest rate that kept its bound; None if none did."""
+    """The highest rate within its bound; None if there is none."""
     return max((load for load in attempts if load.holds), key=lambda load: load.rate, default=None)

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ct3d_edge.latency.statistics import WarmupCriterion, count_warmup_runs, percentile
+from ct3d_edge.progress import Progress, no_progress
 
 
 class Clock(Protocol):
-    """Anything that tells a monotonic time, and can wait."""
+    """Anything that gives a monotonic time, and can wait."""
 
     def now(self) -> int:
         """Nanoseconds since some fixed moment."""
         ...
 
     def wait_until(self, moment: int) -> None:
-        """Return when ``now`` would tell ``moment`` or later; at once if it is past."""
+        """Return when ``now`` would give ``moment`` or later; at once if it is past."""
         ...
 
 
@@ -34,7 +35,7 @@ class WallClock:
 
 
 class StageTimer:
-    """Splits what happens between its start and ``lap`` calls into named stages.
+    """Divides the time since its start into named stages.
 
     Parameters
     ----------
@@ -49,28 +50,34 @@ class StageTimer:
         self._clock = clock
         self._last = clock.now()
 
-    def lap(self, stage: str) -> None:
-        """Everything since the last call (or the start) was ``stage``; a stage may come more than once."""
+    def lap(self, stage: str, parts: Mapping[str, float] | None = None) -> None:
+        """Everything since the last call (or the start) was ``stage``, but for ``parts`` of it that have own names.
+
+        Parameters
+        ----------
+        stage
+            May come more than once; its durations are added up.
+        parts
+            Stage to its duration in ms, measured elsewhere within the same time.
+        """
         now = self._clock.now()
-        self.stages[stage] = self.stages.get(stage, 0.0) + (now - self._last) / 1e6
+        parts = {**(parts or {})}
+        parts[stage] = (now - self._last) / 1e6 - sum(parts.values())
+        for name, milliseconds in parts.items():
+            self.stages[name] = self.stages.get(name, 0.0) + milliseconds
         self._last = now
 
-    def move(self, milliseconds: float, stage: str, to: str) -> None:
-        """Give a part of ``stage`` that was measured elsewhere a name of its own."""
-        self.stages[stage] -= milliseconds
-        self.stages[to] = self.stages.get(to, 0.0) + milliseconds
 
-
-TimedRun = Callable[[int, StageTimer], None]
+TimedRun = Callable[[int, StageTimer], object]
 """Does run number ``n`` and calls ``lap`` at the end of each stage."""
 
 WARMUP_BUDGET_SHARE = 0.5
-"""Of the budget; what is left must be worth counting."""
+"""Share of the time limit after which warming up ends, so that there is time left for counted runs."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Durations in ms, in the order in which they were taken.
+    """Durations in ms, in the order in which they were measured.
 
     Parameters
     ----------
@@ -96,10 +103,9 @@ class Samples:
         """Warm-up runs before the level was reached; None if it was not."""
         return count_warmup_runs(self._total(self.warmup))
 
-    def _total(self, taken: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
-        return tuple(
-            map(sum, zip(*(taken[stage] for stage in taken if stage not in self.excluded_stages), strict=True))
-        )
+    def _total(self, runs: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
+        stages = (durations for stage, durations in runs.items() if stage not in self.excluded_stages)
+        return tuple(map(sum, zip(*stages, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -120,20 +126,26 @@ class StopCriterion:
 
 
 class SampleBuffer:
-    """Runs as they come in; what is there stays when the work fails."""
+    """Runs as they come in; they stay when the work fails.
 
-    def __init__(self, beside: tuple[str, ...] = ()) -> None:
+    Parameters
+    ----------
+    excluded_stages
+        See `Samples`.
+    """
+
+    def __init__(self, excluded_stages: tuple[str, ...] = ()) -> None:
         self.warmup: list[dict[str, float]] = []
         self.counted: list[dict[str, float]] = []
-        self._beside = beside
+        self._excluded = excluded_stages
 
     def samples(self) -> Samples:
-        """What was taken so far."""
-        return Samples(_by_stage(self.warmup), _by_stage(self.counted), self._beside)
+        """The runs so far."""
+        return Samples(_by_stage(self.warmup), _by_stage(self.counted), self._excluded)
 
-    def totals(self, taken: list[dict[str, float]]) -> list[float]:
-        """Duration of each run without what was timed beside it, in ms."""
-        return [sum(time for stage, time in run.items() if stage not in self._beside) for run in taken]
+    def totals(self, runs: list[dict[str, float]]) -> list[float]:
+        """Duration of each run without excluded stages, in ms."""
+        return [sum(time for stage, time in run.items() if stage not in self._excluded) for run in runs]
 
 
 def measure_runs(
@@ -143,8 +155,8 @@ def measure_runs(
     warmup: int | WarmupCriterion = 0,
     until: StopCriterion | None = None,
     clock: Clock | None = None,
-    on_run: Callable[[], None] = lambda: None,
-    into: SampleBuffer | None = None,
+    progress: Progress = no_progress,
+    buffer: SampleBuffer | None = None,
 ) -> Samples:
     """Time ``runs`` runs of ``work`` after warm-up runs that are kept apart.
 
@@ -160,41 +172,41 @@ def measure_runs(
         When to stop earlier or later.
     clock
         The machine's, unless a test brings its own.
-    on_run
-        Told after each run, warm-ups included.
-    into
-        Where runs are kept as they come in, for a caller that wants them though the work fails.
+    progress
+        Called after each run, also of the warm-up.
+    buffer
+        Holds the runs, for a caller that wants them though the work fails.
     """
-    clock, until, taken = clock or WallClock(), until or StopCriterion(), into or SampleBuffer()
+    clock, until, buffer = clock or WallClock(), until or StopCriterion(), buffer or SampleBuffer()
     began = clock.now()
 
-    def spent(share: float = 1.0) -> bool:
+    def budget_spent(share: float = 1.0) -> bool:
         return until.budget_s is not None and clock.now() - began >= share * until.budget_s * 1e9
 
-    def run_once(keep: list[dict[str, float]]) -> None:
+    def run_once(kept: list[dict[str, float]], total: int | None, what: str) -> None:
         timer = StageTimer(clock)
-        work(len(taken.warmup) + len(taken.counted), timer)
-        keep.append(timer.stages)
-        on_run()
+        work(len(buffer.warmup) + len(buffer.counted), timer)
+        kept.append(timer.stages)
+        progress(len(kept), total, what)
 
-    while _needs_warmup(taken, warmup) and not spent(WARMUP_BUDGET_SHARE):
-        run_once(taken.warmup)
-    while _needs_more_runs(taken, runs, until.precision) and not (spent() and taken.counted):
-        run_once(taken.counted)
-    return taken.samples()
+    while _needs_warmup(buffer, warmup) and not budget_spent(WARMUP_BUDGET_SHARE):
+        run_once(buffer.warmup, None, "Warm-up runs")
+    while _needs_more_runs(buffer, runs, until.precision) and not (budget_spent() and buffer.counted):
+        run_once(buffer.counted, None if until.precision else runs, "Runs")
+    return buffer.samples()
 
 
-def _needs_warmup(taken: SampleBuffer, warmup: int | WarmupCriterion) -> bool:
+def _needs_warmup(buffer: SampleBuffer, warmup: int | WarmupCriterion) -> bool:
     if isinstance(warmup, int):
-        return len(taken.warmup) < warmup
-    steady = count_warmup_runs(taken.totals(taken.warmup), warmup.block) is not None
-    return not steady and len(taken.warmup) < warmup.limit
+        return len(buffer.warmup) < warmup
+    steady = count_warmup_runs(buffer.totals(buffer.warmup), warmup.block) is not None
+    return not steady and len(buffer.warmup) < warmup.limit
 
 
-def _needs_more_runs(taken: SampleBuffer, runs: int, precision: float | None) -> bool:
-    if len(taken.counted) < runs:
+def _needs_more_runs(buffer: SampleBuffer, runs: int, precision: float | None) -> bool:
+    if len(buffer.counted) < runs:
         return True
-    return precision is not None and percentile(taken.totals(taken.counted), 50).precision > precision
+    return precision is not None and percentile(buffer.totals(buffer.counted), 50).precision > precision
 
 
 def measure_interleaved(
@@ -220,8 +232,8 @@ def measure_interleaved(
     return measure_runs(one_round, rounds, warmup=warmup, clock=clock)
 
 
-def _by_stage(taken: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:
-    stages = taken[0].keys() if taken else ()
-    if any(run.keys() != stages for run in taken):
+def _by_stage(runs: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:
+    stages = runs[0].keys() if runs else ()
+    if any(run.keys() != stages for run in runs):
         raise ValueError("every run must have the same stages, or their samples cannot be told apart")
-    return {stage: tuple(run[stage] for run in taken) for stage in stages}
+    return {stage: tuple(run[stage] for run in runs) for stage in stages}

@@ -1,7 +1,8 @@
 """A measurement as data: every sample, and the conditions it was taken under."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,3 +122,31 @@ class BenchRecord:
         """Write the record; complete or not at all."""
         with atomic_file(path) as stream:
             stream.write(self.to_json().encode() + b"\n")
+
+
+class PartialResultError(Exception):
+    """A measurement failed or was interrupted; its cause is the failure.
+
+    Parameters
+    ----------
+    record
+        What was measured until then.
+    """
+
+    def __init__(self, record: BenchRecord) -> None:
+        super().__init__(record.incomplete)
+        self.record = record
+
+    def __reduce__(self) -> "tuple[type[PartialResultError], tuple[BenchRecord]]":
+        """Pickle with the record, which ``args`` does not hold."""
+        return type(self), (self.record,)
+
+
+@contextmanager
+def keep_partial_result(record: Callable[[str], BenchRecord]) -> Iterator[None]:
+    """Turn any end but the regular one into a `PartialResultError` with the record made for its reason."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        reason = "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or repr(error)
+        raise PartialResultError(record(reason)) from error

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.latency.measure import Clock
+from ct3d_edge.progress import Progress
 from ct3d_edge.system.machine import read_system_file
 
 STAT = Path("/proc/stat")
@@ -59,33 +60,47 @@ class SystemSnapshot:
 
 
 class SystemMonitor:
-    """Looks around now and then while something is timed.
+    """Takes snapshots of the machine while something is timed: one at once, more between the runs.
 
     Parameters
     ----------
     clock
         Where the time comes from.
     every_s
-        ``glance`` looks no more often than this.
-    look
-        Reads the machine, given the seconds since the first look.
+        ``sample_if_due`` takes no two snapshots closer than this.
+    read
+        Reads the machine, given the seconds since the first snapshot.
     """
 
     def __init__(
-        self, clock: Clock, every_s: float = 1.0, look: Callable[[float], SystemSnapshot] | None = None
+        self, clock: Clock, every_s: float = 1.0, read: Callable[[float], SystemSnapshot] | None = None
     ) -> None:
-        self._clock, self._every_s, self._look = clock, every_s, look or take_snapshot
+        self._clock, self._every_s, self._read = clock, every_s, read or take_snapshot
         self._began = clock.now()
-        self.seen: list[SystemSnapshot] = [self._look(0.0)]
+        self.snapshots: list[SystemSnapshot] = [self._read(0.0)]
 
     def sample_if_due(self) -> None:
-        """Look if the last look is long enough ago; to be called between runs."""
-        if self._seconds() - self.seen[-1].at_s >= self._every_s:
-            self.look()
+        """Take a snapshot if the last one is old enough; to be called between runs."""
+        if self._seconds() - self.snapshots[-1].at_s >= self._every_s:
+            self.sample()
 
-    def look(self) -> None:
-        """Look now."""
-        self.seen.append(self._look(self._seconds()))
+    def sample(self) -> None:
+        """Take a snapshot now."""
+        self.snapshots.append(self._read(self._seconds()))
+
+    def watch(self, progress: Progress) -> Progress:
+        """A `Progress` that takes a snapshot if one is due, and passes the step on."""
+
+        def step(done: int, total: int | None, what: str) -> None:
+            self.sample_if_due()
+            progress(done, total, what)
+
+        return step
+
+    def finish(self) -> tuple[SystemSnapshot, ...]:
+        """Take the last snapshot; all of them."""
+        self.sample()
+        return tuple(self.snapshots)
 
     def _seconds(self) -> float:
         return (self._clock.now() - self._began) / 1e9

@@ -155,7 +155,7 @@ def time_interleaved(
                 runner.infer(volume[None])
                 timer.lap(result.candidate.name)
 
-    taken = measure_runs(one_round, rounds if running else 0, warmup=1, clock=clock, on_run=on_round)
+    taken = measure_runs(one_round, rounds if running else 0, warmup=1, clock=clock, progress=lambda *_: on_round())
     return [replace(result, samples=taken.counted.get(result.candidate.name, ())) for result in results]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
 
-from ct3d_edge.benchmark.workload import CLOCKS, DEVICE_RESIDENT
+from ct3d_edge.benchmark.scenarios import CLOCKS, DEVICE_RESIDENT
+from ct3d_edge.benchmark.workload import STAGES
 from ct3d_edge.cli.bench_scenarios import BenchTarget
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.latency.load_record import read_record
@@ -36,7 +37,7 @@ def test_bench_keeps_every_sample(run: Run, make_model: MakeModel, scans: Path, 
     )
     assert outcome.code == 0
     record = read_record(record_file)
-    assert set(record.samples.counted) == {"read", "preprocess", "infer", DEVICE_RESIDENT}
+    assert set(record.samples.counted) == {*STAGES, DEVICE_RESIDENT}
     assert all(len(samples) == 7 for samples in record.samples.counted.values())
     assert all(10 <= len(samples) <= 50 for samples in record.samples.warmup.values())
     assert set(record.once) == {"import", "model file", "session", "first run"}

@@ -2,16 +2,19 @@ import numpy as np
 import pytest
 
 from ct3d_edge.latency.load_generator import (
+    LoadResult,
     best_load,
     choose_tail_rank,
     find_highest_rate,
-    make_early_stop,
     poisson_arrivals,
     run_load,
-    summarize_load,
 )
 
 from .conftest import FakeClock
+
+
+def load(rate: float, latencies: list[float], bound: float) -> LoadResult:
+    return LoadResult(rate, tuple(latencies), 90, bound)
 
 
 def test_gaps_are_exponential_with_the_rates_mean() -> None:
@@ -49,7 +52,7 @@ def test_a_stall_is_seen_by_all_that_arrive_during_it(clock: FakeClock) -> None:
 
 
 def test_latencies_before_a_failure_are_kept(clock: FakeClock) -> None:
-    taken: list[float] = []
+    kept: list[float] = []
 
     def work(number: int) -> None:
         clock.pass_ms(100)
@@ -57,15 +60,15 @@ def test_latencies_before_a_failure_are_kept(clock: FakeClock) -> None:
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        run_load(work, [1, 2, 3, 4], clock=clock, into=taken)
-    assert taken == [100, 100]
+        run_load(work, [1, 2, 3, 4], clock=clock, latencies=kept)
+    assert kept == [100, 100]
 
 
-def test_each_request_has_its_number_and_is_told(clock: FakeClock) -> None:
+def test_each_request_has_its_number_and_is_a_step_of_progress(clock: FakeClock) -> None:
     numbers: list[int] = []
-    told: list[int] = []
-    run_load(numbers.append, [0, 0, 0], clock=clock, on_request=lambda: told.append(1))
-    assert (numbers, len(told)) == ([0, 1, 2], 3)
+    steps: list[tuple[int, int | None, str]] = []
+    run_load(numbers.append, [0, 0], clock=clock, progress=lambda *step: steps.append(step))
+    assert (numbers, steps) == ([0, 1], [(1, 2, "Requests"), (2, 2, "Requests")])
 
 
 @pytest.mark.parametrize(("requests", "rank"), [(64, 90), (129, 90), (130, 95), (661, 95), (662, 99), (10_000, 99)])
@@ -80,10 +83,8 @@ def test_too_few_requests_have_no_tail() -> None:
 
 def test_the_search_closes_in_on_the_highest_rate(clock: FakeClock) -> None:
     """A made-up server whose tail is 100 ms times 1 / (1 - rate / 10): 200 ms are kept up to a rate of 5."""
-    attempts = find_highest_rate(
-        lambda rate: summarize_load(rate, [100 / (1 - rate / 10)] * 64, 90, 200.0001), 10, steps=8
-    )
-    assert [load.rate for load in attempts[:3]] == [5, 7.5, 6.25]
+    attempts = find_highest_rate(lambda rate: load(rate, [100 / (1 - rate / 10)] * 64, 200.0001), 10, steps=8)
+    assert [result.rate for result in attempts[:3]] == [5, 7.5, 6.25]
     found = best_load(attempts)
     assert found is not None
     assert found.rate == 5
@@ -91,39 +92,38 @@ def test_the_search_closes_in_on_the_highest_rate(clock: FakeClock) -> None:
 
 def test_a_real_queue_grows_with_the_rate(clock: FakeClock) -> None:
     def attempt(rate: float) -> float:
-        return summarize_load(
-            rate, run_load(lambda _: clock.pass_ms(100), poisson_arrivals(rate, 500), clock=clock), 90, 1
-        ).tail.value
+        latencies = run_load(lambda _: clock.pass_ms(100), poisson_arrivals(rate, 500), clock=clock)
+        return load(rate, latencies, 1).tail.value
 
     tails = [attempt(rate) for rate in (1, 5, 9)]
     assert 100 <= tails[0] < tails[1] < tails[2]
 
 
-def test_the_search_ends_early_when_told_to() -> None:
+def test_the_search_ends_early_when_it_must_not_proceed() -> None:
     answers = iter([True, False])
-    attempts = find_highest_rate(lambda rate: summarize_load(rate, [1.0] * 64, 90, 99), 10, go_on=lambda: next(answers))
-    assert [load.rate for load in attempts] == [5, 7.5]
+    attempts = find_highest_rate(lambda rate: load(rate, [1.0] * 64, 99), 10, proceed=lambda: next(answers))
+    assert [result.rate for result in attempts] == [5, 7.5]
 
 
 def test_a_bound_that_no_rate_keeps_has_no_answer() -> None:
-    attempts = find_highest_rate(lambda rate: summarize_load(rate, [100.0] * 64, 90, 99), 10)
+    attempts = find_highest_rate(lambda rate: load(rate, [100.0] * 64, 99), 10)
     assert best_load(attempts) is None
     assert attempts[-1].rate == 10 / 32
 
 
 def test_too_few_latencies_keep_no_bound() -> None:
-    assert not summarize_load(1, [1.0] * 63, 90, 100).holds
-    assert summarize_load(1, [1.0] * 64, 90, 100).holds
+    assert not load(1, [1.0] * 63, 100).holds
+    assert load(1, [1.0] * 64, 100).holds
 
 
 def test_a_rate_is_given_up_once_its_tail_is_lost(clock: FakeClock) -> None:
     """p90 of 64 is the 58th: six may lie above the bound, the seventh ends it."""
 
     def served(bound: float) -> list[float]:
-        hopeless = make_early_stop(64, 90, bound)
-        return run_load(lambda _: clock.pass_ms(100), [float(n) for n in range(64)], clock=clock, hopeless=hopeless)
+        arrivals = [float(n) for n in range(64)]
+        return run_load(lambda _: clock.pass_ms(100), arrivals, clock=clock, max_late=(bound, 6))
 
     latencies = served(99)
     assert len(latencies) == 7
-    assert not summarize_load(1, latencies, 90, 99).holds
+    assert not load(1, latencies, 99).holds
     assert len(served(100)) == 64

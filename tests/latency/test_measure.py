@@ -93,14 +93,17 @@ def test_without_runs_there_is_nothing(clock: Clock) -> None:
 
 
 def test_time_between_runs_does_not_count(clock: Clock) -> None:
-    samples = measure_runs(two_stages(clock), runs=2, clock=clock, on_run=lambda: clock.pass_ms(1000))
+    samples = measure_runs(two_stages(clock), runs=2, clock=clock, progress=lambda *_: clock.pass_ms(1000))
     assert samples.total == (0, 11)
 
 
-def test_every_run_is_told_warmups_included(clock: Clock) -> None:
-    told: list[int] = []
-    measure_runs(two_stages(clock), runs=3, warmup=2, clock=clock, on_run=lambda: told.append(1))
-    assert len(told) == 5
+def test_progress_counts_warmups_apart(clock: Clock) -> None:
+    steps: list[tuple[int, int | None, str]] = []
+    work, until = infer_for(clock, 100, 104), StopCriterion(precision=0.9)
+    measure_runs(work, runs=2, warmup=1, clock=clock, progress=lambda *step: steps.append(step))
+    assert steps == [(1, None, "Warm-up runs"), (1, 2, "Runs"), (2, 2, "Runs")]
+    measure_runs(work, runs=8, until=until, clock=clock, progress=lambda *step: steps.append(step))
+    assert steps[-1] == (8, None, "Runs"), "how many a precision takes is not known"
 
 
 def test_an_error_in_the_work_is_not_hidden(clock: Clock) -> None:
@@ -162,12 +165,12 @@ def test_runs_of_different_stages_are_refused(clock: Clock) -> None:
         measure_runs(work, 2, clock=clock)
 
 
-def test_a_part_of_a_stage_can_be_given_a_name_of_its_own(clock: Clock) -> None:
+def test_parts_of_a_stage_can_have_names_of_their_own(clock: Clock) -> None:
     timer = StageTimer(clock)
     clock.pass_ms(10)
-    timer.lap("preprocess")
-    timer.move(7, "preprocess", to="read")
-    assert timer.stages == {"preprocess": 3, "read": 7}
+    timer.lap("record", {"read": 7, "infer": 2})
+    assert timer.stages == {"read": 7, "infer": 2, "record": 1}
+    assert list(timer.stages) == ["read", "infer", "record"]
 
 
 def infer_for(clock: Clock, *milliseconds: float) -> Callable[[int, StageTimer], None]:
@@ -228,18 +231,18 @@ def test_warming_up_has_half_of_the_budget(clock: Clock) -> None:
     assert 2000 <= sum(map(sum, (*samples.warmup.values(), *samples.counted.values()))) < 2400
 
 
-def test_what_is_timed_beside_is_no_part_of_the_total(clock: Clock) -> None:
+def test_an_excluded_stage_is_no_part_of_the_total(clock: Clock) -> None:
     def work(number: int, timer: StageTimer) -> None:
         two_stages(clock)(number, timer)
         clock.pass_ms(7)
         timer.lap("again")
 
-    samples = measure_runs(work, 3, clock=clock, into=SampleBuffer(beside=("again",)))
+    samples = measure_runs(work, 3, clock=clock, buffer=SampleBuffer(excluded_stages=("again",)))
     assert (samples.counted["again"], samples.total) == ((7, 7, 7), (0, 11, 22))
 
 
 def test_runs_before_a_failure_are_kept(clock: Clock) -> None:
-    taken = SampleBuffer()
+    buffer = SampleBuffer()
 
     def work(number: int, timer: StageTimer) -> None:
         timer.lap("read")
@@ -248,5 +251,5 @@ def test_runs_before_a_failure_are_kept(clock: Clock) -> None:
         timer.lap("infer")
 
     with pytest.raises(MemoryError):
-        measure_runs(work, 10, warmup=1, clock=clock, into=taken)
-    assert taken.samples() == Samples({"read": (0,), "infer": (0,)}, {"read": (0, 0), "infer": (0, 0)})
+        measure_runs(work, 10, warmup=1, clock=clock, buffer=buffer)
+    assert buffer.samples() == Samples({"read": (0,), "infer": (0,)}, {"read": (0, 0), "infer": (0, 0)})

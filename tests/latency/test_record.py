@@ -9,7 +9,7 @@ import pytest
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, PartialResultError, keep_partial_result
 from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 RECORD = BenchRecord(
@@ -128,3 +128,21 @@ def test_the_widest_clock_stands_for_a_record_or_each_contestant() -> None:
     assert RECORD.headline_series == ("whole",)
     assert replace(RECORD, clocks={}).headline_series == ("total",)
     assert replace(RECORD, arrangement="blocks").headline_series == ("infer", "read")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError("too large"), "too large"),
+        (MemoryError(), "MemoryError()"),
+        (KeyboardInterrupt(), "it was interrupted"),
+    ],
+)
+def test_what_breaks_off_leaves_a_record_and_its_cause(error: BaseException, reason: str) -> None:
+    def record(incomplete: str) -> BenchRecord:
+        return replace(RECORD, incomplete=incomplete)
+
+    with pytest.raises(PartialResultError) as caught, keep_partial_result(record):
+        raise error
+    assert caught.value.record.incomplete == reason
+    assert caught.value.__cause__ is error

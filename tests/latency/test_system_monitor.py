@@ -5,6 +5,7 @@ import pytest
 
 from ct3d_edge.latency import system_monitor
 from ct3d_edge.latency.system_monitor import SystemMonitor, SystemSnapshot, interference, take_snapshot
+from ct3d_edge.progress import no_progress
 
 from .conftest import FakeClock
 
@@ -49,13 +50,13 @@ def test_without_a_frequency_driver_cpuinfo_is_asked(files: Path) -> None:
     assert take_snapshot(0).mhz == 2050.5
 
 
-def test_a_witness_glances_no_more_often_than_asked(clock: FakeClock) -> None:
-    monitor = SystemMonitor(clock, every_s=1, look=lambda at_s: SystemSnapshot(at_s, own_s=0))
+def test_a_monitor_samples_no_more_often_than_asked(clock: FakeClock) -> None:
+    monitor = SystemMonitor(clock, every_s=1, read=lambda at_s: SystemSnapshot(at_s, own_s=0))
+    step = monitor.watch(no_progress)
     for _ in range(30):
         clock.pass_ms(300)
-        monitor.sample_if_due()
-    monitor.look()
-    assert [round(snapshot.at_s, 1) for snapshot in monitor.seen] == [0, 1.2, 2.4, 3.6, 4.8, 6.0, 7.2, 8.4, 9.0]
+        step(0, None, "Runs")
+    assert [round(snapshot.at_s, 1) for snapshot in monitor.finish()] == [0, 1.2, 2.4, 3.6, 4.8, 6.0, 7.2, 8.4, 9.0]
 
 
 def test_an_undisturbed_machine_gives_no_clause() -> None:

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.benchmark.batch_sweep import SweepConfiguration, measure_sweep, sweep_configurations
-from ct3d_edge.benchmark.single_scan import RunCount
-from ct3d_edge.benchmark.workload import PartialResultError
+from ct3d_edge.benchmark.scenarios import RunCount, SweepConfiguration, measure_sweep, sweep_configurations
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.latency.measure import StopCriterion
+from ct3d_edge.latency.measure import Samples, StopCriterion
+from ct3d_edge.latency.record import PartialResultError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.runner import Runner
@@ -82,3 +81,19 @@ def test_a_number_of_threads_that_the_provider_does_not_keep_to_is_not_measured(
         )
     assert "threads=2 cannot be measured: cpu runs with 1 here" in str(caught.value)
     assert list(caught.value.record.samples.counted) == ["threads 1, batch 1"]
+
+
+def samples(count: int) -> Samples:
+    return Samples({}, {"infer": (1.0,) * count})
+
+
+def test_a_plan_that_is_kept_falls_short_of_nothing() -> None:
+    assert RunCount(5, StopCriterion()).shortfall(samples(5)) is None
+    assert RunCount(5, StopCriterion(precision=0.1)).shortfall(samples(50)) is None
+
+
+def test_a_plan_that_ran_out_of_time_says_how_far_it_came() -> None:
+    assert (
+        RunCount(5, StopCriterion(budget_s=2)).shortfall(samples(3))
+        == "the time budget of 2 s was spent after 3 of 5 runs"
+    )

@@ -1,0 +1,248 @@
+"""One scan after the other, from its file to its record; and batches from memory, in several configurations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.benchmark.workload import STAGES, ScanWorkload, describe_environment, prepare_network_input
+from ct3d_edge.errors import UsageError
+from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, StopCriterion, WallClock, measure_runs
+from ct3d_edge.latency.record import BenchRecord, keep_partial_result
+from ct3d_edge.latency.statistics import WarmupCriterion
+from ct3d_edge.latency.system_monitor import SystemMonitor
+from ct3d_edge.progress import Progress, no_progress
+from ct3d_edge.session.runner import Runner
+
+SINGLE_QUESTION = "From a scan file to its record, one scan at a time"
+SWEEP_QUESTION = "Batches of prepared scans from memory to their probabilities, one batch after the other"
+
+DEVICE_RESIDENT = "device-resident run"
+"""The network alone, its input and output staying where it runs; timed after each scan, no part of it."""
+
+CLOCKS = {
+    DEVICE_RESIDENT: (DEVICE_RESIDENT,),
+    "run + copies": ("infer",),
+    "+ preprocessing": ("preprocess", "infer"),
+    "file to decision": STAGES,
+}
+"""Clock to the stages that it is the sum of, each within the next."""
+
+BATCH_STAGE = "infer"
+
+
+@dataclass(frozen=True)
+class RunCount:
+    """How much to measure.
+
+    Parameters
+    ----------
+    runs
+        Counted runs; at least so many if a precision is asked for.
+    until
+        Precision and time limit.
+    """
+
+    runs: int
+    until: StopCriterion
+
+    def shortfall(self, samples: Samples) -> str | None:
+        """Why a measurement that was not interrupted has less than was asked for."""
+        done = len(samples.total)
+        if done >= self.runs:
+            return None
+        return f"the time budget of {self.until.budget_s:g} s was spent after {done} of {self.runs} runs"
+
+
+def measure_single(
+    runner: Runner,
+    scans: Sequence[Path],
+    plan: RunCount,
+    *,
+    once: Mapping[str, float],
+    clock: Clock | None = None,
+    progress: Progress = no_progress,
+) -> BenchRecord:
+    """Find the steady state, then time runs one after the other.
+
+    Parameters
+    ----------
+    runner, scans
+        An open session, and files that it has predictions for.
+    plan
+        How much.
+    once
+        What happened before, in ms.
+
+    Raises
+    ------
+    PartialResultError
+        With the record so far, if a run fails or is interrupted.
+    """
+    clock = clock or WallClock()
+    monitor, buffer = SystemMonitor(clock), SampleBuffer(excluded_stages=(DEVICE_RESIDENT,))
+    workload = ScanWorkload(runner, scans)
+    run_on_device = runner.bind_on_device(prepare_network_input(scans[0], runner.contract))
+
+    def run_once(number: int, timer: StageTimer) -> None:
+        workload.predict(number, timer)
+        run_on_device()
+        timer.lap(DEVICE_RESIDENT)
+
+    def record(incomplete: str | None = None) -> BenchRecord:
+        samples = buffer.samples()
+        return BenchRecord(
+            SINGLE_QUESTION,
+            describe_environment(),
+            _single_conditions(runner, scans, plan, samples),
+            once,
+            samples,
+            clocks=CLOCKS,
+            surroundings=monitor.finish(),
+            resources={"model file, bytes": len(runner.model.data)},
+            incomplete=incomplete,
+        )
+
+    with keep_partial_result(record):
+        measure_runs(
+            run_once,
+            plan.runs,
+            warmup=WarmupCriterion(),
+            until=plan.until,
+            clock=clock,
+            progress=monitor.watch(progress),
+            buffer=buffer,
+        )
+    return record(plan.shortfall(buffer.samples()))
+
+
+def _single_conditions(runner: Runner, scans: Sequence[Path], plan: RunCount, samples: Samples) -> dict[str, Any]:
+    return {
+        "scenario": "single",
+        "receipt": runner.run_report.to_dict(),
+        "scans": [path.name for path in scans],
+        "order": "run n takes scan n mod their number",
+        "runs_until_steady": samples.steady_after,
+        "target_precision": plan.until.precision,
+        "budget_s": plan.until.budget_s,
+    }
+
+
+@dataclass(frozen=True)
+class SweepConfiguration:
+    """One row of a sweep.
+
+    Parameters
+    ----------
+    threads
+        Within an operator on the CPU; as many as usable cores if None.
+    batch
+        Scans that go through the network at once.
+    """
+
+    threads: int | None
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """``threads 2, batch 4``; without the threads where they are not swept."""
+        return f"batch {self.batch}" if self.threads is None else f"threads {self.threads}, batch {self.batch}"
+
+
+def sweep_configurations(threads: Sequence[int], batches: Sequence[int]) -> tuple[SweepConfiguration, ...]:
+    """Each number of threads with each batch size; what is not swept stays as it is, a batch 1."""
+    return tuple(SweepConfiguration(count, batch) for count in threads or (None,) for batch in batches or (1,))
+
+
+def measure_sweep(
+    open_runner: Callable[[int | None], Runner],
+    volumes: NDArray[np.float32],
+    configurations: Sequence[SweepConfiguration],
+    plan: RunCount,
+    *,
+    conditions: Mapping[str, Any],
+    clock: Clock | None = None,
+    progress: Progress = no_progress,
+) -> BenchRecord:
+    """Time each configuration in a session of its own, one after the other, each from its steady state on.
+
+    Sessions do not take turns: two that are open share the memory and the cores, whose waiting threads disturb the
+    other's. A drift of the machine therefore meets some configurations and not others; the record says when.
+
+    Parameters
+    ----------
+    open_runner
+        Opens a session with so many threads.
+    volumes
+        ``(N, *contract.shape)`` prepared scans, taken in turn to fill a batch.
+    plan
+        Runs and time limit of each configuration.
+    conditions
+        Scenario and inputs, for the record.
+
+    Raises
+    ------
+    PartialResultError
+        With the record so far, if a run fails or is interrupted; its cause is a `UsageError` if the provider does not
+        use one of the numbers of threads: the same would be measured twice.
+    """
+    clock = clock or WallClock()
+    monitor, buffers = SystemMonitor(clock), {entry.name: SampleBuffer() for entry in configurations}
+    facts: dict[str, Any] = {**conditions, "configurations": {entry.name: asdict(entry) for entry in configurations}}
+
+    def record(incomplete: str | None = None) -> BenchRecord:
+        return BenchRecord(
+            SWEEP_QUESTION,
+            describe_environment(),
+            facts,
+            {},
+            _by_configuration(buffers),
+            arrangement="blocks",
+            surroundings=monitor.finish(),
+            incomplete=incomplete,
+        )
+
+    with keep_partial_result(record):
+        for entry in configurations:
+            with open_runner(entry.threads) as runner:
+                _require_threads(runner, entry.threads)
+                facts.setdefault("receipt", runner.run_report.to_dict())
+                measure_runs(
+                    _infer_batch(runner, np.stack(list(islice(cycle(volumes), entry.batch)))),
+                    plan.runs,
+                    warmup=WarmupCriterion(),
+                    until=plan.until,
+                    clock=clock,
+                    progress=monitor.watch(progress),
+                    buffer=buffers[entry.name],
+                )
+    shortfalls = {name: plan.shortfall(buffer.samples()) for name, buffer in buffers.items()}
+    return record("; ".join(f"{name}: {text}" for name, text in shortfalls.items() if text) or None)
+
+
+def _require_threads(runner: Runner, threads: int | None) -> None:
+    found = runner.run_report.threads
+    if threads is not None and found != threads:
+        does = "chooses its threads itself" if found is None else f"runs with {found}"
+        raise UsageError(f"threads={threads} cannot be measured: {runner.run_report.actual} {does} here.")
+
+
+def _infer_batch(runner: Runner, batch: NDArray[np.float32]) -> Callable[[int, StageTimer], None]:
+    def infer(_: int, timer: StageTimer) -> None:
+        runner.infer(batch)
+        timer.lap(BATCH_STAGE)
+
+    return infer
+
+
+def _by_configuration(buffers: Mapping[str, SampleBuffer]) -> Samples:
+    """Durations of a batch by configuration; those without any are left out."""
+    samples = {name: buffer.samples() for name, buffer in buffers.items()}
+    return Samples(
+        {name: found.warmup[BATCH_STAGE] for name, found in samples.items() if found.warmup},
+        {name: found.counted[BATCH_STAGE] for name, found in samples.items() if found.counted},
+    )
