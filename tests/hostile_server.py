@@ -1,5 +1,6 @@
-"""A real web server on 127.0.0.1 that can be told to misbehave, one request at a time."""
+"""A real HTTPS server on 127.0.0.1 that misbehaves on request, one request at a time."""
 
+import ssl
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -8,6 +9,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
+
+import trustme
+
+AUTHORITY = trustme.CA()
+"""Signs the certificate of every server; a client trusts it where SSL_CERT_FILE names its certificate."""
 
 Behaviour = Callable[["Handler", "Content"], None]
 
@@ -18,7 +24,6 @@ class Content:
 
     body: bytes
     etag: str | None = '"one"'
-    last_modified: str | None = "Wed, 01 Jul 2020 00:00:00 GMT"
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,15 @@ class HostileServer:
         self.log: list[Seen] = []
         self.release = threading.Event()
         self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"owner": self}))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        AUTHORITY.issue_cert("127.0.0.1").configure_cert(context)
+        # A client that breaks the handshake off must not hold up the thread that accepts connections.
+        self._httpd.socket = context.wrap_socket(self._httpd.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._httpd.serve_forever, kwargs={"poll_interval": 0.01})
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._httpd.server_port}"
+        return f"https://127.0.0.1:{self._httpd.server_port}"
 
     def ranges(self, path: str) -> list[str | None]:
         """The Range header of each request for ``path``."""
@@ -75,13 +84,13 @@ class Handler(BaseHTTPRequestHandler):
         script = self.owner.script[self.path]
         behaviour = script.popleft() if script else well_behaved
         # The client may have had enough.
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             behaviour(self, self.owner.files.get(self.path, Content(b"")))
 
     def head(self, status: int, headers: dict[str, object], content: Content | None = None) -> None:
-        """Send the status line and headers; those that tell ``content`` apart are added."""
+        """Send the status line and headers; the ETag of ``content`` is added."""
         self.send_response(status)
-        known = {"ETag": content.etag, "Last-Modified": content.last_modified} if content else {}
+        known = {"ETag": content.etag} if content else {}
         for name, value in {**known, **headers}.items():
             if value is not None:
                 self.send_header(name, str(value))
@@ -111,7 +120,7 @@ def well_behaved(handler: Handler, content: Content) -> None:
 
 def _asked_start(handler: Handler, content: Content) -> int | None:
     asked, condition = handler.headers["Range"], handler.headers["If-Range"]
-    if asked is None or (condition is not None and condition not in {content.etag, content.last_modified}):
+    if asked is None or (condition is not None and condition != content.etag):
         return None
     return int(asked.removeprefix("bytes=").removesuffix("-"))
 

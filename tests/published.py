@@ -3,17 +3,30 @@
 import io
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from hostile_server import Content, HostileServer
+import pytest
+from hostile_server import AUTHORITY, Content, HostileServer
 
-from ct3d_edge.datasets.download import RemoteDataset, RemoteFile, RetryPolicy
-
-AT_ONCE = RetryPolicy(attempts=3, timeout=5, pause=0)
+from ct3d_edge.datasets import download
+from ct3d_edge.datasets.download import RemoteArchive
+from ct3d_edge.datasets.fetch import RemoteDataset
 
 Entries = Iterable[tuple[zipfile.ZipInfo | str, bytes]]
+
+
+@contextmanager
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
+    """A server that is trusted here; a request is tried three times, without pauses."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for name, value in {"ATTEMPTS": 3, "TIMEOUT_S": 5.0, "PAUSE_S": 0.0}.items():
+        monkeypatch.setattr(download, name, value)
+    with AUTHORITY.cert_pem.tempfile() as certificate, HostileServer() as server:
+        monkeypatch.setenv("SSL_CERT_FILE", certificate)
+        yield server
 
 
 def noise(size: int, seed: int = 0) -> bytes:
@@ -53,8 +66,8 @@ def dataset_of(server: HostileServer, archives: Mapping[str, bytes]) -> RemoteDa
     """Publish archives on the server."""
     for name, data in archives.items():
         server.files[f"/{name}.zip"] = Content(data)
-    sources = (RemoteFile(name, f"{server.address}/{name}.zip", len(data)) for name, data in archives.items())
-    return RemoteDataset("MosMedData", tuple(sources), "CC BY-NC-ND 3.0", "Morozov et al., 2020")
+    remote = (RemoteArchive(name, f"{server.address}/{name}.zip", len(data)) for name, data in archives.items())
+    return RemoteDataset("MosMedData", tuple(remote), "CC BY-NC-ND 3.0", "Morozov et al., 2020")
 
 
 def two_classes(server: HostileServer) -> RemoteDataset:

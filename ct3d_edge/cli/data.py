@@ -12,7 +12,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
-    from ct3d_edge.datasets.download import Event, OnEvent
+    from ct3d_edge.datasets.download import OnProgress
     from ct3d_edge.splits.split import Split
 
 
@@ -138,44 +138,36 @@ def fetch(
     `ct3d-edge train DIR` takes the folder. After a break, the same command goes on.
     """
     from ct3d_edge.cli.terminal import log
-    from ct3d_edge.datasets import download
-    from ct3d_edge.datasets.fetch import fetch as fetch_dataset
+    from ct3d_edge.datasets import fetch as datasets
 
-    chosen = {"mosmed": download.MOSMED}[dataset]
+    chosen = {"mosmed": datasets.MOSMED}[dataset]
     log(f"{chosen.name} is published under {chosen.licence}: attribute it, no commercial use, share no derivatives")
     log(f"cite {chosen.citation}")
     try:
         with _byte_bars() as show:
-            fetched = fetch_dataset(chosen, out, keep_archives=keep_archives, on_event=show)
+            records = datasets.fetch(chosen, out, keep_archives=keep_archives, on_progress=show)
     except KeyboardInterrupt:
         log("stopped; the same command goes on from here")
         raise
-    scans = ", ".join(f"{plural(record.scans, 'scan')} in {out / name}" for name, record in fetched.records.items())
-    log(f"{'complete' if fetched.new else 'nothing to do, all of it was there'}: {scans}")
+    log("complete: " + ", ".join(f"{plural(record.scans, 'scan')} in {out / name}" for name, record in records.items()))
 
 
 @contextmanager
-def _byte_bars() -> Iterator["OnEvent"]:
-    """Yield a function that shows bytes as bars on a terminal, not at all in a pipe, and notes as lines on both."""
+def _byte_bars() -> Iterator["OnProgress"]:
+    """Yield a function that shows a bar for each step on a terminal, and nothing in a pipe."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.text import Text
 
     from ct3d_edge.cli.logs import err
-    from ct3d_edge.datasets.download import Noted
-    from ct3d_edge.formatting import printable
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     bars = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
     tasks = {}
 
-    def show(event: "Event") -> None:
-        if isinstance(event, Noted):
-            console.print(Text(printable(event.text)))
-            return
-        if event.what not in tasks:
-            tasks[event.what] = bars.add_task(event.what, total=event.total, completed=event.done)
-        bars.update(tasks[event.what], completed=event.done)
+    def show(step: str, done: int, total: int) -> None:
+        if step not in tasks:
+            tasks[step] = bars.add_task(step, total=total, completed=done)
+        bars.update(tasks[step], completed=done)
 
     with bars:
         yield show

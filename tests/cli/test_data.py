@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from hostile_server import Content, HostileServer, dropping, hanging, status
-from published import AT_ONCE, class_archive, entry, tree, two_classes, zip_of
+from published import class_archive, entry, serve, tree, two_classes, zip_of
 
-from ct3d_edge.datasets import download, fetch
+from ct3d_edge.datasets import fetch
 
 from .conftest import Run
 
@@ -19,10 +19,8 @@ CLASSES = ("CT-0", "CT-23")
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
     """Serves two small classes, which the command takes for the published ones."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with HostileServer() as running:
-        monkeypatch.setattr(download, "MOSMED", two_classes(running))
-        monkeypatch.setattr(fetch, "PATIENCE", AT_ONCE)
+    with serve(monkeypatch) as running:
+        monkeypatch.setattr(fetch, "MOSMED", two_classes(running))
         yield running
 
 
@@ -34,8 +32,8 @@ def test_licence_and_citation_come_before_the_download(run: Run, server: Hostile
     assert [line.split(":")[0] for line in lines] == [
         "MosMedData is published under CC BY-NC-ND 3.0",
         "cite Morozov et al., 2020",
-        "CT-0.zip",
-        "CT-23.zip",
+        "CT-0",
+        "CT-23",
         "complete",
     ]
     assert lines[-1].endswith(f"3 scans in {tmp_path / 'ct' / 'CT-0'}, 3 scans in {tmp_path / 'ct' / 'CT-23'}")
@@ -43,19 +41,19 @@ def test_licence_and_citation_come_before_the_download(run: Run, server: Hostile
 
 
 def test_the_real_citation_is_complete() -> None:
-    assert download.MOSMED.licence == "CC BY-NC-ND 3.0"
-    assert download.MOSMED.citation == (
+    assert fetch.MOSMED.licence == "CC BY-NC-ND 3.0"
+    assert fetch.MOSMED.citation == (
         'Morozov et al., "MosMedData: Chest CT Scans with COVID-19 Related Findings Dataset", 2020, arXiv:2005.06465'
     )
 
 
-def test_running_it_again_does_nothing_and_says_so(run: Run, server: HostileServer, tmp_path: Path) -> None:
+def test_running_it_again_asks_for_nothing(run: Run, server: HostileServer, tmp_path: Path) -> None:
     run("data", "fetch", "mosmed", "--out", tmp_path)
     before = tree(tmp_path)
     server.log.clear()
     outcome = run("data", "fetch", "mosmed", "--out", tmp_path)
     assert outcome.code == 0
-    assert "nothing to do, all of it was there: 3 scans" in outcome.err
+    assert "complete: 3 scans in" in outcome.err
     assert server.log == []
     assert tree(tmp_path) == before
 
@@ -69,7 +67,7 @@ def test_a_broken_connection_is_told_and_resumed(run: Run, server: HostileServer
     server.script["/CT-0.zip"].append(dropping(100))
     outcome = run("data", "fetch", "mosmed", "--out", tmp_path)
     assert outcome.code == 0
-    assert "CT-0.zip: the connection ended after 100 of" in outcome.err
+    assert "CT-0: the connection ended after 100 of" in outcome.err
     assert server.ranges("/CT-0.zip") == [None, "bytes=100-"]
 
 
@@ -78,9 +76,9 @@ def test_a_broken_connection_is_told_and_resumed(run: Run, server: HostileServer
     [
         ("absent", 3, "the server answered 404 Not Found"),
         ("failing", 3, "500 Internal Server Error, at attempt 3 of 3"),
-        ("other", 3, "so it is another file"),
+        ("other", 3, "bytes; {size} are published"),
         ("hostile", 2, "is a link"),
-        ("in the way", 2, "does not say that it was fetched"),
+        ("in the way", 2, "is not what was fetched"),
     ],
 )
 def test_a_failure_is_one_sentence_with_its_exit_code(
@@ -101,8 +99,9 @@ def test_a_failure_is_one_sentence_with_its_exit_code(
     assert outcome.code == code
     last = outcome.err.splitlines()[-1]
     assert last.startswith("error: ")
-    assert words in last
-    assert tree(tmp_path) == (["CT-0"] if case == "in the way" else [])
+    assert words.format(size=len(class_archive("CT-0"))) in last
+    assert not (tmp_path / "CT-0" / "study_0000.nii.gz").exists()
+    assert not (tmp_path / "sources.json").exists()
 
 
 def test_ctrl_c_leaves_what_can_be_resumed(run: Run, server: HostileServer, tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_ctrl_c_leaves_what_can_be_resumed(run: Run, server: HostileServer, tmp_
     part = tmp_path / "CT-0.zip.part"
 
     def press() -> None:
-        while not (part.exists() and part.with_name("CT-0.zip.part.json").exists()):
+        while not (part.exists() and part.with_name("CT-0.zip.part.etag").exists()):
             server.release.wait(0.01)
         server.release.wait(0.3)  # for the bytes to arrive
         signal.pthread_kill(main, signal.SIGINT)

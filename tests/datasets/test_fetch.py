@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from hostile_server import Behaviour, Content, HostileServer, dropping, status
-from published import AT_ONCE, class_archive, dataset_of, entry, noise, tree, two_classes, zip_of
+from published import class_archive, dataset_of, entry, noise, serve, tree, two_classes, zip_of
 
-from ct3d_edge.datasets.download import MOSMED, Event, Moved, RemoteDataset
-from ct3d_edge.datasets.fetch import Fetched, fetch
+from ct3d_edge.datasets.fetch import MOSMED, RemoteDataset, fetch
 from ct3d_edge.errors import DatasetError, DownloadError, UsageError
 from ct3d_edge.scan.discovery import find_scans
 
@@ -24,8 +23,7 @@ LINK = zip_of([(entry("a.nii", mode=0o120777), b"/etc/passwd")])
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with HostileServer() as running:
+    with serve(monkeypatch) as running:
         yield running
 
 
@@ -39,10 +37,6 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "new" / "mosmed"
 
 
-def at_once(dataset: RemoteDataset, out: Path, *, keep: bool = False) -> Fetched:
-    return fetch(dataset, out, keep_archives=keep, patience=AT_ONCE)
-
-
 def archives(out: Path) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = json.loads((out / "sources.json").read_text())["archives"]
     return found
@@ -50,7 +44,7 @@ def archives(out: Path) -> dict[str, dict[str, object]]:
 
 def test_the_published_archives_are_the_tutorials() -> None:
     release = "https://github.com/hasibzunair/3D-image-classification-tutorial/releases/download/v0.2"
-    assert [(source.name, source.url, source.bytes) for source in MOSMED.sources] == [
+    assert [(source.name, source.url, source.bytes) for source in MOSMED.archives] == [
         ("CT-0", f"{release}/CT-0.zip", 1_065_471_431),
         ("CT-23", f"{release}/CT-23.zip", 1_045_162_547),
     ]
@@ -59,7 +53,7 @@ def test_the_published_archives_are_the_tutorials() -> None:
 def test_an_empty_folder_gets_two_classes_and_their_provenance(
     server: HostileServer, dataset: RemoteDataset, out: Path
 ) -> None:
-    assert at_once(dataset, out).new == ("CT-0", "CT-23")
+    assert {name: record.scans for name, record in fetch(dataset, out).items()} == {"CT-0": 3, "CT-23": 3}
     assert tree(out) == COMPLETE
     assert all((out / scan).read_bytes() == noise(3_000, seed=number % 3) for number, scan in enumerate(SCANS))
     record = archives(out)["CT-0"]
@@ -77,26 +71,23 @@ def test_an_empty_folder_gets_two_classes_and_their_provenance(
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_result_is_what_training_reads(dataset: RemoteDataset, out: Path, keep: bool) -> None:
     """`ct3d-edge train` takes a folder with two visible folders; importing it here would need Keras."""
-    at_once(dataset, out, keep=keep)
+    fetch(dataset, out, keep_archives=keep)
     assert [path.name for path in sorted(out.iterdir()) if path.is_dir()] == ["CT-0", "CT-23"]
     assert [path.relative_to(out).as_posix() for path in find_scans([out])] == SCANS
 
 
 def test_progress_covers_every_byte(dataset: RemoteDataset, out: Path) -> None:
-    events: list[Event] = []
-    fetch(dataset, out, patience=AT_ONCE, on_event=events.append)
-    last = {event.what: event for event in events if isinstance(event, Moved)}
-    assert list(last) == ["Downloading CT-0.zip", "Unpacking CT-0", "Downloading CT-23.zip", "Unpacking CT-23"]
-    assert all(event.done == event.total for event in last.values())
+    last: dict[str, tuple[int, int]] = {}
+    fetch(dataset, out, on_progress=lambda step, done, total: last.update({step: (done, total)}))
+    assert list(last) == ["Downloading CT-0", "Unpacking CT-0", "Downloading CT-23", "Unpacking CT-23"]
+    assert all(done == total > 0 for done, total in last.values())
 
 
 def test_a_complete_folder_is_left_alone(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
-    at_once(dataset, out)
+    fetch(dataset, out)
     server.log.clear()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    again = at_once(dataset, out)
-    assert again.new == ()
-    assert list(again.records) == ["CT-0", "CT-23"]
+    assert list(fetch(dataset, out)) == ["CT-0", "CT-23"]
     assert server.log == []
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
@@ -104,39 +95,39 @@ def test_a_complete_folder_is_left_alone(server: HostileServer, dataset: RemoteD
 def test_only_what_is_missing_is_fetched(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
     server.script["/CT-23.zip"].append(status(404))
     with pytest.raises(DownloadError):
-        at_once(dataset, out)
-    assert tree(out) == ["CT-0", *SCANS[:3], "sources.json"]
-    assert at_once(dataset, out).new == ("CT-23",)
+        fetch(dataset, out)
+    assert tree(out) == ["CT-0", *SCANS[:3], "CT-23.zip.part", "sources.json"]
+    fetch(dataset, out)
     assert tree(out) == COMPLETE
     assert [seen.path for seen in server.log] == ["/CT-0.zip", "/CT-23.zip", "/CT-23.zip"]
 
 
 def test_kept_archives_are_checked_and_used_again(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
-    at_once(dataset, out, keep=True)
+    fetch(dataset, out, keep_archives=True)
     assert tree(out) == sorted([*COMPLETE, "CT-0.zip", "CT-23.zip"])
     for scan in (out / "CT-0").iterdir():
         scan.unlink()
     (out / "CT-0").rmdir()
     server.log.clear()
-    assert at_once(dataset, out).new == ("CT-0",)
+    fetch(dataset, out)
     assert server.log == []
     assert tree(out) == sorted([*COMPLETE, "CT-0.zip", "CT-23.zip"])
 
 
 def test_an_archive_that_was_put_there_needs_no_server(dataset: RemoteDataset, out: Path) -> None:
     out.mkdir(parents=True)
-    for source in dataset.sources:
-        (out / source.archive).write_bytes(class_archive(source.name))
-    offline = replace(dataset, sources=tuple(replace(s, url="http://127.0.0.1:1/x") for s in dataset.sources))
-    assert at_once(offline, out).new == ("CT-0", "CT-23")
-    assert (out / "CT-0.zip").exists()
+    for source in dataset.archives:
+        (out / f"{source.name}.zip").write_bytes(class_archive(source.name))
+    offline = replace(dataset, archives=tuple(replace(s, url="https://127.0.0.1:1/x") for s in dataset.archives))
+    fetch(offline, out)
+    assert tree(out) == sorted([*COMPLETE, "CT-0.zip", "CT-23.zip"])
 
 
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (b"short", DownloadError, r"CT-0\.zip has 5 bytes; CT-0\.zip was published with"),
-        (noise(len(class_archive("CT-0"))), DatasetError, "no sound zip archive"),
+        (b"short", DownloadError, r"CT-0\.zip has 5 bytes and SHA-256"),
+        (noise(len(class_archive("CT-0"))), DatasetError, "no sound archive of scans"),
     ],
 )
 def test_an_archive_that_was_put_there_is_refused_but_not_removed(
@@ -145,17 +136,18 @@ def test_an_archive_that_was_put_there_is_refused_but_not_removed(
     out.mkdir(parents=True)
     (out / "CT-0.zip").write_bytes(data)
     with pytest.raises(error, match=message):
-        at_once(dataset, out)
+        fetch(dataset, out)
     assert tree(out) == ["CT-0.zip"]
 
 
 def test_a_hash_that_is_published_is_compared(server: HostileServer, dataset: RemoteDataset, out: Path) -> None:
-    first, second = dataset.sources
+    first, second = dataset.archives
     good = hashlib.sha256(class_archive("CT-0")).hexdigest()
-    wrong = replace(dataset, sources=(replace(first, sha256=good), replace(second, sha256="0" * 64)))
-    with pytest.raises(DownloadError, match=r"has SHA-256 \w{64}, but 0{64} is published"):
-        at_once(wrong, out)
-    assert tree(out) == ["CT-0", *SCANS[:3], "sources.json"]
+    wrong = replace(dataset, archives=(replace(first, sha256=good), replace(second, sha256="0" * 64)))
+    with pytest.raises(DownloadError, match=r"bytes and SHA-256 \w{64}; .* bytes and 0{64} were published"):
+        fetch(wrong, out)
+    assert not (out / "CT-23").exists()
+    assert list(archives(out)) == ["CT-0"]
 
 
 def remove_scans(folder: Path) -> None:
@@ -167,35 +159,30 @@ def remove_scans(folder: Path) -> None:
 def test_a_file_that_is_not_the_recorded_one_is_refused(
     server: HostileServer, dataset: RemoteDataset, out: Path
 ) -> None:
-    at_once(dataset, out)
+    fetch(dataset, out)
     # As if it had been fetched long ago.
     recorded = re.sub(rb"\d{4}-\d\d-\d\d", b"2020-07-01", (out / "sources.json").read_bytes())
     (out / "sources.json").write_bytes(recorded)
     remove_scans(out / "CT-0")
     changed = class_archive("CT-1")  # sound, and of the same length
-    assert len(changed) == dataset.sources[0].bytes
+    assert len(changed) == dataset.archives[0].bytes
     server.files["/CT-0.zip"] = Content(changed, etag='"two"')
-    with pytest.raises(DownloadError, match=r"recorded in .*sources\.json: it is not the same file\. Nothing was"):
-        at_once(dataset, out)
-    assert tree(out) == sorted(set(COMPLETE) - {"CT-0", *SCANS[:3]})
+    with pytest.raises(DownloadError, match=r"Nothing was unpacked\. Remove it and run the same command again"):
+        fetch(dataset, out)
+    assert not (out / "CT-0").exists()
     assert (out / "sources.json").read_bytes() == recorded
+    (out / "CT-0.zip.part").unlink()
     server.files["/CT-0.zip"] = Content(class_archive("CT-0"))
-    assert at_once(dataset, out).new == ("CT-0",)
+    fetch(dataset, out)
+    assert tree(out) == COMPLETE
     assert (out / "sources.json").read_bytes() == recorded
-
-
-def test_a_kept_archive_that_changed_is_noticed(dataset: RemoteDataset, out: Path) -> None:
-    at_once(dataset, out, keep=True)
-    (out / "CT-23.zip").write_bytes(noise(len(class_archive("CT-23"))))
-    with pytest.raises(DownloadError, match=r"CT-23\.zip has SHA-256"):
-        at_once(dataset, out)
 
 
 def test_a_folder_that_lost_a_scan_is_noticed(dataset: RemoteDataset, out: Path) -> None:
-    at_once(dataset, out)
+    fetch(dataset, out)
     (out / SCANS[4]).unlink()
-    with pytest.raises(DatasetError, match=r"CT-23 holds 2 scans of 6,000 bytes; 3 of 9,000 bytes were fetched"):
-        at_once(dataset, out)
+    with pytest.raises(DatasetError, match=r"CT-23 is not what was fetched: 3 scans of 9,000 bytes"):
+        fetch(dataset, out)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
@@ -204,8 +191,8 @@ def test_a_folder_of_other_origin_is_not_touched(
 ) -> None:
     out.mkdir(parents=True)
     make(out / "CT-23")  # type: ignore[operator]
-    with pytest.raises(UsageError, match=r"CT-23 is there, but .*sources\.json does not say"):
-        at_once(dataset, out)
+    with pytest.raises(DatasetError, match=r"CT-23 is not what was fetched: nothing, as sources\.json has it"):
+        fetch(dataset, out)
     assert tree(out) == ["CT-23"]
     assert server.log == []
 
@@ -220,83 +207,77 @@ def test_a_record_that_cannot_be_read_is_not_overwritten(
     out.mkdir(parents=True)
     (out / "sources.json").write_text(text)
     with pytest.raises(UsageError, match=r"sources\.json is not a record"):
-        at_once(dataset, out)
+        fetch(dataset, out)
     assert (out / "sources.json").read_text() == text
     assert server.log == []
 
 
-def test_a_record_with_a_wrong_type_is_not_believed(dataset: RemoteDataset, out: Path) -> None:
-    at_once(dataset, out)
-    text = (out / "sources.json").read_text()
-    (out / "sources.json").write_text(re.sub(r'"scans": 3', '"scans": true', text))
-    with pytest.raises(UsageError, match="scans is True"):
-        at_once(dataset, out)
-
-
 @pytest.mark.parametrize(
-    ("archive", "behaviours", "error", "left"),
+    ("archive", "behaviours", "error"),
     [
-        (class_archive("CT-0"), [status(404)], DownloadError, []),
-        (class_archive("CT-0"), [status(500)] * 3, DownloadError, []),
-        (class_archive("CT-0"), [dropping(100)] * 3, DownloadError, ["CT-0.zip.part", "CT-0.zip.part.json"]),
-        (LINK, [], DatasetError, []),
-        (zip_of([("../a.nii", b"x")]), [], DatasetError, []),
-        (class_archive("CT-0")[:-9], [], DatasetError, []),
-        (class_archive("CT-0").replace(noise(3_000, 2), noise(3_000, 9)), [], DatasetError, []),
+        (class_archive("CT-0"), [status(404)], DownloadError),
+        (class_archive("CT-0"), [status(500)] * 3, DownloadError),
+        (class_archive("CT-0"), [dropping(100)] * 3, DownloadError),
+        (LINK, [], DatasetError),
+        (zip_of([("../a.nii", b"x")]), [], DatasetError),
+        (class_archive("CT-0")[:-9], [], DatasetError),
+        (class_archive("CT-0").replace(noise(3_000, 2), noise(3_000, 9)), [], DatasetError),
     ],
     ids=["404", "500", "broken", "link", "outside", "truncated", "checksum"],
 )
 def test_no_failure_leaves_anything_under_a_final_name(
-    server: HostileServer,
-    out: Path,
-    archive: bytes,
-    behaviours: list[Behaviour],
-    error: type[Exception],
-    left: list[str],
+    server: HostileServer, out: Path, archive: bytes, behaviours: list[Behaviour], error: type[Exception]
 ) -> None:
     dataset = dataset_of(server, {"CT-0": archive})
     server.script["/CT-0.zip"] += behaviours
     with pytest.raises(error):
-        at_once(dataset, out)
-    assert tree(out) == left
+        fetch(dataset, out)
+    assert set(tree(out)) <= {"CT-0.zip.part", "CT-0.zip.part.etag"}
 
 
-@pytest.mark.parametrize("what", ["Downloading CT-0.zip", "Downloading CT-23.zip", "Unpacking CT-0", "Unpacking CT-23"])
-def test_a_stopped_run_goes_on(server: HostileServer, dataset: RemoteDataset, out: Path, what: str) -> None:
-    def stop(event: Event) -> None:
-        complete = isinstance(event, Moved) and event.done == event.total
-        if isinstance(event, Moved) and event.what == what and (complete or what.startswith("Unpacking")):
+@pytest.mark.parametrize("step", ["Downloading CT-0", "Downloading CT-23", "Unpacking CT-0", "Unpacking CT-23"])
+def test_a_stopped_run_goes_on(server: HostileServer, dataset: RemoteDataset, out: Path, step: str) -> None:
+    def stop(reached: str, done: int, total: int) -> None:
+        if reached == step and (done == total or step.startswith("Unpacking")):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch(dataset, out, patience=AT_ONCE, on_event=stop)
-    name = what.split()[1].removesuffix(".zip")
+        fetch(dataset, out, on_progress=stop)
+    name = step.split()[1]
     assert not (out / name).exists()
     assert not (out / f".{name}.part").exists()
     assert (out / f"{name}.zip.part").stat().st_size == len(class_archive(name))
-    at_once(dataset, out)
+    fetch(dataset, out)
     assert tree(out) == COMPLETE
     assert [seen.path for seen in server.log] == ["/CT-0.zip", "/CT-23.zip"], "nothing was fetched twice"
 
 
 def test_a_run_killed_between_its_last_steps_is_cleared_up(dataset: RemoteDataset, out: Path) -> None:
-    at_once(dataset, out)
+    fetch(dataset, out)
     (out / "CT-0.zip.part").touch()
-    (out / "CT-0.zip.part.json").touch()
-    assert at_once(dataset, out).new == ()
+    (out / "CT-0.zip.part.etag").touch()
+    (out / ".CT-23.part").mkdir()
+    remove_scans(out / "CT-23")
+    fetch(dataset, out)
     assert tree(out) == COMPLETE
 
 
 def test_a_disk_without_room_is_told_before_anything_is_asked_for(
     server: HostileServer, dataset: RemoteDataset, out: Path
 ) -> None:
-    vast = replace(dataset, sources=tuple(replace(source, bytes=10**18) for source in dataset.sources))
-    with pytest.raises(UsageError, match=r"Fetching CT-0 and CT-23 takes 3,000,000 TB in .* [kMGT]?B are free"):
-        at_once(vast, out)
+    vast = replace(dataset, archives=tuple(replace(source, bytes=10**18) for source in dataset.archives))
+    with pytest.raises(UsageError, match=r"Fetching CT-0 and CT-23 takes 4,000,000 TB in .* [kMGT]?B are free"):
+        fetch(vast, out)
     assert server.log == []
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(dataset: RemoteDataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"Cannot write .*file: File exists"):
-        at_once(dataset, tmp_path / "file")
+    with pytest.raises(UsageError, match=r"Cannot make the folder .*file: File exists"):
+        fetch(dataset, tmp_path / "file")
+
+
+def test_an_archive_that_cannot_be_read_is_told(dataset: RemoteDataset, out: Path) -> None:
+    (out / "CT-0.zip").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"Cannot write .*: Is a directory"):
+        fetch(dataset, out)
