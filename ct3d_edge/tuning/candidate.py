@@ -1,12 +1,14 @@
 """One way to run a model, and what its measurement came to."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.formatting import plural
-from ct3d_edge.latency.statistics import Percentile, percentile
 from ct3d_edge.modelfile.model_file import ModelFile
+
+if TYPE_CHECKING:
+    from ct3d_edge.latency.statistics import Percentile
 
 OptimizationLevel = Literal["none", "exact", "fast", "small"]
 LEVELS: tuple[OptimizationLevel, ...] = get_args(OptimizationLevel)
@@ -98,6 +100,8 @@ class CandidateResult:
     samples: tuple[float, ...] = ()
 
     @property
-    def median(self) -> Percentile:
+    def median(self) -> "Percentile":
         """Of a run, in ms."""
+        from ct3d_edge.latency.statistics import percentile  # `infer` reads tuning results and loads nothing of latency
+
         return percentile(self.samples, 50)

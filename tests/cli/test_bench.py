@@ -150,6 +150,18 @@ def test_the_import_is_timed_before_anything_has_imported_it() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_infer_loads_nothing_of_benchmarks(make_model: MakeModel, scans: Path) -> None:
+    code = (
+        "import sys; from ct3d_edge.cli import app\n"
+        f"sys.argv = ['ct3d-edge', 'infer', {str(scans / 'a.nii.gz')!r}, '--model', {str(make_model())!r}]\n"
+        "try: app.main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print([name for name in sys.modules if name.startswith(('ct3d_edge.latency', 'ct3d_edge.benchmark'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_sweep_is_a_table_of_every_configuration(
     run: Run, make_model: MakeModel, scans: Path, tmp_path: Path
 ) -> None:
