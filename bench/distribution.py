@@ -38,6 +38,7 @@ from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.volume import Scan
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import describe_machine
 
@@ -151,7 +152,7 @@ def main() -> None:
     given = parser.parse_args()
     files = [load_model_file(path) for path in given.models or [default_model_path()]]
     with ExitStack() as stack:
-        judge = OODEvaluator([stack.enter_context(Runner(file, "cpu")) for file in files])
+        judge = OODEvaluator([stack.enter_context(Runner(file, SessionRequest("cpu"))) for file in files])
         told = [judge.evaluate(kind, scan, path) for kind, scan, path in iter_scans(given.real)]
     thresholds = [known.threshold for known in judge.known if known]
     kinds: dict[str, list[OODResult]] = defaultdict(list)

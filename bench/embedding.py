@@ -21,6 +21,7 @@ from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file, parse_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import describe_machine
 
@@ -35,7 +36,7 @@ def main() -> None:
     model = load_model_file(default_model_path())
     whole = parse_model_file(model.path, fuse_io(model).SerializeToString(), stored_voxels=True)
     voxels = np.ascontiguousarray(scan.stored.T)
-    with Runner(model, "cpu") as network, Runner(whole, "cpu") as inside:
+    with Runner(model, SessionRequest("cpu")) as network, Runner(whole, SessionRequest("cpu")) as inside:
         contestants: dict[str, Callable[[], NDArray[np.float64]]] = {
             "NumPy and network": lambda: network.infer(preprocess(scan, model.contract).volume[None])[0],
             "all in the file": lambda: inside.infer_stored(voxels, 1, 0),

@@ -78,7 +78,7 @@ def evaluate_map(model: Model, seed: int, place: Path) -> dict[str, float]:
 def main() -> None:
     """Judge the maps, time the output."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else PHANTOMS
-    with tempfile.TemporaryDirectory() as place, load_model(provider="cpu", explain=True) as model:
+    with tempfile.TemporaryDirectory() as place, load_model(provider="cpu", gradcam=True) as model:
         found = [evaluate_map(model, FIRST_SEED + n, Path(place)) for n in range(number)]
         volume = make_phantom_volume(1, model.contract.shape).reshape(1, *model.contract.input_shape)
     for figure in ("hit", "chance_in_lung", "dice", "dice_of_lung"):

@@ -32,6 +32,7 @@ from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores, describe_machine
 
@@ -187,7 +188,7 @@ def main() -> None:
         different = resolve_scans(sys.argv[1:2], Path(place))
         scans = link_repeatedly(different, Path(place), SCANS)
         file = load_model_file(default_model_path())
-        runners = {threads: Runner(file, "cpu", threads=threads) for threads in {1, CORES}}
+        runners = {threads: Runner(file, SessionRequest("cpu", threads=threads)) for threads in {1, CORES}}
         cpu = cpu_seconds(scans[:8], runners[1])
         neighbours = ExternalLoad()
         samples = measure_interleaved(make_peers(scans, runners, build_tutorial_network(), neighbours), ROUNDS)

@@ -25,6 +25,7 @@ from ct3d_edge.datasets.phantoms.synthesise import synthesise
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.evaluation.reference_stats import has_reference_stats, record_reference_stats
 from ct3d_edge.evaluation.report import summary
+from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.atomic_write import atomic_file
@@ -184,7 +185,7 @@ def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[Compil
         material=f"{len(chosen)} of the test phantoms",
         plan=CompileOptions(explain=recipe["export"]["explain"]),
     )
-    return exported, evaluate(exported.model.path, folder, provider="cpu")
+    return exported, evaluate(exported.model.path, folder, config=InferenceConfig("cpu"))
 
 
 def main() -> None:

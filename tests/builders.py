@@ -11,15 +11,23 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.modelfile.golden_input import FIRST_RECIPE
 from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
+from ct3d_edge.quality_control.check_registry import DOWNGRADABLE
 
 DICOM = all(find_spec(name) for name in ("pydicom", "gdcm", "highdicom"))
 """Whether the extra `dicom` is installed."""
 
 LAS = np.diag([-2.0, 2.0, 8.0, 1.0])
+
+ANY_SCAN = InferenceConfig("cpu", allow=DOWNGRADABLE)
+"""For scans that are no chests: every check that can be downgraded is."""
+ANY_SCAN_KERAS = InferenceConfig(allow=DOWNGRADABLE)
+DOWNGRADE_ALL = tuple(word for code in sorted(DOWNGRADABLE) for word in ("--downgrade-check", code))
+"""The same as options of a command."""
 
 TINY_FEATURES = 2
 """That ``tiny_graph`` pools."""

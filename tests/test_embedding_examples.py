@@ -15,6 +15,7 @@ from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ ARGUMENTS = ["raw.onnx", "scan.raw", "12", "20", "24", "1", "-1024"]
 def expected(make_model: MakeModel, hu: NDArray[np.int16]) -> list[float]:
     """What `infer` says of that scan."""
     model = load_model_file(make_model(temperature=0.7))
-    with Runner(model, "cpu") as runner:
+    with Runner(model, SessionRequest("cpu")) as runner:
         answer = runner.infer(preprocess(Volume(hu, affine=LAS), model.contract).volume[None])[0]
     return [float(probability) for probability in answer]
 

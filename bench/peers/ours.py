@@ -22,11 +22,12 @@ def network(
     """A session on one provider; it never falls back."""
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.providers.options import parse_options
+    from ct3d_edge.session.provider_selection import SessionRequest
     from ct3d_edge.session.runner import Runner
 
     options = parse_options(provider, tuple(provider_options))  # type: ignore[arg-type]
     model = load_model_file(material.onnx(file))
-    runner = Runner(model, provider, threads=threads, options=options, batch=batch)  # type: ignore[arg-type]
+    runner = Runner(model, SessionRequest(provider, threads=threads, options=options, batch=batch))  # type: ignore[arg-type]
     outputs = runner.contract.outputs
 
     def run(volumes: Volumes) -> Volumes:

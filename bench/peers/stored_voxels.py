@@ -22,11 +22,12 @@ def network(
     """Takes ``(1, D, H, W)`` int16, which are HU; there is no batch of scans of several sizes."""
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.providers.options import parse_options
+    from ct3d_edge.session.provider_selection import SessionRequest
     from ct3d_edge.session.runner import Runner
 
     options = parse_options(provider, tuple(provider_options))  # type: ignore[arg-type]
     model = load_model_file(material.onnx(file), stored_voxels=True)
-    runner = Runner(model, provider, threads=threads, options=options)  # type: ignore[arg-type]
+    runner = Runner(model, SessionRequest(provider, threads=threads, options=options))  # type: ignore[arg-type]
     outputs = runner.contract.outputs
     return lambda voxels: runner.infer_stored(voxels[0], 1, 0)[-outputs:].astype("float32")
 

@@ -30,8 +30,9 @@ from ct3d_edge.cli import (
     view,
     watch,
 )
-from ct3d_edge.cli.click_extras import ClosedPipeError, OnceCommand, OnceGroup, example_of, to_option_names
+from ct3d_edge.cli.click_extras import ClosedPipeError, OnceCommand, OnceGroup, example_of
 from ct3d_edge.cli.logs import ROOT, reset, signals_as_interrupts
+from ct3d_edge.cli.option_names import to_option_names
 from ct3d_edge.errors import Ct3dError, DiskError
 
 app = typer.Typer(

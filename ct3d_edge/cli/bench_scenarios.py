@@ -71,18 +71,20 @@ class BenchTarget:
     def open(self, threads: int | None = None) -> "Runner":
         """A session with so many threads, else the chosen ones; its run report is written if that was asked for."""
         from ct3d_edge.cli.terminal import log
+        from ct3d_edge.session.provider_selection import SessionRequest
         from ct3d_edge.session.runner import Runner
 
         runner = Runner(
             self.file,
-            self.provider,
-            allow_fallback=self.allow_fallback,
-            threads=threads or (self.tuned.choice.candidate.threads if self.tuned else None),
-            options=tuned_options(self.tuned, self.provider, self.provider_option, self.device_id),
-            device_id=self.device_id,
-            build=not self.no_build,
-            on_build=log,
-            choice=self.tuned.digest if self.tuned else None,
+            SessionRequest(
+                self.provider,
+                allow_fallback=self.allow_fallback,
+                threads=threads or (self.tuned.choice.candidate.threads if self.tuned else None),
+                options=tuned_options(self.tuned, self.provider, self.provider_option, self.device_id),
+                device_id=self.device_id,
+                build=not self.no_build,
+                tuning_sha256=self.tuned.digest if self.tuned else None,
+            ),
         )
         if self.run_report:
             runner.run_report.save(self.run_report)

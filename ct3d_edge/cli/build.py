@@ -27,15 +27,15 @@ def build(
     options, GPU, driver and library versions.
     """
     from ct3d_edge.cli.options import provider_options
-    from ct3d_edge.cli.terminal import elapsed, log
+    from ct3d_edge.cli.terminal import elapsed
     from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.session.provider_selection import FALLBACK_HINT
+    from ct3d_edge.session.provider_selection import FALLBACK_HINT, SessionRequest
     from ct3d_edge.session.runner import Runner
 
     file = load_model_file(model_path(model))
     options = provider_options(provider, provider_option, device_id)
     try:
-        with elapsed("building"), Runner(file, provider, options=options, batch=batch, on_build=log) as runner:
+        with elapsed("building"), Runner(file, SessionRequest(provider, options=options, batch=batch)) as runner:
             engine, gpu = _engine(runner), runner.run_report.gpu
     except ProviderError as error:  # a lesser provider would build nothing
         raise ProviderError(str(error).removesuffix(FALLBACK_HINT).strip()) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.cli.options import (
+    AllowOption,
     DeviceIdOption,
     FallbackOption,
     JsonOption,
@@ -17,8 +18,8 @@ from ct3d_edge.cli.options import (
     SkipBadOption,
     TrainedModelOption,
     model_and_folder,
-    provider_options,
 )
+from ct3d_edge.cli.session_options import NoTunedOption, inference_config
 
 if TYPE_CHECKING:
     from ct3d_edge.cli.terminal import ProgressBars
@@ -48,6 +49,8 @@ def evaluate(
     allow_fallback: FallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
+    no_tuned: NoTunedOption = False,
+    allow: AllowOption = None,
     skip_bad: SkipBadOption = False,
     resamples: Annotated[
         int | None, typer.Option("--resamples", min=100, help="Of the bootstrap intervals; 2000 if left out.")
@@ -65,7 +68,7 @@ def evaluate(
     from ct3d_edge.evaluation.report import require_folder, summary, to_json, write_files
 
     judged, scans = model_and_folder(model, folder, last)
-    options = provider_options(provider, provider_option, device_id)
+    config = inference_config(provider, allow_fallback, provider_option, device_id, no_tuned=no_tuned, allow=allow)
     if out:
         require_folder(out)
     with ProgressBars() as bars:
@@ -74,10 +77,7 @@ def evaluate(
             scans,
             split=split,
             subset=subset,
-            provider=provider,
-            allow_fallback=allow_fallback,
-            options=options,
-            device_id=device_id,
+            config=config,
             skip_bad=skip_bad,
             resamples=resamples or RESAMPLES,
             seed=seed,

@@ -38,9 +38,7 @@ from ct3d_edge.cli.session_options import (
     NoTunedOption,
     TimeoutOption,
     WorkersOption,
-    find_tuned_choice,
-    tuned_arguments,
-    tuned_options,
+    inference_config,
 )
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size
@@ -60,7 +58,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("ct3d_edge.infer")
 
 
-def infer(  # noqa: PLR0915 - one statement an option
+def infer(
     paths: Annotated[
         list[Path], typer.Argument(readable=False, help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")
     ],
@@ -95,8 +93,7 @@ def infer(  # noqa: PLR0915 - one statement an option
     from ct3d_edge.cli.extra_outputs import SideOutputs
     from ct3d_edge.cli.infer_options import print_record, print_table, suggest_fixes, summarize_run
     from ct3d_edge.cli.terminal import log, log_run_report, log_skipped
-    from ct3d_edge.inference.load_model import load_model
-    from ct3d_edge.quality_control.check_registry import require_downgradable
+    from ct3d_edge.inference.load_model import open_model
     from ct3d_edge.report.montage import Montage
     from ct3d_edge.results.class_folders import compare_with_folders
     from ct3d_edge.results.results_file import open_results
@@ -104,9 +101,18 @@ def infer(  # noqa: PLR0915 - one statement an option
 
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
-    allowed = require_downgradable(allow or ())
+    config = inference_config(
+        provider,
+        allow_fallback,
+        provider_option,
+        device_id,
+        no_build=no_build,
+        no_tuned=no_tuned,
+        gradcam=explain is not None,
+        allow=allow,
+        include_phi=include_phi,
+    )
     budget = parse_size(max_memory)
-    tuned = find_tuned_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
     if run_report:
         require_writable(run_report)
     picture = Montage(montage) if montage else None
@@ -116,21 +122,7 @@ def infer(  # noqa: PLR0915 - one statement an option
     folders = _folders(explain, dicom_sr, scans, model_path(model).stem, include_phi, scan_timeout)
     records: list[ResultRecord] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
-        with load_model(
-            model,
-            provider,
-            allow_fallback=allow_fallback,
-            # Measured for one scan at a time; a folder divides the cores among its scans.
-            threads=tuned.choice.candidate.threads if tuned and len(scans) == 1 else None,
-            options=tuned_options(tuned, provider, provider_option, device_id),
-            device_id=device_id,
-            build=not no_build,
-            on_build=log,
-            **tuned_arguments(tuned),
-            allow=allowed,
-            include_phi=include_phi,
-            explain=explain is not None,
-        ) as opened:
+        with open_model(model, config) as opened:
             plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
             log_run_report(opened.run_report)
             if run_report:
@@ -200,12 +192,12 @@ def _judge(
     print_one: "Callable[..., None]",
 ) -> BaseException | None:
     """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
-    from ct3d_edge.cli.terminal import track
+    from ct3d_edge.cli.terminal import progress
     from ct3d_edge.errors import Ct3dError
 
     try:
-        with closing(analyses):
-            for analysis in track(analyses, scans, "Scans"):
+        with closing(analyses), progress(scans, "Scans") as advance:
+            for analysis in analyses:
                 records.append(analysis.record)  # first: Ctrl-C while something is written must not hide an answer
                 try:
                     records[-1] = sides.add(analysis)
@@ -213,6 +205,7 @@ def _judge(
                     if kept:
                         kept.add(records[-1])
                 print_one(records[-1], first=len(records) == 1)
+                advance()
                 LOGGER.debug("%s: %s (%.0f ms)", records[-1].scan, records[-1].status, records[-1].timing.total)
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ct3d_edge.cli.option_names import to_option_names
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import printable
 
@@ -103,6 +104,7 @@ def configure(quiet: bool, verbose: bool, log_file: Path | None, log_format: str
     ROOT.handlers[0].setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     if log_file is not None:
         ROOT.addHandler(_file_handler(Path(log_file), log_format))
+        ROOT.handlers[-1].addFilter(name_options)
 
 
 def reset() -> None:
@@ -111,8 +113,15 @@ def reset() -> None:
         ROOT.removeHandler(handler)
         handler.close()
     ROOT.addHandler(Terminal(logging.INFO))
+    ROOT.handlers[-1].addFilter(name_options)
     ROOT.setLevel(logging.DEBUG)
     ROOT.propagate = False
+
+
+def name_options(record: logging.LogRecord) -> bool:
+    """Put options in the place of the library's arguments, which its messages name; lets every record pass."""
+    record.msg, record.args = to_option_names(record.getMessage()), None
+    return True
 
 
 def _file_handler(path: Path, log_format: str) -> logging.Handler:

@@ -1,7 +1,7 @@
 """Options of the commands that open a session: provider, threads, tuned choice, scans side by side."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,9 +9,8 @@ from ct3d_edge.cli.options import provider_options
 from ct3d_edge.providers.names import RequestedProvider
 
 if TYPE_CHECKING:
-    from ct3d_edge.modelfile.model_file import ModelFile
+    from ct3d_edge.inference.config import InferenceConfig
     from ct3d_edge.providers.options import Options
-    from ct3d_edge.session.runner import Runner
     from ct3d_edge.tuning.cache import ActiveTuning
 
 WorkersOption = Annotated[
@@ -43,7 +42,6 @@ def find_tuned_choice(
 ) -> "ActiveTuning | None":
     """The choice beside a model, if it holds here; otherwise a line on standard error says why not."""
     from ct3d_edge.cli.terminal import log
-    from ct3d_edge.cli.tune_print import describe_precision_change
     from ct3d_edge.session.provider_selection import find_expected_provider
     from ct3d_edge.tuning.cache import load_tuning, tuning_path
 
@@ -59,7 +57,7 @@ def find_tuned_choice(
         "--ignore-tuning runs it as given"
     )
     if found.choice.lowers_precision:
-        log(f"tuned: {describe_precision_change(found.choice)}")
+        log(f"tuned: {found.choice.describe_precision()}")
     return found
 
 
@@ -79,39 +77,30 @@ def tuned_options(
     return provider_options(tuned.choice.key.provider, [*given, *chosen], device)
 
 
-def tuned_arguments(tuned: "ActiveTuning | None") -> dict[str, Any]:
-    """The arguments of `load_model` for a choice."""
-    return {"tuned_file": tuned.file, "choice": tuned.digest} if tuned else {}
-
-
-def open_runner(
-    file: "ModelFile",
+def inference_config(
     provider: RequestedProvider,
-    allow_fallback: bool,
-    texts: list[str] | None,
-    device_id: int | None,
-    no_build: bool,
-    run_report: Path | None,
-) -> "Runner":
-    """Open a session, say on standard error what it came to, and write its receipt."""
-    from ct3d_edge.cli.terminal import log, log_run_report
-    from ct3d_edge.session.runner import Runner
-    from ct3d_edge.system.atomic_write import require_writable
+    allow_fallback: bool = False,
+    provider_option: list[str] | None = None,
+    device_id: int | None = None,
+    *,
+    no_build: bool = False,
+    no_tuned: bool = False,
+    gradcam: bool = False,
+    allow: list[str] | None = None,
+    include_phi: bool = False,
+) -> "InferenceConfig":
+    """The settings of inference from options of the command line."""
+    from ct3d_edge.inference.config import InferenceConfig
+    from ct3d_edge.quality_control.check_registry import require_downgradable
 
-    options = provider_options(provider, texts, device_id)
-    if run_report:
-        require_writable(run_report)
-    runner = Runner(
-        file,
+    return InferenceConfig(
         provider,
         allow_fallback=allow_fallback,
-        options=options,
+        provider_options=tuple(provider_option or ()),
         device_id=device_id,
         build=not no_build,
-        on_build=log,
+        use_tuning=not no_tuned,
+        gradcam=gradcam,
+        allow=require_downgradable(allow or ()),
+        include_phi=include_phi,
     )
-    log_run_report(runner.run_report)
-    if run_report:
-        runner.run_report.save(run_report)
-        log(f"wrote {run_report}")
-    return runner

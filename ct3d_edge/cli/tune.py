@@ -136,10 +136,11 @@ def _tune(given: "ModelFile", request: TuneRequest) -> None:
 def _forms(given: "ModelFile", request: TuneRequest) -> "Iterator[GraphForms]":
     """The given model in every form there is, in files that are gone afterwards, and why others are not among them."""
     from ct3d_edge.cli.terminal import log
+    from ct3d_edge.session.provider_selection import SessionRequest
     from ct3d_edge.session.runner import Runner
     from ct3d_edge.tuning.search_space import build_graph_forms
 
-    with Runner(given, request.provider):
+    with Runner(given, SessionRequest(request.provider)):
         pass  # what a provider cannot do is told before minutes of work
     material, _ = parity_volumes(request.parity, given.contract)
     with TemporaryDirectory(prefix="ct3d-tune-") as folder:

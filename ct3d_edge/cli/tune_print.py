@@ -62,7 +62,7 @@ def print_choice(choice: "TuningResult", model: Path) -> None:
     if best is not plain and plain.samples:
         print_lines([speedup(best, plain)])
     if choice.lowers_precision:
-        print_lines([describe_precision_change(choice)])
+        print_lines([choice.describe_precision()])
     provider = choice.key.provider
     written = [
         tuning_result_path(model, provider),
@@ -70,16 +70,6 @@ def print_choice(choice: "TuningResult", model: Path) -> None:
     ]
     for path in written:
         typer.echo(f"wrote {path}")
-
-
-def describe_precision_change(choice: "TuningResult") -> str:
-    """How far the answers of a choice in fewer bits are from the given file's."""
-    best = choice.results[choice.selected]
-    precision = best.candidate.precision
-    return (
-        f"it computes in {precision}, and its probabilities differ from the given file's: by up to "
-        f"{best.difference or 0:.1e} on {choice.material} (limit {choice.limits[precision]:.0e})"
-    )
 
 
 def speedup(best: "CandidateResult", plain: "CandidateResult") -> str:

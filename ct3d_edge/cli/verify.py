@@ -17,6 +17,7 @@ from ct3d_edge.cli.options import (
     model_path,
     require_one_model,
 )
+from ct3d_edge.cli.session_options import NoTunedOption, inference_config
 from ct3d_edge.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def verify(
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
+    no_tuned: NoTunedOption = False,
     run_report: RunReportOption = None,
     renew: Annotated[
         Path | None,
@@ -39,18 +41,26 @@ def verify(
 ) -> None:
     """Rerun the golden test inside a model file.
 
-    Exit code 4 if the answers differ from those that the model was exported with, or tensors inside the graph do.
+    The file is the one that `infer` runs: the tuned one, where there is one. Exit code 4 if its predictions differ
+    from those that the model was exported with, or tensors inside the graph do.
     """
-    from ct3d_edge.cli.session_options import open_runner
-    from ct3d_edge.cli.terminal import log, print_lines
-    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.cli.terminal import log, log_run_report, print_lines
+    from ct3d_edge.inference.config import open_runner
     from ct3d_edge.session.verify import run_golden_test
     from ct3d_edge.system.atomic_write import require_writable
 
-    file = load_model_file(model_path(require_one_model(model, argument)), stored_voxels=renew is None)
-    if renew:
-        require_writable(renew)
-    with open_runner(file, provider, allow_fallback, provider_option, device_id, no_build, run_report) as runner:
+    path = model_path(require_one_model(model, argument))
+    for target in filter(None, (renew, run_report)):
+        require_writable(target)
+    config = inference_config(
+        provider, allow_fallback, provider_option, device_id, no_build=no_build, no_tuned=no_tuned or renew is not None
+    )
+    with open_runner(path, config, stored_voxels=renew is None) as runner:
+        file = runner.model
+        log_run_report(runner.run_report)
+        if run_report:
+            runner.run_report.save(run_report)
+            log(f"wrote {run_report}")
         outcome = run_golden_test(runner)
         told = outcome.describe(runner.run_report.actual)
     if not outcome.holds:

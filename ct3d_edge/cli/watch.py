@@ -15,9 +15,15 @@ from ct3d_edge.cli.options import (
     ModelOption,
     ProviderOption,
     ProviderOptionsOption,
-    provider_options,
 )
-from ct3d_edge.cli.session_options import BatchOption, BudgetOption, TimeoutOption, WorkersOption
+from ct3d_edge.cli.session_options import (
+    BatchOption,
+    BudgetOption,
+    NoTunedOption,
+    TimeoutOption,
+    WorkersOption,
+    inference_config,
+)
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size, plural
 
@@ -37,6 +43,7 @@ def watch(
     allow_fallback: FallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
+    no_tuned: NoTunedOption = False,
     every: Annotated[
         float, typer.Option("--poll-interval", min=0.01, help="Seconds between two scans of the folder.")
     ] = 2,
@@ -55,7 +62,7 @@ def watch(
     Started again, it goes on where it was: scans whose record is in the file are not judged twice, changed ones are.
     """
     from ct3d_edge.cli.terminal import log, log_run_report
-    from ct3d_edge.inference.load_model import load_model
+    from ct3d_edge.inference.load_model import open_model
     from ct3d_edge.inference.watch import WatchedFolder
     from ct3d_edge.results.formats import check_results_path
     from ct3d_edge.results.journal import ResultsJournal
@@ -66,21 +73,21 @@ def watch(
     check_results_path(out)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
-    options = provider_options(provider, provider_option, device_id)
+    config = inference_config(
+        provider,
+        allow_fallback,
+        provider_option,
+        device_id,
+        no_tuned=no_tuned,
+        allow=allow,
+        include_phi=include_phi,
+    )
     budget, target = parse_size(max_memory), out.resolve()
     inbox = WatchedFolder(folder, settle)
     with (
         exclusive_lock(target),
         ResultsJournal(target) as journal,
-        load_model(
-            model,
-            provider,
-            allow_fallback=allow_fallback,
-            options=options,
-            device_id=device_id,
-            allow=allow or (),
-            include_phi=include_phi,
-        ) as opened,
+        open_model(model, config) as opened,
     ):
         plan = opened.plan(workers=workers, batch_size=batch_size, max_memory=budget)
         log_run_report(opened.run_report)

@@ -24,6 +24,7 @@ from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import ModelFile, parse_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.atomic_write import require_writable
 from ct3d_edge.system.machine import find_installed_version
@@ -100,7 +101,7 @@ def optimize_model(
     given = onnx.ModelProto.FromString(model.data)
     with ExitStack() as stack:
         # Opened when the proof asks: of a graph that cannot be rewritten, the passes name the node.
-        opened = cache(lambda: stack.enter_context(Runner(model, "cpu")))
+        opened = cache(lambda: stack.enter_context(Runner(model, SessionRequest("cpu"))))
         job = CompileJob(
             out,
             given,

@@ -9,6 +9,7 @@ from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 LONGEST = 200
@@ -39,7 +40,7 @@ class ProviderParity:
     def open(self, file: ModelFile, name: ProviderName, stack: ExitStack) -> Runner | None:
         """A session that has run once; None on a provider that cannot run the file."""
         try:
-            runner = stack.enter_context(Runner(file, name, on_build=self.on_stage))
+            runner = stack.enter_context(Runner(file, SessionRequest(name)))
             runner.infer(make_phantom_volume(1, file.contract.shape)[None])
         except (ModelError, ProviderError) as error:
             self.set_aside(name, "cannot run it", error)

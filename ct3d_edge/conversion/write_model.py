@@ -29,6 +29,7 @@ from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.golden_search import make_golden_test
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import TENSOR_TOLERANCE, WHOLE_GRAPH_PROVIDERS, run_golden_test, sketch_tensors
 from ct3d_edge.system.atomic_write import atomic_file
@@ -173,7 +174,7 @@ def complete_metadata(
         Whether it has fewer bits than what it was made from: then it answers for itself, since what a device is to give
         is what was proven here, and a tolerance that covered the lost bits would cover other faults too.
     """
-    with Runner(model, "cpu") as runner:
+    with Runner(model, SessionRequest("cpu")) as runner:
         tensors = sketch_tensors(runner)
         answers = np.vstack([runner.infer(volume[None]) for volume in golden.volumes(model.contract.shape)])
     means = [parity.tensors.mean for parity in parity_reports if parity.tensors is not None]
@@ -294,12 +295,12 @@ def _embedding_limit(model: ModelFile, variant: GraphVariant) -> float:
 
 def _check_explanation(model: ModelFile, provenance: dict[str, Any]) -> None:
     if model.features is not None:
-        with Runner(model, "cpu", explain=True) as runner:
+        with Runner(model, SessionRequest("cpu", gradcam=True)) as runner:
             require_gradcam_output(runner, provenance)
 
 
 def _check_golden(model: ModelFile) -> None:
-    with Runner(model, "cpu") as runner:
+    with Runner(model, SessionRequest("cpu")) as runner:
         outcome = run_golden_test(runner)
     if not outcome.holds:
         raise CheckFailedError(

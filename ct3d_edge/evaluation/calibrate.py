@@ -25,6 +25,8 @@ from ct3d_edge.evaluation.reference_stats import FeatureExtractor, has_reference
 from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, class_mapping, find_test_set, hash_test_set
 from ct3d_edge.evaluation.warnings import few_scans_warning, narrow_range_warning
 from ct3d_edge.extras import require_extra
+from ct3d_edge.quality_control.check_registry import DOWNGRADABLE
+from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 from ct3d_edge.temperature_scaling import (
@@ -138,7 +140,13 @@ def calibrate_run(
     class_mapping(material, model.contract)
     _refuse_taught(material, place)
     monitor = FeatureExtractor(model)
-    verdicts = predict_test_set(material, model.contract, monitor.predict, skip_bad=skip_bad, on_progress=on_progress)
+    verdicts = predict_test_set(
+        material,
+        monitor.predict,
+        QualityChecker(model.contract, DOWNGRADABLE),  # the run was trained on such scans, whatever they are
+        skip_bad=skip_bad,
+        on_progress=on_progress,
+    )
     fitted = fit_operating_point(earlier, verdicts.scores, verdicts.truth, rule or ThresholdRule())
     recorded: tuple[str, ...] = ()
     if anew or not has_reference_stats(earlier):

@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, UsageError
-from ct3d_edge.providers.names import RequestedProvider
-from ct3d_edge.providers.options import Options
+from ct3d_edge.inference.config import InferenceConfig, open_runner
 from ct3d_edge.splits.folder import ScanHashed
 
 
@@ -87,13 +85,9 @@ class Classifier:
 @contextmanager
 def open_classifier(
     path: Path,
-    provider: RequestedProvider = "auto",
-    *,
-    allow_fallback: bool = False,
-    options: Options | None = None,
-    device_id: int | None = None,
+    config: InferenceConfig = InferenceConfig(),  # noqa: B008 - frozen
 ) -> Iterator[Classifier]:
-    """Open a .onnx file as `Runner` does, or a .keras file or training run by Keras.
+    """Open a .onnx file as ``infer`` does, tuning included, or a .keras file or training run by Keras.
 
     Raises
     ------
@@ -107,10 +101,10 @@ def open_classifier(
         Keras is needed and not installed.
     """
     if path.suffix.lower() == ".onnx":
-        with _onnx(path, provider, allow_fallback=allow_fallback, options=options, device_id=device_id) as model:
+        with _open_onnx(path, config) as model:
             require_two_classes(model)
             yield model
-    elif provider != "auto" or device_id is not None:
+    elif config.provider != "auto" or config.device_id is not None:
         raise UsageError(
             f"A provider runs .onnx files; {path} is computed by Keras. Leave out --provider and --device-id."
         )
@@ -165,16 +159,12 @@ def run_of(path: Path) -> Path | None:
 
 
 @contextmanager
-def _onnx(path: Path, provider: RequestedProvider, **settings: Any) -> Iterator[Classifier]:
-    from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.session.runner import Runner
-
-    file = load_model_file(path)
-    with Runner(file, provider, **settings) as runner:
+def _open_onnx(path: Path, config: InferenceConfig) -> Iterator[Classifier]:
+    with open_runner(path, config) as runner:
         yield Classifier(
             path=path,
-            sha256=file.sha256,
-            contract=file.contract,
+            sha256=runner.model.sha256,
+            contract=runner.contract,
             run_by=f"ONNX Runtime, {runner.run_report.describe()}",
             remarks=runner.run_report.notes(),
             predict=lambda volume: runner.infer(volume[None])[0],

@@ -14,8 +14,8 @@ from ct3d_edge.evaluation.predict import ScanPrediction, predict_test_set
 from ct3d_edge.evaluation.test_set import check_leakage, choose_test_set, class_mapping, find_test_set
 from ct3d_edge.evaluation.warnings import evaluation_limits, identical_predictions_warning
 from ct3d_edge.extras import require_extra
-from ct3d_edge.providers.names import RequestedProvider
-from ct3d_edge.providers.options import Options
+from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.splits.split import Duplicate, ExcludedScan, Subset
 from ct3d_edge.system.machine import find_installed_version
 
@@ -113,10 +113,7 @@ def evaluate(
     *,
     split: Path | None = None,
     subset: Subset | None = None,
-    provider: RequestedProvider = "auto",
-    allow_fallback: bool = False,
-    options: Options | None = None,
-    device_id: int | None = None,
+    config: InferenceConfig = InferenceConfig(),  # noqa: B008 - frozen
     skip_bad: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -130,8 +127,8 @@ def evaluate(
         A .onnx file, a .keras file or the folder of a training run.
     folder, split, subset
         Which scans; see `choose_test_set`. Without a split, all of ``folder`` is the test set.
-    provider, allow_fallback, options, device_id
-        For a .onnx file; see `Runner`.
+    config
+        The session of a .onnx file, and the checks that are downgraded.
     skip_bad
         Go on without scans that cannot be read or judged; the result names them.
     resamples, seed
@@ -152,14 +149,18 @@ def evaluate(
     """
     require_extra("evaluate", NEEDED)
     choice = choose_test_set(folder, split, subset)
-    with open_classifier(
-        model, provider, allow_fallback=allow_fallback, options=options, device_id=device_id
-    ) as opened:
+    with open_classifier(model, config) as opened:
         material = find_test_set(choice, skip_bad=skip_bad, on_progress=on_progress)
         contract = opened.contract
         classes = class_mapping(material, contract)
         seen = check_leakage(material, run_of(model))
-        verdicts = predict_test_set(material, contract, opened.predict, skip_bad=skip_bad, on_progress=on_progress)
+        verdicts = predict_test_set(
+            material,
+            opened.predict,
+            QualityChecker(contract, config.allow),
+            skip_bad=skip_bad,
+            on_progress=on_progress,
+        )
     return Evaluation(
         warnings=(
             *identical_predictions_warning(verdicts, contract),

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.contract import Contract
-from ct3d_edge.errors import DatasetError, ScanError
+from ct3d_edge.errors import DatasetError, RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.evaluation.classifier import OnProgress, ScanPredicted, ignore_event
 from ct3d_edge.evaluation.test_set import TestSet
 from ct3d_edge.inference.predict import classify
-from ct3d_edge.preprocess import preprocess
-from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import QCFlag, raise_if_refused
+from ct3d_edge.inference.prepare import PreparedScan, prepare_scan
+from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.splits.folder import refuse_unusable_scans
 from ct3d_edge.splits.split import ExcludedScan, SplitEntry
 
@@ -51,7 +50,7 @@ class ScanPrediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """All scans of a material that gave a result, and those that did not."""
+    """All scans of a test_set that gave a result, and those that did not."""
 
     scans: tuple[ScanPrediction, ...]
     left_out: tuple[ExcludedScan, ...]
@@ -59,32 +58,32 @@ class Predictions:
     @property
     def truth(self) -> NDArray[np.int64]:
         """``(N,)`` class indices."""
-        return np.array([verdict.truth for verdict in self.scans], np.int64)
+        return np.array([prediction.truth for prediction in self.scans], np.int64)
 
     @property
     def answers(self) -> NDArray[np.int64]:
         """``(N,)`` class indices that the model decided on."""
-        return np.array([verdict.prediction for verdict in self.scans], np.int64)
+        return np.array([prediction.prediction for prediction in self.scans], np.int64)
 
     @property
     def scores(self) -> NDArray[np.float64]:
         """``(N,)`` probability of the second class."""
-        return np.array([verdict.probability for verdict in self.scans], np.float64)
+        return np.array([prediction.probability for prediction in self.scans], np.float64)
 
     @property
     def flags(self) -> Mapping[str, int]:
         """How many scans have each finding that is more than for the record, by its code."""
         return Counter(
             code
-            for verdict in self.scans
-            for code in sorted({flag.code for flag in verdict.flags if flag.severity != "ok"})
+            for prediction in self.scans
+            for code in sorted({flag.code for flag in prediction.flags if flag.severity != "ok"})
         )
 
 
 def predict_test_set(
-    material: TestSet,
-    contract: Contract,
+    test_set: TestSet,
     predict: Predict,
+    checker: QualityChecker,
     *,
     skip_bad: bool = False,
     on_progress: OnProgress = ignore_event,
@@ -97,30 +96,39 @@ def predict_test_set(
         Naming all scans that cannot be read or judged, a NaN among the model's answers included; with
         ``skip_bad`` only if a class is left without a scan.
     """
-    verdicts: list[ScanPrediction] = []
+    predictions: list[ScanPrediction] = []
     unusable: list[ExcludedScan] = []
-    for done, entry in enumerate(material.entries, start=1):
+    for done, entry in enumerate(test_set.entries, start=1):
         try:
-            verdicts.append(_verdict(material, entry, contract, predict))
+            predictions.append(_predict_entry(test_set, entry, predict, checker))
         except ScanError as error:
             unusable.append(ExcludedScan(entry.path, error.code, str(error), entry.sha256))
-        on_progress(ScanPredicted(done, len(material.entries), entry.path))
+        on_progress(ScanPredicted(done, len(test_set.entries), entry.path))
     if not skip_bad:
-        refuse_unusable_scans(tuple(unusable), len(material.entries))
-    if len({verdict.truth for verdict in verdicts}) < len(material.split.classes):
+        refuse_unusable_scans(tuple(unusable), len(test_set.entries))
+    if len({prediction.truth for prediction in predictions}) < len(test_set.split.classes):
         reasons = "\n".join(f"  {scan.path}: {scan.reason}" for scan in unusable)
         raise DatasetError(f"Without the scans that cannot be used a class has none left:\n{reasons}")
-    return Predictions(tuple(verdicts), (*material.left_out, *unusable))
+    return Predictions(tuple(predictions), (*test_set.left_out, *unusable))
 
 
-def _verdict(material: TestSet, entry: SplitEntry, contract: Contract, predict: Predict) -> ScanPrediction:
-    prepared = preprocess(open_scan(material.folder / entry.path), contract)
-    raise_if_refused(prepared.flags)
-    answer = classify(predict(prepared.volume), contract)
+def _predict_entry(test_set: TestSet, entry: SplitEntry, predict: Predict, checker: QualityChecker) -> ScanPrediction:
+    """One scan on the path that ``infer`` takes: the same preparation, the same checks, the same classes."""
+    prepared = prepare_scan(test_set.folder / entry.path, checker.contract, checker=checker)
+    if prepared.prepared is None:
+        raise _as_error(prepared)
+    prediction = classify(predict(prepared.prepared.volume), checker.contract)
     return ScanPrediction(
         scan=entry.path,
-        truth=material.split.label_of(entry),
-        prediction=contract.labels.index(answer.label),
-        probability=dict(answer.probability)[contract.labels[1]],
+        truth=test_set.split.label_of(entry),
+        prediction=checker.contract.labels.index(prediction.label),
+        probability=dict(prediction.probability)[checker.contract.labels[1]],
         flags=prepared.flags,
     )
+
+
+def _as_error(scan: PreparedScan) -> ScanError:
+    assert scan.failed is not None  # noqa: S101 - for mypy: exactly one of both is set
+    status, failure = scan.failed
+    kind = RefusedScanError if status == "refused" else UnreadableScanError
+    return kind(failure.code, failure.message)

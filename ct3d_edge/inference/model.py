@@ -1,9 +1,8 @@
 """The library's door: a model file that answers scans."""
 
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,21 +14,20 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError, UsageError
 from ct3d_edge.formatting import parse_size
+from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
-from ct3d_edge.inference.predict import NOTHING_KNOWN, ScanResult, predict_batch
+from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
 from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.inference.prepare import Source, prepare_source
 from ct3d_edge.inference.schedule import MemoryNeeds, Schedule, make_schedule
 from ct3d_edge.modelfile.memory_estimate import count_input_bytes, estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.preprocess import ASSUMED_ORIENTATION_FLAG
-from ct3d_edge.providers.names import RequestedProvider
-from ct3d_edge.providers.options import Options
-from ct3d_edge.quality_control.check_registry import require_downgradable
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores
@@ -48,37 +46,17 @@ class Model:
     def __init__(
         self,
         file: ModelFile,
-        provider: RequestedProvider = "auto",
+        request: SessionRequest,
+        config: InferenceConfig,
         *,
-        allow_fallback: bool = False,
-        threads: int | None = None,
-        options: Options | None = None,
-        device_id: int | None = None,
-        build: bool = True,
-        on_build: Callable[[str], None] = lambda _: None,
-        choice: str | None = None,
+        tuned_threads: int | None = None,
         notes: tuple[QCFlag, ...] = (),
-        allow: Collection[str] = (),
-        include_phi: bool = False,
-        explain: bool = False,
     ) -> None:
-        self._allow, self._with_identifiers = require_downgradable(allow), include_phi
-        self._file, self._notes = file, notes
-        self._threads = (options.threads if options else None) or threads
-        self._explainer = GradcamMaker(file) if explain else None
-        self._open = partial(
-            Runner,
-            file,
-            provider,
-            allow_fallback=allow_fallback,
-            options=options,
-            device_id=device_id,
-            build=build,
-            on_build=on_build,
-            explain=explain,
-            choice=choice,
-        )
-        self._runner = self._open(threads=threads)
+        self._file, self._request, self._config, self._notes = file, request, config, notes
+        self._threads = (request.options.threads if request.options else None) or request.threads
+        self._tuned_threads = tuned_threads
+        self._gradcam = GradcamMaker(file) if request.gradcam else None
+        self._runner = Runner(file, replace(request, threads=self._threads or tuned_threads))
         self._runners = WeakSet([self._runner])
         self._closed = False
 
@@ -138,7 +116,7 @@ class Model:
         ProviderError
             If the session fails.
         """
-        self._fit(self._threads or count_usable_cores())
+        self._fit(self._threads or self._tuned_threads or count_usable_cores())
         checker = self.checker()
         reading = prepare_source(_source(scan), self.contract, checker=checker)
         record = predict_batch([reading], self._runner, self._notes, checker)[0].record
@@ -201,7 +179,8 @@ class Model:
         on_cpu = self.run_report.actual == "cpu"
         needs = MemoryNeeds(count_input_bytes(self._file), estimate_run_bytes(self._file), on_cpu)
         plan = make_schedule(needs, scans, workers=workers, batch=batch_size, budget=parse_size(max_memory))
-        plan = replace(plan, threads=self._threads or plan.threads)
+        tuned = self._tuned_threads if scans == 1 else None
+        plan = replace(plan, threads=self._threads or tuned or plan.threads)
         self._fit(plan.threads, 1 if on_cpu else plan.batch)
         return plan
 
@@ -210,7 +189,7 @@ class Model:
         scans: Iterable[Source],
         plan: Schedule,
         *,
-        known: Mapping[str, ResultRecord] = NOTHING_KNOWN,
+        known: Mapping[str, ResultRecord] = NO_RECORDS,
         seconds: float | None = None,
         checker: QualityChecker | None = None,
     ) -> Generator[ScanResult, None, None]:
@@ -226,7 +205,7 @@ class Model:
 
     def explanation(self, analysis: ScanResult) -> GradcamMap | None:
         """What speaks for an answer, and where; None if there is no answer, or the model was opened without it."""
-        return self._explainer.explain(analysis) if self._explainer else None
+        return self._gradcam.explain(analysis) if self._gradcam else None
 
     def again(self, record: ResultRecord, seconds: float | None = None) -> ScanResult:
         """A record of an earlier run with what was not kept of it: the network's input and features.
@@ -243,14 +222,14 @@ class Model:
 
     def checker(self) -> QualityChecker:
         """What checks the scans of one run."""
-        return QualityChecker(self.contract, self._allow, include_phi=self._with_identifiers)
+        return QualityChecker(self.contract, self._config.allow, include_phi=self._config.include_phi)
 
     def _fit(self, threads: int, batch: int = 1) -> None:
         """Have a session of that kind; who still uses the last one keeps it."""
         self._require_open()
         current = self.run_report
         if (current.threads or threads, current.batch or 1) != (threads, batch):
-            self._runner = self._open(threads=threads, batch=batch)
+            self._runner = Runner(self._file, replace(self._request, threads=threads, batch=batch))
             self._runners.add(self._runner)
 
 

@@ -1,9 +1,8 @@
-"""Scans through reading, preprocessing and the network, each on its own: one that fails costs no other its result."""
+"""Scans through the network, each on its own: one that fails costs no other its result."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, ProviderError, RefusedScanError, ScanError
+from ct3d_edge.errors import ProviderError, RefusedScanError, ScanError
 from ct3d_edge.formatting import plural
-from ct3d_edge.inference.prepare import Failed, PreparedScan, Source, prepare_source, run_guarded
+from ct3d_edge.inference.prepare import Failed, PreparedScan, Source, classify_failure, prepare_source
 from ct3d_edge.preprocess import ModelInput
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256, reportable_flags
 from ct3d_edge.results.record import Prediction, ResultRecord, status_of_flags
@@ -22,188 +21,158 @@ from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.session.runner import ModelOutputs, Runner
 
+NO_RECORDS: Mapping[str, ResultRecord] = MappingProxyType({})
+
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """A scan's record, the network input it was made from, and what explains it, where there are any."""
+    """A scan's record, the network input it was made from, and the features for Grad-CAM, where there are any."""
 
     record: ResultRecord
     prepared: ModelInput | None
     features: NDArray[np.float32] | None = None
 
 
-NOTHING_KNOWN: Mapping[str, ResultRecord] = MappingProxyType({})
-
-
-def predict_in_turn(
-    paths: Iterable[Source],
-    runner: Runner,
-    notes: tuple[QCFlag, ...] = (),
-    known: Mapping[str, ResultRecord] = NOTHING_KNOWN,
-    checker: QualityChecker | None = None,
-) -> Iterator[ScanResult]:
-    """Run each scan through an open session, one after the other, in the given order; see `predict_scan`.
-
-    Scans whose record is ``known`` and still holds get that one; see `load_known_record`.
-    """
-    for path in paths:
-        record = load_known_record(path, known, runner, checker)
-        analysis = ScanResult(record, None) if record else predict_scan(path, runner, notes, checker)
-        yield flag_duplicate(analysis, checker)
-
-
 def predict_scan(
-    path: Source, runner: Runner, notes: tuple[QCFlag, ...] = (), checker: QualityChecker | None = None
+    scan: Source, runner: Runner, notes: tuple[QCFlag, ...] = (), checker: QualityChecker | None = None
 ) -> ScanResult:
-    """Read, preprocess and judge one scan. Never raises for what is wrong with the scan.
+    """Read, preprocess and predict one scan. Never raises for what is wrong with the scan.
 
-    ``notes`` are findings that hold for every answer of this session and stand first in its record. An ``checker``
-    adds what a passport finds, and has the model judge only scans that are sound.
+    Parameters
+    ----------
+    notes
+        Flags that hold for every prediction of this session; they stand first in the record.
+    checker
+        Checks the scan; the model is run only on one that passes.
 
-    What is wrong with the session (a GPU out of memory, say) would be wrong for every scan and is raised.
-
-    A fault of ct3d-edge itself becomes a record with the code ``internal`` and a traceback on standard error, so
-    that a night's run is not lost to it.
+    Raises
+    ------
+    ProviderError
+        What is wrong with the session (a GPU out of memory, say) would be wrong for every scan.
     """
-    return predict_batch([prepare_source(path, runner.contract, checker=checker)], runner, notes, checker)[0]
+    return predict_batch([prepare_source(scan, runner.contract, checker=checker)], runner, notes, checker)[0]
 
 
 def load_known_record(
-    path: Source,
+    scan: Source,
     known: Mapping[str, ResultRecord],
     runner: Runner,
     checker: QualityChecker | None = None,
     on_block: Callable[[], None] = no_cancellation,
 ) -> ResultRecord | None:
-    """The record of an earlier run, if scan, model, contract and what is allowed are still what they were.
+    """The record of an earlier run, if scan, model, contract and downgraded checks are still what they were.
 
     ``on_block`` is called while the scan is read for comparison; what it raises ends that.
     """
-    if not isinstance(path, Path) or (record := known.get(str(path))) is None:
+    if not isinstance(scan, Path) or (record := known.get(str(scan))) is None:
         return None
     try:
-        content = content_sha256(path, on_block)
+        content = content_sha256(scan, on_block)
     except ScanError:
         return None
-    run_report = runner.run_report
-    key = str(path), content, run_report.model_sha256, run_report.contract_sha256, _allowed(checker)
+    report = runner.run_report
+    key = str(scan), content, report.model_sha256, report.contract_sha256, _downgraded(checker)
     return record if record.key == key else None
 
 
-def flag_duplicate(analysis: ScanResult, checker: QualityChecker | None) -> ScanResult:
-    """The analysis, which says so if the network was given the same before; to be called in the scans' order.
+def flag_duplicate(result: ScanResult, checker: QualityChecker | None) -> ScanResult:
+    """The result, flagged if the network was given the same input before; to be called in the order of the scans.
 
-    A record of an earlier run may speak of a scan that is no longer there, or not first any more.
+    A record of an earlier run may name a scan that is no longer there, or not first any more.
     """
-    record = analysis.record
+    record = result.record
     if checker is None or record.input_sha256 is None:
-        return analysis
-    found = checker.flag_repeated(record.scan, record.input_sha256)
+        return result
+    repeated = checker.flag_repeated(record.scan, record.input_sha256)
     others = (flag for flag in record.flags if flag.code != "duplicate")
-    return replace(analysis, record=record.with_flags((*others, *reportable_flags(found))))
-
-
-def _allowed(checker: QualityChecker | None) -> tuple[str, ...]:
-    return tuple(sorted(checker.allow)) if checker else ()
+    return replace(result, record=record.with_flags((*others, *reportable_flags(repeated))))
 
 
 def predict_batch(
-    readings: Sequence[PreparedScan],
+    scans: Sequence[PreparedScan],
     runner: Runner,
     notes: tuple[QCFlag, ...] = (),
     checker: QualityChecker | None = None,
 ) -> list[ScanResult]:
-    """Run those of the scans that could be prepared through the session, as one batch.
+    """Run those of the scans that could be prepared through the network, as one batch.
 
-    Each row of a batch has the wall time of the batch divided by its rows.
+    Each scan of a batch has the wall time of the batch divided by its scans.
 
     Raises
     ------
     ProviderError
         If the session fails, the batch being too large for its memory for instance.
     """
-    prepared = [reading.prepared.volume for reading in readings if reading.prepared]
-    rows, taken = _infer(prepared, runner)
-    analyses = []
-    for reading in readings:
-        row = next(rows) if reading.prepared else None
-        analysis = _analysis(reading, row, taken, runner, notes, checker)
-        analyses.append(replace(analysis, record=replace(analysis.record, allowed=_allowed(checker))))
-    return analyses
+    start = time.perf_counter()
+    rows = iter(_run_network([scan.prepared.volume for scan in scans if scan.prepared], runner))
+    ran = sum(scan.prepared is not None for scan in scans)
+    milliseconds = (time.perf_counter() - start) * 1e3 / max(ran, 1)
+    return [
+        _finish(scan, next(rows), milliseconds, runner, notes, checker)
+        if scan.prepared
+        else ScanResult(_record(scan, runner, checker), None)
+        for scan in scans
+    ]
 
 
 Row = ModelOutputs | Failed
 """What the network gave for one scan, without the batch axis, or why there is nothing."""
 
 
-def _infer(volumes: list[NDArray[np.float32]], runner: Runner) -> tuple[Iterator[Row], float]:
-    """One row a volume, and the wall time of each in ms."""
-    start = time.perf_counter()
-    rows = _infer_batch(volumes, runner) if len(volumes) > 1 else None
-    if rows is None:
-        rows = [_infer_one(volume, runner) for volume in volumes]
-    return iter(rows), (time.perf_counter() - start) * 1e3 / max(len(volumes), 1)
-
-
-def _infer_batch(volumes: list[NDArray[np.float32]], runner: Runner) -> list[Row] | None:
-    """None after a fault of ct3d-edge: run one by one, it is met again and pinned on its scan."""
+def _run_network(volumes: Sequence[NDArray[np.float32]], runner: Runner) -> list[Row]:
+    """One row a volume. A batch that meets a fault of ct3d-edge is run one by one, so that one scan gets it."""
     try:
-        return _rows(runner.outputs(np.stack(volumes)))
+        return list(_rows(runner.outputs(np.stack(volumes)))) if volumes else []
     except ProviderError as error:
+        if len(volumes) == 1:
+            raise
         raise ProviderError(
             f"{error} The batch held {plural(len(volumes), 'scan')}; a smaller `batch_size` needs less memory."
         ) from error
-    except Ct3dError:
-        raise
-    except Exception:
-        return None
+    except Exception as error:
+        if len(volumes) == 1:
+            return [classify_failure(error)]
+    return [row for volume in volumes for row in _run_network([volume], runner)]
 
 
-def _infer_one(volume: NDArray[np.float32], runner: Runner) -> Row:
-    rows: list[Row] = []
-    failed = run_guarded(lambda: rows.extend(_rows(runner.outputs(volume[None]))))
-    return failed or rows[0]
+def _rows(outputs: ModelOutputs) -> Iterable[ModelOutputs]:
+    for index, probabilities in enumerate(outputs.probabilities):
+        features, pooled = (None if array is None else array[index] for array in (outputs.features, outputs.pooled))
+        yield ModelOutputs(probabilities, features, pooled)
 
 
-def _rows(given: ModelOutputs) -> list[Row]:
-    behind = (repeat(None) if rows is None else rows for rows in given[1:])
-    return [ModelOutputs(*row) for row in zip(given.probabilities, *behind, strict=False)]
-
-
-def _analysis(
-    reading: PreparedScan,
-    row: Row | None,
-    taken: float,
+def _finish(
+    scan: PreparedScan,
+    row: Row,
+    milliseconds: float,
     runner: Runner,
     notes: tuple[QCFlag, ...],
     checker: QualityChecker | None,
 ) -> ScanResult:
-    """What reading and the network said, put together."""
-    if row is None:
-        return ScanResult(_record(reading, runner), None)
-    flags = (*notes, *reading.flags, *_unlike(row, checker))
+    """The result of a scan that the network was run on."""
+    flags = (*notes, *scan.flags, *_ood_flags(row, checker))
     if not isinstance(row, ModelOutputs):
-        return ScanResult(_record(replace(reading, failed=row, flags=flags), runner), None)
-    timed = replace(reading, timing=replace(reading.timing, infer=taken), flags=flags)
-    answers: list[Prediction] = []
-    failed = run_guarded(lambda: answers.append(classify(row.probabilities, runner.contract)))
-    if failed:
-        return ScanResult(_record(replace(timed, failed=failed), runner), None)
-    return ScanResult(_record(timed, runner, answers[0]), reading.prepared, row.features)
+        return ScanResult(_record(replace(scan, failed=row, flags=flags), runner, checker), None)
+    timed = replace(scan, timing=replace(scan.timing, infer=milliseconds), flags=flags)
+    try:
+        prediction = classify(row.probabilities, runner.contract)
+    except RefusedScanError as error:
+        return ScanResult(_record(replace(timed, failed=classify_failure(error)), runner, checker), None)
+    return ScanResult(_record(timed, runner, checker, prediction), scan.prepared, row.features)
 
 
-def _unlike(row: Row, checker: QualityChecker | None) -> tuple[QCFlag, ...]:
+def _ood_flags(row: Row, checker: QualityChecker | None) -> tuple[QCFlag, ...]:
     if checker is None or not isinstance(row, ModelOutputs) or row.pooled is None:
         return ()
     return reportable_flags(checker.ood_flags(row.pooled))
 
 
 def classify(probabilities: NDArray[np.float64], contract: Contract) -> Prediction:
-    """Turn one row of probabilities into an answer.
+    """Turn the probabilities of one scan, ``(classes,)``, into a prediction.
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``non_finite_output`` if the network gave NaN or infinity.
     """
     if not np.isfinite(probabilities).all():
@@ -216,21 +185,28 @@ def classify(probabilities: NDArray[np.float64], contract: Contract) -> Predicti
     )
 
 
-def _record(reading: PreparedScan, runner: Runner, answer: Prediction | None = None) -> ResultRecord:
-    run_report = runner.run_report
-    status, failure = reading.failed or (status_of_flags(reading.flags), None)
+def _downgraded(checker: QualityChecker | None) -> tuple[str, ...]:
+    return tuple(sorted(checker.allow)) if checker else ()
+
+
+def _record(
+    scan: PreparedScan, runner: Runner, checker: QualityChecker | None, prediction: Prediction | None = None
+) -> ResultRecord:
+    report = runner.run_report
+    status, failure = scan.failed or (status_of_flags(scan.flags), None)
     return ResultRecord(
-        scan=reading.scan,
+        scan=scan.scan,
         status=status,
-        prediction=answer,
+        prediction=prediction,
         failure=failure,
-        flags=reading.flags,
-        timing=reading.timing,
-        model_sha256=run_report.model_sha256,
-        contract_sha256=run_report.contract_sha256,
-        requested=run_report.requested,
-        actual=run_report.actual,
-        nodes=run_report.nodes,
-        scan_sha256=reading.sha256,
-        input_sha256=input_sha256(reading.prepared) if answer and reading.prepared else None,
+        flags=scan.flags,
+        timing=scan.timing,
+        model_sha256=report.model_sha256,
+        contract_sha256=report.contract_sha256,
+        requested=report.requested,
+        actual=report.actual,
+        nodes=report.nodes,
+        scan_sha256=scan.sha256,
+        input_sha256=input_sha256(scan.prepared) if prediction and scan.prepared else None,
+        allowed=_downgraded(checker),
     )

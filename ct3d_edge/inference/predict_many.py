@@ -1,79 +1,84 @@
-"""Many scans through a session: reading ahead, several at a time, in batches; order and isolation as one by one."""
+"""Many scans through a session: read ahead, several at a time, in batches; order and isolation as one by one."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from ct3d_edge.inference.predict import (
-    NOTHING_KNOWN,
-    ScanResult,
-    flag_duplicate,
-    load_known_record,
-    predict_batch,
-    predict_in_turn,
-)
-from ct3d_edge.inference.prepare import IN_MEMORY, PreparedScan, Source, prepare_source, run_guarded
+from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, flag_duplicate, load_known_record, predict_batch
+from ct3d_edge.inference.prepare import IN_MEMORY, PreparedScan, Source, classify_failure, prepare_source
 from ct3d_edge.inference.schedule import Schedule
 from ct3d_edge.inference.worker_pool import OrderedThreadPool, timeout_error
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, Timing
+from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.session.runner import Runner
 
 
 def predict_scans(
-    paths: Iterable[Source],
+    scans: Iterable[Source],
     runner: Runner,
-    plan: Schedule,
+    schedule: Schedule | None = None,
     *,
     notes: tuple[QCFlag, ...] = (),
-    known: Mapping[str, ResultRecord] = NOTHING_KNOWN,
+    known: Mapping[str, ResultRecord] = NO_RECORDS,
     seconds: float | None = None,
     checker: QualityChecker | None = None,
 ) -> Generator[ScanResult, None, None]:
-    """Run scans through an open session as planned; the same results in the same order as `predict_in_turn`.
+    """Run scans through an open session; the results come in the order of the scans, whatever the schedule.
 
     Parameters
     ----------
+    schedule
+        How many are worked on at the same time; one after the other if None.
     notes
-        Findings that hold for every answer of this session.
+        Flags that hold for every prediction of this session.
     known
         Path to a record of an earlier run, taken over if it still holds; see `load_known_record`.
     seconds
         How long a scan may take before it gets the failure ``timeout``: to be read and prepared, and where the
         workers run it through the network themselves, that too.
     checker
-        Adds what a passport finds, and has the model judge only scans that are sound.
+        Checks the scans; the model is run only on those that pass.
 
     Raises
     ------
     ProviderError
         If the session fails.
     """
-    if not plan.workers and seconds is None:
-        yield from predict_in_turn(paths, runner, notes, known, checker)
-        return
     steps = _Steps(runner, notes, known, seconds, checker)
-    if plan.whole:
-        pool: OrderedThreadPool[Source, ScanResult] = OrderedThreadPool(
-            steps.whole, steps.late_analysis, workers=plan.workers, ahead=plan.ahead, seconds=seconds
-        )
-        with closing(pool.results(paths)) as analyses:
-            for analysis in analyses:
-                yield flag_duplicate(analysis, checker)
-    else:
-        readers = OrderedThreadPool(
-            steps.begin, steps.late, workers=max(plan.workers, 1), ahead=plan.ahead, seconds=seconds
-        )
-        with closing(readers.results(paths)) as begun:
-            while batch := list(islice(begun, plan.batch)):
-                for analysis in steps.end(batch):
-                    yield flag_duplicate(analysis, checker)
+    if seconds is None and (schedule is None or not schedule.workers):
+        for scan in scans:
+            begun = steps.prepare(scan)
+            result = begun if isinstance(begun, ScanResult) else predict_batch([begun], runner, notes, checker)[0]
+            yield flag_duplicate(result, checker)
+        return
+    for result in _results(steps, scans, schedule or ONE_BY_ONE, seconds):
+        yield flag_duplicate(result, checker)
+
+
+ONE_BY_ONE = Schedule(workers=0, whole=False, threads=1, ahead=0, batch=1)
+
+
+def _results(
+    steps: "_Steps", scans: Iterable[Source], schedule: Schedule, seconds: float | None
+) -> Generator[ScanResult, None, None]:
+    """Results of worker threads, which either run whole scans or prepare them for batches of this thread."""
+    workers, ahead = max(schedule.workers, 1), schedule.ahead
+    if schedule.whole:
+        pool = OrderedThreadPool(steps.predict, steps.timed_out_result, workers=workers, ahead=ahead, seconds=seconds)
+        with closing(pool.results(scans)) as results:
+            yield from results
+        return
+    readers = OrderedThreadPool(steps.prepare, steps.timed_out, workers=workers, ahead=ahead, seconds=seconds)
+    with closing(readers.results(scans)) as begun:
+        while batch := list(islice(begun, schedule.batch)):
+            yield from steps.predict_batch(batch)
 
 
 class _Steps:
-    """What happens to a scan before and in the network."""
+    """What is done to a scan before and in the network."""
 
     def __init__(
         self,
@@ -86,34 +91,30 @@ class _Steps:
         self._runner, self._notes, self._known, self._seconds = runner, notes, known, seconds
         self._checker = checker
 
-    def begin(self, path: Source, on_block: Callable[[], None]) -> PreparedScan | ScanResult:
-        """Read and prepare, unless its record is known."""
-        record = load_known_record(path, self._known, self._runner, self._checker, on_block)
+    def prepare(self, scan: Source, on_block: Callable[[], None] = no_cancellation) -> PreparedScan | ScanResult:
+        """Read and prepare, unless the record is known."""
+        record = load_known_record(scan, self._known, self._runner, self._checker, on_block)
         if record:
             return ScanResult(record, None)
-        return prepare_source(path, self._runner.contract, on_block, self._checker)
+        return prepare_source(scan, self._runner.contract, on_block, self._checker)
 
-    def end(self, begun: list[PreparedScan | ScanResult]) -> Iterator[ScanResult]:
+    def predict_batch(self, begun: list[PreparedScan | ScanResult]) -> Iterator[ScanResult]:
         """Run those that are not known through the network, as one batch."""
-        readings = [one for one in begun if isinstance(one, PreparedScan)]
-        judged = iter(predict_batch(readings, self._runner, self._notes, self._checker))
-        for one in begun:
-            yield next(judged) if isinstance(one, PreparedScan) else one
+        prepared = [each for each in begun if isinstance(each, PreparedScan)]
+        results = iter(predict_batch(prepared, self._runner, self._notes, self._checker))
+        for each in begun:
+            yield next(results) if isinstance(each, PreparedScan) else each
 
-    def whole(self, path: Source, on_block: Callable[[], None]) -> ScanResult:
+    def predict(self, scan: Source, on_block: Callable[[], None]) -> ScanResult:
         """Both steps for one scan."""
-        return next(self.end([self.begin(path, on_block)]))
+        return next(self.predict_batch([self.prepare(scan, on_block)]))
 
-    def late(self, path: Source) -> PreparedScan:
+    def timed_out(self, scan: Source) -> PreparedScan:
         """What is left of a scan whose thread hangs."""
-        error = timeout_error(path, self._seconds)
+        failed = classify_failure(timeout_error(scan, self._seconds))
+        name = str(scan) if isinstance(scan, Path) else IN_MEMORY
+        return PreparedScan(name, None, None, failed, (), Timing())
 
-        def fail() -> None:
-            raise error
-
-        name = str(path) if isinstance(path, Path) else IN_MEMORY
-        return PreparedScan(name, None, None, run_guarded(fail), (), Timing())
-
-    def late_analysis(self, path: Source) -> ScanResult:
+    def timed_out_result(self, scan: Source) -> ScanResult:
         """The same, as a result."""
-        return next(self.end([self.late(path)]))
+        return next(self.predict_batch([self.timed_out(scan)]))

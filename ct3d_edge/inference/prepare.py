@@ -124,25 +124,30 @@ def _refuse_other_than_volumes(stored: NDArray[Any]) -> None:
         raise RefusedScanError("unsupported_dtype", f"The array holds {stored.dtype}; a CT holds plain real numbers.")
 
 
-def run_guarded(work: Callable[[], object]) -> Failed | None:
-    """Do the work; if it gave nothing, say why: a fault of the scan, or one of ct3d-edge.
+def classify_failure(error: Exception) -> Failed:
+    """Status and reason of a scan without a result: a fault of the scan, or one of ct3d-edge, with its traceback.
 
     Raises
     ------
     Ct3dError
-        What would be wrong for every scan.
+        The error itself, if it would be the same for every scan.
     """
+    if isinstance(error, ScanError):
+        return ("refused" if isinstance(error, RefusedScanError) else "error"), ScanFailure(error.code, str(error))
+    if isinstance(error, Ct3dError):
+        raise error
+    if isinstance(error, MemoryError):
+        return "error", ScanFailure("too_large", f"There is not enough memory for this scan ({error}).")
+    traceback.print_exception(error, file=sys.stderr)
+    return "error", ScanFailure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it.")
+
+
+def run_guarded(work: Callable[[], object]) -> Failed | None:
+    """Do the work; None if it succeeds, else what `classify_failure` makes of its error."""
     try:
         work()
-    except ScanError as error:
-        return ("refused" if isinstance(error, RefusedScanError) else "error"), ScanFailure(error.code, str(error))
-    except Ct3dError:
-        raise
-    except MemoryError as error:
-        return "error", ScanFailure("too_large", f"There is not enough memory for this scan ({error}).")
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        return "error", ScanFailure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it.")
+        return classify_failure(error)
     return None
 
 

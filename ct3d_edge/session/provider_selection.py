@@ -1,7 +1,6 @@
 """From what is asked for to an open session: providers are tried in order until one does all of the work."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnxruntime as ort
 
@@ -23,9 +22,30 @@ FALLBACK_HINT = "To accept a lesser provider, add `allow_fallback=True`."
 
 @dataclass(frozen=True)
 class SessionRequest:
-    """What is asked for; see ``Runner``, whose arguments these are, and ``Setup`` for ``profile``.
+    """Everything that is asked of a session.
 
-    Options of a choice may stand beside ``auto``: they count where their provider does the work.
+    Parameters
+    ----------
+    provider
+        Execution provider; ``"auto"`` takes the first, best first, that does the whole work.
+    allow_fallback
+        Permit a lesser provider, or one that leaves nodes to the CPU. The run report says so.
+    threads
+        Threads within an operator on the CPU; as many as this process may use cores if None.
+    options
+        Of the provider, from ``parse_options``; its defaults if None. Beside ``"auto"`` only those of a tuning.
+    device_id
+        Number of the device, for every provider that has devices to choose from.
+    batch
+        Volumes in one run on a GPU, whose buffers are allocated once for it.
+    build
+        Permit a TensorRT engine to be built here and now if there is none yet; ``"auto"`` never does.
+    gradcam
+        Give the features too from which Grad-CAM maps are computed.
+    tuning_sha256
+        SHA-256 of the tuning that model, threads and options follow; for the run report.
+    profile
+        See ``SessionConfig``.
 
     Raises
     ------
@@ -33,32 +53,32 @@ class SessionRequest:
         A number of threads or volumes below one, or options without the provider they belong to.
     """
 
-    requested: RequestedProvider
+    provider: RequestedProvider = "auto"
     allow_fallback: bool = False
     threads: int | None = None
     options: Options | None = None
     device_id: int | None = None
     batch: int = 1
     build: bool = True
-    on_build: Callable[[str], None] = field(default=lambda _: None, compare=False)
+    gradcam: bool = False
+    tuning_sha256: str | None = None
     profile: str | None = None
-    choice: str | None = None
 
     def __post_init__(self) -> None:
         for what, number in (("threads", self.threads), ("volumes in a batch", self.batch)):
             if number is not None and number < 1:
                 raise UsageError(f"The number of {what} must be at least 1, found {number}.")
-        owner = None if self.requested == "auto" else OPTIONS.get(self.requested)
-        if self.choice and self.requested == "auto":
+        owner = None if self.provider == "auto" else OPTIONS.get(self.provider)
+        if self.tuning_sha256 and self.provider == "auto":
             return
         if self.options is not None and (owner is None or not isinstance(self.options, owner)):
             kind = type(self.options).__name__
-            raise UsageError(f"{kind} do not belong to provider {self.requested}. Name the provider they are for.")
+            raise UsageError(f"{kind} do not belong to provider {self.provider}. Name the provider they are for.")
 
     @property
     def engine_build_allowed(self) -> bool:
         """Whether an engine may be built in passing: only for somebody who asked for TensorRT."""
-        return self.build and self.requested == "tensorrt"
+        return self.build and self.provider == "tensorrt"
 
     def options_for(self, candidate: Provider) -> Options:
         """What is set for a provider: what was asked for if it is the one asked for, else its defaults."""
@@ -124,7 +144,7 @@ def select_and_open(model: ModelFile, request: SessionRequest) -> OpenedSession:
         If ONNX Runtime refuses the graph even on the CPU.
     """
     passed_over: list[tuple[str, str]] = []
-    for candidate in availability.list_candidate_providers(request.requested, allow_fallback=request.allow_fallback):
+    for candidate in availability.list_candidate_providers(request.provider, allow_fallback=request.allow_fallback):
         try:
             _check_provider_allowed(model, candidate)
             availability.require_available(candidate)
@@ -133,7 +153,7 @@ def select_and_open(model: ModelFile, request: SessionRequest) -> OpenedSession:
             passed_over.append((candidate.name, str(error)))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over)
     raise ProviderError(
-        f"Provider {request.requested} cannot do the work here. {reasons}. "
+        f"Provider {request.provider} cannot do the work here. {reasons}. "
         f"This onnxruntime has: {', '.join(availability.compiled_in())}. {FALLBACK_HINT}"
     )
 
@@ -185,19 +205,17 @@ def _open_tensorrt(
     key = make_engine_key(model, config, batch, platform)
     timing = store.timing(key)
     make = make_engine_builder(model, config, batch, timing)
-    stored, built = get_or_build_engine(store, key, make, build=request.engine_build_allowed, on_build=request.on_build)
+    stored, built = get_or_build_engine(store, key, make, build=request.engine_build_allowed)
     session = open_session(model.data, with_engine_cache(config, stored.folder, timing))
     store.check_unchanged(stored)
     return session, EngineUsed(key.digest, built, stored.seconds)
 
 
-def make_run_report(
-    model: ModelFile, requested: RequestedProvider, opened: OpenedSession, batch: int | None, choice: str | None
-) -> RunReport:
-    """What runs where, for the record; ``batch`` and ``choice`` as in `Runner`."""
+def make_run_report(model: ModelFile, request: SessionRequest, opened: OpenedSession, batch: int | None) -> RunReport:
+    """What runs where, for the record; ``batch`` is that of the buffers, None without."""
     config, platform = opened.config, opened.platform
     return RunReport(
-        requested=requested,
+        requested=request.provider,
         actual=config.candidate.name,
         passed_over=opened.passed_over,
         nodes=opened.nodes,
@@ -211,8 +229,8 @@ def make_run_report(
         interface=model.interface,
         tf32=is_tf32_allowed(config.candidate.name, config.options, platform.gpu),
         engine=opened.engine,
-        tuned=choice is not None,
-        choice=choice,
+        tuned=request.tuning_sha256 is not None,
+        choice=request.tuning_sha256,
         model_sha256=model.sha256,
         contract_sha256=model.contract.sha256,
     )

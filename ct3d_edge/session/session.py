@@ -1,7 +1,7 @@
-"""One ONNX Runtime session on one provider, and how volumes reach it: arrays, or buffers that stay on the device."""
+"""One ONNX Runtime session on one provider, and buffers for it that stay on the device."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,19 +15,6 @@ from ct3d_edge.providers.availability import Provider
 from ct3d_edge.providers.options import CpuOptions, OpenvinoOptions, Options
 from ct3d_edge.providers.plugins import Plugin, list_plugin_devices
 from ct3d_edge.system.machine import count_usable_cores
-
-RunFn = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
-"""From ``(N, *input_shape)`` to ``(N, length)`` of each output, all float32."""
-
-
-def run_with_arrays(session: ort.InferenceSession, input_name: str, outputs: Sequence[str]) -> RunFn:
-    """Hand arrays to ONNX Runtime, which copies them to where they are needed."""
-
-    def run(volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        found = session.run(list(outputs), {input_name: volumes})
-        return [np.asarray(output, np.float32) for output in found]
-
-    return run
 
 
 class IoBinding:
@@ -44,7 +31,7 @@ class IoBinding:
     outputs
         Those of the graph's outputs that are wanted, and their lengths.
     batch
-        Volumes in each run. A longer input is cut, a shorter one is filled up with zeros whose answers are dropped.
+        Volumes in each run. Fewer are filled up with zeros whose outputs are dropped.
     place
         Device and its number, as ONNX Runtime names them: ``("cuda", 0)``, ``("cpu", 0)``.
     """
@@ -60,7 +47,7 @@ class IoBinding:
     ) -> None:
         self._session = session
         self._batch = batch
-        self._alone = threading.Lock()
+        self._lock = threading.Lock()
         self._staging = np.zeros((batch, *input_shape), np.float32)
         self._input = ort.OrtValue.ortvalue_from_shape_and_type(self._staging.shape, np.float32, *place)
         self._outputs = [
@@ -72,14 +59,10 @@ class IoBinding:
         for name, value in zip(outputs, self._outputs, strict=True):
             self._binding.bind_ortvalue_output(name, value)
 
-    def __call__(self, volumes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Run volumes of any number."""
-        starts = range(0, len(volumes), self._batch)
-        with self._alone:
-            parts = [self._run(volumes[start : start + self._batch]) for start in starts]
-        if not parts:
-            return [np.zeros((0, *output.shape()[1:]), np.float32) for output in self._outputs]
-        return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+    def run(self, part: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Outputs of at most ``batch`` volumes, all float32."""
+        with self._lock:
+            return self._run(part)
 
     def _run(self, part: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         if len(part) < self._batch:

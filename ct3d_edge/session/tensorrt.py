@@ -1,5 +1,6 @@
 """A session on TensorRT: its engine is found, or built in full view, and nothing else is loaded."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from ct3d_edge.providers.nvidia import Gpu
 from ct3d_edge.providers.tensorrt_engines import EngineKey, EngineStore, StoredEngine
 from ct3d_edge.providers.versions import RuntimePlatform
 from ct3d_edge.session.session import SessionConfig, open_session
+
+LOGGER = logging.getLogger(__name__)
 
 UNKNOWN_GPU = Gpu("unknown", (0, 0), None, None)
 
@@ -30,7 +33,7 @@ def make_engine_key(model: ModelFile, config: SessionConfig, batch: int, platfor
 
 
 def get_or_build_engine(
-    store: EngineStore, key: EngineKey, make: Callable[[Path], None], *, build: bool, on_build: Callable[[str], None]
+    store: EngineStore, key: EngineKey, make: Callable[[Path], None], *, build: bool
 ) -> tuple[StoredEngine, bool]:
     """The engine of a key, and whether it had to be built.
 
@@ -44,7 +47,7 @@ def get_or_build_engine(
         return found, False
     if not build:
         raise ProviderError(f"{found}; build it with: ct3d-edge build --provider tensorrt")
-    on_build(f"building the TensorRT engine for {key.gpu[0]}; this takes minutes, and happens once ({found})")
+    LOGGER.info("building the TensorRT engine for %s; this takes minutes, and happens once (%s)", key.gpu[0], found)
     return store.build(key, make), True
 
 

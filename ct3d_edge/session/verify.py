@@ -17,6 +17,7 @@ from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, POOLED_OUTPUT, SLOPE_
 from ct3d_edge.modelfile.tensor_sketch import TensorCollector, TensorSketch, choose_sensitive_tensors
 from ct3d_edge.session.golden_search import make_golden_test
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 WHOLE_GRAPH_PROVIDERS = ("tensorrt", "nv-tensorrt-rtx")
@@ -187,7 +188,7 @@ def renew_golden_test(model: ModelFile) -> tuple[bytes, GoldenTest]:
     To be called where the old test holds: a new one takes the file as it is for right. Graph, weights, contract and
     provenance keep their bytes.
     """
-    with Runner(model, "cpu") as runner:
+    with Runner(model, SessionRequest("cpu")) as runner:
 
         def answer(volume: NDArray[np.float32]) -> NDArray[np.float64]:
             return np.asarray(runner.infer(volume[None])[0])
@@ -196,7 +197,7 @@ def renew_golden_test(model: ModelFile) -> tuple[bytes, GoldenTest]:
     single = model.arithmetic == "fp32" and "float16" not in model.weights
     if not single:
         golden = replace(golden, tolerance=max(golden.tolerance, model.golden.tolerance))
-    with Runner(parse_model_file(model.path, _replace_golden_test(model, golden)), "cpu") as runner:
+    with Runner(parse_model_file(model.path, _replace_golden_test(model, golden)), SessionRequest("cpu")) as runner:
         tensors = sketch_tensors(runner)
     within = TENSOR_TOLERANCE if single else REDUCED_PRECISION_TENSOR_TOLERANCE
     golden = replace(golden, tensors=tensors, tensor_tolerance=max(within, model.golden.tensor_tolerance))

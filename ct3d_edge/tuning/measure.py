@@ -16,6 +16,7 @@ from ct3d_edge.modelfile.memory_estimate import estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import parse_options
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.process_pool import map_in_processes
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult, GraphForm, get_model_precision
@@ -117,7 +118,7 @@ def check_candidate_parity(
     UsageError
         Fewer than eight volumes.
     """
-    with Runner(bench.given, "cpu") as runner:
+    with Runner(bench.given, SessionRequest("cpu")) as runner:
         expected = [runner.infer(volume[None])[0] for volume in volumes()]
     judged = []
     for result in results:
@@ -207,4 +208,4 @@ def _memory_worker(job: TuningMemoryJob) -> int | None:
 
 def _open(model: ModelFile, provider: ProviderName, candidate: Candidate) -> Runner:
     options = parse_options(provider, tuple(f"{key}={value}" for key, value in candidate.options))
-    return Runner(model, provider, threads=candidate.threads, options=options)
+    return Runner(model, SessionRequest(provider, threads=candidate.threads, options=options))

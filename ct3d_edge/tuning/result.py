@@ -133,6 +133,15 @@ class TuningResult:
         """Whether it computes in something else than the given file, so that answers differ."""
         return self.candidate.precision != self.results[self.baseline].candidate.precision
 
+    def describe_precision(self) -> str:
+        """How far the probabilities of a choice in lower precision are from the given file's."""
+        best = self.results[self.selected]
+        precision = best.candidate.precision
+        return (
+            f"it computes in {precision}, and its probabilities differ from the given file's: by up to "
+            f"{best.difference or 0:.1e} on {self.material} (limit {self.limits[precision]:.0e})"
+        )
+
     @property
     def uses_original_file(self) -> bool:
         """Whether the given file itself runs."""

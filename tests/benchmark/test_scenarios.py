@@ -11,6 +11,7 @@ from ct3d_edge.latency.measure import Samples, StopCriterion
 from ct3d_edge.latency.record import PartialResultError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.options import parse_options
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 
@@ -27,7 +28,7 @@ def test_what_is_not_swept_stays_as_it_is() -> None:
 
 
 def opened(path: Path, threads: int | None) -> Runner:
-    return Runner(load_model_file(path), "cpu", threads=threads)
+    return Runner(load_model_file(path), SessionRequest("cpu", threads=threads))
 
 
 def test_each_configuration_has_its_threads_and_its_batch(make_model: MakeModel, contract: Contract) -> None:
@@ -40,7 +41,7 @@ def test_each_configuration_has_its_threads_and_its_batch(make_model: MakeModel,
 
     volumes = np.zeros((2, *contract.shape), np.float32)
     record = measure_sweep(
-        lambda threads: Watched(load_model_file(path), "cpu", threads=threads),
+        lambda threads: Watched(load_model_file(path), SessionRequest("cpu", threads=threads)),
         volumes,
         sweep_configurations([1, 2], [1, 5]),
         RunCount(3, StopCriterion()),
@@ -73,7 +74,7 @@ def test_a_number_of_threads_that_the_provider_does_not_keep_to_is_not_measured(
     file, options = load_model_file(make_model()), parse_options("cpu", ("intra_op_num_threads=1",))
     with pytest.raises(PartialResultError) as caught:
         measure_sweep(
-            lambda threads: Runner(file, "cpu", threads=threads, options=options),
+            lambda threads: Runner(file, SessionRequest("cpu", threads=threads, options=options)),
             np.zeros((1, *contract.shape), np.float32),
             sweep_configurations([1, 2], []),
             RunCount(3, StopCriterion()),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.cli.click_extras import OPTION_OF_ARGUMENT, to_option_names
+from ct3d_edge.cli.option_names import OPTION_OF_ARGUMENT, to_option_names
 from ct3d_edge.extras import pip_install_command
 
 from .conftest import Run
@@ -117,4 +117,4 @@ def test_arguments_that_the_library_names_become_options(said: str, shown: str) 
 
 def test_an_option_for_every_argument_that_is_replaced(run: Run) -> None:
     helps = " ".join(run(command, "--help").out for command in ("infer", "check"))
-    assert [name for name in OPTION_OF_ARGUMENT if f"--{name.replace('_', '-')}" not in helps] == []
+    assert [option for option in OPTION_OF_ARGUMENT.values() if option not in helps] == []

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import MakeModel, MakeScan
+from builders import DOWNGRADE_ALL, MakeModel, MakeScan
 from graded import BRIGHT, DARK, THRESHOLD, graded_folder, graded_run
 from networks import KERAS
 
@@ -11,7 +11,7 @@ from ct3d_edge.splits.split_file import write_split
 
 from .conftest import Run
 
-QUICK = ("--provider", "cpu", "--resamples", "100")
+QUICK = ("--provider", "cpu", "--resamples", "100", *DOWNGRADE_ALL)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_three_classes_and_no_model_are_exit_code_3(run: Run, make_model: MakeMo
 
 
 def test_a_run_judged_on_its_own_scans_is_warned_of(run: Run, training_run: Path, folder: Path) -> None:
-    outcome = run("evaluate", "--model", training_run, folder, "--resamples", "100")
+    outcome = run("evaluate", "--model", training_run, folder, "--resamples", "100", *DOWNGRADE_ALL)
     assert outcome.code == 0
     assert "WARNING: 4 of the 8 scans chose this very model" in outcome.out
     assert f"To judge its test subset: --split {training_run / 'split.json'}" in outcome.out

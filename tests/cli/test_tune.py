@@ -213,7 +213,7 @@ def test_a_choice_made_on_another_processor_is_left_aside(
     write_choice(model, processor="Abacus 3")
     outcome = run("infer", make_scan(), "-m", model, "-p", "cpu", "--run-report", run_report)
     assert outcome.code == 0
-    assert "model.tuned.json is left aside: made on another processor (Abacus 3; here it is " in outcome.err
+    assert "model.tuned.json is not used: made on another processor (Abacus 3; here it is " in outcome.err
     assert json.loads(run_report.read_text())["tuned"] is False
 
 

@@ -161,4 +161,4 @@ def test_a_choice_of_another_machine_or_version_is_left_aside(
     monkeypatch.setattr("ct3d_edge.tuning.cache.tuning_key", lambda *_: here)
     outcome = run("infer", "scans/a_coarse.nii.gz", "-m", model, "-p", "cpu")
     assert outcome.code == 0
-    assert f"model.tuned.json is left aside: {why}; tune again, or --ignore-tuning" in outcome.err
+    assert f"model.tuned.json is not used: {why}; tune again, or --ignore-tuning" in outcome.err

@@ -12,6 +12,7 @@ from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
 
@@ -31,7 +32,7 @@ def test_the_file_describes_and_proves_itself(save_network: SaveNetwork, tmp_pat
     assert file.provenance["nodes"] == file.nodes
     assert {"tensorflow", "keras", "tf2onnx", "onnx"} <= set(file.provenance["tools"])
     onnx.checker.check_model(onnx.load(out), full_check=True)
-    with Runner(file, "cpu") as runner:
+    with Runner(file, SessionRequest("cpu")) as runner:
         assert run_golden_test(runner).largest_difference < 1e-5
 
 
@@ -76,7 +77,7 @@ def test_a_sequential_network_exports_too(save_network: SaveNetwork, tmp_path: P
 
 def test_the_batch_axis_stays_open(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
     exported = export_model(load_keras_source(save_network()), tmp_path / "tiny.onnx", volumes, material="noise")
-    with Runner(exported.model, "cpu") as runner:
+    with Runner(exported.model, SessionRequest("cpu")) as runner:
         together = runner.infer(np.stack(volumes))
         alone = np.vstack([runner.infer(volume[None]) for volume in volumes])
     assert together == pytest.approx(alone, abs=1e-6)

@@ -9,6 +9,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.errors import ContractError, ModelError, UsageError
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 
@@ -168,7 +169,7 @@ def test_exported_probabilities_are_the_networks_own(
     exported = export_model(source, tmp_path / "out.onnx", volumes, material="noise")
     batch = np.stack(volumes)[..., None]
     raw = np.asarray(source.network(batch, training=False))
-    with Runner(exported.model, "cpu") as runner:
+    with Runner(exported.model, SessionRequest("cpu")) as runner:
         found = runner.infer(np.stack(volumes))
     assert found[:, -1] == pytest.approx(raw[:, -1], abs=1e-5)
 

@@ -11,6 +11,7 @@ from ct3d_edge.conversion.write_model import attach_metadata
 from ct3d_edge.errors import CheckFailedError, UsageError
 from ct3d_edge.modelfile.model_file import parse_model_file
 from ct3d_edge.session.golden_search import make_golden_test
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.temperature_scaling import logit
 
@@ -24,7 +25,7 @@ def source(save_network: SaveNetwork) -> KerasSource:
 def runner(source: KerasSource) -> Runner:
     proto = convert_to_onnx(source.network, source.contract)
     attach_metadata(proto, source.contract, make_golden_test(source.probabilities, source.contract.shape), {})
-    return Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
+    return Runner(parse_model_file(source.path, proto.SerializeToString()), SessionRequest("cpu"))
 
 
 Volumes = list[NDArray[np.float32]]
@@ -81,7 +82,7 @@ def test_a_flip_fails_however_small_the_difference(source: KerasSource, runner: 
     other.layers[-1].set_weights([kernel, bias - nearest - np.sign(nearest) * 1e-3])
     proto = convert_to_onnx(other, source.contract)
     attach_metadata(proto, source.contract, make_golden_test(source.probabilities, source.contract.shape), {})
-    centred = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
+    centred = Runner(parse_model_file(source.path, proto.SerializeToString()), SessionRequest("cpu"))
     other.layers[-1].set_weights([kernel, bias - nearest + np.sign(nearest) * 1e-3])
     with pytest.raises(CheckFailedError, match="1 label flip"):
         check_parity(replace(source, network=other).probabilities, centred, volumes, material="noise", limit=1)
@@ -107,7 +108,7 @@ def test_each_runner_is_told_on_which_volume_it_is_furthest_off(
     other.layers[-1].set_weights([kernel, bias + 1])
     proto = convert_to_onnx(other, source.contract)
     attach_metadata(proto, source.contract, make_golden_test(source.probabilities, source.contract.shape), {})
-    shifted = Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu")
+    shifted = Runner(parse_model_file(source.path, proto.SerializeToString()), SessionRequest("cpu"))
 
     gaps = [np.abs(shifted.infer(volume[None])[0] - source.probabilities(volume)).max() for volume in volumes]
     least, most = volumes[int(np.argmin(gaps))], volumes[int(np.argmax(gaps))]
@@ -127,7 +128,7 @@ def test_a_network_that_answers_nearly_alike_is_proven_with_a_warning(source: Ke
     attach_metadata(proto, source.contract, make_golden_test(flat.probabilities, source.contract.shape), {})
     parity = check_parity(
         flat.probabilities,
-        Runner(parse_model_file(source.path, proto.SerializeToString()), "cpu"),
+        Runner(parse_model_file(source.path, proto.SerializeToString()), SessionRequest("cpu")),
         volumes,
         material="x",
     )

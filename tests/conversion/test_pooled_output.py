@@ -21,6 +21,7 @@ from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
 from ct3d_edge.quality_control.ood_detector import MahalanobisOOD, fit_feature_statistics
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
 
@@ -52,7 +53,7 @@ def moved(file: ModelFile, source: KerasSource, volumes: Volumes, *, explain: bo
     known = source.contract.feature_statistics
     assert known is not None
     distances = MahalanobisOOD(known).distances
-    with Runner(file, "cpu", threads=1, explain=explain) as runner:
+    with Runner(file, SessionRequest("cpu", threads=1, gradcam=explain)) as runner:
         found = runner.outputs(np.stack(volumes))
         alone = [runner.outputs(volume[None]).pooled for volume in volumes]
         assert np.array_equal(found.probabilities, runner.infer(np.stack(volumes)))

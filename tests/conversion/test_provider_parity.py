@@ -1,5 +1,6 @@
 """A file is refused where the CPU fails; another provider that fails is named, and later refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.errors import CheckFailedError, ProviderError
 from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
 
@@ -24,11 +26,11 @@ class StandIn(Runner):
 
     failure: str
 
-    def __init__(self, model: Any, requested: Any, **settings: Any) -> None:
-        self._asked = requested
+    def __init__(self, model: Any, request: Any) -> None:
+        self._asked = requested = request.provider
         if requested == "openvino" and self.failure == "refuses":
             raise ProviderError("Provider openvino cannot do the work here. openvino: it refused the model (Loop)")
-        super().__init__(model, "cpu", **settings)
+        super().__init__(model, replace(request, provider="cpu"))
         if requested == "openvino":
             self.run_report = RunReport(**{**vars(self.run_report), "actual": "openvino"})
 
@@ -80,8 +82,8 @@ def test_a_provider_that_fails_is_noted_and_refused_later(
     with pytest.raises(
         ProviderError, match=r"openvino: out.onnx is not for it: as its export found, it (cannot|answers)"
     ):
-        Runner(file, "openvino")
-    with Runner(file, "cpu") as runner:
+        Runner(file, SessionRequest("openvino"))
+    with Runner(file, SessionRequest("cpu")) as runner:
         assert np.isfinite(runner.infer(volumes[0][None])).all()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from builders import MakeModel
+from builders import ANY_SCAN_KERAS, MakeModel
 from graded import GradedFolder
 
 from ct3d_edge.contract import Contract
@@ -23,7 +23,7 @@ def contract_of(run: Path) -> Contract:
 
 @pytest.mark.parametrize("rule", [ThresholdRule(), ThresholdRule(1.0), ThresholdRule(0.5)], ids=str)
 def test_fits_to_the_validation_scans_alone(run: Path, scans: Path, rule: ThresholdRule) -> None:
-    judged = evaluate(run, scans, split=run / "split.json", subset="validation", resamples=100)
+    judged = evaluate(run, scans, config=ANY_SCAN_KERAS, split=run / "split.json", subset="validation", resamples=100)
     expected = fit_operating_point(
         contract_of(run), [v.probability for v in judged.scans], [v.truth for v in judged.scans], rule
     )
@@ -50,7 +50,9 @@ def test_calibrating_again_changes_nothing(run: Path, scans: Path) -> None:
 
 def test_what_is_told_is_what_evaluate_finds(run: Path, scans: Path) -> None:
     made = calibrate_run(run, scans)
-    judged = evaluate(run, scans, split=run / "split.json", subset="validation", resamples=100).figures
+    judged = evaluate(
+        run, scans, config=ANY_SCAN_KERAS, split=run / "split.json", subset="validation", resamples=100
+    ).figures
     assert judged.log_loss == pytest.approx(made.after.log_loss)
     assert judged.ece.value == pytest.approx(made.after.ece)
     assert (judged.sensitivity, judged.specificity) == (made.after.sensitivity, made.after.specificity)
@@ -125,6 +127,6 @@ def test_a_model_that_answers_the_same_is_told(run: Path, graded: GradedFolder) 
 
 def test_tempered_thresholds_stand_between_scans(run: Path, scans: Path) -> None:
     made = calibrate_run(run, scans, rule=ThresholdRule(0.8))
-    judged = evaluate(run, scans, split=run / "split.json", subset="validation", resamples=100)
+    judged = evaluate(run, scans, config=ANY_SCAN_KERAS, split=run / "split.json", subset="validation", resamples=100)
     scores = np.array([verdict.probability for verdict in judged.scans])
     assert np.abs(scores - made.after.threshold).min() > 1e-4

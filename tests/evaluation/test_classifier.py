@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import ANY_SCAN, ANY_SCAN_KERAS
 from networks import SaveNetwork, tiny_network
 
 from ct3d_edge.contract import Contract
@@ -13,6 +14,7 @@ from ct3d_edge.errors import DatasetError, ModelError, UsageError
 from ct3d_edge.evaluation.evaluation import evaluate
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
 from ct3d_edge.splits.create import create_split
@@ -54,8 +56,8 @@ def test_a_run_and_its_exported_file_get_the_same_evaluation(
     set_contract(run, temperature=temperature, threshold=0.6)
     onnx = export(run, tmp_path / "run.onnx")
     split = run / "split.json"
-    by_keras = evaluate(run, scans, split=split, resamples=QUICK)
-    by_onnx = evaluate(onnx, scans, split=split, provider="cpu", resamples=QUICK)
+    by_keras = evaluate(run, scans, config=ANY_SCAN_KERAS, split=split, resamples=QUICK)
+    by_onnx = evaluate(onnx, scans, split=split, config=ANY_SCAN, resamples=QUICK)
     assert by_onnx.contract == by_keras.contract
     assert [v.scan for v in by_onnx.scans] == [v.scan for v in by_keras.scans]
     assert [v.probability for v in by_onnx.scans] == pytest.approx([v.probability for v in by_keras.scans], abs=1e-5)
@@ -65,18 +67,21 @@ def test_a_run_and_its_exported_file_get_the_same_evaluation(
 
 
 def test_an_exported_file_proves_itself_with_its_temperature(run: Path, scans: Path, tmp_path: Path) -> None:
-    plain = [v.probability for v in evaluate(run, scans, split=run / "split.json", resamples=QUICK).scans]
+    plain = [
+        v.probability
+        for v in evaluate(run, scans, config=ANY_SCAN_KERAS, split=run / "split.json", resamples=QUICK).scans
+    ]
     set_contract(run, temperature=3.0)
     file = load_model_file(export(run, tmp_path / "run.onnx"))
     assert file.contract.temperature == 3.0
-    with Runner(file, "cpu") as runner:
+    with Runner(file, SessionRequest("cpu")) as runner:
         assert run_golden_test(runner).largest_difference < 1e-5
-    found = evaluate(file.path, scans, split=run / "split.json", provider="cpu", resamples=QUICK)
+    found = evaluate(file.path, scans, split=run / "split.json", config=ANY_SCAN, resamples=QUICK)
     assert [v.probability for v in found.scans] == pytest.approx(apply_temperature_to_scores(plain, 3.0), abs=1e-5)
 
 
 def test_a_bare_keras_file_is_judged_under_the_default_contract(save_network: SaveNetwork, scans: Path) -> None:
-    found = evaluate(save_network(), scans, resamples=QUICK)
+    found = evaluate(save_network(), scans, config=ANY_SCAN_KERAS, resamples=QUICK)
     assert len(found.scans) == 24
     assert "came without a contract" in found.remarks[0]
     assert found.run_by == "Keras"
@@ -84,7 +89,7 @@ def test_a_bare_keras_file_is_judged_under_the_default_contract(save_network: Sa
 
 def test_judging_a_run_on_all_its_scans_is_warned_of_with_the_count(run: Path, scans: Path) -> None:
     for model in (run, run / "model.keras"):
-        taught, chose, offer = evaluate(model, scans, resamples=QUICK).warnings[:3]
+        taught, chose, offer = evaluate(model, scans, config=ANY_SCAN_KERAS, resamples=QUICK).warnings[:3]
         assert "6 of the 24 scans taught this very model" in taught
         assert "12 of the 24 scans chose this very model" in chose
         assert f"--split {run / 'split.json'}" in offer
@@ -96,19 +101,19 @@ def test_a_split_that_tests_on_what_taught_the_run_is_warned_of(run: Path, scans
     tested = {entry.sha256 for entry in read_split(other).test}
     taught = len(tested & {entry.sha256 for entry in read_split(run / "split.json").train})
     assert taught
-    found = evaluate(run, scans, split=other, resamples=QUICK)
+    found = evaluate(run, scans, config=ANY_SCAN_KERAS, split=other, resamples=QUICK)
     assert f"{taught} of the 12 scans taught this very model" in found.warnings[0]
 
 
 def test_the_runs_own_test_subset_is_a_test(run: Path, scans: Path) -> None:
-    found = evaluate(run, scans, split=run / "split.json", resamples=QUICK)
+    found = evaluate(run, scans, config=ANY_SCAN_KERAS, split=run / "split.json", resamples=QUICK)
     assert not any("this very model" in warning for warning in found.warnings)
     assert len(found.scans) == 6
 
 
 def test_a_provider_runs_no_keras_model(run: Path, scans: Path) -> None:
     with pytest.raises(UsageError, match=r"A provider runs \.onnx files"):
-        evaluate(run, scans, provider="cpu")
+        evaluate(run, scans, config=ANY_SCAN)
 
 
 def test_a_keras_model_of_three_classes_is_refused(save_network: SaveNetwork, scans: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import MakeModel, tiny_proto
+from builders import ANY_SCAN, MakeModel, tiny_proto
 from graded import BRIGHT, DARK, THRESHOLD, GradedFolder
 from onnx import numpy_helper
 
@@ -15,6 +15,7 @@ from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import read_split, write_split
@@ -24,7 +25,7 @@ QUICK = 100
 
 @pytest.fixture
 def evaluation(model: Path, folder: Path) -> Evaluation:
-    return evaluate(model, folder, provider="cpu", resamples=QUICK)
+    return evaluate(model, folder, config=ANY_SCAN, resamples=QUICK)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_every_scan_of_a_folder_is_judged_as_inference_would(evaluation: Evaluat
         ("abnormal", 1, 1),
         ("abnormal", 1, 0),
     ]
-    with Runner(load_model_file(model), "cpu") as runner:
+    with Runner(load_model_file(model), SessionRequest("cpu")) as runner:
         for verdict in evaluation.scans:
             volume = preprocess(read_nifti(folder / verdict.scan), runner.contract).volume
             assert verdict.probability == pytest.approx(runner.infer(volume[None])[0, 1])
@@ -70,7 +71,7 @@ def test_the_json_is_plain_and_complete(evaluation: Evaluation) -> None:
 
 @pytest.mark.parametrize("subset", ["train", "validation", "test", None])
 def test_a_split_names_the_scans(model: Path, folder: Path, split: Path, subset: str | None) -> None:
-    found = evaluate(model, folder, split=split, subset=subset, provider="cpu", resamples=QUICK)  # type: ignore[arg-type]
+    found = evaluate(model, folder, split=split, subset=subset, config=ANY_SCAN, resamples=QUICK)  # type: ignore[arg-type]
     expected = read_split(split).subset(subset or "test")  # type: ignore[arg-type]
     assert [verdict.scan for verdict in found.scans] == [entry.path for entry in expected]
     assert found.subset == (subset or "test")
@@ -79,7 +80,7 @@ def test_a_split_names_the_scans(model: Path, folder: Path, split: Path, subset:
 def test_a_split_beside_its_scans_needs_no_folder(model: Path, folder: Path, split: Path) -> None:
     beside = folder / "split.json"
     split.rename(beside)
-    assert len(evaluate(model, split=beside, provider="cpu", resamples=QUICK).scans) == 2
+    assert len(evaluate(model, split=beside, config=ANY_SCAN, resamples=QUICK).scans) == 2
 
 
 def test_a_split_elsewhere_does(model: Path, split: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_folder_of_one_class_is_refused(model: Path, graded: GradedFolder) -> 
 def test_the_same_content_counts_once_and_under_both_classes_not_at_all(model: Path, folder: Path) -> None:
     scan = next((folder / "normal").iterdir())
     (folder / "normal" / "again.nii.gz").write_bytes(scan.read_bytes())
-    found = evaluate(model, folder, provider="cpu", resamples=QUICK)
+    found = evaluate(model, folder, config=ANY_SCAN, resamples=QUICK)
     assert len(found.scans) == 6
     assert len(found.duplicates) == 1
     (folder / "abnormal" / "again.nii.gz").write_bytes(scan.read_bytes())
@@ -155,7 +156,7 @@ def test_a_folder_named_after_the_other_label_is_refused(model: Path, graded: Gr
 
 def test_other_folder_names_are_taken_by_order(model: Path, graded: GradedFolder) -> None:
     data = graded(**{"CT-0": [BRIGHT, 0], "CT-23": [DARK, -800]})
-    found = evaluate(model, data, provider="cpu", resamples=QUICK)
+    found = evaluate(model, data, config=ANY_SCAN, resamples=QUICK)
     assert found.classes == (("CT-0", "normal"), ("CT-23", "abnormal"))
     assert found.figures.auc.value == 1
 
@@ -163,8 +164,8 @@ def test_other_folder_names_are_taken_by_order(model: Path, graded: GradedFolder
 def test_bad_scans_stop_or_are_left_out_by_name(model: Path, folder: Path) -> None:
     (folder / "normal" / "broken.nii.gz").write_bytes(b"no scan at all" * 100)
     with pytest.raises(DatasetError, match=r"1 of 7 scans cannot be used.*\n.*normal/broken\.nii\.gz"):
-        evaluate(model, folder, provider="cpu")
-    found = evaluate(model, folder, provider="cpu", skip_bad=True, resamples=QUICK)
+        evaluate(model, folder, config=ANY_SCAN)
+    found = evaluate(model, folder, config=ANY_SCAN, skip_bad=True, resamples=QUICK)
     assert [scan.path for scan in found.left_out] == ["normal/broken.nii.gz"]
     assert len(found.scans) == 6
 
@@ -179,17 +180,17 @@ def test_a_model_that_answers_nan_has_no_figures(
     path = tmp_path / "nan.onnx"
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(DatasetError, match="The network gave NaN or infinity"):
-        evaluate(path, folder, provider="cpu", skip_bad=skip_bad)
+        evaluate(path, folder, config=ANY_SCAN, skip_bad=skip_bad)
 
 
 def test_three_classes_are_refused(make_model: MakeModel, folder: Path) -> None:
     model = make_model(labels=("a", "b", "c"), outputs=3)
     with pytest.raises(ModelError, match=r"tells 3 classes apart \(a, b, c\)"):
-        evaluate(model, folder, provider="cpu")
+        evaluate(model, folder, config=ANY_SCAN)
 
 
 def test_a_model_of_two_outputs_is_judged_by_the_second(make_model: MakeModel, folder: Path) -> None:
-    found = evaluate(make_model(outputs=2), folder, provider="cpu", resamples=QUICK)
+    found = evaluate(make_model(outputs=2), folder, config=ANY_SCAN, resamples=QUICK)
     assert len({verdict.probability for verdict in found.scans}) == 6
 
 
@@ -200,21 +201,21 @@ def test_what_is_no_model_is_wrong_usage(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_loudest_warning_comes_first(make_model: MakeModel, folder: Path) -> None:
-    found = evaluate(make_model(temperature=100.0), folder, provider="cpu", resamples=QUICK)
+    found = evaluate(make_model(temperature=100.0), folder, config=ANY_SCAN, resamples=QUICK)
     assert "nearly the same for every scan" in found.warnings[0]
     assert "answers normal for every scan" in found.warnings[1]
 
 
 def test_the_temperature_moves_probabilities_but_not_the_order(make_model: MakeModel, folder: Path) -> None:
-    plain = evaluate(make_model("a.onnx"), folder, provider="cpu", resamples=QUICK)
-    sharp = evaluate(make_model("b.onnx", temperature=0.2), folder, provider="cpu", resamples=QUICK)
+    plain = evaluate(make_model("a.onnx"), folder, config=ANY_SCAN, resamples=QUICK)
+    sharp = evaluate(make_model("b.onnx", temperature=0.2), folder, config=ANY_SCAN, resamples=QUICK)
     assert sharp.figures.auc == plain.figures.auc
     assert sharp.figures.brier != plain.figures.brier
 
 
 def test_tells_how_far_it_is(model: Path, folder: Path) -> None:
     events: list[Event] = []
-    evaluate(model, folder, provider="cpu", resamples=QUICK, on_progress=events.append)
+    evaluate(model, folder, config=ANY_SCAN, resamples=QUICK, on_progress=events.append)
     assert [event.done for event in events if isinstance(event, ScanPredicted)] == [1, 2, 3, 4, 5, 6]
     assert len(events) == 6 + 6 + QUICK
 

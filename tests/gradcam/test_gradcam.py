@@ -93,6 +93,7 @@ def test_maps_equal_those_of_automatic_differentiation(name: str, level: Level, 
     from ct3d_edge.conversion.keras_loader import load_keras_source
     from ct3d_edge.inference.gradcam_maps import GradcamMaker
     from ct3d_edge.inference.predict import ScanResult, classify
+    from ct3d_edge.session.provider_selection import SessionRequest
     from ct3d_edge.session.runner import Runner
 
     make, labels = NETWORKS[name]
@@ -105,7 +106,7 @@ def test_maps_equal_those_of_automatic_differentiation(name: str, level: Level, 
     file = export_model(source, tmp_path / "x.onnx", volumes, material="noise", plan=plan).model
     explainer = GradcamMaker(file)
     head = find_global_pooling(onnx.ModelProto.FromString(file.data), file.output_name).head
-    with Runner(file, "cpu", explain=True) as runner:
+    with Runner(file, SessionRequest("cpu", gradcam=True)) as runner:
         probabilities, features, _ = runner.outputs(np.stack(volumes))
         assert features is not None
         for volume, row, given in zip(volumes, probabilities, features, strict=True):

@@ -9,13 +9,14 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 
 @pytest.fixture
 def runner(make_model: MakeModel) -> Iterator[Runner]:
     """Open session of a tiny network on the CPU."""
-    with Runner(load_model_file(make_model()), "cpu", threads=1) as session:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as session:
         yield session
 
 

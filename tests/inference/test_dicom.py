@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ct3d_edge import load_model
 from ct3d_edge.errors import RefusedScanError, UsageError
-from ct3d_edge.inference.predict import load_known_record, predict_in_turn
+from ct3d_edge.inference.predict import load_known_record
+from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.inference.watch import WatchedFolder
 from ct3d_edge.quality_control.checker import QualityChecker
@@ -56,7 +57,7 @@ def test_a_record_holds_until_a_slice_comes_or_something_else_is_allowed(chest: 
     slice_ = last.read_bytes()
     last.unlink()
     checker = QualityChecker(runner.contract)
-    known = {str(chest): next(predict_in_turn([chest], runner, checker=checker)).record}
+    known = {str(chest): next(predict_scans([chest], runner, checker=checker)).record}
     assert load_known_record(chest, known, runner, checker) is known[str(chest)]
     assert load_known_record(chest, known, runner, QualityChecker(runner.contract, ["too_few_slices"])) is None
     last.write_bytes(slice_)

@@ -18,7 +18,7 @@ import ct3d_edge
 from ct3d_edge import Model, Volume, load_model, open_scan, read_nifti
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, ModelError, RefusedScanError, ScanError, UnreadableScanError, UsageError
-from ct3d_edge.inference.predict import predict_in_turn
+from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
@@ -94,7 +94,7 @@ def test_many_are_what_each_is_alone(model: Model, mixed_folder: Path, runner: R
     scans = find_scans([mixed_folder])
     found = [plain(record) for record in model.predict_many(scans, **options)]
     assert found == [
-        plain(analysis.record) for analysis in predict_in_turn(scans, runner, checker=QualityChecker(runner.contract))
+        plain(analysis.record) for analysis in predict_scans(scans, runner, checker=QualityChecker(runner.contract))
     ]
     assert [plain(record) for record in model.predict_many(iter(map(str, scans)), **options)] == found
 
@@ -276,7 +276,7 @@ def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeS
             use()
     runner = session()
     assert runner is not None
-    assert runner._held is None, "nothing holds the session"
+    assert runner._session is None, "nothing holds the session"
     assert model.contract == runner.contract
     assert model.run_report.actual == "cpu"
 
@@ -294,7 +294,7 @@ def test_wherever_a_path_is_taken_a_str_will_do(
     make_model: MakeModel, make_scan: MakeScan, contract: Contract, tmp_path: Path
 ) -> None:
     path, scan = make_model(), make_scan()
-    with load_model(str(path), "cpu", tuned_file=str(path)) as model:
+    with load_model(str(path), "cpu") as model:
         assert plain(model.predict(str(scan))) == plain(model.predict(scan))
         assert model.checker().inspect(str(scan)) == model.checker().inspect(scan)
     assert load_model_file(str(path)).sha256 == load_model_file(path).sha256
@@ -332,7 +332,7 @@ def test_the_library_speaks_of_arguments(
         lambda: load_model(make_model(), allow=["nothing"]),
         lambda: load_model(make_model(), allow=["truncated"]),
         lambda: load_model(make_model(), "cpu", threads=0),
-        lambda: load_model(make_model(), "cpu", explain=True),
+        lambda: load_model(make_model(), "cpu", gradcam=True),
         lambda: load_model(tmp_path / "absent.onnx"),
         lambda: load_model(scan),
         lambda: model.predict(tmp_path / "absent.nii"),

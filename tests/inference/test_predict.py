@@ -15,14 +15,16 @@ from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError
-from ct3d_edge.inference.predict import classify, predict_in_turn, predict_scan
+from ct3d_edge.inference.predict import classify, predict_scan
+from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.results.formats import to_jsonl
 from ct3d_edge.results.record import Timing
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.nifti import read_nifti
-from ct3d_edge.session.runner import Runner
+from ct3d_edge.session.provider_selection import SessionRequest
+from ct3d_edge.session.runner import ModelOutputs, Runner
 
 MakeFolder = Callable[[], Path]
 
@@ -41,10 +43,10 @@ EXPECTED = {
 class Faulty(Runner):
     """A session with a fault of ct3d-edge's own, met by scans that are brighter than others."""
 
-    def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+    def outputs(self, volumes: NDArray[np.float32]) -> ModelOutputs:
         if volumes.mean() > 0.9:
             raise ZeroDivisionError("division by zero")
-        return super().infer(volumes)
+        return super().outputs(volumes)
 
 
 def with_weights(path: Path, name: str, value: float) -> Path:
@@ -59,7 +61,7 @@ def with_weights(path: Path, name: str, value: float) -> Path:
 
 
 def test_broken_scans_cost_no_other_its_result_and_order_is_kept(mixed_folder: Path, runner: Runner) -> None:
-    records = [analysis.record for analysis in predict_in_turn(find_scans([mixed_folder]), runner)]
+    records = [analysis.record for analysis in predict_scans(find_scans([mixed_folder]), runner)]
     found = {
         Path(record.scan).name: (record.status, record.failure.code if record.failure else None) for record in records
     }
@@ -68,7 +70,7 @@ def test_broken_scans_cost_no_other_its_result_and_order_is_kept(mixed_folder: P
 
 
 def test_a_record_has_either_an_answer_or_a_failure(mixed_folder: Path, runner: Runner) -> None:
-    for analysis in predict_in_turn(find_scans([mixed_folder]), runner):
+    for analysis in predict_scans(find_scans([mixed_folder]), runner):
         record = analysis.record
         assert (record.prediction is None) is (record.failure is not None)
         assert record.has_prediction is (record.status in ("ok", "warn"))
@@ -79,7 +81,7 @@ def test_a_record_has_either_an_answer_or_a_failure(mixed_folder: Path, runner: 
 def test_the_same_scan_gets_the_same_answer_alone_and_among_broken_ones(mixed_folder: Path, runner: Runner) -> None:
     among = {
         analysis.record.scan: analysis.record.prediction
-        for analysis in predict_in_turn(find_scans([mixed_folder]), runner)
+        for analysis in predict_scans(find_scans([mixed_folder]), runner)
     }
     for name in ("01_good.nii.gz", "08_good.nii"):
         path = mixed_folder / name
@@ -88,14 +90,14 @@ def test_the_same_scan_gets_the_same_answer_alone_and_among_broken_ones(mixed_fo
 
 def test_scans_are_analysed_one_at_a_time(make_scan: MakeScan, tmp_path: Path, runner: Runner) -> None:
     """A result is there before the next scan is even looked for."""
-    results = predict_in_turn(iter([make_scan(), tmp_path / "comes_later.nii"]), runner)
+    results = predict_scans(iter([make_scan(), tmp_path / "comes_later.nii"]), runner)
     assert next(results).record.status == "ok"
     make_scan(name="comes_later.nii")
     assert next(results).record.status == "ok"
 
 
 def test_nothing_to_do_gives_nothing(runner: Runner) -> None:
-    assert list(predict_in_turn([], runner)) == []
+    assert list(predict_scans([], runner)) == []
 
 
 def test_the_answer_is_the_networks(make_scan: MakeScan, runner: Runner) -> None:
@@ -164,8 +166,8 @@ def test_a_fault_of_our_own_costs_one_scan_and_shows_its_traceback(
 ) -> None:
     bright = make_scan(name="bright.nii", voxels=np.full((6, 6, 6), 400, np.int16))
     scans = [make_scan(name="a.nii"), bright, make_scan(name="z.nii")]
-    with Faulty(load_model_file(make_model()), "cpu", threads=1) as faulty:
-        first, second, third = (analysis.record for analysis in predict_in_turn(scans, faulty))
+    with Faulty(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as faulty:
+        first, second, third = (analysis.record for analysis in predict_scans(scans, faulty))
     assert (first.status, third.status) == ("ok", "ok")
     assert second.failure is not None
     assert (second.status, second.failure.code) == ("error", "internal")
@@ -178,17 +180,17 @@ def test_a_fault_of_our_own_costs_one_scan_and_shows_its_traceback(
 def test_a_known_fault_shows_no_traceback(
     mixed_folder: Path, runner: Runner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(list(predict_in_turn(find_scans([mixed_folder]), runner))) == len(EXPECTED)
+    assert len(list(predict_scans(find_scans([mixed_folder]), runner))) == len(EXPECTED)
     assert capsys.readouterr().err == ""
 
 
 def test_an_interrupt_is_not_swallowed(make_scan: MakeScan, make_model: MakeModel) -> None:
     class Interrupted(Runner):
-        def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+        def outputs(self, volumes: NDArray[np.float32]) -> ModelOutputs:
             raise KeyboardInterrupt(volumes.shape)
 
     with (
-        Interrupted(load_model_file(make_model()), "cpu", threads=1) as session,
+        Interrupted(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as session,
         pytest.raises(KeyboardInterrupt),
     ):
         predict_scan(make_scan(), session)
@@ -197,7 +199,7 @@ def test_an_interrupt_is_not_swallowed(make_scan: MakeScan, make_model: MakeMode
 @pytest.mark.parametrize("tensor", ["kernel", "head"])
 def test_a_network_that_gives_nan_gives_no_answer(make_scan: MakeScan, make_model: MakeModel, tensor: str) -> None:
     broken = with_weights(make_model(), tensor, np.nan)
-    with Runner(load_model_file(broken), "cpu", threads=1) as session:
+    with Runner(load_model_file(broken), SessionRequest("cpu", threads=1)) as session:
         record = predict_scan(make_scan(), session).record
     assert record.failure is not None
     assert (record.status, record.failure.code) == ("refused", "non_finite_output")
@@ -207,7 +209,7 @@ def test_a_network_that_gives_nan_gives_no_answer(make_scan: MakeScan, make_mode
 
 def test_a_network_with_three_classes_answers_without_a_threshold(make_scan: MakeScan, make_model: MakeModel) -> None:
     labels = ("clear", "unsure", "ill")
-    with Runner(load_model_file(make_model(labels=labels, outputs=3)), "cpu", threads=1) as session:
+    with Runner(load_model_file(make_model(labels=labels, outputs=3)), SessionRequest("cpu", threads=1)) as session:
         answer = predict_scan(make_scan(), session).record.prediction
     assert answer is not None
     assert tuple(label for label, _ in answer.probability) == labels
@@ -220,7 +222,7 @@ def test_a_network_with_three_classes_answers_without_a_threshold(make_scan: Mak
 def test_the_contracts_threshold_decides(
     make_scan: MakeScan, make_model: MakeModel, threshold: float, label: str
 ) -> None:
-    with Runner(load_model_file(make_model(threshold=threshold)), "cpu", threads=1) as session:
+    with Runner(load_model_file(make_model(threshold=threshold)), SessionRequest("cpu", threads=1)) as session:
         answer = predict_scan(make_scan(), session).record.prediction
     assert answer is not None
     assert (answer.label, answer.threshold) == (label, threshold)

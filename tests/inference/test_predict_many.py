@@ -12,7 +12,7 @@ from builders import MakeModel, MakeScan, endless_scan
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.inference.predict import ScanResult, predict_in_turn
+from ct3d_edge.inference.predict import ScanResult
 from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.inference.schedule import Schedule
@@ -20,7 +20,8 @@ from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, Timing
 from ct3d_edge.scan.discovery import find_scans
-from ct3d_edge.session.runner import Runner
+from ct3d_edge.session.provider_selection import SessionRequest
+from ct3d_edge.session.runner import ModelOutputs, Runner
 
 STATUS = Path("/proc/self/status")
 
@@ -48,9 +49,9 @@ def scans(mixed_folder: Path, make_scan: MakeScan, hu: NDArray[np.int16]) -> lis
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_any_plan_gives_the_records_of_one_after_the_other(scans: list[Path], runner: Runner, plan: Schedule) -> None:
-    assert without_times(predict_scans(scans, runner, plan)) == without_times(predict_in_turn(scans, runner))
+    assert without_times(predict_scans(scans, runner, plan)) == without_times(predict_scans(scans, runner))
     allow = ["no_orientation"]
-    expected = without_times(predict_in_turn(scans, runner, checker=QualityChecker(runner.contract, allow)))
+    expected = without_times(predict_scans(scans, runner, checker=QualityChecker(runner.contract, allow)))
     found = without_times(predict_scans(scans, runner, plan, checker=QualityChecker(runner.contract, allow)))
     assert found == expected
     twice = [record.scan for record in found if "duplicate" in {flag.code for flag in record.flags}]
@@ -65,7 +66,7 @@ def test_nothing_to_do_gives_nothing(runner: Runner, plan: Schedule) -> None:
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_known_records_are_taken_over_in_their_place(scans: list[Path], runner: Runner, plan: Schedule) -> None:
-    first = [analysis.record for analysis in predict_in_turn(scans, runner)]
+    first = [analysis.record for analysis in predict_scans(scans, runner)]
     known = {record.scan: record for record in first[::2] if record.key}
     again = [analysis.record for analysis in predict_scans(scans, runner, plan, known=known)]
     assert [record.scan for record in again] == [record.scan for record in first]
@@ -85,10 +86,10 @@ def test_no_thread_is_left(scans: list[Path], runner: Runner, plan: Schedule) ->
 class Faulty(Runner):
     """A session with a fault of ct3d-edge's own, met by scans that are brighter than others."""
 
-    def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+    def outputs(self, volumes: NDArray[np.float32]) -> ModelOutputs:
         if (volumes.mean(axis=(1, 2, 3)) > 0.9).any():
             raise ZeroDivisionError("division by zero")
-        return super().infer(volumes)
+        return super().outputs(volumes)
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -97,7 +98,7 @@ def test_a_fault_met_by_a_batch_is_pinned_on_its_scan(
 ) -> None:
     bright = make_scan(name="b.nii", voxels=np.full((6, 6, 6), 400, np.int16))
     scans = [make_scan(name="a.nii"), bright, make_scan(name="c.nii")]
-    with Faulty(load_model_file(make_model()), "cpu", threads=1) as faulty:
+    with Faulty(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as faulty:
         records = [analysis.record for analysis in predict_scans(scans, faulty, plan)]
     assert [record.status for record in records] == ["ok", "error", "ok"]
     assert records[1].failure is not None
@@ -108,15 +109,15 @@ def test_a_fault_met_by_a_batch_is_pinned_on_its_scan(
 class OutOfMemory(Runner):
     """A session whose device has room for two volumes."""
 
-    def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+    def outputs(self, volumes: NDArray[np.float32]) -> ModelOutputs:
         if len(volumes) > 2:
             raise ProviderError("Failed to allocate memory.")
-        return super().infer(volumes)
+        return super().outputs(volumes)
 
 
 def test_a_batch_that_the_session_cannot_hold_says_what_would_help(scans: list[Path], make_model: MakeModel) -> None:
     good = [scan for scan in scans if scan.name[:2] in ("10", "11", "12", "13")]
-    with OutOfMemory(load_model_file(make_model()), "cpu", threads=1) as small:
+    with OutOfMemory(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as small:
         assert len(list(predict_scans(good, small, Schedule(1, False, 1, 2, 2)))) == 4
         with pytest.raises(ProviderError, match="The batch held 4 scans; a smaller `batch_size`"):
             list(predict_scans(good, small, Schedule(1, False, 1, 2, 4)))
@@ -134,11 +135,11 @@ class Failing(Runner):
 
     runs = 0
 
-    def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+    def outputs(self, volumes: NDArray[np.float32]) -> ModelOutputs:
         self.runs += 1
         if self.runs == 3:
             raise ProviderError("CUDA error 719")
-        return super().infer(volumes)
+        return super().outputs(volumes)
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -147,7 +148,7 @@ def test_a_session_that_breaks_ends_the_run_after_what_came_before(
 ) -> None:
     before = threading.active_count()
     done: list[ResultRecord] = []
-    with Failing(load_model_file(make_model()), "cpu", threads=1) as session:
+    with Failing(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as session:
         if plan.batch > 30:
             session.runs = 2
         with pytest.raises(ProviderError, match="CUDA error 719"):
@@ -190,16 +191,16 @@ class Stuck(Runner):
 
     release = threading.Event()
 
-    def infer(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+    def outputs(self, volumes: NDArray[np.float32]) -> ModelOutputs:
         if volumes.mean() < 0.1:
             self.release.wait()
-        return super().infer(volumes)
+        return super().outputs(volumes)
 
 
 def test_a_thread_that_hangs_is_given_up_and_replaced(make_scan: MakeScan, make_model: MakeModel) -> None:
     dark = make_scan("dark.nii", voxels=np.full((6, 6, 6), -1000, np.int16))
     scans = [dark, make_scan("a.nii"), dark, dark, make_scan("b.nii"), make_scan("c.nii")]
-    with Stuck(load_model_file(make_model()), "cpu", threads=1) as session:
+    with Stuck(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as session:
         analyses = predict_scans(scans, session, PLANS["two whole"], seconds=0.2)
         records = [next(analyses).record for _ in scans]
         session.release.set()

@@ -21,6 +21,7 @@ from ct3d_edge.quality_control.ood_detector import MahalanobisOOD, fit_feature_s
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 CODE = "out_of_distribution"
@@ -141,8 +142,8 @@ def test_the_answer_is_the_same_with_and_without(
 ) -> None:
     volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
     with (
-        Runner(load_model_file(make_model("bare.onnx")), "cpu") as bare,
-        Runner(load_model_file(make_model(feature_statistics=known)), "cpu") as full,
+        Runner(load_model_file(make_model("bare.onnx")), SessionRequest("cpu")) as bare,
+        Runner(load_model_file(make_model(feature_statistics=known)), SessionRequest("cpu")) as full,
     ):
         assert np.array_equal(bare.infer(volumes), full.infer(volumes))
         assert bare.outputs(volumes).pooled is None
@@ -154,14 +155,14 @@ def test_the_answer_is_the_same_with_and_without(
 def test_bound_buffers_give_pooled_features_too(contract: Contract, known: FeatureStatistics) -> None:
     import onnxruntime as ort
 
-    from ct3d_edge.session.session import IoBinding, run_with_arrays
+    from ct3d_edge.session.session import IoBinding
 
     changed = replace(contract, feature_statistics=known)
     session = ort.InferenceSession(tiny_proto(changed).SerializeToString(), providers=["CPUExecutionProvider"])
     lengths = {"probability": 1, POOLED_OUTPUT: TINY_FEATURES}
     volumes = np.random.default_rng(0).random((5, *contract.input_shape), np.float32)
-    expected = run_with_arrays(session, "volume", list(lengths))(volumes)
-    found = IoBinding(session, "volume", contract.input_shape, lengths, 2, ("cpu", 0))(volumes)
+    expected = session.run(list(lengths), {"volume": volumes})
+    found = IoBinding(session, "volume", contract.input_shape, lengths, 5, ("cpu", 0)).run(volumes)
     for right, value in zip(expected, found, strict=True):
         assert value == pytest.approx(right, abs=1e-6)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from ct3d_edge.contract import Contract
 from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
 
@@ -21,5 +22,5 @@ def test_the_shipped_model_is_the_one_in_its_manifest() -> None:
 
 
 def test_the_shipped_model_proves_itself_here() -> None:
-    with Runner(load_model_file(default_model_path()), "cpu") as runner:
+    with Runner(load_model_file(default_model_path()), SessionRequest("cpu")) as runner:
         assert run_golden_test(runner).holds

@@ -15,6 +15,7 @@ from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.modelfile.signature import INPUT_KEY, to_stored_voxels
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
 
@@ -32,7 +33,7 @@ def test_the_file_says_what_it_takes(inside: Path) -> None:
     assert file.stored_voxels
     assert file.interface == ("int16", "float32")
     assert (file.input_name, file.output_name, file.batch_axis) == ("voxels", "probabilities", None)
-    with Runner(file, "cpu") as runner:
+    with Runner(file, SessionRequest("cpu")) as runner:
         assert runner.run_report.to_dict()["precision"]["input"] == "int16"
 
 
@@ -40,7 +41,7 @@ def test_whoever_feeds_network_inputs_gets_one_sentence(inside: Path) -> None:
     with pytest.raises(ModelError, match=r"preprocessing inside.*docs/embedding.md"):
         load_model_file(inside)
     with (
-        Runner(load_model_file(inside, stored_voxels=True), "cpu") as runner,
+        Runner(load_model_file(inside, stored_voxels=True), SessionRequest("cpu")) as runner,
         pytest.raises(ModelError, match="preprocessing inside"),
     ):
         runner.infer(np.zeros((1, 16, 12, 8), np.float32))
@@ -53,7 +54,7 @@ def test_whoever_feeds_network_inputs_gets_one_sentence(inside: Path) -> None:
 )
 def test_voxels_of_another_kind_are_refused(inside: Path, voxels: np.ndarray) -> None:
     with (
-        Runner(load_model_file(inside, stored_voxels=True), "cpu") as runner,
+        Runner(load_model_file(inside, stored_voxels=True), SessionRequest("cpu")) as runner,
         pytest.raises(ModelError, match="takes stored voxels"),
     ):
         runner.infer_stored(voxels, 1, 0)
@@ -61,7 +62,7 @@ def test_voxels_of_another_kind_are_refused(inside: Path, voxels: np.ndarray) ->
 
 def test_a_file_without_it_takes_no_stored_voxels(make_model: MakeModel) -> None:
     with (
-        Runner(load_model_file(make_model()), "cpu") as runner,
+        Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner,
         pytest.raises(ModelError, match="takes network inputs"),
     ):
         runner.infer_stored(np.zeros((8, 12, 16), np.int16), 1, 0)
@@ -77,9 +78,9 @@ def test_the_golden_test_reaches_the_network_as_it_was(quarter_turns: int) -> No
 
 
 def test_verify_runs_the_golden_test(make_model: MakeModel, inside: Path) -> None:
-    with Runner(load_model_file(make_model()), "cpu") as network:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as network:
         expected = run_golden_test(network).largest_difference
-    with Runner(load_model_file(inside, stored_voxels=True), "cpu") as runner:
+    with Runner(load_model_file(inside, stored_voxels=True), SessionRequest("cpu")) as runner:
         assert run_golden_test(runner).largest_difference == pytest.approx(expected, abs=1e-6)
 
 

@@ -7,6 +7,7 @@ from builders import MakeModel
 
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.nvidia import has_nvidia_gpu
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cards are looked for on Linux alone")
@@ -42,7 +43,7 @@ def test_a_driver_and_a_jetson_are_seen(tmp_path: Path, path: str) -> None:
 
 
 def test_what_nvidia_lacks_is_told_where_it_matters(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
         passed = (("tensorrt", "no driver"), ("cuda", "no driver"))
         run_report = replace(runner.run_report, requested="auto", passed_over=passed)
     told = ("not tensorrt: no driver", "not cuda: no driver")

@@ -51,7 +51,7 @@ def test_threads_reach_openvino_and_the_run_report_says_so(openvino: None, make_
         pytest.skip("needs the processor time of threads, from Linux' /proc")
     model = load_model_file(make_model(shape=(128, 128, 64)))
     volume = np.zeros((1, 128, 128, 64), np.float32)
-    with Runner(model, "openvino", threads=1) as runner:
+    with Runner(model, SessionRequest("openvino", threads=1)) as runner:
         assert runner.run_report.threads == 1
         assert dict(runner.run_report.options)["inference_num_threads"] == "1"
         assert busy_threads(lambda: runner.infer(volume)) == 1
@@ -71,7 +71,8 @@ def test_the_run_report_holds_the_number_of_threads_that_openvino_keeps_to(
     openvino: None, make_model: MakeModel, threads: int | None, texts: tuple[str, ...], expected: int
 ) -> None:
     with Runner(
-        load_model_file(make_model()), "openvino", threads=threads, options=parse_options("openvino", texts)
+        load_model_file(make_model()),
+        SessionRequest("openvino", threads=threads, options=parse_options("openvino", texts)),
     ) as r:
         assert r.run_report.threads == expected
         assert dict(r.run_report.options)["inference_num_threads"] == str(expected)
@@ -91,7 +92,7 @@ def test_the_run_report_says_bf16_where_openvino_computes_in_it(
     for name, told in (("f32", "fp32"), ("bf16", "bf16")):
         options = parse_options("openvino", (f"inference_precision={name}",))
         try:
-            with Runner(load_model_file(make_model()), "openvino", options=options) as runner:
+            with Runner(load_model_file(make_model()), SessionRequest("openvino", options=options)) as runner:
                 assert runner.run_report.to_dict()["precision"]["arithmetic"] == told
                 assert ("in bf16" in runner.run_report.describe()) == (told == "bf16")
                 answers[name] = runner.infer(volumes)
@@ -110,7 +111,7 @@ def test_the_precision_of_the_provider_counts_for_what_is_not_quantized(stored: 
 def test_a_batch_can_be_laid_where_openvino_runs(
     openvino: None, make_model: MakeModel, volumes: NDArray[np.float32]
 ) -> None:
-    with Runner(load_model_file(make_model()), "openvino") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("openvino")) as runner:
         found = runner.bind_on_device(volumes)().numpy()
         assert found[:, 0] == pytest.approx(runner.infer(volumes)[:, -1], abs=1e-6)
 
@@ -140,6 +141,6 @@ def test_a_run_report_says_where_the_number_of_threads_is_the_providers_own(make
     on_gpu = replace(
         opened, config=replace(opened.config, options=OpenvinoOptions(device="GPU")), nodes=(("openvino", 5),)
     )
-    run_report = make_run_report(model, "openvino", on_gpu, None, None)
+    run_report = make_run_report(model, SessionRequest("openvino"), on_gpu, None)
     assert run_report.to_dict()["threads"] is None
     assert run_report.describe().endswith("threads chosen by the provider")

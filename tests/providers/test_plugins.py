@@ -9,6 +9,7 @@ from ct3d_edge.errors import ProviderError
 from ct3d_edge.extras import pip_install_command
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.plugins import OPENVINO, TENSORRT_RTX, Plugin, find_plugin_issue, list_plugin_devices
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 ABSENT = Plugin("openvino", "MadeUpExecutionProvider", "ct3d_no_such_plugin", "nothing")
@@ -52,7 +53,7 @@ def test_an_installed_plugin_offers_devices_or_says_that_there_are_none(plugin: 
 
 
 def test_a_plugin_is_never_taken_without_being_asked_for(make_model: MakeModel) -> None:
-    with Runner(load_model_file(make_model()), "auto") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("auto")) as runner:
         run_report = runner.run_report
     assert {run_report.actual, *(name for name, _ in run_report.passed_over)} <= {"tensorrt", "cuda", "cpu"}
 
@@ -61,4 +62,4 @@ def test_asking_for_a_plugin_that_is_not_there_stops_everything(make_model: Make
     if find_spec(TENSORRT_RTX.module) is not None:
         pytest.skip(f"{TENSORRT_RTX.module} is installed")
     with pytest.raises(ProviderError, match=re.escape(pip_install_command("tensorrt-rtx"))):
-        Runner(load_model_file(make_model()), "nv-tensorrt-rtx")
+        Runner(load_model_file(make_model()), SessionRequest("nv-tensorrt-rtx"))

@@ -9,6 +9,7 @@ from ct3d_edge.conversion.parity_data import parity_volumes
 from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
 
@@ -27,13 +28,13 @@ CONTRACTS = [
 
 def found_and_moving(model: ModelFile, volumes: np.ndarray, every: int = 1) -> tuple[int, int]:
     """How many changed files fail their golden test and move a volume's probability, and how many move one."""
-    with Runner(model, "cpu") as runner:
+    with Runner(model, SessionRequest("cpu")) as runner:
         right = np.vstack([runner.infer(volume[None]) for volume in volumes])
     found = moving = 0
     for number, (_, mutant) in enumerate(mutants(model)):
         if number % every:
             continue
-        with Runner(mutant, "cpu") as runner:
+        with Runner(mutant, SessionRequest("cpu")) as runner:
             wrong = np.vstack([runner.infer(volume[None]) for volume in volumes])
             if np.abs(wrong - right).max() > MOVED:
                 moving += 1
@@ -45,12 +46,12 @@ def found_and_moving(model: ModelFile, volumes: np.ndarray, every: int = 1) -> t
 def test_two_added_to_the_last_bias_is_found(contract: Contract) -> None:
     model = as_model(sure_network(contract), contract)
     for added, holds in ((0.0, True), (2.0, False), (0.01, False)):
-        with Runner(with_last_bias(model, added), "cpu") as runner:
+        with Runner(with_last_bias(model, added), SessionRequest("cpu")) as runner:
             assert run_golden_test(runner).holds is holds, added
 
 
 def test_the_shipped_file_with_two_added_to_its_last_bias_is_found() -> None:
-    with Runner(with_last_bias(load_model_file(default_model_path()), 2.0), "cpu") as runner:
+    with Runner(with_last_bias(load_model_file(default_model_path()), 2.0), SessionRequest("cpu")) as runner:
         assert not run_golden_test(runner).holds
 
 
@@ -77,5 +78,5 @@ def test_fewer_bits_on_the_device_than_in_the_file_are_found() -> None:
     contract = CONTRACTS[0]
     model = as_model(sure_network(contract), contract)
     rounded = in_bfloat16(model)
-    with Runner(rounded, "cpu") as runner:
+    with Runner(rounded, SessionRequest("cpu")) as runner:
         assert not run_golden_test(runner).holds

@@ -10,6 +10,7 @@ from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.nvidia import Gpu
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.providers.versions import is_tf32_allowed
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import find_installed_version
@@ -17,7 +18,7 @@ from ct3d_edge.system.machine import find_installed_version
 
 @pytest.fixture
 def run_report(make_model: MakeModel) -> RunReport:
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
         return runner.run_report
 
 

@@ -19,6 +19,7 @@ from ct3d_edge.errors import ModelError, ProviderError, UsageError
 from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, load_model_file, parse_model_file
 from ct3d_edge.providers.availability import get_provider
 from ct3d_edge.providers.options import parse_options
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner, to_probabilities
 from ct3d_edge.session.session import SessionConfig, node_placement, open_session
 from ct3d_edge.system.machine import count_usable_cores
@@ -44,9 +45,9 @@ def test_scans_of_a_batch_run_in_turn_where_the_file_was_cut_into_pieces_for_one
     sizes: list[int] = []
     run = Runner._run
 
-    def counted(runner: Runner, batch: Any) -> Any:
+    def counted(runner: Runner, batch: Any, size: int) -> Any:
         sizes.append(len(batch))
-        return run(runner, batch)
+        return run(runner, batch, size)
 
     monkeypatch.setattr(Runner, "_run", counted)
     volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
@@ -54,7 +55,7 @@ def test_scans_of_a_batch_run_in_turn_where_the_file_was_cut_into_pieces_for_one
     for level, target in (("exact", "cpu"), ("fast", "cuda"), ("fast", "cpu"), ("small", "no-conv3d")):
         entry = next(entry for entry in proto.metadata_props if entry.key == PROVENANCE_KEY)
         entry.value = json.dumps({"optimize": {"level": level, "target": target}})
-        with Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu") as runner:
+        with Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), SessionRequest("cpu")) as runner:
             answers.append(runner.infer(volumes))
     assert sizes == [3, 3, *[1] * 6]
     assert all(other == pytest.approx(answers[0], abs=1e-6) for other in answers)
@@ -62,7 +63,7 @@ def test_scans_of_a_batch_run_in_turn_where_the_file_was_cut_into_pieces_for_one
 
 def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contract) -> None:
     volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
         probabilities = runner.infer(volumes)
         single = np.vstack([runner.infer(volume[None]) for volume in volumes])
     assert probabilities.shape == (3, 2)
@@ -73,7 +74,7 @@ def test_gives_each_class_a_probability(make_model: MakeModel, contract: Contrac
 
 def test_a_batch_that_stays_on_the_device_gets_the_same_answer(make_model: MakeModel, contract: Contract) -> None:
     volumes = np.random.default_rng(0).random((3, *contract.shape), np.float32)
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
         run = runner.bind_on_device(volumes)
         outputs = [run().numpy().copy() for _ in range(2)]
         expected = runner.infer(volumes)
@@ -84,9 +85,9 @@ def test_a_batch_that_stays_on_the_device_gets_the_same_answer(make_model: MakeM
 @pytest.mark.parametrize("channels", ["last", "first", "none"])
 def test_puts_the_channel_where_the_network_wants_it(make_model: MakeModel, contract: Contract, channels: str) -> None:
     volumes = np.random.default_rng(0).random((1, *contract.shape), np.float32)
-    with Runner(load_model_file(make_model("a.onnx")), "cpu") as reference:
+    with Runner(load_model_file(make_model("a.onnx")), SessionRequest("cpu")) as reference:
         expected = reference.infer(volumes)
-    with Runner(load_model_file(make_model("b.onnx", channels=channels)), "cpu") as runner:
+    with Runner(load_model_file(make_model("b.onnx", channels=channels)), SessionRequest("cpu")) as runner:
         assert runner.infer(volumes) == pytest.approx(expected)
 
 
@@ -100,7 +101,7 @@ def test_puts_the_channel_where_the_network_wants_it(make_model: MakeModel, cont
 )
 def test_refuses_what_is_not_the_contracts_input(make_model: MakeModel, volumes: np.ndarray) -> None:
     with (
-        Runner(load_model_file(make_model()), "cpu") as runner,
+        Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner,
         pytest.raises(ModelError, match=r"takes float32 \(N, 16, 12, 8\)"),
     ):
         runner.infer(volumes)
@@ -108,7 +109,7 @@ def test_refuses_what_is_not_the_contracts_input(make_model: MakeModel, volumes:
 
 def test_the_run_report_says_what_ran_where(make_model: MakeModel) -> None:
     model = load_model_file(make_model())
-    with Runner(model, "cpu") as runner:
+    with Runner(model, SessionRequest("cpu")) as runner:
         run_report = runner.run_report
     assert (run_report.requested, run_report.actual, run_report.passed_over) == ("cpu", "cpu", ())
     ((provider, nodes),) = run_report.nodes
@@ -123,7 +124,7 @@ def test_the_run_report_says_what_ran_where(make_model: MakeModel) -> None:
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel, provider: str) -> None:
     with pytest.raises(ProviderError, match=NO_GPU) as caught:
-        Runner(load_model_file(make_model()), provider)  # type: ignore[arg-type]
+        Runner(load_model_file(make_model()), SessionRequest(provider))  # type: ignore[arg-type]
     message = str(caught.value)
     assert f"Provider {provider} cannot do the work here" in message
     assert "This onnxruntime has: " in message
@@ -132,7 +133,7 @@ def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel
 
 @pytest.mark.usefixtures("without_gpu")
 def test_a_permitted_fallback_is_on_the_run_report(make_model: MakeModel) -> None:
-    with Runner(load_model_file(make_model()), "tensorrt", allow_fallback=True) as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("tensorrt", allow_fallback=True)) as runner:
         run_report = runner.run_report
     assert (run_report.requested, run_report.actual) == ("tensorrt", "cpu")
     assert [name for name, _ in run_report.passed_over] == ["tensorrt", "cuda"]
@@ -149,14 +150,14 @@ def test_auto_says_why_it_did_not_take_the_better_ones(make_model: MakeModel) ->
 
 def test_an_unknown_provider_is_wrong_usage(make_model: MakeModel) -> None:
     with pytest.raises(UsageError, match="Choose one of: auto, tensorrt, nv-tensorrt-rtx, cuda, openvino, cpu"):
-        Runner(load_model_file(make_model()), "npu")  # type: ignore[arg-type]
+        Runner(load_model_file(make_model()), SessionRequest("npu"))  # type: ignore[arg-type]
 
 
 def test_a_graph_that_onnxruntime_refuses_is_a_model_error(contract: Contract) -> None:
     proto = tiny_proto(contract)
     proto.graph.node[1].op_type = "Conv9D"
     with pytest.raises(ModelError, match="ONNX Runtime cannot run"):
-        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), "cpu")
+        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), SessionRequest("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,8 @@ def test_a_provider_that_does_a_part_is_accepted_only_with_permission() -> None:
 
 def test_onnxruntimes_own_fallback_is_off(make_model: MakeModel) -> None:
     """It would rebuild the session on the CPU in the middle of a run, and say so on standard output only."""
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
+        assert runner._session is not None
         assert runner._session._enable_fallback is False
 
 
@@ -282,7 +284,7 @@ def test_a_graph_that_fails_only_when_it_runs_is_a_provider_error(contract: Cont
     (sizes,) = [tensor for tensor in proto.graph.initializer if tensor.name == "with_channel"]
     sizes.CopyFrom(numpy_helper.from_array(np.array([-1, 7, *contract.shape]), "with_channel"))
     with (
-        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), "cpu") as runner,
+        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), SessionRequest("cpu")) as runner,
         pytest.raises(ProviderError, match="ONNX Runtime failed on cpu while running"),
     ):
         runner.infer(np.zeros((1, *contract.shape), np.float32))
@@ -290,7 +292,8 @@ def test_a_graph_that_fails_only_when_it_runs_is_a_provider_error(contract: Cont
 
 def test_options_of_the_provider_reach_the_session_and_the_run_report(make_model: MakeModel) -> None:
     options = parse_options("cpu", ("intra_op_num_threads=1", "allow_spinning=0", "enable_cpu_mem_arena=0"))
-    with Runner(load_model_file(make_model()), "cpu", options=options) as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu", options=options)) as runner:
+        assert runner._session is not None
         settings = runner._session.get_session_options()
         run_report = runner.run_report
     assert settings.intra_op_num_threads == run_report.threads == 1
@@ -302,13 +305,13 @@ def test_options_of_the_provider_reach_the_session_and_the_run_report(make_model
 @pytest.mark.parametrize(("requested", "owner"), [("auto", "cpu"), ("cuda", "cpu"), ("cpu", "cuda")])
 def test_options_of_another_provider_are_wrong_usage(make_model: MakeModel, requested: str, owner: str) -> None:
     with pytest.raises(UsageError, match=f"do not belong to provider {requested}"):
-        Runner(load_model_file(make_model()), requested, options=parse_options(owner))  # type: ignore[arg-type]
+        Runner(load_model_file(make_model()), SessionRequest(requested, options=parse_options(owner)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("numbers", [{"threads": 0}, {"threads": -1}, {"batch": 0}])
 def test_numbers_below_one_are_wrong_usage(make_model: MakeModel, numbers: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=r"must be at least 1, found (0|-1)"):
-        Runner(load_model_file(make_model()), "cpu", **numbers)  # type: ignore[arg-type]
+        Runner(load_model_file(make_model()), SessionRequest("cpu", **numbers))  # type: ignore[arg-type]
 
 
 def test_a_symbolic_dimension_can_be_fixed(make_model: MakeModel) -> None:
@@ -330,7 +333,7 @@ def test_a_graph_that_gives_another_shape_than_it_promises_is_a_model_error(cont
     (name,) = [value.name for value in proto.graph.input]
     del proto.graph.node[:]
     proto.graph.node.add(op_type="Relu", input=[name], output=[proto.graph.output[0].name])
-    runner = Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), "cpu")
+    runner = Runner(parse_model_file(Path("tiny.onnx"), proto.SerializeToString()), SessionRequest("cpu"))
     with runner, pytest.raises(ModelError, match=r"tiny\.onnx promises an output of shape \('batch', 1\) and gives"):
         runner.infer(np.zeros((1, *contract.shape), np.float32))
 

@@ -62,14 +62,16 @@ def model(make_model: MakeModel) -> ModelFile:
     return load_model_file(make_model())
 
 
-def test_an_engine_is_built_once_with_a_word_and_then_found(stand_in: StandIn, model: ModelFile) -> None:
-    said: list[str] = []
-    asked = SessionRequest("tensorrt", on_build=said.append)
+def test_an_engine_is_built_once_with_a_message_and_then_found(
+    stand_in: StandIn, model: ModelFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    asked = SessionRequest("tensorrt")
     _, first = _open_tensorrt(model, SETUP, PLATFORM, asked)
     _, second = _open_tensorrt(model, SETUP, PLATFORM, asked)
     assert (first.built, second.built, first.key) == (True, False, second.key)
     assert (stand_in.builds, stand_in.loads) == (1, 2)
-    (sentence,) = said
+    (sentence,) = caplog.messages
     assert sentence.startswith("building the TensorRT engine for Made Up 9; this takes minutes")
 
 
@@ -138,6 +140,6 @@ def test_without_a_gpu_no_folder_is_made(
 ) -> None:
     monkeypatch.setenv("CT3D_EDGE_ENGINES", str(tmp_path / "engines"))
     monkeypatch.setattr("ct3d_edge.providers.nvidia.CUDA_DRIVER", str(tmp_path / "libcuda.so.1"))
-    with Runner(load_model_file(make_model()), requested, allow_fallback=True) as runner:  # type: ignore[arg-type]
+    with Runner(load_model_file(make_model()), SessionRequest(requested, allow_fallback=True)) as runner:  # type: ignore[arg-type]
         assert runner.run_report.actual == "cpu"
     assert not (tmp_path / "engines").exists()

@@ -12,6 +12,7 @@ from ct3d_edge.conversion.parity import ParityReport, require_parity
 from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, ModelFile, parse_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 LIMIT = 2e-5
@@ -59,7 +60,10 @@ def check_fused_parity(
         As `with_fused_io`.
     """
     pairs, told = [], []
-    with Runner(_parsed(model.path, proto), "cpu") as inside, Runner(model, "cpu") as outside:
+    with (
+        Runner(_parsed(model.path, proto), SessionRequest("cpu")) as inside,
+        Runner(model, SessionRequest("cpu")) as outside,
+    ):
         for scan in scans:
             expected = outside.infer(preprocess(scan, model.contract).volume[None])[0]
             found = inside.infer_stored(np.ascontiguousarray(scan.stored.T), scan.slope, scan.intercept)

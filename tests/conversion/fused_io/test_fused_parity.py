@@ -12,6 +12,7 @@ from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.volume import Volume
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
 
@@ -30,7 +31,7 @@ def test_answers_as_numpy_and_the_network_do(make_model: MakeModel, scans: list[
     inside, parity = with_fused_io(model, scans)
     assert parity.holds
     assert parity.probability_difference < 1e-6
-    with Runner(model, "cpu") as network, Runner(inside, "cpu") as whole:
+    with Runner(model, SessionRequest("cpu")) as network, Runner(inside, SessionRequest("cpu")) as whole:
         expected = network.infer(preprocess(scans[3], model.contract).volume[None])[0]
         voxels = np.ascontiguousarray(scans[3].stored.T)
         assert whole.infer_stored(voxels, 2, -1024) == pytest.approx(expected, abs=1e-6)
@@ -46,7 +47,7 @@ def test_the_file_describes_and_proves_itself(make_model: MakeModel, scans: list
     assert told["probability_difference"] == parity.probability_difference
     assert told["scans"][1] == {"shape": [24, 19, 12], "slope": 2, "intercept": -1024}
     onnx.checker.check_model(onnx.ModelProto.FromString(inside.data), full_check=True)
-    with Runner(model, "cpu") as network, Runner(inside, "cpu") as whole:
+    with Runner(model, SessionRequest("cpu")) as network, Runner(inside, SessionRequest("cpu")) as whole:
         assert run_golden_test(whole).largest_difference == pytest.approx(
             run_golden_test(network).largest_difference, abs=1e-6
         )
@@ -54,7 +55,7 @@ def test_the_file_describes_and_proves_itself(make_model: MakeModel, scans: list
 
 def test_another_preprocessing_does_not_pass(make_model: MakeModel, scans: list[Volume]) -> None:
     model = load_model_file(make_model())
-    with Runner(model, "cpu") as network:
+    with Runner(model, SessionRequest("cpu")) as network:
         answers = [network.infer(preprocess(scan, model.contract).volume[None])[0] for scan in scans]
     assert len({round(float(answer[1]), 4) for answer in answers}) == 8, "the scans must differ for the network"
     other = load_model_file(make_model("other.onnx", hu_window=(-1000.0, 410.0)))

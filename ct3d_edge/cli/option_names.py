@@ -1,0 +1,79 @@
+"""Arguments of the library in messages as options of the command line, and the former names of options.
+
+The library names what to change as an argument of its own, in backquotes: ```allow_fallback=True```.
+"""
+
+import re
+
+OPTION_OF_ARGUMENT = {
+    "allow": "--downgrade-check",
+    "allow_fallback": "--allow-fallback",
+    "batch_size": "--batch-size",
+    "max_memory": "--max-memory",
+    "provider": "--provider",
+    "provider_options": "--provider-option",
+    "scan_timeout": "--scan-timeout",
+    "series": "--series-uid",
+    "use_tuning": "--ignore-tuning",
+    "workers": "--workers",
+}
+"""Arguments of the library that messages name, and the options that set them."""
+
+_ARGUMENT = re.compile(rf"`({'|'.join(OPTION_OF_ARGUMENT)})(?:=([^`]*))?`")
+
+FORMER_OPTIONS = {
+    "--allow": ("--downgrade-check",),
+    "--anew": ("--recompute",),
+    "--batch": ("--batch-size",),
+    "--budget": ("--time-limit",),
+    "--calibrate": ("--calibration-data",),
+    "--distribute": ("--strategy",),
+    "--every": ("--poll-interval",),
+    "--explain": ("--gradcam-dir", "--with-gradcam-output"),
+    "--initial": ("--init-weights",),
+    "--json": ("--out",),
+    "--latency-bound": ("--latency-slo",),
+    "--limit": ("--atol",),
+    "--memory-budget": ("--max-memory",),
+    "--no-tuned": ("--ignore-tuning",),
+    "--precision": ("--mixed-precision", "--allow-precision"),
+    "--proof": ("--parity-data",),
+    "--receipt": ("--run-report",),
+    "--rule": ("--threshold-method",),
+    "--scans": ("--input", "--num-scans"),
+    "--series": ("--series-uid", "--metric"),
+    "--settle": ("--stable-for",),
+    "--size": ("--shape",),
+    "--skip-bad": ("--skip-invalid",),
+    "--target-precision": ("--ci-width",),
+    "--weights": ("--weight-dtype",),
+    "--with-identifiers": ("--include-phi",),
+}
+"""Options of 0.1 before its release and what a command may call them now. Taken for one release, with a warning."""
+
+
+def to_option_names(message: str) -> str:
+    """Replace arguments by options: ```batch_size=4``` by ``--batch-size 4``, ```allow_fallback=True``` by its flag."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = OPTION_OF_ARGUMENT[found[1]], (found[2] or "").strip("[]'\"")
+        return name if value in ("", "True", "False") else f"{name} {value}"
+
+    return _ARGUMENT.sub(option, message)
+
+
+def rename_former_options(args: list[str], known: set[str]) -> tuple[list[str], list[str]]:
+    """Arguments with former names of options replaced by those that the command has, and a warning for each."""
+    renamed: list[str] = []
+    warnings: list[str] = []
+    for index, word in enumerate(args):
+        if word == "--":
+            return [*renamed, *args[index:]], warnings
+        name, equals, value = word.partition("=")
+        now = next((option for option in FORMER_OPTIONS.get(name, ()) if option in known), None)
+        if now is None or name in known:
+            renamed.append(word)
+            continue
+        renamed.append(f"{now}{equals}{value}")
+        warnings.append(f"{name} is now called {now}; the former name goes in the next release.")
+    return renamed, warnings
