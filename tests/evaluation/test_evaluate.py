@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from builders import ANY_SCAN, MakeModel, tiny_proto
@@ -9,9 +10,12 @@ from graded import BRIGHT, DARK, THRESHOLD, GradedFolder
 from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.datasets.phantoms.phantom import make_phantom
 from ct3d_edge.errors import DatasetError, MissingExtraError, ModelError, UsageError
 from ct3d_edge.evaluation.classifier import Event, ScanPredicted
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
+from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.inference.load_model import load_model
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocess import preprocess
 from ct3d_edge.scan.nifti import read_nifti
@@ -224,3 +228,20 @@ def test_without_scikit_learn_the_extra_is_named(model: Path, folder: Path, monk
     monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"needs scikit-learn.*pip install .*\[evaluate\]"):
         evaluate(model, folder)
+
+
+def test_a_scan_that_infer_refuses_is_refused_here_too(model: Path, tmp_path: Path) -> None:
+    """Inverted HU, which a network answers all the same."""
+    affine = np.diag([-3.0, 3.0, 9.0, 1.0])
+    for name, seed, sign in (("normal/a", 1, 1), ("normal/b", 3, -1), ("abnormal/c", 2, 1)):
+        path = tmp_path / "scans" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        phantom = make_phantom(seed, abnormal=seed == 2, shape=(128, 128, 32))
+        nib.Nifti1Image((sign * phantom.hu).astype(np.int16), affine).to_filename(path)
+    config = InferenceConfig("cpu", allow=frozenset({"spacing"}))
+    with pytest.raises(DatasetError, match=r"1 of 3 scans cannot be used(.|\n)*normal/b\.nii\.gz: .*air"):
+        evaluate(model, tmp_path / "scans", config=config, resamples=QUICK)
+    left = evaluate(model, tmp_path / "scans", config=config, skip_bad=True, resamples=QUICK)
+    assert [scan.path for scan in left.left_out] == ["normal/b.nii.gz"]
+    record = load_model(model, "cpu").predict_many([tmp_path / "scans" / "normal" / "b.nii.gz"])
+    assert [each.status for each in record] == ["refused"]
