@@ -67,7 +67,7 @@ def history(
         str | None, typer.Option("--metric", help="Whose median to follow; the widest clock if left out.")
     ] = None,
 ) -> None:
-    """Compare each record of a folder with the one before, the oldest first."""
+    """Compare each record of a folder with the one before."""
     from ct3d_edge.cli.terminal import print_lines
 
     trends: dict[tuple[str, str], list[tuple[str, BenchRecord]]] = {}

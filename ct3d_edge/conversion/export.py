@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.accuracy_bisect import find_faulty_layer
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import CompileJob, compile_model
+from ct3d_edge.conversion.faulty_layer import find_faulty_layer
 from ct3d_edge.conversion.gradcam_output import trace_cells
 from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx
 from ct3d_edge.conversion.pooled_output import with_checked_features

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from taught import statistics
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import accuracy_bisect, export, graph_variant, keras_loader
+from ct3d_edge.conversion import export, faulty_layer, graph_variant, keras_loader
 from ct3d_edge.conversion.accuracy_bisect import BisectResult, CompileHistory, bisect_failure
 from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
 from ct3d_edge.conversion.export import export_model
@@ -245,7 +245,7 @@ def test_a_conversion_that_goes_wrong_names_the_layer(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 2, tensor.name))
         return proto
 
-    monkeypatch.setattr(accuracy_bisect, "convert_to_onnx", changed)
+    monkeypatch.setattr(faulty_layer, "convert_to_onnx", changed)
     monkeypatch.setattr(export, "convert_to_onnx", changed)
     source = load_keras_source(save_network())
     with pytest.raises(CheckFailedError, match=r"comes from the conversion, at layer conv3d\w* \(Conv3D\)"):
