@@ -20,9 +20,8 @@ from ct3d_edge.cli.options import (
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
-    model_path,
 )
-from ct3d_edge.cli.session_options import NoTunedOption, find_tuned_choice
+from ct3d_edge.cli.session_options import NoTunedOption, inference_config
 from ct3d_edge.errors import UsageError
 from ct3d_edge.system.atomic_write import require_writable
 
@@ -105,8 +104,10 @@ def bench(
     if html:
         bench_records.require_page(html)
     once = timed_import()
-    tuned = find_tuned_choice(model_path(model), provider, device_id, no_tuned=no_tuned)
-    target = BenchTarget(model, provider, allow_fallback, provider_option, device_id, no_build, run_report, tuned)
+    config = inference_config(
+        provider, allow_fallback, provider_option, device_id, no_build=no_build, no_tuned=no_tuned
+    )
+    target = BenchTarget(model, config, run_report)
     record = _measure(scans, lambda paths: measurement(target, paths, once), out)
     if html:
         bench_records.write_page(record, html)

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.cli.options import ProviderOption, model_path
-from ct3d_edge.cli.session_options import tuned_options
+from ct3d_edge.cli.options import model_path
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ct3d_edge.benchmark.scenarios import RunCount
+    from ct3d_edge.inference.config import InferenceConfig, ResolvedModel
     from ct3d_edge.latency.record import BenchRecord
     from ct3d_edge.modelfile.model_file import ModelFile
     from ct3d_edge.session.runner import Runner
-    from ct3d_edge.tuning.cache import ActiveTuning
 
 DEFAULT_TIME_LIMIT_S = 60.0
 """With a precision and without a time limit."""
@@ -50,42 +49,34 @@ class BenchAmounts:
 
 @dataclass(frozen=True)
 class BenchTarget:
-    """The options that every scenario shares."""
+    """The model that every scenario measures, and how it is run: the file, provider and options of ``infer``."""
 
     model: Path | None
-    provider: ProviderOption
-    allow_fallback: bool
-    provider_option: list[str] | None = None
-    device_id: int | None = None
-    no_build: bool = False
+    config: "InferenceConfig"
     run_report: Path | None = None
-    tuned: "ActiveTuning | None" = None
+
+    @cached_property
+    def resolved(self) -> "ResolvedModel":
+        """The file and session request, tuning included."""
+        from ct3d_edge.inference.config import resolve_model
+
+        return resolve_model(model_path(self.model), self.config)
 
     @cached_property
     def file(self) -> "ModelFile":
         """The checked model file."""
         from ct3d_edge.modelfile.model_file import load_model_file
 
-        return load_model_file(self.tuned.file if self.tuned else model_path(self.model))
+        return load_model_file(self.resolved.path)
 
     def open(self, threads: int | None = None) -> "Runner":
         """A session with so many threads, else the chosen ones; its run report is written if that was asked for."""
         from ct3d_edge.cli.terminal import log
-        from ct3d_edge.session.provider_selection import SessionRequest
         from ct3d_edge.session.runner import Runner
 
-        runner = Runner(
-            self.file,
-            SessionRequest(
-                self.provider,
-                allow_fallback=self.allow_fallback,
-                threads=threads or (self.tuned.choice.candidate.threads if self.tuned else None),
-                options=tuned_options(self.tuned, self.provider, self.provider_option, self.device_id),
-                device_id=self.device_id,
-                build=not self.no_build,
-                tuning_sha256=self.tuned.digest if self.tuned else None,
-            ),
-        )
+        request = self.resolved.request
+        threads = threads or request.threads or self.resolved.tuned_threads
+        runner = Runner(self.file, replace(request, threads=threads))
         if self.run_report:
             runner.run_report.save(self.run_report)
             log(f"wrote {self.run_report}")
@@ -158,8 +149,10 @@ def _add_profile(record: "BenchRecord", target: BenchTarget, volume: "NDArray[np
     from ct3d_edge.benchmark.layer_profile import profile_scan
     from ct3d_edge.cli.bench_print import print_profile
     from ct3d_edge.latency.record import keep_partial_result
+    from ct3d_edge.providers.options import CpuOptions
 
-    options = tuned_options(target.tuned, "cpu", target.provider_option, target.device_id)
+    asked = target.resolved.request.options
+    options = asked if isinstance(asked, CpuOptions) else None
     threads = int(record.conditions["receipt"]["threads"])
     with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
         scan_profile = profile_scan(target.file, volume, record.samples.counted, threads, options=options)

@@ -26,16 +26,18 @@ def build(
     That takes minutes. The engine is kept and found again by what it depends on: model, shapes,
     options, GPU, driver and library versions.
     """
-    from ct3d_edge.cli.options import provider_options
+    from dataclasses import replace
+
+    from ct3d_edge.cli.session_options import inference_config
     from ct3d_edge.cli.terminal import elapsed
     from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.session.provider_selection import FALLBACK_HINT, SessionRequest
+    from ct3d_edge.session.provider_selection import FALLBACK_HINT
     from ct3d_edge.session.runner import Runner
 
     file = load_model_file(model_path(model))
-    options = provider_options(provider, provider_option, device_id)
+    request = replace(inference_config(provider, False, provider_option, device_id).session(), batch=batch)
     try:
-        with elapsed("building"), Runner(file, SessionRequest(provider, options=options, batch=batch)) as runner:
+        with elapsed("building"), Runner(file, request) as runner:
             engine, gpu = _engine(runner), runner.run_report.gpu
     except ProviderError as error:  # a lesser provider would build nothing
         raise ProviderError(str(error).removesuffix(FALLBACK_HINT).strip()) from error

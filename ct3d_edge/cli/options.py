@@ -11,7 +11,6 @@ from ct3d_edge.providers.names import RequestedProvider
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
-    from ct3d_edge.providers.options import Options
 
 ModelOption = Annotated[
     Path | None,
@@ -138,17 +137,6 @@ def model_path(model: Path | None) -> Path:
     from ct3d_edge.modelfile.bundled_model import default_model_path
 
     return default_model_path() if model is None else model
-
-
-def provider_options(provider: RequestedProvider, texts: list[str] | None, device_id: int | None) -> "Options | None":
-    """Options of the provider asked for; None where only defaults are wanted."""
-    from ct3d_edge.providers.options import parse_options
-
-    if provider != "auto":
-        return parse_options(provider, tuple(texts or ()), device_id)
-    if texts:
-        raise UsageError(f"--provider-option {texts[0]} belongs to one provider. Name it with --provider.")
-    return None
 
 
 def require_one_scan(path: Path, series: str | None) -> Path:

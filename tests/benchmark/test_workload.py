@@ -14,6 +14,7 @@ from ct3d_edge.latency.measure import StageTimer, WallClock
 from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.results.record import ResultRecord, Timing
+from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
 
@@ -36,7 +37,7 @@ def without_times(record: ResultRecord) -> dict[str, Any]:
 
 def test_the_stages_of_a_scan_add_up_to_its_whole_time(make_model: MakeModel, make_scan: MakeScan) -> None:
     clock = SpyingClock()
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
         timer = StageTimer(clock)
         record = ScanWorkload(runner, [make_scan("a.nii.gz")]).predict(0, timer)
     began, ended = clock.times
@@ -54,7 +55,7 @@ def test_a_scan_is_given_the_record_that_infer_gives_it(
     make_model: MakeModel, make_scan: MakeScan, bundled: bool
 ) -> None:
     model, scan = default_model_path() if bundled else make_model(), make_scan("a.nii.gz")
-    with Runner(load_model_file(model), "cpu") as runner, load_model(model, "cpu") as opened:
+    with Runner(load_model_file(model), SessionRequest("cpu")) as runner, load_model(model, "cpu") as opened:
         timed = [ScanWorkload(runner, [scan]).predict(number, StageTimer(WallClock())) for number in range(2)]
         plan = opened.plan(1, workers=1)
         (result,) = opened.analyse_many([scan], plan)
@@ -64,7 +65,7 @@ def test_a_scan_is_given_the_record_that_infer_gives_it(
 
 def test_scans_are_taken_in_turn(make_model: MakeModel, make_scan: MakeScan) -> None:
     scans = [make_scan("a.nii.gz"), make_scan("b.nii.gz")]
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
         workload = ScanWorkload(runner, scans)
         records = [workload.predict(number, StageTimer(WallClock())) for number in range(3)]
     assert [record.scan for record in records] == [str(scans[0]), str(scans[1]), str(scans[0])]
@@ -72,7 +73,7 @@ def test_scans_are_taken_in_turn(make_model: MakeModel, make_scan: MakeScan) -> 
 
 def test_a_scan_without_a_prediction_is_no_run(make_model: MakeModel, tmp_path: Path) -> None:
     (tmp_path / "empty.nii.gz").touch()
-    with Runner(load_model_file(make_model()), "cpu") as runner:
+    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
         with pytest.raises(UsageError, match=r"cannot use .*empty.nii.gz \("):
             ScanWorkload(runner, [tmp_path / "empty.nii.gz"]).predict(0, StageTimer(WallClock()))
         with pytest.raises(UsageError, match=r"cannot use .*empty.nii.gz \("):

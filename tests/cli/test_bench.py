@@ -17,7 +17,7 @@ from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.system_monitor import SystemSnapshot
-from ct3d_edge.session.runner import Runner
+from ct3d_edge.session.runner import ModelOutputs, Runner
 
 from .conftest import Run
 
@@ -123,14 +123,14 @@ def test_bench_refuses_an_unwritable_record(run: Run, make_model: MakeModel, tmp
 def test_a_model_that_fails_in_the_middle_leaves_what_was_measured(
     run: Run, make_model: MakeModel, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    infer, calls = Runner.infer, iter(range(10_000))
+    outputs, calls = Runner.outputs, iter(range(10_000))
 
-    def failing(runner: Runner, volumes: np.ndarray) -> np.ndarray:
+    def failing(runner: Runner, volumes: np.ndarray) -> ModelOutputs:
         if next(calls) == 70:
             raise ProviderError("ONNX Runtime failed on cpu while running: out of memory")
-        return infer(runner, volumes)
+        return outputs(runner, volumes)
 
-    monkeypatch.setattr(Runner, "infer", failing)
+    monkeypatch.setattr(Runner, "outputs", failing)
     file = tmp_path / "x.json"
     outcome = run("bench", "--model", make_model(), "-p", "cpu", "--input", scans, "--runs", 500, "--out", file)
     assert outcome.code == 3
