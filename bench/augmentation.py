@@ -29,7 +29,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.synthesise import synthesise
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.system.machine import describe_machine

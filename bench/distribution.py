@@ -32,7 +32,7 @@ from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
 from ct3d_edge.scan.discovery import find_scans

@@ -23,7 +23,7 @@ from bench.scans import resolve_scans
 from ct3d_edge.contract import Contract
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.system.machine import describe_machine
 

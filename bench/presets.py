@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.synthesise import synthesise
 from ct3d_edge.keras_backend import import_keras
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.system.atomic_write import atomic_file

@@ -26,7 +26,7 @@ from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.evaluation.reference_stats import has_reference_stats, record_reference_stats
 from ct3d_edge.evaluation.report import summary
 from ct3d_edge.inference.config import InferenceConfig
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import count_usable_cores

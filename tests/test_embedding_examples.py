@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner

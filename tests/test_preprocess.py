@@ -13,7 +13,7 @@ from scipy import ndimage
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError
-from ct3d_edge.preprocess import MAX_NON_FINITE_FRACTION, ResamplePlan, preprocess
+from ct3d_edge.preprocessing import MAX_NON_FINITE_FRACTION, ResamplePlan, preprocess
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Volume
@@ -338,7 +338,7 @@ def test_no_thread_of_a_library_goes_on_working_after_a_scan() -> None:
 import time
 import numpy as np
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume
 
 volume = Volume(np.zeros((160, 160, 90), np.int16))

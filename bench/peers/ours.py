@@ -39,7 +39,7 @@ def network(
 def preprocessing(material: Fixture, threads: int) -> Preprocessing:  # noqa: ARG001 - one thread decodes
     """A file to the network's input as every command of this project does it."""
     from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.preprocess import preprocess
+    from ct3d_edge.preprocessing import preprocess
     from ct3d_edge.scan.loader import open_scan
 
     contract = load_model_file(material.onnx("fast")).contract

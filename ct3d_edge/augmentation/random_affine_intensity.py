@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.preprocess import ResamplePlan
+from ct3d_edge.preprocessing import ResamplePlan
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def preprocess(
 
     from ct3d_edge.cli.terminal import log, log_skipped, track
     from ct3d_edge.errors import ScanError
-    from ct3d_edge.preprocess import preprocess as prepare
+    from ct3d_edge.preprocessing import preprocess as prepare
     from ct3d_edge.quality_control.check_registry import require_downgradable
     from ct3d_edge.scan.discovery import discover_scans
     from ct3d_edge.scan.loader import open_scan

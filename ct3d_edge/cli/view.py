@@ -42,7 +42,7 @@ def view(
         raise UsageError("--seed draws an augmentation; say which with --augmented six-angles or small-changes.")
     require_writable(out)
     from ct3d_edge.cli.terminal import log
-    from ct3d_edge.preprocess import preprocess
+    from ct3d_edge.preprocessing import preprocess
     from ct3d_edge.report.montage import one_slice, save_picture, slice_grid
     from ct3d_edge.scan.loader import open_scan
 

@@ -63,7 +63,7 @@ class ParityVolumes:
         UsageError
             At a scan that cannot be used.
         """
-        from ct3d_edge.preprocess import preprocess
+        from ct3d_edge.preprocessing import preprocess
         from ct3d_edge.scan.loader import open_scan
 
         for scan in self.scans:
@@ -145,7 +145,7 @@ def _refuse_shared(calibrated: tuple[Path, ...], proven: tuple[Path, ...]) -> No
 
 def _phantom(seed: int, contract: "Contract") -> "NDArray[np.float32]":
     from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
-    from ct3d_edge.preprocess import preprocess
+    from ct3d_edge.preprocessing import preprocess
     from ct3d_edge.scan.volume import Volume
 
     phantom = make_phantom(seed, abnormal=seed % 2 == 1, shape=PHANTOM_SHAPE)

@@ -19,7 +19,7 @@ from ct3d_edge.evaluation.classifier import (
     open_keras_classifier,
 )
 from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, find_test_set
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.reference_stats import with_training_stats
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.splits.prepared_cache import prepare_cache

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import resample_plan
+from ct3d_edge.preprocessing import resample_plan
 from ct3d_edge.scan.volume import Scan
 from ct3d_edge.system.atomic_write import atomic_file
 

@@ -22,7 +22,7 @@ from ct3d_edge.inference.prepare import Source, prepare_source
 from ct3d_edge.inference.schedule import MemoryNeeds, Schedule, make_schedule
 from ct3d_edge.modelfile.memory_estimate import count_input_bytes, estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile
-from ct3d_edge.preprocess import ASSUMED_ORIENTATION_FLAG
+from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.qc_flag import QCFlag

@@ -13,7 +13,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError, RefusedScanError, ScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.inference.prepare import Failed, PreparedScan, Source, classify_failure, prepare_source
-from ct3d_edge.preprocess import ModelInput
+from ct3d_edge.preprocessing import ModelInput
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256, reportable_flags
 from ct3d_edge.results.record import Prediction, ResultRecord, status_of_flags
 from ct3d_edge.scan.fingerprint import content_sha256

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, RefusedScanError, ScanError, UnreadableScanError
-from ct3d_edge.preprocess import ModelInput, preprocess
+from ct3d_edge.preprocessing import ModelInput, preprocess
 from ct3d_edge.quality_control.checker import QualityChecker, reportable_flags
 from ct3d_edge.results.record import ScanFailure, Status, Timing
 from ct3d_edge.scan.fingerprint import FileStamp, content_sha256

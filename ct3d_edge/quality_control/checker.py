@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError, ScanError
-from ct3d_edge.preprocess import ModelInput, preprocess
+from ct3d_edge.preprocessing import ModelInput, preprocess
 from ct3d_edge.quality_control.check_registry import CODE_ORDER
 from ct3d_edge.quality_control.domain_shift import acquisition_flags, compare_to_training, ood_flag
 from ct3d_edge.quality_control.intensity_checks import intensity_flags

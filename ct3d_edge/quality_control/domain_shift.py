@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import BODY_AXES, Bounds, TrainingRange
 from ct3d_edge.formatting import plural
-from ct3d_edge.preprocess import OBLIQUE_DEGREES
+from ct3d_edge.preprocessing import OBLIQUE_DEGREES
 from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
 from ct3d_edge.scan.geometry_checks import max_shear_degrees
 from ct3d_edge.scan.qc_flag import QCFlag

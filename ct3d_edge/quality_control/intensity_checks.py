@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import ModelInput, resample_plan
+from ct3d_edge.preprocessing import ModelInput, resample_plan
 from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
 from ct3d_edge.quality_control.slice_order import slice_order_flag
 from ct3d_edge.scan.qc_flag import QCFlag

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import current_code, raise_if_refused
 from ct3d_edge.splits.folder import OnRead, ScanRead, ignore_event

@@ -11,7 +11,7 @@ from ct3d_edge.augmentation.random_affine_intensity import RandomAffineIntensity
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume
 
 STILL = RandomAffineIntensity(flip_axis=None, rotation=0, tilt=0, scale=0, shift=0, hu_shift=0, stretch=0, noise=0)

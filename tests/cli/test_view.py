@@ -10,7 +10,7 @@ from PIL import Image
 from ct3d_edge.augmentation.registry import AUGMENTATIONS, AugmentationName, get_augmentation
 from ct3d_edge.cli.view import Drawn
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.report.montage import one_slice
 from ct3d_edge.scan.nifti import NiftiScan
 

@@ -17,7 +17,7 @@ from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.load_model import load_model
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner

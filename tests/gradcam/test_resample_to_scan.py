@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.gradcam.resample_to_scan import FeatureGrid, resample_to_network, resample_to_scan, save_map
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume
 
 CELLS = np.random.default_rng(3).random((3, 4, 2), dtype=np.float32)

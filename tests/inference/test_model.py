@@ -23,7 +23,7 @@ from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.modelfile.signature import reject_stored_voxels
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, Timing
 from ct3d_edge.scan.discovery import find_scans, list_scans

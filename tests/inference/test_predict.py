@@ -18,7 +18,7 @@ from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.inference.predict import classify, predict_scan
 from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.modelfile.model_file import load_model_file
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.results.formats import to_jsonl
 from ct3d_edge.results.record import Timing
 from ct3d_edge.scan.discovery import find_scans

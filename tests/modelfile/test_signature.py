@@ -13,7 +13,7 @@ from ct3d_edge.errors import ContractError, ModelError
 from ct3d_edge.modelfile.golden_input import BLEND_STEPS, make_phantom_volume
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.modelfile.signature import INPUT_KEY, to_stored_voxels
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner

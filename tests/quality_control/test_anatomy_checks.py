@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.nifti import read_nifti

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.check_registry import CHECKS, QualityCheck, require_downgradable
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256
 from ct3d_edge.quality_control.intensity_checks import lung_fraction

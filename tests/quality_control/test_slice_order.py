@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.quality_control.slice_order import count_broken_neighbours
 from ct3d_edge.scan.volume import Volume

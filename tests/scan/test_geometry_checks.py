@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.geometry_checks import find_fill_value, mask_outside_fov
 from ct3d_edge.scan.volume import Volume
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError, ScanError
-from ct3d_edge.preprocess import ModelInput, preprocess
+from ct3d_edge.preprocessing import ModelInput, preprocess
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.nifti import read_nifti
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DiskError, UsageError
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume

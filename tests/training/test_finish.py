@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.temperature_scaling import ThresholdRule, fit_operating_point
 from ct3d_edge.training.artifacts import TrainedRun

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.folder import ScanHashed, ScanRead

@@ -10,7 +10,7 @@ import pytest
 from ct3d_edge.contract import Contract
 from ct3d_edge.evaluation.calibrate import calibrate_run
 from ct3d_edge.keras_backend import with_pooled_features
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.ood_detector import fit_feature_statistics
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.splits.split import SplitEntry

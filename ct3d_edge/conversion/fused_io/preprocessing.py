@@ -2,7 +2,7 @@
 
 The preprocessing as ONNX nodes: stored voxels of any size become one network input.
 
-The same samples as in ``ct3d_edge.preprocess``, by Gather, MatMul and integer arithmetic on the sizes, which every
+The same samples as in ``ct3d_edge.preprocessing``, by Gather, MatMul and integer arithmetic on the sizes, which every
 runtime has; no Resize (runtimes differ in its coordinates), no Loop and no If.
 
 ``voxels`` is ``(D, H, W)`` int16: row by row, slice by slice, as DICOM and NIfTI files hold them. With ``p`` the
@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, SLOPE_INPUT, VOXELS_INPUT
-from ct3d_edge.preprocess import ResamplePlan
+from ct3d_edge.preprocessing import ResamplePlan
 
 
 class NodeWriter:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.fused_io.preprocessing import NodeWriter, append_preprocessing
 from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, SLOPE_INPUT, VOXEL_AXES, VOXELS_INPUT
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume
 
 SIZES = [(24, 20, 12), (16, 12, 8), (1, 1, 1), (2, 3, 40), (9, 50, 15), (9, 50, 16), (9, 50, 17), (9, 50, 33)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.loader import open_scan
 

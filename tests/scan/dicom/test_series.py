@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocess import preprocess
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.volume import Scan, Volume
 

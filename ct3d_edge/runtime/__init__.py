@@ -1,1 +1,0 @@
-"""ONNX Runtime, and everything that is known about it: model files, providers, sessions, golden tests."""
