@@ -1,4 +1,4 @@
-"""The tuning result beside a model: found, parsed, and used only on the machine that it was made on."""
+"""The tuning result of a model: found next to it, parsed, and used only on the machine that it was made on."""
 
 import hashlib
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ class ActiveTuning:
 
 
 def load_tuning(model: Path, requested: RequestedProvider, device_number: int = 0) -> ActiveTuning | str | None:
-    """The tuning result beside a model; the reason why the one that is there is ignored; None if there is none.
+    """The tuning result of a model; the reason why the one that exists is ignored; None if there is none.
 
     Parameters
     ----------
     model
-        The given file, whose bytes must be those that were tuned.
+        Model file, whose bytes must be those that were tuned.
     requested
         Provider asked for. For ``auto``, the result must be of the one that would be taken.
     device_number
@@ -88,15 +88,6 @@ def keep_other_provider(model: Path, provider: ProviderName) -> None:
     path.replace(tuning_result_path(model, other))
 
 
-class _Key(Struct):
-    model_sha256: str
-    provider: ProviderName
-    processor: str
-    cores: int
-    gpu: str | None
-    versions: dict[str, str]
-
-
 class _Parity(Struct):
     material: str
     limits: dict[Precision, Finite]
@@ -117,7 +108,7 @@ class _TuningFile(Struct, rename={"selected": "chosen", "baseline": "standard", 
     """The JSON form, written by `TuningResult.to_json`."""
 
     created: str
-    key: _Key
+    key: TuningKey
     file_sha256: str
     selected: int
     baseline: int
@@ -146,9 +137,8 @@ def parse_tuning_result(data: bytes) -> TuningResult:
         raise UsageError("The selected candidate was dropped or never timed.")
     if selected.precision not in file.parity.limits:
         raise UsageError(f"It computes in {selected.precision}, for which its parity check has no limit.")
-    key = file.key
     return TuningResult(
-        TuningKey(key.model_sha256, key.provider, key.processor, key.cores, key.gpu, tuple(key.versions.items())),
+        file.key,
         file.created,
         file.file_sha256,
         file.selected,
@@ -156,7 +146,7 @@ def parse_tuning_result(data: bytes) -> TuningResult:
         file.memory_budget,
         file.parity.material,
         file.parity.limits,
-        tuple(_candidate_result(candidate, key.provider) for candidate in file.candidates),
+        tuple(_candidate_result(candidate, file.key.provider) for candidate in file.candidates),
     )
 
 

@@ -84,7 +84,7 @@ class CandidateResult:
     candidate
         What was tried.
     dropped
-        Why it cannot be chosen whatever it costs; None for one that holds the proof.
+        Why it cannot be selected; None if it passed the parity check.
     difference
         Largest difference of a probability from the given model's in the proof.
     memory

@@ -1,4 +1,4 @@
-"""The result of tuning, beside a model: what runs, for which model, device and versions, with every sample."""
+"""The result of tuning: what runs, for which model, device and versions, with every sample."""
 
 import json
 import platform
@@ -18,20 +18,20 @@ from ct3d_edge.tuning.candidate import Candidate, CandidateResult
 
 @dataclass(frozen=True)
 class TuningKey:
-    """Everything a choice depends on.
+    """Everything a tuning result depends on.
 
     Parameters
     ----------
     model_sha256
-        Of the bytes of the file that was given.
+        Of the bytes of the tuned file.
     provider
-        That does the work.
+        Execution provider.
     processor, cores
         The CPU's name, and how many of its cores may be used.
     gpu
-        Name of the GPU that does the work; None without one.
+        Its name; None without one.
     versions
-        ``(name, version)`` of ct3d-edge, ONNX Runtime, the driver and the like; those that are there.
+        Name to version of ct3d-edge, ONNX Runtime, the driver and the like; those that are installed.
     """
 
     model_sha256: str
@@ -39,28 +39,24 @@ class TuningKey:
     processor: str
     cores: int
     gpu: str | None
-    versions: tuple[tuple[str, str], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in the file of a choice."""
-        return {**asdict(self), "versions": dict(self.versions)}
+    versions: dict[str, str]
 
     def mismatch_reason(self, here: "TuningKey") -> str | None:
-        """Why a choice made under this key does not hold under that one; None if it does."""
-        asked = (
+        """Why a result of this key does not apply under that one; None if it does."""
+        parts = (
             ("for another model file", self.model_sha256[:12], here.model_sha256[:12]),
             ("for another provider", self.provider, here.provider),
             ("on another processor", self.processor, here.processor),
             ("with another number of cores", self.cores, here.cores),
             ("on another GPU", self.gpu, here.gpu),
         )
-        for what, made, found in asked:
+        for what, made, found in parts:
             if made != found:
                 return f"made {what} ({made}; here it is {found})"
-        made_with, found_with = dict(self.versions), dict(here.versions)
-        for name in sorted({*made_with, *found_with}):
-            if made_with.get(name) != found_with.get(name):
-                return f"made with {name} {made_with.get(name)}; here it is {found_with.get(name)}"
+        for name in sorted({*self.versions, *here.versions}):
+            made, found = self.versions.get(name), here.versions.get(name)
+            if made != found:
+                return f"made with {name} {made}; here it is {found}"
         return None
 
 
@@ -68,7 +64,7 @@ def tuning_key(model_sha256: str, provider: ProviderName, device_number: int = 0
     """The key of a model on a provider and one of its devices, here and now."""
     machine = describe_machine()
     gpu, versions = get_device_and_versions(provider, device_number)
-    present = tuple((name, version) for name, version in versions if version)
+    present = {name: version for name, version in versions if version}
     processor = machine["cpu"] or platform.machine()
     return TuningKey(model_sha256, provider, processor, machine["cores_usable"], gpu, present)
 
@@ -78,7 +74,7 @@ SCHEMA = 2
 
 
 def tuning_result_path(model: Path, provider: ProviderName = "cpu") -> Path:
-    """Where the choice of a model for a provider lies, beside ``model.onnx``.
+    """Path of a model's tuning result for a provider, in the folder of ``model.onnx``.
 
     ``model.tuned.json`` for the CPU, ``model.tuned-openvino.json`` for ``openvino``, and so on.
     """
@@ -86,7 +82,7 @@ def tuning_result_path(model: Path, provider: ProviderName = "cpu") -> Path:
 
 
 def tuned_model_path(model: Path, provider: ProviderName = "cpu") -> Path:
-    """Where the chosen file lies if it is not the given one: under the same name, ``.onnx``."""
+    """Path of the selected file if it is not the tuned one: that of the result, with ``.onnx``."""
     return tuning_result_path(model, provider).with_suffix(".onnx")
 
 
@@ -101,14 +97,14 @@ class TuningResult:
     created
         When, in ISO 8601.
     file_sha256
-        Of the file that runs: the key's for the given one, else that of its neighbour (see ``tuned_model_path``).
+        Of the file that runs: the key's, or that of the file at ``tuned_model_path``.
     selected, baseline
-        Positions in ``results`` of what was chosen, and of the given file with default options.
+        Indices into ``results`` of the selected candidate, and of the tuned file with default options.
     memory_budget
-        Bytes that a candidate might add; None without a limit.
+        Bytes that a candidate may add; None without a limit.
     material, limits
-        What every candidate was proven on, in words, and by precision the largest difference of a probability from
-        the given file's that passed.
+        Description of the parity data of every candidate, and by precision the largest difference of a probability
+        from the tuned file's that passes.
     results
         Every candidate, those that were dropped included.
     """
@@ -125,12 +121,12 @@ class TuningResult:
 
     @property
     def candidate(self) -> Candidate:
-        """What was chosen."""
+        """The selected candidate."""
         return self.results[self.selected].candidate
 
     @property
     def lowers_precision(self) -> bool:
-        """Whether it computes in something else than the given file, so that answers differ."""
+        """Whether it computes in another precision than the tuned file, so that probabilities differ."""
         return self.candidate.precision != self.results[self.baseline].candidate.precision
 
     def describe_precision(self) -> str:
@@ -144,15 +140,15 @@ class TuningResult:
 
     @property
     def uses_original_file(self) -> bool:
-        """Whether the given file itself runs."""
+        """Whether the tuned file itself runs."""
         return self.file_sha256 == self.key.model_sha256
 
     def to_json(self) -> str:
         """Indented JSON, without NaN."""
-        told: dict[str, Any] = {
+        data: dict[str, Any] = {
             "schema": SCHEMA,
             "created": self.created,
-            "key": self.key.to_dict(),
+            "key": asdict(self.key),
             "file_sha256": self.file_sha256,
             "chosen": self.selected,
             "standard": self.baseline,
@@ -160,39 +156,39 @@ class TuningResult:
             "proof": {"material": self.material, "limits": dict(self.limits)},
             "candidates": [_result_to_dict(result) for result in self.results],
         }
-        return json.dumps(told, indent=1, allow_nan=False) + "\n"
+        return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def choose_fastest(results: Sequence[CandidateResult], memory_budget: int | None) -> int:
-    """Position of the candidate with the lowest median among those that hold and stay within the budget.
+    """Index of the candidate with the lowest median among those that passed the parity check and the budget.
 
     Raises
     ------
-    GateError
+    CheckFailedError
         If there is none.
     """
-    holding = [n for n, result in enumerate(results) if result.dropped is None]
-    if not holding:
+    passed = [n for n, result in enumerate(results) if result.dropped is None]
+    if not passed:
         raise CheckFailedError(
-            f"None of {len(results)} candidates holds the proof, so nothing was written. "
+            f"None of {len(results)} candidates passed the parity check, so nothing was written. "
             "Look at the reasons above; --atol permits a larger difference."
         )
-    check_memory_budget([results[n] for n in holding], memory_budget)
-    fitting = [n for n in holding if not exceeds_memory_budget(results[n], memory_budget)]
+    check_memory_budget([results[n] for n in passed], memory_budget)
+    fitting = [n for n in passed if not exceeds_memory_budget(results[n], memory_budget)]
     return min(fitting, key=lambda n: results[n].median.value)
 
 
 def check_memory_budget(results: Sequence[CandidateResult], memory_budget: int | None) -> None:
-    """Stop if no candidate that is left stays within the budget.
+    """Raise if none of the candidates that passed stays within the budget.
 
     Raises
     ------
-    GateError
+    CheckFailedError
         With what the smallest one adds.
     """
-    weighed = [result for result in results if result.dropped is None]
-    if weighed and all(exceeds_memory_budget(result, memory_budget) for result in weighed):
-        least = min(result.memory or 0 for result in weighed)
+    passed = [result for result in results if result.dropped is None]
+    if passed and all(exceeds_memory_budget(result, memory_budget) for result in passed):
+        least = min(result.memory or 0 for result in passed)
         raise CheckFailedError(
             f"No candidate stays within {format_bytes(memory_budget or 0)}: the smallest adds {format_bytes(least)}. "
             "Nothing was written. Give a larger --max-memory."

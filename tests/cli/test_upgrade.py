@@ -150,7 +150,7 @@ def test_a_choice_is_followed_where_all_is_as_it_was(
     [
         ({"processor": "Abacus 3"}, "made on another processor (Intel(R) Xeon(R) Processor; here it is Abacus 3)"),
         ({"cores": 96}, "made with another number of cores (2; here it is 96)"),
-        ({"versions": ()}, "made with ct3d-edge 0.1.0; here it is None"),
+        ({"versions": {}}, "made with ct3d-edge 0.1.0; here it is None"),
     ],
 )
 def test_a_choice_of_another_machine_or_version_is_left_aside(

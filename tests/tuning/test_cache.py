@@ -54,7 +54,7 @@ def test_another_form_of_the_graph_runs_only_as_it_was_chosen(
         ({"cores": 999}, "made with another number of cores (999; here it is "),
         ({"gpu": "A2000"}, "made on another GPU (A2000; here it is None)"),
         ({"provider": "openvino"}, "made for another provider (openvino; here it is cpu)"),
-        ({"versions": (("onnxruntime", "1.0"),)}, "made with ct3d-edge None; here it is "),
+        ({"versions": {"onnxruntime": "1.0"}}, "made with ct3d-edge None; here it is "),
     ],
 )
 def test_a_choice_made_elsewhere_is_left_aside_with_the_reason(
@@ -70,9 +70,7 @@ def test_a_choice_made_elsewhere_is_left_aside_with_the_reason(
 
 def test_a_version_that_changed_is_named(given: ModelFile) -> None:
     here = tuning_key(given.sha256, "cpu")
-    older = replace(
-        here, versions=tuple((name, "0.9") if name == "onnxruntime" else (name, v) for name, v in here.versions)
-    )
+    older = replace(here, versions={**here.versions, "onnxruntime": "0.9"})
     assert str(older.mismatch_reason(here)).startswith("made with onnxruntime 0.9; here it is ")
     assert here.mismatch_reason(here) is None
 

@@ -29,7 +29,7 @@ def test_a_budget_that_none_meets_says_what_the_smallest_needs() -> None:
 
 
 def test_where_none_holds_nothing_is_chosen() -> None:
-    with pytest.raises(CheckFailedError, match="None of 1 candidates holds the proof"):
+    with pytest.raises(CheckFailedError, match="None of 1 candidates passed the parity check"):
         choose_fastest(RESULTS[2:], None)
 
 
