@@ -13,8 +13,7 @@ from pathlib import Path
 from bench.contest_table import comparison_paragraphs
 from bench.machine_tables import layer_paragraphs, rate_paragraphs, sweep_paragraphs
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency.load_record import read_record
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, read_record
 from ct3d_edge.system.atomic_write import atomic_file
 
 HERE = Path(__file__).parent

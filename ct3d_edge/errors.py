@@ -116,6 +116,6 @@ class CheckFailedError(Ct3dError):
 
 
 class InconclusiveError(Ct3dError):
-    """A gate looks broken, but other load on the machine may have done it."""
+    """A threshold is exceeded, but other load on the machine may be the reason."""
 
     exit_code = 5

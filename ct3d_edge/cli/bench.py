@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli import bench_compare, bench_records, bench_scenarios
+from ct3d_edge.cli import bench_records, bench_scenarios
 from ct3d_edge.cli.bench_scenarios import BenchAmounts, BenchTarget, timed_import
 from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example_of
 from ct3d_edge.cli.options import (
@@ -33,7 +33,7 @@ AXES = ("threads", "batch")
 MAX_COUNT = 4096
 
 app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example_of("bench"))
-app.command(cls=OnceCommand, epilog=example_of("bench compare"))(bench_compare.compare)
+app.command(cls=OnceCommand, epilog=example_of("bench compare"))(bench_records.compare)
 app.command(cls=OnceCommand, epilog=example_of("bench history"))(bench_records.history)
 app.command(cls=OnceCommand, epilog=example_of("bench show"))(bench_records.show)
 

@@ -1,231 +1,203 @@
-"""Benchmark records for people."""
+"""Benchmark records as text: tables of percentiles, sweeps, rates, layers and comparisons, and sentences below them."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ct3d_edge.cli.terminal import out
-from ct3d_edge.formatting import format_bytes, plural, printable, wrap
+from ct3d_edge.cli.terminal import out, print_lines
+from ct3d_edge.formatting import format_bytes, plural, printable
+from ct3d_edge.latency.compare import PercentileChange
+from ct3d_edge.latency.load_generator import LoadResult, best_load
+from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.stability import stability_warnings
+from ct3d_edge.latency.statistics import percentile, standard_percentiles
+from ct3d_edge.report.table import plain_table
 
-if TYPE_CHECKING:
-    from ct3d_edge.latency.load_generator import LoadResult
-    from ct3d_edge.latency.record import BenchRecord
-    from ct3d_edge.latency.statistics import Percentile
+Series = Mapping[str, Sequence[float]]
+Comparison = Mapping[tuple[str, float], PercentileChange]
+"""Series and rank of a percentile to its change."""
+
+INTERVAL = "99 % interval"
 
 
-def print_single(record: "BenchRecord") -> None:
-    """What happens once, then stages and nested clocks with their percentiles, then doubts."""
-    from ct3d_edge.latency.stability import stability_warnings
-    from ct3d_edge.latency.statistics import standard_percentiles
-
-    console, total = out(), record.samples.total
-    console.print("Once, in ms: " + ", ".join(f"{name} {value:.1f}" for name, value in record.once.items()))
-    print_level(console, record)
+def print_single(record: BenchRecord) -> None:
+    """What happens once, then stages and nested clocks with their percentiles, warnings, memory and energy."""
     series = record.series()
-    *_, whole = record.clocks.values()
-    stages = {name: series[name] for name in whole}
+    stages = {name: series[name] for name in record.stages}
     clocks = {name: series[name] for name in record.clocks}
-    console.print(percentile_table({"stage": stages, "clock": clocks}))
-    needs(console, standard_percentiles(total))
-    for doubt in stability_warnings(total, record.surroundings):
-        line(console, doubt)
-    for name, value in record.resources.items():
-        line(console, _amount(name, value))
+    once = ", ".join(f"{name} {value:.1f}" for name, value in record.once.items())
+    print_lines([f"Once, in ms: {once}", *_describe_steady_state(record)])
+    out().print(_percentile_table({"stage": stages, "clock": clocks}))
+    print_lines(_describe_missing(record.samples.total))
+    print_lines(stability_warnings(record.samples.total, record.surroundings))
+    print_lines(_describe_amount(name, value) for name, value in record.resources.items())
 
 
-def _amount(name: str, value: float | None) -> str:
+def print_record(record: BenchRecord) -> None:
+    """All series of a record with their percentiles, its profile, and warnings."""
+    print_lines([f"{record.question}, {record.created}"])
+    if record.incomplete:
+        print_lines([f"incomplete: {record.incomplete}"])
+    series = {name: samples for name, samples in record.series().items() if samples}
+    if not series:
+        print_lines(["It has no counted runs."])
+        return
+    out().print(_percentile_table({"series, ms": series}))
+    if "profile" in record.conditions:
+        print_profile(record.conditions["profile"])
+    print_lines(_describe_missing(min(series.values(), key=len)))
+    _print_warnings(record, {name: series.get(name, ()) for name in record.headline_series})
+
+
+def _describe_steady_state(record: BenchRecord) -> list[str]:
+    """How the steady state was found, and how well its median is known."""
+    counted, warmup = (len(next(iter(runs.values()), ())) for runs in (record.samples.counted, record.samples.warmup))
+    steady = record.samples.steady_after
+    found = "no steady level was found" if steady is None else f"steady after {steady}"
+    lines = [f"Steady state, in ms: {plural(counted, 'run')} after {plural(warmup, 'warm-up run')} ({found})"]
+    precision, target = percentile(record.samples.total, 50).precision, record.conditions.get("target_precision")
+    if target and precision > target:
+        lines.append(f"The time budget was spent: the median is known to ± {precision:.1%}, not to ± {target:.1%}.")
+    return lines
+
+
+def _describe_missing(samples: Sequence[float]) -> list[str]:
+    """Which percentiles are not shown, and how many runs they take."""
+    missing = [entry for entry in standard_percentiles(samples) if entry.missing]
+    return [
+        f"Below each percentile its {INTERVAL}, by order statistics.",
+        *(f"{entry.name} needs {entry.missing} more runs before it can be relied on." for entry in missing),
+    ]
+
+
+def _describe_amount(name: str, value: float | None) -> str:
     if value is None:
-        return f"{name.rpartition(',')[0] or name}: this system does not tell"
+        return f"{name.rpartition(',')[0] or name}: unknown on this system"
     if name.endswith(", bytes"):
         return f"{name.removesuffix(', bytes')}: {format_bytes(value)}"
     return f"{name}: {value:.3f}"
 
 
-def print_level(console: Console, record: "BenchRecord") -> None:
-    """How the steady state was found, and how well its median is known."""
-    from ct3d_edge.latency.statistics import percentile
-
-    taken = [len(next(iter(part.values()), ())) for part in (record.samples.counted, record.samples.warmup)]
-    steady = record.samples.steady_after
-    found = "no steady level was found" if steady is None else f"steady after {steady}"
-    console.print(f"Steady state, in ms: {plural(taken[0], 'run')} after {plural(taken[1], 'warm-up run')} ({found})")
-    precision = percentile(record.samples.total, 50).precision
-    wanted = record.conditions.get("target_precision")
-    if wanted and precision > wanted:
-        console.print(f"The time budget was spent: the median is known to ± {precision:.1%}, not to ± {wanted:.1%}.")
+def _print_warnings(record: BenchRecord, series: Series) -> None:
+    for name, samples in series.items():
+        print_lines(f"{name}: {warning}" for warning in stability_warnings(samples, record.surroundings))
 
 
-SWEEP = ("threads", "batch", "runs", "median of a batch, ms", "99 % interval", "scans a second", "of the first")
-
-
-def print_sweep(record: "BenchRecord") -> None:
-    """One row a configuration: median with its interval, scans a second, and how much more than the first row."""
-    from ct3d_edge.latency.stability import stability_warnings
-
-    table = _right_aligned(SWEEP)
-    first = None
-    for name, facts in record.conditions["configurations"].items():
-        samples = record.samples.counted.get(name)
-        if samples:
-            throughput = 1000 * facts["batch"] * len(samples) / sum(samples)
-            first = first or throughput
-            threads = str(facts["threads"] or record.conditions["receipt"]["threads"])
-            table.add_row(threads, *_sweep_cells(samples, facts["batch"], throughput, first))
-    console = out()
-    console.print("Prepared scans from memory to their probabilities; scans a second over all counted runs.")
-    console.print(table)
-    for name, samples in record.samples.counted.items():
-        for doubt in stability_warnings(samples, record.surroundings):
-            line(console, f"{name}: {doubt}")
-
-
-def _sweep_cells(samples: "Sequence[float]", batch: int, throughput: float, first: float) -> list[str]:
-    from ct3d_edge.latency.statistics import percentile
-
-    median = percentile(samples, 50)
-    return [
-        str(batch),
-        str(len(samples)),
-        f"{median.value:.1f}",
-        median.format_interval(),
-        f"{throughput:.2f}",
-        f"{throughput / first:.2f}",
-    ]
-
-
-def print_server(record: "BenchRecord", attempts: "Sequence[LoadResult]") -> None:
-    """One row a rate, and the highest that kept the bound."""
-    from ct3d_edge.latency.load_generator import best_load
-
-    console, facts = out(), record.conditions
-    tail, promise = facts["tail"], f"{facts['tail']} within {facts['bound_ms']:.0f} ms"
-    table = _right_aligned(("scans a second", "of capacity", "requests", "p50, ms", f"{tail}, ms", promise))
-    for load in sorted(attempts, key=lambda load: load.rate):
-        table.add_row(*_rate_cells(load, facts["capacity_per_s"], facts["plan"]["requests"]))
-    console.print(f"One after the other {facts['capacity_per_s']:.3g} scans a second; latencies from intended arrival:")
-    console.print(table)
-    answer = best_load(attempts)
-    kept = "No rate tried" if answer is None else f"{answer.rate:.3g} scans a second is the highest rate tried that"
-    console.print(f"{kept} keeps {promise}.")
-
-
-def _rate_cells(load: "LoadResult", capacity: float, requests: int) -> list[str]:
-    from ct3d_edge.latency.statistics import percentile
-
-    return [
-        f"{load.rate:.3g}",
-        f"{load.rate / capacity:.0%}",
-        str(len(load.latencies)),
-        f"{percentile(load.latencies, 50).value:.1f}",
-        f"{load.tail.value:.1f}",
-        "yes" if load.holds else "no" if len(load.latencies) == requests else "no, given up",
-    ]
-
-
-def _right_aligned(titles: "Sequence[str]") -> Table:
-    from ct3d_edge.report.table import plain_table
-
-    table = plain_table()
-    for title in titles:
-        table.add_column(title, justify="right")
-    return table
-
-
-def percentile_table(sections: "Mapping[str, Mapping[str, Sequence[float]]]") -> Table:
+def _percentile_table(sections: Mapping[str, Series]) -> Table:
     """One row a series, a column for each percentile that has enough samples, its 99 % interval below it."""
-    from ct3d_edge.latency.statistics import standard_percentiles
-    from ct3d_edge.report.table import plain_table
-
     rows = [
-        [
-            (name, [entry for entry in standard_percentiles(samples) if not entry.missing])
-            for name, samples in series.items()
-        ]
-        for series in sections.values()
+        {
+            name: [entry for entry in standard_percentiles(samples) if not entry.missing]
+            for name, samples in part.items()
+        }
+        for part in sections.values()
     ]
-    table = plain_table()
-    table.add_column(" / ".join(sections))
-    for percentile in max((entries for section in rows for _, entries in section), key=len, default=[]):
-        table.add_column(percentile.name, justify="right")
-    for section in rows:
-        for name, entries in section:
+    longest = max((entries for part in rows for entries in part.values()), key=len, default=[])
+    table = _table([" / ".join(sections)], [entry.name for entry in longest])
+    for part in rows:
+        for name, entries in part.items():
             cells = (f"{entry.value:.1f}\n{entry.format_interval()}" for entry in entries)
             table.add_row(Text(printable(name)), *cells)
         table.add_section()
     return table
 
 
-def needs(console: Console, entries: "Sequence[Percentile]") -> None:
-    """Say which percentiles are not shown, and what they would take."""
-    console.print("Below each percentile its 99 % interval, by order statistics.")
-    for entry in entries:
-        if entry.missing:
-            console.print(f"{entry.name} needs {entry.missing} more runs before it can be relied on.")
-
-
-def line(console: Console, text: str) -> None:
-    """A sentence, broken between words where it is too long."""
-    console.print(Text(wrap(printable(text), console.width, 4)))
-
-
-def print_record(record: "BenchRecord") -> None:
-    """All series of a record with their percentiles, its profile, and warnings."""
-    from ct3d_edge.latency.stability import stability_warnings
-    from ct3d_edge.latency.statistics import standard_percentiles
-
-    console = out()
-    line(console, f"{record.question}, {record.created}")
-    if record.incomplete:
-        line(console, f"incomplete: {record.incomplete}")
-    series = {name: samples for name, samples in record.series().items() if samples}
-    if not series:
-        line(console, "It has no counted runs.")
-        return
-    console.print(percentile_table({"series, ms": series}))
-    if "profile" in record.conditions:
-        print_profile(record.conditions["profile"])
-    needs(console, standard_percentiles(min(series.values(), key=len)))
-    for name in record.headline_series:
-        for warning in stability_warnings(series.get(name, ()), record.surroundings):
-            line(console, f"{name}: {warning}")
-
-
-PROFILE_COLUMNS = ("layer", "ms", "GFLOP", "of 3D", "GFLOP/s", "GB/s", "of the limit", "bound by")
-
-
-def print_profile(told: dict[str, Any]) -> None:
-    """One row a layer, what the ceilings are, and the verdict; from a record's ``profile``."""
-    from ct3d_edge.report.table import plain_table
-
-    console, ceilings = out(), told["ceilings"]
-    line(
-        console,
-        f"Ceilings of {ceilings['threads']} threads: {ceilings['gflop_per_s']:.0f} GFLOP/s in a matrix product, "
-        f"{ceilings['gb_per_s']:.1f} GB/s in a copy, by NumPy.",
-    )
+def _table(left: Iterable[str], right: Iterable[str]) -> Table:
+    """A table with columns that are aligned to the left, then to the right."""
     table = plain_table()
-    for title in PROFILE_COLUMNS:
-        table.add_column(title, justify="left" if title in PROFILE_COLUMNS[::7] else "right")
-    for name, layer in told["layers"].items():
-        table.add_row(name, *_cells(layer))
-    console.print(table)
-    line(console, "of 3D: GFLOP of the 3D convolution that it stands for. bound by: the largest part of its time.")
-    parts = told["parts_ms"]
+    for title in left:
+        table.add_column(title)
+    for title in right:
+        table.add_column(title, justify="right")
+    return table
+
+
+def print_sweep(record: BenchRecord) -> None:
+    """One row a configuration: median with its interval, scans a second, and how much more than the first row."""
+    table = _table(
+        [], ("threads", "batch", "runs", "median of a batch, ms", INTERVAL, "scans a second", "of the first")
+    )
+    first = None
+    for name, facts in record.conditions["configurations"].items():
+        samples = record.samples.counted.get(name)
+        if samples:
+            throughput = 1000 * facts["batch"] * len(samples) / sum(samples)
+            first = first or throughput
+            threads, median = facts["threads"] or record.conditions["receipt"]["threads"], percentile(samples, 50)
+            cells = (f"{median.value:.1f}", median.format_interval(), f"{throughput:.2f}", f"{throughput / first:.2f}")
+            table.add_row(str(threads), str(facts["batch"]), str(len(samples)), *cells)
+    print_lines(["Prepared scans from memory to their probabilities; scans a second over all counted runs."])
+    out().print(table)
+    _print_warnings(record, record.samples.counted)
+
+
+def print_server(record: BenchRecord, attempts: Sequence[LoadResult]) -> None:
+    """One row a rate, and the highest within the bound."""
+    facts = record.conditions
+    tail, capacity = facts["tail"], facts["capacity_per_s"]
+    bound = f"{tail} within {facts['bound_ms']:.0f} ms"
+    table = _table([], ("scans a second", "of capacity", "requests", "p50, ms", f"{tail}, ms", bound))
+    for load in sorted(attempts, key=lambda load: load.rate):
+        complete = len(load.latencies) == facts["plan"]["requests"]
+        table.add_row(
+            f"{load.rate:.3g}",
+            f"{load.rate / capacity:.0%}",
+            str(len(load.latencies)),
+            f"{percentile(load.latencies, 50).value:.1f}",
+            f"{load.tail.value:.1f}",
+            "yes" if load.holds else "no" if complete else "no, given up",
+        )
+    print_lines([f"One after the other {capacity:.3g} scans a second; latencies from intended arrival:"])
+    out().print(table)
+    best = best_load(attempts)
+    rate = "No rate tried" if best is None else f"{best.rate:.3g} scans a second is the highest rate tried that"
+    print_lines([f"{rate} keeps {bound}."])
+
+
+def print_profile(profile: Mapping[str, Any]) -> None:
+    """One row a layer, the limits of the machine, and the bottleneck; from a record's ``profile``."""
+    limits, parts = profile["ceilings"], profile["parts_ms"]
+    table = _table(["layer"], ("ms", "GFLOP", "of 3D", "GFLOP/s", "GB/s", "of the limit"))
+    table.add_column("bound by")
+    for name, layer in profile["layers"].items():
+        table.add_row(
+            name,
+            f"{layer['ms']:.1f}",
+            f"{layer['gflop']:.2f}",
+            f"{layer['gflop_of_3d_convolution']:.2f}",
+            f"{layer['gflop_per_s']:.0f}",
+            f"{layer['gb_per_s']:.1f}",
+            f"{layer['of_limit']:.0%}",
+            str(layer["verdict"]),
+        )
+    print_lines(
+        [
+            f"Limits of {limits['threads']} threads: {limits['gflop_per_s']:.0f} GFLOP/s in a matrix product, "
+            f"{limits['gb_per_s']:.1f} GB/s in a copy, by NumPy."
+        ]
+    )
+    out().print(table)
     whole = sum(parts.values()) or 1.0
     shares = ", ".join(f"{name} {ms:.1f} ms ({ms / whole:.0%})" for name, ms in parts.items())
-    line(console, f"The whole scan: {shares}. Bottleneck: {told['verdict']}.")
+    print_lines(
+        [
+            "of 3D: GFLOP of the 3D convolution that it stands for. bound by: the largest part of its time.",
+            f"The whole scan: {shares}. Bottleneck: {profile['verdict']}.",
+        ]
+    )
 
 
-def _cells(layer: dict[str, Any]) -> list[str]:
-    return [
-        f"{layer['ms']:.1f}",
-        f"{layer['gflop']:.2f}",
-        f"{layer['gflop_of_3d_convolution']:.2f}",
-        f"{layer['gflop_per_s']:.0f}",
-        f"{layer['gb_per_s']:.1f}",
-        f"{layer['of_limit']:.0%}",
-        str(layer["verdict"]),
-    ]
+def print_comparison(changes: Comparison) -> None:
+    """One row a percentile; of percentiles above the median those with enough runs."""
+    table = _table(["series"], ("", "first, ms", "second, ms", "ratio", INTERVAL))
+    table.add_column("result")
+    for (name, rank), change in changes.items():
+        if not change.missing or rank <= 50:
+            interval = "-" if change.low is None else f"{change.low:.3f}..{change.high:.3f}"
+            values = (f"{change.before:.1f}", f"{change.after:.1f}", f"{change.ratio:.3f}", interval)
+            table.add_row(Text(printable(name)), f"p{rank:g}", *values, change.describe())
+    out().print(table)
+    paired = next(iter(changes.values())).paired
+    print_lines(["Paired, round by round." if paired else "Unpaired: block bootstrap, 4000 resamples, seed 0."])

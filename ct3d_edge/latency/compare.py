@@ -1,7 +1,7 @@
 """Whether one series of durations is slower than another: comparability, a bootstrap, and a regression threshold."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,38 +28,41 @@ MATCHING_CONDITIONS = ("scans", "order", "scenario", "configurations")
 """Of the conditions: other work."""
 
 NOTED_ENVIRONMENT = ("platform", "memory", "python", "packages")
-"""Of the environment; that one of them changed is often the very question."""
+"""Of the environment: a change of one of them is often what a comparison is about."""
 
 
 def comparability_errors(before: BenchRecord, after: BenchRecord) -> list[str]:
     """Why two records must not be compared, a clause each."""
-    found = [] if before.question == after.question else [f"question: {before.question!r} and {after.question!r}"]
-    found += _differences(before.environment, after.environment, MATCHING_ENVIRONMENT)
-    return found + _differences(before.conditions, after.conditions, MATCHING_CONDITIONS)
+    same = before.question == after.question
+    return [
+        *([] if same else [f"question: {before.question!r} and {after.question!r}"]),
+        *_differences(before.environment, after.environment, MATCHING_ENVIRONMENT),
+        *_differences(before.conditions, after.conditions, MATCHING_CONDITIONS),
+    ]
 
 
 def comparability_notes(before: BenchRecord, after: BenchRecord) -> list[str]:
-    """What else differs or was odd, a sentence each; whoever compares should know it."""
-    found = [f"Differs: {text}" for text in _differences(before.environment, after.environment, NOTED_ENVIRONMENT)]
+    """Other differences, incomplete records and interference, a sentence each."""
     others = sorted((set(before.conditions) | set(after.conditions)) - set(MATCHING_CONDITIONS))
-    found += [f"Differs: {text}" for text in _differences(before.conditions, after.conditions, others)]
+    differences = _differences(before.environment, after.environment, NOTED_ENVIRONMENT)
+    notes = [f"Differs: {text}" for text in differences + _differences(before.conditions, after.conditions, others)]
     for name, record in (("first", before), ("second", after)):
-        found += [f"The {name} record is incomplete: {record.incomplete}"] if record.incomplete else []
-        found += [f"During the {name} record {text}." for text in interference(record.surroundings)]
-    return found
+        notes += [f"The {name} record is incomplete: {record.incomplete}"] if record.incomplete else []
+        notes += [f"During the {name} record {text}." for text in interference(record.surroundings)]
+    return notes
 
 
 def _differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], names: tuple[str, ...] | list[str], prefix: str = ""
+    before: Mapping[str, Any], after: Mapping[str, Any], names: Iterable[str], prefix: str = ""
 ) -> list[str]:
-    found = []
+    differences = []
     for name in names:
-        one, other = before.get(name), after.get(name)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += _differences(one, other, sorted(one.keys() | other.keys()), f"{prefix}{name}.")
-        elif one != other:
-            found.append(f"{prefix}{name}: {_short(one)} and {_short(other)}")
-    return found
+        first, second = before.get(name), after.get(name)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            differences += _differences(first, second, sorted(first.keys() | second.keys()), f"{prefix}{name}.")
+        elif first != second:
+            differences.append(f"{prefix}{name}: {_short(first)} and {_short(second)}")
+    return differences
 
 
 def _short(value: object) -> str:
@@ -112,7 +115,7 @@ class PercentileChange:
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
     def describe(self) -> str:
-        """A verdict: ``12.3 % slower``, ``no significant difference``."""
+        """``12.3% slower``, ``no significant difference``."""
         if self.low is None or self.high is None:
             return f"cannot be compared: needs {self.missing} more runs"
         if not self.significant:
@@ -126,10 +129,10 @@ def compare_percentile(
     """Compare a percentile of two series.
 
     Unpaired, and paired above the median, the interval is that of a bootstrap which draws blocks of successive samples,
-    of the cube root of their number, from the series bent to a circle: durations that stand beside each other resemble
-    each other, and drawing them singly would promise too much (Künsch 1989, Ann. Stat. 17:1217; Politis & Romano 1992,
-    "A circular block-resampling procedure"). Paired, both series are drawn at the same places. The median of a paired
-    comparison has the interval from order statistics of its ratios, which needs no resampling.
+    of the cube root of their number, from the series closed to a circle: neighbouring durations resemble each other,
+    and drawing them singly would make the interval too narrow (Künsch 1989, Ann. Stat. 17:1217; Politis & Romano 1992,
+    "A circular block-resampling procedure"). Paired, both series are drawn at the same positions. The median of a
+    paired comparison has the interval from order statistics of its ratios, which needs no resampling.
 
     Raises
     ------
@@ -138,17 +141,17 @@ def compare_percentile(
     """
     if paired and len(before) != len(after):
         raise ValueError("paired series have one length")
-    one, other = percentile(before, rank).value, percentile(after, rank).value
+    first, second = percentile(before, rank).value, percentile(after, rank).value
     shorter = min(len(before), len(after))
     missing = max(0, max(MIN_MEDIAN_SAMPLES, min_samples(rank)) - shorter)
     low = high = None
-    ratio = other / one
+    ratio = second / first
     if paired and rank == 50:
-        of_ratios = percentile([b / a for a, b in zip(before, after, strict=True)], 50)
-        ratio, low, high = of_ratios.value, of_ratios.low, of_ratios.high
+        ratios = percentile([b / a for a, b in zip(before, after, strict=True)], 50)
+        ratio, low, high = ratios.value, ratios.low, ratios.high
     elif not missing:
         low, high = _bootstrap(np.asarray(before), np.asarray(after), rank, paired, seed)
-    return PercentileChange(rank, one, other, ratio, low, high, paired, missing)
+    return PercentileChange(rank, first, second, ratio, low, high, paired, missing)
 
 
 def _bootstrap(
@@ -159,26 +162,26 @@ def _bootstrap(
     ratios = []
     for begin in range(0, RESAMPLES, at_once):
         resamples = min(at_once, RESAMPLES - begin)
-        places = _blocks(rng, resamples, len(before))
-        others = places if paired else _blocks(rng, resamples, len(after))
-        ratios.append(_at_rank(after[others], rank) / _at_rank(before[places], rank))
+        drawn = _draw_blocks(rng, resamples, len(before))
+        drawn_after = drawn if paired else _draw_blocks(rng, resamples, len(after))
+        ratios.append(_at_rank(after[drawn_after], rank) / _at_rank(before[drawn], rank))
     tail = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _blocks(rng: np.random.Generator, resamples: int, length: int) -> NDArray[np.intp]:
-    """Places ``(resamples, length)`` of samples, drawn in blocks of neighbours."""
+def _draw_blocks(rng: np.random.Generator, resamples: int, length: int) -> NDArray[np.intp]:
+    """Indices ``(resamples, length)`` of samples, drawn in blocks of neighbours."""
     block = round(length ** (1 / 3))
     starts = rng.integers(0, length, (resamples, -(-length // block)))
-    places: NDArray[np.intp] = (starts[:, :, None] + np.arange(block)) % length
-    return places.reshape(resamples, -1)[:, :length]
+    indices: NDArray[np.intp] = (starts[:, :, None] + np.arange(block)) % length
+    return indices.reshape(resamples, -1)[:, :length]
 
 
 def _at_rank(samples: NDArray[np.float64], rank: float) -> NDArray[np.float64]:
     """A percentile of each row."""
-    place = nearest_rank(samples.shape[1], rank) - 1
-    values: NDArray[np.float64] = np.partition(samples, place, axis=1)[:, place]
+    index = nearest_rank(samples.shape[1], rank) - 1
+    values: NDArray[np.float64] = np.partition(samples, index, axis=1)[:, index]
     return values
 
 
@@ -189,14 +192,14 @@ THRESHOLD_PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class RegressionThreshold:
-    """What breaks a comparison.
+    """The change of a percentile above which a comparison fails.
 
     Parameters
     ----------
     text
         As it was written.
     series
-        Name of the durations; the whole if None.
+        Name of the durations; the widest clock if None.
     rank
         Of the percentile.
     limit
@@ -223,25 +226,25 @@ class RegressionThreshold:
         match = THRESHOLD_PATTERN.fullmatch(text.strip())
         if match is None:
             raise UsageError(
-                f"--fail-if cannot read {text!r}. Write [SERIES] pNN > +N% or [SERIES] pNN > Nms, with p50, p90, p95, "
-                "p99 or p99.9; for example 'p50 > +5%' or 'infer p90 > 400ms'."
+                "A threshold is [SERIES] pNN > +N% or [SERIES] pNN > Nms, with p50, p90, p95, p99 or p99.9, such as "
+                f"'p50 > +5%' or 'infer p90 > 400ms'; found {text!r}."
             )
         unit: Literal["%", "ms"] = "%" if match["unit"] == "%" else "ms"
         return cls(text.strip(), match["series"], float(match["rank"]), float(match["limit"]), unit)
 
-    def broken_by(self, change: PercentileChange) -> bool:
-        """Whether a change of this gate's series and rank breaks it.
+    def exceeded_by(self, change: PercentileChange) -> bool:
+        """Whether a change of this series and rank exceeds it.
 
-        A share is broken by a change that is larger than the limit and significant; an absolute limit by the value.
+        A share is exceeded by a change that is larger and significant; an absolute limit by the second value.
 
         Raises
         ------
         UsageError
-            If there are too few samples to tell.
+            If there are too few samples.
         """
         if change.missing:
             raise UsageError(
-                f"'{self.text}' cannot be judged: it needs {change.missing} more runs in the shorter record."
+                f"'{self.text}' cannot be checked: it needs {change.missing} more runs in the shorter record."
             )
         if self.unit == "ms":
             return change.after > self.limit

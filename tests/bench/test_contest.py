@@ -14,8 +14,7 @@ from bench.contestant import max_difference
 from bench.entrant import PeerFailed, PeerProcess
 from bench.material import KINDS, Fixture
 from bench.plan import load_plan
-from ct3d_edge.latency.load_record import read_record
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, read_record
 
 HEAD = """
 question = "which?"

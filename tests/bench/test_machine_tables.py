@@ -9,9 +9,8 @@ from builders import MakeModel, MakeScan
 from bench import machine
 from bench.tables import update_tables
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, read_record
 
 MACHINE = {"cpu": "A Processor", "cores_usable": 2}
 RECEIPT = {"actual": "cpu", "threads": 2, "versions": {"onnxruntime": "1.2", "cuda": None}}

@@ -13,9 +13,8 @@ from ct3d_edge.benchmark.scenarios import CLOCKS, DEVICE_RESIDENT
 from ct3d_edge.benchmark.workload import STAGES
 from ct3d_edge.cli.bench_scenarios import BenchTarget
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.record import BenchRecord, read_record
 from ct3d_edge.latency.system_monitor import SystemSnapshot
 from ct3d_edge.session.runner import ModelOutputs, Runner
 
@@ -270,7 +269,7 @@ def test_compare_says_slower_and_no_significant_difference(run: Run, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("gates", "code"),
+    ("thresholds", "code"),
     [
         (["p50 > +5%"], 4),
         (["p50 > +20%"], 0),
@@ -282,15 +281,15 @@ def test_compare_says_slower_and_no_significant_difference(run: Run, tmp_path: P
         (["decide p50 > 5%"], 2),
     ],
 )
-def test_gates_decide_the_exit_code(run: Run, tmp_path: Path, gates: list[str], code: int) -> None:
+def test_thresholds_decide_the_exit_code(run: Run, tmp_path: Path, thresholds: list[str], code: int) -> None:
     a, b = saved(tmp_path / "a.json", 300), saved(tmp_path / "b.json", 330)
-    outcome = run("bench", "compare", a, b, *(word for gate in gates for word in ("--fail-if", gate)))
+    outcome = run("bench", "compare", a, b, *(word for text in thresholds for word in ("--fail-if", text)))
     assert outcome.code == code
     if code == 4:
-        assert "error: Broken: " in outcome.err
+        assert "error: Exceeded: " in outcome.err
 
 
-def test_a_gate_that_other_load_may_have_broken_is_not_judged(run: Run, tmp_path: Path) -> None:
+def test_a_threshold_exceeded_under_other_load_is_inconclusive(run: Run, tmp_path: Path) -> None:
     quiet = (SystemSnapshot(0, 0, 0, 0), SystemSnapshot(100, 100, 100, 0))
     for number, loaded in enumerate(
         [(SystemSnapshot(0, 0, 0, 0), SystemSnapshot(100, 100, 180, 0)), (quiet[0], SystemSnapshot(100, 100, 100, 20))]
@@ -300,7 +299,7 @@ def test_a_gate_that_other_load_may_have_broken_is_not_judged(run: Run, tmp_path
         for one, other in ((a, b), (b, a)):
             outcome = run("bench", "compare", one, other, "--fail-if", "p50 > +5%")
             assert outcome.code == (5 if other == b else 0)
-        assert run("bench", "compare", a, b, "--fail-if", "p50 > +5%").err.count("Not judged") == 1
+        assert run("bench", "compare", a, b, "--fail-if", "p50 > +5%").err.count("Inconclusive") == 1
         still = saved(tmp_path / f"c{number}.json", 330, surroundings=quiet)
         assert run("bench", "compare", a, still, "--fail-if", "p50 > +5%").code == 4
 

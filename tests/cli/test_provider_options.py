@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel, MakeScan
 
-from ct3d_edge.latency.load_record import read_record
+from ct3d_edge.latency.record import read_record
 
 from .conftest import Run
 

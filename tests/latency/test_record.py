@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency.load_record import read_record
 from ct3d_edge.latency.measure import Samples
-from ct3d_edge.latency.record import BenchRecord, PartialResultError, keep_partial_result
+from ct3d_edge.latency.record import BenchRecord, PartialResultError, keep_partial_result, read_record
 from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 RECORD = BenchRecord(

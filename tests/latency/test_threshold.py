@@ -19,20 +19,20 @@ def change(ratio: float, low: float | None = 0.9, high: float | None = 1.5, miss
     ],
 )
 def test_expressions_are_read(text: str, expected: tuple[str | None, float, float, str]) -> None:
-    gate = RegressionThreshold.parse(text)
-    assert (gate.series, gate.rank, gate.limit, gate.unit) == expected
+    threshold = RegressionThreshold.parse(text)
+    assert (threshold.series, threshold.rank, threshold.limit, threshold.unit) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "p50", "p50 > 5", "p50 < 5%", "p42 > 5%", "p50 > -5%", "p50 > x%", "mean > 5%", "p999 > 5%"]
 )
 def test_what_is_not_of_the_form_is_wrong_usage(text: str) -> None:
-    with pytest.raises(UsageError, match="--fail-if cannot read"):
+    with pytest.raises(UsageError, match="A threshold is"):
         RegressionThreshold.parse(text)
 
 
 @pytest.mark.parametrize(
-    ("found", "broken"),
+    ("found", "exceeded"),
     [
         (change(1.06, 1.01, 1.11), True),
         (change(1.06, 0.99, 1.13), False),  # may be noise
@@ -40,16 +40,16 @@ def test_what_is_not_of_the_form_is_wrong_usage(text: str) -> None:
         (change(0.80, 0.70, 0.90), False),
     ],
 )
-def test_a_share_is_broken_by_what_is_both_large_and_significant(found: PercentileChange, broken: bool) -> None:
-    assert RegressionThreshold.parse("p50 > +5%").broken_by(found) is broken
+def test_a_share_is_exceeded_by_what_is_both_large_and_significant(found: PercentileChange, exceeded: bool) -> None:
+    assert RegressionThreshold.parse("p50 > +5%").exceeded_by(found) is exceeded
 
 
-def test_an_absolute_limit_is_broken_by_the_second_value() -> None:
-    gate = RegressionThreshold.parse("p50 > 105ms")
-    assert gate.broken_by(change(1.06))
-    assert not gate.broken_by(change(1.05))
+def test_an_absolute_limit_is_exceeded_by_the_second_value() -> None:
+    threshold = RegressionThreshold.parse("p50 > 105ms")
+    assert threshold.exceeded_by(change(1.06))
+    assert not threshold.exceeded_by(change(1.05))
 
 
-def test_a_gate_that_cannot_be_judged_does_not_hold_in_silence() -> None:
+def test_a_threshold_without_enough_runs_is_an_error() -> None:
     with pytest.raises(UsageError, match="needs 14 more runs"):
-        RegressionThreshold.parse("p90 > 5%").broken_by(change(1.0, None, None, missing=14))
+        RegressionThreshold.parse("p90 > 5%").exceeded_by(change(1.0, None, None, missing=14))
