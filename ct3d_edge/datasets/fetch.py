@@ -6,18 +6,21 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct, to_builtins
 
 from ct3d_edge.datasets.download import LOGGER, OnProgress, RemoteArchive, download, etag_file
 from ct3d_edge.datasets.unpack import require_disk_space, unpack_scans
 from ct3d_edge.errors import DatasetError, DownloadError, UsageError
 from ct3d_edge.formatting import format_bytes
+from ct3d_edge.json_validation import convert, parse_object
 from ct3d_edge.system.atomic_write import atomic_file, make_folder, write_failure_message
 
 SOURCES = "sources.json"
-SCHEMA = 1  # of sources.json; raised when the meaning of a field changes
 RELEASE = "https://github.com/hasibzunair/3D-image-classification-tutorial/releases/download/v0.2"
 
 
@@ -43,8 +46,7 @@ MOSMED = RemoteDataset(
 """100 scans without findings (CT-0) and 100 with viral pneumonia (CT-23); the publisher names no hashes."""
 
 
-@dataclass(frozen=True)
-class SourceRecord:
+class SourceRecord(Struct, frozen=True):
     """One archive when it was first fetched and unpacked: its hash, the day (UTC), and what came out of it."""
 
     url: str
@@ -54,6 +56,16 @@ class SourceRecord:
     licence: str
     scans: int
     scan_bytes: int
+
+
+class Sources(Struct):
+    """The content of ``sources.json``, which is written beside the scans."""
+
+    schema: Literal[1]
+    dataset: str
+    licence: str
+    citation: str
+    archives: dict[str, SourceRecord]
 
 
 def fetch(
@@ -123,24 +135,14 @@ def _fetch_class(
 def _read_records(path: Path) -> dict[str, SourceRecord]:
     if not path.exists():
         return {}
-    try:
-        found = json.loads(path.read_bytes())
-        if found["schema"] != SCHEMA:
-            raise ValueError(f"schema {found['schema']!r}")
-        return {name: SourceRecord(**record) for name, record in found["archives"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(
-            f"{path} is not a record that this version of ct3d-edge wrote ({str(error)!a}). Move it away, and the "
-            "folders of scans beside it, then run the same command again."
-        ) from error
+    what = f"{path} (to start over, move it away with the folders beside it)"
+    return convert(parse_object(path.read_bytes(), what, UsageError), Sources, what, UsageError).archives
 
 
 def _write_records(path: Path, dataset: RemoteDataset, records: dict[str, SourceRecord]) -> None:
-    entries = {name: asdict(record) for name, record in records.items()}
-    about = {"dataset": dataset.name, "licence": dataset.licence, "citation": dataset.citation}
+    sources = to_builtins(Sources(1, dataset.name, dataset.licence, dataset.citation, records))
     with atomic_file(path) as stream:
-        text = json.dumps({"schema": SCHEMA, **about, "archives": entries}, indent=1, ensure_ascii=False)
-        stream.write(f"{text}\n".encode())
+        stream.write(f"{json.dumps(sources, indent=1, ensure_ascii=False)}\n".encode())
 
 
 def _is_complete(folder: Path, record: SourceRecord | None) -> bool:

@@ -18,6 +18,8 @@ from ct3d_edge.scan.discovery import find_scans
 
 SCANS = [f"{name}/study_{number:04}.nii.gz" for name in ("CT-0", "CT-23") for number in range(3)]
 COMPLETE = sorted(["CT-0", "CT-23", *SCANS, "sources.json"])
+FULL = """{"schema": 1, "dataset": "MosMedData", "licence": "x", "citation": "x", "archives": {"CT-0": {"url": "x",
+"bytes": 9, "sha256": "x", "date": "2020-07-01", "licence": "x", "scans": 3, "scan_bytes": 9}}}"""
 LINK = zip_of([(entry("a.nii", mode=0o120777), b"/etc/passwd")])
 
 
@@ -199,14 +201,23 @@ def test_a_folder_of_other_origin_is_not_touched(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"schema": 2, "archives": {}}', '{"schema": 1, "archives": {"CT-0": {"url": "x"}}}', "\x00"],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema": 2}',
+        "\x00",
+        FULL.replace("1,", "2,", 1),
+        FULL.replace("3,", "true,"),
+        FULL.replace("url", "x"),
+    ],
 )
 def test_a_record_that_cannot_be_read_is_not_overwritten(
     server: HostileServer, dataset: RemoteDataset, out: Path, text: str
 ) -> None:
     out.mkdir(parents=True)
     (out / "sources.json").write_text(text)
-    with pytest.raises(UsageError, match=r"sources\.json is not a record"):
+    with pytest.raises(UsageError, match=r"sources\.json \(to start over, move it away"):
         fetch(dataset, out)
     assert (out / "sources.json").read_text() == text
     assert server.log == []
