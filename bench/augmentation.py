@@ -26,7 +26,7 @@ from ct3d_edge.augmentation.random_affine_intensity import RandomAffineIntensity
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.augmentation.tutorial_rotation import ANGLES, TutorialRotation, rotate
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.preprocessing import preprocess

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.keras_backend import import_keras
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.discovery import find_scans

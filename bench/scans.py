@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.scan.discovery import find_scans
 
 REAL_SCANS = Path(__file__).parents[2] / "shared" / "data" / "ct" / "chest"

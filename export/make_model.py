@@ -21,7 +21,7 @@ from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.conversion.parity import MINIMUM_VOLUMES
 from ct3d_edge.conversion.write_model import CompileResult
-from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.evaluation.reference_stats import has_reference_stats, record_reference_stats
 from ct3d_edge.evaluation.report import summary

@@ -116,7 +116,7 @@ def synth(
     They go to OUT/scans/normal and OUT/scans/abnormal, the masks to OUT/lesions.
     """
     from ct3d_edge.cli.terminal import log, progress
-    from ct3d_edge.datasets.phantoms.synthesise import synthesise
+    from ct3d_edge.datasets.phantoms.phantom import synthesise
 
     if not force and out.is_dir() and any(out.iterdir()):
         raise UsageError(

@@ -63,7 +63,7 @@ def test_archives_are_kept_if_asked_for(run: Run, server: HostileServer, tmp_pat
     assert (tmp_path / "CT-0.zip").read_bytes() == class_archive("CT-0")
 
 
-def test_a_broken_connection_is_told_and_resumed(run: Run, server: HostileServer, tmp_path: Path) -> None:
+def test_a_broken_connection_is_reported_and_resumed(run: Run, server: HostileServer, tmp_path: Path) -> None:
     server.script["/CT-0.zip"].append(dropping(100))
     outcome = run("data", "fetch", "mosmed", "--out", tmp_path)
     assert outcome.code == 0

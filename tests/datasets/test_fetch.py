@@ -273,7 +273,7 @@ def test_a_run_killed_between_its_last_steps_is_cleared_up(dataset: RemoteDatase
     assert tree(out) == COMPLETE
 
 
-def test_a_disk_without_room_is_told_before_anything_is_asked_for(
+def test_a_full_disk_is_reported_before_the_first_request(
     server: HostileServer, dataset: RemoteDataset, out: Path
 ) -> None:
     vast = replace(dataset, archives=tuple(replace(source, bytes=10**18) for source in dataset.archives))
@@ -282,13 +282,13 @@ def test_a_disk_without_room_is_told_before_anything_is_asked_for(
     assert server.log == []
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(dataset: RemoteDataset, tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_the_folder_is_reported(dataset: RemoteDataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"Cannot make the folder .*file: File exists"):
         fetch(dataset, tmp_path / "file")
 
 
-def test_an_archive_that_cannot_be_read_is_told(dataset: RemoteDataset, out: Path) -> None:
+def test_an_archive_that_cannot_be_read_is_reported(dataset: RemoteDataset, out: Path) -> None:
     (out / "CT-0.zip").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"Cannot write .*: Is a directory"):
         fetch(dataset, out)

@@ -157,7 +157,7 @@ def test_an_archive_cut_off_or_damaged_anywhere_is_refused_or_sound(tmp_path: Pa
     assert 0 < sound < len(flipped)
 
 
-def test_a_full_disk_is_told_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = shutil.disk_usage(tmp_path)._replace(free=49)
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     with pytest.raises(UsageError, match=r"Unpacking CT-0\.zip takes .* [kMGT]?B are free"):

@@ -1,22 +1,16 @@
-"""Distance fields of a phantom: where its voxels are, in mm, and shapes that combine by minimum and maximum.
+"""Distance fields of a phantom: mm to a surface, positive inside; shapes combine by minimum and maximum.
 
-Where the voxels of a phantom are, in mm, and how a coarse field becomes a fine slice.
+Anatomy is smooth, so it is computed on a coarse in-plane grid (at most `COARSE` samples a side) and enlarged slice by
+slice. Edges stay sharp because what is enlarged is the distance to a surface, not the picture of it. Distances are
+measured along the ray to the shape's centre: exact on the surface, close to it everywhere else that matters here. The
+rounded unions are Quilez' polynomial smooth minimum (https://iquilezles.org/articles/smin).
 
-Anatomy is smooth, so it is computed on a coarse in-plane grid (at most `COARSE` samples a side) and enlarged
-slice by slice. Edges stay sharp because what is enlarged is the distance to a surface, not the picture of it.
-
-Frame: x grows toward patient Left, y toward Anterior, z toward Superior. x = y = 0 in the middle of the field
-of view, z = 0 under the lowest slice. Arrays inside this package are (z, y, x) in C order, which is NIfTI's
-(x, y, z) on disk.
-
-Shapes as distance fields: mm to the surface, positive inside; they combine by minimum and maximum.
-
-Distances are measured along the ray to the shape's centre: exact on the surface, close to it everywhere else
-that matters here. The rounded unions are Quilez' polynomial smooth minimum (https://iquilezles.org/articles/smin).
+Frame: x grows toward patient Left, y toward Anterior, z toward Superior. x = y = 0 in the middle of the field of view,
+z = 0 under the lowest slice. Arrays inside this package are (z, y, x) in C order, which is NIfTI's (x, y, z) on disk.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,18 +25,10 @@ COARSE = 128
 
 @dataclass(frozen=True)
 class Grid:
-    """Sampling of one phantom.
+    """Sampling of one phantom, as (x, y, z)."""
 
-    Parameters
-    ----------
-    shape
-        Voxels as (x, y, z).
-    spacing
-        mm as (x, y, z).
-    """
-
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]  # voxels
+    spacing: tuple[float, float, float]  # mm
 
     @property
     def extent(self) -> tuple[float, float, float]:
@@ -106,15 +92,11 @@ def half_pixel_taps(have: int, want: int) -> Taps:
 def two_tap(field: Field, taps: Taps, axis: int) -> Field:
     """Interpolate `field` linearly along `axis`."""
     low, high, weight = taps
-    first = np.take(field, low, axis=axis)
-    rise = np.take(field, high, axis=axis)
-    rise -= first
-    rise *= weight.reshape([-1 if a == axis else 1 for a in range(field.ndim)])
-    first += rise
-    return first
+    first, second = np.take(field, low, axis=axis), np.take(field, high, axis=axis)
+    return first + (second - first) * weight.reshape([-1 if a == axis else 1 for a in range(field.ndim)])
 
 
-def cloud(rng: np.random.Generator, grid: Grid, size: float) -> Field:
+def value_noise(rng: np.random.Generator, grid: Grid, size: float) -> Field:
     """Draw a smooth random coarse field with lumps of `size` mm, mean 0, standard deviation about 1.
 
     Value noise: independent normal numbers on a lattice of `size` mm, blended with a cubic ease. It costs a
@@ -138,7 +120,7 @@ def _eased_taps(cells: int, samples: int, span: float) -> Taps:
 
 Number = float | Field
 Point = tuple[float, float, float]
-Place = tuple[Field, Field, Field]
+Coordinates = tuple[Field, Field, Field]
 """x, y, z in mm of every voxel, shapes that broadcast to (z, y, x)."""
 
 
@@ -162,21 +144,26 @@ def oval(x: Field, y: Field, half_width: Number, half_depth: Number, *, power: f
     return _along_ray(np.sqrt(x * x + y * y), rho, np.minimum(a, b))
 
 
-def ellipsoid(place: Place, radii: Point) -> Field:
-    """Ellipsoid with half axes `radii` in mm; `place` is measured from its centre."""
-    (x, y, z), (a, b, c) = place, radii
+def ellipsoid(xyz: Coordinates, radii: Point) -> Field:
+    """Ellipsoid with half axes `radii` in mm; `xyz` is measured from its centre."""
+    (x, y, z), (a, b, c) = xyz, radii
     rho = np.sqrt(np.square(x / a) + np.square(y / b) + np.square(z / c))
     return _along_ray(np.sqrt(x * x + y * y + z * z), rho, min(radii))
 
 
-def capsule(place: Place, start: Point, end: Point, radius: float) -> Field:
+def capsule(xyz: Coordinates, start: Point, end: Point, radius: float) -> Field:
     """Round-ended tube of `radius` mm from `start` to `end` (x, y, z in mm)."""
-    px, py, pz = (p - s for p, s in zip(place, start, strict=True))
+    px, py, pz = (p - s for p, s in zip(xyz, start, strict=True))
     dx, dy, dz = (e - s for s, e in zip(start, end, strict=True))
     along = (px * dx + py * dy + pz * dz) / max(dx * dx + dy * dy + dz * dz, 1e-6)
     t = np.clip(along, 0, 1)
     distance = np.sqrt(np.square(px - t * dx) + np.square(py - t * dy) + np.square(pz - t * dz))
     return as_field(radius - distance)
+
+
+def union(*shapes: Field) -> Field:
+    """Largest of the distances: inside of any of the shapes."""
+    return reduce(np.maximum, shapes)
 
 
 def rounded_max(first: Field, second: Field, radius: float) -> Field:
@@ -197,7 +184,7 @@ def profile(at: Field, knots: tuple[tuple[float, float], ...]) -> Field:
 
 
 def as_field(values: ArrayLike) -> Field:
-    """Convert `values` to float32: NumPy widens in places, and a field must stay small."""
+    """Convert `values` to float32: NumPy widens in points, and a field must stay small."""
     return np.asarray(values, dtype=np.float32)
 
 

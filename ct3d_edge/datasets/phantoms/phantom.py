@@ -1,7 +1,10 @@
-"""Procedural chest CT phantoms: MosMedData's geometry and no patient's data; same seed, same scan."""
+"""Procedural chest CT phantoms, one or a folder: MosMedData's geometry and no patient's data; same seed, same scan."""
 
 import gzip
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +14,26 @@ from numpy.typing import NDArray
 
 from ct3d_edge.datasets.phantoms.chest import Chest, build_chest
 from ct3d_edge.datasets.phantoms.fields import Grid, as_field
-from ct3d_edge.datasets.phantoms.lungs import Deposit, Tree, deposit, draw_burden, grow, grow_lesions, join, lung_tissue
+from ct3d_edge.datasets.phantoms.lungs import draw_burden, draw_lesions, draw_lung_tissue
 from ct3d_edge.datasets.phantoms.scanner import Scene, draw_scanner, render
+from ct3d_edge.datasets.phantoms.trees import PartialVolume, grow_tree, join_trees, rasterise
 from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.system.atomic_write import atomic_file, make_folder
+from ct3d_edge.system.machine import count_usable_cores, read_available_memory
+from ct3d_edge.system.process_pool import map_in_processes
 
 MATRIX = 512
 """Voxels a side in the plane of a MosMedData scan."""
 
 SLICE_STEP_MM = 8.0
 """MosMedData keeps every tenth slice."""
+
+GZIP_LEVEL = 1
+"""Noise does not compress; higher levels cost seconds and save little."""
+
+BYTES_A_VOXEL = 12
+"""What making a phantom takes at its peak, measured at 512 x 512 x 60: 222 MB for 16 million voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +43,7 @@ class Phantom:
     Parameters
     ----------
     hu
-        (x, y, z) int16, HU in -1024..3071. The axes grow toward Left, Anterior, Superior (axis code LAS).
+        (x, y, z) int16, HU in -1024..3071. The axes grow_tree toward Left, Anterior, Superior (axis code LAS).
     lesions
         (x, y, z) bool, True inside a lesion; all False when normal.
     spacing
@@ -93,13 +106,13 @@ def build_scene(seed: int, *, abnormal: bool, shape: tuple[int, int, int] | None
     chest = build_chest(_draw_grid(draw.plan, shape), draw.body)
     burden = draw_burden(draw.disease)
     extra_hu = burden.extra_hu * draw.tissue.uniform(0.8, 1.3)
-    lung_hu = lung_tissue(chest, draw.tissue, 0.0 if abnormal else extra_hu)
+    lung_hu = draw_lung_tissue(chest, draw.tissue, 0.0 if abnormal else extra_hu)
     presence = None
     if abnormal:
-        lesions = grow_lesions(chest, draw.disease, burden)
+        lesions = draw_lesions(chest, draw.disease, burden)
         lung_hu, presence = lesions.painted_on(lung_hu), lesions.presence
     scanner = draw_scanner(draw.machine, chest.grid)
-    vessels, bronchi = _branches(chest, draw.branching, scanner.slice_mm)
+    vessels, bronchi = _grow_branches(chest, draw.branching, scanner.slice_mm)
     return Scene(chest, scanner, lung_hu, presence, vessels, bronchi)
 
 
@@ -111,28 +124,24 @@ def _draw_grid(rng: np.random.Generator, shape: tuple[int, int, int] | None) -> 
     return Grid((nx, ny, nz), (sx, sy, sz))
 
 
-def _branches(chest: Chest, rng: np.random.Generator, slice_mm: float) -> tuple[Deposit, tuple[Deposit, Deposit]]:
+def _grow_branches(
+    chest: Chest, rng: np.random.Generator, slice_mm: float
+) -> tuple[PartialVolume, tuple[PartialVolume, PartialVolume]]:
     """Vessels, and bronchi with and without their walls."""
     grid = chest.grid
     # In large voxels the thinnest vessels cannot be seen; with fewer and wider tips the trunk stays as wide.
     share = min(1.0, max(0.25, 1.5 / grid.spacing[0]))
     tips, caliber = int(rng.integers(900, 1700) * share), rng.uniform(0.5, 0.64) / np.cbrt(share)
     vessels, bronchi = [], []
-    for hilum, side in zip(chest.middle.hila, (-1, 1), strict=True):
+    for hilum, side in zip(chest.mediastinum.hila, (-1, 1), strict=True):
         region = as_field((chest.lung > 4) & (grid.x * side > 0))
         deep = as_field(region * (chest.lung > 14) + 1e-6 * region)
-        vessels.append(grow(rng, grid, region, hilum, tips=tips, tip_radius=caliber))
-        bronchi.append(grow(rng, grid, deep, hilum, tips=45, tip_radius=1.15))
-    outer: Tree = join(bronchi)
+        vessels.append(grow_tree(rng, grid, region, hilum, tips=tips, tip_radius=caliber))
+        bronchi.append(grow_tree(rng, grid, deep, hilum, tips=45, tip_radius=1.15))
+    outer = join_trees(bronchi)
     lumen = replace(outer, radius=as_field(0.72 * outer.radius))
-    return deposit(join(vessels), grid, slice_mm), (
-        deposit(outer, grid, slice_mm),
-        deposit(lumen, grid, slice_mm),
-    )
-
-
-GZIP_LEVEL = 1
-"""Noise does not compress; higher levels cost seconds and save little."""
+    walls, inside = rasterise(outer, grid, slice_mm), rasterise(lumen, grid, slice_mm)
+    return rasterise(join_trees(vessels), grid, slice_mm), (walls, inside)
 
 
 def save_phantom(phantom: Phantom, scan_path: Path, lesion_path: Path) -> None:
@@ -155,7 +164,7 @@ def save_scan(phantom: Phantom, scan_path: Path) -> None:
 
 
 def las_affine(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Affine (4, 4) from voxel index to RAS mm for an array whose axes grow Left, Anterior, Superior.
+    """Affine (4, 4) from voxel index to RAS mm for an array whose axes grow_tree Left, Anterior, Superior.
 
     NIfTI's world x grows to the Right, so the first axis steps backward. The middle of the volume is the
     world's origin.
@@ -176,3 +185,68 @@ def _write(path: Path, voxels: NDArray[np.int16] | NDArray[np.uint8], affine: ND
     with atomic_file(path) as stream:
         # mtime=0: a time stamp would make every run's bytes differ.
         stream.write(gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
+
+
+def synthesise(
+    out: Path,
+    scans: int,
+    seed: int,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    workers: int | None = None,
+    on_scan: Callable[[Path], None] | None = None,
+) -> list[Path]:
+    """Write `scans` phantoms under `out`; return the paths of the scans, in order.
+
+    Even numbers are normal (`out/scans/normal/phantom_0000.nii.gz`), odd ones abnormal
+    (`out/scans/abnormal/phantom_0001.nii.gz`) with their mask in `out/lesions/phantom_0001_mask.nii.gz`. A
+    file's bytes depend on `seed`, its number and `shape`, not on `scans` or `workers`.
+
+    Parameters
+    ----------
+    seed
+        Non-negative.
+    shape
+        As in `make_phantom`.
+    workers
+        Processes; None for one per usable CPU. With 1 everything runs in this process. More are started
+        afresh ("spawn"), so a script that calls this needs `if __name__ == "__main__":`.
+    on_scan
+        Called in this process with each path once it is written, in order.
+
+    Raises
+    ------
+    UsageError
+        If a number is too small, a folder cannot be written to, or worker processes cannot run.
+    """
+    if scans < 0 or seed < 0 or (workers is not None and workers < 1):
+        raise UsageError(f"Need scans >= 0, seed >= 0, workers >= 1, not {scans=}, {seed=}, {workers=}.")
+    _require_memory(shape)
+    make = partial(_write_numbered, Path(out), seed, shape)
+    done = []
+    for path in map_in_processes(make, range(scans), workers or count_usable_cores()):
+        done.append(path)
+        if on_scan is not None:
+            on_scan(path)
+    return done
+
+
+def _require_memory(shape: tuple[int, int, int] | None) -> None:
+    size, available = math.prod(shape or (0,)) * BYTES_A_VOXEL, read_available_memory()
+    if available is not None and size > available:
+        raise UsageError(
+            f"A phantom of {shape} voxels takes about {format_bytes(size)} to make; {format_bytes(available)} are free."
+        )
+
+
+def _write_numbered(out: Path, seed: int, shape: tuple[int, int, int] | None, index: int) -> Path:
+    # One number out of (seed, index): neighbouring seeds must not share phantoms.
+    own = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
+    abnormal = index % 2 == 1
+    phantom = make_phantom(own, abnormal=abnormal, shape=shape)
+    path = out / "scans" / ("abnormal" if abnormal else "normal") / f"phantom_{index:04d}.nii.gz"
+    if abnormal:
+        save_phantom(phantom, path, out / "lesions" / f"phantom_{index:04d}_mask.nii.gz")
+    else:
+        save_scan(phantom, path)
+    return path

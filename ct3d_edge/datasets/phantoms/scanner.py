@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ct3d_edge.datasets.phantoms.chest import Chest
 from ct3d_edge.datasets.phantoms.fields import Field, Grid, Mask, as_field, centred
-from ct3d_edge.datasets.phantoms.lungs import Deposit
+from ct3d_edge.datasets.phantoms.trees import PartialVolume
 
 AIR_HU = -1000.0
 PADDING_HU = -1024.0
@@ -17,38 +17,20 @@ TABLE_MM = (215.0, 42.0)
 
 @dataclass(frozen=True)
 class Scanner:
-    """One scanner's habits.
+    """Properties of one scanner."""
 
-    Parameters
-    ----------
-    slice_mm
-        Thickness of what a slice averages, no more than the step between slices.
-    noise_hu
-        Standard deviation deep in the body.
-    smoothing
-        Weight of a neighbour in the noise: below 0 for a sharp kernel.
-    edge_mm
-        Width of an edge.
-    streaks
-        Noise along rows relative to the rest, where the shoulders swallow the beam.
-    pads
-        Whether `PADDING_HU` stands outside the circular field of view.
-    table_gap, table_bend
-        mm of mattress under the back; mm by which the table's edges are higher than its middle.
-    """
-
-    slice_mm: float
-    noise_hu: float
-    smoothing: float
+    slice_mm: float  # thickness of what a slice averages, no more than the step between slices
+    noise_hu: float  # standard deviation deep in the body
+    smoothing: float  # weight of a neighbour in the noise: below 0 for a sharp kernel
     edge_mm: float
-    streaks: float
-    pads: bool
-    table_gap: float
-    table_bend: float
+    streaks: float  # noise along rows relative to the rest, where the shoulders absorb the beam
+    pads: bool  # whether `PADDING_HU` stands outside the circular field of view
+    table_gap: float  # mm of mattress under the back
+    table_bend: float  # mm by which the table's edges are higher than its middle
 
 
 def draw_scanner(rng: np.random.Generator, grid: Grid) -> Scanner:
-    """Draw habits, independent of patient and class."""
+    """Draw the properties, independent of patient and class."""
     return Scanner(
         slice_mm=min(rng.uniform(2.0, 5.0), grid.spacing[2]),
         noise_hu=rng.uniform(12, 48),
@@ -61,7 +43,7 @@ def draw_scanner(rng: np.random.Generator, grid: Grid) -> Scanner:
     )
 
 
-def backdrop(scanner: Scanner, grid: Grid, back: float) -> Field:
+def draw_background(scanner: Scanner, grid: Grid, back: float) -> Field:
     """Draw air and table behind every slice, (y, x) in HU; `back` is the patient's back in mm."""
     nx, ny, _ = grid.shape
     half_width, thickness = TABLE_MM
@@ -101,11 +83,8 @@ def noise(scanner: Scanner, rng: np.random.Generator, body: Field, streaks: floa
     grain *= np.float32(1 / (1 + 2 * scanner.smoothing**2))  # each pass multiplies the variance by 1 + 2 w^2
     if streaks > 0:
         grain += np.float32(streaks) * rng.standard_normal((len(body), 1), dtype=np.float32)
-    depth = np.clip(body * np.float32(1 / 110), 0, 0.75)
-    depth += np.float32(0.25)
-    depth *= np.float32(scanner.noise_hu)
-    grain *= depth
-    return grain
+    depth = np.clip(body * np.float32(1 / 110), 0, 0.75) + np.float32(0.25)
+    return as_field(grain * (depth * np.float32(scanner.noise_hu)))
 
 
 def _mix_neighbours(grain: Field, weight: np.float32, axis: int) -> Field:
@@ -136,8 +115,8 @@ class Scene:
     scanner: Scanner
     lung_hu: Field  # lesions included
     presence: Field | None  # of lesions
-    vessels: Deposit
-    bronchi: tuple[Deposit, Deposit]  # with their walls, without
+    vessels: PartialVolume
+    bronchi: tuple[PartialVolume, PartialVolume]  # with their walls, without
 
     @property
     def grid(self) -> Grid:
@@ -149,7 +128,7 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.int16], M
     """Draw HU and lesion mask, both (z, y, x)."""
     nx, ny, nz = scene.grid.shape
     hu, mask = np.empty((nz, ny, nx), dtype=np.int16), np.zeros((nz, ny, nx), dtype=np.bool_)
-    behind = backdrop(scene.scanner, scene.grid, 12 - scene.chest.patient.half_depth)
+    behind = draw_background(scene.scanner, scene.grid, 12 - scene.chest.patient.half_depth)
     outside = padding(scene.scanner, scene.grid)
     for index in range(nz):
         canvas = behind.copy()
@@ -164,11 +143,8 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.int16], M
 
 def paint(canvas: Field, hu: float | Field, depth: Field, edge_mm: float) -> None:
     """Paint `hu` where `depth` (mm inside the shape) is positive, with an edge `edge_mm` wide; in place."""
-    cover = depth * np.float32(1 / edge_mm)
-    cover += np.float32(0.5)
-    np.clip(cover, 0, 1, out=cover)
-    cover *= hu - canvas
-    canvas += cover
+    cover = np.clip(depth * np.float32(1 / edge_mm) + np.float32(0.5), 0, 1)
+    canvas += cover * (hu - canvas)
 
 
 def _paint_slice(canvas: Field, scene: Scene, index: int, rng: np.random.Generator) -> Field | None:
@@ -206,8 +182,7 @@ def _paint_organs(canvas: Field, scene: Scene, index: int) -> None:
 
 def _paint_bone(canvas: Field, scene: Scene, index: int) -> None:
     depth = scene.grid.enlarge(scene.chest.wall.bone[index])
-    marrow = np.clip(depth * np.float32(0.5), 0, 1)
-    marrow *= np.float32(scene.chest.patient.bone_hu - CORTEX_HU)
+    marrow = np.clip(depth * np.float32(0.5), 0, 1) * np.float32(scene.chest.patient.bone_hu - CORTEX_HU)
     marrow += np.float32(CORTEX_HU)
     paint(canvas, marrow, depth, scene.scanner.edge_mm)
 
@@ -224,7 +199,7 @@ def _paint_lung(canvas: Field, scene: Scene, index: int) -> Field | None:
 
 
 def _paint_airway(canvas: Field, scene: Scene, index: int) -> None:
-    edge, lumen = scene.scanner.edge_mm, scene.chest.middle.lumen[index]
+    edge, lumen = scene.scanner.edge_mm, scene.chest.mediastinum.lumen[index]
     if _present(lumen, edge):
         depth = scene.grid.enlarge(lumen)
         paint(canvas, SKIN_HU, depth, edge)
@@ -237,5 +212,4 @@ def _present(depth: Field, edge_mm: float) -> bool:
 
 def _fill(canvas: Field, occupancy: Field | None, hu: float) -> None:
     if occupancy is not None:
-        occupancy *= np.float32(hu) - canvas
-        canvas += occupancy
+        canvas += occupancy * (np.float32(hu) - canvas)

@@ -7,12 +7,12 @@ from ct3d_edge.datasets.phantoms.fields import (
     Grid,
     as_field,
     capsule,
-    cloud,
     ellipsoid,
     oval,
     profile,
     rounded_max,
     rounded_min,
+    value_noise,
 )
 
 GRID = Grid((256, 192, 5), (1.5, 2.0, 8.0))
@@ -40,7 +40,7 @@ def test_enlarging_a_full_size_plane_returns_a_copy() -> None:
 @pytest.mark.parametrize("size", [5.0, 40.0])
 def test_a_cloud_is_about_standard_normal_and_float32(size: float) -> None:
     grid = Grid((128, 128, 60), (3.0, 3.0, 8.0))
-    field = cloud(np.random.default_rng(0), grid, size)
+    field = value_noise(np.random.default_rng(0), grid, size)
     assert field.dtype == np.float32
     assert field.shape == (60, 128, 128)
     assert abs(float(field.mean())) < 0.15
@@ -49,7 +49,9 @@ def test_a_cloud_is_about_standard_normal_and_float32(size: float) -> None:
 
 def test_a_cloud_of_large_lumps_is_smooth() -> None:
     grid = Grid((128, 128, 20), (3.0, 3.0, 8.0))
-    small, large = (np.abs(np.diff(cloud(np.random.default_rng(0), grid, size), axis=2)).mean() for size in (6, 60))
+    small, large = (
+        np.abs(np.diff(value_noise(np.random.default_rng(0), grid, size), axis=2)).mean() for size in (6, 60)
+    )
     assert large < small / 4
 
 

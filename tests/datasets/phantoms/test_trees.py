@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.datasets.phantoms.fields import Grid, as_field
-from ct3d_edge.datasets.phantoms.lungs import Tree, deposit, grow, join, sample_places
+from ct3d_edge.datasets.phantoms.trees import Tree, grow_tree, join_trees, rasterise, sample_points
 
 GRID = Grid((64, 64, 16), (2.0, 2.0, 8.0))
 ROOT = (-40.0, 0.0, 64.0)
@@ -17,13 +17,13 @@ def region() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 @pytest.fixture(scope="module")
 def tree(region: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tree:
-    return grow(np.random.default_rng(0), GRID, region, ROOT, tips=300, tip_radius=0.5)
+    return grow_tree(np.random.default_rng(0), GRID, region, ROOT, tips=300, tip_radius=0.5)
 
 
 def test_places_fall_where_there_is_weight(
     region: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
 ) -> None:
-    x, y, z = sample_places(np.random.default_rng(1), GRID, region, 2000).T
+    x, y, z = sample_points(np.random.default_rng(1), GRID, region, 2000).T
     assert 0 <= x.min() < x.max() <= 64
     assert -40 <= y.min() < y.max() <= 40
     assert 0 <= z.min() < z.max() <= 128
@@ -51,14 +51,14 @@ def test_a_tube_keeps_its_volume_in_voxels_of_any_size(radius: float, end: tuple
     length = float(np.linalg.norm(tube.end - tube.start))
     for side in (32, 160):
         grid = Grid((side, side, 16), (128 / side, 128 / side, 8.0))
-        kept = deposit(tube, grid, slice_mm=8.0)
+        kept = rasterise(tube, grid, slice_mm=8.0)
         volume = kept.share.sum() * np.prod(grid.spacing)
         assert volume == pytest.approx(np.pi * radius**2 * length, rel=0.05)
 
 
 def test_occupancy_is_a_fraction_and_absent_slices_cost_nothing() -> None:
     tube = Tree(as_field([[-20.0, 0.0, 60.0]]), as_field([[20.0, 0.0, 60.0]]), as_field([6.0]))
-    kept = deposit(tube, GRID, slice_mm=8.0)
+    kept = rasterise(tube, GRID, slice_mm=8.0)
     full = kept.occupancy(7)
     assert full is not None
     assert full.max() == pytest.approx(1.0, abs=0.05)
@@ -67,5 +67,5 @@ def test_occupancy_is_a_fraction_and_absent_slices_cost_nothing() -> None:
 
 
 def test_joined_trees_hold_all_segments(tree: Tree) -> None:
-    both = join([tree, tree])
+    both = join_trees([tree, tree])
     assert len(both.radius) == len(both.start) == len(both.end) == 600

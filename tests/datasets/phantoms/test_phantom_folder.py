@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ct3d_edge.datasets.phantoms.synthesise import synthesise
+from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.errors import UsageError
 
 SHAPE = (32, 32, 16)
@@ -75,13 +75,11 @@ def test_impossible_numbers_are_refused(tmp_path: Path, scans: int, seed: int, w
         synthesise(tmp_path, scans, seed, workers=workers)
 
 
-def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_is_named_as_the_cause(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     call = f"synthesise(Path({str(tmp_path / 'out')!r}), 2, 0, shape={SHAPE}, workers=2)"
-    script.write_text(
-        f"from pathlib import Path\nfrom ct3d_edge.datasets.phantoms.synthesise import synthesise\n{call}\n"
-    )
-    root = Path(__file__).parents[2]
+    script.write_text(f"from pathlib import Path\nfrom ct3d_edge.datasets.phantoms.phantom import synthesise\n{call}\n")
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": str(root)},
