@@ -1,4 +1,4 @@
-"""Where a scan's time goes, and how far each layer is from what the machine could do."""
+"""Where the time of a scan goes, and how far each layer is from the limits of the machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.benchmark.layer_costs import LayerNodes, count_bytes, count_direct_flops, count_flops, read_layers
-from ct3d_edge.benchmark.peak_performance import PeakPerformance, measure_peak_performance
+from ct3d_edge.benchmark.roofline import (
+    LayerNodes,
+    PeakPerformance,
+    count_bytes,
+    count_direct_flops,
+    count_flops,
+    measure_peak_performance,
+    read_layers,
+)
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.options import Options
 from ct3d_edge.session.node_profile import NodeTimes, profile_nodes
@@ -39,9 +46,9 @@ class LayerProfile:
     gflop, direct_gflop
         Billions of operations that it carries out, and of the 3D convolution that it stands for.
     gb
-        Billions of bytes that its nodes cannot avoid to move.
+        Billions of bytes that its nodes move at least.
     min_compute_ms, min_memory_ms
-        What nodes bound by arithmetic, and those bound by memory, would take at the ceilings.
+        Times of nodes bound by arithmetic, and of those bound by memory, at the limits of the machine.
     """
 
     name: str
@@ -55,22 +62,22 @@ class LayerProfile:
 
     @property
     def roofline_fraction(self) -> float:
-        """The time at the ceilings as a share of the time taken; above 1 where caches are faster than memory."""
+        """The time at the limits as a share of the time measured; above 1 where caches are faster than memory."""
         return (self.min_compute_ms + self.min_memory_ms) / self.ms if self.ms else 0.0
 
     @property
     def parts(self) -> dict[Bottleneck, float]:
-        """Its time in ms, divided: what arithmetic and memory take at the ceilings, and what is above that."""
-        floors = self.min_compute_ms + self.min_memory_ms
-        scale = min(1.0, self.ms / floors) if floors else 0.0
+        """Its time in ms, divided: arithmetic and memory at the limits, and the rest."""
+        least = self.min_compute_ms + self.min_memory_ms
+        scale = min(1.0, self.ms / least) if least else 0.0
         return {
             "compute": scale * self.min_compute_ms,
             "memory": scale * self.min_memory_ms,
-            "overhead": self.ms - scale * floors,
+            "overhead": self.ms - scale * least,
         }
 
     @property
-    def verdict(self) -> Bottleneck:
+    def bottleneck(self) -> Bottleneck:
         """The largest part of its time."""
         return largest_part(self.parts)
 
@@ -86,7 +93,7 @@ class LayerProfile:
             "gb_per_s": 1e3 * self.gb / self.ms if self.ms else 0.0,
             "parts_ms": dict(self.parts),
             "of_limit": self.roofline_fraction,
-            "verdict": self.verdict,
+            "verdict": self.bottleneck,
         }
 
 
@@ -112,7 +119,7 @@ class ScanProfile:
 
     @property
     def parts(self) -> dict[Bottleneck, float]:
-        """The whole time, in ms, by what would have to be better."""
+        """The whole time in ms by cause."""
         return {
             "reading": self.read_ms,
             "preprocessing": self.preprocess_ms,
@@ -121,7 +128,7 @@ class ScanProfile:
         }
 
     @property
-    def verdict(self) -> Bottleneck:
+    def bottleneck(self) -> Bottleneck:
         """The largest part of the whole."""
         return largest_part(self.parts)
 
@@ -136,11 +143,11 @@ class ScanProfile:
             },
             "layers": {layer.name: layer.to_dict() for layer in self.layers},
             "parts_ms": dict(self.parts),
-            "verdict": self.verdict,
+            "verdict": self.bottleneck,
         }
 
     def roofline(self) -> dict[str, Any]:
-        """What a page needs to draw: ceilings, and operations a byte and GFLOP/s of each layer that computes."""
+        """Data of the picture: limits, and operations a byte and GFLOP/s of each layer that computes."""
         return {
             "gflop_per_s": self.peak_performance.gflops,
             "gb_per_s": self.peak_performance.gb_per_s,
@@ -161,7 +168,7 @@ def profile_scan(
     options: Options | None = None,
     runs: int = RUNS,
 ) -> ScanProfile:
-    """Run the network with ONNX Runtime's profiler on, and measure the machine's ceilings.
+    """Run the network with ONNX Runtime's profiler on, and measure the limits of the machine.
 
     Parameters
     ----------
@@ -170,17 +177,17 @@ def profile_scan(
     stages
         Durations in ms of ``read``, ``preprocess``, ``infer`` and ``record``, measured before.
     threads, options
-        Of the session; the ceilings are those of so many threads.
+        Of the session; the limits are those of so many threads.
     """
     before = measure_peak_performance(threads)
-    found = profile_nodes(model, volume, runs, threads=threads, options=options)
-    ceilings = before.elementwise_max(measure_peak_performance(threads))
-    layers = tuple(profile_layer(layer, ceilings) for layer in read_layers(found.nodes))
-    rest = median(run - sum(times) for run, times in zip(found.runs, _by_run(found.nodes), strict=True))
-    beyond = median(stages["infer"]) - median(found.runs)
-    remainder = (_unattributed(BETWEEN_OPERATORS, rest), _unattributed(SCAN_OVERHEAD, beyond))
+    profile = profile_nodes(model, volume, runs, threads=threads, options=options)
+    limits = before.elementwise_max(measure_peak_performance(threads))
+    layers = tuple(profile_layer(layer, limits) for layer in read_layers(profile.nodes))
+    between = median(run - sum(times) for run, times in zip(profile.runs, _by_run(profile.nodes), strict=True))
+    beyond = median(stages["infer"]) - median(profile.runs)
+    unattributed = (_unattributed(BETWEEN_OPERATORS, between), _unattributed(SCAN_OVERHEAD, beyond))
     around = (median(stages[name]) for name in ("read", "preprocess", "record"))
-    return ScanProfile((*layers, *remainder), ceilings, *around)
+    return ScanProfile((*layers, *unattributed), limits, *around)
 
 
 def _unattributed(name: str, ms: float) -> LayerProfile:
@@ -188,11 +195,11 @@ def _unattributed(name: str, ms: float) -> LayerProfile:
     return LayerProfile(name, 0, max(0.0, ms), 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def profile_layer(layer: LayerNodes, ceilings: PeakPerformance) -> LayerProfile:
+def profile_layer(layer: LayerNodes, limits: PeakPerformance) -> LayerProfile:
     """Add up the nodes of a layer; each is bound by whichever of arithmetic and memory takes longer."""
     compute = memory = 0.0
     for node in layer.nodes:
-        arithmetic, moving = ceilings.min_times_ms(count_flops(node), count_bytes(node))
+        arithmetic, moving = limits.min_times_ms(count_flops(node), count_bytes(node))
         if arithmetic >= moving:
             compute += arithmetic
         else:

@@ -44,8 +44,8 @@ class ResourceJob:
 def measure_resources(job: ResourceJob) -> dict[str, float | None]:
     """Memory, CPU time and energy of predicting scans; None for what this system does not report.
 
-    Energy is that of the whole packages and GPUs, other processes included, taken in a pass of its own; memory of GPUs
-    is what all of them have more in use than before. Where the CPU does the work, GPUs are left out.
+    Energy is that of the whole packages and GPUs, other processes included, measured in a pass of its own; memory of
+    GPUs is what all of them have more in use than before. Where the CPU does the work, GPUs are left out.
     """
     (found,) = map_in_processes(_measure_in_process, [job], 1, afresh=True)
     return found

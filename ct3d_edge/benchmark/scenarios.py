@@ -171,14 +171,14 @@ def measure_sweep(
     """Time each configuration in a session of its own, one after the other, each from its steady state on.
 
     Sessions do not take turns: two that are open share the memory and the cores, whose waiting threads disturb the
-    other's. A drift of the machine therefore meets some configurations and not others; the record says when.
+    other's. A drift of the machine therefore meets some configurations and not others; snapshots show when.
 
     Parameters
     ----------
     open_runner
         Opens a session with so many threads.
     volumes
-        ``(N, *contract.shape)`` prepared scans, taken in turn to fill a batch.
+        ``(N, *contract.shape)`` prepared scans, repeated in order to fill a batch.
     plan
         Runs and time limit of each configuration.
     conditions

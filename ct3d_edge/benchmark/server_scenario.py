@@ -33,7 +33,7 @@ UNLOADED_RUNS = 8
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """What to look for.
+    """What to measure.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def measure_server(
         service_ms = server.measure_unloaded()
         bound_ms = plan.bound_ms or DEFAULT_BOUND_FACTOR * service_ms
         attempts = server.search(service_ms, bound_ms)
-    # Where scans alone take longer than the bound, one rate says as much as all.
+    # Where scans alone take longer than the bound, one rate shows as much as all.
     complete = service_ms > bound_ms or len(attempts) >= plan.rates
     spent = f"the time budget was spent after {len(attempts)} of {plan.rates} rates"
     return server.record(None if complete else spent), attempts

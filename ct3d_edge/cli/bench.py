@@ -82,7 +82,7 @@ def bench(
     ] = False,
     profile: Annotated[
         bool,
-        typer.Option("--profile", help="Also each layer's time beside what this machine could do, and the bottleneck."),
+        typer.Option("--profile", help="Also each layer's time, the limits of this machine, and the bottleneck."),
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write every sample and the environment.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the figures as a page here.")] = None,

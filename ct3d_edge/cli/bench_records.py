@@ -1,4 +1,4 @@
-"""``ct3d-edge bench compare``, ``show`` and ``history``: what records say, alone and beside one another."""
+"""``ct3d-edge bench compare``, ``show`` and ``history``: records compared, shown and listed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -29,7 +29,7 @@ RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
 
 @dataclass(frozen=True)
 class BenchAmounts:
-    """How much to measure, as far as the options say."""
+    """How much to measure; None for options that were left out."""
 
     runs: int | None
     precision: float | None

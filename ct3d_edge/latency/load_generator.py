@@ -60,7 +60,7 @@ def run_load(
     Returns
     -------
     list of float
-        From intended arrival to answer, in ms.
+        From intended arrival to the end of the work, in ms.
     """
     clock, latencies = clock or WallClock(), [] if latencies is None else latencies
     bound, allowed = max_late
@@ -129,7 +129,7 @@ def find_highest_rate(
     steps: int = 5,
     proceed: Callable[[], bool] = lambda: True,
 ) -> list[LoadResult]:
-    """Look for the highest rate within its bound, by halving the interval in which it must lie.
+    """Search the highest rate within its bound, by halving the interval in which it must lie.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def find_highest_rate(
         Requests a second that one after the other would be served; at that rate a queue of random arrivals grows
         without end, so all rates tried lie below it.
     steps
-        Rates tried; the answer is then known to a 2 ** -steps part of the capacity.
+        Rates tried; the result is then known to a 2 ** -steps part of the capacity.
     proceed
         Called before each attempt but the first; False ends the search.
 

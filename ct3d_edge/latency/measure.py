@@ -158,14 +158,14 @@ def measure_runs(
     progress: Progress = no_progress,
     buffer: SampleBuffer | None = None,
 ) -> Samples:
-    """Time ``runs`` runs of ``work`` after warm-up runs that are kept apart.
+    """Time ``runs`` runs of ``work`` after warm-up runs that are not counted.
 
     Parameters
     ----------
     work
         Called with the number of the run and a timer whose laps name the stages.
     runs
-        How many are counted; fewer or more if ``until`` says so.
+        How many are counted; fewer or more with ``until``.
     warmup
         How many runs come before, or how to find that out.
     until
@@ -183,11 +183,11 @@ def measure_runs(
     def budget_spent(share: float = 1.0) -> bool:
         return until.budget_s is not None and clock.now() - began >= share * until.budget_s * 1e9
 
-    def run_once(kept: list[dict[str, float]], total: int | None, what: str) -> None:
+    def run_once(finished: list[dict[str, float]], total: int | None, what: str) -> None:
         timer = StageTimer(clock)
         work(len(buffer.warmup) + len(buffer.counted), timer)
-        kept.append(timer.stages)
-        progress(len(kept), total, what)
+        finished.append(timer.stages)
+        progress(len(finished), total, what)
 
     while _needs_warmup(buffer, warmup) and not budget_spent(WARMUP_BUDGET_SHARE):
         run_once(buffer.warmup, None, "Warm-up runs")
@@ -235,5 +235,5 @@ def measure_interleaved(
 def _by_stage(runs: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:
     stages = runs[0].keys() if runs else ()
     if any(run.keys() != stages for run in runs):
-        raise ValueError("every run must have the same stages, or their samples cannot be told apart")
+        raise ValueError("every run must have the same stages, or their samples cannot be assigned")
     return {stage: tuple(run[stage] for run in runs) for stage in stages}

@@ -1,4 +1,4 @@
-"""A measurement as data: every sample, and the conditions it was taken under."""
+"""A measurement as data: every sample, and the conditions of the measurement."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +42,7 @@ class BenchRecord:
     environment
         The machine and versions, from ``describe_machine``.
     conditions
-        Everything else the figures depend on: receipt, inputs, options.
+        Everything else the figures depend on: run report, inputs, options.
     once
         Durations in ms of what happens only once.
     samples
@@ -153,7 +153,7 @@ class _RecordFile(Struct, forbid_unknown_fields=True):
     resources: dict[str, Finite | None] = {}
 
     def __post_init__(self) -> None:
-        """What the types do not say; a ValueError becomes a `msgspec.ValidationError`."""
+        """Checks of more than one field; a ValueError becomes a `msgspec.ValidationError`."""
         if datetime.fromisoformat(self.created).tzinfo is None:
             raise ValueError(f"created has no time zone: {self.created!r}")
         series = (self.warmup_ms, self.samples_ms)

@@ -1,4 +1,4 @@
-"""Memory and energy that work costs, as far as system and GPU tell."""
+"""Memory and energy that work costs, as far as system and GPU report them."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from ct3d_edge.system.machine import read_system_file
 
 @dataclass(frozen=True)
 class GpuReading:
-    """All GPUs of this machine together, whoever uses them: in a container NVML cannot tell whose memory it is.
+    """All GPUs of this machine together, whoever uses them: in a container NVML cannot assign memory to processes.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def read_gpus() -> GpuReading | None:
 def _nvml(pynvml: Any) -> Iterator[list[Any]]:
     pynvml.nvmlInit()
     try:
-        yield [pynvml.nvmlDeviceGetHandleByIndex(place) for place in range(pynvml.nvmlDeviceGetCount())]
+        yield [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     finally:
         pynvml.nvmlShutdown()
 
@@ -63,7 +63,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 def read_resident_bytes() -> int | None:
-    """Memory of this process that is in RAM now (proc_pid_statm(5)); None where nothing tells."""
+    """Memory of this process that is in RAM now (proc_pid_statm(5)); None where the system does not report it."""
     fields = (read_system_file(STATM) or "").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
 

@@ -1,4 +1,4 @@
-"""Why a series of durations may not mean what its percentiles seem to say: told, never repaired."""
+"""Warnings about a series of durations: drift, two levels, spread, outliers, and interference. Nothing is removed."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from ct3d_edge.latency.statistics import nearest_rank
 from ct3d_edge.latency.system_monitor import SystemSnapshot, interference
 
 MIN_RUNS = 20
-"""Durations below which a shape is not worth a word."""
+"""Durations below which a distribution has no shape to warn about."""
 
 OUTLIER_IQR_FACTOR = 3.0
 """Quartile distances above the third quartile (Tukey, Exploratory Data Analysis, 1977, section 2D)."""
@@ -17,32 +17,32 @@ MAX_RELATIVE_IQR = 0.10
 """Quartile distance over the median; pyperf calls a benchmark unstable where the deviation is a tenth of the mean."""
 
 MIN_DRIFT, DRIFT_P_VALUE = 0.02, 0.001
-"""Change of level worth naming, and chance of so clear a trend in a series without one."""
+"""Least change of level, and largest chance of so clear a trend in a series without one, for a warning."""
 
 MIN_ASHMAN_D, MIN_MODE_SHARE = 4.5, 0.1
 """Distance D (Ashman, Bird & Zepf 1994, Astron. J. 108:2348) of the two parts into which a series is best cut, and
 share of the smaller. The halves of a normal distribution have 2.7, of a uniform one 3.5; two narrow peaks far more."""
 
 
-def stability_warnings(durations: Sequence[float], seen: Sequence[SystemSnapshot] = ()) -> list[str]:
-    """Say what is odd about a series, a sentence each, and at the end what was seen that may have caused it.
+def stability_warnings(durations: Sequence[float], snapshots: Sequence[SystemSnapshot] = ()) -> list[str]:
+    """Describe anomalies of a series, a sentence each, and last the interference that may have caused them.
 
-    What was seen is said even if it left no trace: a machine that was shared gives figures of a shared machine.
+    Interference is named even without an anomaly: a machine that was shared gives figures of a shared machine.
 
     Parameters
     ----------
     durations
-        In ms, in the order in which they were taken.
-    seen
+        In ms, in the order in which they were measured.
+    snapshots
         The machine before, during and after.
     """
-    causes = "; ".join(interference(seen))
-    odd = _anomalies(durations) if len(durations) >= MIN_RUNS else []
-    if not odd:
+    causes = "; ".join(interference(snapshots))
+    anomalies = _anomalies(durations) if len(durations) >= MIN_RUNS else []
+    if not anomalies:
         return [f"While this was measured, {causes}."] if causes else []
-    if len(seen) < 2:
-        return [*odd, "Nobody watched the machine, so no cause can be named."]
-    return [*odd, f"Likely cause: {causes}." if causes else "No cause was seen on this machine."]
+    if len(snapshots) < 2:
+        return [*anomalies, "The machine was not monitored, so no cause can be named."]
+    return [*anomalies, f"Likely cause: {causes}." if causes else "No cause was observed on this machine."]
 
 
 def _anomalies(durations: Sequence[float]) -> list[str]:
@@ -92,7 +92,7 @@ def trend_p_value(series: Sequence[float]) -> float:
     import numpy as np
 
     values, n = np.asarray(series), len(series)
-    score = sum(int(np.sign(values[place + 1 :] - values[place]).sum()) for place in range(n - 1))
+    score = sum(int(np.sign(values[index + 1 :] - values[index]).sum()) for index in range(n - 1))
     return math.erfc(abs(score) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) / math.sqrt(2))
 
 
@@ -114,9 +114,9 @@ def split_two_modes(durations: Sequence[float]) -> tuple[list[float], list[float
 
     ordered = np.sort(np.asarray(durations, float))
     smallest = max(2, math.ceil(MIN_MODE_SHARE * len(ordered)))
-    places = range(smallest, len(ordered) - smallest + 1)
-    place = min(places, key=lambda n: n * ordered[:n].var() + (len(ordered) - n) * ordered[n:].var())
-    low, high = ordered[:place], ordered[place:]
+    cuts = range(smallest, len(ordered) - smallest + 1)
+    cut = min(cuts, key=lambda n: n * ordered[:n].var() + (len(ordered) - n) * ordered[n:].var())
+    low, high = ordered[:cut], ordered[cut:]
     distance, scatter = high.mean() - low.mean(), math.sqrt(low.var() + high.var())
     if distance == 0 or math.sqrt(2) * distance < MIN_ASHMAN_D * scatter:
         return None

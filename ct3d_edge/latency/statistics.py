@@ -62,7 +62,7 @@ class Percentile:
     value
         In the unit of the samples.
     samples
-        How many it was taken from.
+        How many samples it comes from.
     low, high
         99 % interval, both of them samples; None where there are too few for an end.
     """

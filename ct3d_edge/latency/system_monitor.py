@@ -1,6 +1,6 @@
 """What else happens on the machine while something is timed: other load, frequency, throttling, stolen time.
 
-Linux tells these in files; what a system does not tell is None.
+Linux reports these in files; what a system does not report is None.
 """
 
 import os
@@ -122,35 +122,35 @@ def take_snapshot(at_s: float) -> SystemSnapshot:
     )
 
 
-def interference(seen: Sequence[SystemSnapshot]) -> list[str]:
+def interference(snapshots: Sequence[SystemSnapshot]) -> list[str]:
     """What happened between the first and the last snapshot that can make durations differ, a clause each."""
-    if len(seen) < 2 or seen[-1].at_s <= seen[0].at_s:
+    if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
         return []
-    first, last = seen[0], seen[-1]
-    found = external_load(seen)
-    frequencies = [snapshot.mhz for snapshot in seen if snapshot.mhz]
+    first, last = snapshots[0], snapshots[-1]
+    clauses = external_load(snapshots)
+    frequencies = [snapshot.mhz for snapshot in snapshots if snapshot.mhz]
     if frequencies and max(frequencies) / min(frequencies) > MAX_FREQUENCY_RATIO:
-        found.append(f"the CPU ran at {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
+        clauses.append(f"the CPU ran at {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
     if periods := _increase(first.throttled, last.throttled):
-        found.append(f"the container's CPU quota stopped it in {periods:.0f} periods")
+        clauses.append(f"the container's CPU quota stopped it in {periods:.0f} periods")
     if times := _increase(first.too_hot, last.too_hot):
-        found.append(f"cores were slowed down for heat {times:.0f} times")
-    return found
+        clauses.append(f"cores were slowed down for heat {times:.0f} times")
+    return clauses
 
 
-def external_load(seen: Sequence[SystemSnapshot]) -> list[str]:
+def external_load(snapshots: Sequence[SystemSnapshot]) -> list[str]:
     """The part of it that others did: processes on this machine, and other guests of its host."""
-    if len(seen) < 2 or seen[-1].at_s <= seen[0].at_s:
+    if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
         return []
-    first, last = seen[0], seen[-1]
+    first, last = snapshots[0], snapshots[-1]
     seconds = last.at_s - first.at_s
-    found = []
+    clauses = []
     busy = _increase(first.busy_s, last.busy_s)
     if busy is not None and (others := (busy - (last.own_s - first.own_s)) / seconds) > MAX_EXTERNAL_CORES:
-        found.append(f"other processes used {others:.1f} cores on average")
+        clauses.append(f"other processes used {others:.1f} cores on average")
     if (_increase(first.stolen_s, last.stolen_s) or 0) / seconds > MAX_STEAL_SHARE:
-        found.append(f"the hypervisor ran other guests for {(last.stolen_s or 0) - (first.stolen_s or 0):.1f} s")
-    return found
+        clauses.append(f"the hypervisor ran other guests for {(last.stolen_s or 0) - (first.stolen_s or 0):.1f} s")
+    return clauses
 
 
 def _increase(before: float | None, after: float | None) -> float | None:
@@ -167,7 +167,7 @@ def _cpu_seconds(stat: str) -> tuple[float | None, float | None]:
 
 
 def _mhz() -> float | None:
-    """Mean frequency of the cores now, as the kernel's driver or else /proc/cpuinfo tells it."""
+    """Mean frequency of the cores now, as the kernel's driver or else /proc/cpuinfo reports it."""
     values = [float(text) / 1000 for text in _read_texts("cpu[0-9]*/cpufreq/scaling_cur_freq")]
     values = values or [
         float(text) for text in re.findall(r"^cpu MHz\s*: (\S+)", read_system_file(CPUINFO) or "", re.M)

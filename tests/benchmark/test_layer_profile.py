@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.benchmark.layer_costs import LayerNodes
 from ct3d_edge.benchmark.layer_profile import BETWEEN_OPERATORS, LayerProfile, ScanProfile, profile_layer, profile_scan
-from ct3d_edge.benchmark.peak_performance import PeakPerformance, measure_peak_performance
+from ct3d_edge.benchmark.roofline import LayerNodes, PeakPerformance, measure_peak_performance
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.node_profile import NodeTimes
 
@@ -19,7 +18,7 @@ def layer(ms: float, compute: float = 0.0, memory: float = 0.0) -> LayerProfile:
 
 
 @pytest.mark.parametrize(
-    ("found", "parts", "verdict"),
+    ("found", "parts", "bottleneck"),
     [
         (layer(10, 6, 1), {"compute": 6, "memory": 1, "overhead": 3}, "compute"),
         (layer(10, 1, 7), {"compute": 1, "memory": 7, "overhead": 2}, "memory"),
@@ -28,20 +27,20 @@ def layer(ms: float, compute: float = 0.0, memory: float = 0.0) -> LayerProfile:
         (layer(5), {"compute": 0, "memory": 0, "overhead": 5}, "overhead"),
     ],
 )
-def test_a_layers_time_is_divided_without_a_rest(found: LayerProfile, parts: dict[str, float], verdict: str) -> None:
+def test_a_layers_time_is_divided_without_a_rest(found: LayerProfile, parts: dict[str, float], bottleneck: str) -> None:
     assert found.parts == pytest.approx(parts)
     assert sum(found.parts.values()) == pytest.approx(found.ms)
-    assert found.verdict == verdict
+    assert found.bottleneck == bottleneck
 
 
 def test_faster_than_memory_is_said_and_not_hidden() -> None:
     assert layer(5, 6, 4).roofline_fraction == 2.0
 
 
-@pytest.mark.parametrize(("read", "prepare", "verdict"), [(99, 1, "reading"), (1, 99, "preprocessing")])
-def test_the_whole_scans_bottleneck_may_lie_before_the_network(read: float, prepare: float, verdict: str) -> None:
+@pytest.mark.parametrize(("read", "prepare", "bottleneck"), [(99, 1, "reading"), (1, 99, "preprocessing")])
+def test_the_whole_scans_bottleneck_may_lie_before_the_network(read: float, prepare: float, bottleneck: str) -> None:
     found = ScanProfile((layer(10, 6, 1),), CEILINGS, read, prepare, record_ms=5)
-    assert found.verdict == verdict
+    assert found.bottleneck == bottleneck
     assert sum(found.parts.values()) == pytest.approx(115)
 
 

@@ -31,11 +31,11 @@ def test_a_shared_machine_is_said_though_it_left_no_trace(count: int) -> None:
 def test_outliers_are_counted_not_dropped() -> None:
     found = stability_warnings([*normal(), 900.04, 700], QUIET)
     assert found[0] == "2 of 102 runs lie far out, up to 900.0 ms; they are counted."
-    assert found[1] == "No cause was seen on this machine."
+    assert found[1] == "No cause was observed on this machine."
 
 
-def test_without_a_witness_no_cause_is_denied() -> None:
-    assert stability_warnings([*normal(), 900])[-1] == "Nobody watched the machine, so no cause can be named."
+def test_without_a_monitor_no_cause_is_denied() -> None:
+    assert stability_warnings([*normal(), 900])[-1] == "The machine was not monitored, so no cause can be named."
 
 
 def test_the_cause_that_was_seen_is_named() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from ct3d_edge.benchmark.layer_costs import (
+from ct3d_edge.benchmark.roofline import (
     LayerNodes,
     count_bytes,
     count_direct_flops,

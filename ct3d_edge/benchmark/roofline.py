@@ -1,4 +1,4 @@
-"""Which layer of the network a node of the running graph belongs to, and what the node has to do at least.
+"""The roofline of a network: what its layers compute and move at least, and what this machine can do at most.
 
 ONNX Runtime fuses nodes and adds its own; passes split layers into many. What stays is the name: tf2onnx names a
 convolution ``Conv__45`` and everything else after its Keras layer (``3dcnn_1/conv3d_17_1/Relu``); a pass puts
@@ -6,11 +6,18 @@ convolution ``Conv__45`` and everything else after its Keras layer (``3dcnn_1/co
 """
 
 import math
+import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from ct3d_edge.session.node_profile import NodeTimes
+from ct3d_edge.system.process_pool import map_in_processes
 
 VIEW_OPERATORS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 """Operators that give the same bytes another shape."""
@@ -56,11 +63,11 @@ def read_layers(nodes: Sequence[NodeTimes]) -> tuple[LayerNodes, ...]:
 
 
 def _layer_keys(nodes: Sequence[NodeTimes]) -> Iterator[str]:
-    convolutions = [place for place, node in enumerate(nodes) if is_convolution(node)]
-    known = {layer_name(nodes[place].name) for place in convolutions}
-    upcoming = [layer_name(nodes[place].name) for place in convolutions]
+    convolutions = [index for index, node in enumerate(nodes) if is_convolution(node)]
+    known = {layer_name(nodes[index].name) for index in convolutions}
+    upcoming = [layer_name(nodes[index].name) for index in convolutions]
     current, last = upcoming[0], convolutions[-1]
-    for place, node in enumerate(nodes):
+    for index, node in enumerate(nodes):
         if is_convolution(node):
             upcoming.pop(0)
         name = layer_name(node.name)
@@ -68,7 +75,7 @@ def _layer_keys(nodes: Sequence[NodeTimes]) -> Iterator[str]:
             current = name
         elif TF2ONNX_CONV_NAME.match(name) and upcoming:
             current = upcoming[0]  # its convolution was fused and took its activation's name
-        elif place > last and (node.operator in MEAN_OPERATORS or node.operator in MATMUL_OPERATORS):
+        elif index > last and (node.operator in MEAN_OPERATORS or node.operator in MATMUL_OPERATORS):
             current = HEAD_LAYER
         yield current
 
@@ -80,13 +87,13 @@ def layer_name(name: str) -> str:
 
 
 def _layer_title(key: str, members: Sequence[NodeTimes]) -> str:
-    """The Keras name of a convolution known by tf2onnx's, if one of its nodes has kept it."""
+    """The Keras name of a convolution known by tf2onnx's, if one of its nodes still has it."""
     names = [layer_name(node.name) for node in members] if TF2ONNX_CONV_NAME.match(key) else []
     return next((name for name in names if name.startswith("conv")), key)
 
 
 def is_convolution(node: NodeTimes) -> bool:
-    """Whether it is one, fused or not, or the products that minimal filtering along all axes leaves of one."""
+    """Whether it is one, fused or not, or the products that minimal filtering along all axes makes of one."""
     return ("Conv" in node.operator and len(node.inputs) > 1) or _is_winograd_matmul(node)
 
 
@@ -111,7 +118,7 @@ def _reduction_length(node: NodeTimes) -> int:
 
 
 def count_bytes(node: NodeTimes) -> int:
-    """Bytes that a node cannot avoid to move: each input and weight read once, each output written once."""
+    """Bytes that a node moves at least: each input and weight read once, each output written once."""
     if node.operator in VIEW_OPERATORS:
         return 0
     if node.operator in SLICE_OPERATORS:
@@ -147,3 +154,102 @@ def _is_output_transform(node: NodeTimes) -> bool:
     """Fewer planes come out than go in; of the first step no fewer do."""
     rows, columns = node.inputs[0]
     return len(node.inputs[1]) == 3 and rows < columns and node.inputs[1][-2] == columns
+
+
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Read by the libraries behind NumPy's matrix product when they are loaded, and not later."""
+
+MATRIX_SIDE = 2048
+COPY_BYTES = 1 << 28
+"""Beyond the caches of any CPU: memory is what is measured."""
+
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class PeakPerformance:
+    """The highest throughput that was measured.
+
+    Parameters
+    ----------
+    gflops
+        Billions of float32 operations a second in a matrix product.
+    gb_per_s
+        Billions of bytes a second, read and written, in a copy.
+    threads
+        Of both.
+    """
+
+    gflops: float
+    gb_per_s: float
+    threads: int
+
+    def min_times_ms(self, flops: float, moved_bytes: float) -> tuple[float, float]:
+        """Times that arithmetic and memory would take at these limits, in ms."""
+        return flops / self.gflops / 1e6, moved_bytes / self.gb_per_s / 1e6
+
+    def elementwise_max(self, other: "PeakPerformance") -> "PeakPerformance":
+        """The higher one of each: other work on the machine only ever lowers a measurement."""
+        return PeakPerformance(max(self.gflops, other.gflops), max(self.gb_per_s, other.gb_per_s), self.threads)
+
+
+def measure_peak_performance(threads: int, *, side: int = MATRIX_SIDE, copied: int = COPY_BYTES) -> PeakPerformance:
+    """Measure in a fresh process: how many threads a matrix product has is fixed when NumPy is imported.
+
+    Parameters
+    ----------
+    side
+        Of the square matrices.
+    copied
+        Bytes of the array that is copied.
+    """
+    with _thread_variables(threads):
+        (peak,) = map_in_processes(_measure, [(threads, side, copied)], 1, afresh=True)
+    return peak
+
+
+def _measure(job: tuple[int, int, int]) -> PeakPerformance:
+    threads, side, copied = job
+    return PeakPerformance(_product_gflops(side), _copy_gb_per_s(threads, copied), threads)
+
+
+def _product_gflops(side: int) -> float:
+    rng = np.random.default_rng(0)
+    left, right = (rng.random((side, side), np.float32) for _ in range(2))
+    result = np.empty_like(left)
+    return 2 * side**3 / _fastest_s(lambda: np.matmul(left, right, out=result)) / 1e9
+
+
+def _copy_gb_per_s(threads: int, copied: int) -> float:
+    source, target = np.ones(copied, np.uint8), np.zeros(copied, np.uint8)
+    parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:  # NumPy lets other threads run while it copies
+
+        def copy() -> None:
+            list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
+
+        return 2 * copied / _fastest_s(copy) / 1e9
+
+
+def _fastest_s(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of some runs."""
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@contextmanager
+def _thread_variables(threads: int) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
