@@ -58,20 +58,19 @@ def prepare_test(folder: Path, contract: Contract) -> TestScans:
 def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: Path, work: Path) -> Path:
     """One variant with one seed; the run's folder."""
     from ct3d_edge.training.fit import train
+    from ct3d_edge.training.history import EpochDone
     from ct3d_edge.training.presets import PRESETS
-    from ct3d_edge.training.progress import EpochDone, Event
 
     changes = {name: value for name, value in variant.items() if name not in ("name", "preset")}
     run = work / f"{variant['name'].replace(' ', '-')}-{seed}"
 
-    def show(event: Event) -> None:
-        if isinstance(event, EpochDone):
-            record = event.record
-            print(
-                f"{run.name} {record.epoch}: loss {record.loss:.3f} val_loss {record.val_loss:.3f} "
-                f"val_auc {record.val_auc:.3f} {record.seconds:.0f} s",
-                flush=True,
-            )
+    def show(event: EpochDone) -> None:
+        record = event.record
+        print(
+            f"{run.name} {record.epoch}: loss {record.loss:.3f} val_loss {record.val_loss:.3f} "
+            f"val_auc {record.val_auc:.3f} {record.seconds:.0f} s",
+            flush=True,
+        )
 
     if not (run / "model.keras").is_file():
         train(
@@ -83,7 +82,7 @@ def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: 
             seed=seed,
             cache=work / "cache",
             resume=True,
-            on_progress=show,
+            on_epoch=show,
         )
     return run
 

@@ -31,8 +31,8 @@ from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import count_usable_cores
 from ct3d_edge.training.fit import train
+from ct3d_edge.training.history import EpochDone
 from ct3d_edge.training.presets import PRESETS, Preset
-from ct3d_edge.training.progress import EpochDone, Event
 
 MODELS = Path(__file__).parents[1] / "models"
 CARD = Path(__file__).parent / "card.md"
@@ -96,7 +96,7 @@ def train_stages(stages: list[Stage], work: Path) -> list[Path]:
                 seed=number,
                 initial=runs[-1] / "model.keras" if runs else None,
                 resume=True,
-                on_progress=show,
+                on_epoch=show,
             )
         runs.append(run)
     return runs
@@ -119,15 +119,14 @@ def hours_of(runs: list[Path]) -> float:
     return seconds / 3600
 
 
-def show(event: Event) -> None:
+def show(event: EpochDone) -> None:
     """One line an epoch."""
-    if isinstance(event, EpochDone):
-        record = event.record
-        print(
-            f"epoch {record.epoch}/{event.epochs}  loss {record.loss:.4f}  val_loss {record.val_loss:.4f}  "
-            f"val_accuracy {record.val_accuracy:.3f}  {record.seconds:.0f} s",
-            flush=True,
-        )
+    record = event.record
+    print(
+        f"epoch {record.epoch}/{event.epochs}  loss {record.loss:.4f}  val_loss {record.val_loss:.4f}  "
+        f"val_accuracy {record.val_accuracy:.3f}  {record.seconds:.0f} s",
+        flush=True,
+    )
 
 
 def publish(

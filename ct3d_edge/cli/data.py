@@ -45,7 +45,7 @@ def split(
     if out.exists() and not force:
         raise UsageError(f"{out} exists, and models may have been trained by it. Name another file, or add --force.")
     require_writable(out)
-    with ProgressBars() as bars:
+    with ProgressBars() as progress:
         made = create_split(
             folder,
             seed=seed,
@@ -54,7 +54,7 @@ def split(
             folds=folds,
             patients=patients,
             skip_bad=skip_bad,
-            on_hashed=lambda event: bars.show("Hashing", event.done, event.total),
+            progress=progress,
         )
     write_split(out, made)
     title = f"{out}: {plural(len(made.entries), 'scan')}, seed {seed}"

@@ -1,9 +1,8 @@
 """``ct3d-edge evaluate``: what a model is worth on scans whose class is known."""
 
 import logging
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,10 +19,6 @@ from ct3d_edge.cli.options import (
     model_and_folder,
 )
 from ct3d_edge.cli.session_options import NoTunedOption, inference_config
-
-if TYPE_CHECKING:
-    from ct3d_edge.cli.terminal import ProgressBars
-    from ct3d_edge.evaluation.classifier import Event
 
 
 def evaluate(
@@ -71,7 +66,7 @@ def evaluate(
     config = inference_config(provider, allow_fallback, provider_option, device_id, no_tuned=no_tuned, allow=allow)
     if out:
         require_folder(out)
-    with ProgressBars() as bars:
+    with ProgressBars() as progress:
         result = evaluate_model(
             judged,
             scans,
@@ -81,7 +76,7 @@ def evaluate(
             skip_bad=skip_bad,
             resamples=resamples or RESAMPLES,
             seed=seed,
-            on_progress=partial(show_progress, bars),
+            progress=progress,
         )
     for remark in result.remarks:
         log(remark)
@@ -93,11 +88,3 @@ def evaluate(
         print_lines(summary(result))
     for path in write_files(result, out) if out else ():
         log(f"wrote {path}")
-
-
-def show_progress(bars: "ProgressBars", event: "Event") -> None:
-    """Move the bar of the step that an event belongs to."""
-    from ct3d_edge.evaluation.classifier import Resampled, ScanPredicted
-
-    step = {ScanPredicted: "Judging scans", Resampled: "Resampling"}.get(type(event), "Checking scans")
-    bars.show(step, event.done, event.total)

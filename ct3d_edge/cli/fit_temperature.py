@@ -1,12 +1,10 @@
 """``ct3d-edge fit-temperature``: temperature and threshold of a training run, from its validation scans."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.evaluate import show_progress
 from ct3d_edge.cli.options import ModelArgument, SkipBadOption, model_and_folder
 from ct3d_edge.errors import UsageError
 
@@ -54,7 +52,7 @@ def fit_temperature(
     run, scans = model_and_folder(model, folder, last)
     if scans is None:
         raise UsageError("Name the folder of scans: ct3d-edge fit-temperature --model RUN DIR.")
-    with ProgressBars() as bars:
+    with ProgressBars() as progress:
         made = calibrate_run(
             run,
             scans,
@@ -63,7 +61,7 @@ def fit_temperature(
             skip_bad=skip_bad,
             cache=cache,
             anew=anew,
-            on_progress=partial(show_progress, bars),
+            progress=progress,
         )
     print_lines(describe_calibration(made))
 

@@ -150,7 +150,7 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 
 class ProgressBars:
-    """One progress bar after the other: each step shows how far it is, where a person looks on."""
+    """A `ct3d_edge.progress.Progress` that shows one bar after the other, on a terminal only."""
 
     def __init__(self) -> None:
         self._bar = ExitStack()
@@ -163,11 +163,11 @@ class ProgressBars:
     def __exit__(self, *error: object) -> None:
         self._bar.close()
 
-    def show(self, what: str, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int | None, what: str) -> None:
         """One more of ``total`` is done; a step of another name begins a new bar, and a full one goes."""
         if what != self._what:
             self._bar.close()
-            self._what, self._advance = what, self._bar.enter_context(progress(total, what))
+            self._what, self._advance = what, self._bar.enter_context(progress(total or done, what))
         self._advance()
         if done == total:
             self._bar.close()

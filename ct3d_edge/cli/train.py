@@ -1,5 +1,7 @@
 """``ct3d-edge train``: two folders of scans become a trained model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,8 +14,7 @@ from ct3d_edge.keras_backend import import_keras
 
 if TYPE_CHECKING:
     from ct3d_edge.training.artifacts import TrainedRun
-    from ct3d_edge.training.progress import EpochDone, Event
-
+    from ct3d_edge.training.history import EpochDone, OnEpoch
 
 PresetName = Literal["default", "tutorial"]
 
@@ -23,7 +24,8 @@ def train(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Folder for the model and its records.")],
     preset: Annotated[
-        PresetName, typer.Option("--preset", help="How to learn: ours, or the published tutorial to the letter.")
+        PresetName,
+        typer.Option("--preset", help="Settings of the training: ours, or exactly those of the published tutorial."),
     ] = "default",
     size: Annotated[tuple[int, int, int], typer.Option("--shape", metavar="W H D", help="Network input in voxels.")] = (
         128,
@@ -77,11 +79,11 @@ def train(
 ) -> None:
     """Train the 3D network on the scans in DIR.
 
-    The weights of the best epoch are kept. At the end, the contract learns how the training scans lie and what the
-    network makes of them, from one more pass over all scans (about half as long as an epoch), so that scans unlike them
-    can be told.
+    The model has the weights of the best epoch. At the end one more pass over all scans, about half as long as an
+    epoch, adds the geometry and the network features of the training scans to the contract, for the check of new scans.
     """
     import_keras()
+    from ct3d_edge.cli.terminal import ProgressBars, print_lines
     from ct3d_edge.training.fit import train as train_network
     from ct3d_edge.training.presets import PRESETS
 
@@ -92,7 +94,7 @@ def train(
         "augmentation": augment,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    with _Display(out) as display:
+    with ProgressBars() as progress, _note_how_to_resume(out) as on_epoch:
         run = train_network(
             folder,
             out,
@@ -112,67 +114,37 @@ def train(
             tensorboard=tensorboard,
             resume=resume,
             overwrite=overwrite,
-            on_progress=display.show,
+            progress=progress,
+            on_epoch=on_epoch,
         )
     if run.chief:
-        from ct3d_edge.cli.terminal import print_lines
-
         print_lines(_summary(run))
 
 
-class _Display:
-    """Progress on standard error: bars for the scans where a person watches, and a line an epoch in any case."""
+@contextmanager
+def _note_how_to_resume(out: Path) -> Iterator["OnEpoch"]:
+    """Yield a function that prints a line an epoch; after Ctrl-C, print how the run is resumed."""
+    from ct3d_edge.cli.terminal import log
 
-    def __init__(self, out: Path) -> None:
-        from ct3d_edge.cli.terminal import ProgressBars
+    complete = 0
 
-        self._out = out
-        self._bars = ProgressBars()
-        self._seconds = 0.0
-        self._begun = False
+    def on_epoch(event: "EpochDone") -> None:
+        nonlocal complete
+        complete = event.record.epoch
+        log(epoch_line(event))
 
-    def __enter__(self) -> "_Display":
-        self._bars.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        from ct3d_edge.cli.terminal import log
-
-        self._bars.__exit__(kind, *rest)
-        if kind is KeyboardInterrupt and self._begun:
-            log(f"stopped; the same command with --resume goes on with the run in {self._out}")
-
-    def show(self, event: "Event") -> None:
-        from ct3d_edge.cli.terminal import log
-        from ct3d_edge.splits.folder import ScanHashed, ScanRead
-        from ct3d_edge.training.progress import Resumed, WaitingForWorkers
-
-        if isinstance(event, ScanHashed | ScanRead):
-            what = "Checking scans" if isinstance(event, ScanHashed) else "Preparing scans"
-            self._bars.show(what, event.done, event.total)
-        elif isinstance(event, WaitingForWorkers):
-            log(f"waiting for {', '.join(event.missing)}: start the same command there")
-        elif isinstance(event, Resumed):
-            self._seconds = sum(record.seconds for record in event.records)
-            log(f"going on after epoch {len(event.records)}")
-        else:
-            self._begun = True
-            self._seconds += event.record.seconds
-            log(epoch_line(event, self._seconds))
+    try:
+        yield on_epoch
+    except KeyboardInterrupt:
+        if complete:
+            log(f"stopped; the same command with --resume continues the run in {out}")
+        raise
 
 
-def epoch_line(event: "EpochDone", elapsed: float) -> str:
-    """One epoch in words and figures; the time left assumes that all epochs are run.
-
-    Parameters
-    ----------
-    event
-        The epoch that has just ended.
-    elapsed
-        Seconds that this and all earlier epochs took.
-    """
+def epoch_line(event: "EpochDone") -> str:
+    """The figures of an epoch in one line; the time left assumes that all epochs are run."""
     record = event.record
-    left = elapsed / record.epoch * (event.epochs - record.epoch)
+    left = event.elapsed / record.epoch * (event.epochs - record.epoch)
     return (
         f"epoch {record.epoch}/{event.epochs}"
         f"  loss {record.loss:.4f}  accuracy {record.accuracy:.3f}"
@@ -192,9 +164,9 @@ def _summary(run: "TrainedRun") -> list[str]:
     lines = [
         f"{run.model}: weights of epoch {best.epoch} of {len(run.epochs)}",
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.3f}, AUC {best.val_auc:.3f} "
-        f"on {plural(len(run.split.validation), 'scan')}, which also chose the epoch: not an estimate for new patients",
+        f"on {plural(len(run.split.validation), 'scan')}, which also chose the epoch: no estimate for new patients",
     ]
-    lines += [*run.calibration.splitlines(), *run.recorded]
+    lines += [*run.calibration.splitlines(), *run.reference_stats]
     used = len(run.split.train) + len(run.split.validation)
     lines += [f"{count} of {used} scans: {code}" for code, count in sorted(run.flags.items())]
     lines += [f"duplicate: {file.path} has the content of {file.of}" for file in run.split.duplicates]

@@ -12,8 +12,6 @@ from ct3d_edge.evaluation.classifier import (
     RUN_CONTRACT,
     RUN_MODEL,
     RUN_SPLIT,
-    OnProgress,
-    ignore_event,
     open_keras_classifier,
     require_two_classes,
     run_of,
@@ -25,6 +23,7 @@ from ct3d_edge.evaluation.reference_stats import FeatureExtractor, has_reference
 from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, class_mapping, find_test_set, hash_test_set
 from ct3d_edge.evaluation.warnings import few_scans_warning, narrow_range_warning
 from ct3d_edge.extras import require_extra
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.quality_control.check_registry import DOWNGRADABLE
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.splits.split_file import read_split
@@ -95,7 +94,7 @@ def calibrate_run(
     skip_bad: bool = False,
     cache: Path | None = None,
     anew: bool = False,
-    on_progress: OnProgress = ignore_event,
+    progress: Progress = no_progress,
 ) -> CalibrationResult:
     """Fit temperature, then threshold, on the validation subset, and rewrite the run's contract.
 
@@ -111,7 +110,7 @@ def calibrate_run(
         Split file; the run's own if None.
     rule
         For the threshold; Youden's if None.
-    skip_bad, on_progress
+    skip_bad, progress
         As for `evaluate`.
     cache
         Prepared training scans, as for `ct3d_edge.training.train`; those that it lacks are put there. None prepares
@@ -136,7 +135,7 @@ def calibrate_run(
     model = open_keras_classifier(place, temperature=1.0)
     require_two_classes(model)
     earlier = Contract.from_json((place / RUN_CONTRACT).read_text("utf-8"))
-    material = find_test_set(choice, skip_bad=skip_bad, on_progress=on_progress)
+    material = find_test_set(choice, skip_bad=skip_bad, progress=progress)
     class_mapping(material, model.contract)
     _refuse_taught(material, place)
     monitor = FeatureExtractor(model)
@@ -145,7 +144,7 @@ def calibrate_run(
         monitor.predict,
         QualityChecker(model.contract, DOWNGRADABLE),  # the run was trained on such scans, whatever they are
         skip_bad=skip_bad,
-        on_progress=on_progress,
+        progress=progress,
     )
     fitted = fit_operating_point(earlier, verdicts.scores, verdicts.truth, rule or ThresholdRule())
     recorded: tuple[str, ...] = ()
@@ -153,7 +152,7 @@ def calibrate_run(
         taught_by = place / RUN_SPLIT if (place / RUN_SPLIT).is_file() else split_file
         try:
             fitted, recorded = measure_training_scans(
-                fitted, model, taught_by, folder, monitor.features, cache, on_progress
+                fitted, model, taught_by, folder, monitor.features, cache, progress
             )
         except DatasetError as error:  # whoever calibrates may no longer have what the run was trained on
             recorded = (f"the training scans were not looked at: {error}",)
@@ -206,7 +205,7 @@ def _require_run(path: Path) -> Path:
 def _require_split(run: Path, split: Path | None) -> Path:
     own = run / RUN_SPLIT
     if split is None and not own.is_file():
-        raise UsageError(f"{run} holds no {RUN_SPLIT}. Name the split that it was trained on: --split split.json")
+        raise UsageError(f"{run} holds no {RUN_SPLIT}. Name the split that it was trained on: `split=split.json`.")
     return split or own
 
 

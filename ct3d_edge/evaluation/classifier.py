@@ -11,41 +11,6 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError, UsageError
 from ct3d_edge.inference.config import InferenceConfig, open_runner
-from ct3d_edge.splits.folder import ScanHashed
-
-
-@dataclass(frozen=True)
-class ScanPredicted:
-    """The model has answered for one more scan, or cannot.
-
-    Parameters
-    ----------
-    done, total
-        Scans so far, and in all.
-    scan
-        Its path relative to the data folder.
-    """
-
-    done: int
-    total: int
-    scan: str
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """The figures of one more bootstrap resample are known."""
-
-    done: int
-    total: int
-
-
-Event = ScanHashed | ScanPredicted | Resampled
-OnProgress = Callable[[Event], None]
-
-
-def ignore_event(event: Event) -> None:
-    """Ignore the event."""
-
 
 RUN_MODEL, RUN_CONTRACT, RUN_SPLIT = "model.keras", "contract.json", "split.json"
 """Files of a training run."""

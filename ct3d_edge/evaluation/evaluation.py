@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.evaluation.classifier import OnProgress, ignore_event, open_classifier, run_of
+from ct3d_edge.evaluation.classifier import open_classifier, run_of
 from ct3d_edge.evaluation.metrics import CONFIDENCE, RESAMPLES, Metrics, compute_metrics
 from ct3d_edge.evaluation.predict import ScanPrediction, predict_test_set
 from ct3d_edge.evaluation.test_set import check_leakage, choose_test_set, class_mapping, find_test_set
 from ct3d_edge.evaluation.warnings import evaluation_limits, identical_predictions_warning
 from ct3d_edge.extras import require_extra
 from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.splits.split import Duplicate, ExcludedScan, Subset
 from ct3d_edge.system.machine import find_installed_version
@@ -117,7 +118,7 @@ def evaluate(
     skip_bad: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    on_progress: OnProgress = ignore_event,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Judge a model of two classes on scans whose class is known.
 
@@ -133,8 +134,8 @@ def evaluate(
         Go on without scans that cannot be read or judged; the result names them.
     resamples, seed
         Of the bootstrap intervals.
-    on_progress
-        Receives a `ScanHashed` and a `ScanJudged` a scan, then a `Resampled` a resample.
+    progress
+        Called twice a scan, then after each resample.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def evaluate(
     require_extra("evaluate", NEEDED)
     choice = choose_test_set(folder, split, subset)
     with open_classifier(model, config) as opened:
-        material = find_test_set(choice, skip_bad=skip_bad, on_progress=on_progress)
+        material = find_test_set(choice, skip_bad=skip_bad, progress=progress)
         contract = opened.contract
         classes = class_mapping(material, contract)
         seen = check_leakage(material, run_of(model))
@@ -159,7 +160,7 @@ def evaluate(
             opened.predict,
             QualityChecker(contract, config.allow),
             skip_bad=skip_bad,
-            on_progress=on_progress,
+            progress=progress,
         )
     return Evaluation(
         warnings=(
@@ -182,7 +183,7 @@ def evaluate(
             verdicts.answers,
             resamples=resamples,
             seed=seed,
-            on_progress=on_progress,
+            progress=progress,
         ),
         scans=verdicts.scans,
         left_out=verdicts.left_out,

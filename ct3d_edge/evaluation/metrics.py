@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.evaluation.classifier import OnProgress, Resampled, ignore_event
+from ct3d_edge.progress import Progress, no_progress
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -55,7 +55,7 @@ def bootstrap(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    on_progress: OnProgress = ignore_event,
+    progress: Progress = no_progress,
 ) -> tuple[MetricEstimate, ...]:
     """Percentile intervals of several figures on the same resamples.
 
@@ -68,7 +68,7 @@ def bootstrap(
     for done, row in enumerate(samples, start=1):
         drawn = np.concatenate([rng.choice(scans, len(scans)) for scans in classes])
         row[:] = [statistic(truth[drawn], scores[drawn]) for statistic in statistics]
-        on_progress(Resampled(done, resamples))
+        progress(done, resamples, "Resampling")
     tail = 100 * (1 - CONFIDENCE) / 2
     lows, highs = np.percentile(samples, [tail, 100 - tail], axis=0)
     return tuple(
@@ -162,7 +162,7 @@ def compute_metrics(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    on_progress: OnProgress = ignore_event,
+    progress: Progress = no_progress,
 ) -> Metrics:
     """Compute all figures.
 
@@ -176,8 +176,8 @@ def compute_metrics(
         ``(N,)`` class indices that the model decided on.
     resamples, seed
         Of the bootstrap.
-    on_progress
-        Receives a `Resampled` after each resample.
+    progress
+        Called after each resample.
     """
     import sklearn
 
@@ -188,7 +188,7 @@ def compute_metrics(
     # Every resample is made of numbers checked before: checking them again would take a third of the time.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
         estimates = bootstrap(
-            [auc, brier, calibration_error], truth, inside, resamples=resamples, seed=seed, on_progress=on_progress
+            [auc, brier, calibration_error], truth, inside, resamples=resamples, seed=seed, progress=progress
         )
     return Metrics(
         scans=(negatives, positives),

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import DatasetError, RefusedScanError, ScanError, UnreadableScanError
-from ct3d_edge.evaluation.classifier import OnProgress, ScanPredicted, ignore_event
 from ct3d_edge.evaluation.test_set import TestSet
 from ct3d_edge.inference.predict import classify
 from ct3d_edge.inference.prepare import PreparedScan, prepare_scan
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.splits.folder import refuse_unusable_scans
@@ -86,7 +86,7 @@ def predict_test_set(
     checker: QualityChecker,
     *,
     skip_bad: bool = False,
-    on_progress: OnProgress = ignore_event,
+    progress: Progress = no_progress,
 ) -> Predictions:
     """Let a model answer for every scan, through the preprocessing that training and inference use.
 
@@ -103,7 +103,7 @@ def predict_test_set(
             predictions.append(_predict_entry(test_set, entry, predict, checker))
         except ScanError as error:
             unusable.append(ExcludedScan(entry.path, error.code, str(error), entry.sha256))
-        on_progress(ScanPredicted(done, len(test_set.entries), entry.path))
+        progress(done, len(test_set.entries), "Predicting scans")
     if not skip_bad:
         refuse_unusable_scans(tuple(unusable), len(test_set.entries))
     if len({prediction.truth for prediction in predictions}) < len(test_set.split.classes):

@@ -13,17 +13,14 @@ from ct3d_edge.evaluation.classifier import (
     RUN_CONTRACT,
     RUN_SPLIT,
     Classifier,
-    OnProgress,
-    ScanPredicted,
-    ignore_event,
     open_keras_classifier,
 )
 from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, find_test_set
 from ct3d_edge.preprocessing import preprocess
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.quality_control.reference_stats import with_training_stats
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.splits.prepared_cache import prepare_cache
-from ct3d_edge.splits.split import SplitEntry
 from ct3d_edge.system.atomic_write import atomic_file
 
 
@@ -60,7 +57,7 @@ def has_reference_stats(contract: Contract) -> bool:
 
 
 def record_reference_stats(
-    run: Path, folder: Path, *, cache: Path | None = None, on_progress: OnProgress = ignore_event
+    run: Path, folder: Path, *, cache: Path | None = None, progress: Progress = no_progress
 ) -> tuple[str, ...]:
     """Write training range and feature statistics into a run's contract; nothing else in it changes.
 
@@ -68,7 +65,7 @@ def record_reference_stats(
     ----------
     run, folder
         A training run, and what its split was made from.
-    cache, on_progress
+    cache, progress
         As for `calibrate_run`.
 
     Returns
@@ -85,9 +82,9 @@ def record_reference_stats(
     """
     model = open_keras_classifier(run)
     contract = Contract.from_json((run / RUN_CONTRACT).read_text("utf-8"))
-    validation = find_test_set(choose_test_set(folder, run / RUN_SPLIT, "validation"), on_progress=on_progress)
-    held_out = features_of(model, validation, cache, on_progress)
-    made, said = measure_training_scans(contract, model, run / RUN_SPLIT, folder, held_out, cache, on_progress)
+    validation = find_test_set(choose_test_set(folder, run / RUN_SPLIT, "validation"), progress=progress)
+    held_out = features_of(model, validation, cache, progress)
+    made, said = measure_training_scans(contract, model, run / RUN_SPLIT, folder, held_out, cache, progress)
     with atomic_file(run / RUN_CONTRACT) as stream:
         stream.write(made.to_json().encode())
     return said
@@ -100,7 +97,7 @@ def measure_training_scans(
     folder: Path,
     held_out: NDArray[np.float64] | None,
     cache: Path | None,
-    on_progress: OnProgress,
+    progress: Progress,
 ) -> tuple[Contract, tuple[str, ...]]:
     """Add what the training scans of a split were like to a contract, as `with_training_stats` does.
 
@@ -109,38 +106,36 @@ def measure_training_scans(
     held_out
         Features ``(N, C)`` of scans that did not teach the model.
     """
-    material = find_test_set(choose_test_set(folder, split, "train"), on_progress=on_progress)
-    taught = None if held_out is None else features_of(model, material, cache, on_progress)
+    material = find_test_set(choose_test_set(folder, split, "train"), progress=progress)
+    taught = None if held_out is None else features_of(model, material, cache, progress)
     return with_training_stats(contract, [folder / entry.path for entry in material.entries], taught, held_out)
 
 
 def features_of(
-    model: Classifier, material: TestSet, cache: Path | None, on_progress: OnProgress
+    model: Classifier, material: TestSet, cache: Path | None, progress: Progress
 ) -> NDArray[np.float64] | None:
     """``(N, C)`` pooled features of those scans that can be used; None of a network that pools none."""
     monitor = FeatureExtractor(model)
-    for done, (entry, volume) in enumerate(_volumes(material, model.contract, cache), start=1):
+    for done, volume in enumerate(_volumes(material, model.contract, cache), start=1):
         if volume is not None:
             monitor.predict(volume)
-        on_progress(ScanPredicted(done, len(material.entries), entry.path))
+        progress(done, len(material.entries), "Predicting scans")
     return monitor.features
 
 
-def _volumes(
-    material: TestSet, contract: Contract, cache: Path | None
-) -> Iterator[tuple[SplitEntry, NDArray[np.float32] | None]]:
-    """Network inputs; None for scans that cannot be used, of which training and `judge` have told."""
+def _volumes(material: TestSet, contract: Contract, cache: Path | None) -> Iterator[NDArray[np.float32] | None]:
+    """Network inputs; None for scans that cannot be used."""
     if cache is None:
-        yield from ((entry, _prepared(material.folder / entry.path, contract)) for entry in material.entries)
+        yield from (_prepare(material.folder / entry.path, contract) for entry in material.entries)
         return
-    # Prepared scans bear the hash of the contract that training began with, which knew nothing of what came after.
+    # The files are named after the contract that training began with, before it was fitted.
     first = replace(contract.without_training_stats, temperature=Contract.temperature, threshold=Contract.threshold)
-    made = prepare_cache(material.folder, material.entries, first, cache).entries
+    cached = prepare_cache(material.folder, material.entries, first, cache).entries
     for entry in material.entries:
-        yield entry, np.load(made[entry.path].file, mmap_mode="r") if entry.path in made else None
+        yield np.load(cached[entry.path].file, mmap_mode="r") if entry.path in cached else None
 
 
-def _prepared(path: Path, contract: Contract) -> NDArray[np.float32] | None:
+def _prepare(path: Path, contract: Contract) -> NDArray[np.float32] | None:
     try:
         return preprocess(open_scan(path), contract).volume
     except ScanError:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.evaluation.classifier import RUN_SPLIT, OnProgress, ignore_event
+from ct3d_edge.evaluation.classifier import RUN_SPLIT
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.splits.split import SUBSETS, ExcludedScan, Split, SplitEntry, Subset
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.splits.verify import folder_as_test_set, verify_folder
@@ -72,9 +73,9 @@ def choose_test_set(folder: Path | None, split_file: Path | None, subset: Subset
     """
     if split_file is None:
         if subset is not None:
-            raise UsageError("A subset belongs to a split: name it, too (--split split.json).")
+            raise UsageError("A subset belongs to a split: give that as well (`split=split.json`).")
         if folder is None:
-            raise UsageError("Say which scans: the folder with the two class folders, and --split for a part of it.")
+            raise UsageError("Name the folder with the two class folders, and `split=` for a part of it.")
         return TestSetChoice(folder, None, None, "test")
     split = read_split(split_file)
     choice = TestSetChoice(folder or _folder_beside(split_file, split), split_file, split, subset or "test")
@@ -82,15 +83,15 @@ def choose_test_set(folder: Path | None, split_file: Path | None, subset: Subset
     return choice
 
 
-def find_test_set(choice: TestSetChoice, *, skip_bad: bool = False, on_progress: OnProgress = ignore_event) -> TestSet:
+def find_test_set(choice: TestSetChoice, *, skip_bad: bool = False, progress: Progress = no_progress) -> TestSet:
     """Find the scans and check that they are the ones that are meant.
 
     Parameters
     ----------
     skip_bad
         Leave out scans whose bytes cannot be read.
-    on_progress
-        Receives a `ScanHashed` a scan.
+    progress
+        Called after each scan.
 
     Raises
     ------
@@ -99,10 +100,10 @@ def find_test_set(choice: TestSetChoice, *, skip_bad: bool = False, on_progress:
     """
     folder, subset = choice.folder, choice.subset
     if choice.split is None:
-        found = folder_as_test_set(folder, skip_bad=skip_bad, on_hashed=on_progress)
+        found = folder_as_test_set(folder, skip_bad=skip_bad, progress=progress)
         unreadable = found.left_out
     else:
-        found = verify_folder(choice.split, folder, (subset,), skip_bad=skip_bad, on_hashed=on_progress)
+        found = verify_folder(choice.split, folder, (subset,), skip_bad=skip_bad, progress=progress)
         unreadable = tuple(scan for scan in found.left_out if scan not in choice.split.left_out)
     _require_classes(found, subset, choice.split_file or folder)
     return TestSet(folder, found, choice.split_file, subset, unreadable)
@@ -154,7 +155,9 @@ def check_leakage(material: TestSet, run: Path | None) -> tuple[str, ...]:
                 "This is no test."
             )
     if material.split_file is None:
-        warnings.append(f"{run} holds the split that it was trained on. To judge its test subset: --split {own}")
+        warnings.append(
+            f"{run} holds the split that it was trained on. To evaluate its test subset, give that split: {own}"
+        )
     return tuple(warnings)
 
 

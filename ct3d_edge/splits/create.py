@@ -7,12 +7,11 @@ from pathlib import Path
 
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.formatting import plural
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.splits.folder import (
-    OnHashed,
     class_names,
     find_duplicates,
     hash_scans,
-    ignore_event,
     refuse_unusable_scans,
     scans_of_class,
 )
@@ -33,7 +32,7 @@ def create_split(
     folds: int | None = None,
     patients: Path | None = None,
     skip_bad: bool = False,
-    on_hashed: OnHashed = ignore_event,
+    progress: Progress = no_progress,
 ) -> Split:
     """Divide the scans in the class subfolders of ``folder``.
 
@@ -59,8 +58,8 @@ def create_split(
         shares are then as near as whole patients allow.
     skip_bad
         Leave out scans whose bytes cannot be read (missing half of a pair, empty, no permission).
-    on_hashed
-        Receives a `ScanHashed` after each scan.
+    progress
+        Called after each scan.
 
     Raises
     ------
@@ -74,7 +73,7 @@ def create_split(
     classes = class_names(folder)
     scans = [scan for name in classes for scan in scans_of_class(folder, name)]
     table = read_patients(patients, scans) if patients is not None else None
-    contents = hash_scans(folder, scans, on_hashed)
+    contents = hash_scans(folder, scans, progress)
     if not skip_bad:
         refuse_unusable_scans(contents.unreadable, len(scans))
     duplicates = find_duplicates(contents.sha256)

@@ -1,6 +1,6 @@
 """A folder of scans: its classes, its scans, their content hashes, and which of them are the same."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -8,56 +8,12 @@ from pathlib import Path
 
 from ct3d_edge.errors import DatasetError, ScanError, UsageError
 from ct3d_edge.formatting import plural
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.splits.patients import NAMED
 from ct3d_edge.splits.split import Duplicate, ExcludedScan
 from ct3d_edge.system.machine import count_usable_cores
-
-
-@dataclass(frozen=True)
-class ScanHashed:
-    """The content of one more scan is known, or cannot be read.
-
-    Parameters
-    ----------
-    done, total
-        Scans so far, and in all.
-    scan
-        Its path relative to the data folder.
-    """
-
-    done: int
-    total: int
-    scan: str
-
-
-@dataclass(frozen=True)
-class ScanRead:
-    """One more scan is prepared, or found unusable.
-
-    Parameters
-    ----------
-    done, total
-        Scans so far, and in all.
-    scan
-        Its path relative to the data folder.
-    reused
-        Whether it lay prepared in the cache, so that the scan itself was not read.
-    """
-
-    done: int
-    total: int
-    scan: str
-    reused: bool = False
-
-
-OnHashed = Callable[[ScanHashed], None]
-OnRead = Callable[[ScanRead], None]
-
-
-def ignore_event(event: object) -> None:
-    """Ignore the event."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +24,15 @@ class DatasetContents:
     unreadable: tuple[ExcludedScan, ...]
 
 
-def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = ignore_event) -> DatasetContents:
+def hash_scans(folder: Path, scans: Sequence[str], progress: Progress = no_progress) -> DatasetContents:
     """Hash scans side by side.
 
     Parameters
     ----------
     scans
         Paths relative to ``folder``.
-    on_hashed
-        Receives a `ScanHashed` after each scan, in order, in this thread.
+    progress
+        Called after each scan, in this thread.
     """
     known: dict[str, str] = {}
     unreadable = []
@@ -87,7 +43,7 @@ def hash_scans(folder: Path, scans: Sequence[str], on_hashed: OnHashed = ignore_
                 known[scan] = found
             else:
                 unreadable.append(ExcludedScan(scan, found.code, str(found)))
-            on_hashed(ScanHashed(done, len(scans), scan))
+            progress(done, len(scans), "Checking scans")
     return DatasetContents(known, tuple(unreadable))
 
 
@@ -169,9 +125,8 @@ def refuse_unusable_scans(unusable: tuple[ExcludedScan, ...], total: int) -> Non
     """
     if unusable:
         lines = [f"  {scan.path}: {scan.reason}" for scan in unusable]
-        head = (
-            f"{len(unusable)} of {total} scans cannot be used. Mend or remove them, or leave them out (--skip-invalid):"
-        )
+        advice = "Repair or remove them, or leave them out (`skip_bad=True`):"
+        head = f"{len(unusable)} of {total} scans cannot be used. {advice}"
         raise DatasetError("\n".join([head, *lines]))
 
 

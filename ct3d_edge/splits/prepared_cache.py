@@ -21,9 +21,9 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.preprocessing import preprocess
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import current_code, raise_if_refused
-from ct3d_edge.splits.folder import OnRead, ScanRead, ignore_event
 from ct3d_edge.splits.split import ExcludedScan, SplitEntry
 from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, make_folder
 from ct3d_edge.system.machine import count_usable_cores
@@ -73,7 +73,7 @@ def prepare_cache(
     cache: Path,
     *,
     workers: int | None = None,
-    on_read: OnRead = ignore_event,
+    progress: Progress = no_progress,
 ) -> CachedInputs:
     """Make sure that every scan lies prepared in ``cache``; those that do already are not read again.
 
@@ -88,8 +88,8 @@ def prepare_cache(
     workers
         Processes; None for one per usable CPU, but none for a handful of scans. A script that gets here needs
         ``if __name__ == "__main__":``, unless with 1.
-    on_read
-        Receives a `ScanRead` after each scan, in this process.
+    progress
+        Called after each scan, in this process.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def prepare_cache(
             jobs.append(_PrepareJob(entry, folder / entry.path, target, contract))
         else:
             done[entry.path] = PreparedEntry(target, flags)
-            on_read(ScanRead(len(done), len(entries), entry.path, reused=True))
+            progress(len(done), len(entries), "Preparing scans")
     _require_room(cache, len(jobs), contract)
     count = workers or min(count_usable_cores(), len(jobs) // SCANS_PER_WORKER)
     for job, outcome in zip(jobs, map_in_processes(_prepare_one, jobs, count), strict=True):
@@ -116,7 +116,7 @@ def prepare_cache(
             unusable.append(outcome)
         else:
             done[job.entry.path] = outcome
-        on_read(ScanRead(len(done) + len(unusable), len(entries), job.entry.path))
+        progress(len(done) + len(unusable), len(entries), "Preparing scans")
     return CachedInputs(done, tuple(unusable))
 
 

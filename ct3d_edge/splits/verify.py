@@ -5,12 +5,11 @@ from pathlib import Path
 
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.formatting import plural
+from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.splits.folder import (
-    OnHashed,
     class_names,
     find_duplicates,
     hash_scans,
-    ignore_event,
     refuse_unusable_scans,
     scans_of_class,
 )
@@ -18,12 +17,12 @@ from ct3d_edge.splits.patients import list_limited
 from ct3d_edge.splits.split import SUBSETS, Split, SplitEntry, Subset
 
 
-def folder_as_test_set(folder: Path, *, skip_bad: bool = False, on_hashed: OnHashed = ignore_event) -> Split:
+def folder_as_test_set(folder: Path, *, skip_bad: bool = False, progress: Progress = no_progress) -> Split:
     """Put every scan of the two class folders into the test subset; files of the same content count once.
 
     Parameters
     ----------
-    folder, skip_bad, on_hashed
+    folder, skip_bad, progress
         As for `split_folder`.
 
     Raises
@@ -33,7 +32,7 @@ def folder_as_test_set(folder: Path, *, skip_bad: bool = False, on_hashed: OnHas
     """
     classes = class_names(folder)
     scans = [scan for name in classes for scan in scans_of_class(folder, name)]
-    contents = hash_scans(folder, scans, on_hashed)
+    contents = hash_scans(folder, scans, progress)
     if not skip_bad:
         refuse_unusable_scans(contents.unreadable, len(scans))
     duplicates = find_duplicates(contents.sha256)
@@ -52,7 +51,7 @@ def verify_folder(
     subsets: Collection[Subset] = SUBSETS,
     *,
     skip_bad: bool = False,
-    on_hashed: OnHashed = ignore_event,
+    progress: Progress = no_progress,
 ) -> Split:
     """Compare a folder with its split: the same classes, every scan there, none new, contents unchanged.
 
@@ -64,8 +63,8 @@ def verify_folder(
         Whose contents are compared, with their duplicates. Files of the others must be there and are not opened.
     skip_bad
         Leave out scans of these subsets whose bytes cannot be read any more.
-    on_hashed
-        Receives a `ScanHashed` after each scan.
+    progress
+        Called after each scan.
 
     Returns
     -------
@@ -86,7 +85,7 @@ def verify_folder(
     missing = [entry.path for entry in split.entries if entry.path not in present]
     new = sorted(present.difference(split.paths))
     expected = {path: sha for path, sha in _expected(split, subsets).items() if path in present}
-    contents = hash_scans(folder, list(expected), on_hashed)
+    contents = hash_scans(folder, list(expected), progress)
     changed = [path for path, sha in contents.sha256.items() if sha != expected[path]]
     differences = [
         f"{plural(len(paths), 'scan')} {what}: {list_limited(paths)}"

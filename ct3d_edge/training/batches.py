@@ -1,9 +1,6 @@
 """Prepared scans as a stream of batches, in an order and with changes that seed and epoch alone decide.
 
-Prepared scans as a stream of batches, in an order and with changes that seed and epoch alone decide.
-
-That a run can be resumed, and that a bad batch can be named, both rest on this: nothing is drawn from a generator
-whose state would have to be saved.
+Nothing is drawn from a generator whose state would have to be saved: so a run can be resumed, and a bad batch named.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +18,7 @@ from ct3d_edge.training.data import ScanArrays, VolumeSource
 from ct3d_edge.training.presets import Preset
 
 PREFETCHED_BATCHES = 2
-"""One in work, one ready: reading 4 MiB from the page cache is far quicker than a training step."""
+"""Reading 4 MiB from the page cache is far quicker than a training step."""
 
 
 class SharedOrder(Protocol):
@@ -41,7 +38,7 @@ class SharedOrder(Protocol):
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """In which order a range of rows is gone through, epoch by epoch.
+    """The order of a range of rows, epoch by epoch.
 
     Parameters
     ----------
@@ -54,7 +51,7 @@ class BatchOrder:
     devices
         How many share each batch. A last batch that has not a scan for each of them joins the one before.
     equal
-        Whether all devices get equally many. The few scans that are over sit out an epoch, others in each.
+        Whether all devices get equally many. The few scans that remain are left out of an epoch, others in each.
     """
 
     rows: range
@@ -87,12 +84,12 @@ class BatchOrder:
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """What falls to the devices of one worker: in each step a batch for the first, one for the second, and so on.
+    """The batches of the devices of one worker: in each step one for the first, one for the second, and so on.
 
     Parameters
     ----------
     order
-        Its batches are dealt out in runs of neighbouring rows, whose lengths differ by one at most.
+        Its batches are divided into runs of neighbouring rows, whose lengths differ by one at most.
     devices
         Those of this worker, out of ``order.devices``.
     """
@@ -131,13 +128,13 @@ def batches(
     volumes, labels
         By row; ``(N,)`` labels.
     order
-        In which order the rows come.
+        Order of the rows.
     epochs
-        Which ones, counted from 0.
+        Counted from 0.
     augmentation
         Changes each volume, by a generator that is seeded with the order's seed, the epoch and the row.
     workers
-        Batches that are made at the same time; None for one per usable CPU.
+        Batches that are prepared at the same time; None for one per usable CPU.
     """
     _, *shape = volumes.shape
 
@@ -148,13 +145,13 @@ def batches(
 
     def load(epoch: int, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = order.of_batch(epoch, step)
-        made = np.stack([volume(epoch, row) for row in rows])
-        return made[..., np.newaxis], labels[rows, np.newaxis]
+        stacked = np.stack([volume(epoch, row) for row in rows])
+        return stacked[..., np.newaxis], labels[rows, np.newaxis]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         where = [number // order.steps, number % order.steps]
-        made, truth = tf.numpy_function(load, where, [tf.float32, tf.float32], stateful=False)
-        return tf.ensure_shape(made, (None, *shape, 1)), tf.ensure_shape(truth, (None, 1))
+        inputs, truth = tf.numpy_function(load, where, [tf.float32, tf.float32], stateful=False)
+        return tf.ensure_shape(inputs, (None, *shape, 1)), tf.ensure_shape(truth, (None, 1))
 
     numbers = tf.data.Dataset.range(epochs.start * order.steps, epochs.stop * order.steps)
     stream = numbers.map(batch, num_parallel_calls=workers or count_usable_cores(), deterministic=True)
@@ -170,9 +167,9 @@ class TrainingData:
     arrays, names
         The scans and their paths.
     training, validation
-        In which order they are gone through.
+        Their orders.
     changes
-        What is done to each training volume.
+        Augmentation of each training volume.
     class_weights
         Weight of each class in the training loss; None weighs every scan the same.
     """
@@ -189,14 +186,14 @@ class TrainingData:
         """Divide the scans of a split; ``devices`` is how many share each batch."""
         split = arrays.split
         entries = split.train + split.validation
-        border = len(split.train)
+        count = len(split.train)
         return cls(
             arrays,
             tuple(entry.path for entry in entries),
-            BatchOrder(range(border), preset.batch_size, seed, devices, equal=True),
-            BatchOrder(range(border, len(entries)), preset.batch_size, None, devices),
+            BatchOrder(range(count), preset.batch_size, seed, devices, equal=True),
+            BatchOrder(range(count, len(entries)), preset.batch_size, None, devices),
             get_augmentation(preset.augmentation, contract),
-            _balanced(arrays, border) if preset.class_weights else None,
+            _balance_classes(arrays, count) if preset.class_weights else None,
         )
 
     def batches(
@@ -210,7 +207,7 @@ class TrainingData:
         return lambda epoch, step: [self.names[row] for row in order.of_batch(epoch, step)]
 
 
-def _balanced(arrays: ScanArrays, count: int) -> dict[int, float]:
+def _balance_classes(arrays: ScanArrays, count: int) -> dict[int, float]:
     """Weights that make both classes of the first rows count the same, however many each has: mean one a scan."""
     labels = arrays.labels[:count]
     return {label: count / (2 * int((labels == label).sum())) for label in (0, 1)}

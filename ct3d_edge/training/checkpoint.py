@@ -1,5 +1,6 @@
-"""The state of a run after an epoch, in one file: what a killed run goes on from, to the same end."""
+"""The state of a run after an epoch, in one file: a killed run resumes from it to the same end."""
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
@@ -11,9 +12,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
+from ct3d_edge.splits.split import Split
+from ct3d_edge.splits.split_file import to_json
 from ct3d_edge.system.atomic_write import atomic_file
-from ct3d_edge.training.progress import EpochRecord
+from ct3d_edge.training.history import EpochRecord
+from ct3d_edge.training.presets import Preset
 
 GROUPS = ("variables", "optimizer", "best")
 
@@ -27,7 +32,7 @@ class Checkpoint:
     Parameters
     ----------
     settings
-        Everything that decides how the run goes on, as plain data; see `ct3d_edge.training.presets`.
+        Everything that decides how the run goes on, as plain data; see `settings_of`.
     records
         Figures of every epoch so far.
     variables
@@ -82,7 +87,47 @@ def read_checkpoint(path: Path) -> Checkpoint:
         records = tuple(EpochRecord(**record) for record in state["records"])
         return Checkpoint(state["settings"], records, **groups)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is damaged ({error}). Remove it, or start the run anew: --overwrite") from error
+        raise UsageError(
+            f"{path} is damaged ({error}). Remove it, or start the run again: `overwrite=True`."
+        ) from error
+
+
+def settings_of(
+    preset: Preset,
+    seed: int,
+    contract: Contract,
+    split: Split,
+    initial: Path | None,
+    precision: str,
+    devices: int,
+) -> dict[str, Any]:
+    """Everything that decides how a run goes, as plain data for a record."""
+    return {
+        **asdict(preset),
+        "seed": seed,
+        "precision": precision,
+        "devices": devices,
+        "initial_sha256": None if initial is None else _sha256(initial),
+        "contract_sha256": contract.sha256,
+        "split_sha256": hashlib.sha256(to_json(split).encode()).hexdigest(),
+    }
+
+
+def require_same(settings: dict[str, Any], found: dict[str, Any], out: Path) -> None:
+    """Make sure that a run would go on as it began.
+
+    Raises
+    ------
+    UsageError
+        Naming everything that differs.
+    """
+    names = [name for name in settings if settings[name] != found.get(name)]
+    if names:
+        differences = "; ".join(f"{name} was {found.get(name)!r}, now {settings[name]!r}" for name in names)
+        raise UsageError(
+            f"The run in {out} began with other settings: {differences}. "
+            "Give the same options and scans to go on with it, or `overwrite=True` to start again."
+        )
 
 
 def _group(file: Any, name: str) -> Arrays:
@@ -97,3 +142,10 @@ def _values(variables: Sequence[keras.Variable]) -> Arrays:
 def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"Cannot read the weights in {path}: {error.strerror or error}.") from error

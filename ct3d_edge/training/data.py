@@ -1,4 +1,4 @@
-"""Scans become network inputs once, on disk, and are mapped from there, so that memory stays flat."""
+"""The scans of a run: their split, and network inputs that are prepared once on disk and mapped from there."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.errors import UsageError
+from ct3d_edge.progress import Progress, no_progress
+from ct3d_edge.splits.create import VALIDATION_FRACTION, create_split
 from ct3d_edge.splits.folder import refuse_unusable_scans
 from ct3d_edge.splits.prepared_cache import CachedInputs, entry_file, prepare_cache, remove_parts
 from ct3d_edge.splits.split import ExcludedScan, Split, require_every_class
-from ct3d_edge.training.progress import OnProgress, ignore_event
+from ct3d_edge.splits.split_file import read_split
+from ct3d_edge.splits.verify import verify_folder
 
 
 class VolumeSource(Protocol):
@@ -65,7 +69,7 @@ class ScanArrays:
     labels
         ``(N,)`` float32, the class index.
     flags
-        How many scans have each finding, by its code; those that are only for the record are left out.
+        How many scans have each quality flag, by its code; those of severity "ok" are left out.
     split
         Without the scans that turned out to be unusable.
     """
@@ -76,13 +80,48 @@ class ScanArrays:
     split: Split
 
 
+def choose_split(
+    folder: Path,
+    file: Path | None,
+    fold: int | None,
+    validation: float | None,
+    seed: int,
+    skip_bad: bool,
+    progress: Progress,
+) -> tuple[Split, tuple[ExcludedScan, ...]]:
+    """Draw a split, or read it from a file; return it with the scans that cannot be read.
+
+    For the parameters see `ct3d_edge.training.fit.train`.
+
+    Raises
+    ------
+    UsageError
+        If options contradict each other, or the file has no such fold.
+    DatasetError
+        If ``folder`` cannot be split, or is not that of the file.
+    """
+    if file is None:
+        if fold is not None:
+            raise UsageError("A fold belongs to a split file: give one (`split=`).")
+        share = VALIDATION_FRACTION if validation is None else validation
+        # Bad scans are left out here in any case: preparing the others names them all at once.
+        drawn = create_split(folder, seed=seed, validation=share, skip_bad=True, progress=progress)
+        return drawn, drawn.left_out
+    if validation is not None:
+        raise UsageError("The validation share is that of the split file; name one or the other.")
+    split = read_split(file)
+    split = split if fold is None else split.for_fold(fold)
+    require_every_class(split)
+    return verify_folder(split, folder, ("train", "validation"), skip_bad=skip_bad, progress=progress), ()
+
+
 @contextmanager
-def prepared_scans(
+def prepare_scans(
     folder: Path,
     split: Split,
     contract: Contract,
     cache: Path,
-    on_progress: OnProgress = ignore_event,
+    progress: Progress = no_progress,
     *,
     keep: bool = False,
     skip_bad: bool = False,
@@ -97,17 +136,17 @@ def prepared_scans(
         What the paths in ``split`` are relative to.
     cache
         Folder for one memory-mapped file a scan, made if missing; what it holds already is used.
-    on_progress
-        Receives a `ScanRead` after each scan.
+    progress
+        Called after each scan.
     keep
         Leave the prepared scans in ``cache`` for another run. Otherwise they last as long as the ``with`` block,
         and so does the folder if nothing else is in it.
     skip_bad
         Go on without scans that cannot be used; they are in ``split.left_out`` of what is yielded.
     unreadable
-        Scans known to be unusable before, to be named together with the others.
+        Scans already known to be unusable, to be named together with the others.
     workers
-        Processes, see `ct3d_edge.cohort.prepare_cache`.
+        Processes, see `prepare_cache`.
 
     Raises
     ------
@@ -118,10 +157,10 @@ def prepared_scans(
     """
     entries = split.train + split.validation
     try:
-        made = prepare_cache(folder, entries, contract, cache, workers=workers, on_read=on_progress)
+        prepared = prepare_cache(folder, entries, contract, cache, workers=workers, progress=progress)
         if not skip_bad:
-            refuse_unusable_scans(unreadable + made.unusable, len(entries) + len(unreadable))
-        yield _arrays(split.without(made.unusable), made, contract)
+            refuse_unusable_scans(unreadable + prepared.unusable, len(entries) + len(unreadable))
+        yield _arrays(split.without(prepared.unusable), prepared, contract)
     finally:
         if not keep:
             _remove(cache, split, contract)

@@ -9,33 +9,42 @@ import keras
 import tensorflow as tf
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ContractError, UsageError
+from ct3d_edge.errors import ContractError, DatasetError, UsageError
 from ct3d_edge.extras import require_extra
-from ct3d_edge.keras_backend import require_graph_mode
+from ct3d_edge.keras_backend import require_graph_mode, with_pooled_features
+from ct3d_edge.progress import Progress, no_progress
+from ct3d_edge.quality_control.reference_stats import with_training_stats
 from ct3d_edge.splits.split import Split
 from ct3d_edge.splits.split_file import write_split
+from ct3d_edge.temperature_scaling import ThresholdRule, check_temperature, fit_operating_point
 from ct3d_edge.training import artifacts
 from ct3d_edge.training.artifacts import TrainedRun, finish_run
-from ct3d_edge.training.batches import TrainingData
-from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint
-from ct3d_edge.training.data import prepared_scans
-from ct3d_edge.training.distributed.coordination import hand_out, require_agreement, wait_for_all
-from ct3d_edge.training.distributed.step import require_scan_for_each, require_whole_shares
-from ct3d_edge.training.distributed.strategy import Distribution, is_chief, open_strategy, replicas, scope
-from ct3d_edge.training.finish import UNCALIBRATED, calibrate_at_end, record_stats_at_end
+from ct3d_edge.training.batches import BatchOrder, TrainingData
+from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint, require_same, settings_of
+from ct3d_edge.training.data import choose_split, prepare_scans
+from ct3d_edge.training.distributed import (
+    Distribution,
+    count_replicas,
+    is_chief,
+    open_strategy,
+    require_same_settings,
+    scope,
+    send_file,
+    wait_for_all,
+)
+from ct3d_edge.training.distributed_step import require_scan_for_each, require_whole_shares
+from ct3d_edge.training.history import OnEpoch
 from ct3d_edge.training.loop import Loop
 from ct3d_edge.training.network import (
     Precision,
     build_untrained,
     compile_for,
-    computing_in,
+    copy_for_inference,
+    read_weights,
     require_precision,
-    weights_of,
-    without_training_state,
+    use_precision,
 )
-from ct3d_edge.training.presets import DEFAULT, Preset, require_same, settings_of
-from ct3d_edge.training.progress import OnProgress, ignore_event
-from ct3d_edge.training.splits import chosen_split
+from ct3d_edge.training.presets import DEFAULT, Preset
 
 LOGGER = logging.getLogger("ct3d_edge.training")
 
@@ -43,6 +52,8 @@ LABEL_OF_FOLDER = {"CT-0": "normal", "CT-23": "abnormal"}
 """What the tutorial calls the two archives of MosMedData."""
 
 LARGEST_SEED = 2**32 - 1
+
+UNCALIBRATED = "not calibrated: the temperature is 1, the threshold 0.5"
 
 
 def train(
@@ -65,7 +76,8 @@ def train(
     tensorboard: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore_event,
+    progress: Progress = no_progress,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainedRun:
     """Train the tutorial's network on the scans in the two class folders of ``folder``.
 
@@ -75,11 +87,11 @@ def train(
     Parameters
     ----------
     folder, validation
-        See `split_folder`; 0.3 if None.
+        See `create_split`; 0.3 if None.
     out
-        Run folder; made if missing. ``split.json`` and ``contract.json`` appear once all scans are read,
+        Run folder; made if missing. ``split.json`` and ``contract.json`` are written once all scans are read,
         ``history.csv`` and ``checkpoint.npz`` with every epoch, ``curves.png`` and ``model.keras`` (without
-        optimizer state) at the end, when the checkpoint goes.
+        optimizer state) at the end, when the checkpoint is removed.
     preset
         How the network learns.
     size
@@ -93,7 +105,7 @@ def train(
         0 to 2**32 - 1; draws the split, the weights, the order of the scans, their changes and the dropout.
     split
         Split file of ``folder`` to follow instead of drawing one; its test subset is not read. ``folder`` must
-        hold what it says, see `check_folder`.
+        hold what it says, see `verify_folder`.
     fold
         Validate on this fold of the split file, train on the others.
     skip_bad
@@ -107,16 +119,17 @@ def train(
     distribute
         Which devices share each batch: ``"none"`` for one, ``"mirrored"`` for all of this machine,
         ``"multiworker"`` for those of the machines in ``TF_CONFIG``, each of which calls this function with the same
-        arguments, as the first thing that it does with TensorFlow. Worker 0 alone keeps files and reports progress.
+        arguments, as the first thing that it does with TensorFlow. Worker 0 alone writes files and reports progress.
     tensorboard
         Folder for TensorBoard's event files.
     resume
         Go on with the run that was interrupted in ``out``, if there is one.
     overwrite
         Replace the model and the other files of an earlier run in ``out``.
-    on_progress
-        Receives a `ScanHashed` and a `ScanRead` a scan and an `EpochDone` an epoch; on a worker that waits for others
-        to be started a `WaitingForWorkers`.
+    progress
+        Called twice a scan before the training.
+    on_epoch
+        Receives an `EpochDone` an epoch.
 
     Raises
     ------
@@ -133,70 +146,69 @@ def train(
         raise UsageError(f"The seed must lie between 0 and {LARGEST_SEED}, found {seed}.")
     require_extra("train", ["matplotlib"])  # before hours of work whose curves it would draw
     require_precision(precision)
-    strategy = open_strategy(distribute, on_progress)
-    devices, chief = replicas(strategy), is_chief(strategy)
+    strategy = open_strategy(distribute)
+    devices, chief = count_replicas(strategy), is_chief(strategy)
     require_whole_shares(preset.batch_size, devices)
     if chief:
         artifacts.refuse_to_overwrite(out, resume=resume, overwrite=overwrite)
-    tell = on_progress if chief else ignore_event
-    chosen, unreadable = chosen_split(folder, split, fold, validation, seed, skip_bad, tell)
-    contract = _contract(size, orientation, labels, chosen)
+    else:
+        progress, on_epoch = no_progress, None
+    drawn, unreadable = choose_split(folder, split, fold, validation, seed, skip_bad, progress)
+    contract = _make_contract(size, orientation, labels, drawn)
     keras.utils.set_random_seed(seed)
-    with scope(strategy), computing_in(precision):
-        model = build_untrained(contract, preset.momentum, None if initial is None else weights_of(initial, size))
+    with scope(strategy), use_precision(precision):
+        model = build_untrained(contract, preset.momentum, None if initial is None else read_weights(initial, size))
         # In graph mode it is fitted, validated and calibrated; several devices run the same graph.
         note = require_graph_mode(model) if strategy is None else None
     if note:
         LOGGER.warning("WARNING: %s", note)
-    watchers = [] if tensorboard is None or not chief else [_tensorboard(tensorboard)]
+    callbacks = [] if tensorboard is None or not chief else [_open_tensorboard(tensorboard)]
     with (
-        artifacts.open_run_folder(out, lasting=chief) as own,
-        prepared_scans(
+        artifacts.open_run_folder(out, chief=chief) as own,
+        prepare_scans(
             folder,
-            chosen,
+            drawn,
             contract,
             cache or own / artifacts.CACHE,
-            tell,
+            progress,
             keep=cache is not None,
             skip_bad=skip_bad,
             unreadable=unreadable,
         ) as arrays,
     ):
         settings = settings_of(preset, seed, contract, arrays.split, initial, precision, devices)
-        require_agreement(strategy, {**settings, "resume": resume})
+        require_same_settings(strategy, {**settings, "resume": resume})
         require_scan_for_each(len(arrays.split.train), len(arrays.split.validation), devices)
-        checkpoint = _checkpoint(strategy, own, settings) if resume else None
+        checkpoint = _find_checkpoint(strategy, own, settings) if resume else None
         if checkpoint is None:
-            _begin(own, arrays.split, contract)
-        material = TrainingData.of(arrays, contract, preset, seed, devices)
+            _begin_run(own, arrays.split, contract)
+        data = TrainingData.of(arrays, contract, preset, seed, devices)
         with scope(strategy):
-            compile_for(model, preset, material.training.steps)
-            loop = Loop(model, material, preset, own, settings, tell, strategy)
+            compile_for(model, preset, data.training.steps)
+            loop = Loop(model, data, preset, own, settings, on_epoch, strategy)
             if checkpoint is not None:
                 loop.resume(checkpoint)
-            records = loop.run(watchers)
-        network = without_training_state(contract, model.get_weights())
-        contract, remark = (
-            calibrate_at_end(network, material, contract) if preset.calibrate else (contract, UNCALIBRATED)
-        )
-        contract, told = record_stats_at_end(network, material, contract, folder)
-    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.flags, remark, told, chief)
+            records = loop.run(callbacks)
+        network = copy_for_inference(contract, model.get_weights())
+        contract, calibration = _calibrate(network, data, contract) if preset.calibrate else (contract, UNCALIBRATED)
+        contract, reference_stats = _add_reference_stats(network, data, contract, folder)
+    run = TrainedRun(out, contract, arrays.split, preset, records, arrays.flags, calibration, reference_stats, chief)
     if chief:
         finish_run(run, network)
     wait_for_all(strategy)
     return run
 
 
-def _begin(out: Path, split: Split, contract: Contract) -> None:
+def _begin_run(out: Path, split: Split, contract: Contract) -> None:
     artifacts.remove_old_files(out)
     write_split(out / artifacts.SPLIT, split)
     artifacts.write_text(out / artifacts.CONTRACT, contract.to_json())
 
 
-def _checkpoint(strategy: tf.distribute.Strategy | None, out: Path, settings: dict[str, Any]) -> Checkpoint | None:
-    """What an interrupted run left the chief; None if it did not get through its first epoch."""
+def _find_checkpoint(strategy: tf.distribute.Strategy | None, out: Path, settings: dict[str, Any]) -> Checkpoint | None:
+    """The chief's checkpoint; None if the interrupted run did not get through its first epoch."""
     file = out / artifacts.CHECKPOINT
-    hand_out(strategy, file)
+    send_file(strategy, file)
     if not file.exists():
         return None
     checkpoint = read_checkpoint(file)
@@ -204,12 +216,14 @@ def _checkpoint(strategy: tf.distribute.Strategy | None, out: Path, settings: di
     return checkpoint
 
 
-def _tensorboard(folder: Path) -> keras.callbacks.Callback:
+def _open_tensorboard(folder: Path) -> keras.callbacks.Callback:
     require_extra("tensorboard", ["tensorboard"])
     return keras.callbacks.TensorBoard(str(folder), write_graph=False)
 
 
-def _contract(size: tuple[int, int, int], orientation: str, labels: Sequence[str] | None, split: Split) -> Contract:
+def _make_contract(
+    size: tuple[int, int, int], orientation: str, labels: Sequence[str] | None, split: Split
+) -> Contract:
     names = [LABEL_OF_FOLDER.get(name, name) for name in split.classes] if labels is None else labels
     if len(names) != len(split.classes):
         raise UsageError(f"{len(split.classes)} labels are needed, for {', '.join(split.classes)}; found {names}.")
@@ -217,3 +231,31 @@ def _contract(size: tuple[int, int, int], orientation: str, labels: Sequence[str
         return Contract(shape=size, orientation=orientation, labels=tuple(names))
     except ContractError as error:
         raise UsageError(str(error)) from error
+
+
+def _calibrate(network: keras.Model, data: TrainingData, contract: Contract) -> tuple[Contract, str]:
+    """Fit temperature and threshold on the validation scans, unless all have the same score; with lines on the fit."""
+    scores = network.predict(data.batches(data.validation), verbose=0)[:, 0]
+    truth = data.arrays.labels[list(data.validation.rows)]
+    try:
+        fitted = fit_operating_point(contract, scores, truth, ThresholdRule())
+    except DatasetError as error:
+        return contract, f"{UNCALIBRATED}. {error}"
+    point = f"temperature {fitted.temperature:.3g}, threshold {fitted.threshold:.3g} ({ThresholdRule()})"
+    warnings = [f"WARNING: {warning}" for warning in check_temperature(fitted.temperature, len(truth))]
+    return fitted, "\n".join([f"calibrated on the {len(truth)} validation scans: {point}", *warnings])
+
+
+def _add_reference_stats(
+    network: keras.Model, data: TrainingData, contract: Contract, folder: Path
+) -> tuple[Contract, tuple[str, ...]]:
+    """Add training range and feature statistics, from headers and one pass over all scans without augmentation."""
+    extractor = with_pooled_features(network)
+    scans = [folder / entry.path for entry in data.arrays.split.train]
+    if extractor is None:
+        return with_training_stats(contract, scans, None, None)
+    train_features, val_features = (
+        extractor.predict(data.batches(BatchOrder(order.rows, data.training.batch_size)), verbose=0)[0]
+        for order in (data.training, data.validation)
+    )
+    return with_training_stats(contract, scans, train_features, val_features)

@@ -1,5 +1,6 @@
-"""Epoch after epoch: train, evaluate, keep the best weights, write checkpoints."""
+"""The epochs of a run: train, validate, remember the best weights, write checkpoints."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,12 @@ from ct3d_edge.errors import DatasetError
 from ct3d_edge.training import artifacts
 from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.checkpoint import Arrays, Checkpoint, state_of
-from ct3d_edge.training.distributed.step import fit_on_several
-from ct3d_edge.training.presets import Preset, best_epoch, is_over
-from ct3d_edge.training.progress import EpochDone, EpochRecord, OnProgress, Resumed
+from ct3d_edge.training.distributed import is_chief
+from ct3d_edge.training.distributed_step import fit_distributed
+from ct3d_edge.training.history import EpochDone, EpochRecord, OnEpoch, best_epoch, is_over, write_history
+from ct3d_edge.training.presets import Preset
+
+LOGGER = logging.getLogger("ct3d_edge.training")
 
 Logs = Mapping[str, float]
 
@@ -66,7 +70,7 @@ class FiniteLoss(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publi
 
 
 class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publishes no types
-    """Hands the figures of each epoch on, with its wall time and learning rate.
+    """Passes on the figures of each epoch, with its wall time and learning rate.
 
     Parameters
     ----------
@@ -77,14 +81,14 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]  # Keras publish
     def __init__(self, on_epoch: Callable[[EpochRecord], None]) -> None:
         super().__init__()
         self._on_epoch = on_epoch
-        self._begun = 0.0
+        self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002, D102
-        self._begun = time.perf_counter()
+        self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: D102
         figures = {name: float((logs or {})[name]) for name in FIGURES}
-        seconds = time.perf_counter() - self._begun
+        seconds = time.perf_counter() - self._started
         learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._on_epoch(EpochRecord(epoch + 1, **figures, seconds=seconds, learning_rate=learning_rate))
 
@@ -101,13 +105,13 @@ class Loop:
     ----------
     model
         Compiled; holds the best weights when `run` returns.
-    material, preset
-        What it learns from, and how.
+    data, preset
+        The scans, and how the network learns from them.
     out
         Run folder, for the history and the checkpoint.
     settings
         Of the run, for the checkpoint.
-    on_progress
+    on_epoch
         Receives an `EpochDone` an epoch.
     strategy
         Of the devices that share the work; None for one device.
@@ -116,29 +120,30 @@ class Loop:
     def __init__(
         self,
         model: keras.Model,
-        material: TrainingData,
+        data: TrainingData,
         preset: Preset,
         out: Path,
         settings: dict[str, Any],
-        on_progress: OnProgress,
+        on_epoch: OnEpoch | None,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         self._model = model
-        self._material = material
+        self._data = data
         self._preset = preset
         self._out = out
         self._settings = settings
-        self._on_progress = on_progress
+        self._on_epoch = on_epoch
         self._strategy = strategy
         self._records: list[EpochRecord] = []
         self._best: Arrays = ()
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go back to where the run was."""
+        """Restore the state after the last complete epoch."""
         checkpoint.restore(self._model)
         self._records = list(checkpoint.records)
         self._best = checkpoint.best
-        self._on_progress(Resumed(checkpoint.records))
+        if is_chief(self._strategy):
+            LOGGER.info("resuming after epoch %d", len(self._records))
 
     def run(self, others: Sequence[keras.callbacks.Callback] = ()) -> tuple[EpochRecord, ...]:
         """Train until the epochs or the patience are over.
@@ -146,7 +151,7 @@ class Loop:
         Parameters
         ----------
         others
-            Callbacks that watch as well.
+            More callbacks.
         """
         if not is_over(self._records, self._preset):
             self._fit(others)
@@ -154,50 +159,48 @@ class Loop:
         return tuple(self._records)
 
     def _fit(self, others: Sequence[keras.callbacks.Callback]) -> None:
-        material = self._material
+        data = self._data
         epochs = range(len(self._records), self._preset.epochs)
-        watchers = [
-            FiniteLoss(material.scans_of(material.training), material.scans_of(material.validation)),
-            EpochLog(self._end_epoch),
-            *others,
-        ]
-        fit(self._strategy, self._model, material, epochs, watchers)
+        finite = FiniteLoss(data.scans_of(data.training), data.scans_of(data.validation))
+        fit(self._strategy, self._model, data, epochs, [finite, EpochLog(self._end_epoch), *others])
 
     def _end_epoch(self, record: EpochRecord) -> None:
         self._records.append(record)
         best = best_epoch(self._records, self._preset.select_by) is record
         if best:
             self._best = tuple(self._model.get_weights())
-        self._keep()
-        self._on_progress(EpochDone(record, self._preset.epochs, best))
+        self._write_state()
+        if self._on_epoch is not None:
+            elapsed = sum(record.seconds for record in self._records)
+            self._on_epoch(EpochDone(record, self._preset.epochs, best, elapsed))
         self._model.stop_training = is_over(self._records, self._preset)
 
-    def _keep(self) -> None:
-        """The checkpoint before the history: of the two, it is the one that a run is resumed from."""
+    def _write_state(self) -> None:
+        """Write the checkpoint before the history: a run is resumed from the checkpoint."""
         checkpoint = Checkpoint(self._settings, tuple(self._records), *state_of(self._model), self._best)
         checkpoint.write(self._out / artifacts.CHECKPOINT)
-        artifacts.write_history(self._out / artifacts.HISTORY, self._records)
+        write_history(self._out / artifacts.HISTORY, self._records)
 
 
 def fit(
     strategy: tf.distribute.Strategy | None,
     model: keras.Model,
-    material: TrainingData,
+    data: TrainingData,
     epochs: range,
-    watchers: Sequence[keras.callbacks.Callback],
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Run epochs, counted from 0, until they are over or a callback stops them."""
     if strategy is not None:
-        fit_on_several(strategy, model, material, epochs, watchers)
+        fit_distributed(strategy, model, data, epochs, callbacks)
         return
     model.fit(
-        material.batches(material.training, epochs, material.changes),
-        steps_per_epoch=material.training.steps,
+        data.batches(data.training, epochs, data.changes),
+        steps_per_epoch=data.training.steps,
         initial_epoch=epochs.start,
         epochs=epochs.stop,
-        validation_data=material.batches(material.validation),
-        class_weight=material.class_weights,
-        callbacks=list(watchers),
+        validation_data=data.batches(data.validation),
+        class_weight=data.class_weights,
+        callbacks=list(callbacks),
         shuffle=False,  # the stream comes in its order
         verbose=0,
     )

@@ -1,6 +1,6 @@
-"""The published tutorial's network, and the network of a run: built, with its first weights, loss and optimizer.
+"""The published tutorial's network for one CT volume, with the weights, loss and optimizer of a run.
 
-The published tutorial's network for one CT volume: four convolution blocks, then two dense layers.
+Four convolution blocks, then two dense layers.
 
 Source: "3D image classification from CT scans", Keras code examples, H. Zunair, after Zunair et al. 2020,
 "Uniformizing Techniques to Process CT Scans with 3D CNNs for Tuberculosis Prediction" (arXiv 2007.13224).
@@ -59,7 +59,7 @@ def build_model(width: int, height: int, depth: int) -> keras.Model:
 
 def smallest_size() -> int:
     """Smallest side in voxels of which the four blocks leave at least one: 46."""
-    return next(size for size in count(1) if _size_behind_blocks(size) >= 1)
+    return next(size for size in count(1) if _size_after_blocks(size) >= 1)
 
 
 def _block(features: keras.KerasTensor, filters: int) -> keras.KerasTensor:
@@ -68,7 +68,7 @@ def _block(features: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     return keras.layers.BatchNormalization()(features)
 
 
-def _size_behind_blocks(size: int) -> int:
+def _size_after_blocks(size: int) -> int:
     """Voxels left along one axis: a convolution without padding takes ``KERNEL - 1``, pooling floors."""
     for _ in FILTERS:
         size = (size - KERNEL + 1) // POOL
@@ -112,7 +112,7 @@ def compile_for(model: keras.Model, preset: Preset, steps: int) -> None:
     )
 
 
-def weights_of(file: Path, size: tuple[int, int, int]) -> Weights:
+def read_weights(file: Path, size: tuple[int, int, int]) -> Weights:
     """Read the weights of an earlier run; the network has the same ones at every input size.
 
     Raises
@@ -125,13 +125,13 @@ def weights_of(file: Path, size: tuple[int, int, int]) -> Weights:
         model.set_weights(keras.saving.load_model(file, compile=False, safe_mode=True).get_weights())
     except UsageError:
         raise
-    except Exception as error:  # Keras, zipfile and h5py raise whatever they like for a damaged or unknown file
+    except Exception as error:  # Keras, zipfile and h5py raise many kinds of errors for a damaged or unknown file
         raise UsageError(f"Cannot start from the weights in {file}: {error}") from error
     weights: Weights = model.get_weights()
     return weights
 
 
-def without_training_state(contract: Contract, weights: Weights) -> keras.Model:
+def copy_for_inference(contract: Contract, weights: Weights) -> keras.Model:
     """Build the network alone, in float32: Adam's moments belong to the last epoch and double the file's size."""
     model = build_model(*contract.shape)
     model.set_weights(weights)
@@ -148,14 +148,13 @@ def require_precision(precision: Precision) -> None:
     """
     if precision == "mixed_float16" and not tf.config.list_physical_devices("GPU"):
         raise UsageError(
-            "--mixed-precision mixed_float16 needs a GPU, and TensorFlow sees none here: it has no "
-            "pooling in half precision "
+            "`precision=mixed_float16` needs a GPU, and TensorFlow sees none here: it has no pooling in half precision "
             "for CPUs. Choose float32, or mixed_bfloat16, which it computes on CPUs as well."
         )
 
 
 @contextmanager
-def computing_in(precision: Precision) -> Iterator[None]:
+def use_precision(precision: Precision) -> Iterator[None]:
     """Let layers that are built in here compute in another precision; weights and the last layer stay float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)

@@ -1,19 +1,13 @@
-"""Everything that decides how a network learns, under a name; the settings that make two runs the same run."""
+"""Everything that decides how a network learns, under a name."""
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from ct3d_edge.augmentation.registry import AugmentationName
-from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.splits.split import Split
-from ct3d_edge.splits.split_file import to_json
-from ct3d_edge.training.progress import EpochRecord
 
 Criterion = Literal["val_loss", "val_accuracy", "val_auc"]
 Schedule = Literal["staircase", "cosine"]
@@ -114,62 +108,3 @@ DEFAULT = Preset(
 """Ours; docs/training.md shows what each difference from the tutorial is worth."""
 
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in (DEFAULT, TUTORIAL)})
-
-
-def settings_of(
-    preset: Preset,
-    seed: int,
-    contract: Contract,
-    split: Split,
-    initial: Path | None,
-    precision: str,
-    devices: int,
-) -> dict[str, Any]:
-    """Everything that decides how a run goes, as plain data for a record."""
-    return {
-        **asdict(preset),
-        "seed": seed,
-        "precision": precision,
-        "devices": devices,
-        "initial_sha256": None if initial is None else _sha256(initial),
-        "contract_sha256": contract.sha256,
-        "split_sha256": hashlib.sha256(to_json(split).encode()).hexdigest(),
-    }
-
-
-def require_same(settings: dict[str, Any], found: dict[str, Any], out: Path) -> None:
-    """Make sure that a run would go on as it began.
-
-    Raises
-    ------
-    UsageError
-        Naming everything that differs.
-    """
-    names = [name for name in settings if settings[name] != found.get(name)]
-    if names:
-        differences = "; ".join(f"{name} was {found.get(name)!r}, now {settings[name]!r}" for name in names)
-        raise UsageError(
-            f"The run in {out} was begun otherwise: {differences}. "
-            "Give the same options and the same scans to go on with it, or --overwrite to start anew."
-        )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UsageError(f"Cannot read the weights in {path}: {error.strerror or error}.") from error
-
-
-def best_epoch(records: Sequence[EpochRecord], criterion: Criterion) -> EpochRecord:
-    """The epoch with the lowest loss, or the highest accuracy or AUC; of equal ones the first."""
-    sign = -1 if criterion == "val_loss" else 1
-    return max(records, key=lambda record: sign * float(getattr(record, criterion)))
-
-
-def is_over(records: Sequence[EpochRecord], preset: Preset) -> bool:
-    """Whether all epochs were run, or the patience has ended."""
-    if not records:
-        return False
-    waited = len(records) - best_epoch(records, preset.stop_by).epoch
-    return waited >= preset.patience or len(records) >= preset.epochs

@@ -83,7 +83,7 @@ def test_a_model_that_answers_the_same_is_warned_of_first(run: Run, make_model: 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ((), 2, "Say which scans"),
+        ((), 2, "Name the folder with the two class folders"),
         (("data", "--subset", "validation"), 2, "A subset belongs to a split"),
         (("data", "--split", "missing.json"), 2, "split missing.json cannot be read"),
         (("nowhere",), 2, "nowhere is not there"),
@@ -131,7 +131,7 @@ def test_a_run_judged_on_its_own_scans_is_warned_of(run: Run, training_run: Path
     outcome = run("evaluate", "--model", training_run, folder, "--resamples", "100", *DOWNGRADE_ALL)
     assert outcome.code == 0
     assert "WARNING: 4 of the 8 scans chose this very model" in outcome.out
-    assert f"To judge its test subset: --split {training_run / 'split.json'}" in outcome.out
+    assert f"To evaluate its test subset, give that split: {training_run / 'split.json'}" in outcome.out
 
 
 def test_calibrate_export_and_evaluate_tell_the_same_story(

@@ -65,7 +65,7 @@ def test_the_contract_of_a_training_run_keeps_its_hash(old: Path) -> None:
 
 @needs_keras
 def test_a_training_run_is_exported_again_and_never_overwritten(run: Run, old: Path) -> None:
-    from ct3d_edge.training.progress import EpochRecord
+    from ct3d_edge.training.history import EpochRecord
 
     refused = run("train", "cohort", "--out", "run", "--shape", 16, 16, 12)
     assert refused.code == 2

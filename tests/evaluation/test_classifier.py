@@ -92,7 +92,7 @@ def test_judging_a_run_on_all_its_scans_is_warned_of_with_the_count(run: Path, s
         taught, chose, offer = evaluate(model, scans, config=ANY_SCAN_KERAS, resamples=QUICK).warnings[:3]
         assert "6 of the 24 scans taught this very model" in taught
         assert "12 of the 24 scans chose this very model" in chose
-        assert f"--split {run / 'split.json'}" in offer
+        assert f"give that split: {run / 'split.json'}" in offer
 
 
 def test_a_split_that_tests_on_what_taught_the_run_is_warned_of(run: Path, scans: Path, tmp_path: Path) -> None:

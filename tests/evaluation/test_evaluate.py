@@ -12,7 +12,6 @@ from onnx import numpy_helper
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
 from ct3d_edge.errors import DatasetError, MissingExtraError, ModelError, UsageError
-from ct3d_edge.evaluation.classifier import Event, ScanPredicted
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.load_model import load_model
@@ -93,7 +92,7 @@ def test_a_split_elsewhere_does(model: Path, split: Path) -> None:
 
 
 def test_without_split_and_folder_there_are_no_scans(model: Path) -> None:
-    with pytest.raises(UsageError, match="Say which scans"):
+    with pytest.raises(UsageError, match="Name the folder with the two class folders"):
         evaluate(model)
 
 
@@ -218,10 +217,10 @@ def test_the_temperature_moves_probabilities_but_not_the_order(make_model: MakeM
 
 
 def test_tells_how_far_it_is(model: Path, folder: Path) -> None:
-    events: list[Event] = []
-    evaluate(model, folder, config=ANY_SCAN, resamples=QUICK, on_progress=events.append)
-    assert [event.done for event in events if isinstance(event, ScanPredicted)] == [1, 2, 3, 4, 5, 6]
-    assert len(events) == 6 + 6 + QUICK
+    calls: list[tuple[int, int | None, str]] = []
+    evaluate(model, folder, config=ANY_SCAN, resamples=QUICK, progress=lambda *call: calls.append(call))
+    assert [(n, total) for n, total, what in calls if what == "Predicting scans"] == [(n, 6) for n in range(1, 7)]
+    assert len(calls) == 6 + 6 + QUICK
 
 
 def test_without_scikit_learn_the_extra_is_named(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ct3d_edge.evaluation.classifier import Event
 from ct3d_edge.evaluation.metrics import bootstrap, proportion
 
 
@@ -68,6 +67,6 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 
 def test_reports_every_resample() -> None:
-    events: list[Event] = []
-    bootstrap([obvious_auc], *separated_by(1, 5, seed=0), resamples=7, on_progress=events.append)
-    assert [(event.done, event.total) for event in events] == [(n, 7) for n in range(1, 8)]
+    calls: list[tuple[int, int | None, str]] = []
+    bootstrap([obvious_auc], *separated_by(1, 5, seed=0), resamples=7, progress=lambda *call: calls.append(call))
+    assert calls == [(n, 7, "Resampling") for n in range(1, 8)]

@@ -9,7 +9,6 @@ import pytest
 
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.splits.create import create_split
-from ct3d_edge.splits.folder import ScanHashed
 from ct3d_edge.splits.split import Split, SplitEntry, require_every_class
 from ct3d_edge.splits.split_file import to_json
 
@@ -155,9 +154,9 @@ def test_three_scans_are_one_in_each_subset_whatever_the_shares(fill: Fill, vali
 
 
 def test_hashing_is_reported(fill: Fill) -> None:
-    events: list[ScanHashed] = []
-    split = create_split(fill({"a": 2, "b": 2}), on_hashed=events.append)
-    assert events == [ScanHashed(n, 4, path) for n, path in enumerate(paths(split.entries), 1)]
+    calls: list[tuple[int, int | None, str]] = []
+    create_split(fill({"a": 2, "b": 2}), progress=lambda *call: calls.append(call))
+    assert calls == [(n, 4, "Checking scans") for n in range(1, 5)]
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits import prepared_cache
-from ct3d_edge.splits.folder import ScanRead
 from ct3d_edge.splits.prepared_cache import entry_file, prepare_cache, read_flags
 from ct3d_edge.splits.split import SplitEntry
 
@@ -65,10 +64,11 @@ def test_entries_are_numpy_files_of_what_preprocess_gives(entries: list[SplitEnt
 def test_a_second_run_reads_no_scan(entries: list[SplitEntry], tmp_path: Path, reads: list[str]) -> None:
     first = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     assert len(reads) == 6
-    events: list[ScanRead] = []
-    assert prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache", on_read=events.append) == first
+    calls: list[tuple[int, int | None, str]] = []
+    again = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache", progress=lambda *call: calls.append(call))
+    assert again == first
     assert len(reads) == 6
-    assert events == [ScanRead(n, 6, entry.path, reused=True) for n, entry in enumerate(entries, 1)]
+    assert calls == [(n, 6, "Preparing scans") for n in range(1, 7)]
 
 
 def test_a_scan_is_known_by_its_content_not_its_name(
@@ -153,13 +153,15 @@ def test_entries_of_an_older_preparation_do_not_count(
 
 def test_unusable_scans_are_told_and_the_others_are_done(entries: list[SplitEntry], tmp_path: Path) -> None:
     (tmp_path / entries[1].path).write_bytes(b"no scan at all" * 100)
-    events: list[ScanRead] = []
-    made = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache", workers=2, on_read=events.append)
+    calls: list[tuple[int, int | None, str]] = []
+    made = prepare_cache(
+        tmp_path, entries, CONTRACT, tmp_path / "cache", workers=2, progress=lambda *call: calls.append(call)
+    )
     (bad,) = made.unusable
     assert (bad.path, bad.code, bad.sha256) == ("a/s1.nii.gz", "not_nifti", entries[1].sha256)
     assert bad.reason.startswith("s1.nii.gz is not a NIfTI file")
     assert set(made.entries) == {entry.path for entry in entries} - {"a/s1.nii.gz"}
-    assert [event.done for event in events] == [1, 2, 3, 4, 5, 6]
+    assert [done for done, _, _ in calls] == [1, 2, 3, 4, 5, 6]
 
 
 def test_processes_write_the_same_bytes(entries: list[SplitEntry], tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_scan_that_cannot_be_read_any_more(folder: Path, split: Split) -> None
 def test_a_scan_left_out_before_is_not_new(folder: Path) -> None:
     (folder / "b" / "empty.nii").touch()
     with pytest.raises(
-        DatasetError, match=r"1 of 22 scans cannot be used(.|\n)*--skip-invalid(.|\n)*empty\.nii is empty"
+        DatasetError, match=r"1 of 22 scans cannot be used(.|\n)*`skip_bad=True`(.|\n)*empty\.nii is empty"
     ):
         create_split(folder)
     split = create_split(folder, skip_bad=True)

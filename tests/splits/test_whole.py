@@ -2,7 +2,6 @@ import pytest
 
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.splits.folder import ScanHashed
 from ct3d_edge.splits.verify import folder_as_test_set
 
 from .conftest import Fill
@@ -42,6 +41,6 @@ def test_what_cannot_be_read_stops_or_is_left_out(fill: Fill) -> None:
 
 
 def test_reports_every_scan(fill: Fill) -> None:
-    events: list[ScanHashed] = []
-    folder_as_test_set(fill({"a": 2, "b": 2}), on_hashed=events.append)
-    assert [(event.done, event.total) for event in events] == [(n, 4) for n in range(1, 5)]
+    calls: list[tuple[int, int | None, str]] = []
+    folder_as_test_set(fill({"a": 2, "b": 2}), progress=lambda *call: calls.append(call))
+    assert calls == [(n, 4, "Checking scans") for n in range(1, 5)]

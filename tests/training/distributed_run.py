@@ -37,7 +37,7 @@ def split_cpu(count: int) -> None:
 
 def write_and_die_after(epoch: int) -> Callable[..., None]:
     """A way to write the history that ends the process without a word after an epoch, as if it had been killed."""
-    from ct3d_edge.training.artifacts import write_history
+    from ct3d_edge.training.history import write_history
 
     def write(path: Path, records: Sequence[Any]) -> None:
         write_history(path, records)
@@ -59,6 +59,6 @@ if __name__ == "__main__":
     sys.argv[1:] = arguments
     with (
         mock.patch("ct3d_edge.training.network.build_model", network),
-        mock.patch("ct3d_edge.training.artifacts.write_history", write_and_die_after(int(last))),
+        mock.patch("ct3d_edge.training.loop.write_history", write_and_die_after(int(last))),
     ):
         main()

@@ -22,8 +22,8 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.splits.split import Split, SplitEntry, Subset
 from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.data import ScanArrays
-from ct3d_edge.training.distributed.step import _settle
-from ct3d_edge.training.distributed.strategy import Distribution, open_strategy, replicas, scope
+from ct3d_edge.training.distributed import Distribution, count_replicas, open_strategy, scope
+from ct3d_edge.training.distributed_step import prepare_for_replicas
 from ct3d_edge.training.loop import fit
 from ct3d_edge.training.presets import DEFAULT
 
@@ -63,7 +63,7 @@ def trained(kind: Distribution) -> dict[str, Any]:
         fit(
             strategy,
             model,
-            TrainingData.of(arrays(), Contract(shape=SIZE), DEFAULT, 3, replicas(strategy)),
+            TrainingData.of(arrays(), Contract(shape=SIZE), DEFAULT, 3, count_replicas(strategy)),
             range(3),
             [figures],
         )
@@ -78,7 +78,7 @@ def masks() -> list[list[list[float]]]:
         volume = keras.Input((40,))
         model = keras.Model(volume, keras.layers.Dropout(0.5)(volume))
         model.compile(loss="mse")
-        _settle(model)
+        prepare_for_replicas(model)
         step = tf.function(lambda: strategy.run(lambda: model(tf.ones((1, 40)), training=True)))
         return [[mask.numpy()[0].tolist() for mask in strategy.experimental_local_results(step())] for _ in range(2)]
 

@@ -7,11 +7,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ct3d_edge.cli.train import _Display, epoch_line, train
+from ct3d_edge.cli.train import epoch_line, train
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import pip_install_command
-from ct3d_edge.training.progress import EpochDone, EpochRecord, WaitingForWorkers
+from ct3d_edge.training.history import EpochDone, EpochRecord
 
 from .conftest import FolderMaker
 
@@ -77,17 +77,11 @@ def test_flags_are_told(make_folder: FolderMaker, tmp_path: Path) -> None:
 
 def test_epoch_line() -> None:
     record = EpochRecord(2, 0.61234, 0.75, 0.8, 0.7, 0.5, 0.625, 12.34, 1e-4)
-    assert epoch_line(EpochDone(record, 10, best=True), elapsed=30.0) == (
+    assert epoch_line(EpochDone(record, 10, best=True, elapsed=30.0)) == (
         "epoch 2/10  loss 0.6123  accuracy 0.750  val_loss 0.7000  val_accuracy 0.500  val_auc 0.625  12.3 s  "
         "ETA 0:02:00  best so far"
     )
-    assert epoch_line(EpochDone(record, 2, best=False), elapsed=30.0).endswith("ETA 0:00:00")
-
-
-def test_whom_a_worker_waits_for_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with _Display(tmp_path) as display:
-        display.show(WaitingForWorkers(("one:2222", "two:2222")))
-    assert capsys.readouterr() == ("", "waiting for one:2222, two:2222: start the same command there\n")
+    assert epoch_line(EpochDone(record, 2, best=False, elapsed=30.0)).endswith("ETA 0:00:00")
 
 
 def test_importing_the_command_loads_neither_keras_nor_tensorflow() -> None:

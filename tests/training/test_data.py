@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +8,7 @@ from ct3d_edge.errors import DatasetError
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.splits.create import create_split
-from ct3d_edge.splits.folder import ScanRead
-from ct3d_edge.training.data import prepared_scans
+from ct3d_edge.training.data import prepare_scans
 
 from .conftest import FolderMaker
 
@@ -20,7 +18,7 @@ CONTRACT = Contract(shape=(8, 7, 6))
 def test_volumes_are_those_of_preprocess(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     split = create_split(folder)
-    with prepared_scans(folder, split, CONTRACT, tmp_path / "cache") as arrays:
+    with prepare_scans(folder, split, CONTRACT, tmp_path / "cache") as arrays:
         assert arrays.volumes.shape == (8, 8, 7, 6)
         assert arrays.volumes[0].dtype == np.float32
         assert not arrays.volumes[0].flags.writeable
@@ -33,7 +31,7 @@ def test_volumes_are_those_of_preprocess(make_folder: FolderMaker, tmp_path: Pat
 def test_the_cache_is_on_disk_and_goes(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     cache = tmp_path / "run" / "cache"
-    with prepared_scans(folder, create_split(folder), CONTRACT, cache) as arrays:
+    with prepare_scans(folder, create_split(folder), CONTRACT, cache) as arrays:
         assert isinstance(arrays.volumes[0], np.memmap)
         assert len(list(cache.glob("*.npy"))) == 8
     assert not cache.exists()
@@ -42,11 +40,12 @@ def test_the_cache_is_on_disk_and_goes(make_folder: FolderMaker, tmp_path: Path)
 def test_a_cache_that_is_kept_is_used_again(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     split = create_split(folder)
-    for reused in (False, True):
-        events: list[Any] = []
-        with prepared_scans(folder, split, CONTRACT, tmp_path / "cache", events.append, keep=True):
-            pass
-        assert [event.reused for event in events] == [reused] * 8
+    written = []
+    for _ in range(2):
+        with prepare_scans(folder, split, CONTRACT, tmp_path / "cache", keep=True):
+            written.append({path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()})
+    assert len(written[0]) == 8
+    assert written[0] == written[1]
 
 
 def test_what_is_not_the_runs_stays_in_the_cache(make_folder: FolderMaker, tmp_path: Path) -> None:
@@ -54,7 +53,7 @@ def test_what_is_not_the_runs_stays_in_the_cache(make_folder: FolderMaker, tmp_p
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "mine.txt").touch()
-    with prepared_scans(folder, create_split(folder), CONTRACT, cache):
+    with prepare_scans(folder, create_split(folder), CONTRACT, cache):
         pass
     assert [path.name for path in cache.iterdir()] == ["mine.txt"]
 
@@ -62,26 +61,26 @@ def test_what_is_not_the_runs_stays_in_the_cache(make_folder: FolderMaker, tmp_p
 def test_every_scan_is_reported(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     split = create_split(folder)
-    events: list[Any] = []
-    with prepared_scans(folder, split, CONTRACT, tmp_path / "cache", events.append):
+    calls: list[tuple[int, int | None, str]] = []
+    with prepare_scans(folder, split, CONTRACT, tmp_path / "cache", lambda *call: calls.append(call)):
         pass
-    assert events == [ScanRead(n, 8, entry.path) for n, entry in enumerate(split.train + split.validation, start=1)]
+    assert calls == [(n, 8, "Preparing scans") for n in range(1, 9)]
 
 
 def test_the_test_subset_is_not_prepared(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     split = create_split(folder, test=0.25)
-    events: list[Any] = []
-    with prepared_scans(folder, split, CONTRACT, tmp_path / "cache", events.append) as arrays:
+    for entry in split.test:
+        (folder / entry.path).write_bytes(b"no scan")
+    with prepare_scans(folder, split, CONTRACT, tmp_path / "cache") as arrays:
         assert arrays.volumes.shape[0] == 6
-    assert {event.scan for event in events} == {entry.path for entry in split.train + split.validation}
 
 
 def test_flags_are_counted_by_scan(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23")
     scan = folder / "CT-0" / "study_00.nii.gz"
     scan.rename(scan.with_name("study_00.nii"))
-    with prepared_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache") as arrays:
+    with prepare_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache") as arrays:
         assert dict(arrays.flags) == {"extension_mismatch": 1}
 
 
@@ -95,7 +94,7 @@ def test_all_unusable_scans_are_named_and_nothing_stays(make_folder: FolderMaker
     _spoil(folder)
     with (
         pytest.raises(DatasetError, match="2 of 8 scans") as caught,
-        prepared_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache"),
+        prepare_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache"),
     ):
         pass
     assert "CT-0/study_01.nii.gz: study_01.nii.gz is not a NIfTI file" in str(caught.value)
@@ -106,7 +105,7 @@ def test_all_unusable_scans_are_named_and_nothing_stays(make_folder: FolderMaker
 def test_unusable_scans_are_left_out_when_asked(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23", count=6)
     _spoil(folder)
-    with prepared_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache", skip_bad=True) as arrays:
+    with prepare_scans(folder, create_split(folder), CONTRACT, tmp_path / "cache", skip_bad=True) as arrays:
         assert arrays.split is not None
         used = arrays.split.train + arrays.split.validation
         assert (arrays.volumes.shape[0], len(used)) == (10, 10)
@@ -123,6 +122,6 @@ def test_a_class_left_without_scans_stops(make_folder: FolderMaker, tmp_path: Pa
     (folder / bad.path).write_bytes(b"no scan")
     with (
         pytest.raises(DatasetError, match=r"Class CT-0 needs .* 3 for train, 0 for validation"),
-        prepared_scans(folder, split, CONTRACT, tmp_path / "cache", skip_bad=True),
+        prepare_scans(folder, split, CONTRACT, tmp_path / "cache", skip_bad=True),
     ):
         pass

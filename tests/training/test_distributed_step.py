@@ -1,7 +1,7 @@
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training.distributed.step import require_scan_for_each, require_whole_shares
+from ct3d_edge.training.distributed_step import require_scan_for_each, require_whole_shares
 
 
 def test_a_batch_must_be_shared_equally() -> None:

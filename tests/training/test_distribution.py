@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 from ct3d_edge.errors import ProviderError, UsageError
-from ct3d_edge.training.distributed.strategy import is_chief, lost_worker_named, open_strategy, replicas
+from ct3d_edge.training.distributed import count_replicas, explain_lost_worker, is_chief, open_strategy
 from ct3d_edge.training.fit import train
 from ct3d_edge.training.presets import DEFAULT
 
@@ -144,7 +144,7 @@ def test_a_worker_dies_and_the_run_goes_on_to_the_same_end(data: Path, tmp_path:
     # The second has no run folder: it is given the chief's checkpoint.
     resumed = _workers(data, "--resume", extra=(("--out", out), ("--out", tmp_path / "other")))
     assert [ended.code for ended in resumed] == [0, 0], resumed
-    assert "going on after epoch" in resumed[0].errors
+    assert "resuming after epoch" in resumed[0].errors
     assert sorted(path.name for path in out.iterdir()) == RUN_FILES
     assert _losses(out) == pytest.approx(mirrored, abs=ROUNDING)
 
@@ -153,30 +153,30 @@ def test_a_worker_dies_and_the_run_goes_on_to_the_same_end(data: Path, tmp_path:
 def test_workers_that_were_started_otherwise_are_refused(data: Path, tmp_path: Path) -> None:
     chief, other = _workers(data, "--out", tmp_path / "run", extra=((), ("--preset", "tutorial", "--batch-size", 4)))
     assert (chief.code, other.code) == (2, 2), chief.errors + other.errors
-    assert "not started in the same way: another one says what differs. Start the same command" in chief.errors
-    assert "not started in the same way: name is 'tutorial' here and 'default' on worker 0; " in other.errors
+    for ended in (chief, other):
+        assert "not started in the same way: name is 'default' on worker 0, elsewhere 'tutorial'; " in ended.errors
 
 
 @pytest.mark.slow
 def test_a_wait_that_python_cannot_interrupt_ends() -> None:
-    imports = "import time; from ct3d_edge.training.distributed import strategy"
-    code = f"{imports}\nwith strategy._ended_after(0.1): time.sleep(60)"
+    imports = "import time; from ct3d_edge.training import distributed"
+    code = f"{imports}\nwith distributed._end_process_after(0.1): time.sleep(60)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, "Timeout (0:00:00.100000)!" in ended.stderr) == (1, True)
 
 
 @pytest.mark.skipif(len(tf.config.list_physical_devices("GPU")) > 1, reason="several GPUs can share a run")
 def test_one_device_cannot_share() -> None:
-    with pytest.raises(UsageError, match=r"needs two or more; TensorFlow sees .PU:0 alone\. Leave --strategy out"):
+    with pytest.raises(UsageError, match=r"needs two or more; TensorFlow sees .PU:0 alone\. Leave `distribute` out"):
         open_strategy("mirrored")
 
 
 def test_one_device_needs_no_strategy() -> None:
     assert open_strategy("none") is None
     assert is_chief(None)
-    assert replicas(None) == 1
+    assert count_replicas(None) == 1
 
 
-def test_a_lost_worker_is_told_in_a_sentence() -> None:
-    with pytest.raises(ProviderError, match=r"Another worker has ended.*--resume"), lost_worker_named():
+def test_a_lost_worker_is_one_sentence() -> None:
+    with pytest.raises(ProviderError, match=r"Another worker has ended.*`resume=True`"), explain_lost_worker():
         raise tf.errors.UnavailableError(None, None, "heartbeat")

@@ -14,14 +14,13 @@ from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.splits.create import create_split
-from ct3d_edge.splits.folder import ScanHashed, ScanRead
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.training.artifacts import TrainedRun
 from ct3d_edge.training.batches import TrainingData
-from ct3d_edge.training.data import prepared_scans
+from ct3d_edge.training.data import prepare_scans
 from ct3d_edge.training.fit import train
+from ct3d_edge.training.history import EpochDone
 from ct3d_edge.training.network import build_model
-from ct3d_edge.training.progress import EpochDone
 
 from .conftest import SMALLEST, FolderMaker, plain
 from .distributed_run import SIZE, network
@@ -70,12 +69,25 @@ def linear_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_two_epochs_end_to_end(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("CT-0", "CT-23", count=3)
-    events: list[Any] = []
-    run = train(folder, tmp_path / "run", plain(epochs=2), size=SMALLEST, seed=5, on_progress=events.append)
+    steps: list[tuple[int, int | None, str]] = []
+    epochs: list[EpochDone] = []
+    preset = plain(epochs=2)
+    run = train(
+        folder,
+        tmp_path / "run",
+        preset,
+        size=SMALLEST,
+        seed=5,
+        progress=lambda *step: steps.append(step),
+        on_epoch=epochs.append,
+    )
     assert sorted(path.name for path in run.folder.iterdir()) == RUN_FILES
     _check_files(run, folder)
-    _check_events(run, events)
-    again = train(folder, tmp_path / "again", plain(epochs=2), size=SMALLEST, seed=5)
+    assert steps == [(n, 6, what) for what in ("Checking scans", "Preparing scans") for n in range(1, 7)]
+    assert tuple(event.record for event in epochs) == run.epochs
+    assert epochs[0].best
+    assert epochs[1].elapsed == pytest.approx(sum(record.seconds for record in run.epochs))
+    again = train(folder, tmp_path / "again", preset, size=SMALLEST, seed=5)
     timeless = [{**row, "seconds": ""} for row in _history(run)]
     assert [{**row, "seconds": ""} for row in _history(again)] == timeless
 
@@ -95,12 +107,6 @@ def _check_files(run: TrainedRun, folder: Path) -> None:
     assert _validation_loss(run, folder) == pytest.approx(run.best.val_loss, rel=1e-4)
 
 
-def _check_events(run: TrainedRun, events: list[Any]) -> None:
-    assert [type(event) for event in events] == [ScanHashed] * 6 + [ScanRead] * 6 + [EpochDone] * 2
-    assert tuple(event.record for event in events[12:]) == run.epochs
-    assert events[12].best
-
-
 def test_best_weights_are_kept_and_patience_ends_the_training(
     make_folder: FolderMaker,
     tmp_path: Path,
@@ -109,13 +115,13 @@ def test_best_weights_are_kept_and_patience_ends_the_training(
     linear_network()
     folder = make_folder("CT-0", "CT-23", count=6)
     _swap_validation_scans(folder)
-    events: list[Any] = []
+    events: list[EpochDone] = []
     preset = plain(epochs=50, learning_rate=1e-2, patience=3)
-    run = train(folder, tmp_path / "run", preset, size=TINY, on_progress=events.append)
+    run = train(folder, tmp_path / "run", preset, size=TINY, on_epoch=events.append)
     # What is learned in training is wrong in validation: the first epoch is the best.
     assert run.best.epoch == 1
     assert len(run.epochs) == 4
-    assert [event.best for event in events if isinstance(event, EpochDone)] == [True, False, False, False]
+    assert [event.best for event in events] == [True, False, False, False]
     assert _validation_loss(run, folder) == pytest.approx(run.best.val_loss, rel=1e-4)
 
 
@@ -179,7 +185,7 @@ def test_labels_and_orientation_reach_the_contract(
     [
         ({"seed": -1}, "seed must lie between 0 and 4294967295, found -1"),
         ({"validation": 1.5}, "validation fraction must lie between 0 and 1"),
-        pytest.param({"precision": "mixed_float16"}, "mixed_float16 needs a GPU", marks=without_gpu),
+        pytest.param({"precision": "mixed_float16"}, "`precision=mixed_float16` needs a GPU", marks=without_gpu),
         ({"size": (46, 46, 45)}, "input depth is 45 voxels"),
         ({"orientation": "LLS"}, "orientation must be 'stored' or an axis code"),
         ({"labels": ["one"]}, "2 labels are needed"),
@@ -267,7 +273,7 @@ def test_class_weights_of_the_training_scans(make_folder: FolderMaker, tmp_path:
         (folder / "b" / f"study_{n:02}.nii.gz").unlink()
     split = create_split(folder, validation=0.5)
     contract = Contract(shape=TINY)
-    with prepared_scans(folder, split, contract, tmp_path / "cache") as arrays:
+    with prepare_scans(folder, split, contract, tmp_path / "cache") as arrays:
         weights = TrainingData.of(arrays, contract, plain(class_weights=True), seed=0).class_weights
     assert [split.count("train", name) for name in "ab"] == [4, 1]
     assert weights == {0: 5 / 8, 1: 5 / 2}

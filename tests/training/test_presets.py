@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training.presets import DEFAULT, PRESETS, TUTORIAL, best_epoch, is_over
-from ct3d_edge.training.progress import EpochRecord
+from ct3d_edge.training.history import EpochRecord, best_epoch, is_over
+from ct3d_edge.training.presets import DEFAULT, PRESETS, TUTORIAL
 
 
 def test_presets_are_found_by_their_names() -> None:

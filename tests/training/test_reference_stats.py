@@ -66,7 +66,7 @@ def close(found: Contract, taught: Any, held_out: Any) -> None:
 def test_training_records_what_its_scans_were_like(trained: TrainedRun, folder: Path) -> None:
     written = Contract.from_json((trained.folder / "contract.json").read_text())
     assert written == trained.contract
-    assert [line.split(":")[0] for line in trained.recorded] == ["training range", "feature statistics"]
+    assert [line.split(":")[0] for line in trained.reference_stats] == ["training range", "feature statistics"]
     split = trained.split
     close(written, features(trained, folder, split.train), features(trained, folder, split.validation))
     assert written.training_range is not None
@@ -77,8 +77,8 @@ def test_training_records_what_its_scans_were_like(trained: TrainedRun, folder: 
 def test_a_run_with_few_scans_says_why_it_records_nothing(make_folder: FolderMaker, tmp_path: Path) -> None:
     run = train(make_folder("a", "b", count=4), tmp_path / "run", plain(), size=TINY)
     assert run.contract.without_training_stats == run.contract
-    assert "fewer than 10" in run.recorded[0]
-    assert "too few" in run.recorded[1]
+    assert "fewer than 10" in run.reference_stats[0]
+    assert "too few" in run.reference_stats[1]
 
 
 def forget(run: TrainedRun) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from ct3d_edge.errors import UsageError
 from ct3d_edge.training.artifacts import TrainedRun
 from ct3d_edge.training.fit import train
-from ct3d_edge.training.progress import EpochDone, Event, Resumed
+from ct3d_edge.training.history import EpochDone
 
 from .conftest import SMALLEST, FolderMaker, plain
 
@@ -32,12 +32,12 @@ def linear_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _interrupted_after(epochs: int, *arguments: Any, **options: Any) -> None:
-    def stop(event: Event) -> None:
-        if isinstance(event, EpochDone) and event.record.epoch == epochs:
+    def stop(event: EpochDone) -> None:
+        if event.record.epoch == epochs:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(*arguments, **options, on_progress=stop)
+        train(*arguments, **options, on_epoch=stop)
 
 
 def _figures(run: TrainedRun) -> list[tuple[float, ...]]:
@@ -55,10 +55,10 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(make_folder: FolderMaker,
     folder = make_folder("a", "b", count=5)
     whole = train(folder, tmp_path / "whole", PRESET, size=SMALLEST, seed=3)
     _interrupted_after(2, folder, tmp_path / "run", PRESET, size=SMALLEST, seed=3)
-    events: list[Event] = []
-    resumed = train(folder, tmp_path / "run", PRESET, size=SMALLEST, seed=3, resume=True, on_progress=events.append)
-    assert [len(event.records) for event in events if isinstance(event, Resumed)] == [2]
-    assert [event.record.epoch for event in events if isinstance(event, EpochDone)] == [3, 4]
+    events: list[EpochDone] = []
+    resumed = train(folder, tmp_path / "run", PRESET, size=SMALLEST, seed=3, resume=True, on_epoch=events.append)
+    assert [event.record.epoch for event in events] == [3, 4]
+    assert events[-1].elapsed == sum(record.seconds for record in resumed.epochs)
     assert _figures(resumed) == _figures(whole)
     for ours, theirs in zip(_weights(resumed), _weights(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -69,15 +69,13 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from ct3d_edge.training.fit import train
-from ct3d_edge.training.progress import EpochDone
 from training.conftest import plain
 
 def slow(event):
-    if isinstance(event, EpochDone):
-        time.sleep(0.5)
+    time.sleep(0.5)
 
 folder, out = map(Path, sys.argv[1:])
-train(folder, out, plain(epochs=60, patience=60), size=(46, 46, 46), on_progress=slow)
+train(folder, out, plain(epochs=60, patience=60), size=(46, 46, 46), on_epoch=slow)
 """
 
 
@@ -94,18 +92,15 @@ def test_a_killed_run_is_resumed(make_folder: FolderMaker, tmp_path: Path) -> No
     process.communicate()
     done = len((out / "history.csv").read_text().splitlines()) - 1
     preset = plain(epochs=60, patience=60)
-    events: list[Event] = []
+    epochs: list[int] = []
 
-    def stop_soon(event: Event) -> None:
-        events.append(event)
-        if isinstance(event, EpochDone):
-            raise KeyboardInterrupt
+    def stop_soon(event: EpochDone) -> None:
+        epochs.append(event.record.epoch)
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(folder, out, preset, size=SMALLEST, resume=True, on_progress=stop_soon)
-    last = events[-1]
-    assert isinstance(last, EpochDone)
-    assert last.record.epoch in (done + 1, done + 2)  # it may have been killed between checkpoint and history
+        train(folder, out, preset, size=SMALLEST, resume=True, on_epoch=stop_soon)
+    assert epochs[-1] in (done + 1, done + 2)  # it may have been killed between checkpoint and history
 
 
 def test_a_run_that_was_stopped_before_its_model_was_written(
@@ -144,7 +139,7 @@ def test_a_run_that_ended_before_its_first_epoch_is_begun_again(
         ({"preset": plain(epochs=4, learning_rate=1.0)}, "learning_rate was 0.0001, now 1.0"),
         ({"size": (7, 6, 6)}, "contract_sha256 was"),
         ({"precision": "mixed_bfloat16"}, "precision was 'float32', now 'mixed_bfloat16'"),
-        ({"overwrite": True}, "exclude each other"),
+        ({"overwrite": True}, "give one of them"),
     ],
 )
 def test_another_run_is_not_taken_for_the_same(
@@ -163,7 +158,7 @@ def test_an_interrupted_run_is_not_lost_by_accident(
 ) -> None:
     folder, out = make_folder("a", "b"), tmp_path / "run"
     _interrupted_after(1, folder, out, plain(epochs=4), size=TINY)
-    with pytest.raises(UsageError, match=r"was interrupted\. Go on with it: --resume"):
+    with pytest.raises(UsageError, match=r"holds an interrupted run\. Go on with it: `resume=True`"):
         train(folder, out, plain(epochs=4), size=TINY)
     assert len(train(folder, out, plain(epochs=2), size=TINY, overwrite=True).epochs) == 2
 

@@ -1,7 +1,7 @@
 """Epochs on several devices at once, with the figures of one device that had the whole batch.
 
-Keras' own ``fit`` fails with MultiWorkerMirroredStrategy (keras-team/keras#20585), and where the last batch leaves a
-device without a scan. Here the network's ``train_step`` and ``test_step`` run through ``tf.distribute``.
+Keras' own ``fit`` still fails with MultiWorkerMirroredStrategy in version 3.15 (keras-team/keras#20585). Here the
+network's ``train_step`` and ``test_step`` run through ``tf.distribute``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.training.batches import BatchOrder, TrainingData, WorkerShare
-from ct3d_edge.training.distributed.strategy import devices_here
+from ct3d_edge.training.distributed import local_devices
 
 Step = Callable[[Iterator[Any]], None]
 
@@ -29,7 +29,7 @@ def require_whole_shares(batch_size: int, devices: int) -> None:
     if batch_size % devices:
         raise UsageError(
             f"A batch of {batch_size} cannot be shared equally by {devices} devices. "
-            f"Choose a --batch-size that is a multiple of {devices}; it counts the scans of all devices together."
+            f"Choose a `batch_size` that is a multiple of {devices}; it counts the scans of all devices together."
         )
 
 
@@ -48,10 +48,10 @@ def require_scan_for_each(training: int, validation: int, devices: int) -> None:
         )
 
 
-def fit_on_several(
+def fit_distributed(
     strategy: tf.distribute.Strategy,
     model: keras.Model,
-    material: TrainingData,
+    data: TrainingData,
     epochs: range,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
@@ -66,40 +66,40 @@ def fit_on_several(
     callbacks
         On every worker, as all of them must stop at the same epoch. What writes files belongs on the chief alone.
     """
-    _settle(model)
-    train, test = _step(strategy, model.train_step), _step(strategy, model.test_step)
-    watchers = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs.stop, verbose=0)
-    training = _shares(strategy, material, material.training, epochs)
+    prepare_for_replicas(model)
+    train, test = _distribute_step(strategy, model.train_step), _distribute_step(strategy, model.test_step)
+    callback_list = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs.stop, verbose=0)
+    training = _distribute(strategy, data, data.training, epochs)
     model.stop_training = False
-    watchers.on_train_begin()
+    callback_list.on_train_begin()
     batches = iter(training)
     for epoch in epochs:
-        watchers.on_epoch_begin(epoch)
-        seen = watchers.on_train_batch_begin, watchers.on_train_batch_end
-        logs = _pass(model, train, batches, material.training.steps, *seen)
-        logs |= _validate(strategy, model, material, test, watchers)
-        watchers.on_epoch_end(epoch, logs)
+        callback_list.on_epoch_begin(epoch)
+        on_batch = callback_list.on_train_batch_begin, callback_list.on_train_batch_end
+        logs = _run_steps(model, train, batches, data.training.steps, *on_batch)
+        logs |= _validate(strategy, model, data, test, callback_list)
+        callback_list.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    watchers.on_train_end(logs)
+    callback_list.on_train_end(logs)
 
 
 def _validate(
     strategy: tf.distribute.Strategy,
     model: keras.Model,
-    material: TrainingData,
+    data: TrainingData,
     step: Step,
-    watchers: keras.callbacks.CallbackList,
+    callback_list: keras.callbacks.CallbackList,
 ) -> dict[str, float]:
-    batches = iter(_shares(strategy, material, material.validation))
-    watchers.on_test_begin()
-    seen = watchers.on_test_batch_begin, watchers.on_test_batch_end
-    logs = _pass(model, step, batches, material.validation.steps, *seen)
-    watchers.on_test_end(logs)
+    batches = iter(_distribute(strategy, data, data.validation))
+    callback_list.on_test_begin()
+    on_batch = callback_list.on_test_batch_begin, callback_list.on_test_batch_end
+    logs = _run_steps(model, step, batches, data.validation.steps, *on_batch)
+    callback_list.on_test_end(logs)
     return {f"val_{name}": value for name, value in logs.items()}
 
 
-def _pass(
+def _run_steps(
     model: keras.Model,
     step: Step,
     batches: Iterator[Any],
@@ -107,7 +107,7 @@ def _pass(
     begin: Callable[[int], None],
     end: Callable[[int, dict[str, float]], None],
 ) -> dict[str, float]:
-    """So many steps; the figures so far after each, added up over all workers, and those of all."""
+    """Run ``steps`` steps; the figures so far, added up over all workers, go to ``end`` after each."""
     model.reset_metrics()
     logs: dict[str, float] = {}
     for number in range(steps):
@@ -118,7 +118,7 @@ def _pass(
     return logs
 
 
-def _step(strategy: tf.distribute.Strategy, step: Callable[[Any], Any]) -> Step:
+def _distribute_step(strategy: tf.distribute.Strategy, step: Callable[[Any], Any]) -> Step:
     @tf.function  # type: ignore[untyped-decorator]  # TensorFlow publishes no types
     def run(batches: Iterator[Any]) -> None:
         strategy.run(step, args=(next(batches),))
@@ -126,20 +126,20 @@ def _step(strategy: tf.distribute.Strategy, step: Callable[[Any], Any]) -> Step:
     return run  # type: ignore[no-any-return]
 
 
-def _shares(
-    strategy: tf.distribute.Strategy, material: TrainingData, order: BatchOrder, epochs: range | None = None
+def _distribute(
+    strategy: tf.distribute.Strategy, data: TrainingData, order: BatchOrder, epochs: range | None = None
 ) -> tf.distribute.DistributedDataset:
-    """Stream this worker's shares of an order: changed and weighted for the epochs of a training, else as they are."""
-    share = WorkerShare(order, devices_here(strategy))
+    """Stream this worker's shares of an order, augmented and weighted if ``epochs`` of a training are given."""
+    share = WorkerShare(order, local_devices(strategy))
     if epochs is None:
-        made = material.batches(share)
+        stream = data.batches(share)
     else:
-        made = _weighted(material.batches(share, epochs, material.changes), material.class_weights)
-    # tf.distribute hands the elements of what it is given here to the devices in turn, as they are.
-    return strategy.distribute_datasets_from_function(lambda _: made)
+        stream = _add_weights(data.batches(share, epochs, data.changes), data.class_weights)
+    # tf.distribute gives the elements of this stream to the devices in turn, unchanged.
+    return strategy.distribute_datasets_from_function(lambda _: stream)
 
 
-def _weighted(stream: tf.data.Dataset, class_weights: Mapping[int, float] | None) -> tf.data.Dataset:
+def _add_weights(stream: tf.data.Dataset, class_weights: Mapping[int, float] | None) -> tf.data.Dataset:
     """Add the weight of each scan, as Keras does for ``class_weight``: ``(B,)`` float32."""
     if class_weights is None:
         return stream
@@ -147,17 +147,17 @@ def _weighted(stream: tf.data.Dataset, class_weights: Mapping[int, float] | None
     return stream.map(lambda volumes, labels: (volumes, labels, tf.gather(by_label, tf.cast(labels[:, 0], tf.int32))))
 
 
-def _settle(model: keras.Model) -> None:
-    """Make a network fit for several devices, before anything is traced."""
+def prepare_for_replicas(model: keras.Model) -> None:
+    """Make a network train on several devices as on one, before anything is traced."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True  # statistics of the whole batch, not of one device's share
         if isinstance(layer, keras.layers.Dropout):
-            # Every device has the same state: without this the first scan of each share would lose the same units.
+            # Every device has the same state: without this the first scan of each share would drop the same units.
             layer.seed_generator.next = partial(_seed_of_device, layer.seed_generator.next)
-    # Keras would create what follows in the first step, where variables cannot be shared any more.
+    # Keras would create these variables in the first step, where they cannot be mirrored any more.
     model.optimizer.build(model.trainable_variables)
-    with keras.StatelessScope():  # the figures are thrown away
+    with keras.StatelessScope():  # only the variables are wanted
         one = tf.ones((1, *model.output_shape[1:]))
         model.compute_loss(y=one, y_pred=one)
         model.compute_metrics(None, one, one)

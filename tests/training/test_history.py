@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ct3d_edge.training.artifacts import draw_curves
-from ct3d_edge.training.progress import EpochRecord
+from ct3d_edge.training.history import EpochRecord, draw_curves
 
 
 def _records(count: int) -> list[EpochRecord]:
