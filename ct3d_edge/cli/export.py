@@ -21,15 +21,8 @@ from ct3d_edge.cli.compile_options import (
     report_compiled,
 )
 from ct3d_edge.cli.options import LabelsOption, ModelArgument, OrientationOption, check_labels, required_model
-from ct3d_edge.conversion.parity_data import (
-    PhantomScans,
-    calibration_volumes,
-    parity_volumes,
-    working_providers,
-)
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.keras_backend import import_keras
 
 
 def export(
@@ -71,30 +64,22 @@ def export(
     names = check_labels(labels)
     check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_size(max_memory)
-    import_keras()
     require_extra("optimize", OPTIMIZE_MODULES)
-    from ct3d_edge.cli.terminal import log
+    from ct3d_edge import api
     from ct3d_edge.conversion.compile_options import CompileOptions
-    from ct3d_edge.conversion.export import export_model
-    from ct3d_edge.conversion.keras_loader import load_keras_source
 
-    plan = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
-    loaded = load_keras_source(source, labels=names, orientation=orientation, size=size, activation=activation)
-    for remark in loaded.remarks:
-        log(remark)
-    material, volumes = parity_volumes(parity, loaded.contract)
-    report_compiled(
-        export_model(
-            loaded,
-            out,
-            volumes,
-            material=material,
-            limit=limit,
-            truth=volumes.truth,
-            plan=plan,
-            calibration=None if precision == "fp32" else calibration_volumes(calibrate, parity, loaded.contract),
-            providers=working_providers(),
-            embed_on=PhantomScans(loaded.contract) if embed_preprocessing else None,
-            on_stage=lambda stage: log(f"{stage} ..."),
-        )
+    options = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
+    result = api.export(
+        source,
+        out,
+        options,
+        labels=names,
+        orientation=orientation,
+        shape=size,
+        activation=activation,
+        parity_data=parity,
+        calibration_data=calibrate,
+        atol=limit,
+        embed_preprocessing=embed_preprocessing,
     )
+    report_compiled(result)

@@ -21,12 +21,6 @@ from ct3d_edge.cli.compile_options import (
     report_compiled,
 )
 from ct3d_edge.cli.options import ModelArgument, required_model
-from ct3d_edge.conversion.parity_data import (
-    PhantomScans,
-    calibration_volumes,
-    parity_volumes,
-    working_providers,
-)
 from ct3d_edge.errors import ContractError
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
@@ -70,30 +64,21 @@ def optimize(
     check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_size(max_memory)
     require_extra("optimize", OPTIMIZE_MODULES)
-    from ct3d_edge.cli.terminal import log
+    from ct3d_edge import api
     from ct3d_edge.conversion.compile_options import CompileOptions
-    from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
 
-    plan = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
-    loaded = load_for_compiling(path, _read_contract(contract) if contract else None)
-    if loaded.features is not None and not explain:
-        log("the output for infer --gradcam-dir is left out: --with-gradcam-output keeps it")
-    material, volumes = parity_volumes(parity, loaded.contract)
-    report_compiled(
-        optimize_model(
-            loaded,
-            out,
-            volumes,
-            material=material,
-            limit=limit,
-            truth=volumes.truth,
-            plan=plan,
-            calibration=None if precision == "fp32" else calibration_volumes(calibrate, parity, loaded.contract),
-            providers=working_providers(),
-            embed_on=PhantomScans(loaded.contract) if embed_preprocessing else None,
-            on_stage=lambda stage: log(f"{stage} ..."),
-        )
+    options = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
+    result = api.optimize(
+        path,
+        out,
+        options,
+        contract=_read_contract(contract) if contract else None,
+        parity_data=parity,
+        calibration_data=calibrate,
+        atol=limit,
+        embed_preprocessing=embed_preprocessing,
     )
+    report_compiled(result)
 
 
 def _read_contract(path: Path) -> "Contract":

@@ -10,6 +10,7 @@ OPTION_OF_ARGUMENT = {
     "allow_fallback": "--allow-fallback",
     "batch_size": "--batch-size",
     "distribute": "--strategy",
+    "gradcam_output": "--with-gradcam-output",
     "max_memory": "--max-memory",
     "overwrite": "--overwrite",
     "precision": "--mixed-precision",

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ct3d_edge.tuning.candidate import CandidateResult, GraphForm
     from ct3d_edge.tuning.result import TuningResult
 
 
-def print_table(results: "list[CandidateResult]", dropped: "dict[GraphForm, str]", budget: int | None) -> None:
+def print_table(results: "Sequence[CandidateResult]", dropped: "Mapping[GraphForm, str]", budget: int | None) -> None:
     """Candidates in the order in which they were tried, then forms of which none came; below, why some were dropped."""
     from rich.text import Text
 

@@ -116,5 +116,5 @@ def test_arguments_that_the_library_names_become_options(said: str, shown: str) 
 
 
 def test_an_option_for_every_argument_that_is_replaced(run: Run) -> None:
-    helps = " ".join(run(command, "--help").out for command in ("infer", "check", "train"))
+    helps = " ".join(run(command, "--help").out for command in ("infer", "check", "train", "export"))
     assert [option for option in OPTION_OF_ARGUMENT.values() if option not in helps] == []

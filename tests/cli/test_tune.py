@@ -140,7 +140,7 @@ def test_an_interrupted_tune_leaves_nothing(
 
     model = make_model("model.onnx")
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr("ct3d_edge.tuning.measure.check_candidate_parity", interrupt)
+    monkeypatch.setattr("ct3d_edge.tuning.tune.check_candidate_parity", interrupt)
     assert tune(model).code != 0
     assert sorted(tmp_path.iterdir()) == before
 

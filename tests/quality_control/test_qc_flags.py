@@ -231,7 +231,7 @@ def test_every_code_stands_in_the_table_once() -> None:
     assert len(set(codes)) == len(codes)
     source = Path(__file__).parents[2] / "ct3d_edge"
     used = set()
-    for path in [*source.rglob("scan/**/*.py"), *source.rglob("quality_control/*.py"), source / "preprocess.py"]:
+    for path in [*source.rglob("scan/**/*.py"), *source.rglob("quality_control/*.py"), source / "preprocessing.py"]:
         used |= set(_codes_in(path.read_text()))
     assert used <= set(codes)
     assert len(used) > 40

@@ -1,0 +1,192 @@
+"""What runs a model fastest on this device: candidates built, checked for parity and timed in turn."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ct3d_edge.conversion.parity_data import calibration_volumes, parity_volumes
+from ct3d_edge.errors import CheckFailedError, UsageError
+from ct3d_edge.formatting import plural
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.progress import Progress, no_progress
+from ct3d_edge.providers.names import ProviderName, RequestedProvider
+from ct3d_edge.session.provider_selection import SessionRequest, find_expected_provider
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.system.atomic_write import atomic_file, require_writable
+from ct3d_edge.system.file_lock import exclusive_lock
+from ct3d_edge.tuning.cache import keep_other_provider
+from ct3d_edge.tuning.candidate import CandidateResult, GraphForm
+from ct3d_edge.tuning.measure import TuningBench, check_candidate_parity, measure_memory, time_interleaved
+from ct3d_edge.tuning.memory_limit import check_memory_feasible, drop_over_budget
+from ct3d_edge.tuning.result import (
+    TuningResult,
+    check_memory_budget,
+    choose_fastest,
+    tuned_model_path,
+    tuning_key,
+    tuning_result_path,
+)
+from ct3d_edge.tuning.search_space import GraphForms, build_graph_forms, generate_candidates, permitted_precisions
+
+LOGGER = logging.getLogger(__name__)
+
+Report = Callable[[Sequence[CandidateResult], Mapping[GraphForm, str]], None]
+"""Given the results of all candidates, and why other forms of the graph are not among them."""
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """How a model is tuned.
+
+    Parameters
+    ----------
+    provider
+        That the choice is for; ``"auto"`` is the first, best first, that works here.
+    precisions
+        Permitted besides the file's own: ``"fp16"``, ``"int8"``, or ``"any"`` that the provider computes in by itself.
+    max_memory
+        Bytes that a session and its runs may add; no limit if None.
+    rounds
+        Counted runs of each candidate, in turn.
+    parity_data, calibration_data
+        Folders of scans for the parity check and for calibration, none of them in both; phantoms if None.
+    atol
+        Largest difference of a probability; that of each precision if None.
+    """
+
+    provider: RequestedProvider = "cpu"
+    precisions: tuple[str, ...] = ()
+    max_memory: int | None = None
+    rounds: int = 15
+    parity_data: Path | None = None
+    calibration_data: Path | None = None
+    atol: float | None = None
+
+
+def tune(
+    model: Path | str,
+    config: TuneConfig = TuneConfig(),
+    *,
+    report: Report = lambda *_: None,
+    progress: Progress = no_progress,
+) -> TuningResult:
+    """Find what runs a model fastest on this device, and keep the choice beside it.
+
+    Parameters
+    ----------
+    model
+        A .onnx file that ``export`` or ``optimize`` wrote.
+    report
+        Called once with all results, also where no candidate is left.
+
+    Raises
+    ------
+    CheckFailedError
+        No candidate stays within ``max_memory``, or none passes the parity check; nothing is written.
+    UsageError, ModelError, ProviderError, WorkerError
+        The model is the result of a tuning, cannot be used, or the provider does not work here.
+    """
+    given = load_model_file(model)
+    if re.search(r"\.tuned(-[a-z-]+)?\.onnx$", given.path.name):
+        raise UsageError(f"{model} is what a tuning chose. Tune the model that it was made from.")
+    provider = find_expected_provider(config.provider)
+    result_path = tuning_result_path(given.path, provider)
+    for path in (result_path, tuned_model_path(given.path, provider)):
+        require_writable(path)
+    precisions = permitted_precisions(config.precisions, provider)
+    check_memory_feasible(given, precisions, config.max_memory)
+    with exclusive_lock(result_path), _graph_forms(given, provider, config) as forms:
+        bench = TuningBench(given, forms.models, provider, config.atol)
+        results = _measure_memory(bench, progress)
+        try:
+            check_memory_budget(results, config.max_memory)
+        except CheckFailedError:
+            report(results, forms.dropped)
+            raise
+        results, material = _time(bench, results, config, progress)
+        report(results, forms.dropped)
+        choice = _choose(bench, results, config.max_memory, material)
+        _write(choice, bench)
+    return choice
+
+
+@contextmanager
+def _graph_forms(given: ModelFile, provider: ProviderName, config: TuneConfig) -> Iterator[GraphForms]:
+    """The given model in every form of the graph, in files that are gone afterwards."""
+    with Runner(given, SessionRequest(provider)):
+        pass  # what a provider cannot do is refused before minutes of work
+    material, _ = parity_volumes(config.parity_data, given.contract)
+    with TemporaryDirectory(prefix="ct3d-tune-") as folder:
+        yield build_graph_forms(
+            given,
+            Path(folder),
+            provider,
+            lambda: parity_volumes(config.parity_data, given.contract)[1],
+            material=material,
+            limit=config.atol,
+            precisions=permitted_precisions(config.precisions, provider),
+            calibration=calibration_volumes(config.calibration_data, config.parity_data, given.contract),
+            on_stage=lambda stage: LOGGER.info("%s ...", stage),
+        )
+
+
+def _steps(progress: Progress, total: int, what: str) -> Callable[[], None]:
+    """A function to call after each of ``total`` steps."""
+    done = count(1)
+    return lambda: progress(next(done), total, what)
+
+
+def _measure_memory(bench: TuningBench, progress: Progress) -> list[CandidateResult]:
+    wanted = generate_candidates(bench.forms, bench.provider)
+    LOGGER.info("measuring the memory of %s, each in a process of its own ...", plural(len(wanted), "candidate"))
+    return measure_memory(bench, wanted, on_candidate=_steps(progress, len(wanted), "Memory"))
+
+
+def _time(
+    bench: TuningBench, measured: list[CandidateResult], config: TuneConfig, progress: Progress
+) -> tuple[list[CandidateResult], str]:
+    material, found = parity_volumes(config.parity_data, bench.given.contract)
+    volumes = list(found)
+    results = drop_over_budget(measured, config.max_memory, bench.baseline)
+    LOGGER.info("checking the parity of %d of them on %s ...", sum(r.dropped is None for r in results), material)
+    step = _steps(progress, len(results), "Parity checks")
+    results = check_candidate_parity(bench, results, lambda: volumes, material=material, on_candidate=step)
+    LOGGER.info("timing those that pass in turn, %s ...", plural(config.rounds, "round"))
+    step = _steps(progress, config.rounds + 1, "Rounds")
+    return time_interleaved(bench, results, volumes[0], config.rounds, on_round=step), material
+
+
+def _choose(
+    bench: TuningBench, results: Sequence[CandidateResult], max_memory: int | None, material: str
+) -> TuningResult:
+    selected = choose_fastest(results, max_memory)
+    return TuningResult(
+        key=tuning_key(bench.given.sha256, bench.provider),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        file_sha256=bench.forms[results[selected].candidate.form].sha256,
+        selected=selected,
+        baseline=[result.candidate for result in results].index(bench.baseline),
+        memory_budget=max_memory,
+        material=material,
+        limits={form.precision: bench.tolerance_for(form.precision) for form in bench.forms},
+        results=tuple(results),
+    )
+
+
+def _write(choice: TuningResult, bench: TuningBench) -> None:
+    """The graph first: a choice whose file is not there yet would not be used, nor the one before it."""
+    model, provider = bench.given.path, bench.provider
+    keep_other_provider(model, provider)
+    if not choice.uses_original_file:
+        with atomic_file(tuned_model_path(model, provider)) as stream:
+            stream.write(bench.forms[choice.candidate.form].data)
+    with atomic_file(tuning_result_path(model, provider)) as stream:
+        stream.write(choice.to_json().encode())
+    if choice.uses_original_file:
+        tuned_model_path(model, provider).unlink(missing_ok=True)
