@@ -13,8 +13,8 @@ from hostile_server import AUTHORITY, Content, HostileServer
 
 from ct3d_edge.datasets import download
 from ct3d_edge.datasets.download import RemoteArchive
-from ct3d_edge.datasets.fetch import RemoteDataset
 
+Archives = tuple[RemoteArchive, ...]
 Entries = Iterable[tuple[zipfile.ZipInfo | str, bytes]]
 
 
@@ -62,17 +62,16 @@ def class_archive(name: str, scans: int = 3, size: int = 3_000) -> bytes:
     return zip_of([(folder, b""), *files, *extra])
 
 
-def dataset_of(server: HostileServer, archives: Mapping[str, bytes]) -> RemoteDataset:
+def publish(server: HostileServer, archives: Mapping[str, bytes]) -> Archives:
     """Publish archives on the server."""
     for name, data in archives.items():
         server.files[f"/{name}.zip"] = Content(data)
-    remote = (RemoteArchive(name, f"{server.address}/{name}.zip", len(data)) for name, data in archives.items())
-    return RemoteDataset("MosMedData", tuple(remote), "CC BY-NC-ND 3.0", "Morozov et al., 2020")
+    return tuple(RemoteArchive(name, f"{server.address}/{name}.zip", len(data)) for name, data in archives.items())
 
 
-def two_classes(server: HostileServer) -> RemoteDataset:
+def two_classes(server: HostileServer) -> Archives:
     """Publish a small CT-0 and a small CT-23."""
-    return dataset_of(server, {name: class_archive(name) for name in ("CT-0", "CT-23")})
+    return publish(server, {name: class_archive(name) for name in ("CT-0", "CT-23")})
 
 
 def tree(folder: Path) -> list[str]:

@@ -138,14 +138,14 @@ def fetch(
     `ct3d-edge train DIR` takes the folder. After a break, the same command goes on.
     """
     from ct3d_edge.cli.terminal import log
-    from ct3d_edge.datasets import fetch as datasets
+    from ct3d_edge.datasets import fetch as mosmed
 
-    chosen = {"mosmed": datasets.MOSMED}[dataset]
-    log(f"{chosen.name} is published under {chosen.licence}: attribute it, no commercial use, share no derivatives")
-    log(f"cite {chosen.citation}")
+    archives = {"mosmed": mosmed.MOSMED}[dataset]
+    log(f"MosMedData is published under {mosmed.LICENCE}: attribute it, no commercial use, share no derivatives")
+    log(f"cite {mosmed.CITATION}")
     try:
         with _byte_bars() as show:
-            records = datasets.fetch(chosen, out, keep_archives=keep_archives, on_progress=show)
+            records = mosmed.fetch(out, archives, keep_archives=keep_archives, on_progress=show)
     except KeyboardInterrupt:
         log("stopped; the same command goes on from here")
         raise

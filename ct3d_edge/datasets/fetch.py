@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -24,26 +23,14 @@ SOURCES = "sources.json"
 RELEASE = "https://github.com/hasibzunair/3D-image-classification-tutorial/releases/download/v0.2"
 
 
-@dataclass(frozen=True)
-class RemoteDataset:
-    """Archives that belong together, one a class, with what their users may do and have to cite."""
-
-    name: str
-    archives: tuple[RemoteArchive, ...]
-    licence: str
-    citation: str
-
-
-MOSMED = RemoteDataset(
-    "MosMedData",
-    (
-        RemoteArchive("CT-0", f"{RELEASE}/CT-0.zip", 1_065_471_431),
-        RemoteArchive("CT-23", f"{RELEASE}/CT-23.zip", 1_045_162_547),
-    ),
-    "CC BY-NC-ND 3.0",
-    'Morozov et al., "MosMedData: Chest CT Scans with COVID-19 Related Findings Dataset", 2020, arXiv:2005.06465',
+MOSMED = (
+    RemoteArchive("CT-0", f"{RELEASE}/CT-0.zip", 1_065_471_431),
+    RemoteArchive("CT-23", f"{RELEASE}/CT-23.zip", 1_045_162_547),
 )
-"""100 scans without findings (CT-0) and 100 with viral pneumonia (CT-23); the publisher names no hashes."""
+"""100 scans without findings and 100 with viral pneumonia, of MosMedData; the publisher names no hashes."""
+
+LICENCE = "CC BY-NC-ND 3.0"
+CITATION = 'Morozov et al., "MosMedData: Chest CT Scans with COVID-19 Related Findings Dataset", 2020, arXiv:2005.06465'
 
 
 class SourceRecord(Struct, frozen=True):
@@ -53,7 +40,6 @@ class SourceRecord(Struct, frozen=True):
     bytes: int
     sha256: str
     date: str
-    licence: str
     scans: int
     scan_bytes: int
 
@@ -68,9 +54,16 @@ class Sources(Struct):
     archives: dict[str, SourceRecord]
 
 
+Records = dict[str, SourceRecord]
+
+
 def fetch(
-    dataset: RemoteDataset, out: Path, *, keep_archives: bool = False, on_progress: OnProgress = lambda *_: None
-) -> dict[str, SourceRecord]:
+    out: Path,
+    archives: tuple[RemoteArchive, ...],
+    *,
+    keep_archives: bool = False,
+    on_progress: OnProgress = lambda *_: None,
+) -> Records:
     """Download, check and unpack what ``out`` does not hold yet: one folder of scans a class, and ``sources.json``.
 
     A class folder appears complete or not at all. What a stopped run leaves (``CT-0.zip.part``) is continued by the
@@ -91,14 +84,14 @@ def fetch(
     """
     make_folder(out)
     records = _read_records(out / SOURCES)
-    missing = [each for each in dataset.archives if not _is_complete(out / each.name, records.get(each.name))]
+    missing = [each for each in archives if not _is_complete(out / each.name, records.get(each.name))]
     present = sum(path.stat().st_size for each in missing for path in out.glob(f"{each.name}.zip*"))
     needed = 2 * sum(each.bytes for each in missing) - present  # .nii.gz files unpack to about the archive's size
     require_disk_space(out, needed, f"Fetching {' and '.join(each.name for each in missing)}")
     try:
-        for each in dataset.archives:
+        for each in archives:
             if each in missing:
-                _fetch_class(dataset, each, out, records, keep_archives, on_progress)
+                _fetch_class(each, out, records, keep_archives, on_progress)
             part = out / f"{each.name}.zip.part"
             for path in (part, etag_file(part)):
                 path.unlink(missing_ok=True)
@@ -107,14 +100,7 @@ def fetch(
     return records
 
 
-def _fetch_class(
-    dataset: RemoteDataset,
-    archive: RemoteArchive,
-    out: Path,
-    records: dict[str, SourceRecord],
-    keep: bool,
-    on_progress: OnProgress,
-) -> None:
+def _fetch_class(archive: RemoteArchive, out: Path, records: Records, keep: bool, on_progress: OnProgress) -> None:
     """Fetch one class; its folder gets its name when all is written and recorded."""
     given, part = out / f"{archive.name}.zip", out / f"{archive.name}.zip.part"
     source = given if given.exists() else part
@@ -125,22 +111,22 @@ def _fetch_class(
     with _new_folder(out / archive.name) as folder:
         unpack_scans(source, folder, on_progress)
         today = datetime.now(UTC).date().isoformat()
-        record = SourceRecord(archive.url, archive.bytes, sha256, today, dataset.licence, *_count(folder))
+        record = SourceRecord(archive.url, archive.bytes, sha256, today, *_count(folder))
         records.setdefault(archive.name, record)
-        _write_records(out / SOURCES, dataset, records)
+        _write_records(out / SOURCES, records)
     if keep and source == part:
         part.rename(given)
 
 
-def _read_records(path: Path) -> dict[str, SourceRecord]:
+def _read_records(path: Path) -> Records:
     if not path.exists():
         return {}
     what = f"{path} (to start over, move it away with the folders beside it)"
     return convert(parse_object(path.read_bytes(), what, UsageError), Sources, what, UsageError).archives
 
 
-def _write_records(path: Path, dataset: RemoteDataset, records: dict[str, SourceRecord]) -> None:
-    sources = to_builtins(Sources(1, dataset.name, dataset.licence, dataset.citation, records))
+def _write_records(path: Path, records: Records) -> None:
+    sources = to_builtins(Sources(1, "MosMedData", LICENCE, CITATION, records))
     with atomic_file(path) as stream:
         stream.write(f"{json.dumps(sources, indent=1, ensure_ascii=False)}\n".encode())
 

@@ -31,7 +31,7 @@ def test_licence_and_citation_come_before_the_download(run: Run, server: Hostile
     lines = outcome.err.splitlines()
     assert [line.split(":")[0] for line in lines] == [
         "MosMedData is published under CC BY-NC-ND 3.0",
-        "cite Morozov et al., 2020",
+        f"cite {fetch.CITATION.split(':')[0]}",
         "CT-0",
         "CT-23",
         "complete",
@@ -41,8 +41,8 @@ def test_licence_and_citation_come_before_the_download(run: Run, server: Hostile
 
 
 def test_the_real_citation_is_complete() -> None:
-    assert fetch.MOSMED.licence == "CC BY-NC-ND 3.0"
-    assert fetch.MOSMED.citation == (
+    assert fetch.LICENCE == "CC BY-NC-ND 3.0"
+    assert fetch.CITATION == (
         'Morozov et al., "MosMedData: Chest CT Scans with COVID-19 Related Findings Dataset", 2020, arXiv:2005.06465'
     )
 
