@@ -26,7 +26,7 @@ Blend = tuple[Seed, Seed, Annotated[int, Meta(ge=0, le=BLEND_STEPS)]]
 """Two seeds, and the weight of the second in 1/1024."""
 
 INTENSITY_WINDOWS = ((1024, 0), (700, 0), (700, 324), (512, 256))
-"""Factor (in 1/1024) and offset by which a chest of the second recipe is made darker or flatter."""
+"""Factor (in 1/1024) and offset that make a chest of the second recipe darker or flatter."""
 
 
 def make_golden_input(recipe: str, blend: Blend, shape: Shape) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ def make_golden_input(recipe: str, blend: Blend, shape: Shape) -> NDArray[np.flo
 
 
 def make_phantom_volume(seed: int, shape: Shape) -> NDArray[np.float32]:
-    """Something like a chest: body, two lungs, a spot whose place and density follow the seed, textured.
+    """Something like a chest: body, two lungs, a spot whose position and density follow the seed, with texture.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""The golden test: known inputs, and what the network gave for them where it was exported.
+"""The golden test: known inputs, and the outputs of the network for them at its export.
 
-A device verifies itself offline with it. The inputs are made from seeds (`make_golden_input`) and chosen so that the
-network is unsure of them (`golden_search`). Beside the probabilities, sketches of tensors inside are kept
-(`sketch`): a changed weight may leave few probabilities as they were, but hardly every layer.
+A device verifies itself offline with it. The inputs are made from seeds (`make_golden_input`) and selected so that
+the network is unsure of them (`golden_search`). Besides the probabilities it has sketches of tensors inside
+(`tensor_sketch`): a changed weight may change few probabilities, but hardly leaves every layer as it was.
 """
 
 import json
@@ -19,8 +19,8 @@ from ct3d_edge.modelfile.golden_input import FIRST_RECIPE, RECIPE, Blend, make_g
 from ct3d_edge.modelfile.tensor_sketch import TensorSketch
 
 FIRST_RECIPE_LIMITATION = (
-    "it was made before inputs were chosen of which the network is unsure, and compares no tensor: a changed file may "
-    "pass it"
+    "it was made before inputs were selected of which the network is unsure, and compares no tensor: a changed file "
+    "may pass it"
 )
 
 NAME = "The golden test inside the model file"
@@ -34,7 +34,7 @@ class GoldenTest:
     Parameters
     ----------
     recipe
-        How inputs are made.
+        Name of the function that makes the inputs.
     inputs
         Two seeds and a weight each, see `make_golden_input`.
     expected
@@ -44,9 +44,9 @@ class GoldenTest:
     tensors
         Sketches of tensors inside the graph; may be empty.
     tensor_tolerance
-        Largest difference of their values that passes, as a part of the tensor's spread.
+        Largest difference of their values that passes, as a fraction of the tensor's spread.
     weakness
-        Why the probabilities say little about the file; None if they say enough.
+        Why the probabilities are a weak test of the file; None if they are not.
     """
 
     recipe: str
@@ -59,12 +59,12 @@ class GoldenTest:
 
     @property
     def uses_first_recipe(self) -> bool:
-        """Whether it is of the first recipe, whose inputs were not chosen for the network."""
+        """Whether it has the first recipe, whose inputs were not selected for the network."""
         return self.recipe == FIRST_RECIPE
 
     @property
     def limitation(self) -> str | None:
-        """Why the test is weak, in words; None if it is not."""
+        """Why the test is weak; None if it is not."""
         return FIRST_RECIPE_LIMITATION if self.uses_first_recipe else self.weakness
 
     def to_json(self) -> str:

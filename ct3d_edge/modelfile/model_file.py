@@ -34,7 +34,7 @@ PROVENANCE_KEY = "ct3d.provenance"
 
 
 SEQUENTIAL_BATCH_VARIANTS = (("small", "cpu"), ("small", "no-conv3d"), ("fast", "cpu"))
-"""Level and target of files that are cut into pieces."""
+"""Level and target of files whose graph is tiled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,9 @@ class ModelFile:
     path, data, sha256
         Where it was read from, its bytes, and their hash.
     contract, golden
-        What it expects and answers; how it proves itself.
+        What it expects of a volume and what its output means; known inputs and outputs.
     provenance
-        How it came to be, as JSON: source hash, tool versions, proof.
+        How it was made, as JSON: source hash, tool versions, parity check.
     input_name, output_name
         Names in the graph.
     batch_axis
@@ -62,10 +62,9 @@ class ModelFile:
     opset
         Version of the default operator set.
     features
-        Shape ``(C, a, b, c)`` of the output that explains, behind its batch axis; None if the file has none.
+        Shape ``(C, a, b, c)`` of the output for Grad-CAM, without its batch axis; None if the file has none.
     pooled
-        Length of the output of pooled features, if the contract says what those of the training scans are like; else
-        None.
+        Length of the output of pooled features, if the contract has their statistics; else None.
     """
 
     path: Path
@@ -86,27 +85,27 @@ class ModelFile:
 
     @property
     def runs_batch_sequentially(self) -> bool:
-        """Whether the file was cut into pieces for one scan, so that on a CPU those of a batch had better run in turn.
+        """Whether the graph is tiled for one scan, so that on a CPU the scans of a batch had better run in turn.
 
-        Pieces of ``small`` keep to a memory budget, those of ``fast`` for ``cpu`` to the cache: with two scans at once
-        they are twice as large.
+        Tiles of ``small`` fit a memory budget, those of ``fast`` for ``cpu`` the cache: with two scans at once they
+        are twice as large.
         """
-        asked = self.provenance.get("optimize")
-        return isinstance(asked, dict) and (asked.get("level"), asked.get("target")) in SEQUENTIAL_BATCH_VARIANTS
+        options = self.provenance.get("optimize")
+        return isinstance(options, dict) and (options.get("level"), options.get("target")) in SEQUENTIAL_BATCH_VARIANTS
 
     @property
     def interface(self) -> tuple[str, str]:
-        """Number types of the volume that goes in and of the answer."""
+        """Number types of input and output."""
         return ("int16" if self.stored_voxels else "float32", "float32")
 
     @property
     def arithmetic(self) -> str:
-        """What most of the graph computes in, by its provenance: fp32 unless that says otherwise."""
+        """Precision of most of the graph, by its provenance; fp32 if that names none."""
         precision = self.provenance.get("precision")
         return str(precision.get("arithmetic", "fp32")) if isinstance(precision, dict) else "fp32"
 
     def incompatibility_reason(self, provider: str) -> str | None:
-        """Why a provider must not run the file, as its export found out; None if nothing is known against it."""
+        """Why a provider must not run the file, as its export found; None if it may."""
         reasons = self.provenance.get("not_for")
         return str(reasons[provider]) if isinstance(reasons, dict) and provider in reasons else None
 
@@ -122,15 +121,15 @@ def load_model_file(path: Path | str, *, stored_voxels: bool = False) -> ModelFi
     Parameters
     ----------
     stored_voxels
-        Accept a file with the preprocessing inside, too: not everything that runs models can feed it.
+        Accept a file with embedded preprocessing, too: not every caller can feed it.
 
     Raises
     ------
     ModelError
         The file is missing, truncated, not ONNX, keeps weights outside itself, or its graph does not have one
-        float32 input of the contract's shape and one float32 output; or has the preprocessing inside.
+        float32 input of the contract's shape and one float32 output; or has embedded preprocessing.
     ContractError
-        It has no contract, or one that cannot be followed.
+        It has no contract, or an invalid one.
     """
     path = Path(path)
     return parse_model_file(path, _read(path), stored_voxels=stored_voxels)
@@ -189,7 +188,7 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
 def _required_metadata(path: Path, metadata: dict[str, str], key: str) -> str:
     if key not in metadata:
         raise ContractError(
-            f"{path} is an ONNX file without '{key}' in its metadata, so nobody can know what it expects of a scan. "
+            f"{path} is an ONNX file without '{key}' in its metadata, so what it expects of a scan is unknown. "
             "Make it with: ct3d-edge export --model MODEL.keras --out MODEL.onnx"
         )
     return metadata[key]

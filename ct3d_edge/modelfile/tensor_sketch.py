@@ -1,7 +1,7 @@
-"""A tensor in a few numbers that tell whether it has changed, and which tensors of a graph to look at.
+"""Count sketches of tensors, by which a change is found, and the choice of the tensors of a graph to compare.
 
 Each value gets a sign from its index and is added to one of 16 sums (a count sketch: Charikar, Chen & Farach-Colton
-2002, "Finding frequent items in data streams"): the squared length of a change is kept on average, wherever it is.
+2002, "Finding frequent items in data streams"): the squared length of a change is preserved on average, wherever it is.
 """
 
 import math
@@ -21,13 +21,13 @@ from ct3d_edge.modelfile.weights import tensor_bytes
 
 SKETCH_SIZE = 16
 MAX_TENSORS = 6
-"""Tensors along the graph; pooled features are looked at besides."""
+"""Tensors along the graph; pooled features are compared besides."""
 
 MAX_TENSOR_BYTES = 64_000_000
-"""Bytes of a tensor that is looked at, where there are smaller ones: it is copied and gone through."""
+"""Bytes of a tensor that is compared: it is copied and read as a whole."""
 
 SIGNIFICANT_DIGITS = 8
-"""Of each value that is kept."""
+"""Of each value in the file."""
 
 ACTIVATIONS = ("Sigmoid", "Softmax")
 
@@ -36,15 +36,15 @@ WEIGHT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorPro
 
 @dataclass(frozen=True)
 class TensorSketch:
-    """What is known of one tensor.
+    """The sketch of one tensor.
 
     Parameters
     ----------
     name
         In the graph.
     spread
-        What a sum is expected to vary by: the standard deviation of the tensor's values over all inputs, times the
-        square root of how many are added up.
+        Expected standard deviation of a sum: that of the tensor's values over all inputs, times the square root of
+        how many are added up.
     values
         ``(input, sum)``.
     """
@@ -54,7 +54,7 @@ class TensorSketch:
     values: tuple[tuple[Finite, ...], ...]
 
     def difference(self, number: int, tensor: NDArray[Any]) -> float:
-        """Largest difference of a sum of one input's tensor from what it was, as a part of the spread.
+        """Largest difference of a sum of one input's tensor from the expected one, as a fraction of the spread.
 
         Infinite if there is another number of sums; NaN if a value is.
         """
@@ -76,14 +76,14 @@ def count_sketch(tensor: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class TensorCollector:
-    """Values of one tensor for one input after the other, on their way to a sketch; none is kept whole."""
+    """Sketches a tensor of one input after the other, without storing it."""
 
     def __init__(self) -> None:
         self._rows: list[NDArray[np.float64]] = []
         self._size, self._sum, self._squares = 0, 0.0, 0.0
 
     def add(self, tensor: NDArray[Any]) -> None:
-        """Take in the tensor of the next input."""
+        """Add the tensor of the next input."""
         self._rows.append(count_sketch(tensor))
         self._size = tensor.size
         self._sum += float(tensor.sum(dtype=np.float64))
@@ -104,27 +104,27 @@ def _round_significant(number: float) -> float:
     return float(f"{number:.{SIGNIFICANT_DIGITS}g}")
 
 
-def choose_sensitive_tensors(proto: onnx.ModelProto, answer: str) -> tuple[str, ...]:
-    """Names of tensors to look at, in the graph's order: a few through which everything passes, and pooled features.
+def choose_sensitive_tensors(proto: onnx.ModelProto, output: str) -> tuple[str, ...]:
+    """Names of tensors to compare, in the graph's order: a few through which everything passes, and pooled features.
 
-    The last one is what the final sigmoid or softmax is given; where the graph has neither, what it answers.
+    The last one is the input of the final sigmoid or softmax; where the graph has neither, its output.
     """
-    known = tensor_bytes(proto)
-    passed = [
+    sizes = tensor_bytes(proto)
+    found = [
         name
-        for name in _bottleneck_tensors(proto.graph, answer)
-        if known.get(name, MAX_TENSOR_BYTES + 1) <= MAX_TENSOR_BYTES
+        for name in _bottleneck_tensors(proto.graph, output)
+        if sizes.get(name, MAX_TENSOR_BYTES + 1) <= MAX_TENSOR_BYTES
     ]
-    last = {name: node.op_type for node in proto.graph.node for name in node.output}.get(answer)
+    last = {name: node.op_type for node in proto.graph.node for name in node.output}.get(output)
     if last in ACTIVATIONS:
-        passed = [name for name in passed if name != answer]
-    chosen = {passed[n * (len(passed) - 1) // max(MAX_TENSORS - 1, 1)] for n in range(MAX_TENSORS)} if passed else set()
-    return tuple(name for name in known if name in chosen or name == POOLED_OUTPUT)
+        found = [name for name in found if name != output]
+    chosen = {found[n * (len(found) - 1) // max(MAX_TENSORS - 1, 1)] for n in range(MAX_TENSORS)} if found else set()
+    return tuple(name for name in sizes if name in chosen or name == POOLED_OUTPUT)
 
 
-def _bottleneck_tensors(graph: onnx.GraphProto, answer: str) -> list[str]:
-    """Tensors behind the first weights that are, behind their node, all that the rest of the graph goes on with."""
-    needed: dict[str, int] = {answer: len(graph.node)}  # the last node towards the answer that reads it
+def _bottleneck_tensors(graph: onnx.GraphProto, output: str) -> list[str]:
+    """Tensors after the first weights on which alone the rest of the graph depends."""
+    needed: dict[str, int] = {output: len(graph.node)}  # the last node towards the output that reads it
     for number, node in reversed(list(enumerate(graph.node))):
         if any(name in needed for name in node.output):
             for name in _names_read(node):

@@ -1,4 +1,4 @@
-"""Records as text: JSON Lines, which keeps everything and can be read back, and CSV for spreadsheets."""
+"""Records as text: JSON Lines, which has every field and can be read back, and CSV for spreadsheets."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def parse_record(line: bytes) -> ResultRecord:
 
 def _from_schema_1(value: dict[str, Any]) -> dict[str, Any]:
     """A record of schema 1, where flags were called findings and some codes had other names."""
-    rest = {name: given for name, given in value.items() if name != "findings"}
+    rest = {name: field for name, field in value.items() if name != "findings"}
     flags = [{**flag, "code": current_code(flag["code"])} for flag in value["findings"]]
     error = value["error"] and {**value["error"], "code": current_code(value["error"]["code"])}
     allowed = sorted(map(current_code, value["allowed"]))
@@ -51,11 +51,11 @@ def _from_schema_1(value: dict[str, Any]) -> dict[str, Any]:
 
 def _record(value: dict[str, Any]) -> ResultRecord:
     provider, failure = value["provider"], value["error"]
-    timing = {stage: taken for stage, taken in value["timing_ms"].items() if stage != "total"}
+    timing = {stage: ms for stage, ms in value["timing_ms"].items() if stage != "total"}
     return ResultRecord(
         scan=value["scan"],
         status=value["status"],
-        prediction=_answer(value),
+        prediction=_prediction(value),
         failure=ScanFailure(**failure) if failure is not None else None,
         flags=tuple(QCFlag(**flag) for flag in value["flags"]),
         timing=Timing(**timing),
@@ -70,7 +70,7 @@ def _record(value: dict[str, Any]) -> ResultRecord:
     )
 
 
-def _answer(value: dict[str, Any]) -> Prediction | None:
+def _prediction(value: dict[str, Any]) -> Prediction | None:
     if value["label"] is None:
         return None
     return Prediction(value["label"], tuple(value["probability"].items()), value["threshold"])
@@ -112,30 +112,30 @@ language (a semicolon in many)."""
 
 
 def csv_line(fields: Sequence[object]) -> str:
-    """One row, in which text is text to a spreadsheet, too: before what could be a formula stands a single quote.
+    """One row, in which text is text to a spreadsheet, too: what could be a formula gets a single quote in front.
 
-    Numbers are given as numbers and stay as they are.
+    Numbers stay as they are.
     """
     text = io.StringIO()
     # Up to Python 3.12 the writer quotes a carriage return only if its rows end with one too.
-    csv.writer(text, lineterminator="\r\n").writerow([_defused(field) for field in fields])
+    csv.writer(text, lineterminator="\r\n").writerow([_escape_formula(field) for field in fields])
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _defused(field: object) -> object:
+def _escape_formula(field: object) -> object:
     """Names come from whoever sent the scan (OWASP, "CSV Injection")."""
     return FORMULA.sub("'", field) if isinstance(field, str) else field
 
 
 def _row(record: ResultRecord, labels: Sequence[str]) -> list[object]:
-    answer, failure, timing = record.prediction, record.failure, record.timing
-    probability = dict(answer.probability) if answer else {}
+    prediction, failure, timing = record.prediction, record.failure, record.timing
+    probability = dict(prediction.probability) if prediction else {}
     return [
         record.scan,
         record.status,
-        answer.label if answer else None,
+        prediction.label if prediction else None,
         *(probability.get(label) for label in labels),
-        answer.threshold if answer else None,
+        prediction.threshold if prediction else None,
         ";".join(flag.code for flag in record.flags),
         failure.code if failure else None,
         failure.message if failure else None,
@@ -158,7 +158,7 @@ def check_results_path(path: Path) -> None:
     Raises
     ------
     UsageError
-        With the endings that exist, or what stands in the way.
+        With the endings that exist, or the reason why it cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"Cannot tell the format of {path} from its ending. Use one of: {', '.join(FORMATS)}.")

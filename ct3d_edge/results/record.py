@@ -1,4 +1,4 @@
-"""One scan's result: what the model said, what was noticed, how it was obtained."""
+"""One scan's result: prediction, quality flags, and how they were obtained."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -10,26 +10,26 @@ SCHEMA = 2
 """Version of the record's JSON form; raised when the meaning of a field changes."""
 
 Key = tuple[str, str, str, str, tuple[str, ...]]
-"""What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract; what was allowed."""
+"""What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract; downgraded checks."""
 
-BY_CHANCE = frozenset({"not_found", "unreadable", "too_large", "modified_during_read", "timeout", "internal"})
-"""Failures that are not in the scan's content: the same content may get an answer next time."""
+TRANSIENT_FAILURES = frozenset({"not_found", "unreadable", "too_large", "modified_during_read", "timeout", "internal"})
+"""Failures that are not in the scan's content: the same content may get a prediction next time."""
 
 Status = Literal["ok", "warn", "refused", "error"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model said.
+    """Output of the model for one scan.
 
     Parameters
     ----------
     label
-        The class decided on.
+        The predicted class.
     probability
         ``(class, probability)`` in the contract's order, adding up to one.
     threshold
-        From which probability of the second of two classes on it was decided; None with more classes.
+        The second of two classes is predicted from this probability on; None with more classes.
     """
 
     label: str
@@ -38,13 +38,13 @@ class Prediction:
 
     @property
     def confidence(self) -> float:
-        """Probability of the class decided on."""
+        """Probability of the predicted class."""
         return dict(self.probability)[self.label]
 
 
 @dataclass(frozen=True)
 class ScanFailure:
-    """Why there is no answer: a stable code and a sentence."""
+    """Why there is no prediction: a stable code and a sentence."""
 
     code: str
     message: str
@@ -65,35 +65,35 @@ class Timing:
 
 
 def status_of_flags(flags: Iterable[QCFlag]) -> Status:
-    """Status of a scan that has an answer."""
+    """Status of a scan that has a prediction."""
     return "warn" if any(flag.severity != "ok" for flag in flags) else "ok"
 
 
 @dataclass(frozen=True)
 class ResultRecord:
-    """The result of one scan; exactly one of ``answer`` and ``failure`` is set.
+    """The result of one scan; exactly one of ``prediction`` and ``failure`` is set.
 
     Parameters
     ----------
     scan
         Path as it was found.
     status
-        ``ok``; ``warn``: answered, with something a person should look at; ``refused``: readable, but not for this
-        model; ``error``: could not be read.
-    answer, failure
-        What the model said, or why it was not asked.
+        ``ok``; ``warn``: has a prediction and a quality flag that a person should look at; ``refused``: readable, but
+        not for this model; ``error``: could not be read.
+    prediction, failure
+        Output of the model, or why it was not run.
     flags
-        What was noticed about the scan.
+        Quality flags of the scan.
     timing
         Wall times in ms.
     model_sha256, contract_sha256, requested, actual, nodes
-        From the session's receipt: more than one provider among ``nodes`` is a fallback that was permitted.
+        From the session's run report: more than one provider among ``nodes`` is a fallback that was permitted.
     scan_sha256
-        Hash of the scan's bytes as they lie on the disk; None if they could not be read, or there was no file.
+        Hash of the scan's file; None if it could not be read, or there was no file.
     input_sha256
-        Hash of the numbers that the network was given; None if it was not asked.
+        Hash of the network's input; None if it was not run.
     allowed
-        Codes of findings that counted one step less, sorted.
+        Codes of flags that were downgraded, sorted.
     """
 
     scan: str
@@ -113,8 +113,8 @@ class ResultRecord:
 
     @property
     def key(self) -> Key | None:
-        """What this record is the result of; None if trying again may give another one."""
-        if self.scan_sha256 is None or (self.failure is not None and self.failure.code in BY_CHANCE):
+        """What this record depends on; None if trying again may give another one."""
+        if self.scan_sha256 is None or (self.failure is not None and self.failure.code in TRANSIENT_FAILURES):
             return None
         return self.scan, self.scan_sha256, self.model_sha256, self.contract_sha256, self.allowed
 
@@ -124,23 +124,23 @@ class ResultRecord:
         return self.prediction is not None
 
     def with_flags(self, flags: tuple[QCFlag, ...]) -> "ResultRecord":
-        """The record with other findings, and the status that follows; itself if they are the same."""
+        """The record with other flags, and the status that follows; itself if they are the same."""
         if flags == self.flags:
             return self
         return replace(self, status=status_of_flags(flags) if self.has_prediction else self.status, flags=flags)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, documented in docs/results.md."""
-        answer, failure = self.prediction, self.failure
+        prediction, failure = self.prediction, self.failure
         return {
             "schema": SCHEMA,
             "scan": self.scan,
             "scan_sha256": self.scan_sha256,
             "input_sha256": self.input_sha256,
             "status": self.status,
-            "label": answer.label if answer else None,
-            "probability": dict(answer.probability) if answer else None,
-            "threshold": answer.threshold if answer else None,
+            "label": prediction.label if prediction else None,
+            "probability": dict(prediction.probability) if prediction else None,
+            "threshold": prediction.threshold if prediction else None,
             "flags": [asdict(flag) for flag in self.flags],
             "allowed": list(self.allowed),
             "error": asdict(failure) if failure else None,

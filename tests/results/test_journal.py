@@ -13,7 +13,7 @@ from records import ANSWERED, FAILED
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results.formats import parse_record, to_jsonl
 from ct3d_edge.results.journal import ResultsJournal, read_journal
-from ct3d_edge.results.record import BY_CHANCE, ResultRecord, ScanFailure
+from ct3d_edge.results.record import TRANSIENT_FAILURES, ResultRecord, ScanFailure
 from ct3d_edge.results.results_file import open_results
 
 LABELS = ("normal", "abnormal")
@@ -219,7 +219,7 @@ def test_the_last_record_of_a_scan_counts(tmp_path: Path) -> None:
         assert results.known == {again.scan: again}
 
 
-@pytest.mark.parametrize("code", sorted(BY_CHANCE))
+@pytest.mark.parametrize("code", sorted(TRANSIENT_FAILURES))
 def test_a_failure_that_is_not_in_the_content_is_tried_again(tmp_path: Path, code: str) -> None:
     chance = replace(FAILED, failure=ScanFailure(code, "It happens."))
     assert chance.key is None
