@@ -1,13 +1,15 @@
 """From the cells of a network's features to the voxels of a scan, and a map as a NIfTI file."""
 
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import msgspec
 import nibabel as nib
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
@@ -18,12 +20,13 @@ from ct3d_edge.system.atomic_write import atomic_file
 FEATURE_GRID_KEY = "cells"
 """Key of a model file's provenance: the cells of its features."""
 
-Triple = tuple[float, float, float]
+Offset = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Stride = Annotated[float, Meta(gt=0, le=1e6)]
 
 
 @dataclass(frozen=True)
 class FeatureGrid:
-    """Centres of the fields that cells look at: cell ``i`` along an axis at voxel ``offset + stride * i``.
+    """Centres of the cells' receptive fields: cell ``i`` along an axis at voxel ``offset + stride * i``.
 
     Parameters
     ----------
@@ -32,8 +35,8 @@ class FeatureGrid:
         cell away from the border: four blocks of the tutorial's put it at voxel 22.5, the next at 38.5.
     """
 
-    offset: Triple
-    stride: Triple
+    offset: tuple[Offset, Offset, Offset]
+    stride: tuple[Stride, Stride, Stride]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the provenance."""
@@ -48,23 +51,7 @@ class FeatureGrid:
         ValueError
             If it is anything else.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"found {data!r}")
-        cells = cls(_triple(data.get("offset")), _triple(data.get("stride")))
-        if min(cells.stride) <= 0:
-            raise ValueError(f"found strides {cells.stride}")
-        return cells
-
-
-def _triple(value: object) -> Triple:
-    if not isinstance(value, Sequence) or len(value) != 3 or not all(_is_number(number) for number in value):
-        raise ValueError(f"found {value!r} where three numbers belong")
-    first, second, third = (float(number) for number in value)
-    return first, second, third
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+        return msgspec.convert(data, cls)
 
 
 Map = NDArray[np.float32]
