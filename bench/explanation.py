@@ -1,11 +1,11 @@
 """Do the maps point at what is ill, and what does the output that they need cost?
 
-    python -m bench.explanation [PHANTOMS]
+    python -m bench.explanation MODEL.onnx [PHANTOMS]
 
 On abnormal phantoms of seeds that no training used, in two questions. Does the brightest voxel of the Grad-CAM map lie
 in a lesion (pointing game; Zhang et al. 2018, arXiv 1608.00507)? How much do the voxels above half of the brightest and
 the lesions overlap (Dice)? The baseline points at the whole lung: its chance to hit a lesion is the lesions' share of
-it. Then the shipped file against itself without the output, in turn. Everything goes to bench/results/explanation.json.
+it. Then the file against itself without the output, in turn. Everything goes to bench/results/explanation.json.
 """
 
 import statistics
@@ -29,7 +29,6 @@ from ct3d_edge.gradcam.resample_to_scan import save_map
 from ct3d_edge.inference.model import Model
 from ct3d_edge.latency.measure import measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.machine import describe_machine
@@ -77,13 +76,14 @@ def evaluate_map(model: Model, seed: int, place: Path) -> dict[str, float]:
 
 def main() -> None:
     """Judge the maps, time the output."""
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else PHANTOMS
-    with tempfile.TemporaryDirectory() as place, load_model(provider="cpu", gradcam=True) as model:
+    path = Path(sys.argv[1])
+    number = int(sys.argv[2]) if len(sys.argv) > 2 else PHANTOMS
+    with tempfile.TemporaryDirectory() as place, load_model(path, "cpu", gradcam=True) as model:
         found = [evaluate_map(model, FIRST_SEED + n, Path(place)) for n in range(number)]
         volume = make_phantom_volume(1, model.contract.shape).reshape(1, *model.contract.input_shape)
     for figure in ("hit", "chance_in_lung", "dice", "dice_of_lung"):
         print(f"{figure:16} {statistics.mean(one[figure] for one in found):.3f}")
-    with_output = onnx.load(default_model_path())
+    with_output = onnx.load(path)
     files = {"with": with_output, "without": without_features(with_output)}
     sessions = {name: open_session(proto.SerializeToString()) for name, proto in files.items()}
     samples = measure_interleaved({name: partial(run_session, one, volume) for name, one in sessions.items()}, ROUNDS)

@@ -4,7 +4,6 @@
 
     Ct3dError                     a sentence for the user: what was asked, what was found, what to do next
     ├── UsageError        exit 2  the command or call cannot be understood
-    │   └── WorkerError           a process that was to do a part of the work ended early
     ├── ScanError         exit 1  one scan gives no result (carries a stable code); others go on
     │   ├── UnreadableScanError   the file cannot be read as a scan
     │   └── RefusedScanError      it can be read, but no model may be run on it
@@ -13,6 +12,7 @@
     ├── ModelError        exit 3  a model file, Keras model or network cannot be used
     │   └── ContractError         what the model expects of a volume is missing or contradictory
     ├── ProviderError     exit 3  the execution provider asked for does not do the work on this machine
+    ├── WorkerError       exit 71 a process that was to do a part of the work ended early (EX_OSERR of sysexits.h)
     ├── OutputError       exit 73 a file or folder cannot be created or written here (EX_CANTCREAT of sysexits.h)
     │   └── DiskError     exit 74 the disk is full, or fails (EX_IOERR)
     ├── MissingExtraError exit 3  an optional part of ct3d-edge is not installed
@@ -37,8 +37,10 @@ class UsageError(Ct3dError):
     exit_code = 2
 
 
-class WorkerError(UsageError):
+class WorkerError(Ct3dError):
     """A process that was to do a part of the work was killed, or could not begin."""
+
+    exit_code = 71
 
 
 class ScanError(Ct3dError):

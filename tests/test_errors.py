@@ -41,7 +41,7 @@ def test_exit_codes_are_as_drawn_and_inherited_where_none_is(name: str) -> None:
     [
         ("Ct3dError", 3),
         ("UsageError", 2),
-        ("WorkerError", 2),
+        ("WorkerError", 71),
         ("ScanError", 1),
         ("UnreadableScanError", 1),
         ("RefusedScanError", 1),

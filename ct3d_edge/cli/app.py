@@ -45,9 +45,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all well; 1 finished, but some scans have no result, or lack a map or report; 2 wrong usage; "
-    "3 model, provider or environment cannot do what was asked; 4 a proof or comparison did not hold; 5 a comparison "
-    "cannot be judged; 70 a bug, with its traceback; 73 an output cannot be created; 74 the disk is full or fails; "
-    "130 Ctrl-C; 141 the reader of standard output is gone; 143 SIGTERM.",
+    "3 model, provider or environment cannot do what was asked; 4 a parity check or comparison failed; 5 a comparison "
+    "is inconclusive; 70 a bug, with its traceback; 71 a worker process ended early; 73 an output cannot be created; "
+    "74 the disk is full or fails; "
+    "129 SIGHUP; 130 Ctrl-C; 141 the reader of standard output is gone; 143 SIGTERM.",
 )
 for command in (
     infer.infer,

@@ -50,7 +50,8 @@ EmbedOption = Annotated[
 ExplainOption = Annotated[
     bool,
     typer.Option(
-        "--with-gradcam-output", help="Give the file the output from which `infer --gradcam-dir` draws its maps."
+        "--with-gradcam-output",
+        help="Experimental: give the file the output from which `infer --gradcam-dir` draws its maps.",
     ),
 ]
 ParityDataOption = Annotated[

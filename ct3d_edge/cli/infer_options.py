@@ -36,7 +36,7 @@ ExplainOption = Annotated[
     typer.Option(
         "--gradcam-dir",
         metavar="DIR",
-        help="Also write where the network looked: a map of each scan in its own space (.nii.gz), and a picture.",
+        help="Experimental: also write a Grad-CAM map of each scan in its own space (.nii.gz), and a picture.",
     ),
 ]
 ReportOption = Annotated[
