@@ -25,16 +25,16 @@ from bench.keep import save_record
 from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
 from ct3d_edge.conversion.passes.lower_conv3d import winograd_depth
 from ct3d_edge.conversion.passes.pipeline import (
-    BLOCKS,
-    EXACT,
-    FAST,
-    LAYOUT,
-    NESTED,
-    PLANES,
-    ROWS,
+    CACHE_TILING_PASS,
+    EXACT_PASSES,
+    FAST_PASSES,
+    LAYOUT_PASS,
+    LOWER_CONV3D_RULES,
+    ROW_INTERLEAVE_PASS,
+    WINOGRAD_3D_PASS,
     Pass,
-    apply,
-    optimize,
+    optimize_graph,
+    run_passes,
 )
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
@@ -47,23 +47,23 @@ MEMORY_RUNS, PROFILE_RUNS = 3, 5
 BATCH = 8
 SUBJECT = "tf2onnx"
 
-FOLDS, CROP = EXACT[:-1], EXACT[-1]
-UNFOLD = (Pass("planes", PLANES), LAYOUT)
-FILTER = (Pass("planes", (winograd_depth.RULE, *PLANES)), LAYOUT)
-NEST = (NESTED, *UNFOLD)
+FOLDS, CROP = EXACT_PASSES[:-1], EXACT_PASSES[-1]
+UNFOLD = (Pass("planes", LOWER_CONV3D_RULES), LAYOUT_PASS)
+FILTER = (Pass("planes", (winograd_depth.RULE, *LOWER_CONV3D_RULES)), LAYOUT_PASS)
+NEST = (WINOGRAD_3D_PASS, *UNFOLD)
 WATERFALL: dict[str, tuple[Pass, ...]] = {
     "folds alone": FOLDS,
     "crop alone": (CROP,),
     "unfolding alone": UNFOLD,
     "filtering alone": FILTER,
     "filtering along all axes, unfolding alone": NEST,
-    "rows and unfolding alone": (ROWS, *UNFOLD),
-    "folds, crop": EXACT,
-    "folds, crop, unfolding": (*EXACT, *UNFOLD),
-    "folds, crop, filtering": (*EXACT, *FILTER),
-    "folds, crop, rows, filtering": (*EXACT, ROWS, *FILTER),
-    "folds, crop, blocks, rows, filtering": (*EXACT, BLOCKS, ROWS, *FILTER),
-    "folds, crop, blocks, rows, filtering along all axes": (*EXACT, *FAST),
+    "rows and unfolding alone": (ROW_INTERLEAVE_PASS, *UNFOLD),
+    "folds, crop": EXACT_PASSES,
+    "folds, crop, unfolding": (*EXACT_PASSES, *UNFOLD),
+    "folds, crop, filtering": (*EXACT_PASSES, *FILTER),
+    "folds, crop, rows, filtering": (*EXACT_PASSES, ROW_INTERLEAVE_PASS, *FILTER),
+    "folds, crop, blocks, rows, filtering": (*EXACT_PASSES, CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, *FILTER),
+    "folds, crop, blocks, rows, filtering along all axes": (*EXACT_PASSES, *FAST_PASSES),
 }
 """Passes alone, then one more at a time; the last one is `fast`."""
 
@@ -71,11 +71,11 @@ WATERFALL: dict[str, tuple[Pass, ...]] = {
 def make_variants(subject: onnx.ModelProto) -> dict[str, bytes]:
     """Name to file."""
     made = {SUBJECT: subject}
-    made |= {name: apply(subject, passes, strict=True).proto for name, passes in WATERFALL.items()}
+    made |= {name: run_passes(subject, passes, strict=True).proto for name, passes in WATERFALL.items()}
     made |= {
-        "exact": optimize(subject, "exact", strict=True).proto,
-        "fast": optimize(subject, "fast", strict=True).proto,
-        "small": optimize(subject, "small", strict=True).proto,
+        "exact": optimize_graph(subject, "exact", strict=True).proto,
+        "fast": optimize_graph(subject, "fast", strict=True).proto,
+        "small": optimize_graph(subject, "small", strict=True).proto,
     }
     return {name: proto.SerializeToString(deterministic=True) for name, proto in made.items()}
 

@@ -23,7 +23,7 @@ from scipy import ndimage
 from bench.keep import save_record
 from bench.sessions import open_session, run_session
 from ct3d_edge import load_model
-from ct3d_edge.conversion.gradcam_output import without_features
+from ct3d_edge.conversion.gradcam_output import remove_features_output
 from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
 from ct3d_edge.gradcam.resample_to_scan import save_map
 from ct3d_edge.inference.model import Model
@@ -84,7 +84,7 @@ def main() -> None:
     for figure in ("hit", "chance_in_lung", "dice", "dice_of_lung"):
         print(f"{figure:16} {statistics.mean(one[figure] for one in found):.3f}")
     with_output = onnx.load(path)
-    files = {"with": with_output, "without": without_features(with_output)}
+    files = {"with": with_output, "without": remove_features_output(with_output)}
     sessions = {name: open_session(proto.SerializeToString()) for name, proto in files.items()}
     samples = measure_interleaved({name: partial(run_session, one, volume) for name, one in sessions.items()}, ROUNDS)
     pairs = zip(samples.counted["with"], samples.counted["without"], strict=True)

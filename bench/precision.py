@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from bench.compiler import ROUNDS
 from bench.keep import save_record
 from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
-from ct3d_edge.conversion.decisions import compare_decisions
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
+from ct3d_edge.conversion.decisions import compare_predictions
 from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
-from ct3d_edge.conversion.parity_data import calibration_volumes, parity_volumes
+from ct3d_edge.conversion.parity_data import load_calibration_volumes, load_parity_volumes
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
@@ -42,10 +42,10 @@ PLANS = {
 def make_variants(model: ModelFile) -> dict[str, GraphVariant]:
     """Name to graph, all from one subject and one calibration set."""
     subject = onnx.ModelProto.FromString(model.data)
-    material = calibration_volumes(None, None, model.contract)
+    material = load_calibration_volumes(None, None, model.contract)
     inputs = replace(material, volumes=list(material.volumes))
     return {
-        name: make_variant(subject, rewrite(subject, plan), plan, model.contract, inputs)
+        name: make_variant(subject, rewrite_graph(subject, plan), plan, model.contract, inputs)
         for name, plan in PLANS.items()
     }
 
@@ -60,17 +60,17 @@ def measure(path: Path, rounds: int) -> BenchRecord:
     """Compare and time every variant."""
     model = load_model_file(path)
     variants = make_variants(model)
-    told, parity = parity_volumes(None, model.contract)
+    told, parity = load_parity_volumes(None, model.contract)
     volumes = [volume.reshape(1, *model.contract.input_shape) for volume in parity]
     expected = predict(model.data, volumes, model)
     files = {name: variant.proto.SerializeToString(deterministic=True) for name, variant in variants.items()}
     shown = files | {
-        f"{name}, rehearsed": variant.rehearsal.SerializeToString()
+        f"{name}, rehearsed": variant.fp16_simulated.SerializeToString()
         for name, variant in variants.items()
-        if variant.rehearsal
+        if variant.fp16_simulated
     }
     found = {name: predict(data, volumes, model) for name, data in shown.items()}
-    decisions = {n: vars(compare_decisions(expected, a, model.contract, parity.truth)) for n, a in found.items()}
+    decisions = {n: vars(compare_predictions(expected, a, model.contract, parity.truth)) for n, a in found.items()}
     sessions = {name: open_session(data) for name, data in files.items()}
     samples = measure_interleaved(
         {name: partial(run_session, running, volumes[0]) for name, running in sessions.items()}, rounds

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from bench.keep import RESULTS
 from bench.sessions import PACKAGES, open_session, run_session
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
-from ct3d_edge.conversion.parity_data import ParityVolumes, calibration_volumes, parity_volumes
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
+from ct3d_edge.conversion.parity_data import ParityVolumes, load_calibration_volumes, load_parity_volumes
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.bias_correction import correct_biases
-from ct3d_edge.conversion.precision.int8 import largest_integer, snap_to_grid, to_int8
+from ct3d_edge.conversion.precision.int8 import convert_to_int8, max_weight_integer, snap_to_grid
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.session.runner import to_probabilities
@@ -40,7 +40,7 @@ Batches = list[NDArray[np.float32]]
 
 def load_volumes(model: ModelFile, scans: Path | None) -> dict[str, Batches]:
     """Network inputs by what they are."""
-    _, parity = parity_volumes(None, model.contract)
+    _, parity = load_parity_volumes(None, model.contract)
     made = {"proof": parity, "further phantoms": ParityVolumes((), EXTRA_SEEDS, model.contract, "comparison")}
     if scans:
         made["scans"] = ParityVolumes(tuple(find_scans([scans])), range(0), model.contract, "comparison")
@@ -52,11 +52,11 @@ def quantization_steps(
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
     """One more step at a time; the last is what `--precision int8` does."""
     plan = CompileOptions(target=target, precision="int8")
-    folded = rewrite(subject, CompileOptions("exact", target, precision="int8")).proto
-    single = rewrite(folded, plan).proto
-    yield "rounded one by one", to_int8(single, iter(seen), target)[0]
-    summed = rewrite(snap_to_grid(folded, largest_integer(target)), plan).proto
-    made = to_int8(summed, iter(seen), target)[0]
+    folded = rewrite_graph(subject, CompileOptions("exact", target, precision="int8")).proto
+    single = rewrite_graph(folded, plan).proto
+    yield "rounded one by one", convert_to_int8(single, iter(seen), target)[0]
+    summed = rewrite_graph(snap_to_grid(folded, max_weight_integer(target)), plan).proto
+    made = convert_to_int8(summed, iter(seen), target)[0]
     yield "sums kept", made
     yield "sums kept, biases corrected", correct_biases(single, made, seen)
 
@@ -71,7 +71,7 @@ def compare_roundings(path: Path, scans: Path | None) -> dict[str, Any]:
     """Target and step to the largest difference on each kind of volume."""
     model = load_model_file(path)
     subject = onnx.ModelProto.FromString(model.data)
-    seen = _batches(calibration_volumes(None, None, model.contract).volumes, model)
+    seen = _batches(load_calibration_volumes(None, None, model.contract).volumes, model)
     kinds = load_volumes(model, scans)
     expected = {kind: predict(subject, batches, model) for kind, batches in kinds.items()}
     found: dict[str, Any] = {"network input": model.contract.shape, "volumes": {k: len(b) for k, b in kinds.items()}}

@@ -145,14 +145,14 @@ def write_onnx(source: "KerasSource", material: Fixture) -> None:
     """As tf2onnx writes it, rewritten, in fewer bits, and with the preprocessing inside, each with a contract."""
     from ct3d_edge.conversion.fused_io.fuse import fuse_io
     from ct3d_edge.conversion.keras_loader import convert_to_onnx
-    from ct3d_edge.conversion.passes.pipeline import optimize
+    from ct3d_edge.conversion.passes.pipeline import optimize_graph
     from ct3d_edge.conversion.write_model import attach_metadata
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.session.golden_search import make_golden_test
 
     plain = convert_to_onnx(source.network, source.contract)
     golden = make_golden_test(source.probabilities, source.contract.shape)
-    rewritten = {str(level): optimize(plain, level, strict=True).proto for level in LEVELS}
+    rewritten = {str(level): optimize_graph(plain, level, strict=True).proto for level in LEVELS}
     halved = {f"{level}_fp16": convert_to_fp16(rewritten[level], source.contract) for level in FP16_LEVELS}
     files = {"tf2onnx": plain, **rewritten, **halved}
     for name, proto in files.items():
@@ -164,11 +164,11 @@ def write_onnx(source: "KerasSource", material: Fixture) -> None:
 
 def convert_to_fp16(proto: "onnx.ModelProto", contract: Contract) -> "onnx.ModelProto":
     """A graph in float16 but for the nodes that two phantoms show to be at risk."""
-    from ct3d_edge.conversion.graph_variant import half_variant
-    from ct3d_edge.conversion.precision.fp16_sensitivity import fp16_sensitive_nodes, measure_ranges
+    from ct3d_edge.conversion.graph_variant import make_fp16_variant
+    from ct3d_edge.conversion.precision.fp16_sensitivity import find_fp16_sensitive_nodes, measure_ranges
 
     volumes = [prepare_phantom(kind, contract).reshape(1, *contract.input_shape) for kind in PHANTOMS]
-    return half_variant(proto, fp16_sensitive_nodes(proto, measure_ranges(proto, volumes))).proto
+    return make_fp16_variant(proto, find_fp16_sensitive_nodes(proto, measure_ranges(proto, volumes))).proto
 
 
 def write_weights(network: Any, path: Path) -> None:

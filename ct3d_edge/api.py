@@ -239,10 +239,15 @@ def _compile_arguments(
 ) -> dict[str, Any]:
     """What `export_model` and `optimize_model` both take."""
     from ct3d_edge.conversion.compile_options import CompileOptions
-    from ct3d_edge.conversion.parity_data import PhantomScans, calibration_volumes, parity_volumes, working_providers
+    from ct3d_edge.conversion.parity_data import (
+        PhantomScans,
+        find_working_providers,
+        load_calibration_volumes,
+        load_parity_volumes,
+    )
 
     options = options or CompileOptions()
-    material, volumes = parity_volumes(parity_data, contract)
+    material, volumes = load_parity_volumes(parity_data, contract)
     full = options.precision == "fp32"
     return {
         "volumes": volumes,
@@ -250,8 +255,8 @@ def _compile_arguments(
         "limit": atol,
         "truth": volumes.truth,
         "plan": options,
-        "calibration": None if full else calibration_volumes(calibration_data, parity_data, contract),
-        "providers": working_providers(),
+        "calibration": None if full else load_calibration_volumes(calibration_data, parity_data, contract),
+        "providers": find_working_providers(),
         "embed_on": PhantomScans(contract) if embed_preprocessing else None,
         "on_stage": lambda stage: LOGGER.info("%s ...", stage),
     }

@@ -19,7 +19,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
-from ct3d_edge.conversion.parity import MINIMUM_VOLUMES
+from ct3d_edge.conversion.parity import MIN_PARITY_VOLUMES
 from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
@@ -34,18 +34,18 @@ from ct3d_edge.training.fit import train
 from ct3d_edge.training.history import EpochDone
 from ct3d_edge.training.presets import PRESETS, Preset
 
-MODELS = Path(__file__).parents[1] / "models"
-CARD = Path(__file__).parent / "card.md"
+MODELS_DIR = Path(__file__).parents[1] / "models"
+CARD_TEMPLATE = Path(__file__).parent / "card.md"
 
-VALIDATION = 0.15
+VALIDATION_SHARE = 0.15
 """Phantoms cost nothing but training on them does: a smaller share than real scans would need."""
 
 
 @dataclass(frozen=True)
-class Phantoms:
+class PhantomSet:
     """A set of phantoms."""
 
-    phantoms: int
+    count: int
     seed: int
     shape: tuple[int, int, int]
 
@@ -54,22 +54,22 @@ class Phantoms:
         """Parse what a stage and the test have in common."""
         return cls(table["phantoms"], table["seed"], tuple(table["shape"]))
 
-    def make(self, work: Path) -> Path:
+    def synthesise(self, work: Path) -> Path:
         """Write them under ``work`` unless they are there, all or none; the folder with the two classes."""
         size = "x".join(map(str, self.shape))
-        place = work / f"phantoms-{self.seed}-{self.phantoms}-{size}"
+        place = work / f"phantoms-{self.seed}-{self.count}-{size}"
         if not place.is_dir():
             part = place.with_suffix(".part")
-            synthesise(part, self.phantoms, self.seed, shape=self.shape)
+            synthesise(part, self.count, self.seed, shape=self.shape)
             part.rename(place)
         return place / "scans"
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """Training at one input size."""
 
-    data: Phantoms
+    data: PhantomSet
     size: tuple[int, int, int]
     preset: Preset
 
@@ -77,10 +77,10 @@ class Stage:
     def from_table(cls, table: dict[str, Any]) -> Self:
         """Parse one ``[[stage]]``."""
         changes = {name: table[name] for name in ("epochs", "batch_size", "learning_rate")}
-        return cls(Phantoms.from_table(table), tuple(table["size"]), replace(PRESETS[table["preset"]], **changes))
+        return cls(PhantomSet.from_table(table), tuple(table["size"]), replace(PRESETS[table["preset"]], **changes))
 
 
-def train_stages(stages: list[Stage], work: Path) -> list[Path]:
+def train_stages(stages: list[TrainingStage], work: Path) -> list[Path]:
     """Train each stage from the weights of the one before; the runs' folders."""
     runs: list[Path] = []
     for number, stage in enumerate(stages, start=1):
@@ -88,29 +88,29 @@ def train_stages(stages: list[Stage], work: Path) -> list[Path]:
         run = work / f"run-{number}-{hashlib.sha256(repr(stages[:number]).encode()).hexdigest()[:12]}"
         if not (run / "model.keras").is_file():
             train(
-                stage.data.make(work),
+                stage.data.synthesise(work),
                 run,
                 stage.preset,
                 size=stage.size,
-                validation=VALIDATION,
+                validation=VALIDATION_SHARE,
                 seed=number,
                 initial=runs[-1] / "model.keras" if runs else None,
                 resume=True,
-                on_epoch=show,
+                on_epoch=print_epoch,
             )
         runs.append(run)
     return runs
 
 
-def complete(run: Path, stage: Stage, work: Path) -> None:
+def ensure_reference_stats(run: Path, stage: TrainingStage, work: Path) -> None:
     """Have a run that was trained before contracts spoke of training scans look at them now."""
     if not has_reference_stats(Contract.from_json((run / "contract.json").read_text())):
         begun = time.monotonic()
-        said = record_reference_stats(run, stage.data.make(work))
+        said = record_reference_stats(run, stage.data.synthesise(work))
         print("\n".join((*said, f"the network looked at its scans for {time.monotonic() - begun:.0f} s")), flush=True)
 
 
-def hours_of(runs: list[Path]) -> float:
+def sum_training_hours(runs: list[Path]) -> float:
     """Time that the epochs took, from the runs' histories."""
     seconds = 0.0
     for run in runs:
@@ -119,7 +119,7 @@ def hours_of(runs: list[Path]) -> float:
     return seconds / 3600
 
 
-def show(event: EpochDone) -> None:
+def print_epoch(event: EpochDone) -> None:
     """One line an epoch."""
     record = event.record
     print(
@@ -129,8 +129,8 @@ def show(event: EpochDone) -> None:
     )
 
 
-def publish(
-    recipe: dict[str, Any], stages: list[Stage], exported: CompileResult, tested: Evaluation, hours: float
+def write_release(
+    recipe: dict[str, Any], stages: list[TrainingStage], exported: CompileResult, tested: Evaluation, hours: float
 ) -> None:
     """Put model, manifest and card into ``models/``."""
     model = exported.model
@@ -149,13 +149,13 @@ def publish(
     }
     manifest = {"schema": 1, "default": model.path.name, "models": [entry]}
     figures, contract = tested.figures, model.contract
-    card = CARD.read_text().format(
+    card = CARD_TEMPLATE.read_text().format(
         file=model.path.name,
         megabytes=f"{len(model.data) / 1e6:.1f}",
         threshold=f"{contract.threshold:.3g}",
         temperature=f"{contract.temperature:.3g}",
         range="not recorded" if contract.training_range is None else contract.training_range.describe(),
-        trained=sum(data.phantoms for data in {stage.data for stage in stages}),
+        trained=sum(data.count for data in {stage.data for stage in stages}),
         stages=len(stages),
         cores=count_usable_cores(),
         tested=len(tested.scans),
@@ -167,16 +167,16 @@ def publish(
     )
     contents = {model.path.name: model.data, "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode()}
     for name, data in {**contents, "README.md": card.encode()}.items():
-        with atomic_file(MODELS / name) as stream:
+        with atomic_file(MODELS_DIR / name) as stream:
             stream.write(data)
 
 
-def export_tested(recipe: dict[str, Any], run: Path, work: Path) -> tuple[CompileResult, Evaluation]:
+def export_and_evaluate(recipe: dict[str, Any], run: Path, work: Path) -> tuple[CompileResult, Evaluation]:
     """Export with a proof on some of the test phantoms, and judge the file itself on all of them."""
     source = load_keras_source(run, labels=recipe["export"]["labels"])
-    folder = Phantoms.from_table(recipe["test"]).make(work)
+    folder = PhantomSet.from_table(recipe["test"]).synthesise(work)
     scans = sorted(folder.rglob("*.nii.gz"))
-    chosen = scans[:: max(1, len(scans) // MINIMUM_VOLUMES)]
+    chosen = scans[:: max(1, len(scans) // MIN_PARITY_VOLUMES)]
     exported = export_model(
         source,
         work / f"{recipe['name']}.onnx",
@@ -196,14 +196,14 @@ def main() -> None:
     recipe = tomllib.loads(arguments.recipe.read_text())
     work = arguments.work / recipe["name"]
     work.mkdir(parents=True, exist_ok=True)
-    stages = [Stage.from_table(table) for table in recipe["stage"]]
+    stages = [TrainingStage.from_table(table) for table in recipe["stage"]]
     runs = train_stages(stages, work)
-    complete(runs[-1], stages[-1], work)
-    exported, tested = export_tested(recipe, runs[-1], work)
+    ensure_reference_stats(runs[-1], stages[-1], work)
+    exported, tested = export_and_evaluate(recipe, runs[-1], work)
     print("\n".join(summary(tested)))
     if tested.figures.auc.value < recipe["test"]["least_auc"]:
-        raise SystemExit(f"AUC below {recipe['test']['least_auc']}: nothing was put into {MODELS}")
-    publish(recipe, stages, exported, tested, hours_of(runs))
+        raise SystemExit(f"AUC below {recipe['test']['least_auc']}: nothing was put into {MODELS_DIR}")
+    write_release(recipe, stages, exported, tested, sum_training_hours(runs))
 
 
 if __name__ == "__main__":

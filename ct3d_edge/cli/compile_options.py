@@ -107,8 +107,8 @@ def report_compiled(exported: "CompileResult") -> None:
         print_lines([f"not for {name}: it {reason}"])
     if model.golden.limitation:
         print_lines([f"warning: the golden test is weak: {model.golden.limitation}"])
-    if exported.embedding:
-        print_lines([f"preprocessing inside: {exported.embedding.describe()}"])
+    if exported.fused_io_parity:
+        print_lines([f"preprocessing inside: {exported.fused_io_parity.describe()}"])
     typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")
 
 

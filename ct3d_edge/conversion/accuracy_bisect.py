@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.graph_variant import GraphVariant
-from ct3d_edge.conversion.passes.pipeline import Pass, apply, passes_for
+from ct3d_edge.conversion.passes.pipeline import Pass, run_passes, select_passes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
-from ct3d_edge.conversion.precision.calibration_data import LIMITS
-from ct3d_edge.conversion.tensor_parity import OpenTap, compare_tensors
+from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES
+from ct3d_edge.conversion.tensor_parity import OpenIntermediateOutputs, compare_tensors
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import to_probabilities
 
 Volume = NDArray[np.float32]
-FindLayer = Callable[[Volume], str]
+FindFaultyLayer = Callable[[Volume], str]
 """A network input to the layer whose conversion makes a difference, in words; empty if none does."""
 
 
@@ -47,11 +47,11 @@ class CompileHistory:
     plan: CompileOptions
     variant: GraphVariant
     contract: Contract
-    find_layer: FindLayer = lambda _: ""
+    find_layer: FindFaultyLayer = lambda _: ""
 
 
 @dataclass(frozen=True, eq=False)
-class BisectResult:
+class ParityFailure:
     """Where a proof does not hold.
 
     Parameters
@@ -68,13 +68,13 @@ class BisectResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _TensorComparison:
+class _FailingCase:
     """One volume, its right answer, and the sessions that are asked for it."""
 
     contract: Contract
     volume: Volume
     expected: NDArray[np.float64]
-    tap: OpenTap
+    tap: OpenIntermediateOutputs
 
     @property
     def batch(self) -> Volume:
@@ -90,9 +90,9 @@ class _TensorComparison:
 def bisect_failure(
     history: CompileHistory,
     expected: NDArray[np.float64],
-    failure: BisectResult,
+    failure: ParityFailure,
     limit: float,
-    tap: OpenTap | None = None,
+    tap: OpenIntermediateOutputs | None = None,
 ) -> str:
     """Name the first step that takes the answer to one volume away from ``expected``, by more than ``limit``.
 
@@ -112,41 +112,41 @@ def bisect_failure(
     str
         A sentence. Where no step is beyond the limit alone, it names the tensor that is furthest off.
     """
-    look = _TensorComparison(
+    look = _FailingCase(
         history.contract, failure.volume, expected, tap or partial(IntermediateOutputs, on=failure.provider)
     )
     found = history.variant.observed if failure.rehearsed else history.variant.proto
     limit = max(limit, look.difference(found) / 2)  # a NaN leaves the limit as it is
     if not look.difference(history.original) <= limit:
-        return _before_any_pass(history, look, failure, limit)
+        return _locate_in_conversion(history, look, failure, limit)
     passes = _passes(history)
     for number, planned in enumerate(passes):
-        rewritten = apply(history.original, passes[: number + 1]).proto
+        rewritten = run_passes(history.original, passes[: number + 1]).proto
         if not look.difference(rewritten) <= limit:
-            before = apply(history.original, passes[:number]).proto if number else history.original
-            node = _rewrite_to_blame(before, planned, lambda proto: look.difference(proto) <= limit)
+            before = run_passes(history.original, passes[:number]).proto if number else history.original
+            node = _bisect_rewrites(before, planned, lambda proto: look.difference(proto) <= limit)
             return f"It comes from the pass {planned.name}, {node}."
-    return _tensor_to_blame(history.variant.before, found, look, history.variant.limits.tensor)
+    return _locate_tensor(history.variant.before, found, look, history.variant.limits.tensor)
 
 
 def _passes(history: CompileHistory) -> tuple[Pass, ...]:
     plan = history.plan
-    return passes_for(plan.level, plan.target, plan.max_memory, filtering=plan.filtering)
+    return select_passes(plan.level, plan.target, plan.max_memory, filtering=plan.winograd_axes)
 
 
-def _before_any_pass(history: CompileHistory, look: _TensorComparison, failure: BisectResult, limit: float) -> str:
+def _locate_in_conversion(history: CompileHistory, look: _FailingCase, failure: ParityFailure, limit: float) -> str:
     """Either the conversion is wrong everywhere, or the provider computes what the CPU computes right."""
     if failure.provider == "cpu" or not replace(look, tap=IntermediateOutputs).difference(history.original) <= limit:
         layer = history.find_layer(failure.volume)
         return f"The difference is there before any pass: it comes from the conversion{layer and f', at {layer}'}."
-    told = _tensor_to_blame(history.original, history.original, look, LIMITS["fp32"].tensor)
+    told = _locate_tensor(history.original, history.original, look, PRECISION_TOLERANCES["fp32"].tensor)
     return (
         f"The difference is there before any pass, on {failure.provider} alone: it computes the converted graph "
         f"otherwise than the CPU does. {told}"
     )
 
 
-def _tensor_to_blame(right: onnx.ModelProto, found: onnx.ModelProto, look: _TensorComparison, limit: float) -> str:
+def _locate_tensor(right: onnx.ModelProto, found: onnx.ModelProto, look: _FailingCase, limit: float) -> str:
     """Where a graph leaves the one that it should follow, which runs on the CPU, by the tensors that both have."""
     level = compare_tensors(right, found, [look.batch], limit=limit, tap=look.tap)
     if level.first is not None:
@@ -159,27 +159,27 @@ def _tensor_to_blame(right: onnx.ModelProto, found: onnx.ModelProto, look: _Tens
     )
 
 
-def _rewrite_to_blame(before: onnx.ModelProto, planned: Pass, within: Callable[[onnx.ModelProto], bool]) -> str:
+def _bisect_rewrites(before: onnx.ModelProto, planned: Pass, within: Callable[[onnx.ModelProto], bool]) -> str:
     """Bisect a pass: the fewest rewrites after which the answer is off, and the node that the last one replaced."""
     log: list[str] = []
-    _apply_first(before, planned, None, log)
+    _apply_first_rewrites(before, planned, None, log)
     good, bad = 0, len(log)
     while bad - good > 1:
         middle = (good + bad) // 2
-        if within(_apply_first(before, planned, middle, [])):
+        if within(_apply_first_rewrites(before, planned, middle, [])):
             good = middle
         else:
             bad = middle
     return f"rewrite {bad} of {len(log)}: {log[bad - 1]}"
 
 
-def _apply_first(before: onnx.ModelProto, planned: Pass, count: int | None, log: list[str]) -> onnx.ModelProto:
+def _apply_first_rewrites(before: onnx.ModelProto, planned: Pass, count: int | None, log: list[str]) -> onnx.ModelProto:
     """Run a pass that stops after so many rewrites, and write down each one."""
-    rules = tuple(replace(rule, check=_counted(rule, count, log)) for rule in planned.rules)
-    return apply(before, [replace(planned, rules=rules)], strict=True).proto
+    rules = tuple(replace(rule, check=_limit_rewrites(rule, count, log)) for rule in planned.rules)
+    return run_passes(before, [replace(planned, rules=rules)], strict=True).proto
 
 
-def _counted(rule: RewriteRule, count: int | None, log: list[str]) -> Callable[[ir.Node], RewriteFn | None]:
+def _limit_rewrites(rule: RewriteRule, count: int | None, log: list[str]) -> Callable[[ir.Node], RewriteFn | None]:
     def check(node: ir.Node) -> RewriteFn | None:
         if count is not None and len(log) >= count:
             return None

@@ -6,9 +6,9 @@ from typing import Any
 
 import onnx
 
-from ct3d_edge.conversion.gradcam_output import with_features, without_features
-from ct3d_edge.conversion.passes.pipeline import FilteredAxes, Level, OptimizedGraph, Target, optimize
-from ct3d_edge.conversion.precision import AskedPrecision, Weights
+from ct3d_edge.conversion.gradcam_output import add_features_output, remove_features_output
+from ct3d_edge.conversion.passes.pipeline import Level, OptimizedGraph, Target, WinogradAxes, optimize_graph
+from ct3d_edge.conversion.precision import RequestedPrecision, WeightDtype
 from ct3d_edge.errors import UsageError
 
 
@@ -19,7 +19,7 @@ class CompileOptions:
     Parameters
     ----------
     level, target, max_memory, strict
-        As in `passes.optimize`.
+        As in `passes.optimize_graph`.
     explain
         Whether the graph gets the output that explains its answers.
     precision
@@ -38,8 +38,8 @@ class CompileOptions:
     max_memory: int | None = None
     strict: bool = False
     explain: bool = False
-    precision: AskedPrecision = "fp32"
-    weights: Weights = "fp32"
+    precision: RequestedPrecision = "fp32"
+    weights: WeightDtype = "fp32"
 
     def __post_init__(self) -> None:
         if self.weights == "fp16" and self.precision != "fp32":
@@ -54,7 +54,7 @@ class CompileOptions:
             )
 
     @property
-    def filtering(self) -> FilteredAxes:
+    def winograd_axes(self) -> WinogradAxes:
         """Where minimal filtering may be used: its sums do not fit eight bits, along all axes not float16 either.
 
         Along all axes weights grow most, which is not what a file with its weights in float16 is for.
@@ -72,7 +72,7 @@ class RewrittenGraph:
     provenance: dict[str, Any]
 
 
-def rewrite(
+def rewrite_graph(
     proto: onnx.ModelProto, plan: CompileOptions, *, on_stage: Callable[[str], None] = lambda _: None
 ) -> RewrittenGraph:
     """Run the passes of a plan.
@@ -80,12 +80,14 @@ def rewrite(
     Raises
     ------
     ModelError, UsageError
-        As `passes.optimize` and `with_features` do.
+        As `passes.optimize_graph` and `add_features_output` do.
     """
-    proto = with_features(proto) if plan.explain else without_features(proto)
+    proto = add_features_output(proto) if plan.explain else remove_features_output(proto)
     if plan.level != "none":
         on_stage("rewriting")
-    done = optimize(proto, plan.level, plan.target, plan.max_memory, filtering=plan.filtering, strict=plan.strict)
+    done = optimize_graph(
+        proto, plan.level, plan.target, plan.max_memory, filtering=plan.winograd_axes, strict=plan.strict
+    )
     for step in done.steps:
         if step.failure:
             on_stage(f"pass {step.name} failed and was left out: {step.failure}")

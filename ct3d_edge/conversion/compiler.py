@@ -12,10 +12,10 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.accuracy_bisect import BisectResult, CompileHistory, FindLayer, bisect_failure
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
+from ct3d_edge.conversion.accuracy_bisect import CompileHistory, FindFaultyLayer, ParityFailure, bisect_failure
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
-from ct3d_edge.conversion.parity import ParityDataset, Reference
+from ct3d_edge.conversion.parity import ParityDataset, ReferenceFn
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision import Precision
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
@@ -27,7 +27,7 @@ from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
-TRIED: dict[Target, tuple[Precision, ...]] = {
+AUTO_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "cpu": ("int8", "fp32"),
     "cuda": ("fp16", "fp32"),
     "tensorrt": ("int8", "fp16", "fp32"),
@@ -36,10 +36,10 @@ TRIED: dict[Target, tuple[Precision, ...]] = {
 """What ``auto`` tries for a device class, in this order. ONNX Runtime's CPU provider runs float16 as float32, with
 casts; its CUDA provider has no 8-bit convolutions."""
 
-ROUNDS = 5
+TIMING_ROUNDS = 5
 """Runs of two graphs in turn, to see which one is faster."""
 
-WORTHWHILE = 1.5
+MIN_SPEEDUP = 1.5
 """Times the speed of fp32 from which fewer bits are taken for it: less is not worth probabilities that move."""
 
 
@@ -67,7 +67,7 @@ class CompileJob:
         Told what is being done.
     find_layer
         Looks into the conversion from Keras when a proof has failed.
-    embed_on
+    fused_io_scans
         Scans on which a file with the preprocessing inside is proven; None for a file without.
     """
 
@@ -76,7 +76,7 @@ class CompileJob:
     contract: Contract
     golden: GoldenTest
     provenance: dict[str, Any]
-    reference: Reference
+    reference: ReferenceFn
     volumes: Iterable[NDArray[np.float32]]
     material: str
     limit: float | None = None
@@ -84,8 +84,8 @@ class CompileJob:
     providers: Sequence[ProviderName] = ("cpu",)
     calibration: CalibrationData | None = None
     on_stage: Callable[[str], None] = field(default=lambda _: None)
-    find_layer: FindLayer = field(default=lambda _: "")
-    embed_on: Iterable[Volume] | None = None
+    find_layer: FindFaultyLayer = field(default=lambda _: "")
+    fused_io_scans: Iterable[Volume] | None = None
 
 
 def compile_model(job: CompileJob, plan: CompileOptions) -> CompileResult:
@@ -97,83 +97,85 @@ def compile_model(job: CompileJob, plan: CompileOptions) -> CompileResult:
         As `make_variant` and `write_verified_model` do; with ``auto``, of what is tried last.
     """
     if plan.precision != "auto":
-        return _deliver(job, plan, _variant(job, plan))
+        return _write_variant(job, plan, _make_job_variant(job, plan))
     fallen: dict[str, str] = {}
-    *tried, last = TRIED[plan.target]
+    *tried, last = AUTO_PRECISIONS[plan.target]
     for precision in tried:
         job.on_stage(f"trying {precision}")
         try:
-            return _try(job, replace(plan, precision=precision), fallen)
+            return _compile_candidate(job, replace(plan, precision=precision), fallen)
         except (CheckFailedError, ModelError, ProviderError) as error:
             fallen[precision] = str(error)
             job.on_stage(f"{precision} is not taken: {error}")
     chosen = replace(plan, precision=last)
-    return _deliver(_telling(job, last, fallen), chosen, _variant(job, chosen))
+    return _write_variant(_with_precision_choice(job, last, fallen), chosen, _make_job_variant(job, chosen))
 
 
-def _try(job: CompileJob, plan: CompileOptions, fallen: dict[str, str]) -> CompileResult:
-    variant = _variant(job, plan)
+def _compile_candidate(job: CompileJob, plan: CompileOptions, fallen: dict[str, str]) -> CompileResult:
+    variant = _make_job_variant(job, plan)
     told: dict[str, Any] = {}
     if plan.target == "cpu":  # the device class of the machine that measures
-        told["times_the_speed_of_fp32"] = _speed(variant, _variant(job, replace(plan, precision="fp32")), job.contract)
-    return _deliver(_telling(job, variant.precision, fallen, told), plan, variant)
+        told["times_the_speed_of_fp32"] = _measure_speedup(
+            variant, _make_job_variant(job, replace(plan, precision="fp32")), job.contract
+        )
+    return _write_variant(_with_precision_choice(job, variant.precision, fallen, told), plan, variant)
 
 
-def _telling(
+def _with_precision_choice(
     job: CompileJob, chosen: Precision, fallen: dict[str, str], more: dict[str, Any] | None = None
 ) -> CompileJob:
     told = {"asked": "auto", "chosen": chosen, "not_taken": dict(fallen), **(more or {})}
     return replace(job, provenance={**job.provenance, "precision_choice": told})
 
 
-def _variant(job: CompileJob, plan: CompileOptions) -> GraphVariant:
-    rewritten = rewrite(job.original, plan, on_stage=job.on_stage)
+def _make_job_variant(job: CompileJob, plan: CompileOptions) -> GraphVariant:
+    rewritten = rewrite_graph(job.original, plan, on_stage=job.on_stage)
     return make_variant(job.original, rewritten, plan, job.contract, job.calibration, on_stage=job.on_stage)
 
 
-def _deliver(job: CompileJob, plan: CompileOptions, variant: GraphVariant) -> CompileResult:
+def _write_variant(job: CompileJob, plan: CompileOptions, variant: GraphVariant) -> CompileResult:
     limit = variant.limits.probability if job.limit is None else job.limit
     history = CompileHistory(job.original, plan, variant, job.contract, job.find_layer)
-    volumes = job.calibration.guard(job.volumes) if job.calibration else job.volumes
+    volumes = job.calibration.check_disjoint(job.volumes) if job.calibration else job.volumes
     return write_verified_model(
         job.out,
         variant,
         job.contract,
         job.golden,
-        _with_passes(job.provenance, variant.provenance),
+        _merge_passes(job.provenance, variant.provenance),
         job.reference,
         ParityDataset(volumes, job.material, limit, job.truth),
         providers=job.providers,
         required=("cpu", plan.target),
-        blame=lambda failure: _blame(job, history, failure, limit),
-        embed_on=job.embed_on,
+        blame=lambda failure: _bisect_job_failure(job, history, failure, limit),
+        embed_on=job.fused_io_scans,
         on_stage=job.on_stage,
     )
 
 
-def _blame(job: CompileJob, history: CompileHistory, failure: BisectResult, limit: float) -> str:
+def _bisect_job_failure(job: CompileJob, history: CompileHistory, failure: ParityFailure, limit: float) -> str:
     job.on_stage(f"looking for what makes the difference on {failure.provider}")
     return bisect_failure(history, job.reference(failure.volume), failure, limit)
 
 
-def _with_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+def _merge_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     """Passes of an earlier rewriting stay on record in front of those of this one."""
     return {**provenance, **made, "passes": [*provenance.get("passes", []), *made.get("passes", [])]}
 
 
-def _speed(variant: GraphVariant, single: GraphVariant, contract: Contract) -> float:
+def _measure_speedup(variant: GraphVariant, single: GraphVariant, contract: Contract) -> float:
     """Times the speed of the fp32 graph, if that is worth having."""
     volume = make_phantom_volume(1, contract.shape).reshape(1, *contract.input_shape)
     names = [variant.proto.graph.output[0].name]
     taps = IntermediateOutputs(variant.proto, names), IntermediateOutputs(single.proto, names)
-    rounds = [[_seconds(tap, volume) for tap in taps] for _ in range(ROUNDS + 1)][1:]
+    rounds = [[_time_inference(tap, volume) for tap in taps] for _ in range(TIMING_ROUNDS + 1)][1:]
     ratio = round(statistics.median(single / lower for lower, single in rounds), 2)
-    if ratio < WORTHWHILE:
-        raise ModelError(f"it runs at {ratio} times the speed of fp32 here; less than {WORTHWHILE} is not worth it")
+    if ratio < MIN_SPEEDUP:
+        raise ModelError(f"it runs at {ratio} times the speed of fp32 here; less than {MIN_SPEEDUP} is not worth it")
     return ratio
 
 
-def _seconds(tap: IntermediateOutputs, volume: NDArray[np.float32]) -> float:
+def _time_inference(tap: IntermediateOutputs, volume: NDArray[np.float32]) -> float:
     begin = time.perf_counter()
     for _ in tap.tensors(volume):
         pass

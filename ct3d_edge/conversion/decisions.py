@@ -11,7 +11,7 @@ from ct3d_edge.temperature_scaling import logit
 
 
 @dataclass(frozen=True)
-class DecisionAgreement:
+class PredictionAgreement:
     """How far the answers to the same volumes lie apart.
 
     Parameters
@@ -33,21 +33,21 @@ class DecisionAgreement:
     auc_difference: float | None
 
 
-def compare_decisions(
+def compare_predictions(
     expected: NDArray[np.float64],
     found: NDArray[np.float64],
     contract: Contract,
     truth: Sequence[int] | None = None,
-) -> DecisionAgreement:
+) -> PredictionAgreement:
     """Compare probabilities ``(volumes, classes)``; ``truth`` holds 0 or 1 for each volume."""
     scores = expected[:, -1], found[:, -1]
-    return DecisionAgreement(
+    return PredictionAgreement(
         probability_difference=float(np.abs(expected - found).max()),
         logit_difference=float(np.abs(logit(expected) - logit(found)).max()),
         label_flips=sum(
             contract.predicted_index(a) != contract.predicted_index(b) for a, b in zip(expected, found, strict=True)
         ),
-        swapped_pairs=_swapped(*scores),
+        swapped_pairs=_count_swapped_pairs(*scores),
         auc_difference=_auc_difference(truth, *scores),
     )
 
@@ -70,6 +70,6 @@ def _auc_difference(
     return abs(area_under_curve(truth, expected) - area_under_curve(truth, found))
 
 
-def _swapped(expected: NDArray[np.float64], found: NDArray[np.float64]) -> int:
+def _count_swapped_pairs(expected: NDArray[np.float64], found: NDArray[np.float64]) -> int:
     signs = [np.sign(np.subtract.outer(scores, scores)) for scores in (expected, found)]
     return int((signs[0] * signs[1] < 0).sum()) // 2

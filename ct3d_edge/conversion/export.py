@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import CompileJob, compile_model
 from ct3d_edge.conversion.faulty_layer import find_faulty_layer
-from ct3d_edge.conversion.gradcam_output import trace_cells
+from ct3d_edge.conversion.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx
-from ct3d_edge.conversion.pooled_output import with_checked_features
+from ct3d_edge.conversion.pooled_output import add_checked_pooled_output
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.errors import UsageError
@@ -22,7 +22,7 @@ from ct3d_edge.session.golden_search import make_golden_test
 from ct3d_edge.system.atomic_write import require_writable
 from ct3d_edge.system.machine import find_installed_version
 
-TOOLS = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
+RECORDED_PACKAGES = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
 
 
 def export_model(
@@ -57,7 +57,7 @@ def export_model(
     providers
         On which the file is proven.
     embed_on
-        Put the preprocessing into the file and prove that on these scans, see `embedding.embedded`; not if None.
+        Put the preprocessing into the file and prove that on these scans, see `fused_io_parity.embedded`; not if None.
     on_stage
         Told what is being done.
 
@@ -76,13 +76,13 @@ def export_model(
         raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
     require_writable(out)
     on_stage("converting")
-    converted, contract = with_checked_features(convert_to_onnx(source.network, source.contract), source, on_stage)
+    converted, contract = add_checked_pooled_output(convert_to_onnx(source.network, source.contract), source, on_stage)
     job = CompileJob(
         out,
         converted,
         contract,
         make_golden_test(source.probabilities, contract.shape),
-        {**_provenance(source), **trace_cells(converted, contract)},
+        {**_provenance(source), **trace_feature_grid(converted, contract)},
         source.probabilities,
         volumes,
         material,
@@ -104,5 +104,5 @@ def _provenance(source: KerasSource) -> dict[str, Any]:
             "sha256": source.sha256,
             "parameters": source.network.count_params(),
         },
-        "tools": {name: version for name in TOOLS if (version := find_installed_version(name))},
+        "tools": {name: version for name in RECORDED_PACKAGES if (version := find_installed_version(name))},
     }

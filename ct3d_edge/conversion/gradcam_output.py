@@ -20,20 +20,20 @@ HEAD_TOLERANCE = 1e-4
 """Of a probability: how far the head as it was read may be from the head as it runs."""
 
 
-def trace_cells(proto: onnx.ModelProto, contract: Contract) -> dict[str, Any]:
+def trace_feature_grid(proto: onnx.ModelProto, contract: Contract) -> dict[str, Any]:
     """What the provenance says of where the cells of a graph's features lie; nothing if that cannot be read off."""
     try:
-        bare = without_features(proto)
+        bare = remove_features_output(proto)
         cells = trace_receptive_field(
-            bare, _features(bare, find_global_pooling(bare, bare.graph.output[0].name))[0], contract.shape
+            bare, _find_features(bare, find_global_pooling(bare, bare.graph.output[0].name))[0], contract.shape
         )
     except ModelError:
         return {}
     return {FEATURE_GRID_KEY: cells.to_dict()} if cells else {}
 
 
-def without_features(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a graph without the output that `with_features` adds."""
+def remove_features_output(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph without the output that `add_features_output` adds."""
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     outputs = [value for value in proto.graph.output if value.name != FEATURES_OUTPUT]
@@ -44,7 +44,7 @@ def without_features(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def with_features(proto: onnx.ModelProto) -> onnx.ModelProto:
+def add_features_output(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a graph with one more output, ``(batch, C, a, b, c)``: what its global average pooling pools.
 
     To be called before passes run, so that they take it for something that callers want to see.
@@ -54,9 +54,9 @@ def with_features(proto: onnx.ModelProto) -> onnx.ModelProto:
     ModelError
         If the network is not of that kind.
     """
-    explained = without_features(proto)
+    explained = remove_features_output(proto)
     pooling = find_global_pooling(explained, explained.graph.output[0].name)
-    source, order, shape = _features(explained, pooling)
+    source, order, shape = _find_features(explained, pooling)
     if order == [0, 1, 2, 3, 4]:
         node = helper.make_node("Identity", [source], [FEATURES_OUTPUT], name=FEATURES_OUTPUT)
     else:
@@ -68,7 +68,7 @@ def with_features(proto: onnx.ModelProto) -> onnx.ModelProto:
     return explained
 
 
-def require_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> None:
+def check_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> None:
     """Make sure of a file that explains: its head, as it is read, gives what it answers; its cells have places.
 
     Raises
@@ -103,10 +103,10 @@ def require_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> Non
         )
 
 
-def _features(proto: onnx.ModelProto, pooling: GlobalPooling) -> tuple[str, list[int], list[int]]:
+def _find_features(proto: onnx.ModelProto, pooling: GlobalPooling) -> tuple[str, list[int], list[int]]:
     """What is pooled: a tensor's name, the order of axes that makes it ``(batch, C, a, b, c)``, and that shape."""
     source, order = pooling.features, [0, 1, 2, 3, 4]
-    sizes = _sizes(proto, source)
+    sizes = _tensor_shape(proto, source)
     if len(sizes) != len(order):
         raise ModelError(
             f"This model has no explanation output because it pools a tensor of {len(sizes)} axes, not of five."
@@ -117,12 +117,12 @@ def _features(proto: onnx.ModelProto, pooling: GlobalPooling) -> tuple[str, list
         if len(pooled) != 3 or 0 in pooled:
             raise ModelError(f"This model has no explanation output because it averages the axes {pooled}.")
         order = [0, *kept, *pooled]
-    source, order = _before_transpose(proto, source, order)
-    shape = [_sizes(proto, source)[axis] for axis in order[1:]]
+    source, order = _skip_transpose(proto, source, order)
+    shape = [_tensor_shape(proto, source)[axis] for axis in order[1:]]
     return source, order, shape
 
 
-def _before_transpose(proto: onnx.ModelProto, source: str, order: list[int]) -> tuple[str, list[int]]:
+def _skip_transpose(proto: onnx.ModelProto, source: str, order: list[int]) -> tuple[str, list[int]]:
     """The same without the Transpose that tf2onnx puts in front of a pooling, which passes take away."""
     for node in proto.graph.node:
         if source in node.output and node.op_type == "Transpose":
@@ -131,7 +131,7 @@ def _before_transpose(proto: onnx.ModelProto, source: str, order: list[int]) -> 
     return source, order
 
 
-def _sizes(proto: onnx.ModelProto, name: str) -> list[int]:
+def _tensor_shape(proto: onnx.ModelProto, name: str) -> list[int]:
     graph = shape_inference.infer_shapes(proto).graph
     for value in (*graph.value_info, *graph.input, *graph.output):
         if value.name == name:

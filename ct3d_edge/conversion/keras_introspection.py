@@ -18,7 +18,7 @@ COLOURS = 4
 TRANSPARENT = ("Dropout", "Flatten", "Identity", "Reshape")
 """Layers behind the last activation that change no value in inference."""
 
-ROUNDING = 1e-3
+PROBABILITY_ATOL = 1e-3
 """How far probabilities in half precision may lie outside [0, 1] or from a sum of one."""
 
 
@@ -84,7 +84,7 @@ def inspect_interface(
         raise ModelError(f"{file} answers with shape ('batch', {output}); a vector of classes can be exported.")
     outputs = int(output[0])
     found = KerasInterface(shape, channels, outputs, activation or _missing_activation(file, network, outputs))
-    _try_out(file, network, found)
+    _check_by_running(file, network, found)
     return found
 
 
@@ -150,7 +150,7 @@ def _last_activation(network: keras.Model) -> str:
             return name
 
 
-def _try_out(file: Path, network: keras.Model, interface: KerasInterface) -> None:
+def _check_by_running(file: Path, network: keras.Model, interface: KerasInterface) -> None:
     """Run the network on two inputs: what is to be probabilities must look like them."""
     volumes = np.stack([make_phantom_volume(seed, interface.shape) for seed in (1, 2)])
     channel = {"last": -1, "first": 1}.get(interface.channels)
@@ -168,5 +168,5 @@ def _try_out(file: Path, network: keras.Model, interface: KerasInterface) -> Non
 
 
 def _are_probabilities(answers: NDArray[np.float64]) -> bool:
-    inside = bool(((answers >= -ROUNDING) & (answers <= 1 + ROUNDING)).all())
-    return inside and (answers.shape[1] == 1 or bool((np.abs(answers.sum(axis=1) - 1) < ROUNDING).all()))
+    inside = bool(((answers >= -PROBABILITY_ATOL) & (answers <= 1 + PROBABILITY_ATOL)).all())
+    return inside and (answers.shape[1] == 1 or bool((np.abs(answers.sum(axis=1) - 1) < PROBABILITY_ATOL).all()))

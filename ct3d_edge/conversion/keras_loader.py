@@ -21,7 +21,7 @@ from ct3d_edge.session.runner import to_probabilities
 OPSET = 18
 """The highest that tf2onnx writes."""
 
-INPUT = "volume"
+INPUT_NAME = "volume"
 
 
 def output_name(contract: Contract) -> str:
@@ -44,7 +44,7 @@ def convert_to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto
         If tf2onnx cannot convert the network.
     """
     name = output_name(contract)
-    signature = tf.TensorSpec((None, *contract.input_shape), tf.float32, name=INPUT)
+    signature = tf.TensorSpec((None, *contract.input_shape), tf.float32, name=INPUT_NAME)
 
     # A function that returns a dict gives the output its name; from_keras fails on Sequential models.
     def forward(volume: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -59,7 +59,7 @@ def convert_to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto
         raise ModelError(f"tf2onnx cannot convert this network: {error}") from error
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    _write_groups(proto)
+    _set_group_attributes(proto)
     return proto
 
 
@@ -73,7 +73,7 @@ def _trace(function: tf.types.experimental.PolymorphicFunction, signature: tf.Te
         tf.config.run_functions_eagerly(before)
 
 
-def _write_groups(proto: onnx.ModelProto) -> None:
+def _set_group_attributes(proto: onnx.ModelProto) -> None:
     """Say how many groups a convolution has, which tf2onnx leaves at one: input channels over those of its kernel."""
     weights = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
     inferred = onnx.shape_inference.infer_shapes(proto).graph
@@ -87,7 +87,7 @@ def _write_groups(proto: onnx.ModelProto) -> None:
                 attribute.i = channels // weights[node.input[1]][1]
 
 
-RUN_MODEL = "model.keras"
+RUN_MODEL_NAME = "model.keras"
 """Of a training run; only beside a file of this name a contract.json is its own."""
 
 
@@ -116,9 +116,9 @@ class KerasSource:
     def probabilities(self, volume: NDArray[np.float32]) -> NDArray[np.float64]:
         """``(len(contract.labels),)`` probabilities of one network input ``contract.shape``, by Keras."""
         batch = volume.reshape(1, *self.contract.input_shape)
-        return self.concluded(keras.ops.convert_to_numpy(self.network(batch, training=False)))
+        return self.postprocess(keras.ops.convert_to_numpy(self.network(batch, training=False)))
 
-    def concluded(self, output: ArrayLike) -> NDArray[np.float64]:
+    def postprocess(self, output: ArrayLike) -> NDArray[np.float64]:
         """The same from the network's output ``(1, contract.outputs)``."""
         return np.asarray(to_probabilities(np.asarray(output, np.float32), self.contract)[0])
 
@@ -153,39 +153,41 @@ def load_keras_source(
     ContractError
         The contract does not fit the network.
     """
-    file, contract_file = _locate(path)
+    file, contract_file = _locate_files(path)
     network = _load(file)
     own = _default_contract(inspect_interface(file, network, size=size, activation=activation))
-    contract = own if contract_file is None else _matching(_read_contract(contract_file), own, contract_file)
+    contract = (
+        own if contract_file is None else _require_matching_contract(_read_contract(contract_file), own, contract_file)
+    )
     remark = _default_remark(file, own, labels) if contract_file is None else f"The contract is {contract_file}."
-    contract = _changed(contract, labels, orientation)
-    note = require_graph_mode(network) if _has_slope(network) else None
+    contract = _override_contract(contract, labels, orientation)
+    note = require_graph_mode(network) if _has_leaky_relu(network) else None
     remarks = (remark,) if note is None else (remark, note)
     return KerasSource(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, remarks)
 
 
-def _has_slope(network: keras.Model) -> bool:
+def _has_leaky_relu(network: keras.Model) -> bool:
     """Whether graph mode, which other programs use, is known to lose something of a layer; here eager mode is used."""
     leaky = keras.activations.leaky_relu
     return any(
-        getattr(layer, "negative_slope", 0) or getattr(layer, "activation", None) is leaky or _is_sloped_model(layer)
+        getattr(layer, "negative_slope", 0) or getattr(layer, "activation", None) is leaky or _is_leaky_submodel(layer)
         for layer in network.layers
     )
 
 
-def _is_sloped_model(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.Model) and _has_slope(layer)
+def _is_leaky_submodel(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.Model) and _has_leaky_relu(layer)
 
 
-def _locate(path: Path) -> tuple[Path, Path | None]:
+def _locate_files(path: Path) -> tuple[Path, Path | None]:
     """The .keras file and, if it is a training run's, the contract that lies beside it."""
-    file = path / RUN_MODEL if path.is_dir() else path
+    file = path / RUN_MODEL_NAME if path.is_dir() else path
     if not file.is_file():
         raise UsageError(f"There is no Keras model {file}.")
     if file.suffix != ".keras":
         raise UsageError(f"{file} is not a .keras file. In Keras: model.save('model.keras'), then export that.")
     contract = file.with_name("contract.json")
-    return file, contract if file.name == RUN_MODEL and contract.is_file() else None
+    return file, contract if file.name == RUN_MODEL_NAME and contract.is_file() else None
 
 
 def _load(file: Path) -> keras.Model:
@@ -213,7 +215,7 @@ def _default_contract(interface: KerasInterface) -> Contract:
     )
 
 
-def _changed(contract: Contract, labels: Sequence[str] | None, orientation: str | None) -> Contract:
+def _override_contract(contract: Contract, labels: Sequence[str] | None, orientation: str | None) -> Contract:
     try:
         return replace(
             contract,
@@ -233,7 +235,7 @@ def _default_remark(file: Path, contract: Contract, labels: Sequence[str] | None
     )
 
 
-def _matching(contract: Contract, own: Contract, path: Path) -> Contract:
+def _require_matching_contract(contract: Contract, own: Contract, path: Path) -> Contract:
     for name in ("shape", "channels", "outputs", "activation"):
         if getattr(contract, name) != getattr(own, name):
             raise ContractError(

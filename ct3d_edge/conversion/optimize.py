@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import CompileJob, compile_model
-from ct3d_edge.conversion.gradcam_output import trace_cells
+from ct3d_edge.conversion.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.conversion.write_model import CompileResult, attach_metadata
 from ct3d_edge.errors import ContractError, ModelError, UsageError
@@ -29,10 +29,10 @@ from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.atomic_write import require_writable
 from ct3d_edge.system.machine import find_installed_version
 
-OWN = frozenset({"proof", "further_proofs", "not_for", "precision_choice"})
+FILE_SPECIFIC_KEYS = frozenset({"proof", "further_proofs", "not_for", "precision_choice"})
 """Parts of a provenance that speak of one file alone."""
 
-TOOLS = ("ct3d-edge", "onnx", "onnx-ir", "numpy")
+RECORDED_PACKAGES = ("ct3d-edge", "onnx", "onnx-ir", "numpy")
 
 
 def load_for_compiling(path: Path, contract: Contract | None = None) -> ModelFile:
@@ -50,12 +50,12 @@ def load_for_compiling(path: Path, contract: Contract | None = None) -> ModelFil
     except OSError as error:
         raise ModelError(f"The model file {path} cannot be read: {error.strerror or error}.") from error
     if contract is None:
-        return _with_own_contract(path, data)
+        return _parse_with_own_contract(path, data)
     try:
         proto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise ModelError(f"{path} ({len(data):,} bytes) is truncated or not an ONNX file.") from error
-    attach_metadata(proto, contract, _passing(contract), {})
+    attach_metadata(proto, contract, _placeholder_golden_test(contract), {})
     return parse_model_file(path, proto.SerializeToString(deterministic=True))
 
 
@@ -97,7 +97,7 @@ def optimize_model(
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out} is the model itself. Name another file to write.")
     require_writable(out)
-    _require_single(model, plan or CompileOptions())
+    _require_fp32(model, plan or CompileOptions())
     given = onnx.ModelProto.FromString(model.data)
     with ExitStack() as stack:
         # Opened when the proof asks: of a graph that cannot be rewritten, the passes name the node.
@@ -107,7 +107,7 @@ def optimize_model(
             given,
             model.contract,
             model.golden,
-            {**trace_cells(given, model.contract), **_inherited(model), **_provenance(model)},
+            {**trace_feature_grid(given, model.contract), **_inherit_provenance(model), **_provenance(model)},
             lambda volume: opened().infer(volume[None])[0],
             volumes,
             material,
@@ -116,17 +116,17 @@ def optimize_model(
             providers,
             calibration,
             on_stage,
-            embed_on=embed_on,
+            fused_io_scans=embed_on,
         )
         return compile_model(job, plan or CompileOptions())
 
 
-def _inherited(model: ModelFile) -> dict[str, Any]:
+def _inherit_provenance(model: ModelFile) -> dict[str, Any]:
     """What stays true of a file made from another one: not what that one was proven on or chosen for."""
-    return {key: value for key, value in model.provenance.items() if key not in OWN}
+    return {key: value for key, value in model.provenance.items() if key not in FILE_SPECIFIC_KEYS}
 
 
-def _require_single(model: ModelFile, plan: CompileOptions) -> None:
+def _require_fp32(model: ModelFile, plan: CompileOptions) -> None:
     """What was put into fewer bits before is not put into other ones: every step would add its error."""
     told = model.provenance.get("precision", {})
     if told and (plan.level, plan.precision, plan.weights) != ("none", "fp32", "fp32"):
@@ -137,14 +137,14 @@ def _require_single(model: ModelFile, plan: CompileOptions) -> None:
         )
 
 
-def _with_own_contract(path: Path, data: bytes) -> ModelFile:
+def _parse_with_own_contract(path: Path, data: bytes) -> ModelFile:
     try:
         return parse_model_file(path, data)
     except ContractError as error:
         raise ContractError(f"{error} Or say what it expects: --contract CONTRACT.json") from error
 
 
-def _passing(contract: Contract) -> GoldenTest:
+def _placeholder_golden_test(contract: Contract) -> GoldenTest:
     """A golden test that any answer passes, of the recipe that is replaced: the file brings none."""
     row = (0.0,) * len(contract.labels)
     return GoldenTest(FIRST_RECIPE, ((1, 1, 0),), (row,), tolerance=1.0)
@@ -155,6 +155,6 @@ def _provenance(model: ModelFile) -> dict[str, Any]:
         "optimized_from": {
             "file": model.path.name,
             "sha256": hashlib.sha256(model.path.read_bytes()).hexdigest(),
-            "tools": {name: version for name in TOOLS if (version := find_installed_version(name))},
+            "tools": {name: version for name in RECORDED_PACKAGES if (version := find_installed_version(name))},
         }
     }

@@ -8,22 +8,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.decisions import compare_decisions
+from ct3d_edge.conversion.decisions import compare_predictions
 from ct3d_edge.conversion.tensor_parity import TensorParity
 from ct3d_edge.errors import CheckFailedError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.session.golden_search import MIN_SPREAD, probability_spread
 from ct3d_edge.session.runner import Runner
 
-Reference = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+ReferenceFn = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """One network input, ``contract.shape``, to its probabilities ``(classes,)``: a Keras network or another file."""
 
-Answers = tuple[NDArray[np.float64], NDArray[np.float64]]
+OutputPair = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Probabilities ``(classes,)`` of one volume: those expected and those found."""
 
-MINIMUM_VOLUMES = 8
+MIN_PARITY_VOLUMES = 8
 
-LIMIT = 1e-5
+DEFAULT_PARITY_ATOL = 1e-5
 """Largest difference of a probability that float32 arithmetic in another order explains for networks of this size."""
 
 
@@ -67,14 +67,14 @@ class ParityReport:
     weakness: str | None = None
 
     @property
-    def decides_alike(self) -> bool:
+    def within_tolerance(self) -> bool:
         """Whether probabilities are within the limit, without a flip; never with a NaN."""
         return self.probability_difference <= self.limit and self.label_flips == 0
 
     @classmethod
     def of(
         cls,
-        pairs: Sequence[Answers],
+        pairs: Sequence[OutputPair],
         runner: Runner,
         *,
         material: str,
@@ -88,8 +88,8 @@ class ParityReport:
         UsageError
             With fewer than eight pairs.
         """
-        if len(pairs) < MINIMUM_VOLUMES:
-            raise UsageError(f"A proof needs at least {MINIMUM_VOLUMES} volumes, found {len(pairs)}.")
+        if len(pairs) < MIN_PARITY_VOLUMES:
+            raise UsageError(f"A proof needs at least {MIN_PARITY_VOLUMES} volumes, found {len(pairs)}.")
         expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
         return cls(
             volumes=len(pairs),
@@ -97,14 +97,14 @@ class ParityReport:
             provider=runner.run_report.actual,
             probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
             limit=limit,
-            weakness=_weakness(expected),
-            **asdict(compare_decisions(expected, found, runner.contract, truth)),
+            weakness=_describe_low_spread(expected),
+            **asdict(compare_predictions(expected, found, runner.contract, truth)),
         )
 
     @property
     def holds(self) -> bool:
         """Whether decisions and, where they were compared, tensors are as they must be."""
-        return self.decides_alike and (self.tensors is None or self.tensors.holds)
+        return self.within_tolerance and (self.tensors is None or self.tensors.holds)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the provenance."""
@@ -146,14 +146,14 @@ class ParityDataset:
 
 
 @dataclass(frozen=True, eq=False)
-class ComparedOutputs:
+class OutputComparison:
     """Proofs, one of each runner, and for each the volume on which it is furthest off."""
 
     parity_reports: tuple[ParityReport, ...]
     worst: tuple[NDArray[np.float32], ...]
 
 
-def compare_outputs(reference: Reference, runners: Sequence[Runner], evidence: ParityDataset) -> ComparedOutputs:
+def compare_outputs(reference: ReferenceFn, runners: Sequence[Runner], evidence: ParityDataset) -> OutputComparison:
     """Let all runners answer each volume, which exists once.
 
     Raises
@@ -174,16 +174,16 @@ def compare_outputs(reference: Reference, runners: Sequence[Runner], evidence: P
                 worst[number], largest[number] = volume, gap
     made = partial(ParityReport.of, material=evidence.material, limit=evidence.limit, truth=evidence.truth)
     pairs = [list(zip(expected, answers, strict=True)) for answers in found]
-    return ComparedOutputs(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), tuple(worst))
+    return OutputComparison(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), tuple(worst))
 
 
 def check_parity(
-    reference: Reference,
+    reference: ReferenceFn,
     runner: Runner,
     volumes: Iterable[NDArray[np.float32]],
     *,
     material: str,
-    limit: float = LIMIT,
+    limit: float = DEFAULT_PARITY_ATOL,
 ) -> ParityReport:
     """Compare a file with what it was made from, volume by volume.
 
@@ -216,16 +216,16 @@ def require_parity(parity: ParityReport, blame: Callable[[], str] = str) -> None
     GateError
         If it does not hold, or proves nothing.
     """
-    if not parity.decides_alike:
+    if not parity.within_tolerance:
         raise CheckFailedError(
             f"The proof does not hold: {parity.describe()}. No file was written. The smallest limit that would have "
-            f"passed is {parity.probability_difference:.1e}.{_after(blame)}"
+            f"passed is {parity.probability_difference:.1e}.{_locate_failure(blame)}"
         )
     if parity.tensors is not None and not parity.tensors.holds:
         raise CheckFailedError(
             f"The proof does not hold on {parity.provider}, although the answers agree: {parity.tensors.describe()}. "
             f"No file was written. The smallest limit that would have passed is {parity.tensors.worst.largest:.1e}."
-            f"{_after(blame)}"
+            f"{_locate_failure(blame)}"
         )
     low, high = parity.probability_range
     if low == high:
@@ -235,7 +235,7 @@ def require_parity(parity: ParityReport, blame: Callable[[], str] = str) -> None
         )
 
 
-def _weakness(expected: NDArray[np.float64]) -> str | None:
+def _describe_low_spread(expected: NDArray[np.float64]) -> str | None:
     """Whether probabilities ``(volumes, classes)`` are nearly the same for every volume, in words."""
     apart = probability_spread(expected)
     if apart >= MIN_SPREAD:
@@ -246,7 +246,7 @@ def _weakness(expected: NDArray[np.float64]) -> str | None:
     )
 
 
-def _after(blame: Callable[[], str]) -> str:
+def _locate_failure(blame: Callable[[], str]) -> str:
     """Its sentence; whatever happens on the way to it, that the proof has failed is what there is to say."""
     try:
         sentence = blame()

@@ -24,7 +24,7 @@ CALIBRATION_SEED = 30_000
 """Far from those that files are proven on."""
 CALIBRATION_PHANTOMS = 8
 
-SIZES_AND_SCALINGS = (
+FUSED_IO_SHAPES_AND_SCALINGS = (
     ((128, 128, 32), 1.0, -1024.0),
     ((160, 120, 150), 0.7, -1000.3),
     ((96, 132, 64), 2.0, 24.0),
@@ -72,7 +72,7 @@ class ParityVolumes:
             except ScanError as error:
                 raise UsageError(f"The {self.purpose} cannot use {scan} ({error.code}): {error}") from error
         for seed in self.seeds:
-            yield _phantom(seed, self.contract)
+            yield _make_phantom_input(seed, self.contract)
 
     @property
     def truth(self) -> list[int] | None:
@@ -83,18 +83,18 @@ class ParityVolumes:
         return [labels.index(scan.parent.name) for scan in self.scans] + [seed % 2 for seed in self.seeds]
 
 
-def parity_volumes(folder: Path | None, contract: "Contract") -> tuple[str, ParityVolumes]:
+def load_parity_volumes(folder: Path | None, contract: "Contract") -> tuple[str, ParityVolumes]:
     """What the proof runs on, in words, and the network inputs."""
-    from ct3d_edge.conversion.parity import MINIMUM_VOLUMES
+    from ct3d_edge.conversion.parity import MIN_PARITY_VOLUMES
 
-    scans = _scans(folder)
-    phantoms = max(0, MINIMUM_VOLUMES - len(scans))
+    scans = _find_scans(folder)
+    phantoms = max(0, MIN_PARITY_VOLUMES - len(scans))
     parts = [f"{plural(len(scans), 'scan')} from {folder}"] if scans else []
     parts += [f"{plural(phantoms, 'phantom')} from seed {PHANTOM_SEED}"] if phantoms else []
     return " and ".join(parts), ParityVolumes(scans, range(PHANTOM_SEED, PHANTOM_SEED + phantoms), contract, "proof")
 
 
-def calibration_volumes(folder: Path | None, parity: Path | None, contract: "Contract") -> "CalibrationData":
+def load_calibration_volumes(folder: Path | None, parity: Path | None, contract: "Contract") -> "CalibrationData":
     """What a lower precision is calibrated on.
 
     Raises
@@ -108,14 +108,14 @@ def calibration_volumes(folder: Path | None, parity: Path | None, contract: "Con
         seeds = range(CALIBRATION_SEED, CALIBRATION_SEED + CALIBRATION_PHANTOMS)
         volumes = ParityVolumes((), seeds, contract, "calibration")
         return CalibrationData(volumes, f"{plural(len(seeds), 'phantom')} from seed {CALIBRATION_SEED}")
-    scans = _scans(folder)
-    _refuse_shared(scans, _scans(parity))
+    scans = _find_scans(folder)
+    _require_disjoint(scans, _find_scans(parity))
     return CalibrationData(
         ParityVolumes(scans, range(0), contract, "calibration"), f"{plural(len(scans), 'scan')} from {folder}"
     )
 
 
-def working_providers() -> tuple[ProviderName, ...]:
+def find_working_providers() -> tuple[ProviderName, ...]:
     """Providers on which a file is proven: the CPU, and all others that run a tiny network here."""
     from ct3d_edge.doctor.smoke_test_process import check_provider
     from ct3d_edge.providers.availability import find_provider_issue, get_provider
@@ -124,13 +124,13 @@ def working_providers() -> tuple[ProviderName, ...]:
     return ("cpu", *(name for name in others if check_provider(name).runs))
 
 
-def _scans(folder: Path | None) -> tuple[Path, ...]:
+def _find_scans(folder: Path | None) -> tuple[Path, ...]:
     from ct3d_edge.scan.discovery import find_scans
 
     return tuple(find_scans([folder])) if folder else ()
 
 
-def _refuse_shared(calibrated: tuple[Path, ...], proven: tuple[Path, ...]) -> None:
+def _require_disjoint(calibrated: tuple[Path, ...], proven: tuple[Path, ...]) -> None:
     from ct3d_edge.scan.fingerprint import content_sha256
 
     known = {content_sha256(scan): scan for scan in proven}
@@ -143,7 +143,7 @@ def _refuse_shared(calibrated: tuple[Path, ...], proven: tuple[Path, ...]) -> No
             )
 
 
-def _phantom(seed: int, contract: "Contract") -> "NDArray[np.float32]":
+def _make_phantom_input(seed: int, contract: "Contract") -> "NDArray[np.float32]":
     from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
     from ct3d_edge.preprocessing import preprocess
     from ct3d_edge.scan.volume import Volume
@@ -162,13 +162,13 @@ class PhantomScans:
         """Yield each scan."""
         from ct3d_edge.datasets.phantoms.phantom import make_phantom
 
-        for index, (shape, slope, intercept) in enumerate(SIZES_AND_SCALINGS):
+        for index, (shape, slope, intercept) in enumerate(FUSED_IO_SHAPES_AND_SCALINGS):
             for abnormal in (False, True):
                 phantom = make_phantom(PHANTOM_SEED + 100 + index, abnormal=abnormal, shape=shape)
-                yield _stored(phantom.hu, phantom.spacing, slope, intercept, self.contract.orientation)
+                yield _store_phantom(phantom.hu, phantom.spacing, slope, intercept, self.contract.orientation)
 
 
-def _stored(
+def _store_phantom(
     hu: "NDArray[np.int16]", spacing: tuple[float, float, float], slope: float, intercept: float, orientation: str
 ) -> "Volume":
     """A phantom turned to an orientation, its HU as stored integers."""

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from ct3d_edge.conversion.graph_variant import GraphVariant
     from ct3d_edge.conversion.keras_loader import KerasSource
 
-TOLERANCE = 1e-4
+FEATURE_RTOL = 1e-4
 """Of the largest feature: how far the converted network's may be from Keras's."""
 
-SHAPE = f"{POOLED_OUTPUT}.shape"
+SHAPE_INITIALIZER = f"{POOLED_OUTPUT}.shape"
 
-Pooled = Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+PooledOutputFn = Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """A network input ``contract.shape`` to pooled features ``(C,)`` and probabilities ``(classes,)``."""
 
 
-def keras_pooled_output(source: "KerasSource") -> Pooled | None:
+def make_keras_pooled_fn(source: "KerasSource") -> PooledOutputFn | None:
     """What Keras computes of one volume; None if the network pools no features."""
     network = with_pooled_features(source.network)
     if network is None:
@@ -43,12 +43,12 @@ def keras_pooled_output(source: "KerasSource") -> Pooled | None:
 
         batch = volume.reshape(1, *source.contract.input_shape)
         pooled, answer = (keras.ops.convert_to_numpy(part) for part in network(batch, training=False))
-        return np.asarray(pooled[0], np.float64), source.concluded(answer)
+        return np.asarray(pooled[0], np.float64), source.postprocess(answer)
 
     return compute
 
 
-def with_checked_features(
+def add_checked_pooled_output(
     proto: onnx.ModelProto, source: "KerasSource", on_stage: Callable[[str], None]
 ) -> tuple[onnx.ModelProto, Contract]:
     """A converted graph with the output, proven, and its contract; without both where the output cannot be placed.
@@ -58,11 +58,11 @@ def with_checked_features(
     ContractError
         If the contract holds statistics of features that the network does not pool.
     GateError
-        As `require_same_features`.
+        As `check_converted_features`.
     """
     statistics = source.contract.feature_statistics
     try:
-        given = with_pooled(proto, source.contract)
+        given = add_pooled_output(proto, source.contract)
     except ContractError:
         network = with_pooled_features(source.network)
         if statistics is None or network is None or network.outputs[0].shape[-1] != statistics.features:
@@ -72,11 +72,11 @@ def with_checked_features(
             "scan is like those of training"
         )
         return proto, replace(source.contract, feature_statistics=None)
-    require_same_features(given, source)
+    check_converted_features(given, source)
     return given, source.contract
 
 
-def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+def add_pooled_output(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """A copy of a graph with the output ``(batch, C)``; the graph as it is if the contract holds no statistics of it.
 
     To be called before passes run, so that they take it for something that callers want to see: it is proven like
@@ -93,21 +93,23 @@ def with_pooled(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     given = onnx.ModelProto()
     given.CopyFrom(proto)
     try:
-        pooled = _pooled_in(given)
+        pooled = _find_pooled_tensor(given)
     except ModelError as error:
         raise ContractError(
             "The contract holds statistics of features, which are what a global average pooling in front of dense "
             "layers gives; this network has none. They do not belong together."
         ) from error
-    given.graph.initializer.append(numpy_helper.from_array(np.array([0, statistics.features]), SHAPE))
-    given.graph.node.append(helper.make_node("Reshape", [pooled, SHAPE], [POOLED_OUTPUT], name=POOLED_OUTPUT))
+    given.graph.initializer.append(numpy_helper.from_array(np.array([0, statistics.features]), SHAPE_INITIALIZER))
+    given.graph.node.append(
+        helper.make_node("Reshape", [pooled, SHAPE_INITIALIZER], [POOLED_OUTPUT], name=POOLED_OUTPUT)
+    )
     given.graph.output.append(
         helper.make_tensor_value_info(POOLED_OUTPUT, onnx.TensorProto.FLOAT, ["batch", statistics.features])
     )
     return given
 
 
-def _pooled_in(proto: onnx.ModelProto) -> str:
+def _find_pooled_tensor(proto: onnx.ModelProto) -> str:
     """What the network's pooling gives, or the only one in the graph: a head need not be readable to have features."""
     try:
         return find_global_pooling(proto, proto.graph.output[0].name).pooled
@@ -118,7 +120,7 @@ def _pooled_in(proto: onnx.ModelProto) -> str:
         return given[0]
 
 
-def require_same_features(proto: onnx.ModelProto, source: "KerasSource") -> None:
+def check_converted_features(proto: onnx.ModelProto, source: "KerasSource") -> None:
     """Make sure that a converted graph gives the features that Keras pools, which the statistics were fitted on.
 
     Raises
@@ -128,7 +130,7 @@ def require_same_features(proto: onnx.ModelProto, source: "KerasSource") -> None
     GateError
         If they differ.
     """
-    statistics, compute = source.contract.feature_statistics, keras_pooled_output(source)
+    statistics, compute = source.contract.feature_statistics, make_keras_pooled_fn(source)
     if statistics is None:
         return
     volume = make_phantom_volume(1, source.contract.shape)
@@ -140,11 +142,11 @@ def require_same_features(proto: onnx.ModelProto, source: "KerasSource") -> None
         )
     batch = volume.reshape(1, *source.contract.input_shape)
     ((_, found),) = IntermediateOutputs(proto, [POOLED_OUTPUT]).tensors(batch)
-    difference = _difference(found[0], expected)
-    if not difference <= TOLERANCE:
+    difference = _relative_difference(found[0], expected)
+    if not difference <= FEATURE_RTOL:
         raise CheckFailedError(
             f"The features that the converted network pools differ from Keras's by {difference:.1e} of the largest "
-            f"(limit {TOLERANCE:.0e}). No file was written."
+            f"(limit {FEATURE_RTOL:.0e}). No file was written."
         )
 
 
@@ -181,12 +183,12 @@ def check_feature_parity(
         ((_, right),) = tap.tensors(volume.reshape(1, *given[0].contract.input_shape))
         for runner in given:
             found = np.asarray(runner.outputs(volume[None]).pooled)
-            feature = max(feature, _within(_difference(found, right), variant.limits.tensor, runner))
+            feature = max(feature, _require_within(_relative_difference(found, right), variant.limits.tensor, runner))
             moved = max(moved, float(np.abs(distances(found) - distances(right)).max()) / known.threshold)
     return {"pooled_features": {"volumes": len(volumes), "feature_difference": feature, "distance_difference": moved}}
 
 
-def _within(difference: float, limit: float, runner: Runner) -> float:
+def _require_within(difference: float, limit: float, runner: Runner) -> float:
     if difference <= limit:
         return difference
     raise CheckFailedError(
@@ -195,5 +197,5 @@ def _within(difference: float, limit: float, runner: Runner) -> float:
     )
 
 
-def _difference(found: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]) -> float:
+def _relative_difference(found: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]) -> float:
     return float(np.abs(found - right).max() / max(np.abs(right).max(), np.finfo(np.float32).tiny))

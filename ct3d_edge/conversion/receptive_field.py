@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import constant, data, permutation, sizes
+from ct3d_edge.conversion.passes.graph import constant_array, first_input, sample_shape, transpose_permutation
 from ct3d_edge.conversion.passes.rule import RewriteRefused
 from ct3d_edge.conversion.passes.validate_graph import SPATIAL, validate_graph
 from ct3d_edge.conversion.passes.window import Window
@@ -26,7 +26,7 @@ class AxisField:
     stride: float
 
 
-Lie = tuple[AxisField | None, ...]
+AxisFields = tuple[AxisField | None, ...]
 """Of each axis of a tensor behind the batch; None for channels."""
 
 
@@ -36,9 +36,9 @@ def trace_receptive_field(proto: onnx.ModelProto, value: str, shape: tuple[int, 
     None if that cannot be read off the graph, or the tensor's axes are not the input's, in their order.
     """
     model = validate_graph(proto)
-    lies: dict[ir.Value, Lie] = {model.graph.inputs[0]: _of_input(model.graph.inputs[0], shape)}
+    lies: dict[ir.Value, AxisFields] = {model.graph.inputs[0]: _input_fields(model.graph.inputs[0], shape)}
     for node in model.graph:
-        lie = _behind(node, lies)
+        lie = _propagate(node, lies)
         if lie is not None:
             lies[node.outputs[0]] = lie
     found = next((lie for known, lie in lies.items() if known.name == value), ())
@@ -49,27 +49,27 @@ def trace_receptive_field(proto: onnx.ModelProto, value: str, shape: tuple[int, 
     return FeatureGrid((a.offset, b.offset, c.offset), (a.stride, b.stride, c.stride))
 
 
-def _of_input(value: ir.Value, shape: tuple[int, int, int]) -> Lie:
-    lengths = sizes(value) or ()
+def _input_fields(value: ir.Value, shape: tuple[int, int, int]) -> AxisFields:
+    lengths = sample_shape(value) or ()
     axes = [AxisField(axis, 0.0, 1.0) for axis in range(3)]
     if lengths == shape:
         return tuple(axes)
     return (None, *axes) if lengths == (1, *shape) else (*axes, None)
 
 
-def _behind(node: ir.Node, lies: dict[ir.Value, Lie]) -> Lie | None:
+def _propagate(node: ir.Node, lies: dict[ir.Value, AxisFields]) -> AxisFields | None:
     """How a node's output lies; None where that is not known."""
     given = [lies.get(value) for value in node.inputs if value is not None]
     known = [lie for lie in given if lie is not None]
-    if not known or given[0] is None or sizes(node.outputs[0]) is None:
+    if not known or given[0] is None or sample_shape(node.outputs[0]) is None:
         return None
     try:
-        return _READ.get(node.op_type, _unchanged)(node, known)
+        return _PROPAGATE_BY_OP.get(node.op_type, _propagate_elementwise)(node, known)
     except RewriteRefused:
         return None
 
 
-def _window(node: ir.Node, given: list[Lie]) -> Lie | None:
+def _propagate_window(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
     (channels, *space) = given[0]
     if channels is not None:
         return None
@@ -82,14 +82,14 @@ def _window(node: ir.Node, given: list[Lie]) -> Lie | None:
     return (None, *placed)
 
 
-def _transpose(node: ir.Node, given: list[Lie]) -> Lie | None:
-    order = permutation(node)
+def _propagate_transpose(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
+    order = transpose_permutation(node)
     return None if order is None or order[0] != 0 else tuple(given[0][axis - 1] for axis in order[1:])
 
 
-def _reshape(node: ir.Node, given: list[Lie]) -> Lie | None:
+def _propagate_reshape(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
     """Only axes of length one come and go."""
-    before, after = sizes(data(node)), sizes(node.outputs[0])
+    before, after = sample_shape(first_input(node)), sample_shape(node.outputs[0])
     if before is None or after is None:
         return None
     long = [along for along, size in zip(given[0], before, strict=True) if size > 1]
@@ -99,10 +99,10 @@ def _reshape(node: ir.Node, given: list[Lie]) -> Lie | None:
     return tuple(next(upcoming) if size > 1 else None for size in after)
 
 
-def _slice(node: ir.Node, given: list[Lie]) -> Lie | None:
+def _propagate_slice(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
     """A piece with every voxel of it."""
-    starts, axes = constant(node.inputs[1]), constant(node.inputs[3]) if len(node.inputs) > 3 else None
-    steps = constant(node.inputs[4]) if len(node.inputs) > 4 else None
+    starts, axes = constant_array(node.inputs[1]), constant_array(node.inputs[3]) if len(node.inputs) > 3 else None
+    steps = constant_array(node.inputs[4]) if len(node.inputs) > 4 else None
     if starts is None or axes is None or (starts < 0).any() or (steps is not None and (steps != 1).any()):
         return None
     placed = list(given[0])
@@ -113,14 +113,14 @@ def _slice(node: ir.Node, given: list[Lie]) -> Lie | None:
     return tuple(placed)
 
 
-def _unchanged(node: ir.Node, given: list[Lie]) -> Lie | None:
+def _propagate_elementwise(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
     """An operator that works voxel by voxel, on one tensor, or on several that lie alike."""
-    before, after = sizes(data(node)), sizes(node.outputs[0])
+    before, after = sample_shape(first_input(node)), sample_shape(node.outputs[0])
     alike = all(lie == given[0] for lie in given)
-    return given[0] if node.op_type in VOXELWISE and alike and before == after else None
+    return given[0] if node.op_type in ELEMENTWISE_OPS and alike and before == after else None
 
 
-VOXELWISE = frozenset(
+ELEMENTWISE_OPS = frozenset(
     {
         "Add", "BatchNormalization", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",
         "Identity", "LeakyRelu", "Mish", "Mul", "Neg", "PRelu", "Pow", "Relu", "Selu", "Sigmoid", "Softplus",
@@ -128,9 +128,9 @@ VOXELWISE = frozenset(
     }
 )  # fmt: skip
 
-_READ: dict[str, Callable[[ir.Node, list[Lie]], Lie | None]] = {
-    **dict.fromkeys(SPATIAL, _window),
-    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshape),
-    "Transpose": _transpose,
-    "Slice": _slice,
+_PROPAGATE_BY_OP: dict[str, Callable[[ir.Node, list[AxisFields]], AxisFields | None]] = {
+    **dict.fromkeys(SPATIAL, _propagate_window),
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _propagate_reshape),
+    "Transpose": _propagate_transpose,
+    "Slice": _propagate_slice,
 }

@@ -12,12 +12,12 @@ from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.weights import tensor_bytes
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
-OpenTap = Callable[[onnx.ModelProto, Sequence[str]], IntermediateOutputs]
+OpenIntermediateOutputs = Callable[[onnx.ModelProto, Sequence[str]], IntermediateOutputs]
 """A graph and names of its tensors to an open session that gives them: where it runs is decided before."""
 
 
 @dataclass(frozen=True)
-class TensorGap:
+class TensorDifference:
     """How far one tensor lies from what it should be.
 
     Parameters
@@ -57,9 +57,9 @@ class TensorParity:
     compared: int
     tensors: int
     volumes: int
-    worst: TensorGap
+    worst: TensorDifference
     mean: float
-    first: TensorGap | None
+    first: TensorDifference | None
     limit: float
 
     @property
@@ -86,7 +86,7 @@ def compare_tensors(
     batches: Iterable[NDArray[np.float32]],
     *,
     limit: float,
-    tap: OpenTap = IntermediateOutputs,
+    tap: OpenIntermediateOutputs = IntermediateOutputs,
 ) -> TensorParity:
     """Compare every floating-point tensor that both graphs have under one name.
 
@@ -104,13 +104,13 @@ def compare_tensors(
     known = tensor_bytes(reference)
     shared = [name for name in tensor_bytes(found) if name in known]
     taps = IntermediateOutputs(reference, shared), tap(found, shared)
-    sums = {name: _Sum() for name in shared}
+    sums = {name: _DifferenceStats() for name in shared}
     volumes = 0
     for batch in batches:
         volumes += 1
         for (name, right), (_, value) in zip(taps[0].tensors(batch), taps[1].tensors(batch), strict=True):
             sums[name].add(right, value)
-    gaps = [sums[name].gap(name, producer(reference, name)) for name in shared if sums[name].seen]
+    gaps = [sums[name].to_difference(name, describe_producer(reference, name)) for name in shared if sums[name].seen]
     return TensorParity(
         compared=len(gaps),
         tensors=len(known),
@@ -123,7 +123,7 @@ def compare_tensors(
 
 
 @dataclass
-class _Sum:
+class _DifferenceStats:
     """Differences of one tensor over all volumes, and its own largest magnitude; tensors of two shapes are not one."""
 
     largest: float = 0.0
@@ -141,12 +141,12 @@ class _Sum:
         self.scale = max(self.scale, float(np.abs(right).max()))
         self.seen += 1
 
-    def gap(self, tensor: str, node: str) -> TensorGap:
+    def to_difference(self, tensor: str, node: str) -> TensorDifference:
         scale = self.scale or 1.0
-        return TensorGap(tensor, node, self.largest / scale, self.mean / self.seen / scale)
+        return TensorDifference(tensor, node, self.largest / scale, self.mean / self.seen / scale)
 
 
-def producer(proto: onnx.ModelProto, tensor: str) -> str:
+def describe_producer(proto: onnx.ModelProto, tensor: str) -> str:
     """Operator and name of the node that gives a tensor."""
     (node,) = [node for node in proto.graph.node if tensor in node.output]
     return f"{node.op_type} {node.name or tensor}"

@@ -13,14 +13,13 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.accuracy_bisect import BisectResult
-from ct3d_edge.conversion.fused_io.parity import LIMIT as EMBEDDING_LIMIT
-from ct3d_edge.conversion.fused_io.parity import with_fused_io
-from ct3d_edge.conversion.gradcam_output import require_gradcam_output
+from ct3d_edge.conversion.accuracy_bisect import ParityFailure
+from ct3d_edge.conversion.fused_io.parity import FUSED_IO_ATOL, add_fused_io
+from ct3d_edge.conversion.gradcam_output import check_gradcam_output
 from ct3d_edge.conversion.graph_variant import GraphVariant
-from ct3d_edge.conversion.parity import ParityDataset, ParityReport, Reference, compare_outputs, require_parity
+from ct3d_edge.conversion.parity import ParityDataset, ParityReport, ReferenceFn, compare_outputs, require_parity
 from ct3d_edge.conversion.pooled_output import check_feature_parity
-from ct3d_edge.conversion.provider_parity import ProviderParity
+from ct3d_edge.conversion.provider_parity import ProviderScreening
 from ct3d_edge.conversion.tensor_parity import TensorParity, compare_tensors
 from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
 from ct3d_edge.modelfile.golden_test import GoldenTest
@@ -34,24 +33,24 @@ from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import TENSOR_TOLERANCE, WHOLE_GRAPH_PROVIDERS, run_golden_test, sketch_tensors
 from ct3d_edge.system.atomic_write import atomic_file
 
-CAP = 0.1
+MAX_GOLDEN_TOLERANCE = 0.1
 """No tolerance of a golden test is wider, in probabilities or in parts of a tensor's spread."""
 
-FP32_CAP, TIMES = 1e-3, 3
+MAX_FP32_GOLDEN_TOLERANCE, FP32_TOLERANCE_FACTOR = 1e-3, 3
 """In float32 so many times the difference that was found where the file was made is allowed, up to the cap, if that is
 more than the tolerance that every golden test has: of inputs of which it is unsure, a network answers less exactly."""
 
-MEANS = 10
+TENSOR_TOLERANCE_FACTOR = 10
 """So many times the largest mean difference of a tensor in the proof is allowed: that is a part of the largest
 magnitude, which is several times the spread."""
 
-TENSOR_VOLUMES = 2
+MAX_TENSOR_VOLUMES = 2
 """Of the proof, on how many the tensors between input and output are compared."""
 
-EMBEDDING_SHARE = 10
+FUSED_IO_TOLERANCE_DIVISOR = 10
 """In fewer bits, the preprocessing inside may take one of so many parts of the limit that the precision has."""
 
-Blame = Callable[[BisectResult], str]
+LocateFailure = Callable[[ParityFailure], str]
 """Where a proof fails, to a sentence that names the step and node that make the difference."""
 
 
@@ -67,14 +66,14 @@ class CompileResult:
         On the CPU.
     parity_reports
         All: of every provider, and of a rehearsal.
-    embedding
+    fused_io_parity
         Of the preprocessing inside, if it has that.
     """
 
     model: ModelFile
     parity: ParityReport
     parity_reports: tuple[ParityReport, ...]
-    embedding: ParityReport | None = None
+    fused_io_parity: ParityReport | None = None
 
 
 def write_verified_model(
@@ -83,12 +82,12 @@ def write_verified_model(
     contract: Contract,
     golden: GoldenTest,
     provenance: dict[str, Any],
-    reference: Reference,
+    reference: ReferenceFn,
     evidence: ParityDataset,
     *,
     providers: Sequence[ProviderName] = ("cpu",),
     required: Sequence[str] = ("cpu",),
-    blame: Blame = lambda _: "",
+    blame: LocateFailure = lambda _: "",
     embed_on: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> CompileResult:
@@ -113,32 +112,34 @@ def write_verified_model(
     proto = variant.proto
     if golden.uses_first_recipe:
         on_stage("choosing inputs for the golden test")
-        golden = with_new_weights(golden, reference, contract)
+        golden = renew_golden_test(golden, reference, contract)
     golden = replace(golden, tensors=())
     provenance = {**provenance, "nodes": len(proto.graph.node)}
     attach_metadata(proto, contract, golden, provenance)
     if len(providers) > 1:
         on_stage(f"it is proven on {', '.join(providers)}")
     on_stage("proving")
-    fitness = ProviderParity(required, on_stage)
-    parity_reports, onnxruntime, pooled = _prove(
+    fitness = ProviderScreening(required, on_stage)
+    parity_reports, onnxruntime, pooled = _check_all_providers(
         out, variant, contract, golden, reference, evidence, providers, blame, fitness
     )
-    _check_explanation(_file(out, proto), provenance)
+    _check_gradcam_output(_parse_model(out, proto), provenance)
     provenance["proof"] = {**parity_reports[0].to_dict(), **pooled, "onnxruntime": onnxruntime}
-    if fitness.not_for:
-        provenance["not_for"] = fitness.not_for
+    if fitness.excluded:
+        provenance["not_for"] = fitness.excluded
     if len(parity_reports) > 1:
         provenance["further_proofs"] = [parity.to_dict() for parity in parity_reports[1:]]
     attach_metadata(proto, contract, golden, provenance)
-    golden = complete_metadata(golden, _file(out, proto), parity_reports, lower=_is_lower(variant))
+    golden = complete_golden_test(
+        golden, _parse_model(out, proto), parity_reports, lower=_has_reduced_precision(variant)
+    )
     attach_metadata(proto, contract, golden, provenance)
-    model = _file(out, proto)
+    model = _parse_model(out, proto)
     _check_golden(model)
     embedding = None
     if embed_on is not None:
         on_stage("embedding the preprocessing")
-        model, embedding = with_fused_io(model, embed_on, limit=_embedding_limit(model, variant))
+        model, embedding = add_fused_io(model, embed_on, limit=_fused_io_tolerance(model, variant))
     on_stage("writing")
     with atomic_file(out) as stream:
         stream.write(model.data)
@@ -157,7 +158,7 @@ def attach_metadata(proto: onnx.ModelProto, contract: Contract, golden: GoldenTe
     )
 
 
-def complete_metadata(
+def complete_golden_test(
     golden: GoldenTest, model: ModelFile, parity_reports: Sequence[ParityReport], *, lower: bool
 ) -> GoldenTest:
     """The golden test of a proven file: tensors inside are recorded, on the CPU, and tolerances follow from the proofs.
@@ -178,20 +179,24 @@ def complete_metadata(
         tensors = sketch_tensors(runner)
         answers = np.vstack([runner.infer(volume[None]) for volume in golden.volumes(model.contract.shape)])
     means = [parity.tensors.mean for parity in parity_reports if parity.tensors is not None]
-    measured = MEANS * max((mean for mean in means if np.isfinite(mean)), default=0.0)
-    inside = min(CAP, max(TENSOR_TOLERANCE, measured, golden.tensor_tolerance))
+    measured = TENSOR_TOLERANCE_FACTOR * max((mean for mean in means if np.isfinite(mean)), default=0.0)
+    inside = min(MAX_GOLDEN_TOLERANCE, max(TENSOR_TOLERANCE, measured, golden.tensor_tolerance))
     known = replace(golden, tensors=tensors, tensor_tolerance=inside)
     if lower:
         expected = tuple(tuple(float(p) for p in row) for row in answers)
         moved = max(parity.probability_difference for parity in parity_reports)
         return replace(
-            known, expected=expected, tolerance=min(CAP, max(golden.tolerance, parity_reports[0].limit, moved))
+            known,
+            expected=expected,
+            tolerance=min(MAX_GOLDEN_TOLERANCE, max(golden.tolerance, parity_reports[0].limit, moved)),
         )
     apart = float(np.abs(answers - np.asarray(golden.expected)).max())
-    return replace(known, tolerance=max(golden.tolerance, min(FP32_CAP, TIMES * apart)))
+    return replace(
+        known, tolerance=max(golden.tolerance, min(MAX_FP32_GOLDEN_TOLERANCE, FP32_TOLERANCE_FACTOR * apart))
+    )
 
 
-def with_new_weights(golden: GoldenTest, reference: Reference, contract: Contract) -> GoldenTest:
+def renew_golden_test(golden: GoldenTest, reference: ReferenceFn, contract: Contract) -> GoldenTest:
     """A golden test with inputs that are chosen for the network, in place of one that still holds.
 
     Raises
@@ -209,28 +214,28 @@ def with_new_weights(golden: GoldenTest, reference: Reference, contract: Contrac
     return make_golden_test(reference, contract.shape)
 
 
-def _is_lower(variant: GraphVariant) -> bool:
+def _has_reduced_precision(variant: GraphVariant) -> bool:
     return variant.precision != "fp32" or "weights" in variant.provenance.get("precision", {})
 
 
-def _prove(
+def _check_all_providers(
     out: Path,
     variant: GraphVariant,
     contract: Contract,
     golden: GoldenTest,
-    reference: Reference,
+    reference: ReferenceFn,
     evidence: ParityDataset,
     providers: Sequence[ProviderName],
-    blame: Blame,
-    fitness: ProviderParity,
+    blame: LocateFailure,
+    fitness: ProviderScreening,
 ) -> tuple[tuple[ParityReport, ...], str, dict[str, Any]]:
     """The proofs of all providers, of a rehearsal behind them, the version of ONNX Runtime, and of pooled features."""
     first: list[NDArray[np.float32]] = []
-    watched = replace(evidence, volumes=_remembering(evidence.volumes, first))
-    files = [(_file(out, variant.proto), name) for name in providers]
-    if variant.rehearsal is not None:
-        attach_metadata(variant.rehearsal, contract, golden, {})
-        files.append((_file(out, variant.rehearsal), "cpu"))
+    watched = replace(evidence, volumes=_record_first(evidence.volumes, first))
+    files = [(_parse_model(out, variant.proto), name) for name in providers]
+    if variant.fp16_simulated is not None:
+        attach_metadata(variant.fp16_simulated, contract, golden, {})
+        files.append((_parse_model(out, variant.fp16_simulated), "cpu"))
     with ExitStack() as stack:
         opened = [(fitness.open(file, name, stack), name, number) for number, (file, name) in enumerate(files)]
         running = [(runner, name, number) for runner, name, number in opened if runner is not None]
@@ -242,12 +247,12 @@ def _prove(
             compared.parity_reports, compared.worst, running, strict=True
         ):
             parity = replace(decided, rehearsed=number >= len(providers))
-            ask = partial(blame, BisectResult(worst, name, parity.rehearsed))
-            if not fitness.proves(name, partial(require_parity, parity, ask)):
+            ask = partial(blame, ParityFailure(worst, name, parity.rehearsed))
+            if not fitness.passes_check(name, partial(require_parity, parity, ask)):
                 continue
-            if name not in WHOLE_GRAPH_PROVIDERS and (parity.rehearsed or variant.rehearsal is None):
-                parity = replace(parity, tensors=_tensors(variant, batches, name, fitness))
-                if not fitness.proves(name, partial(require_parity, parity, ask)):
+            if name not in WHOLE_GRAPH_PROVIDERS and (parity.rehearsed or variant.fp16_simulated is None):
+                parity = replace(parity, tensors=_compare_tensors_on(variant, batches, name, fitness))
+                if not fitness.passes_check(name, partial(require_parity, parity, ask)):
                     continue
             parity_reports.append(parity)
             good.append(runner)
@@ -256,8 +261,8 @@ def _prove(
         return tuple(parity_reports), good[0].run_report.onnxruntime, pooled
 
 
-def _tensors(
-    variant: GraphVariant, batches: Iterable[NDArray[np.float32]], on: ProviderName, fitness: ProviderParity
+def _compare_tensors_on(
+    variant: GraphVariant, batches: Iterable[NDArray[np.float32]], on: ProviderName, fitness: ProviderScreening
 ) -> TensorParity | None:
     """None on a provider that runs the file, but not with its tensors as outputs: the answers are its proof."""
     try:
@@ -275,28 +280,28 @@ def _tensors(
         return None
 
 
-def _remembering(
+def _record_first(
     volumes: Iterable[NDArray[np.float32]], first: list[NDArray[np.float32]]
 ) -> Iterator[NDArray[np.float32]]:
     """Pass volumes on and keep the first few."""
     for volume in volumes:
-        if len(first) < TENSOR_VOLUMES:
+        if len(first) < MAX_TENSOR_VOLUMES:
             first.append(volume)
         yield volume
 
 
-def _file(out: Path, proto: onnx.ModelProto) -> ModelFile:
+def _parse_model(out: Path, proto: onnx.ModelProto) -> ModelFile:
     return parse_model_file(out, proto.SerializeToString(deterministic=True))
 
 
-def _embedding_limit(model: ModelFile, variant: GraphVariant) -> float:
-    return EMBEDDING_LIMIT if model.arithmetic == "fp32" else variant.limits.probability / EMBEDDING_SHARE
+def _fused_io_tolerance(model: ModelFile, variant: GraphVariant) -> float:
+    return FUSED_IO_ATOL if model.arithmetic == "fp32" else variant.limits.probability / FUSED_IO_TOLERANCE_DIVISOR
 
 
-def _check_explanation(model: ModelFile, provenance: dict[str, Any]) -> None:
+def _check_gradcam_output(model: ModelFile, provenance: dict[str, Any]) -> None:
     if model.features is not None:
         with Runner(model, SessionRequest("cpu", gradcam=True)) as runner:
-            require_gradcam_output(runner, provenance)
+            check_gradcam_output(runner, provenance)
 
 
 def _check_golden(model: ModelFile) -> None:

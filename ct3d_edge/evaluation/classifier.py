@@ -100,7 +100,7 @@ def open_keras_classifier(path: Path, *, temperature: float | None = None) -> Cl
 
     import_keras()
     from ct3d_edge.conversion.keras_loader import load_keras_source
-    from ct3d_edge.conversion.pooled_output import keras_pooled_output
+    from ct3d_edge.conversion.pooled_output import make_keras_pooled_fn
 
     source = load_keras_source(path)
     if temperature is not None:
@@ -112,7 +112,7 @@ def open_keras_classifier(path: Path, *, temperature: float | None = None) -> Cl
         run_by="Keras",
         remarks=source.remarks,
         predict=source.probabilities,
-        pooled=keras_pooled_output(source),
+        pooled=make_keras_pooled_fn(source),
     )
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.parity import LIMIT, ParityReport, require_parity
+from ct3d_edge.conversion.parity import DEFAULT_PARITY_ATOL, ParityReport, require_parity
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.calibration_data import LIMITS
+from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES
 from ct3d_edge.errors import ProviderError, UsageError, WorkerError
 from ct3d_edge.latency.measure import Clock, StageTimer, measure_runs
 from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
@@ -55,7 +55,11 @@ class TuningBench:
         """Largest difference of a probability that passes: the given file's own arithmetic is no reason for any."""
         if self.limit is not None:
             return self.limit
-        return LIMIT if precision == get_model_precision(self.given) else LIMITS[precision].probability
+        return (
+            DEFAULT_PARITY_ATOL
+            if precision == get_model_precision(self.given)
+            else PRECISION_TOLERANCES[precision].probability
+        )
 
     @property
     def baseline(self) -> Candidate:

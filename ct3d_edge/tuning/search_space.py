@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.compile_options import CompileOptions
-from ct3d_edge.conversion.compiler import TRIED
+from ct3d_edge.conversion.compiler import AUTO_PRECISIONS
 from ct3d_edge.conversion.optimize import optimize_model
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
@@ -69,7 +69,7 @@ def permitted_precisions(asked: Sequence[str], provider: ProviderName) -> tuple[
 
     ONNX Runtime's CPU provider runs float16 as float32 with casts: it is tried there only where it is named.
     """
-    native = TRIED[PROVIDER_TARGETS.get(provider, "cpu")] if "any" in asked else ()
+    native = AUTO_PRECISIONS[PROVIDER_TARGETS.get(provider, "cpu")] if "any" in asked else ()
     return tuple(name for name in PRECISIONS if name in asked or name in native)
 
 

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ct3d_edge.conversion.parity_data import calibration_volumes, parity_volumes
+from ct3d_edge.conversion.parity_data import load_calibration_volumes, load_parity_volumes
 from ct3d_edge.errors import CheckFailedError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
@@ -121,17 +121,17 @@ def _graph_forms(given: ModelFile, provider: ProviderName, config: TuneConfig) -
     """The given model in every form of the graph, in files that are gone afterwards."""
     with Runner(given, SessionRequest(provider)):
         pass  # what a provider cannot do is refused before minutes of work
-    material, _ = parity_volumes(config.parity_data, given.contract)
+    material, _ = load_parity_volumes(config.parity_data, given.contract)
     with TemporaryDirectory(prefix="ct3d-tune-") as folder:
         yield build_graph_forms(
             given,
             Path(folder),
             provider,
-            lambda: parity_volumes(config.parity_data, given.contract)[1],
+            lambda: load_parity_volumes(config.parity_data, given.contract)[1],
             material=material,
             limit=config.atol,
             precisions=permitted_precisions(config.precisions, provider),
-            calibration=calibration_volumes(config.calibration_data, config.parity_data, given.contract),
+            calibration=load_calibration_volumes(config.calibration_data, config.parity_data, given.contract),
             on_stage=lambda stage: LOGGER.info("%s ...", stage),
         )
 
@@ -151,7 +151,7 @@ def _measure_memory(bench: TuningBench, progress: Progress) -> list[CandidateRes
 def _time(
     bench: TuningBench, measured: list[CandidateResult], config: TuneConfig, progress: Progress
 ) -> tuple[list[CandidateResult], str]:
-    material, found = parity_volumes(config.parity_data, bench.given.contract)
+    material, found = load_parity_volumes(config.parity_data, bench.given.contract)
     volumes = list(found)
     results = drop_over_budget(measured, config.max_memory, bench.baseline)
     LOGGER.info("checking the parity of %d of them on %s ...", sum(r.dropped is None for r in results), material)

@@ -25,7 +25,7 @@ SMALL = (
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Phantoms of a size that suits a tiny network."""
-    monkeypatch.setattr(parity_data, "SIZES_AND_SCALINGS", SMALL)
+    monkeypatch.setattr(parity_data, "FUSED_IO_SHAPES_AND_SCALINGS", SMALL)
     monkeypatch.setattr(parity_data, "PHANTOM_SHAPE", (32, 32, 16))
 
 
@@ -92,7 +92,7 @@ def test_a_second_gate_that_does_not_hold_leaves_no_file(
 ) -> None:
     from ct3d_edge.conversion import write_model
 
-    monkeypatch.setattr(write_model, "EMBEDDING_LIMIT", 0.0)
+    monkeypatch.setattr(write_model, "FUSED_IO_ATOL", 0.0)
     out = tmp_path / "inside.onnx"
     outcome = run("optimize", "--model", make_model(), "--out", out, "--embed-preprocessing")
     assert outcome.code == 4

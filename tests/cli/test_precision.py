@@ -11,7 +11,7 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion import compiler
-from ct3d_edge.conversion.parity_data import working_providers
+from ct3d_edge.conversion.parity_data import find_working_providers
 from ct3d_edge.modelfile.model_file import load_model_file
 
 from .conftest import Run
@@ -51,7 +51,7 @@ def optimize(run: Run, make_model: MakeModel, scans: tuple[Path, Path], tmp_path
 def test_float16_is_proven_as_file_and_as_rehearsal(optimize: Run, run: Run, tmp_path: Path) -> None:
     outcome = optimize("--precision", "fp16")
     assert outcome.code == 0
-    assert outcome.out.count("proof: 8 volumes") == 1 + len(working_providers())
+    assert outcome.out.count("proof: 8 volumes") == 1 + len(find_working_providers())
     assert "activation: it gives the answer" in outcome.out
     file = load_model_file(tmp_path / "x.onnx")
     assert file.arithmetic == "fp16"
@@ -89,14 +89,14 @@ def test_weights_alone(optimize: Run, tmp_path: Path) -> None:
 
 
 def test_auto_takes_what_is_fast_and_holds(optimize: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(compiler, "MIN_SPEEDUP", 0.0)
     outcome = optimize("--precision", "auto")
     assert "precision int8 was chosen" in outcome.out
     assert load_model_file(tmp_path / "x.onnx").arithmetic == "int8"
 
 
 def test_auto_says_why_the_others_fell(optimize: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "WORTHWHILE", 1e9)
+    monkeypatch.setattr(compiler, "MIN_SPEEDUP", 1e9)
     slow = optimize("--precision", "auto")
     assert "precision int8 was not taken: it runs at" in slow.out
     assert "precision fp32 was chosen" in slow.out

@@ -14,8 +14,8 @@ from taught import statistics
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion import export, faulty_layer, graph_variant, keras_loader
-from ct3d_edge.conversion.accuracy_bisect import BisectResult, CompileHistory, bisect_failure
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
+from ct3d_edge.conversion.accuracy_bisect import CompileHistory, ParityFailure, bisect_failure
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
@@ -23,9 +23,9 @@ from ct3d_edge.conversion.parity import ParityReport, require_parity
 from ct3d_edge.conversion.passes import pipeline
 from ct3d_edge.conversion.passes.graph import GraphRewriter
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
-from ct3d_edge.conversion.pooled_output import with_pooled
+from ct3d_edge.conversion.pooled_output import add_pooled_output
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
-from ct3d_edge.conversion.tensor_parity import TensorGap, TensorParity
+from ct3d_edge.conversion.tensor_parity import TensorDifference, TensorParity
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
@@ -72,8 +72,8 @@ def wrong() -> RewriteRule:
 
 
 def break_pass(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    passes = [replace(p, rules=(*p.rules, wrong())) if p.name == name else p for p in pipeline.EXACT]
-    monkeypatch.setattr(pipeline, "EXACT", tuple(passes))
+    passes = [replace(p, rules=(*p.rules, wrong())) if p.name == name else p for p in pipeline.EXACT_PASSES]
+    monkeypatch.setattr(pipeline, "EXACT_PASSES", tuple(passes))
 
 
 @pytest.mark.parametrize("name", ["transposes", "merge", "crop"])
@@ -99,7 +99,9 @@ def test_it_is_named_in_a_file_with_pooled_features_too(
     g = GraphMaker(*SHAPE, 1)
     x = g.op("Relu", g.conv(g.op("Transpose", "x", perm=[0, 4, 1, 2, 3]), 4, 1, 3, 3, 3))
     x = g.op("ReduceMean", x, np.array([2, 3, 4]), keepdims=0)
-    onnx.save(with_pooled(g.model(g.op("Sigmoid", g.op("MatMul", x, g.normal(4, 1)))), taught), tmp_path / "in.onnx")
+    onnx.save(
+        add_pooled_output(g.model(g.op("Sigmoid", g.op("MatMul", x, g.normal(4, 1)))), taught), tmp_path / "in.onnx"
+    )
     model = load_for_compiling(tmp_path / "in.onnx", taught)
     assert model.pooled == 4
     with pytest.raises(CheckFailedError, match=r"The smallest limit that .* It comes from the pass merge, rewrite "):
@@ -121,7 +123,7 @@ def test_without_that_care_the_rehearsal_fails_and_the_node_is_named(
     tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        graph_variant, "fp16_sensitive_nodes", lambda proto, _: {proto.graph.output[0].name: "it gives the answer"}
+        graph_variant, "find_fp16_sensitive_nodes", lambda proto, _: {proto.graph.output[0].name: "it gives the answer"}
     )
     model = load_for_compiling(loud_file(tmp_path / "in.onnx", 1e6), CONTRACT)
     with pytest.raises(CheckFailedError) as failed:
@@ -168,7 +170,7 @@ def in_planes(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
 def history_of(path: Path, plan: CompileOptions) -> tuple[CompileHistory, NDArray[np.float64], Volumes]:
     """A faithful history, the right answer to a volume, and the volume."""
     original = onnx.load(loud_file(path, 1.0))
-    made = graph_variant.make_variant(original, rewrite(original, plan), plan, CONTRACT, None)
+    made = graph_variant.make_variant(original, rewrite_graph(original, plan), plan, CONTRACT, None)
     volume = np.random.default_rng(5).random(SHAPE, np.float32)
     ((_, right),) = IntermediateOutputs(original, [original.graph.output[0].name]).tensors(
         volume.reshape(1, *CONTRACT.input_shape)
@@ -179,21 +181,21 @@ def history_of(path: Path, plan: CompileOptions) -> tuple[CompileHistory, NDArra
 def test_a_provider_that_is_wrong_from_the_start_is_named_with_the_node(tmp_path: Path) -> None:
     history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("fast"))
     slanted = Slanted(lambda node, _: node.op_type == "ReduceMean")
-    told = bisect_failure(history, right, BisectResult(volume, "openvino"), 1e-5, slanted)
+    told = bisect_failure(history, right, ParityFailure(volume, "openvino"), 1e-5, slanted)
     assert "before any pass, on openvino alone" in told
     assert "that of node ReduceMean reducemean" in told
 
 
 def test_a_provider_that_is_wrong_behind_a_pass_gets_that_pass_named(tmp_path: Path) -> None:
     history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("fast"))
-    told = bisect_failure(history, right, BisectResult(volume, "openvino"), 1e-5, Slanted(in_planes))
+    told = bisect_failure(history, right, ParityFailure(volume, "openvino"), 1e-5, Slanted(in_planes))
     assert "It comes from the pass " in told
     assert "at node Conv conv" in told
 
 
 def test_where_the_provider_is_right_no_step_is_blamed(tmp_path: Path) -> None:
     history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("fast"))
-    told = bisect_failure(history, right, BisectResult(volume, "openvino"), 1e-5, Slanted(lambda *_: False))
+    told = bisect_failure(history, right, ParityFailure(volume, "openvino"), 1e-5, Slanted(lambda *_: False))
     assert told.startswith("No step is beyond its limit alone")
 
 
@@ -207,10 +209,10 @@ def test_what_runs_on_another_provider_is_the_file_itself_and_not_its_rehearsal(
 
     rehearsal = onnx.ModelProto()
     rehearsal.CopyFrom(history.variant.proto)
-    history = replace(history, variant=replace(history.variant, rehearsal=rehearsal))
+    history = replace(history, variant=replace(history.variant, fp16_simulated=rehearsal))
     for rehearsed, first in ((False, history.variant.proto), (True, rehearsal)):
         opened.clear()
-        bisect_failure(history, right, BisectResult(volume, rehearsed=rehearsed), 1e-5, tap)
+        bisect_failure(history, right, ParityFailure(volume, rehearsed=rehearsed), 1e-5, tap)
         assert opened[0] is first
 
 
@@ -221,12 +223,12 @@ FAILED = ParityReport(8, "noise", "nv-tensorrt-rtx", 0.1, 0.5, 0, 0, None, (0.2,
 def test_where_nobody_can_look_the_proof_has_failed_all_the_same(tmp_path: Path) -> None:
     history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("none"))
     with pytest.raises(CheckFailedError, match=r"^The proof does not hold") as failed:
-        require_parity(FAILED, lambda: bisect_failure(history, right, BisectResult(volume, "nv-tensorrt-rtx"), 1e-5))
+        require_parity(FAILED, lambda: bisect_failure(history, right, ParityFailure(volume, "nv-tensorrt-rtx"), 1e-5))
     assert "Which node is to blame could not be found: " in str(failed.value)
 
 
 def test_a_search_that_breaks_does_not_hide_which_tensors_differ() -> None:
-    gap = TensorGap("t", "Conv c", 0.5, 0.1)
+    gap = TensorDifference("t", "Conv c", 0.5, 0.1)
     apart = replace(FAILED, probability_difference=0.0, tensors=TensorParity(1, 1, 2, gap, 0.1, gap, 1e-4))
     with pytest.raises(CheckFailedError, match=r"although the answers agree.*could not be found: KeyError: 'lost'"):
         require_parity(apart, lambda: dict[str, str]()["lost"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.decisions import area_under_curve, compare_decisions
+from ct3d_edge.conversion.decisions import area_under_curve, compare_predictions
 
 
 def columns(scores: list[float]) -> np.ndarray:
@@ -11,7 +11,7 @@ def columns(scores: list[float]) -> np.ndarray:
 
 
 def test_figures_of_a_small_table() -> None:
-    found = compare_decisions(
+    found = compare_predictions(
         columns([0.1, 0.2, 0.6, 0.9]), columns([0.1, 0.1, 0.45, 0.05]), Contract(), truth=[0, 1, 0, 1]
     )
     assert found.probability_difference == pytest.approx(0.85)
@@ -22,12 +22,12 @@ def test_figures_of_a_small_table() -> None:
 
 def test_without_both_classes_there_is_no_auc() -> None:
     pair = columns([0.1, 0.2]), columns([0.1, 0.3])
-    assert compare_decisions(*pair, Contract()).auc_difference is None
-    assert compare_decisions(*pair, Contract(), truth=[1, 1]).auc_difference is None
+    assert compare_predictions(*pair, Contract()).auc_difference is None
+    assert compare_predictions(*pair, Contract(), truth=[1, 1]).auc_difference is None
 
 
 def test_a_nan_stays_one() -> None:
-    assert np.isnan(compare_decisions(columns([0.1, 0.2]), columns([0.1, np.nan]), Contract()).probability_difference)
+    assert np.isnan(compare_predictions(columns([0.1, 0.2]), columns([0.1, np.nan]), Contract()).probability_difference)
 
 
 def test_the_area_is_the_share_of_ordered_pairs() -> None:

@@ -8,7 +8,7 @@ from networks import SHAPE
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion import graph_variant
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite
+from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.bias_correction import Batches, correct_biases
@@ -34,14 +34,14 @@ def calibration(count: int = 6) -> CalibrationData:
 
 
 def in_eight_bits(plan: CompileOptions) -> GraphVariant:
-    return make_variant(network(), rewrite(network(), plan), plan, CONTRACT, calibration())
+    return make_variant(network(), rewrite_graph(network(), plan), plan, CONTRACT, calibration())
 
 
 @pytest.mark.parametrize("target", ["cpu", "no-conv3d"])
 def test_streaming_within_a_budget_reaches_eight_bits(target: Target) -> None:
     asked = CompileOptions("small", target, BUDGET, strict=True, precision="int8")
     made = in_eight_bits(asked)
-    streamed = rewrite(network(), asked).proto
+    streamed = rewrite_graph(network(), asked).proto
     assert operators(streamed).count("Conv") > 2
     assert operators(made.proto).count("Conv") == operators(streamed).count("Conv")
     assert sum(step["rewrites"] for step in made.provenance["passes"] if step["name"].startswith("depth")) > 0
@@ -57,7 +57,7 @@ def test_biases_are_corrected_on_volumes_of_all_folders(monkeypatch: pytest.Monk
     monkeypatch.setattr(graph_variant, "correct_biases", watched)
     asked = CompileOptions("none", precision="int8")
     brighter = CalibrationData([np.full(SHAPE, n + 1, np.float32) for n in range(15)], "folder by folder")
-    made = make_variant(network(), rewrite(network(), asked), asked, CONTRACT, brighter)
+    made = make_variant(network(), rewrite_graph(network(), asked), asked, CONTRACT, brighter)
     assert seen == [1, 3, 5, 7, 9, 11, 13, 15]
     assert made.provenance["precision"]["biases_corrected_on"] == 8
 

@@ -11,7 +11,7 @@ from graphs import difference
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.keras_loader import convert_to_onnx
-from ct3d_edge.conversion.passes.pipeline import Level, Target, optimize
+from ct3d_edge.conversion.passes.pipeline import Level, Target, optimize_graph
 
 CLOSE = 1e-5
 """Relative to the largest output."""
@@ -102,7 +102,7 @@ def plain(keras_network: Any, size: tuple[int, int, int] = (17, 16, 15)) -> onnx
 
 def require_equal(before: onnx.ModelProto, size: tuple[int, int, int] = (17, 16, 15)) -> None:
     for (level, target, budget), batch in zip(LEVELS, (1, 3, 3, 3), strict=True):
-        after = optimize(before, level, target, budget, strict=True).proto
+        after = optimize_graph(before, level, target, budget, strict=True).proto
         onnx.checker.check_model(after, full_check=True)
         assert difference(before, after, (*size, 1), batch) < CLOSE, (level, target)
 

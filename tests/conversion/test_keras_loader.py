@@ -276,7 +276,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_layers_with_a_slope_are_found_wherever_they_are(kind: str) -> None:
     import keras
 
-    from ct3d_edge.conversion.keras_loader import _has_slope
+    from ct3d_edge.conversion.keras_loader import _has_leaky_relu
 
     volume = keras.Input((4, 4, 4, 1))
     x = keras.layers.Conv3D(2, 3, activation="leaky_relu" if kind == "activation" else "relu")(volume)
@@ -288,4 +288,4 @@ def test_layers_with_a_slope_are_found_wherever_they_are(kind: str) -> None:
     if kind == "nested":
         outer = keras.Input((4, 4, 4, 1))
         network = keras.Model(outer, network(outer))
-    assert _has_slope(network) == (kind != "none")
+    assert _has_leaky_relu(network) == (kind != "none")

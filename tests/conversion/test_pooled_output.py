@@ -14,7 +14,7 @@ from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import KerasSource, load_keras_source
 from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
-from ct3d_edge.conversion.pooled_output import keras_pooled_output, require_same_features, with_pooled
+from ct3d_edge.conversion.pooled_output import add_pooled_output, check_converted_features, make_keras_pooled_fn
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.errors import CheckFailedError, ContractError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
@@ -35,7 +35,7 @@ def noise(count: int, seed: int) -> Volumes:
 
 
 def pooled(source: KerasSource, volumes: Volumes) -> NDArray[np.float64]:
-    compute = keras_pooled_output(source)
+    compute = make_keras_pooled_fn(source)
     assert compute is not None
     return np.stack([compute(volume)[0] for volume in volumes])
 
@@ -146,12 +146,12 @@ def test_features_that_a_file_spoils_stop_its_export(
 def converted(source: KerasSource) -> onnx.ModelProto:
     from ct3d_edge.conversion.keras_loader import convert_to_onnx
 
-    return with_pooled(convert_to_onnx(source.network, source.contract), source.contract)
+    return add_pooled_output(convert_to_onnx(source.network, source.contract), source.contract)
 
 
 def test_features_that_are_not_those_of_keras_stop_the_export(source: KerasSource) -> None:
     proto = converted(source)
-    require_same_features(proto, source)
+    check_converted_features(proto, source)
     (node,) = [node for node in proto.graph.node if POOLED_OUTPUT in node.output]
     node.op_type = "Identity"
     del node.input[1]
@@ -164,7 +164,7 @@ def test_features_that_are_not_those_of_keras_stop_the_export(source: KerasSourc
         4,
     )
     with pytest.raises(CheckFailedError, match=r"differ from Keras's by .* of the largest"):
-        require_same_features(proto, source)
+        check_converted_features(proto, source)
 
 
 def test_statistics_of_another_network_are_refused(source: KerasSource, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_network_that_pools_nothing_has_no_features(
     volume = keras.Input((*SHAPE, 1))
     flat = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(keras.layers.MaxPool3D(4)(volume)))
     other = load_keras_source(save_network(keras.Model(volume, flat), "flat.keras"))
-    assert keras_pooled_output(other) is None
+    assert make_keras_pooled_fn(other) is None
     known = replace(other.contract, feature_statistics=source.contract.feature_statistics)
     with pytest.raises(ContractError, match="do not belong together"):
         export_model(replace(other, contract=known), tmp_path / "flat.onnx", noise(8, 3), material="noise")
@@ -227,7 +227,7 @@ def test_where_the_pooling_cannot_be_told_the_file_does_without_and_says_so(
 
 def test_two_outputs_of_keras_are_those_of_the_network(source: KerasSource) -> None:
     (volume,) = noise(1, 7)
-    compute = keras_pooled_output(source)
+    compute = make_keras_pooled_fn(source)
     assert compute is not None
     features, probabilities = compute(volume)
     assert probabilities == pytest.approx(source.probabilities(volume), abs=1e-6)

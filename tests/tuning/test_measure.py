@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import LIMITS
+from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES
 from ct3d_edge.errors import CheckFailedError, UsageError, WorkerError
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
@@ -73,7 +73,10 @@ def test_what_was_dropped_before_is_not_proven(given: ModelFile, volumes: list[N
 
 def test_each_precision_has_its_own_limit_unless_one_is_given(given: ModelFile) -> None:
     bench = TuningBench(given, {}, "cpu")
-    assert (bench.tolerance_for("fp32"), bench.tolerance_for("int8")) == (1e-5, LIMITS["int8"].probability)
+    assert (bench.tolerance_for("fp32"), bench.tolerance_for("int8")) == (
+        1e-5,
+        PRECISION_TOLERANCES["int8"].probability,
+    )
     assert TuningBench(given, {}, "cpu", 1e-3).tolerance_for("int8") == 1e-3
 
 

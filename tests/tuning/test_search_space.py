@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import LIMITS, CalibrationData
+from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES, CalibrationData
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.tuning.candidate import LEVELS, Candidate, GraphForm
 from ct3d_edge.tuning.search_space import (
@@ -94,7 +94,7 @@ def test_fewer_bits_are_tried_on_folded_graphs_and_proven_to_their_own_limit(
     )
     half = made.models[GraphForm("fast", "fp16")]
     assert half.arithmetic == "fp16"
-    assert half.provenance["proof"]["limit"] == LIMITS["fp16"].probability
+    assert half.provenance["proof"]["limit"] == PRECISION_TOLERANCES["fp16"].probability
     assert half.provenance["precision"]["calibration"]["material"] == "eight of noise"
     assert {form.level for form in {*made.models, *made.dropped} if form.precision == "fp16"} == {"fast", "small"}
     again = build_graph_forms(

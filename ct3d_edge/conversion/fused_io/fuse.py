@@ -35,11 +35,11 @@ def append_postprocessing(nodes: NodeWriter, contract: Contract, output: str) ->
     if contract.outputs == 1:
         output = nodes.op("Concat", nodes.op("Sub", np.array(1, np.float32), output), output, axis=1)
     if contract.activation == "identity" and tempered:
-        output = _temper(nodes, output, contract.temperature)
+        output = _append_temperature_scaling(nodes, output, contract.temperature)
     nodes.op("Reshape", output, np.array([len(contract.labels)]), called=PROBABILITIES_OUTPUT)
 
 
-def _temper(nodes: NodeWriter, probabilities: str, temperature: float) -> str:
+def _append_temperature_scaling(nodes: NodeWriter, probabilities: str, temperature: float) -> str:
     """``p ** (1 / T)``, against the largest, made to add up to one: see ``calibration.temper``."""
     positive = nodes.op("Relu", probabilities)
     largest = nodes.op("ReduceMax", positive, keepdims=1)
@@ -47,10 +47,10 @@ def _temper(nodes: NodeWriter, probabilities: str, temperature: float) -> str:
     return nodes.op("Div", powers, nodes.op("ReduceSum", powers, keepdims=1))
 
 
-OLDEST_OPSET = 13
+MIN_OPSET = 13
 """Of the operators as they are written here."""
 
-PREFIX = "ct3d_"
+NAME_PREFIX = "ct3d_"
 
 
 def fuse_io(model: ModelFile) -> onnx.ModelProto:
@@ -61,14 +61,14 @@ def fuse_io(model: ModelFile) -> onnx.ModelProto:
     ModelError
         The file's opset is older than what the preprocessing needs, or its names are those of the new interface.
     """
-    if model.opset < OLDEST_OPSET:
+    if model.opset < MIN_OPSET:
         raise ModelError(
-            f"{model.path} has opset {model.opset}; --embed-preprocessing needs {OLDEST_OPSET} or later. "
+            f"{model.path} has opset {model.opset}; --embed-preprocessing needs {MIN_OPSET} or later. "
             "Convert the network again."
         )
     proto: onnx.ModelProto = onnx.ModelProto.FromString(model.data)
-    _refuse_names(model, proto.graph)
-    before, after = NodeWriter(PREFIX + "before_"), NodeWriter(PREFIX + "after_")
+    _check_name_conflicts(model, proto.graph)
+    before, after = NodeWriter(NAME_PREFIX + "before_"), NodeWriter(NAME_PREFIX + "after_")
     append_preprocessing(before, model.contract, model.input_name)
     append_postprocessing(after, model.contract, model.output_name)
     nodes = [*before.nodes, *proto.graph.node, *after.nodes]
@@ -88,13 +88,13 @@ def fuse_io(model: ModelFile) -> onnx.ModelProto:
     return proto
 
 
-def _refuse_names(model: ModelFile, graph: onnx.GraphProto) -> None:
+def _check_name_conflicts(model: ModelFile, graph: onnx.GraphProto) -> None:
     """Two tensors of one name would be one tensor."""
     names = {name for node in graph.node for name in (*node.input, *node.output)}
     taken = sorted(
         name
         for name in names
-        if name in {VOXELS_INPUT, SLOPE_INPUT, INTERCEPT_INPUT, PROBABILITIES_OUTPUT} or name.startswith(PREFIX)
+        if name in {VOXELS_INPUT, SLOPE_INPUT, INTERCEPT_INPUT, PROBABILITIES_OUTPUT} or name.startswith(NAME_PREFIX)
     )
     if taken:
         raise ModelError(f"{model.path} has a tensor called {taken[0]}, which --embed-preprocessing needs for its own.")

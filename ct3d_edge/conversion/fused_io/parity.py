@@ -15,14 +15,16 @@ from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 
-LIMIT = 2e-5
+FUSED_IO_ATOL = 2e-5
 """Largest difference of a probability."""
 
-Told = dict[str, object]
+ScanSummary = dict[str, object]
 """What a scan was, for the provenance."""
 
 
-def with_fused_io(model: ModelFile, scans: Iterable[Volume], *, limit: float = LIMIT) -> tuple[ModelFile, ParityReport]:
+def add_fused_io(
+    model: ModelFile, scans: Iterable[Volume], *, limit: float = FUSED_IO_ATOL
+) -> tuple[ModelFile, ParityReport]:
     """A model file with the preprocessing inside, and its proof against NumPy's and the file it is made from.
 
     Parameters
@@ -46,22 +48,22 @@ def with_fused_io(model: ModelFile, scans: Iterable[Volume], *, limit: float = L
     """
     proto = fuse_io(model)
     parity, told = check_fused_parity(proto, model, scans, limit)
-    return _parsed(model.path, _with_provenance(proto, model, {**parity.to_dict(), "scans": told})), parity
+    return _parse_fused_model(model.path, _write_provenance(proto, model, {**parity.to_dict(), "scans": told})), parity
 
 
 def check_fused_parity(
-    proto: onnx.ModelProto, model: ModelFile, scans: Iterable[Volume], limit: float = LIMIT
-) -> tuple[ParityReport, list[Told]]:
+    proto: onnx.ModelProto, model: ModelFile, scans: Iterable[Volume], limit: float = FUSED_IO_ATOL
+) -> tuple[ParityReport, list[ScanSummary]]:
     """Compare a graph that takes stored voxels with NumPy's preprocessing and a model; what the scans were, too.
 
     Raises
     ------
     ModelError, GateError, UsageError
-        As `with_fused_io`.
+        As `add_fused_io`.
     """
     pairs, told = [], []
     with (
-        Runner(_parsed(model.path, proto), SessionRequest("cpu")) as inside,
+        Runner(_parse_fused_model(model.path, proto), SessionRequest("cpu")) as inside,
         Runner(model, SessionRequest("cpu")) as outside,
     ):
         for scan in scans:
@@ -74,11 +76,11 @@ def check_fused_parity(
     return parity, told
 
 
-def _parsed(path: Path, proto: onnx.ModelProto) -> ModelFile:
+def _parse_fused_model(path: Path, proto: onnx.ModelProto) -> ModelFile:
     return parse_model_file(path, proto.SerializeToString(deterministic=True), stored_voxels=True)
 
 
-def _with_provenance(proto: onnx.ModelProto, model: ModelFile, parity: Told) -> onnx.ModelProto:
+def _write_provenance(proto: onnx.ModelProto, model: ModelFile, parity: ScanSummary) -> onnx.ModelProto:
     provenance = {**model.provenance, "nodes": len(proto.graph.node), "embedded_preprocessing": parity}
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     properties[PROVENANCE_KEY] = json.dumps(provenance, sort_keys=True, separators=(",", ":"))

@@ -52,7 +52,7 @@ class NodeWriter:
 COLUMNS, ROWS, SLICES = 0, 1, 2
 """The scan's axes ``(i, j, k)``; ``voxels`` has them the other way round."""
 
-SAMPLED = (ROWS, COLUMNS, SLICES)
+SAMPLED_AXES = (ROWS, COLUMNS, SLICES)
 """Order of the axes in which sampling leaves them."""
 
 
@@ -86,13 +86,13 @@ def append_preprocessing(nodes: NodeWriter, contract: Contract, called: str) -> 
     placement = ResamplePlan().rotated(contract.quarter_turns)
     columns, rows, slices = _axes(nodes, contract, placement)
     needed = _needed_slices(nodes, slices)
-    planes = _between_rows(nodes, needed, rows, contract.hu_window)
-    pictures = nodes.op("MatMul", planes, _weights(nodes, _every(nodes, columns), columns))
+    planes = _interpolate_rows(nodes, needed, rows, contract.hu_window)
+    pictures = nodes.op("MatMul", planes, _interpolation_weights(nodes, _all_indices(nodes, columns), columns))
     flat = nodes.op("Reshape", pictures, np.array([-1, rows.samples * columns.samples]))
-    stored = nodes.op("Gemm", flat, _weights(nodes, needed, slices), transA=1)
-    scaled = _scaled(nodes, stored, contract.hu_window)
+    stored = nodes.op("Gemm", flat, _interpolation_weights(nodes, needed, slices), transA=1)
+    scaled = _scale_to_unit(nodes, stored, contract.hu_window)
     volume = nodes.op("Reshape", scaled, np.array([axis.samples for axis in (rows, columns, slices)]))
-    order = [SAMPLED.index(axis) for axis in placement.axes]
+    order = [SAMPLED_AXES.index(axis) for axis in placement.axes]
     turned = volume if order == [0, 1, 2] else nodes.op("Transpose", volume, perm=order)
     nodes.op("Reshape", turned, np.array([1, *contract.input_shape]), called=called)
 
@@ -111,23 +111,23 @@ def _axes(nodes: NodeWriter, contract: Contract, placement: ResamplePlan) -> lis
     return [axes[axis] for axis in range(3)]
 
 
-def _low(nodes: NodeWriter, axis: InputAxis) -> str:
+def _lower_neighbours(nodes: NodeWriter, axis: InputAxis) -> str:
     """The lower of the two neighbours of each sample; the last but one for the last sample."""
     below = nodes.op("Sub", axis.last, np.array([1]))
     low = nodes.op("Min", nodes.op("Div", axis.numerator, np.array([axis.intervals])), below)
     return nodes.op("Max", low, np.array([0]))
 
 
-def _high(nodes: NodeWriter, axis: InputAxis, low: str) -> str:
+def _upper_neighbours(nodes: NodeWriter, axis: InputAxis, low: str) -> str:
     return nodes.op("Min", nodes.op("Add", low, np.array([1])), axis.last)
 
 
-def _every(nodes: NodeWriter, axis: InputAxis) -> str:
+def _all_indices(nodes: NodeWriter, axis: InputAxis) -> str:
     """Every index along an axis."""
-    return _up_to(nodes, nodes.op("Add", axis.last, np.array([1])))
+    return _index_range(nodes, nodes.op("Add", axis.last, np.array([1])))
 
 
-def _up_to(nodes: NodeWriter, size: str) -> str:
+def _index_range(nodes: NodeWriter, size: str) -> str:
     return nodes.op("Range", np.array(0), nodes.op("Squeeze", size, np.array([0])), np.array(1))
 
 
@@ -136,63 +136,63 @@ def _needed_slices(nodes: NodeWriter, axis: InputAxis) -> str:
 
     With more than two slices a sample, no two samples share a neighbour, and ``_low`` leaves room above the last one.
     """
-    low = _low(nodes, axis)
-    both = nodes.op("Concat", low, _high(nodes, axis, low), axis=0)
+    low = _lower_neighbours(nodes, axis)
+    both = nodes.op("Concat", low, _upper_neighbours(nodes, axis, low), axis=0)
     most = np.array([2 * axis.samples])
     count = nodes.op("Min", nodes.op("Add", axis.last, np.array([1])), most)
     some = nodes.op("Slice", both, np.array([0]), count)
-    return nodes.op("Where", nodes.op("Less", axis.last, most), _up_to(nodes, count), some)
+    return nodes.op("Where", nodes.op("Less", axis.last, most), _index_range(nodes, count), some)
 
 
-def _weights(nodes: NodeWriter, indices: str, axis: InputAxis) -> str:
+def _interpolation_weights(nodes: NodeWriter, indices: str, axis: InputAxis) -> str:
     """What the voxel at each index counts for each sample: ``(indices, n)`` float32, mostly zeros."""
     at = nodes.op("Mul", nodes.op("Unsqueeze", indices, np.array([1])), np.array([axis.intervals]))
     away = nodes.op("Abs", nodes.op("Sub", at, axis.numerator))
-    near = nodes.op("Relu", nodes.op("Sub", _float(axis.intervals), _as_float(nodes, away)))
-    return nodes.op("Div", near, _float(axis.intervals))
+    near = nodes.op("Relu", nodes.op("Sub", _float32(axis.intervals), _as_float(nodes, away)))
+    return nodes.op("Div", near, _float32(axis.intervals))
 
 
-def _between_rows(nodes: NodeWriter, slices: str, axis: InputAxis, window: tuple[float, float]) -> str:
+def _interpolate_rows(nodes: NodeWriter, slices: str, axis: InputAxis, window: tuple[float, float]) -> str:
     """Interpolate between rows of the needed slices, clipped to the window: ``(slices, n, W)`` float32."""
-    low = _low(nodes, axis)
+    low = _lower_neighbours(nodes, axis)
     beyond = nodes.op("Sub", axis.numerator, nodes.op("Mul", low, np.array([axis.intervals])))
-    weight = nodes.op("Div", _as_float(nodes, beyond), _float(axis.intervals))
-    bounds = _bounds(nodes, window)
+    weight = nodes.op("Div", _as_float(nodes, beyond), _float32(axis.intervals))
+    bounds = _window_in_stored_units(nodes, window)
     lower, upper = (
-        nodes.op("Clip", _as_float(nodes, _lines(nodes, slices, rows, axis)), *bounds)
-        for rows in (low, _high(nodes, axis, low))
+        nodes.op("Clip", _as_float(nodes, _gather_rows(nodes, slices, rows, axis)), *bounds)
+        for rows in (low, _upper_neighbours(nodes, axis, low))
     )
     rise = nodes.op("Mul", nodes.op("Sub", upper, lower), nodes.op("Unsqueeze", weight, np.array([1])))
     return nodes.op("Add", lower, rise)
 
 
-def _lines(nodes: NodeWriter, slices: str, rows: str, axis: InputAxis) -> str:
+def _gather_rows(nodes: NodeWriter, slices: str, rows: str, axis: InputAxis) -> str:
     """Copy rows of slices, and nothing else of the volume: ``(slices, rows, W)`` int16."""
     lines = nodes.op("Flatten", VOXELS_INPUT, axis=2)
     before = nodes.op("Mul", nodes.op("Unsqueeze", slices, np.array([1])), nodes.op("Add", axis.last, np.array([1])))
     return nodes.op("Gather", lines, nodes.op("Add", before, rows), axis=0)
 
 
-def _bounds(nodes: NodeWriter, window: tuple[float, float]) -> tuple[str, str]:
+def _window_in_stored_units(nodes: NodeWriter, window: tuple[float, float]) -> tuple[str, str]:
     """The window's ends as stored numbers, the smaller first: interpolation and scaling may change places.
 
     So what is scaled are the network's voxels, not the many more that are gathered for them.
     """
-    ends = [nodes.op("Div", nodes.op("Sub", _float(end), INTERCEPT_INPUT), SLOPE_INPUT) for end in window]
+    ends = [nodes.op("Div", nodes.op("Sub", _float32(end), INTERCEPT_INPUT), SLOPE_INPUT) for end in window]
     return nodes.op("Min", *ends), nodes.op("Max", *ends)
 
 
-def _scaled(nodes: NodeWriter, stored: str, window: tuple[float, float]) -> str:
+def _scale_to_unit(nodes: NodeWriter, stored: str, window: tuple[float, float]) -> str:
     """Stored numbers to HU to [0, 1]."""
     low, high = window
     hu = nodes.op("Add", nodes.op("Mul", stored, SLOPE_INPUT), INTERCEPT_INPUT)
-    part = nodes.op("Mul", nodes.op("Sub", hu, _float(low)), _float(1 / (high - low)))
-    return nodes.op("Clip", part, _float(0), _float(1))
+    part = nodes.op("Mul", nodes.op("Sub", hu, _float32(low)), _float32(1 / (high - low)))
+    return nodes.op("Clip", part, _float32(0), _float32(1))
 
 
 def _as_float(nodes: NodeWriter, value: str) -> str:
     return nodes.op("Cast", value, to=onnx.TensorProto.FLOAT)
 
 
-def _float(value: float) -> NDArray[np.float32]:
+def _float32(value: float) -> NDArray[np.float32]:
     return np.array(value, np.float32)

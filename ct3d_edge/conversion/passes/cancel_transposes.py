@@ -13,42 +13,42 @@ import onnx_ir as ir
 
 from ct3d_edge.conversion.passes.graph import (
     GraphRewriter,
-    axes_after,
-    constant,
-    data,
+    compose_permutations,
+    constant_array,
+    first_input,
     inverse_permutation,
     only_consumer,
-    permutation,
     rank,
+    transpose_permutation,
 )
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
-UNARY = frozenset(
+ELEMENTWISE_UNARY = frozenset(
     {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Erf", "HardSigmoid", "HardSwish"}
 )
-BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"})
+ELEMENTWISE_BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"})
 
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a Transpose behind a Transpose, or an elementwise operator that one can pass."""
     if node.op_type == "Transpose":
         return _pair(node)
-    orders = {order for value in node.inputs if (order := _turned(value)) is not None}
+    orders = {order for value in node.inputs if (order := _transpose_order(value)) is not None}
     if len(orders) != 1 or any(not _follows(value, len(next(iter(orders)))) for value in node.inputs):
         return None
-    return partial(_pass, node, orders.pop())
+    return partial(_move_transpose, node, orders.pop())
 
 
 def _pair(node: ir.Node) -> RewriteFn | None:
-    second, first = permutation(node), _turned(node.inputs[0])
+    second, first = transpose_permutation(node), _transpose_order(node.inputs[0])
     if second is not None and second == tuple(range(len(second))):
-        return partial(_rewrite_pair, node, data(node), None)
+        return partial(_rewrite_pair, node, first_input(node), None)
     if second is None or first is None:
         return None
-    source = data(node).producer()
-    order = axes_after(first, second)
+    source = first_input(node).producer()
+    order = compose_permutations(first, second)
     changes = order != tuple(range(len(order)))
-    return partial(_rewrite_pair, node, data(source), order if changes else None) if source else None
+    return partial(_rewrite_pair, node, first_input(source), order if changes else None) if source else None
 
 
 def _rewrite_pair(node: ir.Node, x: ir.Value, order: tuple[int, ...] | None) -> None:
@@ -56,33 +56,33 @@ def _rewrite_pair(node: ir.Node, x: ir.Value, order: tuple[int, ...] | None) -> 
     site.finish(x if order is None else site.op("Transpose", x, perm=list(order)))
 
 
-def _turned(value: ir.Value | None) -> tuple[int, ...] | None:
+def _transpose_order(value: ir.Value | None) -> tuple[int, ...] | None:
     producer = value.producer() if value is not None else None
-    return permutation(producer) if producer else None
+    return transpose_permutation(producer) if producer else None
 
 
 def _follows(value: ir.Value | None, axes: int) -> bool:
     """Whether a value can be had in the order before the Transpose: turned itself and used here alone, or constant."""
     if value is None:
         return False
-    array = constant(value)
+    array = constant_array(value)
     if array is not None:
         return array.ndim in (0, axes) or array.size == 1
-    return _turned(value) is not None and only_consumer(value) is not None and rank(value) == axes
+    return _transpose_order(value) is not None and only_consumer(value) is not None and rank(value) == axes
 
 
-def _pass(node: ir.Node, order: tuple[int, ...]) -> None:
+def _move_transpose(node: ir.Node, order: tuple[int, ...]) -> None:
     site = GraphRewriter(node)
-    inputs = [_before(site, value, order) for value in node.inputs if value is not None]
-    site.finish(site.op("Transpose", site.like(node, *inputs), perm=list(order)))
+    inputs = [_value_before_transpose(site, value, order) for value in node.inputs if value is not None]
+    site.finish(site.op("Transpose", site.clone(node, *inputs), perm=list(order)))
 
 
-def _before(site: GraphRewriter, value: ir.Value, order: tuple[int, ...]) -> ir.Value | None:
-    array = constant(value)
+def _value_before_transpose(site: GraphRewriter, value: ir.Value, order: tuple[int, ...]) -> ir.Value | None:
+    array = constant_array(value)
     if array is None:
         producer = value.producer()
         return producer.inputs[0] if producer else None
     return value if array.size == 1 else site.constant(np.transpose(array, inverse_permutation(order)), "turned")
 
 
-RULE = RewriteRule("cancel transposes", frozenset({"Transpose"}) | UNARY | BINARY, check)
+RULE = RewriteRule("cancel transposes", frozenset({"Transpose"}) | ELEMENTWISE_UNARY | ELEMENTWISE_BINARY, check)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data, per_channel, rank
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant_array, first_input, per_channel_constant, rank
 
 OPERATORS = frozenset({"Mul", "Add", "Sub", "Div", "BatchNormalization"})
 
@@ -42,17 +42,17 @@ def read_channel_affine(node: ir.Node) -> ChannelAffine | None:
     if node.op_type not in OPERATORS:
         return None
     left, right = node.inputs
-    if constant(left) is not None and node.op_type in ("Mul", "Add", "Sub"):
-        return _of(node.op_type, right, left, first=True)
-    return _of(node.op_type, left, right, first=False)
+    if constant_array(left) is not None and node.op_type in ("Mul", "Add", "Sub"):
+        return _from_operator(node.op_type, right, left, first=True)
+    return _from_operator(node.op_type, left, right, first=False)
 
 
-def _of(operator: str, x: ir.Value | None, other: ir.Value | None, *, first: bool) -> ChannelAffine | None:
+def _from_operator(operator: str, x: ir.Value | None, other: ir.Value | None, *, first: bool) -> ChannelAffine | None:
     """``first``: the constant stands in front, which matters to a subtraction."""
-    if x is None or constant(x) is not None or (rank(x) or 0) < 2 or x.shape is None:
+    if x is None or constant_array(x) is not None or (rank(x) or 0) < 2 or x.shape is None:
         return None
     channels = x.shape[1]
-    number = per_channel(other, len(x.shape), channels) if isinstance(channels, int) else None
+    number = per_channel_constant(other, len(x.shape), channels) if isinstance(channels, int) else None
     if number is None:
         return None
     one, zero = np.ones_like(number), np.zeros_like(number)
@@ -68,13 +68,13 @@ def _of(operator: str, x: ir.Value | None, other: ir.Value | None, *, first: boo
 def _normalisation(node: ir.Node) -> ChannelAffine | None:
     """BatchNormalization in inference mode: scale / sqrt(variance + epsilon) and what follows for the shift."""
     training = node.attributes.get("training_mode")
-    numbers = [constant(value) for value in node.inputs[1:]]
+    numbers = [constant_array(value) for value in node.inputs[1:]]
     if (training and training.as_int()) or len(node.outputs) > 1 or any(number is None for number in numbers):
         return None
     gamma, beta, mean, variance = (np.asarray(number, np.float64) for number in numbers)
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
     scale = gamma / np.sqrt(variance + epsilon)
-    return ChannelAffine(data(node), scale, beta - mean * scale)
+    return ChannelAffine(first_input(node), scale, beta - mean * scale)
 
 
 def write_channel_affine(site: GraphRewriter, x: ir.Value, scale: Vector, shift: Vector, *, axes: int) -> ir.Value:

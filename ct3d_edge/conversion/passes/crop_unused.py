@@ -11,9 +11,15 @@ from math import prod
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.cancel_transposes import UNARY
+from ct3d_edge.conversion.passes.cancel_transposes import ELEMENTWISE_UNARY
 from ct3d_edge.conversion.passes.channel_affine import read_channel_affine
-from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data, only_consumer, shape
+from ct3d_edge.conversion.passes.graph import (
+    GraphRewriter,
+    constant_array,
+    first_input,
+    only_consumer,
+    require_sample_shape,
+)
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 from ct3d_edge.conversion.passes.window import POOLS, Window
 
@@ -22,7 +28,7 @@ COPY_COST = 50
 
 
 @dataclass(frozen=True, eq=False)
-class PoolChain:
+class CroppedNode:
     """A node on the way from the cut to the pooling, with its window after the cut if it has one."""
 
     node: ir.Node
@@ -32,63 +38,63 @@ class PoolChain:
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a pooling that drops voxels which a convolution computed."""
     window = Window.of(node)
-    if len(node.outputs) > 1 or all(axis.needed(axis.out) == axis.size for axis in window.axes):
+    if len(node.outputs) > 1 or all(axis.input_length(axis.out) == axis.size for axis in window.axes):
         return None
-    links, saved = [PoolChain(node, _cropped(window, window.out))], 0
-    value, need = data(node), _need(links[0])
-    while (link := _link_before(value, need)) is not None:
+    links, saved = [CroppedNode(node, _crop_window(window, window.out))], 0
+    value, need = first_input(node), _required_shape(links[0])
+    while (link := _previous_node(value, need)) is not None:
         links.append(link)
-        saved += _saved(link)
-        value, need = data(link.node), _need(link, need)
+        saved += _saved_multiplications(link)
+        value, need = first_input(link.node), _required_shape(link, need)
     if saved == 0:
         return None
-    if saved < COPY_COST * prod(need) * shape(value)[0]:
+    if saved < COPY_COST * prod(need) * require_sample_shape(value)[0]:
         raise RewriteRefused("cutting its input would cost more than the voxels that it drops")
     return partial(_rebuild, node, value, need, links[::-1])
 
 
-def _cropped(window: Window, out: tuple[int, ...]) -> Window:
-    return Window(tuple(axis.cropped(windows) for axis, windows in zip(window.axes, out, strict=True)))
+def _crop_window(window: Window, out: tuple[int, ...]) -> Window:
+    return Window(tuple(axis.crop(windows) for axis, windows in zip(window.axes, out, strict=True)))
 
 
-def _need(link: PoolChain, out: tuple[int, ...] = ()) -> tuple[int, ...]:
+def _required_shape(link: CroppedNode, out: tuple[int, ...] = ()) -> tuple[int, ...]:
     return out if link.window is None else tuple(axis.size for axis in link.window.axes)
 
 
-def _link_before(value: ir.Value, need: tuple[int, ...]) -> PoolChain | None:
+def _previous_node(value: ir.Value, need: tuple[int, ...]) -> CroppedNode | None:
     """What makes a value that only the chain uses; None where the chain begins."""
     node = value.producer()
     if node is None or only_consumer(value) is None:
         return None
     if node.op_type in POOLS | {"Conv"} and len(node.outputs) == 1:
-        window = _cropped(Window.of(node), need)
-        return PoolChain(node, window) if window.out == need else None  # not where a window lies in the padding alone
+        window = _crop_window(Window.of(node), need)
+        return CroppedNode(node, window) if window.out == need else None  # not where a window lies in the padding alone
     affine = read_channel_affine(node)
     first = affine is not None and affine.x is node.inputs[0]
-    return PoolChain(node, None) if first or node.op_type in UNARY else None
+    return CroppedNode(node, None) if first or node.op_type in ELEMENTWISE_UNARY else None
 
 
-def _saved(link: PoolChain) -> int:
+def _saved_multiplications(link: CroppedNode) -> int:
     """Multiplications that the cut saves."""
     if link.node.op_type != "Conv" or link.window is None:
         return 0
-    weights = constant(link.node.inputs[1])
+    weights = constant_array(link.node.inputs[1])
     if weights is None:
         return 0
     return (prod(Window.of(link.node).out) - prod(link.window.out)) * weights.size
 
 
-def _rebuild(node: ir.Node, value: ir.Value, need: tuple[int, ...], links: list[PoolChain]) -> None:
+def _rebuild(node: ir.Node, value: ir.Value, need: tuple[int, ...], links: list[CroppedNode]) -> None:
     site = GraphRewriter(node)
-    x = _cut(site, value, need)
+    x = _crop_value(site, value, need)
     for link in links:
         window = {} if link.window is None else {"auto_pad": None, "ceil_mode": None, "pads": link.window.pads}
-        x = site.like(link.node, x, *link.node.inputs[1:], **window)
+        x = site.clone(link.node, x, *link.node.inputs[1:], **window)
     site.finish(x)
 
 
-def _cut(site: GraphRewriter, value: ir.Value, need: tuple[int, ...]) -> ir.Value:
-    if shape(value)[1:] == need:
+def _crop_value(site: GraphRewriter, value: ir.Value, need: tuple[int, ...]) -> ir.Value:
+    if require_sample_shape(value)[1:] == need:
         return value
     axes = range(2, 2 + len(need))
     return site.op("Slice", value, site.integers(*[0] * len(need)), site.integers(*need), site.integers(*axes))

@@ -18,18 +18,18 @@ from math import prod
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.cancel_transposes import UNARY
+from ct3d_edge.conversion.passes.cancel_transposes import ELEMENTWISE_UNARY
 from ct3d_edge.conversion.passes.channel_affine import read_channel_affine
-from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data, only_consumer
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant_array, first_input, only_consumer
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, volume_shape
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_depth import saving
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_depth import relative_cost
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 from ct3d_edge.conversion.passes.window import POOLS, Window, WindowAxis
 
-BYTES = 4
+FLOAT32_BYTES = 4
 """Of a voxel, float32."""
 
-WORTHWHILE = 2
+MIN_PEAK_RATIO = 2
 """So many times what goes in and comes out must be the largest tensor between."""
 
 
@@ -51,11 +51,11 @@ class Span:
     end: int = 0
 
 
-def chain_before(pool: ir.Node, convolutions: int) -> tuple[TiledNode, ...]:
+def find_chain(pool: ir.Node, convolutions: int) -> tuple[TiledNode, ...]:
     """The nodes that lead to a pooling and serve nothing else, over at most so many convolutions; first one first."""
     links = [TiledNode(pool, Window.of(pool))]
     left = convolutions
-    while (link := _link_before(data(links[-1].node))) is not None:
+    while (link := _previous_node(first_input(links[-1].node))) is not None:
         if link.node.op_type == "Conv":
             left -= 1
         if left < 0:
@@ -66,7 +66,7 @@ def chain_before(pool: ir.Node, convolutions: int) -> tuple[TiledNode, ...]:
     return tuple(reversed(links))
 
 
-def _link_before(value: ir.Value) -> TiledNode | None:
+def _previous_node(value: ir.Value) -> TiledNode | None:
     node = value.producer()
     if node is None or only_consumer(value) is None or len(node.outputs) != 1:
         return None
@@ -74,22 +74,22 @@ def _link_before(value: ir.Value) -> TiledNode | None:
         return TiledNode(node, Window.of(node))
     affine = read_channel_affine(node)
     first = affine is not None and affine.x is node.inputs[0]
-    return TiledNode(node, None) if first or node.op_type in UNARY else None
+    return TiledNode(node, None) if first or node.op_type in ELEMENTWISE_UNARY else None
 
 
-def spans(links: Sequence[TiledNode], first: int, last: int) -> list[Span]:
+def required_spans(links: Sequence[TiledNode], first: int, last: int) -> list[Span]:
     """What each link reads so that the last one gives its planes ``first`` to ``last``; in the order of the links."""
     found = []
     for link in reversed(links):
-        span = Span(first, last) if link.window is None else _read_by(link.window.axes[0], first, last)
+        span = Span(first, last) if link.window is None else _input_span(link.window.axes[0], first, last)
         found.append(span)
         first, last = span.first, span.last
     return found[::-1]
 
 
-def _read_by(axis: WindowAxis, first: int, last: int) -> Span:
+def _input_span(axis: WindowAxis, first: int, last: int) -> Span:
     low = first * axis.stride - axis.begin
-    high = (last - 1) * axis.stride + axis.reach - axis.begin
+    high = (last - 1) * axis.stride + axis.extent - axis.begin
     return Span(max(0, low), min(axis.size, high), max(0, -low), max(0, high - axis.size))
 
 
@@ -101,23 +101,23 @@ def peak_bytes(links: Sequence[TiledNode], planes: int) -> int:
 
 def _sizes(links: Sequence[TiledNode], planes: int) -> list[int]:
     """Bytes of the chain's input and of each link's output."""
-    reads = spans(links, 0, planes)
+    reads = required_spans(links, 0, planes)
     written = [span.last - span.first for span in reads[1:]] + [planes]
-    entry = (reads[0].last - reads[0].first) * plane_bytes(data(links[0].node))
+    entry = (reads[0].last - reads[0].first) * plane_bytes(first_input(links[0].node))
     return [entry, *(plane_bytes(link.node.outputs[0]) * n for link, n in zip(links, written, strict=True))]
 
 
 def plane_bytes(value: ir.Value) -> int:
     """Bytes of one plane of a volume."""
     channels, _, height, width = volume_shape(value)
-    return BYTES * channels * height * width
+    return FLOAT32_BYTES * channels * height * width
 
 
-def work_of_spans(links: Sequence[TiledNode], pieces: Sequence[tuple[int, int]]) -> float:
+def count_multiplications(links: Sequence[TiledNode], pieces: Sequence[tuple[int, int]]) -> float:
     """Multiplications of a chain in pieces: planes that two pieces need count twice, and so do tiles cut short."""
     total = 0.0
     for first, last in pieces:
-        reads = spans(links, first, last)
+        reads = required_spans(links, first, last)
         written = [(span.first, span.last) for span in reads[1:]] + [(first, last)]
         for link, (begin, end) in zip(links, written, strict=True):
             if link.node.op_type == "Conv" and link.window:
@@ -126,33 +126,33 @@ def work_of_spans(links: Sequence[TiledNode], pieces: Sequence[tuple[int, int]])
 
 
 def _multiplications(link: TiledNode, window: Window, planes: int) -> float:
-    weights = constant(link.node.inputs[1])
+    weights = constant_array(link.node.inputs[1])
     if weights is None:
         raise RewriteRefused(f"the weights of {link.node.name} are no constants")
     volume = planes * prod(window.out[1:]) * weights.size
-    return volume * saving(window.axes[0], planes, weights.shape[1])
+    return volume * relative_cost(window.axes[0], planes, weights.shape[1])
 
 
 def choose_tiles(links: Sequence[TiledNode], planes: int, thickest: int) -> list[tuple[int, int]]:
     """The pieces of at most so many planes, and not less than half of it, with the least work."""
-    candidates = [_cut_up(planes, thickness) for thickness in range(max(1, thickest // 2), thickest + 1)]
-    return min(reversed(candidates), key=lambda pieces: work_of_spans(links, pieces))
+    candidates = [_split_depth(planes, thickness) for thickness in range(max(1, thickest // 2), thickest + 1)]
+    return min(reversed(candidates), key=lambda pieces: count_multiplications(links, pieces))
 
 
-def _cut_up(planes: int, thickness: int) -> list[tuple[int, int]]:
+def _split_depth(planes: int, thickness: int) -> list[tuple[int, int]]:
     return [(first, min(first + thickness, planes)) for first in range(0, planes, thickness)]
 
 
-def tile_depth(budget: int, convolutions: int) -> RewriteRule:
+def make_depth_tiling_rule(budget: int, convolutions: int) -> RewriteRule:
     """The rule for chains of so many convolutions, and the bytes that their tensors may take.
 
     Over several convolutions, the first one is left out of account: it is streamed by itself within each piece.
     """
 
     def check(node: ir.Node) -> RewriteFn | None:
-        if not is_volume(data(node)) or len(node.outputs) > 1:
+        if not is_volume(first_input(node)) or len(node.outputs) > 1:
             return None
-        links = chain_before(node, convolutions)
+        links = find_chain(node, convolutions)
         if sum(link.node.op_type == "Conv" for link in links) < convolutions:
             return None
         planes = volume_shape(node.outputs[0])[1]
@@ -174,32 +174,32 @@ def _require_gain(links: Sequence[TiledNode], planes: int) -> None:
     if any(axis.ceil for link in links if link.window for axis in link.window.axes):
         raise RewriteRefused("windows that do not fit count too (ceil_mode)")
     sizes = _sizes(links, planes)
-    if max(sizes) < WORTHWHILE * (sizes[0] + sizes[-1]):
+    if max(sizes) < MIN_PEAK_RATIO * (sizes[0] + sizes[-1]):
         raise RewriteRefused("what goes in and comes out is about as large as what lies between")
 
 
 def _rewrite(node: ir.Node, links: tuple[TiledNode, ...], pieces: list[tuple[int, int]]) -> None:
     site = GraphRewriter(node)
-    x = data(links[0].node)
-    made = [_piece(site, x, links, first, last) for first, last in pieces]
+    x = first_input(links[0].node)
+    made = [_build_tile(site, x, links, first, last) for first, last in pieces]
     site.finish(site.op("Concat", *made, axis=2))
 
 
-def _piece(site: GraphRewriter, x: ir.Value, links: tuple[TiledNode, ...], first: int, last: int) -> ir.Value:
-    reads = spans(links, first, last)
-    x = _taken(site, x, reads[0])
+def _build_tile(site: GraphRewriter, x: ir.Value, links: tuple[TiledNode, ...], first: int, last: int) -> ir.Value:
+    reads = required_spans(links, first, last)
+    x = _slice_depth(site, x, reads[0])
     for link, span in zip(links, reads, strict=True):
-        changes = {} if link.window is None else {"auto_pad": None, "pads": _padded(link.window, span).pads}
-        x = site.like(link.node, x, *link.node.inputs[1:], **changes)
+        changes = {} if link.window is None else {"auto_pad": None, "pads": _pad_window(link.window, span).pads}
+        x = site.clone(link.node, x, *link.node.inputs[1:], **changes)
     return x
 
 
-def _padded(window: Window, span: Span) -> Window:
+def _pad_window(window: Window, span: Span) -> Window:
     depth = replace(window.axes[0], size=span.last - span.first, begin=span.begin, end=span.end)
     return Window((depth, *window.axes[1:]))
 
 
-def _taken(site: GraphRewriter, x: ir.Value, span: Span) -> ir.Value:
+def _slice_depth(site: GraphRewriter, x: ir.Value, span: Span) -> ir.Value:
     if (span.first, span.last) == (0, volume_shape(x)[1]):
         return x
     return site.op("Slice", x, site.integers(span.first), site.integers(span.last), site.integers(2))

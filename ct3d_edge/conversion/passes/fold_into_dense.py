@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
 from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, read_channel_affine
-from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, only_consumer
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant_array, only_consumer
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 DENSE = frozenset({"MatMul", "Gemm"})
@@ -25,7 +25,7 @@ def check(node: ir.Node) -> RewriteFn | None:
     dense = only_consumer(node.outputs[0])
     if dense is None:
         raise RewriteRefused("it is used by more than the dense layer behind it")
-    weights = constant(dense.inputs[1])
+    weights = constant_array(dense.inputs[1])
     if weights is None or weights.ndim != 2:
         raise RewriteRefused(f"the weights of {dense.name} are no constant matrix")
     return partial(_fold_matmul, dense, weights, affine) if dense.op_type == "MatMul" else _gemm(dense, weights, affine)
@@ -33,13 +33,13 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 def _fold_matmul(dense: ir.Node, weights: Array, affine: ChannelAffine) -> None:
     site = GraphRewriter(dense)
-    product = site.like(dense, affine.x, site.constant(affine.scale[:, None] * weights, "weights"))
+    product = site.clone(dense, affine.x, site.constant(affine.scale[:, None] * weights, "weights"))
     shift = affine.shift @ weights
     site.finish(affines.write_channel_affine(site, product, np.ones_like(shift), shift, axes=2))
 
 
 def _gemm(dense: ir.Node, weights: Array, affine: ChannelAffine) -> RewriteFn:
-    given = constant(dense.inputs[2]) if len(dense.inputs) > 2 else np.zeros(1, np.float32)
+    given = constant_array(dense.inputs[2]) if len(dense.inputs) > 2 else np.zeros(1, np.float32)
     plain = all(_number(dense, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not _flag(dense, "transA")
     if given is None or not plain:
         raise RewriteRefused(f"{dense.name} scales or transposes what it is given")

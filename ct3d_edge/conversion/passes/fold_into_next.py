@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
 from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, Vector, read_channel_affine
-from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, only_consumer
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant_array, only_consumer
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 from ct3d_edge.conversion.passes.window import Window, group_count
 
@@ -29,8 +29,11 @@ def check(node: ir.Node) -> RewriteFn | None:
     convolution = only_consumer(node.outputs[0])
     if convolution is None:
         raise RewriteRefused("it is used by more than the convolution behind it")
-    weights, given = constant(convolution.inputs[1]), convolution.inputs[2] if len(convolution.inputs) > 2 else None
-    if weights is None or (given is not None and constant(given) is None):
+    weights, given = (
+        constant_array(convolution.inputs[1]),
+        convolution.inputs[2] if len(convolution.inputs) > 2 else None,
+    )
+    if weights is None or (given is not None and constant_array(given) is None):
         raise RewriteRefused(f"the weights of {convolution.name} are no constants")
     if (affine.shift == 0).all() or not Window.of(convolution).padded:
         return partial(_fold, convolution, weights, affine)
@@ -69,10 +72,10 @@ def _fold(convolution: ir.Node, weights: Array, affine: ChannelAffine) -> None:
     groups = group_count(convolution)
     scale, shift = (_by_output(vector, groups, weights) for vector in (affine.scale, affine.shift))
     spatial = tuple(range(1, weights.ndim))
-    given = constant(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
+    given = constant_array(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
     bias = (0 if given is None else given) + (weights * shift).sum(axis=spatial)
     folded = site.constant(weights * scale, "weights"), site.constant(bias, "bias")
-    site.finish(site.like(convolution, affine.x, *folded))
+    site.finish(site.clone(convolution, affine.x, *folded))
 
 
 def _by_output(vector: Vector, groups: int, weights: Array) -> Array:

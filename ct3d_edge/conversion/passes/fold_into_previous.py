@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
 from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, read_channel_affine
-from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, only_consumer
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant_array, only_consumer
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 
@@ -30,7 +30,7 @@ def check(node: ir.Node) -> RewriteFn | None:
         raise RewriteRefused(f"what {producer.name} gives is used elsewhere too")
     if earlier:
         return partial(_merge, node, earlier, affine) if _worthwhile(node, producer, earlier, affine) else None
-    weights, bias = constant(producer.inputs[1]), _bias(producer)
+    weights, bias = constant_array(producer.inputs[1]), _bias(producer)
     if weights is None or bias is None:
         raise RewriteRefused(f"the weights of {producer.name} are no constants")
     return partial(_fold, node, producer, weights, bias, affine)
@@ -44,9 +44,9 @@ def _worthwhile(node: ir.Node, producer: ir.Node, earlier: ChannelAffine, affine
 
 def _bias(convolution: ir.Node) -> Array | None:
     if len(convolution.inputs) < 3 or convolution.inputs[2] is None:
-        weights = constant(convolution.inputs[1])
+        weights = constant_array(convolution.inputs[1])
         return None if weights is None else np.zeros(len(weights), np.float32)
-    return constant(convolution.inputs[2])
+    return constant_array(convolution.inputs[2])
 
 
 def _merge(node: ir.Node, earlier: ChannelAffine, later: ChannelAffine) -> None:
@@ -60,7 +60,7 @@ def _fold(node: ir.Node, convolution: ir.Node, weights: Array, bias: Array, affi
     column = (-1,) + (1,) * (weights.ndim - 1)
     folded = site.constant(weights * affine.scale.reshape(column), "weights")
     moved = site.constant(bias * affine.scale + affine.shift, "bias")
-    site.finish(site.like(convolution, convolution.inputs[0], folded, moved))
+    site.finish(site.clone(convolution, convolution.inputs[0], folded, moved))
 
 
 RULE = RewriteRule("fold into the convolution before", affines.OPERATORS, check)

@@ -12,7 +12,7 @@ from ct3d_edge.conversion.passes.rule import RewriteRefused
 Array = NDArray[Any]
 
 
-def constant(value: ir.Value | None) -> Array | None:
+def constant_array(value: ir.Value | None) -> Array | None:
     """The array of a value that is known before the network runs; None if it is not."""
     if value is None or value.is_graph_input():
         return None
@@ -20,7 +20,7 @@ def constant(value: ir.Value | None) -> Array | None:
     return None if tensor is None else tensor.numpy()
 
 
-def data(node: ir.Node) -> ir.Value:
+def first_input(node: ir.Node) -> ir.Value:
     """The first input of an operator that has one."""
     value = node.inputs[0]
     if value is None:
@@ -28,15 +28,15 @@ def data(node: ir.Node) -> ir.Value:
     return value
 
 
-def shape(value: ir.Value) -> tuple[int, ...]:
+def require_sample_shape(value: ir.Value) -> tuple[int, ...]:
     """Axes behind the batch axis; all of them must be known."""
-    found = sizes(value)
+    found = sample_shape(value)
     if found is None:
         raise RewriteRefused("the size of its input is not known")
     return found
 
 
-def sizes(value: ir.Value) -> tuple[int, ...] | None:
+def sample_shape(value: ir.Value) -> tuple[int, ...] | None:
     """Axes behind the batch axis, or None where one is unknown."""
     if value.shape is None:
         return None
@@ -55,7 +55,7 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
     return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
 
 
-def per_channel(value: ir.Value | None, axes: int, channels: int) -> NDArray[np.float64] | None:
+def per_channel_constant(value: ir.Value | None, axes: int, channels: int) -> NDArray[np.float64] | None:
     """A constant that differs between channels alone, as ``(channels,)``; None if the value is anything else.
 
     Parameters
@@ -65,7 +65,7 @@ def per_channel(value: ir.Value | None, axes: int, channels: int) -> NDArray[np.
     axes, channels
         Rank and channels of that tensor.
     """
-    array = constant(value)
+    array = constant_array(value)
     if array is None or array.ndim > axes or array.dtype != np.float32:
         return None
     aligned = array.reshape((1,) * (axes - array.ndim) + array.shape)
@@ -92,12 +92,14 @@ class GraphRewriter:
 
     def op(self, operator: str, *inputs: ir.Value | None, what: str = "", **attributes: Any) -> ir.Value:
         """Add one node; its only output. Attributes that are None are left out; ``what`` goes into its name."""
-        return self._add(self._unique(what or operator), operator, inputs, attributes)
+        return self._add(self._unique_name(what or operator), operator, inputs, attributes)
 
-    def like(self, model: ir.Node, *inputs: ir.Value | None, **changes: Any) -> ir.Value:
+    def clone(self, model: ir.Node, *inputs: ir.Value | None, **changes: Any) -> ir.Value:
         """Add a node of the operator, name and attributes of another one, except for what is changed."""
-        stem = (model.name or model.op_type).split(MARK)[0]
-        return self._add(f"{stem}{MARK}{self._number()}", model.op_type, inputs, {**model.attributes, **changes})
+        stem = (model.name or model.op_type).split(REWRITE_MARK)[0]
+        return self._add(
+            f"{stem}{REWRITE_MARK}{self._next_number()}", model.op_type, inputs, {**model.attributes, **changes}
+        )
 
     def _add(
         self, name: str, operator: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any]
@@ -111,7 +113,7 @@ class GraphRewriter:
     def constant(self, array: Array, what: str) -> ir.Value:
         """Add a constant; float arrays are stored as float32."""
         stored = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else array.dtype)
-        name = self._unique(what)
+        name = self._unique_name(what)
         value = ir.Value(name=name, const_value=ir.tensor(stored, name=name))
         value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(stored.dtype)), ir.Shape(stored.shape)
         self._graph.register_initializer(value)
@@ -136,34 +138,34 @@ class GraphRewriter:
             replacement.name = name
         producer = old.producer()
         if producer:
-            prune(producer)
+            remove_unused(producer)
 
-    def _unique(self, what: str) -> str:
-        return f"{self._stem.split(MARK)[0]}{MARK}{what}.{self._number()}"
+    def _unique_name(self, what: str) -> str:
+        return f"{self._stem.split(REWRITE_MARK)[0]}{REWRITE_MARK}{what}.{self._next_number()}"
 
-    def _number(self) -> int:
-        if COUNTER not in self._graph.meta:
-            self._graph.meta[COUNTER] = _last_number(self._graph)
-        number: int = self._graph.meta[COUNTER] + 1
-        self._graph.meta[COUNTER] = number
+    def _next_number(self) -> int:
+        if COUNTER_KEY not in self._graph.meta:
+            self._graph.meta[COUNTER_KEY] = _last_number(self._graph)
+        number: int = self._graph.meta[COUNTER_KEY] + 1
+        self._graph.meta[COUNTER_KEY] = number
         return number
 
 
-MARK = "/ct3d."
+REWRITE_MARK = "/ct3d."
 """Between the name of the node that was there before and what a rule made of it."""
 
-COUNTER = "ct3d.names"
+COUNTER_KEY = "ct3d.names"
 """Where a graph keeps the number of names given, so that the same input gives the same bytes."""
 
 
 def _last_number(graph: ir.Graph) -> int:
     """The highest number that a file rewritten before has given."""
     names = [*(node.name or "" for node in graph), *graph.initializers]
-    numbers = [name.rpartition(".")[2].partition(":")[0] for name in names if MARK in name]
+    numbers = [name.rpartition(".")[2].partition(":")[0] for name in names if REWRITE_MARK in name]
     return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
-def prune(node: ir.Node) -> None:
+def remove_unused(node: ir.Node) -> None:
     """Remove a node that nobody uses any more, and what only it used."""
     if node.graph is None or any(value.uses() or value.is_graph_output() for value in node.outputs):
         return
@@ -171,20 +173,20 @@ def prune(node: ir.Node) -> None:
     node.graph.remove(node, safe=True)
     for producer in producers:
         if producer is not None:
-            prune(producer)
+            remove_unused(producer)
 
 
-def permutation(node: ir.Node) -> tuple[int, ...] | None:
+def transpose_permutation(node: ir.Node) -> tuple[int, ...] | None:
     """Output axis to input axis; None if the node is no Transpose."""
     if node.op_type != "Transpose":
         return None
     if "perm" in node.attributes:
         return tuple(node.attributes["perm"].as_ints())
-    axes = rank(data(node))
+    axes = rank(first_input(node))
     return None if axes is None else tuple(reversed(range(axes)))
 
 
-def axes_after(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+def compose_permutations(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
     """One permutation that does what two in a row do."""
     return tuple(first[axis] for axis in second)
 
@@ -194,7 +196,7 @@ def inverse_permutation(order: Sequence[int]) -> tuple[int, ...]:
     return tuple(order.index(axis) for axis in range(len(order)))
 
 
-REDUCTIONS = frozenset({"ReduceMean", "ReduceMax"})
+REDUCE_OPS = frozenset({"ReduceMean", "ReduceMax"})
 
 
 def reduced_axes(node: ir.Node) -> tuple[tuple[int, ...] | None, bool]:
@@ -203,8 +205,8 @@ def reduced_axes(node: ir.Node) -> tuple[tuple[int, ...] | None, bool]:
     The axes are None where they cannot be known before the network runs, or where there are none.
     """
     keep = "keepdims" not in node.attributes or bool(node.attributes["keepdims"].as_int())
-    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = rank(data(node))
+    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    axes = rank(first_input(node))
     if given is None or axes is None or given.size == 0:
         return None, keep
     return tuple(sorted(int(axis) % axes for axis in given.reshape(-1))), keep

@@ -7,22 +7,22 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data, rank, sizes
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant_array, first_input, rank, sample_shape
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a Reshape of a Reshape, or one that changes nothing."""
-    form = constant(node.inputs[1])
+    form = constant_array(node.inputs[1])
     if form is None or (form == 0).any() or (form < 0).sum() != 1:
         return None
-    x = data(node)
-    if form[0] == -1 and rank(x) == form.size and sizes(x) == tuple(form[1:]):
+    x = first_input(node)
+    if form[0] == -1 and rank(x) == form.size and sample_shape(x) == tuple(form[1:]):
         return partial(_pass_on, node, x)
     producer = x.producer()
     if producer is None or producer.op_type != "Reshape":
         return None
-    return partial(_skip, node, data(producer))
+    return partial(_skip, node, first_input(producer))
 
 
 def _pass_on(node: ir.Node, x: ir.Value) -> None:
@@ -31,7 +31,7 @@ def _pass_on(node: ir.Node, x: ir.Value) -> None:
 
 def _skip(node: ir.Node, x: ir.Value) -> None:
     site = GraphRewriter(node)
-    site.finish(site.like(node, x, node.inputs[1]))
+    site.finish(site.clone(node, x, node.inputs[1]))
 
 
 RULE = RewriteRule("merge reshapes", frozenset({"Reshape"}), check)

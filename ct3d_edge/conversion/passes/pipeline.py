@@ -31,16 +31,16 @@ from ct3d_edge.conversion.passes.lower_conv3d import (
     winograd_depth,
 )
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import VOLUME_AXES
-from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteRule, apply_rule, cleanup
+from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteRule, apply_rules, cleanup
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.errors import ModelError, UsageError
 
 Level = Literal["none", "exact", "fast", "small"]
 Target = Literal["cpu", "cuda", "tensorrt", "no-conv3d"]
 
-FilteredAxes = Literal["none", "depth", "all"]
+WinogradAxes = Literal["none", "depth", "all"]
 
-KEEP_3D = ("cuda", "tensorrt")
+TARGETS_KEEPING_3D = ("cuda", "tensorrt")
 """Device classes with fast 3D operators of their own."""
 
 
@@ -100,7 +100,7 @@ class OptimizedGraph:
     steps: tuple[PassRecord, ...]
 
 
-EXACT = (
+EXACT_PASSES = (
     Pass("transposes", (cancel_transposes.RULE, reduce_channels_first.RULE)),
     Pass("fold backward", (fold_into_previous.RULE,)),
     Pass("behind pooling", (swap_affine_pool.RULE, swap_relu_pool.RULE, fold_into_previous.RULE)),
@@ -110,7 +110,7 @@ EXACT = (
 )
 
 
-PLANES = (
+LOWER_CONV3D_RULES = (
     lower_slice_concat.RULE,
     depth_im2col.RULE,
     lower_pool.RULE,
@@ -118,82 +118,90 @@ PLANES = (
     lower_elementwise.RULE,
     lower_reduce.RULE,
 )
-LAYOUT = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
+LAYOUT_PASS = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
 
 
-ROWS = Pass("alternating rows", (row_interleave.RULE,))
+ROW_INTERLEAVE_PASS = Pass("alternating rows", (row_interleave.RULE,))
 
-CACHE = 20_000_000
+CACHE_BYTES = 20_000_000
 """Bytes that what a piece of a layer reads and writes may take to stay in the last cache of a usual processor."""
 
-BLOCKS = Pass("cache blocking", (depth_tiling.tile_depth(CACHE, 1),))
-NESTED = Pass("filtering along all axes", (winograd_3d.RULE,))
-FILTERED = (Pass("planes", (winograd_depth.RULE, *PLANES)), LAYOUT)
-FAST = (BLOCKS, ROWS, NESTED, *FILTERED)
+CACHE_TILING_PASS = Pass("cache blocking", (depth_tiling.make_depth_tiling_rule(CACHE_BYTES, 1),))
+WINOGRAD_3D_PASS = Pass("filtering along all axes", (winograd_3d.RULE,))
+WINOGRAD_DEPTH_PASSES = (Pass("planes", (winograd_depth.RULE, *LOWER_CONV3D_RULES)), LAYOUT_PASS)
+FAST_PASSES = (CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, WINOGRAD_3D_PASS, *WINOGRAD_DEPTH_PASSES)
 
-MEMORY_BUDGET = 50_000_000
+DEFAULT_MAX_MEMORY = 50_000_000
 """Bytes of intermediate tensors, for `small` if the caller names no number."""
 
-LARGEST_WEIGHTS = 2_000_000
+MAX_WINOGRAD_WEIGHT_BYTES = 2_000_000
 """Bytes a layer that `small` lets minimal filtering make of its weights."""
 
 
-def _small(budget: int, filtering: FilteredAxes) -> tuple[Pass, ...]:
+def _small_passes(budget: int, filtering: WinogradAxes) -> tuple[Pass, ...]:
     """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
-    planes = PLANES if filtering == "none" else (winograd_depth.within(LARGEST_WEIGHTS), *PLANES)
+    planes = (
+        LOWER_CONV3D_RULES
+        if filtering == "none"
+        else (winograd_depth.make_limited_rule(MAX_WINOGRAD_WEIGHT_BYTES), *LOWER_CONV3D_RULES)
+    )
     return (
-        Pass("depth streaming", (depth_tiling.tile_depth(budget // 3, 2),)),
-        Pass("depth streaming within", (depth_tiling.tile_depth(budget // 4, 1),)),
-        ROWS,
+        Pass("depth streaming", (depth_tiling.make_depth_tiling_rule(budget // 3, 2),)),
+        Pass("depth streaming within", (depth_tiling.make_depth_tiling_rule(budget // 4, 1),)),
+        ROW_INTERLEAVE_PASS,
         Pass("planes", planes),
-        LAYOUT,
+        LAYOUT_PASS,
     )
 
 
-def _fast(target: Target, filtering: FilteredAxes) -> tuple[Pass, ...]:
+def _fast_passes(target: Target, filtering: WinogradAxes) -> tuple[Pass, ...]:
     """Filtering along all axes leaves plain products of matrices, which devices made for convolutions run slowly."""
     if filtering == "none":
-        return (Pass("planes", PLANES), LAYOUT)
-    return FAST if (target, filtering) == ("cpu", "all") else (BLOCKS, ROWS, *FILTERED)
+        return (Pass("planes", LOWER_CONV3D_RULES), LAYOUT_PASS)
+    return (
+        FAST_PASSES
+        if (target, filtering) == ("cpu", "all")
+        else (CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, *WINOGRAD_DEPTH_PASSES)
+    )
 
 
-def passes_for(
-    level: Level, target: Target, max_memory: int | None = None, *, filtering: FilteredAxes = "all"
+def select_passes(
+    level: Level, target: Target, max_memory: int | None = None, *, filtering: WinogradAxes = "all"
 ) -> tuple[Pass, ...]:
     """The passes of a level on a device class, in their order.
 
     Parameters
     ----------
     level, target, max_memory, filtering
-        As in `optimize`.
+        As in `optimize_graph`.
 
     Raises
     ------
     UsageError
         If they contradict each other.
     """
-    if max_memory is not None and (level != "small" or target in KEEP_3D):
+    if max_memory is not None and (level != "small" or target in TARGETS_KEEPING_3D):
         raise UsageError("A memory budget is for --optimize small, on cpu or no-conv3d.")
     if level == "none" and target == "no-conv3d":
         raise UsageError("A file without 3D convolutions needs rewriting: --optimize none cannot give it.")
     if level == "none":
         return ()
-    if target in KEEP_3D or (level == "exact" and target == "cpu"):
-        return EXACT
+    if target in TARGETS_KEEPING_3D or (level == "exact" and target == "cpu"):
+        return EXACT_PASSES
     if level == "exact":
-        return (*EXACT, Pass("planes", PLANES), LAYOUT)
+        return (*EXACT_PASSES, Pass("planes", LOWER_CONV3D_RULES), LAYOUT_PASS)
     if level == "small":
-        return (*EXACT, *_small(max_memory or MEMORY_BUDGET, filtering))
-    return (*EXACT, *_fast(target, filtering))
+        return (*EXACT_PASSES, *_small_passes(max_memory or DEFAULT_MAX_MEMORY, filtering))
+    return (*EXACT_PASSES, *_fast_passes(target, filtering))
 
 
-def optimize(
+def optimize_graph(
     model: onnx.ModelProto,
     level: Level = "fast",
     target: Target = "cpu",
     max_memory: int | None = None,
     *,
-    filtering: FilteredAxes = "all",
+    filtering: WinogradAxes = "all",
     strict: bool = False,
 ) -> OptimizedGraph:
     """Rewrite a graph into one that gives the same answers sooner or in less memory.
@@ -222,32 +230,32 @@ def optimize(
     UsageError
         Level and target contradict each other.
     """
-    planned = passes_for(level, target, max_memory, filtering=filtering)
+    planned = select_passes(level, target, max_memory, filtering=filtering)
     if not planned:
         return OptimizedGraph(model, ())
-    done = apply(model, planned, strict=strict)
+    done = run_passes(model, planned, strict=strict)
     if target == "no-conv3d":
         _require_no_3d(done)
     return done
 
 
-def apply(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> OptimizedGraph:
-    """Run passes one after the other, as `optimize` does with those of a level."""
+def run_passes(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> OptimizedGraph:
+    """Run passes one after the other, as `optimize_graph` does with those of a level."""
     current, steps = validate_graph(model), []
     for planned in passes:
-        current, step = _run(planned, current, strict)
+        current, step = _run_pass(planned, current, strict)
         steps.append(step)
     proto = ir.to_proto(current)
     del proto.graph.value_info[:]
     return OptimizedGraph(proto, tuple(steps))
 
 
-def _run(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, PassRecord]:
+def _run_pass(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, PassRecord]:
     """One pass on a copy, so that a failure leaves what was before."""
     before = model.graph.num_nodes()
     changed = model.clone()
     try:
-        rewrites, refusals = apply_rule(planned.rules, changed)
+        rewrites, refusals = apply_rules(planned.rules, changed)
         changed = cleanup(changed)
     except Exception as error:
         if strict:
@@ -259,11 +267,11 @@ def _run(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, PassRe
 def _require_no_3d(done: OptimizedGraph) -> None:
     for node in validate_graph(done.proto).graph:
         value = node.inputs[0] if node.inputs else None
-        if node.op_type in THREE_D and value is not None and rank(value) == VOLUME_AXES:
+        if node.op_type in OPS_3D and value is not None and rank(value) == VOLUME_AXES:
             refusals = [refusal for step in done.steps for refusal in step.refusals if refusal.node == node.name]
             reason = refusals[-1].reason if refusals else "no rule is made for it"
             raise ModelError(f"Node {node.name} ({node.op_type}) cannot be put without 3D operators: {reason}.")
 
 
-THREE_D = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
+OPS_3D = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
 """Operators that slide over, or pool, three axes when their input has five."""

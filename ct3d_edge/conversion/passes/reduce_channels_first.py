@@ -8,14 +8,21 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import REDUCTIONS, GraphRewriter, data, only_consumer, permutation, reduced_axes
+from ct3d_edge.conversion.passes.graph import (
+    REDUCE_OPS,
+    GraphRewriter,
+    first_input,
+    only_consumer,
+    reduced_axes,
+    transpose_permutation,
+)
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a reduction of a transposed tensor."""
-    producer = data(node).producer()
-    order = permutation(producer) if producer else None
+    producer = first_input(node).producer()
+    order = transpose_permutation(producer) if producer else None
     if producer is None or order is None:
         return None
     axes, keep = reduced_axes(node)
@@ -35,4 +42,4 @@ def _reduce(node: ir.Node, transpose: ir.Node, axes: list[int]) -> None:
     site.finish(site.op(node.op_type, transpose.inputs[0], site.integers(*axes), keepdims=0))
 
 
-RULE = RewriteRule("global pooling without Transpose", REDUCTIONS, check)
+RULE = RewriteRule("global pooling without Transpose", REDUCE_OPS, check)

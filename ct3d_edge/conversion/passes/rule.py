@@ -63,7 +63,7 @@ class RefusedNode:
     reason: str
 
 
-def apply_rule(rules: Sequence[RewriteRule], model: ir.Model) -> tuple[int, tuple[RefusedNode, ...]]:
+def apply_rules(rules: Sequence[RewriteRule], model: ir.Model) -> tuple[int, tuple[RefusedNode, ...]]:
     """Apply rules to every node of a model, in place, until none fits any more.
 
     Returns

@@ -17,14 +17,14 @@ from ct3d_edge.conversion.passes.graph import GraphRewriter, only_consumer, redu
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 from ct3d_edge.conversion.passes.window import Window, counts_padding
 
-GROWING = frozenset({"MaxPool", "ReduceMax", "GlobalMaxPool"})
-LINEAR = frozenset({"AveragePool", "ReduceMean", "GlobalAveragePool"})
+INCREASING_POOLS = frozenset({"MaxPool", "ReduceMax", "GlobalMaxPool"})
+LINEAR_POOLS = frozenset({"AveragePool", "ReduceMean", "GlobalAveragePool"})
 
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find an affine map whose only use is a pooling over space."""
     affine = read_channel_affine(node)
-    users = [use.node for use in node.outputs[0].uses() if use.node.op_type in GROWING | LINEAR]
+    users = [use.node for use in node.outputs[0].uses() if use.node.op_type in INCREASING_POOLS | LINEAR_POOLS]
     if affine is None or not users or affine.axes < 3:
         return None
     pool = only_consumer(node.outputs[0])
@@ -32,7 +32,7 @@ def check(node: ir.Node) -> RewriteFn | None:
         raise RewriteRefused("it is used by more than the pooling behind it")
     if len(pool.outputs) > 1:
         raise RewriteRefused(f"{pool.name} also tells where the maxima are")
-    if pool.op_type in GROWING and not (affine.scale > 0).all():
+    if pool.op_type in INCREASING_POOLS and not (affine.scale > 0).all():
         raise RewriteRefused("it has factors that are not positive, under which a maximum becomes a minimum")
     if pool.op_type == "AveragePool" and counts_padding(pool) and Window.of(pool).padded and (affine.shift != 0).any():
         raise RewriteRefused(f"{pool.name} averages zeros of the padding, which the added term does not reach")
@@ -52,7 +52,7 @@ def _axes_left(pool: ir.Node, affine: ChannelAffine) -> int:
 
 def _move(pool: ir.Node, affine: ChannelAffine, axes: int) -> None:
     site = GraphRewriter(pool)
-    pooled = site.like(pool, affine.x, *pool.inputs[1:])
+    pooled = site.clone(pool, affine.x, *pool.inputs[1:])
     site.finish(affines.write_channel_affine(site, pooled, affine.scale, affine.shift, axes=axes))
 
 

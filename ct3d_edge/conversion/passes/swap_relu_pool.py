@@ -9,11 +9,11 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import GraphRewriter, data, only_consumer
-from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import stacked
+from ct3d_edge.conversion.passes.graph import GraphRewriter, first_input, only_consumer
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import find_planes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
-NEVER_FALL = frozenset({"Relu", "LeakyRelu", "Clip"})
+MONOTONIC_ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip"})
 POOLS = frozenset({"MaxPool", "GlobalMaxPool"})
 
 
@@ -29,7 +29,7 @@ def check(node: ir.Node) -> RewriteFn | None:
         raise RewriteRefused(f"{pool.name} also tells where the maxima are")
     if "alpha" in node.attributes and node.attributes["alpha"].as_float() < 0:
         raise RewriteRefused("its slope is negative, so it falls")
-    producer = (stacked(data(node)) or data(node)).producer()
+    producer = (find_planes(first_input(node)) or first_input(node)).producer()
     if producer is not None and producer.op_type == "Conv" and only_consumer(producer.outputs[0]):
         raise RewriteRefused(f"{producer.name} does it in passing")
     return partial(_swap, node, pool)
@@ -37,7 +37,7 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 def _swap(activation: ir.Node, pool: ir.Node) -> None:
     site = GraphRewriter(pool)
-    site.finish(site.like(activation, site.like(pool, activation.inputs[0]), *activation.inputs[1:]))
+    site.finish(site.clone(activation, site.clone(pool, activation.inputs[0]), *activation.inputs[1:]))
 
 
-RULE = RewriteRule("activation behind the pooling", NEVER_FALL, check)
+RULE = RewriteRule("activation behind the pooling", MONOTONIC_ACTIVATIONS, check)

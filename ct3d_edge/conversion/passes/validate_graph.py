@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import onnx
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import sizes
+from ct3d_edge.conversion.passes.graph import sample_shape
 from ct3d_edge.conversion.passes.rule import RewriteRefused, infer_shapes
 from ct3d_edge.conversion.passes.window import Window
 from ct3d_edge.errors import ModelError
@@ -87,7 +87,7 @@ def _require_size(node: ir.Node) -> None:
     if node.op_type not in SPATIAL:
         return
     value = node.inputs[0]
-    if value is None or sizes(value) is None:
+    if value is None or sample_shape(value) is None:
         raise ModelError(
             f"Node {node.name or node.op_type} ({node.op_type}) has an input of unknown size "
             f"{value.shape if value is not None else None}; all but the batch axis must be known."
@@ -97,8 +97,10 @@ def _require_size(node: ir.Node) -> None:
     except RewriteRefused:  # a kernel that is computed; the rules leave it alone
         return
     if min(expected) < 1:
-        raise ModelError(f"Node {node.name or node.op_type} is given {sizes(value)}, less than its window is long.")
-    found = sizes(node.outputs[0])
+        raise ModelError(
+            f"Node {node.name or node.op_type} is given {sample_shape(value)}, less than its window is long."
+        )
+    found = sample_shape(node.outputs[0])
     if found is not None and found[1:] != expected:  # a window that begins in the padding, which runtimes leave out
         raise ModelError(f"Node {node.name or node.op_type} gives {found[1:]} voxels or {expected}: runtimes disagree.")
 

@@ -6,7 +6,7 @@ from typing import Self
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import constant, data, shape
+from ct3d_edge.conversion.passes.graph import constant_array, first_input, require_sample_shape
 from ct3d_edge.conversion.passes.rule import RewriteRefused
 
 POOLS = frozenset({"MaxPool", "AveragePool"})
@@ -35,14 +35,14 @@ class WindowAxis:
     ceil: bool = False
 
     @property
-    def reach(self) -> int:
+    def extent(self) -> int:
         """Voxels from the first to the last one under the kernel."""
         return (self.kernel - 1) * self.dilation + 1
 
     @property
     def out(self) -> int:
         """Windows along the axis (formula of the ONNX operator specification)."""
-        room = self.size + self.begin + self.end - self.reach
+        room = self.size + self.begin + self.end - self.extent
         if not self.ceil:
             return room // self.stride + 1
         windows = -(-room // self.stride) + 1
@@ -54,23 +54,23 @@ class WindowAxis:
         return self.begin > 0 or self.end > 0
 
     @property
-    def plain(self) -> bool:
+    def is_tiling(self) -> bool:
         """Whether windows touch without overlap, padding or gaps."""
         return self.kernel == self.stride and not self.padded and self.dilation == 1 and not self.ceil
 
     @property
-    def trivial(self) -> bool:
+    def is_pointwise(self) -> bool:
         """Whether every window is one voxel and all voxels have one."""
         return self.kernel == 1 and self.stride == 1 and not self.padded
 
-    def needed(self, windows: int) -> int:
+    def input_length(self, windows: int) -> int:
         """Voxels of the input that the first ``windows`` windows look at."""
-        return min(self.size, max(1, (windows - 1) * self.stride + self.reach - self.begin))
+        return min(self.size, max(1, (windows - 1) * self.stride + self.extent - self.begin))
 
-    def cropped(self, windows: int) -> Self:
+    def crop(self, windows: int) -> Self:
         """The same axis over the voxels that ``windows`` windows need."""
-        size = self.needed(windows)
-        end = max(0, (windows - 1) * self.stride + self.reach - self.begin - size)
+        size = self.input_length(windows)
+        end = max(0, (windows - 1) * self.stride + self.extent - self.begin - size)
         return replace(self, size=size, end=end, ceil=False)
 
 
@@ -89,7 +89,7 @@ class Window:
         Refused
             If the size of the input or the kernel is not known.
         """
-        spatial = shape(data(node))[1:]
+        spatial = require_sample_shape(first_input(node))[1:]
         kernel = _kernel(node)
         ones = [1] * len(spatial)
         strides, dilations = _numbers(node, "strides", ones), _numbers(node, "dilations", ones)
@@ -136,7 +136,7 @@ class Window:
 def _kernel(node: ir.Node) -> list[int]:
     if "kernel_shape" in node.attributes:
         return list(node.attributes["kernel_shape"].as_ints())
-    weights = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    weights = constant_array(node.inputs[1]) if node.op_type == "Conv" else None
     if weights is None:
         raise RewriteRefused("its kernel is not a constant")
     return list(weights.shape[2:])

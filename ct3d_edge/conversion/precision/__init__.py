@@ -6,8 +6,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """In what a file computes; most bits first."""
 
-AskedPrecision = Literal["fp32", "fp16", "int8", "auto"]
+RequestedPrecision = Literal["fp32", "fp16", "int8", "auto"]
 """What may be asked for; ``auto`` becomes one of the others."""
 
-Weights = Literal["fp32", "fp16"]
+WeightDtype = Literal["fp32", "fp16"]
 """In what an fp32 file stores its weights."""

@@ -17,7 +17,7 @@ from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 Batches = Sequence[NDArray[np.float32]]
 
-FEWEST_ACTIVE = 0.05
+MIN_ACTIVE_SHARE = 0.05
 """Least share of positive values that a shift is divided by: the mean of a channel with fewer says little about its
 bias, so it is moved by less than would make up for what is missing."""
 
@@ -32,22 +32,22 @@ class QuantizedLayer:
         Names of the bias's constants.
     given
         The tensor to be matched, channels on axis 1: behind ReLU and pooling, or the convolution's own.
-    clipped
+    has_relu
         Whether a ReLU lies between.
     """
 
     integers: str
     scale: str
     given: str
-    clipped: bool
+    has_relu: bool
 
 
 @dataclass(frozen=True)
-class RunningMean:
+class ChannelMean:
     """Of each channel over some volumes; and the share of its values above zero."""
 
     value: NDArray[np.float64]
-    active: NDArray[np.float64]
+    active_share: NDArray[np.float64]
 
 
 def correct_biases(single: onnx.ModelProto, made: onnx.ModelProto, batches: Batches) -> onnx.ModelProto:
@@ -62,31 +62,31 @@ def correct_biases(single: onnx.ModelProto, made: onnx.ModelProto, batches: Batc
     """
     corrected = onnx.ModelProto()
     corrected.CopyFrom(made)
-    layers = _layers(single, corrected)
-    expected = _means(single, [layer.given for layer in layers], batches)
+    layers = _find_quantized_layers(single, corrected)
+    expected = _measure_means(single, [layer.given for layer in layers], batches)
     constants = ConstantTable(corrected)
     for layer in layers:
         right = expected[layer.given]
-        missing = right.value - _means(corrected, [layer.given], batches)[layer.given].value
-        shift = missing / np.maximum(right.active, FEWEST_ACTIVE) if layer.clipped else missing
+        missing = right.value - _measure_means(corrected, [layer.given], batches)[layer.given].value
+        shift = missing / np.maximum(right.active_share, MIN_ACTIVE_SHARE) if layer.has_relu else missing
         bias, step = constants.get(layer.integers), constants.get(layer.scale)
         if bias is not None and step is not None:
             constants.put(layer.integers, (bias + np.rint(shift / step)).astype(bias.dtype))
     return corrected
 
 
-def _layers(single: onnx.ModelProto, made: onnx.ModelProto) -> list[QuantizedLayer]:
+def _find_quantized_layers(single: onnx.ModelProto, made: onnx.ModelProto) -> list[QuantizedLayer]:
     """In the graph's order."""
     biases = {node.output[0]: node for node in made.graph.node if node.op_type == "DequantizeLinear"}
     found = []
     for node in made.graph.node:
         if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in biases:
             integers, scale = biases[node.input[2]].input[:2]
-            found.append(QuantizedLayer(integers, scale, *_given(single, node.output[0])))
+            found.append(QuantizedLayer(integers, scale, *_follow_activations(single, node.output[0])))
     return found
 
 
-def _given(single: onnx.ModelProto, tensor: str) -> tuple[str, bool]:
+def _follow_activations(single: onnx.ModelProto, tensor: str) -> tuple[str, bool]:
     """The last tensor of a chain of ReLU and pooling that begins at one, and whether there is a ReLU in it."""
     clipped = False
     while True:
@@ -97,11 +97,11 @@ def _given(single: onnx.ModelProto, tensor: str) -> tuple[str, bool]:
         tensor = users[0].output[0]
 
 
-def _means(proto: onnx.ModelProto, names: list[str], batches: Batches) -> dict[str, RunningMean]:
+def _measure_means(proto: onnx.ModelProto, names: list[str], batches: Batches) -> dict[str, ChannelMean]:
     tap = IntermediateOutputs(proto, names)
     seen: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {name: [] for name in names}
     for batch in batches:
         for name, value in tap.tensors(batch):
             others = tuple(axis for axis in range(value.ndim) if axis != 1)
             seen[name].append((value.mean(axis=others, dtype=np.float64), (value > 0).mean(axis=others)))
-    return {name: RunningMean(*np.mean(pairs, axis=0)) for name, pairs in seen.items()}
+    return {name: ChannelMean(*np.mean(pairs, axis=0)) for name, pairs in seen.items()}

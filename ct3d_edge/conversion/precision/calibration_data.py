@@ -27,7 +27,7 @@ class PrecisionTolerance:
     tensor: float
 
 
-LIMITS: dict[Precision, PrecisionTolerance] = {
+PRECISION_TOLERANCES: dict[Precision, PrecisionTolerance] = {
     "fp32": PrecisionTolerance(1e-5, 1e-4),
     "fp16": PrecisionTolerance(5e-3, 2e-2),
     "int8": PrecisionTolerance(2e-2, 3e-1),
@@ -35,7 +35,7 @@ LIMITS: dict[Precision, PrecisionTolerance] = {
 """Of the arithmetic that a file uses or, where that is float32, of the numbers its weights are stored in."""
 
 
-MINIMUM_VOLUMES = 4
+MIN_CALIBRATION_VOLUMES = 4
 """Fewer say little about how far values reach."""
 
 
@@ -74,9 +74,10 @@ class CalibrationData:
             self.digests[volume_sha256(volume)] = None
             yield volume
         found = len(self.digests)
-        if found < MINIMUM_VOLUMES:
+        if found < MIN_CALIBRATION_VOLUMES:
             raise UsageError(
-                f"Calibration needs at least {MINIMUM_VOLUMES} different volumes, found {found} ({self.material})."
+                f"Calibration needs at least {MIN_CALIBRATION_VOLUMES} different volumes, found {found} "
+                f"({self.material})."
             )
 
     def spread(self, most: int) -> Iterator[NDArray[np.float32]]:
@@ -95,7 +96,7 @@ class CalibrationData:
             if not wanted:
                 return
 
-    def guard(self, volumes: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    def check_disjoint(self, volumes: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass the volumes of a proof on, as long as none of them was calibrated on.
 
         Raises

@@ -7,13 +7,13 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes.graph import MARK
+from ct3d_edge.conversion.passes.graph import REWRITE_MARK
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
 
-HALF = f"{MARK}half"
-SINGLE = f"{MARK}single"
-EXACT = f"{MARK}exact"
-BACK = f"{HALF}.back"
+FP16_SUFFIX = f"{REWRITE_MARK}half"
+FP32_SUFFIX = f"{REWRITE_MARK}single"
+UNROUNDED_SUFFIX = f"{REWRITE_MARK}exact"
+CAST_BACK_SUFFIX = f"{FP16_SUFFIX}.back"
 
 
 def convert_to_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
@@ -32,9 +32,9 @@ def convert_to_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.Model
         As `validate_graph`.
     """
     model = validate_graph(proto)
-    writer = _Writer(model.graph)
+    writer = _Fp16Caster(model.graph)
     for node in list(model.graph):
-        writer.convert(node, half=is_half(node, keep))
+        writer.convert(node, half=runs_in_fp16(node, keep))
     return _finish(model)
 
 
@@ -45,21 +45,21 @@ def simulate_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelPr
     there and is infinite on a GPU. This graph shows on any machine what a device with float16 arithmetic gives.
     """
     model = validate_graph(proto)
-    rounder = _Rounder(model.graph)
+    rounder = _Fp16Rounder(model.graph)
     for node in list(model.graph):
-        if is_half(node, keep):
+        if runs_in_fp16(node, keep):
             rounder.round(node)
     return _finish(model)
 
 
-def is_half(node: ir.Node, keep: Collection[str]) -> bool:
+def runs_in_fp16(node: ir.Node, keep: Collection[str]) -> bool:
     """Whether a node is to compute in float16: it computes floating-point numbers and is not kept."""
     known = all(value is None or value.dtype is not None for value in (*node.inputs, *node.outputs))
     floats = any(value.dtype == ir.DataType.FLOAT for value in node.outputs)
     return known and floats and node.outputs[0].name not in keep
 
 
-def to_half_tensor(array: NDArray[np.float32]) -> NDArray[np.float16]:
+def to_fp16_array(array: NDArray[np.float32]) -> NDArray[np.float16]:
     """An array in float16; what is too large becomes infinite."""
     with np.errstate(over="ignore"):
         return array.astype(np.float16)
@@ -72,7 +72,7 @@ def _finish(model: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-class _Writer:
+class _Fp16Caster:
     """Gives each node inputs of the type it computes in; a tensor is cast once, however many nodes use it."""
 
     def __init__(self, graph: ir.Graph) -> None:
@@ -83,11 +83,11 @@ class _Writer:
         wanted = ir.DataType.FLOAT16 if half else ir.DataType.FLOAT
         for index, value in enumerate(node.inputs):
             if value is not None and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16) and value.dtype != wanted:
-                node.replace_input_with(index, self._as(value, wanted, node))
+                node.replace_input_with(index, self._cast_to(value, wanted, node))
         if half:
-            self._mark(node)
+            self._mark_outputs_fp16(node)
 
-    def _as(self, value: ir.Value, wanted: ir.DataType, consumer: ir.Node) -> ir.Value:
+    def _cast_to(self, value: ir.Value, wanted: ir.DataType, consumer: ir.Node) -> ir.Value:
         key = value.name, wanted
         if key not in self._cast:
             tensor = ir.convenience.get_const_tensor(value)
@@ -96,17 +96,17 @@ class _Writer:
         return self._cast[key]
 
     def _store(self, value: ir.Value, array: NDArray[np.float32]) -> ir.Value:
-        return initializer(self._graph, f"{value.name}{HALF}", to_half_tensor(array))
+        return add_initializer(self._graph, f"{value.name}{FP16_SUFFIX}", to_fp16_array(array))
 
     def _insert(self, value: ir.Value, wanted: ir.DataType, consumer: ir.Node) -> ir.Value:
-        suffix = HALF if wanted == ir.DataType.FLOAT16 else SINGLE
+        suffix = FP16_SUFFIX if wanted == ir.DataType.FLOAT16 else FP32_SUFFIX
         cast = ir.node("Cast", [value], {"to": int(wanted)}, name=f"{value.name}{suffix}")
         made = cast.outputs[0]
         made.name, made.dtype, made.shape = cast.name, wanted, value.shape
         self._graph.insert_before(consumer, cast)
         return made
 
-    def _mark(self, node: ir.Node) -> None:
+    def _mark_outputs_fp16(self, node: ir.Node) -> None:
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT:
                 value.dtype = ir.DataType.FLOAT16
@@ -114,7 +114,7 @@ class _Writer:
                 raise ValueError(f"{node.name} gives the answer and stays float32")
 
 
-class _Rounder:
+class _Fp16Rounder:
     """Rounds what a node reads from outside and what it gives."""
 
     def __init__(self, graph: ir.Graph) -> None:
@@ -131,39 +131,39 @@ class _Rounder:
 
     def _is_rounded(self, value: ir.Value) -> bool:
         producer = value.producer()
-        return producer is not None and (producer.name or "").endswith(BACK)
+        return producer is not None and (producer.name or "").endswith(CAST_BACK_SUFFIX)
 
     def _input(self, value: ir.Value, consumer: ir.Node) -> ir.Value:
         if value.name not in self._rounded:
             tensor = ir.convenience.get_const_tensor(value)
             if tensor is not None:
-                array = to_half_tensor(tensor.numpy()).astype(np.float32)
-                self._rounded[value.name] = initializer(self._graph, f"{value.name}{HALF}", array)
+                array = to_fp16_array(tensor.numpy()).astype(np.float32)
+                self._rounded[value.name] = add_initializer(self._graph, f"{value.name}{FP16_SUFFIX}", array)
             else:
-                half, back = _pair(value, f"{value.name}{SINGLE}")
+                half, back = _make_cast_pair(value, f"{value.name}{FP32_SUFFIX}")
                 self._graph.insert_before(consumer, [half, back])
                 self._rounded[value.name] = back.outputs[0]
         return self._rounded[value.name]
 
     def _output(self, value: ir.Value, node: ir.Node) -> None:
         name, users = value.name, list(value.uses())
-        value.name = f"{name}{EXACT}"
-        half, back = _pair(value, str(name))
+        value.name = f"{name}{UNROUNDED_SUFFIX}"
+        half, back = _make_cast_pair(value, str(name))
         self._graph.insert_after(node, [half, back])
         for user, index in users:
             user.replace_input_with(index, back.outputs[0])
 
 
-def _pair(value: ir.Value, name: str) -> tuple[ir.Node, ir.Node]:
-    half = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT16)}, name=f"{name}{HALF}")
+def _make_cast_pair(value: ir.Value, name: str) -> tuple[ir.Node, ir.Node]:
+    half = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT16)}, name=f"{name}{FP16_SUFFIX}")
     half.outputs[0].name = half.name
-    back = ir.node("Cast", [half.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name=f"{name}{BACK}")
+    back = ir.node("Cast", [half.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name=f"{name}{CAST_BACK_SUFFIX}")
     made = back.outputs[0]
     made.name, made.dtype, made.shape = name, ir.DataType.FLOAT, value.shape
     return half, back
 
 
-def initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Add a constant as it is, whatever its type."""
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     value.dtype, value.shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)

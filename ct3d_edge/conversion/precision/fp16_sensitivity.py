@@ -9,31 +9,31 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes.graph import constant, sizes
+from ct3d_edge.conversion.passes.graph import constant_array, sample_shape
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
-from ct3d_edge.conversion.precision.fp16 import to_half_tensor
+from ct3d_edge.conversion.precision.fp16 import to_fp16_array
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
-LARGEST = 65504.0
+FP16_MAX = 65504.0
 """Of float16 (IEEE 754-2019, binary16)."""
 
-SMALLEST_NORMAL = 2.0**-14
+FP16_MIN_NORMAL = 2.0**-14
 """Below it float16 has fewer than eleven bits of precision."""
 
-MARGIN = 4.0
+RANGE_MARGIN = 4.0
 """Scans to come may reach so many times what the calibration volumes did."""
 
-MOSTLY = 0.5
+MAX_SUBNORMAL_SHARE = 0.5
 """Share of values among subnormal numbers from which a tensor counts as lost."""
 
-DEEPEST_SUM = 2**11
+MAX_SUM_TERMS = 2**11
 """Terms of a mean or sum: 2048 + 1 is 2048 in float16, so that a running sum of equal terms stands still there."""
 
-DEEPEST_PRODUCT = 2**14
+MAX_DOT_TERMS = 2**14
 """Terms of a dot product, whose errors add up like a random walk: the square root of 2^14, times 2^-11, is 1/16."""
 
-SUMS = frozenset({"ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "GlobalAveragePool"})
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+SUM_OPS = frozenset({"ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "GlobalAveragePool"})
+DOT_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass
@@ -52,17 +52,17 @@ class ValueRange:
     values: int = 0
     tiny: int = 0
 
-    def see(self, array: NDArray[np.float32]) -> None:
+    def update(self, array: NDArray[np.float32]) -> None:
         """Take another tensor into account."""
         size = np.abs(array)
         self.largest = max(self.largest, float(size.max(initial=0.0)))
         self.values += int(np.count_nonzero(size))
-        self.tiny += int(np.count_nonzero((size > 0) & (size < SMALLEST_NORMAL)))
+        self.tiny += int(np.count_nonzero((size > 0) & (size < FP16_MIN_NORMAL)))
 
     @property
-    def lost(self) -> bool:
+    def mostly_subnormal(self) -> bool:
         """Whether most values would be subnormal."""
-        return self.tiny > MOSTLY * self.values
+        return self.tiny > MAX_SUBNORMAL_SHARE * self.values
 
 
 def measure_ranges(proto: onnx.ModelProto, volumes: Iterable[NDArray[np.float32]]) -> dict[str, ValueRange]:
@@ -71,11 +71,11 @@ def measure_ranges(proto: onnx.ModelProto, volumes: Iterable[NDArray[np.float32]
     seen = {name: ValueRange() for name in tap.names}
     for volume in volumes:
         for name, array in tap.tensors(volume):
-            seen[name].see(array)
+            seen[name].update(array)
     return seen
 
 
-def fp16_sensitive_nodes(proto: onnx.ModelProto, seen: dict[str, ValueRange]) -> dict[str, str]:
+def find_fp16_sensitive_nodes(proto: onnx.ModelProto, seen: dict[str, ValueRange]) -> dict[str, str]:
     """Nodes that must stay float32, named by the first tensor each gives, and why."""
     model = validate_graph(proto)
     reasons = {str(node.outputs[0].name): _reason(node, seen) for node in model.graph}
@@ -106,14 +106,14 @@ def _operator_reason(node: ir.Node) -> str:
 
 def _weights_reason(node: ir.Node) -> str:
     for value in node.inputs:
-        array = constant(value)
+        array = constant_array(value)
         if value is None or array is None or array.dtype != np.float32:
             continue
-        if not np.isfinite(to_half_tensor(array)).all():
+        if not np.isfinite(to_fp16_array(array)).all():
             return f"its constant {value.name} reaches {np.abs(array).max():.1e}, more than float16 holds"
         found = ValueRange()
-        found.see(array)
-        if found.lost:
+        found.update(array)
+        if found.mostly_subnormal:
             return f"{found.tiny} of {found.values} values of its constant {value.name} are subnormal in float16"
     return ""
 
@@ -122,60 +122,60 @@ def _range_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
     """What it gives and, since that is cast in front of it, what it is given."""
     for verb, values in (("it reaches", node.outputs), ("it is given values up to", node.inputs)):
         for found in (seen[str(value.name)] for value in values if value is not None and str(value.name) in seen):
-            if not found.largest * MARGIN <= LARGEST:
-                return f"{verb} {found.largest:.1e}; {LARGEST / MARGIN:.1e} is safe"
-            if found.lost:
+            if not found.largest * RANGE_MARGIN <= FP16_MAX:
+                return f"{verb} {found.largest:.1e}; {FP16_MAX / RANGE_MARGIN:.1e} is safe"
+            if found.mostly_subnormal:
                 return f"{verb} {found.largest:.1e}, and {found.tiny} of {found.values} are subnormal in float16"
     return ""
 
 
 def _depth_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
-    if node.op_type in SUMS:
+    if node.op_type in SUM_OPS:
         return _sum_reason(node, seen)
-    weights = next((array for value in node.inputs[:2] if (array := constant(value)) is not None), None)
-    data = next((value for value in node.inputs[:2] if constant(value) is None), None)
-    if node.op_type not in PRODUCTS or weights is None or data is None:
+    weights = next((array for value in node.inputs[:2] if (array := constant_array(value)) is not None), None)
+    data = next((value for value in node.inputs[:2] if constant_array(value) is None), None)
+    if node.op_type not in DOT_OPS or weights is None or data is None:
         return ""
-    terms = weights.size // max(_results(node, weights), 1)
-    if terms > DEEPEST_PRODUCT:
-        return f"it adds up {terms} products; {DEEPEST_PRODUCT} are safe"
-    reach = _partial_sums(node, weights) * _largest(data, seen)
-    return f"its partial sums may reach {reach:.1e}; {LARGEST:.0f} is the most" if reach > LARGEST else ""
+    terms = weights.size // max(_count_results(node, weights), 1)
+    if terms > MAX_DOT_TERMS:
+        return f"it adds up {terms} products; {MAX_DOT_TERMS} are safe"
+    reach = _max_partial_sum(node, weights) * _max_magnitude(data, seen)
+    return f"its partial sums may reach {reach:.1e}; {FP16_MAX:.0f} is the most" if reach > FP16_MAX else ""
 
 
 def _sum_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
-    before, after = (sizes(value) if value is not None else None for value in (node.inputs[0], node.outputs[0]))
+    before, after = (sample_shape(value) if value is not None else None for value in (node.inputs[0], node.outputs[0]))
     if before is None or after is None or node.inputs[0] is None:
         return "it adds up an unknown number of values"
     terms = prod(before) // max(prod(after), 1)
-    if terms > DEEPEST_SUM:
-        return f"it adds up {terms} values; {DEEPEST_SUM} are safe"
-    reach = terms * _largest(node.inputs[0], seen)
-    return f"its sum may reach {reach:.1e}; {LARGEST:.0f} is the most" if reach > LARGEST else ""
+    if terms > MAX_SUM_TERMS:
+        return f"it adds up {terms} values; {MAX_SUM_TERMS} are safe"
+    reach = terms * _max_magnitude(node.inputs[0], seen)
+    return f"its sum may reach {reach:.1e}; {FP16_MAX:.0f} is the most" if reach > FP16_MAX else ""
 
 
-def _results(node: ir.Node, weights: NDArray[np.float32]) -> int:
+def _count_results(node: ir.Node, weights: NDArray[np.float32]) -> int:
     """How many sums a kernel or matrix makes of one window or row."""
-    return int(weights.shape[_summed(node, weights)])
+    return int(weights.shape[_result_axis(node, weights)])
 
 
-def _summed(node: ir.Node, weights: NDArray[np.float32]) -> int:
+def _result_axis(node: ir.Node, weights: NDArray[np.float32]) -> int:
     """The axis of the weights along which results differ; the others are added up."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":
         return 1
-    first = constant(node.inputs[0]) is not None
+    first = constant_array(node.inputs[0]) is not None
     turned = bool(node.attributes["transB"].as_int()) if "transB" in node.attributes else False
     return weights.ndim - 2 if first or turned else weights.ndim - 1
 
 
-def _partial_sums(node: ir.Node, weights: NDArray[np.float32]) -> float:
+def _max_partial_sum(node: ir.Node, weights: NDArray[np.float32]) -> float:
     """Largest sum of magnitudes: with inputs up to one, no partial sum of any order can be larger."""
-    others = tuple(axis for axis in range(weights.ndim) if axis != _summed(node, weights))
+    others = tuple(axis for axis in range(weights.ndim) if axis != _result_axis(node, weights))
     return float(np.abs(weights).sum(axis=others, dtype=np.float64).max(initial=0.0))
 
 
-def _largest(value: ir.Value, seen: dict[str, ValueRange]) -> float:
+def _max_magnitude(value: ir.Value, seen: dict[str, ValueRange]) -> float:
     """Magnitude of a tensor; the network's input lies in [0, 1]."""
     return seen[str(value.name)].largest if str(value.name) in seen else 1.0

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import constant
+from ct3d_edge.conversion.passes.graph import constant_array
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
-from ct3d_edge.conversion.precision.fp16 import HALF, initializer, to_half_tensor
+from ct3d_edge.conversion.precision.fp16 import FP16_SUFFIX, add_initializer, to_fp16_array
 from ct3d_edge.conversion.precision.fp16_sensitivity import ValueRange
 
-WORTH_STORING = 256
+MIN_STORED_SIZE = 256
 """Values below which a Cast costs more bytes than it saves."""
 
 
@@ -44,26 +44,26 @@ def store_weights_fp16(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[st
 
 def _weights(graph: ir.Graph) -> Iterator[ir.Value]:
     for value in graph.initializers.values():
-        array = constant(value)
-        if array is not None and array.dtype == np.float32 and array.size >= WORTH_STORING and value.uses():
+        array = constant_array(value)
+        if array is not None and array.dtype == np.float32 and array.size >= MIN_STORED_SIZE and value.uses():
             yield value
 
 
 def _reason(value: ir.Value) -> str:
-    array = constant(value)
+    array = constant_array(value)
     if array is None:
         return "its values are not known"
     found = ValueRange()
-    found.see(array)
-    if not np.isfinite(to_half_tensor(array)).all():
+    found.update(array)
+    if not np.isfinite(to_fp16_array(array)).all():
         return f"it reaches {found.largest:.1e}, more than float16 holds"
-    return f"{found.tiny} of {found.values} values are subnormal in float16" if found.lost else ""
+    return f"{found.tiny} of {found.values} values are subnormal in float16" if found.mostly_subnormal else ""
 
 
 def _store(graph: ir.Graph, value: ir.Value) -> None:
-    array = constant(value)
-    stored = initializer(graph, f"{value.name}{HALF}", to_half_tensor(np.asarray(array)))
-    cast = ir.node("Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}{HALF}.cast")
+    array = constant_array(value)
+    stored = add_initializer(graph, f"{value.name}{FP16_SUFFIX}", to_fp16_array(np.asarray(array)))
+    cast = ir.node("Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}{FP16_SUFFIX}.cast")
     cast.outputs[0].name = cast.name
     cast.outputs[0].dtype, cast.outputs[0].shape = ir.DataType.FLOAT, value.shape
     ir.convenience.replace_all_uses_with(value, cast.outputs[0])

@@ -7,7 +7,7 @@ from builders import LAS, MakeModel
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.fused_io.fuse import fuse_io
-from ct3d_edge.conversion.fused_io.parity import check_fused_parity, with_fused_io
+from ct3d_edge.conversion.fused_io.parity import add_fused_io, check_fused_parity
 from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocessing import preprocess
@@ -28,7 +28,7 @@ def scans(hu: NDArray[np.int16]) -> list[Volume]:
 
 def test_answers_as_numpy_and_the_network_do(make_model: MakeModel, scans: list[Volume]) -> None:
     model = load_model_file(make_model(temperature=0.6))
-    inside, parity = with_fused_io(model, scans)
+    inside, parity = add_fused_io(model, scans)
     assert parity.holds
     assert parity.probability_difference < 1e-6
     with Runner(model, SessionRequest("cpu")) as network, Runner(inside, SessionRequest("cpu")) as whole:
@@ -40,7 +40,7 @@ def test_answers_as_numpy_and_the_network_do(make_model: MakeModel, scans: list[
 
 def test_the_file_describes_and_proves_itself(make_model: MakeModel, scans: list[Volume]) -> None:
     model = load_model_file(make_model(quarter_turns=3))
-    inside, parity = with_fused_io(model, scans)
+    inside, parity = add_fused_io(model, scans)
     assert inside.stored_voxels
     assert (inside.contract, inside.golden) == (model.contract, model.golden)
     told = inside.provenance["embedded_preprocessing"]
@@ -65,7 +65,7 @@ def test_another_preprocessing_does_not_pass(make_model: MakeModel, scans: list[
 
 def test_few_scans_are_no_proof(make_model: MakeModel, scans: list[Volume]) -> None:
     with pytest.raises(UsageError, match="at least 8 volumes, found 7"):
-        with_fused_io(load_model_file(make_model()), scans[:7])
+        add_fused_io(load_model_file(make_model()), scans[:7])
 
 
 @pytest.mark.parametrize("name", ["voxels", "ct3d_before_shape_0"])
@@ -75,7 +75,7 @@ def test_a_network_with_a_tensor_of_that_name_is_refused(make_model: MakeModel, 
     proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = name
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match=f"a tensor called {name}"):
-        with_fused_io(load_model_file(path), scans)
+        add_fused_io(load_model_file(path), scans)
 
 
 def test_an_old_opset_is_refused(make_model: MakeModel, scans: list[Volume]) -> None:
@@ -84,4 +84,4 @@ def test_an_old_opset_is_refused(make_model: MakeModel, scans: list[Volume]) -> 
     proto.opset_import[0].version = 12
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match="has opset 12"):
-        with_fused_io(load_model_file(path), scans)
+        add_fused_io(load_model_file(path), scans)

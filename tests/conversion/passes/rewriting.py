@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 from graphs import difference, operators
 
-from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteRule, apply_rule, cleanup
+from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteRule, apply_rules, cleanup
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
 
 
@@ -37,5 +37,5 @@ class Outcome:
 
 def rewritten(proto: onnx.ModelProto, *rules: RewriteRule) -> Outcome:
     model = validate_graph(proto)
-    rewrites, refusals = apply_rule(rules, model)
+    rewrites, refusals = apply_rules(rules, model)
     return Outcome(proto, ir.to_proto(cleanup(model)), rewrites, refusals)

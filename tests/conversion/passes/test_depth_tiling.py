@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from graphs import GraphMaker, operators
 
-from ct3d_edge.conversion.passes.depth_tiling import tile_depth
+from ct3d_edge.conversion.passes.depth_tiling import make_depth_tiling_rule
 from ct3d_edge.conversion.passes.lower_conv3d import (
     depth_im2col,
     lower_elementwise,
@@ -12,7 +12,7 @@ from ct3d_edge.conversion.passes.lower_conv3d import (
     row_interleave,
     winograd_depth,
 )
-from ct3d_edge.conversion.passes.pipeline import optimize
+from ct3d_edge.conversion.passes.pipeline import optimize_graph
 
 from .rewriting import rewritten
 
@@ -28,7 +28,7 @@ def block(g: GraphMaker, x: str, inputs: int, outputs: int, **window: Any) -> st
 @pytest.mark.parametrize("budget", [3_000, 9_000])
 def test_a_block_is_computed_in_pieces(window: dict[str, Any], budget: int) -> None:
     g = GraphMaker(1, 17, 10, 9)
-    outcome = rewritten(g.model(block(g, "x", 1, 32, **window)), tile_depth(budget, 1))
+    outcome = rewritten(g.model(block(g, "x", 1, 32, **window)), make_depth_tiling_rule(budget, 1))
     assert outcome.operators[-1] == "Concat"
     assert outcome.operators.count("Conv") == outcome.operators.count("MaxPool") > 1
     assert outcome.difference() < CLOSE
@@ -39,7 +39,7 @@ def test_a_block_is_computed_in_pieces(window: dict[str, Any], budget: int) -> N
 def test_two_blocks_are_computed_in_pieces_that_overlap(padding: dict[str, Any], channels: int) -> None:
     g = GraphMaker(channels, 38, 14, 12)
     y = block(g, g.affine(block(g, "x", channels, 16, **padding), 16), 16, 16, **padding)
-    outcome = rewritten(g.model(y), tile_depth(40_000, 2))
+    outcome = rewritten(g.model(y), make_depth_tiling_rule(40_000, 2))
     assert outcome.operators[-1] == "Concat"
     assert outcome.operators.count("Conv") >= 4
     assert outcome.difference() < CLOSE
@@ -48,7 +48,7 @@ def test_two_blocks_are_computed_in_pieces_that_overlap(padding: dict[str, Any],
 def test_pieces_of_planes_need_no_way_back_to_volumes() -> None:
     g = GraphMaker(1, 38, 24, 22)
     y = block(g, block(g, block(g, "x", 1, 16), 16, 16), 16, 8)
-    streamed = tile_depth(40_000, 2), tile_depth(10_000, 1)
+    streamed = make_depth_tiling_rule(40_000, 2), make_depth_tiling_rule(10_000, 1)
     outcome = rewritten(g.model(y), *streamed)
     planar = rewritten(outcome.after, row_interleave.RULE)
     planar = rewritten(
@@ -68,12 +68,12 @@ def test_pieces_of_planes_need_no_way_back_to_volumes() -> None:
 
 def test_what_fits_the_budget_stays_whole() -> None:
     g = GraphMaker(1, 17, 10, 9)
-    assert rewritten(g.model(block(g, "x", 1, 32)), tile_depth(10_000_000, 1)).rewrites == 0
+    assert rewritten(g.model(block(g, "x", 1, 32)), make_depth_tiling_rule(10_000_000, 1)).rewrites == 0
 
 
 def test_what_pieces_would_not_make_smaller_stays_whole() -> None:
     g = GraphMaker(32, 17, 10, 9)
-    outcome = rewritten(g.model(block(g, "x", 32, 8)), tile_depth(6_000, 1))
+    outcome = rewritten(g.model(block(g, "x", 32, 8)), make_depth_tiling_rule(6_000, 1))
     assert outcome.rewrites == 0
     assert "about as large" in outcome.reason
 
@@ -81,7 +81,7 @@ def test_what_pieces_would_not_make_smaller_stays_whole() -> None:
 def test_windows_that_do_not_fit_are_not_streamed() -> None:
     g = GraphMaker(1, 17, 10, 9)
     y = g.op("MaxPool", g.conv("x", 32, 1, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1)
-    assert "ceil_mode" in rewritten(g.model(y), tile_depth(6_000, 1)).reason
+    assert "ceil_mode" in rewritten(g.model(y), make_depth_tiling_rule(6_000, 1)).reason
 
 
 def test_a_smaller_budget_makes_more_pieces() -> None:
@@ -89,6 +89,6 @@ def test_a_smaller_budget_makes_more_pieces() -> None:
     y = block(g, block(g, "x", 1, 32), 32, 32)
     proto = g.model(y)
     counts = [
-        operators(optimize(proto, "small", "cpu", budget).proto).count("Conv") for budget in (10**4, 10**5, 10**7)
+        operators(optimize_graph(proto, "small", "cpu", budget).proto).count("Conv") for budget in (10**4, 10**5, 10**7)
     ]
     assert counts[0] > counts[1] > counts[2] == 2

@@ -12,7 +12,7 @@ from ct3d_edge.conversion.passes.lower_conv3d import (
     row_interleave,
     winograd_depth,
 )
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import minimal_filtering
+from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import make_winograd_matrices
 
 from .rewriting import Outcome, rewritten
 
@@ -51,7 +51,7 @@ def test_unfolding_takes_any_convolution(kernel: tuple[int, ...], window: dict[s
 
 @pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (6, 3), (2, 5), (3, 2)])
 def test_minimal_filtering_is_a_filter(outputs: int, taps: int) -> None:
-    method = minimal_filtering(outputs, taps)
+    method = make_winograd_matrices(outputs, taps)
     assert (method.products, method.outputs) == (outputs + taps - 1, outputs)
     draw = np.random.default_rng(0)
     signal, kernel = draw.normal(size=outputs + taps - 1), draw.normal(size=taps)
@@ -96,7 +96,7 @@ def test_minimal_filtering_leaves_few_channels_alone() -> None:
     ("planes", "tile"), [(1, None), (2, 2), (4, 4), (6, 6), (12, 6), (28, 4), (60, 6), (61, 6), (1000, 6)]
 )
 def test_the_tile_wastes_least(planes: int, tile: int | None) -> None:
-    assert winograd_depth.best_tile(planes) == tile
+    assert winograd_depth.choose_tile_size(planes) == tile
 
 
 @pytest.mark.parametrize("channels", [1, 2])

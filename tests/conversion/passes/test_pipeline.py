@@ -8,8 +8,8 @@ from graphs import GraphMaker, difference, operators
 from onnx import TensorProto, helper
 
 from ct3d_edge.conversion.passes import pipeline
-from ct3d_edge.conversion.passes.pipeline import optimize
-from ct3d_edge.conversion.passes.rule import RewriteRule, apply_rule
+from ct3d_edge.conversion.passes.pipeline import optimize_graph
+from ct3d_edge.conversion.passes.rule import RewriteRule, apply_rules
 from ct3d_edge.errors import ModelError, UsageError
 
 SHAPE = (1, 13, 12, 11)
@@ -35,7 +35,7 @@ def small_network() -> onnx.ModelProto:
 )
 def test_levels_answer_alike_for_any_batch(level: pipeline.Level, target: pipeline.Target, batch: int) -> None:
     before = small_network()
-    done = optimize(before, level, target, strict=True)
+    done = optimize_graph(before, level, target, strict=True)
     onnx.checker.check_model(done.proto, full_check=True)
     assert difference(before, done.proto, SHAPE, batch) < 1e-5
     assert "Mul" not in operators(done.proto), "normalisations are folded"
@@ -46,16 +46,16 @@ def test_levels_answer_alike_for_any_batch(level: pipeline.Level, target: pipeli
 def test_the_input_is_not_changed_and_the_same_input_gives_the_same_bytes() -> None:
     proto = small_network()
     before = proto.SerializeToString(deterministic=True)
-    first, second = (optimize(proto).proto.SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (optimize_graph(proto).proto.SerializeToString(deterministic=True) for _ in range(2))
     assert proto.SerializeToString(deterministic=True) == before
     assert first == second
 
 
 def test_a_file_rewritten_before_can_be_rewritten_again() -> None:
     before = small_network()
-    once = optimize(before, "exact", strict=True).proto
-    twice = optimize(once, "fast", strict=True).proto
-    again = optimize(twice, "fast", strict=True)
+    once = optimize_graph(before, "exact", strict=True).proto
+    twice = optimize_graph(once, "fast", strict=True).proto
+    again = optimize_graph(twice, "fast", strict=True)
     assert difference(before, twice, SHAPE) < 1e-5
     assert again.steps[-1].after == len(twice.graph.node), "nothing is left to do"
     assert difference(before, again.proto, SHAPE) < 1e-5
@@ -63,13 +63,13 @@ def test_a_file_rewritten_before_can_be_rewritten_again() -> None:
 
 def test_none_changes_nothing() -> None:
     proto = small_network()
-    done = optimize(proto, "none")
+    done = optimize_graph(proto, "none")
     assert (done.proto, done.steps) == (proto, ())
 
 
 @pytest.mark.parametrize("target", ["cuda", "tensorrt"])
 def test_devices_that_know_3d_keep_it(target: pipeline.Target) -> None:
-    done = optimize(small_network(), "fast", target).proto
+    done = optimize_graph(small_network(), "fast", target).proto
     kernels = [a for node in done.graph.node if node.op_type == "Conv" for a in node.attribute if a.name == "pads"]
     assert kernels
     assert all(len(a.ints) == 6 for a in kernels)
@@ -80,19 +80,19 @@ def test_no_conv3d_is_a_promise(level: pipeline.Level) -> None:
     g = GraphMaker(2, 4, 5, 6)
     strange = g.op("ConvTranspose", g.conv("x", 4, 2, 3, 3, 3), g.normal(4, 2, 2, 2, 2))
     with pytest.raises(ModelError, match=r"Node convtranspose1 \(ConvTranspose\)"):
-        optimize(g.model(strange), level, "no-conv3d")
-    assert "ConvTranspose" in operators(optimize(g.model(strange), level, "cpu").proto)
+        optimize_graph(g.model(strange), level, "no-conv3d")
+    assert "ConvTranspose" in operators(optimize_graph(g.model(strange), level, "cpu").proto)
     with pytest.raises(UsageError, match="needs rewriting"):
-        optimize(small_network(), "none", "no-conv3d")
+        optimize_graph(small_network(), "none", "no-conv3d")
 
 
 def test_a_budget_is_for_small_alone() -> None:
     with pytest.raises(UsageError, match="memory budget"):
-        optimize(small_network(), "fast", "cpu", 10**6)
+        optimize_graph(small_network(), "fast", "cpu", 10**6)
 
 
 def test_steps_tell_node_counts_and_reasons() -> None:
-    done = optimize(small_network(), "fast", strict=True)
+    done = optimize_graph(small_network(), "fast", strict=True)
     assert done.steps[0].before == len(small_network().graph.node)
     assert done.steps[-1].after == len(done.proto.graph.node)
     assert all(a.after == b.before for a, b in zip(done.steps, done.steps[1:], strict=False))
@@ -112,14 +112,14 @@ def _breaks(node: ir.Node) -> None:
 @pytest.fixture
 def broken_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = RewriteRule("broken", frozenset({"Conv"}), _breaks)
-    passes = (replace(pipeline.EXACT[0], rules=(broken,)), *pipeline.EXACT[1:])
-    monkeypatch.setattr(pipeline, "EXACT", passes)
+    passes = (replace(pipeline.EXACT_PASSES[0], rules=(broken,)), *pipeline.EXACT_PASSES[1:])
+    monkeypatch.setattr(pipeline, "EXACT_PASSES", passes)
 
 
 @pytest.mark.usefixtures("broken_pass")
 def test_a_pass_that_throws_is_undone_and_reported() -> None:
     before = small_network()
-    done = optimize(before, "exact")
+    done = optimize_graph(before, "exact")
     assert done.steps[0].failure == "ZeroDivisionError: in the middle"
     assert "failure" in done.steps[0].to_dict()
     assert sum(step.rewrites for step in done.steps) > 0, "the others still run"
@@ -129,13 +129,13 @@ def test_a_pass_that_throws_is_undone_and_reported() -> None:
 @pytest.mark.usefixtures("broken_pass")
 def test_strict_stops_at_a_pass_that_throws() -> None:
     with pytest.raises(ZeroDivisionError):
-        optimize(small_network(), "exact", strict=True)
+        optimize_graph(small_network(), "exact", strict=True)
 
 
 def test_rules_that_undo_each_other_are_found_out() -> None:
     endless = RewriteRule("endless", frozenset({"Conv"}), lambda _: lambda: None)
     with pytest.raises(RuntimeError, match="endless"):
-        apply_rule([endless], ir.from_proto(small_network()))
+        apply_rules([endless], ir.from_proto(small_network()))
 
 
 def test_operators_that_no_rule_knows_stay() -> None:
@@ -143,7 +143,7 @@ def test_operators_that_no_rule_knows_stay() -> None:
     y = g.op("Mish", g.conv("x", 8, 2, 3, 3, 3))
     y = g.op("InstanceNormalization", y, g.normal(8), g.normal(8))
     before = g.model(g.op("Cos", g.conv(y, 8, 8, 3, 3, 3)))
-    done = optimize(before, "fast", strict=True)
+    done = optimize_graph(before, "fast", strict=True)
     assert {"Mish", "InstanceNormalization", "Cos"} <= set(operators(done.proto))
     assert difference(before, done.proto, (2, 6, 6, 6)) < 1e-5
 
@@ -234,4 +234,4 @@ def with_window_too_long() -> onnx.ModelProto:
 )
 def test_what_cannot_be_rewritten_is_refused_by_name(make: object, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        optimize(make())  # type: ignore[operator]
+        optimize_graph(make())  # type: ignore[operator]

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from graphs import GraphMaker, difference
 
-from ct3d_edge.conversion.passes.pipeline import optimize
+from ct3d_edge.conversion.passes.pipeline import optimize_graph
 
 CLOSE = 1e-5
 KERNELS = [(3, 3, 3), (1, 1, 1), (3, 3, 1), (5, 3, 3), (2, 2, 2), (1, 3, 3), (3, 1, 1)]
@@ -83,7 +83,7 @@ def require_equal(seed: int) -> None:
         ("exact", "no-conv3d", None),
         ("small", "no-conv3d", small),
     ):
-        after = optimize(before, level, target, budget, strict=True).proto  # type: ignore[arg-type]  # literals
+        after = optimize_graph(before, level, target, budget, strict=True).proto  # type: ignore[arg-type]  # literals
         onnx.checker.check_model(after, full_check=True)
         assert difference(before, after, draw.shape, batch=1 + seed % 3) < CLOSE, (seed, level, target)
 

@@ -28,7 +28,7 @@ def test_a_cropped_axis_has_the_windows_asked_for_and_looks_at_no_more_than_it_n
             continue  # a window may lie in the padding alone
         axis = WindowAxis(size, kernel, stride, begin, end, dilation)
         for windows in range(1, axis.out + 1):
-            cropped = axis.cropped(windows)
+            cropped = axis.crop(windows)
             assert cropped.out == windows
             assert cropped.size <= size
             assert cropped.size == size or not cropped.end

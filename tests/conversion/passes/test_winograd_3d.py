@@ -8,7 +8,7 @@ from graphs import GraphMaker
 
 from ct3d_edge.conversion.passes.lower_conv3d import depth_im2col, winograd_3d, winograd_depth
 from ct3d_edge.conversion.passes.lower_conv3d.winograd_tiles import Tiling, cheapest_tiling
-from ct3d_edge.conversion.passes.pipeline import optimize
+from ct3d_edge.conversion.passes.pipeline import optimize_graph
 from ct3d_edge.conversion.passes.rule import RewriteRule
 from ct3d_edge.conversion.passes.window import Window, WindowAxis
 
@@ -145,11 +145,11 @@ def test_blocks_read_every_plane_that_they_need(padding: int) -> None:
     assert len(blocks) > 1
     assert [first for first, _ in blocks[1:]] == [last for _, last in blocks[:-1]]
     assert (blocks[0][0], blocks[-1][1]) == (0, tiling.counts[0])
-    whole = winograd_depth.all_tiles(window.axes[0], tiling.methods[0], tiling.counts[0]).reshape(
+    whole = winograd_depth.input_transform_matrix(window.axes[0], tiling.axis_matrices[0], tiling.counts[0]).reshape(
         tiling.counts[0], 6, 23
     )
     for first, last in blocks:
-        low, high, matrix = tiling.depth(first, last)
+        low, high, matrix = tiling.depth_transform(first, last)
         found = np.zeros((6, last - first, 23))
         found[:, :, low:high] = matrix.reshape(6, last - first, high - low)
         assert found == pytest.approx(whole[first:last].transpose(1, 0, 2))
@@ -160,7 +160,7 @@ def test_the_cheapest_tiling_is_taken() -> None:
     chosen = cheapest_tiling(window, (2, 2, 2), 64, 64)
     assert chosen is not None
     assert (chosen.outputs, chosen.products) == ((6, 4, 4), 8 * 6 * 6)
-    assert chosen.growth == pytest.approx(8 * 6 * 6 / 27)
+    assert chosen.weight_growth == pytest.approx(8 * 6 * 6 / 27)
     smaller = [Tiling(window, (a, b, c), 64, 64) for a in (2, 4, 6) for b in (2, 4) for c in (2, 4)]
     assert chosen.cost == min(tiling.cost for tiling in smaller)
     assert chosen.cost < prod(window.out) * 27 * 64 * 64 / 3
@@ -186,6 +186,6 @@ def wide_network() -> Any:
     ("target", "filtering", "convolutions"), [("cpu", "all", 1), ("cpu", "depth", 2), ("no-conv3d", "all", 2)]
 )
 def test_only_fast_files_for_cpu_in_float32_have_it(target: Any, filtering: Any, convolutions: int) -> None:
-    done = optimize(wide_network(), "fast", target, filtering=filtering, strict=True).proto
+    done = optimize_graph(wide_network(), "fast", target, filtering=filtering, strict=True).proto
     named = {node.name.split("/")[0] for node in done.graph.node if node.op_type == "Conv"}
     assert len(named) == convolutions

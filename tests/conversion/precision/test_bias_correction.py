@@ -4,7 +4,7 @@ import pytest
 from graphs import GraphMaker
 
 from ct3d_edge.conversion.precision.bias_correction import correct_biases
-from ct3d_edge.conversion.precision.int8 import to_int8
+from ct3d_edge.conversion.precision.int8 import convert_to_int8
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 SHAPE = (4, 12, 10)
@@ -49,7 +49,7 @@ def off_by_a_tenth(made: onnx.ModelProto) -> onnx.ModelProto:
 
 @pytest.fixture
 def made() -> onnx.ModelProto:
-    return to_int8(network(), iter(batches(0)), "cpu")[0]
+    return convert_to_int8(network(), iter(batches(0)), "cpu")[0]
 
 
 def test_means_are_those_of_the_float32_graph_on_volumes_not_seen_before(made: onnx.ModelProto) -> None:
@@ -84,7 +84,7 @@ def test_convolutions_that_share_weights_are_each_corrected() -> None:
     kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
-    made = to_int8(proto, iter(batches(0)), "cpu")[0]
+    made = convert_to_int8(proto, iter(batches(0)), "cpu")[0]
     corrected = correct_biases(proto, off_by_a_tenth(made), batches(0))
     assert np.abs(shifts(proto, off_by_a_tenth(made), batches(50))).max() > 0.05
     assert np.abs(shifts(proto, corrected, batches(50))).max() < 0.01
@@ -94,14 +94,14 @@ def test_a_convolution_without_bias_stays_as_it_is() -> None:
     g = GraphMaker(*SHAPE)
     x = g.op("Relu", g.conv("x", 8, 4, 3, 3, bias=False))
     proto = g.model(g.op("ReduceMean", x, np.array([2, 3]), keepdims=0))
-    made = to_int8(proto, iter(batches(0)), "cpu")[0]
+    made = convert_to_int8(proto, iter(batches(0)), "cpu")[0]
     assert correct_biases(proto, made, batches(0)) == made
 
 
 def test_a_convolution_without_relu_is_matched_itself() -> None:
     g = GraphMaker(*SHAPE)
     proto = g.model(g.op("ReduceMean", g.conv("x", 8, 4, 3, 3), np.array([2, 3]), keepdims=0))
-    made = off_by_a_tenth(to_int8(proto, iter(batches(0)), "cpu")[0])
+    made = off_by_a_tenth(convert_to_int8(proto, iter(batches(0)), "cpu")[0])
     (answer,) = [node.output[0] for node in proto.graph.node if node.op_type == "ReduceMean"]
 
     def off(graph: onnx.ModelProto) -> float:
@@ -123,7 +123,7 @@ def test_behind_pooling_the_mean_of_what_is_pooled_counts() -> None:
     g = GraphMaker(*SHAPE)
     x = g.op("MaxPool", g.op("Relu", g.conv("x", 8, 4, 3, 3)), kernel_shape=[2, 2], strides=[2, 2])
     proto = g.model(g.op("ReduceMean", x, np.array([2, 3]), keepdims=0))
-    made = off_by_a_tenth(to_int8(proto, iter(batches(0)), "cpu")[0])
+    made = off_by_a_tenth(convert_to_int8(proto, iter(batches(0)), "cpu")[0])
     corrected = correct_biases(proto, made, batches(0))
     pairs = [
         (
@@ -150,7 +150,7 @@ def test_a_channel_that_is_hardly_ever_active_is_moved_by_twenty_times_what_its_
     offset = onnx.numpy_helper.to_array(bias).copy()
     offset -= np.quantile(values, 0.98, axis=(0, 2, 3)).astype(np.float32)
     bias.CopyFrom(onnx.numpy_helper.from_array(offset, bias.name))
-    made = off_by_a_tenth(to_int8(proto, iter(batches(0)), "cpu")[0])
+    made = off_by_a_tenth(convert_to_int8(proto, iter(batches(0)), "cpu")[0])
     corrected = correct_biases(proto, made, batches(0))
     shared = next(node.input[2] for node in made.graph.node if node.op_type == "Conv")
     integers, scale = next(list(node.input[:2]) for node in made.graph.node if shared in node.output)

@@ -46,6 +46,6 @@ def test_some_are_spread_evenly_over_all() -> None:
 def test_a_proof_on_what_was_calibrated_on_is_stopped() -> None:
     calibration = CalibrationData(volumes(5), "five")
     list(calibration)
-    assert len(list(calibration.guard(volumes(8, 100)))) == 8
+    assert len(list(calibration.check_disjoint(volumes(8, 100)))) == 8
     with pytest.raises(UsageError, match="Volume 3 of the proof was calibrated on"):
-        list(calibration.guard([*volumes(2, 100), volumes(1)[0].copy()]))
+        list(calibration.check_disjoint([*volumes(2, 100), volumes(1)[0].copy()]))

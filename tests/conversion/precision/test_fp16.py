@@ -4,7 +4,7 @@ import pytest
 from graphs import GraphMaker, answers, difference, operators
 
 from ct3d_edge.conversion.precision.fp16 import convert_to_fp16, simulate_fp16
-from ct3d_edge.conversion.precision.fp16_sensitivity import fp16_sensitive_nodes, measure_ranges
+from ct3d_edge.conversion.precision.fp16_sensitivity import find_fp16_sensitive_nodes, measure_ranges
 
 SHAPE = (1, 9, 8, 7)
 
@@ -66,7 +66,7 @@ def test_only_the_rehearsal_shows_what_the_cpu_provider_hides() -> None:
         answers(m, x) for m in (model, convert_to_fp16(model, answer), simulate_fp16(model, answer))
     )
     assert not np.abs(rehearsed - right).max() < 1e-2, "1e6 is infinite in float16"
-    with_care = fp16_sensitive_nodes(model, measure_ranges(model, [x]))
+    with_care = find_fp16_sensitive_nodes(model, measure_ranges(model, [x]))
     (safe,) = answers(simulate_fp16(model, with_care), x)
     assert np.abs(safe - right).max() < 1e-3
     assert file.shape == right.shape

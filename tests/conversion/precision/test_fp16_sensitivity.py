@@ -3,11 +3,11 @@ import onnx
 import pytest
 from graphs import GraphMaker
 
-from ct3d_edge.conversion.precision.fp16_sensitivity import ValueRange, fp16_sensitive_nodes, measure_ranges
+from ct3d_edge.conversion.precision.fp16_sensitivity import ValueRange, find_fp16_sensitive_nodes, measure_ranges
 
 
 def reasons(model: onnx.ModelProto, *batches: np.ndarray) -> dict[str, str]:
-    return fp16_sensitive_nodes(model, measure_ranges(model, batches))
+    return find_fp16_sensitive_nodes(model, measure_ranges(model, batches))
 
 
 def number(value: float) -> np.ndarray:
@@ -93,6 +93,6 @@ def test_an_operator_without_float16_is_kept() -> None:
 
 def test_ranges_of_an_obvious_array() -> None:
     found = ValueRange()
-    found.see(np.array([0, 1e-6, -2e-6, 3], np.float32))
-    found.see(np.array([-7, 0], np.float32))
-    assert (found.largest, found.values, found.tiny, found.lost) == (7.0, 4, 2, False)
+    found.update(np.array([0, 1e-6, -2e-6, 3], np.float32))
+    found.update(np.array([-7, 0], np.float32))
+    assert (found.largest, found.values, found.tiny, found.mostly_subnormal) == (7.0, 4, 2, False)

@@ -6,8 +6,8 @@ import pytest
 from graphs import GraphMaker, answers
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes.pipeline import Target, optimize
-from ct3d_edge.conversion.precision.int8 import to_int8
+from ct3d_edge.conversion.passes.pipeline import Target, optimize_graph
+from ct3d_edge.conversion.precision.int8 import convert_to_int8
 from ct3d_edge.errors import ModelError
 
 SHAPE = (4, 12, 10)
@@ -27,7 +27,7 @@ def batches(count: int = 6) -> list[np.ndarray]:
 
 def test_convolutions_become_integers_and_the_head_stays_float32() -> None:
     before = network()
-    after, kept = to_int8(before, iter(batches()), "cpu")
+    after, kept = convert_to_int8(before, iter(batches()), "cpu")
     onnx.checker.check_model(after, full_check=True)
     assert set(kept) == {"reducemean5", "matmul6", "sigmoid7"}
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in after.graph.initializer}
@@ -41,7 +41,7 @@ def test_convolutions_become_integers_and_the_head_stays_float32() -> None:
 
 @pytest.mark.parametrize(("target", "unsigned"), [("cpu", True), ("no-conv3d", True), ("tensorrt", False)])
 def test_gpus_get_symmetric_integers(target: Target, unsigned: bool) -> None:
-    after, _ = to_int8(network(), iter(batches()), target)
+    after, _ = convert_to_int8(network(), iter(batches()), target)
     kinds = {t.data_type for t in after.graph.initializer}
     assert (onnx.TensorProto.UINT8 in kinds) == unsigned
     if not unsigned:
@@ -53,14 +53,14 @@ def test_gpus_get_symmetric_integers(target: Target, unsigned: bool) -> None:
 def test_nothing_to_quantise_is_said() -> None:
     g = GraphMaker(4)
     with pytest.raises(ModelError, match="no convolution in this network"):
-        to_int8(g.model(g.op("Sigmoid", "x")), iter([]), "cpu")
+        convert_to_int8(g.model(g.op("Sigmoid", "x")), iter([]), "cpu")
 
 
 def test_a_graph_of_minimal_filtering_is_refused() -> None:
     g = GraphMaker(8, 12, 10, 8)
-    filtered = optimize(g.model(g.op("Relu", g.conv("x", 8, 8, 3, 3, 3))), "fast", strict=True).proto
+    filtered = optimize_graph(g.model(g.op("Relu", g.conv("x", 8, 8, 3, 3, 3))), "fast", strict=True).proto
     with pytest.raises(ModelError, match="made with minimal filtering \\(conv0\\)"):
-        to_int8(filtered, iter([]), "cpu")
+        convert_to_int8(filtered, iter([]), "cpu")
 
 
 def test_calibration_is_streamed() -> None:
@@ -79,5 +79,5 @@ def test_calibration_is_streamed() -> None:
             yield batch
             del batch
 
-    to_int8(network(), one_at_a_time(), "cpu")
+    convert_to_int8(network(), one_at_a_time(), "cpu")
     assert len(alive) == 6

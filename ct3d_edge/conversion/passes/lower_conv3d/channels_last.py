@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import GraphRewriter, data, permutation, sizes
-from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, stacked, volume_shape
+from ct3d_edge.conversion.passes.graph import GraphRewriter, first_input, sample_shape, transpose_permutation
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import find_planes, is_volume, volume_shape
 from ct3d_edge.conversion.passes.window import Window
 
 TO_LAST, FROM_LAST = [0, 2, 3, 4, 1], [0, 4, 1, 2, 3]
@@ -28,22 +28,22 @@ class ChannelsLastInput:
     ----------
     pieces
         The pieces.
-    sizes
+    plane_counts
         Planes of each.
     height, width
         Of a plane.
     """
 
     pieces: tuple[ir.Value, ...]
-    sizes: tuple[int, ...]
+    plane_counts: tuple[int, ...]
     height: int
     width: int
 
     def planes(self, site: GraphRewriter, low: int, high: int) -> ir.Value:
         """The planes from ``low`` to ``high`` (exclusive), ``(N, high - low, H * W * C)``."""
-        ends = [sum(self.sizes[: place + 1]) for place in range(len(self.sizes))]
-        touched = [n for n, end in enumerate(ends) if end > low and end - self.sizes[n] < high]
-        first = ends[touched[0]] - self.sizes[touched[0]]
+        ends = [sum(self.plane_counts[: place + 1]) for place in range(len(self.plane_counts))]
+        touched = [n for n, end in enumerate(ends) if end > low and end - self.plane_counts[n] < high]
+        first = ends[touched[0]] - self.plane_counts[touched[0]]
         pieces = [self.pieces[n] for n in touched]
         joined = pieces[0] if len(pieces) == 1 else site.op("Concat", *pieces, axis=1)
         if (first, ends[touched[-1]]) == (low, high):
@@ -51,11 +51,11 @@ class ChannelsLastInput:
         return site.op("Slice", joined, site.integers(low - first), site.integers(high - first), site.integers(1))
 
 
-def channels_last(site: GraphRewriter, value: ir.Value, window: Window) -> ChannelsLastInput:
+def to_channels_last(site: GraphRewriter, value: ir.Value, window: Window) -> ChannelsLastInput:
     """A volume with the zeros that a window pads its rows and columns with."""
     channels, _, height, width = volume_shape(value)
     rows, columns = window.axes[1:]
-    pieces = [_padded(site, _last(site, piece), window, channels) for piece in _pieces(value)]
+    pieces = [_pad_in_plane(site, _channels_to_last(site, piece), window, channels) for piece in _pieces(value)]
     thick = [volume_shape(piece)[1] for piece in _pieces(value)]
     height, width = height + rows.begin + rows.end, width + columns.begin + columns.end
     flat = [
@@ -70,25 +70,25 @@ def _pieces(value: ir.Value) -> list[ir.Value]:
     node = value.producer()
     if node is None or node.op_type != "Concat" or node.attributes["axis"].as_int() != DEPTH:
         return [value]
-    parts = [part for part in node.inputs if part is not None and is_volume(part) and stacked(part) is not None]
+    parts = [part for part in node.inputs if part is not None and is_volume(part) and find_planes(part) is not None]
     return parts if len(parts) == len(node.inputs) else [value]
 
 
-def _last(site: GraphRewriter, value: ir.Value) -> ir.Value:
+def _channels_to_last(site: GraphRewriter, value: ir.Value) -> ir.Value:
     """``(N, C, D, H, W)`` as ``(N, D, H, W, C)``; pictures ``(N * D, C, H, W)`` stay pictures ``(N * D, H, W, C)``."""
     node = value.producer()
-    if node is not None and permutation(node) == tuple(FROM_LAST):
-        return data(node)
+    if node is not None and transpose_permutation(node) == tuple(FROM_LAST):
+        return first_input(node)
     channels, _, height, width = volume_shape(value)
-    pictures = stacked(value)
+    pictures = find_planes(value)
     if pictures is not None:
-        if sizes(pictures) != (channels, height, width):  # reshapes in a row were made one
+        if sample_shape(pictures) != (channels, height, width):  # reshapes in a row were made one
             pictures = site.op("Reshape", pictures, site.integers(-1, channels, height, width))
         return site.op("Transpose", pictures, perm=PICTURE_TO_LAST)
     return site.op("Transpose", value, perm=TO_LAST)
 
 
-def _padded(site: GraphRewriter, x: ir.Value, window: Window, channels: int) -> ir.Value:
+def _pad_in_plane(site: GraphRewriter, x: ir.Value, window: Window, channels: int) -> ir.Value:
     """Zeros around the rows and columns of ``(..., H, W, C)``."""
     rows, columns = window.axes[1:]
     if not rows.padded and not columns.padded:
@@ -98,6 +98,6 @@ def _padded(site: GraphRewriter, x: ir.Value, window: Window, channels: int) -> 
     return site.op("Pad", wide, site.integers(0, *begin, 0, *end))
 
 
-def volume_of_last(site: GraphRewriter, x: ir.Value) -> ir.Value:
+def from_channels_last(site: GraphRewriter, x: ir.Value) -> ir.Value:
     """``(N, D, H, W, C)`` as ``(N, C, D, H, W)``."""
     return site.op("Transpose", x, perm=FROM_LAST)

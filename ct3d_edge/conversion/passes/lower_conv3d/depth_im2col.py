@@ -15,15 +15,15 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, data
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, first_input
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
-    along_depth,
+    conv_parameters,
+    flatten_planes,
     is_volume,
-    padded_depth,
-    planes,
-    volume,
+    pad_depth,
+    to_planes,
+    to_volume,
     volume_shape,
-    weights_of,
 )
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.passes.window import Window, WindowAxis, group_count
@@ -31,23 +31,23 @@ from ct3d_edge.conversion.passes.window import Window, WindowAxis, group_count
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a 3D convolution."""
-    if not is_volume(data(node)):
+    if not is_volume(first_input(node)):
         return None
-    weights, bias = weights_of(node)
+    weights, bias = conv_parameters(node)
     return partial(_rewrite, node, Window.of(node), weights, bias)
 
 
 def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None) -> None:
     site = GraphRewriter(node)
     added = None if bias is None else site.constant(bias, "bias")
-    form = volume_shape(data(node))
-    pictures = planes(site, data(node))
-    make = _beside if group_count(node) == 1 else _summed
+    form = volume_shape(first_input(node))
+    pictures = to_planes(site, first_input(node))
+    make = _lower_dense if group_count(node) == 1 else _lower_grouped
     done = make(site, node, window, weights, pictures, form, added)
-    site.finish(volume(site, done, (len(weights), *window.out)))  # type: ignore[arg-type]  # three axes
+    site.finish(to_volume(site, done, (len(weights), *window.out)))  # type: ignore[arg-type]  # three axes
 
 
-def _beside(
+def _lower_dense(
     site: GraphRewriter,
     node: ir.Node,
     window: Window,
@@ -58,14 +58,14 @@ def _beside(
 ) -> ir.Value:
     """The kernel's planes side by side as channels."""
     depth = window.axes[0]
-    if not depth.trivial:
-        indices = under_kernel(depth).reshape(-1)
-        pictures = take(site, pictures, form, depth, indices, channels=depth.kernel * form[0])
+    if not depth.is_pointwise:
+        indices = kernel_plane_indices(depth).reshape(-1)
+        pictures = gather_planes(site, pictures, form, depth, indices, channels=depth.kernel * form[0])
     flat = np.moveaxis(weights, 2, 1).reshape(len(weights), -1, *weights.shape[3:])
-    return flat_convolution(site, node, window, pictures, flat, bias)
+    return build_conv2d(site, node, window, pictures, flat, bias)
 
 
-def _summed(
+def _lower_grouped(
     site: GraphRewriter,
     node: ir.Node,
     window: Window,
@@ -79,22 +79,22 @@ def _summed(
     total: ir.Value | None = None
     for tap in range(depth.kernel):
         x = pictures
-        if not depth.trivial:
-            x = take(site, pictures, form, depth, under_kernel(depth)[:, tap], channels=form[0])
-        part = flat_convolution(site, node, window, x, weights[:, :, tap], bias if tap == 0 else None)
+        if not depth.is_pointwise:
+            x = gather_planes(site, pictures, form, depth, kernel_plane_indices(depth)[:, tap], channels=form[0])
+        part = build_conv2d(site, node, window, x, weights[:, :, tap], bias if tap == 0 else None)
         total = part if total is None else site.op("Add", total, part)
     if total is None:
         raise ValueError("a kernel of no planes")
     return total
 
 
-def under_kernel(depth: WindowAxis) -> Array:
+def kernel_plane_indices(depth: WindowAxis) -> Array:
     """``(windows, kernel)``: the padded planes that each window looks at."""
     first = np.arange(depth.out) * depth.stride
     return np.asarray(first[:, None] + np.arange(depth.kernel) * depth.dilation)
 
 
-def take(
+def gather_planes(
     site: GraphRewriter,
     pictures: ir.Value,
     form: tuple[int, int, int, int],
@@ -104,12 +104,12 @@ def take(
     channels: int,
 ) -> ir.Value:
     """Planes in the order of ``indices`` (counted with the padding) as pictures of so many channels."""
-    rows = padded_depth(site, along_depth(site, pictures, form), depth.begin, depth.end)
+    rows = pad_depth(site, flatten_planes(site, pictures, form), depth.begin, depth.end)
     chosen = site.op("Gather", rows, site.constant(indices.astype(np.int64), "planes"), axis=1)
     return site.op("Reshape", chosen, site.integers(-1, channels, *form[2:]))
 
 
-def flat_convolution(
+def build_conv2d(
     site: GraphRewriter,
     node: ir.Node,
     window: Window,
@@ -122,7 +122,7 @@ def flat_convolution(
     """The 2D convolution with a 3D one's window along height and width, and its groups if not told others."""
     flat = Window(window.axes[1:])
     inputs = [pictures, site.constant(weights, "weights"), *([] if bias is None else [bias])]
-    return site.like(
+    return site.clone(
         node,
         *inputs,
         auto_pad=None,

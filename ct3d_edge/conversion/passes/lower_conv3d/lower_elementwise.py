@@ -8,9 +8,15 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.cancel_transposes import BINARY, UNARY
-from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, per_channel, sizes
-from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, planes, stacked, volume, volume_shape
+from ct3d_edge.conversion.passes.cancel_transposes import ELEMENTWISE_BINARY, ELEMENTWISE_UNARY
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant_array, per_channel_constant, sample_shape
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
+    find_planes,
+    is_volume,
+    to_planes,
+    to_volume,
+    volume_shape,
+)
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
 CHANNELWISE = frozenset({"BatchNormalization"})
@@ -20,7 +26,7 @@ CHANNELWISE = frozenset({"BatchNormalization"})
 def check(node: ir.Node) -> RewriteFn | None:
     """Find an operator on a volume that was put together from planes."""
     given = [value for value in node.inputs if value is not None]
-    found = next((value for value in given if stacked(value) is not None), None)
+    found = next((value for value in given if find_planes(value) is not None), None)
     if found is None or len(node.outputs) > 1:
         return None
     form = volume_shape(found)
@@ -29,26 +35,26 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 
 def _fits(value: ir.Value, form: tuple[int, int, int, int]) -> bool:
-    if constant(value) is not None:
-        return per_channel(value, 5, form[0]) is not None
-    return is_volume(value) and sizes(value) == form
+    if constant_array(value) is not None:
+        return per_channel_constant(value, 5, form[0]) is not None
+    return is_volume(value) and sample_shape(value) == form
 
 
 def _rewrite(node: ir.Node, form: tuple[int, int, int, int]) -> None:
     site = GraphRewriter(node)
     inputs = [
-        value if value is None or (node.op_type in CHANNELWISE and place) else _flat(site, value, form[0])
+        value if value is None or (node.op_type in CHANNELWISE and place) else _value_as_planes(site, value, form[0])
         for place, value in enumerate(node.inputs)
     ]
-    site.finish(volume(site, site.like(node, *inputs), form))
+    site.finish(to_volume(site, site.clone(node, *inputs), form))
 
 
-def _flat(site: GraphRewriter, value: ir.Value, channels: int) -> ir.Value:
-    array = constant(value)
+def _value_as_planes(site: GraphRewriter, value: ir.Value, channels: int) -> ir.Value:
+    array = constant_array(value)
     if array is None:
-        return planes(site, value)
+        return to_planes(site, value)
     one_each = (1, channels, 1, 1) if array.size > 1 else (1, 1, 1, 1)
     return site.constant(array.reshape(one_each), "per_channel")
 
 
-RULE = RewriteRule("elementwise on planes", UNARY | BINARY | CHANNELWISE, check)
+RULE = RewriteRule("elementwise on planes", ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | CHANNELWISE, check)

@@ -9,9 +9,15 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import GraphRewriter, data
-from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import along_depth, is_volume, planes, volume, volume_shape
-from ct3d_edge.conversion.passes.lower_conv3d.row_interleave import flat_pool
+from ct3d_edge.conversion.passes.graph import GraphRewriter, first_input
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
+    flatten_planes,
+    is_volume,
+    to_planes,
+    to_volume,
+    volume_shape,
+)
+from ct3d_edge.conversion.passes.lower_conv3d.row_interleave import build_pool2d
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 from ct3d_edge.conversion.passes.window import POOLS, Window, WindowAxis
 
@@ -20,7 +26,7 @@ REDUCTION = {"MaxPool": "ReduceMax", "AveragePool": "ReduceMean"}
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a 3D pooling."""
-    if not is_volume(data(node)):
+    if not is_volume(first_input(node)):
         return None
     if len(node.outputs) > 1:
         raise RewriteRefused("it also tells where the maxima are")
@@ -29,8 +35,8 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 def _rewrite(node: ir.Node, window: Window) -> None:
     site = GraphRewriter(node)
-    form = volume_shape(data(node))
-    x = planes(site, data(node))
+    form = volume_shape(first_input(node))
+    x = to_planes(site, first_input(node))
     producer = x.producer()
     blocked = producer is not None and producer.op_type in ("Conv", "Relu", "LeakyRelu")
     if blocked:  # 2D pooling stays in the runtime's blocked layout, which depth leaves
@@ -39,26 +45,28 @@ def _rewrite(node: ir.Node, window: Window) -> None:
     else:
         x, form = _over_depth(site, node, window.axes[0], x, form)
         x, form = _in_plane(site, node, window, x, form)
-    site.finish(volume(site, x, form))
+    site.finish(to_volume(site, x, form))
 
 
 def _in_plane(
     site: GraphRewriter, node: ir.Node, window: Window, x: ir.Value, form: tuple[int, int, int, int]
 ) -> tuple[ir.Value, tuple[int, int, int, int]]:
     flat = Window(window.axes[1:])
-    if all(axis.trivial for axis in flat.axes):
+    if all(axis.is_pointwise for axis in flat.axes):
         return x, form
-    return flat_pool(site, node, flat, x), (form[0], form[1], flat.out[0], flat.out[1])
+    return build_pool2d(site, node, flat, x), (form[0], form[1], flat.out[0], flat.out[1])
 
 
 def _over_depth(
     site: GraphRewriter, node: ir.Node, depth: WindowAxis, x: ir.Value, form: tuple[int, int, int, int]
 ) -> tuple[ir.Value, tuple[int, int, int, int]]:
     channels, _, height, width = form
-    if depth.trivial:
+    if depth.is_pointwise:
         return x, form
-    rows = along_depth(site, x, form)
-    pooled = _side_by_side(site, node, depth, rows, form) if depth.plain else _as_picture(site, node, depth, rows, form)
+    rows = flatten_planes(site, x, form)
+    pooled = (
+        _side_by_side(site, node, depth, rows, form) if depth.is_tiling else _as_picture(site, node, depth, rows, form)
+    )
     after = (channels, depth.out, height, width)
     return site.op("Reshape", pooled, site.integers(-1, channels, height, width)), after
 
@@ -78,7 +86,7 @@ def _as_picture(
     site: GraphRewriter, node: ir.Node, depth: WindowAxis, rows: ir.Value, form: tuple[int, int, int, int]
 ) -> ir.Value:
     picture = site.op("Reshape", rows, site.integers(-1, 1, depth.size, form[0] * form[2] * form[3]))
-    return flat_pool(site, node, Window((depth, WindowAxis(form[0] * form[2] * form[3], 1))), picture)
+    return build_pool2d(site, node, Window((depth, WindowAxis(form[0] * form[2] * form[3], 1))), picture)
 
 
 RULE = RewriteRule("3D pooling plane by plane", POOLS, check)

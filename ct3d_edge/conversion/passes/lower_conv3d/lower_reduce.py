@@ -9,8 +9,8 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import REDUCTIONS, GraphRewriter, data, reduced_axes
-from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, stacked, volume_shape
+from ct3d_edge.conversion.passes.graph import REDUCE_OPS, GraphRewriter, first_input, reduced_axes
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import find_planes, is_volume, volume_shape
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
 GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
@@ -19,11 +19,11 @@ SPACE = (2, 3, 4)
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a global pooling of a volume, or a reduction of one that was put together from planes."""
-    if not is_volume(data(node)):
+    if not is_volume(first_input(node)):
         return None
     if node.op_type in GLOBAL:
-        return partial(_name_the_axes, node)
-    pictures = stacked(data(node))
+        return partial(_write_explicit_axes, node)
+    pictures = find_planes(first_input(node))
     if pictures is None:
         return None
     axes, keep = reduced_axes(node)
@@ -32,17 +32,17 @@ def check(node: ir.Node) -> RewriteFn | None:
     return partial(_reduce, node, pictures, keep)
 
 
-def _name_the_axes(node: ir.Node) -> None:
+def _write_explicit_axes(node: ir.Node) -> None:
     site = GraphRewriter(node)
     site.finish(site.op(GLOBAL[node.op_type], node.inputs[0], site.integers(*SPACE), keepdims=1))
 
 
 def _reduce(node: ir.Node, pictures: ir.Value, keep: bool) -> None:
     site = GraphRewriter(node)
-    channels, depth, height, width = volume_shape(data(node))
+    channels, depth, height, width = volume_shape(first_input(node))
     apart = site.op("Reshape", pictures, site.integers(-1, depth, channels, height, width))
     pooled = site.op(node.op_type, apart, site.integers(1, 3, 4), keepdims=0)
     site.finish(site.op("Reshape", pooled, site.integers(-1, channels, 1, 1, 1)) if keep else pooled)
 
 
-RULE = RewriteRule("global pooling on planes", REDUCTIONS | frozenset(GLOBAL), check)
+RULE = RewriteRule("global pooling on planes", REDUCE_OPS | frozenset(GLOBAL), check)

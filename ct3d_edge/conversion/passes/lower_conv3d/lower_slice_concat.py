@@ -7,13 +7,13 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import GraphRewriter, constant, data
+from ct3d_edge.conversion.passes.graph import GraphRewriter, constant_array, first_input
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
-    along_depth,
+    find_planes,
+    flatten_planes,
     is_volume,
-    planes,
-    stacked,
-    volume,
+    to_planes,
+    to_volume,
     volume_shape,
 )
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
@@ -23,8 +23,8 @@ CHANNELS, DEPTH = 1, 2
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a Slice along depth, or a Concat along depth or channels, of volumes that were put together from planes."""
-    values = [value for value in node.inputs if value is not None and constant(value) is None]
-    if not values or not any(stacked(value) is not None for value in values) or not all(map(is_volume, values)):
+    values = [value for value in node.inputs if value is not None and constant_array(value) is None]
+    if not values or not any(find_planes(value) is not None for value in values) or not all(map(is_volume, values)):
         return None
     if node.op_type == "Slice":
         return _slice(node)
@@ -35,7 +35,7 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 
 def _slice(node: ir.Node) -> RewriteFn | None:
-    numbers = [constant(value) for value in node.inputs[1:]]
+    numbers = [constant_array(value) for value in node.inputs[1:]]
     if len(numbers) != 3 or any(number is None or number.size != 1 for number in numbers):
         return None
     first, last, axis = (int(number.item()) for number in numbers if number is not None)
@@ -44,12 +44,12 @@ def _slice(node: ir.Node) -> RewriteFn | None:
 
 def _cut(node: ir.Node, first: int, last: int) -> None:
     site = GraphRewriter(node)
-    form = volume_shape(data(node))
-    rows = along_depth(site, planes(site, data(node)), form)
+    form = volume_shape(first_input(node))
+    rows = flatten_planes(site, to_planes(site, first_input(node)), form)
     kept = site.op("Slice", rows, site.integers(first), site.integers(last), site.integers(1))
     channels, _, height, width = form
     apart = site.op("Reshape", kept, site.integers(-1, channels, height, width))
-    site.finish(volume(site, apart, (channels, min(last, form[1]) - first, height, width)))
+    site.finish(to_volume(site, apart, (channels, min(last, form[1]) - first, height, width)))
 
 
 def _concat(node: ir.Node, axis: int, values: list[ir.Value]) -> None:
@@ -58,12 +58,12 @@ def _concat(node: ir.Node, axis: int, values: list[ir.Value]) -> None:
     channels, depth, height, width = forms[0]
     if axis == CHANNELS:
         channels = sum(form[0] for form in forms)
-        joined = site.op("Concat", *(planes(site, value) for value in values), axis=1)
+        joined = site.op("Concat", *(to_planes(site, value) for value in values), axis=1)
     else:
         depth = sum(form[1] for form in forms)
-        rows = [along_depth(site, planes(site, value), form) for value, form in zip(values, forms, strict=True)]
+        rows = [flatten_planes(site, to_planes(site, value), form) for value, form in zip(values, forms, strict=True)]
         joined = site.op("Reshape", site.op("Concat", *rows, axis=1), site.integers(-1, channels, height, width))
-    site.finish(volume(site, joined, (channels, depth, height, width)))
+    site.finish(to_volume(site, joined, (channels, depth, height, width)))
 
 
 RULE = RewriteRule("pieces of planes", frozenset({"Slice", "Concat"}), check)

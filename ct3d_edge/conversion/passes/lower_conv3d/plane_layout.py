@@ -7,7 +7,14 @@ whatever a Reshape finds left over.
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant, data, rank, shape
+from ct3d_edge.conversion.passes.graph import (
+    Array,
+    GraphRewriter,
+    constant_array,
+    first_input,
+    rank,
+    require_sample_shape,
+)
 from ct3d_edge.conversion.passes.rule import RewriteRefused
 
 PLANES_FIRST = [0, 2, 1, 3, 4]
@@ -23,20 +30,20 @@ def is_volume(value: ir.Value) -> bool:
 
 def volume_shape(value: ir.Value) -> tuple[int, int, int, int]:
     """``(C, D, H, W)``, all known."""
-    channels, depth, height, width = shape(value)
+    channels, depth, height, width = require_sample_shape(value)
     return channels, depth, height, width
 
 
-def stacked(value: ir.Value) -> ir.Value | None:
+def find_planes(value: ir.Value) -> ir.Value | None:
     """The planes that a rule of this folder made a volume of; None if the value is no such volume."""
     transpose = value.producer()
     if transpose is None or transpose.op_type != "Transpose":
         return None
-    reshape = data(transpose).producer()
+    reshape = first_input(transpose).producer()
     turned = list(transpose.attributes["perm"].as_ints()) == PLANES_FIRST if "perm" in transpose.attributes else False
     if not turned or reshape is None or reshape.op_type != "Reshape":
         return None
-    form = constant(reshape.inputs[1])
+    form = constant_array(reshape.inputs[1])
     found = form is not None and form.size == VOLUME_AXES and form[0] == -1 and STACK in (reshape.name or "")
     return reshape.inputs[0] if found else None
 
@@ -45,9 +52,9 @@ STACK = "stack"
 """In the name of the Reshape that makes a volume of planes."""
 
 
-def planes(site: GraphRewriter, value: ir.Value) -> ir.Value:
+def to_planes(site: GraphRewriter, value: ir.Value) -> ir.Value:
     """``(N, C, D, H, W)`` as ``(N * D, C, H, W)``."""
-    already = stacked(value)
+    already = find_planes(value)
     if already is not None:
         return already
     channels, depth, height, width = volume_shape(value)
@@ -56,27 +63,27 @@ def planes(site: GraphRewriter, value: ir.Value) -> ir.Value:
     return site.op("Reshape", value, site.integers(-1, channels, height, width))
 
 
-def volume(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+def to_volume(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
     """``(N * D, C, H, W)`` as ``(N, C, D, H, W)`` for ``form = (C, D, H, W)``."""
     channels, depth, height, width = form
     apart = site.op("Reshape", pictures, site.integers(-1, depth, channels, height, width), what=STACK)
     return site.op("Transpose", apart, perm=PLANES_FIRST)
 
 
-def along_depth(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
+def flatten_planes(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
     """``(N * D, C, H, W)`` as ``(N, D, C * H * W)``: one row a plane."""
     channels, depth, height, width = form
     return site.op("Reshape", pictures, site.integers(-1, depth, channels * height * width))
 
 
-def padded_depth(site: GraphRewriter, rows: ir.Value, begin: int, end: int) -> ir.Value:
+def pad_depth(site: GraphRewriter, rows: ir.Value, begin: int, end: int) -> ir.Value:
     """Planes of zeros in front of and behind ``(N, D, C * H * W)``."""
     if begin == end == 0:
         return rows
     return site.op("Pad", rows, site.integers(0, begin, 0, 0, end, 0))
 
 
-def weights_of(node: ir.Node) -> tuple[Array, Array | None]:
+def conv_parameters(node: ir.Node) -> tuple[Array, Array | None]:
     """Weights and bias of a convolution.
 
     Raises
@@ -84,9 +91,9 @@ def weights_of(node: ir.Node) -> tuple[Array, Array | None]:
     Refused
         If they are not known before the network runs.
     """
-    weights = constant(node.inputs[1])
+    weights = constant_array(node.inputs[1])
     given = node.inputs[2] if len(node.inputs) > 2 else None
-    bias = constant(given)
+    bias = constant_array(given)
     if weights is None or (given is not None and bias is None):
         raise RewriteRefused("its weights are no constants")
     return weights, bias

@@ -18,9 +18,15 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, data, only_consumer
-from ct3d_edge.conversion.passes.lower_conv3d.depth_im2col import flat_convolution, take, under_kernel
-from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import is_volume, planes, volume, volume_shape, weights_of
+from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, first_input, only_consumer
+from ct3d_edge.conversion.passes.lower_conv3d.depth_im2col import build_conv2d, gather_planes, kernel_plane_indices
+from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
+    conv_parameters,
+    is_volume,
+    to_planes,
+    to_volume,
+    volume_shape,
+)
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.passes.window import Window, WindowAxis, group_count
 
@@ -29,18 +35,18 @@ ACTIVATIONS = frozenset({"Relu", "LeakyRelu"})
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a max pooling behind a convolution of few channels, with an activation between them or not."""
-    if not is_volume(data(node)) or len(node.outputs) > 1:
+    if not is_volume(first_input(node)) or len(node.outputs) > 1:
         return None
-    activation = data(node).producer()
+    activation = first_input(node).producer()
     if activation is not None and activation.op_type not in ACTIVATIONS:
         activation = None
-    features = data(activation) if activation else data(node)
+    features = first_input(activation) if activation else first_input(node)
     convolution = features.producer()
-    alone = only_consumer(features) and only_consumer(data(node))
+    alone = only_consumer(features) and only_consumer(first_input(node))
     if convolution is None or convolution.op_type != "Conv" or not alone or group_count(convolution) != 1:
         return None
     window, pool = Window.of(convolution), Window.of(node)
-    weights, bias = weights_of(convolution)
+    weights, bias = conv_parameters(convolution)
     depth, rows = pool.axes[:2]
     fits = depth.kernel == depth.stride > 1 and not depth.padded and depth.dilation == rows.dilation == 1
     small = weights.shape[1] * weights.shape[2] * 2 <= len(weights)
@@ -60,47 +66,47 @@ def _rewrite(
     weights, bias = parameters
     window, pool = windows
     pair = pool.axes[0].kernel
-    pictures = _alternating(site, data(convolution), window.axes[0], pool.axes[0])
+    pictures = _interleave_planes(site, first_input(convolution), window.axes[0], pool.axes[0])
     flat = np.moveaxis(weights, 2, 1).reshape(len(weights), -1, *weights.shape[3:])
     added = None if bias is None else site.constant(bias, "bias")
-    wide = Window((window.axes[0], stretched(window.axes[1], pair), window.axes[2]))
-    x = flat_convolution(site, convolution, wide, pictures, flat, added)
-    x = site.like(activation, x) if activation else x
-    taller = (pooled_rows(pool.axes[1], pair), pool.axes[2])
-    x = flat_pool(site, node, Window(taller), x)
-    site.finish(volume(site, x, (len(weights), *pool.out)))  # type: ignore[arg-type]  # three axes
+    wide = Window((window.axes[0], interleave_conv_rows(window.axes[1], pair), window.axes[2]))
+    x = build_conv2d(site, convolution, wide, pictures, flat, added)
+    x = site.clone(activation, x) if activation else x
+    taller = (interleave_pool_rows(pool.axes[1], pair), pool.axes[2])
+    x = build_pool2d(site, node, Window(taller), x)
+    site.finish(to_volume(site, x, (len(weights), *pool.out)))  # type: ignore[arg-type]  # three axes
 
 
-def _alternating(site: GraphRewriter, x: ir.Value, depth: WindowAxis, pool: WindowAxis) -> ir.Value:
+def _interleave_planes(site: GraphRewriter, x: ir.Value, depth: WindowAxis, pool: WindowAxis) -> ir.Value:
     """``(N * pooled planes, kernel * C, planes of a window * H, W)``."""
     form = volume_shape(x)
     channels, _, height, width = form
     pair = pool.kernel
-    under = under_kernel(depth)[: pool.out * pair].reshape(pool.out, pair, depth.kernel)
+    under = kernel_plane_indices(depth)[: pool.out * pair].reshape(pool.out, pair, depth.kernel)
     indices = under.transpose(0, 2, 1).reshape(-1)  # pooled plane, plane under the kernel, plane of the window
-    apart = take(site, planes(site, x), form, depth, indices, channels=channels)
+    apart = gather_planes(site, to_planes(site, x), form, depth, indices, channels=channels)
     grouped = site.op("Reshape", apart, site.integers(-1, pair, channels * height, width))
     turned = site.op("Transpose", grouped, perm=[0, 2, 1, 3])
     return site.op("Reshape", turned, site.integers(-1, depth.kernel * channels, pair * height, width))
 
 
-def stretched(rows: WindowAxis, pair: int) -> WindowAxis:
+def interleave_conv_rows(rows: WindowAxis, pair: int) -> WindowAxis:
     """The convolution's rows when those of ``pair`` planes alternate."""
     return WindowAxis(
         rows.size * pair, rows.kernel, 1, rows.begin * pair, rows.end * pair, dilation=rows.dilation * pair
     )
 
 
-def pooled_rows(rows: WindowAxis, pair: int) -> WindowAxis:
+def interleave_pool_rows(rows: WindowAxis, pair: int) -> WindowAxis:
     """The pooling's rows when those of ``pair`` planes alternate."""
     return WindowAxis(rows.size * pair, rows.kernel * pair, rows.stride * pair, rows.begin * pair, rows.end * pair)
 
 
-def flat_pool(site: GraphRewriter, node: ir.Node, window: Window, x: ir.Value) -> ir.Value:
+def build_pool2d(site: GraphRewriter, node: ir.Node, window: Window, x: ir.Value) -> ir.Value:
     """A 2D pooling of the kind of a 3D one."""
     dilations = window.dilations if any(axis.dilation > 1 for axis in window.axes) else None
     ceil = 1 if any(axis.ceil for axis in window.axes) else None
-    return site.like(
+    return site.clone(
         node,
         x,
         auto_pad=None,

@@ -19,7 +19,7 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class MinimalFiltering:
+class WinogradMatrices:
     """``outputs = after @ ((kernel @ taps) * (before @ inputs))``.
 
     Parameters
@@ -47,11 +47,11 @@ class MinimalFiltering:
         return len(self.before)
 
 
-def minimal_filtering(outputs: int, taps: int) -> MinimalFiltering:
+def make_winograd_matrices(outputs: int, taps: int) -> WinogradMatrices:
     """F(outputs, taps), computed in rational numbers."""
     points = POINTS[: outputs + taps - 2]
     inverse = _inverse(_powers(points, outputs + taps - 1))
-    return MinimalFiltering(
+    return WinogradMatrices(
         before=_floats(inverse).T, kernel=_floats(_powers(points, taps)), after=_floats(_powers(points, outputs)).T
     )
 
