@@ -4,10 +4,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from builders import MakeModel, MakeScan
+
+from ct3d_edge.cli.app import app
+from ct3d_edge.cli.option_names import FORMER_OPTIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +43,46 @@ def output_of(program: str, folder: Path) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+"""What describes the present tree; decisions describe that of their day."""
+
+OTHER_PROGRAMS = {
+    "--dry-run", "--editable", "--groups", "--network", "--no-deps", "--real", "--rounds", "--scans", "--yes",
+}  # fmt: skip
+"""Options of pip and of the scripts in bench/."""
+
+
+def options_of(command: Any) -> Iterator[str]:
+    """Options of a command and of the commands below it."""
+    for parameter in command.params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    for further in getattr(command, "commands", {}).values():
+        yield from options_of(further)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_links_and_options_in_a_page_exist(page: Path) -> None:
+    text = page.read_text()
+    files = re.findall(r"(?<![\w/])((?:ct3d_edge|tests|docs|bench|export|tools)/[\w/-]+\.(?:py|md|json|toml))", text)
+    files += [f"bench/{name}.py" for name in re.findall(r"python -m bench\.(\w+)", text)]
+    assert [file for file in files if not (ROOT / file).exists()] == []
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    targets = [((page.parent / path) if path else page, anchor) for path, _, anchor in links]
+    assert [str(target) for target, _ in targets if not target.exists()] == []
+    assert [anchor for target, anchor in targets if anchor and anchor not in anchors_of(target)] == []
+    named = set(re.findall(r"(?<![\w/-])--[a-z][a-z-]+[a-z]", text)) - OTHER_PROGRAMS
+    if page.name == "CHANGELOG.md":
+        named -= {*FORMER_OPTIONS, "--plot"}
+    known = {"--help", "--install-completion", *options_of(typer.main.get_command(app))}
+    assert sorted(named - known) == []
 
 
 WRITTEN = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("ct3d_edge/**/*.py")]
