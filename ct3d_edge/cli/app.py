@@ -30,14 +30,14 @@ from ct3d_edge.cli import (
     view,
     watch,
 )
-from ct3d_edge.cli.click_extras import ClosedPipeError, OnceCommand, OnceGroup, example_of
-from ct3d_edge.cli.logs import ROOT, reset, signals_as_interrupts
+from ct3d_edge.cli.click_extras import ClosedPipeError, StrictCommand, StrictGroup, example_of
+from ct3d_edge.cli.logs import ROOT_LOGGER, reset_logging, signals_as_interrupts
 from ct3d_edge.cli.option_names import to_option_names
 from ct3d_edge.errors import Ct3dError, DiskError
 
 app = typer.Typer(
     name="ct3d-edge",
-    cls=OnceGroup,
+    cls=StrictGroup,
     help=f"3D CT classification at the edge: train, export, run and time a Keras 3D CNN.\n\n{example_of('')}",
     no_args_is_help=True,
     add_completion=True,
@@ -67,13 +67,13 @@ for command in (
     build.build,
     doctor.doctor,
 ):
-    app.command(cls=OnceCommand, epilog=example_of(command.__name__.replace("_", "-")))(command)
-app.command("calibrate", cls=OnceCommand, hidden=True)(fit_temperature.fit_temperature)  # its former name
+    app.command(cls=StrictCommand, epilog=example_of(command.__name__.replace("_", "-")))(command)
+app.command("calibrate", cls=StrictCommand, hidden=True)(fit_temperature.fit_temperature)  # its former name
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
@@ -84,16 +84,16 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[  # handled by its callback
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
-BUG = 70
+EXIT_INTERNAL_ERROR = 70
 """Exit code of an internal error (EX_SOFTWARE of sysexits.h)."""
 
-PIPE_CLOSED = 141
+EXIT_BROKEN_PIPE = 141
 """What a shell reports for a program that writes to a closed pipe (128 + SIGPIPE)."""
 
 
@@ -102,36 +102,36 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A file name may hold bytes, and a label letters, that this terminal or pipe cannot show.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    reset()
+    reset_logging()
     try:
         with signals_as_interrupts():
             app(prog_name="ct3d-edge")
     except Ct3dError as error:
-        ROOT.error("error: %s", to_option_names(str(error)))
+        ROOT_LOGGER.error("error: %s", to_option_names(str(error)))
         sys.exit(error.exit_code)
     except ClosedPipeError:
-        _drop_standard_output()
-        sys.exit(PIPE_CLOSED)
+        _discard_stdout()
+        sys.exit(EXIT_BROKEN_PIPE)
     except OSError as error:
-        _end_for_standard_output(error)
+        _exit_on_stdout_error(error)
     except Exception as error:
         traceback.print_exc()
-        ROOT.critical("bug: %r", error, exc_info=True, extra={"file_only": True})
-        sys.exit(BUG)
+        ROOT_LOGGER.critical("bug: %r", error, exc_info=True, extra={"file_only": True})
+        sys.exit(EXIT_INTERNAL_ERROR)
 
 
-def _drop_standard_output() -> None:
+def _discard_stdout() -> None:
     """Python would try to write again, and complain, when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _end_for_standard_output(error: OSError) -> NoReturn:
+def _exit_on_stdout_error(error: OSError) -> NoReturn:
     """End when the reader has seen enough (``| head``) or the disk behind ``>`` is full; other errors are bugs."""
     if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
         traceback.print_exc()
-        sys.exit(BUG)
-    _drop_standard_output()
+        sys.exit(EXIT_INTERNAL_ERROR)
+    _discard_stdout()
     if error.errno == errno.EPIPE:
-        sys.exit(PIPE_CLOSED)
-    ROOT.error("error: Cannot write to standard output: %s.", error.strerror)
+        sys.exit(EXIT_BROKEN_PIPE)
+    ROOT_LOGGER.error("error: Cannot write to standard output: %s.", error.strerror)
     sys.exit(DiskError.exit_code)

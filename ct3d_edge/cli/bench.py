@@ -11,17 +11,17 @@ import typer
 
 from ct3d_edge.cli import bench_records, bench_scenarios
 from ct3d_edge.cli.bench_scenarios import BenchAmounts, BenchTarget, timed_import
-from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example_of
+from ct3d_edge.cli.click_extras import StrictCommand, StrictGroup, example_of
 from ct3d_edge.cli.options import (
+    AllowFallbackOption,
     DeviceIdOption,
-    FallbackOption,
     ModelOption,
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
 )
-from ct3d_edge.cli.session_options import NoTunedOption, inference_config
+from ct3d_edge.cli.session_options import IgnoreTuningOption, inference_config
 from ct3d_edge.errors import UsageError
 from ct3d_edge.system.atomic_write import require_writable
 
@@ -32,10 +32,10 @@ SECONDS = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600}
 AXES = ("threads", "batch")
 MAX_COUNT = 4096
 
-app = typer.Typer(cls=OnceGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example_of("bench"))
-app.command(cls=OnceCommand, epilog=example_of("bench compare"))(bench_records.compare)
-app.command(cls=OnceCommand, epilog=example_of("bench history"))(bench_records.history)
-app.command(cls=OnceCommand, epilog=example_of("bench show"))(bench_records.show)
+app = typer.Typer(cls=StrictGroup, invoke_without_command=True, rich_markup_mode=None, epilog=example_of("bench"))
+app.command(cls=StrictCommand, epilog=example_of("bench compare"))(bench_records.compare)
+app.command(cls=StrictCommand, epilog=example_of("bench history"))(bench_records.history)
+app.command(cls=StrictCommand, epilog=example_of("bench show"))(bench_records.show)
 
 
 @app.callback()
@@ -43,11 +43,11 @@ def bench(
     context: typer.Context,
     model: ModelOption = None,
     provider: ProviderOption = "auto",
-    allow_fallback: FallbackOption = False,
+    allow_fallback: AllowFallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
-    no_tuned: NoTunedOption = False,
+    no_tuned: IgnoreTuningOption = False,
     run_report: RunReportOption = None,
     scans: Annotated[
         Path | None,

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ct3d_edge.cli.terminal import out, print_lines
+from ct3d_edge.cli.terminal import print_lines, stdout_console
 from ct3d_edge.formatting import format_bytes, plural, printable
 from ct3d_edge.latency.compare import PercentileChange
 from ct3d_edge.latency.load_generator import LoadResult, best_load
@@ -29,7 +29,7 @@ def print_single(record: BenchRecord) -> None:
     clocks = {name: series[name] for name in record.clocks}
     once = ", ".join(f"{name} {value:.1f}" for name, value in record.once.items())
     print_lines([f"Once, in ms: {once}", *_describe_steady_state(record)])
-    out().print(_percentile_table({"stage": stages, "clock": clocks}))
+    stdout_console().print(_percentile_table({"stage": stages, "clock": clocks}))
     print_lines(_describe_missing(record.samples.total))
     print_lines(stability_warnings(record.samples.total, record.surroundings))
     print_lines(_describe_amount(name, value) for name, value in record.resources.items())
@@ -44,7 +44,7 @@ def print_record(record: BenchRecord) -> None:
     if not series:
         print_lines(["It has no counted runs."])
         return
-    out().print(_percentile_table({"series, ms": series}))
+    stdout_console().print(_percentile_table({"series, ms": series}))
     if "profile" in record.conditions:
         print_profile(record.conditions["profile"])
     print_lines(_describe_missing(min(series.values(), key=len)))
@@ -129,7 +129,7 @@ def print_sweep(record: BenchRecord) -> None:
             cells = (f"{median.value:.1f}", median.format_interval(), f"{throughput:.2f}", f"{throughput / first:.2f}")
             table.add_row(str(threads), str(facts["batch"]), str(len(samples)), *cells)
     print_lines(["Prepared scans from memory to their probabilities; scans a second over all counted runs."])
-    out().print(table)
+    stdout_console().print(table)
     _print_warnings(record, record.samples.counted)
 
 
@@ -150,7 +150,7 @@ def print_server(record: BenchRecord, attempts: Sequence[LoadResult]) -> None:
             "yes" if load.holds else "no" if complete else "no, given up",
         )
     print_lines([f"One after the other {capacity:.3g} scans a second; latencies from intended arrival:"])
-    out().print(table)
+    stdout_console().print(table)
     best = best_load(attempts)
     rate = "No rate tried" if best is None else f"{best.rate:.3g} scans a second is the highest rate tried that"
     print_lines([f"{rate} keeps {bound}."])
@@ -178,7 +178,7 @@ def print_profile(profile: Mapping[str, Any]) -> None:
             f"{limits['gb_per_s']:.1f} GB/s in a copy, by NumPy."
         ]
     )
-    out().print(table)
+    stdout_console().print(table)
     whole = sum(parts.values()) or 1.0
     shares = ", ".join(f"{name} {ms:.1f} ms ({ms / whole:.0%})" for name, ms in parts.items())
     print_lines(
@@ -198,6 +198,6 @@ def print_comparison(changes: Comparison) -> None:
             interval = "-" if change.low is None else f"{change.low:.3f}..{change.high:.3f}"
             values = (f"{change.before:.1f}", f"{change.after:.1f}", f"{change.ratio:.3f}", interval)
             table.add_row(Text(printable(name)), f"p{rank:g}", *values, change.describe())
-    out().print(table)
+    stdout_console().print(table)
     paired = next(iter(changes.values())).paired
     print_lines(["Paired, round by round." if paired else "Unpaired: block bootstrap, 4000 resamples, seed 0."])

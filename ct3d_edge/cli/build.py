@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.options import DeviceIdOption, ModelOption, ProviderOptionsOption, model_path
+from ct3d_edge.cli.options import DeviceIdOption, ModelOption, ProviderOptionsOption, resolve_model_path
 from ct3d_edge.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -29,23 +29,23 @@ def build(
     from dataclasses import replace
 
     from ct3d_edge.cli.session_options import inference_config
-    from ct3d_edge.cli.terminal import elapsed
+    from ct3d_edge.cli.terminal import show_elapsed
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.session.provider_selection import FALLBACK_HINT
     from ct3d_edge.session.runner import Runner
 
-    file = load_model_file(model_path(model))
+    file = load_model_file(resolve_model_path(model))
     request = replace(inference_config(provider, False, provider_option, device_id).session(), batch=batch)
     try:
-        with elapsed("building"), Runner(file, request) as runner:
-            engine, gpu = _engine(runner), runner.run_report.gpu
+        with show_elapsed("building"), Runner(file, request) as runner:
+            engine, gpu = _engine_used(runner), runner.run_report.gpu
     except ProviderError as error:  # a lesser provider would build nothing
         raise ProviderError(str(error).removesuffix(FALLBACK_HINT).strip()) from error
     found = "built" if engine.built else "found, built earlier"
     typer.echo(f"{found} in {engine.seconds:.1f} s: engine {engine.key[:16]} for {gpu}")
 
 
-def _engine(runner: "Runner") -> "EngineUsed":
+def _engine_used(runner: "Runner") -> "EngineUsed":
     engine = runner.run_report.engine
     assert engine is not None, "a session on TensorRT has an engine"  # noqa: S101  # what Runner promises
     return engine

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.cli.options import (
-    AllowOption,
     ContractModelOption,
-    IdentifiersOption,
+    DowngradeCheckOption,
+    IncludePhiOption,
     JsonOption,
-    SeriesOption,
-    contract_of,
+    SeriesUidOption,
+    load_contract,
 )
 from ct3d_edge.formatting import plural
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ct3d_edge.quality_control.checker import QualityReport
 
-WIDEST_CODES = 32
+MAX_CODES_WIDTH = 32
 """Columns that codes take at most in a table of several scans; more codes go on the next line."""
 
 
@@ -30,9 +30,9 @@ def check(
         list[Path], typer.Argument(readable=False, help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")
     ],
     model: ContractModelOption = None,
-    series: SeriesOption = None,
-    allow: AllowOption = None,
-    include_phi: IdentifiersOption = False,
+    series: SeriesUidOption = None,
+    allow: DowngradeCheckOption = None,
+    include_phi: IncludePhiOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure scans and tell which of them a model may judge.
@@ -40,21 +40,21 @@ def check(
     The table shows all measured values of a single scan; of several, what is not in order. --json shows everything.
     Ends with exit code 1 if a scan is refused or cannot be read.
     """
-    from ct3d_edge.cli.terminal import log, log_skipped, track
+    from ct3d_edge.cli.terminal import log, log_skipped, track_progress
     from ct3d_edge.quality_control.check_registry import require_downgradable
     from ct3d_edge.quality_control.checker import QualityChecker
     from ct3d_edge.scan.discovery import discover_scans
 
-    checker = QualityChecker(contract_of(model), require_downgradable(allow or ()), include_phi=include_phi)
+    checker = QualityChecker(load_contract(model), require_downgradable(allow or ()), include_phi=include_phi)
     search = discover_scans(paths, series)
     log_skipped(search.passed_over)
-    quality_reports = [checker.inspect(scan) for scan in track(search.scans, len(search.scans), "Scans")]
+    quality_reports = [checker.inspect(scan) for scan in track_progress(search.scans, len(search.scans), "Scans")]
     if json_:
         typer.echo(json.dumps([quality_report.to_dict() for quality_report in quality_reports], indent=2))
     elif len(quality_reports) == 1:
         _print_quality_report(quality_reports[0])
     else:
-        _print_several(quality_reports)
+        _print_quality_reports(quality_reports)
     counts = {verdict: sum(each.verdict == verdict for each in quality_reports) for verdict in ("ok", "warn", "refuse")}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     log(f"{plural(len(quality_reports), 'scan')} ({told})")
@@ -65,32 +65,32 @@ def _print_quality_report(quality_report: "QualityReport") -> None:
     """Verdict of a single scan, then one row a measured value."""
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.cli.terminal import stdout_console
     from ct3d_edge.formatting import printable
     from ct3d_edge.report.table import STYLES, plain_table, row_names
 
-    console = out()
+    console = stdout_console()
     (name,) = row_names([quality_report.scan], console.width - len(": refuse"))
     console.print(Text(f"{printable(name)}: ").append(quality_report.verdict, STYLES[quality_report.verdict]))
     table = plain_table("check", "", "measured")
     table.columns[-1].overflow = "fold"
-    for code, severity, detail in _rows(quality_report):
+    for code, severity, detail in _flag_rows(quality_report):
         table.add_row(code, Text(severity, STYLES[severity]), Text(printable(detail)))
     console.print(table)
 
 
-def _print_several(quality_reports: "Sequence[QualityReport]") -> None:
+def _print_quality_reports(quality_reports: "Sequence[QualityReport]") -> None:
     """One row a scan with the codes of what is not in order, then each message once."""
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.cli.terminal import stdout_console
     from ct3d_edge.formatting import printable
     from ct3d_edge.report.table import STYLES, group_messages, plain_table, row_names
 
-    console, paths = out(), [quality_report.scan for quality_report in quality_reports]
-    wrong = [[row for row in _rows(quality_report) if row[1] != "ok"] for quality_report in quality_reports]
+    console, paths = stdout_console(), [quality_report.scan for quality_report in quality_reports]
+    wrong = [[row for row in _flag_rows(quality_report) if row[1] != "ok"] for quality_report in quality_reports]
     codes = [", ".join(dict.fromkeys(code for code, _, _ in rows)) for rows in wrong]
-    widest = min(max(map(len, codes)), WIDEST_CODES)
+    widest = min(max(map(len, codes)), MAX_CODES_WIDTH)
     names = list(map(printable, row_names(paths, console.width - widest - len("  verdict  "))))
     table = plain_table("scan", "verdict")
     table.columns[0].overflow = "fold"
@@ -103,7 +103,7 @@ def _print_several(quality_reports: "Sequence[QualityReport]") -> None:
         console.print(Text(note.format(names, console.width)))
 
 
-def _rows(quality_report: "QualityReport") -> "list[tuple[str, str, str]]":
+def _flag_rows(quality_report: "QualityReport") -> "list[tuple[str, str, str]]":
     """Code, severity and sentence of everything measured; first, why a scan could not be read."""
     rows = [(flag.code, str(flag.severity), flag.detail) for flag in quality_report.flags]
     if quality_report.error:

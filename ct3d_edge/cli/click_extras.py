@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ct3d_edge.cli.logs import NAMES, ROOT, configure, log_parameters
+from ct3d_edge.cli.logs import LOG_PARAMETER_NAMES, ROOT_LOGGER, configure_logging, log_parameters
 from ct3d_edge.cli.option_names import rename_former_options
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
     import click
 
-MESSAGES = {
+VALUE_ERROR_TEMPLATES = {
     "int_parsing": "{input!r} is not a whole number.",
     "int_from_float": "{input!r} is not a whole number.",
     "float_parsing": "{input!r} is not a number.",
@@ -30,7 +30,7 @@ def reword_value_error(error: typer.BadParameter) -> None:
     """Replace the message of an error by one that names the value; other messages lose a prefix at most."""
     details = getattr(error.__cause__, "errors", None)
     first: dict[str, Any] = details()[0] if callable(details) else {}
-    template = MESSAGES.get(first.get("type", ""))
+    template = VALUE_ERROR_TEMPLATES.get(first.get("type", ""))
     if template:
         error.message = template.format(input=first.get("input"), **first.get("ctx", {}))
     else:
@@ -70,7 +70,7 @@ def example_of(command: str) -> str:
     return f"Example: {EXAMPLES[command]}"
 
 
-class _Once:
+class _StrictParsing:
     """What commands and groups have in common; those that do work have the options of the log."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -82,15 +82,15 @@ class _Once:
         """Parse, and set up the log before the command begins, which knows nothing of it."""
         known = {option for parameter in self.params for option in parameter.opts}
         args, warnings = rename_former_options(args, known)
-        rest = self._parse_once(ctx, args)
-        chosen = {name: ctx.params.pop(name) for name in NAMES if name in ctx.params}
+        rest = self._parse_strictly(ctx, args)
+        chosen = {name: ctx.params.pop(name) for name in LOG_PARAMETER_NAMES if name in ctx.params}
         if chosen and not ctx.resilient_parsing:
-            configure(**chosen)
+            configure_logging(**chosen)
             for warning in warnings:
-                ROOT.warning(warning)
+                ROOT_LOGGER.warning(warning)
         return rest
 
-    def _parse_once(self, ctx: Any, args: list[str]) -> list[str]:
+    def _parse_strictly(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse what would silently mean something else: a second value of an option, an empty path.
 
         Raises
@@ -103,7 +103,7 @@ class _Once:
             return unfinished
         if "" in args:
             raise UsageError("An argument is empty; as a path that would be this folder. Is a shell variable unset?")
-        _require_once(self.make_parser(ctx).parse_args(list(args))[2])  # type: ignore[attr-defined]
+        _reject_repeated_options(self.make_parser(ctx).parse_args(list(args))[2])  # type: ignore[attr-defined]
         try:
             rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         except typer.BadParameter as error:
@@ -119,11 +119,11 @@ class _Once:
         return [piece for piece in pieces if piece not in unwanted]
 
 
-class OnceCommand(_Once, TyperCommand):
+class StrictCommand(_StrictParsing, TyperCommand):
     """One command."""
 
 
-class OnceGroup(_Once, TyperGroup):
+class StrictGroup(_StrictParsing, TyperGroup):
     """A command that has further ones."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -144,7 +144,7 @@ class ClosedPipeError(Exception):
     """Whoever read standard output has ended (``| head``)."""
 
 
-def _require_once(given: "list[click.Parameter]") -> None:
+def _reject_repeated_options(given: "list[click.Parameter]") -> None:
     for place, parameter in enumerate(given):
         single = parameter.param_type_name == "option" and not parameter.multiple
         if single and not getattr(parameter, "is_flag", False) and parameter in given[:place]:

@@ -12,7 +12,7 @@ from ct3d_edge.system.atomic_write import require_writable
 if TYPE_CHECKING:
     from ct3d_edge.conversion.write_model import CompileResult
 
-LevelOption = Annotated[
+OptimizeLevelOption = Annotated[
     Literal["none", "exact", "fast", "small"],
     typer.Option(
         "--optimize",
@@ -25,7 +25,7 @@ TargetOption = Annotated[
     Literal["cpu", "cuda", "tensorrt", "no-conv3d"],
     typer.Option(help="Device class; cuda and tensorrt keep 3D operators, no-conv3d leaves none in the file."),
 ]
-BudgetOption = Annotated[
+TensorMemoryOption = Annotated[
     str | None,
     typer.Option("--max-memory", metavar="SIZE", help="For small: what intermediate tensors may take, like 60MB."),
 ]
@@ -33,21 +33,21 @@ PrecisionOption = Annotated[
     Literal["fp32", "fp16", "int8", "auto"],
     typer.Option("--precision", help="What the file computes in; auto: the fastest for the target whose proof holds."),
 ]
-WeightsOption = Annotated[
+WeightDtypeOption = Annotated[
     Literal["fp32", "fp16"],
     typer.Option(
         "--weight-dtype", help="What an fp32 file stores its weights in; fp16 halves the file, arithmetic stays fp32."
     ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at a pass that fails instead of leaving it out.")]
-EmbedOption = Annotated[
+EmbedPreprocessingOption = Annotated[
     bool,
     typer.Option(
         "--embed-preprocessing",
         help="Put the preprocessing into the file, for other programs: stored voxels in, probabilities out.",
     ),
 ]
-ExplainOption = Annotated[
+GradcamOutputOption = Annotated[
     bool,
     typer.Option(
         "--with-gradcam-output",
@@ -90,13 +90,13 @@ def check_compile_options(
         raise UsageError("--calibration-data is for --precision fp16, int8 and auto: fp32 needs no calibration.")
 
 
-def report_compiled(exported: "CompileResult") -> None:
+def print_compile_result(exported: "CompileResult") -> None:
     """Passes, proof and file on standard output."""
     from ct3d_edge.cli.terminal import print_lines
 
     model = exported.model
-    print_lines(pass_lines(model.provenance.get("passes", [])))
-    print_lines(precision_lines(model.provenance))
+    print_lines(describe_passes(model.provenance.get("passes", [])))
+    print_lines(describe_precision(model.provenance))
     for parity in exported.parity_reports:
         print_lines([f"proof: {parity.describe()}"])
         if parity.tensors:
@@ -112,7 +112,7 @@ def report_compiled(exported: "CompileResult") -> None:
     typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")
 
 
-def pass_lines(steps: list[dict[str, Any]]) -> list[str]:
+def describe_passes(steps: list[dict[str, Any]]) -> list[str]:
     """One line a pass of a provenance: nodes before and after, rewrites, and whether it failed."""
     width = max((len(str(step["name"])) for step in steps), default=0)
     return [
@@ -123,7 +123,7 @@ def pass_lines(steps: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def precision_lines(provenance: dict[str, Any]) -> list[str]:
+def describe_precision(provenance: dict[str, Any]) -> list[str]:
     """What a file computes in, what stays float32 and why, and why ``auto`` took nothing else."""
     told = provenance.get("precision", {})
     choice = provenance.get("precision_choice", {})

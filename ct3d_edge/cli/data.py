@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.click_extras import OnceCommand, OnceGroup, example_of
+from ct3d_edge.cli.click_extras import StrictCommand, StrictGroup, example_of
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
@@ -87,12 +87,12 @@ def _folds(split: "Split", label: str) -> str:
 
 app = typer.Typer(
     help="Make phantom scans, fetch published ones.",
-    cls=OnceGroup,
+    cls=StrictGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     epilog=example_of("data"),
 )
-app.command(name="split", cls=OnceCommand, epilog=example_of("data split"))(split)
+app.command(name="split", cls=StrictCommand, epilog=example_of("data split"))(split)
 
 
 @app.callback()
@@ -100,7 +100,7 @@ def _group() -> None:
     """Make phantom scans, fetch published ones."""
 
 
-@app.command(cls=OnceCommand, epilog=example_of("data synth"))
+@app.command(cls=StrictCommand, epilog=example_of("data synth"))
 def synth(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
     scans: Annotated[int, typer.Option("--num-scans", "-n", min=1, help="How many; every second one is abnormal.")] = 6,
@@ -115,19 +115,19 @@ def synth(
 
     They go to OUT/scans/normal and OUT/scans/abnormal, the masks to OUT/lesions.
     """
-    from ct3d_edge.cli.terminal import log, progress
+    from ct3d_edge.cli.terminal import log, report_progress
     from ct3d_edge.datasets.phantoms.phantom import synthesise
 
     if not force and out.is_dir() and any(out.iterdir()):
         raise UsageError(
             f"{out} holds files already, and two sets would be mixed. Name another folder, or add --force."
         )
-    with progress(scans, "Phantoms") as advance:
+    with report_progress(scans, "Phantoms") as advance:
         written = synthesise(out, scans, seed, shape=shape, on_scan=lambda _: advance())
     log(f"wrote {plural(len(written), 'phantom scan')} to {out / 'scans'}")
 
 
-@app.command(cls=OnceCommand, epilog=example_of("data fetch"))
+@app.command(cls=StrictCommand, epilog=example_of("data fetch"))
 def fetch(
     dataset: Annotated[Literal["mosmed"], typer.Argument(help="mosmed: the 200 chest CTs of the published tutorial.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the scans, one folder a class.")],
@@ -157,9 +157,9 @@ def _byte_bars() -> Iterator["OnProgress"]:
     """Yield a function that shows a bar for each step on a terminal, and nothing in a pipe."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from ct3d_edge.cli.logs import err
+    from ct3d_edge.cli.logs import stderr_console
 
-    console = err()
+    console = stderr_console()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     bars = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
     tasks = {}

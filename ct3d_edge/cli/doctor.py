@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ct3d_edge.doctor.diagnosis import SystemReport
     from ct3d_edge.doctor.smoke_test_process import ProviderStatus
 
-COMMAND = "pip "
+PIP_COMMAND_PREFIX = "pip "
 """What a line holds that names a command."""
 
 
@@ -26,19 +26,19 @@ def doctor(json_: JsonOption = False) -> None:
 
     Each runs a tiny three-dimensional network. Nothing is installed or changed. Exit code 3 if no provider works.
     """
-    from ct3d_edge.cli.logs import err
-    from ct3d_edge.cli.terminal import out, print_lines
+    from ct3d_edge.cli.logs import stderr_console
+    from ct3d_edge.cli.terminal import print_lines, stdout_console
     from ct3d_edge.doctor.diagnosis import check_system
     from ct3d_edge.formatting import printable
 
-    with err().status("trying providers") as status:
+    with stderr_console().status("trying providers") as status:
         diagnosis = check_system(on_provider=lambda name: status.update(f"trying {name}"))
     if json_:
         typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
     else:
-        out().print(_table(diagnosis))
+        stdout_console().print(_provider_table(diagnosis))
         for line in _lines(diagnosis):
-            if COMMAND in line:  # to be copied whole
+            if PIP_COMMAND_PREFIX in line:  # to be copied whole
                 typer.echo(printable(line))
             else:
                 print_lines([line])
@@ -46,25 +46,25 @@ def doctor(json_: JsonOption = False) -> None:
         raise typer.Exit(ProviderError.exit_code)
 
 
-def _table(diagnosis: "SystemReport") -> "Table":
+def _provider_table(diagnosis: "SystemReport") -> "Table":
     from ct3d_edge.report.table import plain_table
 
     table = plain_table("provider", "compiled in", "loadable", "runs 3D", "session and run")
     for trial in diagnosis.provider_statuses:
         took = f"{trial.milliseconds:.0f} ms" if trial.milliseconds is not None else ""
-        table.add_row(trial.name, *map(_yes, (trial.compiled_in, trial.loadable, trial.runs)), took)
+        table.add_row(trial.name, *map(_yes_no, (trial.compiled_in, trial.loadable, trial.runs)), took)
     return table
 
 
 def _lines(diagnosis: "SystemReport") -> "Iterator[str]":
     """Everything that the table has no room for."""
     for trial in diagnosis.provider_statuses:
-        yield from _explained(trial)
-    yield f"auto takes: {_automatic(diagnosis)}"
+        yield from _provider_issue_lines(trial)
+    yield f"auto takes: {_describe_auto_provider(diagnosis)}"
     owners = [f"{name} {version}" for name, version in diagnosis.installation.distributions]
     yield f"onnxruntime: {', '.join(owners) or 'none'}"
     features = diagnosis.features
-    told = "unknown" if features is None else ", ".join(f"{name} {_yes(there)}" for name, there in features.items())
+    told = "unknown" if features is None else ", ".join(f"{name} {_yes_no(there)}" for name, there in features.items())
     yield f"CPU: {diagnosis.cpu or 'unknown'}; {told}"
     limit = f"container limit {diagnosis.quota:g}" if diagnosis.quota else "no container limit"
     yield f"cores: {diagnosis.cores_usable} usable of {diagnosis.cores_present}; {limit}"
@@ -73,7 +73,7 @@ def _lines(diagnosis: "SystemReport") -> "Iterator[str]":
     yield from diagnosis.advice()
 
 
-def _explained(trial: "ProviderStatus") -> "Iterator[str]":
+def _provider_issue_lines(trial: "ProviderStatus") -> "Iterator[str]":
     if trial.runs:
         return
     yield f"{trial.name}: {trial.detail}"
@@ -85,12 +85,12 @@ def _explained(trial: "ProviderStatus") -> "Iterator[str]":
         yield f"  would help: {trial.remedy}"
 
 
-def _automatic(diagnosis: "SystemReport") -> str:
+def _describe_auto_provider(diagnosis: "SystemReport") -> str:
     if len(diagnosis.auto_providers) > 1:
         first, second = diagnosis.auto_providers
         return f"{first} for a model whose engine is built (ct3d-edge build --provider {first}), else {second}"
     return "".join(diagnosis.auto_providers) or "nothing, no provider works here"
 
 
-def _yes(there: bool) -> str:
+def _yes_no(there: bool) -> str:
     return "yes" if there else "no"

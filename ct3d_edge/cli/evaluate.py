@@ -7,25 +7,25 @@ from typing import Annotated, Literal
 import typer
 
 from ct3d_edge.cli.options import (
-    AllowOption,
+    AllowFallbackOption,
+    DeprecatedModelArgument,
     DeviceIdOption,
-    FallbackOption,
+    DowngradeCheckOption,
     JsonOption,
-    ModelArgument,
     ProviderOption,
     ProviderOptionsOption,
-    SkipBadOption,
+    SkipInvalidOption,
     TrainedModelOption,
-    model_and_folder,
+    resolve_model_and_folder,
 )
-from ct3d_edge.cli.session_options import NoTunedOption, inference_config
+from ct3d_edge.cli.session_options import IgnoreTuningOption, inference_config
 
 
 def evaluate(
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")
     ] = None,
-    last: ModelArgument = None,
+    last: DeprecatedModelArgument = None,
     *,
     model: TrainedModelOption = None,
     split: Annotated[
@@ -41,12 +41,12 @@ def evaluate(
         typer.Option("--out", "-o", metavar="FOLDER", help="Write evaluation.json, scans.csv and two plots here."),
     ] = None,
     provider: ProviderOption = "auto",
-    allow_fallback: FallbackOption = False,
+    allow_fallback: AllowFallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
-    no_tuned: NoTunedOption = False,
-    allow: AllowOption = None,
-    skip_bad: SkipBadOption = False,
+    no_tuned: IgnoreTuningOption = False,
+    allow: DowngradeCheckOption = None,
+    skip_bad: SkipInvalidOption = False,
     resamples: Annotated[
         int | None, typer.Option("--resamples", min=100, help="Of the bootstrap intervals; 2000 if left out.")
     ] = None,
@@ -62,7 +62,7 @@ def evaluate(
     from ct3d_edge.evaluation.metrics import RESAMPLES
     from ct3d_edge.evaluation.report import require_folder, summary, to_json, write_files
 
-    judged, scans = model_and_folder(model, folder, last)
+    judged, scans = resolve_model_and_folder(model, folder, last)
     config = inference_config(provider, allow_fallback, provider_option, device_id, no_tuned=no_tuned, allow=allow)
     if out:
         require_folder(out)

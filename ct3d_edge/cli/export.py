@@ -6,27 +6,33 @@ from typing import Annotated, Literal
 import typer
 
 from ct3d_edge.cli.compile_options import (
-    BudgetOption,
     CalibrationDataOption,
-    EmbedOption,
-    ExplainOption,
-    LevelOption,
+    EmbedPreprocessingOption,
+    GradcamOutputOption,
+    OptimizeLevelOption,
     ParityDataOption,
     PrecisionOption,
     StrictOption,
     TargetOption,
+    TensorMemoryOption,
     ToleranceOption,
-    WeightsOption,
+    WeightDtypeOption,
     check_compile_options,
-    report_compiled,
+    print_compile_result,
 )
-from ct3d_edge.cli.options import LabelsOption, ModelArgument, OrientationOption, check_labels, required_model
+from ct3d_edge.cli.options import (
+    DeprecatedModelArgument,
+    LabelsOption,
+    OrientationOption,
+    parse_labels,
+    resolve_required_model,
+)
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
 
 
 def export(
-    argument: ModelArgument = None,
+    argument: DeprecatedModelArgument = None,
     model: Annotated[
         Path | None,
         typer.Option("--model", "-m", help="A folder that `train` wrote, or a .keras file.  [required]"),
@@ -39,14 +45,14 @@ def export(
         tuple[int, int, int] | None,
         typer.Option("--shape", metavar="W H D", help="Input size, for a network that leaves it open."),
     ] = None,
-    optimize: LevelOption = "fast",
+    optimize: OptimizeLevelOption = "fast",
     target: TargetOption = "cpu",
-    max_memory: BudgetOption = None,
+    max_memory: TensorMemoryOption = None,
     strict: StrictOption = False,
-    embed_preprocessing: EmbedOption = False,
-    explain: ExplainOption = False,
+    embed_preprocessing: EmbedPreprocessingOption = False,
+    explain: GradcamOutputOption = False,
     precision: PrecisionOption = "fp32",
-    weights: WeightsOption = "fp32",
+    weights: WeightDtypeOption = "fp32",
     calibrate: CalibrationDataOption = None,
     parity: ParityDataOption = None,
     limit: ToleranceOption = None,
@@ -60,8 +66,8 @@ def export(
     The file describes itself, is made fast, and is proven before it is written.
     A proof that does not hold leaves no file and ends with exit code 4.
     """
-    source = required_model(model, argument)
-    names = check_labels(labels)
+    source = resolve_required_model(model, argument)
+    names = parse_labels(labels)
     check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_size(max_memory)
     require_extra("optimize", OPTIMIZE_MODULES)
@@ -82,4 +88,4 @@ def export(
         atol=limit,
         embed_preprocessing=embed_preprocessing,
     )
-    report_compiled(result)
+    print_compile_result(result)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ct3d_edge.report.page import ReportPage
     from ct3d_edge.results.record import ResultRecord, ScanFailure
 
-LONGEST = 200
+MAX_NAME_BYTES = 200
 """Bytes of a name without number and ending; file systems take 255 in all."""
 
 
@@ -35,18 +35,18 @@ def unique_names(scans: Iterable[Path]) -> dict[Path, str]:
     taken: set[str] = set()
     names: dict[Path, str] = {}
     for scan in scans:
-        name = _name(scan)
+        name = _base_name(scan)
         numbered = (f"{name}-{number}" for number in count(2))
         names[scan] = next(name for name in chain([name], numbered) if name.lower() not in taken)
         taken.add(names[scan].lower())
     return names
 
 
-def _name(scan: Path) -> str:
+def _base_name(scan: Path) -> str:
     from ct3d_edge.scan.discovery import scan_name
 
     name = scan_name(scan) or scan.resolve().name or "scan"  # "." is a series, too
-    while len(os.fsencode(name)) > LONGEST:
+    while len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = name[:-1]
     return name
 
@@ -60,7 +60,7 @@ class MontageOutput:
         self._montage = montage
         self.path, self.written = montage.path, 0
 
-    def needs(self, record: "ResultRecord") -> bool:  # noqa: ARG002
+    def needs_network_input(self, record: "ResultRecord") -> bool:  # noqa: ARG002
         """No: a scan whose record was taken over is left out."""
         return False
 
@@ -78,7 +78,7 @@ class MontageOutput:
             log(f"{self.option}: no scan was judged in this run, so there is nothing to draw; {self.path} not written")
 
 
-class PageOutput:
+class HtmlReportOutput:
     """Every scan with its slices and, where there is one, its map."""
 
     option = "--report"
@@ -87,7 +87,7 @@ class PageOutput:
         self._page, self._run_report = page, run_report
         self.path, self.written = page.path, 0
 
-    def needs(self, record: "ResultRecord") -> bool:  # noqa: ARG002
+    def needs_network_input(self, record: "ResultRecord") -> bool:  # noqa: ARG002
         """Yes: the page shows slices of all."""
         return True
 
@@ -103,11 +103,11 @@ class PageOutput:
         self.written = len(records)
 
 
-CODE = "auxiliary_output_failed"
+OUTPUT_FAILED_CODE = "auxiliary_output_failed"
 """Of the finding; its value is the option that asked for what is missing."""
 
 
-class SideOutput(Protocol):
+class ExtraOutput(Protocol):
     """One kind of output, made of all scans of a run."""
 
     option: str
@@ -119,7 +119,7 @@ class SideOutput(Protocol):
     written: int
     """Scans of which something was written so far."""
 
-    def needs(self, record: "ResultRecord") -> bool:
+    def needs_network_input(self, record: "ResultRecord") -> bool:
         """Whether the network's input is needed, also of a scan whose record was taken over."""
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
@@ -141,7 +141,7 @@ class SideOutput(Protocol):
         """
 
 
-class SideOutputs:
+class ExtraOutputs:
     """All that a run writes besides its records.
 
     Parameters
@@ -154,7 +154,7 @@ class SideOutputs:
         How long reading a scan again may take; for ever if None.
     """
 
-    def __init__(self, model: "Model", outputs: Sequence[SideOutput], seconds: float | None) -> None:
+    def __init__(self, model: "Model", outputs: Sequence[ExtraOutput], seconds: float | None) -> None:
         self._model, self._outputs, self._seconds = model, outputs, seconds
         self.complete = True
         """Whether everything could be written so far."""
@@ -167,27 +167,27 @@ class SideOutputs:
     def add(self, analysis: "ScanResult") -> "ResultRecord":
         """Write what is wanted of a scan; its record, with a finding for every output that it is missing in."""
         known = analysis.record
-        found = tuple(flag for flag in known.flags if flag.code != CODE)
+        found = tuple(flag for flag in known.flags if flag.code != OUTPUT_FAILED_CODE)
         record = known.with_flags(found)  # an earlier run's troubles may be over
         analysis = replace(analysis, record=record)
-        wanting = [output for output in self._outputs if record.has_prediction and output.needs(record)]
-        drawn, explanation, failure = self._draw(analysis) if wanting else (analysis, None, None)
-        missing = [self._flag(output, failure) for output in wanting if failure]
+        wanting = [output for output in self._outputs if record.has_prediction and output.needs_network_input(record)]
+        drawn, explanation, failure = self._prepare_gradcam(analysis) if wanting else (analysis, None, None)
+        missing = [self._failure_flag(output, failure) for output in wanting if failure]
         for output in self._outputs:
             given = drawn if output in wanting else analysis
-            if failure := _attempt(partial(output.add, given, explanation)):
-                missing.append(self._flag(output, failure))
+            if failure := _run_output(partial(output.add, given, explanation)):
+                missing.append(self._failure_flag(output, failure))
         record = record.with_flags((*found, *missing))
         return known if record == known else record
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
         """Write what shows all scans at once; what cannot be written is said and costs nothing else."""
         for output in self._outputs:
-            if failure := _attempt(partial(output.save, records)):
+            if failure := _run_output(partial(output.save, records)):
                 self.complete = False
                 log(f"{output.option}: {failure.message}")
 
-    def _draw(self, analysis: "ScanResult") -> "tuple[ScanResult, GradcamMap | None, ScanFailure | None]":
+    def _prepare_gradcam(self, analysis: "ScanResult") -> "tuple[ScanResult, GradcamMap | None, ScanFailure | None]":
         """The scan prepared, again if need be, and its explanation; or why there are none."""
         drawn, explanations = [analysis], []
 
@@ -196,15 +196,17 @@ class SideOutputs:
                 drawn.append(self._model.again(analysis.record, self._seconds))
             explanations.append(self._model.explanation(drawn[-1]))
 
-        failure = _attempt(draw)
+        failure = _run_output(draw)
         return drawn[-1], explanations[0] if explanations else None, failure
 
-    def _flag(self, output: SideOutput, failure: "ScanFailure") -> QCFlag:
+    def _failure_flag(self, output: ExtraOutput, failure: "ScanFailure") -> QCFlag:
         self.complete = False
-        return QCFlag(CODE, "warn", f"{output.option} has nothing of this scan: {failure.message}", output.option)
+        return QCFlag(
+            OUTPUT_FAILED_CODE, "warn", f"{output.option} has nothing of this scan: {failure.message}", output.option
+        )
 
 
-def _attempt(work: Callable[[], object]) -> "ScanFailure | None":
+def _run_output(work: Callable[[], object]) -> "ScanFailure | None":
     """Do the work; if it could not be done, say why: a scan's fault, the disk's, or one of ct3d-edge.
 
     Raises
@@ -217,7 +219,7 @@ def _attempt(work: Callable[[], object]) -> "ScanFailure | None":
         try:
             work()
         except (UsageError, OutputError) as error:
-            raise UnreadableScanError(CODE, str(error)) from error
+            raise UnreadableScanError(OUTPUT_FAILED_CODE, str(error)) from error
 
     failed = run_guarded(translated)
     return failed[1] if failed else None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.options import ModelArgument, SkipBadOption, model_and_folder
+from ct3d_edge.cli.options import DeprecatedModelArgument, SkipInvalidOption, resolve_model_and_folder
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def fit_temperature(
         Path | None,
         typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.  [required]"),
     ] = None,
-    last: ModelArgument = None,
+    last: DeprecatedModelArgument = None,
     *,
     model: Annotated[
         Path | None, typer.Option("--model", "-m", metavar="RUN", help="A folder that `train` wrote.  [required]")
@@ -29,7 +29,7 @@ def fit_temperature(
     rule: Annotated[
         str, typer.Option("--threshold-method", help="Of the threshold: youden, or for example sensitivity=0.95.")
     ] = "youden",
-    skip_bad: SkipBadOption = False,
+    skip_bad: SkipInvalidOption = False,
     cache: Annotated[
         Path | None,
         typer.Option("--cache", metavar="FOLDER", help="Prepared training scans, as kept by train --cache."),
@@ -49,7 +49,7 @@ def fit_temperature(
     from ct3d_edge.temperature_scaling import ThresholdRule
 
     parsed = ThresholdRule.parse(rule)
-    run, scans = model_and_folder(model, folder, last)
+    run, scans = resolve_model_and_folder(model, folder, last)
     if scans is None:
         raise UsageError("Name the folder of scans: ct3d-edge fit-temperature --model RUN DIR.")
     with ProgressBars() as progress:

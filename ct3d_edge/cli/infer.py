@@ -11,32 +11,32 @@ import typer
 
 from ct3d_edge.cli.infer_options import (
     DicomSrOption,
-    ExplainOption,
-    Format,
     FormatOption,
+    GradcamDirOption,
     MontageOption,
     OutOption,
+    OutputFormat,
     ReportOption,
     ResumeOption,
 )
 from ct3d_edge.cli.options import (
-    AllowOption,
+    AllowFallbackOption,
     DeviceIdOption,
-    FallbackOption,
-    IdentifiersOption,
+    DowngradeCheckOption,
+    IncludePhiOption,
     ModelOption,
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
-    SeriesOption,
-    model_path,
+    SeriesUidOption,
+    resolve_model_path,
 )
 from ct3d_edge.cli.session_options import (
-    BatchOption,
-    BudgetOption,
-    NoTunedOption,
-    TimeoutOption,
+    BatchSizeOption,
+    IgnoreTuningOption,
+    ScanMemoryOption,
+    ScanTimeoutOption,
     WorkersOption,
     inference_config,
 )
@@ -47,7 +47,7 @@ from ct3d_edge.system.atomic_write import require_writable
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from ct3d_edge.cli.extra_outputs import SideOutput, SideOutputs
+    from ct3d_edge.cli.extra_outputs import ExtraOutput, ExtraOutputs
     from ct3d_edge.inference.model import Model
     from ct3d_edge.inference.predict import ScanResult
     from ct3d_edge.report.montage import Montage
@@ -64,34 +64,34 @@ def infer(
     ],
     model: ModelOption = None,
     provider: ProviderOption = "auto",
-    allow_fallback: FallbackOption = False,
+    allow_fallback: AllowFallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
-    no_tuned: NoTunedOption = False,
+    no_tuned: IgnoreTuningOption = False,
     run_report: RunReportOption = None,
     out: OutOption = None,
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = OutputFormat.TABLE,
     resume: ResumeOption = False,
     montage: MontageOption = None,
-    explain: ExplainOption = None,
+    explain: GradcamDirOption = None,
     report: ReportOption = None,
     dicom_sr: DicomSrOption = None,
     workers: WorkersOption = None,
-    batch_size: BatchOption = 1,
-    max_memory: BudgetOption = None,
-    scan_timeout: TimeoutOption = None,
-    series: SeriesOption = None,
-    allow: AllowOption = None,
-    include_phi: IdentifiersOption = False,
+    batch_size: BatchSizeOption = 1,
+    max_memory: ScanMemoryOption = None,
+    scan_timeout: ScanTimeoutOption = None,
+    series: SeriesUidOption = None,
+    allow: DowngradeCheckOption = None,
+    include_phi: IncludePhiOption = False,
 ) -> None:
     """Give every scan a probability for each class.
 
     A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected. What
     cannot be written of a scan besides its record costs nothing else.
     """
-    from ct3d_edge.cli.extra_outputs import SideOutputs
-    from ct3d_edge.cli.infer_options import print_record, print_table, suggest_fixes, summarize_run
+    from ct3d_edge.cli.extra_outputs import ExtraOutputs
+    from ct3d_edge.cli.infer_options import print_record, print_results_table, suggest_fixes, summarize_run
     from ct3d_edge.cli.terminal import log, log_run_report, log_skipped
     from ct3d_edge.inference.load_model import open_model
     from ct3d_edge.report.montage import Montage
@@ -119,7 +119,7 @@ def infer(
     search = discover_scans(paths, series)
     log_skipped(search.passed_over)
     scans = search.scans
-    folders = _folders(explain, dicom_sr, scans, model_path(model).stem, include_phi, scan_timeout)
+    folders = _per_scan_outputs(explain, dicom_sr, scans, resolve_model_path(model).stem, include_phi, scan_timeout)
     records: list[ResultRecord] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
         with open_model(model, config) as opened:
@@ -130,15 +130,15 @@ def infer(
             log(plan.describe())
             begun = time.monotonic()
             analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
-            sides = SideOutputs(opened, [*_pictures(opened, picture, report), *folders], scan_timeout)
+            sides = ExtraOutputs(opened, [*_whole_run_outputs(opened, picture, report), *folders], scan_timeout)
             printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
-            stop = _judge(analyses, len(scans), records, kept, sides, printed)
+            stop = _collect_records(analyses, len(scans), records, kept, sides, printed)
             seconds = time.monotonic() - begun
         if stop and not records:
             raise stop
         if kept and not stop:
             kept.finish(records, labels)
-    print_table(records, labels, format_)
+    print_results_table(records, labels, format_)
     sides.save(records)
     log(summarize_run(records, len(scans), seconds))
     suggest_fixes(records)
@@ -153,50 +153,50 @@ def infer(
     raise typer.Exit(0 if sides.complete and all(record.has_prediction for record in records) else 1)
 
 
-def _folders(
+def _per_scan_outputs(
     explain: Path | None,
     dicom_sr: Path | None,
     scans: "Sequence[Path]",
     model: str,
     include_phi: bool,
     seconds: float | None,
-) -> "list[SideOutput]":
+) -> "list[ExtraOutput]":
     """What has files of its own for each scan, refused before the work if it could not be written."""
-    from ct3d_edge.cli.output_folders import MapFolder, SrFolder
+    from ct3d_edge.cli.output_folders import GradcamOutput, StructuredReportOutput
 
-    folders: list[SideOutput] = [MapFolder(explain, scans)] if explain else []
+    folders: list[ExtraOutput] = [GradcamOutput(explain, scans)] if explain else []
     if dicom_sr:
-        reports = SrFolder(dicom_sr, scans, model, include_phi=include_phi, seconds=seconds)
-        reports.say_left_out()
+        reports = StructuredReportOutput(dicom_sr, scans, model, include_phi=include_phi, seconds=seconds)
+        reports.log_scans_without_report()
         folders.append(reports)
     return folders
 
 
-def _pictures(model: "Model", montage: "Montage | None", report: Path | None) -> "list[SideOutput]":
+def _whole_run_outputs(model: "Model", montage: "Montage | None", report: Path | None) -> "list[ExtraOutput]":
     """What shows all scans at once."""
-    from ct3d_edge.cli.extra_outputs import MontageOutput, PageOutput
+    from ct3d_edge.cli.extra_outputs import HtmlReportOutput, MontageOutput
     from ct3d_edge.report.page import ReportPage
 
-    pictures: list[SideOutput] = [MontageOutput(montage)] if montage else []
+    pictures: list[ExtraOutput] = [MontageOutput(montage)] if montage else []
     if report:
-        pictures.append(PageOutput(ReportPage(report, model.contract), model.run_report.to_dict()))
+        pictures.append(HtmlReportOutput(ReportPage(report, model.contract), model.run_report.to_dict()))
     return pictures
 
 
-def _judge(
+def _collect_records(
     analyses: "Generator[ScanResult, None, None]",
     scans: int,
     records: "list[ResultRecord]",
     kept: "ResultsFile | None",
-    sides: "SideOutputs",
+    sides: "ExtraOutputs",
     print_one: "Callable[..., None]",
 ) -> BaseException | None:
     """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
-    from ct3d_edge.cli.terminal import progress
+    from ct3d_edge.cli.terminal import report_progress
     from ct3d_edge.errors import Ct3dError
 
     try:
-        with closing(analyses), progress(scans, "Scans") as advance:
+        with closing(analyses), report_progress(scans, "Scans") as advance:
             for analysis in analyses:
                 records.append(analysis.record)  # first: Ctrl-C while something is written must not hide an answer
                 try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ct3d_edge.results.record import ResultRecord
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """What is printed."""
 
     TABLE = "table"
@@ -25,13 +25,13 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file, once the run has ended."),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What is printed.")]
+FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="What is printed.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that wrote --out and ended early.")]
 MontageOption = Annotated[
     Path | None,
     typer.Option("--montage", help="Also draw slices of each scan judged now, as the network sees it, to this PNG."),
 ]
-ExplainOption = Annotated[
+GradcamDirOption = Annotated[
     Path | None,
     typer.Option(
         "--gradcam-dir",
@@ -56,27 +56,27 @@ DicomSrOption = Annotated[
 ]
 
 
-def print_record(record: "ResultRecord", labels: "Sequence[str]", format_: Format, *, first: bool) -> None:
+def print_record(record: "ResultRecord", labels: "Sequence[str]", format_: OutputFormat, *, first: bool) -> None:
     """Print a record on standard output as soon as it is there, where the format has a line for each."""
     from ct3d_edge.results.formats import to_csv, to_jsonl
 
-    if format_ is Format.JSONL:
+    if format_ is OutputFormat.JSONL:
         typer.echo(to_jsonl([record]), nl=False)
-    elif format_ is Format.CSV:
+    elif format_ is OutputFormat.CSV:
         lines = to_csv([record], labels)
         row = lines if first else lines.removeprefix(to_csv([], labels))
         typer.echo(row.encode("utf-8", "backslashreplace"), nl=False)
 
 
-def print_table(records: "Sequence[ResultRecord]", labels: "Sequence[str]", format_: Format) -> None:
+def print_results_table(records: "Sequence[ResultRecord]", labels: "Sequence[str]", format_: OutputFormat) -> None:
     """Print all records as a table for people, unless they were printed one by one; of a single one also sentences."""
-    if format_ is not Format.TABLE:
+    if format_ is not OutputFormat.TABLE:
         return
-    from ct3d_edge.cli.terminal import out, print_lines
+    from ct3d_edge.cli.terminal import print_lines, stdout_console
     from ct3d_edge.formatting import printable
     from ct3d_edge.report.table import confidence_sentences, results_table
 
-    console = out()
+    console = stdout_console()
     console.print(results_table(records, labels, printable, console.width))
     if len(records) == 1:
         print_lines(confidence_sentences(records[0]))
@@ -97,7 +97,7 @@ def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.quality_control.check_registry import downgradable_codes
 
-    if codes := downgradable_codes(code for record in records for code in _in_the_way(record)):
+    if codes := downgradable_codes(code for record in records for code in _blocking_codes(record)):
         log(f"answered all the same with: {' '.join(f'--downgrade-check {code}' for code in codes)}")
     options = [flag.value for record in records for flag in record.flags if flag.code == "auxiliary_output_failed"]
     for option in dict.fromkeys(options):
@@ -105,11 +105,11 @@ def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
         log(f"{option} has nothing of {scans}; the records say why (auxiliary_output_failed)")
 
 
-FEWEST_SLICES = 4
+MIN_SLICES_FOR_PREDICTION = 4
 """Between fewer slices than this nearly all that a network would be shown is interpolated."""
 
 
-def _in_the_way(record: "ResultRecord") -> list[str]:
+def _blocking_codes(record: "ResultRecord") -> list[str]:
     """Codes that would have to be allowed for an answer; none if that would give none, or one about nothing."""
     from ct3d_edge.quality_control.check_registry import downgradable_codes
 
@@ -118,5 +118,5 @@ def _in_the_way(record: "ResultRecord") -> list[str]:
     refusing = {flag.code: flag.value for flag in record.flags if flag.severity == "refuse"}
     codes = {record.failure.code, *refusing}
     slices = refusing.get("too_few_slices")
-    hopeless = isinstance(slices, int | float) and slices < FEWEST_SLICES
+    hopeless = isinstance(slices, int | float) and slices < MIN_SLICES_FOR_PREDICTION
     return [] if hopeless or len(downgradable_codes(codes)) < len(codes) else sorted(codes)

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ct3d_edge.cli.options import JsonOption, ModelArgument, ModelOption, model_path, require_one_model
+from ct3d_edge.cli.options import (
+    DeprecatedModelArgument,
+    JsonOption,
+    ModelOption,
+    resolve_model_argument,
+    resolve_model_path,
+)
 from ct3d_edge.formatting import format_bytes, list_names, plural
 
 if TYPE_CHECKING:
@@ -15,11 +21,11 @@ NAME_WIDTH = 20
 HEX_DIGITS = 16
 """Of a hash; ``--all`` shows the whole."""
 
-OPERATORS = 5
+MAX_LISTED_OPERATORS = 5
 """Operator types that are named, the most frequent first."""
 
 
-def summarize(file: "ModelFile", interface: dict[str, str], of_training: dict[str, str]) -> list[str]:
+def summarize_model_file(file: "ModelFile", interface: dict[str, str], of_training: dict[str, str]) -> list[str]:
     """Lines of a name and what the file says of it.
 
     Parameters
@@ -66,31 +72,31 @@ def _golden(file: "ModelFile") -> str:
 
 def _graph(file: "ModelFile") -> str:
     frequent = sorted(file.node_counts.items(), key=lambda item: -item[1])
-    names = list_names([f"{name} {count}" for name, count in frequent], OPERATORS)
+    names = list_names([f"{name} {count}" for name, count in frequent], MAX_LISTED_OPERATORS)
     return f"opset {file.opset}, {plural(file.nodes, 'node')}: {names}"
 
 
 def _provenance(provenance: dict[str, Any]) -> dict[str, str]:
     """Where the file comes from, as far as it says: JSON that any program may have written."""
     rows = {}
-    optimize, passes = _object(provenance, "optimize"), provenance.get("passes")
+    optimize, passes = _nested_object(provenance, "optimize"), provenance.get("passes")
     if optimize:
         number = f", {plural(len(passes), 'pass', 'passes')}" if isinstance(passes, list) else ""
         rows["rewritten"] = f"{optimize.get('level')} for {optimize.get('target')}{number}"
-    if parity := _object(provenance, "proof"):
+    if parity := _nested_object(provenance, "proof"):
         weak = "; weak, see --all" if parity.get("weakness") else ""
         rows["proof"] = (
             f"{_number(parity.get('volumes'))} volumes on {parity.get('provider')}: largest difference of probability "
             f"{_number(parity.get('probability_difference'))}, limit {_number(parity.get('limit'))}{weak}"
         )
-    if source := _object(provenance, "source"):
+    if source := _nested_object(provenance, "source"):
         rows["made from"] = str(source.get("file", "unknown"))
-    if tools := _object(provenance, "tools"):
+    if tools := _nested_object(provenance, "tools"):
         rows["made with"] = ", ".join(f"{name} {version}" for name, version in tools.items())
     return rows
 
 
-def _object(provenance: dict[str, Any], key: str) -> dict[str, Any]:
+def _nested_object(provenance: dict[str, Any], key: str) -> dict[str, Any]:
     value = provenance.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -99,12 +105,12 @@ def _number(value: object) -> str:
     return f"{value:.2g}" if isinstance(value, float) else json.dumps(value)
 
 
-APART = ("passes", "precision", "precision_choice")
+SEPARATE_SECTIONS = ("passes", "precision", "precision_choice")
 """Parts of the provenance that are shown in sections of their own."""
 
 
 def inspect(
-    argument: ModelArgument = None,
+    argument: DeprecatedModelArgument = None,
     model: ModelOption = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Show everything: each pass, operator and figure of the proof.")
@@ -115,27 +121,27 @@ def inspect(
 
     What it answers, its golden test and the figures of its proof are shown too; --all shows each pass.
     """
-    from ct3d_edge.cli.terminal import out, print_lines
+    from ct3d_edge.cli.terminal import print_lines, stdout_console
     from ct3d_edge.formatting import printable
     from ct3d_edge.modelfile.model_file import load_model_file
 
-    file = load_model_file(model_path(require_one_model(model, argument)), stored_voxels=True)
-    facts = _facts(file)
+    file = load_model_file(resolve_model_path(resolve_model_argument(model, argument)), stored_voxels=True)
+    facts = _model_facts(file)
     if json_:
         typer.echo(json.dumps(facts, indent=2))
         return
     if not all_:
-        print_lines(summarize(file, _interface(file), _in_words(file)), indent=NAME_WIDTH)
+        print_lines(summarize_model_file(file, _interface(file), _describe_training_stats(file)), indent=NAME_WIDTH)
         return
-    facts["contract"] |= _in_words(file)
-    console = out()
+    facts["contract"] |= _describe_training_stats(file)
+    console = stdout_console()
     for title, section in facts.items():
         console.print(f"[bold]{title}[/bold]")
-        for line in _lines(section):
+        for line in _format_lines(section):
             console.print("  " + printable(line), markup=False, soft_wrap=True)
 
 
-def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
+def _model_facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
     golden = file.golden
     return {
         "file": {"path": str(file.path), "bytes": len(file.data), "sha256": file.sha256},
@@ -145,7 +151,11 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
             "nodes": file.nodes,
             "operators": file.node_counts,
         },
-        "contract": {**json.loads(file.contract.to_json()), **_counted(file), "sha256": file.contract.sha256},
+        "contract": {
+            **json.loads(file.contract.to_json()),
+            **_feature_statistics_summary(file),
+            "sha256": file.contract.sha256,
+        },
         "golden test": {
             "recipe": golden.recipe,
             "inputs": [list(blend) for blend in golden.inputs],
@@ -156,12 +166,12 @@ def _facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
             "power": "enough" if golden.limitation is None else f"weak: {golden.limitation}",
         },
         "precision": _precision(file.provenance),
-        "provenance": {key: value for key, value in file.provenance.items() if key not in APART},
+        "provenance": {key: value for key, value in file.provenance.items() if key not in SEPARATE_SECTIONS},
         "passes": _passes(file.provenance.get("passes")),
     }
 
 
-def _counted(file: "ModelFile") -> dict[str, Any]:
+def _feature_statistics_summary(file: "ModelFile") -> dict[str, Any]:
     """The feature statistics by what they were made from and what they say, not by their thousands of numbers."""
     known = file.contract.feature_statistics
     if known is None:
@@ -170,7 +180,7 @@ def _counted(file: "ModelFile") -> dict[str, Any]:
     return {"feature_statistics": {**numbers, "directions": len(known.directions)}}
 
 
-def _in_words(file: "ModelFile") -> dict[str, str]:
+def _describe_training_stats(file: "ModelFile") -> dict[str, str]:
     """What the contract says of the training scans, a line each."""
     parts = {name: getattr(file.contract, name) for name in ("training_range", "feature_statistics")}
     return {name: part.describe() if part else "not recorded" for name, part in parts.items()}
@@ -213,26 +223,26 @@ def _without_name(step: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in step.items() if key != "name"}
 
 
-def _lines(section: dict[str, Any], indent: str = "") -> list[str]:
+def _format_lines(section: dict[str, Any], indent: str = "") -> list[str]:
     """``key  value`` lines; nested objects indented below their key, several of a kind numbered."""
     lines: list[str] = []
     width = max((len(key) for key in section), default=0)
     for key, value in section.items():
-        if parts := _parts(value):
-            lines += [f"{indent}{key}", *_lines(parts, indent + "  ")]
+        if parts := _nested_parts(value):
+            lines += [f"{indent}{key}", *_format_lines(parts, indent + "  ")]
         else:
-            lines.append(f"{indent}{key:<{width}}  {_plain(value)}")
+            lines.append(f"{indent}{key:<{width}}  {_format_value(value)}")
     return lines
 
 
-def _parts(value: Any) -> dict[str, Any]:
+def _nested_parts(value: Any) -> dict[str, Any]:
     """What a nested object holds, or a list of them; nothing of a plain value."""
     if isinstance(value, list) and all(isinstance(item, dict) for item in value):
         return {f"{number}.": item for number, item in enumerate(value, 1)}
     return value if isinstance(value, dict) else {}
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(_plain(item) for item in value) or "none"
+        return ", ".join(_format_value(item) for item in value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

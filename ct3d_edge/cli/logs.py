@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import click
     from rich.console import Console
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+TERMINATION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextmanager
@@ -49,14 +49,14 @@ def signals_as_interrupts() -> Iterator[None]:
         received.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    taken = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in TERMINATION_SIGNALS}
+    taken = [number for number in TERMINATION_SIGNALS if before[number] is not signal.SIG_IGN]
     for number in taken:
         signal.signal(number, interrupt)
     try:
         yield
     except SystemExit as end:
-        if received and end.code == INTERRUPTED:
+        if received and end.code == EXIT_INTERRUPTED:
             sys.exit(128 + received[0])
         raise
     finally:
@@ -64,7 +64,7 @@ def signals_as_interrupts() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-ROOT = logging.getLogger("ct3d_edge")
+ROOT_LOGGER = logging.getLogger("ct3d_edge")
 
 
 def _log_options(
@@ -75,7 +75,7 @@ def _log_options(
     ] = None,
     log_format: Annotated[Literal["text", "json"], typer.Option("--log-format", help="Format of --log-file.")] = "text",
 ) -> None:
-    """Only its parameters matter; `configure` is given their values."""
+    """Only its parameters matter; `configure_logging` is given their values."""
 
 
 def log_parameters() -> "list[click.Parameter]":
@@ -85,10 +85,10 @@ def log_parameters() -> "list[click.Parameter]":
     return list(typer.main.get_command(app).params)  # type: ignore[arg-type]
 
 
-NAMES = ("quiet", "verbose", "log_file", "log_format")
+LOG_PARAMETER_NAMES = ("quiet", "verbose", "log_file", "log_format")
 
 
-def configure(quiet: bool, verbose: bool, log_file: Path | None, log_format: str) -> None:
+def configure_logging(quiet: bool, verbose: bool, log_file: Path | None, log_format: str) -> None:
     """Set up the loggers of one run of a command.
 
     Raises
@@ -100,22 +100,22 @@ def configure(quiet: bool, verbose: bool, log_file: Path | None, log_format: str
     """
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other.")
-    reset()
-    ROOT.handlers[0].setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    reset_logging()
+    ROOT_LOGGER.handlers[0].setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     if log_file is not None:
-        ROOT.addHandler(_file_handler(Path(log_file), log_format))
-        ROOT.handlers[-1].addFilter(name_options)
+        ROOT_LOGGER.addHandler(_file_handler(Path(log_file), log_format))
+        ROOT_LOGGER.handlers[-1].addFilter(name_options)
 
 
-def reset() -> None:
+def reset_logging() -> None:
     """Plain lines on standard error alone."""
-    for handler in list(ROOT.handlers):
-        ROOT.removeHandler(handler)
+    for handler in list(ROOT_LOGGER.handlers):
+        ROOT_LOGGER.removeHandler(handler)
         handler.close()
-    ROOT.addHandler(Terminal(logging.INFO))
-    ROOT.handlers[-1].addFilter(name_options)
-    ROOT.setLevel(logging.DEBUG)
-    ROOT.propagate = False
+    ROOT_LOGGER.addHandler(TerminalHandler(logging.INFO))
+    ROOT_LOGGER.handlers[-1].addFilter(name_options)
+    ROOT_LOGGER.setLevel(logging.DEBUG)
+    ROOT_LOGGER.propagate = False
 
 
 def name_options(record: logging.LogRecord) -> bool:
@@ -128,14 +128,14 @@ def _file_handler(path: Path, log_format: str) -> logging.Handler:
     from ct3d_edge.system.atomic_write import write_failure_message
 
     try:
-        handler = LogFile(path, encoding="utf-8", errors="backslashreplace")
+        handler = LogFileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise write_failure_message(path, error) from error
-    handler.setFormatter(JsonLines() if log_format == "json" else _text_lines())
+    handler.setFormatter(JsonLinesFormatter() if log_format == "json" else _text_formatter())
     return handler
 
 
-class LogFile(logging.FileHandler):
+class LogFileHandler(logging.FileHandler):
     """A file of messages; if it cannot be written any more, that is said once, and the command goes on without it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
@@ -144,13 +144,13 @@ class LogFile(logging.FileHandler):
         if not isinstance(error, OSError):
             super().handleError(record)
             return
-        ROOT.removeHandler(self)
+        ROOT_LOGGER.removeHandler(self)
         with suppress(OSError):  # the same error again, of what could not be written just now
             self.close()
-        ROOT.warning("the log ends here: Cannot write %s: %s.", self.baseFilename, error.strerror or error)
+        ROOT_LOGGER.warning("the log ends here: Cannot write %s: %s.", self.baseFilename, error.strerror or error)
 
 
-class Terminal(logging.Handler):
+class TerminalHandler(logging.Handler):
     """Messages as they are, on what is standard error at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -158,17 +158,17 @@ class Terminal(logging.Handler):
         from rich.text import Text
 
         if not getattr(record, "file_only", False):
-            err().print(Text("\n".join(map(printable, record.getMessage().splitlines()))))
+            stderr_console().print(Text("\n".join(map(printable, record.getMessage().splitlines()))))
 
 
-def err() -> "Console":
+def stderr_console() -> "Console":
     """Standard error."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-class JsonLines(logging.Formatter):
+class JsonLinesFormatter(logging.Formatter):
     """One JSON object a line: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, perhaps ``traceback``."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -184,7 +184,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def _text_lines() -> logging.Formatter:
+def _text_formatter() -> logging.Formatter:
     formatter = logging.Formatter("{asctime}.{msecs:03.0f}Z {levelname:7} {name}: {message}", "%Y-%m-%dT%H:%M:%S", "{")
     formatter.converter = time.gmtime
     return formatter

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.cli.compile_options import (
-    BudgetOption,
     CalibrationDataOption,
-    EmbedOption,
-    ExplainOption,
-    LevelOption,
+    EmbedPreprocessingOption,
+    GradcamOutputOption,
+    OptimizeLevelOption,
     ParityDataOption,
     PrecisionOption,
     StrictOption,
     TargetOption,
+    TensorMemoryOption,
     ToleranceOption,
-    WeightsOption,
+    WeightDtypeOption,
     check_compile_options,
-    report_compiled,
+    print_compile_result,
 )
-from ct3d_edge.cli.options import ModelArgument, required_model
+from ct3d_edge.cli.options import DeprecatedModelArgument, resolve_required_model
 from ct3d_edge.errors import ContractError
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def optimize(
-    argument: ModelArgument = None,
+    argument: DeprecatedModelArgument = None,
     model: Annotated[
         Path | None,
         typer.Option("--model", "-m", help="An ONNX file, from export or elsewhere.  [required]"),
@@ -41,14 +41,14 @@ def optimize(
         Path | None,
         typer.Option(help="Contract (JSON) of a file that brings none, or in place of its own."),
     ] = None,
-    optimize: LevelOption = "fast",
+    optimize: OptimizeLevelOption = "fast",
     target: TargetOption = "cpu",
-    max_memory: BudgetOption = None,
+    max_memory: TensorMemoryOption = None,
     strict: StrictOption = False,
-    embed_preprocessing: EmbedOption = False,
-    explain: ExplainOption = False,
+    embed_preprocessing: EmbedPreprocessingOption = False,
+    explain: GradcamOutputOption = False,
     precision: PrecisionOption = "fp32",
-    weights: WeightsOption = "fp32",
+    weights: WeightDtypeOption = "fp32",
     calibrate: CalibrationDataOption = None,
     parity: ParityDataOption = None,
     limit: ToleranceOption = None,
@@ -60,7 +60,7 @@ def optimize(
     Contract and golden test are carried over; a golden test from before gets new inputs. A proof that does not hold
     leaves no file and ends with exit code 4. Keras is not needed.
     """
-    path = required_model(model, argument)
+    path = resolve_required_model(model, argument)
     check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_size(max_memory)
     require_extra("optimize", OPTIMIZE_MODULES)
@@ -78,7 +78,7 @@ def optimize(
         atol=limit,
         embed_preprocessing=embed_preprocessing,
     )
-    report_compiled(result)
+    print_compile_result(result)
 
 
 def _read_contract(path: Path) -> "Contract":

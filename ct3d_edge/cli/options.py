@@ -20,7 +20,7 @@ RequiredModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Model file (.onnx).  [required]", show_default=False),
 ]
-ModelArgument = Annotated[Path | None, typer.Argument(hidden=True)]
+DeprecatedModelArgument = Annotated[Path | None, typer.Argument(hidden=True)]
 """The model without ``--model``, as earlier versions took it."""
 
 TrainedModelOption = Annotated[
@@ -48,7 +48,7 @@ ProviderOptionsOption = Annotated[
 DeviceIdOption = Annotated[
     int | None, typer.Option("--device-id", min=0, help="Number of the GPU or other device; 0 if left out.")
 ]
-FallbackOption = Annotated[
+AllowFallbackOption = Annotated[
     bool,
     typer.Option("--allow-fallback", help="Permit a lesser provider than the one asked for; records say so."),
 ]
@@ -59,22 +59,22 @@ RunReportOption = Annotated[
     Path | None,
     typer.Option("--run-report", help="Write what really ran where, and on which versions, to this JSON file."),
 ]
-SeriesOption = Annotated[
+SeriesUidOption = Annotated[
     str | None,
     typer.Option("--series-uid", metavar="UID", help="Of DICOM series, only the one with this SeriesInstanceUID."),
 ]
-AllowOption = Annotated[
+DowngradeCheckOption = Annotated[
     list[str] | None,
     typer.Option(
         "--downgrade-check", metavar="CODE", help="Let a flag count one step less (docs/inputs.md); repeatable."
     ),
 ]
-IdentifiersOption = Annotated[
+IncludePhiOption = Annotated[
     bool,
     typer.Option("--include-phi", help="Show the patient's name and ID, which are left out otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-SkipBadOption = Annotated[bool, typer.Option("--skip-invalid", help="Go on without scans that cannot be used.")]
+SkipInvalidOption = Annotated[bool, typer.Option("--skip-invalid", help="Go on without scans that cannot be used.")]
 OrientationOption = Annotated[
     str | None,
     typer.Option(help="Axis code to which scans are turned (LAS, RAS, ...), or 'stored' to leave them."),
@@ -82,11 +82,11 @@ OrientationOption = Annotated[
 LabelsOption = Annotated[str | None, typer.Option(help="Class names in the order of the output: normal,abnormal")]
 
 
-LISTED = 10
+MAX_LISTED_SCANS = 10
 """Scans listed in a message."""
 
 
-def require_one_model(model: Path | None, argument: Path | None) -> Path | None:
+def resolve_model_argument(model: Path | None, argument: Path | None) -> Path | None:
     """The model by its option, or by its place, which is deprecated.
 
     Raises
@@ -104,7 +104,7 @@ def require_one_model(model: Path | None, argument: Path | None) -> Path | None:
     return argument
 
 
-def required_model(model: Path | None, argument: Path | None) -> Path:
+def resolve_required_model(model: Path | None, argument: Path | None) -> Path:
     """The model, which must be named.
 
     Raises
@@ -112,13 +112,13 @@ def required_model(model: Path | None, argument: Path | None) -> Path:
     UsageError
         If it is not, or twice.
     """
-    chosen = require_one_model(model, argument)
+    chosen = resolve_model_argument(model, argument)
     if chosen is None:
         raise UsageError("Name the model: --model FILE.")
     return chosen
 
 
-def model_and_folder(model: Path | None, first: Path | None, second: Path | None) -> tuple[Path, Path | None]:
+def resolve_model_and_folder(model: Path | None, first: Path | None, second: Path | None) -> tuple[Path, Path | None]:
     """Model and folder of scans; two places are the model and the folder as earlier versions took them.
 
     Raises
@@ -127,19 +127,19 @@ def model_and_folder(model: Path | None, first: Path | None, second: Path | None
         If no model is named, or there is an argument too many.
     """
     if model is None:
-        return required_model(None, first), second
-    require_one_model(model, second)
+        return resolve_required_model(None, first), second
+    resolve_model_argument(model, second)
     return model, first
 
 
-def model_path(model: Path | None) -> Path:
+def resolve_model_path(model: Path | None) -> Path:
     """The model named, or the shipped one."""
     from ct3d_edge.modelfile.bundled_model import default_model_path
 
     return default_model_path() if model is None else model
 
 
-def require_one_scan(path: Path, series: str | None) -> Path:
+def resolve_single_scan(path: Path, series: str | None) -> Path:
     """The one scan that a path on a command line stands for.
 
     Raises
@@ -154,14 +154,14 @@ def require_one_scan(path: Path, series: str | None) -> Path:
         return path
     scans = find_scans([path], series)
     if len(scans) > 1:
-        named = "\n".join(f"  {scan}" for scan in scans[:LISTED])
+        named = "\n".join(f"  {scan}" for scan in scans[:MAX_LISTED_SCANS])
         raise UsageError(
             f"{path} holds {plural(len(scans), 'scan')}; name one of them, or a DICOM series (--series-uid):\n{named}"
         )
     return scans[0]
 
 
-def contract_of(model: Path | None) -> "Contract":
+def load_contract(model: Path | None) -> "Contract":
     """The contract of a model file, or the default one."""
     from ct3d_edge.contract import Contract
 
@@ -172,7 +172,7 @@ def contract_of(model: Path | None) -> "Contract":
     return load_model_file(model).contract
 
 
-def check_labels(text: str | None) -> tuple[str, ...] | None:
+def parse_labels(text: str | None) -> tuple[str, ...] | None:
     """Class names from a comma-separated list."""
     if text is None:
         return None

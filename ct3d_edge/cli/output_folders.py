@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ct3d_edge.inference.predict import ScanResult
     from ct3d_edge.results.record import ResultRecord
 
-MAP_ENDING, PICTURE_ENDING = "_gradcam.nii.gz", "_gradcam.png"
+MAP_SUFFIX, PICTURE_SUFFIX = "_gradcam.nii.gz", "_gradcam.png"
 
 
-class MapFolder:
+class GradcamOutput:
     """Where the maps go.
 
     Parameters
@@ -38,16 +38,16 @@ class MapFolder:
 
     def __init__(self, folder: Path, scans: Iterable[Path]) -> None:
         make_folder(folder)
-        require_writable(folder / PICTURE_ENDING)
+        require_writable(folder / PICTURE_SUFFIX)
         self.path, self.written = folder, 0
         self._names = unique_names(scans)
 
-    def needs(self, record: "ResultRecord") -> bool:
+    def needs_network_input(self, record: "ResultRecord") -> bool:
         """Whether the map of this very scan by this very model is not there."""
         from ct3d_edge.gradcam.resample_to_scan import has_matching_note
 
-        place = self._place(record, PICTURE_ENDING)
-        return not (place.exists() and has_matching_note(self._place(record, MAP_ENDING), _note(record)))
+        place = self._place(record, PICTURE_SUFFIX)
+        return not (place.exists() and has_matching_note(self._place(record, MAP_SUFFIX), _map_provenance(record)))
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
         """Write map and picture of a scan that has an answer.
@@ -71,9 +71,9 @@ class MapFolder:
         window = explanation.contract.hu_window
         pixels = overlay_picture(prepared.volume, explanation.on_network_grid(), window)
         # The map bears the note that `needs` goes by: it comes last, and never stands beside another's picture.
-        self._remove(self._place(record, MAP_ENDING))
-        save_picture(pixels, self._place(record, PICTURE_ENDING))
-        save_map(explanation.on_scan_grid(scan), self._place(record, MAP_ENDING), _note(record))
+        self._remove(self._place(record, MAP_SUFFIX))
+        save_picture(pixels, self._place(record, PICTURE_SUFFIX))
+        save_map(explanation.on_scan_grid(scan), self._place(record, MAP_SUFFIX), _map_provenance(record))
         self.written += 1
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
@@ -94,14 +94,14 @@ class MapFolder:
         return self.path / (self._names[Path(record.scan)] + ending)
 
 
-def _note(record: "ResultRecord") -> str:
+def _map_provenance(record: "ResultRecord") -> str:
     return f"Grad-CAM; model {record.model_sha256[:16]}; scan {(record.scan_sha256 or '')[:16]}"
 
 
-ENDING = "_sr.dcm"
+SR_SUFFIX = "_sr.dcm"
 
 
-class SrFolder:
+class StructuredReportOutput:
     """Where the structured reports go.
 
     Parameters
@@ -139,19 +139,19 @@ class SrFolder:
             )
         require_extra("dicom", ["highdicom"])
         make_folder(folder)
-        require_writable(folder / ENDING)
+        require_writable(folder / SR_SUFFIX)
         self.path, self.written = folder, 0
         self._model, self._seconds = model, seconds
         self._names = unique_names(scans)
         self._series = frozenset(filter(is_series, scans))
 
-    def say_left_out(self) -> None:
+    def log_scans_without_report(self) -> None:
         """Say how many scans can have no report."""
         others = len(self._names) - len(self._series)
         if others:
             log(f"--dicom-sr: {others} of {len(self._names)} scans are no DICOM series and get no structured report")
 
-    def needs(self, record: "ResultRecord") -> bool:  # noqa: ARG002
+    def needs_network_input(self, record: "ResultRecord") -> bool:  # noqa: ARG002
         """No: the record says it all."""
         return False
 
@@ -172,7 +172,7 @@ class SrFolder:
         scan = Path(record.scan)
         if scan not in self._series or not record.has_prediction:
             return
-        place = self.path / (self._names[scan] + ENDING)
+        place = self.path / (self._names[scan] + SR_SUFFIX)
         if not is_report_of(place, record, self._model):
             run_with_timeout(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
             self.written += 1

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ct3d_edge.cli.options import AllowOption, ContractModelOption, SeriesOption, contract_of
+from ct3d_edge.cli.options import ContractModelOption, DowngradeCheckOption, SeriesUidOption, load_contract
 from ct3d_edge.errors import UsageError
 
 
@@ -16,8 +16,8 @@ def preprocess(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .npy files; made if it is not there.")],
     model: ContractModelOption = None,
-    series: SeriesOption = None,
-    allow: AllowOption = None,
+    series: SeriesUidOption = None,
+    allow: DowngradeCheckOption = None,
 ) -> None:
     """Write each scan's network input as a float32 .npy file.
 
@@ -26,7 +26,7 @@ def preprocess(
     """
     import numpy as np
 
-    from ct3d_edge.cli.terminal import log, log_skipped, track
+    from ct3d_edge.cli.terminal import log, log_skipped, track_progress
     from ct3d_edge.errors import ScanError
     from ct3d_edge.preprocessing import preprocess as prepare
     from ct3d_edge.quality_control.check_registry import require_downgradable
@@ -34,13 +34,13 @@ def preprocess(
     from ct3d_edge.scan.loader import open_scan
     from ct3d_edge.system.atomic_write import atomic_file, make_folder
 
-    contract, allowed = contract_of(model), require_downgradable(allow or ())
+    contract, allowed = load_contract(model), require_downgradable(allow or ())
     search = discover_scans(paths, series)
     log_skipped(search.passed_over)
-    targets = _targets(search.scans, out)
+    targets = _output_paths(search.scans, out)
     make_folder(out)
     failed = 0
-    for target, scan in track(targets.items(), len(targets), "Scans"):
+    for target, scan in track_progress(targets.items(), len(targets), "Scans"):
         try:
             prepared = prepare(open_scan(scan, allow=allowed), contract)
         except ScanError as error:
@@ -55,7 +55,7 @@ def preprocess(
     raise typer.Exit(1 if failed else 0)
 
 
-def _targets(scans: Iterable[Path], out: Path) -> dict[Path, Path]:
+def _output_paths(scans: Iterable[Path], out: Path) -> dict[Path, Path]:
     """Output file to scan; two scans of one name would overwrite each other."""
     from ct3d_edge.scan.discovery import scan_name
 

@@ -13,14 +13,14 @@ WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Scans worked on at the same time; from cores and memory if left out."),
 ]
-BatchOption = Annotated[
+BatchSizeOption = Annotated[
     int, typer.Option("--batch-size", min=1, help="Scans in one run of the network; more than 1 helps on a GPU only.")
 ]
-BudgetOption = Annotated[
+ScanMemoryOption = Annotated[
     str | None,
     typer.Option("--max-memory", help="What the scans in flight may take, e.g. 2GB; else half of what is free."),
 ]
-TimeoutOption = Annotated[
+ScanTimeoutOption = Annotated[
     float | None,
     typer.Option(
         "--scan-timeout", min=0.001, help="Seconds after which a scan is given up and named; never if left out."
@@ -28,7 +28,7 @@ TimeoutOption = Annotated[
 ]
 
 
-NoTunedOption = Annotated[
+IgnoreTuningOption = Annotated[
     bool, typer.Option("--ignore-tuning", help="Run the model as given, though `tune` left a choice beside it.")
 ]
 

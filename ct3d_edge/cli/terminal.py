@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ct3d_edge.cli.logs import ROOT, err, reset
+from ct3d_edge.cli.logs import ROOT_LOGGER, reset_logging, stderr_console
 from ct3d_edge.formatting import printable, wrap
 
 if TYPE_CHECKING:
@@ -31,17 +31,17 @@ T = TypeVar("T")
 
 LOGGER = logging.getLogger("ct3d_edge.cli")
 
-PIPE_WIDTH = 80
+DEFAULT_PIPE_WIDTH = 80
 """Columns where there is no terminal and COLUMNS does not say otherwise."""
 
-EVERY = 30.0
+PROGRESS_INTERVAL_S = 30.0
 """Seconds between two lines on progress."""
 
-NARROWEST = 40
+MIN_WIDTH = 40
 """Columns below which nothing is laid out."""
 
 
-class _Output(Console):
+class _StdoutConsole(Console):
     """Standard output; when its reader is gone, rich would exit with 1, which means that scans have no result."""
 
     def on_broken_pipe(self) -> None:
@@ -49,28 +49,28 @@ class _Output(Console):
         raise  # noqa: PLE0704 - rich calls this while it handles the error
 
 
-def out() -> Console:
+def stdout_console() -> Console:
     """Standard output, as wide as its terminal; elsewhere COLUMNS characters, or 80."""
     console = Console(highlight=False)
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns) > 0:
         width = int(columns)
     else:
-        width = console.width if console.is_terminal else PIPE_WIDTH
-    return _Output(highlight=False, width=max(width, NARROWEST))
+        width = console.width if console.is_terminal else DEFAULT_PIPE_WIDTH
+    return _StdoutConsole(highlight=False, width=max(width, MIN_WIDTH))
 
 
 def print_lines(lines: Iterable[str], indent: int = 4) -> None:
     """Print lines on standard output; those wider than it are broken between words."""
-    console = out()
+    console = stdout_console()
     for line in lines:
         console.print(Text(wrap(printable(line), console.width, indent)))
 
 
 def log(text: str, level: int = logging.INFO) -> None:
     """One message on standard error, printed as it is, and in the log file with time and level."""
-    if not ROOT.handlers:  # a command that another program than ct3d-edge has called
-        reset()
+    if not ROOT_LOGGER.handlers:  # a command that another program than ct3d-edge has called
+        reset_logging()
     LOGGER.log(level, "%s", text)
 
 
@@ -89,7 +89,7 @@ def log_skipped(passed_over: "Iterable[SkippedFile]") -> None:
 
 
 class ProgressLines:
-    """Progress where nobody looks on: a line of the log every `EVERY` seconds, with rate and time left.
+    """Progress where nobody looks on: a line of the log every `PROGRESS_INTERVAL_S` seconds, with rate and time left.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class ProgressLines:
         """One more is done."""
         self._done += 1
         now = self._clock()
-        if now - self._last < EVERY or self._done == self._total:
+        if now - self._last < PROGRESS_INTERVAL_S or self._done == self._total:
             return
         self._last = now
         rate = self._done / (now - self._begun)
@@ -119,9 +119,9 @@ class ProgressLines:
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
+def report_progress(total: int, what: str) -> Iterator[Callable[[], None]]:
     """Yield a function to call after each of ``total`` items: a bar on a terminal, elsewhere a line every 30 s."""
-    console = err()
+    console = stderr_console()
     if not console.is_terminal:
         yield ProgressLines(total, what).advance
         return
@@ -132,25 +132,25 @@ def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def elapsed(what: str) -> Iterator[None]:
+def show_elapsed(what: str) -> Iterator[None]:
     """Show the time that something takes whose end is not known; nothing in a pipe."""
-    console = err()
+    console = stderr_console()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         bar.add_task(what, total=None)
         yield
 
 
-def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+def track_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Pass items on and show the progress."""
-    with progress(total, what) as advance:
+    with report_progress(total, what) as advance:
         for item in items:
             yield item
             advance()
 
 
 class ProgressBars:
-    """A `ct3d_edge.progress.Progress` that shows one bar after the other, on a terminal only."""
+    """A `ct3d_edge.report_progress.Progress` that shows one bar after the other, on a terminal only."""
 
     def __init__(self) -> None:
         self._bar = ExitStack()
@@ -167,7 +167,7 @@ class ProgressBars:
         """One more of ``total`` is done; a step of another name begins a new bar, and a full one goes."""
         if what != self._what:
             self._bar.close()
-            self._what, self._advance = what, self._bar.enter_context(progress(total or done, what))
+            self._what, self._advance = what, self._bar.enter_context(report_progress(total or done, what))
         self._advance()
         if done == total:
             self._bar.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ct3d_edge.cli.options import LabelsOption, OrientationOption, check_labels
+from ct3d_edge.cli.options import LabelsOption, OrientationOption, parse_labels
 from ct3d_edge.formatting import plural
 from ct3d_edge.keras_backend import import_keras
 
@@ -101,7 +101,7 @@ def train(
             replace(PRESETS[preset], **given),
             size=size,
             orientation=orientation or "LAS",
-            labels=check_labels(labels),
+            labels=parse_labels(labels),
             seed=seed,
             validation=validation,
             split=split,

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from ct3d_edge.cli.compile_options import CalibrationDataOption, ParityDataOption, ToleranceOption
-from ct3d_edge.cli.options import ModelArgument, ProviderOption, RequiredModelOption, required_model
+from ct3d_edge.cli.options import DeprecatedModelArgument, ProviderOption, RequiredModelOption, resolve_required_model
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
 
 
 def tune(
-    argument: ModelArgument = None,
+    argument: DeprecatedModelArgument = None,
     model: RequiredModelOption = None,
     provider: ProviderOption = "cpu",
     precision: Annotated[
@@ -44,14 +44,14 @@ def tune(
     `infer` and `bench` follow the provider's choice while model, device and versions are the same.
     Where nothing holds, nothing is written, and the exit code is 4.
     """
-    path = required_model(model, argument)
+    path = resolve_required_model(model, argument)
     budget = parse_size(max_memory)
-    asked = _precisions(precision or [])
+    asked = _check_precisions(precision or [])
     if calibrate and not set(asked) - {"fp32"}:
         raise UsageError("--calibration-data is for --allow-precision fp16, int8 and any: fp32 needs no calibration.")
     require_extra("optimize", OPTIMIZE_MODULES)
     from ct3d_edge.cli.terminal import ProgressBars
-    from ct3d_edge.cli.tune_print import print_choice, print_table
+    from ct3d_edge.cli.tune_print import print_candidates, print_tuning_result
     from ct3d_edge.tuning.tune import TuneConfig
     from ct3d_edge.tuning.tune import tune as tune_model
 
@@ -60,13 +60,13 @@ def tune(
         choice = tune_model(
             path,
             config,
-            report=lambda results, dropped: print_table(results, dropped, budget),
+            report=lambda results, dropped: print_candidates(results, dropped, budget),
             progress=bars,
         )
-    print_choice(choice, path)
+    print_tuning_result(choice, path)
 
 
-def _precisions(texts: list[str]) -> tuple[str, ...]:
+def _check_precisions(texts: list[str]) -> tuple[str, ...]:
     from ct3d_edge.conversion.precision import PRECISIONS
 
     known = (*PRECISIONS, "any")

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from ct3d_edge.tuning.result import TuningResult
 
 
-def print_table(results: "Sequence[CandidateResult]", dropped: "Mapping[GraphForm, str]", budget: int | None) -> None:
+def print_candidates(
+    results: "Sequence[CandidateResult]", dropped: "Mapping[GraphForm, str]", budget: int | None
+) -> None:
     """Candidates in the order in which they were tried, then forms of which none came; below, why some were dropped."""
     from rich.text import Text
 
-    from ct3d_edge.cli.terminal import out
+    from ct3d_edge.cli.terminal import stdout_console
     from ct3d_edge.formatting import printable
     from ct3d_edge.report.table import group_messages, plain_table
 
@@ -25,10 +27,10 @@ def print_table(results: "Sequence[CandidateResult]", dropped: "Mapping[GraphFor
     for column in table.columns[1:4]:
         column.justify = "right"
     for result in results:
-        table.add_row(result.candidate.name, *_figures(result), _fate(result, budget))
+        table.add_row(result.candidate.name, *_result_cells(result), _candidate_status(result, budget))
     for form in dropped:
         table.add_row(form.name, "", "", "", "dropped")
-    console = out()
+    console = stdout_console()
     console.print(table)
     reasons = [(result.candidate.name, result.dropped) for result in results]
     reasons += [(form.name, reason) for form, reason in dropped.items()]
@@ -37,7 +39,7 @@ def print_table(results: "Sequence[CandidateResult]", dropped: "Mapping[GraphFor
         console.print(Text(note.format(names, console.width, what="candidate")))
 
 
-def _figures(result: "CandidateResult") -> tuple[str, str, str]:
+def _result_cells(result: "CandidateResult") -> tuple[str, str, str]:
     memory = "" if result.memory is None else f"{result.memory / 1e6:.0f}"
     if not result.samples:
         return "", "", memory
@@ -46,7 +48,7 @@ def _figures(result: "CandidateResult") -> tuple[str, str, str]:
     return f"{median.value:.1f}", " .. ".join(ends), memory
 
 
-def _fate(result: "CandidateResult", budget: int | None) -> str:
+def _candidate_status(result: "CandidateResult", budget: int | None) -> str:
     from ct3d_edge.tuning.result import exceeds_memory_budget
 
     if result.dropped:
@@ -54,7 +56,7 @@ def _fate(result: "CandidateResult", budget: int | None) -> str:
     return "over the budget" if exceeds_memory_budget(result, budget) else "holds"
 
 
-def print_choice(choice: "TuningResult", model: Path) -> None:
+def print_tuning_result(choice: "TuningResult", model: Path) -> None:
     """The choice, what it brings and costs, and the files written."""
     from ct3d_edge.cli.terminal import print_lines
     from ct3d_edge.tuning.result import tuned_model_path, tuning_result_path

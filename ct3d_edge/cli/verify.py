@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.cli.options import (
+    AllowFallbackOption,
+    DeprecatedModelArgument,
     DeviceIdOption,
-    FallbackOption,
-    ModelArgument,
     ModelOption,
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
-    model_path,
-    require_one_model,
+    resolve_model_argument,
+    resolve_model_path,
 )
-from ct3d_edge.cli.session_options import NoTunedOption, inference_config
+from ct3d_edge.cli.session_options import IgnoreTuningOption, inference_config
 from ct3d_edge.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def verify(
-    argument: ModelArgument = None,
+    argument: DeprecatedModelArgument = None,
     model: ModelOption = None,
     provider: ProviderOption = "auto",
-    allow_fallback: FallbackOption = False,
+    allow_fallback: AllowFallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
     no_build: NoBuildOption = False,
-    no_tuned: NoTunedOption = False,
+    no_tuned: IgnoreTuningOption = False,
     run_report: RunReportOption = None,
     renew: Annotated[
         Path | None,
@@ -49,7 +49,7 @@ def verify(
     from ct3d_edge.session.verify import run_golden_test
     from ct3d_edge.system.atomic_write import require_writable
 
-    path = model_path(require_one_model(model, argument))
+    path = resolve_model_path(resolve_model_argument(model, argument))
     for target in filter(None, (renew, run_report)):
         require_writable(target)
     config = inference_config(
@@ -69,12 +69,12 @@ def verify(
         )
     print_lines([f"verified: {told[0]}", *(f"          {line}" for line in told[1:])])
     if renew:
-        _renew(file, renew)
+        _write_renewed_model(file, renew)
     elif outcome.limitation:
-        log(f"warning: the golden test is weak: {outcome.limitation}. {_way_out(file)}")
+        log(f"warning: the golden test is weak: {outcome.limitation}. {_suggest_remedy(file)}")
 
 
-def _way_out(file: "ModelFile") -> str:
+def _suggest_remedy(file: "ModelFile") -> str:
     if not file.golden.uses_first_recipe:
         return "The proof in its provenance says on what else it was compared: ct3d-edge inspect"
     if file.stored_voxels:
@@ -82,7 +82,7 @@ def _way_out(file: "ModelFile") -> str:
     return f"Export the model again, or: ct3d-edge verify --model {file.path} --renew NEW.onnx"
 
 
-def _renew(file: "ModelFile", out: Path) -> None:
+def _write_renewed_model(file: "ModelFile", out: Path) -> None:
     from ct3d_edge.session.verify import renew_golden_test
     from ct3d_edge.system.atomic_write import atomic_file
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.options import ContractModelOption, SeriesOption, contract_of, require_one_scan
+from ct3d_edge.cli.options import ContractModelOption, SeriesUidOption, load_contract, resolve_single_scan
 from ct3d_edge.errors import UsageError
 from ct3d_edge.system.atomic_write import require_writable
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ct3d_edge.contract import Contract
 
-Drawn = Literal["six-angles", "small-changes"]
+RandomAugmentationName = Literal["six-angles", "small-changes"]
 """Augmentations of which there is something to see."""
 
 
@@ -28,11 +28,12 @@ def view(
         int | None, typer.Option("--slice", help="One slice instead, counted from 0; -1 is the last.")
     ] = None,
     augmented: Annotated[
-        Drawn | None, typer.Option(help="Draw what training may show the network instead of the scan itself.")
+        RandomAugmentationName | None,
+        typer.Option(help="Draw what training may show the network instead of the scan itself."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of --augmented, 0 if left out; each draws another.")] = None,
     model: ContractModelOption = None,
-    series: SeriesOption = None,
+    series: SeriesUidOption = None,
 ) -> None:
     """Draw the slices of a scan after preprocessing.
 
@@ -46,9 +47,9 @@ def view(
     from ct3d_edge.report.montage import one_slice, save_picture, slice_grid
     from ct3d_edge.scan.loader import open_scan
 
-    contract = contract_of(model)
+    contract = load_contract(model)
     # Whatever is wrong with a scan, a person may look at it.
-    prepared = preprocess(open_scan(require_one_scan(scan, series), judge=False), contract)
+    prepared = preprocess(open_scan(resolve_single_scan(scan, series), judge=False), contract)
     for flag in prepared.flags:
         log(f"{flag.code}: {flag.detail}")
     volume = prepared.volume if augmented is None else _augment(prepared.volume, augmented, seed or 0, contract)
@@ -56,7 +57,9 @@ def view(
     log(f"wrote {out}")
 
 
-def _augment(volume: "NDArray[np.float32]", name: Drawn, seed: int, contract: "Contract") -> "NDArray[np.float32]":
+def _augment(
+    volume: "NDArray[np.float32]", name: RandomAugmentationName, seed: int, contract: "Contract"
+) -> "NDArray[np.float32]":
     import numpy as np
 
     from ct3d_edge.augmentation.registry import get_augmentation

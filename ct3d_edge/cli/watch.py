@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ct3d_edge.cli.options import (
-    AllowOption,
+    AllowFallbackOption,
     DeviceIdOption,
-    FallbackOption,
-    IdentifiersOption,
+    DowngradeCheckOption,
+    IncludePhiOption,
     ModelOption,
     ProviderOption,
     ProviderOptionsOption,
 )
 from ct3d_edge.cli.session_options import (
-    BatchOption,
-    BudgetOption,
-    NoTunedOption,
-    TimeoutOption,
+    BatchSizeOption,
+    IgnoreTuningOption,
+    ScanMemoryOption,
+    ScanTimeoutOption,
     WorkersOption,
     inference_config,
 )
@@ -40,10 +40,10 @@ def watch(
     out: Annotated[Path, typer.Option("--out", "-o", help="A .jsonl file; a record is appended for each scan.")],
     model: ModelOption = None,
     provider: ProviderOption = "auto",
-    allow_fallback: FallbackOption = False,
+    allow_fallback: AllowFallbackOption = False,
     provider_option: ProviderOptionsOption = None,
     device_id: DeviceIdOption = None,
-    no_tuned: NoTunedOption = False,
+    no_tuned: IgnoreTuningOption = False,
     every: Annotated[
         float, typer.Option("--poll-interval", min=0.01, help="Seconds between two scans of the folder.")
     ] = 2,
@@ -51,11 +51,11 @@ def watch(
         float, typer.Option("--stable-for", min=0, help="Seconds for which a scan must not change before it is read.")
     ] = 5,
     workers: WorkersOption = None,
-    batch_size: BatchOption = 1,
-    max_memory: BudgetOption = None,
-    scan_timeout: TimeoutOption = None,
-    allow: AllowOption = None,
-    include_phi: IdentifiersOption = False,
+    batch_size: BatchSizeOption = 1,
+    max_memory: ScanMemoryOption = None,
+    scan_timeout: ScanTimeoutOption = None,
+    allow: DowngradeCheckOption = None,
+    include_phi: IncludePhiOption = False,
 ) -> None:
     """Judge scans as they arrive, until Ctrl-C.
 
@@ -93,7 +93,7 @@ def watch(
         log_run_report(opened.run_report)
         log(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")
         try:
-            _attend(inbox, opened, plan, journal, every, scan_timeout)
+            _watch_loop(inbox, opened, plan, journal, every, scan_timeout)
         except KeyboardInterrupt:
             log(
                 f"stopped: {plural(journal.records, 'record')} in {out}, {plural(inbox.waiting, 'scan')} not finished "
@@ -101,7 +101,7 @@ def watch(
             )
 
 
-def _attend(
+def _watch_loop(
     inbox: "WatchedFolder",
     model: "Model",
     plan: "Schedule",
@@ -110,24 +110,24 @@ def _attend(
     seconds: float | None,
 ) -> NoReturn:
     """Look, judge, wait, for ever."""
-    known, checker = _known(journal), model.checker()
+    known, checker = _load_known_records(journal), model.checker()
     for record in known.values():  # in the order in which they were judged
         if record.input_sha256 is not None:
             checker.flag_repeated(record.scan, record.input_sha256)
     complaints = _LogOnce()
     while True:
-        arrived = complaints.about(inbox)
+        arrived = complaints.scan_folder(inbox)
         if arrived is not None:
             known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
             judged = model.analyse_many(arrived, plan, known=known, seconds=seconds, checker=checker)
             with closing(judged) as analyses:
                 for analysis in analyses:
-                    _keep(analysis.record, known, journal)
+                    _store_record(analysis.record, known, journal)
             journal.sync()
         time.sleep(every)
 
 
-def _known(journal: "ResultsJournal") -> "dict[str, ResultRecord]":
+def _load_known_records(journal: "ResultsJournal") -> "dict[str, ResultRecord]":
     """Records of earlier runs; those whose scan went away are forgotten at the first look."""
     from ct3d_edge.results.journal import read_journal
     from ct3d_edge.results.results_file import latest_by_scan
@@ -135,7 +135,7 @@ def _known(journal: "ResultsJournal") -> "dict[str, ResultRecord]":
     return latest_by_scan(read_journal(journal.path))
 
 
-def _keep(record: "ResultRecord", known: "dict[str, ResultRecord]", journal: "ResultsJournal") -> None:
+def _store_record(record: "ResultRecord", known: "dict[str, ResultRecord]", journal: "ResultsJournal") -> None:
     from ct3d_edge.cli.terminal import log
 
     if known.get(record.scan) is record:
@@ -143,17 +143,17 @@ def _keep(record: "ResultRecord", known: "dict[str, ResultRecord]", journal: "Re
     journal.append(record)
     if record.key is not None:
         known[record.scan] = record
-    told = _answer(record.prediction, record) if record.prediction else _reason(record)
+    told = _describe_prediction(record.prediction, record) if record.prediction else _describe_failure(record)
     log(f"{record.scan}: {record.status} {told} ({record.timing.total:.0f} ms)")
 
 
-def _answer(answer: "Prediction", record: "ResultRecord") -> str:
+def _describe_prediction(answer: "Prediction", record: "ResultRecord") -> str:
     """The answer, and the codes of what a person should look at."""
     codes = ", ".join(dict.fromkeys(flag.code for flag in record.flags))
     return f"{answer.label} {answer.confidence:.4f} {codes}".rstrip()
 
 
-def _reason(record: "ResultRecord") -> str:
+def _describe_failure(record: "ResultRecord") -> str:
     return f"{record.failure.code}: {record.failure.message}" if record.failure else ""
 
 
@@ -163,7 +163,7 @@ class _LogOnce:
     def __init__(self) -> None:
         self._last: str | None = None
 
-    def about(self, inbox: "WatchedFolder") -> list[Path] | None:
+    def scan_folder(self, inbox: "WatchedFolder") -> list[Path] | None:
         """What has arrived; None while the folder is gone, a network drive being away for instance."""
         from ct3d_edge.cli.terminal import log
 

@@ -9,7 +9,7 @@ from builders import LAS, MakeModel, MakeScan
 from numpy.typing import NDArray
 from PIL import Image
 
-from ct3d_edge.cli.output_folders import MapFolder
+from ct3d_edge.cli.output_folders import GradcamOutput
 
 from .conftest import Run
 
@@ -89,7 +89,7 @@ def test_optimizing_again_keeps_or_takes_away_the_output(run: Run, model: Path, 
 
 
 def test_names_never_meet(tmp_path: Path) -> None:
-    folder = MapFolder(tmp_path / "maps", [Path("x/a.nii"), Path("y/A.nii.gz"), Path("a-2.nii"), Path("z/a.nii")])
+    folder = GradcamOutput(tmp_path / "maps", [Path("x/a.nii"), Path("y/A.nii.gz"), Path("a-2.nii"), Path("z/a.nii")])
     assert sorted(folder._names.values()) == ["A-2", "a", "a-2-2", "a-3"]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from builders import MakeModel, MakeScan
 
-from ct3d_edge.cli.logs import reset
-from ct3d_edge.cli.terminal import EVERY, ProgressLines, log
+from ct3d_edge.cli.logs import reset_logging
+from ct3d_edge.cli.terminal import PROGRESS_INTERVAL_S, ProgressLines, log
 
 from .conftest import Run
 
@@ -108,11 +108,11 @@ class Clock:
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    reset()
+    reset_logging()
     clock = Clock()
     lines = ProgressLines(100, "Scans", clock)
     for _ in range(100):
-        clock.now += EVERY / 20
+        clock.now += PROGRESS_INTERVAL_S / 20
         lines.advance()
     said = capsys.readouterr().err.splitlines()
     assert said == [f"Scans: {done} of 100, 0.67 a second, {left} left" for done, left in

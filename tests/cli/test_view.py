@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ct3d_edge.augmentation.registry import AUGMENTATIONS, AugmentationName, get_augmentation
-from ct3d_edge.cli.view import Drawn
+from ct3d_edge.cli.view import RandomAugmentationName
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.report.montage import one_slice
@@ -41,7 +41,7 @@ def test_follows_a_models_contract(run: Run, make_scan: MakeScan, make_model: Ma
     assert size(tmp_path / "a.png") == (12, 16)
 
 
-@pytest.mark.parametrize("name", get_args(Drawn))
+@pytest.mark.parametrize("name", get_args(RandomAugmentationName))
 def test_draws_what_training_sees(
     run: Run, make_scan: MakeScan, make_model: MakeModel, contract: Contract, tmp_path: Path, name: AugmentationName
 ) -> None:
@@ -57,7 +57,7 @@ def test_draws_what_training_sees(
 
 
 def test_every_augmentation_that_changes_something_can_be_drawn() -> None:
-    assert {*get_args(Drawn), "none"} == set(AUGMENTATIONS)
+    assert {*get_args(RandomAugmentationName), "none"} == set(AUGMENTATIONS)
 
 
 def test_a_seed_needs_something_to_draw(run: Run, make_scan: MakeScan, tmp_path: Path) -> None:

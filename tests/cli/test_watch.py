@@ -166,7 +166,7 @@ def test_options_of_the_provider_reach_the_session(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ct3d_edge.cli.watch._attend", stopped)
+    monkeypatch.setattr("ct3d_edge.cli.watch._watch_loop", stopped)
     command = ("watch", incoming, "--out", out, "-m", make_model(), "-p", "cpu")
     assert ", 1 thread\n" in run(*command, "--provider-option", "intra_op_num_threads=1").err
     assert run(*command, "--provider-option", "use_tf32=1").code == 2
