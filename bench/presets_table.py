@@ -23,7 +23,7 @@ def run_rows(record: dict[str, Any]) -> list[str]:
     lines = ["| variant | seed | AUC | accuracy at 0.5 | Brier score | epochs |", "|---|---|---|---|---|---|"]
     for run in record["runs"]:
         scores = np.array(run["scores"])
-        (area,) = bootstrap([auc], truth, scores)
+        area = bootstrap(auc, truth, scores)
         right = proportion(int(((scores >= 0.5) == truth).sum()), len(truth))
         epochs = len(run["history"].splitlines()) - 1
         lines.append(
@@ -61,8 +61,7 @@ def gain_over_scans(record: dict[str, Any], variant: str) -> MetricEstimate:
         return float(np.mean([auc(truth, ours) - auc(truth, theirs) for ours, theirs in drawn]))
 
     truth = np.array(record["truth"])
-    (found,) = bootstrap([gain], truth, np.arange(len(truth), dtype=float))
-    return found
+    return bootstrap(gain, truth, np.arange(len(truth), dtype=float))
 
 
 def auc_by_variant(record: dict[str, Any]) -> dict[str, dict[int, float]]:

@@ -113,7 +113,7 @@ def _figures(evaluation: Evaluation) -> list[str]:
         "log loss": f"{figures.log_loss:.3f}",
     }
     lines = [f"{'':<{NAME_WIDTH}}value  95 % interval", *(f"{name:<{NAME_WIDTH}}{row}" for name, row in rows.items())]
-    how = f"bootstrap within each class for the others ({figures.resamples} resamples, seed {figures.seed})"
+    how = f"BCa bootstrap within each class for the others ({figures.resamples} resamples, seed {figures.seed})"
     return [*lines, f"Intervals: Wilson for shares, {how}."]
 
 

@@ -62,4 +62,4 @@ def few_scans_warning(truth: NDArray[np.int64], contract: Contract) -> tuple[str
     few = [f"{count} {label}" for count, label in counts if count < FEW_SCANS]
     if not few:
         return ()
-    return (f"Few scans ({', '.join(few)}): intervals are wide, and those of the bootstrap still too narrow.",)
+    return (f"Few scans ({', '.join(few)}): intervals are wide, and that of the calibration error still too narrow.",)

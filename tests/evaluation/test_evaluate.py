@@ -220,7 +220,7 @@ def test_tells_how_far_it_is(model: Path, folder: Path) -> None:
     calls: list[tuple[int, int | None, str]] = []
     evaluate(model, folder, config=ANY_SCAN, resamples=QUICK, progress=lambda *call: calls.append(call))
     assert [(n, total) for n, total, what in calls if what == "Predicting scans"] == [(n, 6) for n in range(1, 7)]
-    assert len(calls) == 6 + 6 + QUICK
+    assert len(calls) == 6 + 6 + 3 * QUICK
 
 
 def test_without_scikit_learn_the_extra_is_named(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
