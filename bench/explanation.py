@@ -58,11 +58,11 @@ def evaluate_map(model: Model, seed: int, place: Path) -> dict[str, float]:
     phantom = make_phantom(seed, abnormal=True, shape=SHAPE)
     scan, drawn = place / "scan.nii.gz", place / "map.nii.gz"
     nib.Nifti1Image(phantom.hu, las_affine(phantom.hu.shape, phantom.spacing)).to_filename(scan)
-    (analysis,) = model.analyse_many([scan], model.plan(1))
-    explanation = model.explanation(analysis)
+    (analysis,) = model.iter_results([scan], model.plan(1))
+    explanation = model.compute_gradcam_map(analysis)
     if explanation is None:
         raise SystemExit(f"phantom {seed} has no answer: {analysis.record}")
-    save_map(explanation.on_scan_grid(open_scan(scan)), drawn)
+    save_map(explanation.to_scan_grid(open_scan(scan)), drawn)
     seen = np.asarray(nib.load(drawn).dataobj)
     lung = segment_lung(phantom.hu, phantom.lesions)
     return {

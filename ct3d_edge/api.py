@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ct3d_edge.contract import Contract
 from ct3d_edge.inference.config import InferenceConfig, open_runner
 from ct3d_edge.inference.load_model import open_model
-from ct3d_edge.inference.model import GivenScan, ScanPath
+from ct3d_edge.inference.model import ScanInput, ScanPath
 from ct3d_edge.quality_control.check_registry import require_downgradable
 from ct3d_edge.quality_control.checker import QualityChecker, QualityReport
 from ct3d_edge.results.record import ResultRecord
@@ -29,7 +29,7 @@ LOGGER = logging.getLogger(__name__)
 DEFAULT = InferenceConfig()
 
 
-def predict(scan: GivenScan, model: ScanPath | None = None, config: InferenceConfig = DEFAULT) -> ResultRecord:
+def predict(scan: ScanInput, model: ScanPath | None = None, config: InferenceConfig = DEFAULT) -> ResultRecord:
     """Predict one scan with a model file; to predict more than one, open it once with ``load_model``.
 
     Parameters
@@ -53,7 +53,7 @@ def predict(scan: GivenScan, model: ScanPath | None = None, config: InferenceCon
 
 
 def predict_many(
-    scans: Iterable[GivenScan],
+    scans: Iterable[ScanInput],
     model: ScanPath | None = None,
     config: InferenceConfig = DEFAULT,
     **settings: Any,

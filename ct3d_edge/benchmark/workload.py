@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 from ct3d_edge.errors import UsageError
-from ct3d_edge.inference.load_model import DEMONSTRATION
+from ct3d_edge.inference.load_model import DEMO_MODEL_FLAG
 from ct3d_edge.inference.predict import predict_scan
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.latency.measure import StageTimer
@@ -85,7 +85,7 @@ class ScanWorkload:
 
     def __init__(self, runner: Runner, scans: Sequence[Path]) -> None:
         self._runner, self._scans = runner, scans
-        self._notes = (DEMONSTRATION,) if is_demo_model(runner.model) else ()
+        self._notes = (DEMO_MODEL_FLAG,) if is_demo_model(runner.model) else ()
         self._checker = QualityChecker(runner.contract)
 
     def predict(self, number: int, timer: StageTimer) -> ResultRecord:

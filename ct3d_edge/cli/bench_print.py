@@ -13,7 +13,7 @@ from ct3d_edge.latency.load_generator import LoadResult, best_load
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.stability import stability_warnings
 from ct3d_edge.latency.statistics import percentile, standard_percentiles
-from ct3d_edge.report.table import plain_table
+from ct3d_edge.report.table import make_plain_table
 
 Series = Mapping[str, Sequence[float]]
 Comparison = Mapping[tuple[str, float], PercentileChange]
@@ -106,7 +106,7 @@ def _percentile_table(sections: Mapping[str, Series]) -> Table:
 
 def _table(left: Iterable[str], right: Iterable[str]) -> Table:
     """A table with columns that are aligned to the left, then to the right."""
-    table = plain_table()
+    table = make_plain_table()
     for title in left:
         table.add_column(title)
     for title in right:

@@ -67,15 +67,15 @@ def _print_quality_report(quality_report: "QualityReport") -> None:
 
     from ct3d_edge.cli.terminal import stdout_console
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report.table import STYLES, plain_table, row_names
+    from ct3d_edge.report.table import STATUS_STYLES, make_plain_table, shorten_names
 
     console = stdout_console()
-    (name,) = row_names([quality_report.scan], console.width - len(": refuse"))
-    console.print(Text(f"{printable(name)}: ").append(quality_report.verdict, STYLES[quality_report.verdict]))
-    table = plain_table("check", "", "measured")
+    (name,) = shorten_names([quality_report.scan], console.width - len(": refuse"))
+    console.print(Text(f"{printable(name)}: ").append(quality_report.verdict, STATUS_STYLES[quality_report.verdict]))
+    table = make_plain_table("check", "", "measured")
     table.columns[-1].overflow = "fold"
     for code, severity, detail in _flag_rows(quality_report):
-        table.add_row(code, Text(severity, STYLES[severity]), Text(printable(detail)))
+        table.add_row(code, Text(severity, STATUS_STYLES[severity]), Text(printable(detail)))
     console.print(table)
 
 
@@ -85,18 +85,18 @@ def _print_quality_reports(quality_reports: "Sequence[QualityReport]") -> None:
 
     from ct3d_edge.cli.terminal import stdout_console
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report.table import STYLES, group_messages, plain_table, row_names
+    from ct3d_edge.report.table import STATUS_STYLES, group_messages, make_plain_table, shorten_names
 
     console, paths = stdout_console(), [quality_report.scan for quality_report in quality_reports]
     wrong = [[row for row in _flag_rows(quality_report) if row[1] != "ok"] for quality_report in quality_reports]
     codes = [", ".join(dict.fromkeys(code for code, _, _ in rows)) for rows in wrong]
     widest = min(max(map(len, codes)), MAX_CODES_WIDTH)
-    names = list(map(printable, row_names(paths, console.width - widest - len("  verdict  "))))
-    table = plain_table("scan", "verdict")
+    names = list(map(printable, shorten_names(paths, console.width - widest - len("  verdict  "))))
+    table = make_plain_table("scan", "verdict")
     table.columns[0].overflow = "fold"
     table.add_column("not in order", overflow="fold")
     for name, quality_report, text in zip(names, quality_reports, codes, strict=True):
-        table.add_row(Text(name), Text(quality_report.verdict, STYLES[quality_report.verdict]), Text(text))
+        table.add_row(Text(name), Text(quality_report.verdict, STATUS_STYLES[quality_report.verdict]), Text(text))
     console.print(table)
     said = [[(f"{code} ({severity})", printable(detail)) for code, severity, detail in rows] for rows in wrong]
     for note in group_messages(said, paths):

@@ -47,9 +47,9 @@ def doctor(json_: JsonOption = False) -> None:
 
 
 def _provider_table(diagnosis: "SystemReport") -> "Table":
-    from ct3d_edge.report.table import plain_table
+    from ct3d_edge.report.table import make_plain_table
 
-    table = plain_table("provider", "compiled in", "loadable", "runs 3D", "session and run")
+    table = make_plain_table("provider", "compiled in", "loadable", "runs 3D", "session and run")
     for trial in diagnosis.provider_statuses:
         took = f"{trial.milliseconds:.0f} ms" if trial.milliseconds is not None else ""
         table.add_row(trial.name, *map(_yes_no, (trial.compiled_in, trial.loadable, trial.runs)), took)

@@ -94,7 +94,7 @@ class HtmlReportOutput:
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
         """Add the scan, with pictures if there are any."""
         volume = analysis.prepared.volume if analysis.prepared else None
-        overlay = explanation.on_network_grid() if explanation else None
+        overlay = explanation.to_network_grid() if explanation else None
         self._page.add(analysis.record, volume, overlay, explanation.label if explanation else "")
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
@@ -193,8 +193,8 @@ class ExtraOutputs:
 
         def draw() -> None:
             if not analysis.prepared:
-                drawn.append(self._model.again(analysis.record, self._seconds))
-            explanations.append(self._model.explanation(drawn[-1]))
+                drawn.append(self._model.recompute(analysis.record, self._seconds))
+            explanations.append(self._model.compute_gradcam_map(drawn[-1]))
 
         failure = _run_output(draw)
         return drawn[-1], explanations[0] if explanations else None, failure

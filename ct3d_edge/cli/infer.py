@@ -95,7 +95,7 @@ def infer(
     from ct3d_edge.cli.terminal import log, log_run_report, log_skipped
     from ct3d_edge.inference.load_model import open_model
     from ct3d_edge.report.montage import Montage
-    from ct3d_edge.results.class_folders import compare_with_folders
+    from ct3d_edge.results.class_folders import compare_with_class_folders
     from ct3d_edge.results.results_file import open_results
     from ct3d_edge.scan.discovery import discover_scans
 
@@ -129,7 +129,7 @@ def infer(
                 opened.run_report.save(run_report)
             log(plan.describe())
             begun = time.monotonic()
-            analyses = opened.analyse_many(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
+            analyses = opened.iter_results(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
             sides = ExtraOutputs(opened, [*_whole_run_outputs(opened, picture, report), *folders], scan_timeout)
             printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
             stop = _collect_records(analyses, len(scans), records, kept, sides, printed)
@@ -142,10 +142,10 @@ def infer(
     sides.save(records)
     log(summarize_run(records, len(scans), seconds))
     suggest_fixes(records)
-    for sentence in compare_with_folders(records, labels):
+    for sentence in compare_with_class_folders(records, labels):
         log(sentence)
     if kept and stop:
-        log(f"{kept.journal} holds them; go on with --resume")
+        log(f"{kept.journal_path} holds them; go on with --resume")
     for path in filter(None, [None if stop else out, *sides.written, run_report]):
         log(f"wrote {path}")
     if stop:

@@ -74,12 +74,12 @@ def print_results_table(records: "Sequence[ResultRecord]", labels: "Sequence[str
         return
     from ct3d_edge.cli.terminal import print_lines, stdout_console
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report.table import confidence_sentences, results_table
+    from ct3d_edge.report.table import format_confidences, make_results_table
 
     console = stdout_console()
-    console.print(results_table(records, labels, printable, console.width))
+    console.print(make_results_table(records, labels, printable, console.width))
     if len(records) == 1:
-        print_lines(confidence_sentences(records[0]))
+        print_lines(format_confidences(records[0]))
 
 
 def summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float) -> str:

@@ -60,8 +60,8 @@ class GradcamOutput:
             If a file cannot be written.
         """
         from ct3d_edge.gradcam.resample_to_scan import save_map
-        from ct3d_edge.report.montage import save_picture
-        from ct3d_edge.report.slice_images import overlay_picture
+        from ct3d_edge.report.montage import save_png
+        from ct3d_edge.report.slice_images import draw_overlay
         from ct3d_edge.scan.loader import open_scan
 
         record, prepared = analysis.record, analysis.prepared
@@ -69,11 +69,11 @@ class GradcamOutput:
             return
         scan = open_scan(Path(record.scan), judge=False)
         window = explanation.contract.hu_window
-        pixels = overlay_picture(prepared.volume, explanation.on_network_grid(), window)
+        pixels = draw_overlay(prepared.volume, explanation.to_network_grid(), window)
         # The map bears the note that `needs` goes by: it comes last, and never stands beside another's picture.
         self._remove(self._place(record, MAP_SUFFIX))
-        save_picture(pixels, self._place(record, PICTURE_SUFFIX))
-        save_map(explanation.on_scan_grid(scan), self._place(record, MAP_SUFFIX), _map_provenance(record))
+        save_png(pixels, self._place(record, PICTURE_SUFFIX))
+        save_map(explanation.to_scan_grid(scan), self._place(record, MAP_SUFFIX), _map_provenance(record))
         self.written += 1
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
@@ -166,15 +166,17 @@ class StructuredReportOutput:
             If the file cannot be written.
         """
         from ct3d_edge.inference.worker_pool import run_with_timeout
-        from ct3d_edge.report.structured.document import is_report_of, save_report
+        from ct3d_edge.report.structured.document import is_same_report, save_structured_report
 
         record = analysis.record
         scan = Path(record.scan)
         if scan not in self._series or not record.has_prediction:
             return
         place = self.path / (self._names[scan] + SR_SUFFIX)
-        if not is_report_of(place, record, self._model):
-            run_with_timeout(self._seconds, lambda _, on_block: save_report(record, place, self._model, on_block), scan)
+        if not is_same_report(place, record, self._model):
+            run_with_timeout(
+                self._seconds, lambda _, on_block: save_structured_report(record, place, self._model, on_block), scan
+            )
             self.written += 1
 
     def save(self, records: "Sequence[ResultRecord]") -> None:

@@ -20,9 +20,9 @@ def print_candidates(
 
     from ct3d_edge.cli.terminal import stdout_console
     from ct3d_edge.formatting import printable
-    from ct3d_edge.report.table import group_messages, plain_table
+    from ct3d_edge.report.table import group_messages, make_plain_table
 
-    table = plain_table("candidate", "median ms", "99 % interval", "MB", "fate")
+    table = make_plain_table("candidate", "median ms", "99 % interval", "MB", "fate")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:4]:
         column.justify = "right"

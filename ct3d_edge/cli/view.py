@@ -44,7 +44,7 @@ def view(
     require_writable(out)
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.preprocessing import preprocess
-    from ct3d_edge.report.montage import one_slice, save_picture, slice_grid
+    from ct3d_edge.report.montage import extract_slice, make_slice_grid, save_png
     from ct3d_edge.scan.loader import open_scan
 
     contract = load_contract(model)
@@ -53,7 +53,7 @@ def view(
     for flag in prepared.flags:
         log(f"{flag.code}: {flag.detail}")
     volume = prepared.volume if augmented is None else _augment(prepared.volume, augmented, seed or 0, contract)
-    save_picture(slice_grid(volume, rows, columns) if slice_ is None else one_slice(volume, slice_), out)
+    save_png(make_slice_grid(volume, rows, columns) if slice_ is None else extract_slice(volume, slice_), out)
     log(f"wrote {out}")
 
 

@@ -96,7 +96,7 @@ def watch(
             _watch_loop(inbox, opened, plan, journal, every, scan_timeout)
         except KeyboardInterrupt:
             log(
-                f"stopped: {plural(journal.records, 'record')} in {out}, {plural(inbox.waiting, 'scan')} not finished "
+                f"stopped: {plural(journal.records, 'record')} in {out}, {plural(inbox.pending, 'scan')} not finished "
                 "arriving"
             )
 
@@ -119,7 +119,7 @@ def _watch_loop(
         arrived = complaints.scan_folder(inbox)
         if arrived is not None:
             known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
-            judged = model.analyse_many(arrived, plan, known=known, seconds=seconds, checker=checker)
+            judged = model.iter_results(arrived, plan, known=known, seconds=seconds, checker=checker)
             with closing(judged) as analyses:
                 for analysis in analyses:
                     _store_record(analysis.record, known, journal)
@@ -130,9 +130,9 @@ def _watch_loop(
 def _load_known_records(journal: "ResultsJournal") -> "dict[str, ResultRecord]":
     """Records of earlier runs; those whose scan went away are forgotten at the first look."""
     from ct3d_edge.results.journal import read_journal
-    from ct3d_edge.results.results_file import latest_by_scan
+    from ct3d_edge.results.results_file import keep_latest_by_scan
 
-    return latest_by_scan(read_journal(journal.path))
+    return keep_latest_by_scan(read_journal(journal.path))
 
 
 def _store_record(record: "ResultRecord", known: "dict[str, ResultRecord]", journal: "ResultsJournal") -> None:
@@ -168,7 +168,7 @@ class _LogOnce:
         from ct3d_edge.cli.terminal import log
 
         try:
-            arrived = inbox.look()
+            arrived = inbox.poll()
         except UsageError as error:
             if str(error) != self._last:
                 log(f"{error} Waiting for it.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ct3d_edge.evaluation.evaluation import Evaluation
 from ct3d_edge.evaluation.metrics import MetricEstimate, Proportion
 from ct3d_edge.extras import require_extra
-from ct3d_edge.results.formats import csv_line
+from ct3d_edge.results.formats import format_csv_row
 from ct3d_edge.system.atomic_write import atomic_file, make_folder, require_writable
 
 if TYPE_CHECKING:
@@ -182,4 +182,4 @@ def to_csv(evaluation: Evaluation) -> str:
     """A header and one row a scan; the probability is that of the second class."""
     labels = evaluation.contract.labels
     rows = [[v.scan, labels[v.truth], v.probability, labels[v.prediction], v.correct] for v in evaluation.scans]
-    return "".join(map(csv_line, [COLUMNS, *rows]))
+    return "".join(map(format_csv_row, [COLUMNS, *rows]))

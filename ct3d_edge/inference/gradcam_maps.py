@@ -32,7 +32,7 @@ class GradcamMap:
         The class that the map speaks for.
     cells
         ``(a, b, c)`` float32 not below 0, one number for each cell of the network's features.
-    geometry
+    grid
         Where the cells lie in the network's input.
     contract
         Of the model.
@@ -40,16 +40,16 @@ class GradcamMap:
 
     label: str
     cells: NDArray[np.float32]
-    geometry: FeatureGrid
+    grid: FeatureGrid
     contract: Contract
 
-    def on_network_grid(self) -> NDArray[np.float32]:
+    def to_network_grid(self) -> NDArray[np.float32]:
         """The map on the network's input, ``contract.shape``."""
-        return resample_to_network(self.cells, self.geometry, self.contract.shape)
+        return resample_to_network(self.cells, self.grid, self.contract.shape)
 
-    def on_scan_grid(self, scan: Scan) -> ScanMap:
+    def to_scan_grid(self, scan: Scan) -> ScanMap:
         """The map in a scan's own space."""
-        return resample_to_scan(self.cells, self.geometry, scan, self.contract)
+        return resample_to_scan(self.cells, self.grid, scan, self.contract)
 
 
 class GradcamMaker:

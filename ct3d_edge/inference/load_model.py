@@ -11,7 +11,7 @@ from ct3d_edge.providers.names import RequestedProvider
 from ct3d_edge.quality_control.check_registry import require_downgradable
 from ct3d_edge.scan.qc_flag import QCFlag
 
-DEMONSTRATION = QCFlag(
+DEMO_MODEL_FLAG = QCFlag(
     "demonstration_model", "warn", "This model learned from drawn chests; of a patient its answer means nothing."
 )
 
@@ -68,5 +68,5 @@ def open_model(path: Path | None, config: InferenceConfig) -> Model:
     """`load_model` with the settings in one object."""
     resolved = resolve_model(path, config)
     file = load_model_file(resolved.path)
-    notes = (DEMONSTRATION,) if is_demo_model(file) else ()
+    notes = (DEMO_MODEL_FLAG,) if is_demo_model(file) else ()
     return Model(file, resolved.request, config, tuned_threads=resolved.tuned_threads, notes=notes)

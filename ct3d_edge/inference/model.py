@@ -18,8 +18,8 @@ from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
 from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
 from ct3d_edge.inference.predict_many import predict_scans
-from ct3d_edge.inference.prepare import Source, prepare_source
-from ct3d_edge.inference.schedule import MemoryNeeds, Schedule, make_schedule
+from ct3d_edge.inference.prepare import ScanSource, prepare_source
+from ct3d_edge.inference.schedule import MemoryEstimate, Schedule, make_schedule
 from ct3d_edge.modelfile.memory_estimate import count_input_bytes, estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG
@@ -33,7 +33,7 @@ from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores
 
 ScanPath = str | os.PathLike[str]
-GivenScan = ScanPath | Volume | NDArray[Any]
+ScanInput = ScanPath | Volume | NDArray[Any]
 
 
 class Model:
@@ -93,7 +93,7 @@ class Model:
         """Which provider does the work, and how."""
         return self._runner.run_report
 
-    def predict(self, scan: GivenScan) -> ResultRecord:
+    def predict(self, scan: ScanInput) -> ResultRecord:
         """Judge one scan.
 
         Parameters
@@ -118,14 +118,14 @@ class Model:
         """
         self._fit(self._threads or self._tuned_threads or count_usable_cores())
         checker = self.checker()
-        reading = prepare_source(_source(scan), self.contract, checker=checker)
+        reading = prepare_source(_to_source(scan), self.contract, checker=checker)
         record = predict_batch([reading], self._runner, self._notes, checker)[0].record
-        _require_answer(record)
+        _raise_if_failed(record)
         return record
 
     def predict_many(
         self,
-        scans: Iterable[GivenScan],
+        scans: Iterable[ScanInput],
         *,
         workers: int | None = None,
         batch_size: int = 1,
@@ -160,12 +160,12 @@ class Model:
         ProviderError
             If the session fails.
         """
-        _refuse_one(scans)
+        _refuse_single_scan(scans)
         if scan_timeout is not None and not scan_timeout > 0:
             raise UsageError(f"A scan needs some time, found scan_timeout={scan_timeout}.")
         count = len(scans) if isinstance(scans, Sequence) else None
         plan = self.plan(count, workers=workers, batch_size=batch_size, max_memory=max_memory)
-        return (analysis.record for analysis in self.analyse_many(map(_source, scans), plan, seconds=scan_timeout))
+        return (analysis.record for analysis in self.iter_results(map(_to_source, scans), plan, seconds=scan_timeout))
 
     def plan(
         self,
@@ -177,16 +177,16 @@ class Model:
     ) -> Schedule:
         """How that many scans would be worked through, and have the session fit it; see `predict_many`."""
         on_cpu = self.run_report.actual == "cpu"
-        needs = MemoryNeeds(count_input_bytes(self._file), estimate_run_bytes(self._file), on_cpu)
+        needs = MemoryEstimate(count_input_bytes(self._file), estimate_run_bytes(self._file), on_cpu)
         plan = make_schedule(needs, scans, workers=workers, batch=batch_size, budget=parse_size(max_memory))
         tuned = self._tuned_threads if scans == 1 else None
         plan = replace(plan, threads=self._threads or tuned or plan.threads)
         self._fit(plan.threads, 1 if on_cpu else plan.batch)
         return plan
 
-    def analyse_many(
+    def iter_results(
         self,
-        scans: Iterable[Source],
+        scans: Iterable[ScanSource],
         plan: Schedule,
         *,
         known: Mapping[str, ResultRecord] = NO_RECORDS,
@@ -203,11 +203,11 @@ class Model:
             scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, checker=checker
         )
 
-    def explanation(self, analysis: ScanResult) -> GradcamMap | None:
+    def compute_gradcam_map(self, analysis: ScanResult) -> GradcamMap | None:
         """What speaks for an answer, and where; None if there is no answer, or the model was opened without it."""
         return self._gradcam.explain(analysis) if self._gradcam else None
 
-    def again(self, record: ResultRecord, seconds: float | None = None) -> ScanResult:
+    def recompute(self, record: ResultRecord, seconds: float | None = None) -> ScanResult:
         """A record of an earlier run with what was not kept of it: the network's input and features.
 
         Raises
@@ -216,8 +216,8 @@ class Model:
             If the scan gives no answer this time; ``timeout`` after ``seconds``.
         """
         plan = Schedule(0, False, self.run_report.threads or 1, 0, 1)
-        (analysis,) = self.analyse_many([Path(record.scan)], plan, seconds=seconds)
-        _require_answer(analysis.record)
+        (analysis,) = self.iter_results([Path(record.scan)], plan, seconds=seconds)
+        _raise_if_failed(analysis.record)
         return replace(analysis, record=record)
 
     def checker(self) -> QualityChecker:
@@ -233,7 +233,7 @@ class Model:
             self._runners.add(self._runner)
 
 
-def _source(scan: GivenScan) -> Source:
+def _to_source(scan: ScanInput) -> ScanSource:
     if isinstance(scan, Volume):
         return scan
     if isinstance(scan, np.ndarray):
@@ -241,7 +241,7 @@ def _source(scan: GivenScan) -> Source:
     return Path(scan)
 
 
-def _refuse_one(scans: object) -> None:
+def _refuse_single_scan(scans: object) -> None:
     """What can be iterated, but is one scan: a name's letters, an array's slices."""
     if isinstance(scans, str | os.PathLike):
         raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
@@ -249,7 +249,7 @@ def _refuse_one(scans: object) -> None:
         raise UsageError("predict_many takes several scans; give one to predict, or in a list.")
 
 
-def _require_answer(record: ResultRecord) -> None:
+def _raise_if_failed(record: ResultRecord) -> None:
     if record.failure is not None:
         kind: type[ScanError] = RefusedScanError if record.status == "refused" else UnreadableScanError
         raise kind(record.failure.code, record.failure.message)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError, RefusedScanError, ScanError
 from ct3d_edge.formatting import plural
-from ct3d_edge.inference.prepare import Failed, PreparedScan, Source, classify_failure, prepare_source
+from ct3d_edge.inference.prepare import PreparedScan, ScanSource, StatusAndFailure, classify_failure, prepare_source
 from ct3d_edge.preprocessing import ModelInput
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256, reportable_flags
 from ct3d_edge.results.record import Prediction, ResultRecord, status_of_flags
@@ -34,7 +34,7 @@ class ScanResult:
 
 
 def predict_scan(
-    scan: Source, runner: Runner, notes: tuple[QCFlag, ...] = (), checker: QualityChecker | None = None
+    scan: ScanSource, runner: Runner, notes: tuple[QCFlag, ...] = (), checker: QualityChecker | None = None
 ) -> ScanResult:
     """Read, preprocess and predict one scan. Never raises for what is wrong with the scan.
 
@@ -54,7 +54,7 @@ def predict_scan(
 
 
 def load_known_record(
-    scan: Source,
+    scan: ScanSource,
     known: Mapping[str, ResultRecord],
     runner: Runner,
     checker: QualityChecker | None = None,
@@ -71,7 +71,7 @@ def load_known_record(
     except ScanError:
         return None
     report = runner.run_report
-    key = str(scan), content, report.model_sha256, report.contract_sha256, _downgraded(checker)
+    key = str(scan), content, report.model_sha256, report.contract_sha256, _downgraded_codes(checker)
     return record if record.key == key else None
 
 
@@ -108,21 +108,21 @@ def predict_batch(
     ran = sum(scan.prepared is not None for scan in scans)
     milliseconds = (time.perf_counter() - start) * 1e3 / max(ran, 1)
     return [
-        _finish(scan, next(rows), milliseconds, runner, notes, checker)
+        _build_result(scan, next(rows), milliseconds, runner, notes, checker)
         if scan.prepared
-        else ScanResult(_record(scan, runner, checker), None)
+        else ScanResult(_build_record(scan, runner, checker), None)
         for scan in scans
     ]
 
 
-Row = ModelOutputs | Failed
+RowOutput = ModelOutputs | StatusAndFailure
 """What the network gave for one scan, without the batch axis, or why there is nothing."""
 
 
-def _run_network(volumes: Sequence[NDArray[np.float32]], runner: Runner) -> list[Row]:
+def _run_network(volumes: Sequence[NDArray[np.float32]], runner: Runner) -> list[RowOutput]:
     """One row a volume. A batch that meets a fault of ct3d-edge is run one by one, so that one scan gets it."""
     try:
-        return list(_rows(runner.outputs(np.stack(volumes)))) if volumes else []
+        return list(_split_batch(runner.outputs(np.stack(volumes)))) if volumes else []
     except ProviderError as error:
         if len(volumes) == 1:
             raise
@@ -135,15 +135,15 @@ def _run_network(volumes: Sequence[NDArray[np.float32]], runner: Runner) -> list
     return [row for volume in volumes for row in _run_network([volume], runner)]
 
 
-def _rows(outputs: ModelOutputs) -> Iterable[ModelOutputs]:
+def _split_batch(outputs: ModelOutputs) -> Iterable[ModelOutputs]:
     for index, probabilities in enumerate(outputs.probabilities):
         features, pooled = (None if array is None else array[index] for array in (outputs.features, outputs.pooled))
         yield ModelOutputs(probabilities, features, pooled)
 
 
-def _finish(
+def _build_result(
     scan: PreparedScan,
-    row: Row,
+    row: RowOutput,
     milliseconds: float,
     runner: Runner,
     notes: tuple[QCFlag, ...],
@@ -152,16 +152,16 @@ def _finish(
     """The result of a scan that the network was run on."""
     flags = (*notes, *scan.flags, *_ood_flags(row, checker))
     if not isinstance(row, ModelOutputs):
-        return ScanResult(_record(replace(scan, failed=row, flags=flags), runner, checker), None)
+        return ScanResult(_build_record(replace(scan, failed=row, flags=flags), runner, checker), None)
     timed = replace(scan, timing=replace(scan.timing, infer=milliseconds), flags=flags)
     try:
         prediction = classify(row.probabilities, runner.contract)
     except RefusedScanError as error:
-        return ScanResult(_record(replace(timed, failed=classify_failure(error)), runner, checker), None)
-    return ScanResult(_record(timed, runner, checker, prediction), scan.prepared, row.features)
+        return ScanResult(_build_record(replace(timed, failed=classify_failure(error)), runner, checker), None)
+    return ScanResult(_build_record(timed, runner, checker, prediction), scan.prepared, row.features)
 
 
-def _ood_flags(row: Row, checker: QualityChecker | None) -> tuple[QCFlag, ...]:
+def _ood_flags(row: RowOutput, checker: QualityChecker | None) -> tuple[QCFlag, ...]:
     if checker is None or not isinstance(row, ModelOutputs) or row.pooled is None:
         return ()
     return reportable_flags(checker.ood_flags(row.pooled))
@@ -185,11 +185,11 @@ def classify(probabilities: NDArray[np.float64], contract: Contract) -> Predicti
     )
 
 
-def _downgraded(checker: QualityChecker | None) -> tuple[str, ...]:
+def _downgraded_codes(checker: QualityChecker | None) -> tuple[str, ...]:
     return tuple(sorted(checker.allow)) if checker else ()
 
 
-def _record(
+def _build_record(
     scan: PreparedScan, runner: Runner, checker: QualityChecker | None, prediction: Prediction | None = None
 ) -> ResultRecord:
     report = runner.run_report
@@ -208,5 +208,5 @@ def _record(
         nodes=report.nodes,
         scan_sha256=scan.sha256,
         input_sha256=input_sha256(scan.prepared) if prediction and scan.prepared else None,
-        allowed=_downgraded(checker),
+        allowed=_downgraded_codes(checker),
     )

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, flag_duplicate, load_known_record, predict_batch
-from ct3d_edge.inference.prepare import IN_MEMORY, PreparedScan, Source, classify_failure, prepare_source
+from ct3d_edge.inference.prepare import IN_MEMORY_NAME, PreparedScan, ScanSource, classify_failure, prepare_source
 from ct3d_edge.inference.schedule import Schedule
 from ct3d_edge.inference.worker_pool import OrderedThreadPool, timeout_error
 from ct3d_edge.quality_control.checker import QualityChecker
@@ -17,7 +17,7 @@ from ct3d_edge.session.runner import Runner
 
 
 def predict_scans(
-    scans: Iterable[Source],
+    scans: Iterable[ScanSource],
     runner: Runner,
     schedule: Schedule | None = None,
     *,
@@ -47,37 +47,37 @@ def predict_scans(
     ProviderError
         If the session fails.
     """
-    steps = _Steps(runner, notes, known, seconds, checker)
+    steps = _ScanPipeline(runner, notes, known, seconds, checker)
     if seconds is None and (schedule is None or not schedule.workers):
         for scan in scans:
             begun = steps.prepare(scan)
             result = begun if isinstance(begun, ScanResult) else predict_batch([begun], runner, notes, checker)[0]
             yield flag_duplicate(result, checker)
         return
-    for result in _results(steps, scans, schedule or ONE_BY_ONE, seconds):
+    for result in _iter_results(steps, scans, schedule or SEQUENTIAL_SCHEDULE, seconds):
         yield flag_duplicate(result, checker)
 
 
-ONE_BY_ONE = Schedule(workers=0, whole=False, threads=1, ahead=0, batch=1)
+SEQUENTIAL_SCHEDULE = Schedule(workers=0, predict_in_workers=False, threads=1, prefetch=0, batch=1)
 
 
-def _results(
-    steps: "_Steps", scans: Iterable[Source], schedule: Schedule, seconds: float | None
+def _iter_results(
+    steps: "_ScanPipeline", scans: Iterable[ScanSource], schedule: Schedule, seconds: float | None
 ) -> Generator[ScanResult, None, None]:
     """Results of worker threads, which either run whole scans or prepare them for batches of this thread."""
-    workers, ahead = max(schedule.workers, 1), schedule.ahead
-    if schedule.whole:
+    workers, ahead = max(schedule.workers, 1), schedule.prefetch
+    if schedule.predict_in_workers:
         pool = OrderedThreadPool(steps.predict, steps.timed_out_result, workers=workers, ahead=ahead, seconds=seconds)
         with closing(pool.results(scans)) as results:
             yield from results
         return
-    readers = OrderedThreadPool(steps.prepare, steps.timed_out, workers=workers, ahead=ahead, seconds=seconds)
+    readers = OrderedThreadPool(steps.prepare, steps.timed_out_scan, workers=workers, ahead=ahead, seconds=seconds)
     with closing(readers.results(scans)) as begun:
         while batch := list(islice(begun, schedule.batch)):
             yield from steps.predict_batch(batch)
 
 
-class _Steps:
+class _ScanPipeline:
     """What is done to a scan before and in the network."""
 
     def __init__(
@@ -88,12 +88,12 @@ class _Steps:
         seconds: float | None,
         checker: QualityChecker | None,
     ) -> None:
-        self._runner, self._notes, self._known, self._seconds = runner, notes, known, seconds
+        self._runner, self._notes, self._known_records, self._seconds = runner, notes, known, seconds
         self._checker = checker
 
-    def prepare(self, scan: Source, on_block: Callable[[], None] = no_cancellation) -> PreparedScan | ScanResult:
+    def prepare(self, scan: ScanSource, on_block: Callable[[], None] = no_cancellation) -> PreparedScan | ScanResult:
         """Read and prepare, unless the record is known."""
-        record = load_known_record(scan, self._known, self._runner, self._checker, on_block)
+        record = load_known_record(scan, self._known_records, self._runner, self._checker, on_block)
         if record:
             return ScanResult(record, None)
         return prepare_source(scan, self._runner.contract, on_block, self._checker)
@@ -105,16 +105,16 @@ class _Steps:
         for each in begun:
             yield next(results) if isinstance(each, PreparedScan) else each
 
-    def predict(self, scan: Source, on_block: Callable[[], None]) -> ScanResult:
+    def predict(self, scan: ScanSource, on_block: Callable[[], None]) -> ScanResult:
         """Both steps for one scan."""
         return next(self.predict_batch([self.prepare(scan, on_block)]))
 
-    def timed_out(self, scan: Source) -> PreparedScan:
+    def timed_out_scan(self, scan: ScanSource) -> PreparedScan:
         """What is left of a scan whose thread hangs."""
         failed = classify_failure(timeout_error(scan, self._seconds))
-        name = str(scan) if isinstance(scan, Path) else IN_MEMORY
+        name = str(scan) if isinstance(scan, Path) else IN_MEMORY_NAME
         return PreparedScan(name, None, None, failed, (), Timing())
 
-    def timed_out_result(self, scan: Source) -> ScanResult:
+    def timed_out_result(self, scan: ScanSource) -> ScanResult:
         """The same, as a result."""
-        return next(self.predict_batch([self.timed_out(scan)]))
+        return next(self.predict_batch([self.timed_out_scan(scan)]))

@@ -14,19 +14,19 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.preprocessing import ModelInput, preprocess
 from ct3d_edge.quality_control.checker import QualityChecker, reportable_flags
-from ct3d_edge.results.record import ScanFailure, Status, Timing
+from ct3d_edge.results.record import ScanFailure, ScanStatus, Timing
 from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import QCFlag, apply_overrides, raise_if_refused
 from ct3d_edge.scan.volume import Scan, Volume
 
-Failed = tuple[Status, ScanFailure]
+StatusAndFailure = tuple[ScanStatus, ScanFailure]
 
-Source = Path | Volume
+ScanSource = Path | Volume
 """Where a scan is: on a disk or in memory."""
 
-IN_MEMORY = "(in memory)"
+IN_MEMORY_NAME = "(in memory)"
 """What stands for the path of a scan that has none."""
 
 
@@ -53,7 +53,7 @@ class PreparedScan:
     scan: str
     sha256: str | None
     prepared: ModelInput | None
-    failed: Failed | None
+    failed: StatusAndFailure | None
     flags: tuple[QCFlag, ...]
     timing: Timing
 
@@ -77,21 +77,21 @@ def prepare_scan(
     checker
         Adds what a passport finds, and lets only sound scans pass.
     """
-    attempt = _Attempt(Path(path), contract, checker, on_block)
+    attempt = _Preparation(Path(path), contract, checker, on_block)
     failed = run_guarded(attempt.read)
     prepared = None if failed else attempt.prepared
     return PreparedScan(str(path), attempt.sha256, prepared, failed, attempt.flags, attempt.timing())
 
 
 def prepare_source(
-    source: Source,
+    source: ScanSource,
     contract: Contract,
     on_block: Callable[[], None] = no_cancellation,
     checker: QualityChecker | None = None,
 ) -> PreparedScan:
     """Read and prepare a scan as `prepare_scan` does, or prepare one that is in memory."""
     if isinstance(source, Volume):
-        return prepare_volume(source, contract, IN_MEMORY, checker)
+        return prepare_volume(source, contract, IN_MEMORY_NAME, checker)
     return prepare_scan(source, contract, on_block, checker)
 
 
@@ -99,11 +99,11 @@ def prepare_volume(
     volume: Volume, contract: Contract, name: str, checker: QualityChecker | None = None
 ) -> PreparedScan:
     """Prepare a scan that is in memory already; fails as `prepare_scan` does."""
-    attempt = _Attempt(Path(name), contract, checker)
+    attempt = _Preparation(Path(name), contract, checker)
     permitted = replace(volume, flags=apply_overrides(volume.flags, checker.allow if checker else ()))
 
     def prepare() -> None:
-        _refuse_other_than_volumes(volume.stored)
+        _check_array(volume.stored)
         attempt.prepare(permitted)
 
     start = time.perf_counter()
@@ -112,7 +112,7 @@ def prepare_volume(
     return PreparedScan(name, None, None if failed else attempt.prepared, failed, attempt.flags, timing)
 
 
-def _refuse_other_than_volumes(stored: NDArray[Any]) -> None:
+def _check_array(stored: NDArray[Any]) -> None:
     """What the header of a file is checked for, of an array."""
     if stored.ndim < 3:
         raise RefusedScanError("two_dimensional", f"An array of shape {stored.shape} is not a volume.")
@@ -124,7 +124,7 @@ def _refuse_other_than_volumes(stored: NDArray[Any]) -> None:
         raise RefusedScanError("unsupported_dtype", f"The array holds {stored.dtype}; a CT holds plain real numbers.")
 
 
-def classify_failure(error: Exception) -> Failed:
+def classify_failure(error: Exception) -> StatusAndFailure:
     """Status and reason of a scan without a result: a fault of the scan, or one of ct3d-edge, with its traceback.
 
     Raises
@@ -142,7 +142,7 @@ def classify_failure(error: Exception) -> Failed:
     return "error", ScanFailure("internal", f"ct3d-edge failed on this scan: {error!r}. Please report it.")
 
 
-def run_guarded(work: Callable[[], object]) -> Failed | None:
+def run_guarded(work: Callable[[], object]) -> StatusAndFailure | None:
     """Do the work; None if it succeeds, else what `classify_failure` makes of its error."""
     try:
         work()
@@ -151,7 +151,7 @@ def run_guarded(work: Callable[[], object]) -> Failed | None:
     return None
 
 
-class _Attempt:
+class _Preparation:
     """One scan being read, and what was found out before that ended."""
 
     def __init__(
@@ -170,15 +170,15 @@ class _Attempt:
         self._preprocessing_ms: float | None = None
 
     def read(self) -> None:
-        before = self._stamp()
+        before = self._read_stamp()
         try:
             self._read()
         except ScanError as error:
-            if self._stamp() != before:  # half of one file and half of another look broken in any way
-                raise self._changed() from error
+            if self._read_stamp() != before:  # half of one file and half of another look broken in any way
+                raise self._modified_error() from error
             raise
-        if self._stamp() != before:
-            raise self._changed()
+        if self._read_stamp() != before:
+            raise self._modified_error()
 
     def prepare(self, scan: Scan) -> None:
         """From an open scan to the network's input, unless something is found for which no model must judge."""
@@ -201,10 +201,10 @@ class _Attempt:
         self.prepare(self._scan)
         self._preprocessing_ms = (time.perf_counter() - start) * 1e3
 
-    def _stamp(self) -> FileStamp:
+    def _read_stamp(self) -> FileStamp:
         return FileStamp.of(self._path, self._on_block)
 
-    def _changed(self) -> UnreadableScanError:
+    def _modified_error(self) -> UnreadableScanError:
         name = self._path.name
         return UnreadableScanError(
             "modified_during_read", f"{name} was written to while it was read. Run it again once it is whole."

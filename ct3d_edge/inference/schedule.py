@@ -6,10 +6,10 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import format_bytes, plural
 from ct3d_edge.system.machine import count_usable_cores, read_available_memory
 
-MEMORY_SHARE = 0.5
+MEMORY_FRACTION = 0.5
 """Of the available memory, what a folder may take unless a budget is given."""
 
-READING = 5
+PREPARATION_MEMORY_FACTOR = 5
 """Memory of a scan being prepared, as a multiple of its network input: resized planes, samples, their turned copy."""
 
 
@@ -21,38 +21,38 @@ class Schedule:
     ----------
     workers
         Threads that read and prepare scans. 0: one scan after the other, in the caller's thread.
-    whole
+    predict_in_workers
         Whether each of them runs its scan through the network too. On a CPU that keeps the cores busier than sharing
         each network run among them (bench/README.md); a GPU is fed by one thread, in batches.
     threads
         Of the session, for one run.
-    ahead
+    prefetch
         Scans begun before the first of them is asked for.
     batch
         Scans in one run of the network.
     """
 
     workers: int
-    whole: bool
+    predict_in_workers: bool
     threads: int
-    ahead: int
+    prefetch: int
     batch: int
 
     def describe(self) -> str:
         """One line for people."""
         if not self.workers:
-            return f"one scan after the other, {_threads(self.threads)}"
-        if self.whole:
-            return f"{plural(self.workers, 'scan')} at a time, {_threads(self.threads)} each"
+            return f"one scan after the other, {_format_threads(self.threads)}"
+        if self.predict_in_workers:
+            return f"{plural(self.workers, 'scan')} at a time, {_format_threads(self.threads)} each"
         return f"{self.workers} reading ahead, batches of {self.batch}"
 
 
-def _threads(count: int) -> str:
+def _format_threads(count: int) -> str:
     return plural(count, "thread")
 
 
 @dataclass(frozen=True)
-class MemoryNeeds:
+class MemoryEstimate:
     """What the work costs, in bytes: ``prepared`` of one network input, ``run`` of one volume in the network."""
 
     prepared: int
@@ -61,7 +61,7 @@ class MemoryNeeds:
 
 
 def make_schedule(
-    needs: MemoryNeeds,
+    needs: MemoryEstimate,
     scans: int | None = None,
     *,
     workers: int | None = None,
@@ -92,11 +92,11 @@ def make_schedule(
     if batch < 1:
         raise UsageError(f"A batch holds at least one scan, found `batch_size={batch}`.")
     given, budget = budget, _default_budget() if budget is None else budget
-    _require_room(needs, batch, budget)
-    cores, reading = count_usable_cores(), READING * needs.prepared
+    _require_batch_fits(needs, batch, budget)
+    cores, reading = count_usable_cores(), PREPARATION_MEMORY_FACTOR * needs.prepared
     if given is not None:
         side_by_side = workers or 1 if needs.on_cpu and batch == 1 and scans != 1 else 1
-        _require_kept(needs, batch, side_by_side, given)
+        _require_within_budget(needs, batch, side_by_side, given)
     if scans == 1:
         return Schedule(0, False, cores, 0, 1)
     if needs.on_cpu and batch == 1:
@@ -110,15 +110,15 @@ def make_schedule(
 
 def _default_budget() -> int:
     available = read_available_memory()
-    return 4 << 30 if available is None else int(MEMORY_SHARE * available)
+    return 4 << 30 if available is None else int(MEMORY_FRACTION * available)
 
 
-def _batch_bytes(needs: MemoryNeeds, batch: int) -> int:
+def _batch_bytes(needs: MemoryEstimate, batch: int) -> int:
     """Memory of this machine that a batch takes; on a GPU only its inputs do, as they are and stacked."""
     return batch * (needs.run if needs.on_cpu else 2 * needs.prepared)
 
 
-def _require_room(needs: MemoryNeeds, batch: int, budget: int) -> None:
+def _require_batch_fits(needs: MemoryEstimate, batch: int, budget: int) -> None:
     if batch > 1 and _batch_bytes(needs, batch) > budget:
         fits = max(1, budget // _batch_bytes(needs, 1))
         raise UsageError(
@@ -127,9 +127,9 @@ def _require_room(needs: MemoryNeeds, batch: int, budget: int) -> None:
         )
 
 
-def _require_kept(needs: MemoryNeeds, batch: int, workers: int, budget: int) -> None:
+def _require_within_budget(needs: MemoryEstimate, batch: int, workers: int, budget: int) -> None:
     """A budget that was asked for holds, or nothing is run."""
-    one = _batch_bytes(needs, batch) + READING * needs.prepared
+    one = _batch_bytes(needs, batch) + PREPARATION_MEMORY_FACTOR * needs.prepared
     if workers * one <= budget:
         return
     said = "One scan takes" if batch == workers == 1 else f"{plural(workers * batch, 'scan')} at a time take"

@@ -13,14 +13,14 @@ from pathlib import Path
 from ct3d_edge.scan.discovery import list_scans
 from ct3d_edge.scan.fingerprint import FileStamp
 
-STRAGGLER = 10
+INCOMPLETE_WAIT_FACTOR = 10
 """Times the usual wait for an empty file, or half a .hdr/.img pair: what is missing may still come."""
 
 
 @dataclass(frozen=True)
 class _FileState:
     stamp: FileStamp
-    since: float
+    unchanged_since: float
     reported: bool
 
 
@@ -45,14 +45,14 @@ class WatchedFolder:
         self._seen: dict[Path, _FileState] = {}
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Scans that were there at the last look and are not reported yet."""
         return sum(not seen.reported for seen in self._seen.values())
 
     def __contains__(self, scan: Path) -> bool:
         return scan in self._seen
 
-    def look(self) -> list[Path]:
+    def poll(self) -> list[Path]:
         """Look through the folder; the scans that became whole since the last look, oldest first.
 
         Raises
@@ -62,15 +62,15 @@ class WatchedFolder:
         """
         now, found = self._clock(), list(list_scans(self.folder))
         self._seen = {scan: self._update(scan, now) for scan in found}
-        whole = [scan for scan, seen in self._seen.items() if not seen.reported and self._is_whole(seen, now)]
+        whole = [scan for scan, seen in self._seen.items() if not seen.reported and self._is_stable(seen, now)]
         for scan in whole:
-            self._seen[scan] = _FileState(self._seen[scan].stamp, self._seen[scan].since, reported=True)
+            self._seen[scan] = _FileState(self._seen[scan].stamp, self._seen[scan].unchanged_since, reported=True)
         return sorted(whole, key=lambda scan: (self._seen[scan].stamp.last_modified_ns, scan))
 
     def _update(self, scan: Path, now: float) -> _FileState:
         stamp, before = FileStamp.of(scan), self._seen.get(scan)
         return before if before is not None and before.stamp == stamp else _FileState(stamp, now, reported=False)
 
-    def _is_whole(self, seen: _FileState, now: float) -> bool:
-        wait = self.settle if seen.stamp.complete else STRAGGLER * self.settle
-        return now - seen.since >= wait
+    def _is_stable(self, seen: _FileState, now: float) -> bool:
+        wait = self.settle if seen.stamp.complete else INCOMPLETE_WAIT_FACTOR * self.settle
+        return now - seen.unchanged_since >= wait

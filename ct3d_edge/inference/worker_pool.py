@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ct3d_edge.errors import UnreadableScanError
-from ct3d_edge.inference.prepare import IN_MEMORY
+from ct3d_edge.inference.prepare import IN_MEMORY_NAME
 
 Item = TypeVar("Item")
 """A scan: its path, or the scan itself."""
 Result = TypeVar("Result")
-OnBlock = Callable[[], None]
-Work = Callable[[Item, OnBlock], Result]
+CheckCancelled = Callable[[], None]
+TaskFn = Callable[[Item, CheckCancelled], Result]
 """Works on one scan and calls the second argument now and then, which raises when the work should end."""
 
-PATIENCE = 0.5
+TIMEOUT_GRACE_S = 0.5
 """Seconds that a scan gets beyond its limit to end by itself before its thread is given up."""
 
-LAST_WORDS = 5.0
+SHUTDOWN_GRACE_S = 5.0
 """Seconds that threads get to end when nobody wants their results any more: a run of the network cannot be broken."""
 
-WAKE = 0.1
+POLL_S = 0.1
 """Seconds between looks at the clock while waiting; also what Ctrl-C may have to wait for on Windows."""
 
 
@@ -49,9 +49,9 @@ class _Task(Generic[Item, Result]):
         self._stop = stop
         self._begun: float | None = None
         self._lock = threading.Lock()
-        self._given_up = False
+        self._abandoned = False
 
-    def do(self, work: Work[Item, Result]) -> bool:
+    def run(self, work: TaskFn[Item, Result]) -> bool:
         """Do the work; whether somebody still waits for it at the end."""
         self._begun = time.monotonic()
         try:
@@ -61,25 +61,25 @@ class _Task(Generic[Item, Result]):
             self.error = error
         with self._lock:
             self.done.set()
-            return not self._given_up
+            return not self._abandoned
 
     def on_block(self) -> None:
         if self._stop.is_set():
             raise TaskCancelled
-        if self.overdue(0):
+        if self.is_overdue(0):
             raise timeout_error(self.item, self.seconds)
 
-    def overdue(self, patience: float) -> bool:
+    def is_overdue(self, patience: float) -> bool:
         """Whether the work has begun and taken longer than it may."""
         if self.seconds is None or self._begun is None:
             return False
         return time.monotonic() - self._begun > self.seconds + patience
 
-    def give_up(self) -> bool:
+    def abandon(self) -> bool:
         """Stop waiting; False if it has just ended after all."""
         with self._lock:
-            self._given_up = not self.done.is_set()
-            return self._given_up
+            self._abandoned = not self.done.is_set()
+            return self._abandoned
 
 
 class OrderedThreadPool(Generic[Item, Result]):
@@ -101,15 +101,15 @@ class OrderedThreadPool(Generic[Item, Result]):
 
     def __init__(
         self,
-        work: Work[Item, Result],
+        work: TaskFn[Item, Result],
         late: Callable[[Item], Result],
         *,
         workers: int,
         ahead: int,
         seconds: float | None = None,
     ) -> None:
-        self._work, self._late = work, late
-        self._workers, self._ahead, self._seconds = workers, max(ahead, workers), seconds
+        self._work, self._on_timeout = work, late
+        self._workers, self._prefetch, self._seconds = workers, max(ahead, workers), seconds
         self._stop = threading.Event()
         self._queue: queue.SimpleQueue[_Task[Item, Result] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -123,48 +123,48 @@ class OrderedThreadPool(Generic[Item, Result]):
         upcoming = iter(items)
         try:
             for _ in range(self._workers):
-                self._hire()
+                self._start_worker()
             while True:
-                while len(waiting) < self._ahead and (item := next(upcoming, None)) is not None:
+                while len(waiting) < self._prefetch and (item := next(upcoming, None)) is not None:
                     waiting.append(_Task(item, self._seconds, self._stop))
                     self._queue.put(waiting[-1])
                 if not waiting:
                     return
-                yield self._result_of(waiting.popleft())
+                yield self._wait_for(waiting.popleft())
         finally:
-            self._dismiss()
+            self._shutdown()
 
-    def _result_of(self, task: _Task[Item, Result]) -> Result:
-        while not task.done.wait(WAKE):
-            if task.overdue(PATIENCE) and task.give_up():
-                self._hire()
-                return self._late(task.item)
+    def _wait_for(self, task: _Task[Item, Result]) -> Result:
+        while not task.done.wait(POLL_S):
+            if task.is_overdue(TIMEOUT_GRACE_S) and task.abandon():
+                self._start_worker()
+                return self._on_timeout(task.item)
         if task.error is not None:
             raise task.error
         return task.result  # type: ignore[return-value]  # set where there is no error
 
-    def _hire(self) -> None:
-        thread = threading.Thread(target=self._serve, name="ct3d-edge scan", daemon=True)
+    def _start_worker(self) -> None:
+        thread = threading.Thread(target=self._run_worker, name="ct3d-edge scan", daemon=True)
         self._threads = [other for other in self._threads if other.is_alive()] + [thread]
         thread.start()
 
-    def _serve(self) -> None:
+    def _run_worker(self) -> None:
         while (task := self._queue.get()) is not None:
-            if not task.do(self._work):
+            if not task.run(self._work):
                 return  # another thread has taken this one's place
             del task  # its result may be large, and the next scan long in coming
 
-    def _dismiss(self) -> None:
+    def _shutdown(self) -> None:
         """Have the threads drop what they do, and wait a moment for those that can."""
         self._stop.set()
         for _ in self._threads:
             self._queue.put(None)
-        deadline = time.monotonic() + LAST_WORDS
+        deadline = time.monotonic() + SHUTDOWN_GRACE_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def run_with_timeout(seconds: float | None, work: Work[Item, Result], item: Item) -> Result:
+def run_with_timeout(seconds: float | None, work: TaskFn[Item, Result], item: Item) -> Result:
     """Do the work on one scan, and give it up after that many seconds even if it hangs in a system call.
 
     Raises
@@ -182,5 +182,5 @@ def run_with_timeout(seconds: float | None, work: Work[Item, Result], item: Item
 
 def timeout_error(item: object, seconds: float | None) -> UnreadableScanError:
     """The error of a scan that took too long."""
-    name = item.name if isinstance(item, Path) else IN_MEMORY
+    name = item.name if isinstance(item, Path) else IN_MEMORY_NAME
     return UnreadableScanError("timeout", f"{name} was not finished within {seconds:g} s.")

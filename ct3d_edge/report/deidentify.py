@@ -9,17 +9,17 @@ from pathlib import Path
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.qc_flag import QCFlag
 
-IDENTIFIERS = "identifiers"
+IDENTIFIERS_CODE = "identifiers"
 """Code of the finding that holds a patient's name and ID."""
 
-SIDE_OUTPUT = "auxiliary_output_failed"
+AUXILIARY_OUTPUT_CODE = "auxiliary_output_failed"
 """Code of the finding that says which file could not be written, and where."""
 
-OF_THE_RUN = {"duplicate": "The network is given the same numbers as for another scan of this run."}
+RUN_DEPENDENT_DETAILS = {"duplicate": "The network is given the same numbers as for another scan of this run."}
 """Code of each finding that depends on the other scans of a run, and what is said of it without naming one."""
 
 
-def public_names(scans: Sequence[str]) -> list[str]:
+def deidentify_names(scans: Sequence[str]) -> list[str]:
     """File names, numbered where several are equal: a folder is often named after its patient."""
     seen: Counter[str] = Counter()
     names = []
@@ -30,7 +30,7 @@ def public_names(scans: Sequence[str]) -> list[str]:
     return names
 
 
-def public_text(text: str, record: ResultRecord) -> str:
+def deidentify_text(text: str, record: ResultRecord) -> str:
     """A sentence about a scan without the folder that the scan lies in."""
     parent = str(Path(record.scan).parent)
     if parent in (".", os.sep):
@@ -40,38 +40,38 @@ def public_text(text: str, record: ResultRecord) -> str:
     return text
 
 
-def public_messages(record: ResultRecord) -> list[tuple[str, str]]:
+def deidentify_messages(record: ResultRecord) -> list[tuple[str, str]]:
     """Code and sentence of the failure and of each finding, without those that say who the patient is."""
     failure = record.failure
     messages = [(failure.code, failure.message)] if failure else []
-    hidden = (IDENTIFIERS, failure.code if failure else None)
-    messages += [(flag.code, _detail(flag)) for flag in record.flags if flag.code not in hidden]
-    return [(code, public_text(sentence, record)) for code, sentence in messages]
+    hidden = (IDENTIFIERS_CODE, failure.code if failure else None)
+    messages += [(flag.code, _deidentify_detail(flag)) for flag in record.flags if flag.code not in hidden]
+    return [(code, deidentify_text(sentence, record)) for code, sentence in messages]
 
 
-def public_flags(record: ResultRecord) -> list[str]:
+def deidentify_flags(record: ResultRecord) -> list[str]:
     """Findings as sentences, without those that say who the patient is."""
-    return [f"{code}: {sentence}" for code, sentence in public_messages(record)[record.failure is not None :]]
+    return [f"{code}: {sentence}" for code, sentence in deidentify_messages(record)[record.failure is not None :]]
 
 
-def without_others(record: ResultRecord) -> ResultRecord:
+def remove_other_scan_names(record: ResultRecord) -> ResultRecord:
     """The record as it may be filed under its patient: no finding names another scan, whose folder may name another."""
-    return record.with_flags(tuple(map(_alone, record.flags)))
+    return record.with_flags(tuple(map(_remove_other_scan_name, record.flags)))
 
 
-def without_run(record: ResultRecord) -> ResultRecord:
+def remove_run_flags(record: ResultRecord) -> ResultRecord:
     """The record as any run would have given it: without the findings that depend on the other scans of this one."""
-    return record.with_flags(tuple(flag for flag in record.flags if flag.code not in OF_THE_RUN))
+    return record.with_flags(tuple(flag for flag in record.flags if flag.code not in RUN_DEPENDENT_DETAILS))
 
 
-def _alone(flag: QCFlag) -> QCFlag:
-    said = OF_THE_RUN.get(flag.code)
+def _remove_other_scan_name(flag: QCFlag) -> QCFlag:
+    said = RUN_DEPENDENT_DETAILS.get(flag.code)
     return flag if said is None else replace(flag, detail=said, value=None)
 
 
-def _detail(flag: QCFlag) -> str:
+def _deidentify_detail(flag: QCFlag) -> str:
     """A finding's sentence; of another scan that it names, the file's name; of what could not be written, no place."""
     other = flag.value
-    if flag.code == SIDE_OUTPUT:
+    if flag.code == AUXILIARY_OUTPUT_CODE:
         return f"{other} has nothing of this scan; the record says why."
     return flag.detail.replace(other, Path(other).name) if isinstance(other, str) and other else flag.detail

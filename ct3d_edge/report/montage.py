@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results.class_folders import known_class
+from ct3d_edge.results.class_folders import find_folder_class
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 
 
-def slice_grid(volume: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.uint8]:
+def make_slice_grid(volume: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.uint8]:
     """Arrange slices in reading order, evenly spaced from the first to the last.
 
     Parameters
@@ -39,10 +39,10 @@ def slice_grid(volume: NDArray[np.float32], rows: int, columns: int) -> NDArray[
     grid = np.zeros((rows * columns, width, height), np.float32)
     grid[: len(chosen)] = volume.transpose(2, 0, 1)[chosen]
     tiled = grid.reshape(rows, columns, width, height).transpose(0, 2, 1, 3).reshape(rows * width, columns * height)
-    return _grey(tiled)
+    return _to_gray(tiled)
 
 
-def one_slice(volume: NDArray[np.float32], index: int) -> NDArray[np.uint8]:
+def extract_slice(volume: NDArray[np.float32], index: int) -> NDArray[np.uint8]:
     """One slice of a network input, ``(W, H)`` grey values; a negative index counts from the last.
 
     Raises
@@ -53,27 +53,27 @@ def one_slice(volume: NDArray[np.float32], index: int) -> NDArray[np.uint8]:
     depth = volume.shape[2]
     if not -depth <= index < depth:
         raise UsageError(f"There is no slice {index}; the network input has {depth}, counted from 0.")
-    return _grey(volume[:, :, index])
+    return _to_gray(volume[:, :, index])
 
 
-def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
+def save_png(pixels: NDArray[np.uint8], path: Path) -> None:
     """Write grey values ``(height, width)``, or colours ``(height, width, 3)``, as PNG; complete or not at all."""
     with atomic_file(path) as stream:
         Image.fromarray(pixels).save(stream, format="PNG")
 
 
-def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _to_gray(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
 
 
-SLICES = 6
-CAPTION = 18
+SLICES_PER_SCAN = 6
+CAPTION_HEIGHT = 18
 """Height of a row's caption in pixels."""
 
 MAX_ROWS = 200
 """Rows drawn at most; more would make a picture that no viewer opens."""
 
-INK, PAPER = 235, 20
+FOREGROUND, BACKGROUND = 235, 20
 
 
 class Montage:
@@ -96,19 +96,19 @@ class Montage:
         require_writable(path)
         self.path = path
         self._strips: list[Image.Image] = []
-        self._left_out = 0
+        self._omitted = 0
 
     def add(self, record: ResultRecord, volume: NDArray[np.float32]) -> None:
         """Add a scan: its network input ``(W, H, D)`` float32 in [0, 1], and its record for the caption."""
         if len(self._strips) < MAX_ROWS:
-            self._strips.append(_strip(volume, _caption(record)))
+            self._strips.append(_draw_strip(volume, _format_caption(record)))
         else:
-            self._left_out += 1
+            self._omitted += 1
 
     @property
     def scans(self) -> int:
         """How many were added."""
-        return len(self._strips) + self._left_out
+        return len(self._strips) + self._omitted
 
     def save(self) -> None:
         """Write the picture; what it does not show, it says in a last line.
@@ -121,10 +121,10 @@ class Montage:
         if not self._strips:
             raise UsageError(f"No scan was added to the picture {self.path}, so there is nothing to draw.")
         strips = [*self._strips]
-        if self._left_out:
-            strips.append(_strip(np.zeros((1, 256, 1), np.float32), f"and {self._left_out} more scans"))
+        if self._omitted:
+            strips.append(_draw_strip(np.zeros((1, 256, 1), np.float32), f"and {self._omitted} more scans"))
         width = max(strip.width for strip in strips)
-        page = Image.new("L", (width, sum(strip.height for strip in strips)), PAPER)
+        page = Image.new("L", (width, sum(strip.height for strip in strips)), BACKGROUND)
         top = 0
         for strip in strips:
             page.paste(strip, (0, top))
@@ -133,19 +133,19 @@ class Montage:
             page.save(stream, format="PNG")
 
 
-def _strip(volume: NDArray[np.float32], caption: str) -> Image.Image:
+def _draw_strip(volume: NDArray[np.float32], caption: str) -> Image.Image:
     """Slices through the middle 80 % of the third axis, side by side, under their caption."""
     depth = volume.shape[2]
-    chosen = np.unique(np.linspace(0.1 * (depth - 1), 0.9 * (depth - 1), SLICES).round().astype(int))
+    chosen = np.unique(np.linspace(0.1 * (depth - 1), 0.9 * (depth - 1), SLICES_PER_SCAN).round().astype(int))
     pixels = np.hstack([volume[:, :, index] for index in chosen])
-    strip = Image.new("L", (pixels.shape[1], pixels.shape[0] + CAPTION), PAPER)
-    ImageDraw.Draw(strip).text((4, 2), caption, fill=INK, font=ImageFont.load_default(12))
+    strip = Image.new("L", (pixels.shape[1], pixels.shape[0] + CAPTION_HEIGHT), BACKGROUND)
+    ImageDraw.Draw(strip).text((4, 2), caption, fill=FOREGROUND, font=ImageFont.load_default(12))
     # After the caption: a name that holds a newline must not be written over the slices.
-    strip.paste(Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)), (0, CAPTION))
+    strip.paste(Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)), (0, CAPTION_HEIGHT))
     return strip
 
 
-def _caption(record: ResultRecord) -> str:
+def _format_caption(record: ResultRecord) -> str:
     if record.prediction is None:
         return Path(record.scan).name
     answer = record.prediction
@@ -153,5 +153,5 @@ def _caption(record: ResultRecord) -> str:
     labels = [label for label, _ in answer.probability]
     if answer.threshold is not None:
         said += f" ({labels[-1]} from {answer.threshold:.1%} on)"
-    known = known_class(record.scan, labels)
+    known = find_folder_class(record.scan, labels)
     return f"{said}, folder: {known}" if known else said

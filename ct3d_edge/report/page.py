@@ -23,22 +23,22 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
-from ct3d_edge.report.deidentify import public_flags, public_messages, public_names, public_text
-from ct3d_edge.report.slice_images import sprite
-from ct3d_edge.report.table import OF_THE_MODEL, GroupedMessage, confidence_sentences, group_messages
+from ct3d_edge.report.deidentify import deidentify_flags, deidentify_messages, deidentify_names, deidentify_text
+from ct3d_edge.report.slice_images import make_sprite
+from ct3d_edge.report.table import DEMO_MODEL_CODE, GroupedMessage, format_confidences, group_messages
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 
-BINS = 20
+HISTOGRAM_BINS = 20
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 190, 30, 40, 28
 
 
-def distribution_svg(values: Sequence[float], label: str, threshold: float | None) -> str:
+def format_histogram_svg(values: Sequence[float], label: str, threshold: float | None) -> str:
     """A histogram of probabilities of one class, with the threshold; what it shows stands in its label, too."""
-    counts = [0] * BINS
+    counts = [0] * HISTOGRAM_BINS
     for value in values:
-        counts[min(BINS - 1, int(value * BINS))] += 1
-    highest, step = max(counts) or 1, (WIDTH - LEFT) / BINS
+        counts[min(HISTOGRAM_BINS - 1, int(value * HISTOGRAM_BINS))] += 1
+    highest, step = max(counts) or 1, (WIDTH - LEFT) / HISTOGRAM_BINS
     parts = []
     for place, number in enumerate(counts):
         height = (HEIGHT - BOTTOM - TOP) * number / highest
@@ -58,7 +58,11 @@ def distribution_svg(values: Sequence[float], label: str, threshold: float | Non
         parts.append(f'<text x="{x + aside:.1f}" y="18" text-anchor="{anchor}">threshold {threshold:.2f}</text>')
     said = f"Probability of {label} in {plural(len(values), 'scan')}"
     said += "" if threshold is None else f"; line: {label} from {threshold:.3g} on"
-    told = "; ".join(f"{n / BINS:.2f} to {(n + 1) / BINS:.2f}: {number}" for n, number in enumerate(counts) if number)
+    told = "; ".join(
+        f"{n / HISTOGRAM_BINS:.2f} to {(n + 1) / HISTOGRAM_BINS:.2f}: {number}"
+        for n, number in enumerate(counts)
+        if number
+    )
     content = "".join(parts)
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{said}. {told}")}">{content}</svg>'
     return f"<figure>{svg}<figcaption>{escape(said)}</figcaption></figure>"
@@ -89,7 +93,7 @@ class ReportPage:
         require_writable(path)
         self.path, self._contract = path, contract
         # Without a buffer: what could not be written is cut off again, and nothing of it is tried once more later.
-        self._kept = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed in save
+        self._spool_file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed in save
         self._count = 0
 
     def add(
@@ -117,20 +121,20 @@ class ReportPage:
         """
         number, self._count = self._count, self._count + 1
         data = {
-            "sentences": [public_text(text, record) for text in _sentences(record)],
-            "sprite": None if volume is None else sprite(volume, self._contract.hu_window, overlay, label),
+            "sentences": [deidentify_text(text, record) for text in _sentences(record)],
+            "sprite": None if volume is None else make_sprite(volume, self._contract.hu_window, overlay, label),
         }
-        self._keep(_inert(f"scan-{number}", data))
+        self._spool(_json_script(f"scan-{number}", data))
 
-    def _keep(self, data: bytes) -> None:
+    def _spool(self, data: bytes) -> None:
         """Keep bytes for the page, all of them or none."""
-        begin, written = self._kept.tell(), 0
+        begin, written = self._spool_file.tell(), 0
         try:
             while written < len(data):
-                written += self._kept.write(data[written:])
+                written += self._spool_file.write(data[written:])
         except OSError as error:
-            self._kept.seek(begin)
-            self._kept.truncate()
+            self._spool_file.seek(begin)
+            self._spool_file.truncate()
             raise UsageError(
                 f"The report cannot keep pictures in {tempfile.gettempdir()}: {error.strerror or error}. Set TMPDIR to "
                 "a folder with more room, or leave out --report."
@@ -144,37 +148,39 @@ class ReportPage:
         UsageError
             If it cannot be written.
         """
-        script, style = _asset("page.js"), _asset("page.css")
-        with self._kept, atomic_file(self.path) as stream:
-            stream.write(_head(script, style).encode())
-            stream.write(_body(records[: self._count], self._contract, run_report).encode("utf-8", "backslashreplace"))
+        script, style = _read_asset("page.js"), _read_asset("page.css")
+        with self._spool_file, atomic_file(self.path) as stream:
+            stream.write(_format_head(script, style).encode())
+            stream.write(
+                _format_body(records[: self._count], self._contract, run_report).encode("utf-8", "backslashreplace")
+            )
             # Not kept with the pictures: what could not be written of a scan is known later.
             stream.writelines(
-                _inert(f"flags-scan-{number}", public_flags(record))
+                _json_script(f"flags-scan-{number}", deidentify_flags(record))
                 for number, record in enumerate(records[: self._count])
             )
-            self._kept.seek(0)
-            shutil.copyfileobj(self._kept, stream)
+            self._spool_file.seek(0)
+            shutil.copyfileobj(self._spool_file, stream)
             stream.write(f"<script>{script}</script>\n</body></html>\n".encode())
 
 
 def _sentences(record: ResultRecord) -> list[str]:
     failure = record.failure
-    return [f"{failure.code}: {failure.message}"] if failure else confidence_sentences(record)
+    return [f"{failure.code}: {failure.message}"] if failure else format_confidences(record)
 
 
-def _inert(name: str, data: object) -> bytes:
+def _json_script(name: str, data: object) -> bytes:
     """JSON in a page: text until the page's own script reads it."""
     # Inside a script element "<" could end it; inside JSON it may be written so that it cannot.
     text = json.dumps(data).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>\n'.encode()
 
 
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (files("ct3d_edge.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _head(script: str, style: str) -> str:
+def _format_head(script: str, style: str) -> str:
     """With a policy that lets nothing run or load but what is in the page, and no other script than this one."""
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_digest(script)}'"
     return (
@@ -189,48 +195,50 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _body(records: Sequence[ResultRecord], contract: Contract, run_report: Mapping[str, object]) -> str:
-    names = public_names([record.scan for record in records])
-    messages = [[message for message in public_messages(record) if message[0] != OF_THE_MODEL] for record in records]
+def _format_body(records: Sequence[ResultRecord], contract: Contract, run_report: Mapping[str, object]) -> str:
+    names = deidentify_names([record.scan for record in records])
+    messages = [
+        [message for message in deidentify_messages(record) if message[0] != DEMO_MODEL_CODE] for record in records
+    ]
     notes = group_messages(messages, [record.scan for record in records])
     parts = [
         "<body><main><h1>CT scans: results</h1>",
         f"<p>Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ct3d-edge. Not a medical device.</p>",
-        *_summary(records),
+        *_format_summary(records),
         "<h2>Probabilities</h2>",
-        *_distributions(records, contract),
+        *_format_histograms(records, contract),
         "<h2>Scans</h2>",
-        _tools(),
-        _table(records, names, contract, notes),
-        *_notes(notes, names),
+        _format_filters(),
+        _format_table(records, names, contract, notes),
+        *_format_notes(notes, names),
         "<h2>Receipt</h2>",
-        _run_report(run_report),
+        _format_run_report(run_report),
         "</main>\n",
     ]
     return "\n".join(parts)
 
 
-def _summary(records: Sequence[ResultRecord]) -> list[str]:
+def _format_summary(records: Sequence[ResultRecord]) -> list[str]:
     counts = {status: sum(record.status == status for record in records) for status in STATUSES}
     facts = [("scans", len(records))] + [(status, count) for status, count in counts.items() if count]
     items = "".join(f"<li><strong>{number}</strong>{escape(name)}</li>" for name, number in facts)
     # What holds for every answer is said once, above all else.
-    demonstration = {f.detail for record in records for f in record.flags if f.code == OF_THE_MODEL}
+    demonstration = {f.detail for record in records for f in record.flags if f.code == DEMO_MODEL_CODE}
     notes = [f'<p class="note">{escape(detail)}</p>' for detail in sorted(demonstration)]
     return [*notes, f'<ul class="facts">{items}</ul>']
 
 
-def _distributions(records: Sequence[ResultRecord], contract: Contract) -> list[str]:
+def _format_histograms(records: Sequence[ResultRecord], contract: Contract) -> list[str]:
     answers = [dict(record.prediction.probability) for record in records if record.prediction]
     if not answers:
         return ["<p>No scan has an answer.</p>"]
     two = len(contract.labels) == 2
     shown = contract.labels[1:] if two else contract.labels
     threshold = contract.threshold if two else None
-    return [distribution_svg([answer[label] for answer in answers], label, threshold) for label in shown]
+    return [format_histogram_svg([answer[label] for answer in answers], label, threshold) for label in shown]
 
 
-def _tools() -> str:
+def _format_filters() -> str:
     options = "".join(f"<option>{status}</option>" for status in STATUSES)
     return (
         '<div class="tools"><label>Find in the table<br><input type="search" id="text"></label>'
@@ -239,7 +247,7 @@ def _tools() -> str:
     )
 
 
-def _table(
+def _format_table(
     records: Sequence[ResultRecord], names: Sequence[str], contract: Contract, notes: Sequence[GroupedMessage]
 ) -> str:
     titles = [("scan", ""), ("status", ""), ("answer", ""), *((label, "number") for label in contract.labels)]
@@ -248,7 +256,7 @@ def _table(
         f'<th scope="col" class="{kind}"><button type="button">{escape(title)}</button></th>' for title, kind in titles
     )
     rows = "\n".join(
-        _row(number, name, record, contract, notes)
+        _format_row(number, name, record, contract, notes)
         for number, (name, record) in enumerate(zip(names, records, strict=True))
     )
     return (
@@ -257,7 +265,9 @@ def _table(
     )
 
 
-def _row(number: int, name: str, record: ResultRecord, contract: Contract, notes: Sequence[GroupedMessage]) -> str:
+def _format_row(
+    number: int, name: str, record: ResultRecord, contract: Contract, notes: Sequence[GroupedMessage]
+) -> str:
     probability = dict(record.prediction.probability) if record.prediction else {}
     remarks = ", ".join(
         f'<a href="#note-{place}" title="{escape(note.sentence)}">{escape(note.code)}</a>'
@@ -269,20 +279,20 @@ def _row(number: int, name: str, record: ResultRecord, contract: Contract, notes
         f"<td>{button}</td>",
         f'<td data-label="status" class="whole {record.status}">{record.status}</td>',
         f'<td data-label="answer" class="whole">{escape(record.prediction.label) if record.prediction else ""}</td>',
-        *(_number(label, probability.get(label), 4) for label in contract.labels),
-        _number("ms", record.timing.total, 0),
+        *(_format_number_cell(label, probability.get(label), 4) for label in contract.labels),
+        _format_number_cell("ms", record.timing.total, 0),
         f'<td data-label="remarks">{remarks and f"<span>{remarks}</span>"}</td>',
     ]
     return f'<tr data-status="{record.status}">{"".join(cells)}</tr>'
 
 
-def _number(label: str, value: float | None, digits: int) -> str:
+def _format_number_cell(label: str, value: float | None, digits: int) -> str:
     shown = "" if value is None else f"{value:.{digits}f}"
     known = "" if value is None else value
     return f'<td data-label="{escape(label)}" class="number" data-value="{known}">{shown}</td>'
 
 
-def _notes(notes: Sequence[GroupedMessage], names: Sequence[str]) -> list[str]:
+def _format_notes(notes: Sequence[GroupedMessage], names: Sequence[str]) -> list[str]:
     """What the codes in the table say, each sentence once."""
     if not notes:
         return []
@@ -294,7 +304,7 @@ def _notes(notes: Sequence[GroupedMessage], names: Sequence[str]) -> list[str]:
     return ["<h2>Remarks</h2>", f'<dl id="notes">{items}</dl>']
 
 
-def _run_report(run_report: Mapping[str, object]) -> str:
+def _format_run_report(run_report: Mapping[str, object]) -> str:
     def said(value: object) -> str:
         return value if isinstance(value, str) else json.dumps(value)
 

@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Grey = NDArray[np.uint8]
-Colour = NDArray[np.uint8]
+GrayImage = NDArray[np.uint8]
+ColorImage = NDArray[np.uint8]
 
 LUNG_WINDOW = (-1350.0, 150.0)
 """HU, centre -600 and width 1500: the usual window for lungs."""
 
-OPACITY = 0.65
+HEATMAP_OPACITY = 0.65
 """Of the map at its highest: what lies under it must still be seen."""
 
-FAINT, BRIGHT = (255, 64, 0), (255, 240, 64)
+HEATMAP_LOW_COLOR, HEATMAP_HIGH_COLOR = (255, 64, 0), (255, 240, 64)
 """Colours of a map, from nothing to its highest; red to yellow is told apart by the colour-blind, too, by lightness."""
 
 
-def chosen_slices(depth: int, count: int) -> NDArray[np.intp]:
+def select_slices(depth: int, count: int) -> NDArray[np.intp]:
     """Indices of ``count`` slices, or all of fewer, evenly over the whole depth, the outermost ones included."""
     return np.linspace(0, depth - 1, min(count, depth)).round().astype(np.intp)
 
 
-def lung_window(volume: NDArray[np.float32], window: tuple[float, float]) -> Grey:
+def apply_lung_window(volume: NDArray[np.float32], window: tuple[float, float]) -> GrayImage:
     """A network input in [0, 1], made with an HU window, as grey values of the lung window; any shape."""
     low, high = window
     hu = low + volume * (high - low)
@@ -34,14 +34,14 @@ def lung_window(volume: NDArray[np.float32], window: tuple[float, float]) -> Gre
     return np.asarray(np.clip(grey, 0, 255).round(), np.uint8)
 
 
-def heat(overlay: NDArray[np.float32], peak: float) -> Colour:
+def colorize_map(overlay: NDArray[np.float32], peak: float) -> ColorImage:
     """A map as ``(..., 4)`` red, green, blue and opacity, ``peak`` being the highest; a map of nothing is invisible."""
     share = np.clip(overlay / peak, 0, 1) if peak > 0 else np.zeros_like(overlay)
-    colours = [low + (high - low) * share for low, high in zip(FAINT, BRIGHT, strict=True)]
-    return np.stack([*colours, 255 * OPACITY * share], axis=-1).round().astype(np.uint8)
+    colours = [low + (high - low) * share for low, high in zip(HEATMAP_LOW_COLOR, HEATMAP_HIGH_COLOR, strict=True)]
+    return np.stack([*colours, 255 * HEATMAP_OPACITY * share], axis=-1).round().astype(np.uint8)
 
 
-def tiled(slices: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+def tile_slices(slices: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     """Slices ``(count, rows, columns, ...)`` in reading order in one picture; places left over are 0."""
     count, height, width, *rest = slices.shape
     lines = -(-count // columns)
@@ -51,9 +51,9 @@ def tiled(slices: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     return apart.swapaxes(1, 2).reshape(lines * height, columns * width, *rest)
 
 
-def overlay_picture(
+def draw_overlay(
     volume: NDArray[np.float32], overlay: NDArray[np.float32], window: tuple[float, float], *, columns: int = 6
-) -> Colour:
+) -> ColorImage:
     """Two rows of slices with the map over them, ``(height, width, 3)``.
 
     Parameters
@@ -65,21 +65,23 @@ def overlay_picture(
     columns
         Slices a row.
     """
-    chosen = chosen_slices(volume.shape[2], 2 * columns)
-    grey = tiled(lung_window(volume[:, :, chosen].transpose(2, 0, 1), window), columns).astype(np.float32)
-    colour = tiled(heat(overlay[:, :, chosen].transpose(2, 0, 1), float(overlay.max())), columns).astype(np.float32)
+    chosen = select_slices(volume.shape[2], 2 * columns)
+    grey = tile_slices(apply_lung_window(volume[:, :, chosen].transpose(2, 0, 1), window), columns).astype(np.float32)
+    colour = tile_slices(colorize_map(overlay[:, :, chosen].transpose(2, 0, 1), float(overlay.max())), columns).astype(
+        np.float32
+    )
     opacity = colour[..., 3:] / 255
     return (grey[..., None] * (1 - opacity) + colour[..., :3] * opacity).round().astype(np.uint8)
 
 
-SLICES, COLUMNS = 16, 4
-LONGEST_SIDE = 128
+SPRITE_SLICES, COLUMNS = 16, 4
+MAX_SLICE_SIDE = 128
 """Pixels of a slice; a larger network input is drawn smaller."""
 
-QUALITY = 70
+WEBP_QUALITY = 70
 
 
-def sprite(
+def make_sprite(
     volume: NDArray[np.float32], window: tuple[float, float], overlay: NDArray[np.float32] | None, label: str
 ) -> dict[str, Any]:
     """What the page's script needs to show a scan.
@@ -95,37 +97,37 @@ def sprite(
     label
         The class that the map speaks for.
     """
-    chosen = chosen_slices(volume.shape[2], SLICES)
-    size = _size(volume.shape[:2])
-    lung = lung_window(volume[:, :, chosen].transpose(2, 0, 1), window)
+    chosen = select_slices(volume.shape[2], SPRITE_SLICES)
+    size = _scale_slice_size(volume.shape[:2])
+    lung = apply_lung_window(volume[:, :, chosen].transpose(2, 0, 1), window)
     packed = {
         "slices": len(chosen),
         "columns": COLUMNS,
         "lines": -(-len(chosen) // COLUMNS),
         "aspect": f"{size[0]} / {size[1]}",
-        "lung": _address(_resized(lung, size)),
+        "lung": _to_data_url(_resize_slices(lung, size)),
     }
     if overlay is None:
         return packed
-    colours = heat(overlay[:, :, chosen].transpose(2, 0, 1), float(overlay.max()))
-    return {**packed, "heat": _address(_resized(colours, size)), "label": label}
+    colours = colorize_map(overlay[:, :, chosen].transpose(2, 0, 1), float(overlay.max()))
+    return {**packed, "heat": _to_data_url(_resize_slices(colours, size)), "label": label}
 
 
-def _size(shape: tuple[int, ...]) -> tuple[int, int]:
+def _scale_slice_size(shape: tuple[int, ...]) -> tuple[int, int]:
     """Width and height of a slice in pixels."""
-    scale = min(1.0, LONGEST_SIDE / max(shape))
+    scale = min(1.0, MAX_SLICE_SIDE / max(shape))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
-def _resized(slices: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resize_slices(slices: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Each slice by itself, so that none runs into its neighbour."""
     if slices.shape[1:3] == size[::-1]:
         return slices
     return np.stack([np.asarray(Image.fromarray(one).resize(size)) for one in slices])
 
 
-def _address(slices: NDArray[np.uint8]) -> str:
+def _to_data_url(slices: NDArray[np.uint8]) -> str:
     """Slices as one WebP inside a data address."""
     stream = io.BytesIO()
-    Image.fromarray(tiled(slices, COLUMNS)).save(stream, format="WEBP", quality=QUALITY)
+    Image.fromarray(tile_slices(slices, COLUMNS)).save(stream, format="WEBP", quality=WEBP_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

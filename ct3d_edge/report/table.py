@@ -14,13 +14,13 @@ from rich.text import Text
 from ct3d_edge.formatting import list_names, plural, truncate_middle, wrap
 from ct3d_edge.results.record import ResultRecord
 
-NUMBER = re.compile(r"(?<![\w.:/\\-])-?\d+(?:\.\d+)?(?![\w/\\:-]|\.\w)")
+MEASURED_NUMBER = re.compile(r"(?<![\w.:/\\-])-?\d+(?:\.\d+)?(?![\w/\\:-]|\.\w)")
 """A measured number; not the digits of a name, path, UID or time."""
 
-NAMED = 3
+MAX_NAMED_SCANS = 3
 """Scans that are named below a message."""
 
-Message = tuple[str, str]
+CodeAndSentence = tuple[str, str]
 """Code and sentence."""
 
 
@@ -56,10 +56,10 @@ class GroupedMessage:
         count = plural(len(self.scans), what)
         if len(self.scans) == len(names):
             return f"all {count}"
-        return f"{count}: {list_names([names[scan] for scan in self.scans], NAMED)}"
+        return f"{count}: {list_names([names[scan] for scan in self.scans], MAX_NAMED_SCANS)}"
 
 
-def group_messages(messages: Sequence[Iterable[Message]], paths: Sequence[str]) -> list[GroupedMessage]:
+def group_messages(messages: Sequence[Iterable[CodeAndSentence]], paths: Sequence[str]) -> list[GroupedMessage]:
     """Group messages that differ only in measured numbers or in their scan's name, in order of appearance.
 
     Parameters
@@ -69,29 +69,29 @@ def group_messages(messages: Sequence[Iterable[Message]], paths: Sequence[str]) 
     paths
         The scans, in the same order.
     """
-    groups: dict[Message, dict[int, str]] = {}
+    groups: dict[CodeAndSentence, dict[int, str]] = {}
     for scan, (path, of_scan) in enumerate(zip(paths, messages, strict=True)):
         for code, sentence in of_scan:
-            template = NUMBER.sub("#", _without_name(sentence, path))
+            template = MEASURED_NUMBER.sub("#", _replace_scan_name(sentence, path))
             groups.setdefault((code, template), {})[scan] = sentence
-    return [GroupedMessage(code, _merge(group, paths), tuple(group)) for (code, _), group in groups.items()]
+    return [GroupedMessage(code, _merge_sentences(group, paths), tuple(group)) for (code, _), group in groups.items()]
 
 
-def _merge(group: dict[int, str], paths: Sequence[str]) -> str:
+def _merge_sentences(group: dict[int, str], paths: Sequence[str]) -> str:
     """One sentence of several: a number that varies becomes its range."""
     if len(set(group.values())) == 1:
         return next(iter(group.values()))
-    sentences = [_without_name(sentence, paths[scan]) for scan, sentence in group.items()]
-    columns = iter(list(zip(*map(NUMBER.findall, sentences), strict=True)))
-    return NUMBER.sub(lambda _: _range(next(columns)), sentences[0])
+    sentences = [_replace_scan_name(sentence, paths[scan]) for scan, sentence in group.items()]
+    columns = iter(list(zip(*map(MEASURED_NUMBER.findall, sentences), strict=True)))
+    return MEASURED_NUMBER.sub(lambda _: _format_range(next(columns)), sentences[0])
 
 
-def _range(numbers: Sequence[str]) -> str:
+def _format_range(numbers: Sequence[str]) -> str:
     low, high = min(numbers, key=float), max(numbers, key=float)
     return low if float(low) == float(high) else f"{low} to {high}"
 
 
-def _without_name(sentence: str, path: str) -> str:
+def _replace_scan_name(sentence: str, path: str) -> str:
     """The sentence with ``the file`` in place of its scan's name."""
     name = Path(path).name
     if name and sentence.startswith(f"{name} "):
@@ -99,27 +99,27 @@ def _without_name(sentence: str, path: str) -> str:
     return re.sub(rf"(?<![\w./\\-]){re.escape(name)}(?![\w/\\-])", "the file", sentence) if name else sentence
 
 
-OF_THE_MODEL = "demonstration_model"
+DEMO_MODEL_CODE = "demonstration_model"
 """Code of what holds for every answer of a model: it comes last, and rows do not refer to it."""
 
-UNLIKE_TRAINING = "out_of_distribution"
+OOD_CODE = "out_of_distribution"
 """Code of the finding without which no confidence is shown."""
 
-STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "refuse": "red", "error": "red"}
+STATUS_STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "refuse": "red", "error": "red"}
 
-MOST_CLASSES = 4
+MAX_CLASS_COLUMNS = 4
 """Classes with a column each; with more, only the probability of the answer is shown."""
 
-NARROWEST_NAME = 12
+MIN_NAME_WIDTH = 12
 """Columns that a scan's name keeps, however narrow the terminal."""
 
 
-def plain_table(*titles: str) -> Table:
+def make_plain_table(*titles: str) -> Table:
     """A table with a line below its header and none between its columns."""
     return Table(*titles, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
-def results_table(
+def make_results_table(
     records: Sequence[ResultRecord], labels: Sequence[str], printable: Callable[[str], str], width: int
 ) -> Group:
     """One row a record: scan, status, answer, probability, time; below, the threshold and each message once.
@@ -135,28 +135,28 @@ def results_table(
     width
         Columns of the terminal.
     """
-    shown = tuple(labels[1:] if len(labels) == 2 else labels if len(labels) <= MOST_CLASSES else ())
-    notes = _notes(records)
-    cells = [_cells(record, shown, printable) for record in records]
-    references = [_references(notes, scan) for scan in range(len(records))] if len(records) > 1 else []
+    shown = tuple(labels[1:] if len(labels) == 2 else labels if len(labels) <= MAX_CLASS_COLUMNS else ())
+    notes = _group_record_messages(records)
+    cells = [_record_cells(record, shown, printable) for record in records]
+    references = [_format_note_numbers(notes, scan) for scan in range(len(records))] if len(records) > 1 else []
     titles = ["status", "answer", *(printable(label) for label in shown or ["probability"]), "ms"]
     titles += ["notes"] if any(references) else []
     if any(references):
         cells = [[*row, Text(reference)] for row, reference in zip(cells, references, strict=True)]
     taken = sum(max(map(len, column)) + 2 for column in zip(titles, *cells, strict=True))
-    names = list(map(printable, row_names([record.scan for record in records], width - taken)))
-    table = plain_table()
+    names = list(map(printable, shorten_names([record.scan for record in records], width - taken)))
+    table = make_plain_table()
     table.add_column("scan", overflow="fold")
     for title in titles:
         words = title in ("status", "answer", "notes")
         table.add_column(Text(title), justify="left" if words else "right", overflow="fold")
     for name, row in zip(names, cells, strict=True):
         table.add_row(Text(name), *row)
-    lines = [*_threshold(records, labels, printable), *_lines(notes, names, printable, width)]
+    lines = [*_format_thresholds(records, labels, printable), *_format_notes(notes, names, printable, width)]
     return Group(table, *map(Text, lines))
 
 
-def row_names(paths: Sequence[str], width: int) -> list[str]:
+def shorten_names(paths: Sequence[str], width: int) -> list[str]:
     """File names, with folders where two are the same; longer ones shortened in the middle while that keeps them apart.
 
     Parameters
@@ -170,28 +170,28 @@ def row_names(paths: Sequence[str], width: int) -> list[str]:
     if len(set(names)) < len(names):
         common = os.path.commonpath(paths) if len({Path(path).is_absolute() for path in paths}) == 1 else ""
         names = [os.path.relpath(path, common) if common else path for path in paths]
-    short = [truncate_middle(name, max(width, NARROWEST_NAME)) for name in names]
+    short = [truncate_middle(name, max(width, MIN_NAME_WIDTH)) for name in names]
     return short if len(set(short)) == len(set(names)) else names
 
 
-def _cells(record: ResultRecord, shown: Sequence[str], printable: Callable[[str], str]) -> list[Text]:
+def _record_cells(record: ResultRecord, shown: Sequence[str], printable: Callable[[str], str]) -> list[Text]:
     answer = record.prediction
     probability = dict(answer.probability) if answer else {}
     numbers = [probability.get(label) for label in shown] or [answer.confidence if answer else None]
     return [
-        Text(record.status, STYLES[record.status]),
+        Text(record.status, STATUS_STYLES[record.status]),
         Text(printable(answer.label) if answer else ""),
         *(Text("" if number is None else f"{number:.4f}") for number in numbers),
         Text(f"{record.timing.total:.0f}"),
     ]
 
 
-def _notes(records: Sequence[ResultRecord]) -> list[GroupedMessage]:
-    notes = group_messages([list(_messages(record)) for record in records], [record.scan for record in records])
-    return sorted(notes, key=lambda note: note.code == OF_THE_MODEL)
+def _group_record_messages(records: Sequence[ResultRecord]) -> list[GroupedMessage]:
+    notes = group_messages([list(_record_messages(record)) for record in records], [record.scan for record in records])
+    return sorted(notes, key=lambda note: note.code == DEMO_MODEL_CODE)
 
 
-def _messages(record: ResultRecord) -> Iterator[Message]:
+def _record_messages(record: ResultRecord) -> Iterator[CodeAndSentence]:
     failure = record.failure
     if failure:
         yield failure.code, failure.message
@@ -201,24 +201,26 @@ def _messages(record: ResultRecord) -> Iterator[Message]:
             yield flag.code, flag.detail
 
 
-def _references(notes: Sequence[GroupedMessage], scan: int) -> str:
+def _format_note_numbers(notes: Sequence[GroupedMessage], scan: int) -> str:
     """Numbers of the notes that concern a scan."""
     return " ".join(
-        str(number) for number, note in enumerate(notes, 1) if scan in note.scans and note.code != OF_THE_MODEL
+        str(number) for number, note in enumerate(notes, 1) if scan in note.scans and note.code != DEMO_MODEL_CODE
     )
 
 
-def _lines(
+def _format_notes(
     notes: Sequence[GroupedMessage], names: Sequence[str], printable: Callable[[str], str], width: int
 ) -> Iterator[str]:
     for number, note in enumerate(notes, 1):
-        of_model = note.code == OF_THE_MODEL
+        of_model = note.code == DEMO_MODEL_CODE
         safe = GroupedMessage(note.code, printable(note.sentence), note.scans)
         alone = of_model or len(names) == 1
         yield safe.format(names[:1] if of_model else names, width, None if alone else number)
 
 
-def _threshold(records: Sequence[ResultRecord], labels: Sequence[str], printable: Callable[[str], str]) -> list[str]:
+def _format_thresholds(
+    records: Sequence[ResultRecord], labels: Sequence[str], printable: Callable[[str], str]
+) -> list[str]:
     """From which probability of the second class on it is the answer, where that is not one half."""
     thresholds = {record.prediction.threshold for record in records if record.prediction}
     return [
@@ -228,14 +230,14 @@ def _threshold(records: Sequence[ResultRecord], labels: Sequence[str], printable
     ]
 
 
-def confidence_sentences(record: ResultRecord) -> list[str]:
+def format_confidences(record: ResultRecord) -> list[str]:
     """What the tutorial prints for a scan: how confident the model is of each class, in percent.
 
     Where the scan is unlike those of training, each sentence says so.
     """
     if record.prediction is None:
         return []
-    unlike = any(flag.code == UNLIKE_TRAINING for flag in record.flags)
+    unlike = any(flag.code == OOD_CODE for flag in record.flags)
     doubt = " (unreliable: the scan is unlike the training scans)"
     return [
         f"This model is {100 * probability:.2f} percent confident that CT scan is {label}{doubt if unlike else ''}"

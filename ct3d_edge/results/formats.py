@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results.record import SCHEMA, Prediction, ResultRecord, ScanFailure, Timing
+from ct3d_edge.results.record import RECORD_SCHEMA, Prediction, ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.qc_flag import QCFlag, current_code
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 
@@ -26,11 +26,11 @@ def parse_record(line: bytes) -> ResultRecord:
         value = json.loads(line)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if not isinstance(value, dict) or value.get("schema") not in (1, SCHEMA):
-        raise ValueError(f"no record of schema {SCHEMA} or 1")
+    if not isinstance(value, dict) or value.get("schema") not in (1, RECORD_SCHEMA):
+        raise ValueError(f"no record of schema {RECORD_SCHEMA} or 1")
     try:
-        value = _from_schema_1(value) if value["schema"] == 1 else value
-        record = _record(value)
+        value = _upgrade_schema_1(value) if value["schema"] == 1 else value
+        record = _build_record(value)
         same = record.to_dict() == value
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"no complete record ({error!r})") from error
@@ -40,16 +40,16 @@ def parse_record(line: bytes) -> ResultRecord:
     return record
 
 
-def _from_schema_1(value: dict[str, Any]) -> dict[str, Any]:
+def _upgrade_schema_1(value: dict[str, Any]) -> dict[str, Any]:
     """A record of schema 1, where flags were called findings and some codes had other names."""
     rest = {name: field for name, field in value.items() if name != "findings"}
     flags = [{**flag, "code": current_code(flag["code"])} for flag in value["findings"]]
     error = value["error"] and {**value["error"], "code": current_code(value["error"]["code"])}
     allowed = sorted(map(current_code, value["allowed"]))
-    return {**rest, "schema": SCHEMA, "flags": flags, "error": error, "allowed": allowed}
+    return {**rest, "schema": RECORD_SCHEMA, "flags": flags, "error": error, "allowed": allowed}
 
 
-def _record(value: dict[str, Any]) -> ResultRecord:
+def _build_record(value: dict[str, Any]) -> ResultRecord:
     provider, failure = value["provider"], value["error"]
     timing = {stage: ms for stage, ms in value["timing_ms"].items() if stage != "total"}
     return ResultRecord(
@@ -76,8 +76,8 @@ def _prediction(value: dict[str, Any]) -> Prediction | None:
     return Prediction(value["label"], tuple(value["probability"].items()), value["threshold"])
 
 
-CSV_COLUMNS = ("scan", "status", "label")
-CSV_TAIL = (
+CSV_LEADING_COLUMNS = ("scan", "status", "label")
+CSV_TRAILING_COLUMNS = (
     "threshold",
     "flags",
     "error_code",
@@ -99,19 +99,19 @@ def to_jsonl(records: Sequence[ResultRecord]) -> str:
 
 def to_csv(records: Sequence[ResultRecord], labels: Sequence[str]) -> str:
     """A header and one row a record; one ``p_CLASS`` column for each of ``labels``."""
-    header = [*CSV_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TAIL]
-    return csv_line(header) + "".join(csv_line(_row(record, labels)) for record in records)
+    header = [*CSV_LEADING_COLUMNS, *(f"p_{label}" for label in labels), *CSV_TRAILING_COLUMNS]
+    return format_csv_row(header) + "".join(format_csv_row(_record_cells(record, labels)) for record in records)
 
 
-SIGN = r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+FORMULA_SIGN = r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
 """How a formula begins; the last four are wide forms of the others."""
 
-FORMULA = re.compile(rf"^(?=[\t\r\n]|{SIGN})|(?<=[;\t\r\n])(?={SIGN})")
+FORMULA_START = re.compile(rf"^(?=[\t\r\n]|{FORMULA_SIGN})|(?<=[;\t\r\n])(?={FORMULA_SIGN})")
 """Where a spreadsheet may see a formula begin: at the start of a cell, or behind what divides cells in its user's
 language (a semicolon in many)."""
 
 
-def csv_line(fields: Sequence[object]) -> str:
+def format_csv_row(fields: Sequence[object]) -> str:
     """One row, in which text is text to a spreadsheet, too: what could be a formula gets a single quote in front.
 
     Numbers stay as they are.
@@ -124,10 +124,10 @@ def csv_line(fields: Sequence[object]) -> str:
 
 def _escape_formula(field: object) -> object:
     """Names come from whoever sent the scan (OWASP, "CSV Injection")."""
-    return FORMULA.sub("'", field) if isinstance(field, str) else field
+    return FORMULA_START.sub("'", field) if isinstance(field, str) else field
 
 
-def _row(record: ResultRecord, labels: Sequence[str]) -> list[object]:
+def _record_cells(record: ResultRecord, labels: Sequence[str]) -> list[object]:
     prediction, failure, timing = record.prediction, record.failure, record.timing
     probability = dict(prediction.probability) if prediction else {}
     return [
@@ -149,7 +149,7 @@ def _row(record: ResultRecord, labels: Sequence[str]) -> list[object]:
     ]
 
 
-FORMATS = (".jsonl", ".csv")
+RESULTS_SUFFIXES = (".jsonl", ".csv")
 
 
 def check_results_path(path: Path) -> None:
@@ -160,8 +160,10 @@ def check_results_path(path: Path) -> None:
     UsageError
         With the endings that exist, or the reason why it cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"Cannot tell the format of {path} from its ending. Use one of: {', '.join(FORMATS)}.")
+    if path.suffix.lower() not in RESULTS_SUFFIXES:
+        raise UsageError(
+            f"Cannot tell the format of {path} from its ending. Use one of: {', '.join(RESULTS_SUFFIXES)}."
+        )
     require_writable(path)
 
 

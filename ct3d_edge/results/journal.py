@@ -16,7 +16,7 @@ from ct3d_edge.results.formats import parse_record, to_jsonl
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.atomic_write import sync_folder, write_failure_message
 
-SYNC_SHARE = 0.05
+SYNC_TIME_FRACTION = 0.05
 """Of the time, what may be spent waiting for the disk. A sync takes 1 to 20 ms and a scan some 300, so that every
 record is synced; ten thousand empty files are not, and would lose the last moments' records to a power cut."""
 
@@ -41,15 +41,15 @@ class ResultsJournal:
         self.path = path
         self.records = 0
         """How many it holds."""
-        self._synced, self._sync_takes = time.monotonic(), 0.0
+        self._last_sync, self._sync_duration = time.monotonic(), 0.0
         try:
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
             sync_folder(path.parent)
         except OSError as error:
             raise write_failure_message(path, error) from error
         try:
-            self._size = self._check()
-            self._cut()
+            self._size = self._read_existing()
+            self._truncate_partial_line()
         except BaseException:
             os.close(self._handle)
             raise
@@ -66,7 +66,7 @@ class ResultsJournal:
             os.close(self._handle)
 
     def append(self, record: ResultRecord) -> None:
-        """Write a record. From then on it outlives this process; a power cut, once it is synced: see `SYNC_SHARE`.
+        """Write a record. It outlives this process; a power cut, once it is synced: see `SYNC_TIME_FRACTION`.
 
         Raises
         ------
@@ -79,11 +79,11 @@ class ResultsJournal:
             while written < len(line):
                 written += os.write(self._handle, line[written:])
         except OSError as error:
-            self._cut()
+            self._truncate_partial_line()
             raise write_failure_message(self.path, error) from error
         self._size += len(line)
         self.records += 1
-        if time.monotonic() - self._synced >= self._sync_takes / SYNC_SHARE:
+        if time.monotonic() - self._last_sync >= self._sync_duration / SYNC_TIME_FRACTION:
             self.sync()
 
     def sync(self) -> None:
@@ -99,19 +99,19 @@ class ResultsJournal:
             os.fsync(self._handle)
         except OSError as error:
             raise write_failure_message(self.path, error) from error
-        self._synced = time.monotonic()
-        self._sync_takes = self._synced - start
+        self._last_sync = time.monotonic()
+        self._sync_duration = self._last_sync - start
 
-    def _check(self) -> int:
+    def _read_existing(self) -> int:
         """Read all lines; the number of bytes up to the end of the last whole one."""
         size = 0
-        for number, line in enumerate(_whole_lines(self.path), 1):
-            _parse(self.path, number, line)
+        for number, line in enumerate(_read_complete_lines(self.path), 1):
+            _parse_line(self.path, number, line)
             size += len(line)
             self.records = number
         return size
 
-    def _cut(self) -> None:
+    def _truncate_partial_line(self) -> None:
         """Take away what is behind the last whole line: the beginning of a record whose writer was killed."""
         try:
             if os.fstat(self._handle).st_size > self._size:
@@ -128,11 +128,11 @@ def read_journal(path: Path) -> Iterator[ResultRecord]:
     UsageError
         If the file cannot be read, or a line is no record.
     """
-    for number, line in enumerate(_whole_lines(path), 1):
-        yield _parse(path, number, line)
+    for number, line in enumerate(_read_complete_lines(path), 1):
+        yield _parse_line(path, number, line)
 
 
-def _whole_lines(path: Path) -> Iterator[bytes]:
+def _read_complete_lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as stream:
             for line in stream:
@@ -142,7 +142,7 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
         raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
-def _parse(path: Path, number: int, line: bytes) -> ResultRecord:
+def _parse_line(path: Path, number: int, line: bytes) -> ResultRecord:
     try:
         return parse_record(line)
     except ValueError as error:

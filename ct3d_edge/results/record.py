@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 from ct3d_edge.scan.qc_flag import QCFlag
 
-SCHEMA = 2
+RECORD_SCHEMA = 2
 """Version of the record's JSON form; raised when the meaning of a field changes."""
 
-Key = tuple[str, str, str, str, tuple[str, ...]]
+RecordKey = tuple[str, str, str, str, tuple[str, ...]]
 """What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract; downgraded checks."""
 
 TRANSIENT_FAILURES = frozenset({"not_found", "unreadable", "too_large", "modified_during_read", "timeout", "internal"})
 """Failures that are not in the scan's content: the same content may get a prediction next time."""
 
-Status = Literal["ok", "warn", "refused", "error"]
+ScanStatus = Literal["ok", "warn", "refused", "error"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Timing:
         return sum(stage for stage in (self.read, self.preprocess, self.infer) if stage is not None)
 
 
-def status_of_flags(flags: Iterable[QCFlag]) -> Status:
+def status_of_flags(flags: Iterable[QCFlag]) -> ScanStatus:
     """Status of a scan that has a prediction."""
     return "warn" if any(flag.severity != "ok" for flag in flags) else "ok"
 
@@ -97,7 +97,7 @@ class ResultRecord:
     """
 
     scan: str
-    status: Status
+    status: ScanStatus
     prediction: Prediction | None
     failure: ScanFailure | None
     flags: tuple[QCFlag, ...]
@@ -112,7 +112,7 @@ class ResultRecord:
     allowed: tuple[str, ...] = ()
 
     @property
-    def key(self) -> Key | None:
+    def key(self) -> RecordKey | None:
         """What this record depends on; None if trying again may give another one."""
         if self.scan_sha256 is None or (self.failure is not None and self.failure.code in TRANSIENT_FAILURES):
             return None
@@ -133,7 +133,7 @@ class ResultRecord:
         """The JSON form, documented in docs/results.md."""
         prediction, failure = self.prediction, self.failure
         return {
-            "schema": SCHEMA,
+            "schema": RECORD_SCHEMA,
             "scan": self.scan,
             "scan_sha256": self.scan_sha256,
             "input_sha256": self.input_sha256,

@@ -11,7 +11,7 @@ from ct3d_edge.results.journal import ResultsJournal, read_journal
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.file_lock import exclusive_lock
 
-JOURNAL_ENDING = ".journal"
+JOURNAL_SUFFIX = ".journal"
 
 
 class ResultsFile:
@@ -33,7 +33,7 @@ class ResultsFile:
         self._journal = journal
 
     @property
-    def journal(self) -> Path:
+    def journal_path(self) -> Path:
         """Where the records are until the run ends."""
         return self._journal.path
 
@@ -59,8 +59,8 @@ class ResultsFile:
         try:
             write_results(self.path, records, labels)
         except (UsageError, OutputError) as error:
-            raise type(error)(f"{error} {self.journal} holds the records; go on with --resume.") from error
-        self.journal.unlink(missing_ok=True)
+            raise type(error)(f"{error} {self.journal_path} holds the records; go on with --resume.") from error
+        self.journal_path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -83,15 +83,15 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
     check_results_path(path)
     target = path.resolve() if path.is_symlink() else path
     with exclusive_lock(target):
-        known = _finished(target) if resume else {}
-        with ResultsJournal(target.with_name(target.name + JOURNAL_ENDING)) as journal:
+        known = _read_finished(target) if resume else {}
+        with ResultsJournal(target.with_name(target.name + JOURNAL_SUFFIX)) as journal:
             if journal.records and not resume:
                 raise UsageError(
                     f"A run that wrote {path} ended early; {journal.path} holds its "
                     f"{plural(journal.records, 'record')}. Go on with it by --resume, or remove that file "
                     "to begin again."
                 )
-            known |= latest_by_scan(read_journal(journal.path))
+            known |= keep_latest_by_scan(read_journal(journal.path))
             results = ResultsFile(path, journal, known)
             try:
                 yield results
@@ -100,14 +100,14 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
                     journal.path.unlink(missing_ok=True)
 
 
-def _finished(path: Path) -> dict[str, ResultRecord]:
+def _read_finished(path: Path) -> dict[str, ResultRecord]:
     """Records of a finished run. A CSV file does not hold all of a record, so its scans are done again."""
     if path.suffix.lower() == ".csv" or not path.exists():
         return {}
-    return latest_by_scan(read_journal(path))
+    return keep_latest_by_scan(read_journal(path))
 
 
-def latest_by_scan(records: Iterator[ResultRecord]) -> dict[str, ResultRecord]:
+def keep_latest_by_scan(records: Iterator[ResultRecord]) -> dict[str, ResultRecord]:
     """Path to the last record of each scan; only those whose scan would give the same again."""
     last = {record.scan: record for record in records}
     return {scan: record for scan, record in last.items() if record.key is not None}

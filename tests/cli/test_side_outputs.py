@@ -192,14 +192,14 @@ def test_a_scan_that_is_gone_when_its_map_is_made_again(
     out, maps, report = tmp_path / "r.jsonl", tmp_path / "maps", tmp_path / "report.html"
     command = ("infer", scans, "-m", explaining_model, "-p", "cpu", "-o", out, "--resume")
     assert run(*command).code == 0
-    again = Model.again
+    again = Model.recompute
 
     def remove(model: Model, record: Any, seconds: float | None = None) -> Any:
         if record.scan.endswith("b.nii"):
             (scans / "b.nii").unlink()
         return again(model, record, seconds)
 
-    monkeypatch.setattr(Model, "again", remove)
+    monkeypatch.setattr(Model, "recompute", remove)
     outcome = run(*command, "--gradcam-dir", maps, "--report", report)
     assert outcome.code == 1
     found = side_flags(records_of(out)["b.nii"])

@@ -11,7 +11,7 @@ from ct3d_edge.augmentation.registry import AUGMENTATIONS, AugmentationName, get
 from ct3d_edge.cli.view import RandomAugmentationName
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.report.montage import one_slice
+from ct3d_edge.report.montage import extract_slice
 from ct3d_edge.scan.nifti import NiftiScan
 
 from .conftest import Run
@@ -52,7 +52,7 @@ def test_draws_what_training_sees(
         volume = get_augmentation(name, contract)(
             preprocess(NiftiScan(scan), contract).volume, np.random.default_rng(seed)
         )
-        assert np.array_equal(pixels(out), one_slice(volume, 4))
+        assert np.array_equal(pixels(out), extract_slice(volume, 4))
     assert not np.array_equal(pixels(tmp_path / "0.png"), pixels(tmp_path / "1.png")), "each seed draws another"
 
 

@@ -98,7 +98,7 @@ def test_a_series_is_whole_when_no_slice_came_for_a_while(chest: Path) -> None:
 
     def after(seconds: float) -> list[Path]:
         now[0] += seconds
-        return inbox.look()
+        return inbox.poll()
 
     last = chest / "005.dcm"
     slice_ = last.read_bytes()

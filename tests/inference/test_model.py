@@ -242,13 +242,13 @@ def test_the_public_names_are_these() -> None:
 
 def test_reading_a_scan_again_ends_with_its_time(model: Model, make_scan: MakeScan, tmp_path: Path) -> None:
     record = model.predict(make_scan())
-    again = model.again(record, seconds=60)
+    again = model.recompute(record, seconds=60)
     assert (again.record, again.prepared is not None) == (record, True)
     with pytest.raises(UnreadableScanError, match=r"not finished within 0\.2 s") as error:
-        model.again(replace(record, scan=str(endless_scan(tmp_path / "endless"))), seconds=0.2)
+        model.recompute(replace(record, scan=str(endless_scan(tmp_path / "endless"))), seconds=0.2)
     assert error.value.code == "timeout"
     with pytest.raises(UnreadableScanError, match="does not exist"):
-        model.again(replace(record, scan="gone.nii"))
+        model.recompute(replace(record, scan="gone.nii"))
 
 
 @pytest.mark.parametrize("by_with", [False, True])
@@ -267,7 +267,7 @@ def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeS
     uses: list[Callable[[], object]] = [
         lambda: model.predict(scan),
         lambda: model.predict_many([scan]),
-        lambda: model.again(has_prediction),
+        lambda: model.recompute(has_prediction),
         lambda: list(begun),
         model.__enter__,
     ]
@@ -338,7 +338,7 @@ def test_the_library_speaks_of_arguments(
         lambda: model.predict(tmp_path / "absent.nii"),
         lambda: model.predict(unoriented),
         lambda: model.predict(Volume(hu)),
-        lambda: model.again(model.predict(scan), seconds=1e-9),
+        lambda: model.recompute(model.predict(scan), seconds=1e-9),
         lambda: model.predict_many(str(scan)),
         lambda: model.predict_many([scan], workers=0),
         lambda: model.predict_many([scan], batch_size=0),

@@ -4,12 +4,12 @@ import pytest
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.inference import schedule as plans
-from ct3d_edge.inference.schedule import MemoryNeeds, Schedule, make_schedule
+from ct3d_edge.inference.schedule import MemoryEstimate, Schedule, make_schedule
 from ct3d_edge.system.machine import count_usable_cores
 
 GB = 1_000_000_000
-CPU = MemoryNeeds(prepared=4_000_000, run=600_000_000, on_cpu=True)
-GPU = MemoryNeeds(prepared=4_000_000, run=600_000_000, on_cpu=False)
+CPU = MemoryEstimate(prepared=4_000_000, run=600_000_000, on_cpu=True)
+GPU = MemoryEstimate(prepared=4_000_000, run=600_000_000, on_cpu=False)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def cores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
     ],
     indirect=["cores"],
 )
-def test_what_is_planned(cores: None, needs: MemoryNeeds, options: dict[str, int], expected: Schedule) -> None:
+def test_what_is_planned(cores: None, needs: MemoryEstimate, options: dict[str, int], expected: Schedule) -> None:
     assert make_schedule(needs, **options) == expected
 
 
@@ -90,7 +90,7 @@ def test_little_memory_is_no_budget_that_was_asked_for(monkeypatch: pytest.Monke
 
 
 def test_left_alone_it_fits_this_machine() -> None:
-    plan = make_schedule(MemoryNeeds(1000, 1000, True), 1000)
+    plan = make_schedule(MemoryEstimate(1000, 1000, True), 1000)
     assert plan.workers * plan.threads == count_usable_cores()
 
 

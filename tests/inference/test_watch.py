@@ -33,16 +33,16 @@ def inbox(tmp_path: Path, clock: Clock) -> WatchedFolder:
 
 def after(seconds: float, inbox: WatchedFolder, clock: Clock) -> list[str]:
     clock.now += seconds
-    return [scan.name for scan in inbox.look()]
+    return [scan.name for scan in inbox.poll()]
 
 
 def test_a_scan_is_reported_once_when_it_has_not_changed_for_a_while(inbox: WatchedFolder, clock: Clock) -> None:
     (inbox.folder / "a.nii.gz").write_bytes(b"bytes")
     assert after(0, inbox, clock) == []
-    assert (inbox.waiting, inbox.folder / "a.nii.gz" in inbox) == (1, True)
+    assert (inbox.pending, inbox.folder / "a.nii.gz" in inbox) == (1, True)
     assert after(4.9, inbox, clock) == []
     assert after(0.1, inbox, clock) == ["a.nii.gz"]
-    assert inbox.waiting == 0
+    assert inbox.pending == 0
     assert after(100, inbox, clock) == []
 
 
@@ -105,7 +105,7 @@ def test_a_folder_that_vanishes_for_a_while_is_not_forgotten(inbox: WatchedFolde
     assert [after(0, inbox, clock), after(5, inbox, clock)] == [[], ["a.nii"]]
     away = inbox.folder.rename(inbox.folder.with_name("away"))
     with pytest.raises(UsageError, match=r"The folder .*incoming cannot be searched: No such file or directory"):
-        inbox.look()
+        inbox.poll()
     away.rename(inbox.folder)
     assert after(5, inbox, clock) == []
 

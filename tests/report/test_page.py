@@ -224,7 +224,7 @@ def write_with_a_gap(path: Path) -> Path:
     volume = np.random.default_rng(0).random((128, 128, 64), np.float32)
     page.add(RECORDS[0], volume)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (page._kept.tell() + 1000, hard))  # a disk that is full now
+    resource.setrlimit(resource.RLIMIT_FSIZE, (page._spool_file.tell() + 1000, hard))  # a disk that is full now
     try:
         with pytest.raises(UsageError, match="Set TMPDIR to a folder with more room"):
             page.add(RECORDS[1], volume)

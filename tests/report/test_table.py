@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ct3d_edge.formatting import printable
-from ct3d_edge.report.table import confidence_sentences, group_messages, results_table
+from ct3d_edge.report.table import format_confidences, group_messages, make_results_table
 from ct3d_edge.results.record import Prediction, ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.qc_flag import QCFlag
 
@@ -41,7 +41,7 @@ def rendered(*records: ResultRecord, labels: tuple[str, ...] = LABELS, colour: b
     """The table and its notes as a terminal would get them."""
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=colour, color_system="standard" if colour else None)
-    console.print(results_table(records, labels, printable, width))
+    console.print(make_results_table(records, labels, printable, width))
     return text.getvalue()
 
 
@@ -210,7 +210,7 @@ def test_control_characters_are_made_visible(text: str, shown: str) -> None:
 
 
 def test_sentences_are_the_tutorials() -> None:
-    assert confidence_sentences(ANSWERED) == [
+    assert format_confidences(ANSWERED) == [
         "This model is 12.34 percent confident that CT scan is normal",
         "This model is 87.66 percent confident that CT scan is abnormal",
     ]
@@ -218,13 +218,13 @@ def test_sentences_are_the_tutorials() -> None:
 
 def test_no_confidence_stands_without_the_doubt_about_an_unlike_scan() -> None:
     unlike = replace(ANSWERED, flags=(QCFlag("out_of_distribution", "warn", "Far away."),))
-    sentences = confidence_sentences(unlike)
+    sentences = format_confidences(unlike)
     assert len(sentences) == 2
     assert all(sentence.endswith("(unreliable: the scan is unlike the training scans)") for sentence in sentences)
 
 
 def test_without_an_answer_there_are_no_sentences() -> None:
-    assert confidence_sentences(FAILED) == []
+    assert format_confidences(FAILED) == []
 
 
 def test_what_a_scan_was_refused_for_is_said_once() -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from records import ANSWERED, FAILED
 
-from ct3d_edge.results.class_folders import compare_with_folders, known_class
+from ct3d_edge.results.class_folders import compare_with_class_folders, find_folder_class
 from ct3d_edge.results.record import Prediction, ResultRecord
 
 LABELS = ("normal", "abnormal")
@@ -28,7 +28,7 @@ def judged(scan: str, label: str | None) -> ResultRecord:
     ],
 )
 def test_the_nearest_folder_that_is_named_after_a_class_tells_it(scan: str, known: str | None) -> None:
-    assert known_class(scan, LABELS) == known
+    assert find_folder_class(scan, LABELS) == known
 
 
 def test_right_answers_are_counted_by_class_and_wrong_ones_named() -> None:
@@ -40,14 +40,16 @@ def test_right_answers_are_counted_by_class_and_wrong_ones_named() -> None:
         judged("s/abnormal/e.nii", None),
         judged("s/elsewhere/f.nii", "abnormal"),
     ]
-    assert compare_with_folders(records, LABELS) == [
+    assert compare_with_class_folders(records, LABELS) == [
         "3 of 4 answers right by class folder (normal 2 of 2, abnormal 1 of 2)",
         "wrong: c.nii",
     ]
-    assert len(compare_with_folders(records[:2] + records[3:4], LABELS)) == 1
+    assert len(compare_with_class_folders(records[:2] + records[3:4], LABELS)) == 1
 
 
 def test_one_class_alone_or_without_answers_says_nothing() -> None:
-    assert compare_with_folders([judged("s/normal/a.nii", "abnormal")], LABELS) == []
-    assert compare_with_folders([judged("s/normal/a.nii", "normal"), judged("s/abnormal/b.nii", None)], LABELS) == []
-    assert compare_with_folders([], LABELS) == []
+    assert compare_with_class_folders([judged("s/normal/a.nii", "abnormal")], LABELS) == []
+    assert (
+        compare_with_class_folders([judged("s/normal/a.nii", "normal"), judged("s/abnormal/b.nii", None)], LABELS) == []
+    )
+    assert compare_with_class_folders([], LABELS) == []

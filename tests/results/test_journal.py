@@ -186,15 +186,17 @@ def test_an_unfinished_run_is_gone_on_with_or_removed_but_never_overwritten(
     with open_results(out) as results:
         for record in several:
             results.add(record)
-    before = results.journal.read_bytes()
+    before = results.journal_path.read_bytes()
     with pytest.raises(UsageError, match=r"ended early; .*\.journal holds its 4 records\. Go on with it by --resume"):
         open_results(out).__enter__()
-    assert results.journal.read_bytes() == before
+    assert results.journal_path.read_bytes() == before
     with open_results(out, resume=True) as resumed:
         assert resumed.known == {record.scan: record for record in several if record.scan_sha256}
         for record in [*resumed.known.values(), several[-1]]:
             resumed.add(record)
-        assert results.journal.read_bytes() == before + to_jsonl(several[-1:]).encode(), "known ones are not repeated"
+        assert results.journal_path.read_bytes() == before + to_jsonl(several[-1:]).encode(), (
+            "known ones are not repeated"
+        )
         resumed.finish(several, LABELS)
     assert list(tmp_path.iterdir()) == [out]
 
@@ -233,7 +235,7 @@ def test_a_second_run_is_refused_while_the_first_goes_on(tmp_path: Path) -> None
         first.add(ANSWERED)
         with pytest.raises(UsageError, match=r"Another run \(process \d+\) is writing"):
             open_results(tmp_path / "results.jsonl", resume=True).__enter__()
-    assert first.journal.read_text() == to_jsonl([ANSWERED])
+    assert first.journal_path.read_text() == to_jsonl([ANSWERED])
 
 
 def test_two_names_of_one_file_are_one_file(tmp_path: Path) -> None:
@@ -241,4 +243,4 @@ def test_two_names_of_one_file_are_one_file(tmp_path: Path) -> None:
     (tmp_path / "link.jsonl").symlink_to("real.jsonl")
     with open_results(tmp_path / "link.jsonl") as first, pytest.raises(UsageError, match="Another run"):
         open_results(tmp_path / "real.jsonl").__enter__()
-    assert first.journal == tmp_path / "real.jsonl.journal"
+    assert first.journal_path == tmp_path / "real.jsonl.journal"

@@ -9,8 +9,8 @@ import pytest
 from records import ANSWERED, FAILED
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results.formats import check_results_path, csv_line, to_csv, to_jsonl, write_results
-from ct3d_edge.results.record import SCHEMA, Prediction, ScanFailure, Timing
+from ct3d_edge.results.formats import check_results_path, format_csv_row, to_csv, to_jsonl, write_results
+from ct3d_edge.results.record import RECORD_SCHEMA, Prediction, ScanFailure, Timing
 
 LABELS = ("normal", "abnormal")
 
@@ -34,7 +34,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
     assert json.loads(to_jsonl([ANSWERED])) == {
-        "schema": SCHEMA,
+        "schema": RECORD_SCHEMA,
         "scan": "folder/scan.nii.gz",
         "scan_sha256": "f" * 64,
         "input_sha256": None,
@@ -178,7 +178,7 @@ def test_what_a_spreadsheet_would_run_is_text(name: str, told: str) -> None:
 
 
 def test_numbers_in_csv_stay_numbers() -> None:
-    assert csv_line([-0.5, 1e-3, None, -3, "-3"]) == "-0.5,0.001,,-3,'-3\n"
+    assert format_csv_row([-0.5, 1e-3, None, -3, "-3"]) == "-0.5,0.001,,-3,'-3\n"
 
 
 @pytest.mark.parametrize("label", ["with, comma", 'with "quotes"', "ä"])

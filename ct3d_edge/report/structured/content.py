@@ -9,17 +9,18 @@ from pydicom.sr.codedict import codes
 
 from ct3d_edge.results.record import Prediction, ResultRecord
 
-SCHEME = "99CT3D"
+CODING_SCHEME = "99CT3D"
 """Designator of the codes that no standard has; those that begin with 99 are private (PS3.16, chapter 8)."""
 
-NOTICE = "NOT FOR CLINICAL USE"
+NON_CLINICAL_NOTICE = "NOT FOR CLINICAL USE"
 
-WARNING = (
-    f"{NOTICE}. Computed by a program that is no medical device, and read by no physician. It must not be used for "
+NON_CLINICAL_WARNING = (
+    f"{NON_CLINICAL_NOTICE}. Computed by a program that is no medical device, and read by no physician. "
+    "It must not be used for "
     "diagnosis or treatment."
 )
 
-LONGEST_MEANING = 64
+MAX_CODE_MEANING_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ReportIdentity:
     version: str
 
 
-def measurement_report(
+def make_measurement_report(
     record: ResultRecord, answer: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
 ) -> sr.MeasurementReport:
     """The content of a report.
@@ -57,18 +58,18 @@ def measurement_report(
         What was noticed about the scan, in sentences.
     """
     report = sr.MeasurementReport(
-        observation_context=_observer(record, who),
+        observation_context=_observer_context(record, who),
         procedure_reported=codes.cid100.CTUnspecifiedBodyRegion,
-        imaging_measurements=[_group(record, answer, series, who, remarks)],
-        title=_own("research-answer", f"{NOTICE}: answer of a model"),
+        imaging_measurements=[_measurement_group(record, answer, series, who, remarks)],
+        title=_private_code("research-answer", f"{NON_CLINICAL_NOTICE}: answer of a model"),
     )
     # Before the measurements: what a viewer shows first.
     root = report[0].ContentSequence
-    root.insert(len(root) - 1, _comment(WARNING))
+    root.insert(len(root) - 1, _comment_item(NON_CLINICAL_WARNING))
     return report
 
 
-def _observer(record: ResultRecord, who: ReportIdentity) -> sr.ObservationContext:
+def _observer_context(record: ResultRecord, who: ReportIdentity) -> sr.ObservationContext:
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=who.device,
         name="ct3d-edge",
@@ -79,26 +80,28 @@ def _observer(record: ResultRecord, who: ReportIdentity) -> sr.ObservationContex
     return sr.ObservationContext(sr.ObserverContext(codes.DCM.Device, device))
 
 
-def _group(
+def _measurement_group(
     record: ResultRecord, answer: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=who.report, identifier="ct3d-edge answer"),
-        algorithm_id=_algorithm(record, who),
+        algorithm_id=_algorithm_identification(record, who),
         measurements=_measurements(answer),
         qualitative_evaluations=[
-            sr.QualitativeEvaluation(_own("answer", "Answer of the model"), _own(f"class:{answer.label}", answer.label))
+            sr.QualitativeEvaluation(
+                _private_code("answer", "Answer of the model"), _private_code(f"class:{answer.label}", answer.label)
+            )
         ],
     )
     content = group[0].ContentSequence
     content.append(
         sr.UIDRefContentItem(codes.DCM.SeriesInstanceUID, series, relationship_type=sr.RelationshipTypeValues.CONTAINS)
     )
-    content.extend(map(_comment, remarks))
+    content.extend(map(_comment_item, remarks))
     return group
 
 
-def _algorithm(record: ResultRecord, who: ReportIdentity) -> sr.AlgorithmIdentification:
+def _algorithm_identification(record: ResultRecord, who: ReportIdentity) -> sr.AlgorithmIdentification:
     """The model by name and hash; its file has no other version than what it holds."""
     parameters = [f"contract sha256 {record.contract_sha256}", f"run by ct3d-edge {who.version} on {record.actual}"]
     if record.allowed:
@@ -109,20 +112,20 @@ def _algorithm(record: ResultRecord, who: ReportIdentity) -> sr.AlgorithmIdentif
 def _measurements(answer: Prediction) -> list[sr.Measurement]:
     """The probability of each class, and the threshold where the contract has one."""
     found = [
-        sr.Measurement(_own(f"p:{label}", f"Probability of {label}"), probability, codes.UCUM.NoUnits)
+        sr.Measurement(_private_code(f"p:{label}", f"Probability of {label}"), probability, codes.UCUM.NoUnits)
         for label, probability in answer.probability
     ]
     if answer.threshold is not None:
         second = answer.probability[1][0]
-        name = _own(f"t:{second}", f"Answered {second} from this probability on")
+        name = _private_code(f"t:{second}", f"Answered {second} from this probability on")
         found.append(sr.Measurement(name, answer.threshold, codes.UCUM.NoUnits))
     return found
 
 
-def _own(code: str, meaning: str) -> CodedConcept:
+def _private_code(code: str, meaning: str) -> CodedConcept:
     """A private code. A backslash in a label would divide the value in two (PS3.5, 6.2)."""
-    return CodedConcept(code.replace("\\", "/"), SCHEME, meaning.replace("\\", "/")[:LONGEST_MEANING])
+    return CodedConcept(code.replace("\\", "/"), CODING_SCHEME, meaning.replace("\\", "/")[:MAX_CODE_MEANING_LENGTH])
 
 
-def _comment(text: str) -> sr.TextContentItem:
+def _comment_item(text: str) -> sr.TextContentItem:
     return sr.TextContentItem(codes.DCM.Comment, text, relationship_type=sr.RelationshipTypeValues.CONTAINS)

@@ -14,7 +14,7 @@ from ct3d_edge.scan.dicom.series_finder import read_series_instances
 from ct3d_edge.scan.dicom.tags import read_text
 from ct3d_edge.scan.gzip_reader import no_cancellation
 
-REQUIRED = (
+REQUIRED_KEYWORDS = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -26,8 +26,8 @@ REQUIRED = (
 )
 """Elements of patient and study that every report has, empty where the series does not say (type 2 in PS3.3)."""
 
-SEXES = ("M", "F", "O", "")
-PARSED = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+PATIENT_SEX_VALUES = ("M", "F", "O", "")
+VALUE_PARSERS = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 """Elements whose value must be a date or a time."""
 
 
@@ -65,11 +65,11 @@ def read_source_series(scan: Path, on_block: Callable[[], None] = no_cancellatio
         ``mixed_patients`` if they belong to several patients or studies: there is no place to file a report.
     """
     images = read_series_instances(scan, on_block)
-    _require_one_place(images, scan.name)
-    return SourceSeries(_header(images[0]), tuple(map(_reference, images)))
+    _require_one_study(images, scan.name)
+    return SourceSeries(_read_header(images[0]), tuple(map(_make_reference, images)))
 
 
-def _require_one_place(images: Sequence[DicomInstance], name: str) -> None:
+def _require_one_study(images: Sequence[DicomInstance], name: str) -> None:
     if not all(image.study and image.series and image.instance and image.sop_class for image in images):
         raise UnreadableScanError(
             "bad_header", f"{name} does not give the UIDs of its study, series and files; no report can refer to them."
@@ -80,16 +80,16 @@ def _require_one_place(images: Sequence[DicomInstance], name: str) -> None:
         )
 
 
-def _reference(image: DicomInstance) -> Dataset:
+def _make_reference(image: DicomInstance) -> Dataset:
     reference = Dataset()
     reference.StudyInstanceUID, reference.SeriesInstanceUID = image.study, image.series
     reference.SOPInstanceUID, reference.SOPClassUID = image.instance, image.sop_class
     return reference
 
 
-def _header(image: DicomInstance) -> Dataset:
+def _read_header(image: DicomInstance) -> Dataset:
     """A file's header without what is damaged; empty where something required is missing or no DICOM value."""
-    given, header = dcmread(image.path, stop_before_pixels=True, force=True), _reference(image)
+    given, header = dcmread(image.path, stop_before_pixels=True, force=True), _make_reference(image)
     for tag in tuple(given.keys()):
         try:
             element = given[tag]
@@ -97,7 +97,7 @@ def _header(image: DicomInstance) -> Dataset:
             continue
         if tag not in header:
             header.add(element)
-    for keyword in REQUIRED:
+    for keyword in REQUIRED_KEYWORDS:
         if not _is_valid(header, keyword):
             setattr(header, keyword, "")
     return header
@@ -106,8 +106,8 @@ def _header(image: DicomInstance) -> Dataset:
 def _is_valid(header: Dataset, keyword: str) -> bool:
     said = read_text(header, keyword)
     if keyword == "PatientSex":
-        return keyword in header and said in SEXES
+        return keyword in header and said in PATIENT_SEX_VALUES
     try:
-        return bool(said) and PARSED.get(keyword, str)(said) is not None
+        return bool(said) and VALUE_PARSERS.get(keyword, str)(said) is not None
     except ValueError:
         return False

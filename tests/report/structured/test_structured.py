@@ -17,7 +17,7 @@ from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian
 from records import ANSWERED
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
-from ct3d_edge.report.structured.document import is_report_of, save_report
+from ct3d_edge.report.structured.document import is_same_report, save_structured_report
 from ct3d_edge.results.record import Prediction, ResultRecord
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -39,7 +39,7 @@ def make_report(datasets: list[Dataset], tmp_path: Path) -> MakeReport:
         scan = write_datasets(tmp_path / "secret" / "scan", datasets)
         record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan), **changes)  # type: ignore[arg-type]
         path = tmp_path / "report.dcm"
-        save_report(record, path, model)
+        save_structured_report(record, path, model)
         return record, path
 
     return make
@@ -144,8 +144,8 @@ def test_it_has_all_that_its_class_requires_and_nothing_else(make_report: MakeRe
 def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: MakeReport, tmp_path: Path) -> None:
     record, path = make_report()
     first = dcmread(path)
-    assert is_report_of(path, record, "chest")
-    save_report(record, path, "chest")
+    assert is_same_report(path, record, "chest")
+    save_structured_report(record, path, "chest")
     again = dcmread(path)
     assert (first.SOPInstanceUID, first.SeriesInstanceUID) == (again.SOPInstanceUID, again.SeriesInstanceUID)
     others = [
@@ -155,17 +155,17 @@ def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: Mak
         replace(record, allowed=("oblique",)),
         replace(record, actual="cuda"),
     ]
-    assert not any(is_report_of(path, other, "chest") for other in others)
-    assert not is_report_of(path, record, "other")
-    assert not is_report_of(tmp_path / "nothing.dcm", record, "chest")
+    assert not any(is_same_report(path, other, "chest") for other in others)
+    assert not is_same_report(path, record, "other")
+    assert not is_same_report(tmp_path / "nothing.dcm", record, "chest")
     (tmp_path / "text.dcm").write_text("no DICOM")
-    assert not is_report_of(tmp_path / "text.dcm", record, "chest")
+    assert not is_same_report(tmp_path / "text.dcm", record, "chest")
 
 
 def test_the_other_scans_of_a_run_change_no_uid(make_report: MakeReport) -> None:
     record, path = make_report()
     duplicate = QCFlag("duplicate", "warn", "The network is given the same numbers as for other.", "other")
-    assert is_report_of(path, replace(record, flags=(*record.flags, duplicate)), "chest")
+    assert is_same_report(path, replace(record, flags=(*record.flags, duplicate)), "chest")
 
 
 def test_no_folder_of_this_machine_gets_into_it(make_report: MakeReport) -> None:
@@ -245,7 +245,9 @@ def test_a_damaged_element_costs_no_report(make_report: MakeReport, tmp_path: Pa
     save(header, first, ImplicitVRLittleEndian)
     with pytest.raises(BytesLengthException):
         dcmread(first)["TableSpeed"]
-    save_report(replace(record, scan_sha256=content_sha256(Path(record.scan))), tmp_path / "damaged.dcm", model="chest")
+    save_structured_report(
+        replace(record, scan_sha256=content_sha256(Path(record.scan))), tmp_path / "damaged.dcm", model="chest"
+    )
     assert highdicom.sr.srread(tmp_path / "damaged.dcm").PatientSex == "F"
 
 
@@ -268,7 +270,7 @@ def test_without_uids_there_is_no_place_for_a_report(
     delattr(damaged, keyword)
     damaged.save_as(path)
     with pytest.raises(UnreadableScanError, match="no report can refer to them") as error:
-        save_report(record, tmp_path / "none.dcm", "chest")
+        save_structured_report(record, tmp_path / "none.dcm", "chest")
     assert error.value.code == "bad_header"
     assert not (tmp_path / "none.dcm").exists()
 
@@ -286,7 +288,7 @@ def test_a_series_that_was_replaced_gets_no_report(make_report: MakeReport, tmp_
     record, _ = make_report()
     (Path(record.scan) / "003.dcm").unlink()
     with pytest.raises(UnreadableScanError, match="after it was judged") as error:
-        save_report(record, tmp_path / "none.dcm", "chest")
+        save_structured_report(record, tmp_path / "none.dcm", "chest")
     assert error.value.code == "modified_during_read"
     assert not (tmp_path / "none.dcm").exists()
 
@@ -299,7 +301,7 @@ def test_whoever_gives_up_on_a_series_gets_no_report_later(make_report: MakeRepo
     def count() -> None:
         calls.append(len(calls))
 
-    save_report(record, tmp_path / "all.dcm", "chest", count)
+    save_structured_report(record, tmp_path / "all.dcm", "chest", count)
     assert len(calls) > 12, "once for each file at least"
 
     def end(at: int) -> None:
@@ -310,13 +312,13 @@ def test_whoever_gives_up_on_a_series_gets_no_report_later(make_report: MakeRepo
     for at in (0, 12, len(calls) - 1):
         calls.clear()
         with pytest.raises(UnreadableScanError, match="Too late"):
-            save_report(record, tmp_path / "none.dcm", "chest", lambda at=at: end(at))  # type: ignore[misc]
+            save_structured_report(record, tmp_path / "none.dcm", "chest", lambda at=at: end(at))  # type: ignore[misc]
     assert not (tmp_path / "none.dcm").exists()
 
 
 def test_an_enhanced_file_is_one_instance(hu: NDArray[np.int16], tmp_path: Path) -> None:
     scan = save(enhanced_dataset(hu), tmp_path / "enhanced.dcm")
     record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
-    save_report(record, tmp_path / "report.dcm", "chest")
+    save_structured_report(record, tmp_path / "report.dcm", "chest")
     ((study, series, instance, _),) = highdicom.sr.srread(tmp_path / "report.dcm").get_evidence()
     assert (study, series, instance) == ("1.2.3.0", "1.2.3", "1.2.3.1")
