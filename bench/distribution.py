@@ -100,7 +100,7 @@ def iter_scans(real: list[Path]) -> Iterator[tuple[str, Scan, Path]]:
     for folder in real:
         for path in find_scans([folder]):
             try:
-                yield f"real: {folder.name}", open_scan(path, judge=False), path
+                yield f"real: {folder.name}", open_scan(path, raise_refused=False), path
             except RefusedScanError:
                 continue
 

@@ -31,10 +31,10 @@ ASSUMED_ORIENTATION_FLAG = QCFlag(
 """Of an array in memory, whose owner knows its axes. In a file the same is a guess, and refused."""
 
 OBLIQUE_DEGREES = 5.0
-"""A scan tilted further against its nearest axes gets a finding; patients are rarely straighter than this."""
+"""A scan tilted further against its nearest axes gets a quality flag; patients are rarely straighter than this."""
 
 MAX_NON_FINITE_FRACTION = 0.5
-"""With more of the sampled voxels NaN or infinite than this, nothing is left to judge. A circular field of view
+"""With more of the sampled voxels NaN or infinite than this, nothing is left to predict. A circular field of view
 padded with NaN takes 1 - pi/4 = 21 %."""
 
 MAX_FILL_FRACTION = 0.95
@@ -91,13 +91,13 @@ def preprocess(volume: Scan, contract: Contract) -> ModelInput:
     within 1e-6 where the slices are square. Where they are not, the tutorial's rotation crops one side and pads the
     other with zeros; here the whole slice is turned and resized, so nothing of the patient is lost.
 
-    NaN becomes the lower end of the HU window (air), infinities their end of it, with the finding ``non_finite``.
+    NaN becomes the lower end of the HU window (air), infinities their end of it, with the quality flag ``non_finite``.
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``non_finite`` if more than half of the sampled voxels are NaN or infinite.
-    UnreadableScan
+    UnreadableScanError
         If a scan that is streamed turns out to be truncated or damaged.
     """
     placed, flags = _require_mapping(volume, contract)

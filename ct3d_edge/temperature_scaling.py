@@ -1,6 +1,6 @@
 """How far probabilities can be trusted, and from which one on the answer is yes: temperature and threshold.
 
-Both are fitted to scans that taught the network nothing, on scores alone, and travel in the contract. Knows no
+Both are fitted to training scans of the network nothing, on scores alone, and travel in the contract. Knows no
 network and no scan.
 """
 

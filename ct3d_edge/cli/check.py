@@ -1,4 +1,4 @@
-"""``ct3d-edge check``: what is known of scans before a model judges them."""
+"""``ct3d-edge check``: what is known of scans before a model predicts them."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def check(
     include_phi: IncludePhiOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Measure scans and tell which of them a model may judge.
+    """Measure scans and tell which of them a model may predict.
 
     The table shows all measured values of a single scan; of several, what is not in order. --json shows everything.
     Ends with exit code 1 if a scan is refused or cannot be read.

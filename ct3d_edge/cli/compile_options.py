@@ -91,7 +91,7 @@ def check_compile_options(
 
 
 def print_compile_result(exported: "CompileResult") -> None:
-    """Passes, proof and file on standard output."""
+    """Passes, parity check and file on standard output."""
     from ct3d_edge.cli.terminal import print_lines
 
     model = exported.model

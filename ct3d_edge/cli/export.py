@@ -1,4 +1,4 @@
-"""``ct3d-edge export``: a Keras model becomes a proven ONNX file."""
+"""``ct3d-edge export``: a Keras model becomes a verified ONNX file."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -63,8 +63,8 @@ def export(
 ) -> None:
     """Convert a Keras model to an ONNX file that answers alike.
 
-    The file describes itself, is made fast, and is proven before it is written.
-    A proof that does not hold leaves no file and ends with exit code 4.
+    The file describes itself, is made fast, and is verified before it is written.
+    A parity check that does not hold leaves no file and ends with exit code 4.
     """
     source = resolve_required_model(model, argument)
     names = parse_labels(labels)

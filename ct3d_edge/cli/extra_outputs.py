@@ -2,7 +2,7 @@
 
 What ``infer`` writes of a scan besides its record: maps, pictures, reports.
 
-None of it may cost a record, or end the run: what cannot be written of a scan becomes a finding of that scan.
+None of it may cost a record, or end the run: what cannot be written of a scan becomes a quality flag of that scan.
 """
 
 import os
@@ -52,7 +52,7 @@ def _base_name(scan: Path) -> str:
 
 
 class MontageOutput:
-    """Slices of each scan that is judged now."""
+    """Slices of each scan that is predicted now."""
 
     option = "--montage"
 
@@ -104,7 +104,7 @@ class HtmlReportOutput:
 
 
 OUTPUT_FAILED_CODE = "auxiliary_output_failed"
-"""Of the finding; its value is the option that asked for what is missing."""
+"""Of the quality flag; its value is the option that asked for what is missing."""
 
 
 class ExtraOutput(Protocol):
@@ -147,7 +147,7 @@ class ExtraOutputs:
     Parameters
     ----------
     model
-        What judged the scans.
+        What predicted the scans.
     outputs
         What was asked for.
     seconds
@@ -165,7 +165,7 @@ class ExtraOutputs:
         return [output.path for output in self._outputs if output.written]
 
     def add(self, analysis: "ScanResult") -> "ResultRecord":
-        """Write what is wanted of a scan; its record, with a finding for every output that it is missing in."""
+        """Write what is wanted of a scan; its record, with a quality flag for every output that it is missing in."""
         known = analysis.record
         found = tuple(flag for flag in known.flags if flag.code != OUTPUT_FAILED_CODE)
         record = known.with_flags(found)  # an earlier run's troubles may be over

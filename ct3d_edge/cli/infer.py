@@ -87,7 +87,7 @@ def infer(
 ) -> None:
     """Give every scan a probability for each class.
 
-    A scan that cannot be read or judged gets a record with a code and a sentence; the others are not affected. What
+    A scan that cannot be read or predicted gets a record with a code and a sentence; the others are not affected. What
     cannot be written of a scan besides its record costs nothing else.
     """
     from ct3d_edge.cli.extra_outputs import ExtraOutputs

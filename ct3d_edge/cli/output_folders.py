@@ -67,7 +67,7 @@ class GradcamOutput:
         record, prepared = analysis.record, analysis.prepared
         if explanation is None or prepared is None:
             return
-        scan = open_scan(Path(record.scan), judge=False)
+        scan = open_scan(Path(record.scan), raise_refused=False)
         window = explanation.contract.hu_window
         pixels = draw_overlay(prepared.volume, explanation.to_network_grid(), window)
         # The map bears the note that `needs` goes by: it comes last, and never stands beside another's picture.

@@ -83,7 +83,7 @@ def log_run_report(run_report: "RunReport") -> None:
 
 
 def log_skipped(passed_over: "Iterable[SkippedFile]") -> None:
-    """What lay in a folder and is no scan to judge."""
+    """What lay in a folder and is no scan to predict."""
     for each in passed_over:
         log(f"not taken: {each.path}: {each.code}: {each.reason}")
 

@@ -49,7 +49,7 @@ def view(
 
     contract = load_contract(model)
     # Whatever is wrong with a scan, a person may look at it.
-    prepared = preprocess(open_scan(resolve_single_scan(scan, series), judge=False), contract)
+    prepared = preprocess(open_scan(resolve_single_scan(scan, series), raise_refused=False), contract)
     for flag in prepared.flags:
         log(f"{flag.code}: {flag.detail}")
     volume = prepared.volume if augmented is None else _augment(prepared.volume, augmented, seed or 0, contract)

@@ -1,4 +1,4 @@
-"""``ct3d-edge watch``: scans are judged as they arrive in a folder."""
+"""``ct3d-edge watch``: scans are predicted as they arrive in a folder."""
 
 import time
 from contextlib import closing
@@ -59,7 +59,7 @@ def watch(
 ) -> None:
     """Judge scans as they arrive, until Ctrl-C.
 
-    Started again, it goes on where it was: scans whose record is in the file are not judged twice, changed ones are.
+    Started again, it goes on where it was: scans whose record is in the file are not predicted twice, changed ones are.
     """
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.load_model import open_model
@@ -109,9 +109,9 @@ def _watch_loop(
     every: float,
     seconds: float | None,
 ) -> NoReturn:
-    """Look, judge, wait, for ever."""
+    """Look, predict, wait, for ever."""
     known, checker = _load_known_records(journal), model.checker()
-    for record in known.values():  # in the order in which they were judged
+    for record in known.values():  # in the order in which they were predicted
         if record.input_sha256 is not None:
             checker.flag_repeated(record.scan, record.input_sha256)
     complaints = _LogOnce()

@@ -101,7 +101,7 @@ class Model:
         scan
             Path of a .nii, .nii.gz, .hdr or .img file, or of a DICOM series (its folder, ``folder/SERIES-UID``, or
             one of its files); or a `Volume`; or an array ``(i, j, k)`` of HU, any integer
-            or real dtype. An array does not say how the patient lies in it: ``LAS`` is assumed, with the finding
+            or real dtype. An array does not say how the patient lies in it: ``LAS`` is assumed, with the quality flag
             ``no_orientation``. A `Volume` with an affine does.
 
         Returns
@@ -111,7 +111,7 @@ class Model:
 
         Raises
         ------
-        UnreadableScan, RefusedScan
+        UnreadableScanError, RefusedScanError
             If there is no answer; ``code`` and message as in the records of `predict_many`.
         ProviderError
             If the session fails.
@@ -134,7 +134,7 @@ class Model:
     ) -> Iterator[ResultRecord]:
         """Judge scans side by side; their records come in the order of the scans, each as soon as it is there.
 
-        A scan that cannot be read or judged gets a record with a ``failure``, and costs no other its answer. A few
+        A scan that cannot be read or predicted gets a record with a ``failure``, and costs no other its answer. A few
         scans are begun ahead of the one asked for. Closing the iterator drops them.
 
         Parameters
@@ -212,7 +212,7 @@ class Model:
 
         Raises
         ------
-        UnreadableScan, RefusedScan
+        UnreadableScanError, RefusedScanError
             If the scan gives no answer this time; ``timeout`` after ``seconds``.
         """
         plan = Schedule(0, False, self.run_report.threads or 1, 0, 1)

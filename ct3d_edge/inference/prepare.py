@@ -75,7 +75,7 @@ def prepare_scan(
     on_block
         Called between blocks of reading; what it raises ends the reading.
     checker
-        Adds what a passport finds, and lets only sound scans pass.
+        Adds what a quality report finds, and lets only sound scans pass.
     """
     attempt = _Preparation(Path(path), contract, checker, on_block)
     failed = run_guarded(attempt.read)
@@ -181,7 +181,7 @@ class _Preparation:
             raise self._modified_error()
 
     def prepare(self, scan: Scan) -> None:
-        """From an open scan to the network's input, unless something is found for which no model must judge."""
+        """From an open scan to the network's input, unless something is found for which no model must predict."""
         self.flags = scan.flags
         raise_if_refused(self.flags)
         prepared = preprocess(scan, self._contract)
@@ -197,7 +197,7 @@ class _Preparation:
         self._hashing_ms = (time.perf_counter() - start) * 1e3
         start = time.perf_counter()
         allow = self._checker.allow if self._checker else ()
-        self._scan = open_scan(self._path, allow=allow, judge=False, on_block=self._on_block)
+        self._scan = open_scan(self._path, allow=allow, raise_refused=False, on_block=self._on_block)
         self.prepare(self._scan)
         self._preprocessing_ms = (time.perf_counter() - start) * 1e3
 

@@ -169,7 +169,7 @@ def run_with_timeout(seconds: float | None, work: TaskFn[Item, Result], item: It
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``timeout``; else what the work raises.
     """
 

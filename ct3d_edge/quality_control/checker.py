@@ -1,4 +1,4 @@
-"""A scan's passport: everything that was checked, and the worst of it."""
+"""A scan's quality report: everything that was checked, and the worst of it."""
 
 import hashlib
 from collections.abc import Collection
@@ -21,7 +21,7 @@ from ct3d_edge.scan.qc_flag import QCFlag, Severity, apply_overrides
 from ct3d_edge.scan.volume import Scan
 
 SCHEMA = 1
-"""Version of the passport's JSON form; raised when the meaning of a field changes."""
+"""Version of the quality report's JSON form; raised when the meaning of a field changes."""
 
 SEVERITY_ORDER: dict[Severity, int] = {"ok": 0, "warn": 1, "refuse": 2}
 
@@ -49,7 +49,7 @@ class QualityReport:
 
     @property
     def verdict(self) -> Severity:
-        """The worst of the findings; a scan that cannot be read is refused."""
+        """The worst of the quality flags; a scan that cannot be read is refused."""
         if self.error:
             return "refuse"
         return max((flag.severity for flag in self.flags), key=SEVERITY_ORDER.__getitem__, default="ok")
@@ -73,7 +73,7 @@ class QualityChecker:
     contract
         How scans are prepared.
     allow
-        Codes of findings that count one step less: what is refused becomes a warning, a warning passes.
+        Codes of quality flags that count one step less: what is refused becomes a warning, a warning passes.
     include_phi
         Add the patient's name and ID, which nothing shows otherwise.
     """
@@ -91,7 +91,7 @@ class QualityChecker:
         scan: Scan | None = None
         path = Path(path)
         try:
-            scan = open_scan(path, allow=self.allow, judge=False)
+            scan = open_scan(path, allow=self.allow, raise_refused=False)
             prepared = preprocess(scan, self.contract)
             found = (*self.flags(path, scan, prepared), *self.flag_repeated(str(path), input_sha256(prepared)))
             return QualityReport(str(path), _first_of_each_code(found))
@@ -101,7 +101,7 @@ class QualityChecker:
             return QualityReport(str(path), _first_of_each_code(known), (error.code, str(error)), status)
 
     def flags(self, path: Path, scan: Scan, prepared: ModelInput) -> tuple[QCFlag, ...]:
-        """Every finding about a scan that has been prepared, those of its reading first among their code.
+        """Every quality flag about a scan that has been prepared, those of its reading first among their code.
 
         Nothing is remembered, so that scans can be looked at side by side.
         """
@@ -152,12 +152,12 @@ def input_sha256(prepared: ModelInput) -> str:
 
 
 def reportable_flags(flags: Collection[QCFlag]) -> tuple[QCFlag, ...]:
-    """Findings that a record keeps: those that are more than a measured value within its limits."""
+    """Quality flags that a record keeps: those that are more than a measured value within its limits."""
     return tuple(flag for flag in flags if flag.severity != "ok" or flag.code == "identifiers")
 
 
 def _first_of_each_code(flags: Collection[QCFlag]) -> tuple[QCFlag, ...]:
-    """The first finding of each code, in the order of the rules."""
+    """The first quality flag of each code, in the order of the rules."""
     first: dict[str, QCFlag] = {}
     for flag in flags:
         first.setdefault(flag.code, flag)

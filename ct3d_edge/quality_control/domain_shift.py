@@ -124,7 +124,7 @@ class AcquisitionGeometry:
 
 
 def compare_to_training(found: list[QCFlag], scan: Scan, trained: TrainingRange | None) -> list[QCFlag]:
-    """Findings about how a scan lies, made warnings where it lies as no training scan did; all as they are without one.
+    """Flags of the acquisition geometry, raised to warnings outside the range of the training scans, if that is known.
 
     Parameters
     ----------

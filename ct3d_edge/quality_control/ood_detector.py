@@ -71,22 +71,22 @@ class MahalanobisOOD:
         return np.where(finite, np.sqrt(squares / self.statistics.features), np.inf)
 
 
-def fit_feature_statistics(taught: ArrayLike, held_out: ArrayLike) -> FeatureStatistics:
+def fit_feature_statistics(train_features: ArrayLike, val_features: ArrayLike) -> FeatureStatistics:
     """Describe the features of training scans, and find from which distance on a scan is unlike them.
 
     Parameters
     ----------
-    taught
+    train_features
         ``(N, C)`` pooled features of training scans.
-    held_out
-        ``(M, C)`` of scans that did not teach the network: those that did lie closer than any other scan will.
+    val_features
+        ``(M, C)`` of scans that the network was not trained on: training scans lie closer than any other will.
 
     Raises
     ------
     DatasetError
         If there are too few scans, or all have the same features.
     """
-    rows, others = (_drop_non_finite_rows(features) for features in (taught, held_out))
+    rows, others = (_drop_non_finite_rows(features) for features in (train_features, val_features))
     if len(rows) < MIN_SCANS[0] or len(others) < MIN_SCANS[1]:
         raise DatasetError(
             f"{len(rows)} training and {len(others)} validation scans are too few to say what is unlike them: "
@@ -97,14 +97,14 @@ def fit_feature_statistics(taught: ArrayLike, held_out: ArrayLike) -> FeatureSta
     return replace(fitted, threshold=_round_significant(threshold))
 
 
-def _fit_ppca(rows: NDArray[np.float64], held_out: int) -> FeatureStatistics:
+def _fit_ppca(rows: NDArray[np.float64], val_scans: int) -> FeatureStatistics:
     mean = rows.mean(axis=0)
     _, singular, vectors = np.linalg.svd(rows - mean, full_matrices=False)
     eigenvalues = singular**2 / (len(rows) - 1)
     size = rows.shape[1]
     count = min(MAX_DIRECTIONS, size - 1, int((eigenvalues > 0).sum()) - 1)
     if count < 0:
-        raise DatasetError("The network gives all scans the same features: none can be told to be unlike them.")
+        raise DatasetError("The network gives all scans the same features: no scan can be found to be unlike them.")
     least = MIN_RELATIVE_STD**2 * float((rows**2).mean())
     residual = float(eigenvalues[count:].sum() / (size - count))
     return FeatureStatistics(
@@ -114,7 +114,7 @@ def _fit_ppca(rows: NDArray[np.float64], held_out: int) -> FeatureStatistics:
         residual_variance=_round_significant(max(residual, least)),
         threshold=1.0,
         scans=len(rows),
-        held_out=held_out,
+        held_out=val_scans,
     )
 
 

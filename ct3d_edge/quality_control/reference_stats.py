@@ -1,4 +1,4 @@
-"""What a contract says of the scans that taught its model, gathered at the end of a training run."""
+"""What a contract says of the training scans of its model, gathered at the end of a training run."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -23,15 +23,15 @@ DIGITS = 4
 
 
 def with_training_stats(
-    contract: Contract, scans: Iterable[Path], taught: ArrayLike | None, held_out: ArrayLike | None
+    contract: Contract, scans: Iterable[Path], train_features: ArrayLike | None, val_features: ArrayLike | None
 ) -> tuple[Contract, tuple[str, ...]]:
     """Add the training range and the statistics of features to a contract.
 
     Parameters
     ----------
     scans
-        That taught the model; only their headers are read.
-    taught, held_out
+        The training scans; only their headers are read.
+    train_features, val_features
         Pooled features ``(N, C)`` of these and of other scans; None of a network that pools none.
 
     Returns
@@ -45,15 +45,15 @@ def with_training_stats(
         if trained
         else f"no training range: fewer than {MIN_SCANS} training scans say how large they are"
     )
-    if taught is None or held_out is None:
+    if train_features is None or val_features is None:
         none = "no feature statistics: the network has no global average pooling in front of its dense layers"
         return replace(contract, training_range=trained, feature_statistics=None), (said, none)
     try:
-        statistics = fit_feature_statistics(taught, held_out)
+        statistics = fit_feature_statistics(train_features, val_features)
     except DatasetError as error:
         return replace(contract, training_range=trained, feature_statistics=None), (said, f"no statistics: {error}")
     except ContractError:  # a network may give features of any scale, and the training run must not be lost for it
-        large = f"{float(np.nanmax(np.abs(taught))):.1e}"
+        large = f"{float(np.nanmax(np.abs(train_features))):.1e}"
         none = f"no feature statistics: the features reach {large}, and numbers of that size are not for a contract"
         return replace(contract, training_range=trained, feature_statistics=None), (said, none)
     made = replace(contract, training_range=trained, feature_statistics=statistics)
@@ -76,7 +76,7 @@ def acquisition_range(scans: Iterable[Path]) -> TrainingRange | None:
 def _read_geometry(scan: Path) -> AcquisitionGeometry | None:
     """A scan that is gone by now costs the run nothing: the others say how they lay."""
     try:
-        return AcquisitionGeometry.of(open_scan(scan, judge=False))
+        return AcquisitionGeometry.of(open_scan(scan, raise_refused=False))
     except ScanError:
         return None
 

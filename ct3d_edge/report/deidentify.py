@@ -10,13 +10,13 @@ from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.qc_flag import QCFlag
 
 IDENTIFIERS_CODE = "identifiers"
-"""Code of the finding that holds a patient's name and ID."""
+"""Code of the quality flag that holds a patient's name and ID."""
 
 AUXILIARY_OUTPUT_CODE = "auxiliary_output_failed"
-"""Code of the finding that says which file could not be written, and where."""
+"""Code of the quality flag that says which file could not be written, and where."""
 
 RUN_DEPENDENT_DETAILS = {"duplicate": "The network is given the same numbers as for another scan of this run."}
-"""Code of each finding that depends on the other scans of a run, and what is said of it without naming one."""
+"""Code of each quality flag that depends on the other scans of a run, and what is said of it without naming one."""
 
 
 def deidentify_names(scans: Sequence[str]) -> list[str]:
@@ -41,7 +41,7 @@ def deidentify_text(text: str, record: ResultRecord) -> str:
 
 
 def deidentify_messages(record: ResultRecord) -> list[tuple[str, str]]:
-    """Code and sentence of the failure and of each finding, without those that say who the patient is."""
+    """Code and sentence of the failure and of each quality flag, without those that say who the patient is."""
     failure = record.failure
     messages = [(failure.code, failure.message)] if failure else []
     hidden = (IDENTIFIERS_CODE, failure.code if failure else None)
@@ -50,17 +50,23 @@ def deidentify_messages(record: ResultRecord) -> list[tuple[str, str]]:
 
 
 def deidentify_flags(record: ResultRecord) -> list[str]:
-    """Findings as sentences, without those that say who the patient is."""
+    """Quality flags as sentences, without those that say who the patient is."""
     return [f"{code}: {sentence}" for code, sentence in deidentify_messages(record)[record.failure is not None :]]
 
 
 def remove_other_scan_names(record: ResultRecord) -> ResultRecord:
-    """The record as it may be filed under its patient: no finding names another scan, whose folder may name another."""
+    """The record as it may be filed under its patient.
+
+    No quality flag names another scan, whose folder may name another.
+    """
     return record.with_flags(tuple(map(_remove_other_scan_name, record.flags)))
 
 
 def remove_run_flags(record: ResultRecord) -> ResultRecord:
-    """The record as any run would have given it: without the findings that depend on the other scans of this one."""
+    """The record as any run would have given it.
+
+    Without the quality flags that depend on the other scans of this one.
+    """
     return record.with_flags(tuple(flag for flag in record.flags if flag.code not in RUN_DEPENDENT_DETAILS))
 
 
@@ -70,7 +76,10 @@ def _remove_other_scan_name(flag: QCFlag) -> QCFlag:
 
 
 def _deidentify_detail(flag: QCFlag) -> str:
-    """A finding's sentence; of another scan that it names, the file's name; of what could not be written, no place."""
+    """A quality flag's sentence; of another scan that it names, the file's name.
+
+    Of what could not be written, no place.
+    """
     other = flag.value
     if flag.code == AUXILIARY_OUTPUT_CODE:
         return f"{other} has nothing of this scan; the record says why."

@@ -103,7 +103,7 @@ DEMO_MODEL_CODE = "demonstration_model"
 """Code of what holds for every answer of a model: it comes last, and rows do not refer to it."""
 
 OOD_CODE = "out_of_distribution"
-"""Code of the finding without which no confidence is shown."""
+"""Code of the quality flag without which no confidence is shown."""
 
 STATUS_STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "refuse": "red", "error": "red"}
 
@@ -196,7 +196,7 @@ def _record_messages(record: ResultRecord) -> Iterator[CodeAndSentence]:
     if failure:
         yield failure.code, failure.message
     for flag in record.flags:
-        # What a scan was refused for is among its findings, too.
+        # What a scan was refused for is among its quality flags, too.
         if failure is None or flag.code != failure.code:
             yield flag.code, flag.detail
 

@@ -1,1 +1,1 @@
-"""A path becomes a `Scan`: stored numbers, slope and intercept, affine, and findings about them."""
+"""A path becomes a `Scan`: stored numbers, slope and intercept, affine, and quality flags about them."""

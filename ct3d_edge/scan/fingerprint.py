@@ -28,9 +28,9 @@ def content_sha256(scan: Path | str, on_block: Callable[[], None] = no_cancellat
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``not_found``, ``unreadable``, ``empty``.
-    RefusedScan
+    RefusedScanError
         If it is not clear which DICOM series is meant.
     """
     files = list_scan_files(scan, on_block)

@@ -42,7 +42,7 @@ class ScanReader:
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``not_found``, ``unreadable``, ``empty`` on opening; ``truncated``, ``bad_checksum``, ``corrupt_gzip``,
         ``trailing_data`` while reading.
     """

@@ -17,9 +17,13 @@ PYDICOM_INSTALL_COMMAND = 'pip install "pydicom>=3.0.1"'
 
 
 def open_scan(
-    path: Path | str, *, allow: Collection[str] = (), judge: bool = True, on_block: Callable[[], None] = no_cancellation
+    path: Path | str,
+    *,
+    allow: Collection[str] = (),
+    raise_refused: bool = True,
+    on_block: Callable[[], None] = no_cancellation,
 ) -> Scan:
-    """Open a NIfTI file or a DICOM series; which of them is told by content.
+    """Open a NIfTI file or a DICOM series; which of them is recognised by content.
 
     Parameters
     ----------
@@ -27,17 +31,17 @@ def open_scan(
         A .nii, .nii.gz, .hdr or .img file; a DICOM file, which stands for its whole series; a folder that holds one
         DICOM series; or ``folder/SERIES-UID``.
     allow
-        Codes of findings that are to count one step less: what is refused otherwise becomes a warning.
-    judge
-        False gives the scan even if a finding says that no model must judge it.
+        Codes of quality flags that are to count one step less: what is refused otherwise becomes a warning.
+    raise_refused
+        False gives the scan even if a quality flag says that no model may be run on it.
     on_block
         Called between blocks of reading; what it raises ends the reading.
 
     Raises
     ------
-    UnreadableScan
-        The files are missing, damaged, or of another kind; ``dicom`` if the installation lacks pydicom.
-    RefusedScan
+    UnreadableScanError
+        The files are missing, damaged, or of another kind; ``dicom_support_missing`` if the installation lacks pydicom.
+    RefusedScanError
         They are not one volume of real numbers, or how its voxels lie cannot be relied on.
     """
     scan: Scan
@@ -50,7 +54,7 @@ def open_scan(
     else:
         scan = NiftiScan(path, on_block)
     scan.flags = apply_overrides(scan.flags, allow)
-    if judge:
+    if raise_refused:
         raise_if_refused(scan.flags)
     return scan
 
@@ -60,7 +64,7 @@ def list_scan_files(path: Path | str, on_block: Callable[[], None] = no_cancella
 
     Raises
     ------
-    UnreadableScan, RefusedScan
+    UnreadableScanError, RefusedScanError
         If a DICOM series cannot be found; other files are not opened.
     """
     path = Path(path)
@@ -77,7 +81,7 @@ def patient_identifiers(path: Path | str) -> tuple[str, str] | None:
 
     Raises
     ------
-    UnreadableScan, RefusedScan
+    UnreadableScanError, RefusedScanError
         See `list_scan_files`.
     """
     path = Path(path)

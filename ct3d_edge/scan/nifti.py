@@ -39,7 +39,7 @@ class NiftiScan(Scan):
 
     Raises
     ------
-    UnreadableScan, RefusedScan
+    UnreadableScanError, RefusedScanError
         See `read_nifti_header`; also if the voxels are missing, or the file is too small for them.
     """
 
@@ -74,7 +74,7 @@ class NiftiScan(Scan):
 
         Raises
         ------
-        UnreadableScan
+        UnreadableScanError
             The voxels are truncated or damaged, or would take the machine's memory.
         """
         i, j, _ = self.shape
@@ -120,7 +120,7 @@ class NiftiScan(Scan):
 
         Raises
         ------
-        UnreadableScan
+        UnreadableScanError
             As `planes`.
         """
         with self._voxels() as stream:

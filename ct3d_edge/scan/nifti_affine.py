@@ -1,7 +1,7 @@
 """From the orientation fields of a NIfTI header to an affine in mm, with what had to be repaired.
 
 The order is that of the standard (nifti1.h): the sform if its code is set, else the qform if its code is set, else
-nothing. A form that cannot be used gives way to the next one, and a finding says so.
+nothing. A form that cannot be used gives way to the next one, and a quality flag says so.
 """
 
 from typing import Any
@@ -43,7 +43,8 @@ def read_affine(header: Any, shape: tuple[int, int, int]) -> tuple[Affine | None
     Returns
     -------
     tuple
-        ``(4, 4)`` float64, or None if neither form is declared, or none that is can be used (finding ``bad_affine``).
+        ``(4, 4)`` float64, or None if neither form is declared, or none that is can be used (quality flag
+        ``bad_affine``).
     """
     sform = _affine_if_valid(_sform(header)) if int(header["sform_code"]) > 0 else None
     qform, repairs = _qform(header) if int(header["qform_code"]) > 0 else (None, [])

@@ -64,9 +64,9 @@ def read_nifti_header(path: Path) -> NiftiHeader:
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         The file is missing, empty, truncated, damaged or not NIfTI.
-    RefusedScan
+    RefusedScanError
         It is NIfTI, but not one volume of real numbers.
     """
     header_path, _ = header_and_voxel_paths(path)

@@ -76,7 +76,7 @@ def raise_if_refused(flags: Iterable[QCFlag]) -> None:
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         With its code and sentence.
     """
     for flag in flags:

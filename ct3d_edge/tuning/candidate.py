@@ -86,7 +86,7 @@ class CandidateResult:
     dropped
         Why it cannot be selected; None if it passed the parity check.
     difference
-        Largest difference of a probability from the given model's in the proof.
+        Largest difference of a probability from the given model's in the parity check.
     memory
         Bytes that session and runs add to a process of their own.
     samples

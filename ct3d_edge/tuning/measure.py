@@ -1,4 +1,4 @@
-"""Candidates on this device: which of them hold the proof, what memory they add, how long a run takes."""
+"""Candidates on this device: which of them hold the parity check, what memory they add, how long a run takes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ SETUP_STAGE = "open a session, first run"
 KILLED_MESSAGE = "its process was killed, probably because the machine's memory does not hold it"
 
 Volumes = Callable[[], Iterable[NDArray[np.float32]]]
-"""Gives the proof's network inputs, each ``contract.shape`` float32, anew at each call."""
+"""Gives the parity check's network inputs, each ``contract.shape`` float32, anew at each call."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def check_candidate_parity(
     Raises
     ------
     GateError
-        The given model gives the same answer for every volume, so nothing can be proven.
+        The given model gives the same answer for every volume, so nothing can be verified.
     UsageError
         Fewer than eight volumes.
     """

@@ -111,14 +111,14 @@ def build_graph_forms(
     calibration: CalibrationData | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> GraphForms:
-    """Rewrite the given model at every level above its own; each file is proven before it is written.
+    """Rewrite the given model at every level above its own; each file is verified before it is written.
 
     Parameters
     ----------
     folder
         Where the files go; named by their level and precision.
     volumes
-        Gives the proof's network inputs, anew at each call.
+        Gives the parity check's network inputs, anew at each call.
     material
         As in `prove`.
     limit

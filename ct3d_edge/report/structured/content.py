@@ -53,7 +53,7 @@ def make_measurement_report(
     record, answer
         What the model said, and how that was obtained.
     series
-        UID of the series that was judged.
+        UID of the series that was predicted.
     remarks
         What was noticed about the scan, in sentences.
     """

@@ -54,8 +54,8 @@ def save_structured_report(
 
     Raises
     ------
-    UnreadableScan, RefusedScan
-        ``changed`` if the series is no longer what was judged; ``bad_header``, ``mixed_patients`` if a report could
+    UnreadableScanError, RefusedScanError
+        ``changed`` if the series is no longer what was predicted; ``bad_header``, ``mixed_patients`` if a report could
         not be filed beside it; else as reading the series.
     UsageError
         If the file cannot be written.
@@ -107,7 +107,7 @@ def _encode_report(source: SourceSeries, report: MeasurementReport, record: Resu
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``bad_header`` if patient or study hold what cannot be written again.
     """
     try:

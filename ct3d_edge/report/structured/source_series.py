@@ -59,9 +59,9 @@ def read_source_series(scan: Path, on_block: Callable[[], None] = no_cancellatio
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``bad_header`` if the files do not say to which study they belong; else as reading them.
-    RefusedScan
+    RefusedScanError
         ``mixed_patients`` if they belong to several patients or studies: there is no place to file a report.
     """
     images = read_series_instances(scan, on_block)

@@ -41,7 +41,7 @@ def require_common_grid(
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``no_geometry`` if slices do not say where they lie; ``inconsistent_slices`` if they differ.
     """
     for slice_ in slices:
@@ -90,7 +90,7 @@ def require_identical_duplicates(slices: Sequence[SliceOf], same_pixels: Callabl
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``conflicting_instances`` if they differ in pixels, size or place.
     """
     seen: dict[tuple[str, int], SliceOf] = {}

@@ -79,7 +79,7 @@ def read_frames(dataset: Dataset, name: str, most: int) -> tuple[Frame, ...]:
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``truncated`` if it promises more than ``most``; ``bad_header`` if their number or an element is impossible.
     """
     count = read_integer(dataset, "NumberOfFrames", name)

@@ -142,7 +142,7 @@ def read_instance(path: Path) -> DicomInstance:
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``not_found``, ``unreadable``, ``empty``; ``not_dicom``; ``truncated`` if it ends before its pixels begin;
         ``too_large`` if it is deflated and would take the memory;
         ``no_pixel_data`` if it is DICOM of another kind; ``bad_header`` if it says something impossible.

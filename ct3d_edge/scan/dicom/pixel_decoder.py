@@ -36,9 +36,9 @@ def require_decodable(image: DicomInstance) -> None:
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``unsupported_dtype`` for colours and numbers that are no integers.
-    UnreadableScan
+    UnreadableScanError
         ``truncated``, ``too_large``; ``missing_decoder`` if no decoder for their compression is installed.
     """
     name, storage = image.path.name, image.storage
@@ -71,7 +71,7 @@ def decode_planes(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDArr
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``pixel_decode_error`` if they cannot be decoded; ``not_found``, ``unreadable`` if the file has gone meanwhile.
     """
     native = image.pixels.offset > 0 and not image.pixels.compressed

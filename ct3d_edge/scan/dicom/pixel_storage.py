@@ -123,7 +123,7 @@ def read_pixel_storage(dataset: Dataset, name: str) -> PixelStorage:
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``bad_header`` if the file does not say, or says something impossible.
     """
     allocated = read_integer(dataset, "BitsAllocated", name)
@@ -168,7 +168,7 @@ class DeflatedFile(io.BufferedReader):
 
         Raises
         ------
-        UnreadableScan
+        UnreadableScanError
             ``too_large`` if all of the rest is asked for and would inflate to more than `MAX_INFLATED_MEMORY_FRACTION`.
         """
         data = super().read(size)

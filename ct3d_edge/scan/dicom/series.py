@@ -53,11 +53,11 @@ class DicomSeries(Scan):
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``localizer``, ``unsupported_dtype``; ``no_geometry``, ``inconsistent_slices``, ``single_slice``,
         ``multiple_volumes``, ``conflicting_instances``: see `sort_slices`; ``mixed_patients``, ``mixed_series``
         where that is why they cannot be sorted; ``missing_element``.
-    UnreadableScan
+    UnreadableScanError
         ``truncated``, ``too_large``, ``missing_decoder``, ``pixel_decode_error``, ``bad_header``.
     """
 
@@ -103,7 +103,7 @@ class DicomSeries(Scan):
 
         Raises
         ------
-        UnreadableScan
+        UnreadableScanError
             ``pixel_decode_error``, ``truncated``, ``unreadable``, ``not_found``.
         """
         wanted = (self._stack.slices[index] for index in needed)
@@ -158,9 +158,9 @@ def _require_elements(slices: Sequence[SliceOf]) -> None:
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``missing_element``: another value in its place would shift, stretch or wrap a slice.
-    UnreadableScan
+    UnreadableScanError
         ``bad_header`` if no slice says whether its pixels have a sign.
     """
     lacking = {keyword: [slice_ for slice_ in slices if keyword in _missing_tags(slice_)] for keyword in REQUIRED_TAGS}

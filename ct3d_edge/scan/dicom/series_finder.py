@@ -1,4 +1,4 @@
-"""DICOM files in a folder: which series they form, and which of those are scans to judge."""
+"""DICOM files in a folder: which series they form, and which of those are scans to predict."""
 
 import os
 from collections import defaultdict
@@ -31,7 +31,7 @@ class SeriesFiles:
     images
         Sorted by path.
     reason
-        Code and sentence why it is no scan to judge, or None.
+        Code and sentence why it is no scan to predict, or None.
     """
 
     uid: str
@@ -59,7 +59,7 @@ class FolderContents:
 
     @property
     def scans(self) -> tuple[SeriesFiles, ...]:
-        """Those that are scans to judge."""
+        """Those that are scans to predict."""
         return tuple(series for series in self.series if series.reason is None)
 
     def remarks(self) -> tuple[QCFlag, ...]:
@@ -79,9 +79,9 @@ def open_series(path: Path, on_block: Callable[[], None] = no_cancellation) -> D
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``multiple_series`` if a folder holds more than one; else as `DicomSeries`.
-    UnreadableScan
+    UnreadableScanError
         ``not_found`` if there is none; else as `read_instance` and `DicomSeries`.
     """
     series, remarks = _resolve(path, on_block)
@@ -172,7 +172,7 @@ def list_dicom_files(folder: Path) -> list[Path]:
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``not_found``, ``unreadable`` if the folder cannot be searched.
     """
     try:

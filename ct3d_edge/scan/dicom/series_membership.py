@@ -111,7 +111,7 @@ def require_single_acquisition(slices: Sequence[SliceOf]) -> None:
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``multiple_volumes``; the attributes are named, not their values.
     """
     normal = np.cross(*np.array(slices[0].frame.orientation, np.float64).reshape(2, 3))

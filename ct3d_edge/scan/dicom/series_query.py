@@ -22,7 +22,7 @@ class SeriesQuery:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """Something in a folder that is DICOM and no scan to judge: a stable code and a reason in words."""
+    """Something in a folder that is DICOM and no scan to predict: a stable code and a reason in words."""
 
     path: Path
     code: str

@@ -1,4 +1,4 @@
-"""What the DICOM series in folders are called, and which of them are scans to judge.
+"""What the DICOM series in folders are called, and which of them are scans to predict.
 
 A series is named by a path: its folder, if that holds no other scan, else ``folder/SERIES-UID``. So a series can be
 written into a record, a split or a journal, and opened again from there.
@@ -64,7 +64,7 @@ def _scan_paths(
         else:
             found.append(name)
     if wanted.series is None:
-        # Beside a scan, a broken file is a finding of it; alone, it is what there is to report on.
+        # Beside a scan, a broken file is a quality flag of it; alone, it is what there is to report on.
         found += [] if contents.scans else [path for path, _ in contents.unreadable]
         if contents.not_images:
             reason = f"{plural(len(contents.not_images), 'DICOM file')} without an image"

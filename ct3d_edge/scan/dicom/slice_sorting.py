@@ -68,7 +68,7 @@ def sort_slices(slices: Sequence[SliceOf], same_pixels: Callable[[SliceOf, Slice
 
     Raises
     ------
-    RefusedScan
+    RefusedScanError
         ``conflicting_instances``: see `require_identical_duplicates`; ``no_geometry``, ``inconsistent_slices``: see
         `require_common_grid`; ``single_slice``; ``multiple_volumes`` if different slices lie in one place, or
         distances alternate.

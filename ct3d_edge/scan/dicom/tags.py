@@ -97,7 +97,7 @@ def read_numbers(item: Dataset, keyword: str, count: int, name: str) -> tuple[fl
 
     Raises
     ------
-    UnreadableScan
+    UnreadableScanError
         ``bad_header`` if it holds something else; ``name`` is the file's.
     """
     value = _read_value(item, keyword)

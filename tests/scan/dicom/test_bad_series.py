@@ -42,7 +42,7 @@ def code_of(path: Path) -> str:
 
 
 def flags_of(path: Path) -> list[tuple[str, str, object]]:
-    return [(flag.code, flag.severity, flag.value) for flag in open_scan(path, judge=False).flags]
+    return [(flag.code, flag.severity, flag.value) for flag in open_scan(path, raise_refused=False).flags]
 
 
 def setting(**values: object) -> Change:
@@ -386,7 +386,7 @@ def test_what_a_series_says_of_itself_is_found(folder: Path, change: Change, exp
 
 def test_no_flag_tells_who_the_patient_is(folder: Path) -> None:
     change_all(folder, only(0, setting(PatientName="Roe^Richard", PatientID="PID-0815")))
-    told = " ".join(f"{f.code} {f.detail} {f.value}" for f in open_scan(folder, judge=False).flags)
+    told = " ".join(f"{f.code} {f.detail} {f.value}" for f in open_scan(folder, raise_refused=False).flags)
     for secret in (made.PATIENT_NAME, made.PATIENT_ID, "Roe", "0815"):
         assert secret not in told
 
@@ -396,7 +396,7 @@ def test_allowing_lowers_by_one_step(folder: Path) -> None:
     path = folder / "000.dcm"
     assert [f.severity for f in open_scan(path, allow=["not_ct"]).flags] == ["warn", "warn"]
     assert [f.severity for f in open_scan(path, allow=["not_ct", "missing_rescale"]).flags] == ["warn", "ok"]
-    assert all(isinstance(flag, QCFlag) for flag in open_scan(path, judge=False).flags)
+    assert all(isinstance(flag, QCFlag) for flag in open_scan(path, raise_refused=False).flags)
 
 
 def test_a_transfer_syntax_beyond_the_plugins_is_named(folder: Path) -> None:
@@ -428,7 +428,7 @@ def test_whatever_bytes_are_damaged_the_fault_has_a_code(folder: Path, syntax: U
         path.write_bytes(whole[:at] + damage + whole[at + length :])
         for name in (folder, path):
             try:
-                list(open_scan(name, judge=False).planes(range(3)))
+                list(open_scan(name, raise_refused=False).planes(range(3)))
             except ScanError as error:
                 codes.add(error.code)
     assert codes <= {rule.code for rule in CHECKS}

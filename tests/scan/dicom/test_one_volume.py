@@ -50,7 +50,7 @@ def test_two_breaths_cannot_be_allowed_into_one_volume(
     datasets = [*first_pass(hu, **{keyword: 1}), *other_pass(hu, offset, **{keyword: 2})]
     folder = shuffled(tmp_path / "series", datasets, seed)
     with pytest.raises(ScanError, match=keyword) as caught:
-        open_scan(folder, judge=False)
+        open_scan(folder, raise_refused=False)
     assert caught.value.code == "multiple_volumes"
 
 
@@ -172,7 +172,7 @@ def test_passes_of_other_extent_or_distance_are_told_by_their_attribute(
     datasets = [each for n, each in enumerate(one) if n != lost] + [two[n] for n in kept]
     folder = shuffled(tmp_path / "series", datasets, len(kept))
     with pytest.raises(ScanError, match="AcquisitionNumber") as caught:
-        open_scan(folder, judge=False)
+        open_scan(folder, raise_refused=False)
     assert caught.value.code == "multiple_volumes"
 
 
@@ -186,7 +186,7 @@ def test_a_pass_beside_another_is_told_by_its_places(
     datasets = [each for n, each in enumerate(first_pass(hu)) if n != lost] + [two[n] for n in kept]
     folder = shuffled(tmp_path / "series", datasets, len(kept))
     with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
-        open_scan(folder, judge=False)
+        open_scan(folder, raise_refused=False)
     assert caught.value.code == "multiple_volumes"
 
 

@@ -94,7 +94,7 @@ def test_woven_passes_are_refused_by_what_differs(
     datasets = [*first_pass(hu, **{keyword: one}), *other_pass(hu, offset, **{keyword: two})]
     folder = made.write_datasets(tmp_path / "series", datasets)
     with pytest.raises(ScanError, match=keyword) as caught:
-        open_scan(folder, judge=False)
+        open_scan(folder, raise_refused=False)
     assert caught.value.code == "multiple_volumes"
 
 
@@ -105,7 +105,7 @@ def test_passes_without_attributes_are_told_by_their_distances(
     datasets = [*first_pass(hu), *other_pass(hu, offset)]
     folder = made.write_datasets(tmp_path / "series", datasets)
     with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
-        open_scan(folder, judge=False)
+        open_scan(folder, raise_refused=False)
     assert caught.value.code == "multiple_volumes"
 
 
