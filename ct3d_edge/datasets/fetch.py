@@ -78,9 +78,9 @@ def fetch(
     DownloadError
         If an archive cannot be fetched, or its size or hash is not the published or recorded one.
     DatasetError
-        If an archive is damaged or hostile, or a folder fetched earlier has changed since.
+        If an archive is damaged or hostile, or a class folder is not the one that was fetched.
     UsageError, OutputError, DiskError
-        If there is not enough disk space, ``out`` cannot be written to, or holds a class folder of other origin.
+        If there is not enough disk space, or ``out`` or its ``sources.json`` cannot be used.
     """
     make_folder(out)
     records = _read_records(out / SOURCES)

@@ -92,8 +92,11 @@ def half_pixel_taps(have: int, want: int) -> Taps:
 def two_tap(field: Field, taps: Taps, axis: int) -> Field:
     """Interpolate `field` linearly along `axis`."""
     low, high, weight = taps
-    first, second = np.take(field, low, axis=axis), np.take(field, high, axis=axis)
-    return first + (second - first) * weight.reshape([-1 if a == axis else 1 for a in range(field.ndim)])
+    first, rise = np.take(field, low, axis=axis), np.take(field, high, axis=axis)
+    rise -= first  # in place, as this takes most of the time
+    rise *= weight.reshape([-1 if a == axis else 1 for a in range(field.ndim)])
+    first += rise
+    return first
 
 
 def value_noise(rng: np.random.Generator, grid: Grid, size: float) -> Field:

@@ -143,8 +143,11 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.int16], M
 
 def paint(canvas: Field, hu: float | Field, depth: Field, edge_mm: float) -> None:
     """Paint `hu` where `depth` (mm inside the shape) is positive, with an edge `edge_mm` wide; in place."""
-    cover = np.clip(depth * np.float32(1 / edge_mm) + np.float32(0.5), 0, 1)
-    canvas += cover * (hu - canvas)
+    cover = depth * np.float32(1 / edge_mm)
+    cover += np.float32(0.5)
+    np.clip(cover, 0, 1, out=cover)
+    cover *= hu - canvas
+    canvas += cover
 
 
 def _paint_slice(canvas: Field, scene: Scene, index: int, rng: np.random.Generator) -> Field | None:
