@@ -37,7 +37,7 @@ class QualityCheck:
 
 CHECKS = (
     # The file
-    QualityCheck("not_found", "error", "gone since it was listed, or half of a .hdr/.img pair"),
+    QualityCheck("not_found", "error", "deleted since it was listed, or half of a .hdr/.img pair"),
     QualityCheck("unreadable", "error", "the system refuses to read it, or it is a pipe, a socket or a device"),
     QualityCheck("empty", "error", "0 bytes"),
     QualityCheck("not_nifti", "error", "another format (Analyze 7.5 without orientation included)"),
@@ -59,9 +59,9 @@ CHECKS = (
     QualityCheck(
         "extension_mismatch", "warn", "compressed although named `.nii`, or uncompressed although named `.gz`"
     ),
-    QualityCheck("no_preamble", "warn", "DICOM files that do not say how they are encoded; how many"),
+    QualityCheck("no_preamble", "warn", "DICOM files without preamble and transfer syntax; how many"),
     QualityCheck("unreadable_files", "warn", "files beside the series that cannot be read; how many"),
-    QualityCheck("incomplete_series", "warn", "fewer images than the files speak of; how many there are"),
+    QualityCheck("incomplete_series", "warn", "fewer images than the files declare; how many there are"),
     # One volume
     QualityCheck("two_dimensional", "refused", "a single image"),
     QualityCheck("single_slice", "refused", "one slice"),
@@ -77,7 +77,7 @@ CHECKS = (
     QualityCheck("multiple_series", "refused", "a folder of several DICOM series where one scan was asked for"),
     QualityCheck("unsupported_dtype", "refused", "colours, complex numbers"),
     QualityCheck("inconsistent_slices", "refused", "DICOM slices of different size, direction or pixel spacing"),
-    QualityCheck("no_geometry", "refused", "DICOM slices that do not say where they lie"),
+    QualityCheck("no_geometry", "refused", "DICOM slices without position or orientation"),
     QualityCheck(
         "localizer", "warn", "overview pictures among the slices, left out; how many. A series of them is refused"
     ),
@@ -97,7 +97,7 @@ CHECKS = (
         "inferred_series", "warn", "DICOM files without SeriesInstanceUID, taken together by their folder; how many"
     ),
     QualityCheck("derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY)"),
-    QualityCheck("duplicate_slices", "warn", "DICOM slices that are there twice, dropped; how many"),
+    QualityCheck("duplicate_slices", "warn", "duplicate DICOM slices, dropped; how many"),
     # How it lies
     QualityCheck("orientation", "ok", "direction in which each array axis grows"),
     QualityCheck(
@@ -120,7 +120,7 @@ CHECKS = (
     QualityCheck(
         "shifted_slices",
         "warn or refuse",
-        "mm that DICOM slices lie beside the line from first to last, over 0.25 pixels; refused over 1",
+        "distance in mm of DICOM slices from the line from first to last, over 0.25 pixels; refused over 1",
     ),
     QualityCheck(
         "nonuniform_spacing",
@@ -157,18 +157,14 @@ CHECKS = (
         "anatomy_mismatch", "warn or refuse", "share of the body that looks like lung, under 8 %; refused under 3 %"
     ),
     QualityCheck("fov_fill", "warn", "share of voxels with one value like tissue's around the image, taken as air"),
-    QualityCheck("slice_order", "refuse", "slices whose true neighbour lies elsewhere in the volume; 4 or more"),
-    QualityCheck(
-        "orientation_mismatch", "refuse", "lungs, spine or trachea lie otherwise than the orientation says; which"
-    ),
+    QualityCheck("slice_order", "refuse", "slices whose most similar slice is elsewhere in the volume; 4 or more"),
+    QualityCheck("orientation_mismatch", "refuse", "lungs, spine or trachea contradict the orientation; which"),
     # The run
-    QualityCheck(
-        "duplicate", "warn", "the network is given the same numbers as for an earlier scan of this run; which"
-    ),
+    QualityCheck("duplicate", "warn", "the same network input as an earlier scan of this run; which"),
     QualityCheck(
         "out_of_distribution", "warn", "distance of the network's features from the training scans', over the limit"
     ),
-    QualityCheck("demonstration_model", "warn", "the model that comes with ct3d-edge answered, or a file made from it"),
+    QualityCheck("demonstration_model", "warn", "the prediction is by the bundled model, or by a file made from it"),
     QualityCheck(
         "auxiliary_output_failed",
         "warn",
@@ -176,7 +172,7 @@ CHECKS = (
     ),
     QualityCheck("identifiers", "ok", "name and ID of the patient, with `--include-phi` only"),
     QualityCheck("non_finite_output", "refused", "the network gave NaN or infinity"),
-    QualityCheck("internal", "error", "a fault of ct3d-edge; its traceback is on standard error. Please report it"),
+    QualityCheck("internal", "error", "a bug in ct3d-edge; its traceback is on standard error. Please report it"),
 )
 
 CODE_ORDER = {rule.code: number for number, rule in enumerate(CHECKS)}
