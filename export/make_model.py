@@ -9,13 +9,11 @@ import argparse
 import csv
 import hashlib
 import json
-import time
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
@@ -23,7 +21,6 @@ from ct3d_edge.conversion.parity import MIN_PARITY_VOLUMES
 from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
-from ct3d_edge.evaluation.reference_stats import has_reference_stats, record_reference_stats
 from ct3d_edge.evaluation.report import summary
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.preprocessing import preprocess
@@ -100,14 +97,6 @@ def train_stages(stages: list[TrainingStage], work: Path) -> list[Path]:
             )
         runs.append(run)
     return runs
-
-
-def ensure_reference_stats(run: Path, stage: TrainingStage, work: Path) -> None:
-    """Have a run that was trained before contracts spoke of training scans look at them now."""
-    if not has_reference_stats(Contract.from_json((run / "contract.json").read_text())):
-        begun = time.monotonic()
-        said = record_reference_stats(run, stage.data.synthesise(work))
-        print("\n".join((*said, f"the network looked at its scans for {time.monotonic() - begun:.0f} s")), flush=True)
 
 
 def sum_training_hours(runs: list[Path]) -> float:
@@ -198,7 +187,6 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     stages = [TrainingStage.from_table(table) for table in recipe["stage"]]
     runs = train_stages(stages, work)
-    ensure_reference_stats(runs[-1], stages[-1], work)
     exported, tested = export_and_evaluate(recipe, runs[-1], work)
     print("\n".join(summary(tested)))
     if tested.figures.auc.value < recipe["test"]["least_auc"]:

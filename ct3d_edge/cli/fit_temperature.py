@@ -78,7 +78,7 @@ def describe_calibration(made: "CalibrationResult") -> list[str]:
         f"{'':<19}{'before':<{width}}  after",
         *rows,
         "Fitted to these very scans: the right column is optimistic. The test subset tells what it is worth.",
-        *made.recorded,
+        *made.reference_stats,
         *(f"left out: {path}: {reason}" for path, reason in made.left_out),
         f"wrote {made.contract_file}; files exported from this run before keep their old contract",
     ]

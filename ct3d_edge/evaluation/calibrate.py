@@ -1,31 +1,36 @@
 """Temperature and threshold of a training run, fitted on its validation scans and written into its contract."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.errors import DatasetError, ScanError, UsageError
 from ct3d_edge.evaluation.classifier import (
     RUN_CONTRACT,
     RUN_MODEL,
     RUN_SPLIT,
+    Classifier,
+    FeatureExtractor,
     open_keras_classifier,
     require_two_classes,
     run_of,
 )
-from ct3d_edge.evaluation.evaluation import NEEDED
+from ct3d_edge.evaluation.evaluation import NEEDED, few_scans_warning, narrow_range_warning
 from ct3d_edge.evaluation.metrics import Proportion, calibration_error, confusion, log_loss, proportion
 from ct3d_edge.evaluation.predict import predict_test_set
-from ct3d_edge.evaluation.reference_stats import FeatureExtractor, has_reference_stats, measure_training_scans
 from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, class_mapping, find_test_set, hash_test_set
-from ct3d_edge.evaluation.warnings import few_scans_warning, narrow_range_warning
 from ct3d_edge.extras import require_extra
+from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.quality_control.check_registry import DOWNGRADABLE
 from ct3d_edge.quality_control.checker import QualityChecker
+from ct3d_edge.quality_control.reference_stats import with_training_stats
+from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.splits.prepared_cache import prepare_cache
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 from ct3d_edge.temperature_scaling import (
@@ -42,7 +47,7 @@ NEAR = 1.01
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a contract makes of the validation scans."""
+    """Metrics of a contract's temperature and threshold on the validation scans."""
 
     temperature: float
     threshold: float
@@ -67,11 +72,11 @@ class CalibrationResult:
     before, after
         On those very scans, so that ``after`` is optimistic.
     warnings
-        What speaks against the result.
+        Limits of the result.
     left_out
-        Paths and reasons of scans that took no part.
-    recorded
-        Sentences on what the contract says of the training scans; none if it did before.
+        Paths and reasons of scans that were not used.
+    reference_stats
+        Sentences on the statistics of the training scans; none if the contract has them already.
     """
 
     contract_file: Path
@@ -82,7 +87,7 @@ class CalibrationResult:
     after: OperatingPoint
     warnings: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
-    recorded: tuple[str, ...] = ()
+    reference_stats: tuple[str, ...] = ()
 
 
 def calibrate_run(
@@ -98,14 +103,14 @@ def calibrate_run(
 ) -> CalibrationResult:
     """Fit temperature, then threshold, on the validation subset, and rewrite the run's contract.
 
-    A contract that does not say how the training scans lie and what their features are gets that as well.
+    A contract without statistics of the training scans (their geometry and features) gets them as well.
 
     Parameters
     ----------
     run
         Folder of a training run.
     folder
-        What the split was made from.
+        The folder of the split.
     split
         Split file; the run's own if None.
     rule
@@ -116,68 +121,68 @@ def calibrate_run(
         Prepared training scans, as for `ct3d_edge.training.train`; those that it lacks are put there. None prepares
         each in memory.
     anew
-        Look at the training scans even if the contract says what they are like.
+        Compute the statistics of the training scans even if the contract has them.
 
     Raises
     ------
     UsageError
-        ``run`` is no training run, or the arguments do not say where the scans are.
+        ``run`` is no training run, or the arguments do not name the scans.
     DatasetError
-        As for `evaluate`; or scans of the subset taught this run; or no threshold tells the classes apart.
+        As for `evaluate`; or scans of the subset are training scans; or no threshold separates the classes.
     ModelError, MissingExtraError
         As for `evaluate`.
     """
     require_extra("evaluate", NEEDED)
-    place = _require_run(run)
-    split_file = _require_split(place, split)
-    require_writable(place / RUN_CONTRACT)
+    run = _require_run(run)
+    split_file = _require_split(run, split)
+    require_writable(run / RUN_CONTRACT)
     choice = choose_test_set(folder, split_file, "validation")
-    model = open_keras_classifier(place, temperature=1.0)
+    model = open_keras_classifier(run, temperature=1.0)
     require_two_classes(model)
-    earlier = Contract.from_json((place / RUN_CONTRACT).read_text("utf-8"))
-    material = find_test_set(choice, skip_bad=skip_bad, progress=progress)
-    class_mapping(material, model.contract)
-    _refuse_taught(material, place)
-    monitor = FeatureExtractor(model)
-    verdicts = predict_test_set(
-        material,
-        monitor.predict,
+    former = Contract.from_json((run / RUN_CONTRACT).read_text("utf-8"))
+    validation = find_test_set(choice, skip_bad=skip_bad, progress=progress)
+    class_mapping(validation, model.contract)
+    _refuse_training_scans(validation, run)
+    extractor = FeatureExtractor(model)
+    predictions = predict_test_set(
+        validation,
+        extractor.predict,
         QualityChecker(model.contract, DOWNGRADABLE),  # the run was trained on such scans, whatever they are
         skip_bad=skip_bad,
         progress=progress,
     )
-    fitted = fit_operating_point(earlier, verdicts.scores, verdicts.truth, rule or ThresholdRule())
-    recorded: tuple[str, ...] = ()
-    if anew or not has_reference_stats(earlier):
-        taught_by = place / RUN_SPLIT if (place / RUN_SPLIT).is_file() else split_file
+    scores, truth = predictions.scores, predictions.truth
+    fitted = fit_operating_point(former, scores, truth, rule or ThresholdRule())
+    reference_stats: tuple[str, ...] = ()
+    if anew or former.training_range is None or former.feature_statistics is None:
+        own = run / RUN_SPLIT if (run / RUN_SPLIT).is_file() else split_file
         try:
-            fitted, recorded = measure_training_scans(
-                fitted, model, taught_by, folder, monitor.features, cache, progress
-            )
-        except DatasetError as error:  # whoever calibrates may no longer have what the run was trained on
-            recorded = (f"the training scans were not looked at: {error}",)
-    with atomic_file(place / RUN_CONTRACT) as stream:
+            train = find_test_set(choose_test_set(folder, own, "train"), progress=progress)
+            fitted, reference_stats = _add_reference_stats(fitted, model, train, extractor.features, cache, progress)
+        except DatasetError as error:  # the training scans may be gone by now
+            reference_stats = (f"no statistics of the training scans: {error}",)
+    with atomic_file(run / RUN_CONTRACT) as stream:
         stream.write(fitted.to_json().encode())
     return CalibrationResult(
-        contract_file=place / RUN_CONTRACT,
+        contract_file=run / RUN_CONTRACT,
         split_file=split_file,
-        scans=tuple((label, int((verdicts.truth == n).sum())) for n, label in enumerate(fitted.labels)),
+        scans=tuple((label, int((truth == n).sum())) for n, label in enumerate(fitted.labels)),
         rule=rule or ThresholdRule(),
-        before=operating_point(earlier, verdicts.scores, verdicts.truth),
-        after=operating_point(fitted, verdicts.scores, verdicts.truth),
+        before=operating_point(former, scores, truth),
+        after=operating_point(fitted, scores, truth),
         warnings=(
-            *narrow_range_warning(verdicts.scores, fitted),
-            *few_scans_warning(verdicts.truth, fitted),
-            *check_temperature(fitted.temperature, len(verdicts.truth)),
+            *narrow_range_warning(scores, fitted),
+            *few_scans_warning(truth, fitted),
+            *check_temperature(fitted.temperature, len(truth)),
             *_temperature_limits(fitted.temperature),
         ),
-        left_out=tuple((scan.path, scan.reason) for scan in verdicts.left_out),
-        recorded=recorded,
+        left_out=tuple((scan.path, scan.reason) for scan in predictions.left_out),
+        reference_stats=reference_stats,
     )
 
 
 def operating_point(contract: Contract, scores: NDArray[np.float64], truth: NDArray[np.int64]) -> OperatingPoint:
-    """Figures of a contract's temperature and threshold on scores ``(N,)`` under temperature 1."""
+    """Metrics of a contract's temperature and threshold on scores ``(N,)`` under temperature 1."""
     tempered = apply_temperature_to_scores(scores, contract.temperature)
     counts = confusion(truth, (tempered >= contract.threshold).astype(np.int64))
     return OperatingPoint(
@@ -193,7 +198,7 @@ def operating_point(contract: Contract, scores: NDArray[np.float64], truth: NDAr
 def _require_run(path: Path) -> Path:
     if path.suffix.lower() == ".onnx":
         raise UsageError(
-            f"{path} is an exported file, and its proof belongs to its contract. Calibrate the training run, then "
+            f"{path} is an exported file; its parity check belongs to its contract. Calibrate the training run, then "
             "export it again: ct3d-edge fit-temperature --model RUN DIR, ct3d-edge export --model RUN --out MODEL.onnx"
         )
     run = run_of(path)
@@ -209,24 +214,62 @@ def _require_split(run: Path, split: Path | None) -> Path:
     return split or own
 
 
-def _refuse_taught(material: TestSet, run: Path) -> None:
-    """Scores of scans that taught the network are surer than those of a patient will be."""
+def _refuse_training_scans(validation: TestSet, run: Path) -> None:
+    """Scores of training scans are too confident to fit a temperature to."""
     own = run / RUN_SPLIT
     if not own.is_file():
         return
-    taught = hash_test_set(read_split(own).train) & hash_test_set(material.entries)
-    if taught:
+    count = len(hash_test_set(read_split(own).train) & hash_test_set(validation.entries))
+    if count:
         raise DatasetError(
-            f"{len(taught)} of the {len(material.entries)} validation scans of {material.split_file} taught this run "
-            f"(by content, {own}): what is fitted to them would be too sure. Use the run's own split."
+            f"{count} of the {len(validation.entries)} validation scans of {validation.split_file} are training scans "
+            f"of this run (same content, {own}): the fit would be too confident. Use the run's own split."
         )
 
 
+def _add_reference_stats(
+    contract: Contract,
+    model: Classifier,
+    train: TestSet,
+    val_features: NDArray[np.float64] | None,
+    cache: Path | None,
+    progress: Progress,
+) -> tuple[Contract, tuple[str, ...]]:
+    """Add training range and feature statistics to a contract; with sentences on them."""
+    extractor = FeatureExtractor(model)
+    if val_features is not None:
+        for done, volume in enumerate(_read_inputs(train, model.contract, cache), start=1):
+            if volume is not None:
+                extractor.predict(volume)
+            progress(done, len(train.entries), "Predicting scans")
+    scans = [train.folder / entry.path for entry in train.entries]
+    return with_training_stats(contract, scans, extractor.features, val_features)
+
+
+def _read_inputs(train: TestSet, contract: Contract, cache: Path | None) -> Iterator[NDArray[np.float32] | None]:
+    """Network inputs; None for scans that cannot be used."""
+    if cache is None:
+        yield from (_prepare(train.folder / entry.path, contract) for entry in train.entries)
+        return
+    # The files are named after the contract that training began with, before it was fitted.
+    first = replace(contract.without_training_stats, temperature=Contract.temperature, threshold=Contract.threshold)
+    cached = prepare_cache(train.folder, train.entries, first, cache).entries
+    for entry in train.entries:
+        yield np.load(cached[entry.path].file, mmap_mode="r") if entry.path in cached else None
+
+
+def _prepare(path: Path, contract: Contract) -> NDArray[np.float32] | None:
+    try:
+        return preprocess(open_scan(path), contract).volume
+    except ScanError:
+        return None
+
+
 def _temperature_limits(temperature: float) -> tuple[str, ...]:
-    """What a temperature at the end of what is possible means."""
+    """Warn of a temperature that could not be fitted, or lies at an end of the search."""
     if temperature == 1:
-        return ("Every scan stands on its class's side of one half: no temperature can be told from them, it stays 1.",)
+        return ("Every scan is on its class's side of one half: no temperature can be fitted, it stays 1.",)
     low, high = TEMPERATURE_SEARCH_RANGE
     if low * NEAR < temperature < high / NEAR:
         return ()
-    return (f"The temperature ran to the end of what is searched ({low:g} to {high:g}): look at the scores first.",)
+    return (f"The temperature is at an end of its range ({low:g} to {high:g}): look at the scores first.",)

@@ -20,22 +20,22 @@ CLASSES = 2
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A model that is ready to answer.
+    """A model that is ready to predict.
 
     Parameters
     ----------
     path, sha256
         The file, and the hash of its bytes.
     contract
-        What it expects and answers.
+        Its input and output.
     run_by
         What computes it, in words.
     remarks
-        Sentences about what was assumed or passed over.
+        Sentences about assumptions and skipped providers.
     predict
         From a network input ``(W, H, D)`` to ``(len(contract.labels),)`` probabilities under ``contract``.
     pooled
-        The same with the features ``(C,)`` that the network pools in front; None if it is not known to pool any.
+        The same with the pooled features ``(C,)`` before the probabilities; None if the network pools none.
     """
 
     path: Path
@@ -59,9 +59,9 @@ def open_classifier(
     UsageError
         It is neither, or a provider is asked for that runs no Keras model.
     ModelError
-        It cannot be used, or tells more than two classes apart.
+        It cannot be used, or has more than two classes.
     ProviderError
-        The provider does not do the work.
+        The provider cannot be used.
     MissingExtraError
         Keras is needed and not installed.
     """
@@ -71,7 +71,7 @@ def open_classifier(
             yield model
     elif config.provider != "auto" or config.device_id is not None:
         raise UsageError(
-            f"A provider runs .onnx files; {path} is computed by Keras. Leave out --provider and --device-id."
+            f"A provider runs .onnx files; {path} is computed by Keras. Leave out `provider` and `device_id`."
         )
     else:
         model = open_keras_classifier(path)
@@ -137,9 +137,36 @@ def _open_onnx(path: Path, config: InferenceConfig) -> Iterator[Classifier]:
 
 
 def require_two_classes(model: Classifier) -> None:
-    """Refuse a model that tells more than two classes apart, with a `ModelError`."""
+    """Refuse a model of more than two classes, with a `ModelError`."""
     if len(model.contract.labels) != CLASSES:
         raise ModelError(
-            f"{model.path} tells {len(model.contract.labels)} classes apart ({', '.join(model.contract.labels)}); "
+            f"{model.path} has {len(model.contract.labels)} classes ({', '.join(model.contract.labels)}); "
             "sensitivity, specificity and a threshold belong to two. Only models of two classes can be evaluated."
         )
+
+
+class FeatureExtractor:
+    """Predicts as a model does, and collects the features that the network pools.
+
+    Parameters
+    ----------
+    model
+        Computed by Keras.
+    """
+
+    def __init__(self, model: Classifier) -> None:
+        self._model = model
+        self._rows: list[NDArray[np.float64]] = []
+
+    def predict(self, volume: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See `Classifier`."""
+        if self._model.pooled is None:
+            return self._model.predict(volume)
+        pooled, probabilities = self._model.pooled(volume)
+        self._rows.append(pooled)
+        return probabilities
+
+    @property
+    def features(self) -> NDArray[np.float64] | None:
+        """``(N, C)``, a row a scan; None if the network pools none."""
+        return np.stack(self._rows) if self._rows else None

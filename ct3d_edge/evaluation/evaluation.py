@@ -1,4 +1,4 @@
-"""A model judged on scans of known class: the figures, what they were made from, and what speaks against them."""
+"""The evaluation of a model on scans of known class: metrics, their origin, and warnings."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.evaluation.classifier import open_classifier, run_of
 from ct3d_edge.evaluation.metrics import CONFIDENCE, RESAMPLES, Metrics, compute_metrics
-from ct3d_edge.evaluation.predict import ScanPrediction, predict_test_set
+from ct3d_edge.evaluation.predict import Predictions, ScanPrediction, predict_test_set
 from ct3d_edge.evaluation.test_set import check_leakage, choose_test_set, class_mapping, find_test_set
-from ct3d_edge.evaluation.warnings import evaluation_limits, identical_predictions_warning
 from ct3d_edge.extras import require_extra
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.progress import Progress, no_progress
@@ -26,29 +27,41 @@ SCHEMA = 1
 NEEDED = ("sklearn", "scipy")
 TOOLS = ("ct3d-edge", "scikit-learn", "scipy", "numpy", "onnxruntime", "onnxruntime-gpu", "keras", "tensorflow")
 
+LEAST_RANGE = 0.05
+"""A model whose probabilities span less than this does not separate the scans."""
+
+FEW_SCANS = 30
+"""With fewer of a class, one scan moves its share by more than 3 points."""
+
+OPTIMISTIC = {
+    "train": "These are training scans of every model of this split: the metrics show how well it remembers them.",
+    "validation": "Validation scans select weights, threshold and temperature of every model of this split: the "
+    "metrics are optimistic.",
+}
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth on a set of scans.
+    """The metrics of a model on a test set.
 
     Parameters
     ----------
     warnings
-        What speaks against taking the figures at face value, the gravest first.
+        Limits of the metrics, the most serious first.
     model, model_sha256, contract, run_by, remarks
-        What was judged; see `Model`.
+        The model; see `Classifier`.
     folder, split_file, subset
-        On which scans; see `Material`.
+        The scans; see `TestSet`.
     classes
         ``(class folder, label)`` in the order of the labels.
     figures
-        All of them.
+        All metrics.
     scans
-        One verdict a scan.
+        One prediction a scan.
     left_out, duplicates
-        Files that took no part: unusable ones, and repetitions of another's content.
+        Files that were not used: unusable ones, and repetitions of another's content.
     flags
-        How many scans have each finding, by its code.
+        How many scans have each quality flag, by its code.
     """
 
     warnings: tuple[str, ...]
@@ -92,19 +105,19 @@ class Evaluation:
                 "flags": dict(self.flags),
             },
             "figures": {"confidence": CONFIDENCE, **_figures_data(self.figures)},
-            "scans": [self._scan_data(verdict) for verdict in self.scans],
+            "scans": [self._scan_data(scan) for scan in self.scans],
             "tools": {name: version for name in TOOLS if (version := find_installed_version(name))},
         }
 
-    def _scan_data(self, verdict: ScanPrediction) -> dict[str, Any]:
+    def _scan_data(self, scan: ScanPrediction) -> dict[str, Any]:
         labels = self.contract.labels
         return {
-            "scan": verdict.scan,
-            "truth": labels[verdict.truth],
-            "probability": verdict.probability,
-            "answer": labels[verdict.prediction],
-            "correct": verdict.correct,
-            "flags": [flag.code for flag in verdict.flags],
+            "scan": scan.scan,
+            "truth": labels[scan.truth],
+            "probability": scan.probability,
+            "answer": labels[scan.prediction],
+            "correct": scan.correct,
+            "flags": [flag.code for flag in scan.flags],
         }
 
 
@@ -120,7 +133,7 @@ def evaluate(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Judge a model of two classes on scans whose class is known.
+    """Evaluate a model of two classes on scans of known class.
 
     Parameters
     ----------
@@ -131,7 +144,7 @@ def evaluate(
     config
         The session of a .onnx file, and the checks that are downgraded.
     skip_bad
-        Go on without scans that cannot be read or judged; the result names them.
+        Go on without scans that cannot be read or predicted; the result names them.
     resamples, seed
         Of the bootstrap intervals.
     progress
@@ -140,55 +153,55 @@ def evaluate(
     Raises
     ------
     UsageError
-        The arguments contradict each other or do not say where the scans are.
+        The arguments contradict each other or do not name the scans.
     DatasetError
         Split and folder do not fit, a class has no scan, or scans cannot be used.
     ModelError, ProviderError
-        The model cannot be used, or tells more than two classes apart.
+        The model cannot be used, or has more than two classes.
     MissingExtraError
         scikit-learn or SciPy, or Keras for a Keras model, is not installed.
     """
     require_extra("evaluate", NEEDED)
     choice = choose_test_set(folder, split, subset)
-    with open_classifier(model, config) as opened:
-        material = find_test_set(choice, skip_bad=skip_bad, progress=progress)
-        contract = opened.contract
-        classes = class_mapping(material, contract)
-        seen = check_leakage(material, run_of(model))
-        verdicts = predict_test_set(
-            material,
-            opened.predict,
+    with open_classifier(model, config) as classifier:
+        test_set = find_test_set(choice, skip_bad=skip_bad, progress=progress)
+        contract = classifier.contract
+        classes = class_mapping(test_set, contract)
+        leakage = check_leakage(test_set, run_of(model))
+        predictions = predict_test_set(
+            test_set,
+            classifier.predict,
             QualityChecker(contract, config.allow),
             skip_bad=skip_bad,
             progress=progress,
         )
     return Evaluation(
         warnings=(
-            *identical_predictions_warning(verdicts, contract),
-            *seen,
-            *evaluation_limits(verdicts, contract, material.subset),
+            *identical_predictions_warning(predictions, contract),
+            *leakage,
+            *evaluation_limits(predictions, contract, test_set.subset),
         ),
-        model=opened.path,
-        model_sha256=opened.sha256,
+        model=classifier.path,
+        model_sha256=classifier.sha256,
         contract=contract,
-        run_by=opened.run_by,
-        remarks=opened.remarks,
-        folder=material.folder,
-        split_file=material.split_file,
-        subset=material.subset,
+        run_by=classifier.run_by,
+        remarks=classifier.remarks,
+        folder=test_set.folder,
+        split_file=test_set.split_file,
+        subset=test_set.subset,
         classes=classes,
         figures=compute_metrics(
-            verdicts.truth,
-            verdicts.scores,
-            verdicts.answers,
+            predictions.truth,
+            predictions.scores,
+            predictions.answers,
             resamples=resamples,
             seed=seed,
             progress=progress,
         ),
-        scans=verdicts.scans,
-        left_out=verdicts.left_out,
-        duplicates=material.split.duplicates if split is None else (),
-        flags=verdicts.flags,
+        scans=predictions.scans,
+        left_out=predictions.left_out,
+        duplicates=test_set.split.duplicates if split is None else (),
+        flags=predictions.flags,
     )
 
 
@@ -198,3 +211,48 @@ def _figures_data(figures: Metrics) -> dict[str, Any]:
     for name in ("accuracy", "sensitivity", "specificity"):
         data[name] = {"value": getattr(figures, name).value, **data[name]}
     return data
+
+
+def identical_predictions_warning(predictions: Predictions, contract: Contract) -> tuple[str, ...]:
+    """Warn of a model that predicts nearly the same for every scan: the most serious warning."""
+    return (*narrow_range_warning(predictions.scores, contract), *constant_prediction_warning(predictions, contract))
+
+
+def narrow_range_warning(scores: NDArray[np.float64], contract: Contract) -> tuple[str, ...]:
+    """Warn if the probabilities ``(N,)`` hardly differ."""
+    low, high = float(scores.min()), float(scores.max())
+    if high - low >= LEAST_RANGE:
+        return ()
+    return (
+        f"The model predicts nearly the same for every scan: its probability of {contract.labels[1]} lies between "
+        f"{low:.4f} and {high:.4f}. It has learned too little, or the scans are not prepared as in its training.",
+    )
+
+
+def constant_prediction_warning(predictions: Predictions, contract: Contract) -> tuple[str, ...]:
+    """Warn if all scans lie on one side of the threshold."""
+    if len(np.unique(predictions.answers)) > 1:
+        return ()
+    label = contract.labels[predictions.answers[0]]
+    return (
+        f"The model predicts {label} for every scan: all probabilities ({predictions.scores.min():.4f} to "
+        f"{predictions.scores.max():.4f}) lie on one side of its threshold {contract.threshold:.4f}. Its accuracy only "
+        f"counts how many scans are {label}.",
+    )
+
+
+def evaluation_limits(predictions: Predictions, contract: Contract, subset: Subset) -> tuple[str, ...]:
+    """Warn of a test set that says little even about a good model."""
+    warnings = [OPTIMISTIC[subset]] if subset in OPTIMISTIC else []
+    if predictions.scores[predictions.truth == 1].min() > predictions.scores[predictions.truth == 0].max():
+        warnings.append("The classes do not overlap here: every resample has the AUC 1, and its interval has no width.")
+    return (*warnings, *few_scans_warning(predictions.truth, contract))
+
+
+def few_scans_warning(truth: NDArray[np.int64], contract: Contract) -> tuple[str, ...]:
+    """Warn if a class has few scans."""
+    counts = [(int((truth == index).sum()), label) for index, label in enumerate(contract.labels)]
+    few = [f"{count} {label}" for count, label in counts if count < FEW_SCANS]
+    if not few:
+        return ()
+    return (f"Few scans ({', '.join(few)}): intervals are wide, and that of the calibration error still too narrow.",)

@@ -13,6 +13,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 """With 2000 the ends of a 95 % interval rest on 50 resamples each; pROC (Robin et al. 2011) uses as many."""
 
+DIGITS = 9
+"""Of a figure in the bootstrap, so that equal figures tie in whatever order their terms were added."""
+
 Statistic = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 """From ``(N,)`` truth, class indices 0 and 1, and ``(N,)`` probability of the second class."""
 
@@ -79,7 +82,8 @@ def bootstrap(
         calls += 1
         if calls <= resamples:  # the others are those of the jackknife
             progress(calls, resamples, what)
-        return statistic(np.repeat([0, 1], [len(part) for part in drawn]), np.concatenate(drawn))
+        figure = statistic(np.repeat([0, 1], [len(part) for part in drawn]), np.concatenate(drawn))
+        return round(figure, DIGITS)
 
     settings = {"confidence_level": CONFIDENCE, "vectorized": False}
     rng = np.random.default_rng(seed)

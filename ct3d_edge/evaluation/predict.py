@@ -1,4 +1,4 @@
-"""Scans through preprocessing and a model, with the class that they are known to have."""
+"""Predictions for the scans of a test set, beside their true class."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,18 +22,18 @@ Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class ScanPrediction:
-    """What the model said of one scan.
+    """The prediction for one scan.
 
     Parameters
     ----------
     scan
         Path relative to the data folder.
-    truth, answer
+    truth, prediction
         Class indices.
     probability
         Of the second class.
     flags
-        What was noticed about the scan.
+        Its quality flags.
     """
 
     scan: str
@@ -44,13 +44,13 @@ class ScanPrediction:
 
     @property
     def correct(self) -> bool:
-        """Whether the answer is the truth."""
+        """Whether the prediction is the truth."""
         return self.prediction == self.truth
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """All scans of a test_set that gave a result, and those that did not."""
+    """The predictions for a test set, and the scans without one."""
 
     scans: tuple[ScanPrediction, ...]
     left_out: tuple[ExcludedScan, ...]
@@ -72,7 +72,7 @@ class Predictions:
 
     @property
     def flags(self) -> Mapping[str, int]:
-        """How many scans have each finding that is more than for the record, by its code."""
+        """How many scans have each quality flag above severity "ok", by its code."""
         return Counter(
             code
             for prediction in self.scans

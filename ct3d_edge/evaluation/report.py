@@ -76,7 +76,7 @@ NAME_WIDTH = 19
 
 
 def summary(evaluation: Evaluation) -> list[str]:
-    """Warnings first, then what was judged on what, then the figures, then what took no part."""
+    """Warnings, model and test set, metrics, then files that were not used."""
     lines = [f"WARNING: {warning}" for warning in evaluation.warnings]
     lines += [*_origin(evaluation), "", *_figures(evaluation), "", *_table(evaluation)]
     lines += [f"{count} of {len(evaluation.scans)} scans: {code}" for code, count in sorted(evaluation.flags.items())]

@@ -1,4 +1,4 @@
-"""Which scans a model is judged on, and whether it may have seen them before."""
+"""The scans that a model is evaluated on, and whether it was trained on some of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,9 @@ class TestSet:
     split
         As checked against the folder.
     split_file
-        Where it came from; None if the whole folder is the test set.
+        Its file; None if the whole folder is the test set.
     subset
-        Which part of it is used.
+        Its part that is used.
     left_out
         Scans of this part whose bytes cannot be read.
     """
@@ -44,7 +44,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class TestSetChoice:
-    """Which scans are meant, before any of them is opened; ``split`` is None if it is the whole folder."""
+    """The choice of scans, before any of them is opened; ``split`` is None if it is the whole folder."""
 
     folder: Path
     split_file: Path | None
@@ -53,7 +53,7 @@ class TestSetChoice:
 
 
 def choose_test_set(folder: Path | None, split_file: Path | None, subset: Subset | None = None) -> TestSetChoice:
-    """Understand which scans are meant.
+    """Choose the scans.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def choose_test_set(folder: Path | None, split_file: Path | None, subset: Subset
     Raises
     ------
     UsageError
-        If the arguments do not say where the scans are, or a subset is named without a split.
+        If the arguments do not name the scans, or a subset is named without a split.
     DatasetError
         If the split cannot be read, or a class has no scan in the subset.
     """
@@ -84,7 +84,7 @@ def choose_test_set(folder: Path | None, split_file: Path | None, subset: Subset
 
 
 def find_test_set(choice: TestSetChoice, *, skip_bad: bool = False, progress: Progress = no_progress) -> TestSet:
-    """Find the scans and check that they are the ones that are meant.
+    """Find the chosen scans and compare them with the split.
 
     Parameters
     ----------
@@ -109,15 +109,15 @@ def find_test_set(choice: TestSetChoice, *, skip_bad: bool = False, progress: Pr
     return TestSet(folder, found, choice.split_file, subset, unreadable)
 
 
-def class_mapping(material: TestSet, contract: Contract) -> tuple[tuple[str, str], ...]:
-    """Which class folder counts as which label: by order, as in training.
+def class_mapping(test_set: TestSet, contract: Contract) -> tuple[tuple[str, str], ...]:
+    """Class folders and their labels, by order, as in training.
 
     Raises
     ------
     DatasetError
-        If a folder bears the name of the other label.
+        If a folder has the name of the other label.
     """
-    pairs = tuple(zip(material.split.classes, contract.labels, strict=True))
+    pairs = tuple(zip(test_set.split.classes, contract.labels, strict=True))
     known = {label.casefold(): label for label in contract.labels}
     for name, label in pairs:
         if known.get(name.casefold(), label) != label:
@@ -129,8 +129,8 @@ def class_mapping(material: TestSet, contract: Contract) -> tuple[tuple[str, str
     return pairs
 
 
-def check_leakage(material: TestSet, run: Path | None) -> tuple[str, ...]:
-    """Warn of scans that the model was made from, as far as a training run's own split tells.
+def check_leakage(test_set: TestSet, run: Path | None) -> tuple[str, ...]:
+    """Warn of scans that the model was trained or selected on, according to the split of its run.
 
     Parameters
     ----------
@@ -147,14 +147,14 @@ def check_leakage(material: TestSet, run: Path | None) -> tuple[str, ...]:
         return ()
     known = read_split(own)
     warnings = []
-    for entries, did in ((known.train, "taught"), (known.validation, "chose")):
-        count = len(hash_test_set(material.entries) & hash_test_set(entries))
-        if count and material.subset == "test":
+    for entries, name in ((known.train, "training"), (known.validation, "validation")):
+        count = len(hash_test_set(test_set.entries) & hash_test_set(entries))
+        if count and test_set.subset == "test":
             warnings.append(
-                f"{count} of the {len(material.entries)} scans {did} this very model (by content, {own}). "
+                f"{count} of the {len(test_set.entries)} scans are {name} scans of this model (same content, {own}). "
                 "This is no test."
             )
-    if material.split_file is None:
+    if test_set.split_file is None:
         warnings.append(
             f"{run} holds the split that it was trained on. To evaluate its test subset, give that split: {own}"
         )
@@ -162,22 +162,22 @@ def check_leakage(material: TestSet, run: Path | None) -> tuple[str, ...]:
 
 
 def hash_test_set(entries: tuple[SplitEntry, ...]) -> set[str]:
-    """What the scans hold, as hashes."""
+    """Content hashes of the scans."""
     return {entry.sha256 for entry in entries}
 
 
 def _folder_beside(split_file: Path, split: Split) -> Path:
-    place = split_file.parent
-    if not all((place / name).is_dir() for name in split.classes):
+    folder = split_file.parent
+    if not all((folder / name).is_dir() for name in split.classes):
         raise UsageError(
-            f"{split_file} names scans relative to the folder that it was made from, and does not lie in that folder. "
+            f"{split_file} names scans relative to the folder that it was made from, and is not in that folder. "
             "Name the folder, too: ct3d-edge evaluate --model MODEL DIR --split split.json"
         )
-    return place
+    return folder
 
 
 def _require_classes(split: Split, subset: Subset, named: Path) -> None:
-    """Before anything is opened, and again without what turned out to be unreadable."""
+    """Called before anything is opened, and again without unreadable scans."""
     counts = {label: split.count(subset, label) for label in split.classes}
     if all(counts.values()):
         return

@@ -71,13 +71,13 @@ def test_a_split_names_the_part(run: Run, model: Path, folder: Path, tmp_path: P
     assert outcome.code == 0
     assert f"test of {split}: 2 normal, 2 abnormal" in outcome.out
     outcome = run("evaluate", "--model", model, folder, "--split", split, "--subset", "train", *QUICK)
-    assert "WARNING: Training scans teach every model made from this split" in outcome.out
+    assert "WARNING: These are training scans of every model of this split" in outcome.out
 
 
 def test_a_model_that_answers_the_same_is_warned_of_first(run: Run, make_model: MakeModel, folder: Path) -> None:
     outcome = run("evaluate", "--model", make_model(temperature=100.0), folder, *QUICK)
     assert outcome.code == 0
-    assert outcome.out.startswith("WARNING: The model answers nearly the same for every scan")
+    assert outcome.out.startswith("WARNING: The model predicts nearly the same for every scan")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_three_classes_and_no_model_are_exit_code_3(run: Run, make_model: MakeMo
 def test_a_run_judged_on_its_own_scans_is_warned_of(run: Run, training_run: Path, folder: Path) -> None:
     outcome = run("evaluate", "--model", training_run, folder, "--resamples", "100", *DOWNGRADE_ALL)
     assert outcome.code == 0
-    assert "WARNING: 4 of the 8 scans chose this very model" in outcome.out
+    assert "WARNING: 4 of the 8 scans are validation scans of this model" in outcome.out
     assert f"To evaluate its test subset, give that split: {training_run / 'split.json'}" in outcome.out
 
 

@@ -86,7 +86,7 @@ def test_a_run_without_its_split_needs_one(run: Path, scans: Path, tmp_path: Pat
 def test_scans_that_taught_the_run_are_refused(run: Path, scans: Path, tmp_path: Path) -> None:
     other, before = tmp_path / "other.json", contract_of(run)
     write_split(other, create_split(scans, seed=1, validation=0.5, test=0.25))
-    with pytest.raises(DatasetError, match=r"\d of the 12 validation scans .* taught this run"):
+    with pytest.raises(DatasetError, match=r"\d of the 12 validation scans .* are training scans of this run"):
         calibrate_run(run, scans, split=other)
     assert contract_of(run) == before
 
@@ -116,7 +116,7 @@ def test_a_model_that_is_always_wrong_runs_to_the_end_of_the_search(run: Path, g
     write_split(run / "split.json", create_split(turned, validation=0.5))
     made = calibrate_run(run, turned)
     assert made.after.temperature == pytest.approx(TEMPERATURE_SEARCH_RANGE[1], rel=1e-3)
-    assert "end of what is searched" in made.warnings[-1]
+    assert "at an end of its range" in made.warnings[-1]
 
 
 def test_a_model_that_answers_the_same_is_told(run: Path, graded: GradedFolder) -> None:

@@ -90,8 +90,8 @@ def test_a_bare_keras_file_is_judged_under_the_default_contract(save_network: Sa
 def test_judging_a_run_on_all_its_scans_is_warned_of_with_the_count(run: Path, scans: Path) -> None:
     for model in (run, run / "model.keras"):
         taught, chose, offer = evaluate(model, scans, config=ANY_SCAN_KERAS, resamples=QUICK).warnings[:3]
-        assert "6 of the 24 scans taught this very model" in taught
-        assert "12 of the 24 scans chose this very model" in chose
+        assert "6 of the 24 scans are training scans of this model" in taught
+        assert "12 of the 24 scans are validation scans of this model" in chose
         assert f"give that split: {run / 'split.json'}" in offer
 
 
@@ -102,12 +102,12 @@ def test_a_split_that_tests_on_what_taught_the_run_is_warned_of(run: Path, scans
     taught = len(tested & {entry.sha256 for entry in read_split(run / "split.json").train})
     assert taught
     found = evaluate(run, scans, config=ANY_SCAN_KERAS, split=other, resamples=QUICK)
-    assert f"{taught} of the 12 scans taught this very model" in found.warnings[0]
+    assert f"{taught} of the 12 scans are training scans of this model" in found.warnings[0]
 
 
 def test_the_runs_own_test_subset_is_a_test(run: Path, scans: Path) -> None:
     found = evaluate(run, scans, config=ANY_SCAN_KERAS, split=run / "split.json", resamples=QUICK)
-    assert not any("this very model" in warning for warning in found.warnings)
+    assert not any("scans of this model" in warning for warning in found.warnings)
     assert len(found.scans) == 6
 
 
@@ -118,7 +118,7 @@ def test_a_provider_runs_no_keras_model(run: Path, scans: Path) -> None:
 
 def test_a_keras_model_of_three_classes_is_refused(save_network: SaveNetwork, scans: Path) -> None:
     path = save_network(tiny_network(outputs=3, activation="softmax"))
-    with pytest.raises(ModelError, match="tells 3 classes apart"):
+    with pytest.raises(ModelError, match="has 3 classes"):
         evaluate(path, scans)
 
 

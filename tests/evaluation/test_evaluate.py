@@ -188,7 +188,7 @@ def test_a_model_that_answers_nan_has_no_figures(
 
 def test_three_classes_are_refused(make_model: MakeModel, folder: Path) -> None:
     model = make_model(labels=("a", "b", "c"), outputs=3)
-    with pytest.raises(ModelError, match=r"tells 3 classes apart \(a, b, c\)"):
+    with pytest.raises(ModelError, match=r"has 3 classes \(a, b, c\)"):
         evaluate(model, folder, config=ANY_SCAN)
 
 
@@ -206,7 +206,7 @@ def test_what_is_no_model_is_wrong_usage(folder: Path, tmp_path: Path) -> None:
 def test_the_loudest_warning_comes_first(make_model: MakeModel, folder: Path) -> None:
     found = evaluate(make_model(temperature=100.0), folder, config=ANY_SCAN, resamples=QUICK)
     assert "nearly the same for every scan" in found.warnings[0]
-    assert "answers normal for every scan" in found.warnings[1]
+    assert "predicts normal for every scan" in found.warnings[1]
 
 
 def test_the_temperature_moves_probabilities_but_not_the_order(make_model: MakeModel, folder: Path) -> None:

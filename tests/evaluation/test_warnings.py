@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import pytest
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.evaluation.evaluation import evaluation_limits, identical_predictions_warning
 from ct3d_edge.evaluation.predict import Predictions, ScanPrediction
-from ct3d_edge.evaluation.warnings import evaluation_limits, identical_predictions_warning
 
 CONTRACT = Contract()
 
@@ -25,9 +25,9 @@ def test_nearly_the_same_answer_is_said() -> None:
 
 def test_all_on_one_side_is_said() -> None:
     (said,) = identical_predictions_warning(verdicts(0.6, 0.8, 0.9, truth=[0, 1, 1]), CONTRACT)
-    assert "answers abnormal for every scan" in said
+    assert "predicts abnormal for every scan" in said
     (said,) = identical_predictions_warning(verdicts(0.1, 0.2, 0.4, truth=[0, 1, 1]), CONTRACT)
-    assert "answers normal for every scan" in said
+    assert "predicts normal for every scan" in said
 
 
 def test_both_are_said_together() -> None:
@@ -35,7 +35,7 @@ def test_both_are_said_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subset", "said"), [("train", "how well it remembers"), ("validation", "figures are optimistic")]
+    ("subset", "said"), [("train", "how well it remembers"), ("validation", "metrics are optimistic")]
 )
 def test_scans_that_taught_or_chose_are_no_test(subset: str, said: str) -> None:
     found = evaluation_limits(verdicts(*[0.1, 0.9] * 40, truth=[0, 1, 1, 0] * 20), CONTRACT, subset)  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ def test_calibrating_records_what_an_older_run_did_not(
     split = trained.split
     close(after, features(trained, folder, split.train), features(trained, folder, split.validation))
     assert after.training_range == trained.contract.training_range
-    assert len(made.recorded) == 2
+    assert len(made.reference_stats) == 2
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == before, "used as they are"
 
 
@@ -107,11 +107,11 @@ def test_calibrating_again_looks_at_the_training_scans_only_if_asked(trained: Tr
         (folder / entry.path).write_bytes(b"another scan by now")
     made = calibrate_run(trained.folder, folder)
     after = Contract.from_json((trained.folder / "contract.json").read_text())
-    assert made.recorded == ()
+    assert made.reference_stats == ()
     assert after.feature_statistics == trained.contract.feature_statistics
     made = calibrate_run(trained.folder, folder, anew=True)
-    assert made.recorded[0].startswith("the training scans were not looked at: ")
+    assert made.reference_stats[0].startswith("no statistics of the training scans: ")
     again = Contract.from_json((trained.folder / "contract.json").read_text())
     assert again == after
     made = calibrate_run(forget(trained), folder)
-    assert made.recorded[0].startswith("the training scans were not looked at: ")
+    assert made.reference_stats[0].startswith("no statistics of the training scans: ")
