@@ -26,7 +26,8 @@ def as_schema_2(record: dict[str, Any]) -> dict[str, Any]:
     flags = [{**flag, "code": current_code(flag["code"])} for flag in record.pop("findings")]
     error = record["error"] and {**record["error"], "code": current_code(record["error"]["code"])}
     allowed = sorted(map(current_code, record["allowed"]))
-    return {**record, "schema": 2, "flags": flags, "error": error, "allowed": allowed}
+    provider = {**record["provider"], "precision": None}
+    return {**record, "provider": provider, "schema": 2, "flags": flags, "error": error, "allowed": allowed}
 
 
 def earlier(path: Path) -> list[dict[str, Any]]:

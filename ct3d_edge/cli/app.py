@@ -22,6 +22,7 @@ from ct3d_edge.cli import (
     fit_temperature,
     infer,
     inspect,
+    merge,
     optimize,
     preprocess,
     train,
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 for command in (
     infer.infer,
+    merge.merge,
     watch.watch,
     check.check,
     preprocess.preprocess,

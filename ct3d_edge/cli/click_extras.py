@@ -40,6 +40,7 @@ def reword_value_error(error: typer.BadParameter) -> None:
 EXAMPLES = {
     "": "ct3d-edge infer scans --out results.jsonl",
     "infer": "ct3d-edge infer scans --out results.jsonl --report report.html",
+    "merge": "ct3d-edge merge part*.jsonl --out results.jsonl",
     "watch": "ct3d-edge watch incoming --out results.jsonl",
     "check": "ct3d-edge check scans --json",
     "preprocess": "ct3d-edge preprocess scans --out inputs",

@@ -18,6 +18,7 @@ from ct3d_edge.cli.infer_options import (
     OutputFormat,
     ReportOption,
     ResumeOption,
+    ShardOption,
 )
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
@@ -73,6 +74,7 @@ def infer(
     out: OutOption = None,
     format_: FormatOption = OutputFormat.TABLE,
     resume: ResumeOption = False,
+    shard: ShardOption = None,
     montage: MontageOption = None,
     explain: GradcamDirOption = None,
     report: ReportOption = None,
@@ -92,12 +94,11 @@ def infer(
     """
     from ct3d_edge.cli.extra_outputs import ExtraOutputs
     from ct3d_edge.cli.infer_options import print_record, print_results_table, suggest_fixes, summarize_run
-    from ct3d_edge.cli.terminal import log, log_run_report, log_skipped
+    from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.load_model import open_model
     from ct3d_edge.report.montage import Montage
     from ct3d_edge.results.class_folders import compare_with_class_folders
     from ct3d_edge.results.results_file import open_results
-    from ct3d_edge.scan.discovery import discover_scans
 
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
@@ -116,9 +117,7 @@ def infer(
     if run_report:
         require_writable(run_report)
     picture = Montage(montage) if montage else None
-    search = discover_scans(paths, series)
-    log_skipped(search.passed_over)
-    scans = search.scans
+    scans = _find_scans(paths, series, shard)
     folders = _per_scan_outputs(explain, dicom_sr, scans, resolve_model_path(model).stem, include_phi, scan_timeout)
     records: list[ResultRecord] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
@@ -151,6 +150,23 @@ def infer(
     if stop:
         raise stop
     raise typer.Exit(0 if sides.complete and all(record.has_prediction for record in records) else 1)
+
+
+def _find_scans(paths: list[Path], series: str | None, shard: str | None) -> "tuple[Path, ...]":
+    """The scans of the run, or those of its shard."""
+    from ct3d_edge.cli.terminal import log, log_skipped
+    from ct3d_edge.formatting import plural
+    from ct3d_edge.results.shards import Shard
+    from ct3d_edge.scan.discovery import discover_scans
+
+    part = Shard.parse(shard) if shard else None
+    search = discover_scans(paths, series)
+    log_skipped(search.passed_over)
+    if part is None:
+        return search.scans
+    scans = tuple(part.select(search.scans))
+    log(f"shard {shard}: {len(scans)} of {plural(len(search.scans), 'scan')}")
+    return scans
 
 
 def _per_scan_outputs(

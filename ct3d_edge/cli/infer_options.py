@@ -27,6 +27,12 @@ OutOption = Annotated[
 ]
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="What is printed.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that wrote --out and ended early.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only part I of N of the scans, by a hash of their paths; see `merge`."
+    ),
+]
 MontageOption = Annotated[
     Path | None,
     typer.Option("--montage", help="Also draw slices of each scan judged now, as the network sees it, to this PNG."),

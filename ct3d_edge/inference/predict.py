@@ -209,4 +209,5 @@ def _build_record(
         scan_sha256=scan.sha256,
         input_sha256=input_sha256(scan.prepared) if prediction and scan.prepared else None,
         allowed=_downgraded_codes(checker),
+        precision=report.arithmetic,
     )

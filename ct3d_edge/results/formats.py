@@ -46,7 +46,8 @@ def _upgrade_schema_1(value: dict[str, Any]) -> dict[str, Any]:
     flags = [{**flag, "code": current_code(flag["code"])} for flag in value["findings"]]
     error = value["error"] and {**value["error"], "code": current_code(value["error"]["code"])}
     allowed = sorted(map(current_code, value["allowed"]))
-    return {**rest, "schema": RECORD_SCHEMA, "flags": flags, "error": error, "allowed": allowed}
+    provider = {**value["provider"], "precision": None}
+    return {**rest, "provider": provider, "schema": RECORD_SCHEMA, "flags": flags, "error": error, "allowed": allowed}
 
 
 def _build_record(value: dict[str, Any]) -> ResultRecord:
@@ -67,6 +68,7 @@ def _build_record(value: dict[str, Any]) -> ResultRecord:
         scan_sha256=value["scan_sha256"],
         input_sha256=value["input_sha256"],
         allowed=tuple(value["allowed"]),
+        precision=provider["precision"],
     )
 
 

@@ -92,6 +92,8 @@ class ResultRecord:
         Hash of the scan's file; None if it could not be read, or there was no file.
     input_sha256
         Hash of the network's input; None if it was not run.
+    precision
+        In what the session computed: ``fp32``, ``bf16``, ``int8`` ...; None in records of schema 1.
     allowed
         Codes of flags that were downgraded, sorted.
     """
@@ -110,6 +112,7 @@ class ResultRecord:
     scan_sha256: str | None = None
     input_sha256: str | None = None
     allowed: tuple[str, ...] = ()
+    precision: str | None = None
 
     @property
     def key(self) -> RecordKey | None:
@@ -147,5 +150,10 @@ class ResultRecord:
             "timing_ms": {**asdict(self.timing), "total": self.timing.total},
             "model_sha256": self.model_sha256,
             "contract_sha256": self.contract_sha256,
-            "provider": {"requested": self.requested, "actual": self.actual, "nodes": dict(self.nodes)},
+            "provider": {
+                "requested": self.requested,
+                "actual": self.actual,
+                "nodes": dict(self.nodes),
+                "precision": self.precision,
+            },
         }

@@ -51,7 +51,7 @@ def test_an_answered_scan_has_exactly_the_documented_fields() -> None:
         "timing_ms": {"read": 1.5, "preprocess": 2.25, "infer": 4.0, "total": 7.75},
         "model_sha256": "m" * 64,
         "contract_sha256": "c" * 64,
-        "provider": {"requested": "auto", "actual": "cpu", "nodes": {"cpu": 5}},
+        "provider": {"requested": "auto", "actual": "cpu", "nodes": {"cpu": 5}, "precision": None},
     }
 
 

@@ -1,0 +1,154 @@
+"""A folder of scans divided among machines by a hash of each scan's path, and their records put together again."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Self
+
+from ct3d_edge.errors import UsageError
+from ct3d_edge.formatting import list_names, plural
+from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.scan.qc_flag import QCFlag, apply_overrides
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``index`` of ``count``, counted from 1.
+
+    A scan belongs to the shard that the SHA-256 of its path names, as it is written in its record: adding scans moves
+    no other scan, and every machine that is given the same paths agrees.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The shard of a text such as ``3/8``.
+
+        Raises
+        ------
+        UsageError
+            If it is none.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise UsageError(f"A shard is I/N with I from 1 to N, such as 3/8; found {text!r}.")
+        return cls(int(found[1]), int(found[2]))
+
+    def select(self, scans: Iterable[Path]) -> list[Path]:
+        """Those of some scans that belong to this shard, in their order."""
+        return [scan for scan in scans if shard_index(str(scan), self.count) == self.index]
+
+
+def shard_index(scan: str, count: int) -> int:
+    """Number of the shard, 1 to ``count``, that a scan with this path belongs to."""
+    name = PurePath(scan).as_posix().encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % count + 1
+
+
+@dataclass(frozen=True)
+class MergedRecords:
+    """Records of all shards in the order of one run.
+
+    Parameters
+    ----------
+    records
+        One a scan.
+    missing
+        Scans that no shard has a record of.
+    repeated
+        Scans that several shards have the same record of; it was taken once.
+    """
+
+    records: tuple[ResultRecord, ...]
+    missing: tuple[str, ...]
+    repeated: tuple[str, ...]
+
+
+def merge_records(shards: Mapping[str, Sequence[ResultRecord]], scans: Sequence[str] | None = None) -> MergedRecords:
+    """Put the records of shards together as one run would have written them.
+
+    Parameters
+    ----------
+    shards
+        Name of each file, for messages, to its records.
+    scans
+        Paths of all scans in the order of one run; without it the records are sorted by path, files before folders, and
+        nothing can be missing.
+
+    Raises
+    ------
+    UsageError
+        Records of another model, contract, precision or of other downgraded checks, or two that differ of one scan.
+    """
+    _require_same_run(shards)
+    merged: dict[str, tuple[str, ResultRecord]] = {}
+    repeated: list[str] = []
+    for name, records in shards.items():
+        for record in records:
+            first = merged.get(record.scan)
+            if first is None:
+                merged[record.scan] = name, record
+                continue
+            if _result_of(first[1]) != _result_of(record):
+                raise UsageError(
+                    f"{first[0]} and {name} have different records of {record.scan}. Run one of them again."
+                )
+            repeated.append(record.scan)
+    order = sorted(merged, key=_walk_order) if scans is None else [scan for scan in scans if scan in merged]
+    strangers = sorted(set(merged).difference(order))
+    if strangers:
+        raise UsageError(
+            f"{plural(len(strangers), 'record')} of scans that are not among those named: {list_names(strangers)}."
+        )
+    missing = () if scans is None else tuple(scan for scan in scans if scan not in merged)
+    return MergedRecords(_flag_duplicates(merged[scan][1] for scan in order), missing, tuple(repeated))
+
+
+def _require_same_run(shards: Mapping[str, Sequence[ResultRecord]]) -> None:
+    """All records are of one model, one contract, one precision and the same downgraded checks."""
+    first: tuple[str, ResultRecord] | None = None
+    for name, records in shards.items():
+        for record in records:
+            first = first or (name, record)
+            for what, ours, theirs in (
+                ("model", first[1].model_sha256, record.model_sha256),
+                ("contract", first[1].contract_sha256, record.contract_sha256),
+                ("precision", first[1].precision, record.precision),
+                ("downgraded checks", first[1].allowed, record.allowed),
+            ):
+                if ours != theirs and None not in (ours, theirs):
+                    raise UsageError(
+                        f"{first[0]} and {name} are not of one run: the {what} of {first[1].scan} is {ours}, that of "
+                        f"{record.scan} {theirs}. Merge only what one model gave with the same settings."
+                    )
+
+
+def _result_of(record: ResultRecord) -> tuple[object, ...]:
+    """What two records of one scan have to agree in; probabilities may differ by rounding on another processor."""
+    label = record.prediction.label if record.prediction else None
+    return record.scan_sha256, record.status, label, record.failure and record.failure.code
+
+
+def _walk_order(scan: str) -> tuple[tuple[bool, str], ...]:
+    """Sorts as folders are searched: the files of a folder before its folders."""
+    *folders, name = PurePath(scan).parts
+    return (*((True, folder) for folder in folders), (False, name))
+
+
+def _flag_duplicates(records: Iterable[ResultRecord]) -> tuple[ResultRecord, ...]:
+    """Flag network inputs that came before, as one run flags them; a shard knows its own scans only."""
+    seen: dict[str, str] = {}
+    flagged = []
+    for record in records:
+        flags = [flag for flag in record.flags if flag.code != "duplicate"]
+        if record.input_sha256 is not None:
+            first = seen.setdefault(record.input_sha256, record.scan)
+            if first != record.scan:
+                flag = QCFlag("duplicate", "warn", f"The network is given the same numbers as for {first}.", first)
+                flags += [each for each in apply_overrides([flag], record.allowed) if each.severity != "ok"]
+        flagged.append(record.with_flags(tuple(flags)))
+    return tuple(flagged)
