@@ -1,4 +1,4 @@
-"""Our augmentation: small changes such as lie between two scans of one chest, all drawn anew each time."""
+"""The default augmentation: small random changes such as those between two scans of one chest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ct3d_edge.preprocessing import ResamplePlan
 
 @dataclass(frozen=True)
 class RandomAffineIntensity:
-    """A small affine change of place, perhaps mirrored, with another brightness, contrast and noise.
+    """A small affine transform, perhaps a left-right flip, and a change of brightness, contrast and noise.
 
     Angles are those of a body as long as it is wide: network axes are taken to span equal lengths, which a chest CT
     nearly does (about 350 mm across, 300 mm along), whatever number of voxels they have. Values outside the scan are
@@ -69,13 +69,13 @@ class RandomAffineIntensity:
 
     def __call__(self, volume: NDArray[np.float32], rng: np.random.Generator, /) -> NDArray[np.float32]:
         """Change ``(W, H, D)`` float32 in [0, 1] as drawn from ``rng``."""
-        matrix, offset = self._draw_place(volume.shape, rng)
+        matrix, offset = self._draw_affine(volume.shape, rng)
         mirrored = rng.random() < 0.5
         if mirrored and self.flip_axis is not None:
             volume = np.flip(volume, self.flip_axis)
         return self._change_values(resample(volume, matrix, offset), rng)
 
-    def _draw_place(
+    def _draw_affine(
         self, shape: Sequence[int], rng: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Draw the arguments of `resample` for a volume of this shape."""

@@ -1,17 +1,13 @@
-"""Affine resampling that is the same for every plane of a volume: linear interpolation as one sparse product.
+"""Affine resampling by linear interpolation that is the same for every plane of a volume, as one sparse product.
 
-Resampling that is the same for every plane of a volume, as one sparse product.
+A sample between voxels is a weighted sum of a few of them, its taps. Their positions and weights are the same in every
+plane ``volume[:, :, k]``: one sparse matrix of ``W * H`` columns holds them, and its product with the volume as a
+``(W * H, D)`` matrix resamples all planes, along contiguous rows and with the interpreter's lock released.
 
-A sample between voxels is a weighted sum of a few of them, its taps. Where those lie and what they weigh is the same
-in every plane ``volume[:, :, k]``: a sparse matrix of ``W * H`` columns says it once, and its product with the volume
-as a ``(W * H, D)`` matrix does all planes, along rows that are contiguous and with the interpreter's lock released.
-
-Affine resampling by linear interpolation, for changes that keep every column of voxels upright.
-
-``scipy.ndimage.affine_transform`` of order 1 does the same voxel by voxel in float64. Here the place in the plane
-depends on the column ``volume[i, j, :]`` alone, and so does how far it is moved along itself: a sparse product does
-the one, a copy of shifted windows the other. Both are single long calls that release the interpreter's lock, where
-general trilinear interpolation in NumPy is hundreds of short ones that wait for each other in several threads.
+``scipy.ndimage.affine_transform`` of order 1 does the same voxel by voxel in float64. Here every column of voxels stays
+upright: the position in the plane depends on the column ``volume[i, j, :]`` alone, and so does its shift along itself.
+The sparse product does the first, a copy of shifted windows the second. Both are single long calls that release the
+interpreter's lock, where general trilinear interpolation in NumPy is hundreds of short ones that wait for each other.
 """
 
 from dataclasses import dataclass
@@ -35,7 +31,7 @@ class Taps:
 
 
 def linear_taps(position: NDArray[np.float64], size: int) -> Taps:
-    """Two taps for linear interpolation at positions ``(N,)``; zeros lie around the axis."""
+    """Two taps for linear interpolation at positions ``(N,)``; zeros surround the axis."""
     low = np.floor(position)
     fraction = position - low
     index = low.astype(np.intp)[:, None] + np.arange(2)
@@ -81,7 +77,7 @@ def resample(
 ) -> NDArray[np.float32]:
     """Sample ``volume`` at ``matrix @ (i, j) + offset + (0, 0, k)`` for each index ``(i, j, k)`` of the result.
 
-    Zeros lie around the volume. Equals ``scipy.ndimage.affine_transform`` with ``order=1, mode="grid-constant"`` and
+    Zeros surround the volume. Equals ``scipy.ndimage.affine_transform`` with ``order=1, mode="grid-constant"`` and
     the column ``(0, 0, 1)`` appended to the matrix, within 1e-6.
 
     Parameters
@@ -106,7 +102,7 @@ def resample(
 
 
 def _move_columns(in_plane: Any, volume: NDArray[np.float32], along: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Columns ``(N, D)`` made in the plane by a product, each then moved by ``along`` ``(N,)`` voxels."""
+    """Columns ``(N, D)`` interpolated in the plane by a product, each then moved by ``along`` ``(N,)`` voxels."""
     width, height, depth = volume.shape
     below = np.floor(along).astype(np.intp)
     front, back = max(0, -int(below.min())), max(0, int(below.max()) + 1)

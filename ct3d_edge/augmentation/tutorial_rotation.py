@@ -2,7 +2,7 @@
 
 The tutorial calls ``scipy.ndimage.rotate``, which filters every plane to cubic B-spline coefficients and evaluates the
 spline at the turned grid, all in float64. The filter is linear, and the turn is the same linear map for every plane:
-both are matrices here, made once for a plane's size and then applied to all planes in one product.
+both are matrices here, computed once for a plane's size and then applied to all planes in one product.
 """
 
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ def split(
         raise UsageError(f"{out} exists, and models may have been trained by it. Name another file, or add --force.")
     require_writable(out)
     with ProgressBars() as progress:
-        made = create_split(
+        new = create_split(
             folder,
             seed=seed,
             validation=validation,
@@ -56,9 +56,9 @@ def split(
             skip_bad=skip_bad,
             progress=progress,
         )
-    write_split(out, made)
-    title = f"{out}: {plural(len(made.entries), 'scan')}, seed {seed}"
-    print_lines([title, *describe_dataset(made)])
+    write_split(out, new)
+    title = f"{out}: {plural(len(new.entries), 'scan')}, seed {seed}"
+    print_lines([title, *describe_dataset(new)])
 
 
 def describe_dataset(split: "Split") -> list[str]:

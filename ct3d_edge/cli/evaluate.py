@@ -1,4 +1,4 @@
-"""``ct3d-edge evaluate``: what a model is worth on scans whose class is known."""
+"""``ct3d-edge evaluate``: metrics of a model on scans of known class."""
 
 import logging
 from pathlib import Path
@@ -53,7 +53,7 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the resamples.")] = 0,
     json_: JsonOption = False,
 ) -> None:
-    """Judge a model on scans of known class, with intervals.
+    """Evaluate a model on scans of known class, with intervals.
 
     AUC, sensitivity, specificity, accuracy beside its baseline, calibration.
     """
@@ -62,13 +62,13 @@ def evaluate(
     from ct3d_edge.evaluation.metrics import RESAMPLES
     from ct3d_edge.evaluation.report import require_folder, summary, to_json, write_files
 
-    judged, scans = resolve_model_and_folder(model, folder, last)
+    model_path, scans = resolve_model_and_folder(model, folder, last)
     config = inference_config(provider, allow_fallback, provider_option, device_id, no_tuned=no_tuned, allow=allow)
     if out:
         require_folder(out)
     with ProgressBars() as progress:
         result = evaluate_model(
-            judged,
+            model_path,
             scans,
             split=split,
             subset=subset,

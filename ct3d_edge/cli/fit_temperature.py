@@ -32,17 +32,17 @@ def fit_temperature(
     skip_bad: SkipInvalidOption = False,
     cache: Annotated[
         Path | None,
-        typer.Option("--cache", metavar="FOLDER", help="Prepared training scans, as kept by train --cache."),
+        typer.Option("--cache", metavar="FOLDER", help="Prepared training scans, as written by train --cache."),
     ] = None,
     anew: Annotated[
-        bool, typer.Option("--recompute", help="Look at the training scans again though the contract knows them.")
+        bool, typer.Option("--recompute", help="Compute the statistics of the training scans again.")
     ] = False,
 ) -> None:
     """Fit temperature and threshold on validation scans.
 
-    They are written into RUN/contract.json. A contract that does not say what the training scans were like gets their
-    range and feature statistics too, from their headers and one run of the network for each (about 0.6 s a scan on two
-    cores at the default input size). Whatever is exported from RUN afterwards carries all of it.
+    They are written into RUN/contract.json. A contract without statistics of the training scans gets their range and
+    features too, from their headers and one run of the network for each (about 0.6 s a scan on two cores at the default
+    input size). Every file that is exported from RUN afterwards contains them.
     """
     from ct3d_edge.cli.terminal import ProgressBars, print_lines
     from ct3d_edge.evaluation.calibrate import calibrate_run
@@ -53,7 +53,7 @@ def fit_temperature(
     if scans is None:
         raise UsageError("Name the folder of scans: ct3d-edge fit-temperature --model RUN DIR.")
     with ProgressBars() as progress:
-        made = calibrate_run(
+        result = calibrate_run(
             run,
             scans,
             split=split,
@@ -63,35 +63,35 @@ def fit_temperature(
             anew=anew,
             progress=progress,
         )
-    print_lines(describe_calibration(made))
+    print_lines(describe_calibration(result))
 
 
-def describe_calibration(made: "CalibrationResult") -> list[str]:
-    """Before and after, side by side, and that after is optimistic."""
-    scans = ", ".join(f"{count} {label}" for label, count in made.scans)
-    before, after = _cells(made.before), _cells(made.after)
+def describe_calibration(result: "CalibrationResult") -> list[str]:
+    """Metrics before and after, side by side, with warnings."""
+    scans = ", ".join(f"{count} {label}" for label, count in result.scans)
+    before, after = _cells(result.before), _cells(result.after)
     width = max(map(len, (*before.values(), "before")))
     rows = [f"{name:<19}{before[name]:<{width}}  {after[name]}" for name in before]
     return [
-        *(f"WARNING: {warning}" for warning in made.warnings),
-        f"validation subset of {made.split_file}: {scans}; rule {made.rule}",
+        *(f"WARNING: {warning}" for warning in result.warnings),
+        f"validation subset of {result.split_file}: {scans}; rule {result.rule}",
         f"{'':<19}{'before':<{width}}  after",
         *rows,
-        "Fitted to these very scans: the right column is optimistic. The test subset tells what it is worth.",
-        *made.reference_stats,
-        *(f"left out: {path}: {reason}" for path, reason in made.left_out),
-        f"wrote {made.contract_file}; files exported from this run before keep their old contract",
+        "Fitted to these scans: the right column is optimistic. Use the test subset to evaluate it.",
+        *result.reference_stats,
+        *(f"left out: {path}: {reason}" for path, reason in result.left_out),
+        f"wrote {result.contract_file}; files exported from this run before keep their old contract",
     ]
 
 
-def _cells(standing: "OperatingPoint") -> dict[str, str]:
+def _cells(point: "OperatingPoint") -> dict[str, str]:
     return {
-        "temperature": f"{standing.temperature:.4f}",
-        "threshold": f"{standing.threshold:.4f}",
-        "log loss": f"{standing.log_loss:.4f}",
-        "calibration error": f"{standing.ece:.4f}",
-        "sensitivity": _share(standing.sensitivity),
-        "specificity": _share(standing.specificity),
+        "temperature": f"{point.temperature:.4f}",
+        "threshold": f"{point.threshold:.4f}",
+        "log loss": f"{point.log_loss:.4f}",
+        "calibration error": f"{point.ece:.4f}",
+        "sensitivity": _share(point.sensitivity),
+        "specificity": _share(point.specificity),
     }
 
 

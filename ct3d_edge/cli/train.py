@@ -45,7 +45,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws split, weights, order, augmentation and dropout.")] = 0,
     validation: Annotated[
-        float | None, typer.Option("--validation", help="Share of each class kept for validation; 0.3 if left out.")
+        float | None, typer.Option("--validation", help="Share of each class for validation; 0.3 if left out.")
     ] = None,
     split: Annotated[
         Path | None, typer.Option("--split", metavar="FILE", help="Follow this split, made by ct3d-edge data split.")

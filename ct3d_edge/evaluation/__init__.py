@@ -1,5 +1,4 @@
-"""A model judged on scans of known class, and calibrated on those that may be used for it.
+"""Evaluation of a model on scans of known class, and calibration on its validation scans.
 
-Knows scikit-learn; reaches Keras through ``conversion`` and ONNX Runtime through ``runtime``, and neither before it is
-needed.
+Imports scikit-learn and SciPy, Keras (through ``conversion``) and ONNX Runtime (through ``session``) only when needed.
 """

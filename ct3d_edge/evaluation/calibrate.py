@@ -266,7 +266,7 @@ def _prepare(path: Path, contract: Contract) -> NDArray[np.float32] | None:
 
 
 def _temperature_limits(temperature: float) -> tuple[str, ...]:
-    """Warn of a temperature that could not be fitted, or lies at an end of the search."""
+    """Warn of a temperature that could not be fitted, or is at an end of the search."""
     if temperature == 1:
         return ("Every scan is on its class's side of one half: no temperature can be fitted, it stays 1.",)
     low, high = TEMPERATURE_SEARCH_RANGE

@@ -117,7 +117,7 @@ def open_keras_classifier(path: Path, *, temperature: float | None = None) -> Cl
 
 
 def run_of(path: Path) -> Path | None:
-    """Folder of the training run that a model is, or lies in; None if it is another file."""
+    """Folder of the training run that a model is, or is in; None if it is another file."""
     folder = path if path.is_dir() else path.parent
     inside = path.is_dir() or path.name == RUN_MODEL
     return folder if inside and (folder / RUN_MODEL).is_file() else None

@@ -224,25 +224,25 @@ def narrow_range_warning(scores: NDArray[np.float64], contract: Contract) -> tup
     if high - low >= LEAST_RANGE:
         return ()
     return (
-        f"The model predicts nearly the same for every scan: its probability of {contract.labels[1]} lies between "
+        f"The model predicts nearly the same for every scan: its probability of {contract.labels[1]} is between "
         f"{low:.4f} and {high:.4f}. It has learned too little, or the scans are not prepared as in its training.",
     )
 
 
 def constant_prediction_warning(predictions: Predictions, contract: Contract) -> tuple[str, ...]:
-    """Warn if all scans lie on one side of the threshold."""
+    """Warn if all scans are on one side of the threshold."""
     if len(np.unique(predictions.answers)) > 1:
         return ()
     label = contract.labels[predictions.answers[0]]
     return (
         f"The model predicts {label} for every scan: all probabilities ({predictions.scores.min():.4f} to "
-        f"{predictions.scores.max():.4f}) lie on one side of its threshold {contract.threshold:.4f}. Its accuracy only "
+        f"{predictions.scores.max():.4f}) are on one side of its threshold {contract.threshold:.4f}. Its accuracy only "
         f"counts how many scans are {label}.",
     )
 
 
 def evaluation_limits(predictions: Predictions, contract: Contract, subset: Subset) -> tuple[str, ...]:
-    """Warn of a test set that says little even about a good model."""
+    """Warn of a test set from which little can be concluded."""
     warnings = [OPTIMISTIC[subset]] if subset in OPTIMISTIC else []
     if predictions.scores[predictions.truth == 1].min() > predictions.scores[predictions.truth == 0].max():
         warnings.append("The classes do not overlap here: every resample has the AUC 1, and its interval has no width.")

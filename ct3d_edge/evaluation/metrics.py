@@ -66,7 +66,7 @@ def bootstrap(
 
     Scans are drawn with replacement within each class, so that no class is empty and the share of the classes, which
     the maker of a test set chose, stays (Robin et al. 2011, BMC Bioinformatics 12:77). The interval is that of Efron
-    (1987, J. Am. Stat. Assoc. 82:171). Where that is not defined, because all resamples lie on one side of the figure,
+    (1987, J. Am. Stat. Assoc. 82:171). Where that is not defined, because all resamples are on one side of the figure,
     it is the percentile interval of the same resamples; with a single scan of a class it is 0 to 1.
     """
     from scipy import stats
@@ -153,7 +153,7 @@ class Metrics:
     majority
         Accuracy of always answering the more frequent class.
     confusion, roc, reliability
-        What they are made of; bins without a scan are left out.
+        Their parts; bins without a scan are left out.
     resamples, seed
         Of the bootstrap.
     """
@@ -204,7 +204,7 @@ def compute_metrics(
     counts = confusion(truth, answers)
     negatives = counts.true_negative + counts.false_positive
     positives = counts.true_positive + counts.false_negative
-    # Every resample is made of numbers checked before: checking them again would take a third of the time.
+    # The numbers of every resample are valid: checking them again would take a third of the time.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
         estimates = {
             name: bootstrap(

@@ -93,7 +93,7 @@ def predict_test_set(
     Raises
     ------
     DatasetError
-        Naming all scans that cannot be read or judged, a NaN among the model's answers included; with
+        Naming all scans that cannot be read or predicted, a NaN among the model's outputs included; with
         ``skip_bad`` only if a class is left without a scan.
     """
     predictions: list[ScanPrediction] = []

@@ -58,7 +58,7 @@ def choose_test_set(folder: Path | None, split_file: Path | None, subset: Subset
     Parameters
     ----------
     folder
-        With two class folders; None if the split file lies beside them.
+        With two class folders; None if the split file is beside them.
     split_file
         None to take the whole folder as a test set.
     subset

@@ -52,7 +52,7 @@ def create_split(
         Share of each class; with ``test`` 0 there is no such subset. Which scans are tested does not depend on
         ``validation`` as long as each scan stands for itself.
     folds
-        Also deal everything that is not test to this many folds, for cross-validation.
+        Also divide everything that is not test into this many folds, for cross-validation.
     patients
         Table that names the patient of every scan, see `read_patients`. All scans of a patient stay together;
         shares are then as near as whole patients allow.

@@ -96,15 +96,15 @@ def scans_of_class(folder: Path, name: str) -> list[str]:
 
 
 def find_duplicates(sha256: Mapping[str, str]) -> tuple[Duplicate, ...]:
-    """Files whose content another one has, too; of each content, the first in the given order is kept.
+    """Files whose content another one has, too; of each content, the first in the given order counts.
 
     Raises
     ------
     DatasetError
         If the same content stands under two classes: one of the labels is wrong.
     """
-    kept: dict[str, str] = {}
-    duplicates = [Duplicate(path, kept[sha]) for path, sha in sha256.items() if kept.setdefault(sha, path) != path]
+    first: dict[str, str] = {}
+    duplicates = [Duplicate(path, first[sha]) for path, sha in sha256.items() if first.setdefault(sha, path) != path]
     clashes = [f"{d.path} and {d.of}" for d in duplicates if _class_of(d.path) != _class_of(d.of)]
     if clashes:
         named = "\n".join(f"  {clash}" for clash in clashes[:NAMED])

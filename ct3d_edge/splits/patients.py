@@ -32,18 +32,18 @@ def read_patients(table: Path, scans: Sequence[str]) -> dict[str, str]:
     """
     patients: dict[str, str] = {}
     named = _scans_by_name(scans)
-    strangers = []
+    unknown = []
     for name, patient in _rows(table):
         found = named.get(_normal(name), [])
         if len(found) > 1:
             raise DatasetError(f"{table}: {name} could be any of {list_limited(found)}. Give its path.")
         if not found:
-            strangers.append(name)
+            unknown.append(name)
         elif patients.setdefault(found[0], patient) != patient:
             raise DatasetError(f"{table}: {name} has two patients, {patients[found[0]]} and {patient}.")
-    if strangers:
+    if unknown:
         raise DatasetError(
-            f"{table}: no scan of the folder is named by {plural(len(strangers), 'row')}: {list_limited(strangers)}."
+            f"{table}: no scan of the folder is named by {plural(len(unknown), 'row')}: {list_limited(unknown)}."
         )
     missing = [scan for scan in scans if scan not in patients]
     if missing:
@@ -64,11 +64,11 @@ def require_one_patient(duplicates: Mapping[str, str], patients: Mapping[str, st
     DatasetError
         Naming both files and both patients.
     """
-    for path, kept in duplicates.items():
-        if patients[path] != patients[kept]:
+    for path, original in duplicates.items():
+        if patients[path] != patients[original]:
             raise DatasetError(
-                f"{path} and {kept} have the same content, but the table gives them to two patients, "
-                f"{patients[path]} and {patients[kept]}. Correct the table."
+                f"{path} and {original} have the same content, but the table gives them to two patients, "
+                f"{patients[path]} and {patients[original]}. Correct the table."
             )
 
 

@@ -33,7 +33,7 @@ VERSION = 1
 """Raised when preparing the same scan under the same contract gives other numbers: old entries then do not count."""
 
 DIGITS = 16
-"""Of each hash in a file's name; 64 bits tell more scans apart than there are."""
+"""Of each hash in a file's name; 64 bits distinguish more scans than there are."""
 
 SCANS_PER_WORKER = 8
 """A process of its own starts in about the time that this many scans take."""
@@ -75,7 +75,7 @@ def prepare_cache(
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> CachedInputs:
-    """Make sure that every scan lies prepared in ``cache``; those that do already are not read again.
+    """Prepare every scan into ``cache``; those that it holds already are not read again.
 
     Several processes may fill one cache at once, and may be killed at any time.
 
@@ -84,7 +84,7 @@ def prepare_cache(
     folder
         What the entries' paths are relative to; their content must be what their hashes say.
     cache
-        Made if missing. Entries of other scans and contracts may lie in it, too.
+        Made if missing. It may hold entries of other scans and contracts, too.
     workers
         Processes; None for one per usable CPU, but none for a handful of scans. A script that gets here needs
         ``if __name__ == "__main__":``, unless with 1.
@@ -121,7 +121,7 @@ def prepare_cache(
 
 
 def entry_file(cache: Path, sha256: str, contract: Contract) -> Path:
-    """Where a scan of this content lies once it is prepared under this contract."""
+    """The file of a scan of this content, prepared under this contract."""
     return cache / f"{sha256[:DIGITS]}-{contract.sha256[:DIGITS]}-{VERSION}.npy"
 
 

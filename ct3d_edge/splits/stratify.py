@@ -1,6 +1,6 @@
-"""Drawing by lot: groups of scans that must stay together, dealt out so that each class gives each part its share.
+"""Random assignment of groups of scans that must stay together, so that each class gives each part its share.
 
-The lots are hashes: unlike a random generator's order, no library version can change them.
+The order is that of hashes: unlike a random generator's order, no library version can change them.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ class Group:
     Parameters
     ----------
     name
-        What its lot is drawn from.
+        Hashed for its position in the order.
     scans
         Their paths.
     counts
@@ -58,7 +58,7 @@ def even_shares(counts: Sequence[int], parts: int) -> Counts:
 
 
 def assign_groups(groups: Sequence[Group], targets: Counts, seed: int) -> list[list[Group]]:
-    """Deal groups to parts, as near to the targets as whole groups allow; every part gets both classes.
+    """Assign groups to parts, as near to the targets as whole groups allow; every part gets both classes.
 
     Parameters
     ----------
@@ -68,22 +68,22 @@ def assign_groups(groups: Sequence[Group], targets: Counts, seed: int) -> list[l
     targets
         Scans wanted by part, then by class; together, what the groups have.
     seed
-        Draws other lots.
+        Draws another order.
     """
-    dealt: list[list[list[Group]]] = []
+    attempts: list[list[list[Group]]] = []
     for attempt in range(ATTEMPTS):
-        dealt.append(_deal_once(_by_lot(groups, seed, attempt), targets, reserve=attempt % 2 == 1))
-        if _miss(dealt[-1], targets) == (0, 0):
+        attempts.append(_assign_once(_shuffle(groups, seed, attempt), targets, reserve=attempt % 2 == 1))
+        if _miss(attempts[-1], targets) == (0, 0):
             break
-    return min(dealt, key=lambda parts: _miss(parts, targets))
+    return min(attempts, key=lambda parts: _miss(parts, targets))
 
 
-def _by_lot(groups: Sequence[Group], seed: int, attempt: int) -> list[Group]:
+def _shuffle(groups: Sequence[Group], seed: int, attempt: int) -> list[Group]:
     salt = f"{seed}\n" if attempt == 0 else f"{seed}\n{attempt}\n"
     return sorted(groups, key=lambda group: hashlib.sha256(salt.encode() + os.fsencode(group.name)).digest())
 
 
-def _deal_once(order: list[Group], targets: Counts, *, reserve: bool) -> list[list[Group]]:
+def _assign_once(order: list[Group], targets: Counts, *, reserve: bool) -> list[list[Group]]:
     """Each group goes to the first part that it brings nearer to its target, else where it does least harm."""
     parts: list[list[Group]] = [_reserve(order, len(targets[0])) if reserve else [] for _ in targets]
     needs = [_need(part, target) for part, target in zip(parts, targets, strict=True)]

@@ -1,4 +1,4 @@
-"""Whether a folder still holds what a split says of it, and folders that are a test set as a whole."""
+"""Comparison of a folder with its split, and folders that are a test set as a whole."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -79,7 +79,7 @@ def verify_folder(
     classes = class_names(folder)
     if classes != split.classes:
         raise DatasetError(
-            _misfit(folder, [f"its classes are {list_limited(classes)}, not {list_limited(split.classes)}"])
+            _mismatch(folder, [f"its classes are {list_limited(classes)}, not {list_limited(split.classes)}"])
         )
     present = {scan for name in classes for scan in scans_of_class(folder, name)}
     missing = [entry.path for entry in split.entries if entry.path not in present]
@@ -93,7 +93,7 @@ def verify_folder(
         if paths
     ]
     if differences:
-        raise DatasetError(_misfit(folder, differences))
+        raise DatasetError(_mismatch(folder, differences))
     unreadable = tuple(scan for scan in contents.unreadable if scan.path in {entry.path for entry in split.entries})
     if not skip_bad:
         refuse_unusable_scans(unreadable, len(split.entries))
@@ -108,8 +108,8 @@ def _expected(split: Split, subsets: Collection[Subset]) -> dict[str, str]:
     return contents | repeated
 
 
-def _misfit(folder: Path, differences: list[str]) -> str:
+def _mismatch(folder: Path, differences: list[str]) -> str:
     return (
-        f"{folder} does not hold what the split says: {'; '.join(differences)}. "
+        f"{folder} does not match the split: {'; '.join(differences)}. "
         "Put the folder back as it was, or make the split again: ct3d-edge data split DIR --out split.json"
     )

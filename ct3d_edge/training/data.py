@@ -53,7 +53,7 @@ class VolumeFiles:
         return (len(self.files), *self.size)
 
     def __getitem__(self, row: int, /) -> NDArray[np.float32]:
-        """One scan as a read-only memory map, opened for this one use: a map kept costs an open file."""
+        """One scan as a read-only memory map, opened for this one use: a map that stays open costs an open file."""
         volume: NDArray[np.float32] = np.load(self.files[row], mmap_mode="r")
         return volume
 

@@ -32,11 +32,11 @@ class Preset:
         Of batch normalisation's running statistics, which validation and inference use: 0.99 follows the network
         with a lag of some 100 steps, 0.9 of 10. With few steps an epoch a long lag makes good weights look bad.
     augmentation
-        What is done to each training volume anew in each epoch; see `ct3d_edge.augmentation`.
+        Random change of each training volume, drawn again in each epoch; see `ct3d_edge.augmentation`.
     class_weights
         Whether both classes weigh the same in the loss, however many scans each has.
     select_by
-        Figure whose best epoch gives the weights that are kept; of equal ones the first.
+        Metric whose best epoch gives the weights of the model; of equal ones the first.
     stop_by, patience
         Training ends when this figure has not become better for so many epochs.
     calibrate
@@ -105,6 +105,6 @@ DEFAULT = Preset(
     patience=15,
     calibrate=True,
 )
-"""Ours; docs/training.md shows what each difference from the tutorial is worth."""
+"""Ours; docs/training.md compares it with the tutorial."""
 
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in (DEFAULT, TUTORIAL)})

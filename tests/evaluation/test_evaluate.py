@@ -103,7 +103,7 @@ def test_a_subset_belongs_to_a_split(model: Path, folder: Path) -> None:
 
 def test_a_split_that_does_not_fit_the_folder_is_refused(model: Path, graded: GradedFolder, split: Path) -> None:
     other = graded("other", normal=[BRIGHT, 0], abnormal=[DARK, -800])
-    with pytest.raises(DatasetError, match="does not hold what the split says"):
+    with pytest.raises(DatasetError, match="does not match the split"):
         evaluate(model, other, split=split)
 
 

@@ -20,7 +20,7 @@ def test_a_model_that_tells_scans_apart_is_not_blamed() -> None:
 
 def test_nearly_the_same_answer_is_said() -> None:
     (said,) = identical_predictions_warning(verdicts(0.49, 0.5, 0.51, truth=[0, 1, 1]), CONTRACT)
-    assert "nearly the same for every scan: its probability of abnormal lies between 0.4900 and 0.5100" in said
+    assert "nearly the same for every scan: its probability of abnormal is between 0.4900 and 0.5100" in said
 
 
 def test_all_on_one_side_is_said() -> None:
