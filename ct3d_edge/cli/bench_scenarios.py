@@ -108,7 +108,7 @@ def single(
     from ct3d_edge.benchmark.scenarios import measure_single
     from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_single
-    from ct3d_edge.cli.terminal import log_run_report, report_progress
+    from ct3d_edge.cli.terminal import ProgressBars, log_run_report
     from ct3d_edge.latency.measure import StageTimer, WallClock
     from ct3d_edge.latency.record import keep_partial_result
 
@@ -124,8 +124,8 @@ def single(
         timer = StageTimer(WallClock(), once)
         runner.infer(first)
         timer.lap("first run")
-        with report_progress(plan.runs, "Runs") as advance:
-            record = measure_single(runner, scans, plan, once=once, progress=lambda *_: advance())
+        with ProgressBars() as bars:
+            record = measure_single(runner, scans, plan, once=once, progress=bars)
     if resources:
         # A target that has read its model would bring it along into the fresh process.
         with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
@@ -175,7 +175,7 @@ def sweep(
     from ct3d_edge.benchmark.scenarios import measure_sweep, sweep_configurations
     from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_sweep
-    from ct3d_edge.cli.terminal import report_progress
+    from ct3d_edge.cli.terminal import ProgressBars
 
     plan = amounts.plan(RUNS_OF_A_CONFIGURATION)
     batches = axes.get("batch", OFFLINE_BATCHES if scenario == "offline" else (1,))
@@ -183,10 +183,8 @@ def sweep(
     used = scans[: max(batches)]
     volumes = np.concatenate([prepare_network_input(path, target.file.contract) for path in used])
     conditions = {"scenario": scenario, "scans": [path.name for path in used]}
-    with report_progress(plan.runs * len(configurations), "Runs") as advance:
-        record = measure_sweep(
-            target.open, volumes, configurations, plan, conditions=conditions, progress=lambda *_: advance()
-        )
+    with ProgressBars() as bars:
+        record = measure_sweep(target.open, volumes, configurations, plan, conditions=conditions, progress=bars)
     print_sweep(record)
     return record
 
@@ -198,7 +196,7 @@ def server(
     from ct3d_edge.benchmark.server_scenario import ServerPlan, measure_server
     from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_server
-    from ct3d_edge.cli.terminal import log_run_report, report_progress
+    from ct3d_edge.cli.terminal import ProgressBars, log_run_report
     from ct3d_edge.latency.statistics import min_samples
 
     bound_ms = None if bound_s is None else 1000 * bound_s
@@ -207,7 +205,7 @@ def server(
         log_run_report(runner.run_report)
         for path in scans:
             prepare_network_input(path, runner.contract)
-        with report_progress(plan.requests * plan.rates, "Scans") as advance:
-            record, attempts = measure_server(runner, scans, plan, progress=lambda *_: advance())
+        with ProgressBars() as bars:
+            record, attempts = measure_server(runner, scans, plan, progress=bars)
     print_server(record, attempts)
     return record

@@ -94,14 +94,14 @@ class ProgressLines:
     Parameters
     ----------
     total
-        Items.
+        Items; None if it is not known.
     what
         Their name.
     clock
         Seconds that never go back.
     """
 
-    def __init__(self, total: int, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, total: int | None, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._what, self._clock = total, what, clock
         self._done, self._begun = 0, clock()
         self._last = self._begun
@@ -114,13 +114,16 @@ class ProgressLines:
             return
         self._last = now
         rate = self._done / (now - self._begun)
+        if self._total is None:
+            log(f"{self._what}: {self._done}, {rate:.2g} a second")
+            return
         left = timedelta(seconds=round((self._total - self._done) / rate))
         log(f"{self._what}: {self._done} of {self._total}, {rate:.2g} a second, {left} left")
 
 
 @contextmanager
-def report_progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each of ``total`` items: a bar on a terminal, elsewhere a line every 30 s."""
+def report_progress(total: int | None, what: str) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each of ``total`` items (None: unknown): a bar on a terminal, else lines."""
     console = stderr_console()
     if not console.is_terminal:
         yield ProgressLines(total, what).advance
@@ -150,7 +153,7 @@ def track_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 
 class ProgressBars:
-    """A `ct3d_edge.report_progress.Progress` that shows one bar after the other, on a terminal only."""
+    """A `ct3d_edge.progress.Progress` that shows one bar after the other, on a terminal only."""
 
     def __init__(self) -> None:
         self._bar = ExitStack()
@@ -164,10 +167,10 @@ class ProgressBars:
         self._bar.close()
 
     def __call__(self, done: int, total: int | None, what: str) -> None:
-        """One more of ``total`` is done; a step of another name begins a new bar, and a full one goes."""
-        if what != self._what:
+        """One more of ``total`` is done; the first of a step begins a new bar, and a full one goes."""
+        if what != self._what or done == 1:
             self._bar.close()
-            self._what, self._advance = what, self._bar.enter_context(report_progress(total or done, what))
+            self._what, self._advance = what, self._bar.enter_context(report_progress(total, what))
         self._advance()
         if done == total:
             self._bar.close()

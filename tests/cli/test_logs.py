@@ -8,7 +8,7 @@ import pytest
 from builders import MakeModel, MakeScan
 
 from ct3d_edge.cli.logs import reset_logging
-from ct3d_edge.cli.terminal import PROGRESS_INTERVAL_S, ProgressLines, log
+from ct3d_edge.cli.terminal import PROGRESS_INTERVAL_S, ProgressBars, ProgressLines, log
 
 from .conftest import Run
 
@@ -117,6 +117,28 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.Captu
     said = capsys.readouterr().err.splitlines()
     assert said == [f"Scans: {done} of 100, 0.67 a second, {left} left" for done, left in
                     [(20, "0:02:00"), (40, "0:01:30"), (60, "0:01:00"), (80, "0:00:30")]]  # fmt: skip
+
+
+def test_progress_without_a_known_end_has_no_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    reset_logging()
+    clock = Clock()
+    lines = ProgressLines(None, "Warm-up runs", clock)
+    for _ in range(25):
+        clock.now += PROGRESS_INTERVAL_S / 20
+        lines.advance()
+    assert capsys.readouterr().err == "Warm-up runs: 20, 0.67 a second\n"
+
+
+def test_a_step_that_begins_again_counts_from_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reset_logging()
+    monkeypatch.setattr("ct3d_edge.cli.terminal.PROGRESS_INTERVAL_S", 0.0)
+    with ProgressBars() as bars:
+        for done in (1, 2, 1, 2, 3):
+            bars(done, 3, "Requests")
+    counts = [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert counts == ["Requests: 1 of 3", "Requests: 2 of 3"] * 2
 
 
 def test_what_a_terminal_cannot_show_is_escaped(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
