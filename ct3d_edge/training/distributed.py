@@ -27,7 +27,7 @@ Distribution = Literal["none", "mirrored", "multiworker"]
 EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 CONNECT_S = 600.0
-"""How long a worker waits for the others to be started. TensorFlow alone waits an hour, as worker 0 without end."""
+"""How long a worker waits for the others. TensorFlow's limit is an hour, and does not end the wait of worker 0."""
 
 COLLECTIVE_S = 1800.0
 """How long a step may wait for the slowest worker. One that dies is noticed by its missing heartbeat, in seconds."""
