@@ -11,10 +11,12 @@ comma := ,
 EXTRAS := dev,train$(if $(shell command -v nvidia-smi 2>/dev/null),$(comma)cuda)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format bench clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: help demo test test-all quick coverage check format bench clean
 
 help:  ## list these words
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(RUN_ENV)/ready  ## run the shipped model on phantoms, or on your scans: make demo SCANS=folder
 	@mkdir -p demo
@@ -30,11 +32,18 @@ endif
 	  if [ $$code -ne 1 ] || [ ! -e demo/overview.png ]; then exit $$code; fi; }
 	@echo "results: demo/results.jsonl    picture: demo/overview.png    command: $(RUN_ENV)/bin/ct3d-edge"
 
-test: $(DEV_ENV)/ready check  ## lint, types, import contract and all tests
-	$(BIN)/python -m pytest
+test: $(DEV_ENV)/ready check  ## lint, types, import contract and the tests that take seconds
+	$(PYTEST) -m "not slow"
 
-quick: $(DEV_ENV)/ready  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+test-all: $(DEV_ENV)/ready check  ## the same, with the tests that take minutes
+	$(PYTEST)
+
+quick: $(DEV_ENV)/ready  ## a first answer: the tests without Keras and without commands
+	$(PYTEST) -m "not slow" $(foreach part,cli conversion evaluation training,--ignore=tests/$(part))
+
+coverage: $(DEV_ENV)/ready  ## what `make test` executes of the package: the total here, every line in htmlcov/
+	$(PYTEST) -m "not slow" --cov --cov-report=html
+	$(BIN)/coverage report --format=total
 
 check: $(DEV_ENV)/ready  ## lint, format, types and import contract, as the pre-commit hook runs them
 	$(BIN)/ruff check .
@@ -52,7 +61,7 @@ bench: $(DEV_ENV)/ready  ## measure on this machine, beside what you would use i
 	$(BIN)/python -m bench.tables
 
 clean:  ## remove environments and everything made here
-	rm -rf $(RUN_ENV) $(DEV_ENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(RUN_ENV) $(DEV_ENV) demo build dist htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # An environment is ready when its stamp is newer than what declares it.
 $(RUN_ENV)/ready: pyproject.toml constraints.txt
