@@ -222,16 +222,13 @@ def test_an_unknown_field_is_named() -> None:
 
 
 WRONG: tuple[object, ...] = ({}, [], [[1], 2, 3], "zzz", -7.5)
-MISTYPED = [(field, value) for field in asdict(TAUGHT) for value in WRONG]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [*MISTYPED, *((name, None) for name in asdict(TAUGHT) if name not in NESTED_FIELDS)]
-)
-def test_a_mistyped_field_is_a_contract_error(field: str, value: object) -> None:
-    data = {**json.loads(TAUGHT.to_json()), field: value}
-    with pytest.raises(ContractError):
-        Contract.from_json(json.dumps(data))
+@pytest.mark.parametrize("field", asdict(TAUGHT))
+def test_a_mistyped_field_is_a_contract_error(field: str) -> None:
+    for value in (*WRONG, None) if field not in NESTED_FIELDS else WRONG:
+        with pytest.raises(ContractError):
+            Contract.from_json(json.dumps({**json.loads(TAUGHT.to_json()), field: value}))
 
 
 @pytest.mark.parametrize(

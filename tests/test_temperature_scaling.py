@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from products import each_value
 from scipy.special import expit, softmax
 
 from ct3d_edge.contract import Contract
@@ -37,8 +38,7 @@ def log_loss(scores: Scores, truth: NDArray[np.int64], temperature: float) -> fl
     return float(metrics.log_loss(truth, expit(logit(scores) / temperature)))
 
 
-@pytest.mark.parametrize("temperature", [0.05, 0.5, 0.999, 1.3, 20.0])
-@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize(("temperature", "classes"), each_value([0.05, 0.5, 0.999, 1.3, 20.0], [2, 3, 7]))
 def test_tempering_probabilities_is_tempering_the_logits_of_a_softmax(temperature: float, classes: int) -> None:
     z = np.random.default_rng(classes).normal(0, 4, (50, classes))
     assert apply_temperature(softmax(z, axis=1), temperature) == pytest.approx(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from products import each_value
 from scipy import ndimage
 
 from ct3d_edge.augmentation.tutorial_rotation import ANGLES, TutorialRotation, rotate
@@ -27,8 +28,7 @@ def published(volume: NDArray[np.float32], angle: int) -> NDArray[np.float32]:
     return np.asarray(turned)
 
 
-@pytest.mark.parametrize("angle", ANGLES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("angle", "size"), each_value(ANGLES, SIZES))
 def test_equals_scipys_rotation(size: tuple[int, int, int], angle: int) -> None:
     volume = np.random.default_rng(2).random(size, np.float32)
     np.testing.assert_allclose(rotate(volume, angle), published(volume, angle), rtol=0, atol=1e-5)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 from numpy.typing import NDArray
+from products import each_value
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
@@ -50,8 +51,7 @@ def test_a_wrong_orientation_is_told_but_for_left_and_right(phantom: Volume, cod
     assert (said is None) == (code in ("LAS", "RAS")), "a chest is nearly symmetric"
 
 
-@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
-@pytest.mark.parametrize("orientation", ["LAS", "RAS", "LPS", "SAL"])
+@pytest.mark.parametrize(("quarters", "orientation"), each_value([0, 1, 2, 3], ["LAS", "RAS", "LPS", "SAL"]))
 def test_the_contract_s_own_orientation_changes_nothing(phantom: Volume, orientation: str, quarters: int) -> None:
     contract = Contract(shape=(128, 128, 128), orientation=orientation, quarter_turns=quarters)
     assert told(phantom, contract) is None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.quality_control.check_registry import CHECKS, QualityCheck, require_downgradable
+from ct3d_edge.quality_control.check_registry import CHECKS, require_downgradable
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256
 from ct3d_edge.quality_control.intensity_checks import lung_fraction
 from ct3d_edge.scan.qc_flag import QCFlag, Severity
@@ -242,7 +242,7 @@ def _codes_in(source: str) -> list[str]:
     return re.findall(r'(?:UnreadableScanError|RefusedScanError|QCFlag)\(\s*"([a-z0-9_]+)"', source)
 
 
-@pytest.mark.parametrize("rule", CHECKS, ids=lambda rule: rule.code)
-def test_the_documented_table_is_the_one_in_the_code(rule: QualityCheck) -> None:
+def test_the_documented_table_is_the_one_in_the_code() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text()
-    assert f"| `{rule.code}` | {rule.action} | {rule.meaning} |" in docs
+    rows = [f"| `{rule.code}` | {rule.action} | {rule.meaning} |" for rule in CHECKS]
+    assert [row for row in rows if row not in docs] == []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from builders import MakeScan
 from numpy.typing import NDArray
+from products import each_pair, each_value
 
 from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.scan.gzip_reader import ScanReader
@@ -32,10 +33,15 @@ def flags_of(volume: Scan) -> list[str]:
     return [flag.code for flag in volume.flags]
 
 
-@pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("endian", ["<", ">"])
-@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
-@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.hdr"])
+@pytest.mark.parametrize(
+    ("version", "endian", "kind", "name"),
+    each_pair(
+        [1, 2],
+        ["<", ">"],
+        ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"],
+        ["scan.nii", "scan.nii.gz", "scan.hdr"],
+    ),
+)
 def test_every_number_type_is_read_as_it_was_stored(
     write_nifti: WriteNifti, name: str, kind: str, endian: str, version: int
 ) -> None:
@@ -354,9 +360,10 @@ def test_a_pair_without_its_voxels_is_told_by_its_header(write_nifti: WriteNifti
     assert caught.value.code == "not_found"
 
 
-@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-@pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("kept", ["4", "half the header", "header", "header and gap", "all but one"])
+@pytest.mark.parametrize(
+    ("name", "version", "kept"),
+    each_pair(["scan.nii", "scan.nii.gz"], [1, 2], ["4", "half the header", "header", "header and gap", "all but one"]),
+)
 def test_a_file_that_ends_early_is_truncated(write_nifti: WriteNifti, name: str, version: int, kept: str) -> None:
     size = HEADER[version]
     cut = {
@@ -452,8 +459,7 @@ BAD_HEADERS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-@pytest.mark.parametrize("fields", BAD_HEADERS.values(), ids=BAD_HEADERS)
+@pytest.mark.parametrize(("name", "fields"), each_value(["scan.nii", "scan.nii.gz"], BAD_HEADERS.values()))
 def test_an_impossible_header_is_refused(write_nifti: WriteNifti, name: str, fields: dict[str, object]) -> None:
     assert code_of(write_nifti(name, **fields)) == "bad_header"
 

@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 from builders import tiny_proto
 from numpy.typing import NDArray
+from products import each_value
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.session.session import IoBinding
@@ -28,8 +29,7 @@ def run(binding: IoBinding, volumes: NDArray[np.float32], batch: int) -> list[ND
     return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 8])
-@pytest.mark.parametrize("number", [1, 3, 5])
+@pytest.mark.parametrize(("batch", "number"), each_value([1, 2, 3, 8], [1, 3, 5]))
 def test_bound_buffers_answer_as_arrays_do(contract: Contract, batch: int, number: int) -> None:
     volumes = np.random.default_rng(0).random((number, *contract.input_shape), np.float32)
     (expected,) = session(contract).run(["probability"], {"volume": volumes})

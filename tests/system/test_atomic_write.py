@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from products import each_value
 
 from ct3d_edge.errors import DiskError, OutputError, UsageError
 from ct3d_edge.system.atomic_write import atomic_file, make_folder, require_writable, write_failure_message
@@ -56,8 +57,9 @@ def test_a_new_file_is_not_there_before_the_end(tmp_path: Path) -> None:
         assert not (tmp_path / "out.bin").exists()
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
-@pytest.mark.parametrize("before", [None, b"before"], ids=["new", "existing"])
+@pytest.mark.parametrize(
+    ("error", "before"), each_value([ValueError, KeyboardInterrupt, SystemExit, GeneratorExit], [None, b"before"])
+)
 def test_a_failure_leaves_everything_as_it_was(
     tmp_path: Path, before: bytes | None, error: type[BaseException]
 ) -> None:

@@ -9,6 +9,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from products import each_value
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.fused_io.preprocessing import NodeWriter, append_preprocessing
@@ -53,8 +54,7 @@ def numpy_path(contract: Contract, voxels: NDArray[np.int16], slope: float, inte
     return preprocess(volume, replace(contract, orientation="stored")).volume.reshape(1, *contract.input_shape)
 
 
-@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("quarter_turns", "size"), each_value([0, 1, 2, 3], SIZES))
 def test_gives_the_network_input_that_numpy_gives(size: tuple[int, int, int], quarter_turns: int) -> None:
     contract, voxels = Contract(shape=(16, 12, 8), quarter_turns=quarter_turns), noise(size)
     assert prepared(contract, voxels, 0.7, -100.3) == pytest.approx(

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 from graphs import GraphMaker, operators
+from products import each_value
 
 from ct3d_edge.conversion.passes.depth_tiling import make_depth_tiling_rule
 from ct3d_edge.conversion.passes.lower_conv3d import (
@@ -24,8 +25,10 @@ def block(g: GraphMaker, x: str, inputs: int, outputs: int, **window: Any) -> st
     return g.op("MaxPool", y, kernel_shape=[2, 2, 2], strides=[2, 2, 2])
 
 
-@pytest.mark.parametrize("window", [{}, {"auto_pad": "SAME_UPPER"}, {"dilations": [2, 1, 1]}, {"strides": [2, 2, 2]}])
-@pytest.mark.parametrize("budget", [3_000, 9_000])
+@pytest.mark.parametrize(
+    ("window", "budget"),
+    each_value([{}, {"auto_pad": "SAME_UPPER"}, {"dilations": [2, 1, 1]}, {"strides": [2, 2, 2]}], [3_000, 9_000]),
+)
 def test_a_block_is_computed_in_pieces(window: dict[str, Any], budget: int) -> None:
     g = GraphMaker(1, 17, 10, 9)
     outcome = rewritten(g.model(block(g, "x", 1, 32, **window)), make_depth_tiling_rule(budget, 1))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from graphs import GraphMaker
+from products import each_pair
 
 from ct3d_edge.conversion.passes import cancel_transposes, crop_unused, merge_reshapes, reduce_channels_first
 
@@ -77,9 +78,9 @@ def test_a_reshape_that_copies_a_length_stays() -> None:
     assert rewritten(g.model(y), merge_reshapes.RULE).rewrites == 0
 
 
-@pytest.mark.parametrize("size", [(9, 9, 9), (8, 9, 10), (7, 8, 11)])
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "padded", "stride"), each_pair([(9, 9, 9), (8, 9, 10), (7, 8, 11)], [False, True], [1, 2])
+)
 def test_what_two_poolings_drop_is_cut_off_at_the_input(size: tuple[int, int, int], padded: bool, stride: int) -> None:
     g = GraphMaker(1, *size)
     y = g.conv("x", 8, 1, 3, 3, 3, pads=[1] * 6 if padded else [0] * 6, strides=[stride] * 3)

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import GraphMaker
+from products import each_pair
 
 from ct3d_edge.conversion.passes.lower_conv3d import (
     depth_im2col,
@@ -27,19 +28,21 @@ def planar(outcome: Outcome) -> bool:
     return all(len(a.ints) == 2 for a in attributes)
 
 
-@pytest.mark.parametrize("kernel", [(1, 1, 1), (2, 2, 2), (3, 3, 3), (5, 3, 3), (3, 3, 1), (1, 3, 3)])
 @pytest.mark.parametrize(
-    "window",
-    [
-        {},
-        {"strides": [2, 2, 2]},
-        {"strides": [1, 2, 1], "auto_pad": "SAME_UPPER"},
-        {"dilations": [2, 1, 2]},
-        {"pads": [1, 0, 2, 2, 1, 0]},
-        {"auto_pad": "SAME_LOWER", "strides": [3, 1, 1]},
-    ],
+    ("kernel", "window", "groups"),
+    each_pair(
+        [(1, 1, 1), (2, 2, 2), (3, 3, 3), (5, 3, 3), (3, 3, 1), (1, 3, 3)],
+        [
+            {},
+            {"strides": [2, 2, 2]},
+            {"strides": [1, 2, 1], "auto_pad": "SAME_UPPER"},
+            {"dilations": [2, 1, 2]},
+            {"pads": [1, 0, 2, 2, 1, 0]},
+            {"auto_pad": "SAME_LOWER", "strides": [3, 1, 1]},
+        ],
+        [1, 2, 4],
+    ),
 )
-@pytest.mark.parametrize("groups", [1, 2, 4])
 def test_unfolding_takes_any_convolution(kernel: tuple[int, ...], window: dict[str, Any], groups: int) -> None:
     g = GraphMaker(4, 11, 7, 9)
     y = g.conv("x", 8, 4 // groups, *kernel, group=groups, bias=groups != 2, **window)
@@ -60,9 +63,10 @@ def test_minimal_filtering_is_a_filter(outputs: int, taps: int) -> None:
     assert (method.after[:, 1] == 1).all(), "the bias reaches every output once"
 
 
-@pytest.mark.parametrize("depth", [3, 4, 5, 6, 8, 9, 14, 15, 120])
-@pytest.mark.parametrize("pads", [[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [2, 0, 1, 0, 1, 0]])
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("depth", "pads", "groups"),
+    each_pair([3, 4, 5, 6, 8, 9, 14, 15, 120], [[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [2, 0, 1, 0, 1, 0]], [1, 2]),
+)
 def test_minimal_filtering_along_depth(depth: int, pads: list[int], groups: int) -> None:
     g = GraphMaker(16, depth, 4, 5)
     outcome = rewritten(g.model(g.conv("x", 8, 16 // groups, 3, 3, 3, group=groups, pads=pads)), winograd_depth.RULE)
@@ -99,20 +103,22 @@ def test_the_tile_wastes_least(planes: int, tile: int | None) -> None:
     assert winograd_depth.choose_tile_size(planes) == tile
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("size", [(10, 8, 8), (11, 9, 7)])
 @pytest.mark.parametrize(
-    "window",
-    [
-        {},
-        {"pads": [1] * 6},
-        {"dilations": [1, 2, 1]},
-        {"strides": [2, 1, 2]},
-        {"auto_pad": "SAME_UPPER"},
-    ],
+    ("channels", "size", "window", "pooling", "activated"),
+    each_pair(
+        [1, 2],
+        [(10, 8, 8), (11, 9, 7)],
+        [
+            {},
+            {"pads": [1] * 6},
+            {"dilations": [1, 2, 1]},
+            {"strides": [2, 1, 2]},
+            {"auto_pad": "SAME_UPPER"},
+        ],
+        [{"strides": [2, 2, 2]}, {"strides": [2, 1, 2], "pads": [0, 1, 0, 0, 1, 0]}],
+        [True, False],
+    ),
 )
-@pytest.mark.parametrize("pooling", [{"strides": [2, 2, 2]}, {"strides": [2, 1, 2], "pads": [0, 1, 0, 0, 1, 0]}])
-@pytest.mark.parametrize("activated", [True, False])
 def test_convolution_and_pooling_in_alternating_rows(
     channels: int, size: tuple[int, ...], window: dict[str, Any], pooling: dict[str, Any], activated: bool
 ) -> None:
@@ -136,20 +142,22 @@ def test_rows_do_not_alternate_where_it_does_not_fit_or_pay(inputs: int, pooling
     assert rewritten(g.model(y), row_interleave.RULE).rewrites == 0
 
 
-@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize(
-    "window",
-    [
-        {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2]},
-        {"kernel_shape": [3, 2, 2], "strides": [1, 2, 2]},
-        {"kernel_shape": [2, 1, 1], "strides": [2, 1, 1]},
-        {"kernel_shape": [1, 2, 3], "strides": [1, 2, 2]},
-        {"kernel_shape": [3, 3, 3], "strides": [2, 2, 2], "auto_pad": "SAME_UPPER"},
-        {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2], "ceil_mode": 1},
-        {"kernel_shape": [3, 3, 3], "strides": [2, 1, 2], "pads": [1, 1, 0, 0, 1, 1]},
-    ],
+    ("operator", "window", "behind"),
+    each_pair(
+        ["MaxPool", "AveragePool"],
+        [
+            {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2]},
+            {"kernel_shape": [3, 2, 2], "strides": [1, 2, 2]},
+            {"kernel_shape": [2, 1, 1], "strides": [2, 1, 1]},
+            {"kernel_shape": [1, 2, 3], "strides": [1, 2, 2]},
+            {"kernel_shape": [3, 3, 3], "strides": [2, 2, 2], "auto_pad": "SAME_UPPER"},
+            {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2], "ceil_mode": 1},
+            {"kernel_shape": [3, 3, 3], "strides": [2, 1, 2], "pads": [1, 1, 0, 0, 1, 1]},
+        ],
+        ["convolution", "input"],
+    ),
 )
-@pytest.mark.parametrize("behind", ["convolution", "input"])
 def test_pooling_plane_by_plane(operator: str, window: dict[str, Any], behind: str) -> None:
     g = GraphMaker(4, 9, 8, 7)
     y = g.conv("x", 4, 4, 1, 1, 1) if behind == "convolution" else "x"

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import GraphMaker
+from products import each_pair
 
 from ct3d_edge.conversion.passes.lower_conv3d import depth_im2col, winograd_3d, winograd_depth
 from ct3d_edge.conversion.passes.lower_conv3d.winograd_tiles import Tiling, cheapest_tiling
@@ -24,9 +25,14 @@ def window_of(*sizes: int, padding: int = 0) -> Window:
     return Window(tuple(WindowAxis(size, 3, begin=padding, end=padding) for size in sizes))
 
 
-@pytest.mark.parametrize("size", [(3, 3, 3), (6, 8, 14), (9, 7, 5), (4, 12, 21)])
-@pytest.mark.parametrize("pads", [[0] * 6, [1] * 6, [2, 0, 1, 0, 1, 3], [0, 1, 0, 0, 1, 0]])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("size", "pads", "bias"),
+    each_pair(
+        [(3, 3, 3), (6, 8, 14), (9, 7, 5), (4, 12, 21)],
+        [[0] * 6, [1] * 6, [2, 0, 1, 0, 1, 3], [0, 1, 0, 0, 1, 0]],
+        [True, False],
+    ),
+)
 def test_the_same_convolution_without_a_convolution(size: tuple[int, ...], pads: list[int], bias: bool) -> None:
     g = GraphMaker(4, *size)
     outcome = rewritten(g.model(g.conv("x", 6, 4, 3, 3, 3, bias=bias, pads=pads)), ALWAYS)
@@ -44,9 +50,10 @@ def test_padding_by_name(mode: str) -> None:
     assert outcome.difference() < CLOSE
 
 
-@pytest.mark.parametrize("size", [(10, 8, 14), (11, 9, 7)])
-@pytest.mark.parametrize("pool", [(2, 2, 2), (1, 2, 2), (3, 2, 1), (3, 3, 3)])
-@pytest.mark.parametrize("activated", [True, False])
+@pytest.mark.parametrize(
+    ("size", "pool", "activated"),
+    each_pair([(10, 8, 14), (11, 9, 7)], [(2, 2, 2), (1, 2, 2), (3, 2, 1), (3, 3, 3)], [True, False]),
+)
 def test_relu_and_pooling_are_taken_along(size: tuple[int, ...], pool: tuple[int, ...], activated: bool) -> None:
     g = GraphMaker(4, *size)
     y = g.conv("x", 6, 4, 3, 3, 3)

@@ -8,6 +8,7 @@ import dicom_files as made
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from products import each_pair, each_value
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
@@ -41,9 +42,10 @@ def test_a_conflict_does_not_depend_on_file_names(
     assert code_of(folder) == "conflicting_instances"
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "TemporalPositionIdentifier"])
-@pytest.mark.parametrize("offset", [0.00375, 0.5])
+@pytest.mark.parametrize(
+    ("seed", "keyword", "offset"),
+    each_pair(range(3), ["AcquisitionNumber", "TemporalPositionIdentifier"], [0.00375, 0.5]),
+)
 def test_two_breaths_cannot_be_allowed_into_one_volume(
     tmp_path: Path, hu: NDArray[np.int16], keyword: str, offset: float, seed: int
 ) -> None:
@@ -54,8 +56,12 @@ def test_two_breaths_cannot_be_allowed_into_one_volume(
     assert caught.value.code == "multiple_volumes"
 
 
-@pytest.mark.parametrize("keyword", ["PixelRepresentation", "BitsStored", "HighBit", "RescaleSlope"])
-@pytest.mark.parametrize("slices", [range(1), range(4, 6), range(11, 12)], ids=["first", "middle", "last"])
+@pytest.mark.parametrize(
+    ("keyword", "slices"),
+    each_value(
+        ["PixelRepresentation", "BitsStored", "HighBit", "RescaleSlope"], [range(1), range(4, 6), range(11, 12)]
+    ),
+)
 def test_an_element_that_only_some_slices_lack_is_not_guessed(
     tmp_path: Path, hu: NDArray[np.int16], keyword: str, slices: range
 ) -> None:
@@ -146,8 +152,13 @@ def test_folders_that_complete_one_another_are_one_scan(tmp_path: Path, hu: NDAr
     assert np.array_equal(hu_of(open_scan(tmp_path / "1.2.3")), hu)
 
 
-@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "ContrastBolusAgent", "ImageType"])
-@pytest.mark.parametrize("marked", [{1, 4, 6}, {0, 3, 4, 8, 11}, {2, 3, 5, 8, 9, 10}, set(range(3, 9))], ids=str)
+@pytest.mark.parametrize(
+    ("keyword", "marked"),
+    each_value(
+        ["AcquisitionNumber", "ContrastBolusAgent", "ImageType"],
+        [{1, 4, 6}, {0, 3, 4, 8, 11}, {2, 3, 5, 8, 9, 10}, set(range(3, 9))],
+    ),
+)
 def test_an_attribute_that_changes_along_a_sound_series_is_no_pass(
     tmp_path: Path, hu: NDArray[np.int16], keyword: str, marked: set[int]
 ) -> None:
@@ -162,9 +173,9 @@ def test_an_attribute_that_changes_along_a_sound_series_is_no_pass(
     assert scan.flags == ()
 
 
-@pytest.mark.parametrize("first", [0, 1])
-@pytest.mark.parametrize("kept", [range(12), range(4, 9), range(0, 12, 2)], ids=["all", "a part", "twice as far apart"])
-@pytest.mark.parametrize("lost", [None, 5])
+@pytest.mark.parametrize(
+    ("first", "kept", "lost"), each_pair([0, 1], [range(12), range(4, 9), range(0, 12, 2)], [None, 5])
+)
 def test_passes_of_other_extent_or_distance_are_told_by_their_attribute(
     tmp_path: Path, hu: NDArray[np.int16], kept: range, lost: int | None, first: int
 ) -> None:
@@ -176,9 +187,9 @@ def test_passes_of_other_extent_or_distance_are_told_by_their_attribute(
     assert caught.value.code == "multiple_volumes"
 
 
-@pytest.mark.parametrize("offset", [0.00375, 0.3, 0.8])
-@pytest.mark.parametrize("kept", [range(12), range(4, 9), range(6, 12)], ids=["all", "the middle", "the end"])
-@pytest.mark.parametrize("lost", [None, 5])
+@pytest.mark.parametrize(
+    ("offset", "kept", "lost"), each_pair([0.00375, 0.3, 0.8], [range(12), range(4, 9), range(6, 12)], [None, 5])
+)
 def test_a_pass_beside_another_is_told_by_its_places(
     tmp_path: Path, hu: NDArray[np.int16], offset: float, kept: range, lost: int | None
 ) -> None:

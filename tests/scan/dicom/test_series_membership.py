@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from products import each_value
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
@@ -84,9 +85,7 @@ PASSES = {
 }
 
 
-@pytest.mark.parametrize("first", [0, 1])
-@pytest.mark.parametrize("offset", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("keyword", PASSES)
+@pytest.mark.parametrize(("first", "offset", "keyword"), each_value([0, 1], [0.1, 0.5, 0.9], PASSES))
 def test_woven_passes_are_refused_by_what_differs(
     tmp_path: Path, hu: NDArray[np.int16], keyword: str, offset: float, first: int
 ) -> None:
