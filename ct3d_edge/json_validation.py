@@ -100,6 +100,7 @@ def check_fields(instance: Any, prefix: str, error: type[Ct3dError]) -> None:
     """
     for name, kind in ((field.name, field.type) for field in fields(instance)):
         value = getattr(instance, name)
+        value = value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
         try:
             object.__setattr__(instance, name, msgspec.convert(value, kind))
         except msgspec.ValidationError as problem:

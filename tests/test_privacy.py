@@ -17,7 +17,7 @@ SESSION = """
 import sys, time
 import ct3d_edge
 with ct3d_edge.load_model(sys.argv[1], provider="cpu") as model:
-    print(model.predict(sys.argv[2]).answer.label)
+    print(model.predict(sys.argv[2]).prediction.label)
 time.sleep(float(sys.argv[3]))
 """
 """What a program does that uses the library, and goes on living."""

@@ -20,6 +20,7 @@ from ct3d_edge.cli.options import (
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
+    resolve_model_path,
 )
 from ct3d_edge.cli.session_options import IgnoreTuningOption, inference_config
 from ct3d_edge.errors import UsageError
@@ -104,20 +105,23 @@ def bench(
     if html:
         bench_records.require_page(html)
     once = timed_import()
+    from ct3d_edge.inference.config import resolve_model
+
     config = inference_config(
         provider, allow_fallback, provider_option, device_id, no_build=no_build, no_tuned=no_tuned
     )
-    target = BenchTarget(model, config, run_report)
+    # Before anything is measured: a tuning is found by hashing the files, which no session needs.
+    target = BenchTarget(resolve_model(resolve_model_path(model), config), run_report)
     record = _measure(scans, lambda paths: measurement(target, paths, once), out)
     if html:
         bench_records.write_page(record, html)
 
 
 def _refuse_own_options(context: typer.Context) -> None:
-    for name in context.params:
-        source = context.get_parameter_source(name)
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":
-            option = "--" + name.strip("_").replace("_", "-")
+            option = max(parameter.opts, key=len)
             raise UsageError(f"{option} is for `bench` itself; `bench {context.invoked_subcommand}` does not use it.")
 
 

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.cli.options import resolve_model_path
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ct3d_edge.benchmark.scenarios import RunCount
-    from ct3d_edge.inference.config import InferenceConfig, ResolvedModel
+    from ct3d_edge.inference.config import ResolvedModel
     from ct3d_edge.latency.record import BenchRecord
     from ct3d_edge.modelfile.model_file import ModelFile
     from ct3d_edge.session.runner import Runner
@@ -51,16 +50,8 @@ class BenchAmounts:
 class BenchTarget:
     """The model that every scenario measures, and how it is run: the file, provider and options of ``infer``."""
 
-    model: Path | None
-    config: "InferenceConfig"
+    resolved: "ResolvedModel"
     run_report: Path | None = None
-
-    @cached_property
-    def resolved(self) -> "ResolvedModel":
-        """The file and session request, tuning included."""
-        from ct3d_edge.inference.config import resolve_model
-
-        return resolve_model(resolve_model_path(self.model), self.config)
 
     @cached_property
     def file(self) -> "ModelFile":

@@ -82,8 +82,13 @@ class _StrictParsing:
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and set up the log before the command begins, which knows nothing of it."""
         known = {option for parameter in self.params for option in parameter.opts}
-        args, warnings = rename_former_options(args, known)
-        rest = self._parse_strictly(ctx, args)
+        args, warnings = rename_former_options(args, known, ctx.info_name or "")
+        try:
+            rest = self._parse_strictly(ctx, args)
+        except Exception:  # of click or of ct3d-edge: which option is meant is said before what is wrong with it
+            for warning in warnings:
+                ROOT_LOGGER.warning(warning)
+            raise
         chosen = {name: ctx.params.pop(name) for name in LOG_PARAMETER_NAMES if name in ctx.params}
         if chosen and not ctx.resilient_parsing:
             configure_logging(**chosen)
@@ -132,7 +137,7 @@ class StrictGroup(_StrictParsing, TyperGroup):
 
         Raises
         ------
-        ReaderGone
+        ClosedPipeError
             In place of the error of a closed pipe, which click would turn into exit code 1.
         """
         try:

@@ -1,8 +1,7 @@
 """Messages of commands as log records, and signals that end a command.
 
-Messages of commands as log records: on standard error as plain lines, in a file with time and level.
-
-Everything goes through the standard `logging` module, under the logger ``ct3d_edge``.
+Messages go to standard error as plain lines, and to a file with time and level. Everything goes through the standard
+`logging` module, under the logger ``ct3d_edge``.
 """
 
 import json
@@ -120,7 +119,11 @@ def reset_logging() -> None:
 
 def name_options(record: logging.LogRecord) -> bool:
     """Put options in the place of the library's arguments, which its messages name; lets every record pass."""
-    record.msg, record.args = to_option_names(record.getMessage()), None
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):  # logging reports a message that does not fit its arguments by itself
+        return True
+    record.msg, record.args = to_option_names(message), None
     return True
 
 

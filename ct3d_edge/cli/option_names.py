@@ -9,6 +9,7 @@ OPTION_OF_ARGUMENT = {
     "allow": "--downgrade-check",
     "allow_fallback": "--allow-fallback",
     "batch_size": "--batch-size",
+    "device_id": "--device-id",
     "distribute": "--strategy",
     "gradcam_output": "--with-gradcam-output",
     "max_memory": "--max-memory",
@@ -69,8 +70,17 @@ def to_option_names(message: str) -> str:
     return _ARGUMENT.sub(option, message)
 
 
-def rename_former_options(args: list[str], known: set[str]) -> tuple[list[str], list[str]]:
-    """Arguments with former names of options replaced by those that the command has, and a warning for each."""
+COMMANDS_OF_FORMER = {
+    "--batch": ("build",),
+    "--json": ("bench",),
+    "--scans": ("bench", "synth"),
+    "--size": ("export", "train"),
+}
+"""The only commands that had options whose present names other commands have too."""
+
+
+def rename_former_options(args: list[str], known: set[str], command: str) -> tuple[list[str], list[str]]:
+    """Arguments with former names of options replaced by those that ``command`` has, and a warning for each."""
     renamed: list[str] = []
     warnings: list[str] = []
     for index, word in enumerate(args):
@@ -78,7 +88,7 @@ def rename_former_options(args: list[str], known: set[str]) -> tuple[list[str], 
             return [*renamed, *args[index:]], warnings
         name, equals, value = word.partition("=")
         now = next((option for option in FORMER_OPTIONS.get(name, ()) if option in known), None)
-        if now is None or name in known:
+        if now is None or name in known or command not in COMMANDS_OF_FORMER.get(name, (command,)):
             renamed.append(word)
             continue
         renamed.append(f"{now}{equals}{value}")

@@ -47,7 +47,6 @@ def inference_config(
 ) -> "InferenceConfig":
     """The settings of inference from options of the command line."""
     from ct3d_edge.inference.config import InferenceConfig
-    from ct3d_edge.quality_control.check_registry import require_downgradable
 
     return InferenceConfig(
         provider,
@@ -57,6 +56,6 @@ def inference_config(
         build=not no_build,
         use_tuning=not no_tuned,
         gradcam=gradcam,
-        allow=require_downgradable(allow or ()),
+        allow=frozenset(allow or ()),
         include_phi=include_phi,
     )

@@ -41,7 +41,7 @@ def tune(
     Forms of its graph, precisions, threads and provider options are measured in turn, and the fastest is kept. Whatever
     does not answer as the given model does is dropped. The choice goes to MODEL.tuned.json beside the model, another
     form of the graph to MODEL.tuned.onnx; those of other providers than cpu have its name in theirs (tuned-openvino).
-    `infer` and `bench` follow the provider's choice while model, device and versions are the same.
+    Every command that runs the model follows the provider's choice while model, device and versions are the same.
     Where nothing holds, nothing is written, and the exit code is 4.
     """
     path = resolve_required_model(model, argument)

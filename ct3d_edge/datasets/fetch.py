@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct, to_builtins
 
 from ct3d_edge.datasets.download import LOGGER, OnProgress, RemoteArchive, download, etag_file
-from ct3d_edge.datasets.unpack import require_disk_space, unpack_scans
+from ct3d_edge.datasets.unpack import SUFFIXES, require_disk_space, unpack_scans
 from ct3d_edge.errors import DatasetError, DownloadError, UsageError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.json_validation import convert, parse_object
@@ -144,8 +144,9 @@ def _is_complete(folder: Path, record: SourceRecord | None) -> bool:
 
 
 def _count(folder: Path) -> tuple[int, int]:
-    """Number and bytes of the scans in a folder; hidden files, as systems add them, do not count."""
-    sizes = [path.stat().st_size for path in folder.iterdir() if not path.name.startswith(".")]
+    """Number and bytes of the scans in a folder; hidden and other files, as systems add them, do not count."""
+    scans = [path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.name[0] != "."]
+    sizes = [path.stat().st_size for path in scans]
     return len(sizes), sum(sizes)
 
 
@@ -166,7 +167,8 @@ def _require_published(archive: RemoteArchive, source: Path, record: SourceRecor
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden neighbour of ``folder``, which gets its name if the block ends well, and is removed otherwise."""
     hidden = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
+    if os.path.lexists(hidden):  # of a run that was killed
+        shutil.rmtree(hidden)
     try:
         yield hidden
         hidden.rename(folder)

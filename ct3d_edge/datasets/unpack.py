@@ -3,7 +3,9 @@
 import shutil
 import stat
 import zlib
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
 from struct import error as StructError  # noqa: N812  # an exception by any name
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
@@ -13,6 +15,7 @@ from ct3d_edge.formatting import format_bytes, printable
 from ct3d_edge.system.atomic_write import atomic_file, make_folder
 
 SUFFIXES = (".nii", ".nii.gz")
+BLOCK_BYTES = 1 << 20
 MAX_ENTRIES = 10_000
 MAX_ENTRY_BYTES = 1 << 30  # a CT of 512 x 512 x 2048 voxels
 MAX_TOTAL_BYTES = 16 << 30
@@ -43,22 +46,44 @@ def unpack_scans(archive: Path, folder: Path, on_progress: OnProgress) -> None:
         If there is not enough disk space, or a file cannot be written.
     """
     make_folder(folder)
-    try:
-        with ZipFile(archive) as opened:
+    with _named(archive):
+        opened = ZipFile(archive)
+    with opened:
+        with _named(archive):
             scans = _find_scans(opened.infolist())
-            done, total = 0, sum(entry.file_size for entry in scans.values())
-            require_disk_space(folder, total, f"Unpacking {archive.name}")
-            for name, entry in scans.items():
-                content = opened.read(entry)  # compares the checksum, and reads no more than the declared size
-                with atomic_file(folder / name) as stream:
-                    done += stream.write(content)
-                on_progress(f"Unpacking {archive.name.partition('.')[0]}", done, total)
+        done, total = 0, sum(entry.file_size for entry in scans.values())
+        require_disk_space(folder, total, f"Unpacking {archive.name}")
+        for name, entry in scans.items():
+            with atomic_file(folder / name) as stream:
+                for block in _read_blocks(opened, entry, archive):
+                    done += stream.write(block)
+            on_progress(f"Unpacking {archive.name.partition('.')[0]}", done, total)
+    if done != total:
+        raise DatasetError(f"{archive} is damaged: its scans have {done:,} of {total:,} bytes.")
+
+
+@contextmanager
+def _named(archive: Path) -> Iterator[None]:
+    """Name the archive where reading it fails; a disk that fails while scans are written is another error."""
+    try:
+        yield
     except DAMAGE as error:
         raise DatasetError(
             f"{archive} is no sound archive of scans: {printable(str(error))}. Remove it and run the command again."
         ) from error
-    if done != total:
-        raise DatasetError(f"{archive} is damaged: its scans have {done:,} of {total:,} bytes.")
+
+
+def _read_blocks(opened: ZipFile, entry: ZipInfo, archive: Path) -> Iterator[bytes]:
+    """The content of an entry; zipfile compares the checksum at its end and reads no more than the declared size."""
+    with _named(archive):
+        stream = opened.open(entry)
+    with stream:
+        while True:
+            with _named(archive):
+                block = stream.read(BLOCK_BYTES)
+            if not block:
+                return
+            yield block
 
 
 def _find_scans(entries: list[ZipInfo]) -> dict[str, ZipInfo]:
@@ -68,8 +93,9 @@ def _find_scans(entries: list[ZipInfo]) -> dict[str, ZipInfo]:
             raise ValueError(f"its entry {entry.orig_filename} {fault}")
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_TOTAL_BYTES:
         raise ValueError(f"it would unpack to over {MAX_ENTRIES:,} files or {format_bytes(MAX_TOTAL_BYTES)}")
-    named = [(entry.filename.rpartition("/")[2], entry) for entry in entries]
-    scans = [(name, entry) for name, entry in named if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    seen = [entry for entry in entries if not any(part.startswith(".") for part in entry.filename.split("/"))]
+    named = [(entry.filename.rpartition("/")[2], entry) for entry in seen]
+    scans = [(name, entry) for name, entry in named if name.lower().endswith(SUFFIXES)]
     if not scans or len({name.casefold() for name, _ in scans}) < len(scans):
         raise ValueError("it holds no scans, or two that would be one file")
     return dict(scans)
@@ -80,6 +106,8 @@ def _fault(entry: ZipInfo) -> str | None:
     name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)  # Unix writes the file mode here
     if {"", ".", ".."} & set(name.removesuffix("/").split("/")) or {":", "\\"} & set(name) or not name.isprintable():
         return "is no plain relative path"
+    if PureWindowsPath(name).is_reserved():
+        return "has a name that Windows reserves for a device"
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR} or entry.external_attr & REPARSE_POINT:
         return "is a link or special file"
     if entry.flag_bits & ENCRYPTED or entry.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:

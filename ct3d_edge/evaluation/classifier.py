@@ -127,7 +127,7 @@ def run_of(path: Path) -> Path | None:
 def _open_onnx(path: Path, config: InferenceConfig) -> Iterator[Classifier]:
     with open_runner(path, config) as runner:
         yield Classifier(
-            path=path,
+            path=runner.model.path,
             sha256=runner.model.sha256,
             contract=runner.contract,
             run_by=f"ONNX Runtime, {runner.run_report.describe()}",

@@ -130,5 +130,7 @@ def _predict_entry(test_set: TestSet, entry: SplitEntry, predict: Predict, check
 def _as_error(scan: PreparedScan) -> ScanError:
     assert scan.failed is not None  # noqa: S101 - for mypy: exactly one of both is set
     status, failure = scan.failed
+    if failure.code == "internal":  # a fault of ct3d-edge is no property of a scan that could be left out
+        raise RuntimeError(failure.message)
     kind = RefusedScanError if status == "refused" else UnreadableScanError
     return kind(failure.code, failure.message)

@@ -9,6 +9,7 @@ from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.names import PROVIDERS, RequestedProvider
 from ct3d_edge.providers.options import Options, parse_options
+from ct3d_edge.quality_control.check_registry import require_downgradable
 from ct3d_edge.session.provider_selection import SessionRequest, find_expected_provider
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.tuning.cache import ActiveTuning, load_tuning, tuning_path
@@ -61,6 +62,7 @@ class InferenceConfig:
     include_phi: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "allow", require_downgradable(self.allow))
         self.session()
 
     def session(self) -> SessionRequest:

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ct3d_edge.errors import UsageError
 from ct3d_edge.inference.config import InferenceConfig, resolve_model
 from ct3d_edge.inference.model import Model, ScanPath
 from ct3d_edge.modelfile.bundled_model import is_demo_model
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.names import RequestedProvider
-from ct3d_edge.quality_control.check_registry import require_downgradable
 from ct3d_edge.scan.qc_flag import QCFlag
 
 DEMO_MODEL_FLAG = QCFlag(
@@ -49,6 +49,8 @@ def load_model(
     UsageError
         If there is no such provider, ``threads`` is below 1, or a check cannot be downgraded.
     """
+    if isinstance(provider_options, str):
+        raise UsageError(f"`provider_options` takes several texts; put {provider_options!r} into a list.")
     config = InferenceConfig(
         provider,
         allow_fallback=allow_fallback,
@@ -58,7 +60,7 @@ def load_model(
         build=build,
         use_tuning=use_tuning,
         gradcam=gradcam,
-        allow=require_downgradable(allow),
+        allow=frozenset(allow),
         include_phi=include_phi,
     )
     return open_model(None if path is None else Path(path), config)

@@ -107,7 +107,7 @@ class Model:
         Returns
         -------
         Record
-            With its ``answer`` set.
+            With its ``prediction`` set.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class Model:
         seconds: float | None = None,
         checker: QualityChecker | None = None,
     ) -> Generator[ScanResult, None, None]:
-        """Records with the network inputs they were made from; see `ct3d_edge.pipeline.predict_scans`.
+        """Records with the network inputs they were made from; see `ct3d_edge.inference.predict_many.predict_scans`.
 
         The ``checker`` of earlier calls makes this one go on with their run: scans that come twice are told.
         """

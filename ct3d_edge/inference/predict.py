@@ -156,7 +156,7 @@ def _build_result(
     timed = replace(scan, timing=replace(scan.timing, infer=milliseconds), flags=flags)
     try:
         prediction = classify(row.probabilities, runner.contract)
-    except RefusedScanError as error:
+    except Exception as error:
         return ScanResult(_build_record(replace(timed, failed=classify_failure(error)), runner, checker), None)
     return ScanResult(_build_record(timed, runner, checker, prediction), scan.prepared, row.features)
 

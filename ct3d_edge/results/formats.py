@@ -41,7 +41,7 @@ def parse_record(line: bytes) -> ResultRecord:
 
 
 def _upgrade_schema_1(value: dict[str, Any]) -> dict[str, Any]:
-    """A record of schema 1, where flags were called quality flags and some codes had other names."""
+    """A record of schema 1, where flags were called findings and some codes had other names."""
     rest = {name: field for name, field in value.items() if name != "findings"}
     flags = [{**flag, "code": current_code(flag["code"])} for flag in value["findings"]]
     error = value["error"] and {**value["error"], "code": current_code(value["error"]["code"])}

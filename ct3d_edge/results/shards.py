@@ -110,27 +110,30 @@ def merge_records(shards: Mapping[str, Sequence[ResultRecord]], scans: Sequence[
 
 def _require_same_run(shards: Mapping[str, Sequence[ResultRecord]]) -> None:
     """All records are of one model, one contract, one precision and the same downgraded checks."""
-    first: tuple[str, ResultRecord] | None = None
+    first: dict[str, tuple[object, str, str]] = {}
     for name, records in shards.items():
         for record in records:
-            first = first or (name, record)
-            for what, ours, theirs in (
-                ("model", first[1].model_sha256, record.model_sha256),
-                ("contract", first[1].contract_sha256, record.contract_sha256),
-                ("precision", first[1].precision, record.precision),
-                ("downgraded checks", first[1].allowed, record.allowed),
+            for what, value in (
+                ("model", record.model_sha256),
+                ("contract", record.contract_sha256),
+                ("precision", record.precision),
+                ("downgraded checks", record.allowed),
             ):
-                if ours != theirs and None not in (ours, theirs):
+                if value is None:  # a record of schema 1 does not say in which precision the session computed
+                    continue
+                expected, file, scan = first.setdefault(what, (value, name, record.scan))
+                if value != expected:
                     raise UsageError(
-                        f"{first[0]} and {name} are not of one run: the {what} of {first[1].scan} is {ours}, that of "
-                        f"{record.scan} {theirs}. Merge only what one model gave with the same settings."
+                        f"{file} and {name} are not of one run: the {what} of {scan} is {expected}, that of "
+                        f"{record.scan} {value}. Merge only what one model gave with the same settings."
                     )
 
 
 def _result_of(record: ResultRecord) -> tuple[object, ...]:
     """What two records of one scan have to agree in; probabilities may differ by rounding on another processor."""
     label = record.prediction.label if record.prediction else None
-    return record.scan_sha256, record.status, label, record.failure and record.failure.code
+    codes = sorted(flag.code for flag in record.flags if flag.code != "duplicate")  # which depends on the other scans
+    return record.scan_sha256, label, record.failure and record.failure.code, tuple(codes)
 
 
 def _walk_order(scan: str) -> tuple[tuple[bool, str], ...]:

@@ -140,7 +140,8 @@ class Runner:
         """
         self._check_volumes(volumes)
         batch = volumes.reshape(-1, *self.contract.input_shape)
-        size = self._batch or (1 if self.model.runs_batch_sequentially else max(len(batch), 1))
+        one_by_one = self.model.runs_batch_sequentially or self.model.batch_axis is None
+        size = self._batch or (1 if one_by_one else max(len(batch), 1))
         rows = []
         for start in range(0, len(batch), size):
             rows.append(self._run(batch[start : start + size], size))  # noqa: PERF401 - a frame less to read
@@ -181,8 +182,9 @@ class Runner:
             takes = STORED_VOXELS if self.model.stored_voxels else "network inputs"
             raise ModelError(f"The model takes {takes}; got {voxels.dtype} {voxels.shape} as stored int16 (D, H, W).")
         scaling = {SLOPE_INPUT: np.array(slope, np.float32), INTERCEPT_INPUT: np.array(intercept, np.float32)}
+        session = self._open_session()
         with self._failures():
-            (found,) = self._open_session().run([self.model.output_name], {self.model.input_name: voxels, **scaling})
+            (found,) = session.run([self.model.output_name], {self.model.input_name: voxels, **scaling})
         return np.asarray(found, np.float64)
 
     def bind_on_device(self, volumes: NDArray[np.float32]) -> Callable[[], ort.OrtValue]:
@@ -206,6 +208,7 @@ class Runner:
         binding.bind_output(self.model.output_name, device, number)
 
         def run() -> ort.OrtValue:
+            self._open_session()  # a closed one is refused
             with self._failures():
                 session.run_with_iobinding(binding)
                 binding.synchronize_outputs()
@@ -242,11 +245,11 @@ class Runner:
         return self._session
 
     def _run(self, part: NDArray[np.float32], size: int) -> list[NDArray[np.float32]]:
-        """ModelOutputs of at most ``size`` volumes; a session with buffers is given as many as these hold."""
-        session = self._open_session()
+        """Outputs of at most ``size`` volumes; a session with buffers is given as many as these hold."""
+        session, binding = self._open_session(), self._binding
         with self._failures():
-            if self._binding is not None:
-                return self._binding.run(part)
+            if binding is not None:
+                return binding.run(part)
             batch = part
             if self._batch is not None and len(part) < size:
                 batch = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.float32)])

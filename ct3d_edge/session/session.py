@@ -127,7 +127,7 @@ def open_session(model: bytes, config: SessionConfig) -> ort.InferenceSession:
 
     Raises
     ------
-    Refusal
+    SessionRefused
         If ONNX Runtime does not make one.
     ProviderError
         If the device asked for is not there.

@@ -117,7 +117,7 @@ def check_candidate_parity(
 
     Raises
     ------
-    GateError
+    CheckFailedError
         The given model gives the same answer for every volume, so nothing can be verified.
     UsageError
         Fewer than eight volumes.
@@ -179,7 +179,7 @@ def _check_one(
     except ProviderError as error:
         return replace(result, dropped=f"it does not run: {error}")
     if not parity.holds:
-        return replace(result, dropped=f"the proof fails: {_describe_failure(parity)}")
+        return replace(result, dropped=f"the parity check fails: {_describe_failure(parity)}")
     require_parity(parity)
     return replace(result, difference=parity.probability_difference)
 

@@ -23,7 +23,7 @@ def check_memory_feasible(model: ModelFile, precisions: Sequence[Precision], mem
 
     Raises
     ------
-    GateError
+    CheckFailedError
         If it does not.
     """
     fewest = max((get_model_precision(model), *precisions), key=PRECISIONS.index)

@@ -86,3 +86,16 @@ def test_a_scan_that_is_a_duplicate_of_one_in_another_shard_is_flagged() -> None
     ]
     (alone,) = merge_records({"1": [merged[1]]}).records
     assert alone == second
+
+
+def test_a_precision_that_one_record_lacks_hides_no_other() -> None:
+    three = {"1": [record("a")], "2": [record("b", precision="fp32")], "3": [record("c", precision="int8")]}
+    with pytest.raises(UsageError, match="2 and 3 are not of one run: the precision of b is fp32, that of c int8"):
+        merge_records(three)
+
+
+def test_a_record_that_differs_by_its_duplicate_flag_alone_is_the_same() -> None:
+    first, second = record("a", input_sha256="same"), record("b", input_sha256="same")
+    whole = merge_records({"1": [first, second]}).records
+    merged = merge_records({"whole": list(whole), "part": [second]})
+    assert (merged.records, merged.repeated) == (whole, ("b",))

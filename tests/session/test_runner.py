@@ -347,3 +347,13 @@ def test_onnxruntime_writes_nothing_in_colours_of_its_own() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_a_closed_session_is_refused_whatever_is_asked_of_it(make_model: MakeModel, contract: Contract) -> None:
+    runner = Runner(load_model_file(make_model()), SessionRequest("cpu"))
+    volumes = np.zeros((1, *contract.shape), np.float32)
+    run_again = runner.bind_on_device(volumes)
+    runner.close()
+    for use in (lambda: runner.infer(volumes), run_again):
+        with pytest.raises(UsageError, match="was closed"):
+            use()

@@ -27,7 +27,7 @@ def test_a_form_that_answers_otherwise_is_dropped_with_the_difference(
     bench = TuningBench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
     (found,) = check_candidate_parity(bench, [CandidateResult(FAST)], lambda: volumes, material="eight")
     assert found.dropped is not None
-    assert found.dropped.startswith("the proof fails: probability differs by ")
+    assert found.dropped.startswith("the parity check fails: probability differs by ")
     assert "(limit 1e-05)" in found.dropped
 
 
