@@ -13,8 +13,8 @@ from ct3d_edge.benchmark.workload import STAGES, ScanWorkload, describe_environm
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, StopCriterion, WallClock, measure_runs
 from ct3d_edge.latency.record import BenchRecord, keep_partial_result
-from ct3d_edge.latency.statistics import WarmupCriterion
 from ct3d_edge.latency.system_monitor import SystemMonitor
+from ct3d_edge.latency.warmup import WarmupCriterion
 from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.session.runner import Runner
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ct3d_edge.latency.statistics import WarmupCriterion, count_warmup_runs, percentile
+from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.latency.warmup import WarmupCriterion, count_warmup_runs
 from ct3d_edge.progress import Progress, no_progress
 
 

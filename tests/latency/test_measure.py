@@ -13,7 +13,8 @@ from ct3d_edge.latency.measure import (
     measure_interleaved,
     measure_runs,
 )
-from ct3d_edge.latency.statistics import WarmupCriterion, percentile
+from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.latency.warmup import WarmupCriterion
 
 
 class Clock(Protocol):

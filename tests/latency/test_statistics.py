@@ -9,11 +9,11 @@ from ct3d_edge.latency.statistics import (
     CONFIDENCE_LEVEL,
     PERCENTILE_RANKS,
     confidence_positions,
-    count_warmup_runs,
     min_samples,
     percentile,
     standard_percentiles,
 )
+from ct3d_edge.latency.warmup import count_warmup_runs
 
 
 def nearest_rank(samples: list[float], rank: float) -> float:
