@@ -58,7 +58,7 @@ def evaluate_map(model: Model, seed: int, place: Path) -> dict[str, float]:
     phantom = make_phantom(seed, abnormal=True, shape=SHAPE)
     scan, drawn = place / "scan.nii.gz", place / "map.nii.gz"
     nib.Nifti1Image(phantom.hu, las_affine(phantom.hu.shape, phantom.spacing)).to_filename(scan)
-    (analysis,) = model.iter_results([scan], model.plan(1))
+    (analysis,) = model.iter_results([scan], model.make_schedule(1))
     explanation = model.compute_gradcam_map(analysis)
     if explanation is None:
         raise SystemExit(f"phantom {seed} has no answer: {analysis.record}")

@@ -117,7 +117,7 @@ def cpu_seconds(scans: list[Path], runner: Runner) -> dict[str, float]:
     taken: dict[str, list[float]] = {"read and preprocess": [], "infer": []}
     for scan in scans:
         start = time.process_time()
-        prepared = prepare_scan(scan, runner.contract).prepared
+        prepared = prepare_scan(scan, runner.contract).model_input
         middle = time.process_time()
         if prepared is None:
             raise SystemExit(f"{scan} cannot be read")

@@ -40,7 +40,7 @@ def main() -> None:
             if number % EVERY == 0:
                 sizes.append(resident_mb())
                 print(f"{number:5} scans: {sizes[-1]:.0f} MB", flush=True)
-        plan = model.plan(SCANS).describe()
+        plan = model.make_schedule(SCANS).describe()
     save_record(make_record(sizes, plan, len(different)), "folder_memory")
 
 

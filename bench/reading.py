@@ -40,7 +40,7 @@ MEMORY_OF = "--memory-of"
 
 def prepare_as_infer(path: Path) -> None:
     """All that a run of infer does with a scan before the network has it."""
-    if prepare_scan(path, Contract(), checker=QualityChecker(Contract())).prepared is None:
+    if prepare_scan(path, Contract(), checker=QualityChecker(Contract())).model_input is None:
         raise SystemExit(f"{path} cannot be read")
 
 

@@ -92,7 +92,7 @@ def check(
         A check that does not exist or cannot be downgraded.
     """
     checker = QualityChecker(contract or Contract(), require_downgradable(allow), include_phi=include_phi)
-    return [checker.inspect(Path(scan)) for scan in scans]
+    return [checker.check(Path(scan)) for scan in scans]
 
 
 def verify(model: ScanPath | None = None, config: InferenceConfig = DEFAULT) -> GoldenTestResult:

@@ -81,7 +81,7 @@ def test_records_and_what_they_hold_arrive_whole(
 ) -> None:
     with load_model(make_model(), "cpu") as model:
         records: list[ResultRecord] = list(model.predict_many([make_scan(), tmp_path / "absent.nii"]))
-        quality_report = QualityChecker(model.contract).inspect(make_scan())
+        quality_report = QualityChecker(model.contract).check(make_scan())
         things = [ANSWERED, FAILED, *records, *ANSWERED.flags, quality_report, model.run_report, model.contract]
     things.append(discover_scans([make_scan()]))
     assert [pool.submit(give_back, thing).result(60) for thing in things] == things

@@ -67,9 +67,9 @@ def prepare_network_input(path: Path, contract: Contract) -> NDArray[np.float32]
         Naming the scan and why it has no prediction.
     """
     scan = prepare_scan(path, contract, checker=QualityChecker(contract))
-    if scan.prepared is None:
+    if scan.model_input is None:
         raise _unusable(path, scan.failed[1] if scan.failed else None)
-    return scan.prepared.volume[None]
+    return scan.model_input.volume[None]
 
 
 class ScanWorkload:

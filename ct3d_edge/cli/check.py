@@ -1,4 +1,4 @@
-"""``ct3d-edge check``: what is known of scans before a model predicts them."""
+"""``ct3d-edge check``: the quality report of scans, without a model run."""
 
 import json
 from pathlib import Path
@@ -35,9 +35,9 @@ def check(
     include_phi: IncludePhiOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Measure scans and tell which of them a model may predict.
+    """Check the quality of scans and list those that a model would refuse.
 
-    The table shows all measured values of a single scan; of several, what is not in order. --json shows everything.
+    The table shows all measured values of a single scan; of several, the checks that failed. --json prints everything.
     Ends with exit code 1 if a scan is refused or cannot be read.
     """
     from ct3d_edge.cli.terminal import log, log_skipped, track_progress
@@ -48,21 +48,21 @@ def check(
     checker = QualityChecker(load_contract(model), require_downgradable(allow or ()), include_phi=include_phi)
     search = discover_scans(paths, series)
     log_skipped(search.passed_over)
-    quality_reports = [checker.inspect(scan) for scan in track_progress(search.scans, len(search.scans), "Scans")]
+    quality_reports = [checker.check(scan) for scan in track_progress(search.scans, len(search.scans), "Scans")]
     if json_:
         typer.echo(json.dumps([quality_report.to_dict() for quality_report in quality_reports], indent=2))
     elif len(quality_reports) == 1:
         _print_quality_report(quality_reports[0])
     else:
         _print_quality_reports(quality_reports)
-    counts = {verdict: sum(each.verdict == verdict for each in quality_reports) for verdict in ("ok", "warn", "refuse")}
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    log(f"{plural(len(quality_reports), 'scan')} ({told})")
+    counts = {status: sum(each.status == status for each in quality_reports) for status in ("ok", "warn", "refuse")}
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    log(f"{plural(len(quality_reports), 'scan')} ({summary})")
     raise typer.Exit(1 if counts["refuse"] else 0)
 
 
 def _print_quality_report(quality_report: "QualityReport") -> None:
-    """Verdict of a single scan, then one row a measured value."""
+    """Print the status of a single scan, then one row per check."""
     from rich.text import Text
 
     from ct3d_edge.cli.terminal import stdout_console
@@ -71,7 +71,7 @@ def _print_quality_report(quality_report: "QualityReport") -> None:
 
     console = stdout_console()
     (name,) = shorten_names([quality_report.scan], console.width - len(": refuse"))
-    console.print(Text(f"{printable(name)}: ").append(quality_report.verdict, STATUS_STYLES[quality_report.verdict]))
+    console.print(Text(f"{printable(name)}: ").append(quality_report.status, STATUS_STYLES[quality_report.status]))
     table = make_plain_table("check", "", "measured")
     table.columns[-1].overflow = "fold"
     for code, severity, detail in _flag_rows(quality_report):
@@ -80,7 +80,7 @@ def _print_quality_report(quality_report: "QualityReport") -> None:
 
 
 def _print_quality_reports(quality_reports: "Sequence[QualityReport]") -> None:
-    """One row a scan with the codes of what is not in order, then each message once."""
+    """Print one row per scan with the codes of its failed checks, then each message once."""
     from rich.text import Text
 
     from ct3d_edge.cli.terminal import stdout_console
@@ -88,24 +88,24 @@ def _print_quality_reports(quality_reports: "Sequence[QualityReport]") -> None:
     from ct3d_edge.report.table import STATUS_STYLES, group_messages, make_plain_table, shorten_names
 
     console, paths = stdout_console(), [quality_report.scan for quality_report in quality_reports]
-    wrong = [[row for row in _flag_rows(quality_report) if row[1] != "ok"] for quality_report in quality_reports]
-    codes = [", ".join(dict.fromkeys(code for code, _, _ in rows)) for rows in wrong]
+    failed = [[row for row in _flag_rows(quality_report) if row[1] != "ok"] for quality_report in quality_reports]
+    codes = [", ".join(dict.fromkeys(code for code, _, _ in rows)) for rows in failed]
     widest = min(max(map(len, codes)), MAX_CODES_WIDTH)
-    names = list(map(printable, shorten_names(paths, console.width - widest - len("  verdict  "))))
-    table = make_plain_table("scan", "verdict")
+    names = list(map(printable, shorten_names(paths, console.width - widest - len("  status  "))))
+    table = make_plain_table("scan", "status")
     table.columns[0].overflow = "fold"
-    table.add_column("not in order", overflow="fold")
+    table.add_column("failed checks", overflow="fold")
     for name, quality_report, text in zip(names, quality_reports, codes, strict=True):
-        table.add_row(Text(name), Text(quality_report.verdict, STATUS_STYLES[quality_report.verdict]), Text(text))
+        table.add_row(Text(name), Text(quality_report.status, STATUS_STYLES[quality_report.status]), Text(text))
     console.print(table)
-    said = [[(f"{code} ({severity})", printable(detail)) for code, severity, detail in rows] for rows in wrong]
-    for note in group_messages(said, paths):
+    messages = [[(f"{code} ({severity})", printable(detail)) for code, severity, detail in rows] for rows in failed]
+    for note in group_messages(messages, paths):
         console.print(Text(note.format(names, console.width)))
 
 
 def _flag_rows(quality_report: "QualityReport") -> "list[tuple[str, str, str]]":
-    """Code, severity and sentence of everything measured; first, why a scan could not be read."""
+    """Code, severity and message of every flag; the error of a scan that could not be checked comes first."""
     rows = [(flag.code, str(flag.severity), flag.detail) for flag in quality_report.flags]
     if quality_report.error:
-        rows.insert(0, (quality_report.error[0], quality_report.status or "error", quality_report.error[1]))
+        rows.insert(0, (quality_report.error[0], quality_report.failure_status or "error", quality_report.error[1]))
     return rows

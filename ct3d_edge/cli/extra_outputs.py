@@ -66,8 +66,8 @@ class MontageOutput:
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:  # noqa: ARG002
         """Add the scan's strip."""
-        if analysis.prepared:
-            self._montage.add(analysis.record, analysis.prepared.volume)
+        if analysis.model_input:
+            self._montage.add(analysis.record, analysis.model_input.volume)
 
     def save(self, records: "Sequence[ResultRecord]") -> None:  # noqa: ARG002
         """Write the picture, if there is anything to draw."""
@@ -93,7 +93,7 @@ class HtmlReportOutput:
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
         """Add the scan, with pictures if there are any."""
-        volume = analysis.prepared.volume if analysis.prepared else None
+        volume = analysis.model_input.volume if analysis.model_input else None
         overlay = explanation.to_network_grid() if explanation else None
         self._page.add(analysis.record, volume, overlay, explanation.label if explanation else "")
 
@@ -192,7 +192,7 @@ class ExtraOutputs:
         drawn, explanations = [analysis], []
 
         def draw() -> None:
-            if not analysis.prepared:
+            if not analysis.model_input:
                 drawn.append(self._model.recompute(analysis.record, self._seconds))
             explanations.append(self._model.compute_gradcam_map(drawn[-1]))
 

@@ -122,13 +122,15 @@ def infer(
     records: list[ResultRecord] = []
     with open_results(out, resume=resume) if out else nullcontext() as kept:
         with open_model(model, config) as opened:
-            plan = opened.plan(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
+            plan = opened.make_schedule(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
             log_run_report(opened.run_report)
             if run_report:
                 opened.run_report.save(run_report)
             log(plan.describe())
             begun = time.monotonic()
-            analyses = opened.iter_results(scans, plan, known=kept.known if kept else {}, seconds=scan_timeout)
+            analyses = opened.iter_results(
+                scans, plan, known_records=kept.known if kept else {}, timeout_s=scan_timeout
+            )
             sides = ExtraOutputs(opened, [*_whole_run_outputs(opened, picture, report), *folders], scan_timeout)
             printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
             stop = _collect_records(analyses, len(scans), records, kept, sides, printed)

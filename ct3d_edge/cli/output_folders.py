@@ -64,7 +64,7 @@ class GradcamOutput:
         from ct3d_edge.report.slice_images import draw_overlay
         from ct3d_edge.scan.loader import open_scan
 
-        record, prepared = analysis.record, analysis.prepared
+        record, prepared = analysis.record, analysis.model_input
         if explanation is None or prepared is None:
             return
         scan = open_scan(Path(record.scan), raise_refused=False)
@@ -175,7 +175,9 @@ class StructuredReportOutput:
         place = self.path / (self._names[scan] + SR_SUFFIX)
         if not is_same_report(place, record, self._model):
             run_with_timeout(
-                self._seconds, lambda _, on_block: save_structured_report(record, place, self._model, on_block), scan
+                self._seconds,
+                lambda _, check_cancelled: save_structured_report(record, place, self._model, check_cancelled),
+                scan,
             )
             self.written += 1
 

@@ -89,7 +89,7 @@ def watch(
         ResultsJournal(target) as journal,
         open_model(model, config) as opened,
     ):
-        plan = opened.plan(workers=workers, batch_size=batch_size, max_memory=budget)
+        plan = opened.make_schedule(workers=workers, batch_size=batch_size, max_memory=budget)
         log_run_report(opened.run_report)
         log(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")
         try:
@@ -110,7 +110,7 @@ def _watch_loop(
     seconds: float | None,
 ) -> NoReturn:
     """Look, predict, wait, for ever."""
-    known, checker = _load_known_records(journal), model.checker()
+    known, checker = _load_known_records(journal), model.make_checker()
     for record in known.values():  # in the order in which they were predicted
         if record.input_sha256 is not None:
             checker.flag_repeated(record.scan, record.input_sha256)
@@ -119,7 +119,7 @@ def _watch_loop(
         arrived = complaints.scan_folder(inbox)
         if arrived is not None:
             known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
-            judged = model.iter_results(arrived, plan, known=known, seconds=seconds, checker=checker)
+            judged = model.iter_results(arrived, plan, known_records=known, timeout_s=seconds, checker=checker)
             with closing(judged) as analyses:
                 for analysis in analyses:
                     _store_record(analysis.record, known, journal)

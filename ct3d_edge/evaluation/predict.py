@@ -115,9 +115,9 @@ def predict_test_set(
 def _predict_entry(test_set: TestSet, entry: SplitEntry, predict: Predict, checker: QualityChecker) -> ScanPrediction:
     """One scan on the path that ``infer`` takes: the same preparation, the same checks, the same classes."""
     prepared = prepare_scan(test_set.folder / entry.path, checker.contract, checker=checker)
-    if prepared.prepared is None:
+    if prepared.model_input is None:
         raise _as_error(prepared)
-    prediction = classify(predict(prepared.prepared.volume), checker.contract)
+    prediction = classify(predict(prepared.model_input.volume), checker.contract)
     return ScanPrediction(
         scan=entry.path,
         truth=test_set.split.label_of(entry),

@@ -1,4 +1,4 @@
-"""From what the network gave for a scan to a map of where it looked."""
+"""Compute Grad-CAM maps from the network's features of a scan."""
 
 from dataclasses import dataclass
 
@@ -24,18 +24,18 @@ from ct3d_edge.scan.volume import Scan
 
 @dataclass(frozen=True, eq=False)
 class GradcamMap:
-    """Where a network looked.
+    """A Grad-CAM map.
 
     Parameters
     ----------
     label
-        The class that the map speaks for.
+        The class that the map explains.
     cells
-        ``(a, b, c)`` float32 not below 0, one number for each cell of the network's features.
+        ``(a, b, c)`` float32, at least 0, one value per cell of the feature grid.
     grid
-        Where the cells lie in the network's input.
+        Geometry of the cells in the network's input.
     contract
-        Of the model.
+        The model's contract.
     """
 
     label: str
@@ -44,11 +44,11 @@ class GradcamMap:
     contract: Contract
 
     def to_network_grid(self) -> NDArray[np.float32]:
-        """The map on the network's input, ``contract.shape``."""
+        """The map resampled to the network's input, ``contract.shape``."""
         return resample_to_network(self.cells, self.grid, self.contract.shape)
 
     def to_scan_grid(self, scan: Scan) -> ScanMap:
-        """The map in a scan's own space."""
+        """The map resampled to a scan's voxel grid."""
         return resample_to_scan(self.cells, self.grid, scan, self.contract)
 
 
@@ -58,37 +58,37 @@ class GradcamMaker:
     Parameters
     ----------
     model
-        A file that was exported with ``--with-gradcam-output``.
+        A file with the Grad-CAM output (``ct3d-edge export --with-gradcam-output``).
 
     Raises
     ------
     ModelError
-        If it was not, or its head is not one that can be explained.
+        If it has no such output, or its head is not supported.
     """
 
     def __init__(self, model: ModelFile) -> None:
         if model.features is None:
             raise ModelError(
-                f"{model.path} has no output to explain its answers by. Make a file that has one: "
+                f"{model.path} has no Grad-CAM output. Export it with one: "
                 "ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output"
             )
         try:
-            self._cells = FeatureGrid.from_dict(model.provenance.get(FEATURE_GRID_KEY))
+            self._grid = FeatureGrid.from_dict(model.provenance.get(FEATURE_GRID_KEY))
         except ValueError as error:
-            raise ModelError(f"{model.path} does not say where its features lie ({error}). Export it again.") from error
+            raise ModelError(f"{model.path} has no valid feature grid ({error}). Export it again.") from error
         self._contract = model.contract
         self._head = find_global_pooling(onnx.ModelProto.FromString(model.data), model.output_name).head
 
-    def explain(self, analysis: ScanResult) -> GradcamMap | None:
-        """The map of one scan; None if there is no answer.
+    def compute_map(self, analysis: ScanResult) -> GradcamMap | None:
+        """The map of one scan; None if there is no prediction.
 
         Of two classes the second is explained, whatever the answer: where the network sees what it looks for. Of more
-        classes, the one that is the answer.
+        classes, the one that is the prediction.
         """
-        answer = analysis.record.prediction
-        if answer is None or analysis.features is None:
+        prediction = analysis.record.prediction
+        if prediction is None or analysis.features is None:
             return None
         labels = self._contract.labels
-        label = labels[1] if len(labels) == 2 else answer.label
+        label = labels[1] if len(labels) == 2 else prediction.label
         output = 0 if self._contract.outputs == 1 else labels.index(label)
-        return GradcamMap(label, compute_gradcam(analysis.features, self._head, output), self._cells, self._contract)
+        return GradcamMap(label, compute_gradcam(analysis.features, self._head, output), self._grid, self._contract)

@@ -1,4 +1,4 @@
-"""Opening a model file for scans."""
+"""Load a model for predictions."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -30,13 +30,13 @@ def load_model(
     allow: Collection[str] = (),
     include_phi: bool = False,
 ) -> Model:
-    """Open a model file that ``ct3d-edge export`` made.
+    """Open a model file made by ``ct3d-edge export``.
 
     Parameters
     ----------
     path
         The .onnx file; the model that comes with ct3d-edge if None. Its predictions mean nothing for a patient, and
-        every record of them says so (``demonstration_model``), also of files that were made from it.
+        each of their records has the flag ``demonstration_model``, also with files made from that model.
     provider, allow_fallback, threads, provider_options, device_id, build, use_tuning, gradcam, allow, include_phi
         See `ct3d_edge.inference.config.InferenceConfig`.
 
@@ -70,5 +70,5 @@ def open_model(path: Path | None, config: InferenceConfig) -> Model:
     """`load_model` with the settings in one object."""
     resolved = resolve_model(path, config)
     file = load_model_file(resolved.path)
-    notes = (DEMO_MODEL_FLAG,) if is_demo_model(file) else ()
-    return Model(file, resolved.request, config, tuned_threads=resolved.tuned_threads, notes=notes)
+    model_flags = (DEMO_MODEL_FLAG,) if is_demo_model(file) else ()
+    return Model(file, resolved.request, config, tuned_threads=resolved.tuned_threads, model_flags=model_flags)

@@ -1,4 +1,4 @@
-"""The library's door: a model file that answers scans."""
+"""An open model that predicts scans: the main class of the library."""
 
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -39,8 +39,8 @@ ScanInput = ScanPath | Volume | NDArray[Any]
 class Model:
     """An open model; made by `load_model`.
 
-    A context manager, and `close` does the same, so that the memory of a large network can be given back at once. One
-    model serves one thread; within a call it uses the cores by itself.
+    A context manager; its end, like `close`, releases the memory of the network. Use a model from one thread at a time;
+    within a call it uses all cores.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Model:
         config: InferenceConfig,
         *,
         tuned_threads: int | None = None,
-        notes: tuple[QCFlag, ...] = (),
+        model_flags: tuple[QCFlag, ...] = (),
     ) -> None:
-        self._file, self._request, self._config, self._notes = file, request, config, notes
+        self._file, self._request, self._config, self._model_flags = file, request, config, model_flags
         self._threads = (request.options.threads if request.options else None) or request.threads
         self._tuned_threads = tuned_threads
         self._gradcam = GradcamMaker(file) if request.gradcam else None
@@ -70,10 +70,9 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Release the sessions and their memory, also of iterators that `predict_many` gave and that are not done.
+        """Release the sessions and their memory, also those of unfinished iterators of `predict_many`.
 
-        What the model is asked for afterwards is a `UsageError`; ``contract`` and ``run_report`` stay. Closing it again
-        changes nothing.
+        Predictions raise `UsageError` afterwards; ``contract`` and ``run_report`` remain. Closing twice is allowed.
         """
         self._closed = True
         for runner in self._runners:
@@ -85,41 +84,41 @@ class Model:
 
     @property
     def contract(self) -> Contract:
-        """What the model expects of a scan, and what its answers mean."""
+        """The model's preprocessing and labels."""
         return self._runner.contract
 
     @property
     def run_report(self) -> RunReport:
-        """Which provider does the work, and how."""
+        """The provider that runs the network, and its settings."""
         return self._runner.run_report
 
     def predict(self, scan: ScanInput) -> ResultRecord:
-        """Judge one scan.
+        """Predict one scan.
 
         Parameters
         ----------
         scan
             Path of a .nii, .nii.gz, .hdr or .img file, or of a DICOM series (its folder, ``folder/SERIES-UID``, or
             one of its files); or a `Volume`; or an array ``(i, j, k)`` of HU, any integer
-            or real dtype. An array does not say how the patient lies in it: ``LAS`` is assumed, with the quality flag
-            ``no_orientation``. A `Volume` with an affine does.
+            or real dtype. An array has no orientation: ``LAS`` is assumed, with the quality flag ``no_orientation``. A
+            `Volume` with an affine has one.
 
         Returns
         -------
-        Record
+        ResultRecord
             With its ``prediction`` set.
 
         Raises
         ------
         UnreadableScanError, RefusedScanError
-            If there is no answer; ``code`` and message as in the records of `predict_many`.
+            If there is no prediction; ``code`` and message as in the records of `predict_many`.
         ProviderError
             If the session fails.
         """
-        self._fit(self._threads or self._tuned_threads or count_usable_cores())
-        checker = self.checker()
-        reading = prepare_source(_to_source(scan), self.contract, checker=checker)
-        record = predict_batch([reading], self._runner, self._notes, checker)[0].record
+        self._ensure_session(self._threads or self._tuned_threads or count_usable_cores())
+        checker = self.make_checker()
+        prepared = prepare_source(_to_source(scan), self.contract, checker=checker)
+        record = predict_batch([prepared], self._runner, self._model_flags, checker)[0].record
         _raise_if_failed(record)
         return record
 
@@ -132,42 +131,44 @@ class Model:
         max_memory: int | str | None = None,
         scan_timeout: float | None = None,
     ) -> Iterator[ResultRecord]:
-        """Judge scans side by side; their records come in the order of the scans, each as soon as it is there.
+        """Predict scans in parallel; their records come in the order of the scans, each as soon as it is complete.
 
-        A scan that cannot be read or predicted gets a record with a ``failure``, and costs no other its answer. A few
-        scans are begun ahead of the one asked for. Closing the iterator drops them.
+        A scan that cannot be read or predicted has a record with a ``failure``; other scans are not affected. Some
+        scans are prefetched. Closing the iterator cancels them.
 
         Parameters
         ----------
         scans
-            Each as `predict` takes it. Folders are for `find_scans`. An iterator is asked for a scan when it is begun,
-            so that arrays need not be in memory all at once.
+            Each as `predict` takes it; for folders, see `find_scans`. An iterator is advanced when its next scan
+            starts, so that arrays need not be in memory all at once.
         workers
-            Scans worked on at the same time; as many as cores and memory allow if None.
+            Scans in parallel; as many as cores and memory allow if None.
         batch_size
             Scans in one run of the network. More than one helps on a GPU only.
         max_memory
-            What the scans in flight may take: bytes, or a text such as ``"2GB"`` or ``"1.5 GiB"``; half of the
+            Memory limit of the scans in progress: bytes, or a text such as ``"2GB"`` or ``"1.5 GiB"``; half of the
             available memory if None.
         scan_timeout
-            Seconds after which a scan is given up, with the failure ``timeout``; never if None.
+            Time limit of a scan in seconds, then the failure ``timeout``; no limit if None.
 
         Raises
         ------
         UsageError
-            If there can be no such plan: no worker, no time, or a batch larger than the budget; or the model was
-            closed.
+            If ``workers``, ``batch_size`` or ``scan_timeout`` are not positive, the scans in progress need more than
+            ``max_memory``, or the model was closed.
         ProviderError
             If the session fails.
         """
         _refuse_single_scan(scans)
         if scan_timeout is not None and not scan_timeout > 0:
-            raise UsageError(f"A scan needs some time, found scan_timeout={scan_timeout}.")
+            raise UsageError(f"`scan_timeout` must be above 0 s, found `scan_timeout={scan_timeout}`.")
         count = len(scans) if isinstance(scans, Sequence) else None
-        plan = self.plan(count, workers=workers, batch_size=batch_size, max_memory=max_memory)
-        return (analysis.record for analysis in self.iter_results(map(_to_source, scans), plan, seconds=scan_timeout))
+        schedule = self.make_schedule(count, workers=workers, batch_size=batch_size, max_memory=max_memory)
+        return (
+            analysis.record for analysis in self.iter_results(map(_to_source, scans), schedule, timeout_s=scan_timeout)
+        )
 
-    def plan(
+    def make_schedule(
         self,
         scans: int | None = None,
         *,
@@ -175,57 +176,63 @@ class Model:
         batch_size: int = 1,
         max_memory: int | str | None = None,
     ) -> Schedule:
-        """How that many scans would be worked through, and have the session fit it; see `predict_many`."""
+        """The schedule for that many scans; opens a session for it. See `predict_many`."""
         on_cpu = self.run_report.actual == "cpu"
-        needs = MemoryEstimate(count_input_bytes(self._file), estimate_run_bytes(self._file), on_cpu)
-        plan = make_schedule(needs, scans, workers=workers, batch=batch_size, budget=parse_size(max_memory))
+        estimate = MemoryEstimate(count_input_bytes(self._file), estimate_run_bytes(self._file), on_cpu)
+        schedule = make_schedule(estimate, scans, workers=workers, batch=batch_size, max_memory=parse_size(max_memory))
         tuned = self._tuned_threads if scans == 1 else None
-        plan = replace(plan, threads=self._threads or tuned or plan.threads)
-        self._fit(plan.threads, 1 if on_cpu else plan.batch)
-        return plan
+        schedule = replace(schedule, threads=self._threads or tuned or schedule.threads)
+        self._ensure_session(schedule.threads, 1 if on_cpu else schedule.batch)
+        return schedule
 
     def iter_results(
         self,
         scans: Iterable[ScanSource],
-        plan: Schedule,
+        schedule: Schedule,
         *,
-        known: Mapping[str, ResultRecord] = NO_RECORDS,
-        seconds: float | None = None,
+        known_records: Mapping[str, ResultRecord] = NO_RECORDS,
+        timeout_s: float | None = None,
         checker: QualityChecker | None = None,
     ) -> Generator[ScanResult, None, None]:
-        """Records with the network inputs they were made from; see `ct3d_edge.inference.predict_many.predict_scans`.
+        """Records with their network inputs; see `ct3d_edge.inference.predict_many.predict_scans`.
 
-        The ``checker`` of earlier calls makes this one go on with their run: scans that come twice are told.
+        Give the ``checker`` of earlier calls to flag duplicates of their scans too.
         """
         self._require_open()
-        checker = checker or self.checker()
+        checker = checker or self.make_checker()
         return predict_scans(
-            scans, self._runner, plan, notes=self._notes, known=known, seconds=seconds, checker=checker
+            scans,
+            self._runner,
+            schedule,
+            model_flags=self._model_flags,
+            known_records=known_records,
+            timeout_s=timeout_s,
+            checker=checker,
         )
 
     def compute_gradcam_map(self, analysis: ScanResult) -> GradcamMap | None:
-        """What speaks for an answer, and where; None if there is no answer, or the model was opened without it."""
-        return self._gradcam.explain(analysis) if self._gradcam else None
+        """The Grad-CAM map of a result; None without a prediction, or if the model was opened without ``gradcam``."""
+        return self._gradcam.compute_map(analysis) if self._gradcam else None
 
-    def recompute(self, record: ResultRecord, seconds: float | None = None) -> ScanResult:
-        """A record of an earlier run with what was not kept of it: the network's input and features.
+    def recompute(self, record: ResultRecord, timeout_s: float | None = None) -> ScanResult:
+        """The result of a record of an earlier run: the network input and features, computed again.
 
         Raises
         ------
         UnreadableScanError, RefusedScanError
-            If the scan gives no answer this time; ``timeout`` after ``seconds``.
+            If the scan cannot be predicted this time; ``timeout`` after ``timeout_s``.
         """
-        plan = Schedule(0, False, self.run_report.threads or 1, 0, 1)
-        (analysis,) = self.iter_results([Path(record.scan)], plan, seconds=seconds)
+        schedule = Schedule(0, False, self.run_report.threads or 1, 0, 1)
+        (analysis,) = self.iter_results([Path(record.scan)], schedule, timeout_s=timeout_s)
         _raise_if_failed(analysis.record)
         return replace(analysis, record=record)
 
-    def checker(self) -> QualityChecker:
-        """What checks the scans of one run."""
+    def make_checker(self) -> QualityChecker:
+        """A quality checker for the scans of one run."""
         return QualityChecker(self.contract, self._config.allow, include_phi=self._config.include_phi)
 
-    def _fit(self, threads: int, batch: int = 1) -> None:
-        """Have a session of that kind; who still uses the last one keeps it."""
+    def _ensure_session(self, threads: int, batch: int = 1) -> None:
+        """Open a session with these settings unless the current one has them. Iterators in use keep theirs."""
         self._require_open()
         current = self.run_report
         if (current.threads or threads, current.batch or 1) != (threads, batch):
@@ -242,7 +249,7 @@ def _to_source(scan: ScanInput) -> ScanSource:
 
 
 def _refuse_single_scan(scans: object) -> None:
-    """What can be iterated, but is one scan: a name's letters, an array's slices."""
+    """Raise for a single scan that could be iterated: the letters of a path, the slices of an array."""
     if isinstance(scans, str | os.PathLike):
         raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
     if isinstance(scans, Volume) or (isinstance(scans, np.ndarray) and scans.ndim < 4):

@@ -1,4 +1,4 @@
-"""Scans through the network, each on its own: one that fails costs no other its result."""
+"""Predict scans, one or a batch; the failure of a scan affects no other scan."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,48 +26,48 @@ NO_RECORDS: Mapping[str, ResultRecord] = MappingProxyType({})
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """A scan's record, the network input it was made from, and the features for Grad-CAM, where there are any."""
+    """A scan's record, the network input of its prediction, and the features for Grad-CAM if there are any."""
 
     record: ResultRecord
-    prepared: ModelInput | None
+    model_input: ModelInput | None
     features: NDArray[np.float32] | None = None
 
 
 def predict_scan(
-    scan: ScanSource, runner: Runner, notes: tuple[QCFlag, ...] = (), checker: QualityChecker | None = None
+    scan: ScanSource, runner: Runner, model_flags: tuple[QCFlag, ...] = (), checker: QualityChecker | None = None
 ) -> ScanResult:
-    """Read, preprocess and predict one scan. Never raises for what is wrong with the scan.
+    """Read, preprocess and predict one scan. Errors of the scan are in its record; they are not raised.
 
     Parameters
     ----------
-    notes
-        Flags that hold for every prediction of this session; they stand first in the record.
+    model_flags
+        Flags of every prediction of this session, first in the record.
     checker
-        Checks the scan; the model is run only on one that passes.
+        Checks the scan; the model runs only if it passes.
 
     Raises
     ------
     ProviderError
-        What is wrong with the session (a GPU out of memory, say) would be wrong for every scan.
+        If the session fails, as it would for every scan (a GPU out of memory, say).
     """
-    return predict_batch([prepare_source(scan, runner.contract, checker=checker)], runner, notes, checker)[0]
+    return predict_batch([prepare_source(scan, runner.contract, checker=checker)], runner, model_flags, checker)[0]
 
 
 def load_known_record(
     scan: ScanSource,
-    known: Mapping[str, ResultRecord],
+    known_records: Mapping[str, ResultRecord],
     runner: Runner,
     checker: QualityChecker | None = None,
-    on_block: Callable[[], None] = no_cancellation,
+    check_cancelled: Callable[[], None] = no_cancellation,
 ) -> ResultRecord | None:
-    """The record of an earlier run, if scan, model, contract and downgraded checks are still what they were.
+    """The record of an earlier run, if scan, model, contract and downgraded checks are unchanged.
 
-    ``on_block`` is called while the scan is read for comparison; what it raises ends that.
+    ``check_cancelled`` is called between blocks while the scan is hashed; its exception ends the call.
     """
-    if not isinstance(scan, Path) or (record := known.get(str(scan))) is None:
+    if not isinstance(scan, Path) or (record := known_records.get(str(scan))) is None:
         return None
     try:
-        content = content_sha256(scan, on_block)
+        content = content_sha256(scan, check_cancelled)
     except ScanError:
         return None
     report = runner.run_report
@@ -76,51 +76,51 @@ def load_known_record(
 
 
 def flag_duplicate(result: ScanResult, checker: QualityChecker | None) -> ScanResult:
-    """The result, flagged if the network was given the same input before; to be called in the order of the scans.
+    """The result with the flag ``duplicate`` if an earlier scan had the same network input. Call it in scan order.
 
-    A record of an earlier run may name a scan that is no longer there, or not first any more.
+    The flag of an earlier run is replaced: it may name a scan that is missing or no longer first.
     """
     record = result.record
     if checker is None or record.input_sha256 is None:
         return result
-    repeated = checker.flag_repeated(record.scan, record.input_sha256)
+    duplicates = checker.flag_repeated(record.scan, record.input_sha256)
     others = (flag for flag in record.flags if flag.code != "duplicate")
-    return replace(result, record=record.with_flags((*others, *reportable_flags(repeated))))
+    return replace(result, record=record.with_flags((*others, *reportable_flags(duplicates))))
 
 
 def predict_batch(
     scans: Sequence[PreparedScan],
     runner: Runner,
-    notes: tuple[QCFlag, ...] = (),
+    model_flags: tuple[QCFlag, ...] = (),
     checker: QualityChecker | None = None,
 ) -> list[ScanResult]:
-    """Run those of the scans that could be prepared through the network, as one batch.
+    """Run the network on the scans that could be prepared, as one batch.
 
-    Each scan of a batch has the wall time of the batch divided by its scans.
+    The inference time of each scan is the wall time of the batch divided by its number of scans.
 
     Raises
     ------
     ProviderError
-        If the session fails, the batch being too large for its memory for instance.
+        If the session fails, for instance because the batch is too large for its memory.
     """
     start = time.perf_counter()
-    rows = iter(_run_network([scan.prepared.volume for scan in scans if scan.prepared], runner))
-    ran = sum(scan.prepared is not None for scan in scans)
+    rows = iter(_run_network([scan.model_input.volume for scan in scans if scan.model_input], runner))
+    ran = sum(scan.model_input is not None for scan in scans)
     milliseconds = (time.perf_counter() - start) * 1e3 / max(ran, 1)
     return [
-        _build_result(scan, next(rows), milliseconds, runner, notes, checker)
-        if scan.prepared
+        _build_result(scan, next(rows), milliseconds, runner, model_flags, checker)
+        if scan.model_input
         else ScanResult(_build_record(scan, runner, checker), None)
         for scan in scans
     ]
 
 
 RowOutput = ModelOutputs | StatusAndFailure
-"""What the network gave for one scan, without the batch axis, or why there is nothing."""
+"""The network's outputs for one scan, without the batch axis, or its failure."""
 
 
 def _run_network(volumes: Sequence[NDArray[np.float32]], runner: Runner) -> list[RowOutput]:
-    """One row a volume. A batch that meets a fault of ct3d-edge is run one by one, so that one scan gets it."""
+    """One row per volume. After an unexpected error each volume is run alone, so that only one scan fails."""
     try:
         return list(_split_batch(runner.outputs(np.stack(volumes)))) if volumes else []
     except ProviderError as error:
@@ -146,11 +146,11 @@ def _build_result(
     row: RowOutput,
     milliseconds: float,
     runner: Runner,
-    notes: tuple[QCFlag, ...],
+    model_flags: tuple[QCFlag, ...],
     checker: QualityChecker | None,
 ) -> ScanResult:
-    """The result of a scan that the network was run on."""
-    flags = (*notes, *scan.flags, *_ood_flags(row, checker))
+    """The result of a scan from its row of the network's outputs."""
+    flags = (*model_flags, *scan.flags, *_ood_flags(row, checker))
     if not isinstance(row, ModelOutputs):
         return ScanResult(_build_record(replace(scan, failed=row, flags=flags), runner, checker), None)
     timed = replace(scan, timing=replace(scan.timing, infer=milliseconds), flags=flags)
@@ -158,7 +158,7 @@ def _build_result(
         prediction = classify(row.probabilities, runner.contract)
     except Exception as error:
         return ScanResult(_build_record(replace(timed, failed=classify_failure(error)), runner, checker), None)
-    return ScanResult(_build_record(timed, runner, checker, prediction), scan.prepared, row.features)
+    return ScanResult(_build_record(timed, runner, checker, prediction), scan.model_input, row.features)
 
 
 def _ood_flags(row: RowOutput, checker: QualityChecker | None) -> tuple[QCFlag, ...]:
@@ -168,7 +168,7 @@ def _ood_flags(row: RowOutput, checker: QualityChecker | None) -> tuple[QCFlag, 
 
 
 def classify(probabilities: NDArray[np.float64], contract: Contract) -> Prediction:
-    """Turn the probabilities of one scan, ``(classes,)``, into a prediction.
+    """The prediction from the probabilities of one scan, ``(classes,)``.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def _build_record(
         actual=report.actual,
         nodes=report.nodes,
         scan_sha256=scan.sha256,
-        input_sha256=input_sha256(scan.prepared) if prediction and scan.prepared else None,
+        input_sha256=input_sha256(scan.model_input) if prediction and scan.model_input else None,
         allowed=_downgraded_codes(checker),
         precision=report.arithmetic,
     )

@@ -1,4 +1,4 @@
-"""Many scans through a session: read ahead, several at a time, in batches; order and isolation as one by one."""
+"""Predict many scans in one session, in parallel or in batches; results come in order and failures stay isolated."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -21,9 +21,9 @@ def predict_scans(
     runner: Runner,
     schedule: Schedule | None = None,
     *,
-    notes: tuple[QCFlag, ...] = (),
-    known: Mapping[str, ResultRecord] = NO_RECORDS,
-    seconds: float | None = None,
+    model_flags: tuple[QCFlag, ...] = (),
+    known_records: Mapping[str, ResultRecord] = NO_RECORDS,
+    timeout_s: float | None = None,
     checker: QualityChecker | None = None,
 ) -> Generator[ScanResult, None, None]:
     """Run scans through an open session; the results come in the order of the scans, whatever the schedule.
@@ -31,30 +31,34 @@ def predict_scans(
     Parameters
     ----------
     schedule
-        How many are worked on at the same time; one after the other if None.
-    notes
+        How many scans run in parallel; one after the other if None.
+    model_flags
         Flags that hold for every prediction of this session.
-    known
-        Path to a record of an earlier run, taken over if it still holds; see `load_known_record`.
-    seconds
-        How long a scan may take before it gets the failure ``timeout``: to be read and prepared, and where the
-        workers run it through the network themselves, that too.
+    known_records
+        Path of a scan to its record of an earlier run, which is returned if it is still valid; see `load_known_record`.
+    timeout_s
+        Time limit of a scan, in seconds, for reading and preprocessing, and for the network where the workers run it. A
+        scan that exceeds it has the failure ``timeout``.
     checker
-        Checks the scans; the model is run only on those that pass.
+        Checks the scans; the model runs only on those that pass.
 
     Raises
     ------
     ProviderError
         If the session fails.
     """
-    steps = _ScanPipeline(runner, notes, known, seconds, checker)
-    if seconds is None and (schedule is None or not schedule.workers):
+    steps = _ScanPipeline(runner, model_flags, known_records, timeout_s, checker)
+    if timeout_s is None and (schedule is None or not schedule.workers):
         for scan in scans:
-            begun = steps.prepare(scan)
-            result = begun if isinstance(begun, ScanResult) else predict_batch([begun], runner, notes, checker)[0]
+            prepared = steps.prepare(scan)
+            result = (
+                prepared
+                if isinstance(prepared, ScanResult)
+                else predict_batch([prepared], runner, model_flags, checker)[0]
+            )
             yield flag_duplicate(result, checker)
         return
-    for result in _iter_results(steps, scans, schedule or SEQUENTIAL_SCHEDULE, seconds):
+    for result in _iter_results(steps, scans, schedule or SEQUENTIAL_SCHEDULE, timeout_s):
         yield flag_duplicate(result, checker)
 
 
@@ -62,59 +66,70 @@ SEQUENTIAL_SCHEDULE = Schedule(workers=0, predict_in_workers=False, threads=1, p
 
 
 def _iter_results(
-    steps: "_ScanPipeline", scans: Iterable[ScanSource], schedule: Schedule, seconds: float | None
+    steps: "_ScanPipeline", scans: Iterable[ScanSource], schedule: Schedule, timeout_s: float | None
 ) -> Generator[ScanResult, None, None]:
-    """Results of worker threads, which either run whole scans or prepare them for batches of this thread."""
-    workers, ahead = max(schedule.workers, 1), schedule.prefetch
+    """Results of worker threads, which predict scans or prepare them for batches in this thread."""
+    workers, prefetch = max(schedule.workers, 1), schedule.prefetch
     if schedule.predict_in_workers:
-        pool = OrderedThreadPool(steps.predict, steps.timed_out_result, workers=workers, ahead=ahead, seconds=seconds)
+        pool = OrderedThreadPool(
+            steps.predict, steps.timed_out_result, workers=workers, prefetch=prefetch, timeout_s=timeout_s
+        )
         with closing(pool.results(scans)) as results:
             yield from results
         return
-    readers = OrderedThreadPool(steps.prepare, steps.timed_out_scan, workers=workers, ahead=ahead, seconds=seconds)
-    with closing(readers.results(scans)) as begun:
-        while batch := list(islice(begun, schedule.batch)):
+    readers = OrderedThreadPool(
+        steps.prepare, steps.timed_out_scan, workers=workers, prefetch=prefetch, timeout_s=timeout_s
+    )
+    with closing(readers.results(scans)) as prepared:
+        while batch := list(islice(prepared, schedule.batch)):
             yield from steps.predict_batch(batch)
 
 
 class _ScanPipeline:
-    """What is done to a scan before and in the network."""
+    """The steps from a scan to its result."""
 
     def __init__(
         self,
         runner: Runner,
-        notes: tuple[QCFlag, ...],
-        known: Mapping[str, ResultRecord],
-        seconds: float | None,
+        model_flags: tuple[QCFlag, ...],
+        known_records: Mapping[str, ResultRecord],
+        timeout_s: float | None,
         checker: QualityChecker | None,
     ) -> None:
-        self._runner, self._notes, self._known_records, self._seconds = runner, notes, known, seconds
+        self._runner, self._model_flags, self._known_records, self._timeout_s = (
+            runner,
+            model_flags,
+            known_records,
+            timeout_s,
+        )
         self._checker = checker
 
-    def prepare(self, scan: ScanSource, on_block: Callable[[], None] = no_cancellation) -> PreparedScan | ScanResult:
-        """Read and prepare, unless the record is known."""
-        record = load_known_record(scan, self._known_records, self._runner, self._checker, on_block)
+    def prepare(
+        self, scan: ScanSource, check_cancelled: Callable[[], None] = no_cancellation
+    ) -> PreparedScan | ScanResult:
+        """Read and preprocess a scan, or return its known record."""
+        record = load_known_record(scan, self._known_records, self._runner, self._checker, check_cancelled)
         if record:
             return ScanResult(record, None)
-        return prepare_source(scan, self._runner.contract, on_block, self._checker)
+        return prepare_source(scan, self._runner.contract, check_cancelled, self._checker)
 
-    def predict_batch(self, begun: list[PreparedScan | ScanResult]) -> Iterator[ScanResult]:
-        """Run those that are not known through the network, as one batch."""
-        prepared = [each for each in begun if isinstance(each, PreparedScan)]
-        results = iter(predict_batch(prepared, self._runner, self._notes, self._checker))
-        for each in begun:
+    def predict_batch(self, prepared: list[PreparedScan | ScanResult]) -> Iterator[ScanResult]:
+        """Run the network on the scans without a known record, as one batch."""
+        new = [each for each in prepared if isinstance(each, PreparedScan)]
+        results = iter(predict_batch(new, self._runner, self._model_flags, self._checker))
+        for each in prepared:
             yield next(results) if isinstance(each, PreparedScan) else each
 
-    def predict(self, scan: ScanSource, on_block: Callable[[], None]) -> ScanResult:
-        """Both steps for one scan."""
-        return next(self.predict_batch([self.prepare(scan, on_block)]))
+    def predict(self, scan: ScanSource, check_cancelled: Callable[[], None]) -> ScanResult:
+        """`prepare` and `predict_batch` for one scan."""
+        return next(self.predict_batch([self.prepare(scan, check_cancelled)]))
 
     def timed_out_scan(self, scan: ScanSource) -> PreparedScan:
-        """What is left of a scan whose thread hangs."""
-        failed = classify_failure(timeout_error(scan, self._seconds))
+        """A scan with the failure ``timeout``, for one whose thread hangs."""
+        failed = classify_failure(timeout_error(scan, self._timeout_s))
         name = str(scan) if isinstance(scan, Path) else IN_MEMORY_NAME
         return PreparedScan(name, None, None, failed, (), Timing())
 
     def timed_out_result(self, scan: ScanSource) -> ScanResult:
-        """The same, as a result."""
+        """The result of `timed_out_scan`."""
         return next(self.predict_batch([self.timed_out_scan(scan)]))

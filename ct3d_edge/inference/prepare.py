@@ -1,4 +1,4 @@
-"""A scan on its way to the network: read and prepared, or why not. Needs no session, so any process can do it."""
+"""Read, check and preprocess a scan for the network. Needs no session, so any process can do it."""
 
 import sys
 import time
@@ -24,35 +24,35 @@ from ct3d_edge.scan.volume import Scan, Volume
 StatusAndFailure = tuple[ScanStatus, ScanFailure]
 
 ScanSource = Path | Volume
-"""Where a scan is: on a disk or in memory."""
+"""A scan on disk or in memory."""
 
 IN_MEMORY_NAME = "(in memory)"
-"""What stands for the path of a scan that has none."""
+"""The name of a scan without a path."""
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedScan:
-    """What is known of a scan before the network has seen it; exactly one of ``prepared`` and ``failed`` is set.
+    """A scan before the network runs on it; exactly one of ``model_input`` and ``failed`` is set.
 
     Parameters
     ----------
     scan
-        Path as it was found.
+        Path of the scan.
     sha256
-        Of its content, if that could be read.
-    prepared
+        SHA-256 of its content, if it could be read.
+    model_input
         The network input.
     failed
-        Status and reason if there is none.
+        Status and failure if there is no network input.
     flags
-        What reading and preparing noticed.
+        Quality flags of reading, checking and preprocessing.
     timing
         Wall times of reading and preprocessing.
     """
 
     scan: str
     sha256: str | None
-    prepared: ModelInput | None
+    model_input: ModelInput | None
     failed: StatusAndFailure | None
     flags: tuple[QCFlag, ...]
     timing: Timing
@@ -61,59 +61,58 @@ class PreparedScan:
 def prepare_scan(
     path: Path | str,
     contract: Contract,
-    on_block: Callable[[], None] = no_cancellation,
+    check_cancelled: Callable[[], None] = no_cancellation,
     checker: QualityChecker | None = None,
 ) -> PreparedScan:
-    """Read and prepare one scan. Never raises for what is wrong with the scan.
+    """Read and preprocess one scan. Errors of the scan are in the result; they are not raised.
 
-    A function of a module that takes and gives picklable values, so that other engines can map it over machines.
-
-    A fault of ct3d-edge itself becomes the failure ``internal``, with a traceback on standard error.
+    Arguments and results can be pickled, so that other frameworks can map this function over machines. An unexpected
+    error of ct3d-edge becomes the failure ``internal``, with a traceback on standard error.
 
     Parameters
     ----------
-    on_block
-        Called between blocks of reading; what it raises ends the reading.
+    check_cancelled
+        Called between blocks of reading; its exception ends the reading.
     checker
-        Adds what a quality report finds, and lets only sound scans pass.
+        Adds the flags of the quality report; a scan with a refused check has no network input.
     """
-    attempt = _Preparation(Path(path), contract, checker, on_block)
+    attempt = _Preparation(Path(path), contract, checker, check_cancelled)
     failed = run_guarded(attempt.read)
-    prepared = None if failed else attempt.prepared
-    return PreparedScan(str(path), attempt.sha256, prepared, failed, attempt.flags, attempt.timing())
+    model_input = None if failed else attempt.model_input
+    return PreparedScan(str(path), attempt.sha256, model_input, failed, attempt.flags, attempt.timing())
 
 
 def prepare_source(
     source: ScanSource,
     contract: Contract,
-    on_block: Callable[[], None] = no_cancellation,
+    check_cancelled: Callable[[], None] = no_cancellation,
     checker: QualityChecker | None = None,
 ) -> PreparedScan:
-    """Read and prepare a scan as `prepare_scan` does, or prepare one that is in memory."""
+    """`prepare_scan` for a path, `prepare_volume` for a volume."""
     if isinstance(source, Volume):
         return prepare_volume(source, contract, IN_MEMORY_NAME, checker)
-    return prepare_scan(source, contract, on_block, checker)
+    return prepare_scan(source, contract, check_cancelled, checker)
 
 
 def prepare_volume(
     volume: Volume, contract: Contract, name: str, checker: QualityChecker | None = None
 ) -> PreparedScan:
-    """Prepare a scan that is in memory already; fails as `prepare_scan` does."""
+    """Check and preprocess a scan in memory; failures as those of `prepare_scan`."""
     attempt = _Preparation(Path(name), contract, checker)
-    permitted = replace(volume, flags=apply_overrides(volume.flags, checker.allow if checker else ()))
+    overridden = replace(volume, flags=apply_overrides(volume.flags, checker.allow if checker else ()))
 
     def prepare() -> None:
         _check_array(volume.stored)
-        attempt.prepare(permitted)
+        attempt.prepare(overridden)
 
     start = time.perf_counter()
     failed = run_guarded(prepare)
     timing = Timing(preprocess=None if failed else (time.perf_counter() - start) * 1e3)
-    return PreparedScan(name, None, None if failed else attempt.prepared, failed, attempt.flags, timing)
+    return PreparedScan(name, None, None if failed else attempt.model_input, failed, attempt.flags, timing)
 
 
 def _check_array(stored: NDArray[Any]) -> None:
-    """What the header of a file is checked for, of an array."""
+    """Check an array as the header of a file is checked."""
     if stored.ndim < 3:
         raise RefusedScanError("two_dimensional", f"An array of shape {stored.shape} is not a volume.")
     if stored.ndim > 3:
@@ -125,12 +124,12 @@ def _check_array(stored: NDArray[Any]) -> None:
 
 
 def classify_failure(error: Exception) -> StatusAndFailure:
-    """Status and reason of a scan without a result: a fault of the scan, or one of ct3d-edge, with its traceback.
+    """Status and failure of a scan from its error; an unexpected error prints its traceback.
 
     Raises
     ------
     Ct3dError
-        The error itself, if it would be the same for every scan.
+        The error itself, if it is not about the scan and would recur for every scan.
     """
     if isinstance(error, ScanError):
         return ("refused" if isinstance(error, RefusedScanError) else "error"), ScanFailure(error.code, str(error))
@@ -143,7 +142,7 @@ def classify_failure(error: Exception) -> StatusAndFailure:
 
 
 def run_guarded(work: Callable[[], object]) -> StatusAndFailure | None:
-    """Do the work; None if it succeeds, else what `classify_failure` makes of its error."""
+    """Do the work; None if it succeeds, else `classify_failure` of its error."""
     try:
         work()
     except Exception as error:
@@ -152,19 +151,19 @@ def run_guarded(work: Callable[[], object]) -> StatusAndFailure | None:
 
 
 class _Preparation:
-    """One scan being read, and what was found out before that ended."""
+    """The preparation of one scan; keeps what was read before an error."""
 
     def __init__(
         self,
         path: Path,
         contract: Contract,
         checker: QualityChecker | None,
-        on_block: Callable[[], None] = no_cancellation,
+        check_cancelled: Callable[[], None] = no_cancellation,
     ) -> None:
         self.sha256: str | None = None
-        self.prepared: ModelInput | None = None
+        self.model_input: ModelInput | None = None
         self.flags: tuple[QCFlag, ...] = ()
-        self._path, self._contract, self._checker, self._on_block = path, contract, checker, on_block
+        self._path, self._contract, self._checker, self._check_cancelled = path, contract, checker, check_cancelled
         self._scan: Scan | None = None
         self._hashing_ms = 0.0
         self._preprocessing_ms: float | None = None
@@ -174,45 +173,46 @@ class _Preparation:
         try:
             self._read()
         except ScanError as error:
-            if self._read_stamp() != before:  # half of one file and half of another look broken in any way
+            if self._read_stamp() != before:  # a file that changes while it is read can look broken in any way
                 raise self._modified_error() from error
             raise
         if self._read_stamp() != before:
             raise self._modified_error()
 
     def prepare(self, scan: Scan) -> None:
-        """From an open scan to the network's input, unless something is found for which no model must predict."""
+        """Preprocess and check an open scan; raises if a check refuses it."""
         self.flags = scan.flags
         raise_if_refused(self.flags)
-        prepared = preprocess(scan, self._contract)
-        self.flags = prepared.flags
+        model_input = preprocess(scan, self._contract)
+        self.flags = model_input.flags
         if self._checker:
-            self.flags = reportable_flags(self._checker.flags(self._path, scan, prepared))
+            self.flags = reportable_flags(self._checker.flags(self._path, scan, model_input))
         raise_if_refused(self.flags)
-        self.prepared = prepared
+        self.model_input = model_input
 
     def _read(self) -> None:
         start = time.perf_counter()
-        self.sha256 = content_sha256(self._path, self._on_block)
+        self.sha256 = content_sha256(self._path, self._check_cancelled)
         self._hashing_ms = (time.perf_counter() - start) * 1e3
         start = time.perf_counter()
         allow = self._checker.allow if self._checker else ()
-        self._scan = open_scan(self._path, allow=allow, raise_refused=False, on_block=self._on_block)
+        self._scan = open_scan(self._path, allow=allow, raise_refused=False, check_cancelled=self._check_cancelled)
         self.prepare(self._scan)
         self._preprocessing_ms = (time.perf_counter() - start) * 1e3
 
     def _read_stamp(self) -> FileStamp:
-        return FileStamp.of(self._path, self._on_block)
+        return FileStamp.of(self._path, self._check_cancelled)
 
     def _modified_error(self) -> UnreadableScanError:
         name = self._path.name
         return UnreadableScanError(
-            "modified_during_read", f"{name} was written to while it was read. Run it again once it is whole."
+            "modified_during_read", f"{name} was modified while it was read. Run it again when it is complete."
         )
 
     def timing(self) -> Timing:
-        """A scan is read while it is preprocessed, and knows how much of that time was reading."""
+        """Wall times. Reading and preprocessing overlap; the scan measures how much of the time was reading."""
         if self._scan is None:
             return Timing()
-        waiting, taken = self._scan.reading_ms, self._preprocessing_ms
-        return Timing(read=self._hashing_ms + waiting, preprocess=None if taken is None else taken - waiting)
+        reading_ms, total_ms = self._scan.reading_ms, self._preprocessing_ms
+        preprocessing_ms = None if total_ms is None else total_ms - reading_ms
+        return Timing(read=self._hashing_ms + reading_ms, preprocess=preprocessing_ms)

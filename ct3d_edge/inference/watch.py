@@ -1,8 +1,8 @@
-"""A folder into which somebody else writes scans: which of them are whole, and not reported yet.
+"""Poll a folder for new scans that are completely written.
 
-The folder is looked through again and again. Notifications of the system (inotify and its kin) would be quicker by a
-second, but they are not sent for what another machine writes to a network drive, overflow in silence, and say when a
-file was closed, not that its copy was complete; whether a file stays as it is must be watched over time in any case.
+The folder is polled. Notifications of the system (inotify and the like) would be a second faster, but they miss files
+that another machine writes to a network drive, overflow silently, and report that a file was closed, not that its copy
+is complete: a file has to be observed over time in any case.
 """
 
 import time
@@ -14,7 +14,7 @@ from ct3d_edge.scan.discovery import list_scans
 from ct3d_edge.scan.fingerprint import FileStamp
 
 INCOMPLETE_WAIT_FACTOR = 10
-"""Times the usual wait for an empty file, or half a .hdr/.img pair: what is missing may still come."""
+"""Factor of the usual wait for an empty file or half of a .hdr/.img pair: the rest may still come."""
 
 
 @dataclass(frozen=True)
@@ -25,52 +25,52 @@ class _FileState:
 
 
 class WatchedFolder:
-    """The scans of a folder, each reported once when it has not changed for a while, and again after it changed.
+    """The scans of a folder, each reported once when it has not changed for a while, and again after a change.
 
-    Names that copying programs use for unfinished files (hidden, or with another ending than a scan's) do not count.
+    Names that copying programs give unfinished files (hidden, or with another suffix than a scan's) are ignored.
 
     Parameters
     ----------
     folder
         Searched with its subfolders.
-    settle
-        Seconds for which size, time and inode of a scan's files must stay as they are.
+    stable_for
+        Seconds for which size, time and inode of a scan's files must not change.
     clock
-        Seconds of a clock that only goes forward.
+        A monotonic clock, in seconds.
     """
 
-    def __init__(self, folder: Path, settle: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.folder, self.settle = folder, settle
+    def __init__(self, folder: Path, stable_for: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder, self.stable_for = folder, stable_for
         self._clock = clock
         self._seen: dict[Path, _FileState] = {}
 
     @property
     def pending(self) -> int:
-        """Scans that were there at the last look and are not reported yet."""
+        """Scans that were in the folder at the last poll and are not reported yet."""
         return sum(not seen.reported for seen in self._seen.values())
 
     def __contains__(self, scan: Path) -> bool:
         return scan in self._seen
 
     def poll(self) -> list[Path]:
-        """Look through the folder; the scans that became whole since the last look, oldest first.
+        """Search the folder; the scans that became complete since the last poll, oldest first.
 
         Raises
         ------
         UsageError
-            If the folder is gone or cannot be searched. What was seen before is still known at the next look.
+            If the folder is gone or cannot be searched. The state is unchanged for the next poll.
         """
-        now, found = self._clock(), list(list_scans(self.folder))
-        self._seen = {scan: self._update(scan, now) for scan in found}
-        whole = [scan for scan, seen in self._seen.items() if not seen.reported and self._is_stable(seen, now)]
-        for scan in whole:
+        now, scans = self._clock(), list(list_scans(self.folder))
+        self._seen = {scan: self._update(scan, now) for scan in scans}
+        complete = [scan for scan, seen in self._seen.items() if not seen.reported and self._is_stable(seen, now)]
+        for scan in complete:
             self._seen[scan] = _FileState(self._seen[scan].stamp, self._seen[scan].unchanged_since, reported=True)
-        return sorted(whole, key=lambda scan: (self._seen[scan].stamp.last_modified_ns, scan))
+        return sorted(complete, key=lambda scan: (self._seen[scan].stamp.last_modified_ns, scan))
 
     def _update(self, scan: Path, now: float) -> _FileState:
         stamp, before = FileStamp.of(scan), self._seen.get(scan)
         return before if before is not None and before.stamp == stamp else _FileState(stamp, now, reported=False)
 
     def _is_stable(self, seen: _FileState, now: float) -> bool:
-        wait = self.settle if seen.stamp.complete else INCOMPLETE_WAIT_FACTOR * self.settle
+        wait = self.stable_for if seen.stamp.complete else INCOMPLETE_WAIT_FACTOR * self.stable_for
         return now - seen.unchanged_since >= wait

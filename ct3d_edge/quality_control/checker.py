@@ -1,4 +1,4 @@
-"""A scan's quality report: everything that was checked, and the worst of it."""
+"""The quality report of a scan: the flags of all checks and the highest severity."""
 
 import hashlib
 from collections.abc import Collection
@@ -20,7 +20,7 @@ from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import QCFlag, Severity, apply_overrides
 from ct3d_edge.scan.volume import Scan
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the quality report's JSON form; raised when the meaning of a field changes."""
 
 SEVERITY_ORDER: dict[Severity, int] = {"ok": 0, "warn": 1, "refuse": 2}
@@ -28,28 +28,29 @@ SEVERITY_ORDER: dict[Severity, int] = {"ok": 0, "warn": 1, "refuse": 2}
 
 @dataclass(frozen=True)
 class QualityReport:
-    """What was found about one scan.
+    """The quality flags of one scan, or why it could not be checked.
 
     Parameters
     ----------
     scan
-        Path as it was found.
+        Path of the scan.
     flags
-        Every check that could be made, in the order of the rules.
+        One for every check that could be made, in the order of the check registry.
     error
-        Code and sentence if there is nothing that could be checked, or only a part.
-    status
-        What ``infer`` calls such a scan: ``error`` if it cannot be read, ``refused`` if it is not one volume of HU.
+        Code and message if the scan could not be checked, or only in part.
+    failure_status
+        Status of the record in ``infer`` if there is an ``error``: ``error`` if it cannot be read, ``refused``
+        if it is not one volume of HU.
     """
 
     scan: str
     flags: tuple[QCFlag, ...]
     error: tuple[str, str] | None = None
-    status: Literal["refused", "error"] | None = None
+    failure_status: Literal["refused", "error"] | None = None
 
     @property
-    def verdict(self) -> Severity:
-        """The worst of the quality flags; a scan that cannot be read is refused."""
+    def status(self) -> Severity:
+        """The highest severity among the quality flags; ``refuse`` if the scan could not be checked."""
         if self.error:
             return "refuse"
         return max((flag.severity for flag in self.flags), key=SEVERITY_ORDER.__getitem__, default="ok")
@@ -59,23 +60,23 @@ class QualityReport:
         return {
             "schema": SCHEMA,
             "scan": self.scan,
-            "verdict": self.verdict,
+            "status": self.status,
             "flags": [asdict(flag) for flag in self.flags],
             "error": dict(zip(("code", "message"), self.error, strict=True)) if self.error else None,
         }
 
 
 class QualityChecker:
-    """Checks the scans of one run, and remembers them to find those that come twice.
+    """Checks the scans of one run, and flags those whose network input it has seen before.
 
     Parameters
     ----------
     contract
         How scans are prepared.
     allow
-        Codes of quality flags that count one step less: what is refused becomes a warning, a warning passes.
+        Codes of checks to downgrade one severity: ``refuse`` becomes ``warn``, ``warn`` becomes ``ok``.
     include_phi
-        Add the patient's name and ID, which nothing shows otherwise.
+        Add a flag with the patient's name and ID, which no other output contains.
     """
 
     def __init__(self, contract: Contract, allow: Collection[str] = (), *, include_phi: bool = False) -> None:
@@ -83,36 +84,36 @@ class QualityChecker:
         self.allow = frozenset(allow)
         self.include_phi = include_phi
         self._seen: dict[str, str] = {}
-        known = contract.feature_statistics
-        self._resemblance = MahalanobisOOD(known) if known else None
+        statistics = contract.feature_statistics
+        self._ood_detector = MahalanobisOOD(statistics) if statistics else None
 
-    def inspect(self, path: Path | str) -> QualityReport:
-        """Open, prepare and check one scan. Never raises for what is wrong with the scan."""
+    def check(self, path: Path | str) -> QualityReport:
+        """Open, preprocess and check one scan. Errors of the scan are in the report; they are not raised."""
         scan: Scan | None = None
         path = Path(path)
         try:
             scan = open_scan(path, allow=self.allow, raise_refused=False)
             prepared = preprocess(scan, self.contract)
-            found = (*self.flags(path, scan, prepared), *self.flag_repeated(str(path), input_sha256(prepared)))
-            return QualityReport(str(path), _first_of_each_code(found))
+            flags = (*self.flags(path, scan, prepared), *self.flag_repeated(str(path), input_sha256(prepared)))
+            return QualityReport(str(path), _first_of_each_code(flags))
         except ScanError as error:
-            known = () if scan is None else (*scan.flags, *apply_overrides(self._acquisition_flags(scan), self.allow))
+            flags = () if scan is None else (*scan.flags, *apply_overrides(self._acquisition_flags(scan), self.allow))
             status: Literal["refused", "error"] = "refused" if isinstance(error, RefusedScanError) else "error"
-            return QualityReport(str(path), _first_of_each_code(known), (error.code, str(error)), status)
+            return QualityReport(str(path), _first_of_each_code(flags), (error.code, str(error)), status)
 
     def flags(self, path: Path, scan: Scan, prepared: ModelInput) -> tuple[QCFlag, ...]:
-        """Every quality flag about a scan that has been prepared, those of its reading first among their code.
+        """Quality flags of a scan that has been preprocessed; of one code, the first.
 
-        Nothing is remembered, so that scans can be looked at side by side.
+        Changes no state, so that threads can check scans in parallel.
         """
-        found = [*self._acquisition_flags(scan), *intensity_flags(scan, prepared, self.contract)]
-        # The scan's own were permitted when it was opened; what preparing added was not yet.
+        checked = [*self._acquisition_flags(scan), *intensity_flags(scan, prepared, self.contract)]
+        # `open_scan` applied the overrides to the scan's own flags, but not to those that preprocessing added.
         added = prepared.flags[len(scan.flags) :]
-        permitted = apply_overrides((*added, *found), self.allow)
-        return _first_of_each_code((*scan.flags, *permitted, *self._identifier_flags(path)))
+        overridden = apply_overrides((*added, *checked), self.allow)
+        return _first_of_each_code((*scan.flags, *overridden, *self._identifier_flags(path)))
 
     def flag_repeated(self, scan: str, input_sha256: str) -> tuple[QCFlag, ...]:
-        """Whether the network was given the same numbers before; to be asked of each scan, in their order.
+        """A flag if an earlier scan had the same network input. Call it once for each scan, in order.
 
         Parameters
         ----------
@@ -122,17 +123,17 @@ class QualityChecker:
         first = self._seen.setdefault(input_sha256, scan)
         if first == scan:
             return ()
-        found = QCFlag("duplicate", "warn", f"The network is given the same numbers as for {first}.", first)
-        return apply_overrides([found], self.allow)
+        duplicate = QCFlag("duplicate", "warn", f"The network input is identical to that of {first}.", first)
+        return apply_overrides([duplicate], self.allow)
 
     def ood_flags(self, pooled: NDArray[np.float32]) -> tuple[QCFlag, ...]:
-        """Whether the features ``(C,)`` that the network pools of a scan are like those of its training scans.
+        """The out-of-distribution check of a scan's pooled features, ``(C,)``.
 
-        Nothing if the contract does not say what those were.
+        Empty if the contract has no feature statistics of the training scans.
         """
-        if self._resemblance is None:
+        if self._ood_detector is None:
             return ()
-        return apply_overrides([ood_flag(pooled, self._resemblance)], self.allow)
+        return apply_overrides([ood_flag(pooled, self._ood_detector)], self.allow)
 
     def _acquisition_flags(self, scan: Scan) -> list[QCFlag]:
         return compare_to_training(acquisition_flags(scan), scan, self.contract.training_range)
@@ -140,24 +141,25 @@ class QualityChecker:
     def _identifier_flags(self, path: Path) -> tuple[QCFlag, ...]:
         from ct3d_edge.scan.loader import patient_identifiers
 
-        said = patient_identifiers(path) if self.include_phi else None
-        if said is None:
+        identifiers = patient_identifiers(path) if self.include_phi else None
+        if identifiers is None:
             return ()
-        return (QCFlag("identifiers", "ok", f"Patient {said[0] or '(no name)'}, ID {said[1] or '(none)'}."),)
+        name, patient_id = identifiers
+        return (QCFlag("identifiers", "ok", f"Patient {name or '(no name)'}, ID {patient_id or '(none)'}."),)
 
 
 def input_sha256(prepared: ModelInput) -> str:
-    """Hash of the numbers that the network is given."""
+    """SHA-256 of the network input."""
     return hashlib.sha256(prepared.volume.data).hexdigest()
 
 
 def reportable_flags(flags: Collection[QCFlag]) -> tuple[QCFlag, ...]:
-    """Quality flags that a record keeps: those that are more than a measured value within its limits."""
+    """Quality flags that go into a result record: all but measured values within their limits."""
     return tuple(flag for flag in flags if flag.severity != "ok" or flag.code == "identifiers")
 
 
 def _first_of_each_code(flags: Collection[QCFlag]) -> tuple[QCFlag, ...]:
-    """The first quality flag of each code, in the order of the rules."""
+    """The first quality flag of each code, in the order of the check registry."""
     first: dict[str, QCFlag] = {}
     for flag in flags:
         first.setdefault(flag.code, flag)

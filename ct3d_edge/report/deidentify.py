@@ -15,7 +15,7 @@ IDENTIFIERS_CODE = "identifiers"
 AUXILIARY_OUTPUT_CODE = "auxiliary_output_failed"
 """Code of the quality flag that says which file could not be written, and where."""
 
-RUN_DEPENDENT_DETAILS = {"duplicate": "The network is given the same numbers as for another scan of this run."}
+RUN_DEPENDENT_DETAILS = {"duplicate": "The network input is identical to that of another scan of this run."}
 """Code of each quality flag that depends on the other scans of a run, and what is said of it without naming one."""
 
 

@@ -15,7 +15,7 @@ BLOCK = 1 << 20
 """Bytes hashed at a time: large enough to leave the interpreter's lock alone most of the time."""
 
 
-def content_sha256(scan: Path | str, on_block: Callable[[], None] = no_cancellation) -> str:
+def content_sha256(scan: Path | str, check_cancelled: Callable[[], None] = no_cancellation) -> str:
     """Hash of a scan's bytes as they lie on the disk.
 
     Of a .hdr/.img pair, of both, header first. Of a DICOM series, of the sorted hashes of its files: neither their
@@ -23,7 +23,7 @@ def content_sha256(scan: Path | str, on_block: Callable[[], None] = no_cancellat
 
     Parameters
     ----------
-    on_block
+    check_cancelled
         Called after each block; what it raises ends the hashing.
 
     Raises
@@ -33,14 +33,14 @@ def content_sha256(scan: Path | str, on_block: Callable[[], None] = no_cancellat
     RefusedScanError
         If it is not clear which DICOM series is meant.
     """
-    files = list_scan_files(scan, on_block)
+    files = list_scan_files(scan, check_cancelled)
     if is_series(scan):
-        hashes = sorted({_sha256([file], on_block) for file in files})
+        hashes = sorted({_sha256([file], check_cancelled) for file in files})
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    return _sha256(files, on_block)
+    return _sha256(files, check_cancelled)
 
 
-def _sha256(files: Sequence[Path], on_block: Callable[[], None]) -> str:
+def _sha256(files: Sequence[Path], check_cancelled: Callable[[], None]) -> str:
     """Hash of the bytes of files, one behind the other."""
     digest = hashlib.sha256()
     for file in files:
@@ -50,7 +50,7 @@ def _sha256(files: Sequence[Path], on_block: Callable[[], None]) -> str:
             with file.open("rb") as stream:
                 while block := stream.read(BLOCK):
                     digest.update(block)
-                    on_block()
+                    check_cancelled()
         except OSError as error:
             raise UnreadableScanError(
                 "unreadable", f"{file.name} cannot be read: {error.strerror or error}."
@@ -71,9 +71,9 @@ class FileStamp:
     files: tuple[tuple[int, int, int, int] | None, ...]
 
     @classmethod
-    def of(cls, scan: Path, on_block: Callable[[], None] = no_cancellation) -> "FileStamp":
+    def of(cls, scan: Path, check_cancelled: Callable[[], None] = no_cancellation) -> "FileStamp":
         """The stamp of a scan as it is now; of both files of a .hdr/.img pair, of all of a series."""
-        return cls(tuple(map(_stat, _files_or_path(scan, on_block))))
+        return cls(tuple(map(_stat, _files_or_path(scan, check_cancelled))))
 
     @property
     def complete(self) -> bool:
@@ -86,10 +86,10 @@ class FileStamp:
         return max((file[3] for file in self.files if file is not None), default=0)
 
 
-def _files_or_path(scan: Path, on_block: Callable[[], None]) -> tuple[Path, ...]:
+def _files_or_path(scan: Path, check_cancelled: Callable[[], None]) -> tuple[Path, ...]:
     """The files of a scan; the path itself where it cannot be told which they are."""
     try:
-        return list_scan_files(scan, on_block)
+        return list_scan_files(scan, check_cancelled)
     except (ScanError, OSError):
         return tuple(dict.fromkeys(header_and_voxel_paths(scan)))
 

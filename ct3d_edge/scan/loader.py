@@ -21,7 +21,7 @@ def open_scan(
     *,
     allow: Collection[str] = (),
     raise_refused: bool = True,
-    on_block: Callable[[], None] = no_cancellation,
+    check_cancelled: Callable[[], None] = no_cancellation,
 ) -> Scan:
     """Open a NIfTI file or a DICOM series; which of them is recognised by content.
 
@@ -34,7 +34,7 @@ def open_scan(
         Codes of quality flags that are to count one step less: what is refused otherwise becomes a warning.
     raise_refused
         False gives the scan even if a quality flag says that no model may be run on it.
-    on_block
+    check_cancelled
         Called between blocks of reading; what it raises ends the reading.
 
     Raises
@@ -50,16 +50,16 @@ def open_scan(
         _require_pydicom(path)
         from ct3d_edge.scan.dicom.series_finder import open_series
 
-        scan = open_series(path, on_block)
+        scan = open_series(path, check_cancelled)
     else:
-        scan = NiftiScan(path, on_block)
+        scan = NiftiScan(path, check_cancelled)
     scan.flags = apply_overrides(scan.flags, allow)
     if raise_refused:
         raise_if_refused(scan.flags)
     return scan
 
 
-def list_scan_files(path: Path | str, on_block: Callable[[], None] = no_cancellation) -> tuple[Path, ...]:
+def list_scan_files(path: Path | str, check_cancelled: Callable[[], None] = no_cancellation) -> tuple[Path, ...]:
     """The files that a scan is made of: one, the two of a .hdr/.img pair, or those of a DICOM series.
 
     Raises
@@ -73,7 +73,7 @@ def list_scan_files(path: Path | str, on_block: Callable[[], None] = no_cancella
     _require_pydicom(path)
     from ct3d_edge.scan.dicom.series_finder import list_series_files
 
-    return list_series_files(path, on_block)
+    return list_series_files(path, check_cancelled)
 
 
 def patient_identifiers(path: Path | str) -> tuple[str, str] | None:

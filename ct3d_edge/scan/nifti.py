@@ -34,7 +34,7 @@ class NiftiScan(Scan):
     ----------
     path
         A .nii, .nii.gz, .hdr or .img file, recognised by content.
-    on_block
+    check_cancelled
         Called after each plane that was read; what it raises ends the reading.
 
     Raises
@@ -43,9 +43,9 @@ class NiftiScan(Scan):
         See `read_nifti_header`; also if the voxels are missing, or the file is too small for them.
     """
 
-    def __init__(self, path: Path | str, on_block: Callable[[], None] = no_cancellation) -> None:
+    def __init__(self, path: Path | str, check_cancelled: Callable[[], None] = no_cancellation) -> None:
         start = time.perf_counter()
-        self.path, self._on_block = Path(path), on_block
+        self.path, self._on_block = Path(path), check_cancelled
         self._header = header = read_nifti_header(self.path)
         self.slope, self.intercept = header.slope, header.intercept
         self.affine, self.flags = header.affine, header.flags

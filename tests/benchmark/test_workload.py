@@ -57,7 +57,7 @@ def test_a_scan_is_given_the_record_that_infer_gives_it(
     model, scan = default_model_path() if bundled else make_model(), make_scan("a.nii.gz")
     with Runner(load_model_file(model), SessionRequest("cpu")) as runner, load_model(model, "cpu") as opened:
         timed = [ScanWorkload(runner, [scan]).predict(number, StageTimer(WallClock())) for number in range(2)]
-        plan = opened.plan(1, workers=1)
+        plan = opened.make_schedule(1, workers=1)
         (result,) = opened.iter_results([scan], plan)
     assert without_times(timed[0]) == without_times(timed[1]) == without_times(result.record)
     assert any(flag.code == "demonstration_model" for flag in timed[0].flags) is bundled

@@ -59,13 +59,13 @@ def test_a_folder_that_vanishes_leaves_records_of_what_is_gone(
         make_scan(f"{number}.nii", folder=scans)
     from ct3d_edge.inference.model import Model
 
-    opened = Model.plan
+    opened = Model.make_schedule
 
     def remove(model: Model, *arguments: Any, **options: Any) -> Any:
         shutil.rmtree(scans)
         return opened(model, *arguments, **options)
 
-    monkeypatch.setattr(Model, "plan", remove)
+    monkeypatch.setattr(Model, "make_schedule", remove)
     outcome = run("infer", scans, "--model", make_model(), "-p", "cpu", "--format", "jsonl")
     assert outcome.code == 1
     assert codes(outcome.out) == {f"{number}.nii": "not_found" for number in range(5)}

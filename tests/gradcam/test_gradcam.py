@@ -111,7 +111,7 @@ def test_maps_equal_those_of_automatic_differentiation(name: str, level: Level, 
         assert features is not None
         for volume, row, given in zip(volumes, probabilities, features, strict=True):
             answer = classify(row, file.contract)
-            explanation = explainer.explain(ScanResult(replace(ANSWERED, prediction=answer), None, given))
+            explanation = explainer.compute_map(ScanResult(replace(ANSWERED, prediction=answer), None, given))
             assert explanation is not None
             assert explanation.label == (answer.label if len(file.contract.labels) > 2 else "abnormal")
             output = 0 if file.contract.outputs == 1 else file.contract.labels.index(explanation.label)

@@ -94,7 +94,7 @@ def test_reading_a_series_can_be_ended_between_any_two_slices(chest: Path, runne
 
 def test_a_series_is_whole_when_no_slice_came_for_a_while(chest: Path) -> None:
     now = [0.0]
-    inbox = WatchedFolder(chest.parent, settle=5, clock=lambda: now[0])
+    inbox = WatchedFolder(chest.parent, stable_for=5, clock=lambda: now[0])
 
     def after(seconds: float) -> list[Path]:
         now[0] += seconds

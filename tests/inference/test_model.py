@@ -152,10 +152,12 @@ def test_an_impossible_wish_is_told_at_once(model: Model, options: dict[str, Any
 
 
 def test_a_memory_budget_is_bytes_or_a_size(model: Model) -> None:
-    assert model.plan(8, workers=2, max_memory="1.5 GiB") == model.plan(8, workers=2, max_memory=3 << 29)
+    assert model.make_schedule(8, workers=2, max_memory="1.5 GiB") == model.make_schedule(
+        8, workers=2, max_memory=3 << 29
+    )
     with pytest.raises(UsageError, match="found 'much'"):
         model.predict_many([], max_memory="much")
-    with pytest.raises(UsageError, match="the budget is 1 kB"):
+    with pytest.raises(UsageError, match="the memory limit is 1 kB"):
         model.predict_many([], batch_size=10, max_memory="1KB")
 
 
@@ -230,9 +232,9 @@ def test_what_is_done_to_a_scan_can_be_sent_elsewhere(mixed_folder: Path, contra
             here.failed,
             here.flags,
         )
-        assert (here.prepared is None) is (here.failed is not None)
-        if here.prepared:
-            np.testing.assert_array_equal(there.prepared.volume, here.prepared.volume)
+        assert (here.model_input is None) is (here.failed is not None)
+        if here.model_input:
+            np.testing.assert_array_equal(there.model_input.volume, here.model_input.volume)
 
 
 def test_the_public_names_are_these() -> None:
@@ -242,10 +244,10 @@ def test_the_public_names_are_these() -> None:
 
 def test_reading_a_scan_again_ends_with_its_time(model: Model, make_scan: MakeScan, tmp_path: Path) -> None:
     record = model.predict(make_scan())
-    again = model.recompute(record, seconds=60)
-    assert (again.record, again.prepared is not None) == (record, True)
+    again = model.recompute(record, timeout_s=60)
+    assert (again.record, again.model_input is not None) == (record, True)
     with pytest.raises(UnreadableScanError, match=r"not finished within 0\.2 s") as error:
-        model.recompute(replace(record, scan=str(endless_scan(tmp_path / "endless"))), seconds=0.2)
+        model.recompute(replace(record, scan=str(endless_scan(tmp_path / "endless"))), timeout_s=0.2)
     assert error.value.code == "timeout"
     with pytest.raises(UnreadableScanError, match="does not exist"):
         model.recompute(replace(record, scan="gone.nii"))
@@ -296,7 +298,7 @@ def test_wherever_a_path_is_taken_a_str_will_do(
     path, scan = make_model(), make_scan()
     with load_model(str(path), "cpu") as model:
         assert plain(model.predict(str(scan))) == plain(model.predict(scan))
-        assert model.checker().inspect(str(scan)) == model.checker().inspect(scan)
+        assert model.make_checker().check(str(scan)) == model.make_checker().check(scan)
     assert load_model_file(str(path)).sha256 == load_model_file(path).sha256
     np.testing.assert_array_equal(read_nifti(str(scan)).stored, read_nifti(scan).stored)
     assert open_scan(str(scan)).shape == open_scan(scan).shape
@@ -338,7 +340,7 @@ def test_the_library_speaks_of_arguments(
         lambda: model.predict(tmp_path / "absent.nii"),
         lambda: model.predict(unoriented),
         lambda: model.predict(Volume(hu)),
-        lambda: model.recompute(model.predict(scan), seconds=1e-9),
+        lambda: model.recompute(model.predict(scan), timeout_s=1e-9),
         lambda: model.predict_many(str(scan)),
         lambda: model.predict_many([scan], workers=0),
         lambda: model.predict_many([scan], batch_size=0),
@@ -362,7 +364,7 @@ def test_the_library_speaks_of_arguments(
             said += told
             silent += [] if told else [number]
     assert silent == []
-    said += [flag.detail for flag in model.checker().inspect(unoriented).flags]
-    said += [error[1] for error in [model.checker().inspect(unoriented).error] if error]
+    said += [flag.detail for flag in model.make_checker().check(unoriented).flags]
+    said += [error[1] for error in [model.make_checker().check(unoriented).error] if error]
     outside_commands = [re.sub(r"(ct3d-edge|pip) [a-z]+ .*", "", message) for message in said]
     assert [message for message in outside_commands if FLAG.search(message)] == []

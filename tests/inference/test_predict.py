@@ -74,7 +74,7 @@ def test_a_record_has_either_an_answer_or_a_failure(mixed_folder: Path, runner: 
         record = analysis.record
         assert (record.prediction is None) is (record.failure is not None)
         assert record.has_prediction is (record.status in ("ok", "warn"))
-        assert (analysis.prepared is not None) is record.has_prediction
+        assert (analysis.model_input is not None) is record.has_prediction
         assert json.loads(to_jsonl([record]))["status"] == record.status
 
 
@@ -105,8 +105,8 @@ def test_the_answer_is_the_networks(make_scan: MakeScan, runner: Runner) -> None
     analysis = predict_scan(path, runner)
     expected = runner.infer(preprocess(read_nifti(path), runner.contract).volume[None])[0]
     assert analysis.record.prediction == classify(expected, runner.contract)
-    assert analysis.prepared is not None
-    assert analysis.prepared.volume.shape == runner.contract.shape
+    assert analysis.model_input is not None
+    assert analysis.model_input.volume.shape == runner.contract.shape
     assert 0 < expected[0] < 1
 
 

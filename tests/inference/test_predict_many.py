@@ -68,7 +68,7 @@ def test_nothing_to_do_gives_nothing(runner: Runner, plan: Schedule) -> None:
 def test_known_records_are_taken_over_in_their_place(scans: list[Path], runner: Runner, plan: Schedule) -> None:
     first = [analysis.record for analysis in predict_scans(scans, runner)]
     known = {record.scan: record for record in first[::2] if record.key}
-    again = [analysis.record for analysis in predict_scans(scans, runner, plan, known=known)]
+    again = [analysis.record for analysis in predict_scans(scans, runner, plan, known_records=known)]
     assert [record.scan for record in again] == [record.scan for record in first]
     assert [record is known.get(record.scan) for record in again] == [record.scan in known for record in first]
 
@@ -168,7 +168,7 @@ def test_a_scan_that_takes_too_long_is_named_and_the_others_are_answered(
 ) -> None:
     scans = [make_scan("a.nii"), endless, make_scan("b.nii"), make_scan("c.nii")]
     before = threading.active_count()
-    records = [analysis.record for analysis in predict_scans(scans, runner, plan, seconds=0.3)]
+    records = [analysis.record for analysis in predict_scans(scans, runner, plan, timeout_s=0.3)]
     assert [record.status for record in records] == ["ok", "error", "ok", "ok"]
     assert records[1].failure is not None
     assert records[1].failure.code == "timeout"
@@ -201,7 +201,7 @@ def test_a_thread_that_hangs_is_given_up_and_replaced(make_scan: MakeScan, make_
     dark = make_scan("dark.nii", voxels=np.full((6, 6, 6), -1000, np.int16))
     scans = [dark, make_scan("a.nii"), dark, dark, make_scan("b.nii"), make_scan("c.nii")]
     with Stuck(load_model_file(make_model()), SessionRequest("cpu", threads=1)) as session:
-        analyses = predict_scans(scans, session, PLANS["two whole"], seconds=0.2)
+        analyses = predict_scans(scans, session, PLANS["two whole"], timeout_s=0.2)
         records = [next(analyses).record for _ in scans]
         session.release.set()
         assert next(analyses, None) is None
@@ -225,7 +225,7 @@ def test_a_scan_replaced_while_it_is_read_is_no_answer(
             scan.write_bytes(other.read_bytes())
 
     reading = prepare_scan(scan, runner.contract, replace_in_the_middle)
-    assert reading.prepared is None
+    assert reading.model_input is None
     assert reading.failed is not None
     assert (reading.failed[0], reading.failed[1].code) == ("error", "modified_during_read")
     assert prepare_scan(scan, runner.contract).failed is None

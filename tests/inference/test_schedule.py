@@ -8,8 +8,8 @@ from ct3d_edge.inference.schedule import MemoryEstimate, Schedule, make_schedule
 from ct3d_edge.system.machine import count_usable_cores
 
 GB = 1_000_000_000
-CPU = MemoryEstimate(prepared=4_000_000, run=600_000_000, on_cpu=True)
-GPU = MemoryEstimate(prepared=4_000_000, run=600_000_000, on_cpu=False)
+CPU = MemoryEstimate(input_bytes=4_000_000, run_bytes=600_000_000, on_cpu=True)
+GPU = MemoryEstimate(input_bytes=4_000_000, run_bytes=600_000_000, on_cpu=False)
 
 
 @pytest.fixture
@@ -21,20 +21,20 @@ def cores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
 @pytest.mark.parametrize(
     ("cores", "needs", "options", "expected"),
     [
-        (2, CPU, {"scans": 40, "budget": 8 * GB}, Schedule(2, True, 1, 4, 1)),
-        (8, CPU, {"scans": 40, "budget": 8 * GB}, Schedule(8, True, 1, 16, 1)),
-        (8, CPU, {"scans": None, "budget": 8 * GB}, Schedule(8, True, 1, 16, 1)),
-        (8, CPU, {"scans": 3, "budget": 8 * GB}, Schedule(3, True, 2, 6, 1)),
-        (8, CPU, {"scans": 40, "budget": 2 * GB}, Schedule(3, True, 2, 6, 1)),
-        (8, CPU, {"scans": 40, "budget": 8 * GB, "workers": 2}, Schedule(2, True, 4, 4, 1)),
-        (8, CPU, {"scans": 1, "budget": 8 * GB}, Schedule(0, False, 8, 0, 1)),
-        (1, CPU, {"scans": 40, "budget": 8 * GB}, Schedule(1, False, 1, 2, 1)),
-        (4, CPU, {"scans": 40, "budget": 700_000_000}, Schedule(3, False, 4, 4, 1)),
-        (4, CPU, {"scans": 40, "budget": 8 * GB, "batch": 2}, Schedule(3, False, 4, 5, 2)),
-        (4, GPU, {"scans": 40, "budget": 8 * GB}, Schedule(3, False, 4, 4, 1)),
-        (4, GPU, {"scans": 40, "budget": 8 * GB, "batch": 8}, Schedule(3, False, 4, 11, 8)),
-        (4, GPU, {"scans": 40, "budget": 100_000_000, "batch": 8}, Schedule(1, False, 4, 1, 8)),
-        (4, GPU, {"scans": 2, "budget": 8 * GB}, Schedule(2, False, 4, 3, 1)),
+        (2, CPU, {"scans": 40, "max_memory": 8 * GB}, Schedule(2, True, 1, 4, 1)),
+        (8, CPU, {"scans": 40, "max_memory": 8 * GB}, Schedule(8, True, 1, 16, 1)),
+        (8, CPU, {"scans": None, "max_memory": 8 * GB}, Schedule(8, True, 1, 16, 1)),
+        (8, CPU, {"scans": 3, "max_memory": 8 * GB}, Schedule(3, True, 2, 6, 1)),
+        (8, CPU, {"scans": 40, "max_memory": 2 * GB}, Schedule(3, True, 2, 6, 1)),
+        (8, CPU, {"scans": 40, "max_memory": 8 * GB, "workers": 2}, Schedule(2, True, 4, 4, 1)),
+        (8, CPU, {"scans": 1, "max_memory": 8 * GB}, Schedule(0, False, 8, 0, 1)),
+        (1, CPU, {"scans": 40, "max_memory": 8 * GB}, Schedule(1, False, 1, 2, 1)),
+        (4, CPU, {"scans": 40, "max_memory": 700_000_000}, Schedule(3, False, 4, 4, 1)),
+        (4, CPU, {"scans": 40, "max_memory": 8 * GB, "batch": 2}, Schedule(3, False, 4, 5, 2)),
+        (4, GPU, {"scans": 40, "max_memory": 8 * GB}, Schedule(3, False, 4, 4, 1)),
+        (4, GPU, {"scans": 40, "max_memory": 8 * GB, "batch": 8}, Schedule(3, False, 4, 11, 8)),
+        (4, GPU, {"scans": 40, "max_memory": 100_000_000, "batch": 8}, Schedule(1, False, 4, 1, 8)),
+        (4, GPU, {"scans": 2, "max_memory": 8 * GB}, Schedule(2, False, 4, 3, 1)),
     ],
     indirect=["cores"],
 )
@@ -49,19 +49,19 @@ def test_what_is_planned(cores: None, needs: MemoryEstimate, options: dict[str, 
         ({"workers": -3}, "found `workers=-3`"),
         ({"batch": 0}, "found `batch_size=0`"),
         (
-            {"batch": 5, "budget": 2 * GB},
-            r"A batch of 5 scans takes about 3 GB; the budget is 2 GB\. Use `batch_size=3` or less",
+            {"batch": 5, "max_memory": 2 * GB},
+            r"A batch of 5 scans takes about 3 GB; the memory limit is 2 GB\. Use `batch_size=3` or less",
         ),
-        ({"batch": 2, "budget": 1}, "`batch_size=1` or less"),
+        ({"batch": 2, "max_memory": 1}, "`batch_size=1` or less"),
         (
-            {"budget": 1_000_000},
-            r"One scan takes about 620 MB; the budget is 1 MB\. Raise `max_memory`",
+            {"max_memory": 1_000_000},
+            r"One scan takes about 620 MB; the memory limit is 1 MB\. Raise `max_memory`",
         ),
         (
-            {"budget": 2 * GB, "workers": 8},
-            r"8 scans at a time take about 4\.96 GB; the budget is 2 GB\. Use `workers=3` or less",
+            {"max_memory": 2 * GB, "workers": 8},
+            r"8 scans at a time take about 4\.96 GB; the memory limit is 2 GB\. Use `workers=3` or less",
         ),
-        ({"budget": 1_201_000_000, "batch": 2}, r"2 scans at a time take about 1\.22 GB"),
+        ({"max_memory": 1_201_000_000, "batch": 2}, r"2 scans at a time take about 1\.22 GB"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
@@ -77,11 +77,11 @@ def test_a_batch_that_no_machine_holds_is_refused_by_the_memory_there_is() -> No
 @pytest.mark.parametrize("scans", [None, 1, 40])
 def test_a_budget_that_not_even_one_scan_keeps_is_refused(scans: int | None) -> None:
     with pytest.raises(UsageError, match="One scan takes about 620 MB"):
-        make_schedule(CPU, scans, budget=619_000_000)
+        make_schedule(CPU, scans, max_memory=619_000_000)
     with pytest.raises(UsageError, match="One scan takes about 28 MB"):
-        make_schedule(GPU, scans, budget=27_000_000)
-    assert make_schedule(CPU, scans, budget=620_000_000).workers <= 3
-    assert make_schedule(GPU, scans, budget=28_000_000).workers <= 1
+        make_schedule(GPU, scans, max_memory=27_000_000)
+    assert make_schedule(CPU, scans, max_memory=620_000_000).workers <= 3
+    assert make_schedule(GPU, scans, max_memory=28_000_000).workers <= 1
 
 
 def test_little_memory_is_no_budget_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,9 +245,9 @@ def test_the_quality_report_of_a_file_measures_against_the_range(make_scan: Make
     path = make_scan()
     lie = AcquisitionGeometry.of(open_scan(path))
     assert lie is not None
-    quality_report = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE)).inspect(path)
+    quality_report = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE)).check(path)
     found = {flag.code: flag for flag in quality_report.flags}
     assert found["fov_extent"].detail.count("lay otherwise") == 1
     assert found["slice_count_shift"].value == lie.slices
-    allowed = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE), ["slice_count_shift"]).inspect(path)
+    allowed = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE), ["slice_count_shift"]).check(path)
     assert {f.code: f.severity for f in allowed.flags}["slice_count_shift"] == "ok"

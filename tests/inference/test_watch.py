@@ -28,7 +28,7 @@ def clock() -> Clock:
 def inbox(tmp_path: Path, clock: Clock) -> WatchedFolder:
     folder = tmp_path / "incoming"
     folder.mkdir()
-    return WatchedFolder(folder, settle=5, clock=clock)
+    return WatchedFolder(folder, stable_for=5, clock=clock)
 
 
 def after(seconds: float, inbox: WatchedFolder, clock: Clock) -> list[str]:

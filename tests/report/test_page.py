@@ -180,7 +180,7 @@ def test_two_hundred_scans_stay_small_and_open(browser: Any, tmp_path: Path) -> 
 
 def test_no_path_no_patient_no_address(tmp_path: Path) -> None:
     patient = QCFlag("identifiers", "ok", "Patient Doe^Jane, ID 4711.")
-    same = QCFlag("duplicate", "warn", "The network is given the same numbers as for /secret/x.nii.", "/secret/x.nii")
+    same = QCFlag("duplicate", "warn", "The network input is identical to that of /secret/x.nii.", "/secret/x.nii")
     records = [replace(RECORDS[0], flags=(patient, same)), *RECORDS[1:]]
     text = write(tmp_path / "report.html", records, shape=(16, 12, 8)).read_text()
     for word in ("/secret", "Doe", "4711", "http://", "https://"):

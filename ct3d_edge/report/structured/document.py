@@ -36,7 +36,7 @@ SERIES_NUMBER = 9901
 
 
 def save_structured_report(
-    record: ResultRecord, path: Path, model: str, on_block: Callable[[], None] = no_cancellation
+    record: ResultRecord, path: Path, model: str, check_cancelled: Callable[[], None] = no_cancellation
 ) -> None:
     """Write the report of a DICOM series that has an answer, complete or not at all.
 
@@ -49,7 +49,7 @@ def save_structured_report(
         Its record; ``scan`` is a DICOM series.
     model
         Name of the model.
-    on_block
+    check_cancelled
         Called now and then while the series is read, and before the file is written; what it raises ends that.
 
     Raises
@@ -64,8 +64,10 @@ def save_structured_report(
         raise ValueError(f"{record.scan} has no answer to report.")
     scan = Path(record.scan)
     with without_warnings():
-        source = read_source_series(scan, on_block)
-        if content_sha256(scan, on_block) != record.scan_sha256:  # the answer of one patient in the study of another
+        source = read_source_series(scan, check_cancelled)
+        if (
+            content_sha256(scan, check_cancelled) != record.scan_sha256
+        ):  # the answer of one patient in the study of another
             raise UnreadableScanError(
                 "modified_during_read", f"{scan.name} was written to after it was judged. Run it again."
             )
@@ -73,7 +75,7 @@ def save_structured_report(
         remarks = deidentify_flags(remove_other_scan_names(record))
         report = make_measurement_report(record, record.prediction, series, _make_identity(record, model), remarks)
         data = _encode_report(source, report, record, model)
-    on_block()
+    check_cancelled()
     with atomic_file(path) as stream:
         stream.write(data)
 

@@ -52,10 +52,10 @@ class SourceSeries:
         return [self.header, *self.instances[1:]]
 
 
-def read_source_series(scan: Path, on_block: Callable[[], None] = no_cancellation) -> SourceSeries:
+def read_source_series(scan: Path, check_cancelled: Callable[[], None] = no_cancellation) -> SourceSeries:
     """Read what a report needs to know of a DICOM series.
 
-    ``on_block`` is called after each file; what it raises ends the reading.
+    ``check_cancelled`` is called after each file; what it raises ends the reading.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_source_series(scan: Path, on_block: Callable[[], None] = no_cancellatio
     RefusedScanError
         ``mixed_patients`` if they belong to several patients or studies: there is no place to file a report.
     """
-    images = read_series_instances(scan, on_block)
+    images = read_series_instances(scan, check_cancelled)
     _require_one_study(images, scan.name)
     return SourceSeries(_read_header(images[0]), tuple(map(_make_reference, images)))
 

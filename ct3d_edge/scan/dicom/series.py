@@ -48,7 +48,7 @@ class DicomSeries(Scan):
         Its files, in any order; all of one series.
     remarks
         What finding them noticed.
-    on_block
+    check_cancelled
         Called after each plane that was read; what it raises ends the reading.
 
     Raises
@@ -66,10 +66,10 @@ class DicomSeries(Scan):
         path: Path,
         images: Sequence[DicomInstance],
         remarks: Sequence[QCFlag] = (),
-        on_block: Callable[[], None] = no_cancellation,
+        check_cancelled: Callable[[], None] = no_cancellation,
     ) -> None:
         start = time.perf_counter()
-        self.path, self._on_block = path, on_block
+        self.path, self._on_block = path, check_cancelled
         slices, localizers = _without_localizers(images)
         for image in images:
             require_decodable(image)

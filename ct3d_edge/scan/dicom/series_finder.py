@@ -72,7 +72,7 @@ class FolderContents:
         return (QCFlag("unreadable_files", "warn", detail, len(self.unreadable)),)
 
 
-def open_series(path: Path, on_block: Callable[[], None] = no_cancellation) -> DicomSeries:
+def open_series(path: Path, check_cancelled: Callable[[], None] = no_cancellation) -> DicomSeries:
     """Open what a path stands for: a folder with one series, ``folder/SERIES-UID``, or a file for its whole series.
 
     A series that is named by its UID may continue in folders below.
@@ -84,39 +84,41 @@ def open_series(path: Path, on_block: Callable[[], None] = no_cancellation) -> D
     UnreadableScanError
         ``not_found`` if there is none; else as `read_instance` and `DicomSeries`.
     """
-    series, remarks = _resolve(path, on_block)
-    return DicomSeries(path, series.images, remarks, on_block)
+    series, remarks = _resolve(path, check_cancelled)
+    return DicomSeries(path, series.images, remarks, check_cancelled)
 
 
-def list_series_files(path: Path, on_block: Callable[[], None] = no_cancellation) -> tuple[Path, ...]:
+def list_series_files(path: Path, check_cancelled: Callable[[], None] = no_cancellation) -> tuple[Path, ...]:
     """The files of what a path stands for; see `open_series`."""
-    return tuple(image.path for image in read_series_instances(path, on_block))
+    return tuple(image.path for image in read_series_instances(path, check_cancelled))
 
 
-def read_series_instances(path: Path, on_block: Callable[[], None] = no_cancellation) -> tuple[DicomInstance, ...]:
+def read_series_instances(
+    path: Path, check_cancelled: Callable[[], None] = no_cancellation
+) -> tuple[DicomInstance, ...]:
     """The parsed files of what a path stands for; see `open_series`."""
-    return _resolve(path, on_block)[0].images
+    return _resolve(path, check_cancelled)[0].images
 
 
-def _resolve(path: Path, on_block: Callable[[], None]) -> tuple[SeriesFiles, tuple[QCFlag, ...]]:
+def _resolve(path: Path, check_cancelled: Callable[[], None]) -> tuple[SeriesFiles, tuple[QCFlag, ...]]:
     if is_folder(path):
-        contents = group_by_series(list_dicom_files(path), on_block)
+        contents = group_by_series(list_dicom_files(path), check_cancelled)
         return _require_single_series(contents, path), contents.remarks()
     folder = path.parent
     uid = (read_instance(path).series or NO_SERIES_UID) if is_file(path) else path.name
     # None stands for files that cannot be read: they are to be remarked.
-    contents = group_by_series(_list_files_of_series(folder, (uid, None), on_block), on_block)
+    contents = group_by_series(_list_files_of_series(folder, (uid, None), check_cancelled), check_cancelled)
     images = [image for series in contents.series if series.uid == uid for image in series.images]
     split: tuple[QCFlag, ...] = ()
     if not is_file(path) and uid != NO_SERIES_UID:
-        images, split = _add_parts_below(folder, uid, images, on_block)
+        images, split = _add_parts_below(folder, uid, images, check_cancelled)
     if not images:
         raise UnreadableScanError("not_found", f"{folder} holds no DICOM series {uid}.")
     return SeriesFiles(uid, tuple(images), _skip_reason(images)), (*contents.remarks(), *split)
 
 
 def _add_parts_below(
-    folder: Path, uid: str, images: list[DicomInstance], on_block: Callable[[], None]
+    folder: Path, uid: str, images: list[DicomInstance], check_cancelled: Callable[[], None]
 ) -> tuple[list[DicomInstance], tuple[QCFlag, ...]]:
     """Images of a series, and those in folders below that complete it; copies and other identities are left alone."""
     parts = [(folder, images)] if images else []
@@ -124,7 +126,7 @@ def _add_parts_below(
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         place = Path(parent)
         if place != folder and (
-            part := [read_instance(file) for file in _list_files_of_series(place, (uid,), on_block)]
+            part := [read_instance(file) for file in _list_files_of_series(place, (uid,), check_cancelled)]
         ):
             parts.append((place, part))
     whole: list[list[DicomInstance]] = []
@@ -143,10 +145,12 @@ def _add_parts_below(
     )
 
 
-def _list_files_of_series(folder: Path, series: Sequence[str | None], on_block: Callable[[], None]) -> Iterator[Path]:
+def _list_files_of_series(
+    folder: Path, series: Sequence[str | None], check_cancelled: Callable[[], None]
+) -> Iterator[Path]:
     """DICOM files directly in a folder that belong to one of these series."""
     for file in list_dicom_files(folder):
-        on_block()
+        check_cancelled()
         if read_series_uid(file) in series:
             yield file
 
@@ -183,13 +187,13 @@ def list_dicom_files(folder: Path) -> list[Path]:
     return [path for path in files if has_dicom_suffix(path) or is_dicom(path)]
 
 
-def group_by_series(files: Iterable[Path], on_block: Callable[[], None] = no_cancellation) -> FolderContents:
+def group_by_series(files: Iterable[Path], check_cancelled: Callable[[], None] = no_cancellation) -> FolderContents:
     """Group files by series."""
     groups: dict[str, list[DicomInstance]] = defaultdict(list)
     broken: list[tuple[Path, UnreadableScanError]] = []
     other = []
     for path in files:
-        on_block()
+        check_cancelled()
         try:
             image = read_instance(path)
         except UnreadableScanError as error:

@@ -164,22 +164,22 @@ def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: Mak
 
 def test_the_other_scans_of_a_run_change_no_uid(make_report: MakeReport) -> None:
     record, path = make_report()
-    duplicate = QCFlag("duplicate", "warn", "The network is given the same numbers as for other.", "other")
+    duplicate = QCFlag("duplicate", "warn", "The network input is identical to that of other.", "other")
     assert is_same_report(path, replace(record, flags=(*record.flags, duplicate)), "chest")
 
 
 def test_no_folder_of_this_machine_gets_into_it(make_report: MakeReport) -> None:
     other = "/home/secret/other"
-    duplicate = QCFlag("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
+    duplicate = QCFlag("duplicate", "warn", f"The network input is identical to that of {other}.", other)
     _, path = make_report(flags=(duplicate, QCFlag("identifiers", "ok", "Patient Doe^Jane, ID PID-4711.")))
     comments = [text for name, text in said(dcmread(path)) if name == "Comment"]
-    assert comments[1:] == ["duplicate: The network is given the same numbers as for another scan of this run."]
+    assert comments[1:] == ["duplicate: The network input is identical to that of another scan of this run."]
     assert b"secret" not in path.read_bytes()
 
 
 def test_no_report_names_the_folder_of_another_patient(make_report: MakeReport) -> None:
     other = "/ward/DOE^JOHN_1950"
-    duplicate = QCFlag("duplicate", "warn", f"The network is given the same numbers as for {other}.", other)
+    duplicate = QCFlag("duplicate", "warn", f"The network input is identical to that of {other}.", other)
     _, path = make_report(flags=(duplicate,))
     assert b"DOE" not in path.read_bytes()
 
