@@ -25,7 +25,7 @@ WORD_COUNTS: dict[str, int] = {
     "judge": 5,
     "judged": 11,
     "passport": 0,
-    "proof": 39,
+    "proof": 38,
     "proofs": 4,
     "proven": 26,
     "receipt": 4,

@@ -44,7 +44,7 @@ OLD_PART_SECONDS = 3600
 
 @dataclass(frozen=True)
 class PreparedEntry:
-    """One prepared scan: its file, and the codes of its findings except those that are only for the record."""
+    """One prepared scan: its file, and the codes of its flags except those that are only for the record."""
 
     file: Path
     flags: tuple[str, ...]
