@@ -67,9 +67,8 @@ def test_the_public_list_is_exact() -> None:
     assert ct3d_edge.__all__ == sorted(PUBLIC)
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(ct3d_edge, name) is not None
+def test_every_public_name_is_there() -> None:
+    assert [name for name in sorted(PUBLIC) if getattr(ct3d_edge, name) is None] == []
 
 
 def test_type_checkers_see_the_same_list() -> None:

@@ -1,6 +1,7 @@
 """Closed form against automatic differentiation."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import onnx
 import pytest
 from networks import KERAS, tiny_network
 from numpy.typing import NDArray
+from products import each_value
 from records import ANSWERED
 
 from ct3d_edge.conversion.passes.pipeline import Level, Target
@@ -84,10 +86,13 @@ NETWORKS = {
 }
 
 
+OTHERS = [name for name in NETWORKS if name != "published"]
+PLANS: list[tuple[Level, Target]] = [("none", "cpu"), ("exact", "cuda"), ("fast", "cpu"), ("small", "cpu")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("level", "target"), [("none", "cpu"), ("exact", "cuda"), ("fast", "cpu"), ("small", "cpu")])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_maps_equal_those_of_automatic_differentiation(name: str, level: Level, target: Target, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "plan"), [*product(["published"], PLANS), *each_value(OTHERS, PLANS)])
+def test_maps_equal_those_of_automatic_differentiation(name: str, plan: tuple[Level, Target], tmp_path: Path) -> None:
     from ct3d_edge.conversion.compile_options import CompileOptions
     from ct3d_edge.conversion.export import export_model
     from ct3d_edge.conversion.keras_loader import load_keras_source
@@ -102,8 +107,8 @@ def test_maps_equal_those_of_automatic_differentiation(name: str, level: Level, 
     source = load_keras_source(tmp_path / "network.keras", labels=tuple(labels.split(",")))
     rng = np.random.default_rng(5)
     volumes = [rng.random(source.contract.shape, np.float32) * bright for bright in np.linspace(0.1, 1, 8, dtype="f4")]
-    plan = CompileOptions(level, target, strict=True, explain=True)
-    file = export_model(source, tmp_path / "x.onnx", volumes, material="noise", plan=plan).model
+    options = CompileOptions(*plan, strict=True, explain=True)
+    file = export_model(source, tmp_path / "x.onnx", volumes, material="noise", plan=options).model
     explainer = GradcamMaker(file)
     head = find_global_pooling(onnx.ModelProto.FromString(file.data), file.output_name).head
     with Runner(file, SessionRequest("cpu", gradcam=True)) as runner:

@@ -45,7 +45,7 @@ def phantom() -> Volume:
     return chest()
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", ["RAS", *CODES[::5]])
 def test_a_wrong_orientation_is_told_but_for_left_and_right(phantom: Volume, code: str) -> None:
     said = told(declared(phantom, code))
     assert (said is None) == (code in ("LAS", "RAS")), "a chest is nearly symmetric"
