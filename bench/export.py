@@ -31,7 +31,7 @@ STARTUP = "start, import of TensorFlow, network"
 STAGES = {
     "converting ...": "conversion, answers of the golden test",
     "rewriting ...": "passes",
-    "proving ...": "proof of the decisions",
+    "checking parity ...": "parity check of the probabilities",
     "comparing tensors ...": "proof of the tensors",
     "writing ...": "golden test, writing, end",
 }

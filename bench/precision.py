@@ -21,8 +21,8 @@ from bench.compiler import ROUNDS
 from bench.keep import save_record
 from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
 from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
-from ct3d_edge.conversion.decisions import compare_predictions
 from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
+from ct3d_edge.conversion.parity import compare_predictions
 from ct3d_edge.conversion.parity_data import load_calibration_volumes, load_parity_volumes
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
@@ -32,7 +32,7 @@ from ct3d_edge.system.machine import describe_machine
 
 PLANS = {
     "fp32": CompileOptions(),
-    "fp32, weights fp16": CompileOptions(weights="fp16"),
+    "fp32, weights fp16": CompileOptions(weight_dtype="fp16"),
     "fp16": CompileOptions(precision="fp16"),
     "int8": CompileOptions(precision="int8"),
     "int8, 3D": CompileOptions("exact", precision="int8"),

@@ -3,9 +3,9 @@
     python -m bench.rounding MODEL.onnx ... [--scans DIR]
 
 Each subject is a file as tf2onnx wrote it (`export --optimize none`). For both forms of integers, with weights rounded
-one by one, with the sums of kernels kept, and with biases corrected as well: the largest difference of a probability
-from the subject's on the phantoms of the proof, on further ones, and on the scans of a folder. All are calibrated on
-phantoms and run on ONNX Runtime's CPU provider. Everything goes to bench/results/rounding.json.
+one by one and with the sums of kernels kept: the largest difference of a probability from the subject's on the
+phantoms of the parity check, on further ones, and on the scans of a folder. All are calibrated on phantoms and run on
+ONNX Runtime's CPU provider. Everything goes to bench/results/rounding.json.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from bench.sessions import PACKAGES, open_session, run_session
 from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.parity_data import ParityVolumes, load_calibration_volumes, load_parity_volumes
 from ct3d_edge.conversion.passes.pipeline import Target
-from ct3d_edge.conversion.precision.bias_correction import correct_biases
 from ct3d_edge.conversion.precision.int8 import convert_to_int8, max_weight_integer, snap_to_grid
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.scan.discovery import find_scans
@@ -56,9 +55,7 @@ def quantization_steps(
     single = rewrite_graph(folded, plan).proto
     yield "rounded one by one", convert_to_int8(single, iter(seen), target)[0]
     summed = rewrite_graph(snap_to_grid(folded, max_weight_integer(target)), plan).proto
-    made = convert_to_int8(summed, iter(seen), target)[0]
-    yield "sums kept", made
-    yield "sums kept, biases corrected", correct_biases(single, made, seen)
+    yield "sums kept", convert_to_int8(summed, iter(seen), target)[0]
 
 
 def predict(proto: onnx.ModelProto, batches: Batches, model: ModelFile) -> NDArray[np.float64]:

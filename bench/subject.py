@@ -146,8 +146,7 @@ def write_onnx(source: "KerasSource", material: Fixture) -> None:
     from ct3d_edge.conversion.fused_io.fuse import fuse_io
     from ct3d_edge.conversion.keras_loader import convert_to_onnx
     from ct3d_edge.conversion.passes.pipeline import optimize_graph
-    from ct3d_edge.conversion.write_model import attach_metadata
-    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.modelfile.model_file import attach_metadata, load_model_file
     from ct3d_edge.session.golden_search import make_golden_test
 
     plain = convert_to_onnx(source.network, source.contract)

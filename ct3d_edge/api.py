@@ -155,8 +155,8 @@ def export(
 
     with _saved(model) as path:
         source = load_keras_source(path, labels=labels, orientation=orientation, size=shape, activation=activation)
-        for remark in source.remarks:
-            LOGGER.info("%s", remark)
+        for message in source.messages:
+            LOGGER.info("%s", message)
         data = _compile_arguments(
             source.contract, options, parity_data, calibration_data, atol, embed_preprocessing=embed_preprocessing
         )
@@ -188,7 +188,7 @@ def optimize(
     from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
 
     loaded = load_for_compiling(Path(model), contract)
-    if loaded.features is not None and not (options and options.explain):
+    if loaded.features is not None and not (options and options.gradcam_output):
         LOGGER.info("the output for Grad-CAM is left out: `gradcam_output=True` keeps it")
     data = _compile_arguments(
         loaded.contract, options, parity_data, calibration_data, atol, embed_preprocessing=embed_preprocessing
@@ -239,6 +239,7 @@ def _compile_arguments(
 ) -> dict[str, Any]:
     """What `export_model` and `optimize_model` both take."""
     from ct3d_edge.conversion.compile_options import CompileOptions
+    from ct3d_edge.conversion.parity import ParityDataset
     from ct3d_edge.conversion.parity_data import (
         PhantomScans,
         find_working_providers,
@@ -250,14 +251,11 @@ def _compile_arguments(
     material, volumes = load_parity_volumes(parity_data, contract)
     full = options.precision == "fp32"
     return {
-        "volumes": volumes,
-        "material": material,
-        "limit": atol,
-        "truth": volumes.truth,
-        "plan": options,
+        "dataset": ParityDataset(volumes, material, len(volumes.scans), atol, volumes.truth),
+        "options": options,
         "calibration": None if full else load_calibration_volumes(calibration_data, parity_data, contract),
         "providers": find_working_providers(),
-        "embed_on": PhantomScans(contract) if embed_preprocessing else None,
+        "fused_io_scans": PhantomScans(contract) if embed_preprocessing else None,
         "on_stage": lambda stage: LOGGER.info("%s ...", stage),
     }
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
-from ct3d_edge.conversion.parity import MIN_PARITY_VOLUMES
+from ct3d_edge.conversion.parity import MIN_PARITY_VOLUMES, ParityDataset
 from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
@@ -169,9 +169,12 @@ def export_and_evaluate(recipe: dict[str, Any], run: Path, work: Path) -> tuple[
     exported = export_model(
         source,
         work / f"{recipe['name']}.onnx",
-        [preprocess(open_scan(scan), source.contract).volume for scan in chosen],
-        material=f"{len(chosen)} of the test phantoms",
-        plan=CompileOptions(explain=recipe["export"]["explain"]),
+        ParityDataset(
+            [preprocess(open_scan(scan), source.contract).volume for scan in chosen],
+            f"{len(chosen)} of the test phantoms",
+            scans=0,
+        ),
+        options=CompileOptions(gradcam_output=recipe["export"]["explain"]),
     )
     return exported, evaluate(exported.model.path, folder, config=InferenceConfig("cpu"))
 

@@ -28,8 +28,8 @@ def test_check_says_why_a_model_may_not_be_run(make_scan: MakeScan) -> None:
 
 
 def test_verify_reruns_the_golden_test(make_model: MakeModel) -> None:
-    assert not ct.verify(make_model(tolerance=1e-6), ct.InferenceConfig("cpu")).holds
-    assert ct.verify(config=ct.InferenceConfig("cpu")).holds
+    assert not ct.verify(make_model(tolerance=1e-6), ct.InferenceConfig("cpu")).passed
+    assert ct.verify(config=ct.InferenceConfig("cpu")).passed
 
 
 def test_bench_times_the_scans_given(make_model: MakeModel, tmp_path: Path) -> None:

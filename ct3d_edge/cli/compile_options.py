@@ -31,7 +31,9 @@ TensorMemoryOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Literal["fp32", "fp16", "int8", "auto"],
-    typer.Option("--precision", help="What the file computes in; auto: the fastest for the target whose proof holds."),
+    typer.Option(
+        "--precision", help="What the file computes in; auto: the fastest for the target whose parity check passes."
+    ),
 ]
 WeightDtypeOption = Annotated[
     Literal["fp32", "fp16"],
@@ -56,7 +58,7 @@ GradcamOutputOption = Annotated[
 ]
 ParityDataOption = Annotated[
     Path | None,
-    typer.Option("--parity-data", help="Scans to prove the file on; phantoms fill up to eight, or serve alone."),
+    typer.Option("--parity-data", help="Scans to check the file on; phantoms fill up to eight, or serve alone."),
 ]
 ToleranceOption = Annotated[
     float | None,
@@ -65,7 +67,7 @@ ToleranceOption = Annotated[
         min=0,
         max=0.1,
         show_default="fp32 1e-5, fp16 5e-3, int8 2e-2",
-        help="Largest difference of a probability that the proof allows.",
+        help="Largest difference of a probability that the parity check allows.",
     ),
 ]
 CalibrationDataOption = Annotated[
@@ -92,17 +94,18 @@ def check_compile_options(
 
 def print_compile_result(exported: "CompileResult") -> None:
     """Passes, parity check and file on standard output."""
+    from ct3d_edge.cli.option_names import to_option_names
     from ct3d_edge.cli.terminal import print_lines
 
     model = exported.model
     print_lines(describe_passes(model.provenance.get("passes", [])))
-    print_lines(describe_precision(model.provenance))
+    print_lines(map(to_option_names, describe_precision(model.provenance)))
     for parity in exported.parity_reports:
-        print_lines([f"proof: {parity.describe()}"])
+        print_lines([f"parity check: {parity.describe()}"])
         if parity.tensors:
             print_lines([f"tensors: {parity.tensors.describe()}"])
         if parity.weakness:
-            print_lines([f"warning: the proof is weak: {parity.weakness}"])
+            print_lines([to_option_names(f"warning: the parity check is weak: {parity.weakness}")])
     for name, reason in model.provenance.get("not_for", {}).items():
         print_lines([f"not for {name}: it {reason}"])
     if model.golden.limitation:

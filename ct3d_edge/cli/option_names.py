@@ -6,26 +6,40 @@ The library names what to change as an argument of its own, in backquotes: ```al
 import re
 
 OPTION_OF_ARGUMENT = {
+    "activation": "--activation",
     "allow": "--downgrade-check",
     "allow_fallback": "--allow-fallback",
+    "atol": "--atol",
     "batch_size": "--batch-size",
+    "calibration_data": "--calibration-data",
+    "contract": "--contract",
     "device_id": "--device-id",
     "distribute": "--strategy",
+    "embed_preprocessing": "--embed-preprocessing",
     "gradcam_output": "--with-gradcam-output",
+    "labels": "--labels",
+    "level": "--optimize",
     "max_memory": "--max-memory",
     "overwrite": "--overwrite",
-    "precision": "--mixed-precision",
+    "parity_data": "--parity-data",
+    "precision": "--precision",
     "provider": "--provider",
     "provider_options": "--provider-option",
+    "report": "--report",
     "resume": "--resume",
     "scan_timeout": "--scan-timeout",
     "series": "--series-uid",
+    "shape": "--shape",
     "skip_bad": "--skip-invalid",
     "split": "--split",
     "use_tuning": "--ignore-tuning",
+    "weight_dtype": "--weight-dtype",
     "workers": "--workers",
 }
 """Arguments of the library that messages name, and the options that set them."""
+
+OPTION_OF_VALUE = {"mixed_float16": "--mixed-precision", "mixed_bfloat16": "--mixed-precision"}
+"""`precision` of a network in training is another option than that of a file."""
 
 _ARGUMENT = re.compile(rf"`({'|'.join(OPTION_OF_ARGUMENT)})(?:=([^`]*))?`")
 
@@ -64,7 +78,8 @@ def to_option_names(message: str) -> str:
     """Replace arguments by options: ```batch_size=4``` by ``--batch-size 4``, ```allow_fallback=True``` by its flag."""
 
     def option(found: re.Match[str]) -> str:
-        name, value = OPTION_OF_ARGUMENT[found[1]], (found[2] or "").strip("[]'\"")
+        value = (found[2] or "").strip("[]()'\"").replace(", ", " ")
+        name = OPTION_OF_VALUE.get(value, OPTION_OF_ARGUMENT[found[1]])
         return name if value in ("", "True", "False") else f"{name} {value}"
 
     return _ARGUMENT.sub(option, message)

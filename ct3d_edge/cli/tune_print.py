@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ct3d_edge.cli.option_names import to_option_names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -35,7 +37,9 @@ def print_candidates(
     reasons = [(result.candidate.name, result.dropped) for result in results]
     reasons += [(form.name, reason) for form, reason in dropped.items()]
     names = [f"({name})" for name, _ in reasons]  # there are commas in them
-    for note in group_messages([[("dropped", printable(reason))] if reason else [] for _, reason in reasons], names):
+    for note in group_messages(
+        [[("dropped", printable(to_option_names(reason)))] if reason else [] for _, reason in reasons], names
+    ):
         console.print(Text(note.format(names, console.width, what="candidate")))
 
 

@@ -63,7 +63,7 @@ def verify(
             log(f"wrote {run_report}")
         outcome = run_golden_test(runner)
         told = outcome.describe(runner.run_report.actual)
-    if not outcome.holds:
+    if not outcome.passed:
         raise CheckFailedError(
             f"The golden test does not hold: {'; '.join(told)}. Do not use this model on this provider."
         )

@@ -33,7 +33,7 @@ class CompileHistory:
     ----------
     original
         Before any pass.
-    plan
+    options
         What was asked of the passes.
     variant
         What came of it.
@@ -43,8 +43,8 @@ class CompileHistory:
         Looks into the conversion from Keras, where there was one.
     """
 
-    original: onnx.ModelProto
-    plan: CompileOptions
+    source_graph: onnx.ModelProto
+    options: CompileOptions
     variant: GraphVariant
     contract: Contract
     find_layer: FindFaultyLayer = lambda _: ""
@@ -52,19 +52,21 @@ class CompileHistory:
 
 @dataclass(frozen=True, eq=False)
 class ParityFailure:
-    """Where a proof does not hold.
+    """Where a parity check failed.
 
     Parameters
     ----------
     volume
         ``contract.shape`` float32, on which it is furthest off.
-    provider, rehearsed
-        As in `Proof`.
+    provider
+        On which it failed.
+    simulated
+        Whether float32 arithmetic stood in for float16.
     """
 
     volume: Volume
     provider: ProviderName = "cpu"
-    rehearsed: bool = False
+    simulated: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class _FailingCase:
     contract: Contract
     volume: Volume
     expected: NDArray[np.float64]
-    tap: OpenIntermediateOutputs
+    open_outputs: OpenIntermediateOutputs
 
     @property
     def batch(self) -> Volume:
@@ -83,7 +85,7 @@ class _FailingCase:
     def difference(self, proto: onnx.ModelProto) -> float:
         """Largest difference of a probability."""
         name = proto.graph.output[0].name
-        ((_, output),) = self.tap(proto, [name]).tensors(self.batch)
+        ((_, output),) = self.open_outputs(proto, [name]).tensors(self.batch)
         return float(np.abs(to_probabilities(output, self.contract)[0] - self.expected).max())
 
 
@@ -92,7 +94,7 @@ def bisect_failure(
     expected: NDArray[np.float64],
     failure: ParityFailure,
     limit: float,
-    tap: OpenIntermediateOutputs | None = None,
+    open_outputs: OpenIntermediateOutputs | None = None,
 ) -> str:
     """Name the first step that takes the answer to one volume away from ``expected``, by more than ``limit``.
 
@@ -104,7 +106,7 @@ def bisect_failure(
         ``(classes,)`` probabilities of the reference.
     failure
         Which volume, and on which provider: there every graph runs.
-    tap
+    open_outputs
         Opens a session for a graph; on the failure's provider if None.
 
     Returns
@@ -112,43 +114,46 @@ def bisect_failure(
     str
         A sentence. Where no step is beyond the limit alone, it names the tensor that is furthest off.
     """
-    look = _FailingCase(
-        history.contract, failure.volume, expected, tap or partial(IntermediateOutputs, on=failure.provider)
+    case = _FailingCase(
+        history.contract, failure.volume, expected, open_outputs or partial(IntermediateOutputs, on=failure.provider)
     )
-    found = history.variant.observed if failure.rehearsed else history.variant.proto
-    limit = max(limit, look.difference(found) / 2)  # a NaN leaves the limit as it is
-    if not look.difference(history.original) <= limit:
-        return _locate_in_conversion(history, look, failure, limit)
+    found = history.variant.debug_graph if failure.simulated else history.variant.proto
+    limit = max(limit, case.difference(found) / 2)  # a NaN leaves the limit as it is
+    if not case.difference(history.source_graph) <= limit:
+        return _locate_in_conversion(history, case, failure, limit)
     passes = _passes(history)
     for number, planned in enumerate(passes):
-        rewritten = run_passes(history.original, passes[: number + 1]).proto
-        if not look.difference(rewritten) <= limit:
-            before = run_passes(history.original, passes[:number]).proto if number else history.original
-            node = _bisect_rewrites(before, planned, lambda proto: look.difference(proto) <= limit)
+        rewritten = run_passes(history.source_graph, passes[: number + 1]).proto
+        if not case.difference(rewritten) <= limit:
+            before = run_passes(history.source_graph, passes[:number]).proto if number else history.source_graph
+            node = _bisect_rewrites(before, planned, lambda proto: case.difference(proto) <= limit)
             return f"It comes from the pass {planned.name}, {node}."
-    return _locate_tensor(history.variant.before, found, look, history.variant.limits.tensor)
+    return _locate_tensor(history.variant.fp32, found, case, history.variant.tolerance.tensor)
 
 
 def _passes(history: CompileHistory) -> tuple[Pass, ...]:
-    plan = history.plan
-    return select_passes(plan.level, plan.target, plan.max_memory, filtering=plan.winograd_axes)
+    options = history.options
+    return select_passes(options.level, options.target, options.max_memory, winograd_axes=options.winograd_axes)
 
 
-def _locate_in_conversion(history: CompileHistory, look: _FailingCase, failure: ParityFailure, limit: float) -> str:
+def _locate_in_conversion(history: CompileHistory, case: _FailingCase, failure: ParityFailure, limit: float) -> str:
     """Either the conversion is wrong everywhere, or the provider computes what the CPU computes right."""
-    if failure.provider == "cpu" or not replace(look, tap=IntermediateOutputs).difference(history.original) <= limit:
+    if (
+        failure.provider == "cpu"
+        or not replace(case, open_outputs=IntermediateOutputs).difference(history.source_graph) <= limit
+    ):
         layer = history.find_layer(failure.volume)
         return f"The difference is there before any pass: it comes from the conversion{layer and f', at {layer}'}."
-    told = _locate_tensor(history.original, history.original, look, PRECISION_TOLERANCES["fp32"].tensor)
+    sentence = _locate_tensor(history.source_graph, history.source_graph, case, PRECISION_TOLERANCES["fp32"].tensor)
     return (
         f"The difference is there before any pass, on {failure.provider} alone: it computes the converted graph "
-        f"otherwise than the CPU does. {told}"
+        f"otherwise than the CPU does. {sentence}"
     )
 
 
-def _locate_tensor(right: onnx.ModelProto, found: onnx.ModelProto, look: _FailingCase, limit: float) -> str:
+def _locate_tensor(right: onnx.ModelProto, found: onnx.ModelProto, case: _FailingCase, limit: float) -> str:
     """Where a graph leaves the one that it should follow, which runs on the CPU, by the tensors that both have."""
-    level = compare_tensors(right, found, [look.batch], limit=limit, tap=look.tap)
+    level = compare_tensors(right, found, [case.batch], limit=limit, open_outputs=case.open_outputs)
     if level.first is not None:
         return (
             f"The first tensor beyond {level.limit:.0e} of its range is that of node {level.first.node}, "

@@ -20,11 +20,11 @@ class CompileOptions:
     ----------
     level, target, max_memory, strict
         As in `passes.optimize_graph`.
-    explain
+    gradcam_output
         Whether the graph gets the output that explains its answers.
     precision
         What the file computes in.
-    weights
+    weight_dtype
         What an fp32 file stores its weights in.
 
     Raises
@@ -37,20 +37,20 @@ class CompileOptions:
     target: Target = "cpu"
     max_memory: int | None = None
     strict: bool = False
-    explain: bool = False
+    gradcam_output: bool = False
     precision: RequestedPrecision = "fp32"
-    weights: WeightDtype = "fp32"
+    weight_dtype: WeightDtype = "fp32"
 
     def __post_init__(self) -> None:
-        if self.weights == "fp16" and self.precision != "fp32":
+        if self.weight_dtype == "fp16" and self.precision != "fp32":
             stored = {"fp16": "float16", "int8": "int8"}.get(self.precision, "what it chooses")
             raise UsageError(
-                f"--precision {self.precision} stores weights in {stored} already: leave out --weight-dtype fp16, "
-                "which is for --precision fp32."
+                f"`precision={self.precision}` stores weights in {stored} already: leave out `weight_dtype=fp16`, "
+                "which is for `precision=fp32`."
             )
-        if self.explain and (self.precision, self.weights) != ("fp32", "fp32"):
+        if self.gradcam_output and (self.precision, self.weight_dtype) != ("fp32", "fp32"):
             raise UsageError(
-                "--with-gradcam-output is for files in fp32: a map is computed from weights as they were trained."
+                "`gradcam_output=True` is for files in fp32: a map is computed from weights as they were trained."
             )
 
     @property
@@ -61,7 +61,7 @@ class CompileOptions:
         """
         if self.precision == "int8":
             return "none"
-        return "all" if (self.precision, self.weights) == ("fp32", "fp32") else "depth"
+        return "all" if (self.precision, self.weight_dtype) == ("fp32", "fp32") else "depth"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,29 +73,34 @@ class RewrittenGraph:
 
 
 def rewrite_graph(
-    proto: onnx.ModelProto, plan: CompileOptions, *, on_stage: Callable[[str], None] = lambda _: None
+    proto: onnx.ModelProto, options: CompileOptions, *, on_stage: Callable[[str], None] = lambda _: None
 ) -> RewrittenGraph:
-    """Run the passes of a plan.
+    """Run the passes that the options name.
 
     Raises
     ------
     ModelError, UsageError
         As `passes.optimize_graph` and `add_features_output` do.
     """
-    proto = add_features_output(proto) if plan.explain else remove_features_output(proto)
-    if plan.level != "none":
+    proto = add_features_output(proto) if options.gradcam_output else remove_features_output(proto)
+    if options.level != "none":
         on_stage("rewriting")
     done = optimize_graph(
-        proto, plan.level, plan.target, plan.max_memory, filtering=plan.winograd_axes, strict=plan.strict
+        proto,
+        options.level,
+        options.target,
+        options.max_memory,
+        winograd_axes=options.winograd_axes,
+        strict=options.strict,
     )
     for step in done.steps:
         if step.failure:
             on_stage(f"pass {step.name} failed and was left out: {step.failure}")
-    return RewrittenGraph(done.proto, _provenance(plan, done))
+    return RewrittenGraph(done.proto, _provenance(options, done))
 
 
-def _provenance(plan: CompileOptions, done: OptimizedGraph) -> dict[str, Any]:
-    asked: dict[str, Any] = {"level": plan.level, "target": plan.target}
-    if plan.max_memory is not None:
-        asked["max_memory"] = plan.max_memory
+def _provenance(options: CompileOptions, done: OptimizedGraph) -> dict[str, Any]:
+    asked: dict[str, Any] = {"level": options.level, "target": options.target}
+    if options.max_memory is not None:
+        asked["max_memory"] = options.max_memory
     return {"optimize": asked, "passes": [step.to_dict() for step in done.steps]}

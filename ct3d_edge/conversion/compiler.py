@@ -1,4 +1,4 @@
-"""From a graph and a plan to a proven file; with ``auto``, to the best one whose proof holds."""
+"""From a graph and options to a checked file; with ``auto``, to the fastest one that passes the parity check."""
 
 import statistics
 import time
@@ -55,32 +55,27 @@ class CompileJob:
         The graph as it came, float32.
     contract, golden, provenance
         What the file is to carry.
-    reference, volumes, material, truth
-        What it is proven against, and on, as in `ParityDataset`; the volumes can be gone through more than once.
-    limit
-        For the probability; the precision's own if None.
+    reference, dataset
+        What it is compared with, and on; the volumes can be gone through more than once.
     providers
-        On which it is proven.
+        On which it is checked.
     calibration
         What a lower precision is calibrated on.
     on_stage
         Told what is being done.
     find_layer
-        Looks into the conversion from Keras when a proof has failed.
+        Looks into the conversion from Keras when a parity check has failed.
     fused_io_scans
-        Scans on which a file with the preprocessing inside is proven; None for a file without.
+        Scans on which a file with the preprocessing inside is checked; None for a file without.
     """
 
     out: Path
-    original: onnx.ModelProto
+    source_graph: onnx.ModelProto
     contract: Contract
     golden: GoldenTest
     provenance: dict[str, Any]
     reference: ReferenceFn
-    volumes: Iterable[NDArray[np.float32]]
-    material: str
-    limit: float | None = None
-    truth: Sequence[int] | None = None
+    dataset: ParityDataset
     providers: Sequence[ProviderName] = ("cpu",)
     calibration: CalibrationData | None = None
     on_stage: Callable[[str], None] = field(default=lambda _: None)
@@ -88,55 +83,55 @@ class CompileJob:
     fused_io_scans: Iterable[Volume] | None = None
 
 
-def compile_model(job: CompileJob, plan: CompileOptions) -> CompileResult:
-    """Rewrite, lower, prove and write.
+def compile_model(job: CompileJob, options: CompileOptions) -> CompileResult:
+    """Rewrite, lower, check and write.
 
     Raises
     ------
-    ModelError, GateError, UsageError, ProviderError
+    ModelError, CheckFailedError, UsageError, ProviderError
         As `make_variant` and `write_verified_model` do; with ``auto``, of what is tried last.
     """
-    if plan.precision != "auto":
-        return _write_variant(job, plan, _make_job_variant(job, plan))
-    fallen: dict[str, str] = {}
-    *tried, last = AUTO_PRECISIONS[plan.target]
+    if options.precision != "auto":
+        return _write_variant(job, options, _make_job_variant(job, options))
+    rejected: dict[str, str] = {}
+    *tried, last = AUTO_PRECISIONS[options.target]
     for precision in tried:
         job.on_stage(f"trying {precision}")
         try:
-            return _compile_candidate(job, replace(plan, precision=precision), fallen)
+            return _compile_candidate(job, replace(options, precision=precision), rejected)
         except (CheckFailedError, ModelError, ProviderError) as error:
-            fallen[precision] = str(error)
+            rejected[precision] = str(error)
             job.on_stage(f"{precision} is not taken: {error}")
-    chosen = replace(plan, precision=last)
-    return _write_variant(_with_precision_choice(job, last, fallen), chosen, _make_job_variant(job, chosen))
+    chosen = replace(options, precision=last)
+    return _write_variant(_with_precision_choice(job, last, rejected), chosen, _make_job_variant(job, chosen))
 
 
-def _compile_candidate(job: CompileJob, plan: CompileOptions, fallen: dict[str, str]) -> CompileResult:
-    variant = _make_job_variant(job, plan)
-    told: dict[str, Any] = {}
-    if plan.target == "cpu":  # the device class of the machine that measures
-        told["times_the_speed_of_fp32"] = _measure_speedup(
-            variant, _make_job_variant(job, replace(plan, precision="fp32")), job.contract
+def _compile_candidate(job: CompileJob, options: CompileOptions, rejected: dict[str, str]) -> CompileResult:
+    variant = _make_job_variant(job, options)
+    choice: dict[str, Any] = {}
+    if options.target == "cpu":  # the device class of the machine that measures
+        choice["times_the_speed_of_fp32"] = _measure_speedup(
+            variant, _make_job_variant(job, replace(options, precision="fp32")), job.contract
         )
-    return _write_variant(_with_precision_choice(job, variant.precision, fallen, told), plan, variant)
+    return _write_variant(_with_precision_choice(job, variant.precision, rejected, choice), options, variant)
 
 
 def _with_precision_choice(
-    job: CompileJob, chosen: Precision, fallen: dict[str, str], more: dict[str, Any] | None = None
+    job: CompileJob, chosen: Precision, rejected: dict[str, str], more: dict[str, Any] | None = None
 ) -> CompileJob:
-    told = {"asked": "auto", "chosen": chosen, "not_taken": dict(fallen), **(more or {})}
-    return replace(job, provenance={**job.provenance, "precision_choice": told})
+    choice = {"asked": "auto", "chosen": chosen, "not_taken": dict(rejected), **(more or {})}
+    return replace(job, provenance={**job.provenance, "precision_choice": choice})
 
 
-def _make_job_variant(job: CompileJob, plan: CompileOptions) -> GraphVariant:
-    rewritten = rewrite_graph(job.original, plan, on_stage=job.on_stage)
-    return make_variant(job.original, rewritten, plan, job.contract, job.calibration, on_stage=job.on_stage)
+def _make_job_variant(job: CompileJob, options: CompileOptions) -> GraphVariant:
+    rewritten = rewrite_graph(job.source_graph, options, on_stage=job.on_stage)
+    return make_variant(job.source_graph, rewritten, options, job.contract, job.calibration, on_stage=job.on_stage)
 
 
-def _write_variant(job: CompileJob, plan: CompileOptions, variant: GraphVariant) -> CompileResult:
-    limit = variant.limits.probability if job.limit is None else job.limit
-    history = CompileHistory(job.original, plan, variant, job.contract, job.find_layer)
-    volumes = job.calibration.check_disjoint(job.volumes) if job.calibration else job.volumes
+def _write_variant(job: CompileJob, options: CompileOptions, variant: GraphVariant) -> CompileResult:
+    limit = variant.tolerance.probability if job.dataset.limit is None else job.dataset.limit
+    history = CompileHistory(job.source_graph, options, variant, job.contract, job.find_layer)
+    volumes = job.calibration.check_disjoint(job.dataset.volumes) if job.calibration else job.dataset.volumes
     return write_verified_model(
         job.out,
         variant,
@@ -144,11 +139,11 @@ def _write_variant(job: CompileJob, plan: CompileOptions, variant: GraphVariant)
         job.golden,
         _merge_passes(job.provenance, variant.provenance),
         job.reference,
-        ParityDataset(volumes, job.material, limit, job.truth),
+        replace(job.dataset, volumes=volumes, limit=limit),
         providers=job.providers,
-        required=("cpu", plan.target),
-        blame=lambda failure: _bisect_job_failure(job, history, failure, limit),
-        embed_on=job.fused_io_scans,
+        required=("cpu", options.target),
+        locate_failure=lambda failure: _bisect_job_failure(job, history, failure, limit),
+        fused_io_scans=job.fused_io_scans,
         on_stage=job.on_stage,
     )
 

@@ -1,17 +1,15 @@
-"""Keras to a model file: convert, rewrite, prove, and only then write."""
+"""Keras to a model file: convert, rewrite, check, and only then write."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import CompileJob, compile_model
 from ct3d_edge.conversion.faulty_layer import find_faulty_layer
 from ct3d_edge.conversion.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.conversion.pooled_output import add_checked_pooled_output
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.conversion.write_model import CompileResult
@@ -28,36 +26,32 @@ RECORDED_PACKAGES = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2o
 def export_model(
     source: KerasSource,
     out: Path,
-    volumes: Iterable[NDArray[np.float32]],
+    dataset: ParityDataset,
     *,
-    material: str,
-    limit: float | None = None,
-    truth: Sequence[int] | None = None,
-    plan: CompileOptions | None = None,
+    options: CompileOptions | None = None,
     calibration: CalibrationData | None = None,
     providers: Sequence[ProviderName] = ("cpu",),
-    embed_on: Iterable[Volume] | None = None,
+    fused_io_scans: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> CompileResult:
-    """Write ``source`` as a proven, self-describing ONNX file.
+    """Write ``source`` as a checked, self-describing ONNX file.
 
     Parameters
     ----------
     source
         From ``load_source``.
     out
-        The file to write; replaced only by a proven one.
-    volumes, material, limit, truth
-        For the proof: network inputs, what they are in words, largest difference of a probability (that of the
-        precision if None), and the class of each, if it is known.
-    plan
-        How the graph is rewritten; the default plan if None.
+        The file to write; replaced only by a checked one.
+    dataset
+        Volumes for the parity check.
+    options
+        How the graph is rewritten; the default options if None.
     calibration
         What a lower precision is calibrated on.
     providers
-        On which the file is proven.
-    embed_on
-        Put the preprocessing into the file and prove that on these scans, see `fused_io_parity.embedded`; not if None.
+        On which the file is checked.
+    fused_io_scans
+        Put the preprocessing into the file and check that on these scans, see `add_fused_io`; not if None.
     on_stage
         Told what is being done.
 
@@ -67,8 +61,8 @@ def export_model(
         The contract holds statistics of features that the network does not pool.
     ModelError
         tf2onnx, the passes or ONNX Runtime cannot handle the network.
-    GateError
-        The proof does not hold; nothing is written.
+    CheckFailedError
+        The parity check failed; nothing is written.
     UsageError
         Too few volumes, or ``out`` is the source or cannot be written.
     """
@@ -84,17 +78,14 @@ def export_model(
         make_golden_test(source.probabilities, contract.shape),
         {**_provenance(source), **trace_feature_grid(converted, contract)},
         source.probabilities,
-        volumes,
-        material,
-        limit,
-        truth,
+        dataset,
         providers,
         calibration,
         on_stage,
         lambda volume: find_faulty_layer(source.network, contract, volume),
-        embed_on,
+        fused_io_scans,
     )
-    return compile_model(job, plan or CompileOptions())
+    return compile_model(job, options or CompileOptions())
 
 
 def _provenance(source: KerasSource) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def check_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> None:
     ------
     ModelError
         If nobody knows where its cells lie.
-    GateError
+    CheckFailedError
         If head and answer differ.
     """
     model = runner.model
@@ -85,7 +85,7 @@ def check_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> None:
         raise ModelError(
             "This model has no explanation output because where its features lie in the scan cannot be read off its "
             "graph. An input as small as the network allows leaves one cell, which has no place: train at a larger "
-            "size, or leave --with-gradcam-output out. A file that was rewritten before hides it: "
+            "size, or leave `gradcam_output=True` out. A file that was rewritten before hides it: "
             "explain the one that it was made "
             "from, with ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output"
         )

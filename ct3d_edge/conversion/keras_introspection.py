@@ -95,9 +95,9 @@ def _input_layout(
     found = shape[axes]
     wanted = size or found
     if any(n is not None and n != m for n, m in zip(found, wanted, strict=True)):
-        raise UsageError(f"{file} takes volumes of {found}, not of {wanted}. Leave out --shape.")
+        raise UsageError(f"{file} takes volumes of {found}, not of {wanted}. Leave out `shape=`.")
     if any(n is None for n in wanted):
-        raise UsageError(f"{file} leaves its input size open {found}. Say which: --shape 128 128 64")
+        raise UsageError(f"{file} leaves its input size open {found}. Say which: `shape=(128, 128, 64)`")
     w, h, d = (int(n) for n in wanted if n is not None)
     return (w, h, d), channels
 
@@ -128,7 +128,7 @@ def _missing_activation(file: Path, network: keras.Model, outputs: int) -> Activ
         return "sigmoid" if outputs == 1 else "softmax"
     raise ModelError(
         f"{file} ends in '{name}', which does not tell whether it gives probabilities. "
-        "Say what is still missing: --activation identity, sigmoid or softmax"
+        "Say what is still missing: `activation=identity`, sigmoid or softmax"
     )
 
 
@@ -163,7 +163,7 @@ def _check_by_running(file: Path, network: keras.Model, interface: KerasInterfac
     if interface.activation == "identity" and not _are_probabilities(answers):
         raise ModelError(
             f"{file} gives values from {answers.min():.3g} to {answers.max():.3g}, which are no probabilities. "
-            "Say what is still missing: --activation sigmoid or softmax"
+            "Say what is still missing: `activation=sigmoid` or softmax"
         )
 
 

@@ -103,7 +103,7 @@ class KerasSource:
         One volume in, one vector out.
     contract
         What the network expects and answers.
-    remarks
+    messages
         Sentences about what was assumed, for the user to read.
     """
 
@@ -111,7 +111,7 @@ class KerasSource:
     sha256: str
     network: keras.Model
     contract: Contract
-    remarks: tuple[str, ...]
+    messages: tuple[str, ...]
 
     def probabilities(self, volume: NDArray[np.float32]) -> NDArray[np.float64]:
         """``(len(contract.labels),)`` probabilities of one network input ``contract.shape``, by Keras."""
@@ -159,11 +159,11 @@ def load_keras_source(
     contract = (
         own if contract_file is None else _require_matching_contract(_read_contract(contract_file), own, contract_file)
     )
-    remark = _default_remark(file, own, labels) if contract_file is None else f"The contract is {contract_file}."
+    message = _default_remark(file, own, labels) if contract_file is None else f"The contract is {contract_file}."
     contract = _override_contract(contract, labels, orientation)
     note = require_graph_mode(network) if _has_leaky_relu(network) else None
-    remarks = (remark,) if note is None else (remark, note)
-    return KerasSource(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, remarks)
+    messages = (message,) if note is None else (message, note)
+    return KerasSource(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, messages)
 
 
 def _has_leaky_relu(network: keras.Model) -> bool:
@@ -227,7 +227,7 @@ def _override_contract(contract: Contract, labels: Sequence[str] | None, orienta
 
 
 def _default_remark(file: Path, contract: Contract, labels: Sequence[str] | None) -> str:
-    named = "" if labels else f" and the class names {', '.join(contract.labels)} (name them with --labels)"
+    named = "" if labels else f" and the class names {', '.join(contract.labels)} (name them with `labels=`)"
     low, high = contract.hu_window
     return (
         f"{file.name} came without a contract: it gets the default one (HU {low:g} to {high:g}, orientation "

@@ -1,4 +1,4 @@
-"""An ONNX file, converted earlier or elsewhere, to a faster or smaller one that is proven to answer alike."""
+"""An ONNX file, converted earlier or elsewhere, to a faster or smaller one that is checked to answer alike."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -7,21 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import CompileJob, compile_model
 from ct3d_edge.conversion.gradcam_output import trace_feature_grid
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
-from ct3d_edge.conversion.write_model import CompileResult, attach_metadata
+from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.modelfile.golden_input import FIRST_RECIPE
 from ct3d_edge.modelfile.golden_test import GoldenTest
-from ct3d_edge.modelfile.model_file import ModelFile, parse_model_file
+from ct3d_edge.modelfile.model_file import ModelFile, attach_metadata, parse_graph, parse_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.provider_selection import SessionRequest
@@ -56,24 +55,21 @@ def load_for_compiling(path: Path, contract: Contract | None = None) -> ModelFil
     except DecodeError as error:
         raise ModelError(f"{path} ({len(data):,} bytes) is truncated or not an ONNX file.") from error
     attach_metadata(proto, contract, _placeholder_golden_test(contract), {})
-    return parse_model_file(path, proto.SerializeToString(deterministic=True))
+    return parse_graph(path, proto)
 
 
 def optimize_model(
     model: ModelFile,
     out: Path,
-    volumes: Iterable[NDArray[np.float32]],
+    dataset: ParityDataset,
     *,
-    material: str,
-    limit: float | None = None,
-    truth: Sequence[int] | None = None,
-    plan: CompileOptions | None = None,
+    options: CompileOptions | None = None,
     calibration: CalibrationData | None = None,
     providers: Sequence[ProviderName] = ("cpu",),
-    embed_on: Iterable[Volume] | None = None,
+    fused_io_scans: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> CompileResult:
-    """Rewrite a model file and prove the result against it as it runs on ONNX Runtime's CPU provider.
+    """Rewrite a model file and check the result against it as it runs on ONNX Runtime's CPU provider.
 
     Parameters
     ----------
@@ -81,26 +77,26 @@ def optimize_model(
         From ``load_for_rewriting``; its contract is carried over, and what its golden test expects, unless the inputs
         of that were not chosen for the network.
     out
-        The file to write; replaced only by a proven one.
-    volumes, material, limit, truth, plan, calibration, providers, embed_on, on_stage
+        The file to write; replaced only by a checked one.
+    dataset, options, calibration, providers, fused_io_scans, on_stage
         As in ``export_model``.
 
     Raises
     ------
     ModelError
         The graph cannot be rewritten or run.
-    GateError
-        The proof does not hold; nothing is written.
+    CheckFailedError
+        The parity check failed; nothing is written.
     UsageError
         Too few volumes, or ``out`` is the model itself or cannot be written.
     """
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out} is the model itself. Name another file to write.")
     require_writable(out)
-    _require_fp32(model, plan or CompileOptions())
+    _require_fp32(model, options or CompileOptions())
     given = onnx.ModelProto.FromString(model.data)
     with ExitStack() as stack:
-        # Opened when the proof asks: of a graph that cannot be rewritten, the passes name the node.
+        # Opened when the parity check asks: of a graph that cannot be rewritten, the passes name the node.
         opened = cache(lambda: stack.enter_context(Runner(model, SessionRequest("cpu"))))
         job = CompileJob(
             out,
@@ -109,31 +105,28 @@ def optimize_model(
             model.golden,
             {**trace_feature_grid(given, model.contract), **_inherit_provenance(model), **_provenance(model)},
             lambda volume: opened().infer(volume[None])[0],
-            volumes,
-            material,
-            limit,
-            truth,
+            dataset,
             providers,
             calibration,
             on_stage,
-            fused_io_scans=embed_on,
+            fused_io_scans=fused_io_scans,
         )
-        return compile_model(job, plan or CompileOptions())
+        return compile_model(job, options or CompileOptions())
 
 
 def _inherit_provenance(model: ModelFile) -> dict[str, Any]:
-    """What stays true of a file made from another one: not what that one was proven on or chosen for."""
+    """What stays true of a file made from another one: not what that one was checked on or chosen for."""
     return {key: value for key, value in model.provenance.items() if key not in FILE_SPECIFIC_KEYS}
 
 
-def _require_fp32(model: ModelFile, plan: CompileOptions) -> None:
+def _require_fp32(model: ModelFile, options: CompileOptions) -> None:
     """What was put into fewer bits before is not put into other ones: every step would add its error."""
-    told = model.provenance.get("precision", {})
-    if told and (plan.level, plan.precision, plan.weights) != ("none", "fp32", "fp32"):
-        weights = f" with weights in {told['weights']}" if "weights" in told else ""
+    precision = model.provenance.get("precision", {})
+    if precision and (options.level, options.precision, options.weight_dtype) != ("none", "fp32", "fp32"):
+        weights = f" with weights in {precision['weights']}" if "weights" in precision else ""
         raise ModelError(
-            f"{model.path} computes in {told.get('arithmetic')}{weights} already. Rewrite the fp32 file that it was "
-            "made from."
+            f"{model.path} computes in {precision.get('arithmetic')}{weights} already. Rewrite the fp32 "
+            "file that it was made from."
         )
 
 
@@ -141,7 +134,7 @@ def _parse_with_own_contract(path: Path, data: bytes) -> ModelFile:
     try:
         return parse_model_file(path, data)
     except ContractError as error:
-        raise ContractError(f"{error} Or say what it expects: --contract CONTRACT.json") from error
+        raise ContractError(f"{error} Or say what it expects: `contract=CONTRACT.json`") from error
 
 
 def _placeholder_golden_test(contract: Contract) -> GoldenTest:

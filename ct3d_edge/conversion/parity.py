@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.decisions import compare_predictions
+from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.tensor_parity import TensorParity
 from ct3d_edge.errors import CheckFailedError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.session.golden_search import MIN_SPREAD, probability_spread
 from ct3d_edge.session.runner import Runner
+from ct3d_edge.temperature_scaling import logit
 
 ReferenceFn = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """One network input, ``contract.shape``, to its probabilities ``(classes,)``: a Keras network or another file."""
@@ -28,6 +28,71 @@ DEFAULT_PARITY_ATOL = 1e-5
 
 
 @dataclass(frozen=True)
+class PredictionAgreement:
+    """How far the answers to the same volumes lie apart.
+
+    Parameters
+    ----------
+    probability_difference, logit_difference
+        The largest over all volumes and classes; NaN if any is.
+    label_flips
+        Volumes on which the label differs.
+    swapped_pairs
+        Pairs of volumes that the two put in opposite order, by the probability of the last class.
+    auc_difference
+        Of the area under the ROC curve, where the truth is known for both of two classes; else None.
+    """
+
+    probability_difference: float
+    logit_difference: float
+    label_flips: int
+    swapped_pairs: int
+    auc_difference: float | None
+
+
+def compare_predictions(
+    expected: NDArray[np.float64],
+    found: NDArray[np.float64],
+    contract: Contract,
+    truth: Sequence[int] | None = None,
+) -> PredictionAgreement:
+    """Compare probabilities ``(volumes, classes)``; ``truth`` holds 0 or 1 for each volume."""
+    scores = expected[:, -1], found[:, -1]
+    return PredictionAgreement(
+        probability_difference=float(np.abs(expected - found).max()),
+        logit_difference=float(np.abs(logit(expected) - logit(found)).max()),
+        label_flips=sum(
+            contract.predicted_index(a) != contract.predicted_index(b) for a, b in zip(expected, found, strict=True)
+        ),
+        swapped_pairs=_count_swapped_pairs(*scores),
+        auc_difference=_auc_difference(truth, *scores),
+    )
+
+
+def area_under_curve(truth: Sequence[int], scores: NDArray[np.float64]) -> float:
+    """Share of pairs of one volume of each class that are in the right order, ties half.
+
+    The area under the ROC curve (Hanley & McNeil 1982, Radiology 143:29).
+    """
+    labels = np.asarray(truth)
+    above = np.subtract.outer(scores[labels == 1], scores[labels == 0])
+    return float(((above > 0) + 0.5 * (above == 0)).mean())
+
+
+def _auc_difference(
+    truth: Sequence[int] | None, expected: NDArray[np.float64], found: NDArray[np.float64]
+) -> float | None:
+    if truth is None or set(truth) != {0, 1}:
+        return None
+    return abs(area_under_curve(truth, expected) - area_under_curve(truth, found))
+
+
+def _count_swapped_pairs(expected: NDArray[np.float64], found: NDArray[np.float64]) -> int:
+    signs = [np.sign(np.subtract.outer(scores, scores)) for scores in (expected, found)]
+    return int((signs[0] * signs[1] < 0).sum()) // 2
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """What comparing two implementations of a network on the same volumes gave.
 
@@ -38,10 +103,10 @@ class ParityReport:
     provider
         Which provider ran the file.
     probability_difference, logit_difference, label_flips, swapped_pairs, auc_difference
-        As in `Decisions`; the first is also the smallest limit that would have passed.
+        As in `PredictionAgreement`; the first is also the smallest limit that would have passed.
     probability_range
-        Lowest and highest probability of the last class that the reference gave: a proof on volumes that all look
-        the same to it proves little.
+        Lowest and highest probability of the last class that the reference gave: agreement on volumes that all
+        look the same to it shows little.
     limit
         For the probability difference.
     rehearsed
@@ -50,6 +115,8 @@ class ParityReport:
         The tensors between input and output; None where they were not compared.
     weakness
         Why agreement on these volumes says little; None if it says enough.
+    scans
+        How many of the volumes are real scans; None if that is not known.
     """
 
     volumes: int
@@ -65,6 +132,7 @@ class ParityReport:
     rehearsed: bool = False
     tensors: TensorParity | None = None
     weakness: str | None = None
+    scans: int | None = None
 
     @property
     def within_tolerance(self) -> bool:
@@ -72,13 +140,14 @@ class ParityReport:
         return self.probability_difference <= self.limit and self.label_flips == 0
 
     @classmethod
-    def of(
+    def from_outputs(
         cls,
         pairs: Sequence[OutputPair],
         runner: Runner,
         *,
         material: str,
         limit: float,
+        scans: int | None = None,
         truth: Sequence[int] | None = None,
     ) -> Self:
         """Compare ``(expected, found)`` probabilities, a pair a volume, of which ``runner`` gave the second.
@@ -89,11 +158,12 @@ class ParityReport:
             With fewer than eight pairs.
         """
         if len(pairs) < MIN_PARITY_VOLUMES:
-            raise UsageError(f"A proof needs at least {MIN_PARITY_VOLUMES} volumes, found {len(pairs)}.")
+            raise UsageError(f"A parity check needs at least {MIN_PARITY_VOLUMES} volumes, found {len(pairs)}.")
         expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
         return cls(
             volumes=len(pairs),
             material=material,
+            scans=scans,
             provider=runner.run_report.actual,
             probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
             limit=limit,
@@ -102,9 +172,9 @@ class ParityReport:
         )
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether decisions and, where they were compared, tensors are as they must be."""
-        return self.within_tolerance and (self.tensors is None or self.tensors.holds)
+        return self.within_tolerance and (self.tensors is None or self.tensors.passed)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the provenance."""
@@ -125,7 +195,7 @@ class ParityReport:
 
 @dataclass(frozen=True, eq=False)
 class ParityDataset:
-    """What a file is proven on.
+    """What a file is checked on.
 
     Parameters
     ----------
@@ -133,105 +203,46 @@ class ParityDataset:
         At least eight network inputs, each ``contract.shape`` float32; consumed one at a time.
     material
         What they are, in words, for the record.
+    scans
+        How many of them are real scans; None if that is not known.
     limit
-        Largest difference of a probability that passes.
+        Largest difference of a probability that passes; that of the precision if None.
     truth
         0 or 1 for each volume, where both classes are known.
     """
 
     volumes: Iterable[NDArray[np.float32]]
     material: str
-    limit: float
+    scans: int | None = None
+    limit: float | None = None
     truth: Sequence[int] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class OutputComparison:
-    """Proofs, one of each runner, and for each the volume on which it is furthest off."""
-
-    parity_reports: tuple[ParityReport, ...]
-    worst: tuple[NDArray[np.float32], ...]
-
-
-def compare_outputs(reference: ReferenceFn, runners: Sequence[Runner], evidence: ParityDataset) -> OutputComparison:
-    """Let all runners answer each volume, which exists once.
+def require_parity(parity: ParityReport, locate_failure: Callable[[], str] = str) -> None:
+    """Stop at a parity check that failed; ``locate_failure`` gives a sentence about why.
 
     Raises
     ------
-    UsageError
-        With fewer than eight volumes.
-    """
-    expected: list[NDArray[np.float64]] = []
-    found: list[list[NDArray[np.float64]]] = [[] for _ in runners]
-    worst = [np.empty(0, np.float32) for _ in runners]
-    largest = [-1.0 for _ in runners]
-    for volume in evidence.volumes:
-        expected.append(reference(volume))
-        for number, runner in enumerate(runners):
-            found[number].append(runner.infer(volume[None])[0])
-            gap = float(np.nan_to_num(np.abs(found[number][-1] - expected[-1]), nan=np.inf).max())
-            if gap > largest[number]:
-                worst[number], largest[number] = volume, gap
-    made = partial(ParityReport.of, material=evidence.material, limit=evidence.limit, truth=evidence.truth)
-    pairs = [list(zip(expected, answers, strict=True)) for answers in found]
-    return OutputComparison(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), tuple(worst))
-
-
-def check_parity(
-    reference: ReferenceFn,
-    runner: Runner,
-    volumes: Iterable[NDArray[np.float32]],
-    *,
-    material: str,
-    limit: float = DEFAULT_PARITY_ATOL,
-) -> ParityReport:
-    """Compare a file with what it was made from, volume by volume.
-
-    Parameters
-    ----------
-    reference
-        Gives the answers to be met.
-    runner
-        The file in an open session.
-    volumes, material, limit
-        As in `ParityDataset`.
-
-    Raises
-    ------
-    UsageError
-        With fewer than eight volumes.
-    GateError
-        If the proof does not hold, or the reference gives the same answer for every volume.
-    """
-    (parity,) = compare_outputs(reference, [runner], ParityDataset(volumes, material, limit)).parity_reports
-    require_parity(parity)
-    return parity
-
-
-def require_parity(parity: ParityReport, blame: Callable[[], str] = str) -> None:
-    """Stop at a proof that does not hold; ``blame`` is asked for a sentence about why.
-
-    Raises
-    ------
-    GateError
-        If it does not hold, or proves nothing.
+    CheckFailedError
+        If it failed, or all volumes have the same probability.
     """
     if not parity.within_tolerance:
         raise CheckFailedError(
-            f"The proof does not hold: {parity.describe()}. No file was written. The smallest limit that would have "
-            f"passed is {parity.probability_difference:.1e}.{_locate_failure(blame)}"
+            f"The parity check failed: {parity.describe()}. No file was written. The smallest limit that would have "
+            f"passed is {parity.probability_difference:.1e}.{_locate_failure(locate_failure)}"
         )
-    if parity.tensors is not None and not parity.tensors.holds:
+    if parity.tensors is not None and not parity.tensors.passed:
         raise CheckFailedError(
-            f"The proof does not hold on {parity.provider}, although the answers agree: {parity.tensors.describe()}. "
+            f"The parity check failed on {parity.provider}, although the answers agree: {parity.tensors.describe()}. "
             f"No file was written. The smallest limit that would have passed is {parity.tensors.worst.largest:.1e}."
-            f"{_locate_failure(blame)}"
+            f"{_locate_failure(locate_failure)}"
         )
     low, high = parity.probability_range
     if low == high:
         raise CheckFailedError(
-            f"The proof proves nothing: the network gives exactly {low:.6f} for each of the {parity.volumes} volumes "
-            f"({parity.material}). No file was written. Prove it on scans that it tells apart: --parity-data FOLDER"
+            f"The parity check shows nothing: the network gives exactly {low:.6f} for each of the "
+            f"{parity.volumes} volumes ({parity.material}). No file was written. Compare it on scans that it tells "
+            "apart: `parity_data=FOLDER`"
         )
 
 
@@ -242,14 +253,14 @@ def _describe_low_spread(expected: NDArray[np.float64]) -> str | None:
         return None
     return (
         f"the network answers nearly alike to all {len(expected)} volumes, whose probabilities differ by {apart:.2g}; "
-        "another network may do that too. Prove it on scans that it tells apart: --parity-data FOLDER"
+        "another network may do that too. Compare it on scans that it tells apart: `parity_data=FOLDER`"
     )
 
 
-def _locate_failure(blame: Callable[[], str]) -> str:
-    """Its sentence; whatever happens on the way to it, that the proof has failed is what there is to say."""
+def _locate_failure(locate_failure: Callable[[], str]) -> str:
+    """Its sentence; an error on the way to it must not hide that the parity check failed."""
     try:
-        sentence = blame()
+        sentence = locate_failure()
     except Exception as error:
         sentence = f"Which node is to blame could not be found: {type(error).__name__}: {error}"
     return f" {sentence}" if sentence else ""

@@ -21,7 +21,7 @@ PHANTOM_SHAPE = (128, 128, 32)
 PHANTOM_SEED = 20_000
 """Far from the seeds that models are trained on."""
 CALIBRATION_SEED = 30_000
-"""Far from those that files are proven on."""
+"""Far from those that files are checked on."""
 CALIBRATION_PHANTOMS = 8
 
 FUSED_IO_SHAPES_AND_SCALINGS = (
@@ -30,7 +30,7 @@ FUSED_IO_SHAPES_AND_SCALINGS = (
     ((96, 132, 64), 2.0, 24.0),
     ((128, 128, 128), -1.0, 0.0),
 )
-"""Scans that preprocessing inside a file is proven on: fewer slices than the network takes, more than twice as many,
+"""Scans that preprocessing inside a file is checked on: fewer slices than the network takes, more than twice as many,
 slices that are not square; and ``HU = stored * slope + intercept``."""
 
 
@@ -47,7 +47,7 @@ class ParityVolumes:
     contract
         What the network expects.
     purpose
-        For messages: ``"proof"`` or ``"calibration"``.
+        For messages: ``"parity check"`` or ``"calibration"``.
     """
 
     scans: tuple[Path, ...]
@@ -84,14 +84,15 @@ class ParityVolumes:
 
 
 def load_parity_volumes(folder: Path | None, contract: "Contract") -> tuple[str, ParityVolumes]:
-    """What the proof runs on, in words, and the network inputs."""
+    """What the parity check runs on, in words, and the network inputs."""
     from ct3d_edge.conversion.parity import MIN_PARITY_VOLUMES
 
     scans = _find_scans(folder)
     phantoms = max(0, MIN_PARITY_VOLUMES - len(scans))
     parts = [f"{plural(len(scans), 'scan')} from {folder}"] if scans else []
     parts += [f"{plural(phantoms, 'phantom')} from seed {PHANTOM_SEED}"] if phantoms else []
-    return " and ".join(parts), ParityVolumes(scans, range(PHANTOM_SEED, PHANTOM_SEED + phantoms), contract, "proof")
+    seeds = range(PHANTOM_SEED, PHANTOM_SEED + phantoms)
+    return " and ".join(parts), ParityVolumes(scans, seeds, contract, "parity check")
 
 
 def load_calibration_volumes(folder: Path | None, parity: Path | None, contract: "Contract") -> "CalibrationData":
@@ -100,7 +101,7 @@ def load_calibration_volumes(folder: Path | None, parity: Path | None, contract:
     Raises
     ------
     UsageError
-        If a scan is in the proof, too.
+        If a scan is in the parity check, too.
     """
     from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 
@@ -116,7 +117,7 @@ def load_calibration_volumes(folder: Path | None, parity: Path | None, contract:
 
 
 def find_working_providers() -> tuple[ProviderName, ...]:
-    """Providers on which a file is proven: the CPU, and all others that run a tiny network here."""
+    """Providers on which a file is checked: the CPU, and all others that run a tiny network here."""
     from ct3d_edge.doctor.smoke_test_process import check_provider
     from ct3d_edge.providers.availability import find_provider_issue, get_provider
 
@@ -130,16 +131,16 @@ def _find_scans(folder: Path | None) -> tuple[Path, ...]:
     return tuple(find_scans([folder])) if folder else ()
 
 
-def _require_disjoint(calibrated: tuple[Path, ...], proven: tuple[Path, ...]) -> None:
+def _require_disjoint(calibrated: tuple[Path, ...], checked: tuple[Path, ...]) -> None:
     from ct3d_edge.scan.fingerprint import content_sha256
 
-    known = {content_sha256(scan): scan for scan in proven}
+    known = {content_sha256(scan): scan for scan in checked}
     for scan in calibrated:
         twin = known.get(content_sha256(scan))
         if twin is not None:
             raise UsageError(
-                f"{scan} is to be calibrated on and {twin}, which has the same content, to prove the file: "
-                "a proof on what was calibrated on proves little. Keep the two apart."
+                f"{scan} is to be calibrated on and {twin}, which has the same content, to check the file: "
+                "a parity check on what was calibrated on shows little. Keep the two apart."
             )
 
 

@@ -51,13 +51,13 @@ def make_keras_pooled_fn(source: "KerasSource") -> PooledOutputFn | None:
 def add_checked_pooled_output(
     proto: onnx.ModelProto, source: "KerasSource", on_stage: Callable[[str], None]
 ) -> tuple[onnx.ModelProto, Contract]:
-    """A converted graph with the output, proven, and its contract; without both where the output cannot be placed.
+    """A converted graph with the output, checked, and its contract; without both where the output cannot be placed.
 
     Raises
     ------
     ContractError
         If the contract holds statistics of features that the network does not pool.
-    GateError
+    CheckFailedError
         As `check_converted_features`.
     """
     statistics = source.contract.feature_statistics
@@ -79,7 +79,7 @@ def add_checked_pooled_output(
 def add_pooled_output(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """A copy of a graph with the output ``(batch, C)``; the graph as it is if the contract holds no statistics of it.
 
-    To be called before passes run, so that they take it for something that callers want to see: it is proven like
+    To be called before passes run, so that they take it for something that callers want to see: it is checked like
     every other tensor that a rewritten graph shares with the one that it was made from.
 
     Raises
@@ -127,7 +127,7 @@ def check_converted_features(proto: onnx.ModelProto, source: "KerasSource") -> N
     ------
     ContractError
         If Keras pools none, or another number of them.
-    GateError
+    CheckFailedError
         If they differ.
     """
     statistics, compute = source.contract.feature_statistics, make_keras_pooled_fn(source)
@@ -170,20 +170,22 @@ def check_feature_parity(
 
     Raises
     ------
-    GateError
+    CheckFailedError
         If a feature is further off than the precision lets a tensor be.
     """
     given = [runner for runner in runners if runner.model.pooled is not None]
     known = given[0].contract.feature_statistics if given else None
     if known is None:
         return {}
-    tap, distances = IntermediateOutputs(variant.before, [POOLED_OUTPUT]), MahalanobisOOD(known).distances
+    tap, distances = IntermediateOutputs(variant.fp32, [POOLED_OUTPUT]), MahalanobisOOD(known).distances
     feature, moved = 0.0, 0.0
     for volume in volumes:
         ((_, right),) = tap.tensors(volume.reshape(1, *given[0].contract.input_shape))
         for runner in given:
             found = np.asarray(runner.outputs(volume[None]).pooled)
-            feature = max(feature, _require_within(_relative_difference(found, right), variant.limits.tensor, runner))
+            feature = max(
+                feature, _require_within(_relative_difference(found, right), variant.tolerance.tensor, runner)
+            )
             moved = max(moved, float(np.abs(distances(found) - distances(right)).max()) / known.threshold)
     return {"pooled_features": {"volumes": len(volumes), "feature_difference": feature, "distance_difference": moved}}
 

@@ -74,7 +74,7 @@ def _propagate_window(node: ir.Node, given: list[AxisFields]) -> AxisFields | No
     if channels is not None:
         return None
     placed = []
-    for along, axis in zip(space, Window.of(node).axes, strict=True):
+    for along, axis in zip(space, Window.from_node(node).axes, strict=True):
         if along is None:
             return None
         inside = (axis.kernel - 1) * axis.dilation / 2 - axis.begin

@@ -63,7 +63,7 @@ class TensorParity:
     limit: float
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether no tensor is beyond the limit; never with a NaN."""
         return self.first is None
 
@@ -86,7 +86,7 @@ def compare_tensors(
     batches: Iterable[NDArray[np.float32]],
     *,
     limit: float,
-    tap: OpenIntermediateOutputs = IntermediateOutputs,
+    open_outputs: OpenIntermediateOutputs = IntermediateOutputs,
 ) -> TensorParity:
     """Compare every floating-point tensor that both graphs have under one name.
 
@@ -95,7 +95,7 @@ def compare_tensors(
     reference
         Runs on the CPU.
     found
-        Runs where ``tap`` opens it.
+        Runs where ``open_outputs`` opens it.
     batches
         One network input each, with its batch axis; at least one.
     limit
@@ -103,7 +103,7 @@ def compare_tensors(
     """
     known = tensor_bytes(reference)
     shared = [name for name in tensor_bytes(found) if name in known]
-    taps = IntermediateOutputs(reference, shared), tap(found, shared)
+    taps = IntermediateOutputs(reference, shared), open_outputs(found, shared)
     sums = {name: _DifferenceStats() for name in shared}
     volumes = 0
     for batch in batches:

@@ -1,36 +1,32 @@
-"""The last steps of every model file: contract, golden test and provenance go in, it is proven, then written."""
+"""The last steps of every model file: add contract, golden test and provenance, check parity, write."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.accuracy_bisect import ParityFailure
 from ct3d_edge.conversion.fused_io.parity import FUSED_IO_ATOL, add_fused_io
 from ct3d_edge.conversion.gradcam_output import check_gradcam_output
 from ct3d_edge.conversion.graph_variant import GraphVariant
-from ct3d_edge.conversion.parity import ParityDataset, ParityReport, ReferenceFn, compare_outputs, require_parity
-from ct3d_edge.conversion.pooled_output import check_feature_parity
-from ct3d_edge.conversion.provider_parity import ProviderScreening
-from ct3d_edge.conversion.tensor_parity import TensorParity, compare_tensors
-from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
+from ct3d_edge.conversion.parity import ParityDataset, ParityReport, ReferenceFn
+from ct3d_edge.conversion.provider_parity import (
+    LocateFailure,
+    ProviderScreening,
+    check_all_providers,
+    has_reduced_precision,
+)
+from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.modelfile.golden_test import GoldenTest
-from ct3d_edge.modelfile.model_file import CONTRACT_KEY, GOLDEN_KEY, PROVENANCE_KEY, ModelFile, parse_model_file
+from ct3d_edge.modelfile.model_file import ModelFile, attach_metadata, parse_graph
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.golden_search import make_golden_test
-from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.verify import TENSOR_TOLERANCE, WHOLE_GRAPH_PROVIDERS, run_golden_test, sketch_tensors
+from ct3d_edge.session.verify import TENSOR_TOLERANCE, run_golden_test, sketch_tensors
 from ct3d_edge.system.atomic_write import atomic_file
 
 MAX_GOLDEN_TOLERANCE = 0.1
@@ -41,22 +37,16 @@ MAX_FP32_GOLDEN_TOLERANCE, FP32_TOLERANCE_FACTOR = 1e-3, 3
 more than the tolerance that every golden test has: of inputs of which it is unsure, a network answers less exactly."""
 
 TENSOR_TOLERANCE_FACTOR = 10
-"""So many times the largest mean difference of a tensor in the proof is allowed: that is a part of the largest
+"""So many times the largest mean difference of a tensor in the parity check is allowed: that is a part of the largest
 magnitude, which is several times the spread."""
-
-MAX_TENSOR_VOLUMES = 2
-"""Of the proof, on how many the tensors between input and output are compared."""
 
 FUSED_IO_TOLERANCE_DIVISOR = 10
 """In fewer bits, the preprocessing inside may take one of so many parts of the limit that the precision has."""
 
-LocateFailure = Callable[[ParityFailure], str]
-"""Where a proof fails, to a sentence that names the step and node that make the difference."""
-
 
 @dataclass(frozen=True, eq=False)
 class CompileResult:
-    """A written model file and its proofs.
+    """A written model file and its parity checks.
 
     Parameters
     ----------
@@ -83,20 +73,20 @@ def write_verified_model(
     golden: GoldenTest,
     provenance: dict[str, Any],
     reference: ReferenceFn,
-    evidence: ParityDataset,
+    dataset: ParityDataset,
     *,
     providers: Sequence[ProviderName] = ("cpu",),
     required: Sequence[str] = ("cpu",),
-    blame: LocateFailure = lambda _: "",
-    embed_on: Iterable[Volume] | None = None,
+    locate_failure: LocateFailure = lambda _: "",
+    fused_io_scans: Iterable[Volume] | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> CompileResult:
-    """Complete a graph, prove it against ``reference`` on every provider, and only then write it.
+    """Complete a graph, check it against ``reference`` on every provider, and only then write it.
 
     A provider that is not among the ``required`` ones and cannot run the graph, or answers wrongly, is told to
     ``on_stage`` and noted in the provenance (``not_for``): sessions on it are refused.
 
-    With ``embed_on``, what is written has the preprocessing inside, and is proven on these scans as well.
+    With ``fused_io_scans``, what is written has the preprocessing inside, and is checked on these scans as well.
 
     Raises
     ------
@@ -104,8 +94,8 @@ def write_verified_model(
         ONNX Runtime cannot run the graph.
     ProviderError
         A required provider does not run all of it.
-    GateError
-        The proof on a required provider or the golden test does not hold; nothing is written.
+    CheckFailedError
+        The parity check on a required provider or the golden test failed; nothing is written.
     UsageError
         Too few volumes.
     """
@@ -117,51 +107,37 @@ def write_verified_model(
     provenance = {**provenance, "nodes": len(proto.graph.node)}
     attach_metadata(proto, contract, golden, provenance)
     if len(providers) > 1:
-        on_stage(f"it is proven on {', '.join(providers)}")
-    on_stage("proving")
-    fitness = ProviderScreening(required, on_stage)
-    parity_reports, onnxruntime, pooled = _check_all_providers(
-        out, variant, contract, golden, reference, evidence, providers, blame, fitness
+        on_stage(f"it is checked on {', '.join(providers)}")
+    on_stage("checking parity")
+    screening = ProviderScreening(required, on_stage)
+    parity_reports, onnxruntime, pooled = check_all_providers(
+        out, variant, contract, golden, reference, dataset, providers, locate_failure, screening
     )
-    _check_gradcam_output(_parse_model(out, proto), provenance)
+    _check_gradcam_output(parse_graph(out, proto), provenance)
     provenance["proof"] = {**parity_reports[0].to_dict(), **pooled, "onnxruntime": onnxruntime}
-    if fitness.excluded:
-        provenance["not_for"] = fitness.excluded
+    if screening.excluded:
+        provenance["not_for"] = screening.excluded
     if len(parity_reports) > 1:
         provenance["further_proofs"] = [parity.to_dict() for parity in parity_reports[1:]]
     attach_metadata(proto, contract, golden, provenance)
-    golden = complete_golden_test(
-        golden, _parse_model(out, proto), parity_reports, lower=_has_reduced_precision(variant)
-    )
+    golden = complete_golden_test(golden, parse_graph(out, proto), parity_reports, lower=has_reduced_precision(variant))
     attach_metadata(proto, contract, golden, provenance)
-    model = _parse_model(out, proto)
+    model = parse_graph(out, proto)
     _check_golden(model)
     embedding = None
-    if embed_on is not None:
+    if fused_io_scans is not None:
         on_stage("embedding the preprocessing")
-        model, embedding = add_fused_io(model, embed_on, limit=_fused_io_tolerance(model, variant))
+        model, embedding = add_fused_io(model, fused_io_scans, limit=_fused_io_tolerance(model, variant))
     on_stage("writing")
     with atomic_file(out) as stream:
         stream.write(model.data)
     return CompileResult(model, parity_reports[0], parity_reports, embedding)
 
 
-def attach_metadata(proto: onnx.ModelProto, contract: Contract, golden: GoldenTest, provenance: dict[str, Any]) -> None:
-    """Write contract, golden test and provenance into a graph's metadata, in place of what was there."""
-    onnx.helper.set_model_props(
-        proto,
-        {
-            CONTRACT_KEY: contract.to_json(),
-            GOLDEN_KEY: golden.to_json(),
-            PROVENANCE_KEY: json.dumps(provenance, sort_keys=True, separators=(",", ":")),
-        },
-    )
-
-
 def complete_golden_test(
     golden: GoldenTest, model: ModelFile, parity_reports: Sequence[ParityReport], *, lower: bool
 ) -> GoldenTest:
-    """The golden test of a proven file: tensors inside are recorded, on the CPU, and tolerances follow from the proofs.
+    """The golden test of a checked file: records tensors on the CPU; tolerances follow from the parity reports.
 
     Parameters
     ----------
@@ -173,7 +149,7 @@ def complete_golden_test(
         What was measured.
     lower
         Whether it has fewer bits than what it was made from: then it answers for itself, since what a device is to give
-        is what was proven here, and a tolerance that covered the lost bits would cover other faults too.
+        is what was checked here, and a tolerance that covered the lost bits would cover other faults too.
     """
     with Runner(model, SessionRequest("cpu")) as runner:
         tensors = sketch_tensors(runner)
@@ -201,7 +177,7 @@ def renew_golden_test(golden: GoldenTest, reference: ReferenceFn, contract: Cont
 
     Raises
     ------
-    GateError
+    CheckFailedError
         If it does not: a new test would make a damaged file pass.
     """
     found = np.stack([reference(volume) for volume in golden.volumes(contract.shape)])
@@ -214,88 +190,8 @@ def renew_golden_test(golden: GoldenTest, reference: ReferenceFn, contract: Cont
     return make_golden_test(reference, contract.shape)
 
 
-def _has_reduced_precision(variant: GraphVariant) -> bool:
-    return variant.precision != "fp32" or "weights" in variant.provenance.get("precision", {})
-
-
-def _check_all_providers(
-    out: Path,
-    variant: GraphVariant,
-    contract: Contract,
-    golden: GoldenTest,
-    reference: ReferenceFn,
-    evidence: ParityDataset,
-    providers: Sequence[ProviderName],
-    blame: LocateFailure,
-    fitness: ProviderScreening,
-) -> tuple[tuple[ParityReport, ...], str, dict[str, Any]]:
-    """The proofs of all providers, of a rehearsal behind them, the version of ONNX Runtime, and of pooled features."""
-    first: list[NDArray[np.float32]] = []
-    watched = replace(evidence, volumes=_record_first(evidence.volumes, first))
-    files = [(_parse_model(out, variant.proto), name) for name in providers]
-    if variant.fp16_simulated is not None:
-        attach_metadata(variant.fp16_simulated, contract, golden, {})
-        files.append((_parse_model(out, variant.fp16_simulated), "cpu"))
-    with ExitStack() as stack:
-        opened = [(fitness.open(file, name, stack), name, number) for number, (file, name) in enumerate(files)]
-        running = [(runner, name, number) for runner, name, number in opened if runner is not None]
-        compared = compare_outputs(reference, [runner for runner, *_ in running], watched)
-        fitness.on_stage("comparing tensors")
-        batches = [volume.reshape(1, *contract.input_shape) for volume in first]
-        parity_reports, good = [], []
-        for decided, worst, (runner, name, number) in zip(
-            compared.parity_reports, compared.worst, running, strict=True
-        ):
-            parity = replace(decided, rehearsed=number >= len(providers))
-            ask = partial(blame, ParityFailure(worst, name, parity.rehearsed))
-            if not fitness.passes_check(name, partial(require_parity, parity, ask)):
-                continue
-            if name not in WHOLE_GRAPH_PROVIDERS and (parity.rehearsed or variant.fp16_simulated is None):
-                parity = replace(parity, tensors=_compare_tensors_on(variant, batches, name, fitness))
-                if not fitness.passes_check(name, partial(require_parity, parity, ask)):
-                    continue
-            parity_reports.append(parity)
-            good.append(runner)
-        # Last: a proof that fails tells more, the step to blame and the limit that would have passed.
-        pooled = check_feature_parity(variant, good, first)
-        return tuple(parity_reports), good[0].run_report.onnxruntime, pooled
-
-
-def _compare_tensors_on(
-    variant: GraphVariant, batches: Iterable[NDArray[np.float32]], on: ProviderName, fitness: ProviderScreening
-) -> TensorParity | None:
-    """None on a provider that runs the file, but not with its tensors as outputs: the answers are its proof."""
-    try:
-        return compare_tensors(
-            variant.before,
-            variant.observed,
-            batches,
-            limit=variant.limits.tensor,
-            tap=partial(IntermediateOutputs, on=on),
-        )
-    except (ModelError, ProviderError):
-        if on in fitness.required:
-            raise
-        fitness.on_stage(f"{on} does not show its tensors; the proof there is on the answers alone")
-        return None
-
-
-def _record_first(
-    volumes: Iterable[NDArray[np.float32]], first: list[NDArray[np.float32]]
-) -> Iterator[NDArray[np.float32]]:
-    """Pass volumes on and keep the first few."""
-    for volume in volumes:
-        if len(first) < MAX_TENSOR_VOLUMES:
-            first.append(volume)
-        yield volume
-
-
-def _parse_model(out: Path, proto: onnx.ModelProto) -> ModelFile:
-    return parse_model_file(out, proto.SerializeToString(deterministic=True))
-
-
 def _fused_io_tolerance(model: ModelFile, variant: GraphVariant) -> float:
-    return FUSED_IO_ATOL if model.arithmetic == "fp32" else variant.limits.probability / FUSED_IO_TOLERANCE_DIVISOR
+    return FUSED_IO_ATOL if model.arithmetic == "fp32" else variant.tolerance.probability / FUSED_IO_TOLERANCE_DIVISOR
 
 
 def _check_gradcam_output(model: ModelFile, provenance: dict[str, Any]) -> None:
@@ -307,7 +203,7 @@ def _check_gradcam_output(model: ModelFile, provenance: dict[str, Any]) -> None:
 def _check_golden(model: ModelFile) -> None:
     with Runner(model, SessionRequest("cpu")) as runner:
         outcome = run_golden_test(runner)
-    if not outcome.holds:
+    if not outcome.passed:
         raise CheckFailedError(
             f"The golden test does not hold on the machine that made it: {'; '.join(outcome.describe('cpu'))}. "
             "No file was written."

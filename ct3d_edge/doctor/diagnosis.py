@@ -103,7 +103,7 @@ class SystemReport:
 
     @property
     def auto_providers(self) -> tuple[ProviderName, ...]:
-        """What ``--provider auto`` comes to, best first; more than one only if TensorRT, whose engine must be there."""
+        """What ``provider="auto"`` comes to, best first; more than one only if TensorRT, whose engine must be there."""
         able = tuple(name for name in self.working_providers if name in AUTOMATIC)
         return able[:2] if able[:1] == ("tensorrt",) else able[:1]
 

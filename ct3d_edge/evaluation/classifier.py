@@ -110,7 +110,7 @@ def open_keras_classifier(path: Path, *, temperature: float | None = None) -> Cl
         sha256=source.sha256,
         contract=source.contract,
         run_by="Keras",
-        remarks=source.remarks,
+        remarks=source.messages,
         predict=source.probabilities,
         pooled=make_keras_pooled_fn(source),
     )

@@ -58,7 +58,7 @@ class GradcamMaker:
     Parameters
     ----------
     model
-        A file with the Grad-CAM output (``ct3d-edge export --with-gradcam-output``).
+        A file with the Grad-CAM output (``gradcam_output=True``).
 
     Raises
     ------

@@ -5,6 +5,7 @@ hashed is what runs.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,20 @@ def _required_metadata(path: Path, metadata: dict[str, str], key: str) -> str:
             "Make it with: ct3d-edge export --model MODEL.keras --out MODEL.onnx"
         )
     return metadata[key]
+
+
+def attach_metadata(proto: onnx.ModelProto, contract: Contract, golden: GoldenTest, provenance: dict[str, Any]) -> None:
+    """Write contract, golden test and provenance into a graph's metadata, in place of what was there."""
+    onnx.helper.set_model_props(
+        proto,
+        {
+            CONTRACT_KEY: contract.to_json(),
+            GOLDEN_KEY: golden.to_json(),
+            PROVENANCE_KEY: json.dumps(provenance, sort_keys=True, separators=(",", ":")),
+        },
+    )
+
+
+def parse_graph(path: Path, proto: onnx.ModelProto) -> ModelFile:
+    """A graph with metadata as the file that it will be; ``path`` is for messages, nothing is read or written."""
+    return parse_model_file(path, proto.SerializeToString(deterministic=True))

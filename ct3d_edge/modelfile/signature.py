@@ -30,13 +30,13 @@ def has_embedded_preprocessing(path: Path, metadata: dict[str, str]) -> bool:
     ContractError
         If it says that it takes something that nobody knows.
     """
-    said = metadata.get(INPUT_KEY)
-    if said not in (None, STORED_VOXELS):
+    declared = metadata.get(INPUT_KEY)
+    if declared not in (None, STORED_VOXELS):
         raise ContractError(
-            f"{path} takes {said!r} ('{INPUT_KEY}' in its metadata); this ct3d-edge knows {STORED_VOXELS!r}. "
+            f"{path} takes {declared!r} ('{INPUT_KEY}' in its metadata); this ct3d-edge knows {STORED_VOXELS!r}. "
             "Use the ct3d-edge version that wrote it."
         )
-    return said is not None
+    return declared is not None
 
 
 def check_stored_voxels(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:

@@ -45,10 +45,10 @@ def linked_libraries(library: Path) -> list[LinkedLibraries]:
     """What a library links, directly or through others, sorted by name; empty where no ``ldd`` answers."""
     path = os.pathsep.join((*map(str, nvidia_package_dirs()), *_search_path()))
     try:
-        told = _run_command(["ldd", str(library)], {**os.environ, "LD_LIBRARY_PATH": path})
+        output = _run_command(["ldd", str(library)], {**os.environ, "LD_LIBRARY_PATH": path})
     except (OSError, subprocess.SubprocessError):  # another operating system, a container without it
         return []
-    found = {match["name"]: match["place"] for match in LDD_LINE.finditer(told)}
+    found = {match["name"]: match["place"] for match in LDD_LINE.finditer(output)}
     return [
         LinkedLibraries(name, None, find_other_versions(name)) if place == "not found" else LinkedLibraries(name, place)
         for name, place in sorted(found.items())
@@ -95,10 +95,12 @@ def _search_path() -> list[str]:
 def _system_libraries() -> list[str]:
     """Paths in the dynamic linker's own cache."""
     try:
-        told = _run_command(["ldconfig", "-p"], {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"})
+        output = _run_command(
+            ["ldconfig", "-p"], {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+        )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.rpartition(" => ")[2].strip() for line in told.splitlines() if " => " in line]
+    return [line.rpartition(" => ")[2].strip() for line in output.splitlines() if " => " in line]
 
 
 def _run_command(command: list[str], environment: dict[str, str]) -> str:

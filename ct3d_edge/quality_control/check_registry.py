@@ -19,7 +19,7 @@ class QualityCheck:
     code
         Stable; never given another meaning.
     action
-        Without ``--downgrade-check``: ``ok`` is a measured value for the record; ``warn`` and ``refuse`` are flags
+        Without ``allow``: ``ok`` is a measured value for the record; ``warn`` and ``refuse`` are flags
         that can be downgraded, ``warn or refuse`` by how much; ``refused`` and ``error`` leave nothing to go on with.
     meaning
         What is measured, and from where on it counts.
@@ -31,7 +31,7 @@ class QualityCheck:
 
     @property
     def downgradable(self) -> bool:
-        """Whether ``--downgrade-check`` takes the code."""
+        """Whether ``allow`` takes the code."""
         return self.action in ("warn", "refuse", "warn or refuse")
 
 
@@ -182,12 +182,12 @@ DOWNGRADABLE = frozenset(rule.code for rule in CHECKS if rule.downgradable)
 
 
 def downgradable_codes(codes: Iterable[str]) -> list[str]:
-    """Those of some codes that ``--downgrade-check`` takes, each once, in the order of the table."""
+    """Those of some codes that ``allow`` takes, each once, in the order of the table."""
     return sorted(DOWNGRADABLE.intersection(codes), key=CODE_ORDER.__getitem__)
 
 
 def require_downgradable(codes: Iterable[str]) -> frozenset[str]:
-    """Codes that ``--downgrade-check`` was given.
+    """The codes of ``allow`` by their present names.
 
     Raises
     ------

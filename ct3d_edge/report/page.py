@@ -137,7 +137,7 @@ class ReportPage:
             self._spool_file.truncate()
             raise UsageError(
                 f"The report cannot keep pictures in {tempfile.gettempdir()}: {error.strerror or error}. Set TMPDIR to "
-                "a folder with more room, or leave out --report."
+                "a folder with more room, or leave out `report=`."
             ) from error
 
     def save(self, records: Sequence[ResultRecord], run_report: Mapping[str, object]) -> None:

@@ -59,7 +59,7 @@ class ResultsFile:
         try:
             write_results(self.path, records, labels)
         except (UsageError, OutputError) as error:
-            raise type(error)(f"{error} {self.journal_path} holds the records; go on with --resume.") from error
+            raise type(error)(f"{error} {self.journal_path} holds the records; go on with `resume=True`.") from error
         self.journal_path.unlink(missing_ok=True)
 
 
@@ -88,7 +88,7 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
             if journal.records and not resume:
                 raise UsageError(
                     f"A run that wrote {path} ended early; {journal.path} holds its "
-                    f"{plural(journal.records, 'record')}. Go on with it by --resume, or remove that file "
+                    f"{plural(journal.records, 'record')}. Go on with it by `resume=True`, or remove that file "
                     "to begin again."
                 )
             known |= keep_latest_by_scan(read_journal(journal.path))

@@ -36,7 +36,7 @@ FORMER_CODES = {
     "timed_out": "timeout",
     "uneven_slices": "nonuniform_spacing",
 }
-"""Codes of result schema 1 and their present names; ``--downgrade-check`` takes them too."""
+"""Codes of result schema 1 and their present names; ``allow`` takes them too."""
 
 
 def current_code(code: str) -> str:

@@ -16,7 +16,7 @@ PredictFn = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """One network input, ``contract.shape``, to its probabilities ``(classes,)``."""
 
 TOLERANCE = 1e-4
-"""Of a probability. Wider than the proof's limit: other processors add up in another order."""
+"""Of a probability. Wider than the parity check's limit: other processors add up in another order."""
 
 TARGET_PROBABILITIES = (0.5, 0.35, 0.65)
 """Probabilities of one class that blends are searched for."""

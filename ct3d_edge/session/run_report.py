@@ -97,11 +97,11 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a record, documented in docs/providers.md."""
-        told = asdict(self)
-        weights, interface, arithmetic = (told.pop(name) for name in ("weights", "interface", "arithmetic"))
+        entries = asdict(self)
+        weights, interface, arithmetic = (entries.pop(name) for name in ("weights", "interface", "arithmetic"))
         return {
             "schema": SCHEMA,
-            **told,
+            **entries,
             "passed_over": dict(self.passed_over),
             "nodes": dict(self.nodes),
             "options": dict(self.options),
@@ -125,8 +125,8 @@ class RunReport:
         Where nobody asked for a provider and no card of NVIDIA's is seen, theirs are no news: only if ``verbose``.
         """
         tells = verbose or self.requested != "auto" or has_nvidia_gpu()
-        told = [(name, reason) for name, reason in self.passed_over if tells or name not in ON_NVIDIA]
-        return tuple(f"not {name}: {reason}" for name, reason in told)
+        entries = [(name, reason) for name, reason in self.passed_over if tells or name not in ON_NVIDIA]
+        return tuple(f"not {name}: {reason}" for name, reason in entries)
 
     def describe(self) -> str:
         """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``.

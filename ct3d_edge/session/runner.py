@@ -115,7 +115,7 @@ class Runner:
         ----------
         volumes
             ``(N, *contract.shape)`` float32 in [0, 1], as ``preprocess`` makes them. On the CPU a model that was cut
-            into pieces (``--optimize small``, or ``fast`` for ``cpu``) runs them in turn: a batch needs the memory of
+            into pieces (level ``small``, or ``fast`` for ``cpu``) runs them in turn: a batch needs the memory of
             one and no more time.
 
         Returns

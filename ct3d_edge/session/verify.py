@@ -55,7 +55,7 @@ class GoldenTestResult:
     limitation: str | None = None
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether the device gives the expected answers and tensors; never with a NaN."""
         alike = all(difference <= self.tensor_tolerance for _, difference in self.tensors)
         return self.largest_difference <= self.tolerance and alike

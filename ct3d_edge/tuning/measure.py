@@ -175,10 +175,10 @@ def _check_one(
     try:
         with bench.open(result.candidate) as runner:
             pairs = [(known, runner.infer(volume[None])[0]) for known, volume in zip(expected, volumes(), strict=True)]
-            parity = ParityReport.of(pairs, runner, material=material, limit=limit)
+            parity = ParityReport.from_outputs(pairs, runner, material=material, limit=limit)
     except ProviderError as error:
         return replace(result, dropped=f"it does not run: {error}")
-    if not parity.holds:
+    if not parity.passed:
         return replace(result, dropped=f"the parity check fails: {_describe_failure(parity)}")
     require_parity(parity)
     return replace(result, difference=parity.probability_difference)

@@ -31,7 +31,7 @@ def check_memory_feasible(model: ModelFile, precisions: Sequence[Precision], mem
     if memory_budget is not None and memory_budget < least:
         raise CheckFailedError(
             f"No form of this model fits into {format_bytes(memory_budget)}: its weights in {fewest} and one network "
-            f"input alone take {format_bytes(least)}. Nothing was written. Give a larger --max-memory."
+            f"input alone take {format_bytes(least)}. Nothing was written. Give a larger `max_memory`."
         )
 
 

@@ -171,7 +171,7 @@ def choose_fastest(results: Sequence[CandidateResult], memory_budget: int | None
     if not passed:
         raise CheckFailedError(
             f"None of {len(results)} candidates passed the parity check, so nothing was written. "
-            "Look at the reasons above; --atol permits a larger difference."
+            "Look at the reasons above; `atol` permits a larger difference."
         )
     check_memory_budget([results[n] for n in passed], memory_budget)
     fitting = [n for n in passed if not exceeds_memory_budget(results[n], memory_budget)]
@@ -191,7 +191,7 @@ def check_memory_budget(results: Sequence[CandidateResult], memory_budget: int |
         least = min(result.memory or 0 for result in passed)
         raise CheckFailedError(
             f"No candidate stays within {format_bytes(memory_budget or 0)}: the smallest adds {format_bytes(least)}. "
-            "Nothing was written. Give a larger --max-memory."
+            "Nothing was written. Give a larger `max_memory`."
         )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import AUTO_PRECISIONS
 from ct3d_edge.conversion.optimize import optimize_model
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
@@ -140,20 +141,18 @@ def build_graph_forms(
         on_stage(f"rewriting: {form.name}")
         lower = form.precision != get_model_precision(model)
         if lower and model.features is not None:
-            forms.dropped[form] = "the maps of infer --gradcam-dir, which the given file can draw, need fp32"
+            forms.dropped[form] = "the Grad-CAM output of the given file needs fp32"
             continue
         path = folder / f"{form.level}-{form.precision}.onnx"
         plan = CompileOptions(
-            form.level, target, explain=model.features is not None, precision=form.precision if lower else "fp32"
+            form.level, target, gradcam_output=model.features is not None, precision=form.precision if lower else "fp32"
         )
         try:
             optimize_model(
                 model,
                 path,
-                volumes(),
-                material=material,
-                limit=limit,
-                plan=plan,
+                ParityDataset(volumes(), material, limit=limit),
+                options=plan,
                 calibration=calibration if lower else None,
             )
         except (CheckFailedError, ModelError) as error:

@@ -108,6 +108,8 @@ def test_names_that_the_terminal_cannot_show_are_escaped(make_model: MakeModel) 
             "Use --batch-size 4 or less, or raise --max-memory.",
         ),
         ('`allow=["no_orientation"]` takes it', "--downgrade-check no_orientation takes it"),
+        ("Say which: `shape=(128, 128, 64)`", "Say which: --shape 128 128 64"),
+        ("`precision=mixed_float16`, `precision=int8`", "--mixed-precision mixed_float16, --precision int8"),
         ("`inspect` and `threads=4` stay, and so does allow_fallback=True in a name.",) * 2,
     ],
 )
@@ -116,5 +118,5 @@ def test_arguments_that_the_library_names_become_options(said: str, shown: str) 
 
 
 def test_an_option_for_every_argument_that_is_replaced(run: Run) -> None:
-    helps = " ".join(run(command, "--help").out for command in ("infer", "check", "train", "export"))
+    helps = " ".join(run(command, "--help").out for command in ("infer", "check", "train", "export", "optimize"))
     assert [option for option in OPTION_OF_ARGUMENT.values() if option not in helps] == []

@@ -21,7 +21,7 @@ def test_exports_proves_and_says_so(run: Run, keras_file: Path, tmp_path: Path) 
     outcome = run("export", "--model", keras_file, "--out", out, "--labels", "healthy,ill")
     assert outcome.code == 0
     assert "came without a contract" in outcome.err
-    assert "proof: 8 volumes (8 phantoms from seed" in outcome.out
+    assert "parity check: 8 volumes (8 phantoms from seed" in outcome.out
     assert "0 label flips" in outcome.out
     assert run("verify", "--model", out).code == 0
     assert "healthy, ill" in run("inspect", "--model", out).out

@@ -29,7 +29,7 @@ def optimize(run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Pat
 def test_phantoms_serve_where_no_scans_are_named(run: Run, make_model: MakeModel, tmp_path: Path) -> None:
     outcome = run("optimize", "--model", make_model(), "--out", tmp_path / "x.onnx")
     assert outcome.code == 0
-    assert "proof: 8 volumes (8 phantoms from seed" in outcome.out
+    assert "parity check: 8 volumes (8 phantoms from seed" in outcome.out
 
 
 def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeModel, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeM
     outcome = optimize(model, "--out", out)
     assert outcome.code == 0
     assert "pass planes" in outcome.out
-    assert f"proof: 8 volumes (8 scans from {tmp_path / 'proof'})" in outcome.out
+    assert f"parity check: 8 volumes (8 scans from {tmp_path / 'proof'})" in outcome.out
     assert run("verify", "--model", out).code == 0
     before, after = load_model_file(model), load_model_file(out)
     assert after.contract == before.contract

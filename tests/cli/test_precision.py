@@ -51,13 +51,15 @@ def optimize(run: Run, make_model: MakeModel, scans: tuple[Path, Path], tmp_path
 def test_float16_is_proven_as_file_and_as_rehearsal(optimize: Run, run: Run, tmp_path: Path) -> None:
     outcome = optimize("--precision", "fp16")
     assert outcome.code == 0
-    assert outcome.out.count("proof: 8 volumes") == 1 + len(find_working_providers())
+    assert outcome.out.count("parity check: 8 volumes") == 1 + len(find_working_providers())
     assert "activation: it gives the answer" in outcome.out
     file = load_model_file(tmp_path / "x.onnx")
     assert file.arithmetic == "fp16"
     assert file.weights == ("float16",)
     assert file.provenance["precision"]["calibration"]["volumes"] == 8
     assert file.provenance["proof"]["limit"] == 5e-3
+    assert file.provenance["proof"]["scans"] == 8
+    assert "only phantoms" not in outcome.out
     assert run("verify", "--model", tmp_path / "x.onnx").code == 0
     assert json.loads(run("inspect", "--model", tmp_path / "x.onnx", "--json").out)["precision"]["arithmetic"] == "fp16"
 
@@ -101,7 +103,7 @@ def test_auto_says_why_the_others_fell(optimize: Run, tmp_path: Path, monkeypatc
     assert "precision int8 was not taken: it runs at" in slow.out
     assert "precision fp32 was chosen" in slow.out
     unfit = optimize("--precision", "auto", "--target", "no-conv3d", "--atol", "1e-5")
-    assert unfit.out.count("was not taken: The proof does not hold") == 2
+    assert unfit.out.count("was not taken: The parity check failed") == 2
     told = load_model_file(tmp_path / "x.onnx").provenance["precision_choice"]
     assert (told["chosen"], sorted(told["not_taken"])) == ("fp32", ["fp16", "int8"])
 
@@ -140,7 +142,7 @@ def test_the_same_voxels_in_another_file_are_found_too(
     make_scan("unpacked.nii", voxels=(hu + 60).astype(np.int16), folder=scans[0])
     outcome = optimize("--precision", "int8")
     assert outcome.code == 2
-    assert "Volume 2 of the proof was calibrated on" in outcome.err
+    assert "Volume 2 of the parity check was calibrated on" in outcome.err
     assert not (tmp_path / "x.onnx").exists()
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.decisions import area_under_curve, compare_predictions
+from ct3d_edge.conversion.parity import area_under_curve, compare_predictions
 
 
 def columns(scores: list[float]) -> np.ndarray:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest
@@ -22,7 +23,7 @@ Volumes = list[NDArray[np.float32]]
 def test_the_file_describes_and_proves_itself(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
     source = load_keras_source(save_network())
     out = tmp_path / "tiny.onnx"
-    exported = export_model(source, out, volumes, material="noise")
+    exported = export_model(source, out, ParityDataset(volumes, "noise"))
     file = load_model_file(out)
     assert file.sha256 == exported.model.sha256
     assert file.contract == source.contract
@@ -54,8 +55,8 @@ def test_networks_of_other_forms_export_too(
     activation: str | None,
 ) -> None:
     source = load_keras_source(save_network(tiny_network(shape, outputs, activation)))
-    exported = export_model(source, tmp_path / "tiny.onnx", volumes, material="noise")
-    assert exported.parity.holds
+    exported = export_model(source, tmp_path / "tiny.onnx", ParityDataset(volumes, "noise"))
+    assert exported.parity.passed
     assert exported.model.output_name == ("probability" if activation else "logit")
 
 
@@ -71,12 +72,12 @@ def test_a_sequential_network_exports_too(save_network: SaveNetwork, tmp_path: P
         ]
     )
     assert export_model(
-        load_keras_source(save_network(network)), tmp_path / "a.onnx", volumes, material="noise"
-    ).parity.holds
+        load_keras_source(save_network(network)), tmp_path / "a.onnx", ParityDataset(volumes, "noise")
+    ).parity.passed
 
 
 def test_the_batch_axis_stays_open(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
-    exported = export_model(load_keras_source(save_network()), tmp_path / "tiny.onnx", volumes, material="noise")
+    exported = export_model(load_keras_source(save_network()), tmp_path / "tiny.onnx", ParityDataset(volumes, "noise"))
     with Runner(exported.model, SessionRequest("cpu")) as runner:
         together = runner.infer(np.stack(volumes))
         alone = np.vstack([runner.infer(volume[None]) for volume in volumes])
@@ -90,17 +91,17 @@ def test_a_failed_proof_leaves_no_file_and_an_old_one_as_it_was(
     folder = tmp_path / "out"
     folder.mkdir()
     with pytest.raises(CheckFailedError):
-        export_model(source, folder / "new.onnx", volumes, material="noise", limit=-1)
+        export_model(source, folder / "new.onnx", ParityDataset(volumes, "noise", limit=-1))
     assert list(folder.iterdir()) == []
     (folder / "old.onnx").write_bytes(b"proven before")
     with pytest.raises(CheckFailedError):
-        export_model(source, folder / "old.onnx", volumes, material="noise", limit=-1)
+        export_model(source, folder / "old.onnx", ParityDataset(volumes, "noise", limit=-1))
     assert (folder / "old.onnx").read_bytes() == b"proven before"
 
 
 def test_too_few_volumes_leave_no_file(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
     with pytest.raises(UsageError):
-        export_model(load_keras_source(save_network()), tmp_path / "out.onnx", volumes[:3], material="noise")
+        export_model(load_keras_source(save_network()), tmp_path / "out.onnx", ParityDataset(volumes[:3], "noise"))
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -114,13 +115,13 @@ def test_what_tf2onnx_cannot_convert_is_a_model_error(
     strange = keras.ops.lgamma(pooled + 2.0) if hasattr(keras.ops, "lgamma") else keras.ops.erfinv(pooled)
     network = keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(strange))
     with pytest.raises(ModelError):
-        export_model(load_keras_source(save_network(network)), tmp_path / "out.onnx", volumes, material="noise")
+        export_model(load_keras_source(save_network(network)), tmp_path / "out.onnx", ParityDataset(volumes, "noise"))
     assert not (tmp_path / "out.onnx").exists()
 
 
 def test_metadata_is_plain_json(save_network: SaveNetwork, tmp_path: Path, volumes: Volumes) -> None:
     out = tmp_path / "tiny.onnx"
-    export_model(load_keras_source(save_network()), out, volumes, material="noise")
+    export_model(load_keras_source(save_network()), out, ParityDataset(volumes, "noise"))
     entries = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
     assert set(entries) == {"ct3d.contract", "ct3d.golden", "ct3d.provenance"}
     assert all(isinstance(json.loads(value), dict) for value in entries.values())

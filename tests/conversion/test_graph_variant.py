@@ -7,11 +7,9 @@ from graphs import GraphMaker, operators
 from networks import SHAPE
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import graph_variant
 from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
 from ct3d_edge.conversion.passes.pipeline import Target
-from ct3d_edge.conversion.precision.bias_correction import Batches, correct_biases
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 
 CONTRACT = Contract(shape=SHAPE)
@@ -47,21 +45,6 @@ def test_streaming_within_a_budget_reaches_eight_bits(target: Target) -> None:
     assert sum(step["rewrites"] for step in made.provenance["passes"] if step["name"].startswith("depth")) > 0
 
 
-def test_biases_are_corrected_on_volumes_of_all_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-
-    def watched(single: onnx.ModelProto, made: onnx.ModelProto, batches: Batches) -> onnx.ModelProto:
-        seen.extend(float(batch.max()) for batch in batches)
-        return correct_biases(single, made, batches)
-
-    monkeypatch.setattr(graph_variant, "correct_biases", watched)
-    asked = CompileOptions("none", precision="int8")
-    brighter = CalibrationData([np.full(SHAPE, n + 1, np.float32) for n in range(15)], "folder by folder")
-    made = make_variant(network(), rewrite_graph(network(), asked), asked, CONTRACT, brighter)
-    assert seen == [1, 3, 5, 7, 9, 11, 13, 15]
-    assert made.provenance["precision"]["biases_corrected_on"] == 8
-
-
 @pytest.mark.parametrize("asked", [CompileOptions("fast", precision="int8"), CompileOptions("none", precision="int8")])
 def test_the_passes_on_record_are_those_that_made_the_file(asked: CompileOptions) -> None:
     made = in_eight_bits(asked)
@@ -71,4 +54,4 @@ def test_the_passes_on_record_are_those_that_made_the_file(asked: CompileOptions
     assert all(left == found for left, found in zip(steps[::2], steps[1::2], strict=False)), (
         "each begins where one ends"
     )
-    assert steps[-1] == len(made.before.graph.node)
+    assert steps[-1] == len(made.fp32.graph.node)

@@ -8,6 +8,7 @@ from networks import SaveNetwork, tiny_network
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
@@ -18,17 +19,17 @@ def test_a_bare_file_gets_the_default_contract_with_its_own_size_and_says_so(
 ) -> None:
     source = load_keras_source(save_network())
     assert source.contract == Contract(shape=(16, 12, 8))
-    (remark,) = source.remarks
-    assert "default" in remark
-    assert "16x12x8" in remark
-    assert "normal, abnormal" in remark
+    (message,) = source.messages
+    assert "default" in message
+    assert "16x12x8" in message
+    assert "normal, abnormal" in message
 
 
 def test_named_labels_and_orientation_are_taken(save_network: SaveNetwork) -> None:
     source = load_keras_source(save_network(), labels=["healthy", "ill"], orientation="stored")
     assert source.contract.labels == ("healthy", "ill")
     assert source.contract.orientation == "stored"
-    assert "--labels" not in source.remarks[0]
+    assert "labels=" not in source.messages[0]
 
 
 @pytest.mark.parametrize("named", ["folder", "file"])
@@ -38,7 +39,7 @@ def test_a_run_keeps_its_contract(save_network: SaveNetwork, named: str) -> None
     path.with_name("contract.json").write_text(contract.to_json())
     source = load_keras_source(path.parent if named == "folder" else path)
     assert source.contract == contract
-    assert list(source.remarks) == [f"The contract is {path.with_name('contract.json')}."]
+    assert list(source.messages) == [f"The contract is {path.with_name('contract.json')}."]
 
 
 def test_another_models_contract_is_not_taken(save_network: SaveNetwork) -> None:
@@ -46,7 +47,7 @@ def test_another_models_contract_is_not_taken(save_network: SaveNetwork) -> None
     path.with_name("contract.json").write_text(Contract(shape=(16, 12, 8), hu_window=(-160, 240)).to_json())
     source = load_keras_source(path)
     assert source.contract.hu_window == (-1000.0, 400.0)
-    assert "came without a contract" in source.remarks[0]
+    assert "came without a contract" in source.messages[0]
 
 
 def test_a_contract_that_is_no_text_is_refused(save_network: SaveNetwork) -> None:
@@ -91,13 +92,13 @@ def test_the_missing_activation_is_found(
 
 def test_an_open_size_must_be_named(save_network: SaveNetwork) -> None:
     path = save_network(tiny_network((None, None, None, 1)))
-    with pytest.raises(UsageError, match=r"leaves its input size open.*--shape"):
+    with pytest.raises(UsageError, match=r"leaves its input size open.*`shape="):
         load_keras_source(path)
     assert load_keras_source(path, size=(16, 12, 8)).contract.shape == (16, 12, 8)
 
 
 def test_a_size_that_the_network_does_not_take_is_refused(save_network: SaveNetwork) -> None:
-    with pytest.raises(UsageError, match="Leave out --shape"):
+    with pytest.raises(UsageError, match="Leave out `shape=`"):
         load_keras_source(save_network(), size=(32, 32, 32))
 
 
@@ -166,7 +167,7 @@ def test_exported_probabilities_are_the_networks_own(
 ) -> None:
     """Against Keras's raw output: the proof alone cannot see an activation that is applied twice on both sides."""
     source = load_keras_source(save_network(network()))
-    exported = export_model(source, tmp_path / "out.onnx", volumes, material="noise")
+    exported = export_model(source, tmp_path / "out.onnx", ParityDataset(volumes, "noise"))
     batch = np.stack(volumes)[..., None]
     raw = np.asarray(source.network(batch, training=False))
     with Runner(exported.model, SessionRequest("cpu")) as runner:
@@ -183,7 +184,7 @@ def scaled() -> Any:
 
 def test_an_unknown_last_layer_needs_a_word(save_network: SaveNetwork) -> None:
     path = save_network(scaled())
-    with pytest.raises(ModelError, match=r"ends in 'rescaling'.*--activation"):
+    with pytest.raises(ModelError, match=r"ends in 'rescaling'.*`activation="):
         load_keras_source(path)
     assert load_keras_source(path, activation="sigmoid").contract.activation == "sigmoid"
     with pytest.raises(ModelError, match="which are no probabilities"):

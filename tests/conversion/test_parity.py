@@ -6,10 +6,10 @@ from networks import SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx, load_keras_source
-from ct3d_edge.conversion.parity import ParityDataset, check_parity, compare_outputs
-from ct3d_edge.conversion.write_model import attach_metadata
+from ct3d_edge.conversion.parity import DEFAULT_PARITY_ATOL, ParityDataset, ParityReport, ReferenceFn, require_parity
+from ct3d_edge.conversion.provider_parity import compare_outputs
 from ct3d_edge.errors import CheckFailedError, UsageError
-from ct3d_edge.modelfile.model_file import parse_model_file
+from ct3d_edge.modelfile.model_file import attach_metadata, parse_model_file
 from ct3d_edge.session.golden_search import make_golden_test
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
@@ -31,9 +31,17 @@ def runner(source: KerasSource) -> Runner:
 Volumes = list[NDArray[np.float32]]
 
 
+def check_parity(
+    reference: ReferenceFn, runner: Runner, volumes: Volumes, *, material: str, limit: float = DEFAULT_PARITY_ATOL
+) -> ParityReport:
+    (report,) = compare_outputs(reference, [runner], ParityDataset(volumes, material, limit=limit)).parity_reports
+    require_parity(report)
+    return report
+
+
 def test_a_faithful_file_passes_and_the_figures_are_told(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
     parity = check_parity(source.probabilities, runner, volumes, material="eight of noise")
-    assert parity.holds
+    assert parity.passed
     assert parity.weakness is None
     assert parity.volumes == 8
     assert parity.probability_difference < 1e-6
@@ -61,7 +69,7 @@ def test_the_largest_difference_is_the_smallest_limit_that_passes(
     assert difference > 0
     assert check_parity(
         replace(source, network=other).probabilities, runner, volumes, material="noise", limit=difference
-    ).holds
+    ).passed
     with pytest.raises(CheckFailedError):
         check_parity(
             replace(source, network=other).probabilities, runner, volumes, material="noise", limit=difference * 0.99
@@ -96,7 +104,7 @@ def test_fewer_than_eight_volumes_are_no_proof(source: KerasSource, runner: Runn
 
 
 def test_the_same_answer_for_every_volume_proves_nothing(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
-    with pytest.raises(CheckFailedError, match=r"proves nothing.*--parity-data"):
+    with pytest.raises(CheckFailedError, match=r"proves nothing.*`parity_data=FOLDER`"):
         check_parity(source.probabilities, runner, [volumes[0]] * 8, material="one volume, eight times")
 
 
@@ -116,7 +124,7 @@ def test_each_runner_is_told_on_which_volume_it_is_furthest_off(
     def slanted(volume: NDArray[np.float32]) -> NDArray[np.float64]:
         return source.probabilities(volume) + (1e-4 if volume is least else 0)
 
-    compared = compare_outputs(slanted, [runner, shifted], ParityDataset(volumes, "noise", 1e-5))
+    compared = compare_outputs(slanted, [runner, shifted], ParityDataset(volumes, "noise", limit=1e-5))
     assert [worst is volume for worst, volume in zip(compared.worst, (least, most), strict=True)] == [True, True]
 
 
@@ -132,6 +140,6 @@ def test_a_network_that_answers_nearly_alike_is_proven_with_a_warning(source: Ke
         volumes,
         material="x",
     )
-    assert parity.holds
+    assert parity.passed
     assert "answers nearly alike to all 8 volumes" in str(parity.weakness)
     assert parity.to_dict()["weakness"] == parity.weakness

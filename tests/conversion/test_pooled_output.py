@@ -14,6 +14,7 @@ from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import KerasSource, load_keras_source
 from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.conversion.pooled_output import add_pooled_output, check_converted_features, make_keras_pooled_fn
 from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.errors import CheckFailedError, ContractError
@@ -57,7 +58,7 @@ def moved(file: ModelFile, source: KerasSource, volumes: Volumes, *, explain: bo
         found = runner.outputs(np.stack(volumes))
         alone = [runner.outputs(volume[None]).pooled for volume in volumes]
         assert np.array_equal(found.probabilities, runner.infer(np.stack(volumes)))
-        assert run_golden_test(runner).holds
+        assert run_golden_test(runner).passed
     assert found.pooled is not None
     assert found.pooled == pytest.approx(np.concatenate([row for row in alone if row is not None]), abs=1e-5)
     assert (found.features is not None) == explain
@@ -71,7 +72,7 @@ PLANS: dict[str, tuple[dict[str, Any], float]] = {
     "small": ({"level": "small"}, 1e-4),
     "for CUDA": ({"level": "fast", "target": "cuda"}, 1e-4),
     "without Conv3D": ({"level": "fast", "target": "no-conv3d"}, 1e-4),
-    "weights in fp16": ({"weights": "fp16"}, 0.05),
+    "weights in fp16": ({"weight_dtype": "fp16"}, 0.05),
     "fp16": ({"precision": "fp16", "target": "cuda"}, 0.05),
     "int8": ({"precision": "int8"}, 0.5),
 }
@@ -84,7 +85,11 @@ def test_every_rewriting_keeps_the_output(
     volumes = noise(8, 3)
     calibration = CalibrationData(noise(8, 4), "noise")
     made = export_model(
-        source, tmp_path / "tiny.onnx", volumes, material="noise", plan=CompileOptions(**asked), calibration=calibration
+        source,
+        tmp_path / "tiny.onnx",
+        ParityDataset(volumes, "noise"),
+        options=CompileOptions(**asked),
+        calibration=calibration,
     )
     file = load_model_file(made.model.path)
     assert file.pooled == 4
@@ -98,28 +103,31 @@ def test_every_rewriting_keeps_the_output(
 
 def test_a_file_may_explain_as_well(source: KerasSource, tmp_path: Path) -> None:
     volumes = noise(8, 3)
-    made = export_model(source, tmp_path / "tiny.onnx", volumes, material="noise", plan=CompileOptions(explain=True))
+    made = export_model(
+        source, tmp_path / "tiny.onnx", ParityDataset(volumes, "noise"), options=CompileOptions(gradcam_output=True)
+    )
     assert moved(made.model, source, volumes, explain=True) < 1e-4
 
 
 def test_optimizing_a_file_again_keeps_it(source: KerasSource, tmp_path: Path) -> None:
     volumes = noise(8, 3)
-    export_model(source, tmp_path / "plain.onnx", volumes, material="noise", plan=CompileOptions(level="none"))
+    export_model(source, tmp_path / "plain.onnx", ParityDataset(volumes, "noise"), options=CompileOptions(level="none"))
     given = load_for_compiling(tmp_path / "plain.onnx")
-    made = optimize_model(given, tmp_path / "fast.onnx", volumes, material="noise", plan=CompileOptions(explain=True))
+    made = optimize_model(
+        given, tmp_path / "fast.onnx", ParityDataset(volumes, "noise"), options=CompileOptions(gradcam_output=True)
+    )
     assert moved(made.model, source, volumes, explain=True) < 1e-4
 
 
 def test_the_proof_compares_it(source: KerasSource, tmp_path: Path) -> None:
     made = export_model(
-        source, tmp_path / "tiny.onnx", noise(8, 3), material="noise", plan=CompileOptions(level="none")
+        source, tmp_path / "tiny.onnx", ParityDataset(noise(8, 3), "noise"), options=CompileOptions(level="none")
     )
     without = export_model(
         replace(source, contract=source.contract.without_training_stats),
         tmp_path / "bare.onnx",
-        noise(8, 3),
-        material="noise",
-        plan=CompileOptions(level="none"),
+        ParityDataset(noise(8, 3), "noise"),
+        options=CompileOptions(level="none"),
     )
     assert made.parity.tensors is not None
     assert without.parity.tensors is not None
@@ -139,7 +147,7 @@ def test_features_that_a_file_spoils_stop_its_export(
 
     monkeypatch.setattr(Runner, "outputs", spoilt)
     with pytest.raises(CheckFailedError, match=r"Pooled features on cpu differ by 1\.0e-02 of the largest"):
-        export_model(source, tmp_path / "tiny.onnx", noise(8, 3), material="noise")
+        export_model(source, tmp_path / "tiny.onnx", ParityDataset(noise(8, 3), "noise"))
     assert not (tmp_path / "tiny.onnx").exists()
 
 
@@ -172,7 +180,7 @@ def test_statistics_of_another_network_are_refused(source: KerasSource, tmp_path
 
     foreign = replace(source, contract=replace(source.contract, feature_statistics=statistics(7)))
     with pytest.raises(ContractError, match="statistics of 7 features; the network beside it pools 4"):
-        export_model(foreign, tmp_path / "tiny.onnx", noise(8, 3), material="noise")
+        export_model(foreign, tmp_path / "tiny.onnx", ParityDataset(noise(8, 3), "noise"))
 
 
 def test_a_network_that_pools_nothing_has_no_features(
@@ -186,7 +194,7 @@ def test_a_network_that_pools_nothing_has_no_features(
     assert make_keras_pooled_fn(other) is None
     known = replace(other.contract, feature_statistics=source.contract.feature_statistics)
     with pytest.raises(ContractError, match="do not belong together"):
-        export_model(replace(other, contract=known), tmp_path / "flat.onnx", noise(8, 3), material="noise")
+        export_model(replace(other, contract=known), tmp_path / "flat.onnx", ParityDataset(noise(8, 3), "noise"))
 
 
 def of_another_kind(save_network: SaveNetwork, *behind: Any) -> KerasSource:
@@ -207,7 +215,7 @@ def test_a_head_that_cannot_be_explained_has_features_all_the_same(save_network:
     import keras
 
     source = of_another_kind(save_network, keras.layers.Dense(5, activation="tanh"))
-    made = export_model(source, tmp_path / "tanh.onnx", noise(8, 3), material="noise")
+    made = export_model(source, tmp_path / "tanh.onnx", ParityDataset(noise(8, 3), "noise"))
     assert made.model.pooled == 4
     assert moved(made.model, source, noise(8, 3)) < 1e-4
 
@@ -219,7 +227,7 @@ def test_where_the_pooling_cannot_be_told_the_file_does_without_and_says_so(
 
     told: list[str] = []
     source = of_another_kind(save_network, keras.layers.Dense(5, activation="tanh"), keras.layers.LayerNormalization())
-    made = export_model(source, tmp_path / "norm.onnx", noise(8, 3), material="noise", on_stage=told.append)
+    made = export_model(source, tmp_path / "norm.onnx", ParityDataset(noise(8, 3), "noise"), on_stage=told.append)
     assert made.model.pooled is None
     assert made.model.contract == replace(source.contract, feature_statistics=None)
     assert any("will not say whether a scan is like those of training" in stage for stage in told)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.errors import CheckFailedError, ProviderError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest
@@ -45,9 +46,8 @@ def exported(save_network: SaveNetwork, volumes: Volumes, out: Path, plan: Compi
     export_model(
         load_keras_source(save_network(tiny_network())),
         out,
-        volumes,
-        material="noise",
-        plan=plan or CompileOptions("none"),
+        ParityDataset(volumes, "noise"),
+        options=plan or CompileOptions("none"),
         providers=("cpu", "openvino"),
         on_stage=said.append,
     )
@@ -58,7 +58,7 @@ def exported(save_network: SaveNetwork, volumes: Volumes, out: Path, plan: Compi
     ("failure", "reason"),
     [
         ("refuses", "cannot run it: it refused the model (Loop)"),
-        ("openvino", "answers wrongly: The proof does not hold:"),
+        ("openvino", "answers wrongly: The parity check failed:"),
     ],
 )
 def test_a_provider_that_fails_is_noted_and_refused_later(
@@ -92,7 +92,7 @@ def test_a_wrong_answer_of_the_cpu_refuses_the_file(
 ) -> None:
     monkeypatch.setattr("ct3d_edge.conversion.provider_parity.Runner", StandIn)
     monkeypatch.setattr(StandIn, "failure", "cpu", raising=False)
-    with pytest.raises(CheckFailedError, match="The proof does not hold"):
+    with pytest.raises(CheckFailedError, match="The parity check failed"):
         exported(save_network, volumes, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -121,9 +121,8 @@ def test_a_recurrent_network_is_exported_and_not_for_openvino(
     export_model(
         source,
         out,
-        volumes,
-        material="noise",
-        plan=CompileOptions("none"),
+        ParityDataset(volumes, "noise"),
+        options=CompileOptions("none"),
         providers=("cpu", "openvino"),
         on_stage=lambda _: None,
     )

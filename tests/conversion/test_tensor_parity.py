@@ -19,7 +19,7 @@ def batches() -> list[np.ndarray]:
 
 def test_a_graph_does_not_differ_from_itself() -> None:
     level = compare_tensors(chain(2), chain(2), batches(), limit=0)
-    assert level.holds
+    assert level.passed
     assert (level.compared, level.tensors, level.volumes, level.worst.largest) == (4, 4, 2, 0.0)
 
 
@@ -29,7 +29,7 @@ def test_the_first_tensor_beyond_the_limit_is_named_and_the_smallest_limit_told(
     assert level.first.node == "Mul mul1"
     assert level.first.largest == pytest.approx(0.1), "of the largest magnitude over both volumes, two"
     assert level.worst.largest >= level.first.largest
-    assert compare_tensors(chain(2), chain(2.2), batches(), limit=level.worst.largest).holds
+    assert compare_tensors(chain(2), chain(2.2), batches(), limit=level.worst.largest).passed
 
 
 def test_a_nan_is_beyond_every_limit() -> None:

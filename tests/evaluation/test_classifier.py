@@ -10,6 +10,7 @@ from networks import SaveNetwork, tiny_network
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.errors import DatasetError, ModelError, UsageError
 from ct3d_edge.evaluation.evaluation import evaluate
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
@@ -44,7 +45,7 @@ def set_contract(run: Path, **changes: float) -> Contract:
 def export(run: Path, out: Path) -> Path:
     source = load_keras_source(run)
     volumes = (make_phantom_volume(seed, source.contract.shape) for seed in range(8))
-    assert export_model(source, out, volumes, material="golden volumes").parity.holds
+    assert export_model(source, out, ParityDataset(volumes, "golden volumes")).parity.passed
     return out
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from products import each_value
 from records import ANSWERED
 
+from ct3d_edge.conversion.parity import ParityDataset
 from ct3d_edge.conversion.passes.pipeline import Level, Target
 from ct3d_edge.gradcam.gradcam import compute_class_activation
 from ct3d_edge.gradcam.graph_trace import find_global_pooling
@@ -107,8 +108,8 @@ def test_maps_equal_those_of_automatic_differentiation(name: str, plan: tuple[Le
     source = load_keras_source(tmp_path / "network.keras", labels=tuple(labels.split(",")))
     rng = np.random.default_rng(5)
     volumes = [rng.random(source.contract.shape, np.float32) * bright for bright in np.linspace(0.1, 1, 8, dtype="f4")]
-    options = CompileOptions(*plan, strict=True, explain=True)
-    file = export_model(source, tmp_path / "x.onnx", volumes, material="noise", plan=options).model
+    options = CompileOptions(*plan, strict=True, gradcam_output=True)
+    file = export_model(source, tmp_path / "x.onnx", ParityDataset(volumes, "noise"), options=options).model
     explainer = GradcamMaker(file)
     head = find_global_pooling(onnx.ModelProto.FromString(file.data), file.output_name).head
     with Runner(file, SessionRequest("cpu", gradcam=True)) as runner:

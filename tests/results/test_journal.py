@@ -187,7 +187,9 @@ def test_an_unfinished_run_is_gone_on_with_or_removed_but_never_overwritten(
         for record in several:
             results.add(record)
     before = results.journal_path.read_bytes()
-    with pytest.raises(UsageError, match=r"ended early; .*\.journal holds its 4 records\. Go on with it by --resume"):
+    with pytest.raises(
+        UsageError, match=r"ended early; .*\.journal holds its 4 records\. Go on with it by `resume=True`"
+    ):
         open_results(out).__enter__()
     assert results.journal_path.read_bytes() == before
     with open_results(out, resume=True) as resumed:

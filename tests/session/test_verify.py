@@ -27,7 +27,7 @@ def test_holds_when_the_answers_are_the_expected_ones(make_model: MakeModel) -> 
         load_model_file(make_model(expected=first, tolerance=abs(first - second) + 1e-6)), SessionRequest("cpu")
     ) as runner:
         outcome = run_golden_test(runner)
-    assert outcome.holds
+    assert outcome.passed
     assert outcome.inputs == 2
     assert outcome.largest_difference == pytest.approx(abs(first - second), abs=1e-6)
 
@@ -37,7 +37,7 @@ def test_does_not_hold_when_one_answer_is_off(make_model: MakeModel) -> None:
     with Runner(
         load_model_file(make_model(expected=first, tolerance=abs(first - second) / 2)), SessionRequest("cpu")
     ) as runner:
-        assert not run_golden_test(runner).holds
+        assert not run_golden_test(runner).passed
 
 
 def test_nan_is_no_expected_answer(make_model: MakeModel) -> None:
@@ -55,7 +55,7 @@ def test_a_file_from_before_is_renewed_with_the_same_graph(make_model: MakeModel
     assert graphs[0] == graphs[1]
     with Runner(new, SessionRequest("cpu")) as runner:
         outcome = run_golden_test(runner)
-    assert outcome.holds
+    assert outcome.passed
     assert [name for name, _ in outcome.tensors] == ["features", "pooled", "logit"]
     assert outcome.largest_difference < 1e-6
 
@@ -68,7 +68,7 @@ def test_a_changed_tensor_fails_where_probabilities_stay(make_model: MakeModel) 
     damaged = replace(golden, tensors=(replace(first, values=values), *golden.tensors[1:]))
     with Runner(replace(old, golden=damaged), SessionRequest("cpu")) as runner:
         outcome = run_golden_test(runner)
-    assert not outcome.holds
+    assert not outcome.passed
     assert outcome.largest_difference <= outcome.tolerance
     assert dict(outcome.tensors)[first.name] == pytest.approx(0.01, rel=0.01)
     assert f"at {first.name}" in outcome.describe("cpu")[1]
@@ -81,7 +81,7 @@ def test_another_order_of_additions_passes(make_model: MakeModel, threads: int) 
     options = parse_options("cpu", ("enable_cpu_mem_arena=0",))
     with Runner(parse_model_file(old.path, data), SessionRequest("cpu", threads=threads, options=options)) as runner:
         outcome = run_golden_test(runner)
-    assert outcome.holds
+    assert outcome.passed
     assert max(difference for _, difference in outcome.tensors) < 1e-5
 
 
@@ -100,4 +100,4 @@ def test_a_fixed_batch_of_one_can_be_verified(make_model: MakeModel) -> None:
         value.type.tensor_type.shape.dim[0].dim_value = 1
     path.write_bytes(proto.SerializeToString())
     with Runner(load_model_file(path), SessionRequest("cpu")) as runner:
-        assert run_golden_test(runner).holds
+        assert run_golden_test(runner).passed

@@ -36,7 +36,7 @@ def append_postprocessing(nodes: NodeWriter, contract: Contract, output: str) ->
         output = nodes.op("Concat", nodes.op("Sub", np.array(1, np.float32), output), output, axis=1)
     if contract.activation == "identity" and tempered:
         output = _append_temperature_scaling(nodes, output, contract.temperature)
-    nodes.op("Reshape", output, np.array([len(contract.labels)]), called=PROBABILITIES_OUTPUT)
+    nodes.op("Reshape", output, np.array([len(contract.labels)]), output_name=PROBABILITIES_OUTPUT)
 
 
 def _append_temperature_scaling(nodes: NodeWriter, probabilities: str, temperature: float) -> str:
@@ -63,7 +63,7 @@ def fuse_io(model: ModelFile) -> onnx.ModelProto:
     """
     if model.opset < MIN_OPSET:
         raise ModelError(
-            f"{model.path} has opset {model.opset}; --embed-preprocessing needs {MIN_OPSET} or later. "
+            f"{model.path} has opset {model.opset}; `embed_preprocessing=True` needs {MIN_OPSET} or later. "
             "Convert the network again."
         )
     proto: onnx.ModelProto = onnx.ModelProto.FromString(model.data)
@@ -97,4 +97,6 @@ def _check_name_conflicts(model: ModelFile, graph: onnx.GraphProto) -> None:
         if name in {VOXELS_INPUT, SLOPE_INPUT, INTERCEPT_INPUT, PROBABILITIES_OUTPUT} or name.startswith(NAME_PREFIX)
     )
     if taken:
-        raise ModelError(f"{model.path} has a tensor called {taken[0]}, which --embed-preprocessing needs for its own.")
+        raise ModelError(
+            f"{model.path} has a tensor called {taken[0]}, which `embed_preprocessing=True` needs for its own."
+        )

@@ -25,12 +25,12 @@ ScanSummary = dict[str, object]
 def add_fused_io(
     model: ModelFile, scans: Iterable[Volume], *, limit: float = FUSED_IO_ATOL
 ) -> tuple[ModelFile, ParityReport]:
-    """A model file with the preprocessing inside, and its proof against NumPy's and the file it is made from.
+    """A model file with the preprocessing inside, and its parity check against NumPy's and the file it is made from.
 
     Parameters
     ----------
     model
-        A proven file that takes network inputs.
+        A checked file that takes network inputs.
     scans
         At least eight, stored as int16, of several sizes and with slopes and intercepts that do something; they lie in
         the contract's orientation.
@@ -41,14 +41,15 @@ def add_fused_io(
     ------
     ModelError
         The graph is too old, or ONNX Runtime cannot run the result.
-    GateError
+    CheckFailedError
         The two answer differently.
     UsageError
         Too few scans.
     """
     proto = fuse_io(model)
-    parity, told = check_fused_parity(proto, model, scans, limit)
-    return _parse_fused_model(model.path, _write_provenance(proto, model, {**parity.to_dict(), "scans": told})), parity
+    parity, summaries = check_fused_parity(proto, model, scans, limit)
+    proto = _write_provenance(proto, model, {**parity.to_dict(), "scans": summaries})
+    return _parse_fused_model(model.path, proto), parity
 
 
 def check_fused_parity(
@@ -58,10 +59,10 @@ def check_fused_parity(
 
     Raises
     ------
-    ModelError, GateError, UsageError
+    ModelError, CheckFailedError, UsageError
         As `add_fused_io`.
     """
-    pairs, told = [], []
+    pairs, summaries = [], []
     with (
         Runner(_parse_fused_model(model.path, proto), SessionRequest("cpu")) as inside,
         Runner(model, SessionRequest("cpu")) as outside,
@@ -70,10 +71,12 @@ def check_fused_parity(
             expected = outside.infer(preprocess(scan, model.contract).volume[None])[0]
             found = inside.infer_stored(np.ascontiguousarray(scan.stored.T), scan.slope, scan.intercept)
             pairs.append((expected, found))
-            told.append({"shape": list(scan.shape), "slope": scan.slope, "intercept": scan.intercept})
-        parity = ParityReport.of(pairs, inside, material="scans as stored, against NumPy's preprocessing", limit=limit)
+            summaries.append({"shape": list(scan.shape), "slope": scan.slope, "intercept": scan.intercept})
+        parity = ParityReport.from_outputs(
+            pairs, inside, material="scans as stored, against NumPy's preprocessing", limit=limit
+        )
     require_parity(parity)
-    return parity, told
+    return parity, summaries
 
 
 def _parse_fused_model(path: Path, proto: onnx.ModelProto) -> ModelFile:

@@ -36,12 +36,12 @@ class NodeWriter:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def op(self, operator: str, *inputs: str | NDArray[Any], called: str | None = None, **attributes: Any) -> str:
-        """Add a node of one output, ``called`` so or by its number; an array among the inputs becomes a constant."""
+    def op(self, operator: str, *inputs: str | NDArray[Any], output_name: str | None = None, **attributes: Any) -> str:
+        """Add a node of one output, numbered if it has no name; an array among the inputs becomes a constant."""
         name = f"{self._prefix}{operator.lower()}_{len(self.nodes)}"
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        self.nodes.append(helper.make_node(operator, names, [called or name], name=name, **attributes))
-        return called or name
+        self.nodes.append(helper.make_node(operator, names, [output_name or name], name=name, **attributes))
+        return output_name or name
 
     def _constant(self, value: NDArray[Any]) -> str:
         name = f"{self._prefix}constant_{len(self.constants)}"
@@ -81,7 +81,7 @@ class InputAxis:
     samples: int
 
 
-def append_preprocessing(nodes: NodeWriter, contract: Contract, called: str) -> None:
+def append_preprocessing(nodes: NodeWriter, contract: Contract, output_name: str) -> None:
     """Add the nodes from ``voxels``, ``slope`` and ``intercept`` to a network input, a batch of one."""
     placement = ResamplePlan().rotated(contract.quarter_turns)
     columns, rows, slices = _axes(nodes, contract, placement)
@@ -94,7 +94,7 @@ def append_preprocessing(nodes: NodeWriter, contract: Contract, called: str) -> 
     volume = nodes.op("Reshape", scaled, np.array([axis.samples for axis in (rows, columns, slices)]))
     order = [SAMPLED_AXES.index(axis) for axis in placement.axes]
     turned = volume if order == [0, 1, 2] else nodes.op("Transpose", volume, perm=order)
-    nodes.op("Reshape", turned, np.array([1, *contract.input_shape]), called=called)
+    nodes.op("Reshape", turned, np.array([1, *contract.input_shape]), output_name=output_name)
 
 
 def _axes(nodes: NodeWriter, contract: Contract, placement: ResamplePlan) -> list[InputAxis]:

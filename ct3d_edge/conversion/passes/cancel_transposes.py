@@ -53,7 +53,7 @@ def _pair(node: ir.Node) -> RewriteFn | None:
 
 def _rewrite_pair(node: ir.Node, x: ir.Value, order: tuple[int, ...] | None) -> None:
     site = GraphRewriter(node)
-    site.finish(x if order is None else site.op("Transpose", x, perm=list(order)))
+    site.replace_output(x if order is None else site.insert("Transpose", x, perm=list(order)))
 
 
 def _transpose_order(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -74,7 +74,7 @@ def _follows(value: ir.Value | None, axes: int) -> bool:
 def _move_transpose(node: ir.Node, order: tuple[int, ...]) -> None:
     site = GraphRewriter(node)
     inputs = [_value_before_transpose(site, value, order) for value in node.inputs if value is not None]
-    site.finish(site.op("Transpose", site.clone(node, *inputs), perm=list(order)))
+    site.replace_output(site.insert("Transpose", site.clone(node, *inputs), perm=list(order)))
 
 
 def _value_before_transpose(site: GraphRewriter, value: ir.Value, order: tuple[int, ...]) -> ir.Value | None:
@@ -82,7 +82,7 @@ def _value_before_transpose(site: GraphRewriter, value: ir.Value, order: tuple[i
     if array is None:
         producer = value.producer()
         return producer.inputs[0] if producer else None
-    return value if array.size == 1 else site.constant(np.transpose(array, inverse_permutation(order)), "turned")
+    return value if array.size == 1 else site.add_constant(np.transpose(array, inverse_permutation(order)), "turned")
 
 
 RULE = RewriteRule("cancel transposes", frozenset({"Transpose"}) | ELEMENTWISE_UNARY | ELEMENTWISE_BINARY, check)

@@ -81,7 +81,7 @@ def write_channel_affine(site: GraphRewriter, x: ir.Value, scale: Vector, shift:
     """``scale * x + shift`` as at most two nodes, on a tensor of so many axes."""
     column = (1, -1) + (1,) * (axes - 2)
     if (scale != 1).any():
-        x = site.op("Mul", x, site.constant(scale.reshape(column), "scale"))
+        x = site.insert("Mul", x, site.add_constant(scale.reshape(column), "scale"))
     if (shift != 0).any():
-        x = site.op("Add", x, site.constant(shift.reshape(column), "shift"))
+        x = site.insert("Add", x, site.add_constant(shift.reshape(column), "shift"))
     return x

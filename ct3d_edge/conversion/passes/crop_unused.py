@@ -37,7 +37,7 @@ class CroppedNode:
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find a pooling that drops voxels which a convolution computed."""
-    window = Window.of(node)
+    window = Window.from_node(node)
     if len(node.outputs) > 1 or all(axis.input_length(axis.out) == axis.size for axis in window.axes):
         return None
     links, saved = [CroppedNode(node, _crop_window(window, window.out))], 0
@@ -67,7 +67,7 @@ def _previous_node(value: ir.Value, need: tuple[int, ...]) -> CroppedNode | None
     if node is None or only_consumer(value) is None:
         return None
     if node.op_type in POOLS | {"Conv"} and len(node.outputs) == 1:
-        window = _crop_window(Window.of(node), need)
+        window = _crop_window(Window.from_node(node), need)
         return CroppedNode(node, window) if window.out == need else None  # not where a window lies in the padding alone
     affine = read_channel_affine(node)
     first = affine is not None and affine.x is node.inputs[0]
@@ -81,7 +81,7 @@ def _saved_multiplications(link: CroppedNode) -> int:
     weights = constant_array(link.node.inputs[1])
     if weights is None:
         return 0
-    return (prod(Window.of(link.node).out) - prod(link.window.out)) * weights.size
+    return (prod(Window.from_node(link.node).out) - prod(link.window.out)) * weights.size
 
 
 def _rebuild(node: ir.Node, value: ir.Value, need: tuple[int, ...], links: list[CroppedNode]) -> None:
@@ -90,14 +90,14 @@ def _rebuild(node: ir.Node, value: ir.Value, need: tuple[int, ...], links: list[
     for link in links:
         window = {} if link.window is None else {"auto_pad": None, "ceil_mode": None, "pads": link.window.pads}
         x = site.clone(link.node, x, *link.node.inputs[1:], **window)
-    site.finish(x)
+    site.replace_output(x)
 
 
 def _crop_value(site: GraphRewriter, value: ir.Value, need: tuple[int, ...]) -> ir.Value:
     if require_sample_shape(value)[1:] == need:
         return value
     axes = range(2, 2 + len(need))
-    return site.op("Slice", value, site.integers(*[0] * len(need)), site.integers(*need), site.integers(*axes))
+    return site.insert("Slice", value, site.add_int64(*[0] * len(need)), site.add_int64(*need), site.add_int64(*axes))
 
 
 RULE = RewriteRule("do not compute what a pooling drops", POOLS, check)

@@ -53,7 +53,7 @@ class Span:
 
 def find_chain(pool: ir.Node, convolutions: int) -> tuple[TiledNode, ...]:
     """The nodes that lead to a pooling and serve nothing else, over at most so many convolutions; first one first."""
-    links = [TiledNode(pool, Window.of(pool))]
+    links = [TiledNode(pool, Window.from_node(pool))]
     left = convolutions
     while (link := _previous_node(first_input(links[-1].node))) is not None:
         if link.node.op_type == "Conv":
@@ -71,7 +71,7 @@ def _previous_node(value: ir.Value) -> TiledNode | None:
     if node is None or only_consumer(value) is None or len(node.outputs) != 1:
         return None
     if node.op_type in POOLS | {"Conv"}:
-        return TiledNode(node, Window.of(node))
+        return TiledNode(node, Window.from_node(node))
     affine = read_channel_affine(node)
     first = affine is not None and affine.x is node.inputs[0]
     return TiledNode(node, None) if first or node.op_type in ELEMENTWISE_UNARY else None
@@ -182,7 +182,7 @@ def _rewrite(node: ir.Node, links: tuple[TiledNode, ...], pieces: list[tuple[int
     site = GraphRewriter(node)
     x = first_input(links[0].node)
     made = [_build_tile(site, x, links, first, last) for first, last in pieces]
-    site.finish(site.op("Concat", *made, axis=2))
+    site.replace_output(site.insert("Concat", *made, axis=2))
 
 
 def _build_tile(site: GraphRewriter, x: ir.Value, links: tuple[TiledNode, ...], first: int, last: int) -> ir.Value:
@@ -202,4 +202,4 @@ def _pad_window(window: Window, span: Span) -> Window:
 def _slice_depth(site: GraphRewriter, x: ir.Value, span: Span) -> ir.Value:
     if (span.first, span.last) == (0, volume_shape(x)[1]):
         return x
-    return site.op("Slice", x, site.integers(span.first), site.integers(span.last), site.integers(2))
+    return site.insert("Slice", x, site.add_int64(span.first), site.add_int64(span.last), site.add_int64(2))

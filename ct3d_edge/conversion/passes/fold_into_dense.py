@@ -33,9 +33,9 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 def _fold_matmul(dense: ir.Node, weights: Array, affine: ChannelAffine) -> None:
     site = GraphRewriter(dense)
-    product = site.clone(dense, affine.x, site.constant(affine.scale[:, None] * weights, "weights"))
+    product = site.clone(dense, affine.x, site.add_constant(affine.scale[:, None] * weights, "weights"))
     shift = affine.shift @ weights
-    site.finish(affines.write_channel_affine(site, product, np.ones_like(shift), shift, axes=2))
+    site.replace_output(affines.write_channel_affine(site, product, np.ones_like(shift), shift, axes=2))
 
 
 def _gemm(dense: ir.Node, weights: Array, affine: ChannelAffine) -> RewriteFn:
@@ -47,8 +47,10 @@ def _gemm(dense: ir.Node, weights: Array, affine: ChannelAffine) -> RewriteFn:
     def rewrite() -> None:
         site = GraphRewriter(dense)
         matrix = weights.T if _flag(dense, "transB") else weights
-        folded = site.constant(affine.scale[:, None] * matrix, "weights")
-        site.finish(site.op("Gemm", affine.x, folded, site.constant(given + affine.shift @ matrix, "bias")))
+        folded = site.add_constant(affine.scale[:, None] * matrix, "weights")
+        site.replace_output(
+            site.insert("Gemm", affine.x, folded, site.add_constant(given + affine.shift @ matrix, "bias"))
+        )
 
     return rewrite
 

@@ -35,7 +35,7 @@ def check(node: ir.Node) -> RewriteFn | None:
     )
     if weights is None or (given is not None and constant_array(given) is None):
         raise RewriteRefused(f"the weights of {convolution.name} are no constants")
-    if (affine.shift == 0).all() or not Window.of(convolution).padded:
+    if (affine.shift == 0).all() or not Window.from_node(convolution).padded:
         return partial(_fold, convolution, weights, affine)
     factor = _factor(affine.x.producer())
     if node.op_type == "Add" and factor is not None:
@@ -60,7 +60,7 @@ def _swap(node: ir.Node, term: ChannelAffine, factor: ChannelAffine) -> RewriteF
         moved = affines.write_channel_affine(
             site, factor.x, np.ones_like(term.shift), term.shift / factor.scale, axes=term.axes
         )
-        site.finish(
+        site.replace_output(
             affines.write_channel_affine(site, moved, factor.scale, np.zeros_like(factor.scale), axes=term.axes)
         )
 
@@ -74,8 +74,8 @@ def _fold(convolution: ir.Node, weights: Array, affine: ChannelAffine) -> None:
     spatial = tuple(range(1, weights.ndim))
     given = constant_array(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
     bias = (0 if given is None else given) + (weights * shift).sum(axis=spatial)
-    folded = site.constant(weights * scale, "weights"), site.constant(bias, "bias")
-    site.finish(site.clone(convolution, affine.x, *folded))
+    folded = site.add_constant(weights * scale, "weights"), site.add_constant(bias, "bias")
+    site.replace_output(site.clone(convolution, affine.x, *folded))
 
 
 def _by_output(vector: Vector, groups: int, weights: Array) -> Array:

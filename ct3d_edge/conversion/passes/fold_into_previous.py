@@ -52,15 +52,15 @@ def _bias(convolution: ir.Node) -> Array | None:
 def _merge(node: ir.Node, earlier: ChannelAffine, later: ChannelAffine) -> None:
     site = GraphRewriter(node)
     scale, shift = earlier.scale * later.scale, earlier.shift * later.scale + later.shift
-    site.finish(affines.write_channel_affine(site, earlier.x, scale, shift, axes=earlier.axes))
+    site.replace_output(affines.write_channel_affine(site, earlier.x, scale, shift, axes=earlier.axes))
 
 
 def _fold(node: ir.Node, convolution: ir.Node, weights: Array, bias: Array, affine: ChannelAffine) -> None:
     site = GraphRewriter(node)
     column = (-1,) + (1,) * (weights.ndim - 1)
-    folded = site.constant(weights * affine.scale.reshape(column), "weights")
-    moved = site.constant(bias * affine.scale + affine.shift, "bias")
-    site.finish(site.clone(convolution, convolution.inputs[0], folded, moved))
+    folded = site.add_constant(weights * affine.scale.reshape(column), "weights")
+    moved = site.add_constant(bias * affine.scale + affine.shift, "bias")
+    site.replace_output(site.clone(convolution, convolution.inputs[0], folded, moved))
 
 
 RULE = RewriteRule("fold into the convolution before", affines.OPERATORS, check)

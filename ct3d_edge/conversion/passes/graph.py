@@ -90,7 +90,7 @@ class GraphRewriter:
         self._graph: ir.Graph = anchor.graph
         self._stem = anchor.name or anchor.outputs[0].name or anchor.op_type
 
-    def op(self, operator: str, *inputs: ir.Value | None, what: str = "", **attributes: Any) -> ir.Value:
+    def insert(self, operator: str, *inputs: ir.Value | None, what: str = "", **attributes: Any) -> ir.Value:
         """Add one node; its only output. Attributes that are None are left out; ``what`` goes into its name."""
         return self._add(self._unique_name(what or operator), operator, inputs, attributes)
 
@@ -110,7 +110,7 @@ class GraphRewriter:
         self._graph.insert_before(self._anchor, node)
         return node.outputs[0]
 
-    def constant(self, array: Array, what: str) -> ir.Value:
+    def add_constant(self, array: Array, what: str) -> ir.Value:
         """Add a constant; float arrays are stored as float32."""
         stored = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else array.dtype)
         name = self._unique_name(what)
@@ -119,11 +119,11 @@ class GraphRewriter:
         self._graph.register_initializer(value)
         return value
 
-    def integers(self, *numbers: int) -> ir.Value:
+    def add_int64(self, *numbers: int) -> ir.Value:
         """Add a constant ``(len(numbers),)`` int64, such as a shape or axes."""
-        return self.constant(np.array(numbers, np.int64), "numbers")
+        return self.add_constant(np.array(numbers, np.int64), "numbers")
 
-    def finish(self, replacement: ir.Value, *, of: ir.Value | None = None) -> None:
+    def replace_output(self, replacement: ir.Value, *, of: ir.Value | None = None) -> None:
         """Let ``replacement`` stand wherever a value stood (the anchor's output if not told), and drop what fed it."""
         old = of or self._anchor.outputs[0]
         if replacement.shape is None:
@@ -131,7 +131,7 @@ class GraphRewriter:
         replacement.type = old.type
         is_output, name = old.is_graph_output(), old.name
         if is_output and (replacement.is_graph_input() or replacement.is_graph_output()):
-            replacement = self.op("Identity", replacement)
+            replacement = self.insert("Identity", replacement)
         ir.convenience.replace_all_uses_with(old, replacement, replace_graph_outputs=True)
         if is_output:  # the file keeps the name that callers know
             old.name = None

@@ -26,12 +26,12 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 
 def _pass_on(node: ir.Node, x: ir.Value) -> None:
-    GraphRewriter(node).finish(x)
+    GraphRewriter(node).replace_output(x)
 
 
 def _skip(node: ir.Node, x: ir.Value) -> None:
     site = GraphRewriter(node)
-    site.finish(site.clone(node, x, node.inputs[1]))
+    site.replace_output(site.clone(node, x, node.inputs[1]))
 
 
 RULE = RewriteRule("merge reshapes", frozenset({"Reshape"}), check)

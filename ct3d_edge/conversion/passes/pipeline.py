@@ -138,11 +138,11 @@ MAX_WINOGRAD_WEIGHT_BYTES = 2_000_000
 """Bytes a layer that `small` lets minimal filtering make of its weights."""
 
 
-def _small_passes(budget: int, filtering: WinogradAxes) -> tuple[Pass, ...]:
+def _small_passes(budget: int, winograd_axes: WinogradAxes) -> tuple[Pass, ...]:
     """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
     planes = (
         LOWER_CONV3D_RULES
-        if filtering == "none"
+        if winograd_axes == "none"
         else (winograd_depth.make_limited_rule(MAX_WINOGRAD_WEIGHT_BYTES), *LOWER_CONV3D_RULES)
     )
     return (
@@ -154,25 +154,25 @@ def _small_passes(budget: int, filtering: WinogradAxes) -> tuple[Pass, ...]:
     )
 
 
-def _fast_passes(target: Target, filtering: WinogradAxes) -> tuple[Pass, ...]:
+def _fast_passes(target: Target, winograd_axes: WinogradAxes) -> tuple[Pass, ...]:
     """Filtering along all axes leaves plain products of matrices, which devices made for convolutions run slowly."""
-    if filtering == "none":
+    if winograd_axes == "none":
         return (Pass("planes", LOWER_CONV3D_RULES), LAYOUT_PASS)
     return (
         FAST_PASSES
-        if (target, filtering) == ("cpu", "all")
+        if (target, winograd_axes) == ("cpu", "all")
         else (CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, *WINOGRAD_DEPTH_PASSES)
     )
 
 
 def select_passes(
-    level: Level, target: Target, max_memory: int | None = None, *, filtering: WinogradAxes = "all"
+    level: Level, target: Target, max_memory: int | None = None, *, winograd_axes: WinogradAxes = "all"
 ) -> tuple[Pass, ...]:
     """The passes of a level on a device class, in their order.
 
     Parameters
     ----------
-    level, target, max_memory, filtering
+    level, target, max_memory, winograd_axes
         As in `optimize_graph`.
 
     Raises
@@ -181,9 +181,9 @@ def select_passes(
         If they contradict each other.
     """
     if max_memory is not None and (level != "small" or target in TARGETS_KEEPING_3D):
-        raise UsageError("A memory budget is for --optimize small, on cpu or no-conv3d.")
+        raise UsageError("`max_memory=` is for `level=small`, on cpu or no-conv3d.")
     if level == "none" and target == "no-conv3d":
-        raise UsageError("A file without 3D convolutions needs rewriting: --optimize none cannot give it.")
+        raise UsageError("A file without 3D convolutions needs rewriting: `level=none` cannot give it.")
     if level == "none":
         return ()
     if target in TARGETS_KEEPING_3D or (level == "exact" and target == "cpu"):
@@ -191,8 +191,8 @@ def select_passes(
     if level == "exact":
         return (*EXACT_PASSES, Pass("planes", LOWER_CONV3D_RULES), LAYOUT_PASS)
     if level == "small":
-        return (*EXACT_PASSES, *_small_passes(max_memory or DEFAULT_MAX_MEMORY, filtering))
-    return (*EXACT_PASSES, *_fast_passes(target, filtering))
+        return (*EXACT_PASSES, *_small_passes(max_memory or DEFAULT_MAX_MEMORY, winograd_axes))
+    return (*EXACT_PASSES, *_fast_passes(target, winograd_axes))
 
 
 def optimize_graph(
@@ -201,7 +201,7 @@ def optimize_graph(
     target: Target = "cpu",
     max_memory: int | None = None,
     *,
-    filtering: WinogradAxes = "all",
+    winograd_axes: WinogradAxes = "all",
     strict: bool = False,
 ) -> OptimizedGraph:
     """Rewrite a graph into one that gives the same answers sooner or in less memory.
@@ -217,7 +217,7 @@ def optimize_graph(
         Device class: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
     max_memory
         Bytes that intermediate tensors of one scan may take, about, for ``"small"``; a default if None.
-    filtering
+    winograd_axes
         Axes along which minimal filtering is permitted, whose sums of weights and voxels take more digits than they
         had: eight bits hold none of them, float16 those along depth.
     strict
@@ -230,7 +230,7 @@ def optimize_graph(
     UsageError
         Level and target contradict each other.
     """
-    planned = select_passes(level, target, max_memory, filtering=filtering)
+    planned = select_passes(level, target, max_memory, winograd_axes=winograd_axes)
     if not planned:
         return OptimizedGraph(model, ())
     done = run_passes(model, planned, strict=strict)

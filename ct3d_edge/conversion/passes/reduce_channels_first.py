@@ -39,7 +39,7 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 def _reduce(node: ir.Node, transpose: ir.Node, axes: list[int]) -> None:
     site = GraphRewriter(node)
-    site.finish(site.op(node.op_type, transpose.inputs[0], site.integers(*axes), keepdims=0))
+    site.replace_output(site.insert(node.op_type, transpose.inputs[0], site.add_int64(*axes), keepdims=0))
 
 
 RULE = RewriteRule("global pooling without Transpose", REDUCE_OPS, check)

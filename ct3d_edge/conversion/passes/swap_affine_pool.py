@@ -34,7 +34,12 @@ def check(node: ir.Node) -> RewriteFn | None:
         raise RewriteRefused(f"{pool.name} also tells where the maxima are")
     if pool.op_type in INCREASING_POOLS and not (affine.scale > 0).all():
         raise RewriteRefused("it has factors that are not positive, under which a maximum becomes a minimum")
-    if pool.op_type == "AveragePool" and counts_padding(pool) and Window.of(pool).padded and (affine.shift != 0).any():
+    if (
+        pool.op_type == "AveragePool"
+        and counts_padding(pool)
+        and Window.from_node(pool).padded
+        and (affine.shift != 0).any()
+    ):
         raise RewriteRefused(f"{pool.name} averages zeros of the padding, which the added term does not reach")
     axes = _axes_left(pool, affine)
     return partial(_move, pool, affine, axes) if axes else None
@@ -53,7 +58,7 @@ def _axes_left(pool: ir.Node, affine: ChannelAffine) -> int:
 def _move(pool: ir.Node, affine: ChannelAffine, axes: int) -> None:
     site = GraphRewriter(pool)
     pooled = site.clone(pool, affine.x, *pool.inputs[1:])
-    site.finish(affines.write_channel_affine(site, pooled, affine.scale, affine.shift, axes=axes))
+    site.replace_output(affines.write_channel_affine(site, pooled, affine.scale, affine.shift, axes=axes))
 
 
 RULE = RewriteRule("normalise behind the pooling", affines.OPERATORS, check)

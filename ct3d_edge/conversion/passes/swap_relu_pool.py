@@ -37,7 +37,7 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 def _swap(activation: ir.Node, pool: ir.Node) -> None:
     site = GraphRewriter(pool)
-    site.finish(site.clone(activation, site.clone(pool, activation.inputs[0]), *activation.inputs[1:]))
+    site.replace_output(site.clone(activation, site.clone(pool, activation.inputs[0]), *activation.inputs[1:]))
 
 
 RULE = RewriteRule("activation behind the pooling", MONOTONIC_ACTIVATIONS, check)

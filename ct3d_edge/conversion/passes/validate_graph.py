@@ -93,7 +93,7 @@ def _require_size(node: ir.Node) -> None:
             f"{value.shape if value is not None else None}; all but the batch axis must be known."
         )
     try:
-        expected = Window.of(node).out
+        expected = Window.from_node(node).out
     except RewriteRefused:  # a kernel that is computed; the rules leave it alone
         return
     if min(expected) < 1:

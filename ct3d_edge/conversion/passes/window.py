@@ -81,7 +81,7 @@ class Window:
     axes: tuple[WindowAxis, ...]
 
     @classmethod
-    def of(cls, node: ir.Node) -> Self:
+    def from_node(cls, node: ir.Node) -> Self:
         """Read a Conv, MaxPool or AveragePool node.
 
         Raises

@@ -80,24 +80,8 @@ class CalibrationData:
                 f"({self.material})."
             )
 
-    def spread(self, most: int) -> Iterator[NDArray[np.float32]]:
-        """Yield at most so many different volumes, evenly spaced: scans come folder by folder, each of one class."""
-        if not self.digests:
-            for _ in self:
-                pass
-        known = list(self.digests)
-        places = np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)
-        wanted = {known[place] for place in places}
-        for volume in self.volumes:
-            digest = volume_sha256(volume)
-            if digest in wanted:
-                wanted.remove(digest)
-                yield volume
-            if not wanted:
-                return
-
     def check_disjoint(self, volumes: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Pass the volumes of a proof on, as long as none of them was calibrated on.
+        """Pass the volumes of a parity check on, as long as none of them was calibrated on.
 
         Raises
         ------
@@ -107,8 +91,8 @@ class CalibrationData:
         for number, volume in enumerate(volumes, 1):
             if volume_sha256(volume) in self.digests:
                 raise UsageError(
-                    f"Volume {number} of the proof was calibrated on ({self.material}): a proof on it proves little. "
-                    "Name other scans with --calibration-data or --parity-data."
+                    f"Volume {number} of the parity check was calibrated on ({self.material}): a check on it "
+                    "shows little. Name other scans with `calibration_data=` or `parity_data=`."
                 )
             yield volume
 

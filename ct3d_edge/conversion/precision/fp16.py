@@ -16,14 +16,14 @@ UNROUNDED_SUFFIX = f"{REWRITE_MARK}exact"
 CAST_BACK_SUFFIX = f"{FP16_SUFFIX}.back"
 
 
-def convert_to_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
+def convert_to_fp16(proto: onnx.ModelProto, fp32_nodes: Collection[str]) -> onnx.ModelProto:
     """Let a float32 graph compute in float16; input and output stay float32, every type is written down.
 
     Parameters
     ----------
     proto
         As `passes.optimize` takes and gives it; it is not changed.
-    keep
+    fp32_nodes
         Nodes that stay float32, each named by the first tensor it gives. A Cast stands at each border.
 
     Raises
@@ -34,11 +34,11 @@ def convert_to_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.Model
     model = validate_graph(proto)
     writer = _Fp16Caster(model.graph)
     for node in list(model.graph):
-        writer.convert(node, half=runs_in_fp16(node, keep))
+        writer.convert(node, half=runs_in_fp16(node, fp32_nodes))
     return _finish(model)
 
 
-def simulate_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
+def simulate_fp16(proto: onnx.ModelProto, fp32_nodes: Collection[str]) -> onnx.ModelProto:
     """The graph of `convert_to_fp16` in float32, with every tensor rounded to float16 where that graph holds float16.
 
     ONNX Runtime's CPU provider runs float16 nodes in float32 and rounds nothing in between: a value of 1e6 passes
@@ -47,16 +47,16 @@ def simulate_fp16(proto: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelPr
     model = validate_graph(proto)
     rounder = _Fp16Rounder(model.graph)
     for node in list(model.graph):
-        if runs_in_fp16(node, keep):
+        if runs_in_fp16(node, fp32_nodes):
             rounder.round(node)
     return _finish(model)
 
 
-def runs_in_fp16(node: ir.Node, keep: Collection[str]) -> bool:
+def runs_in_fp16(node: ir.Node, fp32_nodes: Collection[str]) -> bool:
     """Whether a node is to compute in float16: it computes floating-point numbers and is not kept."""
     known = all(value is None or value.dtype is not None for value in (*node.inputs, *node.outputs))
     floats = any(value.dtype == ir.DataType.FLOAT for value in node.outputs)
-    return known and floats and node.outputs[0].name not in keep
+    return known and floats and node.outputs[0].name not in fp32_nodes
 
 
 def to_fp16_array(array: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -38,7 +38,7 @@ DOT_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 @dataclass
 class ValueRange:
-    """What was seen of a tensor.
+    """What was measured of a tensor.
 
     Parameters
     ----------
@@ -50,44 +50,44 @@ class ValueRange:
 
     largest: float = 0.0
     values: int = 0
-    tiny: int = 0
+    subnormal_count: int = 0
 
     def update(self, array: NDArray[np.float32]) -> None:
         """Take another tensor into account."""
         size = np.abs(array)
         self.largest = max(self.largest, float(size.max(initial=0.0)))
         self.values += int(np.count_nonzero(size))
-        self.tiny += int(np.count_nonzero((size > 0) & (size < FP16_MIN_NORMAL)))
+        self.subnormal_count += int(np.count_nonzero((size > 0) & (size < FP16_MIN_NORMAL)))
 
     @property
     def mostly_subnormal(self) -> bool:
         """Whether most values would be subnormal."""
-        return self.tiny > MAX_SUBNORMAL_SHARE * self.values
+        return self.subnormal_count > MAX_SUBNORMAL_SHARE * self.values
 
 
 def measure_ranges(proto: onnx.ModelProto, volumes: Iterable[NDArray[np.float32]]) -> dict[str, ValueRange]:
     """Ranges of all tensors over all volumes, each a network input with its batch axis; one volume at a time."""
     tap = IntermediateOutputs(proto)
-    seen = {name: ValueRange() for name in tap.names}
+    ranges = {name: ValueRange() for name in tap.names}
     for volume in volumes:
         for name, array in tap.tensors(volume):
-            seen[name].update(array)
-    return seen
+            ranges[name].update(array)
+    return ranges
 
 
-def find_fp16_sensitive_nodes(proto: onnx.ModelProto, seen: dict[str, ValueRange]) -> dict[str, str]:
+def find_fp16_sensitive_nodes(proto: onnx.ModelProto, ranges: dict[str, ValueRange]) -> dict[str, str]:
     """Nodes that must stay float32, named by the first tensor each gives, and why."""
     model = validate_graph(proto)
-    reasons = {str(node.outputs[0].name): _reason(node, seen) for node in model.graph}
+    reasons = {str(node.outputs[0].name): _reason(node, ranges) for node in model.graph}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
+def _reason(node: ir.Node, ranges: dict[str, ValueRange]) -> str:
     if not any(value.dtype == ir.DataType.FLOAT for value in node.outputs):
         return ""
     if any(value.is_graph_output() for value in node.outputs):
         return "it gives the answer"
-    return _operator_reason(node) or _weights_reason(node) or _range_reason(node, seen) or _depth_reason(node, seen)
+    return _operator_reason(node) or _weights_reason(node) or _range_reason(node, ranges) or _depth_reason(node, ranges)
 
 
 def _operator_reason(node: ir.Node) -> str:
@@ -114,24 +114,30 @@ def _weights_reason(node: ir.Node) -> str:
         found = ValueRange()
         found.update(array)
         if found.mostly_subnormal:
-            return f"{found.tiny} of {found.values} values of its constant {value.name} are subnormal in float16"
+            return (
+                f"{found.subnormal_count} of {found.values} values of its constant {value.name} are "
+                "subnormal in float16"
+            )
     return ""
 
 
-def _range_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
+def _range_reason(node: ir.Node, ranges: dict[str, ValueRange]) -> str:
     """What it gives and, since that is cast in front of it, what it is given."""
     for verb, values in (("it reaches", node.outputs), ("it is given values up to", node.inputs)):
-        for found in (seen[str(value.name)] for value in values if value is not None and str(value.name) in seen):
+        for found in (ranges[str(value.name)] for value in values if value is not None and str(value.name) in ranges):
             if not found.largest * RANGE_MARGIN <= FP16_MAX:
                 return f"{verb} {found.largest:.1e}; {FP16_MAX / RANGE_MARGIN:.1e} is safe"
             if found.mostly_subnormal:
-                return f"{verb} {found.largest:.1e}, and {found.tiny} of {found.values} are subnormal in float16"
+                return (
+                    f"{verb} {found.largest:.1e}, and {found.subnormal_count} of {found.values} are "
+                    "subnormal in float16"
+                )
     return ""
 
 
-def _depth_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
+def _depth_reason(node: ir.Node, ranges: dict[str, ValueRange]) -> str:
     if node.op_type in SUM_OPS:
-        return _sum_reason(node, seen)
+        return _sum_reason(node, ranges)
     weights = next((array for value in node.inputs[:2] if (array := constant_array(value)) is not None), None)
     data = next((value for value in node.inputs[:2] if constant_array(value) is None), None)
     if node.op_type not in DOT_OPS or weights is None or data is None:
@@ -139,18 +145,18 @@ def _depth_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
     terms = weights.size // max(_count_results(node, weights), 1)
     if terms > MAX_DOT_TERMS:
         return f"it adds up {terms} products; {MAX_DOT_TERMS} are safe"
-    reach = _max_partial_sum(node, weights) * _max_magnitude(data, seen)
+    reach = _max_partial_sum(node, weights) * _max_magnitude(data, ranges)
     return f"its partial sums may reach {reach:.1e}; {FP16_MAX:.0f} is the most" if reach > FP16_MAX else ""
 
 
-def _sum_reason(node: ir.Node, seen: dict[str, ValueRange]) -> str:
+def _sum_reason(node: ir.Node, ranges: dict[str, ValueRange]) -> str:
     before, after = (sample_shape(value) if value is not None else None for value in (node.inputs[0], node.outputs[0]))
     if before is None or after is None or node.inputs[0] is None:
         return "it adds up an unknown number of values"
     terms = prod(before) // max(prod(after), 1)
     if terms > MAX_SUM_TERMS:
         return f"it adds up {terms} values; {MAX_SUM_TERMS} are safe"
-    reach = terms * _max_magnitude(node.inputs[0], seen)
+    reach = terms * _max_magnitude(node.inputs[0], ranges)
     return f"its sum may reach {reach:.1e}; {FP16_MAX:.0f} is the most" if reach > FP16_MAX else ""
 
 
@@ -176,6 +182,6 @@ def _max_partial_sum(node: ir.Node, weights: NDArray[np.float32]) -> float:
     return float(np.abs(weights).sum(axis=others, dtype=np.float64).max(initial=0.0))
 
 
-def _max_magnitude(value: ir.Value, seen: dict[str, ValueRange]) -> float:
+def _max_magnitude(value: ir.Value, ranges: dict[str, ValueRange]) -> float:
     """Magnitude of a tensor; the network's input lies in [0, 1]."""
-    return seen[str(value.name)].largest if str(value.name) in seen else 1.0
+    return ranges[str(value.name)].largest if str(value.name) in ranges else 1.0

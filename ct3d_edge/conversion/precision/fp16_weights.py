@@ -29,17 +29,17 @@ def store_weights_fp16(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[st
         As `validate_graph`.
     """
     model = validate_graph(proto)
-    kept = {}
+    fp32_weights = {}
     for value in list(_weights(model.graph)):
         reason = _reason(value)
         if reason:
-            kept[str(value.name)] = reason
+            fp32_weights[str(value.name)] = reason
         else:
             _store(model.graph, value)
     ir.passes.common.RemoveUnusedNodesPass()(model)
     made = ir.to_proto(model)
     del made.graph.value_info[:]
-    return made, kept
+    return made, fp32_weights
 
 
 def _weights(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -57,7 +57,9 @@ def _reason(value: ir.Value) -> str:
     found.update(array)
     if not np.isfinite(to_fp16_array(array)).all():
         return f"it reaches {found.largest:.1e}, more than float16 holds"
-    return f"{found.tiny} of {found.values} values are subnormal in float16" if found.mostly_subnormal else ""
+    return (
+        f"{found.subnormal_count} of {found.values} values are subnormal in float16" if found.mostly_subnormal else ""
+    )
 
 
 def _store(graph: ir.Graph, value: ir.Value) -> None:

@@ -186,15 +186,19 @@ def convert_to_int8(
     _require_no_winograd(model)
     for number, node in enumerate(model.graph):
         node.name = node.name or f"{node.op_type}.{number}"
-    kept = {str(node.name): reason for node in model.graph if (reason := _reason(node))}
-    left = {node.op_type for node in model.graph if node.name not in kept}
+    fp32_nodes = {str(node.name): reason for node in model.graph if (reason := _reason(node))}
+    left = {node.op_type for node in model.graph if node.name not in fp32_nodes}
     if not left & QUANTIZABLE_OPS:
-        raise ModelError("There is no convolution in this network to put into 8-bit integers. Use --precision fp16.")
+        raise ModelError("There is no convolution in this network to put into 8-bit integers. Use `precision=fp16`.")
     made = quantize(
-        ir.to_proto(model), batches, exclude=kept, symmetric=target in ("cuda", "tensorrt"), seven_bits=target == "cpu"
+        ir.to_proto(model),
+        batches,
+        exclude=fp32_nodes,
+        symmetric=target in ("cuda", "tensorrt"),
+        seven_bits=target == "cpu",
     )
     del made.graph.value_info[:]
-    return made, kept
+    return made, fp32_nodes
 
 
 def _require_no_winograd(model: ir.Model) -> None:
@@ -203,8 +207,8 @@ def _require_no_winograd(model: ir.Model) -> None:
     if filtered is not None:
         raise ModelError(
             f"The file was made with minimal filtering ({filtered.split(REWRITE_MARK)[0]}), whose sums "
-            "do not fit 8-bit "
-            "integers. Start from the Keras model, or from a file made with --optimize none or exact."
+            "do not fit 8-bit integers. Start from the Keras model, or from a file made with `level=none` or "
+            "`level=exact`."
         )
 
 

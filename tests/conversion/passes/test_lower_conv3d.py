@@ -58,9 +58,9 @@ def test_minimal_filtering_is_a_filter(outputs: int, taps: int) -> None:
     assert (method.products, method.outputs) == (outputs + taps - 1, outputs)
     draw = np.random.default_rng(0)
     signal, kernel = draw.normal(size=outputs + taps - 1), draw.normal(size=taps)
-    found = method.after @ ((method.kernel @ kernel) * (method.before @ signal))
+    found = method.output_transform @ ((method.kernel_transform @ kernel) * (method.input_transform @ signal))
     assert found == pytest.approx(np.correlate(signal, kernel, "valid"), abs=1e-12)
-    assert (method.after[:, 1] == 1).all(), "the bias reaches every output once"
+    assert (method.output_transform[:, 1] == 1).all(), "the bias reaches every output once"
 
 
 @pytest.mark.parametrize(

@@ -190,9 +190,9 @@ def wide_network() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("target", "filtering", "convolutions"), [("cpu", "all", 1), ("cpu", "depth", 2), ("no-conv3d", "all", 2)]
+    ("target", "winograd_axes", "convolutions"), [("cpu", "all", 1), ("cpu", "depth", 2), ("no-conv3d", "all", 2)]
 )
-def test_only_fast_files_for_cpu_in_float32_have_it(target: Any, filtering: Any, convolutions: int) -> None:
-    done = optimize_graph(wide_network(), "fast", target, filtering=filtering, strict=True).proto
+def test_only_fast_files_for_cpu_in_float32_have_it(target: Any, winograd_axes: Any, convolutions: int) -> None:
+    done = optimize_graph(wide_network(), "fast", target, winograd_axes=winograd_axes, strict=True).proto
     named = {node.name.split("/")[0] for node in done.graph.node if node.op_type == "Conv"}
     assert len(named) == convolutions

@@ -35,17 +35,9 @@ def test_too_few_or_equal_volumes_are_refused() -> None:
         list(CalibrationData(volumes(1) * 6, "one, six times"))
 
 
-def test_some_are_spread_evenly_over_all() -> None:
-    calibration = CalibrationData([*volumes(29), *volumes(29)], "29, twice")
-    for _ in range(2):
-        assert [int(volume[0, 0, 0]) for volume in calibration.spread(8)] == [0, 4, 8, 12, 16, 20, 24, 28]
-    assert len(list(CalibrationData(volumes(5), "five").spread(8))) == 5
-    assert len(list(CalibrationData(volumes(9), "nine").spread(8))) == 8
-
-
 def test_a_proof_on_what_was_calibrated_on_is_stopped() -> None:
     calibration = CalibrationData(volumes(5), "five")
     list(calibration)
     assert len(list(calibration.check_disjoint(volumes(8, 100)))) == 8
-    with pytest.raises(UsageError, match="Volume 3 of the proof was calibrated on"):
+    with pytest.raises(UsageError, match="Volume 3 of the parity check was calibrated on"):
         list(calibration.check_disjoint([*volumes(2, 100), volumes(1)[0].copy()]))

@@ -95,4 +95,4 @@ def test_ranges_of_an_obvious_array() -> None:
     found = ValueRange()
     found.update(np.array([0, 1e-6, -2e-6, 3], np.float32))
     found.update(np.array([-7, 0], np.float32))
-    assert (found.largest, found.values, found.tiny, found.mostly_subnormal) == (7.0, 4, 2, False)
+    assert (found.largest, found.values, found.subnormal_count, found.mostly_subnormal) == (7.0, 4, 2, False)

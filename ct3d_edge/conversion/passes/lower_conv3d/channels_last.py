@@ -45,10 +45,12 @@ class ChannelsLastInput:
         touched = [n for n, end in enumerate(ends) if end > low and end - self.plane_counts[n] < high]
         first = ends[touched[0]] - self.plane_counts[touched[0]]
         pieces = [self.pieces[n] for n in touched]
-        joined = pieces[0] if len(pieces) == 1 else site.op("Concat", *pieces, axis=1)
+        joined = pieces[0] if len(pieces) == 1 else site.insert("Concat", *pieces, axis=1)
         if (first, ends[touched[-1]]) == (low, high):
             return joined
-        return site.op("Slice", joined, site.integers(low - first), site.integers(high - first), site.integers(1))
+        return site.insert(
+            "Slice", joined, site.add_int64(low - first), site.add_int64(high - first), site.add_int64(1)
+        )
 
 
 def to_channels_last(site: GraphRewriter, value: ir.Value, window: Window) -> ChannelsLastInput:
@@ -59,7 +61,7 @@ def to_channels_last(site: GraphRewriter, value: ir.Value, window: Window) -> Ch
     thick = [volume_shape(piece)[1] for piece in _pieces(value)]
     height, width = height + rows.begin + rows.end, width + columns.begin + columns.end
     flat = [
-        site.op("Reshape", piece, site.integers(-1, size, height * width * channels))
+        site.insert("Reshape", piece, site.add_int64(-1, size, height * width * channels))
         for piece, size in zip(pieces, thick, strict=True)
     ]
     return ChannelsLastInput(tuple(flat), tuple(thick), height, width)
@@ -83,9 +85,9 @@ def _channels_to_last(site: GraphRewriter, value: ir.Value) -> ir.Value:
     pictures = find_planes(value)
     if pictures is not None:
         if sample_shape(pictures) != (channels, height, width):  # reshapes in a row were made one
-            pictures = site.op("Reshape", pictures, site.integers(-1, channels, height, width))
-        return site.op("Transpose", pictures, perm=PICTURE_TO_LAST)
-    return site.op("Transpose", value, perm=TO_LAST)
+            pictures = site.insert("Reshape", pictures, site.add_int64(-1, channels, height, width))
+        return site.insert("Transpose", pictures, perm=PICTURE_TO_LAST)
+    return site.insert("Transpose", value, perm=TO_LAST)
 
 
 def _pad_in_plane(site: GraphRewriter, x: ir.Value, window: Window, channels: int) -> ir.Value:
@@ -93,11 +95,11 @@ def _pad_in_plane(site: GraphRewriter, x: ir.Value, window: Window, channels: in
     rows, columns = window.axes[1:]
     if not rows.padded and not columns.padded:
         return x
-    wide = site.op("Reshape", x, site.integers(-1, rows.size, columns.size * channels))
+    wide = site.insert("Reshape", x, site.add_int64(-1, rows.size, columns.size * channels))
     begin, end = (rows.begin, columns.begin * channels), (rows.end, columns.end * channels)
-    return site.op("Pad", wide, site.integers(0, *begin, 0, *end))
+    return site.insert("Pad", wide, site.add_int64(0, *begin, 0, *end))
 
 
 def from_channels_last(site: GraphRewriter, x: ir.Value) -> ir.Value:
     """``(N, D, H, W, C)`` as ``(N, C, D, H, W)``."""
-    return site.op("Transpose", x, perm=FROM_LAST)
+    return site.insert("Transpose", x, perm=FROM_LAST)

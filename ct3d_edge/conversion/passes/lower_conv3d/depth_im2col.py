@@ -34,17 +34,17 @@ def check(node: ir.Node) -> RewriteFn | None:
     if not is_volume(first_input(node)):
         return None
     weights, bias = conv_parameters(node)
-    return partial(_rewrite, node, Window.of(node), weights, bias)
+    return partial(_rewrite, node, Window.from_node(node), weights, bias)
 
 
 def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None) -> None:
     site = GraphRewriter(node)
-    added = None if bias is None else site.constant(bias, "bias")
+    added = None if bias is None else site.add_constant(bias, "bias")
     form = volume_shape(first_input(node))
     pictures = to_planes(site, first_input(node))
     make = _lower_dense if group_count(node) == 1 else _lower_grouped
     done = make(site, node, window, weights, pictures, form, added)
-    site.finish(to_volume(site, done, (len(weights), *window.out)))  # type: ignore[arg-type]  # three axes
+    site.replace_output(to_volume(site, done, (len(weights), *window.out)))  # type: ignore[arg-type]  # three axes
 
 
 def _lower_dense(
@@ -82,7 +82,7 @@ def _lower_grouped(
         if not depth.is_pointwise:
             x = gather_planes(site, pictures, form, depth, kernel_plane_indices(depth)[:, tap], channels=form[0])
         part = build_conv2d(site, node, window, x, weights[:, :, tap], bias if tap == 0 else None)
-        total = part if total is None else site.op("Add", total, part)
+        total = part if total is None else site.insert("Add", total, part)
     if total is None:
         raise ValueError("a kernel of no planes")
     return total
@@ -105,8 +105,8 @@ def gather_planes(
 ) -> ir.Value:
     """Planes in the order of ``indices`` (counted with the padding) as pictures of so many channels."""
     rows = pad_depth(site, flatten_planes(site, pictures, form), depth.begin, depth.end)
-    chosen = site.op("Gather", rows, site.constant(indices.astype(np.int64), "planes"), axis=1)
-    return site.op("Reshape", chosen, site.integers(-1, channels, *form[2:]))
+    chosen = site.insert("Gather", rows, site.add_constant(indices.astype(np.int64), "planes"), axis=1)
+    return site.insert("Reshape", chosen, site.add_int64(-1, channels, *form[2:]))
 
 
 def build_conv2d(
@@ -121,7 +121,7 @@ def build_conv2d(
 ) -> ir.Value:
     """The 2D convolution with a 3D one's window along height and width, and its groups if not told others."""
     flat = Window(window.axes[1:])
-    inputs = [pictures, site.constant(weights, "weights"), *([] if bias is None else [bias])]
+    inputs = [pictures, site.add_constant(weights, "weights"), *([] if bias is None else [bias])]
     return site.clone(
         node,
         *inputs,

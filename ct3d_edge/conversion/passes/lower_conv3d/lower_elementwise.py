@@ -46,7 +46,7 @@ def _rewrite(node: ir.Node, form: tuple[int, int, int, int]) -> None:
         value if value is None or (node.op_type in CHANNELWISE and place) else _value_as_planes(site, value, form[0])
         for place, value in enumerate(node.inputs)
     ]
-    site.finish(to_volume(site, site.clone(node, *inputs), form))
+    site.replace_output(to_volume(site, site.clone(node, *inputs), form))
 
 
 def _value_as_planes(site: GraphRewriter, value: ir.Value, channels: int) -> ir.Value:
@@ -54,7 +54,7 @@ def _value_as_planes(site: GraphRewriter, value: ir.Value, channels: int) -> ir.
     if array is None:
         return to_planes(site, value)
     one_each = (1, channels, 1, 1) if array.size > 1 else (1, 1, 1, 1)
-    return site.constant(array.reshape(one_each), "per_channel")
+    return site.add_constant(array.reshape(one_each), "per_channel")
 
 
 RULE = RewriteRule("elementwise on planes", ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | CHANNELWISE, check)

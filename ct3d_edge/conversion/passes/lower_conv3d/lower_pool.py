@@ -30,7 +30,7 @@ def check(node: ir.Node) -> RewriteFn | None:
         return None
     if len(node.outputs) > 1:
         raise RewriteRefused("it also tells where the maxima are")
-    return partial(_rewrite, node, Window.of(node))
+    return partial(_rewrite, node, Window.from_node(node))
 
 
 def _rewrite(node: ir.Node, window: Window) -> None:
@@ -45,7 +45,7 @@ def _rewrite(node: ir.Node, window: Window) -> None:
     else:
         x, form = _over_depth(site, node, window.axes[0], x, form)
         x, form = _in_plane(site, node, window, x, form)
-    site.finish(to_volume(site, x, form))
+    site.replace_output(to_volume(site, x, form))
 
 
 def _in_plane(
@@ -68,24 +68,24 @@ def _over_depth(
         _side_by_side(site, node, depth, rows, form) if depth.is_tiling else _as_picture(site, node, depth, rows, form)
     )
     after = (channels, depth.out, height, width)
-    return site.op("Reshape", pooled, site.integers(-1, channels, height, width)), after
+    return site.insert("Reshape", pooled, site.add_int64(-1, channels, height, width)), after
 
 
 def _side_by_side(
     site: GraphRewriter, node: ir.Node, depth: WindowAxis, rows: ir.Value, form: tuple[int, int, int, int]
 ) -> ir.Value:
     if depth.out * depth.kernel < depth.size:
-        end = site.integers(depth.out * depth.kernel)
-        rows = site.op("Slice", rows, site.integers(0), end, site.integers(1))
+        end = site.add_int64(depth.out * depth.kernel)
+        rows = site.insert("Slice", rows, site.add_int64(0), end, site.add_int64(1))
     values = form[0] * form[2] * form[3]
-    apart = site.op("Reshape", rows, site.integers(-1, depth.kernel, values))
-    return site.op(REDUCTION[node.op_type], apart, site.integers(1), keepdims=0)
+    apart = site.insert("Reshape", rows, site.add_int64(-1, depth.kernel, values))
+    return site.insert(REDUCTION[node.op_type], apart, site.add_int64(1), keepdims=0)
 
 
 def _as_picture(
     site: GraphRewriter, node: ir.Node, depth: WindowAxis, rows: ir.Value, form: tuple[int, int, int, int]
 ) -> ir.Value:
-    picture = site.op("Reshape", rows, site.integers(-1, 1, depth.size, form[0] * form[2] * form[3]))
+    picture = site.insert("Reshape", rows, site.add_int64(-1, 1, depth.size, form[0] * form[2] * form[3]))
     return build_pool2d(site, node, Window((depth, WindowAxis(form[0] * form[2] * form[3], 1))), picture)
 
 

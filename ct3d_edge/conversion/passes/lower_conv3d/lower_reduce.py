@@ -34,15 +34,15 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 def _write_explicit_axes(node: ir.Node) -> None:
     site = GraphRewriter(node)
-    site.finish(site.op(GLOBAL[node.op_type], node.inputs[0], site.integers(*SPACE), keepdims=1))
+    site.replace_output(site.insert(GLOBAL[node.op_type], node.inputs[0], site.add_int64(*SPACE), keepdims=1))
 
 
 def _reduce(node: ir.Node, pictures: ir.Value, keep: bool) -> None:
     site = GraphRewriter(node)
     channels, depth, height, width = volume_shape(first_input(node))
-    apart = site.op("Reshape", pictures, site.integers(-1, depth, channels, height, width))
-    pooled = site.op(node.op_type, apart, site.integers(1, 3, 4), keepdims=0)
-    site.finish(site.op("Reshape", pooled, site.integers(-1, channels, 1, 1, 1)) if keep else pooled)
+    apart = site.insert("Reshape", pictures, site.add_int64(-1, depth, channels, height, width))
+    pooled = site.insert(node.op_type, apart, site.add_int64(1, 3, 4), keepdims=0)
+    site.replace_output(site.insert("Reshape", pooled, site.add_int64(-1, channels, 1, 1, 1)) if keep else pooled)
 
 
 RULE = RewriteRule("global pooling on planes", REDUCE_OPS | frozenset(GLOBAL), check)

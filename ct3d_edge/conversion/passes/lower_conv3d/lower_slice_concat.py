@@ -46,10 +46,10 @@ def _cut(node: ir.Node, first: int, last: int) -> None:
     site = GraphRewriter(node)
     form = volume_shape(first_input(node))
     rows = flatten_planes(site, to_planes(site, first_input(node)), form)
-    kept = site.op("Slice", rows, site.integers(first), site.integers(last), site.integers(1))
+    cropped = site.insert("Slice", rows, site.add_int64(first), site.add_int64(last), site.add_int64(1))
     channels, _, height, width = form
-    apart = site.op("Reshape", kept, site.integers(-1, channels, height, width))
-    site.finish(to_volume(site, apart, (channels, min(last, form[1]) - first, height, width)))
+    apart = site.insert("Reshape", cropped, site.add_int64(-1, channels, height, width))
+    site.replace_output(to_volume(site, apart, (channels, min(last, form[1]) - first, height, width)))
 
 
 def _concat(node: ir.Node, axis: int, values: list[ir.Value]) -> None:
@@ -58,12 +58,14 @@ def _concat(node: ir.Node, axis: int, values: list[ir.Value]) -> None:
     channels, depth, height, width = forms[0]
     if axis == CHANNELS:
         channels = sum(form[0] for form in forms)
-        joined = site.op("Concat", *(to_planes(site, value) for value in values), axis=1)
+        joined = site.insert("Concat", *(to_planes(site, value) for value in values), axis=1)
     else:
         depth = sum(form[1] for form in forms)
         rows = [flatten_planes(site, to_planes(site, value), form) for value, form in zip(values, forms, strict=True)]
-        joined = site.op("Reshape", site.op("Concat", *rows, axis=1), site.integers(-1, channels, height, width))
-    site.finish(to_volume(site, joined, (channels, depth, height, width)))
+        joined = site.insert(
+            "Reshape", site.insert("Concat", *rows, axis=1), site.add_int64(-1, channels, height, width)
+        )
+    site.replace_output(to_volume(site, joined, (channels, depth, height, width)))
 
 
 RULE = RewriteRule("pieces of planes", frozenset({"Slice", "Concat"}), check)

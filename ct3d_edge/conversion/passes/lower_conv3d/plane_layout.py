@@ -59,28 +59,28 @@ def to_planes(site: GraphRewriter, value: ir.Value) -> ir.Value:
         return already
     channels, depth, height, width = volume_shape(value)
     if channels > 1 and depth > 1:
-        value = site.op("Transpose", value, perm=PLANES_FIRST)
-    return site.op("Reshape", value, site.integers(-1, channels, height, width))
+        value = site.insert("Transpose", value, perm=PLANES_FIRST)
+    return site.insert("Reshape", value, site.add_int64(-1, channels, height, width))
 
 
 def to_volume(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
     """``(N * D, C, H, W)`` as ``(N, C, D, H, W)`` for ``form = (C, D, H, W)``."""
     channels, depth, height, width = form
-    apart = site.op("Reshape", pictures, site.integers(-1, depth, channels, height, width), what=STACK)
-    return site.op("Transpose", apart, perm=PLANES_FIRST)
+    apart = site.insert("Reshape", pictures, site.add_int64(-1, depth, channels, height, width), what=STACK)
+    return site.insert("Transpose", apart, perm=PLANES_FIRST)
 
 
 def flatten_planes(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
     """``(N * D, C, H, W)`` as ``(N, D, C * H * W)``: one row a plane."""
     channels, depth, height, width = form
-    return site.op("Reshape", pictures, site.integers(-1, depth, channels * height * width))
+    return site.insert("Reshape", pictures, site.add_int64(-1, depth, channels * height * width))
 
 
 def pad_depth(site: GraphRewriter, rows: ir.Value, begin: int, end: int) -> ir.Value:
     """Planes of zeros in front of and behind ``(N, D, C * H * W)``."""
     if begin == end == 0:
         return rows
-    return site.op("Pad", rows, site.integers(0, begin, 0, 0, end, 0))
+    return site.insert("Pad", rows, site.add_int64(0, begin, 0, 0, end, 0))
 
 
 def conv_parameters(node: ir.Node) -> tuple[Array, Array | None]:

@@ -45,7 +45,7 @@ def check(node: ir.Node) -> RewriteFn | None:
     alone = only_consumer(features) and only_consumer(first_input(node))
     if convolution is None or convolution.op_type != "Conv" or not alone or group_count(convolution) != 1:
         return None
-    window, pool = Window.of(convolution), Window.of(node)
+    window, pool = Window.from_node(convolution), Window.from_node(node)
     weights, bias = conv_parameters(convolution)
     depth, rows = pool.axes[:2]
     fits = depth.kernel == depth.stride > 1 and not depth.padded and depth.dilation == rows.dilation == 1
@@ -68,13 +68,13 @@ def _rewrite(
     pair = pool.axes[0].kernel
     pictures = _interleave_planes(site, first_input(convolution), window.axes[0], pool.axes[0])
     flat = np.moveaxis(weights, 2, 1).reshape(len(weights), -1, *weights.shape[3:])
-    added = None if bias is None else site.constant(bias, "bias")
+    added = None if bias is None else site.add_constant(bias, "bias")
     wide = Window((window.axes[0], interleave_conv_rows(window.axes[1], pair), window.axes[2]))
     x = build_conv2d(site, convolution, wide, pictures, flat, added)
     x = site.clone(activation, x) if activation else x
     taller = (interleave_pool_rows(pool.axes[1], pair), pool.axes[2])
     x = build_pool2d(site, node, Window(taller), x)
-    site.finish(to_volume(site, x, (len(weights), *pool.out)))  # type: ignore[arg-type]  # three axes
+    site.replace_output(to_volume(site, x, (len(weights), *pool.out)))  # type: ignore[arg-type]  # three axes
 
 
 def _interleave_planes(site: GraphRewriter, x: ir.Value, depth: WindowAxis, pool: WindowAxis) -> ir.Value:
@@ -85,9 +85,9 @@ def _interleave_planes(site: GraphRewriter, x: ir.Value, depth: WindowAxis, pool
     under = kernel_plane_indices(depth)[: pool.out * pair].reshape(pool.out, pair, depth.kernel)
     indices = under.transpose(0, 2, 1).reshape(-1)  # pooled plane, plane under the kernel, plane of the window
     apart = gather_planes(site, to_planes(site, x), form, depth, indices, channels=channels)
-    grouped = site.op("Reshape", apart, site.integers(-1, pair, channels * height, width))
-    turned = site.op("Transpose", grouped, perm=[0, 2, 1, 3])
-    return site.op("Reshape", turned, site.integers(-1, depth.kernel * channels, pair * height, width))
+    grouped = site.insert("Reshape", apart, site.add_int64(-1, pair, channels * height, width))
+    turned = site.insert("Transpose", grouped, perm=[0, 2, 1, 3])
+    return site.insert("Reshape", turned, site.add_int64(-1, depth.kernel * channels, pair * height, width))
 
 
 def interleave_conv_rows(rows: WindowAxis, pair: int) -> WindowAxis:

@@ -63,7 +63,7 @@ def check(node: ir.Node, *, worthwhile: float = MAX_RELATIVE_COST) -> RewriteFn 
     if not is_volume(first_input(node)):
         return None
     weights, bias = conv_parameters(node)
-    window = Window.of(node)
+    window = Window.from_node(node)
     if any((axis.kernel, axis.stride, axis.dilation) != (TAPS, 1, 1) for axis in window.axes):
         raise RewriteRefused("minimal filtering along all axes needs three voxels along each, stride and dilation one")
     if group_count(node) > 1:
@@ -85,7 +85,7 @@ def _find_fused_chain(node: ir.Node) -> FusedChain:
     pooling = only_consumer(last.outputs[0])
     if pooling is None or pooling.op_type != "MaxPool" or len(pooling.outputs) > 1:
         return FusedChain(last, activated, (1, 1, 1))
-    axes = Window.of(pooling).axes
+    axes = Window.from_node(pooling).axes
     if not all(axis.is_tiling and axis.kernel in (1, 2, 3) for axis in axes):
         return FusedChain(last, activated, (1, 1, 1))
     return FusedChain(pooling, activated, tuple(axis.kernel for axis in axes))  # type: ignore[arg-type]  # three axes
@@ -96,13 +96,13 @@ def _rewrite(node: ir.Node, chain: FusedChain, tiling: Tiling, weights: Array, b
     x = to_channels_last(site, first_input(node), tiling.window)
     matrices = _Matrices.of(site, tiling, weights)
     parts = [_block(site, x, tiling, matrices, chain.pool_size, *edges) for edges in tiling.blocks()]
-    done = parts[0] if len(parts) == 1 else site.op("Concat", *parts, axis=1)
+    done = parts[0] if len(parts) == 1 else site.insert("Concat", *parts, axis=1)
     done = _crop_output(site, done, tiling, chain.pool_size)
     if bias is not None:
-        done = site.op("Add", done, site.constant(bias, "bias"))
+        done = site.insert("Add", done, site.add_constant(bias, "bias"))
     if chain.has_relu:
-        done = site.op("Relu", done)
-    site.finish(from_channels_last(site, done), of=chain.last.outputs[0])
+        done = site.insert("Relu", done)
+    site.replace_output(from_channels_last(site, done), of=chain.last.outputs[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +116,14 @@ class _Matrices:
 
     @classmethod
     def of(cls, site: GraphRewriter, tiling: Tiling, weights: Array) -> "_Matrices":
-        depth, rows, columns = (method.kernel for method in tiling.axis_matrices)
+        depth, rows, columns = (method.kernel_transform for method in tiling.axis_matrices)
         transformed = np.einsum("ai,bj,ck,oxijk->abcxo", depth, rows, columns, weights.astype(np.float64))
         thick = sorted({last - first for first, last in tiling.blocks()})
         return cls(
-            {count: site.constant(tiling.tile_indices(count), "tiles") for count in thick},
-            tuple(site.constant(method.before, "before") for method in tiling.axis_matrices[1:]),
-            site.constant(transformed.reshape(tiling.products, tiling.inputs, tiling.channels), "weights"),
-            tuple(site.constant(method.after, "after") for method in tiling.axis_matrices),
+            {count: site.add_constant(tiling.tile_indices(count), "tiles") for count in thick},
+            tuple(site.add_constant(method.input_transform, "before") for method in tiling.axis_matrices[1:]),
+            site.add_constant(transformed.reshape(tiling.products, tiling.inputs, tiling.channels), "weights"),
+            tuple(site.add_constant(method.output_transform, "after") for method in tiling.axis_matrices),
         )
 
 
@@ -139,8 +139,8 @@ def _block(
     """Pooled voxels ``(N, D', H', W', outputs)`` of the tiles ``first`` to ``last`` along depth."""
     sums = _transform_input(site, x, tiling, matrices, first, last)
     tiles = (last - first, *tiling.counts[1:])
-    apart = site.op("Reshape", sums, site.integers(-1, tiling.products, prod(tiles), tiling.inputs))
-    products = site.op("MatMul", apart, matrices.weights)
+    apart = site.insert("Reshape", sums, site.add_int64(-1, tiling.products, prod(tiles), tiling.inputs))
+    products = site.insert("MatMul", apart, matrices.weights)
     sizes = [method.products for method in tiling.axis_matrices]
     done = _along_axes(site, products, matrices.after, sizes, prod(tiles) * tiling.channels)
     within = [outputs // size for outputs, size in zip(tiling.outputs, pool, strict=True)]
@@ -153,9 +153,9 @@ def _transform_input(
 ) -> ir.Value:
     """Sums ``(N * products along depth * products along rows, products along columns, tiles * C)``."""
     low, high, matrix = tiling.depth_transform(first, last)
-    planes = site.op("MatMul", site.constant(matrix, "before"), x.planes(site, low, high))
-    flat = site.op("Reshape", planes, site.integers(-1, (last - first) * x.height * x.width, tiling.inputs))
-    apart = site.op("Gather", flat, matrices.tile_indices_by_count[last - first], axis=1)
+    planes = site.insert("MatMul", site.add_constant(matrix, "before"), x.planes(site, low, high))
+    flat = site.insert("Reshape", planes, site.add_int64(-1, (last - first) * x.height * x.width, tiling.inputs))
+    apart = site.insert("Gather", flat, matrices.tile_indices_by_count[last - first], axis=1)
     sizes = [method.products for method in tiling.axis_matrices[1:]]
     values = (last - first) * prod(tiling.counts[1:]) * tiling.inputs
     return _along_axes(site, apart, matrices.before, sizes, values)
@@ -166,8 +166,8 @@ def _along_axes(
 ) -> ir.Value:
     """A matrix along each of the axes in front of so many values, the outermost axis first."""
     for place, (matrix, size) in enumerate(zip(matrices, sizes, strict=True)):
-        apart = site.op("Reshape", x, site.integers(-1, size, prod(sizes[place + 1 :]) * values))
-        x = site.op("MatMul", matrix, apart)
+        apart = site.insert("Reshape", x, site.add_int64(-1, size, prod(sizes[place + 1 :]) * values))
+        x = site.insert("MatMul", matrix, apart)
     return x
 
 
@@ -175,8 +175,8 @@ def _pool_tiles(site: GraphRewriter, x: ir.Value, within: Sequence[int], pool: S
     """The maximum within each tile over windows along columns, rows and depth."""
     for size, pooled in zip(reversed(pool), reversed(within), strict=True):
         if size > 1:
-            apart = site.op("Reshape", x, site.integers(-1, size, values))
-            x = site.op("ReduceMax", apart, site.integers(1), keepdims=0)
+            apart = site.insert("Reshape", x, site.add_int64(-1, size, values))
+            x = site.insert("ReduceMax", apart, site.add_int64(1), keepdims=0)
         values *= pooled
     return x
 
@@ -185,19 +185,19 @@ def _restore_order(
     site: GraphRewriter, x: ir.Value, within: Sequence[int], tiles: Sequence[int], channels: int
 ) -> ir.Value:
     """``(N, depth, rows and columns within a tile, tiles, outputs)`` as ``(N, D', H', W', outputs)``."""
-    apart = site.op("Reshape", x, site.integers(-1, *within, *tiles, channels))
-    turned = site.op("Transpose", apart, perm=[0, 4, 1, 5, 2, 6, 3, 7])
+    apart = site.insert("Reshape", x, site.add_int64(-1, *within, *tiles, channels))
+    turned = site.insert("Transpose", apart, perm=[0, 4, 1, 5, 2, 6, 3, 7])
     sizes = [a * b for a, b in zip(within, tiles, strict=True)]
-    return site.op("Reshape", turned, site.integers(-1, *sizes, channels))
+    return site.insert("Reshape", turned, site.add_int64(-1, *sizes, channels))
 
 
 def _crop_output(site: GraphRewriter, x: ir.Value, tiling: Tiling, pool: Sequence[int]) -> ir.Value:
     """Only the voxels that there are."""
     made = [count * m // size for count, m, size in zip(tiling.counts, tiling.outputs, pool, strict=True)]
-    kept = [out // size for out, size in zip(tiling.window.out, pool, strict=True)]
-    if made == kept:
+    sizes = [out // size for out, size in zip(tiling.window.out, pool, strict=True)]
+    if made == sizes:
         return x
-    return site.op("Slice", x, site.integers(0, 0, 0), site.integers(*kept), site.integers(1, 2, 3))
+    return site.insert("Slice", x, site.add_int64(0, 0, 0), site.add_int64(*sizes), site.add_int64(1, 2, 3))
 
 
 RULE = RewriteRule("3D convolution by minimal filtering along all axes", frozenset({"Conv"}), check)

@@ -48,7 +48,7 @@ def check(node: ir.Node, *, largest_weights: float = inf) -> RewriteFn | None:
     if not is_volume(first_input(node)):
         return None
     weights, bias = conv_parameters(node)
-    window = Window.of(node)
+    window = Window.from_node(node)
     depth = window.axes[0]
     if (depth.kernel, depth.stride, depth.dilation) != (TAPS, 1, 1):
         raise RewriteRefused("minimal filtering needs a kernel of three planes with stride and dilation one")
@@ -90,7 +90,7 @@ def _rewrite(node: ir.Node, window: Window, weights: Array, bias: Array | None, 
     out = (len(weights), *window.out)
     if window.axes[0].out % method.outputs:
         done = _crop_depth(site, done, out, method.outputs)  # type: ignore[arg-type]  # three axes
-    site.finish(to_volume(site, done, out))  # type: ignore[arg-type]
+    site.replace_output(to_volume(site, done, out))  # type: ignore[arg-type]
 
 
 def build_winograd_conv(
@@ -105,23 +105,23 @@ def build_winograd_conv(
     """Planes ``(N * tiles * m, outputs, H', W')`` from rows ``(N, D, C * H * W)``."""
     depth = window.axes[0]
     sums = _transform_input(site, rows, depth, method)
-    pictures = site.op("Reshape", sums, site.integers(-1, method.products * form[0], *form[2:]))
+    pictures = site.insert("Reshape", sums, site.add_int64(-1, method.products * form[0], *form[2:]))
     products = _convolved(site, node, window, parameters, pictures, method)
     outputs, (height, width) = len(parameters[0]), window.out[1:]
-    apart = site.op("Reshape", products, site.integers(-1, method.products, outputs * height * width))
-    back = site.op("MatMul", site.constant(method.after, "after"), apart)
-    return site.op("Reshape", back, site.integers(-1, outputs, height, width))
+    apart = site.insert("Reshape", products, site.add_int64(-1, method.products, outputs * height * width))
+    back = site.insert("MatMul", site.add_constant(method.output_transform, "after"), apart)
+    return site.insert("Reshape", back, site.add_int64(-1, outputs, height, width))
 
 
 def _transform_input(site: GraphRewriter, rows: ir.Value, depth: WindowAxis, method: WinogradMatrices) -> ir.Value:
     tiles = _tiles(depth.out, method.outputs)
     if depth.size <= MAX_DENSE_DEPTH:
-        return site.op("MatMul", site.constant(input_transform_matrix(depth, method, tiles), "before"), rows)
+        return site.insert("MatMul", site.add_constant(input_transform_matrix(depth, method, tiles), "before"), rows)
     last = (tiles - 1) * method.outputs + method.products
     rows = pad_depth(site, rows, depth.begin, max(0, last - depth.begin - depth.size))
     indices = (np.arange(tiles)[:, None] * method.outputs + np.arange(method.products)).astype(np.int64)
-    apart = site.op("Gather", rows, site.constant(indices, "planes"), axis=1)
-    return site.op("MatMul", site.constant(method.before, "before"), apart)
+    apart = site.insert("Gather", rows, site.add_constant(indices, "planes"), axis=1)
+    return site.insert("MatMul", site.add_constant(method.input_transform, "before"), apart)
 
 
 def input_transform_matrix(depth: WindowAxis, method: WinogradMatrices, tiles: int) -> Array:
@@ -130,7 +130,7 @@ def input_transform_matrix(depth: WindowAxis, method: WinogradMatrices, tiles: i
     wide = np.zeros((tiles, method.products, depth.begin + max(depth.size, last)))
     for tile in range(tiles):
         first = tile * method.outputs
-        wide[tile, :, first : first + method.products] = method.before
+        wide[tile, :, first : first + method.products] = method.input_transform
     return wide[:, :, depth.begin : depth.begin + depth.size].reshape(-1, depth.size)
 
 
@@ -144,13 +144,13 @@ def _convolved(
 ) -> ir.Value:
     """One group a product. The bias belongs to the point 1, whose product every output contains once."""
     weights, bias = parameters
-    transformed = np.einsum("pk,ockhw->pochw", method.kernel, weights.astype(np.float64))
+    transformed = np.einsum("pk,ockhw->pochw", method.kernel_transform, weights.astype(np.float64))
     flat = transformed.reshape(-1, *transformed.shape[2:])
     added = None
     if bias is not None:
         wide = np.zeros((method.products, len(weights)))
         wide[1] = bias
-        added = site.constant(wide.reshape(-1), "bias")
+        added = site.add_constant(wide.reshape(-1), "bias")
     return build_conv2d(site, node, window, pictures, flat, added, groups=method.products * group_count(node))
 
 
@@ -159,8 +159,8 @@ def _crop_depth(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, i
     outputs, depth, height, width = form
     made = _tiles(depth, tile) * tile
     rows = flatten_planes(site, pictures, (outputs, made, height, width))
-    kept = site.op("Slice", rows, site.integers(0), site.integers(depth), site.integers(1))
-    return site.op("Reshape", kept, site.integers(-1, outputs, height, width))
+    cropped = site.insert("Slice", rows, site.add_int64(0), site.add_int64(depth), site.add_int64(1))
+    return site.insert("Reshape", cropped, site.add_int64(-1, outputs, height, width))
 
 
 NAME = "3D convolution by minimal filtering"

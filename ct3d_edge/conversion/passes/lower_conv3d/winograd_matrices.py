@@ -20,31 +20,31 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class WinogradMatrices:
-    """``outputs = after @ ((kernel @ taps) * (before @ inputs))``.
+    """``outputs = output_transform @ ((kernel_transform @ taps) * (input_transform @ inputs))``.
 
     Parameters
     ----------
-    before
+    input_transform
         ``(products, products)``: inputs to products.
-    kernel
+    kernel_transform
         ``(products, taps)``.
-    after
+    output_transform
         ``(outputs, products)``. Column 1 is all ones, so what is added to product 1 reaches every output unchanged.
     """
 
-    before: Matrix
-    kernel: Matrix
-    after: Matrix
+    input_transform: Matrix
+    kernel_transform: Matrix
+    output_transform: Matrix
 
     @property
     def outputs(self) -> int:
         """Outputs of a tile, m."""
-        return len(self.after)
+        return len(self.output_transform)
 
     @property
     def products(self) -> int:
         """Products of a tile, m + r - 1."""
-        return len(self.before)
+        return len(self.input_transform)
 
 
 def make_winograd_matrices(outputs: int, taps: int) -> WinogradMatrices:
@@ -52,7 +52,9 @@ def make_winograd_matrices(outputs: int, taps: int) -> WinogradMatrices:
     points = POINTS[: outputs + taps - 2]
     inverse = _inverse(_powers(points, outputs + taps - 1))
     return WinogradMatrices(
-        before=_floats(inverse).T, kernel=_floats(_powers(points, taps)), after=_floats(_powers(points, outputs)).T
+        input_transform=_floats(inverse).T,
+        kernel_transform=_floats(_powers(points, taps)),
+        output_transform=_floats(_powers(points, outputs)).T,
     )
 
 
