@@ -54,7 +54,7 @@ def test_a_faithful_file_passes_and_the_figures_are_told(source: KerasSource, ru
 def test_another_networks_weights_fail(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
     other = tiny_network()
     other.layers[-1].set_weights([w * 1.01 for w in other.layers[-1].get_weights()])
-    with pytest.raises(CheckFailedError, match=r"does not hold.*No file was written"):
+    with pytest.raises(CheckFailedError, match=r"parity check failed.*No file was written"):
         check_parity(replace(source, network=other).probabilities, runner, volumes, material="noise")
 
 
@@ -104,7 +104,7 @@ def test_fewer_than_eight_volumes_are_no_proof(source: KerasSource, runner: Runn
 
 
 def test_the_same_answer_for_every_volume_proves_nothing(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
-    with pytest.raises(CheckFailedError, match=r"proves nothing.*`parity_data=FOLDER`"):
+    with pytest.raises(CheckFailedError, match=r"shows nothing.*`parity_data=FOLDER`"):
         check_parity(source.probabilities, runner, [volumes[0]] * 8, material="one volume, eight times")
 
 

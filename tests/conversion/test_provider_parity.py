@@ -73,7 +73,7 @@ def test_a_provider_that_fails_is_noted_and_refused_later(
     monkeypatch.setattr(StandIn, "failure", failure, raising=False)
     out = tmp_path / "out.onnx"
     said = exported(save_network, volumes, out)
-    assert "it is proven on cpu, openvino" in said
+    assert "it is checked on cpu, openvino" in said
     assert [text for text in said if f"the file is not for openvino: it {reason}" in text]
     file = load_model_file(out)
     assert file.provenance["not_for"]["openvino"].startswith(reason)

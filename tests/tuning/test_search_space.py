@@ -110,7 +110,7 @@ def test_a_file_that_explains_itself_stays_as_it_is(
     made = build_graph_forms(
         explaining, tmp_path, "cpu", lambda: volumes, material="", precisions=("int8",), calibration=calibration
     )
-    assert "maps of infer --gradcam-dir" in made.dropped[GraphForm("fast", "int8")]
+    assert "Grad-CAM output" in made.dropped[GraphForm("fast", "int8")]
 
 
 def test_openvino_is_asked_about_threads_and_rtx_is_not() -> None:

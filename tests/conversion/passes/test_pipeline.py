@@ -87,7 +87,7 @@ def test_no_conv3d_is_a_promise(level: pipeline.Level) -> None:
 
 
 def test_a_budget_is_for_small_alone() -> None:
-    with pytest.raises(UsageError, match="memory budget"):
+    with pytest.raises(UsageError, match="`max_memory=` is for"):
         optimize_graph(small_network(), "fast", "cpu", 10**6)
 
 
