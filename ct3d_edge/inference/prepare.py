@@ -120,7 +120,9 @@ def _check_array(stored: NDArray[Any]) -> None:
     if min(stored.shape) < 2:
         raise RefusedScanError("single_slice", f"An array of shape {stored.shape} has an axis without depth.")
     if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > 8:
-        raise RefusedScanError("unsupported_dtype", f"The array holds {stored.dtype}; a CT holds plain real numbers.")
+        raise RefusedScanError(
+            "unsupported_dtype", f"The array has the data type {stored.dtype}; a CT has real numbers."
+        )
 
 
 def classify_failure(error: Exception) -> StatusAndFailure:

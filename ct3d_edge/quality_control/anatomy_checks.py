@@ -1,7 +1,7 @@
-"""Whether a chest lies in its volume as the file's orientation says: lungs side by side, spine behind, trachea above.
+"""Check the orientation of a chest by its anatomy: lungs left and right, spine at the back, trachea at the top.
 
-Everything is measured on the network's input, in NumPy, and only a clear contradiction counts: a part of a chest
-or one lung says nothing. Left and right cannot be told apart this way, as a chest is nearly symmetric.
+All checks measure the network's input with NumPy and report only a clear contradiction; a part of a chest or one lung
+gives no result. Left and right cannot be distinguished, as a chest is nearly symmetric.
 Error rates: docs/inputs.md.
 """
 
@@ -17,43 +17,43 @@ Volume = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 AXES = ("left-right", "front-back", "head-foot")
-"""Of a volume that lies LAS."""
+"""Axes of a volume with the orientation LAS."""
 
 HU_WINDOW = (-1000.0, 200.0)
-"""HU that a contract's window must hold for lung, body and bone to be told apart."""
+"""HU that a contract's window must include to distinguish lung, body and bone."""
 
 MAX_VOXELS_PER_AXIS = 64
-"""Pixels a side at which slices are looked at; finer ones are thinned out to it."""
+"""Pixels per side of the slices that are checked; larger slices are subsampled."""
 
 MIN_SLICES = 32
-"""Network inputs with fewer slices leave no lung after the edge is taken away."""
+"""Network inputs with fewer slices have no lung left after erosion."""
 
 LUNG_HU = (-980.0, -500.0)
 BODY_ABOVE, BONE_ABOVE, AIR_BELOW = -300.0, 150.0, -900.0
 
 MIN_LUNG_FRACTION = 0.015
-"""Part of the volume; phantoms and whole chests have 0.018 at least."""
+"""Fraction of the volume; phantoms and whole chests have at least 0.018."""
 
 PARTED, DEEPER = 0.88, 0.2
 """Depth of the valley between two lungs, and by how much it is deeper than along other axes. Measured on whole chests:
 0.91 at least along left-right, 0.70 at most elsewhere."""
 
 SPINE_RUN, LONGER = 0.3, 1.4
-"""Of the volume's length, what is bone in one line, and how much more that is than along another axis. Measured on
+"""Fraction of the volume's length that is bone in one line, and its ratio to that along another axis. Measured on
 whole chests: 0.33 at least along head-foot, and 1.6 times that along front-back."""
 
 SPINE_BEHIND, SPINE_BEFORE = 0.25, 0.75
-"""Where the spine lies, 0 at the back of the lungs and 1 at their front; measured -0.5 to 0.0."""
+"""Position of the spine, 0 at the back of the lungs and 1 at their front; measured -0.5 to 0.0."""
 
 MIN_WHOLE_LUNG = 0.1
-"""Of the largest cross-section of the lungs, what the first and last slice may hold: a part of a chest has no ends."""
+"""Largest lung area in the first and last slice, relative to the largest cross-section; more in a part of a chest."""
 
 TRACHEA_RATIO, TRACHEA_LEAST = 2.0, 1.5e-4
 """Midline air in the lower and upper fifths of the lungs: ratio, and part of a slice, that make a difference."""
 
 
 def orientation_contradiction(prepared: Volume, contract: Contract) -> str | None:
-    """A sentence on what contradicts the orientation of a chest; None where nothing does, or there is nothing to see.
+    """A sentence on the anatomy that contradicts the orientation; None if there is no contradiction.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def orientation_contradiction(prepared: Volume, contract: Contract) -> str | Non
     las = _as_las(prepared, contract)
     if min(las.shape[:2]) < MAX_VOXELS_PER_AXIS or las.shape[2] < MIN_SLICES:
         return None
-    # A copy in its own order: what follows is ten times slower on a turned view.
+    # A contiguous copy: the steps below are ten times slower on a transposed view.
     coarse = (
         np.ascontiguousarray(las[:: las.shape[0] // MAX_VOXELS_PER_AXIS, :: las.shape[1] // MAX_VOXELS_PER_AXIS])
         * (high - low)
@@ -83,15 +83,15 @@ def orientation_contradiction(prepared: Volume, contract: Contract) -> str | Non
 
 
 def _as_las(volume: Volume, contract: Contract) -> Volume:
-    turned_back = np.rot90(volume, -contract.quarter_turns, axes=(0, 1))
+    unrotated = np.rot90(volume, -contract.quarter_turns, axes=(0, 1))
     transform = orientations.ornt_transform(
         orientations.axcodes2ornt(contract.orientation), orientations.axcodes2ornt("LAS")
     )
-    return np.asarray(orientations.apply_orientation(turned_back, transform))
+    return np.asarray(orientations.apply_orientation(unrotated, transform))
 
 
 def _lung_mask(hu: Volume) -> Mask:
-    """Voxels of lung tissue with body on both sides along two axes at least; the foam of a table has none behind."""
+    """Voxels of lung tissue with body on both sides along at least two axes, which excludes the foam of a table."""
     body = _erode(hu > BODY_ABOVE)
     x, y, z = (_enclosed_along(body, axis) for axis in range(3))
     lung: Mask = _erode((hu > LUNG_HU[0]) & (hu < LUNG_HU[1])) & ((x & y) | (x & z) | (y & z))
@@ -99,24 +99,24 @@ def _lung_mask(hu: Volume) -> Mask:
 
 
 def _erode(mask: Mask) -> Mask:
-    """Voxels whose six neighbours are in the mask, too: skin, table shells and vessels go."""
-    kept = mask.copy()
+    """Voxels whose six neighbours are in the mask, too; this removes skin, table shells and vessels."""
+    eroded = mask.copy()
     for axis in range(3):
-        inner, outer = np.moveaxis(kept, axis, 0), np.moveaxis(mask, axis, 0)
+        inner, outer = np.moveaxis(eroded, axis, 0), np.moveaxis(mask, axis, 0)
         inner[1:] &= outer[:-1]
         inner[:-1] &= outer[1:]
-    return kept
+    return eroded
 
 
 def _enclosed_along(mask: Mask, axis: int) -> Mask:
-    """Voxels with one of the mask on both sides along an axis."""
+    """Voxels between two voxels of the mask along an axis."""
     count = mask.shape[axis]
     first = mask.argmax(axis=axis, keepdims=True)
     last = count - 1 - np.flip(mask, axis).argmax(axis=axis, keepdims=True)
-    places = np.arange(count, dtype=np.int16).reshape([-1 if n == axis else 1 for n in range(3)])
-    # Where a line holds none, first and last are its two ends, but the mask is empty there.
+    positions = np.arange(count, dtype=np.int16).reshape([-1 if n == axis else 1 for n in range(3)])
+    # In a line without a voxel of the mask, first and last are its ends; `any` excludes it.
     between: Mask = (
-        (places >= first.astype(np.int16)) & (places <= last.astype(np.int16)) & mask.any(axis, keepdims=True)
+        (positions >= first.astype(np.int16)) & (positions <= last.astype(np.int16)) & mask.any(axis, keepdims=True)
     )
     return between
 
@@ -127,13 +127,13 @@ def _profile(mask: Mask, axis: int) -> NDArray[np.float64]:
 
 
 def _bounds(profile: NDArray[np.float64], low: float, high: float) -> tuple[int, int]:
-    """Where these fractions of a profile's sum are reached."""
+    """Indices at which the cumulative profile reaches these fractions."""
     reached = np.cumsum(profile) / profile.sum()
     return int(np.searchsorted(reached, low)), int(np.searchsorted(reached, high))
 
 
 def _find_valley(profile: NDArray[np.float64]) -> tuple[float, int]:
-    """Depth, 0 to 1, and place of the lowest point in the middle half of a profile, against the lower of its peaks."""
+    """Depth, 0 to 1 of the lower peak, and index of the minimum in the middle half of a profile."""
     first, last = _bounds(profile, 0.02, 0.98)
     inside = np.convolve(profile, np.ones(3) / 3, "same")[first : last + 1]
     quarter = len(inside) // 4
@@ -145,21 +145,21 @@ def _find_valley(profile: NDArray[np.float64]) -> tuple[float, int]:
 
 
 def _check_lung_axes(lung: Mask) -> str | None:
-    """Two lungs lie side by side along left-right, and along no other axis."""
+    """A message if the lungs are separated along another axis than left-right."""
     depths = [_find_valley(_profile(lung, axis))[0] for axis in range(3)]
     parted = int(np.argmax(depths))
     if parted == 0 or depths[parted] < PARTED or depths[0] > depths[parted] - DEEPER:
         return None
-    return f"The two lungs lie side by side along the axis that the file calls {AXES[parted]}."
+    return f"The two lungs are separated along the axis that the file calls {AXES[parted]}."
 
 
 def _check_spine(hu: Volume, lung: Mask) -> str | None:
-    """The spine runs along head-foot, behind the lungs."""
+    """A message if the spine is not behind the lungs or does not run along head-foot."""
     if _find_valley(_profile(lung, 0))[0] < PARTED:
         return None
-    run, place = _measure_bone_run(hu, lung, 2, 1)
-    if run >= SPINE_RUN and place > SPINE_BEFORE:
-        return "The spine lies in front of the lungs: front and back are exchanged."
+    run, depth_position = _measure_bone_run(hu, lung, 2, 1)
+    if run >= SPINE_RUN and depth_position > SPINE_BEFORE:
+        return "The spine is in front of the lungs: front and back are exchanged."
     across, there = _measure_bone_run(hu, lung, 1, 2)
     behind = min(there, 1 - there)
     if across >= SPINE_RUN and across > LONGER * run and behind < SPINE_BEHIND:
@@ -168,17 +168,17 @@ def _check_spine(hu: Volume, lung: Mask) -> str | None:
 
 
 def _measure_bone_run(hu: Volume, lung: Mask, along: int, across: int) -> tuple[float, float]:
-    """How much of an axis the longest lines of bone take between the lungs, and where they lie across it."""
+    """The fraction of an axis covered by the longest lines of bone between the lungs, and their position across it."""
     left, right = _bounds(_profile(lung, 0), 0.25, 0.75)
     bone = (hu[left : right + 1] > BONE_ABOVE).mean(axis=along)
     run = float(np.quantile(bone, 0.98))
     front, back = _bounds(_profile(lung, across), 0.1, 0.9)
-    places = np.argwhere(bone >= run)[:, 1]
-    return run, float((places.mean() - front) / max(back - front, 1))
+    positions = np.argwhere(bone >= run)[:, 1]
+    return run, float((positions.mean() - front) / max(back - front, 1))
 
 
 def _check_trachea(las: Volume, lung: Mask, air_below: float) -> str | None:
-    """Between the lungs there is air in their upper part, the trachea, and little in their lower part, the heart's."""
+    """A message if the air between the lungs (trachea) is in their lower part, where the heart should be."""
     depth, middle = _find_valley(_profile(lung, 0))
     along = _profile(lung, 2)
     if depth < PARTED or max(along[0], along[-1]) > MIN_WHOLE_LUNG * along.max():
@@ -196,4 +196,4 @@ def _check_trachea(las: Volume, lung: Mask, air_below: float) -> str | None:
     # Gas in the gut may fill one of the two lowest fifths, a trachea fills both.
     if min(fifths[:2]) <= TRACHEA_RATIO * fifths[3] + TRACHEA_LEAST:
         return None
-    return "The trachea lies in the lower part of the lungs: head and foot are exchanged."
+    return "The trachea is in the lower part of the lungs: head and foot are exchanged."

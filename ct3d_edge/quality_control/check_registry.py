@@ -1,4 +1,4 @@
-"""The registry of quality checks: every code, what it means and what is done about it."""
+"""The registry of quality checks: the code, severity and meaning of each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ Action = Literal["ok", "warn", "refuse", "warn or refuse", "refused", "error"]
 
 @dataclass(frozen=True)
 class QualityCheck:
-    """What a code stands for.
+    """One quality check.
 
     Parameters
     ----------
     code
-        Stable; never given another meaning.
+        Stable; its meaning never changes.
     action
-        Without ``allow``: ``ok`` is a measured value for the record; ``warn`` and ``refuse`` are flags
-        that can be downgraded, ``warn or refuse`` by how much; ``refused`` and ``error`` leave nothing to go on with.
+        Without ``--downgrade-check``: ``ok`` is a measured value; ``warn`` and ``refuse`` are flags that can be
+        downgraded, ``warn or refuse`` depends on the value; with ``refused`` and ``error`` there is no network input.
     meaning
-        What is measured, and from where on it counts.
+        The measured value and its limits.
     """
 
     code: str
@@ -98,7 +98,7 @@ CHECKS = (
     ),
     QualityCheck("derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY)"),
     QualityCheck("duplicate_slices", "warn", "duplicate DICOM slices, dropped; how many"),
-    # How it lies
+    # Geometry
     QualityCheck("orientation", "ok", "direction in which each array axis grows"),
     QualityCheck(
         "no_orientation", "refuse", "no usable qform or sform; allowed, LAS is assumed (an array in memory: warn)"
@@ -139,7 +139,7 @@ CHECKS = (
     ),
     QualityCheck("too_few_slices", "warn or refuse", "voxels along the shortest axis; below 12, refused below 8"),
     QualityCheck("slice_count_shift", "warn", "slices along the body, unlike in training"),
-    # What it shows
+    # Intensities and anatomy
     QualityCheck("non_finite", "warn", "share of NaN (taken as air) or infinite voxels; refused for good if over half"),
     QualityCheck("intensity_out_of_range", "warn", "lowest and highest sampled HU; below -10,000 or above 20,000"),
     QualityCheck(
@@ -175,10 +175,10 @@ CHECKS = (
     QualityCheck("internal", "error", "a bug in ct3d-edge; its traceback is on standard error. Please report it"),
 )
 
-CODE_ORDER = {rule.code: number for number, rule in enumerate(CHECKS)}
+CODE_ORDER = {check.code: number for number, check in enumerate(CHECKS)}
 
 
-DOWNGRADABLE = frozenset(rule.code for rule in CHECKS if rule.downgradable)
+DOWNGRADABLE = frozenset(check.code for check in CHECKS if check.downgradable)
 
 
 def downgradable_codes(codes: Iterable[str]) -> list[str]:
@@ -192,14 +192,12 @@ def require_downgradable(codes: Iterable[str]) -> frozenset[str]:
     Raises
     ------
     UsageError
-        For one that does not exist, or that leaves nothing to go on with.
+        For a code that does not exist or cannot be downgraded.
     """
     codes = frozenset(map(current_code, codes))
     for code in sorted(codes):
         if code not in CODE_ORDER:
-            raise UsageError(
-                f"There is no check {code}. Those that can be allowed: {', '.join(downgradable_codes(CODE_ORDER))}."
-            )
+            raise UsageError(f"There is no check {code}. `allow` takes: {', '.join(downgradable_codes(CODE_ORDER))}.")
         if code not in DOWNGRADABLE:
-            raise UsageError(f"{code} cannot be allowed: it leaves nothing that could be judged.")
+            raise UsageError(f"{code} cannot be downgraded: a model cannot run on such a scan.")
     return codes

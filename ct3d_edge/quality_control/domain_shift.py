@@ -1,4 +1,4 @@
-"""Whether a scan is like those of training: acquisition geometry, and features of the network."""
+"""Domain-shift checks: a scan's acquisition geometry and network features against those of the training scans."""
 
 from dataclasses import dataclass, replace
 
@@ -14,16 +14,16 @@ from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
 
 IN_PLANE_SPACING_MM = (0.1, 5.0)
-"""Voxel edges that a CT of a person has; beyond them a header is in other units or of something else."""
+"""Plausible voxel edges of a CT of a person; others mean another unit or another object."""
 
 MAX_SLICE_SPACING_MM = 12.0
 """The thickest slices of a chest CT that can be interpolated between; MosMedData has 8 mm."""
 
 CT_MATRIX = 512
-"""Pixels a side of a CT slice as it is reconstructed; 512 of them are 0.5 to 0.98 mm wide in a chest, never 1."""
+"""Pixels per side of a reconstructed CT slice; 512 of them are 0.5 to 0.98 mm wide in a chest, never 1."""
 
 FOV_LENGTH_MM = (90.0, 700.0)
-"""Along the body: below, not even a newborn's chest is covered; above, most of the body is there."""
+"""Along the body: below, less than a newborn's chest; above, most of the body."""
 
 WARN_BELOW_SLICES = 12
 """Fewer slices than this leave gaps of more than 25 mm in an adult's chest (300 mm)."""
@@ -32,32 +32,32 @@ REJECT_BELOW_SLICES = 8
 
 
 def acquisition_flags(scan: Scan) -> list[QCFlag]:
-    """Measured values of every check of geometry, most of them for the record only."""
-    found = [_check_slice_count(scan)]
+    """Flags of all geometry checks, most of them with the severity ``ok``."""
+    flags = [_check_slice_count(scan)]
     if scan.affine is None or scan.spacing is None or scan.axis_code is None:
-        return found
+        return flags
     tilt = max_shear_degrees(scan.affine)
     return [
-        *_has_default_affine(scan),
+        *_check_default_affine(scan),
         QCFlag("orientation", "ok", f"Array axes grow toward {scan.axis_code}.", scan.axis_code),
         _check_obliquity(scan),
         QCFlag("gantry_tilt", "ok", f"Array axes are at right angles within {tilt:.2f} degrees.", round(tilt, 2)),
         _check_spacing(scan.spacing),
         _check_coverage(scan, scan.spacing, scan.axis_code),
-        *found,
+        *flags,
     ]
 
 
-def _has_default_affine(scan: Scan) -> list[QCFlag]:
-    """Whether the affine is the one that software writes for an array whose geometry was lost."""
+def _check_default_affine(scan: Scan) -> list[QCFlag]:
+    """A flag if the affine is a default that software writes for an array without geometry."""
     if scan.affine is None or not np.array_equal(np.abs(scan.affine[:3, :3]), np.eye(3)):
         return []
     in_plane = sorted(scan.shape)[1:]
-    nothing_known = np.array_equal(scan.affine, np.eye(4))
-    if not nothing_known and not (in_plane[0] == in_plane[1] >= CT_MATRIX):
+    is_identity = np.array_equal(scan.affine, np.eye(4))
+    if not is_identity and not (in_plane[0] == in_plane[1] >= CT_MATRIX):
         return []
-    what = "is the identity" if nothing_known else f"gives {in_plane[0]} x {in_plane[1]} pixels of exactly 1 mm"
-    detail = f"The affine {what}, as software writes it where the geometry was lost; check orientation and spacing."
+    what = "is the identity" if is_identity else f"gives {in_plane[0]} x {in_plane[1]} pixels of exactly 1 mm"
+    detail = f"The affine {what}, a default for lost geometry; check orientation and spacing."
     return [QCFlag("default_affine", "warn", detail)]
 
 
@@ -72,9 +72,9 @@ def _check_spacing(spacing: tuple[float, float, float]) -> QCFlag:
     plausible = (
         IN_PLANE_SPACING_MM[0] <= smallest and middle <= IN_PLANE_SPACING_MM[1] and largest <= MAX_SLICE_SPACING_MM
     )
-    said = " x ".join(f"{edge:.3g}" for edge in spacing)
-    detail = f"Voxels of {said} mm." if plausible else f"Voxels of {said} mm, which no chest CT has."
-    return QCFlag("spacing", "ok" if plausible else "warn", detail, said)
+    edges = " x ".join(f"{edge:.3g}" for edge in spacing)
+    detail = f"Voxels of {edges} mm." if plausible else f"Voxels of {edges} mm, which no chest CT has."
+    return QCFlag("spacing", "ok" if plausible else "warn", detail, edges)
 
 
 def _check_coverage(scan: Scan, spacing: tuple[float, float, float], axis_code: str) -> QCFlag:
@@ -97,16 +97,16 @@ AXIS_LETTERS = ("LR", "AP", "SI")
 """Of axis codes, in the order of ``AXES``."""
 
 EXTENT_SLACK = 1.1
-"""Times a bound that a scan may extend: bodies and fields of view differ by that from one to the next."""
+"""Tolerance factor of the extent: bodies and fields of view vary by as much."""
 
 SAMPLING_SLACK = 2.2
-"""Times a bound that voxel edges and slices may be, as between 256 and 512 pixels a side with ``EXTENT`` on top: every
-scan is resampled to the network's input, and phantoms so much finer than in training gave features like theirs."""
+"""Tolerance factor of voxel edges and slices, from 256 to 512 pixels per side times `EXTENT_SLACK`: every scan is
+resampled to the network's input, and phantoms that much finer than in training had similar features."""
 
 
 @dataclass(frozen=True)
 class AcquisitionGeometry:
-    """How a scan lies, by axis of the body: ``extent_mm``, ``spacing_mm``, and ``slices`` along it."""
+    """A scan's extent and spacing by body axis, and its number of slices along the body."""
 
     extent_mm: tuple[float, ...]
     spacing_mm: tuple[float, ...]
@@ -114,7 +114,7 @@ class AcquisitionGeometry:
 
     @classmethod
     def of(cls, scan: Scan) -> "AcquisitionGeometry | None":
-        """From a scan's header; None if that does not say."""
+        """The geometry in a scan's header; None if it has none."""
         spacing, code = scan.spacing, scan.axis_code
         if spacing is None or code is None or any(letter not in "LRAPSI" for letter in code):
             return None
@@ -123,39 +123,41 @@ class AcquisitionGeometry:
         return cls(extent, tuple(spacing[axis] for axis in order), scan.shape[order[-1]])
 
 
-def compare_to_training(found: list[QCFlag], scan: Scan, trained: TrainingRange | None) -> list[QCFlag]:
-    """Flags of the acquisition geometry, raised to warnings outside the range of the training scans, if that is known.
+def compare_to_training(flags: list[QCFlag], scan: Scan, trained: TrainingRange | None) -> list[QCFlag]:
+    """Flags of the acquisition geometry, raised to warnings outside the range of the training scans, if there is one.
 
     Parameters
     ----------
-    found
-        From `acquisition_flags`; what is wrong by any measure is left as it is.
+    flags
+        From `acquisition_flags`; warnings and refusals are unchanged.
     """
-    lie = AcquisitionGeometry.of(scan)
-    if trained is None or lie is None:
-        return found
+    geometry = AcquisitionGeometry.of(scan)
+    if trained is None or geometry is None:
+        return flags
     outside = {
-        "fov_extent": _out_of_range(lie.extent_mm, trained.extent_mm, EXTENT_SLACK, "mm", trained.scans),
-        "spacing": _out_of_range(lie.spacing_mm, trained.spacing_mm, SAMPLING_SLACK, "mm", trained.scans),
+        "fov_extent": _out_of_range(geometry.extent_mm, trained.extent_mm, EXTENT_SLACK, "mm", trained.scans),
+        "spacing": _out_of_range(geometry.spacing_mm, trained.spacing_mm, SAMPLING_SLACK, "mm", trained.scans),
     }
-    judged = [_to_warning(flag, outside.get(flag.code, "")) for flag in found]
-    count = QCFlag("slice_count_shift", "ok", f"{plural(lie.slices, 'slice')} along the body.", lie.slices)
+    compared = [_to_warning(flag, outside.get(flag.code, "")) for flag in flags]
+    count = QCFlag("slice_count_shift", "ok", f"{plural(geometry.slices, 'slice')} along the body.", geometry.slices)
     return [
-        *judged,
-        _to_warning(count, _out_of_range((lie.slices,), (trained.slices,), SAMPLING_SLACK, "slices", trained.scans)),
+        *compared,
+        _to_warning(
+            count, _out_of_range((geometry.slices,), (trained.slices,), SAMPLING_SLACK, "slices", trained.scans)
+        ),
     ]
 
 
-def ood_flag(pooled: NDArray[np.float32], ood_flags: MahalanobisOOD) -> QCFlag:
-    """How far the features ``(C,)`` that a network pools of a scan lie from those of its training scans."""
-    (distance,) = ood_flags.distances(pooled[np.newaxis])
-    given = ood_flags.statistics
-    far = not distance <= given.threshold
+def ood_flag(pooled: NDArray[np.float32], detector: MahalanobisOOD) -> QCFlag:
+    """The out-of-distribution flag of a scan's pooled features, ``(C,)``."""
+    (distance,) = detector.distances(pooled[np.newaxis])
+    statistics = detector.statistics
+    far = not distance <= statistics.threshold
     detail = (
-        f"What the network sees lies {distance:.2f} from the {plural(given.scans, 'scan')} that taught it"
-        f"{', further than' if far else '; the limit is'} {given.threshold:.2f}{': it was not made for this' * far}."
+        f"The distance of the network's features to those of the {plural(statistics.scans, 'training scan')} is "
+        f"{distance:.2f}; the limit is {statistics.threshold:.2f}."
     )
-    return QCFlag("out_of_distribution", "warn" if far else "ok", detail, f"{distance:.3f} {given.threshold:.3f}")
+    return QCFlag("out_of_distribution", "warn" if far else "ok", detail, f"{distance:.3f} {statistics.threshold:.3f}")
 
 
 def _to_warning(flag: QCFlag, sentence: str) -> QCFlag:
@@ -164,12 +166,12 @@ def _to_warning(flag: QCFlag, sentence: str) -> QCFlag:
     return replace(flag, severity="warn", detail=f"{flag.detail} {sentence}")
 
 
-def _out_of_range(found: tuple[float, ...], bounds: tuple[Bounds, ...], slack: float, unit: str, scans: int) -> str:
-    """A sentence on what lies outside; empty if nothing does."""
-    axes = BODY_AXES if len(found) == len(BODY_AXES) else BODY_AXES[-1:]
-    said = [
+def _out_of_range(values: tuple[float, ...], bounds: tuple[Bounds, ...], slack: float, unit: str, scans: int) -> str:
+    """A sentence on the values out of range; empty if there are none."""
+    axes = BODY_AXES if len(values) == len(BODY_AXES) else BODY_AXES[-1:]
+    outside = [
         f"{value:.3g} {unit} {axis}, not {low:.3g} to {high:.3g}"
-        for value, (low, high), axis in zip(found, bounds, axes, strict=True)
+        for value, (low, high), axis in zip(values, bounds, axes, strict=True)
         if not low / slack <= value <= high * slack
     ]
-    return f"The {plural(scans, 'scan')} that taught this model lay otherwise: {'; '.join(said)}." if said else ""
+    return f"Outside the range of the {plural(scans, 'training scan')}: {'; '.join(outside)}." if outside else ""

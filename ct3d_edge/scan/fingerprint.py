@@ -1,4 +1,4 @@
-"""What a scan's files hold, as a hash: two names of one content are one scan."""
+"""The SHA-256 of a scan's files, and their state on disk."""
 
 import hashlib
 import os
@@ -16,15 +16,15 @@ BLOCK = 1 << 20
 
 
 def content_sha256(scan: Path | str, check_cancelled: Callable[[], None] = no_cancellation) -> str:
-    """Hash of a scan's bytes as they lie on the disk.
+    """SHA-256 of a scan's files as stored.
 
-    Of a .hdr/.img pair, of both, header first. Of a DICOM series, of the sorted hashes of its files: neither their
-    names nor copies among them count.
+    For a .hdr/.img pair, of both files, header first. For a DICOM series, of the sorted hashes of its files, without
+    duplicates: names and copies do not change it.
 
     Parameters
     ----------
     check_cancelled
-        Called after each block; what it raises ends the hashing.
+        Called after each block; its exception ends the hashing.
 
     Raises
     ------
@@ -41,10 +41,10 @@ def content_sha256(scan: Path | str, check_cancelled: Callable[[], None] = no_ca
 
 
 def _sha256(files: Sequence[Path], check_cancelled: Callable[[], None]) -> str:
-    """Hash of the bytes of files, one behind the other."""
+    """SHA-256 of the concatenated files."""
     digest = hashlib.sha256()
     for file in files:
-        with ScanReader(file):  # which says what is wrong with a file that cannot be opened
+        with ScanReader(file):  # raises the specific error if the file cannot be opened
             pass
         try:
             with file.open("rb") as stream:
@@ -60,34 +60,34 @@ def _sha256(files: Sequence[Path], check_cancelled: Callable[[], None]) -> str:
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What the file system says of a scan's files; equal stamps mean that nobody wrote to them in between.
+    """The state of a scan's files on disk; equal stamps mean that no file was modified in between.
 
     Parameters
     ----------
     files
-        For each file: device, inode, size in bytes, time of the last change in ns; None for one that is not there.
+        For each file: device, inode, size in bytes, time of the last change in ns; None for a missing file.
     """
 
     files: tuple[tuple[int, int, int, int] | None, ...]
 
     @classmethod
     def of(cls, scan: Path, check_cancelled: Callable[[], None] = no_cancellation) -> "FileStamp":
-        """The stamp of a scan as it is now; of both files of a .hdr/.img pair, of all of a series."""
+        """The present stamp of a scan: of both files of a .hdr/.img pair, of all files of a series."""
         return cls(tuple(map(_stat, _files_or_path(scan, check_cancelled))))
 
     @property
     def complete(self) -> bool:
-        """Whether all files are there and hold something."""
+        """Whether all files exist and are not empty."""
         return all(file is not None and file[2] > 0 for file in self.files)
 
     @property
     def last_modified_ns(self) -> int:
-        """Time of the last change of any of them, in ns since 1970; 0 if none is there."""
+        """Time of the last change of any of them, in ns since 1970; 0 if none exists."""
         return max((file[3] for file in self.files if file is not None), default=0)
 
 
 def _files_or_path(scan: Path, check_cancelled: Callable[[], None]) -> tuple[Path, ...]:
-    """The files of a scan; the path itself where it cannot be told which they are."""
+    """The files of a scan; its path if they cannot be listed."""
     try:
         return list_scan_files(scan, check_cancelled)
     except (ScanError, OSError):
@@ -96,7 +96,7 @@ def _files_or_path(scan: Path, check_cancelled: Callable[[], None]) -> tuple[Pat
 
 def _stat(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116  # a path with a NUL or a loop is an error here as everywhere
+        status = os.stat(path)  # noqa: PTH116  # a path with a NUL or a loop is an error here as everywhere
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

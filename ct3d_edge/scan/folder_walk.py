@@ -1,4 +1,4 @@
-"""The folders below one, each once, and what lies in them that is an image but not read."""
+"""Walk folders, each once, and detect files of unsupported image formats."""
 
 import os
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ UNSUPPORTED_SUFFIXES = {
     **dict.fromkeys((".mgh", ".mgz"), ("other_format", CONVERTIBLE_REASON.format("FreeSurfer"))),
     ".mnc": ("other_format", CONVERTIBLE_REASON.format("MINC")),
 }
-"""Endings of files that hold scans and are not read: code and reason."""
+"""Suffixes of unsupported files that contain scans: code and reason."""
 
 FolderEntry = tuple[Path, list[Path] | SkippedFile | None]
 
 
 def walk_folders(folder: Path) -> Iterator[FolderEntry]:
-    """Folders from here down, parents first, each with its files sorted; None where one cannot be searched.
+    """Yield this folder and those below, parents first, each with its sorted files; None if it cannot be searched.
 
-    Links to folders are followed after all folders, each folder once: a link to one that was searched already, as
-    every loop ends in one, is passed over. `os.walk` calls itself for each level, of which there may be two thousand.
+    Links to folders are followed after all folders. A link to a folder that was searched already is skipped, which ends
+    loops. `os.walk` is recursive, and there may be two thousand levels.
 
     Raises
     ------
@@ -40,30 +40,35 @@ def walk_folders(folder: Path) -> Iterator[FolderEntry]:
     waiting, links, searched = [folder], list[Path](), set[tuple[int, int]]()
     while waiting or links:
         linked = not waiting
-        place = links.pop(0) if linked else waiting.pop()
+        current = links.pop(0) if linked else waiting.pop()
         try:
-            identity = _folder_id(place)
+            identity = _folder_id(current)
             if linked and identity in searched:
-                yield place, SkippedFile(place, "link", f"a link to {place.resolve()}, which was searched already")
+                yield (
+                    current,
+                    SkippedFile(current, "link", f"a link to {current.resolve()}, which was searched already"),
+                )
                 continue
             searched.add(identity)
-            with os.scandir(place) as entries:
-                found = sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name)
+            with os.scandir(current) as entries:
+                children = sorted(
+                    (each for each in entries if not each.name.startswith(".")), key=lambda each: each.name
+                )
         except OSError as error:
-            if place == folder:
+            if current == folder:
                 raise UsageError(f"The folder {folder} cannot be searched: {error.strerror or error}.") from error
-            yield place, None
+            yield current, None
             continue
-        yield place, [place / each.name for each in found if not _is_folder(each)]
-        folders = [each for each in found if _is_folder(each)]
-        links += [place / each.name for each in folders if each.is_symlink()]
-        waiting += [place / each.name for each in reversed(folders) if not each.is_symlink()]
+        yield current, [current / each.name for each in children if not _is_folder(each)]
+        folders = [each for each in children if _is_folder(each)]
+        links += [current / each.name for each in folders if each.is_symlink()]
+        waiting += [current / each.name for each in reversed(folders) if not each.is_symlink()]
 
 
 def unsupported_format_reason(path: Path) -> SkippedFile | None:
-    """Why a file that is an image or holds images is not read; None of any other file."""
+    """The reason why an image file is skipped; None for any other file."""
     name = path.name.lower()
-    code, reason = next((said for ending, said in UNSUPPORTED_SUFFIXES.items() if name.endswith(ending)), (None, ""))
+    code, reason = next((entry for ending, entry in UNSUPPORTED_SUFFIXES.items() if name.endswith(ending)), (None, ""))
     return None if code is None else SkippedFile(path, code, reason)
 
 
@@ -73,7 +78,7 @@ def _folder_id(folder: Path) -> tuple[int, int]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that goes round in circles is not."""
+    """Whether an entry is a folder or a link to one; False for a link in a loop of links."""
     try:
         return entry.is_dir()
     except OSError:

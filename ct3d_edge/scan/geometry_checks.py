@@ -1,9 +1,7 @@
-"""Checks of voxel geometry and of values that software filled in around an image.
+"""Checks of voxel geometry, and detection of fill values around an image.
 
-What software fills in around an image: one value in the corners of a slice that is not air.
-
-A volume that was rotated or resampled with a fill of 0 holds 0 HU there, which is water. Fill values that look like air
-(-1000 HU and below) do no harm and are left alone.
+A fill value is a constant in the corners of a slice that is not air. A volume that was rotated or resampled with a fill
+of 0 has 0 HU there, which is water. Fill values that look like air (-1000 HU and below) are harmless and are ignored.
 """
 
 from typing import Any
@@ -22,11 +20,11 @@ MIN_CORNERS = 2
 """Corners that must hold the value; a small rotation leaves tissue or air in the others."""
 
 TISSUE_HU = (-500.0, 300.0)
-"""HU between which a constant is a fill value: below is air, above an inverted image (the check `inverted`)."""
+"""HU between which a constant is a fill value: air is below, an inverted image (`intensity_inverted`) above."""
 
 
 def find_fill_value(plane: NDArray[Any], slope: float, intercept: float) -> float | None:
-    """The stored number that fills the corners of a slice and would be taken for tissue; None if none does.
+    """The stored value that fills the corners of a slice and would look like tissue; None if there is none.
 
     Parameters
     ----------
@@ -38,20 +36,20 @@ def find_fill_value(plane: NDArray[Any], slope: float, intercept: float) -> floa
     rows, columns = plane.shape
     if rows < 2 * CORNER_SIZE or columns < 2 * CORNER_SIZE or slope == 0:
         return None
-    held = [
+    corner_values = [
         float(corner[0, 0])
         for y in (slice(CORNER_SIZE), slice(-CORNER_SIZE, None))
         for x in (slice(CORNER_SIZE), slice(-CORNER_SIZE, None))
         if ((corner := plane[y, x]) == corner[0, 0]).all()
     ]
-    for value in held:
-        if TISSUE_HU[0] < value * slope + intercept < TISSUE_HU[1] and held.count(value) >= MIN_CORNERS:
+    for value in corner_values:
+        if TISSUE_HU[0] < value * slope + intercept < TISSUE_HU[1] and corner_values.count(value) >= MIN_CORNERS:
             return value
     return None
 
 
 def mask_outside_fov(rows: NDArray[Any], fill: float) -> NDArray[np.bool_]:
-    """Pixels of each row, ``(N, W)``, that hold the fill value all the way to the left or the right edge."""
+    """Pixels of each row, ``(N, W)``, in a run of the fill value that reaches the left or the right edge."""
     same = rows == fill
     from_left = np.logical_and.accumulate(same, axis=1)
     from_right = np.flip(np.logical_and.accumulate(np.flip(same, 1), axis=1), 1)
@@ -60,7 +58,7 @@ def mask_outside_fov(rows: NDArray[Any], fill: float) -> NDArray[np.bool_]:
 
 
 MAX_TILT_DEGREES = 1.0
-"""Array axes further from a right angle than this: over 300 mm the far end of the scan is off by 5 mm."""
+"""Largest accepted deviation from a right angle: over 300 mm it shifts the far end of the scan by 5 mm."""
 
 MAX_AFFINE_DISTANCE_MM = 1.0
 """The two orientations that a NIfTI header may hold disagree if a voxel differs by more than this."""
@@ -69,7 +67,7 @@ MAX_AFFINE_DISTANCE_MM = 1.0
 def max_shear_degrees(affine: NDArray[np.float64]) -> float:
     """Largest deviation from a right angle between two array axes, in degrees.
 
-    >>> shear_degrees(np.diag([2.0, 2.0, 8.0, 1.0]))
+    >>> max_shear_degrees(np.diag([2.0, 2.0, 8.0, 1.0]))
     0.0
     """
     axes = affine[:3, :3] / affines.voxel_sizes(affine)
@@ -78,7 +76,7 @@ def max_shear_degrees(affine: NDArray[np.float64]) -> float:
 
 
 def tilt_flags(affine: NDArray[np.float64]) -> tuple[QCFlag, ...]:
-    """Whether slices are shifted against each other, as a tilted gantry leaves them."""
+    """A flag if slices are sheared, as by a tilted gantry."""
     tilt = max_shear_degrees(affine)
     if tilt <= MAX_TILT_DEGREES:
         return ()
@@ -89,14 +87,14 @@ def tilt_flags(affine: NDArray[np.float64]) -> tuple[QCFlag, ...]:
 def affine_agreement_flags(
     one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> tuple[QCFlag, ...]:
-    """Whether two affines, each ``(4, 4)``, put the voxels of a volume into the same places."""
+    """A flag if two affines, each ``(4, 4)``, map the voxels of a volume to different coordinates."""
     corners = np.stack(np.meshgrid(*([0, n - 1] for n in shape), indexing="ij"), -1).reshape(-1, 3)
-    way = affines.apply_affine(one, corners) - affines.apply_affine(other, corners)
-    apart = float(np.linalg.norm(way, axis=1).max())
-    if not apart > MAX_AFFINE_DISTANCE_MM:
+    offsets = affines.apply_affine(one, corners) - affines.apply_affine(other, corners)
+    distance = float(np.linalg.norm(offsets, axis=1).max())
+    if not distance > MAX_AFFINE_DISTANCE_MM:
         return ()
     codes = ["".join(map(str, aff2axcodes(affine))) for affine in (one, other)]
-    turned = codes[0] != codes[1]
-    lying = f"{codes[0]} and {codes[1]}" if turned else f"both {codes[0]}"
-    detail = f"sform and qform disagree by up to {apart:.1f} mm ({lying}); the sform was taken."
-    return (QCFlag("qform_sform", "refuse" if turned else "warn", detail, round(apart, 2)),)
+    reoriented = codes[0] != codes[1]
+    orientation = f"{codes[0]} and {codes[1]}" if reoriented else f"both {codes[0]}"
+    detail = f"sform and qform disagree by up to {distance:.1f} mm ({orientation}); the sform was taken."
+    return (QCFlag("qform_sform", "refuse" if reoriented else "warn", detail, round(distance, 2)),)

@@ -1,4 +1,4 @@
-"""Bytes of a scan file, plain or gzip by content, with every way they can be broken told apart."""
+"""Read the bytes of a scan file, plain or gzip by content, with one error code per kind of damage."""
 
 import gzip
 import os
@@ -23,17 +23,17 @@ MAX_DEFLATE_RATIO = 1032
 """No deflate stream expands further than this (zlib's technical notes)."""
 
 MAX_TRAILER_BYTES = 1 << 20
-"""Bytes tolerated behind the voxels; more is not padding but a file that does not fit its header."""
+"""Bytes allowed after the voxels; with more than such padding a file does not match its header."""
 
 
 def no_cancellation() -> None:
-    """What is done between blocks of reading unless a caller has something to do there."""
+    """The default of ``check_cancelled``: do nothing."""
 
 
 class ScanReader:
     """A scan file opened for reading from its start to its end, once.
 
-    Whether it is compressed is decided by its first bytes, never by its name.
+    Its first bytes decide whether it is compressed, not its name.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class ScanReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reading, self._unwanted = threading.Lock(), False
+        self._reading, self._close_requested = threading.Lock(), False
         with self._translating():
             self._refuse_other_than_files()
             self._file = path.open("rb")
@@ -70,12 +70,12 @@ class ScanReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file. If another thread hangs in reading it, that one closes it when it wakes."""
-        self._unwanted = True
+        """Close the file, or have a thread that hangs in a read close it afterwards."""
+        self._close_requested = True
         self._close_if_free()
 
     def _close_if_free(self) -> None:
-        """Closing would wait for a read that hangs."""
+        """Close the file unless a thread is reading: closing would wait for it."""
         if self._reading.acquire(blocking=False):
             try:
                 self._stream.close()
@@ -85,7 +85,7 @@ class ScanReader:
 
     @property
     def capacity(self) -> int:
-        """The most bytes that this file could possibly hold once decompressed."""
+        """Upper bound of the decompressed size of the file in bytes."""
         return self.size * MAX_DEFLATE_RATIO if self.compressed else self.size
 
     def read(self, count: int) -> bytes:
@@ -105,7 +105,7 @@ class ScanReader:
                 done += got
 
     def skip(self, count: int) -> None:
-        """Pass over ``count`` bytes: of a compressed file block by block, as a damaged header may name any number."""
+        """Skip ``count`` bytes; in blocks in a compressed file, as a damaged header may give any number."""
         if not self.compressed:
             with self._translating():
                 self._file.seek(count, os.SEEK_CUR)
@@ -123,11 +123,11 @@ class ScanReader:
                 left -= len(extra)
                 if left < 0:
                     raise UnreadableScanError(
-                        "trailing_data", f"{self.path.name} holds far more data than its header describes."
+                        "trailing_data", f"{self.path.name} contains far more data than its header describes."
                     )
 
     def _refuse_other_than_files(self) -> None:
-        """Opening a named pipe would wait for a writer, perhaps for ever."""
+        """Raise unless the path is a regular file: opening a named pipe could block for ever."""
         mode = self.path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise UnreadableScanError("unreadable", f"{self.path.name} is {describe_file_type(mode)}, not a file.")
@@ -137,12 +137,12 @@ class ScanReader:
 
     @contextmanager
     def _using(self) -> Iterator[None]:
-        """Read the file, and close it behind that if nobody waits for it any more."""
+        """Hold the lock for reading; close the file afterwards if `close` was called meanwhile."""
         try:
             with self._reading:
                 yield
         finally:
-            if self._unwanted:
+            if self._close_requested:
                 self._close_if_free()
 
     @contextmanager

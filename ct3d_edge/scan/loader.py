@@ -1,4 +1,4 @@
-"""The one door to scans: a path becomes a `Scan`, whatever the format, and is sound or refused."""
+"""Open a scan of any supported format."""
 
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ def open_scan(
     raise_refused: bool = True,
     check_cancelled: Callable[[], None] = no_cancellation,
 ) -> Scan:
-    """Open a NIfTI file or a DICOM series; which of them is recognised by content.
+    """Open a NIfTI file or a DICOM series; the format is detected by content.
 
     Parameters
     ----------
@@ -31,18 +31,18 @@ def open_scan(
         A .nii, .nii.gz, .hdr or .img file; a DICOM file, which stands for its whole series; a folder that holds one
         DICOM series; or ``folder/SERIES-UID``.
     allow
-        Codes of quality flags that are to count one step less: what is refused otherwise becomes a warning.
+        Codes of quality flags to downgrade one severity: ``refuse`` becomes ``warn``, ``warn`` becomes ``ok``.
     raise_refused
-        False gives the scan even if a quality flag says that no model may be run on it.
+        If False, return the scan even if a quality flag has the severity ``refuse``.
     check_cancelled
-        Called between blocks of reading; what it raises ends the reading.
+        Called between blocks of reading; its exception ends the reading.
 
     Raises
     ------
     UnreadableScanError
         The files are missing, damaged, or of another kind; ``dicom_support_missing`` if the installation lacks pydicom.
     RefusedScanError
-        They are not one volume of real numbers, or how its voxels lie cannot be relied on.
+        They are not one volume of real numbers, or their geometry is not reliable.
     """
     scan: Scan
     path = Path(path)
@@ -65,7 +65,7 @@ def list_scan_files(path: Path | str, check_cancelled: Callable[[], None] = no_c
     Raises
     ------
     UnreadableScanError, RefusedScanError
-        If a DICOM series cannot be found; other files are not opened.
+        If there is no such DICOM series; other files are not opened.
     """
     path = Path(path)
     if not is_series(path):
@@ -77,7 +77,7 @@ def list_scan_files(path: Path | str, check_cancelled: Callable[[], None] = no_c
 
 
 def patient_identifiers(path: Path | str) -> tuple[str, str] | None:
-    """The patient's name and ID, which a DICOM series gives; None for other scans.
+    """The patient's name and ID in a DICOM series; None for other scans.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def is_series(path: Path | str) -> bool:
 
 
 def _require_pydicom(path: Path) -> None:
-    """In an incomplete installation, a DICOM scan is one that cannot be read; others go on."""
+    """Raise the error of this scan if pydicom is missing; scans of other formats can be read."""
     if find_spec("pydicom") is None:
         raise UnreadableScanError(
             "dicom_support_missing",

@@ -1,7 +1,7 @@
-"""NIfTI files: a path becomes a scan whose planes are streamed, or a `Volume` in memory.
+"""Read NIfTI files, as a stream of planes or as a `Volume` in memory.
 
-The voxels are read here and not by nibabel, because its arrays scale to float64 and because it accepts files whose
-checksum is wrong.
+nibabel does not read the voxels, because its arrays scale to float64 and because it accepts files with a wrong
+checksum.
 """
 
 import math
@@ -22,20 +22,20 @@ from ct3d_edge.scan.volume import Scan, Volume
 from ct3d_edge.system.machine import count_usable_cores, read_available_memory
 
 MAX_MEMORY_FRACTION = 0.5
-"""Of the available memory, what one scan's voxels may take."""
+"""Share of the available memory that the voxels of one scan may take."""
 
 
 class NiftiScan(Scan):
-    """A NIfTI file whose header has been read and whose planes can be streamed, each time from the file.
+    """A NIfTI file with its header; planes are streamed from the file on each call.
 
-    Memory stays at three planes. Compressed ones are decoded by a thread of its own, where there is a core for it.
+    At most three planes are in memory. If there is a second core, another thread decompresses them.
 
     Parameters
     ----------
     path
         A .nii, .nii.gz, .hdr or .img file, recognised by content.
     check_cancelled
-        Called after each plane that was read; what it raises ends the reading.
+        Called after each plane; its exception ends the reading.
 
     Raises
     ------
@@ -45,11 +45,11 @@ class NiftiScan(Scan):
 
     def __init__(self, path: Path | str, check_cancelled: Callable[[], None] = no_cancellation) -> None:
         start = time.perf_counter()
-        self.path, self._on_block = Path(path), check_cancelled
+        self.path, self._check_cancelled = Path(path), check_cancelled
         self._header = header = read_nifti_header(self.path)
         self.slope, self.intercept = header.slope, header.intercept
         self.affine, self.flags = header.affine, header.flags
-        with ScanReader(self._voxel_path) as stream:  # before anybody makes room for what the header promises
+        with ScanReader(self._voxel_path) as stream:  # before memory is allocated for the size in the header
             self._require_capacity(stream)
         self.reading_ms = (time.perf_counter() - start) * 1e3
 
@@ -69,35 +69,35 @@ class NiftiScan(Scan):
         Parameters
         ----------
         needed
-            Their ``k``, increasing. A compressed file is read to its end all the same, so that its checksum is
-            compared; of others only these planes are read.
+            Their ``k``, increasing. A compressed file is read to its end to compare its checksum; of other files
+            only these planes are read.
 
         Raises
         ------
         UnreadableScanError
-            The voxels are truncated or damaged, or would take the machine's memory.
+            The voxels are truncated or damaged, or need too much memory.
         """
         i, j, _ = self.shape
-        wanted = set(needed)
+        selected = set(needed)
         with self._voxels() as stream:
             start = time.perf_counter()
             for index, plane in (
-                self._all_planes(stream) if stream.compressed else self._selected_planes(stream, sorted(wanted))
+                self._all_planes(stream) if stream.compressed else self._selected_planes(stream, sorted(selected))
             ):
                 self.reading_ms += (time.perf_counter() - start) * 1e3
-                self._on_block()
-                if index in wanted:
+                self._check_cancelled()
+                if index in selected:
                     yield plane.view(self.dtype).reshape(j, i)
                 start = time.perf_counter()
             self.reading_ms += (time.perf_counter() - start) * 1e3
 
     def _all_planes(self, stream: ScanReader) -> Iterator[tuple[int, Buffer]]:
-        """All planes in turn, each overwritten later, and then the checksum."""
+        """All planes in order, in buffers that are reused; compares the checksum at the end."""
         i, j, k = self.shape
         if count_usable_cores() > 1:
             buffers = self._allocate(NUM_BUFFERS * i * j).reshape(NUM_BUFFERS, -1)
-            with PlanePrefetcher(stream.fill, k, stream.finish, buffers) as ahead:
-                yield from enumerate(ahead.planes())
+            with PlanePrefetcher(stream.fill, k, stream.finish, buffers) as prefetcher:
+                yield from enumerate(prefetcher.planes())
             return
         plane = self._allocate(i * j)
         for index in range(k):
@@ -105,11 +105,11 @@ class NiftiScan(Scan):
             yield index, plane
         stream.finish()
 
-    def _selected_planes(self, stream: ScanReader, wanted: Iterable[int]) -> Iterator[tuple[int, Buffer]]:
+    def _selected_planes(self, stream: ScanReader, selected: Iterable[int]) -> Iterator[tuple[int, Buffer]]:
         """Planes of a file that is not compressed."""
         i, j, _ = self.shape
         plane, position = self._allocate(i * j), 0
-        for index in wanted:
+        for index in selected:
             stream.skip((index - position) * plane.nbytes)
             stream.fill(plane.data)
             position = index + 1
@@ -150,11 +150,11 @@ class NiftiScan(Scan):
         if self._header.offset + size > stream.capacity:
             raise UnreadableScanError(
                 "truncated",
-                f"{stream.path.name} promises {size:,} bytes of voxels; its {stream.size:,} bytes cannot hold them.",
+                f"{stream.path.name} declares {size:,} bytes of voxels; its {stream.size:,} bytes cannot contain them.",
             )
 
     def _allocate(self, voxels: int) -> NDArray[np.uint8]:
-        """Room for voxels; a small compressed file may ask for more than would leave the machine alive."""
+        """A buffer for voxels; raises if it is too large, which a small compressed file can require."""
         size, available = voxels * self.dtype.itemsize, read_available_memory()
         if available is not None and size > MAX_MEMORY_FRACTION * available:
             raise UnreadableScanError(

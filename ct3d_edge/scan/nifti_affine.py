@@ -1,7 +1,7 @@
-"""From the orientation fields of a NIfTI header to an affine in mm, with what had to be repaired.
+"""Compute the affine in mm from the orientation fields of a NIfTI header, with repairs where needed.
 
 The order is that of the standard (nifti1.h): the sform if its code is set, else the qform if its code is set, else
-nothing. A form that cannot be used gives way to the next one, and a quality flag says so.
+none. An unusable form is skipped with a quality flag.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ MAX_COORDINATE_MM = 1e6
 """Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""
 
 MIN_VOXEL_MM = 1e-6
-"""Smallest distance of two voxels in a usable affine, in mm: a nanometre. Nothing points along an axis of length 0."""
+"""Smallest distance of two voxels in a usable affine, in mm: a nanometre. An axis of length 0 has no direction."""
 
 MAX_QUATERNION_NORM = 1.01
 """Length of the vector part (b, c, d) up to which it is a unit quaternion that was rounded; nibabel allows 2e-7."""
@@ -31,7 +31,7 @@ Affine = NDArray[np.float64]
 
 
 def read_affine(header: Any, shape: tuple[int, int, int]) -> tuple[Affine | None, tuple[QCFlag, ...]]:
-    """The affine of a NIfTI header, voxel indices to RAS+ mm, and what is to be said about it.
+    """The affine of a NIfTI header, voxel indices to RAS+ mm, and its quality flags.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _unit_scale(header: Any) -> float:
 def _sform(header: Any) -> Affine:
     affine = np.eye(4)
     affine[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
-    with np.errstate(all="ignore"):  # what overflows is not finite, and `_affine_if_valid` refuses it
+    with np.errstate(all="ignore"):  # an overflow is not finite, and `_affine_if_valid` rejects it
         affine[:3] *= _unit_scale(header)
     return affine
 
@@ -84,7 +84,7 @@ def _qform(header: Any) -> tuple[Affine | None, list[str]]:
     sizes, repairs = _voxel_edges(header)
     if length > 1:
         vector /= length
-        # float32 leaves a unit vector longer than 1 by as much as this in every second file: nothing to tell.
+        # Rounding to float32 makes every second unit vector longer than 1 by as much: no repair to report.
         if length > 1 + 2 * float(np.finfo(np.float32).eps):
             repairs.append(f"the quaternion has the length {length:.6g} and was scaled to 1")
     scalar = np.sqrt(max(0.0, 1 - float(vector @ vector)))
@@ -104,7 +104,7 @@ def _voxel_edges(header: Any) -> tuple[Affine, list[str]]:
     edges = np.array(header["pixdim"][1:4], np.float64)
     repairs = []
     if (edges == 0).any():
-        repairs.append("a voxel edge (pixdim) of 0 was taken as 1; how large voxels are is not known")
+        repairs.append("a voxel edge (pixdim) of 0 was taken as 1; the voxel size is unknown")
     if (edges < 0).any():
         repairs.append("the sign of a negative voxel edge (pixdim) was dropped")
     edges = np.where(edges == 0, 1.0, np.abs(edges))
@@ -113,7 +113,7 @@ def _voxel_edges(header: Any) -> tuple[Affine, list[str]]:
 
 
 def _affine_if_valid(affine: Affine | None) -> Affine | None:
-    """The affine itself; None if voxels would lie nowhere."""
+    """The affine itself; None if it is singular, not finite or too large."""
     if affine is None or not (np.abs(affine) <= MAX_COORDINATE_MM).all():  # NaN included
         return None
     usable = voxel_sizes(affine).min() >= MIN_VOXEL_MM and None not in aff2axcodes(affine)
@@ -123,8 +123,8 @@ def _affine_if_valid(affine: Affine | None) -> Affine | None:
 def _repair_flags(repairs: list[str]) -> tuple[QCFlag, ...]:
     if not repairs:
         return ()
-    said = "; ".join(repairs)
-    return (QCFlag("affine_repaired", "warn", f"The orientation in the header was repaired: {said}."),)
+    detail = f"The orientation in the header was repaired: {'; '.join(repairs)}."
+    return (QCFlag("affine_repaired", "warn", detail),)
 
 
 def _unit_flags(header: Any) -> tuple[QCFlag, ...]:

@@ -1,6 +1,6 @@
-"""What the header of a NIfTI file says, checked: versions 1 and 2, single file or .hdr/.img pair.
+"""Read and validate the header of a NIfTI file: versions 1 and 2, single file or .hdr/.img pair.
 
-nibabel interprets the fields; here it is decided what can be believed.
+nibabel parses the fields; this module checks their values.
 """
 
 import math
@@ -29,12 +29,12 @@ SINGLE, PAIR = b"n+", b"ni"
 """How the magic begins in a single file and in the header of a pair."""
 
 MAX_AXIS_LENGTH = 32767
-"""Voxels along an axis; NIfTI-1 can say no more. NIfTI-2 can, and what works on rows of a plane would take for ever."""
+"""Voxels along an axis; the limit of NIfTI-1. Larger planes of NIfTI-2 would take too long to process."""
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """What is known about a scan before its voxels are read.
+    """The validated header of a NIfTI file.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ class NiftiHeader:
     slope, intercept
         ``HU = stored * slope + intercept``.
     affine
-        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None where the file does not say.
+        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None if the file has none.
     flags
-        What reading the header noticed.
+        Quality flags of the header.
     """
 
     shape: tuple[int, int, int]
@@ -60,7 +60,7 @@ class NiftiHeader:
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
-    """Read the header of a .nii, .nii.gz, .hdr or .img file; what it is is recognised by content.
+    """Read the header of a .nii, .nii.gz, .hdr or .img file; the format is detected by content.
 
     Raises
     ------
@@ -72,11 +72,11 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     header_path, _ = header_and_voxel_paths(path)
     with ScanReader(header_path) as stream:
         fields = _read_fields(stream)
-        named = _name_flags(path, stream)
+        name_flags = _name_flags(path, stream)
     slope, intercept = _scaling(fields, path)
     shape, dtype, offset = _volume_shape(fields, path), _dtype(fields, path), _offset(fields, path)
-    affine, oriented = read_affine(fields, shape)
-    return NiftiHeader(shape, dtype, offset, slope, intercept, affine, (*named, *oriented))
+    affine, affine_flags = read_affine(fields, shape)
+    return NiftiHeader(shape, dtype, offset, slope, intercept, affine, (*name_flags, *affine_flags))
 
 
 def header_and_voxel_paths(path: Path) -> tuple[Path, Path]:
@@ -128,7 +128,7 @@ def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
     if math.prod(sizes[3:]) > 1:
         raise RefusedScanError(
             "multiple_volumes",
-            f"{path.name} holds {math.prod(sizes[3:])} volumes. Split it into one file each.",
+            f"{path.name} contains {math.prod(sizes[3:])} volumes. Split it into one file each.",
         )
     if min(sizes[:3]) < 2:
         raise RefusedScanError(
@@ -148,11 +148,11 @@ def _offset(header: Any, path: Path) -> int:
     single = header["magic"].item()[:2] == SINGLE
     if single != (len(set(header_and_voxel_paths(path))) == 1):
         where = "the same file" if single else "another file"
-        raise UnreadableScanError("bad_header", f"{path.name} says its voxels are in {where}; its name does not.")
+        raise UnreadableScanError("bad_header", f"{path.name} declares its voxels in {where}; its name does not.")
     lowest = int(header["sizeof_hdr"]) if single else 0
     if not math.isfinite(offset) or (offset != 0 and offset < lowest):
         raise UnreadableScanError(
-            "bad_header", f"{path.name} says its voxels begin at byte {offset}, inside the header."
+            "bad_header", f"{path.name} declares that its voxels begin at byte {offset}, inside the header."
         )
     # A single file may leave the field at 0; the standard then puts the voxels behind the four extension bytes.
     return int(offset) if offset else (lowest + 4 if single else 0)
@@ -164,7 +164,7 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     except (KeyError, HeaderDataError) as error:
         raise UnreadableScanError("bad_header", f"{path.name} has an unknown data type ({error}).") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise RefusedScanError("unsupported_dtype", f"{path.name} stores {dtype}; a CT holds plain real numbers.")
+        raise RefusedScanError("unsupported_dtype", f"{path.name} stores {dtype}; a CT has real numbers.")
     return dtype
 
 
@@ -182,7 +182,7 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
 
 
 def _name_flags(path: Path, stream: ScanReader) -> tuple[QCFlag, ...]:
-    """Say so when the file's name and its first bytes disagree about compression."""
+    """A flag if the file's name and its first bytes disagree about compression."""
     if (path.suffix.lower() == ".gz") == stream.compressed:
         return ()
     is_, named = ("gzip-compressed", "uncompressed") if stream.compressed else ("uncompressed", "gzip-compressed")

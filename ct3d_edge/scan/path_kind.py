@@ -1,4 +1,4 @@
-"""What lies at a path, where anything may lie: nothing is opened, and nothing is raised.
+"""The kind of a path; no file is opened and no error is raised.
 
 `pathlib` raises where a folder above may not be entered or a name is too long, in some versions of Python.
 """
@@ -17,7 +17,7 @@ FILE_TYPES = {
 
 
 def path_exists(path: Path) -> bool:
-    """Whether something lies there; a link that leads nowhere does not count."""
+    """Whether the path exists; False for a broken link."""
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -32,10 +32,10 @@ def is_folder(path: Path) -> bool:
 
 
 def is_special(path: Path) -> bool:
-    """Whether it is a pipe, a socket or a device: opening one may wait for ever."""
+    """Whether it is a pipe, a socket or a device: opening one may block for ever."""
     return not is_file(path) and path_exists(path) and not is_folder(path)
 
 
 def describe_file_type(mode: int) -> str:
-    """What a mode (``st_mode``) that is not that of a regular file says it is."""
+    """The kind of file with this mode (``st_mode``), for one that is not regular."""
     return FILE_TYPES.get(stat.S_IFMT(mode), "something else")

@@ -1,4 +1,4 @@
-"""Planes of a scan file, read by a thread of its own while the caller works on those that are there."""
+"""Read planes of a scan file in a second thread while the caller processes earlier ones."""
 
 import queue
 import threading
@@ -10,36 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_BUFFERS = 3
-"""Planes in memory: one in the caller's hands, one being filled, one between them."""
+"""Planes in memory: one in use by the caller, one being filled, one waiting."""
 
 SHUTDOWN_GRACE_S = 1.0
-"""Seconds that the thread gets to end with the plane that it is at; a read that takes longer hangs."""
+"""Seconds that the thread gets at shutdown to finish its current plane; a read that takes longer hangs."""
 
 POLL_S = 0.1
-"""Seconds between looks for Ctrl-C while waiting for a plane, where a wait cannot be broken (Windows)."""
+"""Seconds between checks for Ctrl-C while waiting for a plane, as Windows cannot interrupt a wait."""
 
 FillFn = Callable[[memoryview], None]
 Buffer = NDArray[np.uint8]
-"""Bytes of a plane as they lie in the file."""
+"""Bytes of a plane as stored in the file."""
 
 
 class PlanePrefetcher:
-    """Buffers that go round between a thread that fills them and a caller who empties them, both in the same order.
+    """A ring of buffers that one thread fills and the caller consumes in the same order, without a copy.
 
-    Nothing is copied on the way. A thread that hangs in a system call (a network drive that is gone) cannot be ended:
-    it is left behind, and as a daemon does not keep the program from ending. When it wakes after all, it ends with the
-    plane that it is at.
+    A thread that hangs in a system call (a network drive that is gone) cannot be ended. It is abandoned; as a daemon
+    thread it does not prevent the program from ending. If the call returns, the thread ends after its current plane.
 
     Parameters
     ----------
     fill
-        Fills a buffer with what comes next; called in the thread. What it raises is raised in the caller.
+        Fills a buffer with the next plane; called in the thread. Its exceptions are raised in the caller.
     count
-        How often.
+        Number of planes.
     finish
-        Called in the thread behind the last of them.
+        Called in the thread after the last plane.
     buffers
-        Room for that, all of one size.
+        Reused in turn, all of one size.
     """
 
     def __init__(self, fill: FillFn, count: int, finish: Callable[[], None], buffers: Iterable[Buffer]) -> None:
@@ -49,7 +48,7 @@ class PlanePrefetcher:
         for buffer in buffers:
             self._free.put(buffer)
         self._thread = threading.Thread(
-            target=self._work, args=(fill, count, finish), name="ct3d-edge read ahead", daemon=True
+            target=self._run_thread, args=(fill, count, finish), name="ct3d-edge read ahead", daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -59,13 +58,13 @@ class PlanePrefetcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Have the thread end after the plane that it is at, and wait for that unless it hangs."""
+        """End the thread after its current plane; wait up to `SHUTDOWN_GRACE_S` for it."""
         self._stopped = True
         self._free.put(None)
         self._thread.join(SHUTDOWN_GRACE_S)
 
     def planes(self) -> Iterator[Buffer]:
-        """Each buffer as it is filled; the caller's until the next one is asked for."""
+        """Yield each filled buffer; it is valid until the next iteration."""
         while isinstance(buffer := self._next(), np.ndarray):
             yield buffer
             self._free.put(buffer)
@@ -79,7 +78,7 @@ class PlanePrefetcher:
             except queue.Empty:
                 continue
 
-    def _work(self, fill: FillFn, count: int, finish: Callable[[], None]) -> None:
+    def _run_thread(self, fill: FillFn, count: int, finish: Callable[[], None]) -> None:
         outcome: BaseException | None = None
         try:
             for _ in range(count):

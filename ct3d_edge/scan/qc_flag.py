@@ -40,7 +40,7 @@ FORMER_CODES = {
 
 
 def current_code(code: str) -> str:
-    """The code as it is called now."""
+    """The present name of a code."""
     return FORMER_CODES.get(code, code)
 
 
@@ -53,11 +53,11 @@ class QCFlag:
     code
         Stable, machine-readable, e.g. ``"non_finite"``.
     severity
-        ``"ok"`` for the record only, ``"warn"`` if a person should look, ``"refuse"`` if no model may be run on it.
+        ``"ok"``: for information; ``"warn"``: a person should look; ``"refuse"``: no model is run on the scan.
     detail
-        One plain sentence with the measured value.
+        A sentence with the measured value.
     value
-        What was measured, or None where there is nothing to measure.
+        The measured value; None if there is none.
     """
 
     code: str
@@ -67,17 +67,17 @@ class QCFlag:
 
 
 def apply_overrides(flags: Iterable[QCFlag], allowed: Collection[str]) -> tuple[QCFlag, ...]:
-    """Flags with those of the ``allowed`` codes one step milder: refuse becomes warn, warn becomes ok."""
+    """Flags with the ``allowed`` codes downgraded: refuse becomes warn, warn becomes ok."""
     return tuple(replace(flag, severity=DOWNGRADED[flag.severity]) if flag.code in allowed else flag for flag in flags)
 
 
 def raise_if_refused(flags: Iterable[QCFlag]) -> None:
-    """Raise the first flag with which no model may be run.
+    """Raise an error for the first flag with the severity ``refuse``.
 
     Raises
     ------
     RefusedScanError
-        With its code and sentence.
+        With the flag's code and detail.
     """
     for flag in flags:
         if flag.severity == "refuse":

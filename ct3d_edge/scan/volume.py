@@ -1,4 +1,4 @@
-"""A scan: stored numbers, how they become HU, and where they lie in the patient."""
+"""A scan: stored values, their rescale to HU, and their geometry."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ from ct3d_edge.scan.qc_flag import QCFlag
 
 
 class Scan(ABC):
-    """What every scan offers, in memory or in a file: where its voxels lie, and its planes one by one."""
+    """A scan in memory or in a file: its geometry, rescale, flags and planes."""
 
     slope: float
     intercept: float
     affine: NDArray[np.float64] | None
     flags: tuple[QCFlag, ...]
     reading_ms: float = 0.0
-    """Wall time spent waiting for bytes so far."""
+    """Wall time of reading so far, in milliseconds."""
 
     @property
     @abstractmethod
@@ -53,13 +53,13 @@ class Scan(ABC):
 
     @cached_property
     def obliquity(self) -> float:
-        """Largest angle in degrees between an array axis and the body axis it stands for."""
+        """Largest angle between an array axis and its nearest body axis, in degrees."""
         return 0.0 if self.affine is None else float(np.rad2deg(affines.obliquity(self.affine).max()))
 
 
 @dataclass(frozen=True, eq=False)
 class Volume(Scan):
-    """One scan in memory as it was stored, nothing scaled, turned or copied.
+    """A scan in memory as stored; not rescaled, reoriented or copied.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ class Volume(Scan):
     slope, intercept
         ``HU = stored * slope + intercept``.
     affine
-        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None where the file does not say.
+        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None if the file has none.
     flags
-        What reading noticed.
+        Quality flags of reading.
     """
 
     stored: NDArray[Any]

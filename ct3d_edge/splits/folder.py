@@ -89,7 +89,7 @@ def scans_of_class(folder: Path, name: str) -> list[str]:
         If there are none, or a folder cannot be searched.
     """
     try:
-        found = find_scans([folder / name], below=True)
+        found = find_scans([folder / name], name_by_uid=True)
     except UsageError as error:
         raise DatasetError(f"Class {name} has no scans: {error}") from error
     return sorted(path.relative_to(folder).as_posix() for path in found)

@@ -93,7 +93,7 @@ def test_what_is_unlike_training_is_told_with_distance_and_limit(
     assert (flag.code, flag.severity, record.status) == (CODE, "warn", "warn")
     assert flag.value == f"{distance:.3f} {known.threshold:.3f}"
     assert distance > known.threshold
-    assert f"{distance:.2f} from the 30 scans that taught it, further than {known.threshold:.2f}" in flag.detail
+    assert f"the 30 training scans is {distance:.2f}; the limit is {known.threshold:.2f}" in flag.detail
     assert record.prediction is not None
 
 
@@ -218,7 +218,7 @@ def test_what_lies_otherwise_is_told_with_value_and_range(
     assert judged == codes
     if said:
         details = " ".join(flag.detail for flag in found.values())
-        assert f"The 12 scans that taught this model lay otherwise: {said}" in details
+        assert f"Outside the range of the 12 training scans: {said}" in details
 
 
 @pytest.mark.parametrize(("code", "slack"), [("spacing", SAMPLING_SLACK), ("fov_extent", EXTENT_SLACK)])
@@ -231,7 +231,7 @@ def test_a_scan_may_lie_a_little_beyond(code: str, slack: float) -> None:
     for by, told in ((0.999 * slack, 0), (1.001 * slack, 1), (1.001 / slack, 0), (0.999 / slack, 1)):
         found = lying(SHAPE, np.diag([-5.0, 5, 4 * by, 1]), trained)
         assert found[code].severity == ("warn" if told else "ok")
-        assert found[code].detail.count("lay otherwise") == told
+        assert found[code].detail.count("Outside the range") == told
 
 
 def test_without_a_range_or_an_affine_everything_is_as_before() -> None:
@@ -247,7 +247,7 @@ def test_the_quality_report_of_a_file_measures_against_the_range(make_scan: Make
     assert lie is not None
     quality_report = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE)).check(path)
     found = {flag.code: flag for flag in quality_report.flags}
-    assert found["fov_extent"].detail.count("lay otherwise") == 1
+    assert found["fov_extent"].detail.count("Outside the range") == 1
     assert found["slice_count_shift"].value == lie.slices
     allowed = QualityChecker(Contract(shape=(16, 12, 8), training_range=RANGE), ["slice_count_shift"]).check(path)
     assert {f.code: f.severity for f in allowed.flags}["slice_count_shift"] == "ok"

@@ -222,7 +222,7 @@ def test_codes_to_allow_are_checked() -> None:
     assert require_downgradable(["anatomy_mismatch", "gantry_tilt"]) == {"anatomy_mismatch", "gantry_tilt"}
     with pytest.raises(UsageError, match=r"no check nonsense.*anatomy_mismatch"):
         require_downgradable(["nonsense"])
-    with pytest.raises(UsageError, match="truncated cannot be allowed"):
+    with pytest.raises(UsageError, match="truncated cannot be downgraded"):
         require_downgradable(["truncated"])
 
 

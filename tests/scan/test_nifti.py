@@ -388,7 +388,7 @@ def test_a_promise_that_the_file_cannot_hold_is_refused_before_memory_is_taken(
     write_nifti: WriteNifti, name: str
 ) -> None:
     path = write_nifti(name, dim=[3, 32767, 32767, 32767, 1, 1, 1, 1])
-    with pytest.raises(UnreadableScanError, match=f"promises {2 * 32767**3:,} bytes"):
+    with pytest.raises(UnreadableScanError, match=f"declares {2 * 32767**3:,} bytes"):
         read_nifti(path)
     assert code_of(path) == "truncated"
 

@@ -126,7 +126,7 @@ def test_files_beside_a_folder_of_another_identity_keep_to_themselves_and_say_so
 ) -> None:
     made.write_datasets(tmp_path, first_pass(hu, **{keyword: "1"}))
     below = made.write_datasets(tmp_path / "below", other_pass(hu, 12, **{keyword: "2"}))
-    assert find_scans([tmp_path], below=True) == [tmp_path / "1.2.3", below]
+    assert find_scans([tmp_path], name_by_uid=True) == [tmp_path / "1.2.3", below]
     scan = open_scan(tmp_path / "1.2.3")
     assert np.array_equal(hu_of(scan), hu)
     assert [(f.code, f.severity) for f in scan.flags] == [("series_split", "warn")]
@@ -139,7 +139,7 @@ def test_files_without_a_series_uid_are_not_taken_from_other_folders(tmp_path: P
         del dataset.SeriesInstanceUID
     made.write_datasets(tmp_path, parts[0])
     made.write_datasets(tmp_path / "below", parts[1])
-    names = find_scans([tmp_path], below=True)
+    names = find_scans([tmp_path], name_by_uid=True)
     assert names == [tmp_path / "unnamed", tmp_path / "below"]
     assert [open_scan(name).shape[2] for name in names] == [6, 6]
 

@@ -94,7 +94,7 @@ def test_what_is_no_scan_to_judge_is_passed_over_with_a_reason(
 ) -> None:
     other = made.write_series(tmp_path / "other", hu, "1.2.9")
     change_all(other, change)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="`series=UID` takes one of these all the same"):
+    with pytest.raises(UsageError, match="`series=UID` takes one of these anyway"):
         find_scans([tmp_path])
     chest = made.write_series(tmp_path / "chest", hu)
     search = discover_scans([tmp_path])
