@@ -85,7 +85,7 @@ class _StrictParsing:
         args, warnings = rename_former_options(args, known, ctx.info_name or "")
         try:
             rest = self._parse_strictly(ctx, args)
-        except Exception:  # of click or of ct3d-edge: which option is meant is said before what is wrong with it
+        except Exception:  # of click or of ct3d-edge: the option is named before its error
             for warning in warnings:
                 ROOT_LOGGER.warning(warning)
             raise

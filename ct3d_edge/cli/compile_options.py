@@ -128,7 +128,7 @@ def describe_passes(steps: list[dict[str, Any]]) -> list[str]:
 
 def describe_precision(provenance: dict[str, Any]) -> list[str]:
     """What a file computes in, what stays float32 and why, and why ``auto`` took nothing else."""
-    told = provenance.get("precision", {})
+    precision = provenance.get("precision", {})
     choice = provenance.get("precision_choice", {})
     lines = [f"precision {name} was not taken: {reason}" for name, reason in choice.get("not_taken", {}).items()]
     if "chosen" in choice:
@@ -136,9 +136,9 @@ def describe_precision(provenance: dict[str, Any]) -> list[str]:
         lines.append(
             f"precision {choice['chosen']} was chosen" + (f": {speed} times the speed of fp32" if speed else "")
         )
-    if not told:
+    if not precision:
         return lines
-    weights = f", weights in {told['weights']}" if "weights" in told else ""
-    kept = {**told.get("fp32_nodes", {}), **told.get("fp32_weights", {})}
-    lines.append(f"precision {told['arithmetic']}{weights}; {len(kept)} kept in fp32")
-    return lines + [f"  {name}: {reason}" for name, reason in kept.items()]
+    weights = f", weights in {precision['weights']}" if "weights" in precision else ""
+    fp32_tensors = {**precision.get("fp32_nodes", {}), **precision.get("fp32_weights", {})}
+    lines.append(f"precision {precision['arithmetic']}{weights}; {len(fp32_tensors)} kept in fp32")
+    return lines + [f"  {name}: {reason}" for name, reason in fp32_tensors.items()]

@@ -1,4 +1,4 @@
-"""``ct3d-edge doctor``: what can run here, what cannot, and what would help."""
+"""``ct3d-edge doctor``: test the providers on this machine and suggest repairs."""
 
 import json
 from typing import TYPE_CHECKING
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ct3d_edge.doctor.smoke_test_process import ProviderStatus
 
 PIP_COMMAND_PREFIX = "pip "
-"""What a line holds that names a command."""
+"""Part of each line that contains a command."""
 
 
 def doctor(json_: JsonOption = False) -> None:
-    """Try every provider here and say what would help.
+    """Test every provider on this machine and suggest repairs.
 
     Each runs a tiny three-dimensional network. Nothing is installed or changed. Exit code 3 if no provider works.
     """
@@ -57,15 +57,17 @@ def _provider_table(diagnosis: "SystemReport") -> "Table":
 
 
 def _lines(diagnosis: "SystemReport") -> "Iterator[str]":
-    """Everything that the table has no room for."""
+    """The lines below the table."""
     for trial in diagnosis.provider_statuses:
         yield from _provider_issue_lines(trial)
     yield f"auto takes: {_describe_auto_provider(diagnosis)}"
     owners = [f"{name} {version}" for name, version in diagnosis.installation.distributions]
     yield f"onnxruntime: {', '.join(owners) or 'none'}"
     features = diagnosis.features
-    told = "unknown" if features is None else ", ".join(f"{name} {_yes_no(there)}" for name, there in features.items())
-    yield f"CPU: {diagnosis.cpu or 'unknown'}; {told}"
+    instructions = (
+        "unknown" if features is None else ", ".join(f"{name} {_yes_no(there)}" for name, there in features.items())
+    )
+    yield f"CPU: {diagnosis.cpu or 'unknown'}; {instructions}"
     limit = f"container limit {diagnosis.quota:g}" if diagnosis.quota else "no container limit"
     yield f"cores: {diagnosis.cores_usable} usable of {diagnosis.cores_present}; {limit}"
     if diagnosis.memory is not None:

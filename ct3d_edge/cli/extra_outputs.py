@@ -61,7 +61,7 @@ class MontageOutput:
         self.path, self.written = montage.path, 0
 
     def needs_network_input(self, record: "ResultRecord") -> bool:  # noqa: ARG002
-        """No: a scan whose record was taken over is left out."""
+        """No: a scan with a known record is not drawn."""
         return False
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:  # noqa: ARG002
@@ -75,7 +75,10 @@ class MontageOutput:
             self._montage.save()
             self.written = self._montage.scans
         else:
-            log(f"{self.option}: no scan was judged in this run, so there is nothing to draw; {self.path} not written")
+            log(
+                f"{self.option}: no scan was predicted in this run, so there is nothing to draw; "
+                f"{self.path} not written"
+            )
 
 
 class HtmlReportOutput:
@@ -181,7 +184,7 @@ class ExtraOutputs:
         return known if record == known else record
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
-        """Write what shows all scans at once; what cannot be written is said and costs nothing else."""
+        """Write the outputs of all scans together; an output that fails is logged and affects no other."""
         for output in self._outputs:
             if failure := _run_output(partial(output.save, records)):
                 self.complete = False
@@ -207,7 +210,7 @@ class ExtraOutputs:
 
 
 def _run_output(work: Callable[[], object]) -> "ScanFailure | None":
-    """Do the work; if it could not be done, say why: a scan's fault, the disk's, or one of ct3d-edge.
+    """Do the work; return the reason if the scan, the disk or an unexpected error prevents it.
 
     Raises
     ------

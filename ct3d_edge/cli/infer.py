@@ -120,7 +120,7 @@ def infer(
     scans = _find_scans(paths, series, shard)
     folders = _per_scan_outputs(explain, dicom_sr, scans, resolve_model_path(model).stem, include_phi, scan_timeout)
     records: list[ResultRecord] = []
-    with open_results(out, resume=resume) if out else nullcontext() as kept:
+    with open_results(out, resume=resume) if out else nullcontext() as results_file:
         with open_model(model, config) as opened:
             plan = opened.make_schedule(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
             log_run_report(opened.run_report)
@@ -129,24 +129,24 @@ def infer(
             log(plan.describe())
             begun = time.monotonic()
             analyses = opened.iter_results(
-                scans, plan, known_records=kept.known if kept else {}, timeout_s=scan_timeout
+                scans, plan, known_records=results_file.known if results_file else {}, timeout_s=scan_timeout
             )
             sides = ExtraOutputs(opened, [*_whole_run_outputs(opened, picture, report), *folders], scan_timeout)
             printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
-            stop = _collect_records(analyses, len(scans), records, kept, sides, printed)
+            stop = _collect_records(analyses, len(scans), records, results_file, sides, printed)
             seconds = time.monotonic() - begun
         if stop and not records:
             raise stop
-        if kept and not stop:
-            kept.finish(records, labels)
+        if results_file and not stop:
+            results_file.finish(records, labels)
     print_results_table(records, labels, format_)
     sides.save(records)
     log(summarize_run(records, len(scans), seconds))
     suggest_fixes(records)
     for sentence in compare_with_class_folders(records, labels):
         log(sentence)
-    if kept and stop:
-        log(f"{kept.journal_path} holds them; go on with --resume")
+    if results_file and stop:
+        log(f"{results_file.journal_path} holds them; go on with --resume")
     for path in filter(None, [None if stop else out, *sides.written, run_report]):
         log(f"wrote {path}")
     if stop:
@@ -205,11 +205,11 @@ def _collect_records(
     analyses: "Generator[ScanResult, None, None]",
     scans: int,
     records: "list[ResultRecord]",
-    kept: "ResultsFile | None",
+    results_file: "ResultsFile | None",
     sides: "ExtraOutputs",
     print_one: "Callable[..., None]",
 ) -> BaseException | None:
-    """Append a record a scan; what ended that early, if something did, so that the records are kept all the same."""
+    """Append one record per scan; return the error that ended this early, if any, so that the records are saved."""
     from ct3d_edge.cli.terminal import report_progress
     from ct3d_edge.errors import Ct3dError
 
@@ -220,8 +220,8 @@ def _collect_records(
                 try:
                     records[-1] = sides.add(analysis)
                 finally:
-                    if kept:
-                        kept.add(records[-1])
+                    if results_file:
+                        results_file.add(records[-1])
                 print_one(records[-1], first=len(records) == 1)
                 advance()
                 LOGGER.debug("%s: %s (%.0f ms)", records[-1].scan, records[-1].status, records[-1].timing.total)

@@ -35,7 +35,7 @@ ShardOption = Annotated[
 ]
 MontageOption = Annotated[
     Path | None,
-    typer.Option("--montage", help="Also draw slices of each scan judged now, as the network sees it, to this PNG."),
+    typer.Option("--montage", help="Also draw slices of each scan predicted now, as the network sees it, to this PNG."),
 ]
 GradcamDirOption = Annotated[
     Path | None,
@@ -93,13 +93,13 @@ def summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float)
     counts = {
         status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
     }
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
-    return f"{plural(len(records), 'scan')} ({told}) in {seconds:.1f} s{left}"
+    return f"{plural(len(records), 'scan')} ({summary}) in {seconds:.1f} s{left}"
 
 
 def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
-    """Say what would answer more scans, and which scans are missing in maps, pictures and reports."""
+    """Log which downgrades would predict more scans, and which scans have missing outputs."""
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.quality_control.check_registry import downgradable_codes
 
@@ -116,7 +116,7 @@ MIN_SLICES_FOR_PREDICTION = 4
 
 
 def _blocking_codes(record: "ResultRecord") -> list[str]:
-    """Codes that would have to be allowed for an answer; none if that would give none, or one about nothing."""
+    """Codes to downgrade for a prediction of a refused scan; empty if none would help."""
     from ct3d_edge.quality_control.check_registry import downgradable_codes
 
     if record.failure is None:

@@ -1,4 +1,4 @@
-"""``ct3d-edge inspect``: what a model file says about itself, on one screen or in full."""
+"""``ct3d-edge inspect``: show the metadata of a model file, a summary or all."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +26,7 @@ MAX_LISTED_OPERATORS = 5
 
 
 def summarize_model_file(file: "ModelFile", interface: dict[str, str], of_training: dict[str, str]) -> list[str]:
-    """Lines of a name and what the file says of it.
+    """Rows of a name and its value in the file.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def summarize_model_file(file: "ModelFile", interface: dict[str, str], of_traini
     interface
         Inputs and outputs in words.
     of_training
-        What the contract says of the training scans, in words.
+        The training scans' statistics in the contract, as text.
     """
     rows = {
         "file": f"{file.path} ({format_bytes(len(file.data))})",
@@ -77,7 +77,7 @@ def _graph(file: "ModelFile") -> str:
 
 
 def _provenance(provenance: dict[str, Any]) -> dict[str, str]:
-    """Where the file comes from, as far as it says: JSON that any program may have written."""
+    """The provenance of the file: JSON that any program may have written."""
     rows = {}
     optimize, passes = _nested_object(provenance, "optimize"), provenance.get("passes")
     if optimize:
@@ -172,7 +172,7 @@ def _model_facts(file: "ModelFile") -> dict[str, dict[str, Any]]:
 
 
 def _feature_statistics_summary(file: "ModelFile") -> dict[str, Any]:
-    """The feature statistics by what they were made from and what they say, not by their thousands of numbers."""
+    """A summary of the feature statistics, without their thousands of numbers."""
     known = file.contract.feature_statistics
     if known is None:
         return {}
@@ -181,7 +181,7 @@ def _feature_statistics_summary(file: "ModelFile") -> dict[str, Any]:
 
 
 def _describe_training_stats(file: "ModelFile") -> dict[str, str]:
-    """What the contract says of the training scans, a line each."""
+    """The training scans' statistics in the contract, a line each."""
     parts = {name: getattr(file.contract, name) for name in ("training_range", "feature_statistics")}
     return {name: part.describe() if part else "not recorded" for name, part in parts.items()}
 
@@ -205,10 +205,10 @@ def _interface(file: "ModelFile") -> dict[str, str]:
 
 def _precision(provenance: dict[str, Any]) -> dict[str, Any]:
     """What the file computes in, how many nodes or weights stay float32 and why, and how it was chosen."""
-    told = provenance.get("precision", {})
-    kept = {key: told[key] for key in ("fp32_nodes", "fp32_weights") if key in told}
-    counted = {f"{key} ({len(names)})": names or "none" for key, names in kept.items()}
-    plain = {key: value for key, value in told.items() if key not in kept}
+    precision = provenance.get("precision", {})
+    fp32_tensors = {key: precision[key] for key in ("fp32_nodes", "fp32_weights") if key in precision}
+    counted = {f"{key} ({len(names)})": names or "none" for key, names in fp32_tensors.items()}
+    plain = {key: value for key, value in precision.items() if key not in fp32_tensors}
     return {"arithmetic": "fp32", **plain, **counted, **provenance.get("precision_choice", {})}
 
 

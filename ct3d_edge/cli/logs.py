@@ -139,7 +139,7 @@ def _file_handler(path: Path, log_format: str) -> logging.Handler:
 
 
 class LogFileHandler(logging.FileHandler):
-    """A file of messages; if it cannot be written any more, that is said once, and the command goes on without it."""
+    """A log file; if writing fails, one warning is logged and the command continues without it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Give the file up in place of a traceback for each message."""

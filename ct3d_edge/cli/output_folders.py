@@ -77,7 +77,7 @@ class GradcamOutput:
         self.written += 1
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
-        """Say so if no scan has an answer that could be explained; each map has its own file."""
+        """Log if no scan has a prediction to explain; each map has its own file."""
         if not any(record.has_prediction for record in records):
             log(f"{self.option}: no scan has an answer, so there is no map")
 
@@ -146,13 +146,13 @@ class StructuredReportOutput:
         self._series = frozenset(filter(is_series, scans))
 
     def log_scans_without_report(self) -> None:
-        """Say how many scans can have no report."""
+        """Log how many scans cannot have a report."""
         others = len(self._names) - len(self._series)
         if others:
             log(f"--dicom-sr: {others} of {len(self._names)} scans are no DICOM series and get no structured report")
 
     def needs_network_input(self, record: "ResultRecord") -> bool:  # noqa: ARG002
-        """No: the record says it all."""
+        """No: the record is sufficient."""
         return False
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:  # noqa: ARG002
@@ -182,7 +182,7 @@ class StructuredReportOutput:
             self.written += 1
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
-        """Say how many series have none, as they have no answer."""
+        """Log how many series have no report, as they have no prediction."""
         without = sum(Path(record.scan) in self._series and not record.has_prediction for record in records)
         if without:
             log(f"--dicom-sr: {without} series without an answer get no structured report")

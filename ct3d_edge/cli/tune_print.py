@@ -1,4 +1,4 @@
-"""What `tune` prints: every candidate with its fate, and the choice with what it brings."""
+"""What `tune` prints: every candidate with its status, and the chosen one with its speed-up."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def print_candidates(
     results: "Sequence[CandidateResult]", dropped: "Mapping[GraphForm, str]", budget: int | None
 ) -> None:
-    """Candidates in the order in which they were tried, then forms of which none came; below, why some were dropped."""
+    """Print candidates in the order of measurement, graph variants without any, and the reasons for dropped ones."""
     from rich.text import Text
 
     from ct3d_edge.cli.terminal import stdout_console
     from ct3d_edge.formatting import printable
     from ct3d_edge.report.table import group_messages, make_plain_table
 
-    table = make_plain_table("candidate", "median ms", "99 % interval", "MB", "fate")
+    table = make_plain_table("candidate", "median ms", "99 % interval", "MB", "status")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:4]:
         column.justify = "right"
@@ -61,7 +61,7 @@ def _candidate_status(result: "CandidateResult", budget: int | None) -> str:
 
 
 def print_tuning_result(choice: "TuningResult", model: Path) -> None:
-    """The choice, what it brings and costs, and the files written."""
+    """Print the choice, its speed-up and precision, and the files written."""
     from ct3d_edge.cli.terminal import print_lines
     from ct3d_edge.tuning.result import tuned_model_path, tuning_result_path
 
@@ -81,15 +81,17 @@ def print_tuning_result(choice: "TuningResult", model: Path) -> None:
 
 
 def speedup(best: "CandidateResult", plain: "CandidateResult") -> str:
-    """Round by round, so that a drift of the machine does not count."""
+    """The speed-up, compared round by round, so that a drift of the machine has no effect."""
     from ct3d_edge.latency.statistics import percentile
 
-    found = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
-    told = f"{found.value:.2f} times as fast as the given file with default options"
+    ratio = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
+    sentence = f"{ratio.value:.2f} times as fast as the given file with default options"
     of_medians = plain.median.value / best.median.value
-    if f"{of_medians:.2f}" != f"{found.value:.2f}":
-        told += f", compared round by round (the medians above give {of_medians:.2f}: the speed of the machine changed)"
-    if found.low is None or found.high is None:
-        return f"{told}; too few rounds to say how surely"
-    doubt = "; it may be chance" if found.low <= 1 else ""
-    return f"{told} (median of the rounds' ratios; 99 % interval {found.low:.2f} to {found.high:.2f}){doubt}"
+    if f"{of_medians:.2f}" != f"{ratio.value:.2f}":
+        sentence += (
+            f", compared round by round (the medians above give {of_medians:.2f}: the speed of the machine changed)"
+        )
+    if ratio.low is None or ratio.high is None:
+        return f"{sentence}; too few rounds for an interval"
+    chance = "; it may be chance" if ratio.low <= 1 else ""
+    return f"{sentence} (median of the rounds' ratios; 99 % interval {ratio.low:.2f} to {ratio.high:.2f}){chance}"

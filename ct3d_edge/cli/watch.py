@@ -57,7 +57,7 @@ def watch(
     allow: DowngradeCheckOption = None,
     include_phi: IncludePhiOption = False,
 ) -> None:
-    """Judge scans as they arrive, until Ctrl-C.
+    """Predict scans as they arrive, until Ctrl-C.
 
     Started again, it goes on where it was: scans whose record is in the file are not predicted twice, changed ones are.
     """
@@ -119,8 +119,8 @@ def _watch_loop(
         arrived = complaints.scan_folder(inbox)
         if arrived is not None:
             known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
-            judged = model.iter_results(arrived, plan, known_records=known, timeout_s=seconds, checker=checker)
-            with closing(judged) as analyses:
+            results = model.iter_results(arrived, plan, known_records=known, timeout_s=seconds, checker=checker)
+            with closing(results) as analyses:
                 for analysis in analyses:
                     _store_record(analysis.record, known, journal)
             journal.sync()
@@ -143,8 +143,8 @@ def _store_record(record: "ResultRecord", known: "dict[str, ResultRecord]", jour
     journal.append(record)
     if record.key is not None:
         known[record.scan] = record
-    told = _describe_prediction(record.prediction, record) if record.prediction else _describe_failure(record)
-    log(f"{record.scan}: {record.status} {told} ({record.timing.total:.0f} ms)")
+    outcome = _describe_prediction(record.prediction, record) if record.prediction else _describe_failure(record)
+    log(f"{record.scan}: {record.status} {outcome} ({record.timing.total:.0f} ms)")
 
 
 def _describe_prediction(answer: "Prediction", record: "ResultRecord") -> str:
@@ -158,7 +158,7 @@ def _describe_failure(record: "ResultRecord") -> str:
 
 
 class _LogOnce:
-    """What is wrong with the folder, said once and not at every look."""
+    """Logs an error of the folder once, not at every poll."""
 
     def __init__(self) -> None:
         self._last: str | None = None

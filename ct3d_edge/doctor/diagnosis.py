@@ -30,17 +30,17 @@ class OnnxruntimeInstallation:
     def problem(self) -> str | None:
         """What is wrong, in a sentence."""
         if len(self.distributions) > 1:
-            told = " and ".join(f"{name} {version}" for name, version in self.distributions)
-            return f"{told} are installed at once and overwrite each other's files; keep one."
+            packages = " and ".join(f"{name} {version}" for name, version in self.distributions)
+            return f"{packages} are installed at once and overwrite each other's files; keep one."
         return None if self.distributions else "No distribution of onnxruntime is installed."
 
     @property
     def remedy(self) -> str | None:
-        """The command that would mend it."""
+        """The command that repairs the installation."""
         if len(self.distributions) > 1:
             names = [name for name, _ in self.distributions]
-            kept = next((name for name in names if name == "onnxruntime-gpu"), names[0])
-            return f"pip uninstall --yes {' '.join(names)} && pip install {kept}"
+            package = next((name for name in names if name == "onnxruntime-gpu"), names[0])
+            return f"pip uninstall --yes {' '.join(names)} && pip install {package}"
         return None if self.distributions else pip_install_command()
 
 

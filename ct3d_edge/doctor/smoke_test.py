@@ -22,7 +22,7 @@ from ct3d_edge.providers.versions import detect_platform
 from ct3d_edge.session.session import SessionConfig, SessionRefused, node_placement, open_session
 
 VERSION_CHECKED_LIBRARIES = ("cublas", "cudart", "cudnn", "nvinfer", "nvonnxparser")
-"""Libraries whose major version must be the one that was linked; they are told of even where all is well."""
+"""Libraries whose major version must be the one that was linked; a mismatch is reported even if the provider works."""
 
 
 @dataclass(frozen=True)

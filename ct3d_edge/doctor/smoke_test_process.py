@@ -56,18 +56,18 @@ class ProviderStatus:
     versions: tuple[tuple[str, str | None], ...] = ()
 
     @classmethod
-    def from_smoke_test(cls, told: dict[str, Any]) -> Self:
+    def from_smoke_test(cls, output: dict[str, Any]) -> Self:
         """What ``ct3d_edge.doctor.smoke_test`` printed."""
-        links = told.pop("links")
-        absent = [link["name"] for link in links if link["path"] is None and link["name"] not in told["missing"]]
+        links = output.pop("links")
+        absent = [link["name"] for link in links if link["path"] is None and link["name"] not in output["missing"]]
         found = [f"links {link['name']}, found {', '.join(link['others'])}" for link in links if link["others"]]
         return cls(
             **{
-                **told,
+                **output,
                 # Libraries that another step has loaded already are not missing.
-                "missing": (*told["missing"], *([] if told["loadable"] else absent)),
-                "mismatches": () if told["loadable"] else tuple(found),
-                "versions": tuple((told["versions"] or {}).items()),
+                "missing": (*output["missing"], *([] if output["loadable"] else absent)),
+                "mismatches": () if output["loadable"] else tuple(found),
+                "versions": tuple((output["versions"] or {}).items()),
             }
         )
 
@@ -99,16 +99,16 @@ def _failed_status(name: ProviderName, detail: str, remedy: str | None = None) -
 
 def _describe_exit(done: subprocess.CompletedProcess[str]) -> str:
     """How a process ended that gave no answer."""
-    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    last = f": {said[-1]}" if said else ""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    last = f": {lines[-1]}" if lines else ""
     if done.returncode < 0:
         known = {entry.value: entry.name for entry in signal.Signals}
         return f"trying it ended with the signal {known.get(-done.returncode, -done.returncode)}{last}"
     return f"trying it failed{last}"
 
 
-def _suggest_repair(name: ProviderName, said: str) -> str | None:
+def _suggest_repair(name: ProviderName, stderr: str) -> str | None:
     """An onnxruntime that cannot be imported is put in order by installing it again."""
-    if "ImportError" in said or "ModuleNotFoundError" in said:
+    if "ImportError" in stderr or "ModuleNotFoundError" in stderr:
         return pip_install_command("", "--force-reinstall")
     return install_command(name) if name != "cpu" else None

@@ -51,7 +51,7 @@ def find_global_pooling(proto: onnx.ModelProto, output: str) -> GlobalPooling:
     Raises
     ------
     ModelError
-        If there is anything else on the way; the message says what and where.
+        If there is anything else on the way; the message names the node.
     """
     return _BackwardTrace(proto.graph).trace(output)
 

@@ -13,10 +13,10 @@ IDENTIFIERS_CODE = "identifiers"
 """Code of the quality flag that holds a patient's name and ID."""
 
 AUXILIARY_OUTPUT_CODE = "auxiliary_output_failed"
-"""Code of the quality flag that says which file could not be written, and where."""
+"""Code of the quality flag that names a file that could not be written."""
 
 RUN_DEPENDENT_DETAILS = {"duplicate": "The network input is identical to that of another scan of this run."}
-"""Code of each quality flag that depends on the other scans of a run, and what is said of it without naming one."""
+"""Code of each quality flag that depends on other scans of a run, and its detail without their names."""
 
 
 def deidentify_names(scans: Sequence[str]) -> list[str]:
@@ -71,8 +71,8 @@ def remove_run_flags(record: ResultRecord) -> ResultRecord:
 
 
 def _remove_other_scan_name(flag: QCFlag) -> QCFlag:
-    said = RUN_DEPENDENT_DETAILS.get(flag.code)
-    return flag if said is None else replace(flag, detail=said, value=None)
+    detail = RUN_DEPENDENT_DETAILS.get(flag.code)
+    return flag if detail is None else replace(flag, detail=detail, value=None)
 
 
 def _deidentify_detail(flag: QCFlag) -> str:
@@ -82,5 +82,5 @@ def _deidentify_detail(flag: QCFlag) -> str:
     """
     other = flag.value
     if flag.code == AUXILIARY_OUTPUT_CODE:
-        return f"{other} has nothing of this scan; the record says why."
+        return f"{other} has no output for this scan; the record gives the reason."
     return flag.detail.replace(other, Path(other).name) if isinstance(other, str) and other else flag.detail

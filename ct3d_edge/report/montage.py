@@ -111,7 +111,7 @@ class Montage:
         return len(self._strips) + self._omitted
 
     def save(self) -> None:
-        """Write the picture; what it does not show, it says in a last line.
+        """Write the PNG; a last line counts the scans that are not shown.
 
         Raises
         ------
@@ -149,9 +149,9 @@ def _format_caption(record: ResultRecord) -> str:
     if record.prediction is None:
         return Path(record.scan).name
     answer = record.prediction
-    said = f"{Path(record.scan).name}: {answer.label} {answer.confidence:.1%}"
+    caption = f"{Path(record.scan).name}: {answer.label} {answer.confidence:.1%}"
     labels = [label for label, _ in answer.probability]
     if answer.threshold is not None:
-        said += f" ({labels[-1]} from {answer.threshold:.1%} on)"
+        caption += f" ({labels[-1]} from {answer.threshold:.1%} on)"
     known = find_folder_class(record.scan, labels)
-    return f"{said}, folder: {known}" if known else said
+    return f"{caption}, folder: {known}" if known else caption

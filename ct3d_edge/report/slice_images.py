@@ -18,7 +18,7 @@ HEATMAP_OPACITY = 0.65
 """Of the map at its highest: what lies under it must still be seen."""
 
 HEATMAP_LOW_COLOR, HEATMAP_HIGH_COLOR = (255, 64, 0), (255, 240, 64)
-"""Colours of a map, from nothing to its highest; red to yellow is told apart by the colour-blind, too, by lightness."""
+"""Colours of a map, from nothing to its highest; colour-blind readers distinguish red to yellow by lightness."""
 
 
 def select_slices(depth: int, count: int) -> NDArray[np.intp]:

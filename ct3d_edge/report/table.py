@@ -233,7 +233,7 @@ def _format_thresholds(
 def format_confidences(record: ResultRecord) -> list[str]:
     """What the tutorial prints for a scan: how confident the model is of each class, in percent.
 
-    Where the scan is unlike those of training, each sentence says so.
+    For a scan out of distribution each sentence has a note.
     """
     if record.prediction is None:
         return []

@@ -33,7 +33,7 @@ def compare_with_class_folders(records: Sequence[ResultRecord], labels: Sequence
         for label in classes
     ]
     wrong = [Path(scan).name for known, answer, scan in answers if known != answer]
-    told = (
+    summary = (
         f"{len(answers) - len(wrong)} of {plural(len(answers), 'answer')} right by class folder ({', '.join(counts)})"
     )
-    return [told, *([f"wrong: {list_names(wrong)}"] if wrong else [])]
+    return [summary, *([f"wrong: {list_names(wrong)}"] if wrong else [])]

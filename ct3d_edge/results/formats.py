@@ -20,7 +20,7 @@ def parse_record(line: bytes) -> ResultRecord:
     Raises
     ------
     ValueError
-        If the line is anything else; the message says what is wrong with it.
+        If the line is anything else; the message gives the reason.
     """
     try:
         value = json.loads(line)

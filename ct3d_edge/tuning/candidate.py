@@ -71,7 +71,7 @@ class Candidate:
 
 
 def get_model_precision(model: ModelFile) -> Precision:
-    """What a file computes in; one whose provenance says something unknown counts as float32."""
+    """The precision of a file; float32 if its provenance has an unknown value."""
     return next((name for name in PRECISIONS if name == model.arithmetic), "fp32")
 
 

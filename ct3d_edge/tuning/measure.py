@@ -124,11 +124,11 @@ def check_candidate_parity(
     """
     with Runner(bench.given, SessionRequest("cpu")) as runner:
         expected = [runner.infer(volume[None])[0] for volume in volumes()]
-    judged = []
+    checked = []
     for result in results:
-        judged.append(result if result.dropped else _check_one(bench, result, expected, volumes, material))
+        checked.append(result if result.dropped else _check_one(bench, result, expected, volumes, material))
         on_candidate()
-    return judged
+    return checked
 
 
 def time_interleaved(

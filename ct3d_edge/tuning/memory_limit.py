@@ -45,7 +45,7 @@ def count_weights(model: ModelFile) -> int:
 def drop_over_budget(
     results: Sequence[CandidateResult], memory_budget: int | None, keep: Candidate
 ) -> list[CandidateResult]:
-    """Drop what adds more than is permitted, so that no time goes into it; ``keep`` is what gains are told against."""
+    """Drop candidates over the memory limit before they are measured; ``keep`` is the baseline and stays."""
     return [
         replace(result, dropped=_describe_excess(result, memory_budget))
         if exceeds_memory_budget(result, memory_budget) and result.candidate != keep and result.dropped is None

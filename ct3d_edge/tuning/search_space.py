@@ -30,7 +30,7 @@ from ct3d_edge.tuning.candidate import (
 )
 
 PROVIDER_TARGETS: dict[ProviderName, Target] = {"cuda": "cuda", "tensorrt": "tensorrt", "nv-tensorrt-rtx": "tensorrt"}
-"""What the passes call a provider's kind of device; ``cpu`` where nothing is said."""
+"""What the passes call a provider's kind of device; ``cpu`` by default."""
 
 PROVIDER_SETTINGS: dict[ProviderName, tuple[ProviderSettings, ...]] = {
     "cpu": ((), (("allow_spinning", "0"),), (("enable_cpu_mem_arena", "0"),)),
@@ -171,10 +171,10 @@ def _forms_to_build(model: ModelFile, target: Target, precisions: Sequence[Preci
     above = _higher_levels(model, target)
     yield from (GraphForm(level, own) for level in above)
     folded = [level for level in REDUCED_PRECISION_LEVELS if level in above]
-    kept: list[OptimizationLevel] = ["none"] if len(folded) < len(REDUCED_PRECISION_LEVELS) else []
+    unchanged: list[OptimizationLevel] = ["none"] if len(folded) < len(REDUCED_PRECISION_LEVELS) else []
     for precision in precisions:
         if PRECISIONS.index(precision) > PRECISIONS.index(own):
-            yield from (GraphForm(level, precision) for level in [*kept, *folded])
+            yield from (GraphForm(level, precision) for level in [*unchanged, *folded])
 
 
 def _higher_levels(model: ModelFile, target: Target) -> tuple[OptimizationLevel, ...]:

@@ -103,7 +103,7 @@ def test_of_scans_without_an_answer_no_picture_or_map_is_written(
     outcome = run("infer", tmp_path / "scans", "-m", explaining_model, "-p", "cpu", *sides)
     assert outcome.code == 1
     assert "wrote" not in outcome.err
-    assert "--montage: no scan was judged in this run, so there is nothing to draw" in outcome.err
+    assert "--montage: no scan was predicted in this run, so there is nothing to draw" in outcome.err
     assert "--gradcam-dir: no scan has an answer, so there is no map" in outcome.err
     assert not (tmp_path / "m.png").exists()
 

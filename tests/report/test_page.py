@@ -201,7 +201,7 @@ def test_what_is_known_only_at_the_end_is_in_the_details_too(tmp_path: Path) -> 
     text = (tmp_path / "report.html").read_text()
     (found,) = re.findall(r'id="flags-scan-0">(.*)</script>', text)
     assert json.loads(found) == [
-        "auxiliary_output_failed: --gradcam-dir has nothing of this scan; the record says why."
+        "auxiliary_output_failed: --gradcam-dir has no output for this scan; the record gives the reason."
     ]
     assert "/secret" not in text
 

@@ -1,4 +1,4 @@
-"""What a structured report says: template TID 1500 (PS3.16) with one group of measurements, the model's answer."""
+"""The content of a structured report: template TID 1500 (PS3.16) with one group of measurements, the model's answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def make_measurement_report(
     Parameters
     ----------
     record, answer
-        What the model said, and how that was obtained.
+        The model's prediction and its provenance.
     series
         UID of the series that was predicted.
     remarks

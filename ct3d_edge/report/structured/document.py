@@ -69,7 +69,7 @@ def save_structured_report(
             content_sha256(scan, check_cancelled) != record.scan_sha256
         ):  # the answer of one patient in the study of another
             raise UnreadableScanError(
-                "modified_during_read", f"{scan.name} was written to after it was judged. Run it again."
+                "modified_during_read", f"{scan.name} was modified after it was predicted. Run it again."
             )
         series = source.header.SeriesInstanceUID
         remarks = deidentify_flags(remove_other_scan_names(record))
