@@ -78,7 +78,7 @@ def test_the_quality_report_refuses_an_array_saved_with_its_axes_reversed(phanto
     volume = Volume(np.ascontiguousarray(phantom.stored.transpose(2, 1, 0)), affine=np.eye(4))
     found = flags(volume)
     assert found["orientation_mismatch"].severity == "refuse"
-    assert "side by side" in found["orientation_mismatch"].detail
+    assert "are separated along" in found["orientation_mismatch"].detail
     assert found["default_affine"].severity == "warn"
 
 
