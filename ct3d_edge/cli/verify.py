@@ -62,12 +62,12 @@ def verify(
             runner.run_report.save(run_report)
             log(f"wrote {run_report}")
         outcome = run_golden_test(runner)
-        told = outcome.describe(runner.run_report.actual)
+        lines = outcome.describe(runner.run_report.actual)
     if not outcome.passed:
         raise CheckFailedError(
-            f"The golden test does not hold: {'; '.join(told)}. Do not use this model on this provider."
+            f"The golden test does not hold: {'; '.join(lines)}. Do not use this model on this provider."
         )
-    print_lines([f"verified: {told[0]}", *(f"          {line}" for line in told[1:])])
+    print_lines([f"verified: {lines[0]}", *(f"          {line}" for line in lines[1:])])
     if renew:
         _write_renewed_model(file, renew)
     elif outcome.limitation:
