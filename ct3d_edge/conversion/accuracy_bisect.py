@@ -14,7 +14,7 @@ from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.graph_variant import GraphVariant
 from ct3d_edge.conversion.passes.pipeline import Pass, run_passes, select_passes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
-from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.conversion.tensor_parity import OpenIntermediateOutputs, compare_tensors
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs

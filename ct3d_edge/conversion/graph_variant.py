@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.compile_options import CompileOptions, RewrittenGraph, rewrite_graph
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES, CalibrationData, PrecisionTolerance
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 from ct3d_edge.conversion.precision.fp16 import convert_to_fp16, simulate_fp16
 from ct3d_edge.conversion.precision.fp16_sensitivity import find_fp16_sensitive_nodes, measure_ranges
 from ct3d_edge.conversion.precision.fp16_weights import store_weights_fp16
 from ct3d_edge.conversion.precision.int8 import convert_to_int8, max_weight_integer, snap_to_grid
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES, PrecisionTolerance
 from ct3d_edge.errors import UsageError
 
 

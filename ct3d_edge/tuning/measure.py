@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.parity import DEFAULT_PARITY_ATOL, ParityReport, require_parity
 from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.errors import ProviderError, UsageError, WorkerError
 from ct3d_edge.latency.measure import Clock, StageTimer, measure_runs
 from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.errors import CheckFailedError, UsageError, WorkerError
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import PRECISION_TOLERANCES, CalibrationData
+from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.tuning.candidate import LEVELS, Candidate, GraphForm
 from ct3d_edge.tuning.search_space import (
