@@ -156,7 +156,7 @@ def value_after(program: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("program", ["import ct3d_edge", "import ct3d_edge.runtime", "import bench.sessions"])
+@pytest.mark.parametrize("program", ["import ct3d_edge", "import ct3d_edge.session.session", "import bench.sessions"])
 @pytest.mark.parametrize("before", ["", "0"])
 def test_telemetry_is_off_whatever_was_set(program: str, before: str) -> None:
     assert value_after(program, ORT_DISABLE_TELEMETRY=before) == "1"

@@ -35,7 +35,7 @@ def check(
     include_phi: IncludePhiOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Check the quality of scans and list those that a model would refuse.
+    """Check the quality of scans; name those that would be refused.
 
     The table shows all measured values of a single scan; of several, the checks that failed. --json prints everything.
     Ends with exit code 1 if a scan is refused or cannot be read.

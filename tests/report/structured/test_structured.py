@@ -287,7 +287,7 @@ def test_two_patients_or_studies_in_one_series_are_no_place_for_a_report(
 def test_a_series_that_was_replaced_gets_no_report(make_report: MakeReport, tmp_path: Path) -> None:
     record, _ = make_report()
     (Path(record.scan) / "003.dcm").unlink()
-    with pytest.raises(UnreadableScanError, match="after it was judged") as error:
+    with pytest.raises(UnreadableScanError, match="after it was predicted") as error:
         save_structured_report(record, tmp_path / "none.dcm", "chest")
     assert error.value.code == "modified_during_read"
     assert not (tmp_path / "none.dcm").exists()
