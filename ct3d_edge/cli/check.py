@@ -35,9 +35,10 @@ def check(
     include_phi: IncludePhiOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Check the quality of scans; name those that would be refused.
+    """Check the quality of scans.
 
-    The table shows all measured values of a single scan; of several, the checks that failed. --json prints everything.
+    Names those that a model would refuse. The table shows all measured values of a single scan; of several, the checks
+    that failed. --json prints everything.
     Ends with exit code 1 if a scan is refused or cannot be read.
     """
     from ct3d_edge.cli.terminal import log, log_skipped, track_progress
