@@ -224,6 +224,7 @@ def _kernel_and_running_mean(model_file: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(model.layers[1].kernel), np.asarray(model.layers[3].moving_mean)
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_weights_of_an_earlier_run_at_another_size(
     make_folder: FolderMaker, tmp_path: Path
 ) -> None:
@@ -236,6 +237,7 @@ def test_training_starts_from_the_weights_of_an_earlier_run_at_another_size(
     assert _kernel_and_running_mean(run.model)[0] == pytest.approx(np.asarray(network.layers[1].kernel), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_momentum_sets_how_fast_the_running_statistics_follow(make_folder: FolderMaker, tmp_path: Path) -> None:
     folder = make_folder("a", "b")
     means = []

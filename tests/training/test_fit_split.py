@@ -220,6 +220,7 @@ def test_a_cache_serves_the_next_run(fit: Fit, file: Path, tmp_path: Path) -> No
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_the_cache_makes_no_difference_to_the_run(fit: Fit, tmp_path: Path) -> None:
     losses = [fit(**options).epochs[0].val_loss for options in ({}, *[{"cache": tmp_path / "cache"}] * 2)]
     assert losses[0] == losses[1] == losses[2]

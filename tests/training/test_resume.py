@@ -103,6 +103,7 @@ def test_a_killed_run_is_resumed(make_folder: FolderMaker, tmp_path: Path) -> No
     assert epochs[-1] in (done + 1, done + 2)  # it may have been killed between checkpoint and history
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_before_its_model_was_written(
     make_folder: FolderMaker, tmp_path: Path, linear_network: None
 ) -> None:
