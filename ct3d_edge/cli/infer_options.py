@@ -23,7 +23,9 @@ class OutputFormat(StrEnum):
 
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Also write all records to this .jsonl or .csv file, once the run has ended."),
+    typer.Option(
+        "--out", "-o", help="Also write all records to this .jsonl, .csv or .parquet file, once the run has ended."
+    ),
 ]
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="What is printed.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that wrote --out and ended early.")]

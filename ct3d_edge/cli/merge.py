@@ -11,7 +11,7 @@ from ct3d_edge.formatting import list_names, plural
 
 def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="RESULTS.jsonl...", help="What `infer --shard` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="All records, as .jsonl or .csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="All records, as .jsonl, .csv or .parquet.")],
     scans: Annotated[
         list[Path] | None,
         typer.Option("--input", "-i", help="Scans or folders of the run: missing ones are named; repeatable."),

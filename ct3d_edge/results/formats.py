@@ -1,4 +1,4 @@
-"""Records as text: JSON Lines, which has every field and can be read back, and CSV for spreadsheets."""
+"""Records as files: JSON Lines, which has every field and can be read back, CSV for spreadsheets, and Parquet."""
 
 import csv
 import io
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.extras import require_extra
+from ct3d_edge.results.parquet import PARQUET_MODULES, write_parquet
 from ct3d_edge.results.record import RECORD_SCHEMA, Prediction, ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.qc_flag import QCFlag, current_code
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
@@ -151,7 +153,7 @@ def _record_cells(record: ResultRecord, labels: Sequence[str]) -> list[object]:
     ]
 
 
-RESULTS_SUFFIXES = (".jsonl", ".csv")
+RESULTS_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 
 def check_results_path(path: Path) -> None:
@@ -161,17 +163,25 @@ def check_results_path(path: Path) -> None:
     ------
     UsageError
         With the endings that exist, or the reason why it cannot be written.
+    MissingExtraError
+        If the format needs a package that is not installed.
     """
     if path.suffix.lower() not in RESULTS_SUFFIXES:
         raise UsageError(
             f"Cannot tell the format of {path} from its ending. Use one of: {', '.join(RESULTS_SUFFIXES)}."
         )
+    if path.suffix.lower() == ".parquet":
+        require_extra("parquet", PARQUET_MODULES)
     require_writable(path)
 
 
 def write_results(path: Path, records: Sequence[ResultRecord], labels: Sequence[str]) -> None:
     """Write all records at once, in the format that the ending of ``path`` names; complete or not at all."""
-    text = to_csv(records, labels) if path.suffix.lower() == ".csv" else to_jsonl(records)
+    suffix = path.suffix.lower()
     with atomic_file(path) as stream:
+        if suffix == ".parquet":
+            write_parquet(stream, records, labels)
+            return
+        text = to_csv(records, labels) if suffix == ".csv" else to_jsonl(records)
         # A path may hold bytes that are no UTF-8. One such name must not make the whole file unreadable.
         stream.write(text.encode("utf-8", "backslashreplace"))

@@ -20,7 +20,7 @@ class ResultsFile:
     Parameters
     ----------
     path
-        The .jsonl or .csv file that is written at the end.
+        The .jsonl, .csv or .parquet file that is written at the end.
     journal
         What holds the records until then.
     known
@@ -70,7 +70,7 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
     Parameters
     ----------
     path
-        Ends in .jsonl or .csv. A link is followed.
+        Ends in .jsonl, .csv or .parquet. A link is followed.
     resume
         Take over the records of the run whose journal is still there, and those of a finished .jsonl file.
 
@@ -101,8 +101,8 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
 
 
 def _read_finished(path: Path) -> dict[str, ResultRecord]:
-    """Records of a finished run. A CSV file does not hold all of a record, so its scans are done again."""
-    if path.suffix.lower() == ".csv" or not path.exists():
+    """Records of a finished run. A CSV or Parquet file does not hold all of a record, so its scans are done again."""
+    if path.suffix.lower() != ".jsonl" or not path.exists():
         return {}
     return keep_latest_by_scan(read_journal(path))
 

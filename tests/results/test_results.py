@@ -203,6 +203,28 @@ def test_a_file_holds_every_path_and_is_readable_as_utf8(tmp_path: Path, name: s
     assert found == [path.encode("utf-8", "backslashreplace").decode(), FAILED.scan]
 
 
+@pytest.mark.parametrize("path", HARD_PATHS.values(), ids=HARD_PATHS)
+def test_a_parquet_file_holds_every_field_in_its_type(tmp_path: Path, path: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, the extra parquet")
+    write_results(tmp_path / "out.parquet", [replace(ANSWERED, scan=path), FAILED], LABELS)
+    predicted, failed = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert ANSWERED.prediction
+    assert FAILED.failure
+    assert predicted["scan"] == path.encode("utf-8", "backslashreplace").decode()
+    assert tuple(predicted[f"p_{label}"] for label in LABELS) == tuple(dict(ANSWERED.prediction.probability).values())
+    assert predicted["flags"] == [flag.code for flag in ANSWERED.flags]
+    assert (predicted["total_ms"], predicted["model_sha256"]) == (ANSWERED.timing.total, ANSWERED.model_sha256)
+    assert (failed["label"], failed["error_code"]) == (None, FAILED.failure.code)
+
+
+def test_a_parquet_file_of_no_scan_has_its_columns(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, the extra parquet")
+    write_results(tmp_path / "none.parquet", [], LABELS)
+    write_results(tmp_path / "some.parquet", [ANSWERED], LABELS)
+    none, some = (parquet.read_table(tmp_path / f"{name}.parquet").schema for name in ("none", "some"))
+    assert none == some
+
+
 def test_a_failed_write_leaves_the_old_results(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     out.write_text("before")
@@ -213,7 +235,7 @@ def test_a_failed_write_leaves_the_old_results(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "OUT.CSV", "a.b.jsonl"])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "OUT.CSV", "a.b.jsonl", "out.parquet"])
 def test_known_endings_are_accepted(tmp_path: Path, name: str) -> None:
     check_results_path(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
@@ -221,7 +243,7 @@ def test_known_endings_are_accepted(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["out.txt", "out", "out.json", "csv", ".csv", "out.csv.gz"])
 def test_unknown_endings_are_refused_with_those_that_exist(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"\.jsonl, \.csv"):
+    with pytest.raises(UsageError, match=r"\.jsonl, \.csv, \.parquet"):
         check_results_path(tmp_path / name)
 
 
