@@ -15,14 +15,15 @@ from ct3d_edge.cli.click_extras import StrictCommand, StrictGroup, example_of
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
     DeviceIdOption,
+    IgnoreTuningOption,
     ModelOption,
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
+    inference_config,
     resolve_model_path,
 )
-from ct3d_edge.cli.session_options import IgnoreTuningOption, inference_config
 from ct3d_edge.errors import UsageError
 from ct3d_edge.system.atomic_write import require_writable
 

@@ -28,7 +28,7 @@ def build(
     """
     from dataclasses import replace
 
-    from ct3d_edge.cli.session_options import inference_config
+    from ct3d_edge.cli.options import inference_config
     from ct3d_edge.cli.terminal import show_elapsed
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.session.provider_selection import FALLBACK_HINT

@@ -11,14 +11,15 @@ from ct3d_edge.cli.options import (
     DeprecatedModelArgument,
     DeviceIdOption,
     DowngradeCheckOption,
+    IgnoreTuningOption,
     JsonOption,
     ProviderOption,
     ProviderOptionsOption,
     SkipInvalidOption,
     TrainedModelOption,
+    inference_config,
     resolve_model_and_folder,
 )
-from ct3d_edge.cli.session_options import IgnoreTuningOption, inference_config
 
 
 def evaluate(

@@ -22,24 +22,22 @@ from ct3d_edge.cli.infer_options import (
 )
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
+    BatchSizeOption,
     DeviceIdOption,
     DowngradeCheckOption,
+    IgnoreTuningOption,
     IncludePhiOption,
     ModelOption,
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
-    SeriesUidOption,
-    resolve_model_path,
-)
-from ct3d_edge.cli.session_options import (
-    BatchSizeOption,
-    IgnoreTuningOption,
     ScanMemoryOption,
     ScanTimeoutOption,
+    SeriesUidOption,
     WorkersOption,
     inference_config,
+    resolve_model_path,
 )
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size

@@ -9,15 +9,16 @@ from ct3d_edge.cli.options import (
     AllowFallbackOption,
     DeprecatedModelArgument,
     DeviceIdOption,
+    IgnoreTuningOption,
     ModelOption,
     NoBuildOption,
     ProviderOption,
     ProviderOptionsOption,
     RunReportOption,
+    inference_config,
     resolve_model_argument,
     resolve_model_path,
 )
-from ct3d_edge.cli.session_options import IgnoreTuningOption, inference_config
 from ct3d_edge.errors import CheckFailedError
 
 if TYPE_CHECKING:

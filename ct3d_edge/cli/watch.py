@@ -9,16 +9,14 @@ import typer
 
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
+    BatchSizeOption,
     DeviceIdOption,
     DowngradeCheckOption,
+    IgnoreTuningOption,
     IncludePhiOption,
     ModelOption,
     ProviderOption,
     ProviderOptionsOption,
-)
-from ct3d_edge.cli.session_options import (
-    BatchSizeOption,
-    IgnoreTuningOption,
     ScanMemoryOption,
     ScanTimeoutOption,
     WorkersOption,
