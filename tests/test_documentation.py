@@ -13,7 +13,7 @@ import typer
 from builders import MakeModel, MakeScan
 
 from ct3d_edge.cli.app import app
-from ct3d_edge.cli.option_names import FORMER_OPTIONS
+from ct3d_edge.cli.click_extras import FORMER_OPTIONS
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,12 +1,16 @@
-"""``ct3d-edge``: the commands put together, and what happens to errors.
+"""``ct3d-edge``: the commands put together, and what happens to errors and signals.
 
 Nothing heavy is imported here or at the top of a command's file, so that ``--help`` answers at once.
 """
 
 import errno
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -32,8 +36,7 @@ from ct3d_edge.cli import (
     watch,
 )
 from ct3d_edge.cli.click_extras import ClosedPipeError, StrictCommand, StrictGroup, example_of
-from ct3d_edge.cli.logs import ROOT_LOGGER, reset_logging, signals_as_interrupts
-from ct3d_edge.cli.option_names import to_option_names
+from ct3d_edge.cli.logs import ROOT_LOGGER, reset_logging
 from ct3d_edge.errors import Ct3dError, DiskError
 
 app = typer.Typer(
@@ -99,6 +102,43 @@ EXIT_BROKEN_PIPE = 141
 """What a shell reports for a program that writes to a closed pipe (128 + SIGPIPE)."""
 
 
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C (128 + SIGINT)."""
+
+TERMINATION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt when systemd, a container engine or a scheduler stops the process.
+
+    Where a command then ends with the exit code of Ctrl-C, it is replaced by 128 plus the signal. A signal that was
+    ignored when the command began, as by ``nohup``, stays ignored.
+    """
+    received: list[int] = []
+    owner = os.getpid()
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:  # a forked worker, which is stopped by this signal: no traceback of its own
+            os._exit(128 + number)
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in TERMINATION_SIGNALS}
+    taken = [number for number in TERMINATION_SIGNALS if before[number] is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except SystemExit as end:
+        if received and end.code == EXIT_INTERRUPTED:
+            sys.exit(128 + received[0])
+        raise
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
+
 def main() -> None:
     """Run the command line; a user's error becomes a sentence and its exit code, a bug its traceback and 70."""
     for stream in (sys.stdout, sys.stderr):
@@ -109,7 +149,7 @@ def main() -> None:
         with signals_as_interrupts():
             app(prog_name="ct3d-edge")
     except Ct3dError as error:
-        ROOT_LOGGER.error("error: %s", to_option_names(str(error)))
+        ROOT_LOGGER.error("error: %s", error)  # its handlers name options
         sys.exit(error.exit_code)
     except ClosedPipeError:
         _discard_stdout()

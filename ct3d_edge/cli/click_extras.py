@@ -1,4 +1,4 @@
-"""Options given once, values that are not empty, errors about values, and examples.
+"""Options given once, values that are not empty, errors about values, former names of options, and examples.
 
 typer 0.29 shows the messages of the library that it checks values with ("Input should be a valid integer, unable to
 parse string as an integer"), which name neither the value nor its limit.
@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ct3d_edge.cli.logs import LOG_PARAMETER_NAMES, ROOT_LOGGER, configure_logging, log_parameters
-from ct3d_edge.cli.option_names import rename_former_options
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +68,62 @@ EXAMPLES = {
 def example_of(command: str) -> str:
     """The example of a command, as the end of its help."""
     return f"Example: {EXAMPLES[command]}"
+
+
+FORMER_OPTIONS = {
+    "--allow": ("--downgrade-check",),
+    "--anew": ("--recompute",),
+    "--batch": ("--batch-size",),
+    "--budget": ("--time-limit",),
+    "--calibrate": ("--calibration-data",),
+    "--distribute": ("--strategy",),
+    "--every": ("--poll-interval",),
+    "--explain": ("--gradcam-dir", "--with-gradcam-output"),
+    "--initial": ("--init-weights",),
+    "--json": ("--out",),
+    "--latency-bound": ("--latency-slo",),
+    "--limit": ("--atol",),
+    "--memory-budget": ("--max-memory",),
+    "--no-tuned": ("--ignore-tuning",),
+    "--precision": ("--mixed-precision", "--allow-precision"),
+    "--proof": ("--parity-data",),
+    "--receipt": ("--run-report",),
+    "--rule": ("--threshold-method",),
+    "--scans": ("--input", "--num-scans"),
+    "--series": ("--series-uid", "--metric"),
+    "--settle": ("--stable-for",),
+    "--size": ("--shape",),
+    "--skip-bad": ("--skip-invalid",),
+    "--target-precision": ("--ci-width",),
+    "--weights": ("--weight-dtype",),
+    "--with-identifiers": ("--include-phi",),
+}
+"""Options of 0.1 before its release and what a command may call them now. Taken for one release, with a warning."""
+
+COMMANDS_OF_FORMER = {
+    "--batch": ("build",),
+    "--json": ("bench",),
+    "--scans": ("bench", "synth"),
+    "--size": ("export", "train"),
+}
+"""The only commands that had options whose present names other commands have too."""
+
+
+def rename_former_options(args: list[str], known: set[str], command: str) -> tuple[list[str], list[str]]:
+    """Arguments with former names of options replaced by those that ``command`` has, and a warning for each."""
+    renamed: list[str] = []
+    warnings: list[str] = []
+    for index, word in enumerate(args):
+        if word == "--":
+            return [*renamed, *args[index:]], warnings
+        name, equals, value = word.partition("=")
+        now = next((option for option in FORMER_OPTIONS.get(name, ()) if option in known), None)
+        if now is None or name in known or command not in COMMANDS_OF_FORMER.get(name, (command,)):
+            renamed.append(word)
+            continue
+        renamed.append(f"{now}{equals}{value}")
+        warnings.append(f"{name} is now called {now}; the former name goes in the next release.")
+    return renamed, warnings
 
 
 class _StrictParsing:

@@ -94,7 +94,7 @@ def check_compile_options(
 
 def print_compile_result(exported: "CompileResult") -> None:
     """Passes, parity check and file on standard output."""
-    from ct3d_edge.cli.option_names import to_option_names
+    from ct3d_edge.cli.logs import to_option_names
     from ct3d_edge.cli.terminal import print_lines
 
     model = exported.model

@@ -1,67 +1,27 @@
-"""Messages of commands as log records, and signals that end a command.
+"""Messages of commands as log records, with options in place of the library's arguments.
 
 Messages go to standard error as plain lines, and to a file with time and level. Everything goes through the standard
-`logging` module, under the logger ``ct3d_edge``.
+`logging` module, under the logger ``ct3d_edge``. The library names what to change as an argument of its own, in
+backquotes: ```allow_fallback=True```.
 """
 
 import json
 import logging
-import os
-import signal
+import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ct3d_edge.cli.option_names import to_option_names
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import printable
 
 if TYPE_CHECKING:
     import click
     from rich.console import Console
-
-EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C (128 + SIGINT)."""
-
-TERMINATION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-
-@contextmanager
-def signals_as_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt when systemd, a container engine or a scheduler stops the process.
-
-    Where a command then ends with the exit code of Ctrl-C, it is replaced by 128 plus the signal. A signal that was
-    ignored when the command began, as by ``nohup``, stays ignored.
-    """
-    received: list[int] = []
-    owner = os.getpid()
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        if os.getpid() != owner:  # a forked worker, which is stopped by this signal: no traceback of its own
-            os._exit(128 + number)
-        received.append(number)
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in TERMINATION_SIGNALS}
-    taken = [number for number in TERMINATION_SIGNALS if before[number] is not signal.SIG_IGN]
-    for number in taken:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    except SystemExit as end:
-        if received and end.code == EXIT_INTERRUPTED:
-            sys.exit(128 + received[0])
-        raise
-    finally:
-        for number in taken:
-            signal.signal(number, before[number])
-
 
 ROOT_LOGGER = logging.getLogger("ct3d_edge")
 
@@ -115,6 +75,56 @@ def reset_logging() -> None:
     ROOT_LOGGER.handlers[-1].addFilter(name_options)
     ROOT_LOGGER.setLevel(logging.DEBUG)
     ROOT_LOGGER.propagate = False
+
+
+OPTION_OF_ARGUMENT = {
+    "activation": "--activation",
+    "allow": "--downgrade-check",
+    "allow_fallback": "--allow-fallback",
+    "atol": "--atol",
+    "batch_size": "--batch-size",
+    "calibration_data": "--calibration-data",
+    "contract": "--contract",
+    "device_id": "--device-id",
+    "distribute": "--strategy",
+    "embed_preprocessing": "--embed-preprocessing",
+    "gradcam_output": "--with-gradcam-output",
+    "labels": "--labels",
+    "level": "--optimize",
+    "max_memory": "--max-memory",
+    "overwrite": "--overwrite",
+    "parity_data": "--parity-data",
+    "precision": "--precision",
+    "provider": "--provider",
+    "provider_options": "--provider-option",
+    "report": "--report",
+    "resume": "--resume",
+    "scan_timeout": "--scan-timeout",
+    "series": "--series-uid",
+    "shape": "--shape",
+    "skip_bad": "--skip-invalid",
+    "split": "--split",
+    "use_tuning": "--ignore-tuning",
+    "weight_dtype": "--weight-dtype",
+    "workers": "--workers",
+}
+"""Arguments of the library that messages name, and the options that set them."""
+
+OPTION_OF_VALUE = {"mixed_float16": "--mixed-precision", "mixed_bfloat16": "--mixed-precision"}
+"""`precision` of a network in training is another option than that of a file."""
+
+_ARGUMENT = re.compile(rf"`({'|'.join(OPTION_OF_ARGUMENT)})(?:=([^`]*))?`")
+
+
+def to_option_names(message: str) -> str:
+    """Replace arguments by options: ```batch_size=4``` by ``--batch-size 4``, ```allow_fallback=True``` by its flag."""
+
+    def option(found: re.Match[str]) -> str:
+        value = (found[2] or "").strip("[]()'\"").replace(", ", " ")
+        name = OPTION_OF_VALUE.get(value, OPTION_OF_ARGUMENT[found[1]])
+        return name if value in ("", "True", "False") else f"{name} {value}"
+
+    return _ARGUMENT.sub(option, message)
 
 
 def name_options(record: logging.LogRecord) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ct3d_edge.cli.option_names import to_option_names
+from ct3d_edge.cli.logs import to_option_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel
 
-from ct3d_edge.cli.option_names import OPTION_OF_ARGUMENT, to_option_names
+from ct3d_edge.cli.logs import OPTION_OF_ARGUMENT, to_option_names
 from ct3d_edge.extras import pip_install_command
 
 from .conftest import Run

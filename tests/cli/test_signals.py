@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel, MakeScan, endless_scan
 
-from ct3d_edge.cli.logs import signals_as_interrupts
+from ct3d_edge.cli.app import signals_as_interrupts
 
 MAIN = "from ct3d_edge.cli.app import main; main()"
 
