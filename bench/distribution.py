@@ -28,9 +28,8 @@ from bench.sessions import open_session, run_session
 from ct3d_edge.errors import RefusedScanError, UsageError
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
-from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.modelfile.model_file import ModelFile, default_model_path, load_model_file
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker

@@ -17,8 +17,7 @@ from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
 from ct3d_edge.latency.measure import measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import load_model_file, parse_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file, parse_model_file
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.provider_selection import SessionRequest

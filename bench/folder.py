@@ -30,8 +30,7 @@ from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.inference.schedule import Schedule
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores, describe_machine

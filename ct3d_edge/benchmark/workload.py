@@ -17,7 +17,7 @@ from ct3d_edge.inference.load_model import DEMO_MODEL_FLAG
 from ct3d_edge.inference.predict import predict_scan
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.latency.measure import StageTimer
-from ct3d_edge.modelfile.bundled_model import is_demo_model
+from ct3d_edge.modelfile.model_file import is_demo_model
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.discovery import find_scans

@@ -155,7 +155,7 @@ def resolve_model_and_folder(model: Path | None, first: Path | None, second: Pat
 
 def resolve_model_path(model: Path | None) -> Path:
     """The model named, or the shipped one."""
-    from ct3d_edge.modelfile.bundled_model import default_model_path
+    from ct3d_edge.modelfile.model_file import default_model_path
 
     return default_model_path() if model is None else model
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 from ct3d_edge.providers.names import PROVIDERS, RequestedProvider
 from ct3d_edge.providers.options import Options, parse_options
 from ct3d_edge.quality_control.check_registry import require_downgradable

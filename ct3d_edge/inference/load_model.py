@@ -6,8 +6,7 @@ from pathlib import Path
 from ct3d_edge.errors import UsageError
 from ct3d_edge.inference.config import InferenceConfig, resolve_model
 from ct3d_edge.inference.model import Model, ScanPath
-from ct3d_edge.modelfile.bundled_model import is_demo_model
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import is_demo_model, load_model_file
 from ct3d_edge.providers.names import RequestedProvider
 from ct3d_edge.scan.qc_flag import QCFlag
 

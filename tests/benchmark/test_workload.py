@@ -11,8 +11,7 @@ from ct3d_edge.benchmark.workload import STAGES, ScanWorkload, prepare_network_i
 from ct3d_edge.errors import UsageError
 from ct3d_edge.inference.load_model import load_model
 from ct3d_edge.latency.measure import StageTimer, WallClock
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 from ct3d_edge.results.record import ResultRecord, Timing
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner

@@ -9,8 +9,7 @@ from mutations import as_model, sure_network
 from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import PROVENANCE_KEY
+from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, default_model_path
 
 from .conftest import Run
 

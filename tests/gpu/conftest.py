@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.session.provider_selection import SessionRequest

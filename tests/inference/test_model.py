@@ -20,8 +20,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import Ct3dError, ModelError, RefusedScanError, ScanError, UnreadableScanError, UsageError
 from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.inference.prepare import prepare_scan
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 from ct3d_edge.modelfile.signature import reject_stored_voxels
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker

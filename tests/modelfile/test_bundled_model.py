@@ -3,8 +3,7 @@ import json
 from dataclasses import replace
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.bundled_model import default_model_path
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test

@@ -6,9 +6,8 @@ import pytest
 from builders import MakeModel
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.memory_estimate import count_input_bytes, estimate_run_bytes
-from ct3d_edge.modelfile.model_file import load_model_file
+from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 
 
 def test_the_largest_operator_decides(make_model: MakeModel, contract: Contract) -> None:

@@ -6,9 +6,8 @@ from mutations import as_model, in_bfloat16, mutants, sure_network, with_last_bi
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.parity_data import load_parity_volumes
-from ct3d_edge.modelfile.bundled_model import default_model_path
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
-from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.modelfile.model_file import ModelFile, default_model_path, load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import run_golden_test
