@@ -13,7 +13,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.check_registry import CHECKS, require_downgradable
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256
-from ct3d_edge.quality_control.intensity_checks import lung_fraction
+from ct3d_edge.quality_control.voxel_checks import lung_fraction
 from ct3d_edge.scan.qc_flag import QCFlag, Severity
 from ct3d_edge.scan.volume import Volume
 

@@ -11,7 +11,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker
-from ct3d_edge.quality_control.slice_order import count_broken_neighbours
+from ct3d_edge.quality_control.voxel_checks import count_broken_neighbours
 from ct3d_edge.scan.volume import Volume
 
 AFFINE = np.diag([-2.2, 2.2, 8.0, 1.0])

@@ -1,4 +1,7 @@
-"""What a scan shows, measured on the network's input: are the numbers HU, and is it a chest?"""
+"""Checks of a scan's voxels, measured on the network's input: HU, a chest, slices in their order.
+
+Slices that were stacked by name (1, 10, 11, 2) resemble others more than the ones beside them. In a sound volume slices
+grow less alike with distance, so that the nearest one is a neighbour."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +9,6 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocessing import ModelInput, resample_plan
 from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
-from ct3d_edge.quality_control.slice_order import slice_order_flag
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
 
@@ -100,8 +102,8 @@ def lung_fraction(hu: NDArray[np.float32]) -> tuple[float, float]:
 def _check_hu_range(hu_range: tuple[float, float]) -> QCFlag:
     low, high = hu_range
     usual = HU_LIMITS[0] <= low and high <= HU_LIMITS[1]
-    said = f"{low:.0f} to {high:.0f}"
-    return QCFlag("intensity_out_of_range", "ok" if usual else "warn", f"Sampled voxels hold {said} HU.", said)
+    span = f"{low:.0f} to {high:.0f}"
+    return QCFlag("intensity_out_of_range", "ok" if usual else "warn", f"Sampled voxels hold {span} HU.", span)
 
 
 def _check_inverted(hu: NDArray[np.float32], highest: float) -> QCFlag:
@@ -133,3 +135,89 @@ def _check_chest(hu: NDArray[np.float32], scan: Scan) -> QCFlag:
         litres = f", {of_all * np.prod(scan.shape) * np.prod(scan.spacing) / 1e6:.1f} litres"
     detail = f"{of_body:.1%} of the body looks like lung{litres}."
     return QCFlag("anatomy_mismatch", severity, detail, round(of_body, 4))  # type: ignore[arg-type]
+
+
+MIN_BREAKS = 4
+"""Ends of runs whose continuation lies elsewhere; one slice in a wrong place makes two or three."""
+
+MAX_DISTANCE_RATIO = 0.7
+"""Of the distance to the slice beside it, at which the true neighbour of a slice lies at most."""
+
+SYMMETRY_TOLERANCE = 0.02
+"""Distance, of the HU window, up to which two slices show the same."""
+
+ROUNDING_TOLERANCE = 1e-4
+"""Distance by which slices that are the same may differ after interpolation."""
+
+PIXEL_STRIDE = 4
+"""Every fourth row and column are compared."""
+
+
+def slice_order_flag(volume: NDArray[np.float32], slices: int, axis: int) -> QCFlag:
+    """Compare every slice with all others.
+
+    Parameters
+    ----------
+    volume
+        A network input.
+    slices
+        How many the scan has along the axis; interpolated ones between them are left out.
+    axis
+        The network axis along which the scan's slices lie.
+    """
+    breaks = count_broken_neighbours(_distances(np.moveaxis(volume, axis, 0), slices))
+    shuffled = breaks >= MIN_BREAKS
+    detail = (
+        f"{breaks} slices continue elsewhere in the volume than beside them: the slices are not in their order."
+        if shuffled
+        else "Each slice is most like the ones beside it."
+    )
+    return QCFlag("slice_order", "refuse" if shuffled else "ok", detail, breaks)
+
+
+def _distances(planes: NDArray[np.float32], slices: int) -> NDArray[np.float32]:
+    """Root of the mean squared difference of each two slices, ``(N, N)``."""
+    depth = len(planes)
+    if slices < depth:
+        planes = planes[np.rint(np.linspace(0, depth - 1, slices)).astype(int)]
+    flat = np.ascontiguousarray(planes[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE]).reshape(len(planes), -1)
+    # Not as one matrix product: OpenBLAS would give it to threads that then wait in a loop.
+    squared = [np.square(flat - plane).mean(axis=1) for plane in flat]
+    distances: NDArray[np.float32] = np.sqrt(squared)
+    return distances
+
+
+def count_broken_neighbours(distances: NDArray[np.float32]) -> int:
+    """How many times a slice and the one beside it are far apart while the true neighbour lies elsewhere.
+
+    Parameters
+    ----------
+    distances
+        ``(N, N)``, symmetric.
+    """
+    count = len(distances)
+    if _symmetric(distances):
+        return 0
+    beside = ((k, k + step) for k in range(count) for step in (-1, 1) if 0 <= k + step < count)
+    return sum(_has_nearer_slice(distances, k, other) for k, other in beside)
+
+
+def _symmetric(distances: NDArray[np.float32]) -> bool:
+    """Whether each slice is nearest to its mirror image: an object that is the same from head to foot and back."""
+    mirrored = float(np.median(np.fliplr(distances).diagonal()))
+    return mirrored <= MAX_DISTANCE_RATIO * float(np.median(distances.diagonal(1)))
+
+
+def _has_nearer_slice(distances: NDArray[np.float32], k: int, beside: int) -> bool:
+    """Whether a slice other than the two beside ``k`` and their neighbours is much nearer to it than ``beside``."""
+    elsewhere = np.abs(np.arange(len(distances)) - k) > 2
+    if not elsewhere.any():
+        return False
+    other_side = 2 * k - beside
+    second = 2 * other_side - k
+    nearest = float(distances[k][elsewhere].min())
+    limit = distances[k][second] if 0 <= second < len(distances) else np.inf
+    apart = distances[k, beside]
+    return bool(
+        apart > SYMMETRY_TOLERANCE and nearest < MAX_DISTANCE_RATIO * apart and nearest < limit - ROUNDING_TOLERANCE
+    )
