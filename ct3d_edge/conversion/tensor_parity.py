@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.formatting import plural
-from ct3d_edge.modelfile.weights import tensor_bytes
+from ct3d_edge.modelfile.tensor_memory import tensor_bytes
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 OpenIntermediateOutputs = Callable[[onnx.ModelProto, Sequence[str]], IntermediateOutputs]

@@ -20,8 +20,8 @@ from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
 from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.inference.prepare import ScanSource, prepare_source
 from ct3d_edge.inference.schedule import MemoryEstimate, Schedule, make_schedule
-from ct3d_edge.modelfile.memory_estimate import count_input_bytes, estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
 from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord
@@ -178,7 +178,8 @@ class Model:
     ) -> Schedule:
         """The schedule for that many scans; opens a session for it. See `predict_many`."""
         on_cpu = self.run_report.actual == "cpu"
-        estimate = MemoryEstimate(count_input_bytes(self._file), estimate_run_bytes(self._file), on_cpu)
+        shape = self.contract.shape
+        estimate = MemoryEstimate(count_input_bytes(shape), estimate_run_bytes(self._file.data, shape), on_cpu)
         schedule = make_schedule(estimate, scans, workers=workers, batch=batch_size, max_memory=parse_size(max_memory))
         tuned = self._tuned_threads if scans == 1 else None
         schedule = replace(schedule, threads=self._threads or tuned or schedule.threads)

@@ -26,7 +26,7 @@ from ct3d_edge.modelfile.signature import (
     has_embedded_preprocessing,
     reject_stored_voxels,
 )
-from ct3d_edge.modelfile.weights import list_weight_types, reject_external_data
+from ct3d_edge.modelfile.tensor_memory import list_weight_types, reject_external_data
 
 CONTRACT_KEY = "ct3d.contract"
 GOLDEN_KEY = "ct3d.golden"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ct3d_edge.json_validation import Finite
 from ct3d_edge.modelfile.golden_input import hash32
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
-from ct3d_edge.modelfile.weights import tensor_bytes
+from ct3d_edge.modelfile.tensor_memory import tensor_bytes
 
 SKETCH_SIZE = 16
 MAX_TENSORS = 6

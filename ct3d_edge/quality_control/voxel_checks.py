@@ -1,7 +1,8 @@
 """Checks of a scan's voxels, measured on the network's input: HU, a chest, slices in their order.
 
 Slices that were stacked by name (1, 10, 11, 2) resemble others more than the ones beside them. In a sound volume slices
-grow less alike with distance, so that the nearest one is a neighbour."""
+grow less alike with distance, so that the nearest one is a neighbour.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.errors import ModelError, ProviderError
-from ct3d_edge.modelfile.weights import tensor_bytes
+from ct3d_edge.modelfile.tensor_memory import tensor_bytes
 from ct3d_edge.providers.availability import get_provider
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import default_options

@@ -12,8 +12,8 @@ from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.errors import ProviderError, UsageError, WorkerError
 from ct3d_edge.latency.measure import Clock, StageTimer, measure_runs
 from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
-from ct3d_edge.modelfile.memory_estimate import estimate_run_bytes
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.modelfile.tensor_memory import estimate_run_bytes
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.provider_selection import SessionRequest
@@ -195,7 +195,7 @@ def _measure_candidate_memory(bench: TuningBench, candidate: Candidate) -> int:
     # In a process that has read the model already, reading it would seem to cost nothing.
     job = TuningMemoryJob(replace(model, data=b""), bench.provider, candidate)
     (found,) = map_in_processes(_memory_worker, [job], 1, afresh=True)
-    return len(model.data) + estimate_run_bytes(model) if found is None else found
+    return len(model.data) + estimate_run_bytes(model.data, model.contract.shape) if found is None else found
 
 
 def _memory_worker(job: TuningMemoryJob) -> int | None:

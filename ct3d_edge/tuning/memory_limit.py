@@ -9,8 +9,8 @@ import onnx
 from ct3d_edge.conversion.precision import PRECISIONS, Precision
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.modelfile.memory_estimate import count_input_bytes
 from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.modelfile.tensor_memory import count_input_bytes
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult, get_model_precision
 from ct3d_edge.tuning.result import exceeds_memory_budget
 
@@ -27,7 +27,7 @@ def check_memory_feasible(model: ModelFile, precisions: Sequence[Precision], mem
         If it does not.
     """
     fewest = max((get_model_precision(model), *precisions), key=PRECISIONS.index)
-    least = count_weights(model) * BYTES_PER_WEIGHT[fewest] + count_input_bytes(model)
+    least = count_weights(model) * BYTES_PER_WEIGHT[fewest] + count_input_bytes(model.contract.shape)
     if memory_budget is not None and memory_budget < least:
         raise CheckFailedError(
             f"No form of this model fits into {format_bytes(memory_budget)}: its weights in {fewest} and one network "

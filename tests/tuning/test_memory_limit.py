@@ -1,8 +1,8 @@
 import pytest
 
 from ct3d_edge.errors import CheckFailedError
-from ct3d_edge.modelfile.memory_estimate import count_input_bytes
 from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.modelfile.tensor_memory import count_input_bytes
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
 from ct3d_edge.tuning.memory_limit import check_memory_feasible, count_weights, drop_over_budget
 
@@ -15,7 +15,7 @@ def test_the_weights_that_nodes_use_are_counted(given: ModelFile) -> None:
 
 
 def test_a_budget_below_weights_and_input_is_refused_before_anything_is_made(given: ModelFile) -> None:
-    least = 4 * count_weights(given) + count_input_bytes(given)
+    least = 4 * count_weights(given) + count_input_bytes(given.contract.shape)
     check_memory_feasible(given, (), least)
     check_memory_feasible(given, (), None)
     with pytest.raises(CheckFailedError, match="its weights in fp32 and one network input alone take"):
@@ -23,7 +23,7 @@ def test_a_budget_below_weights_and_input_is_refused_before_anything_is_made(giv
 
 
 def test_fewer_bits_are_taken_into_account(given: ModelFile) -> None:
-    least = count_weights(given) + count_input_bytes(given)
+    least = count_weights(given) + count_input_bytes(given.contract.shape)
     check_memory_feasible(given, ("fp16", "int8"), least)
     with pytest.raises(CheckFailedError, match="its weights in int8"):
         check_memory_feasible(given, ("fp16", "int8"), least - 1)

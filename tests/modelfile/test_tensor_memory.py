@@ -6,8 +6,8 @@ import pytest
 from builders import MakeModel
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.modelfile.memory_estimate import count_input_bytes, estimate_run_bytes
 from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
+from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
 
 
 def test_the_largest_operator_decides(make_model: MakeModel, contract: Contract) -> None:
@@ -15,12 +15,14 @@ def test_the_largest_operator_decides(make_model: MakeModel, contract: Contract)
     file = load_model_file(make_model())
     x, y, z = contract.shape
     busiest = 4 * (x * y * z + 2 * (x - 2) * (y - 2) * (z - 2))
-    assert estimate_run_bytes(file) == int(1.25 * busiest)
-    assert count_input_bytes(file) == 4 * x * y * z
+    assert estimate_run_bytes(file.data, file.contract.shape) == int(1.25 * busiest)
+    assert count_input_bytes(file.contract.shape) == 4 * x * y * z
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_a_batch_takes_as_many_times_as_much(batch: int) -> None:
     file = load_model_file(Path(default_model_path()))
-    assert estimate_run_bytes(file, batch) == pytest.approx(batch * estimate_run_bytes(file), rel=0.01)
-    assert count_input_bytes(file, batch) == batch * count_input_bytes(file)
+    assert estimate_run_bytes(file.data, file.contract.shape, batch) == pytest.approx(
+        batch * estimate_run_bytes(file.data, file.contract.shape), rel=0.01
+    )
+    assert count_input_bytes(file.contract.shape, batch) == batch * count_input_bytes(file.contract.shape)
