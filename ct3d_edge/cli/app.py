@@ -19,6 +19,7 @@ from ct3d_edge.cli import (
     bench,
     build,
     check,
+    config,
     data,
     doctor,
     evaluate,
@@ -36,6 +37,7 @@ from ct3d_edge.cli import (
     watch,
 )
 from ct3d_edge.cli.click_extras import ClosedPipeError, StrictCommand, StrictGroup, example_of
+from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.logs import ROOT_LOGGER, reset_logging
 from ct3d_edge.errors import Ct3dError, DiskError
 
@@ -54,6 +56,9 @@ app = typer.Typer(
     "74 the disk is full or fails; "
     "129 SIGHUP; 130 Ctrl-C; 141 the reader of standard output is gone; 143 SIGTERM.",
 )
+CONFIGURABLE = (watch.watch,)
+"""Commands that run until they are stopped: they take ``--config``."""
+
 for command in (
     infer.infer,
     merge.merge,
@@ -72,10 +77,12 @@ for command in (
     build.build,
     doctor.doctor,
 ):
-    app.command(cls=StrictCommand, epilog=example_of(command.__name__.replace("_", "-")))(command)
+    command_class = ConfigurableCommand if command in CONFIGURABLE else StrictCommand
+    app.command(cls=command_class, epilog=example_of(command.__name__.replace("_", "-")))(command)
 app.command("calibrate", cls=StrictCommand, hidden=True)(fit_temperature.fit_temperature)  # its former name
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,158 @@
+"""Options in a TOML file: the command line goes before it, and each error has its line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from builders import MakeModel
+
+from ct3d_edge.cli.app import app
+from ct3d_edge.cli.config_file import configurable_commands, find_lines, read_config, settable_parameters
+from ct3d_edge.errors import UsageError
+
+from .conftest import Run
+
+COMMANDS = configurable_commands(typer.main.get_command(app))
+
+ERRONEOUS = """\
+model = "x.onnx"
+[shared]
+provder = "cpu"
+workers = 0
+[wach]
+[watch]
+poll_interval = 2
+out = 5
+include-phi = "no"
+provider-option = "a=b"
+provider = "npu"
+workers = "2"
+max-memory = [
+  1,
+]
+"""
+
+ERRORS = [
+    "1: model stands in no table; write it below [shared] or [",
+    "3: provder in [shared] is an option that no command has. Did you mean provider?",
+    "4: workers in [shared]: 0 is too small; the smallest value is 1.",
+    "5: There is no table [wach]. Did you mean watch?",
+    "7: poll_interval in [watch] is an option that `watch` does not have. Did you mean poll-interval?",
+    "8: out in [watch]: 5 is not the text of a path.",
+    "9: include-phi in [watch]: takes true or false, found text 'no'.",
+    "10: provider-option in [watch]: takes a list: ['a=b'].",
+    "11: provider in [watch]: 'npu' is not one of 'auto', ",
+    "12: workers in [watch]: takes a whole number, found text '2'.",
+    "13: max-memory in [watch]: takes text, found a list [1].",
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "node.toml"
+
+
+def test_every_error_is_named_with_its_line(run: Run, file: Path) -> None:
+    file.write_text(ERRONEOUS)
+    for arguments in (["config", "check", file], ["watch", "--config", file], ["config", "show", file]):
+        outcome = run(*arguments)
+        assert outcome.code == 2
+        lines = outcome.err.removeprefix("error: ").splitlines()
+        assert len(lines) == len(ERRORS)
+        for line, expected in zip(lines, ERRORS, strict=True):
+            assert line.startswith(f"{file}:{expected}")
+
+
+def test_the_command_line_goes_before_the_table_and_that_before_shared(file: Path) -> None:
+    file.write_text(
+        '[shared]\nprovider = "cpu"\nworkers = 2\n[watch]\nworkers = 3\nincoming = "in"\nout = "/o.jsonl"\n'
+    )
+    watch = COMMANDS["watch"]
+    values = watch.make_context("watch", ["--config", str(file)]).params
+    assert (values["provider"], values["workers"], values["folder"]) == ("cpu", 3, file.parent / "in")
+    assert values["out"] == Path("/o.jsonl")
+    assert "config" not in values
+    given = watch.make_context("watch", ["--workers", "4", "--config", str(file), "here"]).params
+    assert (given["workers"], given["folder"]) == (4, Path("here"))
+
+
+def test_flags_and_lists_of_the_file_are_taken(file: Path) -> None:
+    file.write_text(
+        '[watch]\ninclude-phi = true\ndowngrade-check = ["a", "b"]\npoll-interval = 1\nincoming="i"\nout="o"\n'
+    )
+    values = COMMANDS["watch"].make_context("watch", ["--config", str(file)]).params
+    assert (values["include_phi"], values["allow"], values["every"]) == (True, ["a", "b"], 1.0)
+
+
+def test_watch_takes_its_options_from_the_file(run: Run, file: Path, make_model: MakeModel) -> None:
+    file.write_text(
+        f'[watch]\nincoming = "none"\nout = "results.jsonl"\nmodel = "{make_model()}"\nlog-file = "w.log"\n'
+    )
+    outcome = run("watch", "--config", file)
+    assert (outcome.code, outcome.err) == (2, f"error: There is no folder {file.parent / 'none'}.\n")
+    assert (file.parent / "w.log").exists()
+    assert "'--out'" in run("watch", "x").err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[watch]\nout = 'a'\nout = 'b'\n", "is not valid TOML: Cannot overwrite a value (at line 3, column 10)."),
+        (b"[watch]\nout = \xff\n", "is not UTF-8 text (byte 14)."),
+        (b"# " + b"x" * (1 << 16), "has more than 65536 bytes;"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused(run: Run, file: Path, content: bytes, message: str) -> None:
+    file.write_bytes(content)
+    outcome = run("config", "check", file)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_a_missing_file_is_named(run: Run, file: Path) -> None:
+    assert run("watch", "--config", file).err == f"error: Cannot read {file}: No such file or directory.\n"
+    assert run("config", "check", file.parent).err == f"error: Cannot read {file.parent}: Is a directory.\n"
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(file: Path) -> None:
+    file.write_bytes(b'\xef\xbb\xbf[watch]\r\nprovider = "cpu"\r\n')
+    assert read_config(file, COMMANDS).default_map("watch") == {"provider": "cpu"}
+
+
+def test_lines_are_those_at_which_statements_begin() -> None:
+    text = '# a\n\na.b = 1\n[t]\nx = """\n[u]\ny = 1\n"""\n# c\n  "z w" = [\n 1,\n]\n[v]\n[w.k]\n'
+    lines = find_lines(text)
+    assert lines == {
+        ("a",): 3, ("a", "b"): 3, ("t",): 4, ("t", "x"): 5, ("t", "z w"): 10, ("v",): 13, ("w",): 14, ("w", "k"): 14,
+    }  # fmt: skip
+
+
+def test_shown_options_are_a_file_without_errors(run: Run, file: Path) -> None:
+    file.write_text(run("config", "show").out)
+    assert run("config", "check", file).out == f"{file}: no errors, no settings\n"
+    values = {name: set(settable_parameters(command)) for name, command in COMMANDS.items()}
+    assert all(f"# {key} =" in run("config", "show", "--command", name).out for name in values for key in values[name])
+
+
+def test_shown_settings_have_their_lines_and_can_be_read_again(run: Run, file: Path) -> None:
+    file.write_text('[shared]\nprovider = "cpu"\n[watch]\ndowngrade-check = ["a", "\\"b"]\nout = "o.jsonl"\n')
+    shown = run("config", "show", file, "--command", "watch").out
+    assert 'provider = "cpu"  # node.toml:2\n' in shown
+    again = tomllib.loads(shown)["watch"]
+    assert again == {"provider": "cpu", "downgrade-check": ["a", '"b'], "out": str(file.parent / "o.jsonl")}
+    assert "watch (3)" in run("config", "check", file).out
+
+
+def test_no_option_takes_a_secret_itself() -> None:
+    secret = ("token", "password", "secret", "passphrase")
+    keys = [key for command in COMMANDS.values() for key in settable_parameters(command)]
+    assert [key for key in keys if any(word in key for word in secret) and not key.endswith("-file")] == []
+
+
+def test_a_file_of_one_command_alone_is_read(file: Path) -> None:
+    file.write_text("[other]\n")
+    commands: dict[str, Any] = {"watch": COMMANDS["watch"]}
+    with pytest.raises(UsageError, match=r"node.toml:1: There is no table \[other\]\. There are: shared, watch\."):
+        read_config(file, commands)
