@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from bench.compiler import ROUNDS
 from bench.keep import save_record
 from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
-from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
-from ct3d_edge.conversion.parity import compare_predictions
-from ct3d_edge.conversion.parity_data import load_calibration_volumes, load_parity_volumes
+from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant, make_variant, rewrite_graph
+from ct3d_edge.conversion.parity.parity_data import load_calibration_data, load_parity_dataset
+from ct3d_edge.conversion.parity.parity_report import compare_predictions
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
@@ -42,7 +41,7 @@ PLANS = {
 def make_variants(model: ModelFile) -> dict[str, GraphVariant]:
     """Name to graph, all from one subject and one calibration set."""
     subject = onnx.ModelProto.FromString(model.data)
-    material = load_calibration_volumes(None, None, model.contract)
+    material = load_calibration_data(None, None, model.contract)
     inputs = replace(material, volumes=list(material.volumes))
     return {
         name: make_variant(subject, rewrite_graph(subject, plan), plan, model.contract, inputs)
@@ -60,8 +59,8 @@ def measure(path: Path, rounds: int) -> BenchRecord:
     """Compare and time every variant."""
     model = load_model_file(path)
     variants = make_variants(model)
-    told, parity = load_parity_volumes(None, model.contract)
-    volumes = [volume.reshape(1, *model.contract.input_shape) for volume in parity]
+    parity = load_parity_dataset(None, model.contract)
+    volumes = [volume.reshape(1, *model.contract.input_shape) for volume in parity.volumes]
     expected = predict(model.data, volumes, model)
     files = {name: variant.proto.SerializeToString(deterministic=True) for name, variant in variants.items()}
     shown = files | {
@@ -79,7 +78,7 @@ def measure(path: Path, rounds: int) -> BenchRecord:
         "subject": path.name,
         "threads": THREADS,
         "batch": 1,
-        "proven on": told,
+        "proven on": parity.material,
         "file_bytes": {"subject": len(model.data)} | {name: len(data) for name, data in files.items()},
         "decisions": decisions,
     }

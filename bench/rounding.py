@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from bench.keep import RESULTS
 from bench.sessions import PACKAGES, open_session, run_session
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
-from ct3d_edge.conversion.parity_data import ParityVolumes, load_calibration_volumes, load_parity_volumes
+from ct3d_edge.conversion.graph_variant import CompileOptions, rewrite_graph
+from ct3d_edge.conversion.parity.parity_data import NetworkInputs, load_calibration_data, load_parity_dataset
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.int8 import convert_to_int8, max_weight_integer, snap_to_grid
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
@@ -39,10 +39,10 @@ Batches = list[NDArray[np.float32]]
 
 def load_volumes(model: ModelFile, scans: Path | None) -> dict[str, Batches]:
     """Network inputs by what they are."""
-    _, parity = load_parity_volumes(None, model.contract)
-    made = {"proof": parity, "further phantoms": ParityVolumes((), EXTRA_SEEDS, model.contract, "comparison")}
+    parity = load_parity_dataset(None, model.contract).volumes
+    made = {"parity check": parity, "further phantoms": NetworkInputs((), EXTRA_SEEDS, model.contract, "comparison")}
     if scans:
-        made["scans"] = ParityVolumes(tuple(find_scans([scans])), range(0), model.contract, "comparison")
+        made["scans"] = NetworkInputs(tuple(find_scans([scans])), range(0), model.contract, "comparison")
     return {name: _batches(volumes, model) for name, volumes in made.items()}
 
 
@@ -68,7 +68,7 @@ def compare_roundings(path: Path, scans: Path | None) -> dict[str, Any]:
     """Target and step to the largest difference on each kind of volume."""
     model = load_model_file(path)
     subject = onnx.ModelProto.FromString(model.data)
-    seen = _batches(load_calibration_volumes(None, None, model.contract).volumes, model)
+    seen = _batches(load_calibration_data(None, None, model.contract).volumes, model)
     kinds = load_volumes(model, scans)
     expected = {kind: predict(subject, batches, model) for kind, batches in kinds.items()}
     found: dict[str, Any] = {"network input": model.contract.shape, "volumes": {k: len(b) for k, b in kinds.items()}}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         verify,
     )
     from ct3d_edge.contract import Contract
-    from ct3d_edge.conversion.compile_options import CompileOptions
+    from ct3d_edge.conversion.graph_variant import CompileOptions
     from ct3d_edge.errors import (
         CheckFailedError,
         ContractError,
@@ -55,7 +55,7 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "CheckFailedError": "errors",
-    "CompileOptions": "conversion.compile_options",
+    "CompileOptions": "conversion.graph_variant",
     "Contract": "contract",
     "ContractError": "errors",
     "Ct3dError": "errors",

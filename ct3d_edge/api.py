@@ -21,7 +21,7 @@ from ct3d_edge.session.verify import GoldenTestResult, run_golden_test
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Activation
-    from ct3d_edge.conversion.compile_options import CompileOptions
+    from ct3d_edge.conversion.graph_variant import CompileOptions
     from ct3d_edge.conversion.write_model import CompileResult
     from ct3d_edge.latency.record import BenchRecord
 
@@ -238,22 +238,16 @@ def _compile_arguments(
     embed_preprocessing: bool,
 ) -> dict[str, Any]:
     """What `export_model` and `optimize_model` both take."""
-    from ct3d_edge.conversion.compile_options import CompileOptions
-    from ct3d_edge.conversion.parity import ParityDataset
-    from ct3d_edge.conversion.parity_data import (
-        PhantomScans,
-        find_working_providers,
-        load_calibration_volumes,
-        load_parity_volumes,
-    )
+    from ct3d_edge.conversion.graph_variant import CompileOptions
+    from ct3d_edge.conversion.parity.parity_data import PhantomScans, load_calibration_data, load_parity_dataset
+    from ct3d_edge.conversion.parity.provider_parity import find_working_providers
 
     options = options or CompileOptions()
-    material, volumes = load_parity_volumes(parity_data, contract)
     full = options.precision == "fp32"
     return {
-        "dataset": ParityDataset(volumes, material, len(volumes.scans), atol, volumes.truth),
+        "dataset": load_parity_dataset(parity_data, contract, atol),
         "options": options,
-        "calibration": None if full else load_calibration_volumes(calibration_data, parity_data, contract),
+        "calibration": None if full else load_calibration_data(calibration_data, parity_data, contract),
         "providers": find_working_providers(),
         "fused_io_scans": PhantomScans(contract) if embed_preprocessing else None,
         "on_stage": lambda stage: LOGGER.info("%s ...", stage),

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.keras_loader import load_keras_source
-from ct3d_edge.conversion.parity import MIN_PARITY_VOLUMES, ParityDataset
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
+from ct3d_edge.conversion.parity.parity_report import MIN_PARITY_VOLUMES
 from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate

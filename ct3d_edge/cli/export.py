@@ -72,7 +72,7 @@ def export(
     budget = parse_size(max_memory)
     require_extra("optimize", OPTIMIZE_MODULES)
     from ct3d_edge import api
-    from ct3d_edge.conversion.compile_options import CompileOptions
+    from ct3d_edge.conversion.graph_variant import CompileOptions
 
     options = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
     result = api.export(

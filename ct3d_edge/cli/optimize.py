@@ -65,7 +65,7 @@ def optimize(
     budget = parse_size(max_memory)
     require_extra("optimize", OPTIMIZE_MODULES)
     from ct3d_edge import api
-    from ct3d_edge.conversion.compile_options import CompileOptions
+    from ct3d_edge.conversion.graph_variant import CompileOptions
 
     options = CompileOptions(optimize, target, budget, strict, explain, precision, weights)
     result = api.optimize(

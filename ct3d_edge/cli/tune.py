@@ -67,7 +67,7 @@ def tune(
 
 
 def _check_precisions(texts: list[str]) -> tuple[str, ...]:
-    from ct3d_edge.conversion.precision import PRECISIONS
+    from ct3d_edge.conversion.precision.tolerances import PRECISIONS
 
     known = (*PRECISIONS, "any")
     unknown = [text for text in texts if text not in known]

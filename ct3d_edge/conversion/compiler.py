@@ -12,13 +12,12 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.accuracy_bisect import CompileHistory, FindFaultyLayer, ParityFailure, bisect_failure
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
-from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
-from ct3d_edge.conversion.parity import ParityDataset, ReferenceFn
+from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant, make_variant, rewrite_graph
+from ct3d_edge.conversion.parity.accuracy_bisect import CompileHistory, FindFaultyLayer, ParityFailure, bisect_failure
+from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
+from ct3d_edge.conversion.parity.parity_report import ReferenceFn
 from ct3d_edge.conversion.passes.pipeline import Target
-from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.precision.tolerances import Precision
 from ct3d_edge.conversion.write_model import CompileResult, write_verified_model
 from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
 from ct3d_edge.modelfile.golden_input import make_phantom_volume

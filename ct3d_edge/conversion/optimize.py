@@ -11,11 +11,10 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import CompileJob, compile_model
 from ct3d_edge.conversion.gradcam_output import trace_feature_grid
-from ct3d_edge.conversion.parity import ParityDataset
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.graph_variant import CompileOptions
+from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.modelfile.golden_input import FIRST_RECIPE

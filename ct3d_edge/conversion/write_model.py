@@ -11,8 +11,9 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.fused_io.parity import FUSED_IO_ATOL, add_fused_io
 from ct3d_edge.conversion.gradcam_output import check_gradcam_output
 from ct3d_edge.conversion.graph_variant import GraphVariant
-from ct3d_edge.conversion.parity import ParityDataset, ParityReport, ReferenceFn
-from ct3d_edge.conversion.provider_parity import (
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
+from ct3d_edge.conversion.parity.parity_report import ParityReport, ReferenceFn
+from ct3d_edge.conversion.parity.provider_parity import (
     LocateFailure,
     ProviderScreening,
     check_all_providers,

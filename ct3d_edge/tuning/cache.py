@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ct3d_edge.conversion.precision import Precision
+from ct3d_edge.conversion.precision.tolerances import Precision
 from ct3d_edge.errors import UsageError
 from ct3d_edge.json_validation import Count, Duration, Finite, convert, parse_object
 from ct3d_edge.providers.names import ProviderName, RequestedProvider

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ct3d_edge.conversion.precision import PRECISIONS, Precision
+from ct3d_edge.conversion.precision.tolerances import PRECISIONS, Precision
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.model_file import ModelFile
 

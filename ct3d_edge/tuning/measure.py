@@ -1,14 +1,14 @@
 """Candidates on this device: which of them hold the parity check, what memory they add, how long a run takes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.parity import DEFAULT_PARITY_ATOL, ParityReport, require_parity
-from ct3d_edge.conversion.precision import Precision
-from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
+from ct3d_edge.conversion.parity.parity_report import DEFAULT_PARITY_ATOL, ParityReport, require_parity
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES, Precision
 from ct3d_edge.errors import ProviderError, UsageError, WorkerError
 from ct3d_edge.latency.measure import Clock, StageTimer, measure_runs
 from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
@@ -25,9 +25,6 @@ from ct3d_edge.tuning.search_space import default_candidate, original_form
 SETUP_STAGE = "open a session, first run"
 
 KILLED_MESSAGE = "its process was killed, probably because the machine's memory does not hold it"
-
-Volumes = Callable[[], Iterable[NDArray[np.float32]]]
-"""Gives the parity check's network inputs, each ``contract.shape`` float32, anew at each call."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +105,11 @@ def measure_memory(
 def check_candidate_parity(
     bench: TuningBench,
     results: Sequence[CandidateResult],
-    volumes: Volumes,
+    dataset: ParityDataset,
     *,
-    material: str,
     on_candidate: Callable[[], None] = lambda: None,
 ) -> list[CandidateResult]:
-    """Prove each candidate that is not dropped yet against the given model.
+    """Check each candidate that is not dropped yet against the given model.
 
     Raises
     ------
@@ -123,10 +119,10 @@ def check_candidate_parity(
         Fewer than eight volumes.
     """
     with Runner(bench.given, SessionRequest("cpu")) as runner:
-        expected = [runner.infer(volume[None])[0] for volume in volumes()]
+        expected = [runner.infer(volume[None])[0] for volume in dataset.volumes]
     checked = []
     for result in results:
-        checked.append(result if result.dropped else _check_one(bench, result, expected, volumes, material))
+        checked.append(result if result.dropped else _check_one(bench, result, expected, dataset))
         on_candidate()
     return checked
 
@@ -168,14 +164,14 @@ def _check_one(
     bench: TuningBench,
     result: CandidateResult,
     expected: Sequence[NDArray[np.float64]],
-    volumes: Volumes,
-    material: str,
+    dataset: ParityDataset,
 ) -> CandidateResult:
     limit = bench.tolerance_for(result.candidate.precision)
     try:
         with bench.open(result.candidate) as runner:
-            pairs = [(known, runner.infer(volume[None])[0]) for known, volume in zip(expected, volumes(), strict=True)]
-            parity = ParityReport.from_outputs(pairs, runner, material=material, limit=limit)
+            answers = [runner.infer(volume[None])[0] for volume in dataset.volumes]
+            pairs = list(zip(expected, answers, strict=True))
+            parity = ParityReport.from_outputs(pairs, runner, material=dataset.material, limit=limit)
     except ProviderError as error:
         return replace(result, dropped=f"it does not run: {error}")
     if not parity.passed:

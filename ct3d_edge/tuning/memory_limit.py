@@ -6,7 +6,7 @@ from math import prod
 
 import onnx
 
-from ct3d_edge.conversion.precision import PRECISIONS, Precision
+from ct3d_edge.conversion.precision.tolerances import PRECISIONS, Precision
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.modelfile.model_file import ModelFile

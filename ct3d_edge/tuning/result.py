@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.conversion.precision import Precision
+from ct3d_edge.conversion.precision.tolerances import Precision
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.providers.names import ProviderName

@@ -1,20 +1,18 @@
 """What there is to choose from: forms of the graph and precisions, threads, options of the provider."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.compiler import AUTO_PRECISIONS
+from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.optimize import optimize_model
-from ct3d_edge.conversion.parity import ParityDataset
+from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.passes.pipeline import Target
-from ct3d_edge.conversion.precision import PRECISIONS, Precision
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.precision.tolerances import PRECISIONS, Precision
 from ct3d_edge.errors import CheckFailedError, ModelError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.providers.names import ProviderName
@@ -28,6 +26,8 @@ from ct3d_edge.tuning.candidate import (
     ProviderSettings,
     get_model_precision,
 )
+
+LOGGER = logging.getLogger(__name__)
 
 PROVIDER_TARGETS: dict[ProviderName, Target] = {"cuda": "cuda", "tensorrt": "tensorrt", "nv-tensorrt-rtx": "tensorrt"}
 """What the passes call a provider's kind of device; ``cpu`` by default."""
@@ -104,13 +104,10 @@ def build_graph_forms(
     model: ModelFile,
     folder: Path,
     provider: ProviderName,
-    volumes: Callable[[], Iterable[NDArray[np.float32]]],
+    dataset: ParityDataset,
     *,
-    material: str,
-    limit: float | None = None,
     precisions: Sequence[Precision] = (),
     calibration: CalibrationData | None = None,
-    on_stage: Callable[[str], None] = lambda _: None,
 ) -> GraphForms:
     """Rewrite the given model at every level above its own; each file is verified before it is written.
 
@@ -118,12 +115,8 @@ def build_graph_forms(
     ----------
     folder
         Where the files go; named by their level and precision.
-    volumes
-        Gives the parity check's network inputs, anew at each call.
-    material
-        As in `prove`.
-    limit
-        For the probability; each precision's own if None.
+    dataset
+        For the parity check of each file; its volumes are iterated once a file.
     precisions
         Permitted besides the given file's own; those with more bits are not made from it.
     calibration
@@ -138,7 +131,7 @@ def build_graph_forms(
     graphs = {_serialize_graph(model): "the given file"}
     target = PROVIDER_TARGETS.get(provider, "cpu")
     for form in _forms_to_build(model, target, precisions):
-        on_stage(f"rewriting: {form.name}")
+        LOGGER.info("rewriting: %s ...", form.name)
         lower = form.precision != get_model_precision(model)
         if lower and model.features is not None:
             forms.dropped[form] = "the Grad-CAM output of the given file needs fp32"
@@ -151,7 +144,7 @@ def build_graph_forms(
             optimize_model(
                 model,
                 path,
-                ParityDataset(volumes(), material, limit=limit),
+                dataset,
                 options=plan,
                 calibration=calibration if lower else None,
             )

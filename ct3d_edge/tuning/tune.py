@@ -4,13 +4,13 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ct3d_edge.conversion.parity_data import load_calibration_volumes, load_parity_volumes
+from ct3d_edge.conversion.parity.parity_data import load_calibration_data, load_parity_dataset
 from ct3d_edge.errors import CheckFailedError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
@@ -121,18 +121,14 @@ def _graph_forms(given: ModelFile, provider: ProviderName, config: TuneConfig) -
     """The given model in every form of the graph, in files that are gone afterwards."""
     with Runner(given, SessionRequest(provider)):
         pass  # what a provider cannot do is refused before minutes of work
-    material, _ = load_parity_volumes(config.parity_data, given.contract)
     with TemporaryDirectory(prefix="ct3d-tune-") as folder:
         yield build_graph_forms(
             given,
             Path(folder),
             provider,
-            lambda: load_parity_volumes(config.parity_data, given.contract)[1],
-            material=material,
-            limit=config.atol,
+            load_parity_dataset(config.parity_data, given.contract, config.atol),
             precisions=permitted_precisions(config.precisions, provider),
-            calibration=load_calibration_volumes(config.calibration_data, config.parity_data, given.contract),
-            on_stage=lambda stage: LOGGER.info("%s ...", stage),
+            calibration=load_calibration_data(config.calibration_data, config.parity_data, given.contract),
         )
 
 
@@ -151,15 +147,16 @@ def _measure_memory(bench: TuningBench, progress: Progress) -> list[CandidateRes
 def _time(
     bench: TuningBench, measured: list[CandidateResult], config: TuneConfig, progress: Progress
 ) -> tuple[list[CandidateResult], str]:
-    material, found = load_parity_volumes(config.parity_data, bench.given.contract)
-    volumes = list(found)
+    dataset = load_parity_dataset(config.parity_data, bench.given.contract)
+    volumes = list(dataset.volumes)
     results = drop_over_budget(measured, config.max_memory, bench.baseline)
-    LOGGER.info("checking the parity of %d of them on %s ...", sum(r.dropped is None for r in results), material)
+    left = sum(result.dropped is None for result in results)
+    LOGGER.info("checking the parity of %d of them on %s ...", left, dataset.material)
     step = _steps(progress, len(results), "Parity checks")
-    results = check_candidate_parity(bench, results, lambda: volumes, material=material, on_candidate=step)
+    results = check_candidate_parity(bench, results, replace(dataset, volumes=volumes), on_candidate=step)
     LOGGER.info("timing those that pass in turn, %s ...", plural(config.rounds, "round"))
     step = _steps(progress, config.rounds + 1, "Rounds")
-    return time_interleaved(bench, results, volumes[0], config.rounds, on_round=step), material
+    return time_interleaved(bench, results, volumes[0], config.rounds, on_round=step), dataset.material
 
 
 def _choose(

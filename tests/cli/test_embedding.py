@@ -9,7 +9,7 @@ from builders import MakeModel, MakeScan
 from nibabel import orientations
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import parity_data
+from ct3d_edge.conversion.parity import parity_data
 from ct3d_edge.modelfile.model_file import load_model_file
 
 from .conftest import Run

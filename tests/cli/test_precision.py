@@ -11,7 +11,7 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion import compiler
-from ct3d_edge.conversion.parity_data import find_working_providers
+from ct3d_edge.conversion.parity.provider_parity import find_working_providers
 from ct3d_edge.modelfile.model_file import load_model_file
 
 from .conftest import Run

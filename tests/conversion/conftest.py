@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 
 # The root conftest says so aloud.
-collect_ignore_glob = [] if KERAS else ["test_*.py"]
+collect_ignore_glob = [] if KERAS else ["test_*.py", "parity/test_*.py"]
 
 
 @pytest.fixture(scope="session")

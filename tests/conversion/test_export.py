@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
-from ct3d_edge.conversion.parity import ParityDataset
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest

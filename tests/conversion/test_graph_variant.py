@@ -7,10 +7,9 @@ from graphs import GraphMaker, operators
 from networks import SHAPE
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
-from ct3d_edge.conversion.graph_variant import GraphVariant, make_variant
+from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant, make_variant, rewrite_graph
+from ct3d_edge.conversion.parity.parity_data import CalibrationData
 from ct3d_edge.conversion.passes.pipeline import Target
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
 
 CONTRACT = Contract(shape=SHAPE)
 BUDGET = 60_000

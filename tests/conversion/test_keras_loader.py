@@ -8,7 +8,7 @@ from networks import SaveNetwork, tiny_network
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
-from ct3d_edge.conversion.parity import ParityDataset
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner

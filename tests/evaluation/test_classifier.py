@@ -10,7 +10,7 @@ from networks import SaveNetwork, tiny_network
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.keras_loader import load_keras_source
-from ct3d_edge.conversion.parity import ParityDataset
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.errors import DatasetError, ModelError, UsageError
 from ct3d_edge.evaluation.evaluation import evaluate
 from ct3d_edge.modelfile.golden_input import make_phantom_volume

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from products import each_value
 from records import ANSWERED
 
-from ct3d_edge.conversion.parity import ParityDataset
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.conversion.passes.pipeline import Level, Target
 from ct3d_edge.gradcam.gradcam import compute_class_activation
 from ct3d_edge.gradcam.graph_trace import find_global_pooling
@@ -94,8 +94,8 @@ PLANS: list[tuple[Level, Target]] = [("none", "cpu"), ("exact", "cuda"), ("fast"
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "plan"), [*product(["published"], PLANS), *each_value(OTHERS, PLANS)])
 def test_maps_equal_those_of_automatic_differentiation(name: str, plan: tuple[Level, Target], tmp_path: Path) -> None:
-    from ct3d_edge.conversion.compile_options import CompileOptions
     from ct3d_edge.conversion.export import export_model
+    from ct3d_edge.conversion.graph_variant import CompileOptions
     from ct3d_edge.conversion.keras_loader import load_keras_source
     from ct3d_edge.inference.gradcam_maps import GradcamMaker
     from ct3d_edge.inference.predict import ScanResult, classify

@@ -5,7 +5,7 @@ import pytest
 from mutations import as_model, in_bfloat16, mutants, sure_network, with_last_bias
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.parity_data import load_parity_volumes
+from ct3d_edge.conversion.parity.parity_data import load_parity_dataset
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.model_file import ModelFile, default_model_path, load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest
@@ -66,7 +66,7 @@ def test_changed_weights_that_move_answers_are_found(contract: Contract) -> None
 @pytest.mark.slow
 def test_changed_weights_of_the_shipped_file_that_move_answers_are_found() -> None:
     model = load_model_file(default_model_path())
-    volumes = np.stack(list(load_parity_volumes(None, model.contract)[1]))
+    volumes = np.stack(list(load_parity_dataset(None, model.contract).volumes))
     found, moving = found_and_moving(model, volumes[:4], every=5)
     assert moving > 10, "or nothing has been shown"
     assert found >= SHARE * moving

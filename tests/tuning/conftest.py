@@ -10,7 +10,7 @@ from builders import MakeModel
 from networks import SHAPE
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.parity.parity_data import CalibrationData
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
 from ct3d_edge.tuning.result import TuningResult, tuning_key, tuning_result_path

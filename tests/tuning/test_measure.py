@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.errors import CheckFailedError, UsageError, WorkerError
 from ct3d_edge.modelfile.model_file import ModelFile
@@ -25,7 +26,7 @@ def test_a_form_that_answers_otherwise_is_dropped_with_the_difference(
     given: ModelFile, wrong: ModelFile, volumes: list[NDArray[np.float32]]
 ) -> None:
     bench = TuningBench(given, {AS_GIVEN.form: given, FAST.form: wrong}, "cpu")
-    (found,) = check_candidate_parity(bench, [CandidateResult(FAST)], lambda: volumes, material="eight")
+    (found,) = check_candidate_parity(bench, [CandidateResult(FAST)], ParityDataset(volumes, "eight"))
     assert found.dropped is not None
     assert found.dropped.startswith("the parity check fails: probability differs by ")
     assert "(limit 1e-05)" in found.dropped
@@ -37,7 +38,7 @@ def test_memory_is_that_of_a_process_of_its_own(given: ModelFile, volumes: list[
     (weighed,) = measure_memory(bench, [AS_GIVEN])
     assert weighed.memory is not None
     assert 0 < weighed.memory < 1e9
-    (found,) = check_candidate_parity(bench, [weighed], lambda: volumes, material="eight")
+    (found,) = check_candidate_parity(bench, [weighed], ParityDataset(volumes, "eight"))
     assert found == replace(weighed, difference=0.0)
 
 
@@ -66,7 +67,7 @@ def test_a_candidate_whose_process_is_killed_is_dropped_and_the_others_go_on(
 
 def test_what_was_dropped_before_is_not_proven(given: ModelFile, volumes: list[NDArray[np.float32]]) -> None:
     dropped = CandidateResult(FAST, "it adds 9 MB, the budget is 1 MB", memory=9_000_000)
-    assert check_candidate_parity(TuningBench(given, {}, "cpu"), [dropped], lambda: volumes, material="eight") == [
+    assert check_candidate_parity(TuningBench(given, {}, "cpu"), [dropped], ParityDataset(volumes, "eight")) == [
         dropped
     ]
 
@@ -92,8 +93,7 @@ def test_a_network_that_tells_nothing_apart_proves_nothing(
         check_candidate_parity(
             TuningBench(given, {AS_GIVEN.form: given}, "cpu"),
             [CandidateResult(AS_GIVEN)],
-            lambda: volumes[:1] * 8,
-            material="one",
+            ParityDataset(volumes[:1] * 8, "one"),
         )
 
 
@@ -102,8 +102,7 @@ def test_fewer_than_eight_volumes_are_no_proof(given: ModelFile, volumes: list[N
         check_candidate_parity(
             TuningBench(given, {AS_GIVEN.form: given}, "cpu"),
             [CandidateResult(AS_GIVEN)],
-            lambda: volumes[:7],
-            material="seven",
+            ParityDataset(volumes[:7], "seven"),
         )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.tuning.candidate import LEVELS, Candidate, GraphForm
@@ -44,13 +44,13 @@ def test_the_standard_is_the_given_file_with_nothing_set() -> None:
 def test_forms_are_proven_files_above_the_given_ones_level(
     given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    made = build_graph_forms(given, tmp_path, "cpu", lambda: volumes, material="eight", limit=1e-5)
+    made = build_graph_forms(given, tmp_path, "cpu", ParityDataset(volumes, "eight", limit=1e-5))
     assert made.models[GraphForm("none")] is given
     assert GraphForm("fast") in made.models
     assert made.models[GraphForm("fast")].provenance["proof"]["material"] == "eight"
     assert {*made.models, *made.dropped} == set(map(GraphForm, LEVELS))
     again = build_graph_forms(
-        load_model_file(tmp_path / "fast-fp32.onnx"), tmp_path, "cpu", lambda: volumes, material="", limit=1
+        load_model_file(tmp_path / "fast-fp32.onnx"), tmp_path, "cpu", ParityDataset(volumes, "", limit=1)
     )
     assert {*again.models, *again.dropped} == {GraphForm("none"), GraphForm("small")}
 
@@ -58,17 +58,17 @@ def test_forms_are_proven_files_above_the_given_ones_level(
 def test_a_file_made_for_another_device_class_has_no_level_yet(
     given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    made = build_graph_forms(given, tmp_path, "cuda", lambda: volumes, material="eight", limit=1e-5)
+    made = build_graph_forms(given, tmp_path, "cuda", ParityDataset(volumes, "eight", limit=1e-5))
     for_cuda = next(file for form, file in made.models.items() if form.level != "none")
     (tmp_path / "cpu").mkdir()
-    again = build_graph_forms(for_cuda, tmp_path / "cpu", "cpu", lambda: volumes, material="", limit=1)
+    again = build_graph_forms(for_cuda, tmp_path / "cpu", "cpu", ParityDataset(volumes, "", limit=1))
     assert {*again.models, *again.dropped} == set(map(GraphForm, LEVELS))
 
 
 def test_a_form_that_fails_the_proof_is_dropped_with_the_reason(
     given: ModelFile, volumes: list[NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    made = build_graph_forms(given, tmp_path, "cpu", lambda: volumes, material="eight", limit=0)
+    made = build_graph_forms(given, tmp_path, "cpu", ParityDataset(volumes, "eight", limit=0))
     assert "The parity check failed" in made.dropped[GraphForm("fast")]
     assert not (tmp_path / "fast-fp32.onnx").exists()
 
@@ -88,8 +88,7 @@ def test_fewer_bits_are_tried_on_folded_graphs_and_proven_to_their_own_limit(
         given,
         tmp_path,
         "cpu",
-        lambda: volumes,
-        material="eight",
+        ParityDataset(volumes, "eight"),
         precisions=("fp32", "fp16"),
         calibration=calibration,
     )
@@ -99,7 +98,7 @@ def test_fewer_bits_are_tried_on_folded_graphs_and_proven_to_their_own_limit(
     assert half.provenance["precision"]["calibration"]["material"] == "eight of noise"
     assert {form.level for form in {*made.models, *made.dropped} if form.precision == "fp16"} == {"fast", "small"}
     again = build_graph_forms(
-        half, tmp_path, "cpu", lambda: volumes, material="", limit=1, precisions=("fp32",), calibration=calibration
+        half, tmp_path, "cpu", ParityDataset(volumes, "", limit=1), precisions=("fp32",), calibration=calibration
     )
     assert {form.precision for form in {*again.models, *again.dropped}} == {"fp16"}, "no bits come back"
 
@@ -109,7 +108,7 @@ def test_a_file_that_explains_itself_stays_as_it_is(
 ) -> None:
     explaining = replace(given, features=(1, 2))
     made = build_graph_forms(
-        explaining, tmp_path, "cpu", lambda: volumes, material="", precisions=("int8",), calibration=calibration
+        explaining, tmp_path, "cpu", ParityDataset(volumes, ""), precisions=("int8",), calibration=calibration
     )
     assert "Grad-CAM output" in made.dropped[GraphForm("fast", "int8")]
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from ct3d_edge.conversion.fused_io.fuse import fuse_io
-from ct3d_edge.conversion.parity import ParityReport, require_parity
+from ct3d_edge.conversion.parity.parity_report import ParityReport, require_parity
 from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, ModelFile, parse_model_file
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.volume import Volume

@@ -1,8 +1,17 @@
-"""How far a file may be off in each precision before it is not written."""
+"""The precisions of a file, and how far it may be off in each before it is not written."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from ct3d_edge.conversion.precision import Precision
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""In what a file computes; most bits first."""
+
+RequestedPrecision = Literal["fp32", "fp16", "int8", "auto"]
+"""What may be asked for; ``auto`` becomes one of the others."""
+
+WeightDtype = Literal["fp32", "fp16"]
+"""In what an fp32 file stores its weights."""
 
 
 @dataclass(frozen=True)

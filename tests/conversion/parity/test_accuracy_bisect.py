@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from taught import statistics
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import export, faulty_layer, graph_variant, keras_loader
-from ct3d_edge.conversion.accuracy_bisect import CompileHistory, ParityFailure, bisect_failure
-from ct3d_edge.conversion.compile_options import CompileOptions, rewrite_graph
+from ct3d_edge.conversion import export, graph_variant, keras_loader
 from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.graph_variant import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
-from ct3d_edge.conversion.parity import ParityDataset, ParityReport, require_parity
+from ct3d_edge.conversion.parity.accuracy_bisect import CompileHistory, ParityFailure, bisect_failure
+from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
+from ct3d_edge.conversion.parity.parity_report import ParityReport, require_parity
+from ct3d_edge.conversion.parity.tensor_parity import TensorDifference, TensorParity
 from ct3d_edge.conversion.passes import pipeline
 from ct3d_edge.conversion.passes.graph import GraphRewriter
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.pooled_output import add_pooled_output
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
-from ct3d_edge.conversion.tensor_parity import TensorDifference, TensorParity
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
@@ -240,16 +240,18 @@ def test_a_search_that_breaks_does_not_hide_which_tensors_differ() -> None:
 def test_a_conversion_that_goes_wrong_names_the_layer(
     save_network: SaveNetwork, tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    convert_to_onnx = keras_loader.convert_to_onnx
+
     def changed(network: keras.Model, contract: Contract) -> onnx.ModelProto:
         """Every convolution is given another weight."""
-        proto = keras_loader.convert_to_onnx(network, contract)
+        proto = convert_to_onnx(network, contract)
         kernels = {node.input[1] for node in proto.graph.node if node.op_type == "Conv"}
         for tensor in proto.graph.initializer:
             if tensor.name in kernels:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 2, tensor.name))
         return proto
 
-    monkeypatch.setattr(faulty_layer, "convert_to_onnx", changed)
+    monkeypatch.setattr(keras_loader, "convert_to_onnx", changed)
     monkeypatch.setattr(export, "convert_to_onnx", changed)
     source = load_keras_source(save_network())
     with pytest.raises(CheckFailedError, match=r"comes from the conversion, at layer conv3d\w* \(Conv3D\)"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.conversion.precision.calibration_data import CalibrationData
+from ct3d_edge.conversion.parity.parity_data import CalibrationData
 from ct3d_edge.errors import UsageError
 
 

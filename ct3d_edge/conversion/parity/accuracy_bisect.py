@@ -1,8 +1,9 @@
-"""Which step and which node makes a compiled file answer differently, once its parity check has failed."""
+"""Which step makes a compiled file give other probabilities: a Keras layer, a pass and its node, or a precision."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -10,19 +11,26 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compile_options import CompileOptions
-from ct3d_edge.conversion.graph_variant import GraphVariant
+from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant
+from ct3d_edge.conversion.parity.tensor_parity import OpenIntermediateOutputs, compare_tensors
 from ct3d_edge.conversion.passes.pipeline import Pass, run_passes, select_passes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
-from ct3d_edge.conversion.tensor_parity import OpenIntermediateOutputs, compare_tensors
+from ct3d_edge.errors import ModelError
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import to_probabilities
 
+if TYPE_CHECKING:
+    import keras
+
 Volume = NDArray[np.float32]
 FindFaultyLayer = Callable[[Volume], str]
 """A network input to the layer whose conversion makes a difference, in words; empty if none does."""
+
+
+ROUNDING = 1e-3
+"""Part of a layer's largest magnitude that arithmetic in another order explains."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,3 +202,40 @@ def _limit_rewrites(rule: RewriteRule, count: int | None, log: list[str]) -> Cal
         return rewrite
 
     return check
+
+
+def find_faulty_layer(network: "keras.Model", contract: Contract, volume: Volume) -> str:
+    """Bisect the layers in their order: the first up to which the network is converted to something else.
+
+    Returns
+    -------
+    str
+        ``layer NAME (kind)``, or an empty text if every part answers alike, or the layers cannot be taken apart.
+    """
+    import keras
+
+    layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    good, bad = -1, len(layers)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _converts_well(network, layers[middle], contract, volume):
+            good = middle
+        else:
+            bad = middle
+    return f"layer {layers[bad].name} ({type(layers[bad]).__name__})" if bad < len(layers) else ""
+
+
+def _converts_well(network: "keras.Model", layer: Any, contract: Contract, volume: Volume) -> bool:
+    import keras
+
+    from ct3d_edge.conversion.keras_loader import convert_to_onnx
+
+    batch = volume.reshape(1, *contract.input_shape)
+    try:
+        part = keras.Model(network.inputs[0], layer.output)
+        proto = convert_to_onnx(part, contract)
+    except (ModelError, ValueError, AttributeError):  # a layer with several outputs or uses
+        return True
+    right = np.asarray(keras.ops.convert_to_numpy(part(batch, training=False)), np.float32)
+    ((_, found),) = IntermediateOutputs(proto, [proto.graph.output[0].name]).tensors(batch)
+    return bool(np.abs(found - right).max() <= ROUNDING * max(float(np.abs(right).max()), 1.0))

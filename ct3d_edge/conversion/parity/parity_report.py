@@ -1,6 +1,6 @@
 """Does a file answer as what it was made from does? The gate in front of every model file."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.tensor_parity import TensorParity
+from ct3d_edge.conversion.parity.tensor_parity import TensorParity
 from ct3d_edge.errors import CheckFailedError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.session.golden_search import MIN_SPREAD, probability_spread
@@ -191,31 +191,6 @@ class ParityReport:
             f"{self.logit_difference:.1e}, {plural(self.label_flips, 'label flip')}{auc}; probabilities from "
             f"{low:.3f} to {high:.3f}"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class ParityDataset:
-    """What a file is checked on.
-
-    Parameters
-    ----------
-    volumes
-        At least eight network inputs, each ``contract.shape`` float32; consumed one at a time.
-    material
-        What they are, in words, for the record.
-    scans
-        How many of them are real scans; None if that is not known.
-    limit
-        Largest difference of a probability that passes; that of the precision if None.
-    truth
-        0 or 1 for each volume, where both classes are known.
-    """
-
-    volumes: Iterable[NDArray[np.float32]]
-    material: str
-    scans: int | None = None
-    limit: float | None = None
-    truth: Sequence[int] | None = None
 
 
 def require_parity(parity: ParityReport, locate_failure: Callable[[], str] = str) -> None:

@@ -12,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.accuracy_bisect import ParityFailure
 from ct3d_edge.conversion.graph_variant import GraphVariant
-from ct3d_edge.conversion.parity import DEFAULT_PARITY_ATOL, ParityDataset, ParityReport, ReferenceFn, require_parity
+from ct3d_edge.conversion.parity.accuracy_bisect import ParityFailure
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
+from ct3d_edge.conversion.parity.parity_report import DEFAULT_PARITY_ATOL, ParityReport, ReferenceFn, require_parity
+from ct3d_edge.conversion.parity.tensor_parity import TensorParity, compare_tensors
 from ct3d_edge.conversion.pooled_output import check_feature_parity
-from ct3d_edge.conversion.tensor_parity import TensorParity, compare_tensors
+from ct3d_edge.doctor.smoke_test_process import check_provider
 from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import ModelFile, attach_metadata, parse_graph
-from ct3d_edge.providers.names import ProviderName
+from ct3d_edge.providers.availability import find_provider_issue, get_provider
+from ct3d_edge.providers.names import PROVIDERS, ProviderName
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
@@ -91,6 +94,12 @@ class OutputComparison:
 
     parity_reports: tuple[ParityReport, ...]
     worst: tuple[NDArray[np.float32], ...]
+
+
+def find_working_providers() -> tuple[ProviderName, ...]:
+    """Providers on which a file is checked: the CPU, and all others that run a tiny network here."""
+    others = [name for name in PROVIDERS if name != "cpu" and find_provider_issue(get_provider(name)) is None]
+    return ("cpu", *(name for name in others if check_provider(name).runs))
 
 
 def compare_outputs(reference: ReferenceFn, runners: Sequence[Runner], dataset: ParityDataset) -> OutputComparison:

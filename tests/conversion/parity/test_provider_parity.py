@@ -9,10 +9,10 @@ import pytest
 from networks import SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.compile_options import CompileOptions
 from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.keras_loader import load_keras_source
-from ct3d_edge.conversion.parity import ParityDataset
+from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.errors import CheckFailedError, ProviderError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.provider_selection import SessionRequest
@@ -69,7 +69,7 @@ def test_a_provider_that_fails_is_noted_and_refused_later(
     failure: str,
     reason: str,
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.conversion.provider_parity.Runner", StandIn)
+    monkeypatch.setattr("ct3d_edge.conversion.parity.provider_parity.Runner", StandIn)
     monkeypatch.setattr(StandIn, "failure", failure, raising=False)
     out = tmp_path / "out.onnx"
     said = exported(save_network, volumes, out)
@@ -90,7 +90,7 @@ def test_a_provider_that_fails_is_noted_and_refused_later(
 def test_a_wrong_answer_of_the_cpu_refuses_the_file(
     save_network: SaveNetwork, volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.conversion.provider_parity.Runner", StandIn)
+    monkeypatch.setattr("ct3d_edge.conversion.parity.provider_parity.Runner", StandIn)
     monkeypatch.setattr(StandIn, "failure", "cpu", raising=False)
     with pytest.raises(CheckFailedError, match="The parity check failed"):
         exported(save_network, volumes, tmp_path / "out.onnx")

@@ -3,7 +3,7 @@ import onnx
 import pytest
 from graphs import GraphMaker
 
-from ct3d_edge.conversion.tensor_parity import compare_tensors
+from ct3d_edge.conversion.parity.tensor_parity import compare_tensors
 
 
 def chain(factor: float) -> onnx.ModelProto:
