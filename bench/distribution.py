@@ -33,7 +33,7 @@ from ct3d_edge.modelfile.model_file import ModelFile, default_model_path, load_m
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker
-from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
+from ct3d_edge.quality_control.domain_shift import MahalanobisOOD
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.volume import Scan

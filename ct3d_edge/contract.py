@@ -34,7 +34,7 @@ def _require(*checks: Check) -> None:
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """A Gaussian in few directions and noise in all others; see `ct3d_edge.quality_control.ood_detector`.
+    """A Gaussian in few directions and noise in all others; see `ct3d_edge.quality_control.domain_shift`.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ct3d_edge.contract import FeatureStatistics, TrainingRange
-from ct3d_edge.quality_control.ood_detector import fit_feature_statistics
+from ct3d_edge.quality_control.reference_stats import fit_feature_statistics
 
 RANGE = TrainingRange(
     scans=40,

@@ -15,7 +15,7 @@ from ct3d_edge.gradcam.graph_trace import POOLING_OPS, find_global_pooling
 from ct3d_edge.keras_backend import with_pooled_features
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
-from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
+from ct3d_edge.quality_control.domain_shift import MahalanobisOOD
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.runner import Runner
 

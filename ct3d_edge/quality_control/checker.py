@@ -13,8 +13,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError, ScanError
 from ct3d_edge.preprocessing import ModelInput, preprocess
 from ct3d_edge.quality_control.check_registry import CODE_ORDER
-from ct3d_edge.quality_control.domain_shift import acquisition_flags, compare_to_training, ood_flag
-from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
+from ct3d_edge.quality_control.domain_shift import MahalanobisOOD, acquisition_flags, compare_to_training, ood_flag
 from ct3d_edge.quality_control.voxel_checks import intensity_flags
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import QCFlag, Severity, apply_overrides

@@ -1,14 +1,19 @@
-"""Domain-shift checks: a scan's acquisition geometry and network features against those of the training scans."""
+"""Domain-shift checks: a scan's acquisition geometry and network features against those of the training scans.
+
+Features are compared by probabilistic principal components (Tipping & Bishop 1999, J. R. Stat. Soc. B 61:611): a
+Gaussian whose covariance has its largest eigenvalues along a few directions and one variance, the mean of the remaining
+eigenvalues, along all others. It needs no inverse of a large matrix, and holds where there are fewer scans than
+features. That out-of-distribution features are far from the Gaussian is what Lee et al. (2018, arXiv 1807.03888) use.
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ct3d_edge.contract import BODY_AXES, Bounds, TrainingRange
+from ct3d_edge.contract import BODY_AXES, Bounds, FeatureStatistics, TrainingRange
 from ct3d_edge.formatting import plural
 from ct3d_edge.preprocessing import OBLIQUE_DEGREES
-from ct3d_edge.quality_control.ood_detector import MahalanobisOOD
 from ct3d_edge.scan.geometry_checks import max_shear_degrees
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
@@ -146,6 +151,43 @@ def compare_to_training(flags: list[QCFlag], scan: Scan, trained: TrainingRange 
             count, _out_of_range((geometry.slices,), (trained.slices,), SAMPLING_SLACK, "slices", trained.scans)
         ),
     ]
+
+
+class MahalanobisOOD:
+    """Distance of features from those of the training scans.
+
+    Parameters
+    ----------
+    statistics
+        Of the training scans.
+    """
+
+    def __init__(self, statistics: FeatureStatistics) -> None:
+        self.statistics = statistics
+        self._mean = np.asarray(statistics.mean)
+        self._directions = np.asarray(statistics.directions).reshape(-1, statistics.features)
+        self._variances = np.asarray(statistics.variances)
+
+    def distances(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Mahalanobis distances, divided by the root of the number of features: near 1 for training scans.
+
+        Parameters
+        ----------
+        features
+            ``(N, C)`` pooled features.
+
+        Returns
+        -------
+        ndarray
+            ``(N,)``; infinite where a feature is NaN or infinite.
+        """
+        found = np.asarray(features, np.float64)
+        finite = np.asarray(np.isfinite(found).all(axis=1))
+        centred = np.where(finite[:, np.newaxis], found, 0) - self._mean
+        along = centred @ self._directions.T
+        rest = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0)
+        squares = (along**2 / self._variances).sum(axis=1) + rest / self.statistics.residual_variance
+        return np.where(finite, np.sqrt(squares / self.statistics.features), np.inf)
 
 
 def ood_flag(pooled: NDArray[np.float32], detector: MahalanobisOOD) -> QCFlag:

@@ -5,12 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ct3d_edge.contract import Bounds, Contract, TrainingRange
+from ct3d_edge.contract import Bounds, Contract, FeatureStatistics, TrainingRange
 from ct3d_edge.errors import ContractError, DatasetError, ScanError
-from ct3d_edge.quality_control.domain_shift import AcquisitionGeometry
-from ct3d_edge.quality_control.ood_detector import fit_feature_statistics
+from ct3d_edge.quality_control.domain_shift import AcquisitionGeometry, MahalanobisOOD
 from ct3d_edge.scan.loader import open_scan
 
 PERCENTILES = (1, 99)
@@ -20,6 +19,25 @@ MIN_SCANS = 10
 """Scans below which a range says more of chance than of a scanner."""
 
 DIGITS = 4
+
+MAX_DIRECTIONS = 10
+"""At most; with ten, phantoms were distinguished from other objects as well as with fewer or more (docs/inputs.md)."""
+
+MIN_FEATURE_SCANS = 20, 10
+"""Scans to fit on, and others for the threshold, below which neither says much."""
+
+THRESHOLD_QUANTILE = 0.99
+"""Of the distances of held-out scans."""
+
+THRESHOLD_MARGIN = 1.25
+"""Times that quantile: of a few dozen held-out scans it is hardly more than the largest that happened to be drawn."""
+
+MIN_RELATIVE_STD = 0.01
+"""Of the features' root mean square: a direction in which they vary less is taken to vary by that. Files in fewer bits
+move features by such parts (docs/inputs.md), and a distance must not be made of rounding."""
+
+SIGNIFICANT_DIGITS = 5
+"""That numbers are kept with; distances then differ in the fourth."""
 
 
 def with_training_stats(
@@ -40,41 +58,42 @@ def with_training_stats(
         The contract, without what cannot be known, and a sentence on each of the two.
     """
     trained = acquisition_range(scans)
-    said = (
+    range_note = (
         f"training range: {trained.describe()}"
         if trained
         else f"no training range: fewer than {MIN_SCANS} training scans say how large they are"
     )
     if train_features is None or val_features is None:
         none = "no feature statistics: the network has no global average pooling in front of its dense layers"
-        return replace(contract, training_range=trained, feature_statistics=None), (said, none)
+        return replace(contract, training_range=trained, feature_statistics=None), (range_note, none)
     try:
         statistics = fit_feature_statistics(train_features, val_features)
     except DatasetError as error:
-        return replace(contract, training_range=trained, feature_statistics=None), (said, f"no statistics: {error}")
+        none = f"no statistics: {error}"
+        return replace(contract, training_range=trained, feature_statistics=None), (range_note, none)
     except ContractError:  # a network may give features of any scale, and the training run must not be lost for it
         large = f"{float(np.nanmax(np.abs(train_features))):.1e}"
         none = f"no feature statistics: the features reach {large}, and numbers of that size are not for a contract"
-        return replace(contract, training_range=trained, feature_statistics=None), (said, none)
+        return replace(contract, training_range=trained, feature_statistics=None), (range_note, none)
     made = replace(contract, training_range=trained, feature_statistics=statistics)
-    return made, (said, f"feature statistics: {statistics.describe()}")
+    return made, (range_note, f"feature statistics: {statistics.describe()}")
 
 
 def acquisition_range(scans: Iterable[Path]) -> TrainingRange | None:
-    """Percentiles of how scans lie, by their headers; None if fewer than ten of them can be opened and say so."""
-    found = [lie for scan in scans if (lie := _read_geometry(scan)) is not None]
+    """Percentiles of the geometry of scans, from their headers; None if fewer than ten of them have one."""
+    found = [geometry for scan in scans if (geometry := _read_geometry(scan)) is not None]
     if len(found) < MIN_SCANS:
         return None
     return TrainingRange(
         scans=len(found),
-        extent_mm=_bounds([lie.extent_mm for lie in found]),
-        spacing_mm=_bounds([lie.spacing_mm for lie in found]),
-        slices=_percentile_bounds([lie.slices for lie in found]),
+        extent_mm=_bounds([geometry.extent_mm for geometry in found]),
+        spacing_mm=_bounds([geometry.spacing_mm for geometry in found]),
+        slices=_percentile_bounds([geometry.slices for geometry in found]),
     )
 
 
 def _read_geometry(scan: Path) -> AcquisitionGeometry | None:
-    """A scan that is gone by now costs the run nothing: the others say how they lay."""
+    """The geometry of a scan; None of one that is gone by now, which must not end the training run."""
     try:
         return AcquisitionGeometry.of(open_scan(scan, raise_refused=False))
     except ScanError:
@@ -89,3 +108,59 @@ def _bounds(rows: Sequence[tuple[float, ...]]) -> tuple[Bounds, Bounds, Bounds]:
 def _percentile_bounds(values: Sequence[float]) -> Bounds:
     low, high = (float(f"{value:.{DIGITS}g}") for value in np.percentile(values, PERCENTILES))
     return low, high
+
+
+def fit_feature_statistics(train_features: ArrayLike, val_features: ArrayLike) -> FeatureStatistics:
+    """Describe the features of training scans, and find from which distance on a scan is unlike them.
+
+    Parameters
+    ----------
+    train_features
+        ``(N, C)`` pooled features of training scans.
+    val_features
+        ``(M, C)`` of scans that the network was not trained on: training scans are nearer than any other.
+
+    Raises
+    ------
+    DatasetError
+        If there are too few scans, or all have the same features.
+    """
+    rows, others = (_drop_non_finite_rows(features) for features in (train_features, val_features))
+    if len(rows) < MIN_FEATURE_SCANS[0] or len(others) < MIN_FEATURE_SCANS[1]:
+        raise DatasetError(
+            f"{len(rows)} training and {len(others)} validation scans are too few to say what is unlike them: "
+            f"{MIN_FEATURE_SCANS[0]} and {MIN_FEATURE_SCANS[1]} are needed."
+        )
+    fitted = _fit_ppca(rows, len(others))
+    threshold = THRESHOLD_MARGIN * float(np.quantile(MahalanobisOOD(fitted).distances(others), THRESHOLD_QUANTILE))
+    return replace(fitted, threshold=_round_significant(threshold))
+
+
+def _fit_ppca(rows: NDArray[np.float64], val_scans: int) -> FeatureStatistics:
+    mean = rows.mean(axis=0)
+    _, singular, vectors = np.linalg.svd(rows - mean, full_matrices=False)
+    eigenvalues = singular**2 / (len(rows) - 1)
+    size = rows.shape[1]
+    count = min(MAX_DIRECTIONS, size - 1, int((eigenvalues > 0).sum()) - 1)
+    if count < 0:
+        raise DatasetError("The network gives all scans the same features: no scan can be found to be unlike them.")
+    least = MIN_RELATIVE_STD**2 * float((rows**2).mean())
+    residual = float(eigenvalues[count:].sum() / (size - count))
+    return FeatureStatistics(
+        mean=tuple(map(_round_significant, mean)),
+        directions=tuple(tuple(map(_round_significant, vector)) for vector in vectors[:count]),
+        variances=tuple(_round_significant(max(value, least)) for value in eigenvalues[:count]),
+        residual_variance=_round_significant(max(residual, least)),
+        threshold=1.0,
+        scans=len(rows),
+        held_out=val_scans,
+    )
+
+
+def _drop_non_finite_rows(features: ArrayLike) -> NDArray[np.float64]:
+    found = np.asarray(features, np.float64)
+    return np.asarray(found[np.isfinite(found).all(axis=1)])
+
+
+def _round_significant(number: float) -> float:
+    return float(f"{number:.{SIGNIFICANT_DIGITS}g}")

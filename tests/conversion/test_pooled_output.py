@@ -19,7 +19,8 @@ from ct3d_edge.conversion.pooled_output import add_pooled_output, check_converte
 from ct3d_edge.errors import CheckFailedError, ContractError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
-from ct3d_edge.quality_control.ood_detector import MahalanobisOOD, fit_feature_statistics
+from ct3d_edge.quality_control.domain_shift import MahalanobisOOD
+from ct3d_edge.quality_control.reference_stats import fit_feature_statistics
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner

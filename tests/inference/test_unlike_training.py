@@ -16,8 +16,8 @@ from ct3d_edge.errors import ContractError
 from ct3d_edge.modelfile.model_file import load_model_file, parse_model_file
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT
 from ct3d_edge.quality_control.checker import QualityChecker
-from ct3d_edge.quality_control.domain_shift import EXTENT_SLACK, SAMPLING_SLACK, AcquisitionGeometry
-from ct3d_edge.quality_control.ood_detector import MahalanobisOOD, fit_feature_statistics
+from ct3d_edge.quality_control.domain_shift import EXTENT_SLACK, SAMPLING_SLACK, AcquisitionGeometry, MahalanobisOOD
+from ct3d_edge.quality_control.reference_stats import fit_feature_statistics
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.volume import Volume

@@ -11,7 +11,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.evaluation.calibrate import calibrate_run
 from ct3d_edge.keras_backend import with_pooled_features
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.quality_control.ood_detector import fit_feature_statistics
+from ct3d_edge.quality_control.reference_stats import fit_feature_statistics
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.splits.split import SplitEntry
 from ct3d_edge.training.artifacts import TrainedRun

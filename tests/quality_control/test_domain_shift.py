@@ -3,12 +3,8 @@ import pytest
 from taught import drawn, statistics
 
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.quality_control.ood_detector import (
-    THRESHOLD_MARGIN,
-    THRESHOLD_QUANTILE,
-    MahalanobisOOD,
-    fit_feature_statistics,
-)
+from ct3d_edge.quality_control.domain_shift import MahalanobisOOD
+from ct3d_edge.quality_control.reference_stats import THRESHOLD_MARGIN, THRESHOLD_QUANTILE, fit_feature_statistics
 
 SIZE = 12
 
