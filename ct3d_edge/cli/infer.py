@@ -95,7 +95,7 @@ def infer(
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.load_model import open_model
     from ct3d_edge.report.montage import Montage
-    from ct3d_edge.results.class_folders import compare_with_class_folders
+    from ct3d_edge.report.table import compare_with_class_folders
     from ct3d_edge.results.results_file import open_results
 
     if resume and not out:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results.class_folders import find_folder_class
+from ct3d_edge.report.table import find_folder_class
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 

@@ -1,4 +1,4 @@
-"""Records as a narrow table with notes below it, and as the tutorial's sentences."""
+"""Records as a narrow table with notes below it, as the tutorial's sentences, and compared with class folders."""
 
 import os
 import re
@@ -243,3 +243,35 @@ def format_confidences(record: ResultRecord) -> list[str]:
         f"This model is {100 * probability:.2f} percent confident that CT scan is {label}{doubt if unlike else ''}"
         for label, probability in record.prediction.probability
     ]
+
+
+def find_folder_class(scan: str, labels: Sequence[str]) -> str | None:
+    """Find the class that the nearest folder of a scan is named after, in whatever case; None if there is none."""
+    names = {label.casefold(): label for label in labels}
+    path = Path(scan)  # a DICOM series is a folder itself
+    return next((names[at.name.casefold()] for at in (path, *path.parents) if at.name.casefold() in names), None)
+
+
+def compare_with_class_folders(records: Sequence[ResultRecord], labels: Sequence[str]) -> list[str]:
+    """Count the right answers, for each class, and name the wrong ones.
+
+    Returns
+    -------
+    Sentences; none unless answered scans lie in the folders of at least two classes. One folder may bear the name of a
+    class by chance.
+    """
+    pairs = [(find_folder_class(record.scan, labels), record) for record in records]
+    answers = [(known, record.prediction.label, record.scan) for known, record in pairs if known and record.prediction]
+    classes = [label for label in labels if any(known == label for known, _, _ in answers)]
+    if len(classes) < 2:
+        return []
+    counts = [
+        f"{label} {sum(answer == label for known, answer, _ in answers if known == label)} of "
+        f"{sum(known == label for known, _, _ in answers)}"
+        for label in classes
+    ]
+    wrong = [Path(scan).name for known, answer, scan in answers if known != answer]
+    summary = (
+        f"{len(answers) - len(wrong)} of {plural(len(answers), 'answer')} right by class folder ({', '.join(counts)})"
+    )
+    return [summary, *([f"wrong: {list_names(wrong)}"] if wrong else [])]

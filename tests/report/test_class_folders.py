@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from records import ANSWERED, FAILED
 
-from ct3d_edge.results.class_folders import compare_with_class_folders, find_folder_class
+from ct3d_edge.report.table import compare_with_class_folders, find_folder_class
 from ct3d_edge.results.record import Prediction, ResultRecord
 
 LABELS = ("normal", "abnormal")
