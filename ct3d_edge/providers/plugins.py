@@ -45,7 +45,7 @@ TENSORRT_RTX = Plugin(
     "NVIDIA RTX GPUs, Ampere and later",
 )
 
-PLUGINS: dict[ProviderName, Plugin] = {plugin.name: plugin for plugin in (OPENVINO, TENSORRT_RTX)}
+PLUGINS: dict[ProviderName, Plugin] = {"openvino": OPENVINO, "nv-tensorrt-rtx": TENSORRT_RTX}
 
 
 def find_plugin_issue(plugin: Plugin) -> ProviderIssue | None:
