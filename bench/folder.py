@@ -25,9 +25,8 @@ from unittest.mock import patch
 from bench.keep import save_record
 from bench.peers import tutorial
 from bench.scans import resolve_scans
-from ct3d_edge.inference.predict_many import predict_scans
+from ct3d_edge.inference.predict_many import Schedule, predict_scans
 from ct3d_edge.inference.prepare import prepare_scan
-from ct3d_edge.inference.schedule import Schedule
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.model_file import default_model_path, load_model_file

@@ -27,7 +27,7 @@ from ct3d_edge.formatting import parse_size, plural
 
 if TYPE_CHECKING:
     from ct3d_edge.inference.model import Model
-    from ct3d_edge.inference.schedule import Schedule
+    from ct3d_edge.inference.predict_many import Schedule
     from ct3d_edge.inference.watch import WatchedFolder
     from ct3d_edge.results.journal import ResultsJournal
     from ct3d_edge.results.record import Prediction, ResultRecord

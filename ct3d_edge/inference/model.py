@@ -17,9 +17,8 @@ from ct3d_edge.formatting import parse_size
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
 from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
-from ct3d_edge.inference.predict_many import predict_scans
+from ct3d_edge.inference.predict_many import MemoryEstimate, Schedule, make_schedule, predict_scans
 from ct3d_edge.inference.prepare import ScanSource, prepare_source
-from ct3d_edge.inference.schedule import MemoryEstimate, Schedule, make_schedule
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
 from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.inference.predict import ScanResult
-from ct3d_edge.inference.predict_many import predict_scans
+from ct3d_edge.inference.predict_many import Schedule, predict_scans
 from ct3d_edge.inference.prepare import prepare_scan
-from ct3d_edge.inference.schedule import Schedule
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, Timing

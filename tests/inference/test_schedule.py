@@ -3,8 +3,8 @@
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.inference import schedule as plans
-from ct3d_edge.inference.schedule import MemoryEstimate, Schedule, make_schedule
+from ct3d_edge.inference import predict_many as plans
+from ct3d_edge.inference.predict_many import MemoryEstimate, Schedule, make_schedule
 from ct3d_edge.system.machine import count_usable_cores
 
 GB = 1_000_000_000
