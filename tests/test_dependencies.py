@@ -15,6 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 OWN = {
     "report/structured": ("dicom",),
+    "results/parquet.py": ("parquet",),
     "augmentation": ("train",),
     "evaluation": ("evaluate",),
     "temperature_scaling.py": ("evaluate",),

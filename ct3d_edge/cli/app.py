@@ -29,6 +29,7 @@ from ct3d_edge.cli import (
     inspect,
     merge,
     optimize,
+    package,
     preprocess,
     train,
     tune,
@@ -75,6 +76,7 @@ for command in (
     inspect.inspect,
     verify.verify,
     build.build,
+    package.package,
     doctor.doctor,
 ):
     command_class = ConfigurableCommand if command in CONFIGURABLE else StrictCommand

@@ -58,6 +58,7 @@ EXAMPLES = {
     "tune": "ct3d-edge tune --model model.onnx --max-memory 150MB",
     "inspect": "ct3d-edge inspect --model model.onnx",
     "verify": "ct3d-edge verify --model model.onnx --provider cpu",
+    "package": "ct3d-edge package --model raw.onnx --for triton --out repository",
     "build": "ct3d-edge build --provider tensorrt --model model.onnx",
     "doctor": "ct3d-edge doctor",
     "bench": "ct3d-edge bench --input scans --runs 100 --out bench.json",

@@ -1,0 +1,1 @@
+"""Folders from which model servers load a model: Triton, OpenVINO Model Server, KServe."""
