@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 from ct3d_edge.errors import UsageError
-from ct3d_edge.inference.load_model import DEMO_MODEL_FLAG
+from ct3d_edge.inference.model import DEMO_MODEL_FLAG
 from ct3d_edge.inference.predict import predict_scan
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.latency.measure import StageTimer

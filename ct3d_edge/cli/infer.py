@@ -90,12 +90,10 @@ def infer(
     A scan that cannot be read or predicted gets a record with a code and a sentence; the others are not affected. What
     cannot be written of a scan besides its record costs nothing else.
     """
-    from ct3d_edge.cli.extra_outputs import ExtraOutputs
-    from ct3d_edge.cli.infer_options import print_record, print_results_table, suggest_fixes, summarize_run
+    from ct3d_edge.cli.infer_options import print_record, print_results_table
     from ct3d_edge.cli.terminal import log, log_run_report
-    from ct3d_edge.inference.load_model import open_model
+    from ct3d_edge.inference.model import open_model
     from ct3d_edge.report.montage import Montage
-    from ct3d_edge.report.table import compare_with_class_folders
     from ct3d_edge.results.results_file import open_results
 
     if resume and not out:
@@ -129,7 +127,8 @@ def infer(
             analyses = opened.iter_results(
                 scans, plan, known_records=results_file.known if results_file else {}, timeout_s=scan_timeout
             )
-            sides = ExtraOutputs(opened, [*_whole_run_outputs(opened, picture, report), *folders], scan_timeout)
+            outputs = [*_whole_run_outputs(opened, picture, report), *folders]
+            sides = _open_extra_outputs(opened, outputs, scan_timeout) if outputs or resume else None
             printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
             stop = _collect_records(analyses, len(scans), records, results_file, sides, printed)
             seconds = time.monotonic() - begun
@@ -138,18 +137,17 @@ def infer(
         if results_file and not stop:
             results_file.finish(records, labels)
     print_results_table(records, labels, format_)
-    sides.save(records)
-    log(summarize_run(records, len(scans), seconds))
-    suggest_fixes(records)
-    for sentence in compare_with_class_folders(records, labels):
-        log(sentence)
+    if sides:
+        sides.save(records)
+    _log_summary(records, labels, len(scans), seconds)
     if results_file and stop:
         log(f"{results_file.journal_path} holds them; go on with --resume")
-    for path in filter(None, [None if stop else out, *sides.written, run_report]):
+    for path in filter(None, [None if stop else out, *(sides.written if sides else ()), run_report]):
         log(f"wrote {path}")
     if stop:
         raise stop
-    raise typer.Exit(0 if sides.complete and all(record.has_prediction for record in records) else 1)
+    complete = sides is None or sides.complete
+    raise typer.Exit(0 if complete and all(record.has_prediction for record in records) else 1)
 
 
 def _find_scans(paths: list[Path], series: str | None, shard: str | None) -> "tuple[Path, ...]":
@@ -199,12 +197,19 @@ def _whole_run_outputs(model: "Model", montage: "Montage | None", report: Path |
     return pictures
 
 
+def _open_extra_outputs(model: "Model", outputs: "Sequence[ExtraOutput]", seconds: float | None) -> "ExtraOutputs":
+    """The outputs of a run; without any, still what removes the flags of those that an earlier run lacked."""
+    from ct3d_edge.cli.extra_outputs import ExtraOutputs
+
+    return ExtraOutputs(model, outputs, seconds)
+
+
 def _collect_records(
     analyses: "Generator[ScanResult, None, None]",
     scans: int,
     records: "list[ResultRecord]",
     results_file: "ResultsFile | None",
-    sides: "ExtraOutputs",
+    sides: "ExtraOutputs | None",
     print_one: "Callable[..., None]",
 ) -> BaseException | None:
     """Append one record per scan; return the error that ended this early, if any, so that the records are saved."""
@@ -216,7 +221,8 @@ def _collect_records(
             for analysis in analyses:
                 records.append(analysis.record)  # first: Ctrl-C while something is written must not hide an answer
                 try:
-                    records[-1] = sides.add(analysis)
+                    if sides:
+                        records[-1] = sides.add(analysis)
                 finally:
                     if results_file:
                         results_file.add(records[-1])
@@ -226,3 +232,15 @@ def _collect_records(
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop
     return None
+
+
+def _log_summary(records: "Sequence[ResultRecord]", labels: "Sequence[str]", scans: int, seconds: float) -> None:
+    """How the run ended, what would predict more scans, and how far the answers agree with class folders."""
+    from ct3d_edge.cli.infer_options import suggest_fixes, summarize_run
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.report.table import compare_with_class_folders
+
+    log(summarize_run(records, scans, seconds))
+    suggest_fixes(records)
+    for sentence in compare_with_class_folders(records, labels):
+        log(sentence)

@@ -60,7 +60,7 @@ def watch(
     Started again, it goes on where it was: scans whose record is in the file are not predicted twice, changed ones are.
     """
     from ct3d_edge.cli.terminal import log, log_run_report
-    from ct3d_edge.inference.load_model import open_model
+    from ct3d_edge.inference.model import open_model
     from ct3d_edge.inference.watch import WatchedFolder
     from ct3d_edge.results.formats import check_results_path
     from ct3d_edge.results.journal import ResultsJournal

@@ -4,15 +4,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.inference.config import InferenceConfig, resolve_model
-from ct3d_edge.inference.model import Model, ScanPath
-from ct3d_edge.modelfile.model_file import is_demo_model, load_model_file
+from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.inference.model import Model, ScanPath, open_model
 from ct3d_edge.providers.names import RequestedProvider
-from ct3d_edge.scan.qc_flag import QCFlag
-
-DEMO_MODEL_FLAG = QCFlag(
-    "demonstration_model", "warn", "This model learned from drawn chests; of a patient its answer means nothing."
-)
 
 
 def load_model(
@@ -63,11 +57,3 @@ def load_model(
         include_phi=include_phi,
     )
     return open_model(None if path is None else Path(path), config)
-
-
-def open_model(path: Path | None, config: InferenceConfig) -> Model:
-    """`load_model` with the settings in one object."""
-    resolved = resolve_model(path, config)
-    file = load_model_file(resolved.path)
-    model_flags = (DEMO_MODEL_FLAG,) if is_demo_model(file) else ()
-    return Model(file, resolved.request, config, tuned_threads=resolved.tuned_threads, model_flags=model_flags)

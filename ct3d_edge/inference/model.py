@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError, UsageError
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.inference.config import InferenceConfig, resolve_model
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
 from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
 from ct3d_edge.inference.predict_many import MemoryEstimate, Schedule, make_schedule, predict_scans
 from ct3d_edge.inference.prepare import ScanSource, prepare_source
-from ct3d_edge.modelfile.model_file import ModelFile
+from ct3d_edge.modelfile.model_file import ModelFile, is_demo_model, load_model_file
 from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
 from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.quality_control.checker import QualityChecker
@@ -30,6 +30,10 @@ from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores
+
+DEMO_MODEL_FLAG = QCFlag(
+    "demonstration_model", "warn", "This model learned from drawn chests; of a patient its answer means nothing."
+)
 
 ScanPath = str | os.PathLike[str]
 ScanInput = ScanPath | Volume | NDArray[Any]
@@ -238,6 +242,14 @@ class Model:
         if (current.threads or threads, current.batch or 1) != (threads, batch):
             self._runner = Runner(self._file, replace(self._request, threads=threads, batch=batch))
             self._runners.add(self._runner)
+
+
+def open_model(path: Path | None, config: InferenceConfig) -> Model:
+    """`ct3d_edge.load_model` with the settings in one object."""
+    resolved = resolve_model(path, config)
+    file = load_model_file(resolved.path)
+    model_flags = (DEMO_MODEL_FLAG,) if is_demo_model(file) else ()
+    return Model(file, resolved.request, config, tuned_threads=resolved.tuned_threads, model_flags=model_flags)
 
 
 def _to_source(scan: ScanInput) -> ScanSource:
