@@ -249,7 +249,6 @@ def _compile_arguments(
         "calibration": None if full else load_calibration_data(calibration_data, parity_data, contract),
         "providers": find_working_providers(),
         "fused_io_scans": PhantomScans(contract) if embed_preprocessing else None,
-        "on_stage": lambda stage: LOGGER.info("%s ...", stage),
     }
 
 

@@ -1,30 +1,25 @@
 """From a graph and options to a checked file; with ``auto``, to the fastest one that passes the parity check."""
 
+import logging
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant, make_variant, rewrite_graph
-from ct3d_edge.conversion.parity.accuracy_bisect import CompileHistory, FindFaultyLayer, ParityFailure, bisect_failure
-from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
-from ct3d_edge.conversion.parity.parity_report import ReferenceFn
+from ct3d_edge.conversion.parity.accuracy_bisect import CompileHistory, ParityFailure, bisect_failure
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.tolerances import Precision
-from ct3d_edge.conversion.write_model import CompileResult, write_verified_model
+from ct3d_edge.conversion.write_model import CompileJob, CompileResult, write_verified_model
 from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
-from ct3d_edge.modelfile.golden_test import GoldenTest
-from ct3d_edge.providers.names import ProviderName
-from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
+
+LOGGER = logging.getLogger(__name__)
 
 AUTO_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "cpu": ("int8", "fp32"),
@@ -42,46 +37,6 @@ MIN_SPEEDUP = 1.5
 """Times the speed of fp32 from which fewer bits are taken for it: less is not worth probabilities that move."""
 
 
-@dataclass(frozen=True, eq=False)
-class CompileJob:
-    """A graph on its way to becoming a file.
-
-    Parameters
-    ----------
-    out
-        The file to write.
-    original
-        The graph as it came, float32.
-    contract, golden, provenance
-        What the file is to carry.
-    reference, dataset
-        What it is compared with, and on; the volumes can be gone through more than once.
-    providers
-        On which it is checked.
-    calibration
-        What a lower precision is calibrated on.
-    on_stage
-        Told what is being done.
-    find_layer
-        Looks into the conversion from Keras when a parity check has failed.
-    fused_io_scans
-        Scans on which a file with the preprocessing inside is checked; None for a file without.
-    """
-
-    out: Path
-    source_graph: onnx.ModelProto
-    contract: Contract
-    golden: GoldenTest
-    provenance: dict[str, Any]
-    reference: ReferenceFn
-    dataset: ParityDataset
-    providers: Sequence[ProviderName] = ("cpu",)
-    calibration: CalibrationData | None = None
-    on_stage: Callable[[str], None] = field(default=lambda _: None)
-    find_layer: FindFaultyLayer = field(default=lambda _: "")
-    fused_io_scans: Iterable[Volume] | None = None
-
-
 def compile_model(job: CompileJob, options: CompileOptions) -> CompileResult:
     """Rewrite, lower, check and write.
 
@@ -95,12 +50,12 @@ def compile_model(job: CompileJob, options: CompileOptions) -> CompileResult:
     rejected: dict[str, str] = {}
     *tried, last = AUTO_PRECISIONS[options.target]
     for precision in tried:
-        job.on_stage(f"trying {precision}")
+        LOGGER.info("trying %s ...", precision)
         try:
             return _compile_candidate(job, replace(options, precision=precision), rejected)
         except (CheckFailedError, ModelError, ProviderError) as error:
             rejected[precision] = str(error)
-            job.on_stage(f"{precision} is not taken: {error}")
+            LOGGER.info("%s is not taken: %s", precision, error)
     chosen = replace(options, precision=last)
     return _write_variant(_with_precision_choice(job, last, rejected), chosen, _make_job_variant(job, chosen))
 
@@ -123,8 +78,10 @@ def _with_precision_choice(
 
 
 def _make_job_variant(job: CompileJob, options: CompileOptions) -> GraphVariant:
-    rewritten = rewrite_graph(job.source_graph, options, on_stage=job.on_stage)
-    return make_variant(job.source_graph, rewritten, options, job.contract, job.calibration, on_stage=job.on_stage)
+    if options.level != "none":
+        LOGGER.info("rewriting at level %s for %s ...", options.level, options.target)
+    rewritten = rewrite_graph(job.source_graph, options)
+    return make_variant(job.source_graph, rewritten, options, job.contract, job.calibration)
 
 
 def _write_variant(job: CompileJob, options: CompileOptions, variant: GraphVariant) -> CompileResult:
@@ -132,23 +89,19 @@ def _write_variant(job: CompileJob, options: CompileOptions, variant: GraphVaria
     history = CompileHistory(job.source_graph, options, variant, job.contract, job.find_layer)
     volumes = job.calibration.check_disjoint(job.dataset.volumes) if job.calibration else job.dataset.volumes
     return write_verified_model(
-        job.out,
+        replace(
+            job,
+            provenance=_merge_passes(job.provenance, variant.provenance),
+            dataset=replace(job.dataset, volumes=volumes, limit=limit),
+        ),
         variant,
-        job.contract,
-        job.golden,
-        _merge_passes(job.provenance, variant.provenance),
-        job.reference,
-        replace(job.dataset, volumes=volumes, limit=limit),
-        providers=job.providers,
         required=("cpu", options.target),
         locate_failure=lambda failure: _bisect_job_failure(job, history, failure, limit),
-        fused_io_scans=job.fused_io_scans,
-        on_stage=job.on_stage,
     )
 
 
 def _bisect_job_failure(job: CompileJob, history: CompileHistory, failure: ParityFailure, limit: float) -> str:
-    job.on_stage(f"looking for what makes the difference on {failure.provider}")
+    LOGGER.info("looking for what causes the difference on %s ...", failure.provider)
     return bisect_failure(history, job.reference(failure.volume), failure, limit)
 
 

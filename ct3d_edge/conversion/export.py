@@ -1,23 +1,26 @@
 """Keras to a model file: convert, rewrite, check, and only then write."""
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.conversion.compiler import CompileJob, compile_model
+from ct3d_edge.conversion.compiler import compile_model
 from ct3d_edge.conversion.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx
 from ct3d_edge.conversion.parity.accuracy_bisect import find_faulty_layer
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.pooled_output import add_checked_pooled_output
-from ct3d_edge.conversion.write_model import CompileResult
+from ct3d_edge.conversion.write_model import CompileJob, CompileResult
 from ct3d_edge.errors import UsageError
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.golden_search import make_golden_test
 from ct3d_edge.system.atomic_write import require_writable
 from ct3d_edge.system.machine import find_installed_version
+
+LOGGER = logging.getLogger(__name__)
 
 RECORDED_PACKAGES = ("ct3d-edge", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnx-ir", "numpy")
 
@@ -31,7 +34,6 @@ def export_model(
     calibration: CalibrationData | None = None,
     providers: Sequence[ProviderName] = ("cpu",),
     fused_io_scans: Iterable[Volume] | None = None,
-    on_stage: Callable[[str], None] = lambda _: None,
 ) -> CompileResult:
     """Write ``source`` as a checked, self-describing ONNX file.
 
@@ -51,8 +53,6 @@ def export_model(
         On which the file is checked.
     fused_io_scans
         Put the preprocessing into the file and check that on these scans, see `add_fused_io`; not if None.
-    on_stage
-        Told what is being done.
 
     Raises
     ------
@@ -68,8 +68,8 @@ def export_model(
     if out.resolve() == source.path.resolve():
         raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
     require_writable(out)
-    on_stage("converting")
-    converted, contract = add_checked_pooled_output(convert_to_onnx(source.network, source.contract), source, on_stage)
+    LOGGER.info("converting ...")
+    converted, contract = add_checked_pooled_output(convert_to_onnx(source.network, source.contract), source)
     job = CompileJob(
         out,
         converted,
@@ -80,7 +80,6 @@ def export_model(
         dataset,
         providers,
         calibration,
-        on_stage,
         lambda volume: find_faulty_layer(source.network, contract, volume),
         fused_io_scans,
     )

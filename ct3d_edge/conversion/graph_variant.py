@@ -1,6 +1,7 @@
 """How a graph is to be rewritten and in which precision, and the graph that results."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from ct3d_edge.conversion.precision.tolerances import (
     WeightDtype,
 )
 from ct3d_edge.errors import UsageError
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,7 @@ class RewrittenGraph:
     provenance: dict[str, Any]
 
 
-def rewrite_graph(
-    proto: onnx.ModelProto, options: CompileOptions, *, on_stage: Callable[[str], None] = lambda _: None
-) -> RewrittenGraph:
+def rewrite_graph(proto: onnx.ModelProto, options: CompileOptions) -> RewrittenGraph:
     """Run the passes that the options name.
 
     Raises
@@ -97,8 +98,6 @@ def rewrite_graph(
         As `passes.optimize_graph` and `add_features_output` do.
     """
     proto = add_features_output(proto) if options.gradcam_output else remove_features_output(proto)
-    if options.level != "none":
-        on_stage("rewriting")
     done = optimize_graph(
         proto,
         options.level,
@@ -109,7 +108,7 @@ def rewrite_graph(
     )
     for step in done.steps:
         if step.failure:
-            on_stage(f"pass {step.name} failed and was left out: {step.failure}")
+            LOGGER.warning("pass %s failed and was left out: %s", step.name, step.failure)
     return RewrittenGraph(done.proto, _provenance(options, done))
 
 
@@ -159,8 +158,6 @@ def make_variant(
     options: CompileOptions,
     contract: Contract,
     calibration: CalibrationData | None,
-    *,
-    on_stage: Callable[[str], None] = lambda _: None,
 ) -> GraphVariant:
     """Put a rewritten graph into the precision of the options, which is not ``auto``.
 
@@ -176,7 +173,7 @@ def make_variant(
         return _make_fp32_variant(source_graph, rewritten.proto, options, provenance)
     if calibration is None:
         raise UsageError(f"`precision={options.precision}` needs volumes to calibrate on: `calibration_data=FOLDER`")
-    on_stage("calibrating")
+    LOGGER.info("calibrating %s on %s ...", options.precision, calibration.material)
     batches = _batches(calibration, contract)
     if options.precision == "fp16":
         made = _measure_and_make_fp16(rewritten.proto, batches)

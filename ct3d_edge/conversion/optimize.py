@@ -1,7 +1,7 @@
 """An ONNX file, converted earlier or elsewhere, to a faster or smaller one that is checked to answer alike."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -11,11 +11,11 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.compiler import CompileJob, compile_model
+from ct3d_edge.conversion.compiler import compile_model
 from ct3d_edge.conversion.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
-from ct3d_edge.conversion.write_model import CompileResult
+from ct3d_edge.conversion.write_model import CompileJob, CompileResult
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.modelfile.golden_input import FIRST_RECIPE
 from ct3d_edge.modelfile.golden_test import GoldenTest
@@ -66,7 +66,6 @@ def optimize_model(
     calibration: CalibrationData | None = None,
     providers: Sequence[ProviderName] = ("cpu",),
     fused_io_scans: Iterable[Volume] | None = None,
-    on_stage: Callable[[str], None] = lambda _: None,
 ) -> CompileResult:
     """Rewrite a model file and check the result against it as it runs on ONNX Runtime's CPU provider.
 
@@ -77,7 +76,7 @@ def optimize_model(
         of that were not chosen for the network.
     out
         The file to write; replaced only by a checked one.
-    dataset, options, calibration, providers, fused_io_scans, on_stage
+    dataset, options, calibration, providers, fused_io_scans
         As in ``export_model``.
 
     Raises
@@ -107,7 +106,6 @@ def optimize_model(
             dataset,
             providers,
             calibration,
-            on_stage,
             fused_io_scans=fused_io_scans,
         )
         return compile_model(job, options or CompileOptions())

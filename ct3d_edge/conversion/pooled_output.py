@@ -1,5 +1,6 @@
 """A graph gets the features that its network pools as one more output: what tells whether a scan is like training's."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from ct3d_edge.session.runner import Runner
 if TYPE_CHECKING:
     from ct3d_edge.conversion.graph_variant import GraphVariant
     from ct3d_edge.conversion.keras_loader import KerasSource
+
+LOGGER = logging.getLogger(__name__)
 
 FEATURE_RTOL = 1e-4
 """Of the largest feature: how far the converted network's may be from Keras's."""
@@ -48,9 +51,7 @@ def make_keras_pooled_fn(source: "KerasSource") -> PooledOutputFn | None:
     return compute
 
 
-def add_checked_pooled_output(
-    proto: onnx.ModelProto, source: "KerasSource", on_stage: Callable[[str], None]
-) -> tuple[onnx.ModelProto, Contract]:
+def add_checked_pooled_output(proto: onnx.ModelProto, source: "KerasSource") -> tuple[onnx.ModelProto, Contract]:
     """A converted graph with the output, checked, and its contract; without both where the output cannot be placed.
 
     Raises
@@ -67,9 +68,9 @@ def add_checked_pooled_output(
         network = with_pooled_features(source.network)
         if statistics is None or network is None or network.outputs[0].shape[-1] != statistics.features:
             raise
-        on_stage(
-            "which node of the converted network pools its features cannot be told, so the file will not say whether a "
-            "scan is like those of training"
+        LOGGER.warning(
+            "Several nodes of the converted network may pool its features: the file has no output for them, and scans "
+            "are not checked for being out of distribution."
         )
         return proto, replace(source.contract, feature_statistics=None)
     check_converted_features(given, source)

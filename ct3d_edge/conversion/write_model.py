@@ -1,17 +1,20 @@
 """The last steps of every model file: add contract, golden test and provenance, check parity, write."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.fused_io.parity import FUSED_IO_ATOL, add_fused_io
+from ct3d_edge.conversion.fused_io.fuse import FUSED_IO_ATOL, add_fused_io
 from ct3d_edge.conversion.gradcam_output import check_gradcam_output
 from ct3d_edge.conversion.graph_variant import GraphVariant
-from ct3d_edge.conversion.parity.parity_data import ParityDataset
+from ct3d_edge.conversion.parity.accuracy_bisect import FindFaultyLayer
+from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.parity.parity_report import ParityReport, ReferenceFn
 from ct3d_edge.conversion.parity.provider_parity import (
     LocateFailure,
@@ -30,6 +33,8 @@ from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import TENSOR_TOLERANCE, run_golden_test, sketch_tensors
 from ct3d_edge.system.atomic_write import atomic_file
 
+LOGGER = logging.getLogger(__name__)
+
 MAX_GOLDEN_TOLERANCE = 0.1
 """No tolerance of a golden test is wider, in probabilities or in parts of a tensor's spread."""
 
@@ -43,6 +48,43 @@ magnitude, which is several times the spread."""
 
 FUSED_IO_TOLERANCE_DIVISOR = 10
 """In fewer bits, the preprocessing inside may take one of so many parts of the limit that the precision has."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompileJob:
+    """A graph on its way to becoming a file.
+
+    Parameters
+    ----------
+    out
+        The file to write.
+    original
+        The graph as it came, float32.
+    contract, golden, provenance
+        What the file is to carry.
+    reference, dataset
+        What it is compared with, and on; the volumes can be gone through more than once.
+    providers
+        On which it is checked.
+    calibration
+        What a lower precision is calibrated on.
+    find_layer
+        Looks into the conversion from Keras when a parity check has failed.
+    fused_io_scans
+        Scans on which a file with the preprocessing inside is checked; None for a file without.
+    """
+
+    out: Path
+    source_graph: onnx.ModelProto
+    contract: Contract
+    golden: GoldenTest
+    provenance: dict[str, Any]
+    reference: ReferenceFn
+    dataset: ParityDataset
+    providers: Sequence[ProviderName] = ("cpu",)
+    calibration: CalibrationData | None = None
+    find_layer: FindFaultyLayer = field(default=lambda _: "")
+    fused_io_scans: Iterable[Volume] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,26 +110,12 @@ class CompileResult:
 
 
 def write_verified_model(
-    out: Path,
-    variant: GraphVariant,
-    contract: Contract,
-    golden: GoldenTest,
-    provenance: dict[str, Any],
-    reference: ReferenceFn,
-    dataset: ParityDataset,
-    *,
-    providers: Sequence[ProviderName] = ("cpu",),
-    required: Sequence[str] = ("cpu",),
-    locate_failure: LocateFailure = lambda _: "",
-    fused_io_scans: Iterable[Volume] | None = None,
-    on_stage: Callable[[str], None] = lambda _: None,
+    job: CompileJob, variant: GraphVariant, *, required: Sequence[str], locate_failure: LocateFailure
 ) -> CompileResult:
-    """Complete a graph, check it against ``reference`` on every provider, and only then write it.
+    """Complete a graph, check it against the job's reference on every provider, and only then write it.
 
-    A provider that is not among the ``required`` ones and cannot run the graph, or answers wrongly, is told to
-    ``on_stage`` and noted in the provenance (``not_for``): sessions on it are refused.
-
-    With ``fused_io_scans``, what is written has the preprocessing inside, and is checked on these scans as well.
+    A provider that is not among the ``required`` ones and cannot run the graph, or fails the parity check, is logged
+    and recorded in the provenance (``not_for``): sessions on it are refused.
 
     Raises
     ------
@@ -100,39 +128,34 @@ def write_verified_model(
     UsageError
         Too few volumes.
     """
-    proto = variant.proto
+    golden = job.golden
     if golden.uses_first_recipe:
-        on_stage("choosing inputs for the golden test")
-        golden = renew_golden_test(golden, reference, contract)
+        LOGGER.info("choosing inputs for the golden test ...")
+        golden = renew_golden_test(golden, job.reference, job.contract)
     golden = replace(golden, tensors=())
-    provenance = {**provenance, "nodes": len(proto.graph.node)}
-    attach_metadata(proto, contract, golden, provenance)
-    if len(providers) > 1:
-        on_stage(f"it is checked on {', '.join(providers)}")
-    on_stage("checking parity")
-    screening = ProviderScreening(required, on_stage)
-    parity_reports, onnxruntime, pooled = check_all_providers(
-        out, variant, contract, golden, reference, dataset, providers, locate_failure, screening
+    provenance = {**job.provenance, "nodes": len(variant.proto.graph.node)}
+    model = _with_metadata(job, variant, golden, provenance)
+    LOGGER.info("checking parity on %s ...", ", ".join(job.providers))
+    parity = check_all_providers(
+        model, variant, job.reference, job.dataset, ProviderScreening(required), job.providers, locate_failure
     )
-    _check_gradcam_output(parse_graph(out, proto), provenance)
-    provenance["proof"] = {**parity_reports[0].to_dict(), **pooled, "onnxruntime": onnxruntime}
-    if screening.excluded:
-        provenance["not_for"] = screening.excluded
-    if len(parity_reports) > 1:
-        provenance["further_proofs"] = [parity.to_dict() for parity in parity_reports[1:]]
-    attach_metadata(proto, contract, golden, provenance)
-    golden = complete_golden_test(golden, parse_graph(out, proto), parity_reports, lower=has_reduced_precision(variant))
-    attach_metadata(proto, contract, golden, provenance)
-    model = parse_graph(out, proto)
+    _check_gradcam_output(model, provenance)
+    provenance |= parity.to_provenance()
+    golden = complete_golden_test(golden, model, parity.reports, lower=has_reduced_precision(variant))
+    model = _with_metadata(job, variant, golden, provenance)
     _check_golden(model)
-    embedding = None
-    if fused_io_scans is not None:
-        on_stage("embedding the preprocessing")
-        model, embedding = add_fused_io(model, fused_io_scans, limit=_fused_io_tolerance(model, variant))
-    on_stage("writing")
-    with atomic_file(out) as stream:
+    fused_io_parity = None
+    if job.fused_io_scans is not None:
+        LOGGER.info("embedding the preprocessing ...")
+        model, fused_io_parity = add_fused_io(model, job.fused_io_scans, limit=_fused_io_tolerance(model, variant))
+    with atomic_file(job.out) as stream:
         stream.write(model.data)
-    return CompileResult(model, parity_reports[0], parity_reports, embedding)
+    return CompileResult(model, parity.reports[0], parity.reports, fused_io_parity)
+
+
+def _with_metadata(job: CompileJob, variant: GraphVariant, golden: GoldenTest, provenance: dict[str, Any]) -> ModelFile:
+    attach_metadata(variant.proto, job.contract, golden, provenance)
+    return parse_graph(job.out, variant.proto)
 
 
 def complete_golden_test(

@@ -1,6 +1,7 @@
 """Tiny Keras networks, each converted once in a session."""
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,14 @@ def save_network(tmp_path: Path, tiny_file: Path, convert_once: None) -> SaveNet
         return path
 
     return save
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What is logged, also after a test of a command, which keeps records from the root logger."""
+    monkeypatch.setattr(logging.getLogger("ct3d_edge"), "propagate", True)
+    caplog.set_level("INFO", "ct3d_edge")
+    return caplog
 
 
 @pytest.fixture

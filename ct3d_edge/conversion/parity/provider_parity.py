@@ -1,27 +1,31 @@
-"""The parity check of a file on every provider: which provider runs it, and answers as its reference does."""
+"""The parity check of a file on every provider: which runs it, and gives the same probabilities as its reference."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.graph_variant import GraphVariant
 from ct3d_edge.conversion.parity.accuracy_bisect import ParityFailure
 from ct3d_edge.conversion.parity.parity_data import ParityDataset
-from ct3d_edge.conversion.parity.parity_report import DEFAULT_PARITY_ATOL, ParityReport, ReferenceFn, require_parity
+from ct3d_edge.conversion.parity.parity_report import (
+    DEFAULT_PARITY_ATOL,
+    OutputPair,
+    ParityReport,
+    ReferenceFn,
+    require_parity,
+)
 from ct3d_edge.conversion.parity.tensor_parity import TensorParity, compare_tensors
 from ct3d_edge.conversion.pooled_output import check_feature_parity
 from ct3d_edge.doctor.smoke_test_process import check_provider
 from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
-from ct3d_edge.modelfile.golden_test import GoldenTest
 from ct3d_edge.modelfile.model_file import ModelFile, attach_metadata, parse_graph
 from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.providers.names import PROVIDERS, ProviderName
@@ -29,6 +33,8 @@ from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.verify import WHOLE_GRAPH_PROVIDERS
+
+LOGGER = logging.getLogger(__name__)
 
 LocateFailure = Callable[[ParityFailure], str]
 """Where a parity check fails, to a sentence that names the step and node that make the difference."""
@@ -45,20 +51,17 @@ PROVIDER_ERROR_PREFIX = "Provider {name} cannot do the work here. {name}: "
 
 @dataclass(frozen=True)
 class ProviderScreening:
-    """Which providers run a file and answer as its reference does.
+    """Which providers run a file and give the same probabilities as its reference.
 
     Parameters
     ----------
     required
         Providers whose failure refuses the file.
-    on_stage
-        Called with a sentence for each excluded provider.
     excluded
         Provider to the reason why the file is not for it.
     """
 
     required: Sequence[str]
-    on_stage: Callable[[str], None]
     excluded: dict[str, str] = field(default_factory=dict)
 
     def open(self, file: ModelFile, name: ProviderName, stack: ExitStack) -> Runner | None:
@@ -85,15 +88,7 @@ class ProviderScreening:
             raise error
         text = str(error).replace("No file was written. ", "").removeprefix(PROVIDER_ERROR_PREFIX.format(name=name))
         self.excluded[name] = f"{how}: {shorten(text, MAX_REASON_LENGTH, placeholder=' ...')}"
-        self.on_stage(f"the file is not for {name}: it {self.excluded[name]}")
-
-
-@dataclass(frozen=True, eq=False)
-class OutputComparison:
-    """Proofs, one of each runner, and for each the volume on which it is furthest off."""
-
-    parity_reports: tuple[ParityReport, ...]
-    worst: tuple[NDArray[np.float32], ...]
+        LOGGER.warning("the file is not for %s: it %s", name, self.excluded[name])
 
 
 def find_working_providers() -> tuple[ProviderName, ...]:
@@ -102,77 +97,142 @@ def find_working_providers() -> tuple[ProviderName, ...]:
     return ("cpu", *(name for name in others if check_provider(name).runs))
 
 
+@dataclass(frozen=True, eq=False)
+class OutputComparison:
+    """The parity report of each runner, and for each the volume with the largest difference."""
+
+    parity_reports: tuple[ParityReport, ...]
+    worst: tuple[NDArray[np.float32], ...]
+
+
 def compare_outputs(reference: ReferenceFn, runners: Sequence[Runner], dataset: ParityDataset) -> OutputComparison:
-    """Let all runners answer each volume, which exists once.
+    """Predict each volume with all runners, one volume in memory at a time.
 
     Raises
     ------
     UsageError
         With fewer than eight volumes.
     """
-    expected: list[NDArray[np.float64]] = []
-    found: list[list[NDArray[np.float64]]] = [[] for _ in runners]
-    worst = [np.empty(0, np.float32) for _ in runners]
-    largest = [-1.0 for _ in runners]
+    pairs: list[list[OutputPair]] = [[] for _ in runners]
+    worst = [(-1.0, np.empty(0, np.float32)) for _ in runners]
     for volume in dataset.volumes:
-        expected.append(reference(volume))
+        expected = reference(volume)
         for number, runner in enumerate(runners):
-            found[number].append(runner.infer(volume[None])[0])
-            gap = float(np.nan_to_num(np.abs(found[number][-1] - expected[-1]), nan=np.inf).max())
-            if gap > largest[number]:
-                worst[number], largest[number] = volume, gap
-    made = partial(
-        ParityReport.from_outputs,
-        material=dataset.material,
-        scans=dataset.scans,
-        limit=DEFAULT_PARITY_ATOL if dataset.limit is None else dataset.limit,
-        truth=dataset.truth,
-    )
-    pairs = [list(zip(expected, answers, strict=True)) for answers in found]
-    return OutputComparison(tuple(made(p, runner) for p, runner in zip(pairs, runners, strict=True)), tuple(worst))
+            found = runner.infer(volume[None])[0]
+            pairs[number].append((expected, found))
+            difference = float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max())
+            worst[number] = max(worst[number], (difference, volume), key=lambda entry: entry[0])
+    reports = [
+        ParityReport.from_outputs(
+            outputs,
+            runner,
+            material=dataset.material,
+            scans=dataset.scans,
+            limit=DEFAULT_PARITY_ATOL if dataset.limit is None else dataset.limit,
+            truth=dataset.truth,
+        )
+        for outputs, runner in zip(pairs, runners, strict=True)
+    ]
+    return OutputComparison(tuple(reports), tuple(volume for _, volume in worst))
+
+
+@dataclass(frozen=True, eq=False)
+class ProviderParity:
+    """The parity check of a file on every provider that runs it.
+
+    Parameters
+    ----------
+    reports
+        That of the CPU first, that of simulated float16 last.
+    onnxruntime
+        ONNX Runtime's version.
+    pooled_features
+        Provenance of the check of pooled features; empty for a file without.
+    excluded
+        Provider to the reason why the file is not for it.
+    """
+
+    reports: tuple[ParityReport, ...]
+    onnxruntime: str
+    pooled_features: dict[str, Any]
+    excluded: dict[str, str]
+
+    def to_provenance(self) -> dict[str, Any]:
+        """Plain data for the provenance."""
+        first, *others = (report.to_dict() for report in self.reports)
+        return {
+            "proof": {**first, **self.pooled_features, "onnxruntime": self.onnxruntime},
+            **({"not_for": self.excluded} if self.excluded else {}),
+            **({"further_proofs": others} if others else {}),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A session of the file on a provider, or of float16 simulated in float32 on the CPU."""
+
+    runner: Runner
+    provider: ProviderName
+    simulated: bool
 
 
 def check_all_providers(
-    out: Path,
+    model: ModelFile,
     variant: GraphVariant,
-    contract: Contract,
-    golden: GoldenTest,
     reference: ReferenceFn,
     dataset: ParityDataset,
+    screening: ProviderScreening,
     providers: Sequence[ProviderName],
     locate_failure: LocateFailure,
-    screening: ProviderScreening,
-) -> tuple[tuple[ParityReport, ...], str, dict[str, Any]]:
-    """Parity reports of all providers and, last, of simulated fp16; ONNX Runtime's version; pooled features."""
+) -> ProviderParity:
+    """Compare a file that is not written yet with its reference on each provider.
+
+    Raises
+    ------
+    CheckFailedError, ModelError, ProviderError
+        A required provider fails.
+    UsageError
+        With fewer than eight volumes.
+    """
     first: list[NDArray[np.float32]] = []
-    watched = replace(dataset, volumes=_record_first(dataset.volumes, first))
-    files = [(parse_graph(out, variant.proto), name) for name in providers]
+    dataset = replace(dataset, volumes=_record_first(dataset.volumes, first))
+    files: list[tuple[ModelFile, ProviderName]] = [(model, name) for name in providers]
     if variant.fp16_simulated is not None:
-        attach_metadata(variant.fp16_simulated, contract, golden, {})
-        files.append((parse_graph(out, variant.fp16_simulated), "cpu"))
+        attach_metadata(variant.fp16_simulated, model.contract, model.golden, {})
+        files.append((parse_graph(model.path, variant.fp16_simulated), "cpu"))
     with ExitStack() as stack:
-        opened = [(screening.open(file, name, stack), name, number) for number, (file, name) in enumerate(files)]
-        running = [(runner, name, number) for runner, name, number in opened if runner is not None]
-        compared = compare_outputs(reference, [runner for runner, *_ in running], watched)
-        screening.on_stage("comparing tensors")
-        batches = [volume.reshape(1, *contract.input_shape) for volume in first]
-        parity_reports, good = [], []
-        for decided, worst, (runner, name, number) in zip(
-            compared.parity_reports, compared.worst, running, strict=True
-        ):
-            parity = replace(decided, rehearsed=number >= len(providers), weakness=_limitation(variant, decided))
-            ask = partial(locate_failure, ParityFailure(worst, name, parity.rehearsed))
-            if not screening.passes_check(name, partial(require_parity, parity, ask)):
-                continue
-            if name not in WHOLE_GRAPH_PROVIDERS and (parity.rehearsed or variant.fp16_simulated is None):
-                parity = replace(parity, tensors=_compare_tensors_on(variant, batches, name, screening))
-                if not screening.passes_check(name, partial(require_parity, parity, ask)):
-                    continue
-            parity_reports.append(parity)
-            good.append(runner)
+        opened = [(screening.open(file, name, stack), name, file is not model) for file, name in files]
+        candidates = [_Candidate(runner, name, simulated) for runner, name, simulated in opened if runner is not None]
+        compared = compare_outputs(reference, [candidate.runner for candidate in candidates], dataset)
+        check = partial(_check_candidate, variant, first, screening, locate_failure)
+        reports = list(map(check, candidates, compared.parity_reports, compared.worst))
+        good = [candidate.runner for candidate, report in zip(candidates, reports, strict=True) if report]
         # Last: a parity check that fails says more, the step to blame and the limit that would have passed.
         pooled = check_feature_parity(variant, good, first)
-        return tuple(parity_reports), good[0].run_report.onnxruntime, pooled
+        passed = tuple(report for report in reports if report)
+        return ProviderParity(passed, good[0].run_report.onnxruntime, pooled, screening.excluded)
+
+
+def _check_candidate(
+    variant: GraphVariant,
+    volumes: Sequence[NDArray[np.float32]],
+    screening: ProviderScreening,
+    locate_failure: LocateFailure,
+    candidate: _Candidate,
+    report: ParityReport,
+    worst: NDArray[np.float32],
+) -> ParityReport | None:
+    """The complete report of one session, its tensors included; None if its provider is excluded."""
+    name = candidate.provider
+    report = replace(report, rehearsed=candidate.simulated, weakness=_limitation(variant, report))
+    locate = partial(locate_failure, ParityFailure(worst, name, candidate.simulated))
+    if not screening.passes_check(name, partial(require_parity, report, locate)):
+        return None
+    if name in WHOLE_GRAPH_PROVIDERS or (variant.fp16_simulated is not None and not candidate.simulated):
+        return report
+    batches = [volume.reshape(1, *candidate.runner.contract.input_shape) for volume in volumes]
+    report = replace(report, tensors=_compare_tensors_on(variant, batches, name, screening))
+    return report if screening.passes_check(name, partial(require_parity, report, locate)) else None
 
 
 def _limitation(variant: GraphVariant, parity: ParityReport) -> str | None:
@@ -198,7 +258,7 @@ def has_reduced_precision(variant: GraphVariant) -> bool:
 def _compare_tensors_on(
     variant: GraphVariant, batches: Iterable[NDArray[np.float32]], on: ProviderName, screening: ProviderScreening
 ) -> TensorParity | None:
-    """None on a provider that runs the file, but not with its tensors as outputs: the answers are its proof."""
+    """None on a provider that runs the file, but not with its tensors as outputs: only probabilities are checked."""
     try:
         return compare_tensors(
             variant.fp32,
@@ -210,7 +270,7 @@ def _compare_tensors_on(
     except (ModelError, ProviderError):
         if on in screening.required:
             raise
-        screening.on_stage(f"{on} does not show its tensors; the parity check there is on the probabilities alone")
+        LOGGER.info("%s does not show its tensors; the parity check there is on the probabilities alone", on)
         return None
 
 

@@ -6,8 +6,7 @@ import pytest
 from builders import LAS, MakeModel
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.fused_io.fuse import fuse_io
-from ct3d_edge.conversion.fused_io.parity import add_fused_io, check_fused_parity
+from ct3d_edge.conversion.fused_io.fuse import add_fused_io, check_fused_parity, fuse_io
 from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.preprocessing import preprocess
