@@ -97,7 +97,8 @@ def summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float)
     }
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     left = f"; {scans - len(records)} not reached" if len(records) < scans else ""
-    return f"{plural(len(records), 'scan')} ({summary}) in {seconds:.1f} s{left}"
+    counted = f"{plural(len(records), 'scan')} ({summary})" if summary else "no scans"
+    return f"{counted} in {seconds:.1f} s{left}"
 
 
 def suggest_fixes(records: "Sequence[ResultRecord]") -> None:

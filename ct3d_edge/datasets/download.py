@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, responses
 from importlib import metadata
@@ -21,6 +22,7 @@ ATTEMPTS = 6
 TIMEOUT_S = 30.0  # without a byte from the server
 PAUSE_S = 1.0  # before the second attempt; doubled before each further one
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+RANGE_NOT_SATISFIABLE = 416
 BLOCK_BYTES = 1 << 18
 
 HANDLERS: tuple[type[request.BaseHandler], ...] = (
@@ -100,7 +102,9 @@ def _request_rest(archive: RemoteArchive, stream: IO[bytes], noted: Path, on_pro
     etag = noted.read_text("utf-8") if noted.exists() else ""
     # Only a strong ETag shows that the file has not changed since (RFC 9110, 13.1.5).
     start = start if etag.startswith('"') and start < archive.bytes else 0
-    with _open(archive.url, start, etag) as response:
+    with _restart_if_out_of_range(start, noted):
+        opened = _open(archive.url, start, etag)
+    with opened as response:
         if response.status == 206:
             _require_same_file(response, start, etag, archive.bytes, noted)
         else:
@@ -124,6 +128,19 @@ def _open(url: str, start: int, etag: str) -> HTTPResponse:
         opener.add_handler(handler())
     response: HTTPResponse = opener.open(request.Request(url, headers=headers), timeout=TIMEOUT_S)  # noqa: S310
     return response
+
+
+@contextmanager
+def _restart_if_out_of_range(start: int, etag: Path) -> Iterator[None]:
+    """Let the next attempt begin at the first byte where a server does not have the one that was asked for."""
+    try:
+        yield
+    except HTTPError as error:
+        if not start or error.code != RANGE_NOT_SATISFIABLE:
+            raise
+        error.close()
+        etag.unlink(missing_ok=True)
+        raise ConnectionError(f"the server has no bytes from {start:,} on") from error
 
 
 def _require_same_file(response: HTTPResponse, start: int, etag: str, total: int, noted: Path) -> None:

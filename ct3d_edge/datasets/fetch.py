@@ -85,9 +85,8 @@ def fetch(
     make_folder(out)
     records = _read_records(out / SOURCES)
     missing = [each for each in archives if not _is_complete(out / each.name, records.get(each.name))]
-    present = sum(path.stat().st_size for each in missing for path in out.glob(f"{each.name}.zip*"))
-    needed = 2 * sum(each.bytes for each in missing) - present  # .nii.gz files unpack to about the archive's size
-    require_disk_space(out, needed, f"Fetching {' and '.join(each.name for each in missing)}")
+    names = " and ".join(each.name for each in missing)
+    require_disk_space(out, _peak_disk_use(out, missing, keep_archives), f"Fetching {names}")
     try:
         for each in archives:
             if each in missing:
@@ -98,6 +97,18 @@ def fetch(
     except OSError as error:
         raise write_failure_message(out, error) from error
     return records
+
+
+def _peak_disk_use(out: Path, missing: list[RemoteArchive], keep: bool) -> int:
+    """Bytes that must be free: archives are fetched in turn, and each is removed before the next unless it stays."""
+    peak = used = 0
+    for archive in missing:
+        present = sum(path.stat().st_size for path in out.glob(f"{archive.name}.zip*"))
+        stays = keep or (out / f"{archive.name}.zip").exists()
+        rest = max(archive.bytes - present, 0)
+        peak = max(peak, used + rest + archive.bytes)  # .nii.gz files unpack to about the archive's size
+        used += archive.bytes + (rest if stays else -min(present, archive.bytes))
+    return peak
 
 
 def _fetch_class(archive: RemoteArchive, out: Path, records: Records, keep: bool, on_progress: OnProgress) -> None:

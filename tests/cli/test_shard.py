@@ -65,6 +65,7 @@ def test_a_shard_without_scans_is_an_empty_file(run: Run, make_model: MakeModel,
         "infer", scan, "-m", make_model(), "-p", "cpu", "--shard", f"{other}/2", "--out", tmp_path / "a.jsonl"
     )
     assert outcome.code == 0, outcome.err
+    assert "no scans in 0.0 s" in outcome.err
     assert (tmp_path / "a.jsonl").read_text() == ""
 
 

@@ -161,6 +161,16 @@ def test_a_server_that_ignores_ranges_restarts_cleanly(
     assert server.ranges(PATH) == ["bytes=1000-"]
 
 
+def test_a_server_without_the_bytes_that_are_asked_for_is_asked_for_all(
+    server: HostileServer, archive: RemoteArchive, part: Path
+) -> None:
+    break_off(server, archive, part)
+    server.script[PATH].append(status(416))
+    download(archive, part)
+    assert part.read_bytes() == BODY
+    assert server.ranges(PATH) == ["bytes=1000-", None]
+
+
 @pytest.mark.parametrize("behaviour", [undeclared(BODY + b"more"), declaring(len(BODY))])
 def test_more_than_published_is_never_taken(
     server: HostileServer, archive: RemoteArchive, part: Path, behaviour: Behaviour
@@ -191,6 +201,7 @@ def test_another_size_than_the_published_one_is_refused_before_anything_is_lost(
         (500, 3, "500 Internal Server Error"),
         (503, 3, "503 Service Unavailable"),
         (429, 3, "429 Too Many Requests"),
+        (416, 1, "416"),
         (599, 1, "599"),
     ],
 )
