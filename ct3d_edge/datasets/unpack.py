@@ -1,29 +1,20 @@
-"""The scans of a zip archive. Nothing in it is trusted: all entries are checked before the first is read."""
+"""Unpack the scans of a zip archive."""
 
 import shutil
-import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PureWindowsPath
-from struct import error as StructError  # noqa: N812  # an exception by any name
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from pathlib import Path
+from zipfile import ZipFile, ZipInfo
 
 from ct3d_edge.datasets.download import OnProgress
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.formatting import format_bytes, printable
 from ct3d_edge.system.atomic_write import atomic_file, make_folder
+from ct3d_edge.system.zip_entries import DAMAGE, ZipLimits, require_safe_entries
 
 SUFFIXES = (".nii", ".nii.gz")
 BLOCK_BYTES = 1 << 20
-MAX_ENTRIES = 10_000
-MAX_ENTRY_BYTES = 1 << 30  # a CT of 512 x 512 x 2048 voxels
-MAX_TOTAL_BYTES = 16 << 30
-MAX_RATIO = 100  # unpacked to packed bytes; CT scans reach 2 to 3, deflate 1032
-ENCRYPTED = 0x1  # PKWARE's APPNOTE, 4.4.4
-REPARSE_POINT = 0x400  # Windows' attribute of links and junctions
-DAMAGE = (BadZipFile, zlib.error, StructError, RuntimeError, EOFError, ValueError, OverflowError, OSError)
-"""All that zipfile was seen to raise about archives with bytes changed or cut off."""
+LIMITS = ZipLimits()
 
 
 def require_disk_space(folder: Path, needed: int, purpose: str) -> None:
@@ -88,30 +79,10 @@ def _read_blocks(opened: ZipFile, entry: ZipInfo, archive: Path) -> Iterator[byt
 
 def _find_scans(entries: list[ZipInfo]) -> dict[str, ZipInfo]:
     """The scans by the name of their file; hidden ones (``__MACOSX/._scan.nii`` of macOS, say) are none."""
-    for entry in entries:
-        if fault := _fault(entry):
-            raise ValueError(f"its entry {entry.orig_filename} {fault}")
-    if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_TOTAL_BYTES:
-        raise ValueError(f"it would unpack to over {MAX_ENTRIES:,} files or {format_bytes(MAX_TOTAL_BYTES)}")
+    require_safe_entries(entries, LIMITS)
     seen = [entry for entry in entries if not any(part.startswith(".") for part in entry.filename.split("/"))]
     named = [(entry.filename.rpartition("/")[2], entry) for entry in seen]
     scans = [(name, entry) for name, entry in named if name.lower().endswith(SUFFIXES)]
     if not scans or len({name.casefold() for name, _ in scans}) < len(scans):
         raise ValueError("it holds no scans, or two that would be one file")
     return dict(scans)
-
-
-def _fault(entry: ZipInfo) -> str | None:
-    """What is wrong with an entry, or None."""
-    name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)  # Unix writes the file mode here
-    if {"", ".", ".."} & set(name.removesuffix("/").split("/")) or {":", "\\"} & set(name) or not name.isprintable():
-        return "is no plain relative path"
-    if PureWindowsPath(name).is_reserved():
-        return "has a name that Windows reserves for a device"
-    if kind not in {0, stat.S_IFREG, stat.S_IFDIR} or entry.external_attr & REPARSE_POINT:
-        return "is a link or special file"
-    if entry.flag_bits & ENCRYPTED or entry.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
-        return "is encrypted, or compressed by another method than deflate"
-    if entry.file_size > min(MAX_ENTRY_BYTES, MAX_RATIO * max(entry.compress_size, 1)):
-        return f"would unpack from {entry.compress_size:,} to {entry.file_size:,} bytes"
-    return None

@@ -48,6 +48,9 @@ CHECKS = (
     QualityCheck("truncated", "error", "ends before its voxels do, or promises more than it can hold"),
     QualityCheck("bad_checksum", "error", "the gzip checksum or length does not match: a copy went wrong"),
     QualityCheck("corrupt_gzip", "error", "the gzip stream is broken inside"),
+    QualityCheck(
+        "bad_archive", "error", "a zip archive, or a file in it, is damaged, encrypted, a bomb, or leads elsewhere"
+    ),
     QualityCheck("pixel_decode_error", "error", "compressed pixels cannot be decoded"),
     QualityCheck("too_large", "error", "its voxels (DICOM: one plane) do not fit into memory"),
     QualityCheck("trailing_data", "error", "far more data than the header describes"),

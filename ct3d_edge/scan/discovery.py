@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_series_name
+from ct3d_edge.scan.archive import is_archive
+from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir, is_series_name
 from ct3d_edge.scan.dicom.series_query import SeriesQuery, SkippedFile
-from ct3d_edge.scan.folder_walk import unsupported_format_reason, walk_folders
+from ct3d_edge.scan.folder_walk import skip_reason, walk_folders
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, path_exists
 
@@ -37,7 +38,8 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
 
     In folders, files with a suffix of ``SCAN_SUFFIXES`` are scans; DICOM files are detected by content and grouped by
     series. Hidden files and folders and masks (``*_mask.nii.gz``) are ignored. A folder with several links is searched
-    once, and a .hdr/.img pair is one scan. Archives and images of unsupported formats are skipped.
+    once, and a .hdr/.img pair is one scan. A zip archive is searched like a folder. Other archives and images of
+    unsupported formats are skipped.
     A DICOM file stands for its whole series; a series is named by its folder, or by ``folder/SERIES-UID`` where the
     folder holds several. Localizers, derived series and other modalities than CT are skipped. Scans are sorted
     within each folder, without duplicates. A subfolder that cannot be searched is returned as a scan, whose opening
@@ -59,7 +61,8 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
     scans: dict[str, Path] = {}
     passed_over: dict[str, SkippedFile] = {}
     for path in roots:
-        if not os.path.lexists(path) and not (is_series_name(path.name) and is_folder(path.parent)):
+        exists = os.path.lexists(path) or path_exists(path)
+        if not exists and not (is_series_name(path.name) and is_folder(path.parent)):
             raise UsageError(f"There is no file or folder {path}.")
     for scan in _iterate_scans(roots, SeriesQuery(series, frozenset(roots if name_by_uid else ()))):
         if isinstance(scan, SkippedFile):
@@ -91,13 +94,16 @@ def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[Ski
     if passed_over:
         reasons = "\n".join(f"  {each.path}: {each.reason}" for each in passed_over)
         return f"No scans under {under}; `series=UID` takes one of these anyway:\n{reasons}"
-    return f"No scans under {under}: looked for files ending in {', '.join(SCAN_SUFFIXES)} and for DICOM files."
+    endings = ", ".join(SCAN_SUFFIXES)
+    return f"No scans under {under}: looked for files ending in {endings}, for DICOM files and for zip archives."
 
 
 def _iterate_scans(paths: list[Path], query: SeriesQuery) -> Iterator[Path | SkippedFile]:
-    series = _series_by_file([path for path in paths if is_file(path) and _may_be_dicom(path)], query)
+    series = _series_by_file([path for path in paths if is_file(path) and _is_image_file(path)], query)
     for path in paths:
-        if is_folder(path):
+        if is_dicomdir(path):
+            yield from _scans_below(path.parent, query)
+        elif is_folder(path):
             yield from _scans_below(path, query)
         elif path in series:
             yield from series[path]
@@ -118,13 +124,22 @@ def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[Path | SkippedFil
             continue
         scans = (path for path in files if _is_standalone_scan(path) and not _is_mask(path))
         entries[current] = [_header_file(path) for path in scans] if query.series is None else []
-        entries[current] += filter(None, map(unsupported_format_reason, files))
-        read = (path for path in files if not (_is_standalone_scan(path) or unsupported_format_reason(path)))
+        entries[current] += filter(None, map(skip_reason, files))
+        read = (path for path in files if not (_is_standalone_scan(path) or skip_reason(path)))
         dicom_candidates[current] = [path for path in read if _may_be_dicom(path)]
     dicom = _dicom_scans_by_folder(dicom_candidates, query)
     for current, scans_and_skipped in entries.items():
         yield from scans_and_skipped
         yield from dicom.get(current, ())
+    if query.series is None:
+        yield from _empty_archives({current: [*found, *dicom.get(current, ())] for current, found in entries.items()})
+
+
+def _empty_archives(entries: dict[Path, list[Path | SkippedFile]]) -> Iterator[SkippedFile]:
+    """The archives among these folders that hold neither a scan nor a file that was skipped, folders below included."""
+    for archive in filter(is_archive, entries):
+        if not any(found for folder, found in entries.items() if folder.is_relative_to(archive)):
+            yield SkippedFile(archive, "archive", "an archive without scans")
 
 
 def _is_standalone_scan(path: Path) -> bool:
@@ -152,6 +167,10 @@ def _series_by_file(files: list[Path], query: SeriesQuery) -> dict[Path, list[Pa
 
     series = find_series_of_files(files)
     return {file: [folder] if query.series in (None, uid) else [] for file, (folder, uid) in series.items()}
+
+
+def _is_image_file(path: Path) -> bool:
+    return _may_be_dicom(path) and not is_dicomdir(path)
 
 
 def _may_be_dicom(path: Path) -> bool:

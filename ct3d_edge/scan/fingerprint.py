@@ -1,15 +1,16 @@
 """The SHA-256 of a scan's files, and their state on disk."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.errors import ScanError, UnreadableScanError
+from ct3d_edge.scan.archive import FileState, open_file, read_file_state
 from ct3d_edge.scan.gzip_reader import ScanReader, no_cancellation
 from ct3d_edge.scan.loader import is_series, list_scan_files
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
+from ct3d_edge.system.zip_entries import DAMAGE
 
 BLOCK = 1 << 20
 """Bytes hashed at a time: large enough to leave the interpreter's lock alone most of the time."""
@@ -47,7 +48,7 @@ def _sha256(files: Sequence[Path], check_cancelled: Callable[[], None]) -> str:
         with ScanReader(file):  # raises the specific error if the file cannot be opened
             pass
         try:
-            with file.open("rb") as stream:
+            with open_file(file) as stream:
                 while block := stream.read(BLOCK):
                     digest.update(block)
                     check_cancelled()
@@ -55,6 +56,8 @@ def _sha256(files: Sequence[Path], check_cancelled: Callable[[], None]) -> str:
             raise UnreadableScanError(
                 "unreadable", f"{file.name} cannot be read: {error.strerror or error}."
             ) from error
+        except DAMAGE as error:
+            raise UnreadableScanError("bad_archive", f"{file.name} is damaged in its archive: {error}.") from error
     return digest.hexdigest()
 
 
@@ -65,10 +68,10 @@ class FileStamp:
     Parameters
     ----------
     files
-        For each file: device, inode, size in bytes, time of the last change in ns; None for a missing file.
+        None for a missing file.
     """
 
-    files: tuple[tuple[int, int, int, int] | None, ...]
+    files: tuple[FileState | None, ...]
 
     @classmethod
     def of(cls, scan: Path, check_cancelled: Callable[[], None] = no_cancellation) -> "FileStamp":
@@ -78,12 +81,12 @@ class FileStamp:
     @property
     def complete(self) -> bool:
         """Whether all files exist and are not empty."""
-        return all(file is not None and file[2] > 0 for file in self.files)
+        return all(file is not None and file.size > 0 for file in self.files)
 
     @property
     def last_modified_ns(self) -> int:
         """Time of the last change of any of them, in ns since 1970; 0 if none exists."""
-        return max((file[3] for file in self.files if file is not None), default=0)
+        return max((file.modified_ns for file in self.files if file is not None), default=0)
 
 
 def _files_or_path(scan: Path, check_cancelled: Callable[[], None]) -> tuple[Path, ...]:
@@ -94,9 +97,8 @@ def _files_or_path(scan: Path, check_cancelled: Callable[[], None]) -> tuple[Pat
         return tuple(dict.fromkeys(header_and_voxel_paths(scan)))
 
 
-def _stat(path: Path) -> tuple[int, int, int, int] | None:
+def _stat(path: Path) -> FileState | None:
     try:
-        status = os.stat(path)  # noqa: PTH116  # a path with a NUL or a loop is an error here as everywhere
-    except (OSError, ValueError):
+        return read_file_state(path)
+    except (OSError, ValueError, UnreadableScanError):
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

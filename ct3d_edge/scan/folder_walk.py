@@ -1,41 +1,51 @@
-"""Walk folders, each once, and detect files of unsupported image formats."""
+"""Walk folders and archives, each once, and detect files that are images and are not read."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import UnreadableScanError, UsageError
+from ct3d_edge.scan.archive import is_archive, list_archive_folder
+from ct3d_edge.scan.dicom.magic import is_dicomdir
 from ct3d_edge.scan.dicom.series_query import SkippedFile
 
 ARCHIVE_REASON = "an archive; unpack it first"
-GZIPPED_DICOM_REASON = "a compressed DICOM file; decompress it first (gunzip)"
+NESTED_ARCHIVE_REASON = "an archive inside an archive; unpack the outer one first"
+DICOMDIR_REASON = "the index of a DICOM medium; the files in its folder and below were searched"
 CONVERTIBLE_REASON = "an image in another format ({}); convert it to NIfTI, with its orientation"
 
 UNSUPPORTED_SUFFIXES = {
-    **dict.fromkeys(
-        (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), ("archive", ARCHIVE_REASON)
-    ),
-    **dict.fromkeys((".dcm.gz", ".dicom.gz", ".ima.gz"), ("compressed_dicom", GZIPPED_DICOM_REASON)),
+    ".zip": ("archive", NESTED_ARCHIVE_REASON),
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), ("archive", ARCHIVE_REASON)),
     **dict.fromkeys((".mha", ".mhd"), ("other_format", CONVERTIBLE_REASON.format("MetaImage"))),
     **dict.fromkeys((".nrrd", ".nhdr"), ("other_format", CONVERTIBLE_REASON.format("NRRD"))),
     **dict.fromkeys((".mgh", ".mgz"), ("other_format", CONVERTIBLE_REASON.format("FreeSurfer"))),
     ".mnc": ("other_format", CONVERTIBLE_REASON.format("MINC")),
 }
-"""Suffixes of unsupported files that contain scans: code and reason."""
+"""Suffixes of unsupported files that contain scans: code and reason. Other archives (.zip) are walked as folders."""
 
 FolderEntry = tuple[Path, list[Path] | SkippedFile | None]
+
+
+class _Children(NamedTuple):
+    """What is directly in a folder, sorted; ``links`` are those to folders, ``folders`` the other ones and archives."""
+
+    files: list[Path]
+    folders: list[Path]
+    links: list[Path]
 
 
 def walk_folders(folder: Path) -> Iterator[FolderEntry]:
     """Yield this folder and those below, parents first, each with its sorted files; None if it cannot be searched.
 
-    Links to folders are followed after all folders. A link to a folder that was searched already is skipped, which ends
-    loops. `os.walk` is recursive, and there may be two thousand levels.
+    Zip archives count as folders. Links to folders are followed after all folders. A link to a folder that was searched
+    already is skipped, which ends loops. `os.walk` is recursive, and there may be two thousand levels.
 
     Raises
     ------
     UsageError
-        If ``folder`` itself cannot be searched.
+        If ``folder`` itself is not an archive and cannot be searched.
     """
     waiting, links, searched = [folder], list[Path](), set[tuple[int, int]]()
     while waiting or links:
@@ -44,35 +54,55 @@ def walk_folders(folder: Path) -> Iterator[FolderEntry]:
         try:
             identity = _folder_id(current)
             if linked and identity in searched:
-                yield (
-                    current,
-                    SkippedFile(current, "link", f"a link to {current.resolve()}, which was searched already"),
-                )
+                reason = f"a link to {current.resolve()}, which was searched already"
+                yield current, SkippedFile(current, "link", reason)
                 continue
-            searched.add(identity)
-            with os.scandir(current) as entries:
-                children = sorted(
-                    (each for each in entries if not each.name.startswith(".")), key=lambda each: each.name
-                )
+            if identity is not None:
+                searched.add(identity)
+            children = _list_children(current)
+        except UnreadableScanError:
+            yield current, None
+            continue
         except OSError as error:
             if current == folder:
                 raise UsageError(f"The folder {folder} cannot be searched: {error.strerror or error}.") from error
             yield current, None
             continue
-        yield current, [current / each.name for each in children if not _is_folder(each)]
-        folders = [each for each in children if _is_folder(each)]
-        links += [current / each.name for each in folders if each.is_symlink()]
-        waiting += [current / each.name for each in reversed(folders) if not each.is_symlink()]
+        yield current, children.files
+        links += children.links
+        waiting += reversed(children.folders)
 
 
-def unsupported_format_reason(path: Path) -> SkippedFile | None:
-    """The reason why an image file is skipped; None for any other file."""
+def _list_children(folder: Path) -> _Children:
+    """The entries of a folder, an archive or a folder in one; hidden ones are left out."""
+    inside = list_archive_folder(folder)
+    if inside is not None:
+        files, folders = ([path for path in paths if not path.name.startswith(".")] for paths in inside)
+        return _Children(files, folders, [])
+    children = _Children([], [], [])
+    with os.scandir(folder) as entries:
+        for entry in sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name):
+            path = folder / entry.name
+            if _is_folder(entry):
+                (children.links if entry.is_symlink() else children.folders).append(path)
+            else:
+                (children.folders if is_archive(path) else children.files).append(path)
+    return children
+
+
+def skip_reason(path: Path) -> SkippedFile | None:
+    """The reason why a file of images, or the index of such files, is skipped; None for any other file."""
+    if is_dicomdir(path):
+        return SkippedFile(path, "dicomdir", DICOMDIR_REASON)
     name = path.name.lower()
     code, reason = next((entry for ending, entry in UNSUPPORTED_SUFFIXES.items() if name.endswith(ending)), (None, ""))
     return None if code is None else SkippedFile(path, code, reason)
 
 
-def _folder_id(folder: Path) -> tuple[int, int]:
+def _folder_id(folder: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder; None for an archive, and for a folder in one."""
+    if list_archive_folder(folder) is not None:
+        return None
     status = folder.stat()
     return status.st_dev, status.st_ino
 

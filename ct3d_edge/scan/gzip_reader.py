@@ -1,19 +1,24 @@
-"""Read the bytes of a scan file, plain or gzip by content, with one error code per kind of damage."""
+"""Read the bytes of a scan file, plain, gzip by content or in an archive, with one error code per kind of damage."""
 
 import gzip
 import os
 import stat
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+from zipfile import BadZipFile
 
 from isal import igzip, igzip_lib
 
 from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.formatting import format_bytes
+from ct3d_edge.scan.archive import is_member, open_file, read_file_state
 from ct3d_edge.scan.path_kind import describe_file_type
+from ct3d_edge.system.machine import read_available_memory
 
 GZIP_MAGIC = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 18
@@ -21,6 +26,9 @@ BLOCK_BYTES = 1 << 18
 
 MAX_DEFLATE_RATIO = 1032
 """No deflate stream expands further than this (zlib's technical notes)."""
+
+MAX_MEMORY_FRACTION = 0.5
+"""Share of the available memory that a file may take which is read as a whole."""
 
 MAX_TRAILER_BYTES = 1 << 20
 """Bytes allowed after the voxels; with more than such padding a file does not match its header."""
@@ -50,11 +58,12 @@ class ScanReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reading, self._close_requested = threading.Lock(), False
+        self._in_archive = is_member(path)
         with self._translating():
             self._refuse_other_than_files()
-            self._file = path.open("rb")
-            self.size = os.fstat(self._file.fileno()).st_size
-            magic = self._file.peek(2)[:2]
+            self._file = open_file(path)
+            self.size = read_file_state(path).size if self._in_archive else os.fstat(self._file.fileno()).st_size
+            magic = self._file.peek(2)[:2]  # type: ignore[attr-defined]
         if not magic:
             self._file.close()
             raise UnreadableScanError("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
@@ -88,6 +97,26 @@ class ScanReader:
         """Upper bound of the decompressed size of the file in bytes."""
         return self.size * MAX_DEFLATE_RATIO if self.compressed else self.size
 
+    @property
+    def has_checksum(self) -> bool:
+        """Whether its checksum is compared at its end, which `finish` reaches."""
+        return self.compressed or self._in_archive
+
+    def read_all(self) -> bytes:
+        """The whole content, decompressed, if there is memory for it."""
+        available = read_available_memory()
+        limit = None if available is None else int(MAX_MEMORY_FRACTION * available)
+        blocks, total = [], 0
+        with self._using(), self._translating():
+            while block := self._stream.read(BLOCK_BYTES):
+                blocks.append(block)
+                total += len(block)
+                if limit is not None and total > limit:
+                    raise UnreadableScanError(
+                        "too_large", f"{self.path.name} is larger than {format_bytes(limit)}, half of the free memory."
+                    )
+        return b"".join(blocks)
+
     def read(self, count: int) -> bytes:
         """Return exactly ``count`` bytes."""
         buffer = bytearray(count)
@@ -105,8 +134,8 @@ class ScanReader:
                 done += got
 
     def skip(self, count: int) -> None:
-        """Skip ``count`` bytes; in blocks in a compressed file, as a damaged header may give any number."""
-        if not self.compressed:
+        """Skip ``count`` bytes; in blocks in a compressed file or archive, as a damaged header may give any number."""
+        if not self.has_checksum:
             with self._translating():
                 self._file.seek(count, os.SEEK_CUR)
             return
@@ -119,7 +148,7 @@ class ScanReader:
         """Read to the end, so that the checksum of a compressed file is compared."""
         left = MAX_TRAILER_BYTES
         with self._using(), self._translating():
-            while self.compressed and (extra := self._stream.read(BLOCK_BYTES)):
+            while self.has_checksum and (extra := self._stream.read(BLOCK_BYTES)):
                 left -= len(extra)
                 if left < 0:
                     raise UnreadableScanError(
@@ -128,6 +157,8 @@ class ScanReader:
 
     def _refuse_other_than_files(self) -> None:
         """Raise unless the path is a regular file: opening a named pipe could block for ever."""
+        if self._in_archive:
+            return
         mode = self.path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise UnreadableScanError("unreadable", f"{self.path.name} is {describe_file_type(mode)}, not a file.")
@@ -151,7 +182,9 @@ class ScanReader:
         try:
             yield
         except EOFError as error:
-            raise self._truncated("the gzip stream has no end") from error
+            raise self._truncated("the compressed stream has no end") from error
+        except (BadZipFile, zlib.error) as error:
+            raise UnreadableScanError("bad_archive", f"{name} is damaged in its archive: {error}.") from error
         except gzip.BadGzipFile as error:
             code = "bad_checksum" if "check failed" in str(error) else "corrupt_gzip"
             raise UnreadableScanError(code, f"{name} is damaged: {error}. Copy or export it again.") from error

@@ -69,8 +69,8 @@ class NiftiScan(Scan):
         Parameters
         ----------
         needed
-            Their ``k``, increasing. A compressed file is read to its end to compare its checksum; of other files
-            only these planes are read.
+            Their ``k``, increasing. A compressed file, or one in an archive, is read to its end to compare its
+            checksum; of other files only these planes are read.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class NiftiScan(Scan):
         with self._voxels() as stream:
             start = time.perf_counter()
             for index, plane in (
-                self._all_planes(stream) if stream.compressed else self._selected_planes(stream, sorted(selected))
+                self._all_planes(stream) if stream.has_checksum else self._selected_planes(stream, sorted(selected))
             ):
                 self.reading_ms += (time.perf_counter() - start) * 1e3
                 self._check_cancelled()

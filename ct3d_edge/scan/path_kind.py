@@ -1,4 +1,4 @@
-"""The kind of a path; no file is opened and no error is raised.
+"""The kind of a path, which may lead into a zip archive; no error is raised.
 
 `pathlib` raises where a folder above may not be entered or a name is too long, in some versions of Python.
 """
@@ -6,6 +6,8 @@
 import os
 import stat
 from pathlib import Path
+
+from ct3d_edge.scan.archive import is_member, is_member_folder
 
 FILE_TYPES = {
     stat.S_IFDIR: "a folder",
@@ -18,17 +20,17 @@ FILE_TYPES = {
 
 def path_exists(path: Path) -> bool:
     """Whether the path exists; False for a broken link."""
-    return os.path.exists(path)  # noqa: PTH110
+    return os.path.exists(path) or is_member(path) or is_member_folder(path)  # noqa: PTH110
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a regular file, or a link to one."""
-    return os.path.isfile(path)  # noqa: PTH113
+    """Whether it is a regular file, a link to one, or a file in an archive."""
+    return os.path.isfile(path) or is_member(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, or a link to one."""
-    return os.path.isdir(path)  # noqa: PTH112
+    """Whether it is a folder, a link to one, an archive, or a folder in one."""
+    return os.path.isdir(path) or is_member_folder(path)  # noqa: PTH112
 
 
 def is_special(path: Path) -> bool:

@@ -14,6 +14,7 @@ from published import class_archive, entry, noise, tree, zip_of
 from ct3d_edge.datasets import unpack
 from ct3d_edge.datasets.unpack import unpack_scans
 from ct3d_edge.errors import DatasetError, UsageError
+from ct3d_edge.system.zip_entries import ZipLimits
 
 SCAN = ("a.nii.gz", noise(50))
 
@@ -115,13 +116,13 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "value", "message"),
     [
-        ("MAX_ENTRIES", 2, "over 2 files"),
-        ("MAX_ENTRY_BYTES", 49, "to 50 bytes"),
-        ("MAX_TOTAL_BYTES", 149, "or 149 B"),
+        ("entries", 2, "over 2 files"),
+        ("entry_bytes", 49, "to 50 bytes"),
+        ("total_bytes", 149, "or 149 B"),
     ],
 )
 def test_limits_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, message: str) -> None:
-    monkeypatch.setattr(unpack, limit, value)
+    monkeypatch.setattr(unpack, "LIMITS", ZipLimits(**{limit: value}))
     require_refused(tmp_path, zip_of([(f"{n}.nii", noise(50, n)) for n in range(3)]), message)
 
 

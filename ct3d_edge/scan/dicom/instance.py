@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 
 from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.scan.archive import read_file_state
 from ct3d_edge.scan.dicom.frames import FRAME_TAGS, Frame, read_frames
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, is_dicom
 from ct3d_edge.scan.dicom.pixel_storage import (
@@ -148,8 +149,8 @@ def read_instance(path: Path) -> DicomInstance:
         ``no_pixel_data`` if it is DICOM of another kind; ``bad_header`` if it says something impossible.
     """
     try:
-        found = path.stat()
-        return _read_cached(path, found.st_size, found.st_mtime_ns)
+        found = read_file_state(path)
+        return _read_cached(path, found.size, found.modified_ns)
     except FileNotFoundError as error:
         raise UnreadableScanError("not_found", f"{path.name} does not exist.") from error
     except OSError as error:
@@ -159,9 +160,9 @@ def read_instance(path: Path) -> DicomInstance:
 def read_series_uid(path: Path) -> str | None:
     """UID of the series that a file belongs to, `NO_SERIES_UID` if it gives none; None if it cannot be read."""
     try:
-        found = path.stat()
-        return _series_uid_cached(path, found.st_size, found.st_mtime_ns)
-    except OSError:
+        found = read_file_state(path)
+        return _series_uid_cached(path, found.size, found.modified_ns)
+    except (OSError, UnreadableScanError):
         return None
 
 

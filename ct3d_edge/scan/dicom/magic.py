@@ -1,8 +1,13 @@
-"""Is this file DICOM? Told by its first bytes, without a library."""
+"""Whether a file is DICOM, by its first bytes."""
 
 from pathlib import Path
 
+from isal import igzip, igzip_lib
+
+from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.scan.archive import open_file
 from ct3d_edge.scan.path_kind import is_file
+from ct3d_edge.system.zip_entries import DAMAGE
 
 PREAMBLE = 128
 PREFIX = b"DICM"
@@ -12,6 +17,11 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 GROUPS_WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00")
 """With which group of elements a file without a preamble begins: file meta information, or identification."""
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+NIFTI_SUFFIX = ".nii.gz"
+"""Compressed files of this name are not looked into: they are NIfTI, and most."""
 
 NO_SERIES_UID = "unnamed"
 """Stands for the UID of a series whose files give none."""
@@ -23,21 +33,29 @@ MAX_SHORT_LENGTH = 256
 def is_dicom(path: Path) -> bool:
     """Whether a file begins as DICOM does: with a preamble, or at once with a data set (old archives wrote those).
 
-    A file that cannot be opened is not, nor is a pipe or a device.
+    It may be compressed with gzip. A file that cannot be opened is not DICOM, nor is a pipe or a device.
     """
     if not is_file(path):
         return False
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             first = stream.read(PREAMBLE + len(PREFIX))
-    except OSError:
+            if first.startswith(GZIP_MAGIC) and not path.name.lower().endswith(NIFTI_SUFFIX):
+                stream.seek(0)
+                first = igzip.open(stream, "rb").read(PREAMBLE + len(PREFIX))
+    except (*DAMAGE, UnreadableScanError, igzip_lib.error):
         return False
     return first[PREAMBLE:] == PREFIX or _starts_with_dataset(first)
 
 
+def is_dicomdir(path: Path) -> bool:
+    """Whether a file is the index of a DICOM medium (PS3.10, 8.6); it holds no image."""
+    return path.name.upper() == "DICOMDIR" and is_dicom(path)
+
+
 def has_dicom_suffix(path: Path) -> bool:
-    """Whether a file's name says that it is DICOM."""
-    return path.suffix.lower() in DICOM_SUFFIXES
+    """Whether a file's name says that it is DICOM, compressed perhaps (``1.dcm.gz``)."""
+    return path.name.lower().removesuffix(".gz").endswith(DICOM_SUFFIXES)
 
 
 def is_series_name(name: str) -> bool:

@@ -18,7 +18,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.scan.dicom.instance import DicomInstance
-from ct3d_edge.scan.dicom.pixel_storage import PIXEL_DATA
+from ct3d_edge.scan.dicom.pixel_storage import PIXEL_DATA, open_dicom
 from ct3d_edge.scan.dicom.tags import without_warnings
 from ct3d_edge.system.machine import read_available_memory
 
@@ -88,7 +88,7 @@ def _native_planes(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDAr
     dtype = stored_dtype(image).newbyteorder(">" if image.syntax == ExplicitVRBigEndian else "<")
     shape = (image.rows, image.columns)
     size = math.prod(shape) * dtype.itemsize
-    with image.path.open("rb") as stream:
+    with open_dicom(image.path) as stream:
         for frame in frames:
             stream.seek(image.pixels.offset + frame * size)
             data = stream.read(size)
@@ -111,8 +111,9 @@ def _decoded_planes(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDA
 
 def _iterate_decoder(image: DicomInstance, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     """What pydicom yields; a deflated file has no place to seek to and is inflated as a whole."""
-    source = image.path if image.pixels.compressed else dcmread(image.path)
-    yield from iter_pixels(source, indices=list(frames), raw=True, decoding_plugin=_choose_plugin(image.syntax))
+    with open_dicom(image.path) as stream:
+        source = stream if image.pixels.compressed else dcmread(stream)
+        yield from iter_pixels(source, indices=list(frames), raw=True, decoding_plugin=_choose_plugin(image.syntax))
 
 
 def _choose_plugin(syntax: UID) -> str:

@@ -5,13 +5,15 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import format_bytes
+from ct3d_edge.scan.archive import is_member
 from ct3d_edge.scan.dicom.tags import read_integer, read_number
+from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.system.machine import read_available_memory
 
 PIXEL_DATA = (0x7FE0, 0x0010)
@@ -54,7 +56,7 @@ NO_PIXELS = PixelData(None)
 def locate_pixel_data(stream: BinaryIO, *, implicit: bool, little: bool) -> PixelData:
     """Read the head of the element at which the stream stands, and follow its fragments to the end."""
     order = "little" if little else "big"
-    size = os.fstat(stream.fileno()).st_size
+    size = _stream_size(stream)
     head = stream.read(8)
     if len(head) < 8:
         return NO_PIXELS
@@ -71,6 +73,16 @@ def locate_pixel_data(stream: BinaryIO, *, implicit: bool, little: bool) -> Pixe
         return PixelData(tag, offset, compressed=False, length=there, complete=there == length)
     end, complete = _find_end_of_fragments(stream, size)
     return PixelData(tag, offset, compressed=True, length=end - offset, complete=complete)
+
+
+def _stream_size(stream: BinaryIO) -> int:
+    try:
+        return os.fstat(stream.fileno()).st_size
+    except io.UnsupportedOperation:  # in memory: see `open_dicom`
+        position = stream.tell()
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(position)
+        return size
 
 
 def _find_end_of_fragments(stream: BinaryIO, size: int) -> tuple[int, bool]:
@@ -160,7 +172,7 @@ class DeflatedFile(io.BufferedReader):
     """A file in which reading all that is left, which pydicom does before it inflates that, may be refused."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+        super().__init__(_open_raw(path))
         self._path = path
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -176,6 +188,32 @@ class DeflatedFile(io.BufferedReader):
         if (size is None or size < 0) and available is not None:
             _check_inflated_size(data, MAX_INFLATED_MEMORY_FRACTION * available, self._path.name)
         return data
+
+
+def open_dicom(path: Path) -> BinaryIO:
+    """Open a DICOM file; one that is compressed with gzip, or lies in an archive, is decompressed in memory.
+
+    Raises
+    ------
+    OSError, UnreadableScanError
+        See `ScanReader`.
+    """
+    return io.BufferedReader(_open_raw(path))
+
+
+def _open_raw(path: Path) -> io.RawIOBase:
+    if not is_member(path) and not path.name.lower().endswith(".gz"):
+        return io.FileIO(path)
+    with ScanReader(path) as reader:
+        return cast(io.RawIOBase, _DecompressedFile(reader.read_all(), path))
+
+
+class _DecompressedFile(io.BytesIO):
+    """The content of a file, with the attribute that pydicom reads of files."""
+
+    def __init__(self, content: bytes, path: Path) -> None:
+        super().__init__(content)
+        self.name = str(path)
 
 
 def _check_inflated_size(deflated: bytes, limit: float, name: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
+from ct3d_edge.scan.archive import list_archive_folder
 from ct3d_edge.scan.dicom.instance import CT_CLASSES, DicomInstance, read_instance, read_series_uid
-from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom
+from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_common_instances, split_flag
 from ct3d_edge.scan.gzip_reader import no_cancellation
@@ -105,6 +106,8 @@ def _resolve(path: Path, check_cancelled: Callable[[], None]) -> tuple[SeriesFil
         contents = group_by_series(list_dicom_files(path), check_cancelled)
         return _require_single_series(contents, path), contents.remarks()
     folder = path.parent
+    if is_dicomdir(path):
+        raise UnreadableScanError("no_pixel_data", f"{path.name} is the index of a DICOM medium; name its folder.")
     uid = (read_instance(path).series or NO_SERIES_UID) if is_file(path) else path.name
     # None stands for files that cannot be read: they are to be remarked.
     contents = group_by_series(_list_files_of_series(folder, (uid, None), check_cancelled), check_cancelled)
@@ -122,12 +125,9 @@ def _add_parts_below(
 ) -> tuple[list[DicomInstance], tuple[QCFlag, ...]]:
     """Images of a series, and those in folders below that complete it; copies and other identities are left alone."""
     parts = [(folder, images)] if images else []
-    for parent, folders, _ in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        place = Path(parent)
-        if place != folder and (
-            part := [read_instance(file) for file in _list_files_of_series(place, (uid,), check_cancelled)]
-        ):
+    for place in _folders_of(folder):
+        files = () if place == folder else _list_files_of_series(place, (uid,), check_cancelled)
+        if part := [read_instance(file) for file in files]:
             parts.append((place, part))
     whole: list[list[DicomInstance]] = []
     for _, part in parts:
@@ -143,6 +143,19 @@ def _add_parts_below(
         f"{uid} lies in {len(parts)} folders whose files differ in {', '.join(differing)}; "
         f"name one of their folders: {names}{', ...' if len(parts) > MAX_NAMED_SERIES else ''}.",
     )
+
+
+def _folders_of(folder: Path) -> Iterator[Path]:
+    """A folder or archive and those below it, parents first; hidden ones, links and archives below do not count."""
+    inside = list_archive_folder(folder)
+    if inside is not None:
+        yield folder
+        for below in inside[1]:
+            yield from () if below.name.startswith(".") else _folders_of(below)
+        return
+    for parent, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(parent)
 
 
 def _list_files_of_series(
@@ -180,7 +193,9 @@ def list_dicom_files(folder: Path) -> list[Path]:
         ``not_found``, ``unreadable`` if the folder cannot be searched.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and is_file(path))
+        inside = list_archive_folder(folder)
+        found = folder.iterdir() if inside is None else inside[0]
+        files = sorted(path for path in found if not path.name.startswith(".") and is_file(path))
     except OSError as error:
         code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise UnreadableScanError(code, f"{folder.name} cannot be searched: {error.strerror or error}.") from error

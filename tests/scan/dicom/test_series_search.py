@@ -121,7 +121,8 @@ def test_files_without_an_image_are_passed_over(tmp_path: Path, hu: NDArray[np.i
     search = discover_scans([tmp_path])
     assert search.scans == (folder,)
     assert [(passed.code, passed.reason) for passed in search.passed_over] == [
-        ("no_pixel_data", "2 DICOM files without an image")
+        ("dicomdir", "the index of a DICOM medium; the files in its folder and below were searched"),
+        ("no_pixel_data", "1 DICOM file without an image"),
     ]
 
 
