@@ -63,7 +63,7 @@ def _candidate_status(result: "CandidateResult", budget: int | None) -> str:
 def print_tuning_result(choice: "TuningResult", model: Path) -> None:
     """Print the choice, its speed-up and precision, and the files written."""
     from ct3d_edge.cli.terminal import print_lines
-    from ct3d_edge.tuning.result import tuned_model_path, tuning_result_path
+    from ct3d_edge.tuning.cache import tuned_model_path, tuning_result_path
 
     best, plain = choice.results[choice.selected], choice.results[choice.baseline]
     print_lines([f"chosen: {best.candidate.name}"])

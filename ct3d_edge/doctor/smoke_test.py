@@ -18,7 +18,7 @@ from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.providers.names import PROVIDERS, ProviderName
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.providers.shared_libraries import linked_libraries
-from ct3d_edge.providers.versions import detect_platform
+from ct3d_edge.session.run_report import detect_platform
 from ct3d_edge.session.session import SessionConfig, SessionRefused, node_placement, open_session
 
 VERSION_CHECKED_LIBRARIES = ("cublas", "cudart", "cudnn", "nvinfer", "nvonnxparser")

@@ -11,8 +11,7 @@ from ct3d_edge.providers.availability import Provider
 from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import OPTIONS, Options, default_options
 from ct3d_edge.providers.tensorrt_engines import EngineStore
-from ct3d_edge.providers.versions import RuntimePlatform, detect_platform, is_tf32_allowed
-from ct3d_edge.session.run_report import EngineUsed, RunReport
+from ct3d_edge.session.run_report import EngineUsed, RunReport, RuntimePlatform, detect_platform, is_tf32_allowed
 from ct3d_edge.session.session import SessionConfig, SessionRefused, node_placement, open_session
 from ct3d_edge.session.tensorrt import get_or_build_engine, make_engine_builder, make_engine_key, with_engine_cache
 from ct3d_edge.system.machine import count_usable_cores

@@ -1,14 +1,21 @@
-"""What really ran, where: asked, actual, and why not something better."""
+"""The run report of a session: provider asked for and used, why not a better one, versions and device under it."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import onnxruntime as ort
+
 from ct3d_edge.formatting import plural
+from ct3d_edge.providers import nvidia
 from ct3d_edge.providers.names import ON_NVIDIA, ProviderName, RequestedProvider
 from ct3d_edge.providers.nvidia import has_nvidia_gpu
+from ct3d_edge.providers.options import Options
+from ct3d_edge.providers.plugins import PLUGINS, find_plugin_issue, list_plugin_devices
 from ct3d_edge.system.atomic_write import atomic_file
+from ct3d_edge.system.machine import find_installed_version
 
 SCHEMA = 1
 """Version of the JSON form; raised when the meaning of a field changes."""
@@ -138,3 +145,62 @@ class RunReport:
         precision = "" if self.arithmetic == "fp32" else f", in {self.arithmetic}"
         threads = "threads chosen by the provider" if self.threads is None else plural(self.threads, "thread")
         return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}{precision}, {threads}"
+
+
+AMPERE_CAPABILITY = (8, 0)
+"""Compute capability of the first GPUs with TF32."""
+
+
+@dataclass(frozen=True)
+class RuntimePlatform:
+    """Versions and GPU of a session; None for what is not there or does not tell.
+
+    Parameters
+    ----------
+    versions
+        Of ct3d-edge, ONNX Runtime, the plugin, CUDA, cuDNN, TensorRT and NVIDIA's driver.
+    gpu
+        NVIDIA's GPU that does the work.
+    """
+
+    versions: tuple[tuple[str, str | None], ...]
+    gpu: nvidia.Gpu | None
+
+
+def detect_platform(name: ProviderName, device_number: int = 0) -> RuntimePlatform:
+    """Versions and GPU of a session on that provider and device; NVIDIA is asked only where it does the work."""
+    nvidia_does_it = name in ON_NVIDIA
+    gpu = nvidia.find_gpu(device_number) if nvidia_does_it else None
+    cuda = str(ort.cuda_version or "").partition(".")[0]
+    found = {
+        "ct3d-edge": find_installed_version("ct3d-edge"),
+        "onnxruntime": str(ort.__version__),
+        "plugin": _plugin_version(name),
+        "cuda": nvidia.cudart_version(cuda) if nvidia_does_it else None,
+        "cudnn": nvidia.cudnn_version() if nvidia_does_it else None,
+        "tensorrt": nvidia.tensorrt_version() if name == "tensorrt" else None,
+        "driver": gpu.driver if gpu else None,
+    }
+    return RuntimePlatform(tuple(found.items()), gpu)
+
+
+def is_tf32_allowed(name: ProviderName, options: Options, gpu: nvidia.Gpu | None) -> bool | None:
+    """Whether inputs of convolutions may be rounded to TF32; None where the provider does not tell.
+
+    NVIDIA's libraries obey ``NVIDIA_TF32_OVERRIDE`` above every other setting. TensorRT allows TF32 unless its builder
+    is told otherwise, which ONNX Runtime's provider has no option for.
+    """
+    if name not in ("tensorrt", "cuda"):
+        return None
+    if gpu and gpu.capability < AMPERE_CAPABILITY:
+        return False
+    override = os.environ.get("NVIDIA_TF32_OVERRIDE")
+    if override in ("0", "1"):
+        return override == "1"
+    return name == "tensorrt" or options.as_dict()["use_tf32"] == "1"
+
+
+def _plugin_version(name: ProviderName) -> str | None:
+    if name not in PLUGINS or find_plugin_issue(PLUGINS[name]):  # a tuned choice may outlive the plugin
+        return None
+    return next((device.ep_metadata.get("version") for device in list_plugin_devices(PLUGINS[name])), None)

@@ -11,7 +11,7 @@ from ct3d_edge.errors import ProviderError
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.nvidia import Gpu
 from ct3d_edge.providers.tensorrt_engines import EngineKey, EngineStore, StoredEngine
-from ct3d_edge.providers.versions import RuntimePlatform
+from ct3d_edge.session.run_report import RuntimePlatform
 from ct3d_edge.session.session import SessionConfig, open_session
 
 LOGGER = logging.getLogger(__name__)

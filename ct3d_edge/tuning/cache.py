@@ -13,7 +13,7 @@ from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.provider_selection import find_expected_provider
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel
-from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuned_model_path, tuning_key, tuning_result_path
+from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuning_key
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,19 @@ def load_tuning(model: Path, requested: RequestedProvider, device_number: int = 
     except UsageError as error:
         return f"it is damaged: {str(error).removesuffix('.')}"
     return reason or ActiveTuning(choice, file, hashlib.sha256(data).hexdigest())
+
+
+def tuning_result_path(model: Path, provider: ProviderName = "cpu") -> Path:
+    """Path of a model's tuning result for a provider, in the folder of ``model.onnx``.
+
+    ``model.tuned.json`` for the CPU, ``model.tuned-openvino.json`` for ``openvino``, and so on.
+    """
+    return model.with_suffix(".tuned.json" if provider == "cpu" else f".tuned-{provider}.json")
+
+
+def tuned_model_path(model: Path, provider: ProviderName = "cpu") -> Path:
+    """Path of the selected file if it is not the tuned one: that of the result, with ``.onnx``."""
+    return tuning_result_path(model, provider).with_suffix(".onnx")
 
 
 def tuning_path(model: Path, provider: ProviderName) -> Path:

@@ -4,7 +4,6 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ct3d_edge.conversion.precision.tolerances import Precision
@@ -71,19 +70,6 @@ def tuning_key(model_sha256: str, provider: ProviderName, device_number: int = 0
 
 SCHEMA = 2
 """Version of the JSON form; raised when the meaning of a field changes."""
-
-
-def tuning_result_path(model: Path, provider: ProviderName = "cpu") -> Path:
-    """Path of a model's tuning result for a provider, in the folder of ``model.onnx``.
-
-    ``model.tuned.json`` for the CPU, ``model.tuned-openvino.json`` for ``openvino``, and so on.
-    """
-    return model.with_suffix(".tuned.json" if provider == "cpu" else f".tuned-{provider}.json")
-
-
-def tuned_model_path(model: Path, provider: ProviderName = "cpu") -> Path:
-    """Path of the selected file if it is not the tuned one: that of the result, with ``.onnx``."""
-    return tuning_result_path(model, provider).with_suffix(".onnx")
 
 
 @dataclass(frozen=True)

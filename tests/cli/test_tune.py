@@ -11,9 +11,9 @@ from ct3d_edge.cli.tune_print import speedup
 from ct3d_edge.conversion.precision.tolerances import Precision
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.provider_selection import find_expected_provider
-from ct3d_edge.tuning.cache import parse_tuning_result
+from ct3d_edge.tuning.cache import parse_tuning_result, tuned_model_path, tuning_result_path
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
-from ct3d_edge.tuning.result import TuningResult, tuned_model_path, tuning_key, tuning_result_path
+from ct3d_edge.tuning.result import TuningResult, tuning_key
 
 from .conftest import Run
 

@@ -15,8 +15,7 @@ from written import V0_1, WITHIN, as_schema_2, assert_alike, earlier, records_of
 
 from ct3d_edge.results.formats import parse_record, to_jsonl
 from ct3d_edge.scan.qc_flag import current_code
-from ct3d_edge.tuning.cache import parse_tuning_result
-from ct3d_edge.tuning.result import tuning_result_path
+from ct3d_edge.tuning.cache import parse_tuning_result, tuning_result_path
 
 from .conftest import Run
 

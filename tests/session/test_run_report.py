@@ -9,9 +9,8 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.providers.nvidia import Gpu
 from ct3d_edge.providers.options import parse_options
-from ct3d_edge.providers.versions import is_tf32_allowed
 from ct3d_edge.session.provider_selection import SessionRequest
-from ct3d_edge.session.run_report import RunReport
+from ct3d_edge.session.run_report import RunReport, is_tf32_allowed
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import find_installed_version
 

@@ -14,8 +14,8 @@ from ct3d_edge.providers.availability import get_provider
 from ct3d_edge.providers.nvidia import Gpu
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.providers.tensorrt_engines import EngineStore
-from ct3d_edge.providers.versions import RuntimePlatform
 from ct3d_edge.session.provider_selection import SessionRequest, _open_tensorrt
+from ct3d_edge.session.run_report import RuntimePlatform
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.session import SessionConfig, open_session
 from ct3d_edge.session.tensorrt import make_engine_key

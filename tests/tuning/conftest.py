@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.parity.parity_data import CalibrationData
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
+from ct3d_edge.tuning.cache import tuning_result_path
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
-from ct3d_edge.tuning.result import TuningResult, tuning_key, tuning_result_path
+from ct3d_edge.tuning.result import TuningResult, tuning_key
 
 MakeChoice = Callable[..., TuningResult]
 

@@ -7,8 +7,15 @@ import pytest
 
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.providers.names import ProviderName
-from ct3d_edge.tuning.cache import ActiveTuning, keep_other_provider, load_tuning, parse_tuning_result
-from ct3d_edge.tuning.result import TuningResult, tuned_model_path, tuning_key, tuning_result_path
+from ct3d_edge.tuning.cache import (
+    ActiveTuning,
+    keep_other_provider,
+    load_tuning,
+    parse_tuning_result,
+    tuned_model_path,
+    tuning_result_path,
+)
+from ct3d_edge.tuning.result import TuningResult, tuning_key
 
 from .conftest import MakeChoice
 

@@ -10,7 +10,7 @@ from ct3d_edge.evaluation.evaluation import evaluate
 from ct3d_edge.inference.config import InferenceConfig, open_runner
 from ct3d_edge.inference.load_model import load_model
 from ct3d_edge.modelfile.model_file import ModelFile
-from ct3d_edge.tuning.result import tuned_model_path
+from ct3d_edge.tuning.cache import tuned_model_path
 
 from .conftest import MakeChoice
 

@@ -4,8 +4,9 @@ import pytest
 
 from ct3d_edge.cli.tune_print import speedup
 from ct3d_edge.errors import CheckFailedError
+from ct3d_edge.tuning.cache import tuned_model_path, tuning_result_path
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
-from ct3d_edge.tuning.result import check_memory_budget, choose_fastest, tuned_model_path, tuning_result_path
+from ct3d_edge.tuning.result import check_memory_budget, choose_fastest
 
 
 def result(threads: int, milliseconds: float, memory: int, dropped: str | None = None) -> CandidateResult:
