@@ -38,7 +38,7 @@ from ct3d_edge.conversion.passes.pipeline import (
 )
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
+from ct3d_edge.latency.system_monitor import read_peak_bytes, read_resident_bytes
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 from ct3d_edge.system.machine import describe_machine
 

@@ -9,8 +9,8 @@ from bench.material import KINDS
 from bench.pictures import draw_medians
 from ct3d_edge.latency.compare import compare_percentile
 from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.stability import interference
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.system_monitor import interference
 
 COLUMNS = ("contestant", "ms, median (99 % interval)", "times our fastest", "largest difference", "peak memory, MB")
 TITLES = dict(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bench.material import Fixture
 from bench.plan import PeerEntry, PeerPart, load_plan
-from ct3d_edge.latency.resource_meter import read_peak_bytes
+from ct3d_edge.latency.system_monitor import read_peak_bytes
 from ct3d_edge.system.machine import find_installed_version
 
 PeerFn = Callable[[Any], NDArray[np.float32]]

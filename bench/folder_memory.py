@@ -16,7 +16,7 @@ from bench.scans import resolve_scans
 from ct3d_edge import load_model
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.resource_meter import read_resident_bytes
+from ct3d_edge.latency.system_monitor import read_resident_bytes
 from ct3d_edge.system.machine import describe_machine
 
 SCANS = 1000

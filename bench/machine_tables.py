@@ -7,10 +7,10 @@ from typing import Any
 from bench import markdown
 from bench.machine_pictures import draw_layers, draw_rates, draw_sweep
 from bench.markdown import format_duration
-from ct3d_edge.benchmark.memory_and_energy import ADDED_BY_FIRST_SCAN, ADDED_BY_SESSION, PEAK_RESIDENT
+from ct3d_edge.benchmark.workload import ADDED_BY_FIRST_SCAN, ADDED_BY_SESSION, PEAK_RESIDENT
 from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.stability import interference
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.system_monitor import interference
 
 MEMORY = {
     ADDED_BY_SESSION: "added by the session",

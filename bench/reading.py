@@ -25,9 +25,9 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.latency.measure import Samples, WallClock, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
-from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
+from ct3d_edge.latency.stability import interference
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.system_monitor import SystemMonitor, interference
+from ct3d_edge.latency.system_monitor import SystemMonitor, read_peak_bytes, read_resident_bytes
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.system.machine import describe_machine

@@ -20,7 +20,7 @@ OWN = {
     "evaluation": ("evaluate",),
     "temperature_scaling.py": ("evaluate",),
     "latency/page.py": ("evaluate",),
-    "latency/resource_meter.py": ("cuda",),
+    "latency/system_monitor.py": ("cuda",),
     "conversion": ("optimize", "train"),
     "providers/plugins.py": ("openvino", "tensorrt-rtx"),
     "training": ("train", "evaluate", "tensorboard"),

@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from ct3d_edge.benchmark.workload import STAGES, ScanWorkload, describe_environment, prepare_network_input
 from ct3d_edge.errors import UsageError
-from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, StopCriterion, WallClock, measure_runs
+from ct3d_edge.latency.measure import (
+    Clock,
+    SampleBuffer,
+    Samples,
+    StageTimer,
+    StopCriterion,
+    WallClock,
+    WarmupCriterion,
+    measure_runs,
+)
 from ct3d_edge.latency.record import BenchRecord, keep_partial_result
 from ct3d_edge.latency.system_monitor import SystemMonitor
-from ct3d_edge.latency.warmup import WarmupCriterion
 from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.session.runner import Runner
 

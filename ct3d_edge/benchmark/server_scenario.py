@@ -16,11 +16,10 @@ from ct3d_edge.latency.load_generator import (
     poisson_arrivals,
     run_load,
 )
-from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, WallClock, measure_runs
+from ct3d_edge.latency.measure import Clock, SampleBuffer, Samples, StageTimer, WallClock, WarmupCriterion, measure_runs
 from ct3d_edge.latency.record import BenchRecord, keep_partial_result
 from ct3d_edge.latency.statistics import nearest_rank
 from ct3d_edge.latency.system_monitor import SystemMonitor
-from ct3d_edge.latency.warmup import WarmupCriterion
 from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.session.runner import Runner
 

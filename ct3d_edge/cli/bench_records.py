@@ -106,7 +106,7 @@ def _default_series(record: "BenchRecord", changes: "Comparison") -> str | None:
 
 def _external_load(first: "BenchRecord", second: "BenchRecord") -> str:
     """Other load while a record was measured, in words."""
-    from ct3d_edge.latency.system_monitor import external_load
+    from ct3d_edge.latency.stability import external_load
 
     loads = {name: external_load(record.surroundings) for name, record in (("first", first), ("second", second))}
     return "; ".join(f"in the {name} record {', '.join(clauses)}" for name, clauses in loads.items() if clauses)

@@ -95,9 +95,8 @@ def single(
     once: dict[str, float],
 ) -> "BenchRecord":
     """One scan after the other, and before that everything that happens once; memory, energy, layers if asked for."""
-    from ct3d_edge.benchmark.memory_and_energy import ResourceJob, measure_resources
     from ct3d_edge.benchmark.scenarios import measure_single
-    from ct3d_edge.benchmark.workload import prepare_network_input
+    from ct3d_edge.benchmark.workload import ResourceJob, measure_resources, prepare_network_input
     from ct3d_edge.cli.bench_print import print_single
     from ct3d_edge.cli.terminal import ProgressBars, log_run_report
     from ct3d_edge.latency.measure import StageTimer, WallClock

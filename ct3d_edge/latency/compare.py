@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.record import BenchRecord
+from ct3d_edge.latency.stability import interference
 from ct3d_edge.latency.statistics import CONFIDENCE_LEVEL, min_samples, nearest_rank, percentile
-from ct3d_edge.latency.system_monitor import interference
 
 MATCHING_ENVIRONMENT = (
     "architecture",

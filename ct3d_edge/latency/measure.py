@@ -1,12 +1,12 @@
-"""Run something many times, by a clock that can be replaced, and keep every duration."""
+"""Run something many times after a warm-up, by a clock that can be replaced, and record every duration."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol
 
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.warmup import WarmupCriterion, count_warmup_runs
 from ct3d_edge.progress import Progress, no_progress
 
 
@@ -67,6 +67,44 @@ class StageTimer:
         for name, milliseconds in parts.items():
             self.stages[name] = self.stages.get(name, 0.0) + milliseconds
         self._last = now
+
+
+@dataclass(frozen=True)
+class WarmupCriterion:
+    """Warm up until two successive blocks of runs are on one level.
+
+    Parameters
+    ----------
+    block
+        Runs in a block.
+    limit
+        Warm-up runs after which counting begins though no level was found.
+    """
+
+    block: int = 5
+    limit: int = 50
+
+
+def count_warmup_runs(durations: Sequence[float], block: int = WarmupCriterion.block) -> int | None:
+    """Number of runs before the first two successive blocks on one level; None if there are no such blocks.
+
+    Two blocks are on one level if each one's median lies within the other's range. That needs no assumption about the
+    distribution or the size of its noise: of two blocks of five from one distribution it holds in 5 cases of 7, and a
+    change larger than the noise never passes. A change smaller than the noise does; drift of the counted runs shows it.
+
+    A median does not see one or two slow runs of five: those at the start of the first block that are slower than all
+    of the second are counted as well.
+    """
+    for start in range(len(durations) - 2 * block + 1):
+        middle = start + block
+        first, second = durations[start:middle], durations[middle : middle + block]
+        if _same_level(first, second):
+            return start + next((n for n, duration in enumerate(first) if duration <= max(second)), block)
+    return None
+
+
+def _same_level(one: Sequence[float], other: Sequence[float]) -> bool:
+    return min(one) <= median(other) <= max(one) and min(other) <= median(one) <= max(other)
 
 
 TimedRun = Callable[[int, StageTimer], object]

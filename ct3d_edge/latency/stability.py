@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from ct3d_edge.latency.statistics import nearest_rank
-from ct3d_edge.latency.system_monitor import SystemSnapshot, interference
+from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 MIN_RUNS = 20
 """Durations below which a distribution has no shape to warn about."""
@@ -22,6 +22,9 @@ MIN_DRIFT, DRIFT_P_VALUE = 0.02, 0.001
 MIN_ASHMAN_D, MIN_MODE_SHARE = 4.5, 0.1
 """Distance D (Ashman, Bird & Zepf 1994, Astron. J. 108:2348) of the two parts into which a series is best cut, and
 share of the smaller. The halves of a normal distribution have 2.7, of a uniform one 3.5; two narrow peaks far more."""
+
+MAX_EXTERNAL_CORES, MAX_STEAL_SHARE, MAX_FREQUENCY_RATIO = 0.1, 0.01, 1.05
+"""Beyond these a disturbance is named: cores used by others, share of the time, largest over smallest frequency."""
 
 
 def stability_warnings(durations: Sequence[float], snapshots: Sequence[SystemSnapshot] = ()) -> list[str]:
@@ -121,3 +124,38 @@ def split_two_modes(durations: Sequence[float]) -> tuple[list[float], list[float
     if distance == 0 or math.sqrt(2) * distance < MIN_ASHMAN_D * scatter:
         return None
     return low.tolist(), high.tolist()
+
+
+def interference(snapshots: Sequence[SystemSnapshot]) -> list[str]:
+    """What happened between the first and the last snapshot that can make durations differ, a clause each."""
+    if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
+        return []
+    first, last = snapshots[0], snapshots[-1]
+    clauses = external_load(snapshots)
+    frequencies = [snapshot.mhz for snapshot in snapshots if snapshot.mhz]
+    if frequencies and max(frequencies) / min(frequencies) > MAX_FREQUENCY_RATIO:
+        clauses.append(f"the CPU ran at {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
+    if periods := _increase(first.throttled, last.throttled):
+        clauses.append(f"the container's CPU quota stopped it in {periods:.0f} periods")
+    if times := _increase(first.too_hot, last.too_hot):
+        clauses.append(f"cores were slowed down for heat {times:.0f} times")
+    return clauses
+
+
+def external_load(snapshots: Sequence[SystemSnapshot]) -> list[str]:
+    """The part of it that others did: processes on this machine, and other guests of its host."""
+    if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
+        return []
+    first, last = snapshots[0], snapshots[-1]
+    seconds = last.at_s - first.at_s
+    clauses = []
+    busy = _increase(first.busy_s, last.busy_s)
+    if busy is not None and (others := (busy - (last.own_s - first.own_s)) / seconds) > MAX_EXTERNAL_CORES:
+        clauses.append(f"other processes used {others:.1f} cores on average")
+    if (_increase(first.stolen_s, last.stolen_s) or 0) / seconds > MAX_STEAL_SHARE:
+        clauses.append(f"the hypervisor ran other guests for {(last.stolen_s or 0) - (first.stolen_s or 0):.1f} s")
+    return clauses
+
+
+def _increase(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before

@@ -1,13 +1,15 @@
-"""What else happens on the machine while something is timed: other load, frequency, throttling, stolen time.
+"""What the operating system reports while something is timed: load, frequency, throttling, memory and energy.
 
 Linux reports these in files; what a system does not report is None.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ct3d_edge.latency.measure import Clock
 from ct3d_edge.progress import Progress
@@ -17,12 +19,12 @@ STAT = Path("/proc/stat")
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP_CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 CPUS = Path("/sys/devices/system/cpu")
+STATM = Path("/proc/self/statm")
+STATUS = Path("/proc/self/status")
+POWERCAP = Path("/sys/class/powercap")
 
 IDLE_COLUMN, IOWAIT_COLUMN, STEAL_COLUMN = 3, 4, 7
 """Columns of the line ``cpu`` in /proc/stat (proc_stat(5)); guest time, from column 8 on, is counted in the others."""
-
-MAX_EXTERNAL_CORES, MAX_STEAL_SHARE, MAX_FREQUENCY_RATIO = 0.1, 0.01, 1.05
-"""Beyond these a disturbance is named: cores used by others, share of the time, largest over smallest frequency."""
 
 
 @dataclass(frozen=True)
@@ -122,41 +124,6 @@ def take_snapshot(at_s: float) -> SystemSnapshot:
     )
 
 
-def interference(snapshots: Sequence[SystemSnapshot]) -> list[str]:
-    """What happened between the first and the last snapshot that can make durations differ, a clause each."""
-    if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
-        return []
-    first, last = snapshots[0], snapshots[-1]
-    clauses = external_load(snapshots)
-    frequencies = [snapshot.mhz for snapshot in snapshots if snapshot.mhz]
-    if frequencies and max(frequencies) / min(frequencies) > MAX_FREQUENCY_RATIO:
-        clauses.append(f"the CPU ran at {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
-    if periods := _increase(first.throttled, last.throttled):
-        clauses.append(f"the container's CPU quota stopped it in {periods:.0f} periods")
-    if times := _increase(first.too_hot, last.too_hot):
-        clauses.append(f"cores were slowed down for heat {times:.0f} times")
-    return clauses
-
-
-def external_load(snapshots: Sequence[SystemSnapshot]) -> list[str]:
-    """The part of it that others did: processes on this machine, and other guests of its host."""
-    if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
-        return []
-    first, last = snapshots[0], snapshots[-1]
-    seconds = last.at_s - first.at_s
-    clauses = []
-    busy = _increase(first.busy_s, last.busy_s)
-    if busy is not None and (others := (busy - (last.own_s - first.own_s)) / seconds) > MAX_EXTERNAL_CORES:
-        clauses.append(f"other processes used {others:.1f} cores on average")
-    if (_increase(first.stolen_s, last.stolen_s) or 0) / seconds > MAX_STEAL_SHARE:
-        clauses.append(f"the hypervisor ran other guests for {(last.stolen_s or 0) - (first.stolen_s or 0):.1f} s")
-    return clauses
-
-
-def _increase(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
-
-
 def _cpu_seconds(stat: str) -> tuple[float | None, float | None]:
     """CPU seconds busy and stolen since the start of the machine."""
     line = stat.partition("\n")[0].split()
@@ -182,3 +149,97 @@ def _read_texts(pattern: str) -> list[str]:
 def _sum(numbers: Iterable[str]) -> int | None:
     values = [int(number) for number in numbers]
     return sum(values) if values else None
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """All GPUs of this machine together, whoever uses them: in a container NVML cannot assign memory to processes.
+
+    Parameters
+    ----------
+    used_bytes
+        Memory in use.
+    joules
+        Energy since the driver was loaded; None where a GPU does not count it (before Volta).
+    """
+
+    used_bytes: int
+    joules: float | None
+
+
+def read_gpus() -> GpuReading | None:
+    """Read all GPUs; None without a driver, a GPU, or the package (it comes with the extra ``cuda``)."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        with _nvml(pynvml) as gpus:
+            used = [int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used) for gpu in gpus]
+            return GpuReading(sum(used), _joules(pynvml, gpus)) if used else None
+    except pynvml.NVMLError:
+        return None
+
+
+@contextmanager
+def _nvml(pynvml: Any) -> Iterator[list[Any]]:
+    pynvml.nvmlInit()
+    try:
+        yield [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _joules(pynvml: Any, gpus: list[Any]) -> float | None:
+    try:
+        return sum(int(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)) for gpu in gpus) / 1e3  # NVML counts in mJ
+    except pynvml.NVMLError_NotSupported:
+        return None
+
+
+def read_resident_bytes() -> int | None:
+    """Memory of this process that is in RAM now (proc_pid_statm(5)); None where the system does not report it."""
+    fields = (read_system_file(STATM) or "").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
+
+
+def read_peak_bytes() -> int | None:
+    """Most memory of this process that ever was in RAM at once (VmHWM of proc_pid_status(5))."""
+    match = re.search(r"^VmHWM:\s*(\d+) kB$", read_system_file(STATUS) or "", re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+@dataclass(frozen=True)
+class EnergyReading:
+    """Energy counters of the CPU packages (RAPL, through Linux' powercap), in microjoules.
+
+    Parameters
+    ----------
+    counts
+        Package to its counter.
+    ranges
+        Package to the value at which its counter begins again at zero.
+    """
+
+    counts: Mapping[str, int]
+    ranges: Mapping[str, int]
+
+    def joules_to(self, later: "EnergyReading") -> float:
+        """Energy between two readings, which no counter may have gone round in more than once."""
+        spent = 0
+        for package, count in self.counts.items():
+            grown = later.counts[package] - count
+            spent += grown if grown >= 0 else grown + self.ranges[package]
+        return spent / 1e6
+
+
+def read_energy() -> EnergyReading | None:
+    """Read the counters of all packages; None where there are none, or only an administrator may read them."""
+    packages = sorted(path for path in POWERCAP.glob("intel-rapl:*") if path.name.count(":") == 1)
+    counts, ranges = {}, {}
+    for package in packages:
+        count, largest = read_system_file(package / "energy_uj"), read_system_file(package / "max_energy_range_uj")
+        if not count or not largest:
+            return None
+        counts[package.name], ranges[package.name] = int(count), int(largest)
+    return EnergyReading(counts, ranges) if counts else None

@@ -2,29 +2,36 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.conversion.parity.parity_report import DEFAULT_PARITY_ATOL, ParityReport, require_parity
-from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES, Precision
-from ct3d_edge.errors import ProviderError, UsageError, WorkerError
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES, PRECISIONS, Precision
+from ct3d_edge.errors import CheckFailedError, ProviderError, UsageError, WorkerError
+from ct3d_edge.formatting import format_bytes
 from ct3d_edge.latency.measure import Clock, StageTimer, measure_runs
-from ct3d_edge.latency.resource_meter import read_peak_bytes, read_resident_bytes
+from ct3d_edge.latency.system_monitor import read_peak_bytes, read_resident_bytes
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
-from ct3d_edge.modelfile.tensor_memory import estimate_run_bytes
+from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.process_pool import map_in_processes
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult, GraphForm, get_model_precision
+from ct3d_edge.tuning.result import exceeds_memory_budget
 from ct3d_edge.tuning.search_space import default_candidate, original_form
 
 SETUP_STAGE = "open a session, first run"
 
 KILLED_MESSAGE = "its process was killed, probably because the machine's memory does not hold it"
+
+BYTES_PER_WEIGHT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+"""Of a weight."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,46 @@ def measure_memory(
     if killed and len(killed) == len(wanted):
         raise killed[0]
     return results
+
+
+def check_memory_feasible(model: ModelFile, precisions: Sequence[Precision], memory_budget: int | None) -> None:
+    """Stop at a budget that does not even hold weights and a network input, before minutes of work.
+
+    Raises
+    ------
+    CheckFailedError
+        If it does not.
+    """
+    fewest = max((get_model_precision(model), *precisions), key=PRECISIONS.index)
+    least = count_weights(model) * BYTES_PER_WEIGHT[fewest] + count_input_bytes(model.contract.shape)
+    if memory_budget is not None and memory_budget < least:
+        raise CheckFailedError(
+            f"No form of this model fits into {format_bytes(memory_budget)}: its weights in {fewest} and one network "
+            f"input alone take {format_bytes(least)}. Nothing was written. Give a larger `max_memory`."
+        )
+
+
+def count_weights(model: ModelFile) -> int:
+    """Constants that nodes of the graph use, in values."""
+    graph = onnx.ModelProto.FromString(model.data).graph
+    used = {name for node in graph.node for name in node.input}
+    return sum(prod(tensor.dims) for tensor in graph.initializer if tensor.name in used)
+
+
+def drop_over_budget(
+    results: Sequence[CandidateResult], memory_budget: int | None, keep: Candidate
+) -> list[CandidateResult]:
+    """Drop candidates over the memory limit before they are measured; ``keep`` is the baseline and stays."""
+    return [
+        replace(result, dropped=_describe_excess(result, memory_budget))
+        if exceeds_memory_budget(result, memory_budget) and result.candidate != keep and result.dropped is None
+        else result
+        for result in results
+    ]
+
+
+def _describe_excess(result: CandidateResult, memory_budget: int | None) -> str:
+    return f"it adds {format_bytes(result.memory or 0)}, the budget is {format_bytes(memory_budget or 0)}"
 
 
 def check_candidate_parity(

@@ -22,8 +22,14 @@ from ct3d_edge.system.atomic_write import atomic_file, require_writable
 from ct3d_edge.system.file_lock import exclusive_lock
 from ct3d_edge.tuning.cache import keep_other_provider, tuned_model_path, tuning_result_path
 from ct3d_edge.tuning.candidate import CandidateResult, GraphForm
-from ct3d_edge.tuning.measure import TuningBench, check_candidate_parity, measure_memory, time_interleaved
-from ct3d_edge.tuning.memory_limit import check_memory_feasible, drop_over_budget
+from ct3d_edge.tuning.measure import (
+    TuningBench,
+    check_candidate_parity,
+    check_memory_feasible,
+    drop_over_budget,
+    measure_memory,
+    time_interleaved,
+)
 from ct3d_edge.tuning.result import TuningResult, check_memory_budget, choose_fastest, tuning_key
 from ct3d_edge.tuning.search_space import GraphForms, build_graph_forms, generate_candidates, permitted_precisions
 

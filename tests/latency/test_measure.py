@@ -10,11 +10,11 @@ from ct3d_edge.latency.measure import (
     StageTimer,
     StopCriterion,
     WallClock,
+    WarmupCriterion,
     measure_interleaved,
     measure_runs,
 )
 from ct3d_edge.latency.statistics import percentile
-from ct3d_edge.latency.warmup import WarmupCriterion
 
 
 class Clock(Protocol):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ct3d_edge.latency.stability import split_two_modes, stability_warnings, trend_p_value
+from ct3d_edge.latency.stability import interference, split_two_modes, stability_warnings, trend_p_value
 from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 RNG = np.random.default_rng(11)
@@ -80,3 +80,25 @@ def test_the_chance_of_a_trend_is_mann_and_kendalls() -> None:
     series = RNG.normal(size=60) + np.linspace(0, 1, 60)
     expected = kendalltau(np.arange(60), series, method="asymptotic").pvalue
     assert trend_p_value(series.tolist()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_undisturbed_machine_gives_no_clause() -> None:
+    quiet = [
+        SystemSnapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000),
+        SystemSnapshot(10, 30, busy_s=520.5, stolen_s=1, mhz=2990),
+    ]
+    assert interference(quiet) == []
+    assert interference(quiet[:1]) == []
+    assert interference([SystemSnapshot(0, 1), SystemSnapshot(10, 2)]) == []
+
+
+def test_each_disturbance_has_its_clause() -> None:
+    before = SystemSnapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000, throttled=4, too_hot=0)
+    after = SystemSnapshot(10, 30, busy_s=535, stolen_s=3, mhz=1500, throttled=10, too_hot=2)
+    assert interference([before, after]) == [
+        "other processes used 1.5 cores on average",
+        "the hypervisor ran other guests for 2.0 s",
+        "the CPU ran at 1500 to 3000 MHz",
+        "the container's CPU quota stopped it in 6 periods",
+        "cores were slowed down for heat 2 times",
+    ]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from products import each_value
 
+from ct3d_edge.latency.measure import count_warmup_runs
 from ct3d_edge.latency.statistics import (
     CONFIDENCE_LEVEL,
     PERCENTILE_RANKS,
@@ -13,7 +14,6 @@ from ct3d_edge.latency.statistics import (
     percentile,
     standard_percentiles,
 )
-from ct3d_edge.latency.warmup import count_warmup_runs
 
 
 def nearest_rank(samples: list[float], rank: float) -> float:

@@ -1,10 +1,18 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ct3d_edge.latency import system_monitor
-from ct3d_edge.latency.system_monitor import SystemMonitor, SystemSnapshot, interference, take_snapshot
+from ct3d_edge.latency.system_monitor import (
+    SystemMonitor,
+    SystemSnapshot,
+    read_energy,
+    read_peak_bytes,
+    read_resident_bytes,
+    take_snapshot,
+)
 from ct3d_edge.progress import no_progress
 
 from .conftest import FakeClock
@@ -59,23 +67,55 @@ def test_a_monitor_samples_no_more_often_than_asked(clock: FakeClock) -> None:
     assert [round(snapshot.at_s, 1) for snapshot in monitor.finish()] == [0, 1.2, 2.4, 3.6, 4.8, 6.0, 7.2, 8.4, 9.0]
 
 
-def test_an_undisturbed_machine_gives_no_clause() -> None:
-    quiet = [
-        SystemSnapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000),
-        SystemSnapshot(10, 30, busy_s=520.5, stolen_s=1, mhz=2990),
-    ]
-    assert interference(quiet) == []
-    assert interference(quiet[:1]) == []
-    assert interference([SystemSnapshot(0, 1), SystemSnapshot(10, 2)]) == []
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs /proc")
+def test_memory_that_is_used_is_resident_and_its_peak_stays() -> None:
+    before = read_resident_bytes()
+    block = np.ones(64 << 20, np.uint8)
+    during, peak = read_resident_bytes(), read_peak_bytes()
+    assert before is not None
+    assert during is not None
+    assert peak is not None
+    assert during - before > 0.9 * block.nbytes
+    assert peak >= 0.99 * during
+    del block
 
 
-def test_each_disturbance_has_its_clause() -> None:
-    before = SystemSnapshot(0, 10, busy_s=500, stolen_s=1, mhz=3000, throttled=4, too_hot=0)
-    after = SystemSnapshot(10, 30, busy_s=535, stolen_s=3, mhz=1500, throttled=10, too_hot=2)
-    assert interference([before, after]) == [
-        "other processes used 1.5 cores on average",
-        "the hypervisor ran other guests for 2.0 s",
-        "the CPU ran at 1500 to 3000 MHz",
-        "the container's CPU quota stopped it in 6 periods",
-        "cores were slowed down for heat 2 times",
-    ]
+@pytest.fixture
+def rapl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two packages and a part of the first, whose energy is in the package's already."""
+    for name in ("intel-rapl:0", "intel-rapl:0:0", "intel-rapl:1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text("1000000\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("9000000\n")
+    monkeypatch.setattr(system_monitor, "POWERCAP", tmp_path)
+    return tmp_path
+
+
+def test_energy_is_the_sum_of_the_packages(rapl: Path) -> None:
+    before = read_energy()
+    for name, count in (("intel-rapl:0", 3_000_000), ("intel-rapl:0:0", 2_000_000), ("intel-rapl:1", 1_500_000)):
+        (rapl / name / "energy_uj").write_text(f"{count}\n")
+    after = read_energy()
+    assert before is not None
+    assert after is not None
+    assert before.joules_to(after) == 2.5
+
+
+def test_a_counter_that_begins_again_is_understood(rapl: Path) -> None:
+    before = read_energy()
+    (rapl / "intel-rapl:1" / "energy_uj").write_text("400000\n")
+    after = read_energy()
+    assert before is not None
+    assert after is not None
+    assert before.joules_to(after) == pytest.approx(8.4)
+
+
+def test_counters_that_may_not_be_read_give_nothing(rapl: Path) -> None:
+    (rapl / "intel-rapl:1" / "energy_uj").unlink()
+    assert read_energy() is None
+
+
+def test_what_a_system_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("STATM", "STATUS", "POWERCAP"):
+        monkeypatch.setattr(system_monitor, name, tmp_path / "absent")
+    assert (read_resident_bytes(), read_peak_bytes(), read_energy()) == (None, None, None)

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ct3d_edge.benchmark.memory_and_energy import AVERAGED_SCANS, GPU_ENERGY, GPU_FIRST, GPU_SESSION, compute_gpu_costs
-from ct3d_edge.latency.resource_meter import GpuReading, read_gpus
+from ct3d_edge.benchmark.workload import AVERAGED_SCANS, GPU_ENERGY, GPU_FIRST, GPU_SESSION, compute_gpu_costs
+from ct3d_edge.latency.system_monitor import GpuReading, read_gpus
 
 pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py comes with the extra cuda")
 
