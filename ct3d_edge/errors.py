@@ -4,6 +4,7 @@
 
     Ct3dError                     a sentence for the user: what was asked, what was found, what to do next
     ├── UsageError        exit 2  the command or call cannot be understood
+    │   └── NoScansError          no scan is under the paths that were given
     ├── ScanError         exit 1  one scan gives no result (carries a stable code); others go on
     │   ├── UnreadableScanError   the file cannot be read as a scan
     │   └── RefusedScanError      it can be read, but no model may be run on it
@@ -22,6 +23,7 @@
 Anything that is not a ``Ct3dError`` is a bug and is shown with its traceback.
 """
 
+from functools import partial
 from typing import Any, ClassVar, Self
 
 
@@ -35,6 +37,26 @@ class UsageError(Ct3dError):
     """The command line or a call's arguments contradict themselves or name something that is not there."""
 
     exit_code = 2
+
+
+class NoScansError(UsageError):
+    """There is no scan under the given paths.
+
+    Parameters
+    ----------
+    message
+        A plain sentence, with the reasons for which files were skipped.
+    skipped
+        Whether there are files that were skipped: series of another modality, localizers, other formats.
+    """
+
+    def __init__(self, message: str, *, skipped: bool) -> None:
+        super().__init__(message)
+        self.skipped = skipped
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with both arguments."""
+        return partial(type(self), skipped=self.skipped), self.args
 
 
 class WorkerError(Ct3dError):

@@ -27,6 +27,7 @@ from ct3d_edge.cli import (
     fit_temperature,
     infer,
     inspect,
+    job,
     merge,
     optimize,
     package,
@@ -60,10 +61,13 @@ app = typer.Typer(
 CONFIGURABLE = (watch.watch,)
 """Commands that run until they are stopped: they take ``--config``."""
 
+COMMAND_CLASSES = {**dict.fromkeys(CONFIGURABLE, ConfigurableCommand), job.job: job.JobCommand}
+
 for command in (
     infer.infer,
     merge.merge,
     watch.watch,
+    job.job,
     check.check,
     preprocess.preprocess,
     view.view,
@@ -79,7 +83,7 @@ for command in (
     package.package,
     doctor.doctor,
 ):
-    command_class = ConfigurableCommand if command in CONFIGURABLE else StrictCommand
+    command_class = COMMAND_CLASSES.get(command, StrictCommand)
     app.command(cls=command_class, epilog=example_of(command.__name__.replace("_", "-")))(command)
 app.command("calibrate", cls=StrictCommand, hidden=True)(fit_temperature.fit_temperature)  # its former name
 app.add_typer(bench.app, name="bench")

@@ -47,6 +47,7 @@ EXAMPLES = {
     "infer": "ct3d-edge infer scans --out results.jsonl --report report.html",
     "merge": "ct3d-edge merge part*.jsonl --out results.jsonl",
     "watch": "ct3d-edge watch incoming --out results.jsonl",
+    "job": "ct3d-edge job --in study --out answers",
     "check": "ct3d-edge check scans --json",
     "preprocess": "ct3d-edge preprocess scans --out inputs",
     "view": "ct3d-edge view scans/chest.nii.gz --out slices.png",

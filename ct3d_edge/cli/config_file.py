@@ -7,7 +7,7 @@ both. A relative path is relative to the folder of the file.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -146,17 +146,15 @@ class _Check:
     def command_settings(self, name: str, data: dict[str, Any]) -> Iterator[Setting]:
         """What the file holds for a command; what its own table holds comes after ``shared`` and replaces it."""
         parameters = settable_parameters(self._commands[name])
-        context = typer.Context(self._commands[name], info_name=name, resilient_parsing=True)
         for table in (SHARED_TABLE, name):
             values = data.get(table, {})
-            for key, value in values.items() if isinstance(values, dict) else ():
-                if key in parameters:
-                    try:
-                        taken = _parse_value(context, parameters[key], value, self._folder)
-                    except UsageError as error:
-                        self.errors[table, key] = f"{key} in [{table}]: {error}"
-                    else:
-                        yield Setting(parameters[key].name, taken, table, key)
+            for key in parameters.keys() & values.keys() if isinstance(values, dict) else ():
+                try:
+                    taken = parse_value(self._commands[name], parameters[key], values[key], self._folder)
+                except UsageError as error:
+                    self.errors[table, key] = f"{key} in [{table}]: {error}"
+                else:
+                    yield Setting(parameters[key].name, taken, table, key)
 
     def find_unknown(self, data: dict[str, Any]) -> None:
         """Note tables and keys that no command has."""
@@ -168,12 +166,12 @@ class _Check:
                     f"{table} stands in no table; write it below [{SHARED_TABLE}] or [{next(iter(known))}]."
                 )
             elif table not in tables:
-                self.errors[(table,)] = f"There is no table [{table}].{_suggest(table, tables)}"
+                self.errors[(table,)] = f"There is no table [{table}].{suggest_name(table, tables)}"
             else:
                 for key in values.keys() - tables[table]:
                     whose = "no command has" if table == SHARED_TABLE else f"`{table}` does not have"
                     self.errors[table, key] = (
-                        f"{key} in [{table}] is an option that {whose}.{_suggest(key, tables[table])}"
+                        f"{key} in [{table}] is an option that {whose}.{suggest_name(key, tables[table])}"
                     )
 
 
@@ -197,16 +195,16 @@ def _key(parameter: Any) -> str:
     return str(max(parameter.opts, key=len)).lstrip("-")
 
 
-def _suggest(word: str, known: "set[str] | dict[str, Any]") -> str:
-    """The nearest name, or all if there are few."""
+def suggest_name(word: str, known: Collection[str]) -> str:
+    """A sentence with the nearest of the known names, or with all if none is near; it begins with a space."""
     near = get_close_matches(word.lower().replace("_", "-"), known, n=1)
     if near:
         return f" Did you mean {near[0]}?"
     return f" There are: {', '.join(sorted(known))}."
 
 
-def _parse_value(context: Any, parameter: Any, value: Any, folder: Path) -> Any:
-    """The value as the command takes it, with paths relative to ``folder``.
+def parse_value(command: Any, parameter: Any, value: Any, folder: Path) -> Any:
+    """The value of a TOML or JSON file as the parameter of a command takes it, with paths relative to ``folder``.
 
     Raises
     ------
@@ -216,7 +214,7 @@ def _parse_value(context: Any, parameter: Any, value: Any, folder: Path) -> Any:
     if getattr(parameter, "multiple", False) and not isinstance(value, list):
         raise UsageError(f"takes a list: [{value!r}].")
     try:
-        parsed = parameter.process_value(context, value)
+        parsed = parameter.process_value(typer.Context(command, resilient_parsing=True), value)
     except typer.BadParameter as error:
         reword_value_error(error)
         raise UsageError(error.message) from error

@@ -93,7 +93,8 @@ class ReportPage:
         require_writable(path)
         self.path, self._contract = path, contract
         # Without a buffer: what could not be written is cut off again, and nothing of it is tried once more later.
-        self._spool_file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed in save
+        # Beside the page: a container may have no other folder that it can write to.
+        self._spool_file = tempfile.TemporaryFile(buffering=0, dir=path.resolve().parent)  # noqa: SIM115  # closed in save
         self._count = 0
 
     def add(
@@ -136,8 +137,8 @@ class ReportPage:
             self._spool_file.seek(begin)
             self._spool_file.truncate()
             raise UsageError(
-                f"The report cannot keep pictures in {tempfile.gettempdir()}: {error.strerror or error}. Set TMPDIR to "
-                "a folder with more room, or leave out `report=`."
+                f"The report cannot keep pictures in the folder of {self.path}: {error.strerror or error}. Free space "
+                "there, write it elsewhere, or leave out `report=`."
             ) from error
 
     def save(self, records: Sequence[ResultRecord], run_report: Mapping[str, object]) -> None:

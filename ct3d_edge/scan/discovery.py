@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import NoScansError, UsageError
 from ct3d_edge.scan.archive import is_archive
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir, is_series_name
 from ct3d_edge.scan.dicom.series_query import SeriesQuery, SkippedFile
@@ -55,7 +55,9 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
     Raises
     ------
     UsageError
-        If a path does not exist, one of the folders cannot be searched, or there is no scan under any of the paths.
+        If a path does not exist or one of the folders cannot be searched.
+    NoScansError
+        If there is no scan under any of the paths.
     """
     roots = [Path(paths)] if isinstance(paths, str | os.PathLike) else list(map(Path, paths))
     scans: dict[str, Path] = {}
@@ -70,7 +72,7 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
         else:
             scans.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100
     if not scans:
-        raise UsageError(_no_scans_error(roots, series, list(passed_over.values())))
+        raise NoScansError(_no_scans_error(roots, series, list(passed_over.values())), skipped=bool(passed_over))
     return DiscoveredScans(tuple(scans.values()), tuple(passed_over.values()))
 
 

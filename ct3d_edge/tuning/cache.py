@@ -11,6 +11,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.json_validation import Count, Duration, Finite, convert, parse_object
 from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import parse_options
+from ct3d_edge.scan.path_kind import path_exists
 from ct3d_edge.session.provider_selection import find_expected_provider
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel
 from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuning_key
@@ -49,7 +50,7 @@ def load_tuning(model: Path, requested: RequestedProvider, device_number: int = 
     """
     provider = find_expected_provider(requested)
     path = tuning_path(model, provider)
-    if not path.exists():
+    if not path_exists(path):
         return None
     try:
         data = path.read_bytes()
@@ -84,7 +85,7 @@ def tuned_model_path(model: Path, provider: ProviderName = "cpu") -> Path:
 def tuning_path(model: Path, provider: ProviderName) -> Path:
     """Where the result for a provider is looked for: in its own file, else in that of all, as it was once."""
     own = tuning_result_path(model, provider)
-    return own if own.exists() else tuning_result_path(model)
+    return own if path_exists(own) else tuning_result_path(model)
 
 
 def keep_other_provider(model: Path, provider: ProviderName) -> None:

@@ -1,0 +1,298 @@
+"""``ct3d-edge job``: one study in, one folder of answers out, as containers of routers and platforms work."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ct3d_edge.cli.click_extras import StrictCommand
+from ct3d_edge.cli.config_file import parse_value, settable_parameters, suggest_name
+from ct3d_edge.cli.logs import to_option_names
+from ct3d_edge.cli.options import (
+    AllowFallbackOption,
+    DeviceIdOption,
+    DowngradeCheckOption,
+    IgnoreTuningOption,
+    ModelOption,
+    NoBuildOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    ScanMemoryOption,
+    ScanTimeoutOption,
+    SeriesUidOption,
+    WorkersOption,
+    inference_config,
+    resolve_model_path,
+)
+from ct3d_edge.deployment.job_layout import LAYOUTS, JobLayout, LayoutName, find_layout, find_model
+from ct3d_edge.deployment.job_result import FailOn
+from ct3d_edge.errors import NoScansError, UsageError
+from ct3d_edge.formatting import parse_size
+
+if TYPE_CHECKING:
+    from ct3d_edge.cli.extra_outputs import ExtraOutput
+    from ct3d_edge.deployment.job_layout import Study
+    from ct3d_edge.deployment.job_result import JobResult
+    from ct3d_edge.inference.model import Model
+    from ct3d_edge.results.record import ResultRecord
+
+ENVIRONMENT_PREFIX = "CT3D_EDGE_JOB"
+"""Of the variables that set options: ``CT3D_EDGE_JOB_FAIL_ON``."""
+
+FOLDER_OPTIONS = frozenset({"in", "out", "layout"})
+"""Options that say where the study is, which no setting of the study can."""
+
+
+class JobCommand(StrictCommand):
+    """A command whose options may also come from the environment and from the study's task file."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.context_settings = {**self.context_settings, "auto_envvar_prefix": ENVIRONMENT_PREFIX}
+        for parameter in self.params:
+            parameter.show_envvar = False  # one sentence of the help stands for all
+            parameter.allow_from_autoenv = parameter.name not in ("source", "out", "layout")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Find the study first: its task file holds defaults of the other options."""
+        given = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
+        if not (ctx.resilient_parsing or given.get("help") or given.get("layout") not in (None, *LAYOUTS)):
+            folders = [Path(given[name]) if given.get(name) else None for name in ("source", "out")]
+            ctx.default_map = parse_settings(self, find_layout(given.get("layout"), *folders, os.environ))
+        return super().parse_args(ctx, args)
+
+
+def parse_settings(command: Any, layout: JobLayout) -> dict[str, Any]:
+    """The settings of a task file as defaults of options, by the names of parameters.
+
+    Raises
+    ------
+    UsageError
+        With all settings that are no options, or have values that those do not take.
+    """
+    parameters = {key: each for key, each in settable_parameters(command).items() if key not in FOLDER_OPTIONS}
+    values: dict[str, Any] = {}
+    errors: list[str] = []
+    for name, value in layout.settings.items():
+        key = name.replace("_", "-")
+        try:
+            if key not in parameters:
+                raise UsageError(f"there is no such option.{suggest_name(key, parameters)}")
+            values[parameters[key].name] = parse_value(command, parameters[key], value, Path())
+        except UsageError as error:
+            errors.append(f"{layout.settings_source}.{name}: {error}")
+    if errors:
+        raise UsageError("\n".join(errors))
+    return values
+
+
+@dataclass(frozen=True)
+class JobOutputs:
+    """What is written of each study besides ``result.json``."""
+
+    dicom_sr: bool
+    gradcam: bool
+    report: bool
+    probabilities: Mapping[str, str]
+    notify: Sequence[str]
+    targets: Mapping[str, str]
+
+
+def job(
+    source: Annotated[
+        Path | None, typer.Option("--in", metavar="DIR", help="Folder with the study; else from the environment.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the answers; made if it is not there.")
+    ] = None,
+    layout: Annotated[
+        LayoutName | None,
+        typer.Option(
+            "--layout", metavar="NAME", help=f"{', '.join(LAYOUTS)}; else the first that the environment shows."
+        ),
+    ] = None,
+    model: ModelOption = None,
+    provider: ProviderOption = "auto",
+    allow_fallback: AllowFallbackOption = False,
+    provider_option: ProviderOptionsOption = None,
+    device_id: DeviceIdOption = None,
+    no_build: NoBuildOption = False,
+    ignore_tuning: IgnoreTuningOption = False,
+    dicom_sr: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-sr/--no-dicom-sr",
+            help="Write a DICOM structured report of each DICOM series that has an answer. It names the patient.",
+        ),
+    ] = True,
+    gradcam: Annotated[
+        bool, typer.Option("--gradcam", help="Experimental: write a Grad-CAM map (.nii.gz) and a picture of each scan.")
+    ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html: table and pictures.")] = False,
+    probability: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--probability",
+            metavar="CLASS=FILE",
+            help="Write the probability of CLASS as a bare JSON number to FILE in --out; repeatable.",
+        ),
+    ] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--notify",
+            metavar="OUTCOME",
+            help="mercure: notify people of this class or status (warn, refused, error); repeatable.",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="OUTCOME=NAME",
+            help="mercure: send results of this class or status to this target; `discard` sends nothing; repeatable.",
+        ),
+    ] = None,
+    fail_on: Annotated[
+        FailOn,
+        typer.Option(
+            "--fail-on",
+            metavar="STATUS",
+            help="Exit with code 1 if a scan is refused (`refused`) or cannot be read (`error`), or `never`.",
+        ),
+    ] = "error",
+    workers: WorkersOption = None,
+    max_memory: ScanMemoryOption = None,
+    scan_timeout: ScanTimeoutOption = None,
+    series_uid: SeriesUidOption = None,
+    downgrade_check: DowngradeCheckOption = None,
+) -> None:
+    """Predict the scans of one study and write the answers to one folder.
+
+    For containers that mercure, MONAI Deploy, Kaapana or grand-challenge start. Nothing is written elsewhere. A
+    refused scan is an answer with a reason, not an error. Options may also be set by variables of the environment
+    (CT3D_EDGE_JOB_FAIL_ON) and by mercure's settings.
+    """
+    from ct3d_edge.cli.terminal import log, log_run_report
+    from ct3d_edge.deployment.job_result import RESULT_FILE, parse_assignments
+    from ct3d_edge.inference.load_model import open_model
+    from ct3d_edge.system.atomic_write import make_folder, require_writable
+
+    found = find_layout(layout, source, out, os.environ)
+    config = inference_config(
+        provider,
+        allow_fallback,
+        provider_option,
+        device_id,
+        no_build=no_build,
+        no_tuned=ignore_tuning,
+        gradcam=gradcam,
+        allow=downgrade_check,
+    )
+    outputs = JobOutputs(
+        dicom_sr,
+        gradcam,
+        report,
+        parse_assignments(probability or (), "--probability", "CLASS=FILE"),
+        tuple(notify or ()),
+        parse_assignments(target or (), "--target", "OUTCOME=NAME"),
+    )
+    budget = parse_size(max_memory)
+    for study in found.studies:
+        make_folder(study.out)
+        require_writable(study.out / RESULT_FILE)
+    path = model or find_model(os.environ)
+    failed = False
+    with open_model(path, config) as opened:
+        log_run_report(opened.run_report)
+        for study in found.studies:
+            run = _StudyRun(opened, resolve_model_path(path).stem, study, outputs, scan_timeout)
+            result = run.predict(series_uid, workers, budget)
+            run.write(result, mercure=found.name == "mercure")
+            log(f"{study.source}: {result.status}: {result.describe()}")
+            log(f"wrote {study.out / RESULT_FILE}")
+            failed |= result.fails(fail_on) or (not run.complete and fail_on != "never")
+    raise typer.Exit(int(failed))
+
+
+class _StudyRun:
+    """The work on one study.
+
+    Parameters
+    ----------
+    model_name
+        As structured reports give it.
+    seconds
+        Time limit of a scan.
+    """
+
+    def __init__(
+        self, model: "Model", model_name: str, study: "Study", outputs: JobOutputs, seconds: float | None
+    ) -> None:
+        self._model, self._model_name, self._study = model, model_name, study
+        self._outputs, self._seconds = outputs, seconds
+        self.complete = True
+        """Whether all that was asked for could be written."""
+
+    def predict(self, series: str | None, workers: int | None, max_memory: int | None) -> "JobResult":
+        """Predict the study's scans, and write what is written of each."""
+        from ct3d_edge.cli.extra_outputs import ExtraOutputs
+        from ct3d_edge.cli.terminal import log_skipped
+        from ct3d_edge.deployment.job_result import JobResult
+        from ct3d_edge.results.record import ScanFailure
+        from ct3d_edge.scan.discovery import discover_scans
+
+        software = f"ct3d-edge {version('ct3d-edge')}"
+        try:
+            search = discover_scans([self._study.source], series)
+        except NoScansError as error:
+            failure = ScanFailure("no_scans", to_option_names(str(error)))
+            return JobResult((), failure, software, skipped=error.skipped)
+        log_skipped(search.passed_over)
+        plan = self._model.make_schedule(len(search.scans), workers=workers, max_memory=max_memory)
+        sides = ExtraOutputs(self._model, self._extra_outputs(search.scans), self._seconds)
+        records: list[ResultRecord] = []
+        with closing(self._model.iter_results(search.scans, plan, timeout_s=self._seconds)) as results:
+            records.extend(sides.add(result) for result in results)
+        sides.save(records)
+        self.complete = sides.complete
+        return JobResult(tuple(records), None, software)
+
+    def write(self, result: "JobResult", *, mercure: bool) -> None:
+        """Write ``result.json`` last, so that it stands for a complete folder, and the probabilities before it."""
+        from ct3d_edge.deployment.job_result import RESULT_FILE, mercure_keys, write_json
+
+        for label, name in self._outputs.probabilities.items():
+            probability = result.probability(label)
+            if probability is not None:
+                write_json(self._study.out / name, probability)
+        content = result.to_dict(self._list_files())
+        if mercure or self._outputs.notify or self._outputs.targets:
+            content |= mercure_keys(result, self._outputs.notify, self._outputs.targets)
+        write_json(self._study.out / RESULT_FILE, content)
+
+    def _extra_outputs(self, scans: "Sequence[Path]") -> "list[ExtraOutput]":
+        from ct3d_edge.cli.extra_outputs import HtmlReportOutput
+        from ct3d_edge.cli.output_folders import GradcamOutput, StructuredReportOutput
+        from ct3d_edge.report.page import ReportPage
+        from ct3d_edge.scan.loader import is_series
+
+        out, outputs = self._study.out, self._outputs
+        extra: list[ExtraOutput] = [GradcamOutput(out, scans)] if outputs.gradcam else []
+        if outputs.report:
+            page = ReportPage(out / "report.html", self._model.contract)
+            extra.append(HtmlReportOutput(page, self._model.run_report.to_dict()))
+        if outputs.dicom_sr and any(map(is_series, scans)):
+            extra.append(StructuredReportOutput(out, scans, self._model_name, include_phi=True, seconds=self._seconds))
+        return extra
+
+    def _list_files(self) -> list[str]:
+        from ct3d_edge.deployment.job_result import RESULT_FILE
+
+        files = (path.name for path in self._study.out.iterdir() if path.is_file() and path.name != RESULT_FILE)
+        return sorted(name for name in files if not name.startswith("."))

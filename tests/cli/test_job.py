@@ -1,0 +1,208 @@
+"""``ct3d-edge job``: one study in, one folder of answers out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import MakeModel, MakeScan
+from numpy.typing import NDArray
+
+from .conftest import Run
+
+pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
+made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
+highdicom = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
+
+SERIES = "1.2.3"
+
+
+@pytest.fixture
+def study(tmp_path: Path, hu: NDArray[np.int16]) -> Path:
+    """A series as mercure names its files, with the file that it adds."""
+    folder = made.write_series(tmp_path / "data", hu, SERIES, name=f"{SERIES}#{SERIES}.{{}}.dcm")
+    for file in folder.glob("*.dcm"):
+        file.with_suffix(".tags").write_text('{"Modality": "CT"}')
+    return Path(folder)
+
+
+@pytest.fixture
+def flat_study(tmp_path: Path, hu: NDArray[np.int16]) -> Path:
+    """A series of one slice, which is refused."""
+    made.write_series(tmp_path / "flat", hu[:, :, :1], "1.2.5")
+    return tmp_path / "flat"
+
+
+def result(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return content
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_study_gets_a_result_and_a_structured_report(
+    run: Run, study: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    outcome = run("job", "--in", study, "--out", out, "-m", make_model("chest.onnx"))
+    assert outcome.code == 0, outcome.err
+    assert names(out) == ["data_sr.dcm", "result.json"]
+    answer = result(out)
+    (record,) = answer["scans"]
+    assert (answer["schema"], answer["status"], answer["files"]) == (1, "ok", ["data_sr.dcm"])
+    assert answer["summary"] == f"{record['label']} {record['probability'][record['label']]:.4f}"
+    assert not [key for key in answer if key.startswith("__mercure")]
+    report = highdicom.sr.srread(out / "data_sr.dcm")
+    assert (report.PatientID, report.ManufacturerModelName) == (made.PATIENT_ID, "chest")
+    assert f"{study}: ok: {answer['summary']}" in outcome.err
+    for text in ((out / "result.json").read_text(), outcome.err):
+        assert made.PATIENT_ID not in text
+        assert made.PATIENT_NAME not in text
+
+
+def test_further_outputs_are_written_where_asked(run: Run, study: Path, explaining_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--no-dicom-sr", "--gradcam", "--report", "--probability", "abnormal=probability.json")
+    outcome = run("job", "--in", study, "--out", out, "-m", explaining_model, *options)
+    assert outcome.code == 0, outcome.err
+    answer = result(out)
+    assert answer["files"] == ["data_gradcam.nii.gz", "data_gradcam.png", "probability.json", "report.html"]
+    assert names(out) == [*answer["files"], "result.json"]
+    assert json.loads((out / "probability.json").read_text()) == answer["scans"][0]["probability"]["abnormal"]
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [(None, 0), ("refused", 1), ("never", 0)])
+def test_a_refused_scan_is_an_answer(
+    run: Run, flat_study: Path, make_model: MakeModel, tmp_path: Path, fail_on: str | None, code: int
+) -> None:
+    options = ("--fail-on", fail_on) if fail_on else ()
+    outcome = run("job", "--in", flat_study, "--out", tmp_path / "out", "-m", make_model(), *options)
+    assert outcome.code == code
+    answer = result(tmp_path / "out")
+    assert (answer["status"], answer["files"]) == ("refused", [])
+    assert answer["scans"][0]["error"]["code"] == "single_slice"
+    assert answer["summary"] == "refused (single_slice)"
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("error", 1), ("never", 0)])
+def test_a_scan_that_cannot_be_read_is_an_error(
+    run: Run, make_model: MakeModel, tmp_path: Path, fail_on: str, code: int
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "scan.nii.gz").write_bytes(b"damaged")
+    outcome = run("job", "--in", tmp_path / "in", "--out", tmp_path / "out", "-m", make_model(), "--fail-on", fail_on)
+    assert outcome.code == code
+    assert result(tmp_path / "out")["status"] == "error"
+
+
+def test_a_study_without_a_scan_is_an_answer_with_the_reason(
+    run: Run, study: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("job", "--in", tmp_path / "empty", "--out", tmp_path / "a", "-m", make_model()).code == 1
+    assert (result(tmp_path / "a")["status"], result(tmp_path / "a")["error"]["code"]) == ("error", "no_scans")
+    for file in study.glob("*.dcm"):
+        dataset = pydicom.dcmread(file)
+        dataset.Modality = "MR"
+        dataset.save_as(file)
+    assert run("job", "--in", study, "--out", tmp_path / "b", "-m", make_model()).code == 0
+    answer = result(tmp_path / "b")
+    assert (answer["status"], answer["error"]["code"]) == ("refused", "no_scans")
+    assert answer["error"]["message"].endswith(f"{SERIES}: MR images, not CT")
+    assert "--series-uid UID takes one of these anyway" in answer["summary"]
+
+
+@pytest.fixture
+def mercure(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The environment in which mercure starts a module."""
+    (tmp_path / "output").mkdir()
+    for prefix, suffix in (("MERCURE_{}_DIR", "{}"), ("HOLOSCAN_{}PUT_PATH", "{}"), ("MONAI_{}PUTPATH", "{}")):
+        monkeypatch.setenv(prefix.format("IN"), str(study))
+        monkeypatch.setenv(prefix.format("OUT"), str(tmp_path / suffix.format("output")))
+    return study
+
+
+def write_task(study: Path, **settings: object) -> None:
+    task = {"id": "4", "info": {}, "process": {"module_name": "ct3d", "settings": settings}, "dispatch": {}}
+    (study / "task.json").write_text(json.dumps(task))
+
+
+def test_mercure_notifies_and_routes_by_settings_of_the_rule(
+    run: Run, mercure: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    model = make_model()
+    write_task(mercure, notify=["normal"], target=["refused=LATER", "normal=discard"], dicom_sr=False, model=str(model))
+    assert run("job").code == 0
+    answer = result(tmp_path / "output")
+    assert answer["__mercure_notification"] == {"text": f"ok: {answer['summary']}", "requested": True}
+    assert answer["__mercure_routing"] == {"discard": True}
+    assert names(tmp_path / "output") == ["result.json"]
+    write_task(mercure, notify=["abnormal"], target=["abnormal=LATER"])
+    assert run("job", "-m", model, "--target", "ok=PACS").code == 0
+    answer = result(tmp_path / "output")
+    assert answer["__mercure_notification"]["requested"] is False
+    assert answer["__mercure_routing"] == {"target": "PACS"}
+    assert answer["files"] == ["data_sr.dcm"]
+
+
+def test_settings_that_are_no_options_are_all_named(run: Run, mercure: Path) -> None:
+    write_task(mercure, fail_no="never", workers="two", report=1, out="/etc")
+    outcome = run("job")
+    assert outcome.code == 2
+    source = f"{mercure}/task.json: process.settings"
+    assert outcome.err.removeprefix("error: ").splitlines()[:3] == [
+        f"{source}.fail_no: there is no such option. Did you mean fail-on?",
+        f"{source}.workers: 'two' is not a whole number.",
+        f"{source}.report: takes true or false, found a whole number 1.",
+    ]
+    assert f"{source}.out: there is no such option." in outcome.err
+
+
+def test_the_environment_goes_before_the_task_file_and_the_command_line_before_both(
+    run: Run, mercure: Path, flat_study: Path, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MERCURE_IN_DIR", str(flat_study))
+    write_task(flat_study, fail_on="refused", model=str(make_model()))
+    assert run("job").code == 1
+    monkeypatch.setenv("CT3D_EDGE_JOB_FAIL_ON", "never")
+    monkeypatch.setenv("CT3D_EDGE_JOB_DICOM_SR", "false")
+    assert run("job").code == 0
+    assert run("job", "--fail-on", "refused").code == 1
+
+
+def test_studies_are_answered_in_folders_of_their_own(
+    run: Run, study: Path, flat_study: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    items = tmp_path / "items"
+    items.mkdir()
+    study.rename(items / "one")
+    flat_study.rename(items / "two")
+    out = tmp_path / "out"
+    assert run("job", "--layout", "studies", "--in", items, "--out", out, "-m", make_model()).code == 0
+    assert [result(out / name)["status"] for name in ("one", "two")] == ["ok", "refused"]
+    assert names(out / "one") == ["one_sr.dcm", "result.json"]
+
+
+def test_a_probability_belongs_to_one_scan(
+    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+) -> None:
+    scans = tmp_path / "in"
+    make_scan("a.nii.gz", folder=scans)
+    options = ("job", "--in", scans, "--out", tmp_path / "out", "-m", make_model())
+    outcome = run(*options, "--probability", "covid=p.json")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (
+        2,
+        "error: The model has no class 'covid'; it has normal, abnormal.",
+    )
+    assert "--probability takes CLASS=FILE, found 'p.json'" in run(*options, "--probability", "p.json").err
+    make_scan("b.nii.gz", folder=scans)
+    assert "2 scans have a prediction" in run(*options, "--probability", "normal=p.json").err
+
+
+def test_an_unknown_layout_is_named(run: Run, tmp_path: Path) -> None:
+    outcome = run("job", "--layout", "flywheel", "--in", tmp_path, "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "'flywheel' is not one of 'folder', 'studies', 'mercure'" in outcome.err
