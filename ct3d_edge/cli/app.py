@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -58,10 +58,13 @@ app = typer.Typer(
     "74 the disk is full or fails; "
     "129 SIGHUP; 130 Ctrl-C; 141 the reader of standard output is gone; 143 SIGTERM.",
 )
-CONFIGURABLE = (watch.watch,)
+CONFIGURABLE: tuple[Callable[..., None], ...] = (watch.watch,)
 """Commands that run until they are stopped: they take ``--config``."""
 
-COMMAND_CLASSES = {**dict.fromkeys(CONFIGURABLE, ConfigurableCommand), job.job: job.JobCommand}
+COMMAND_CLASSES: dict[Callable[..., None], type[StrictCommand]] = {
+    **dict.fromkeys(CONFIGURABLE, ConfigurableCommand),
+    job.job: job.JobCommand,
+}
 
 for command in (
     infer.infer,

@@ -62,8 +62,8 @@ class JobCommand(StrictCommand):
         """Find the study first: its task file holds defaults of the other options."""
         given = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
         if not (ctx.resilient_parsing or given.get("help") or given.get("layout") not in (None, *LAYOUTS)):
-            folders = [Path(given[name]) if given.get(name) else None for name in ("source", "out")]
-            ctx.default_map = parse_settings(self, find_layout(given.get("layout"), *folders, os.environ))
+            source, out = (Path(given[name]) if given.get(name) else None for name in ("source", "out"))
+            ctx.default_map = parse_settings(self, find_layout(given.get("layout"), source, out, os.environ))
         return super().parse_args(ctx, args)
 
 
@@ -172,7 +172,7 @@ def job(
     series_uid: SeriesUidOption = None,
     downgrade_check: DowngradeCheckOption = None,
 ) -> None:
-    """Predict the scans of one study and write the answers to one folder.
+    """Predict one study and write a folder of answers.
 
     For containers that mercure, MONAI Deploy, Kaapana or grand-challenge start. Nothing is written elsewhere. A
     refused scan is an answer with a reason, not an error. Options may also be set by variables of the environment
@@ -180,10 +180,11 @@ def job(
     """
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.deployment.job_result import RESULT_FILE, parse_assignments
-    from ct3d_edge.inference.load_model import open_model
+    from ct3d_edge.inference.model import open_model
     from ct3d_edge.system.atomic_write import make_folder, require_writable
 
     found = find_layout(layout, source, out, os.environ)
+    found.check_folders()
     config = inference_config(
         provider,
         allow_fallback,

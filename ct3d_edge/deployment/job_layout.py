@@ -68,6 +68,20 @@ class JobLayout:
     settings: Mapping[str, Any] = field(default_factory=dict)
     settings_source: str = ""
 
+    def check_folders(self) -> None:
+        """Make sure that the studies are there and the answers elsewhere: below a study they would be scans next time.
+
+        Raises
+        ------
+        UsageError
+            If not.
+        """
+        for study in self.studies:
+            if not is_folder(study.source):
+                raise UsageError(f"There is no folder {study.source}.")
+            if study.out.resolve().is_relative_to(study.source.resolve()):
+                raise UsageError(f"The answers must not be written among the scans: {study.out} is in {study.source}.")
+
 
 def find_layout(
     name: LayoutName | None,
@@ -88,7 +102,7 @@ def find_layout(
     Raises
     ------
     UsageError
-        If only one folder is known, there is no such folder, or the answers would be written among the scans.
+        If only one folder is known, or the environment shows none.
     """
     if (source is None) != (out is None):
         raise UsageError("--in and --out belong together; give both, or none to follow the environment.")
@@ -98,8 +112,6 @@ def find_layout(
         name, pairs = _find_in_environment(name, environment, root)
     if name in ("studies", "kaapana") and source is not None:
         pairs = [(folder, pairs[0][1] / folder.name) for folder in _subfolders(source)]
-    for study, answers in pairs:
-        _require_apart(study, answers)
     layout = JobLayout(name, tuple(Study(*pair) for pair in pairs))
     return _with_settings(layout) if name == "mercure" else layout
 
@@ -182,14 +194,6 @@ def _subfolders(folder: Path) -> list[Path]:
     if not found:
         raise UsageError(f"{folder} holds no folder; with this layout each study has one.")
     return found
-
-
-def _require_apart(source: Path, out: Path) -> None:
-    """Refuse an output folder that is searched for scans the next time."""
-    if not is_folder(source):
-        raise UsageError(f"There is no folder {source}.")
-    if out.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"The answers must not be written among the scans: {out} is in {source}.")
 
 
 def _with_settings(layout: JobLayout) -> JobLayout:

@@ -116,14 +116,14 @@ def test_what_is_missing_is_named(root: Path) -> None:
     with pytest.raises(UsageError, match="--in and --out belong together"):
         find_layout(None, root / "in", None, {}, root)
     with pytest.raises(UsageError, match=f"There is no folder {root}/none"):
-        find_layout(None, root / "none", root / "out", {}, root)
+        find_layout(None, root / "none", root / "out", {}, root).check_folders()
 
 
 def test_answers_are_not_written_among_the_scans(root: Path) -> None:
     (root / "link").symlink_to(root / "in")
     for out in ("in", "in/out", "link/out"):
         with pytest.raises(UsageError, match="must not be written among the scans"):
-            find_layout(None, root / "in", root / out, {}, root)
+            find_layout(None, root / "in", root / out, {}, root).check_folders()
 
 
 def test_the_model_of_a_package_is_found(root: Path) -> None:
