@@ -17,7 +17,7 @@ from records import ANSWERED, FAILED, give_back, raise_error
 
 import ct3d_edge
 from ct3d_edge import Volume, load_model, open_scan
-from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
+from ct3d_edge.errors import NoScansError, RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.latency.measure import Samples
 from ct3d_edge.latency.record import BenchRecord, PartialResultError
 from ct3d_edge.quality_control.checker import QualityChecker
@@ -34,6 +34,8 @@ OWN_ARGUMENTS: dict[type[BaseException], tuple[Any, ...]] = {
     ),
 }
 """Of exceptions with a constructor of their own."""
+
+OWN_KEYWORDS: dict[type[BaseException], dict[str, Any]] = {NoScansError: {"skipped": True}}
 
 
 @pytest.fixture(scope="module", params=multiprocessing.get_all_start_methods())
@@ -55,7 +57,7 @@ def exceptions() -> Iterator[type[BaseException]]:
 
 def test_every_exception_arrives_as_it_was_raised(pool: ProcessPoolExecutor) -> None:
     for kind in exceptions():
-        error = kind(*OWN_ARGUMENTS.get(kind, ("What was asked, and what was found.",)))
+        error = kind(*OWN_ARGUMENTS.get(kind, ("What was asked, and what was found.",)), **OWN_KEYWORDS.get(kind, {}))
         there = pool.submit(give_back, error).result(60)
         with pytest.raises(kind) as caught:
             pool.submit(raise_error, error).result(60)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 from zipfile import ZipFile, ZipInfo
 
+from isal import isal_zlib
+
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import printable
 from ct3d_edge.system.zip_entries import DAMAGE, ZipLimits, require_safe_entries
@@ -22,6 +24,8 @@ SUFFIX = ".zip"
 
 LIMITS = ZipLimits(entries=100_000, ratio_from=16 << 20)
 """Members are read one by one; small ones that expand far, such as a slice of air, are harmless."""
+
+BLOCK_BYTES = 1 << 20
 
 OPEN_ARCHIVES = 16
 """Archives whose list of entries is remembered."""
@@ -156,6 +160,42 @@ def list_archive_folder(path: Path) -> tuple[list[Path], list[Path]] | None:
     inside = [f"{name}/{each}" if name else each for each in names]
     files = [path / each for each, whole in zip(names, inside, strict=True) if whole in archive.files]
     return files, [path / each for each, whole in zip(names, inside, strict=True) if whole not in archive.files]
+
+
+def unpacked_files(path: Path) -> list[Path]:
+    """The files of an archive beside it, where it was unpacked: in its folder, or in one of its own name.
+
+    All must be there with the same content, but for hidden ones, which operating systems add; else an empty list.
+
+    Raises
+    ------
+    UnreadableScanError
+        See `open_archive`.
+    """
+    members = open_archive(path).files
+    visible = {name: entry for name, entry in members.items() if not _is_hidden(name)}
+    for folder in (path.parent, path.with_suffix("")):
+        if all(_has_content_of(entry, folder / name) for name, entry in visible.items()):
+            return [folder / name for name in visible]
+    return []
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def _has_content_of(entry: ZipInfo, path: Path) -> bool:
+    """Whether a file has the size and the CRC-32 of a member; files of one size may be slices of two patients."""
+    try:
+        if os.stat(path).st_size != entry.file_size:  # noqa: PTH116
+            return False
+        checksum = 0
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                checksum = isal_zlib.crc32(block, checksum)
+    except (OSError, ValueError):
+        return False
+    return checksum == entry.CRC
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ct3d_edge.errors import NoScansError, UsageError
-from ct3d_edge.scan.archive import is_archive
+from ct3d_edge.errors import NoScansError, UnreadableScanError, UsageError
+from ct3d_edge.scan.archive import is_archive, unpacked_files
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir, is_series_name
 from ct3d_edge.scan.dicom.series_query import SeriesQuery, SkippedFile
-from ct3d_edge.scan.folder_walk import skip_reason, walk_folders
+from ct3d_edge.scan.folder_walk import UNPACKED_REASON, skip_reason, walk_folders
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, path_exists
 
@@ -38,8 +38,8 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
 
     In folders, files with a suffix of ``SCAN_SUFFIXES`` are scans; DICOM files are detected by content and grouped by
     series. Hidden files and folders and masks (``*_mask.nii.gz``) are ignored. A folder with several links is searched
-    once, and a .hdr/.img pair is one scan. A zip archive is searched like a folder. Other archives and images of
-    unsupported formats are skipped.
+    once, and a .hdr/.img pair is one scan. A zip archive is searched like a folder, unless it was unpacked beside
+    it. Other archives and images of unsupported formats are skipped.
     A DICOM file stands for its whole series; a series is named by its folder, or by ``folder/SERIES-UID`` where the
     folder holds several. Localizers, derived series and other modalities than CT are skipped. Scans are sorted
     within each folder, without duplicates. A subfolder that cannot be searched is returned as a scan, whose opening
@@ -105,12 +105,25 @@ def _iterate_scans(paths: list[Path], query: SeriesQuery) -> Iterator[Path | Ski
     for path in paths:
         if is_dicomdir(path):
             yield from _scans_below(path.parent, query)
+        elif is_archive(path) and _is_unpacked_under(path, paths):
+            yield SkippedFile(path, "archive", UNPACKED_REASON)
         elif is_folder(path):
             yield from _scans_below(path, query)
         elif path in series:
             yield from series[path]
         elif query.series in (None, path.name):
             yield _header_file(path)
+
+
+def _is_unpacked_under(archive: Path, paths: list[Path]) -> bool:
+    """Whether the files of an archive lie unpacked under other paths, as ``folder/*`` names both."""
+    searched = [os.path.abspath(path) for path in paths if path != archive]  # noqa: PTH100
+    try:
+        files = unpacked_files(archive) if searched else []
+    except UnreadableScanError:
+        return False
+    under = (any(Path(os.path.abspath(file)).is_relative_to(path) for path in searched) for file in files)  # noqa: PTH100
+    return bool(files) and all(under)
 
 
 def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[Path | SkippedFile]:

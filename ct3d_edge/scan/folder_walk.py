@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ct3d_edge.errors import UnreadableScanError, UsageError
-from ct3d_edge.scan.archive import is_archive, list_archive_folder
+from ct3d_edge.scan.archive import is_archive, list_archive_folder, unpacked_files
 from ct3d_edge.scan.dicom.magic import is_dicomdir
 from ct3d_edge.scan.dicom.series_query import SkippedFile
 
 ARCHIVE_REASON = "an archive; unpack it first"
 NESTED_ARCHIVE_REASON = "an archive inside an archive; unpack the outer one first"
+UNPACKED_REASON = "an archive that was unpacked beside it; its files were searched there"
 DICOMDIR_REASON = "the index of a DICOM medium; the files in its folder and below were searched"
 CONVERTIBLE_REASON = "an image in another format ({}); convert it to NIfTI, with its orientation"
 
@@ -59,6 +60,9 @@ def walk_folders(folder: Path) -> Iterator[FolderEntry]:
                 continue
             if identity is not None:
                 searched.add(identity)
+            if current != folder and is_archive(current) and unpacked_files(current):
+                yield current, SkippedFile(current, "archive", UNPACKED_REASON)
+                continue
             children = _list_children(current)
         except UnreadableScanError:
             yield current, None

@@ -249,3 +249,24 @@ def test_the_index_of_a_medium_is_reported_and_its_folder_searched(tmp_path: Pat
         assert [(each.path, each.code) for each in search.passed_over] == [(tmp_path / "DICOMDIR", "dicomdir")]
     with pytest.raises(UnreadableScanError, match="name its folder"):
         open_scan(tmp_path / "DICOMDIR")
+
+
+@pytest.mark.parametrize("into", ["", "study"])
+def test_an_archive_that_was_unpacked_beside_it_counts_once(tmp_path: Path, hu: HU, into: str) -> None:
+    archive = zip_folder(made.write_series(tmp_path / "study" / "DICOM", hu).parent)
+    shutil.unpack_archive(archive, tmp_path / into)
+    folder = tmp_path / into / "DICOM"
+    for paths in ([tmp_path], sorted(tmp_path.iterdir()), [archive, *folder.iterdir()], [tmp_path, archive]):
+        found = discover_scans(paths)
+        assert found.scans == (folder,)
+        assert [(each.path, each.code) for each in found.passed_over] == [(archive, "archive")]
+    assert find_scans(archive) == [archive / "DICOM"]
+
+
+def test_an_archive_with_other_content_than_the_folder_beside_it_is_a_scan_too(tmp_path: Path, hu: HU) -> None:
+    """Of the same names and sizes: the slices of another patient."""
+    archive = zip_folder(made.write_series(tmp_path / "study", hu, "1.2.3"))
+    made.write_series(tmp_path / "study", hu, "1.2.4")
+    found = discover_scans([tmp_path])
+    assert found.scans == (tmp_path / "study", archive)
+    assert found.passed_over == ()
