@@ -17,7 +17,8 @@ import sys
 from importlib.machinery import PathFinder
 
 HIDDEN = {
-    "highdicom", "jinja2", "keras", "matplotlib", "onnx_ir", "scipy", "sklearn", "tensorboard", "tensorflow", "tf2onnx"
+    "highdicom", "jinja2", "keras", "matplotlib", "onnx_ir", "prometheus_client", "python_multipart", "scipy",
+    "sklearn", "starlette", "tensorboard", "tensorflow", "tf2onnx", "uvicorn",
 }
 
 class WithoutExtras(PathFinder):
@@ -80,6 +81,7 @@ def test_a_command_needs_no_extra(folder: Path, name: str) -> None:
         ("evaluate", ("fit-temperature", "-m", "run", "scans")),
         ("train", ("train", "scans", "--out", "run")),
         ("optimize", ("optimize", "-m", "model.onnx", "-o", "fast.onnx")),
+        ("serve", ("serve", "-m", "model.onnx", "--port", "0")),
     ],
 )
 def test_a_command_that_needs_an_extra_names_it(folder: Path, extra: str, command: tuple[str, ...]) -> None:

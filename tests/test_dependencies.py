@@ -23,6 +23,7 @@ OWN = {
     "latency/system_monitor.py": ("cuda",),
     "conversion": ("optimize", "train"),
     "providers/plugins.py": ("openvino", "tensorrt-rtx"),
+    "serving": ("serve",),
     "training": ("train", "evaluate", "tensorboard"),
     "keras_backend.py": ("train",),
 }

@@ -49,9 +49,10 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
 """What describes the present tree; decisions describe that of their day."""
 
 OTHER_PROGRAMS = {
-    "--dry-run", "--editable", "--groups", "--network", "--no-deps", "--real", "--rounds", "--scans", "--yes",
+    "--data-binary", "--dry-run", "--editable", "--groups", "--network", "--no-deps", "--real", "--rounds", "--scans",
+    "--yes",
 }  # fmt: skip
-"""Options of pip and of the scripts in bench/."""
+"""Options of pip, curl and the scripts in bench/."""
 
 
 def options_of(command: Any) -> Iterator[str]:

@@ -32,6 +32,7 @@ from ct3d_edge.cli import (
     optimize,
     package,
     preprocess,
+    serve,
     train,
     tune,
     verify,
@@ -58,7 +59,7 @@ app = typer.Typer(
     "74 the disk is full or fails; "
     "129 SIGHUP; 130 Ctrl-C; 141 the reader of standard output is gone; 143 SIGTERM.",
 )
-CONFIGURABLE: tuple[Callable[..., None], ...] = (watch.watch,)
+CONFIGURABLE: tuple[Callable[..., None], ...] = (watch.watch, serve.serve)
 """Commands that run until they are stopped: they take ``--config``."""
 
 COMMAND_CLASSES: dict[Callable[..., None], type[StrictCommand]] = {
@@ -71,6 +72,7 @@ for command in (
     merge.merge,
     watch.watch,
     job.job,
+    serve.serve,
     check.check,
     preprocess.preprocess,
     view.view,

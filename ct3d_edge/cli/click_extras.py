@@ -46,6 +46,7 @@ EXAMPLES = {
     "": "ct3d-edge infer scans --out results.jsonl",
     "infer": "ct3d-edge infer scans --out results.jsonl --report report.html",
     "merge": "ct3d-edge merge part*.jsonl --out results.jsonl",
+    "serve": "ct3d-edge serve --port 8000",
     "watch": "ct3d-edge watch incoming --out results.jsonl",
     "job": "ct3d-edge job --in study --out answers",
     "check": "ct3d-edge check scans --json",

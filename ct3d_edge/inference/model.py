@@ -86,6 +86,11 @@ class Model:
             raise UsageError(f"The model {self._file.path} was closed. Open it again with load_model.")
 
     @property
+    def file(self) -> ModelFile:
+        """The model file that runs: the given one, or the one that a tuning chose."""
+        return self._file
+
+    @property
     def contract(self) -> Contract:
         """The model's preprocessing and labels."""
         return self._runner.contract
@@ -124,6 +129,21 @@ class Model:
         record = predict_batch([prepared], self._runner, self._model_flags, checker)[0].record
         _raise_if_failed(record)
         return record
+
+    def predict_inputs(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities ``(N, classes)`` of network inputs ``(N, *contract.shape)``, as `preprocess` makes them.
+
+        Without quality checks. On the CPU several threads may call it at the same time.
+
+        Raises
+        ------
+        ModelError
+            If the shape or dtype is not the contract's.
+        ProviderError
+            If the session fails.
+        """
+        self._require_open()
+        return self._runner.infer(volumes)
 
     def predict_many(
         self,

@@ -105,6 +105,11 @@ def open_archive(path: Path) -> ZipArchive:
         return _open_cached(path, _stat(path), os.getpid())
 
 
+def forget_archives() -> None:
+    """Close the remembered archives that nobody reads: a file that was removed keeps its place on the disk until then."""
+    _open_cached.cache_clear()
+
+
 @lru_cache(OPEN_ARCHIVES)
 def _open_cached(path: Path, _state: FileState, _process: int) -> ZipArchive:
     return ZipArchive(ZipFile(path))

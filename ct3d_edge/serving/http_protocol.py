@@ -1,0 +1,63 @@
+"""HTTP connections with limits that uvicorn has none for: on their number, and on the time of silent clients."""
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def limit_connections(max_connections: int, timeout_s: float) -> type[H11Protocol]:
+    """The protocol with limits.
+
+    Parameters
+    ----------
+    max_connections
+        One more is refused.
+    timeout_s
+        Seconds that a client may take for the head of a request (from the connection, or from the last response), and
+        for which it may not read a response. What is left of a refused body is read and dropped meanwhile.
+    """
+
+    class LimitedProtocol(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._start_timer()
+            if len(self.connections) > max_connections:
+                transport.write(REFUSAL)
+                transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def handle_events(self) -> None:
+            before = self.cycle
+            super().handle_events()
+            if self.cycle is not before:
+                self._stop_timer()
+
+        def on_response_complete(self) -> None:
+            self._start_timer()  # before the next request of a pipeline begins
+            super().on_response_complete()
+
+        def pause_writing(self) -> None:
+            self._start_timer()
+            super().pause_writing()
+
+        def resume_writing(self) -> None:
+            self._stop_timer()
+            super().resume_writing()
+
+        def _start_timer(self) -> None:
+            self._stop_timer()
+            self._timer = self.loop.call_later(timeout_s, self.transport.abort)
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return LimitedProtocol

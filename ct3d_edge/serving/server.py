@@ -1,0 +1,142 @@
+"""Run the server until a signal ends it: running requests finish, new ones are refused."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from ssl import SSLContext
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ct3d_edge.formatting import plural
+from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.serving.app import make_app
+from ct3d_edge.serving.config import ServerConfig, bind_socket, read_tokens
+from ct3d_edge.serving.http_protocol import limit_connections
+from ct3d_edge.serving.metrics import Metrics
+from ct3d_edge.serving.served_model import ServedModel, open_served_model
+from ct3d_edge.serving.service import Service
+from ct3d_edge.serving.spool import open_spool
+from ct3d_edge.serving.tls import make_ssl_context
+from ct3d_edge.serving.work_queue import WorkQueue
+from ct3d_edge.session.run_report import RunReport
+
+LOGGER = logging.getLogger(__name__)
+
+MODEL_CHECK_S = 5.0
+"""Seconds between two looks at the model file."""
+
+EXPIRY_WARNING = timedelta(days=30)
+
+MAX_HEADER_BYTES = 32 << 10
+
+
+def serve(
+    model: Path | None,
+    inference: InferenceConfig,
+    config: ServerConfig,
+    workers: int | None = None,
+    on_open: Callable[[RunReport], None] = lambda _: None,
+) -> None:
+    """Serve a model until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    model
+        The file; the bundled model if None.
+    workers
+        Requests worked on at the same time; from cores and memory if None.
+    on_open
+        Called with the run report when the session is open.
+
+    Raises
+    ------
+    UsageError, OutputError
+        If token file or certificate cannot be used, the port is taken, or no temporary folder can be made.
+    ModelError, ContractError, ProviderError
+        If the model cannot be used here.
+    """
+    with ExitStack() as stack:
+        context = _open_tls(config)
+        tokens = read_tokens(config.token_file) if config.token_file else ()
+        bound = stack.enter_context(bind_socket(config.host, config.port))
+        spool = stack.enter_context(open_spool(config.temp_dir))
+        served = stack.enter_context(open_served_model(model, inference, workers))
+        on_open(served.run_report)
+        queue = WorkQueue(served.workers, config.limits.queue_size)
+        stack.callback(queue.close)
+        metrics = Metrics(served.run_report, queue, lambda: served.failure is None)
+        name = config.model_name or served.file.path.stem
+        app = make_app(Service(served, name, queue, spool, metrics, config.limits, tokens))
+        _log_start(config, served, name, bound)
+        _run(_with_model_checks(app, served), config, context, bound)
+
+
+def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound: socket.socket) -> None:
+    limits = config.limits
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # errors have their own log lines
+    settings = uvicorn.Config(
+        app,
+        http=limit_connections(limits.max_connections, limits.body_timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(limits.body_timeout) + 1,
+        timeout_graceful_shutdown=max(1, round(config.shutdown_timeout)),
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        ssl_context_factory=None if context is None else lambda *_: context,
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has ended
+        uvicorn.Server(settings).run([bound])
+    LOGGER.info("stopped")
+
+
+def _open_tls(config: ServerConfig) -> SSLContext | None:
+    if config.tls is None:
+        return None
+    context, expires = make_ssl_context(config.tls)
+    if expires - datetime.now(UTC) < EXPIRY_WARNING:
+        LOGGER.warning("the certificate %s expires on %s", config.tls.certificate, f"{expires:%Y-%m-%d}")
+    return context
+
+
+def _log_start(config: ServerConfig, served: ServedModel, name: str, bound: socket.socket) -> None:
+    if not config.encrypted_or_local:
+        LOGGER.warning("without a certificate scans cross the network unencrypted")
+    host, port = bound.getsockname()[:2]
+    scheme, shown = "https" if config.tls else "http", f"[{host}]" if ":" in host else host
+    LOGGER.info(
+        "serving %s at %s://%s:%d: %s, %d may wait; Ctrl-C ends it",
+        name,
+        scheme,
+        shown,
+        port,
+        f"{plural(served.workers, 'request')} at a time, {plural(served.schedule.threads, 'thread')} each",
+        config.limits.queue_size,
+    )
+
+
+def _with_model_checks(app: Starlette, served: ServedModel) -> Starlette:
+    """Look at the model file for as long as the application runs."""
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(MODEL_CHECK_S)
+            await asyncio.to_thread(served.log_replacement)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(watch())
+        yield
+        LOGGER.info("stopping: running requests finish, new ones are refused")
+        task.cancel()
+
+    app.router.lifespan_context = lifespan
+    return app
