@@ -106,7 +106,7 @@ def open_archive(path: Path) -> ZipArchive:
 
 
 def forget_archives() -> None:
-    """Close the remembered archives that nobody reads: a file that was removed keeps its place on the disk until then."""
+    """Close the remembered archives that nobody reads: removed files take disk space until they are closed."""
     _open_cached.cache_clear()
 
 
