@@ -173,6 +173,8 @@ def _after_first_pool(links: Sequence[TiledNode]) -> int:
 def _require_gain(links: Sequence[TiledNode], planes: int) -> None:
     if any(axis.ceil for link in links if link.window for axis in link.window.axes):
         raise RewriteRefused("windows that do not fit count too (ceil_mode)")
+    if any(link.window.axes[0].reads_padding_alone for link in links if link.window):
+        raise RewriteRefused("a window along depth lies in the padding alone: no planes to read")
     sizes = _sizes(links, planes)
     if max(sizes) < MIN_PEAK_RATIO * (sizes[0] + sizes[-1]):
         raise RewriteRefused("what goes in and comes out is about as large as what lies between")

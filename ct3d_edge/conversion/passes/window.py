@@ -54,6 +54,11 @@ class WindowAxis:
         return self.begin > 0 or self.end > 0
 
     @property
+    def reads_padding_alone(self) -> bool:
+        """Whether a window lies wholly in the padding."""
+        return self.begin >= self.extent or (self.out - 1) * self.stride - self.begin >= self.size
+
+    @property
     def is_tiling(self) -> bool:
         """Whether windows touch without overlap, padding or gaps."""
         return self.kernel == self.stride and not self.padded and self.dilation == 1 and not self.ceil

@@ -81,6 +81,26 @@ def test_what_pieces_would_not_make_smaller_stays_whole() -> None:
     assert "about as large" in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("kernel", "pads"),
+    each_value([1, 2, 3], [[1, 0, 0, 0, 0, 0], [0, 0, 0, 2, 0, 0], [2] * 6, [3, 0, 0, 3, 0, 0], [5, 1, 1, 4, 1, 1]]),
+)
+@pytest.mark.parametrize("strides", [[1, 1, 1], [2, 1, 1]])
+def test_pieces_that_lie_in_the_padding_alone(kernel: int, pads: list[int], strides: list[int]) -> None:
+    g = GraphMaker(2, 9, 8, 8)
+    y = g.op("Relu", g.conv("x", 16, 2, kernel, kernel, kernel, pads=pads, strides=strides))
+    y = g.op("MaxPool", y, kernel_shape=[1, 2, 2], strides=[1, 2, 2])
+    streamed = make_depth_tiling_rule(3_000, 1)
+    assert rewritten(g.model(y), streamed).difference() < CLOSE
+    assert rewritten(g.model(y), streamed, winograd_depth.RULE, depth_im2col.RULE).difference() < 1e-5
+
+
+def test_a_window_that_lies_in_the_padding_alone_is_not_streamed() -> None:
+    g = GraphMaker(1, 9, 8, 8)
+    y = g.op("MaxPool", g.conv("x", 16, 1, 1, 1, 1, pads=[2] * 6), kernel_shape=[1, 2, 2], strides=[1, 2, 2])
+    assert "padding alone" in rewritten(g.model(y), make_depth_tiling_rule(3_000, 1)).reason
+
+
 def test_windows_that_do_not_fit_are_not_streamed() -> None:
     g = GraphMaker(1, 17, 10, 9)
     y = g.op("MaxPool", g.conv("x", 32, 1, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1)

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import GraphMaker
+from graphs import GraphMaker, answers
 from products import each_pair
 
 from ct3d_edge.conversion.passes.lower_conv3d import (
@@ -200,6 +200,16 @@ def test_a_global_pooling_reads_planes(operator: str, keep: int) -> None:
     outcome = rewritten(g.model(y), depth_im2col.RULE, lower_reduce.RULE)
     assert outcome.operators.count("Transpose") == 1, "the way in alone"
     assert outcome.difference() < CLOSE
+
+
+def test_a_global_average_of_a_large_map_rounds_little() -> None:
+    g = GraphMaker(8, 40, 40, 40)
+    y = g.op("ReduceMean", g.op("Relu", g.conv("x", 8, 8, 1, 1, 1)), np.array([2, 3, 4]), keepdims=0)
+    outcome = rewritten(g.model(y, "conv0_0"), depth_im2col.RULE, lower_elementwise.RULE, lower_reduce.RULE)
+    x = g.draw.normal(3, 1, (1, *g.shape)).astype(np.float32)
+    found, features = answers(outcome.after, x)
+    expected = np.maximum(features, 0).mean((2, 3, 4), dtype=np.float64)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-6
 
 
 @pytest.mark.parametrize("operator", ["GlobalAveragePool", "GlobalMaxPool"])

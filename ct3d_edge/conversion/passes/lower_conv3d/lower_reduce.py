@@ -1,8 +1,9 @@
-"""ReduceMean(volume of planes, (2, 3, 4))  ->  ReduceMean(planes apart, (1, 3, 4))        ReduceMax alike
+"""ReduceMean(volume of planes, (2, 3, 4))  ->  ReduceMean(ReduceMean(planes, (2, 3)), depth)      ReduceMax alike
 
-GlobalAveragePool(x)  ->  ReduceMean(x, (2, 3, 4))                                         GlobalMaxPool alike
+GlobalAveragePool(x)  ->  ReduceMean(x, (2, 3, 4))                                                GlobalMaxPool alike
 
-Exact: the same numbers are averaged.
+Exact: all planes have equally many voxels. One reduction over depth, height and width of ``(N, D, C, H, W)`` would be
+slower and less exact: there ONNX Runtime adds number by number, over the last axes in vectors and partial sums.
 """
 
 from functools import partial
@@ -39,9 +40,10 @@ def _write_explicit_axes(node: ir.Node) -> None:
 
 def _reduce(node: ir.Node, pictures: ir.Value, keep: bool) -> None:
     site = GraphRewriter(node)
-    channels, depth, height, width = volume_shape(first_input(node))
-    apart = site.insert("Reshape", pictures, site.add_int64(-1, depth, channels, height, width))
-    pooled = site.insert(node.op_type, apart, site.add_int64(1, 3, 4), keepdims=0)
+    channels, depth, _, _ = volume_shape(first_input(node))
+    planes = site.insert(node.op_type, pictures, site.add_int64(2, 3), keepdims=0)
+    apart = site.insert("Reshape", planes, site.add_int64(-1, depth, channels))
+    pooled = site.insert(node.op_type, apart, site.add_int64(1), keepdims=0)
     site.replace_output(site.insert("Reshape", pooled, site.add_int64(-1, channels, 1, 1, 1)) if keep else pooled)
 
 
