@@ -50,9 +50,19 @@ def rank(value: ir.Value) -> int | None:
 
 
 def only_consumer(value: ir.Value) -> ir.Node | None:
-    """The node that alone uses a value; None if several do, or the caller gets to see it."""
+    """The node that alone uses a value; None if several do, a loop's body does, or the caller gets to see it."""
     uses = value.uses()
-    return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node = next(iter(uses)).node
+    return node if node.graph is value.graph else None
+
+
+def has_body(node: ir.Node) -> bool:
+    """Whether a node is control flow: a loop or a choice, whose body the rules leave alone."""
+    return any(
+        attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
+    )
 
 
 def per_channel_constant(value: ir.Value | None, axes: int, channels: int) -> NDArray[np.float64] | None:

@@ -22,6 +22,7 @@ from ct3d_edge.conversion.passes import (
 from ct3d_edge.conversion.passes.graph import rank
 from ct3d_edge.conversion.passes.lower_conv3d import (
     depth_im2col,
+    lower_conv_transpose,
     lower_elementwise,
     lower_pool,
     lower_reduce,
@@ -113,6 +114,7 @@ EXACT_PASSES = (
 LOWER_CONV3D_RULES = (
     lower_slice_concat.RULE,
     depth_im2col.RULE,
+    lower_conv_transpose.RULE,
     lower_pool.RULE,
     swap_relu_pool.RULE,
     lower_elementwise.RULE,
@@ -256,7 +258,7 @@ def _run_pass(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, P
     changed = model.clone()
     try:
         rewrites, refusals = apply_rules(planned.rules, changed)
-        changed = cleanup(changed)
+        changed = cleanup(changed) if rewrites else model
     except Exception as error:
         if strict:
             raise
@@ -265,9 +267,8 @@ def _run_pass(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, P
 
 
 def _require_no_3d(done: OptimizedGraph) -> None:
-    for node in validate_graph(done.proto).graph:
-        value = node.inputs[0] if node.inputs else None
-        if node.op_type in OPS_3D and value is not None and rank(value) == VOLUME_AXES:
+    for node in validate_graph(done.proto).graph.all_nodes():
+        if node.op_type in OPS_3D and any(value and rank(value) == VOLUME_AXES for value in node.inputs[:2]):
             refusals = [refusal for step in done.steps for refusal in step.refusals if refusal.node == node.name]
             reason = refusals[-1].reason if refusals else "no rule is made for it"
             raise ModelError(f"Node {node.name} ({node.op_type}) cannot be put without 3D operators: {reason}.")

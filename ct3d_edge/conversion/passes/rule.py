@@ -13,15 +13,28 @@ def infer_shapes(model: ir.Model) -> ir.Model:
     return model
 
 
+def reinfer_shapes(model: ir.Model) -> ir.Model:
+    """Infer all shapes anew, where constants or windows became known that change earlier ones."""
+    values = [value for node in model.graph for value in node.outputs]
+    earlier = [value.shape for value in values]
+    for value in values:
+        value.shape = None
+    infer_shapes(model)
+    for value, shape in zip(values, earlier, strict=True):
+        if value.shape is None:  # not to be inferred: what the file says still holds
+            value.shape = shape
+    return model
+
+
 def cleanup(model: ir.Model) -> ir.Model:
-    """Remove what nothing uses, store equal constants once, and put nodes in order."""
+    """Remove what nothing uses, store equal constants once, and put nodes in order; shapes stay as they are."""
     ir.passes.Sequential(
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
         common.DeduplicateInitializersPass(),
         common.TopologicalSortPass(),
     )(model)
-    return infer_shapes(model)
+    return model
 
 
 RewriteFn = Callable[[], None]

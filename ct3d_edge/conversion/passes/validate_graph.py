@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import onnx
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import sample_shape
+from ct3d_edge.conversion.passes.explicit_windows import write_explicit_windows
+from ct3d_edge.conversion.passes.fold_constants import fold_constants
+from ct3d_edge.conversion.passes.graph import has_body, sample_shape
 from ct3d_edge.conversion.passes.rule import RewriteRefused, infer_shapes
 from ct3d_edge.conversion.passes.window import Window
 from ct3d_edge.errors import ModelError
@@ -23,16 +25,17 @@ def validate_graph(proto: onnx.ModelProto) -> ir.Model:
     Returns
     -------
     ir.Model
-        With shapes inferred and constants as initializers.
+        With shapes inferred, constants as initializers, integers that are known folded, and ``ceil_mode`` as padding.
+        Bodies of control flow are part of it; no rule looks into them.
 
     Raises
     ------
     ModelError
-        Empty graph, another opset, other domains, control flow, weights outside the file or not in float32, or a
-        convolution or pooling whose input size is not known. The message names the node.
+        Empty graph, another opset, other domains, weights outside the file or not in float32, or a convolution or
+        pooling whose input size is not known, unless it stands behind control flow. The message names the node.
     """
     _require_graph(proto)
-    for node in proto.graph.node:
+    for node in _all_nodes(proto.graph):
         _require_plain(node)
     for tensor in _tensors(proto.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -41,9 +44,14 @@ def validate_graph(proto: onnx.ModelProto) -> ir.Model:
     ir.passes.Sequential(
         ir.passes.common.RemoveInitializersFromInputsPass(), ir.passes.common.LiftConstantsToInitializersPass()
     )(model)
+    fold_constants(model)
+    write_explicit_windows(model)
+    for inner in model.graph.all_nodes():
+        _require_float32(inner)
+    behind_control_flow = False
     for graph_node in model.graph:
-        _require_float32(graph_node)
-        _require_size(graph_node)
+        _require_size(graph_node, may_be_unknown=behind_control_flow)
+        behind_control_flow = behind_control_flow or has_body(graph_node)
     return model
 
 
@@ -66,14 +74,26 @@ def _require_plain(node: onnx.NodeProto) -> None:
         )
     if not onnx.defs.has(node.op_type):
         raise ModelError(f"Node {_name(node)} is {node.op_type}, which is no operator of ONNX.")
-    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-        raise ModelError(f"Node {_name(node)} is control flow ({node.op_type}), which cannot be optimised.")
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for body in _bodies(node):
+            yield from _all_nodes(body)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from ([attribute.g] if attribute.HasField("g") else attribute.graphs)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterable[onnx.TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+        for body in _bodies(node):
+            yield from _tensors(body)
 
 
 def _require_float32(node: ir.Node) -> None:
@@ -83,10 +103,13 @@ def _require_float32(node: ir.Node) -> None:
             raise ModelError(f"Node {node.name or node.op_type} computes in {kind}; only float32 can be optimised.")
 
 
-def _require_size(node: ir.Node) -> None:
+def _require_size(node: ir.Node, *, may_be_unknown: bool) -> None:
+    """Sizes behind control flow cannot always be inferred; rules leave such nodes alone."""
     if node.op_type not in SPATIAL:
         return
     value = node.inputs[0]
+    if may_be_unknown and (value is None or sample_shape(value) is None):
+        return
     if value is None or sample_shape(value) is None:
         raise ModelError(
             f"Node {node.name or node.op_type} ({node.op_type}) has an input of unknown size "

@@ -101,10 +101,16 @@ def test_a_window_that_lies_in_the_padding_alone_is_not_streamed() -> None:
     assert "padding alone" in rewritten(g.model(y), make_depth_tiling_rule(3_000, 1)).reason
 
 
-def test_windows_that_do_not_fit_are_not_streamed() -> None:
-    g = GraphMaker(1, 17, 10, 9)
-    y = g.op("MaxPool", g.conv("x", 32, 1, 3, 3, 3), kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1)
-    assert "ceil_mode" in rewritten(g.model(y), make_depth_tiling_rule(6_000, 1)).reason
+@pytest.mark.parametrize(("operator", "counted"), [("MaxPool", None), ("AveragePool", 0), ("AveragePool", 1)])
+def test_windows_that_do_not_fit_are_streamed_with_padding_unless_it_is_counted(
+    operator: str, counted: int | None
+) -> None:
+    g = GraphMaker(1, 18, 10, 9)
+    more = {} if counted is None else {"count_include_pad": counted}
+    y = g.op(operator, g.conv("x", 32, 1, 3, 3, 3), kernel_shape=[3, 3, 3], strides=[2, 2, 2], ceil_mode=1, **more)
+    outcome = rewritten(g.model(y), make_depth_tiling_rule(6_000, 1))
+    assert "ceil_mode" in outcome.reason if counted else outcome.rewrites
+    assert outcome.difference() < CLOSE
 
 
 def test_a_smaller_budget_makes_more_pieces() -> None:

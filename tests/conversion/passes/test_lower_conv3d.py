@@ -7,6 +7,7 @@ from products import each_pair
 
 from ct3d_edge.conversion.passes.lower_conv3d import (
     depth_im2col,
+    lower_conv_transpose,
     lower_elementwise,
     lower_pool,
     lower_reduce,
@@ -164,6 +165,47 @@ def test_pooling_plane_by_plane(operator: str, window: dict[str, Any], behind: s
     outcome = rewritten(g.model(g.op(operator, y, **window)), depth_im2col.RULE, lower_pool.RULE)
     assert planar(outcome)
     assert outcome.difference() < CLOSE
+
+
+@pytest.mark.parametrize(
+    ("kernel", "window", "groups"),
+    each_pair(
+        [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 2, 3), (1, 3, 3)],
+        [
+            {},
+            {"strides": [2, 2, 2]},
+            {"strides": [3, 1, 2], "output_padding": [2, 0, 1]},
+            {"strides": [2, 2, 2], "pads": [1, 0, 1, 1, 0, 0], "output_padding": [1, 0, 0]},
+            {"dilations": [2, 1, 2], "pads": [0, 0, 0, 0, 0, 0]},
+            {"auto_pad": "VALID", "strides": [1, 2, 1]},
+        ],
+        [1, 2],
+    ),
+)
+def test_transposed_convolutions_plane_by_plane(kernel: tuple[int, ...], window: dict[str, Any], groups: int) -> None:
+    if kernel[0] == 1:
+        window = {name: value for name, value in window.items() if name not in ("pads", "output_padding")}
+    g = GraphMaker(4, 5, 4, 3)
+    bias = [] if groups == 2 else [g.normal(6)]
+    y = g.op("ConvTranspose", "x", g.normal(4, 6 // groups, *kernel), *bias, group=groups, **window)
+    outcome = rewritten(g.model(y), lower_conv_transpose.RULE)
+    assert outcome.rewrites == 1
+    assert all(len(node.attribute[0].ints) < 3 for node in outcome.after.graph.node if node.op_type == "ConvTranspose")
+    assert outcome.difference() < CLOSE
+
+
+def test_transposed_convolutions_whose_kernel_is_their_stride_add_nothing() -> None:
+    g = GraphMaker(4, 5, 4, 3)
+    y = g.op("ConvTranspose", "x", g.normal(4, 6, 2, 2, 2), strides=[2, 2, 2])
+    outcome = rewritten(g.model(y), lower_conv_transpose.RULE)
+    assert not {"Add", "Gather", "Pad"} & set(outcome.operators)
+
+
+@pytest.mark.parametrize("left_open", [{"auto_pad": "SAME_UPPER"}, {"output_shape": [10, 8, 6]}])
+def test_transposed_convolutions_that_leave_their_padding_open_are_refused(left_open: dict[str, Any]) -> None:
+    g = GraphMaker(4, 5, 4, 3)
+    y = g.op("ConvTranspose", "x", g.normal(4, 6, 3, 3, 3), strides=[2, 2, 2], **left_open)
+    assert "runtimes disagree" in rewritten(g.model(y), lower_conv_transpose.RULE).reason
 
 
 def test_an_average_that_counts_its_padding_is_kept() -> None:
