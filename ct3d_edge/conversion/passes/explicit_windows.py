@@ -20,9 +20,9 @@ def write_explicit_windows(model: ir.Model) -> None:
         window = _explicit_window(node)
         if window is None:
             continue
-        kept = {name: value for name, value in node.attributes.items() if name not in ("ceil_mode", "auto_pad", "pads")}
+        replaced = {"ceil_mode": None, "auto_pad": None, "pads": window.pads}
         site = GraphRewriter(node)
-        site.replace_output(site.insert(node.op_type, *node.inputs, **kept, pads=window.pads))
+        site.replace_output(site.clone(node, *node.inputs, **replaced))
         reinfer_shapes(model)
 
 

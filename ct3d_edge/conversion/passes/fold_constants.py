@@ -87,9 +87,9 @@ def _known_lengths(node: ir.Node) -> Array | None:
     numbers = [constant_array(value) for value in node.inputs[1:]]
     if lengths is None or any(number is None for number in numbers):
         return None
-    places = _run(node, [np.arange(len(lengths)), *(number for number in numbers if number is not None)])
-    chosen = _integers([lengths[place] for place in np.asarray(places).reshape(-1)])
-    return None if chosen is None else chosen.reshape(np.shape(places))
+    indices = _run(node, [np.arange(len(lengths)), *(number for number in numbers if number is not None)])
+    chosen = _integers([lengths[index] for index in np.asarray(indices).reshape(-1)])
+    return None if chosen is None else chosen.reshape(np.shape(indices))
 
 
 def _axis_lengths(shape: ir.Node) -> Sequence[int | None] | None:
@@ -118,7 +118,7 @@ def _evaluate(node: ir.Node) -> Array | None:
 
 def _run(node: ir.Node, arrays: Sequence[Array]) -> Array:
     """One node by ONNX's reference implementation."""
-    names = [f"input{place}" for place in range(len(arrays))]
+    names = [f"input{index}" for index in range(len(arrays))]
     inputs = [ir.Value(name=name) for name in names]
     alone = ir.node(node.op_type, inputs, dict(node.attributes))
     alone.outputs[0].name = "output"

@@ -75,7 +75,7 @@ def test_windows_that_do_not_fit_are_written_as_padding(window: dict[str, Any], 
         for axis in before.graph.output[0].type.tensor_type.shape.dim[2:]:
             axis.ClearField("dim_value")  # which ONNX's inference may have counted too many of
         for level in ("exact", "fast"):
-            after = optimize_graph(before, level, strict=True).proto  # type: ignore[arg-type]  # literals
+            after = optimize_graph(before, level, strict=True).proto
             onnx.checker.check_model(after, full_check=True)
             assert not [a for node in after.graph.node for a in node.attribute if a.name == "ceil_mode"]
             assert difference(before, after, g.shape) < 2e-6
