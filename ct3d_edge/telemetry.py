@@ -8,6 +8,8 @@ TELEMETRY_VARIABLES = {
     # ONNX Runtime from 1.31 on, on Linux: a file in the home folder at import, a host of Microsoft about 10 s later.
     # It reads this once, when it is imported; `onnxruntime.disable_telemetry_events()` comes too late.
     "ORT_DISABLE_TELEMETRY": "1",
+    # Ray reports usage of a cluster that it starts to its makers.
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Variable of the environment, and the value that switches telemetry off."""
 

@@ -16,6 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {
     "report/structured": ("dicom",),
     "results/parquet.py": ("parquet",),
+    "cluster": ("ray",),
     "augmentation": ("train",),
     "evaluation": ("evaluate",),
     "temperature_scaling.py": ("evaluate",),

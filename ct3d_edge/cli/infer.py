@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct3d_edge.cli.infer_options import (
+    AddressOption,
+    CpusPerWorkerOption,
     DicomSrOption,
+    EngineOption,
     FormatOption,
     GradcamDirOption,
     MontageOption,
@@ -84,6 +87,9 @@ def infer(
     series: SeriesUidOption = None,
     allow: DowngradeCheckOption = None,
     include_phi: IncludePhiOption = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    cpus_per_worker: CpusPerWorkerOption = 1,
 ) -> None:
     """Give every scan a probability for each class.
 
@@ -109,6 +115,34 @@ def infer(
         allow=allow,
         include_phi=include_phi,
     )
+    if engine == "ray":
+        from ct3d_edge.cli.infer_ray import infer_on_ray, require_ray_options
+
+        require_ray_options(
+            {
+                "--montage": montage,
+                "--gradcam-dir": explain,
+                "--report": report,
+                "--dicom-sr": dicom_sr,
+                "--run-report": run_report,
+                "--workers": workers,
+                "--batch-size": batch_size > 1,
+                "--max-memory": max_memory,
+            }
+        )
+        code = infer_on_ray(
+            _find_scans(paths, series, shard),
+            paths,
+            resolve_model_path(model),
+            config,
+            out=out,
+            resume=resume,
+            format_=format_,
+            address=address,
+            cpus_per_worker=cpus_per_worker,
+            scan_timeout=scan_timeout,
+        )
+        raise typer.Exit(code)
     budget = parse_size(max_memory)
     if run_report:
         require_writable(run_report)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,6 +34,15 @@ ShardOption = Annotated[
     typer.Option(
         "--shard", metavar="I/N", help="Only part I of N of the scans, by a hash of their paths; see `merge`."
     ),
+]
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="`ray`: on the machines of a Ray cluster (docs/scale.md).")
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="With --engine ray: of a running cluster; without it this machine.")
+]
+CpusPerWorkerOption = Annotated[
+    int, typer.Option("--cpus-per-worker", min=1, help="With --engine ray: cores of one worker process.")
 ]
 MontageOption = Annotated[
     Path | None,

@@ -27,7 +27,7 @@ def package(
         int, typer.Option("--threads", min=0, help="Threads of a run on the CPU; 0: ONNX Runtime decides.")
     ] = 0,
 ) -> None:
-    """Write a model repository for Triton, OpenVINO Model Server or KServe.
+    """Write a model repository for Triton, OVMS or KServe.
 
     It has the model, its configuration, labels, the golden input as warm-up request, and a README with a call and the
     output to expect. The golden test must pass here first (exit code 4). A file exported with --embed-preprocessing

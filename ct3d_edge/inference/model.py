@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError, UsageError
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.inference.config import InferenceConfig, resolve_model
+from ct3d_edge.inference.config import InferenceConfig, ResolvedModel, resolve_model
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
 from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
 from ct3d_edge.inference.predict_many import MemoryEstimate, Schedule, make_schedule, predict_scans
 from ct3d_edge.inference.prepare import ScanSource, prepare_source
-from ct3d_edge.modelfile.model_file import ModelFile, is_demo_model, load_model_file
+from ct3d_edge.modelfile.model_file import ModelFile, is_demo_model, load_model_file, parse_model_file
 from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
 from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.quality_control.checker import QualityChecker
@@ -99,6 +99,11 @@ class Model:
     def run_report(self) -> RunReport:
         """The provider that runs the network, and its settings."""
         return self._runner.run_report
+
+    @property
+    def runner(self) -> Runner:
+        """The open session."""
+        return self._runner
 
     def predict(self, scan: ScanInput) -> ResultRecord:
         """Predict one scan.
@@ -267,7 +272,15 @@ class Model:
 def open_model(path: Path | None, config: InferenceConfig) -> Model:
     """`ct3d_edge.load_model` with the settings in one object."""
     resolved = resolve_model(path, config)
-    file = load_model_file(resolved.path)
+    return _open_file(load_model_file(resolved.path), resolved, config)
+
+
+def open_model_bytes(path: Path, data: bytes, config: InferenceConfig) -> Model:
+    """`open_model` for the bytes of a file that is not on this machine; no tuning is followed, `path` names it."""
+    return _open_file(parse_model_file(path, data), ResolvedModel(path, config.session()), config)
+
+
+def _open_file(file: ModelFile, resolved: ResolvedModel, config: InferenceConfig) -> Model:
     model_flags = (DEMO_MODEL_FLAG,) if is_demo_model(file) else ()
     return Model(file, resolved.request, config, tuned_threads=resolved.tuned_threads, model_flags=model_flags)
 

@@ -12,7 +12,9 @@ RECORD_SCHEMA = 2
 RecordKey = tuple[str, str, str, str, tuple[str, ...]]
 """What a record depends on: path, SHA-256 of the scan's content, of the model, of the contract; downgraded checks."""
 
-TRANSIENT_FAILURES = frozenset({"not_found", "unreadable", "too_large", "modified_during_read", "timeout", "internal"})
+TRANSIENT_FAILURES = frozenset(
+    {"not_found", "unreadable", "too_large", "modified_during_read", "timeout", "internal", "worker_died"}
+)
 """Failures that are not in the scan's content: the same content may get a prediction next time."""
 
 ScanStatus = Literal["ok", "warn", "refused", "error"]

@@ -1,0 +1,102 @@
+"""``infer --engine ray``: the scans of a run on the machines of a Ray cluster."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ct3d_edge.cli.infer_options import OutputFormat, print_record, print_results_table, suggest_fixes, summarize_run
+from ct3d_edge.errors import Ct3dError, UsageError
+from ct3d_edge.extras import require_extra
+
+if TYPE_CHECKING:
+    from ct3d_edge.cluster.ray_engine import RayEngine
+    from ct3d_edge.inference.config import InferenceConfig
+    from ct3d_edge.results.record import ResultRecord
+    from ct3d_edge.results.results_file import ResultsFile
+
+
+def require_ray_options(options: Mapping[str, object]) -> None:
+    """Refuse options whose work needs the volumes, which stay on the machines that read them."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(
+            f"{given[0]} does not work with --engine ray: records travel, volumes do not. Run `infer --resume` with "
+            f"{given[0]} on the same --out afterwards."
+        )
+
+
+def infer_on_ray(
+    scans: Sequence[Path],
+    inputs: Sequence[Path],
+    model: Path,
+    config: "InferenceConfig",
+    *,
+    out: Path | None,
+    resume: bool,
+    format_: OutputFormat,
+    address: str | None,
+    cpus_per_worker: int,
+    scan_timeout: float | None,
+) -> int:
+    """Run the scans on a cluster, write and print their records, and return the exit code."""
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.cluster.ray_engine import RAY_MODULES, RayEngine
+    from ct3d_edge.modelfile.model_file import load_model_file
+    from ct3d_edge.results.results_file import open_results
+    from ct3d_edge.results.shards import merge_records
+
+    require_extra("ray", RAY_MODULES)
+    file = load_model_file(model)
+    engine = RayEngine(
+        file,
+        config,
+        [str(path.absolute()) for path in inputs],
+        address=address,
+        cpus_per_worker=cpus_per_worker,
+        scan_timeout=scan_timeout,
+    )
+    records: dict[str, ResultRecord] = {}
+    begun = time.monotonic()
+    with open_results(out, resume=resume) if out else nullcontext() as results_file:
+        stop = _collect(engine, [str(scan) for scan in scans], records, results_file)
+        if stop and not records:
+            raise stop
+        merged = merge_records({"this run": list(records.values())}, [str(scan) for scan in scans]).records
+        if results_file and not stop:
+            results_file.finish(merged, file.contract.labels)
+    for number, record in enumerate(merged):
+        print_record(record, file.contract.labels, format_, first=number == 0)
+    print_results_table(merged, file.contract.labels, format_)
+    log(summarize_run(merged, len(scans), time.monotonic() - begun))
+    suggest_fixes(merged)
+    if stop:
+        if results_file:
+            log(f"{results_file.journal_path} holds them; go on with --resume")
+        raise stop
+    if out:
+        log(f"wrote {out}")
+    return 0 if all(record.has_prediction for record in merged) else 1
+
+
+def _collect(
+    engine: "RayEngine", scans: list[str], records: "dict[str, ResultRecord]", results_file: "ResultsFile | None"
+) -> BaseException | None:
+    """Journal each record as it comes; return the error that ended this early, if any."""
+    from ct3d_edge.cli.terminal import report_progress
+    from ct3d_edge.inference.predict import NO_RECORDS
+
+    known = results_file.known if results_file else NO_RECORDS
+    try:
+        with closing(engine.results(scans, known)) as results, report_progress(len(scans), "Scans") as advance:
+            for result in results:
+                earlier = known.get(result.scan)
+                record = earlier if earlier == result else result  # the journal holds the former already
+                records[record.scan] = record
+                if results_file:
+                    results_file.add(record)
+                advance()
+    except (KeyboardInterrupt, Ct3dError) as stop:
+        return stop
+    return None
