@@ -14,7 +14,7 @@ PACKAGE = ROOT / "ct3d_edge"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 OWN = {
-    "report/structured": ("dicom",),
+    "report/dicom": ("dicom",),
     "results/parquet.py": ("parquet",),
     "cluster": ("ray",),
     "augmentation": ("train",),

@@ -19,7 +19,7 @@ WORD_COUNTS: dict[str, int] = {
     "crew": 0,
     "door": 0,
     "embedding": 3,
-    "finding": 2,
+    "finding": 3,
     "findings": 4,
     "inbox": 9,
     "judge": 2,

@@ -166,7 +166,7 @@ class StructuredReportOutput:
             If the file cannot be written.
         """
         from ct3d_edge.inference.worker_pool import run_with_timeout
-        from ct3d_edge.report.structured.document import is_same_report, save_structured_report
+        from ct3d_edge.report.dicom.document import is_same_report, save_structured_report
 
         record = analysis.record
         scan = Path(record.scan)

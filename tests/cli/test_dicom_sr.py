@@ -58,7 +58,7 @@ def test_each_series_with_an_answer_gets_one_and_the_others_are_told(
         found = {measurement.name.meaning: measurement.value for measurement in group.get_measurements()}
         assert found["Probability of abnormal"] == record["probability"]["abnormal"]
         assert found["Answered abnormal from this probability on"] == record["threshold"]
-        assert group.get_qualitative_evaluations()[0].value.meaning == record["label"]
+        assert group.finding_type.meaning == f"Imaging result {record['label']}"
         assert report.ManufacturerModelName == "chest"
         assert report.DeviceSerialNumber == record["model_sha256"]
     mask = stat.S_IMODE((reports / "chest_sr.dcm").stat().st_mode)

@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from highdicom import sr
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
+from ct3d_edge.report.dicom.identity import NON_CLINICAL_NOTICE
 from ct3d_edge.results.record import Prediction, ResultRecord
 
 CODING_SCHEME = "99CT3D"
 """Designator of the codes that no standard has; those that begin with 99 are private (PS3.16, chapter 8)."""
-
-NON_CLINICAL_NOTICE = "NOT FOR CLINICAL USE"
 
 NON_CLINICAL_WARNING = (
     f"{NON_CLINICAL_NOTICE}. Computed by a program that is no medical device, and read by no physician. "
     "It must not be used for "
     "diagnosis or treatment."
 )
+
+STANDARD_CLASSES = {"normal": codes.SCT.ImagingResultNormal, "abnormal": codes.SCT.ImagingResultAbnormal}
+"""Codes of SNOMED CT for labels; other labels get private ones."""
 
 MAX_CODE_MEANING_LENGTH = 64
 
@@ -87,11 +90,7 @@ def _measurement_group(
         tracking_identifier=sr.TrackingIdentifier(uid=who.report, identifier="ct3d-edge answer"),
         algorithm_id=_algorithm_identification(record, who),
         measurements=_measurements(answer),
-        qualitative_evaluations=[
-            sr.QualitativeEvaluation(
-                _private_code("answer", "Answer of the model"), _private_code(f"class:{answer.label}", answer.label)
-            )
-        ],
+        finding_type=_class_code(answer.label),
     )
     content = group[0].ContentSequence
     content.append(
@@ -120,6 +119,10 @@ def _measurements(answer: Prediction) -> list[sr.Measurement]:
         name = _private_code(f"t:{second}", f"Answered {second} from this probability on")
         found.append(sr.Measurement(name, answer.threshold, codes.UCUM.NoUnits))
     return found
+
+
+def _class_code(label: str) -> Code | CodedConcept:
+    return STANDARD_CLASSES.get(label) or _private_code(f"class:{label}", label)
 
 
 def _private_code(code: str, meaning: str) -> CodedConcept:

@@ -9,15 +9,16 @@ import highdicom
 import numpy as np
 import pytest
 from dicom_files import PATIENT_ID, PATIENT_NAME, enhanced_dataset, save, series_datasets, write_datasets
+from dicom_tools import run_tool, validate
 from highdicom import _standard_utils as standard
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException
-from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage, ImplicitVRLittleEndian
 from records import ANSWERED
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
-from ct3d_edge.report.structured.document import is_same_report, save_structured_report
+from ct3d_edge.report.dicom.document import is_same_report, save_structured_report
 from ct3d_edge.results.record import Prediction, ResultRecord
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -75,7 +76,7 @@ def test_it_is_filed_beside_its_series_and_refers_to_every_slice(
 ) -> None:
     _, path = make_report()
     report = highdicom.sr.srread(path)
-    assert report.SOPClassUID == EnhancedSRStorage
+    assert report.SOPClassUID == Comprehensive3DSRStorage
     assert (report.StudyInstanceUID, report.PatientID) == ("1.2.3.0", PATIENT_ID)
     assert (report.PatientName, report.Modality) == (PATIENT_NAME, "SR")
     assert report.SeriesInstanceUID != "1.2.3"
@@ -95,8 +96,9 @@ def test_it_says_probability_threshold_label_and_remarks(make_report: MakeReport
         "Probability of abnormal": 0.75,
         "Answered abnormal from this probability on": 0.5,
     }
-    (answer,) = group.get_qualitative_evaluations()
-    assert getattr(answer.value, "meaning", None) == "abnormal"
+    assert group.finding_type is not None
+    assert (group.finding_type.scheme_designator, group.finding_type.value) == ("SCT", "408574004")
+    assert group.finding_type.meaning == "Imaging result abnormal"
     comments = [text for name, text in said(dcmread(path)) if name == "Comment"]
     assert comments[1:] == ["oblique: Tilted.", "extension_mismatch: Renamed."]
     assert ("Algorithm Parameters", "let pass in spite of: oblique") in said(dcmread(path))
@@ -131,14 +133,27 @@ def test_it_is_marked_as_not_for_clinical_use_wherever_a_viewer_looks(make_repor
 def test_it_has_all_that_its_class_requires_and_nothing_else(make_report: MakeReport) -> None:
     _, path = make_report()
     report = dcmread(path)
-    iod = standard.get_sop_class_iod_map()[EnhancedSRStorage]
+    iod = standard.get_sop_class_iod_map()[Comprehensive3DSRStorage]
     modules = {module["key"] for module in standard.get_iod_module_map()[iod] if module["usage"] == "M"}
     assert {"patient", "general-study", "general-equipment", "sr-document-general"} < modules
     for module in modules - {"sr-document-content"}:  # what is required there depends on each item's type
         standard.check_required_attributes(report, module)
-    assert [e.keyword for e in report if not standard.is_attribute_in_iod(e.keyword, EnhancedSRStorage)] == []
+    assert [e.keyword for e in report if not standard.is_attribute_in_iod(e.keyword, Comprehensive3DSRStorage)] == []
     for element in report.iterall():
         assert element.VM <= 1 or element.VR == "SQ", element.keyword
+
+
+def test_an_independent_validator_has_no_objection(make_report: MakeReport) -> None:
+    _, path = make_report()
+    assert validate(path) == ("Comprehensive3DSR", [])
+
+
+def test_another_reader_shows_the_same_content(make_report: MakeReport) -> None:
+    _, path = make_report()
+    shown = run_tool("dsrdump", path).stdout
+    assert shown.startswith("Comprehensive 3D SR Document\n")
+    assert 'CODE:(,,"Finding")=(408574004,SCT,"Imaging result abnormal")' in shown
+    assert 'NUM:(,,"Probability of abnormal")="0.75"' in shown
 
 
 def test_the_same_answer_about_the_same_files_has_the_same_uids(make_report: MakeReport, tmp_path: Path) -> None:
@@ -191,7 +206,7 @@ def test_any_letter_is_kept(make_report: MakeReport, datasets: list[Dataset]) ->
     report = highdicom.sr.srread(path)
     assert report.SpecificCharacterSet == "ISO_IR 192"
     assert str(report.PatientName) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
-    assert ("Answer of the model", ("病気/" + "x" * 80)[:64]) in said(report)
+    assert ("Finding", ("病気/" + "x" * 80)[:64]) in said(report)
 
 
 def test_more_than_two_classes_have_no_threshold(make_report: MakeReport) -> None:
