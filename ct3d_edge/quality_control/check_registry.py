@@ -70,7 +70,7 @@ CHECKS = (
     QualityCheck("two_dimensional", "refused", "a single image"),
     QualityCheck("single_slice", "refused", "one slice"),
     QualityCheck(
-        "multiple_volumes", "refused", "a fourth dimension, or DICOM slices of several passes over the same range"
+        "multiple_volumes", "refused", "a fourth dimension, or DICOM slices of several volumes over the same range"
     ),
     QualityCheck(
         "conflicting_instances", "refused", "DICOM slices of one SOPInstanceUID that differ in pixels, size or place"
@@ -97,10 +97,13 @@ CHECKS = (
         "warn",
         "files of the same series UID in folders below that belong to another scan, left out; what differs",
     ),
+    QualityCheck("pass_split", "warn", "one of several passes under one series UID; the attributes that differ"),
     QualityCheck(
         "inferred_series", "warn", "DICOM files without SeriesInstanceUID, taken together by their folder; how many"
     ),
-    QualityCheck("derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY)"),
+    QualityCheck(
+        "derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY), or projected (MIP); which"
+    ),
     QualityCheck("duplicate_slices", "warn", "duplicate DICOM slices, dropped; how many"),
     # Geometry
     QualityCheck("orientation", "ok", "direction in which each array axis grows"),

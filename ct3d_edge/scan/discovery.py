@@ -111,7 +111,7 @@ def _iterate_scans(paths: list[Path], query: SeriesQuery) -> Iterator[Path | Ski
             yield from _scans_below(path, query)
         elif path in series:
             yield from series[path]
-        elif query.series in (None, path.name):
+        elif query.accepts(path.name):
             yield _header_file(path)
 
 
@@ -180,8 +180,7 @@ def _series_by_file(files: list[Path], query: SeriesQuery) -> dict[Path, list[Pa
         return {}
     from ct3d_edge.scan.dicom.series_search import find_series_of_files
 
-    series = find_series_of_files(files)
-    return {file: [folder] if query.series in (None, uid) else [] for file, (folder, uid) in series.items()}
+    return {file: list(scans) for file, scans in find_series_of_files(files, query).items()}
 
 
 def _is_image_file(path: Path) -> bool:

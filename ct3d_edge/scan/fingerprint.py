@@ -8,7 +8,7 @@ from pathlib import Path
 from ct3d_edge.errors import ScanError, UnreadableScanError
 from ct3d_edge.scan.archive import FileState, open_file, read_file_state
 from ct3d_edge.scan.gzip_reader import ScanReader, no_cancellation
-from ct3d_edge.scan.loader import is_series, list_scan_files
+from ct3d_edge.scan.loader import is_series, list_scan_files, pass_of_path
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 from ct3d_edge.system.zip_entries import DAMAGE
 
@@ -20,7 +20,8 @@ def content_sha256(scan: Path | str, check_cancelled: Callable[[], None] = no_ca
     """SHA-256 of a scan's files as stored.
 
     For a .hdr/.img pair, of both files, header first. For a DICOM series, of the sorted hashes of its files, without
-    duplicates: names and copies do not change it.
+    duplicates: names and copies do not change it. For a pass of a series, also of the name of the pass: one file may
+    hold several passes.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def content_sha256(scan: Path | str, check_cancelled: Callable[[], None] = no_ca
     files = list_scan_files(scan, check_cancelled)
     if is_series(scan):
         hashes = sorted({_sha256([file], check_cancelled) for file in files})
-        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        return hashlib.sha256("\n".join([*hashes, *pass_of_path(Path(scan))]).encode()).hexdigest()
     return _sha256(files, check_cancelled)
 
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import UnreadableScanError
-from ct3d_edge.scan.dicom.magic import has_dicom_suffix, is_dicom, is_series_name
+from ct3d_edge.scan.dicom.magic import has_dicom_suffix, is_dicom, is_series_name, split_series_name
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
@@ -29,7 +29,7 @@ def open_scan(
     ----------
     path
         A .nii, .nii.gz, .hdr or .img file; a DICOM file, which stands for its whole series; a folder that holds one
-        DICOM series; or ``folder/SERIES-UID``.
+        DICOM series; ``folder/SERIES-UID``; or ``folder/SERIES-UID#PASS``, one pass of a series.
     allow
         Codes of quality flags to downgrade one severity: ``refuse`` becomes ``warn``, ``warn`` becomes ``ok``.
     raise_refused
@@ -101,6 +101,12 @@ def is_series(path: Path | str) -> bool:
     if path_exists(path):
         return is_file(path) and (is_dicom(path) or has_dicom_suffix(path))
     return is_series_name(path.name) and is_folder(path.parent)
+
+
+def pass_of_path(path: Path) -> list[str]:
+    """The name of the pass in ``folder/SERIES-UID#PASS``; none in other paths."""
+    name = split_series_name(path.name)[1]
+    return [name] if name and not path_exists(path) else []
 
 
 def _require_pydicom(path: Path) -> None:

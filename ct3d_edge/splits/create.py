@@ -8,6 +8,7 @@ from pathlib import Path
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.progress import Progress, no_progress
+from ct3d_edge.scan.dicom.magic import series_of_scan
 from ct3d_edge.splits.folder import (
     class_names,
     find_duplicates,
@@ -38,7 +39,7 @@ def create_split(
 
     Each class gives its share to each subset: the nearest whole number of scans, one at least. The same seed,
     relative paths and contents give the same split on any machine, in whatever order the file system lists them.
-    Files of the same content count once. A .hdr/.img pair is one scan.
+    Files of the same content count once. A .hdr/.img pair is one scan. Passes of one DICOM series stay together.
 
     Parameters
     ----------
@@ -103,10 +104,10 @@ def _require_ranges(validation: float, test: float, folds: int | None) -> None:
 
 
 def _groups(scans: Sequence[str], classes: tuple[str, ...], table: Mapping[str, str] | None) -> list[Group]:
-    """Scans of one patient together; without a table, each for itself."""
+    """Scans of one patient together; without a table, each for itself, but the passes of one DICOM series together."""
     together: dict[str, list[str]] = defaultdict(list)
     for scan in scans:
-        together[table[scan] if table is not None else scan].append(scan)
+        together[table[scan] if table is not None else series_of_scan(scan)].append(scan)
     return [
         Group(name, tuple(members), tuple(sum(scan.startswith(f"{label}/") for scan in members) for label in classes))
         for name, members in together.items()

@@ -81,3 +81,43 @@ def test_a_class_of_reports_alone_has_no_scans(folder: Path) -> None:
     (folder / "normal").mkdir()
     with pytest.raises(DatasetError, match="Class normal has no scans"):
         create_split(folder)
+
+
+def test_passes_of_one_series_are_scans_that_stay_together(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    for name in ("a", "b"):
+        for series in (1, 2, 3):
+            datasets = []
+            for phase in (1, 2):
+                for dataset in made.series_datasets(hu + 10 * series + phase + ord(name), f"1.2.{series}.{ord(name)}"):
+                    dataset.AcquisitionNumber = phase
+                    dataset.SOPInstanceUID += f".{phase}"
+                    dataset.ImagePositionPatient[2] += phase
+                    datasets.append(dataset)
+            made.write_datasets(tmp_path / name / str(series), datasets)
+    split = create_split(tmp_path, validation=0.34)
+    assert [entry.path.rpartition("#")[2] for entry in split.entries] == [
+        f"AcquisitionNumber-{phase}" for _ in range(6) for phase in (1, 2)
+    ]
+    subsets = [entry.subset for entry in split.entries]
+    assert subsets[::2] == subsets[1::2]
+    assert set(subsets) == {"train", "validation"}
+
+
+def test_the_phases_of_one_file_are_prepared_each(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    """One file, one hash of its bytes: the cache must not take one phase for the other."""
+    for name, shift in (("a", 0), ("b", 300)):
+        for series in (1, 2):
+            dataset = made.enhanced_dataset(np.concatenate([hu, hu + 500], axis=2) + shift + series, f"1.2.{series}")
+            for number, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+                upper = number >= hu.shape[2]  # frames run from the uppermost slice down
+                groups.PlanePositionSequence[0].ImagePositionPatient[2] -= 0 if upper else hu.shape[2] * made.STEP
+                groups.FrameContentSequence = [made.Dataset()]
+                groups.FrameContentSequence[0].TemporalPositionIndex = 1 if upper else 2
+            made.save(dataset, tmp_path / name / str(series) / "phases")
+    entries = create_split(tmp_path, validation=0.5).entries
+    prepared = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache", workers=1)
+    for phase, added in ((1, 0), (2, 500)):
+        entry = prepared.entries[f"b/2/1.2.2#TemporalPositionIndex-{phase}"]
+        expected = preprocess(Volume(hu + 302 + added, affine=made.affine(hu.shape)), CONTRACT).volume
+        np.testing.assert_allclose(np.load(entry.file), expected, rtol=0, atol=1e-6)
+        assert entry.flags == ("pass_split",)

@@ -13,7 +13,7 @@ from ct3d_edge.scan.dicom.instance import DicomInstance
 DIRECTION_TOLERANCE = 1e-3
 """Largest difference of two direction cosines that are meant to be equal: 0.06 degrees."""
 
-SPACING_TOLERANCE_MM = 1e-3
+SPACING_TOLERANCE = 1e-3
 """Largest relative difference of two spacings that are meant to be equal."""
 
 POSITION_TOLERANCE_MM = 1e-2
@@ -48,7 +48,7 @@ def require_common_grid(
         frame = slice_.frame
         if frame.position is None or frame.orientation is None or frame.spacing is None:
             raise RefusedScanError("no_geometry", f"{slice_.image.path.name} does not say where its pixels lie.")
-    for feature in COMPARED_ATTRIBUTES:
+    for feature in () if have_common_grid(slices) else COMPARED_ATTRIBUTES:
         _require_same(slices, feature)
     first = slices[0]
     directions = np.array(first.frame.orientation, np.float64).reshape(2, 3)
@@ -56,6 +56,20 @@ def require_common_grid(
     if not np.allclose(directions @ directions.T, np.eye(2), rtol=0, atol=DIRECTION_TOLERANCE) or min(spacing) <= 0:
         raise RefusedScanError("no_geometry", f"{first.image.path.name} gives directions or distances that cannot be.")
     return directions[0], directions[1], spacing
+
+
+def have_common_grid(slices: Sequence[SliceOf]) -> bool:
+    """Whether slices agree in all of `COMPARED_ATTRIBUTES` with the first, and say where they lie."""
+    frames = [slice_.frame for slice_ in slices]
+    if any(frame.position is None or frame.orientation is None or frame.spacing is None for frame in frames):
+        return False
+    directions = np.array([frame.orientation for frame in frames], np.float64)
+    spacings = np.array([frame.spacing for frame in frames], np.float64)
+    return (
+        len({(slice_.image.rows, slice_.image.columns) for slice_ in slices}) == 1
+        and bool((np.abs(directions - directions[0]) <= DIRECTION_TOLERANCE).all())
+        and bool((np.abs(spacings - spacings[0]) <= SPACING_TOLERANCE * np.abs(spacings[0])).all())
+    )
 
 
 def _require_same(slices: Sequence[SliceOf], feature: str) -> None:
@@ -81,7 +95,7 @@ def _agree(one: SliceOf, other: SliceOf, feature: str) -> bool:
     first, second = getattr(one.frame, feature), getattr(other.frame, feature)
     if first is None or second is None:
         return first is second
-    relative, absolute = (SPACING_TOLERANCE_MM, 0.0) if feature == "spacing" else (0.0, DIRECTION_TOLERANCE)
+    relative, absolute = (SPACING_TOLERANCE, 0.0) if feature == "spacing" else (0.0, DIRECTION_TOLERANCE)
     return bool(np.allclose(first, second, rtol=relative, atol=absolute))
 
 

@@ -1,6 +1,5 @@
 """One DICOM file: what its header says of the images in it, parsed and checked. The pixels stay where they are."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydicom.uid import (
 
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.scan.archive import read_file_state
-from ct3d_edge.scan.dicom.frames import FRAME_TAGS, Frame, read_frames
+from ct3d_edge.scan.dicom.frames import FRAME_TAGS, ORDER_TAGS, PASS_TAGS, Frame, hash_text, read_frames
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, is_dicom
 from ct3d_edge.scan.dicom.pixel_storage import (
     PIXEL_DATA,
@@ -32,22 +31,12 @@ from ct3d_edge.scan.dicom.pixel_storage import (
 )
 from ct3d_edge.scan.dicom.tags import read_integer, read_text, without_warnings
 
-PASS_TAGS = (
-    "AcquisitionNumber",
-    "AcquisitionTime",
-    "ContrastBolusAgent",
-    "ConvolutionKernel",
-    "EchoNumbers",
-    "TemporalPositionIdentifier",
-)
-"""What tells two passes over the same part of the body apart."""
-
 SERIES_TAGS = ("FrameOfReferenceUID", "Modality", "SeriesNumber", "StudyInstanceUID")
 """What all files of one series share (PS3.3, A.1.2.3)."""
 
 TAGS = [
     *FRAME_TAGS,
-    *PASS_TAGS,
+    *{*PASS_TAGS, *ORDER_TAGS},
     *SERIES_TAGS,
     "BitsAllocated",
     "BitsStored",
@@ -93,8 +82,6 @@ class DicomInstance:
         Hash of the patient's ID and name, to tell two apart; nothing that could be shown.
     series_hashes
         Hashes of `SERIES_TAGS`, in their order; empty where the file does not give one.
-    passes
-        Hashes of `PASS_TAGS`, in their order; empty where the file does not give one.
     rows, columns, samples, photometric, storage
         What a frame is made of.
     syntax
@@ -119,7 +106,6 @@ class DicomInstance:
     modality: str
     patient: str
     series_hashes: tuple[str, ...]
-    passes: tuple[str, ...]
     rows: int
     columns: int
     samples: int
@@ -245,8 +231,7 @@ def _make_instance(dataset: Dataset, path: Path, pixels: PixelData) -> DicomInst
         sop_class=read_text(dataset, "SOPClassUID"),
         modality=read_text(dataset, "Modality").upper(),
         patient=_patient_hash(dataset),
-        series_hashes=tuple(_hash_text(read_text(dataset, keyword)) for keyword in SERIES_TAGS),
-        passes=tuple(_hash_text(read_text(dataset, keyword)) for keyword in PASS_TAGS),
+        series_hashes=tuple(hash_text(read_text(dataset, keyword)) for keyword in SERIES_TAGS),
         rows=rows,
         columns=columns,
         samples=samples,
@@ -263,9 +248,4 @@ def _make_instance(dataset: Dataset, path: Path, pixels: PixelData) -> DicomInst
 
 def _patient_hash(dataset: Dataset) -> str:
     said = "\n".join(read_text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
-    return _hash_text(said)
-
-
-def _hash_text(said: str) -> str:
-    """What can be compared and not shown; empty stays empty."""
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest() if said else ""
+    return hash_text(said)

@@ -1,5 +1,6 @@
-"""Whether a file is DICOM, by its first bytes."""
+"""Whether a file is DICOM, by its first bytes, and whether a path names a DICOM series."""
 
+import re
 from pathlib import Path
 
 from isal import igzip, igzip_lib
@@ -25,6 +26,12 @@ NIFTI_SUFFIX = ".nii.gz"
 
 NO_SERIES_UID = "unnamed"
 """Stands for the UID of a series whose files give none."""
+
+NAME_SEPARATOR = "#"
+"""Between the UID of a series and the name of one of its passes: ``1.2.3#AcquisitionNumber-2``."""
+
+PASS_NAME = re.compile(r"[A-Za-z]+-[0-9a-z.-]+(,[A-Za-z]+-[0-9a-z.-]+)*")
+"""Attribute and value, separated by commas where several attributes are needed."""
 
 MAX_SHORT_LENGTH = 256
 """The first elements of a data set are short texts and counts."""
@@ -59,8 +66,21 @@ def has_dicom_suffix(path: Path) -> bool:
 
 
 def is_series_name(name: str) -> bool:
-    """Whether a name is that of a series in its folder: its UID, or `NO_SERIES_UID`."""
-    return name == NO_SERIES_UID or (name[:1].isdigit() and not name.strip("0123456789."))
+    """Whether a name is that of a series in its folder, or of a pass of one: see `split_series_name`."""
+    uid, pass_name = split_series_name(name)
+    named = uid == NO_SERIES_UID or (uid[:1].isdigit() and not uid.strip("0123456789."))
+    return named and (NAME_SEPARATOR not in name or PASS_NAME.fullmatch(pass_name) is not None)
+
+
+def split_series_name(name: str) -> tuple[str, str]:
+    """UID (or `NO_SERIES_UID`) and name of the pass in the name of a series; the latter is empty without one."""
+    uid, _, pass_name = name.partition(NAME_SEPARATOR)
+    return uid, pass_name
+
+
+def series_of_scan(scan: str) -> str:
+    """The path of a scan without the name of a pass."""
+    return scan.rpartition(NAME_SEPARATOR)[0] if NAME_SEPARATOR in scan and is_series_name(Path(scan).name) else scan
 
 
 def _starts_with_dataset(first: bytes) -> bool:

@@ -50,7 +50,7 @@ def require_decodable(image: DicomInstance) -> None:
             "unsupported_dtype", f"{name} stores {storage.allocated} bits a pixel; 8, 16 or 32 are read."
         )
     size, available = image.rows * image.columns * storage.allocated // 8, read_available_memory()
-    promised = 0 if image.pixels.compressed else size * len(image.frames)
+    promised = 0 if image.pixels.compressed else size * (1 + max(frame.number for frame in image.frames))
     if image.pixels.offset and (not image.pixels.complete or image.pixels.length < promised):
         raise UnreadableScanError("truncated", f"{name} ends before its pixels do. Copy or export it again.")
     if available is not None and COPIES_IN_MEMORY * size > MAX_MEMORY_FRACTION * available:

@@ -15,7 +15,7 @@ from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.consistency import SliceOf, list_file_names
 from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.pixel_decoder import decode_planes, require_decodable, stored_dtype
-from ct3d_edge.scan.dicom.series_membership import membership_flags, require_single_acquisition
+from ct3d_edge.scan.dicom.series_membership import membership_flags
 from ct3d_edge.scan.dicom.slice_sorting import SortedSlices, sort_slices
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -180,19 +180,15 @@ def _missing_tags(slice_: SliceOf) -> tuple[str, ...]:
     return (*slice_.image.storage.missing, *slice_.frame.missing)
 
 
-def _sort_or_explain(slices: Sequence[SliceOf], belonging: Sequence[QCFlag]) -> SortedSlices:
-    """The stack; where slices cannot be stacked since they do not belong together, that is said."""
+def _sort_or_explain(slices: Sequence[SliceOf], membership: Sequence[QCFlag]) -> SortedSlices:
+    """The sorted slices; where they cannot be sorted since they do not belong together, that is the error."""
     try:
-        ordered = sort_slices(slices, _same_pixels)
-        require_single_acquisition(ordered.slices)
+        return sort_slices(slices, _same_pixels)
     except RefusedScanError as error:
-        reason = next((flag for flag in belonging if flag.severity == "refuse"), None)
+        reason = next((flag for flag in membership if flag.severity == "refuse"), None)
         if reason is not None:
             raise RefusedScanError(reason.code, reason.detail) from error
-        if error.code == "multiple_volumes":  # by name, where an attribute tells the volumes apart
-            require_single_acquisition(slices)
         raise
-    return ordered
 
 
 def _series_flags(images: Sequence[DicomInstance], localizers: int) -> tuple[QCFlag, ...]:
@@ -205,6 +201,9 @@ def _series_flags(images: Sequence[DicomInstance], localizers: int) -> tuple[QCF
         found.append(QCFlag("localizer", "warn", detail, localizers))
     if any(frame.is_derived for image in images for frame in image.frames):
         found.append(QCFlag("derived", "warn", "The series was computed from another one (DERIVED, SECONDARY)."))
+    elif projection := next((frame.projection for image in images for frame in image.frames if frame.projection), ""):
+        detail = f"Slices are projected from several ones each ({projection}): vessels and nodules look thicker."
+        found.append(QCFlag("derived", "warn", detail, projection))
     declared, there = (
         max((image.images_in_acquisition or 0 for image in images), default=0),
         sum(len(i.frames) for i in images),

@@ -1,29 +1,44 @@
 """DICOM files in a folder: which series they form, and which of those are scans to predict."""
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.scan.archive import list_archive_folder
+from ct3d_edge.scan.dicom.acquisition_passes import pass_flag, split_passes
 from ct3d_edge.scan.dicom.instance import CT_CLASSES, DicomInstance, read_instance, read_series_uid
-from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir
+from ct3d_edge.scan.dicom.magic import (
+    NAME_SEPARATOR,
+    NO_SERIES_UID,
+    has_dicom_suffix,
+    is_dicom,
+    is_dicomdir,
+    split_series_name,
+)
 from ct3d_edge.scan.dicom.series import DicomSeries
-from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_common_instances, split_flag
+from ct3d_edge.scan.dicom.series_membership import (
+    differing_attributes,
+    has_one_identity,
+    have_common_instances,
+    split_flag,
+)
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.path_kind import is_file, is_folder
 from ct3d_edge.scan.qc_flag import QCFlag
 
-MAX_NAMED_SERIES = 3
-"""Files named in a message."""
+MAX_NAMED = 3
+"""Files and folders named in a message."""
 
 
 @dataclass(frozen=True)
 class SeriesFiles:
-    """Files of one series.
+    """Files of one series, or of one pass of it.
 
     Parameters
     ----------
@@ -33,11 +48,22 @@ class SeriesFiles:
         Sorted by path.
     reason
         Code and sentence why it is no scan to predict, or None.
+    pass_name
+        Of one pass of several under the UID, see `AcquisitionPass.name`; else empty.
+    flags
+        That it is one pass of several.
     """
 
     uid: str
     images: tuple[DicomInstance, ...]
     reason: tuple[str, str] | None
+    pass_name: str = ""
+    flags: tuple[QCFlag, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """By which it is found in its folder."""
+        return self.uid + (NAME_SEPARATOR + self.pass_name if self.pass_name else "")
 
 
 @dataclass(frozen=True)
@@ -46,17 +72,22 @@ class FolderContents:
 
     Parameters
     ----------
-    series
-        By their first file.
+    by_uid
+        Files by SeriesInstanceUID or `NO_SERIES_UID`, those of the first file first.
     unreadable
         Files that should be DICOM and cannot be read, with the reason.
     not_images
         DICOM files without an image: reports, plans, the DICOMDIR.
     """
 
-    series: tuple[SeriesFiles, ...]
+    by_uid: dict[str, list[DicomInstance]]
     unreadable: tuple[tuple[Path, UnreadableScanError], ...]
     not_images: tuple[Path, ...]
+
+    @cached_property
+    def series(self) -> tuple[SeriesFiles, ...]:
+        """All series, each pass by itself."""
+        return tuple(itertools.chain.from_iterable(make_series(uid, images) for uid, images in self.by_uid.items()))
 
     @property
     def scans(self) -> tuple[SeriesFiles, ...]:
@@ -67,8 +98,8 @@ class FolderContents:
         """What is to be said of every series here: which of them a broken file belongs to cannot be known."""
         if not self.unreadable:
             return ()
-        names = ", ".join(path.name for path, _ in self.unreadable[:MAX_NAMED_SERIES])
-        more = f" and {len(self.unreadable) - MAX_NAMED_SERIES} more" if len(self.unreadable) > MAX_NAMED_SERIES else ""
+        names = ", ".join(path.name for path, _ in self.unreadable[:MAX_NAMED])
+        more = f" and {len(self.unreadable) - MAX_NAMED} more" if len(self.unreadable) > MAX_NAMED else ""
         detail = f"Beside the series, {plural(len(self.unreadable), 'file')} cannot be read: {names}{more}."
         return (QCFlag("unreadable_files", "warn", detail, len(self.unreadable)),)
 
@@ -76,12 +107,14 @@ class FolderContents:
 def open_series(path: Path, check_cancelled: Callable[[], None] = no_cancellation) -> DicomSeries:
     """Open what a path stands for: a folder with one series, ``folder/SERIES-UID``, or a file for its whole series.
 
-    A series that is named by its UID may continue in folders below.
+    A series that is named by its UID may continue in folders below. Of a series of several passes, a path stands for
+    one: ``folder/SERIES-UID#PASS``, or a file of the pass.
 
     Raises
     ------
     RefusedScanError
-        ``multiple_series`` if a folder holds more than one; else as `DicomSeries`.
+        ``multiple_series`` if a folder holds more than one; ``multiple_volumes`` if the series has several passes;
+        else as `DicomSeries`.
     UnreadableScanError
         ``not_found`` if there is none; else as `read_instance` and `DicomSeries`.
     """
@@ -101,47 +134,84 @@ def read_series_instances(
     return _resolve(path, check_cancelled)[0].images
 
 
+def make_series(uid: str, images: Sequence[DicomInstance]) -> tuple[SeriesFiles, ...]:
+    """Files of one series UID as one series, or as one for each of its passes."""
+    # Files of several patients or studies are refused when they are opened.
+    passes = split_passes(images) if has_one_identity(images) else ()
+    if len(passes) < 2:
+        return (SeriesFiles(uid, tuple(images), _skip_reason(images)),)
+    return tuple(
+        SeriesFiles(uid, each.images, _skip_reason(each.images), each.name, (pass_flag(passes, each.name),))
+        for each in passes
+    )
+
+
 def _resolve(path: Path, check_cancelled: Callable[[], None]) -> tuple[SeriesFiles, tuple[QCFlag, ...]]:
+    """The series or pass that a path stands for, and quality flags of the search."""
     if is_folder(path):
         contents = group_by_series(list_dicom_files(path), check_cancelled)
-        return _require_single_series(contents, path), contents.remarks()
+        series = _require_single_series(contents, path)
+        return series, (*contents.remarks(), *series.flags)
     folder = path.parent
     if is_dicomdir(path):
         raise UnreadableScanError("no_pixel_data", f"{path.name} is the index of a DICOM medium; name its folder.")
-    uid = (read_instance(path).series or NO_SERIES_UID) if is_file(path) else path.name
+    named = (read_instance(path).series or NO_SERIES_UID, "") if is_file(path) else split_series_name(path.name)
+    uid, pass_name = named
     # None stands for files that cannot be read: they are to be remarked.
     contents = group_by_series(_list_files_of_series(folder, (uid, None), check_cancelled), check_cancelled)
-    images = [image for series in contents.series if series.uid == uid for image in series.images]
+    images = contents.by_uid.get(uid, [])
     split: tuple[QCFlag, ...] = ()
     if not is_file(path) and uid != NO_SERIES_UID:
         images, split = _add_parts_below(folder, uid, images, check_cancelled)
     if not images:
         raise UnreadableScanError("not_found", f"{folder} holds no DICOM series {uid}.")
-    return SeriesFiles(uid, tuple(images), _skip_reason(images)), (*contents.remarks(), *split)
+    found = make_series(uid, images)
+    if is_file(path):
+        found = tuple(series for series in found if path in {image.path for image in series.images})
+    series = _require_single_pass(found, pass_name)
+    return series, (*contents.remarks(), *series.flags, *split)
+
+
+def _require_single_pass(passes: Sequence[SeriesFiles], name: str = "") -> SeriesFiles:
+    """The pass of this name; without a name, the only one, or the only one to predict."""
+    uid = passes[0].uid
+    if name:
+        found = [each for each in passes if each.pass_name == name]
+    else:
+        found = [each for each in passes if len(passes) == 1 or each.reason is None]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(each.name for each in passes)
+    if name:
+        raise UnreadableScanError("not_found", f"The series {uid} has no pass {name}; there is: {names}.")
+    differing = passes[0].flags[0].value
+    raise RefusedScanError(
+        "multiple_volumes", f"{uid} holds {len(passes)} passes that differ in {differing}; name one: {names}."
+    )
 
 
 def _add_parts_below(
     folder: Path, uid: str, images: list[DicomInstance], check_cancelled: Callable[[], None]
 ) -> tuple[list[DicomInstance], tuple[QCFlag, ...]]:
     """Images of a series, and those in folders below that complete it; copies and other identities are left alone."""
-    parts = [(folder, images)] if images else []
-    for place in _folders_of(folder):
-        files = () if place == folder else _list_files_of_series(place, (uid,), check_cancelled)
+    parts = {folder: images} if images else {}
+    for below in _folders_of(folder):
+        files = () if below == folder else _list_files_of_series(below, (uid,), check_cancelled)
         if part := [read_instance(file) for file in files]:
-            parts.append((place, part))
+            parts[below] = part
     whole: list[list[DicomInstance]] = []
-    for _, part in parts:
+    for part in parts.values():
         whole += [] if have_common_instances([*whole, part]) else [part]
-    differing = differing_attributes([part for _, part in parts]) or differing_attributes(whole)
+    differing = differing_attributes(list(parts.values())) or differing_attributes(whole)
     if not differing:
         return [image for part in whole for image in part], ()
     if images:
         return images, (split_flag(differing),)
-    names = ", ".join(place.relative_to(folder).as_posix() for place, _ in parts[:MAX_NAMED_SERIES])
+    names = ", ".join(part.relative_to(folder).as_posix() for part in list(parts)[:MAX_NAMED])
     raise RefusedScanError(
         "multiple_series",
         f"{uid} lies in {len(parts)} folders whose files differ in {', '.join(differing)}; "
-        f"name one of their folders: {names}{', ...' if len(parts) > MAX_NAMED_SERIES else ''}.",
+        f"name one of their folders: {names}{', ...' if len(parts) > MAX_NAMED else ''}.",
     )
 
 
@@ -172,8 +242,10 @@ def _require_single_series(contents: FolderContents, folder: Path) -> SeriesFile
     """The one scan of a folder."""
     if len(contents.scans) == 1:
         return contents.scans[0]
+    if len({series.uid for series in contents.scans}) == 1:
+        return _require_single_pass(contents.scans)
     if contents.scans:
-        uids = ", ".join(series.uid for series in contents.scans)
+        uids = ", ".join(series.name for series in contents.scans)
         raise RefusedScanError(
             "multiple_series", f"{folder.name} holds {len(contents.scans)} series; name one: {uids}."
         )
@@ -218,8 +290,7 @@ def group_by_series(files: Iterable[Path], check_cancelled: Callable[[], None] =
                 broken.append((path, error))
             continue
         groups[image.series or NO_SERIES_UID].append(image)
-    series = tuple(SeriesFiles(uid, tuple(images), _skip_reason(images)) for uid, images in groups.items())
-    return FolderContents(series, tuple(broken), tuple(other))
+    return FolderContents(dict(groups), tuple(broken), tuple(other))
 
 
 def _skip_reason(images: Sequence[DicomInstance]) -> tuple[str, str] | None:
@@ -233,4 +304,6 @@ def _skip_reason(images: Sequence[DicomInstance]) -> tuple[str, str] | None:
         return "not_ct", "pictures of another kind than CT images, screenshots perhaps"
     if all(frame.is_derived for frame in frames):
         return "derived", "computed from other images (DERIVED, SECONDARY)"
+    if all(frame.projection for frame in frames):
+        return "derived", f"projected from several slices each ({frames[0].projection})"
     return None

@@ -1,15 +1,11 @@
-"""Whether files that share a series UID belong to one series, and whether their slices come from one pass."""
+"""Whether files that share a series UID belong to one series, in one folder and in several."""
 
-import itertools
-from collections import defaultdict
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ct3d_edge.errors import RefusedScanError
-from ct3d_edge.scan.dicom.consistency import POSITION_TOLERANCE_MM, SliceOf
-from ct3d_edge.scan.dicom.instance import PASS_TAGS, SERIES_TAGS, DicomInstance
+from ct3d_edge.scan.dicom.acquisition_passes import separating_attributes, split_passes
+from ct3d_edge.scan.dicom.consistency import SliceOf
+from ct3d_edge.scan.dicom.instance import SERIES_TAGS, DicomInstance
 from ct3d_edge.scan.dicom.slice_sorting import sort_slices
 from ct3d_edge.scan.qc_flag import QCFlag
 
@@ -22,15 +18,6 @@ DIFFERENCE_NAMES = {
     "conflicting_instances": "SOPInstanceUID and position",
 }
 """Why slices of several folders do not make one stack, by code."""
-
-MIN_SLICES_PER_PASS = 3
-"""Slices from which on those with one value of an attribute count as a pass."""
-
-INTERLEAVED_FRACTION = 0.25
-"""Share of the slices of the smaller of two passes that have to lie in the other one."""
-
-MAX_GAP_STEPS = 1.5
-"""Slices of a pass farther apart than this, in its usual distances, have a hole between them."""
 
 
 def membership_flags(images: Sequence[DicomInstance]) -> tuple[QCFlag, ...]:
@@ -50,17 +37,26 @@ def membership_flags(images: Sequence[DicomInstance]) -> tuple[QCFlag, ...]:
 
 
 def differing_attributes(parts: Sequence[Sequence[DicomInstance]]) -> tuple[str, ...]:
-    """What keeps files that lie in several folders from being one volume; nothing where they complete one another.
+    """What keeps files that lie in several folders from being taken together; nothing where they complete one another.
 
-    A person may have separated them: an identity that only some of them give is a difference, and so are slices of
-    one part that lie where, or between those, that another part has from another pass. Attributes, no values.
+    A person may have separated them: an identity that only some of them give is a difference, and so is a pass that
+    has a folder of its own. Attributes, no values.
     """
+    if len(parts) < 2:
+        return ()
     images = [image for part in parts for image in part]
-    patient = ("PatientID",) if len({image.patient for image in images}) > 1 else ()
-    lacking = [name for name, said in _identity_hashes(images).items() if name in UNIQUE_TAGS and len(set(said)) > 1]
-    return (*patient, *sorted({*_differing(images), *lacking})) or (
-        () if have_common_instances(parts) else _positions(images)
-    )
+    if identity := _differing_identity(images):
+        return identity
+    if have_common_instances(parts):
+        return ()
+    passes = split_passes(images)
+    if len(passes) == 1:
+        return _differing_positions(images)
+    folder_of = {image.path: number for number, part in enumerate(parts) for image in part}
+    # Localizers are in each pass.
+    files = [{i.path for i in each.images if not all(f.is_localizer for f in i.frames)} for each in passes]
+    separated = all(len({folder_of[path] for path in those}) == 1 for those in files)
+    return separating_attributes(passes) if separated else ()
 
 
 def have_common_instances(parts: Sequence[Sequence[DicomInstance]]) -> bool:
@@ -69,11 +65,23 @@ def have_common_instances(parts: Sequence[Sequence[DicomInstance]]) -> bool:
     return len(set(instances)) < len(instances)
 
 
-def _positions(images: Sequence[DicomInstance]) -> tuple[str, ...]:
+def has_one_identity(images: Sequence[DicomInstance]) -> bool:
+    """Whether files of one series UID are of one patient, study, frame of reference, modality and series number."""
+    return len({image.patient for image in images}) == 1 and not _differing(images)
+
+
+def _differing_identity(images: Sequence[DicomInstance]) -> tuple[str, ...]:
+    patient = ("PatientID",) if len({image.patient for image in images}) > 1 else ()
+    hashes = _identity_hashes(images)
+    lacking = [name for name, values in hashes.items() if name in UNIQUE_TAGS and len(set(values)) > 1]
+    return (*patient, *sorted({*_differing(images), *lacking}))
+
+
+def _differing_positions(images: Sequence[DicomInstance]) -> tuple[str, ...]:
     slices = [SliceOf(image, frame) for image in images for frame in image.frames if not frame.is_localizer]
     try:
         if slices:
-            require_single_acquisition(sort_slices(slices, _are_copies).slices)
+            sort_slices(slices, _are_copies)
     except RefusedScanError as error:
         return (DIFFERENCE_NAMES[error.code],) if error.code in DIFFERENCE_NAMES else ()
     return ()
@@ -93,7 +101,7 @@ def split_flag(differing: Sequence[str]) -> QCFlag:
 
 def _differing(images: Sequence[DicomInstance]) -> list[str]:
     """Attributes that all files of a series share and these do not; one that a file lacks does not count."""
-    return [name for name, said in _identity_hashes(images).items() if len(set(said) - {""}) > 1]
+    return [name for name, values in _identity_hashes(images).items() if len(set(values) - {""}) > 1]
 
 
 def _identity_hashes(images: Sequence[DicomInstance]) -> dict[str, tuple[str, ...]]:
@@ -101,60 +109,3 @@ def _identity_hashes(images: Sequence[DicomInstance]) -> dict[str, tuple[str, ..
     # An overview picture is left out of the volume: it may have a number or frame of reference of its own.
     taken = [image for image in images if not all(frame.is_localizer for frame in image.frames)]
     return dict(zip(SERIES_TAGS, zip(*(image.series_hashes for image in taken), strict=True), strict=False))
-
-
-def require_single_acquisition(slices: Sequence[SliceOf]) -> None:
-    """See that slices do not come from several passes over the same part of the body, by what tells passes apart.
-
-    Attributes may change along a sound series: from slice to slice, or from one table position to the next. Only
-    groups whose ranges lie in each other are passes.
-
-    Raises
-    ------
-    RefusedScanError
-        ``multiple_volumes``; the attributes are named, not their values.
-    """
-    normal = np.cross(*np.array(slices[0].frame.orientation, np.float64).reshape(2, 3))
-    heights = np.array([slice_.frame.position for slice_ in slices], np.float64) @ normal
-    columns = list(zip(*(slice_.image.passes for slice_ in slices), strict=True))
-    columns.append(tuple("\\".join(slice_.frame.kind) for slice_ in slices))
-    named = [
-        key for key, values in zip((*PASS_TAGS, "ImageType"), columns, strict=True) if _are_interleaved(values, heights)
-    ]
-    if named:
-        raise RefusedScanError(
-            "multiple_volumes",
-            f"Slices of several passes lie in each other; they differ in {', '.join(named)}. "
-            "Export each pass as a series of its own.",
-        )
-
-
-def _are_interleaved(values: Sequence[str], heights: NDArray[np.float64]) -> bool:
-    groups: dict[str, list[float]] = defaultdict(list)
-    for value, height in zip(values, heights, strict=True):
-        groups[value].append(float(height))
-    passes = [np.unique(those) for those in groups.values() if len(those) >= MIN_SLICES_PER_PASS]
-    return any(_ranges_interleave(one, other) for one, other in itertools.combinations(passes, 2))
-
-
-def _ranges_interleave(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Whether each of two runs of heights goes on, at its usual distance, where slices of the other lie.
-
-    Where they share one grid instead, the one has holes where slices of the other lie.
-    """
-    fewest, most = sorted((_count_inside(one, other), _count_inside(other, one)))
-    return (
-        fewest >= max(MIN_SLICES_PER_PASS - 1, INTERLEAVED_FRACTION * min(len(one), len(other)))
-        and most >= MIN_SLICES_PER_PASS
-    )
-
-
-def _count_inside(some: NDArray[np.float64], others: NDArray[np.float64]) -> int:
-    """How many of some heights lie between two of the others that are neighbours, or on one of them."""
-    if len(others) < 2 or some[0] > others[-1] or some[-1] < others[0]:
-        return 0
-    steps = np.diff(others)
-    above = np.clip(np.searchsorted(others, some, "right"), 1, len(steps))
-    between = (steps[above - 1] <= MAX_GAP_STEPS * np.median(steps)) & (some >= others[0]) & (some <= others[-1])
-    on_one = np.minimum(np.abs(some - others[above - 1]), np.abs(some - others[above])) < POSITION_TOLERANCE_MM
-    return int(np.count_nonzero(between | on_one))

@@ -1,4 +1,4 @@
-"""What a search for series is after, and what it passes over."""
+"""What a search for series looks for, and what it skips."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ class SeriesQuery:
     Parameters
     ----------
     series
-        UID of the only series to take, even one that would be passed over; None for every scan.
+        UID of the only series to take, even one that would be skipped, or ``UID#PASS``; None for every scan.
     by_uid
         Folders whose series are named by their UIDs even where there is only one.
     """
@@ -19,10 +19,14 @@ class SeriesQuery:
     series: str | None = None
     by_uid: frozenset[Path] = frozenset()
 
+    def accepts(self, *names: str) -> bool:
+        """Whether a series of these names is looked for."""
+        return self.series is None or self.series in names
+
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """Something in a folder that is DICOM and no scan to predict: a stable code and a reason in words."""
+    """What is skipped in a folder: a stable code and a reason in words."""
 
     path: Path
     code: str

@@ -1,96 +1,106 @@
 """What the DICOM series in folders are called, and which of them are scans to predict.
 
-A series is named by a path: its folder, if that holds no other scan, else ``folder/SERIES-UID``. So a series can be
-written into a record, a split or a journal, and opened again from there.
+A series is named by a path: its folder, if that holds no other scan, else ``folder/SERIES-UID``; a pass of a series by
+``folder/SERIES-UID#PASS``. So it can be written into a record, a split or a journal, and opened again from there.
 """
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID
-from ct3d_edge.scan.dicom.series_finder import FolderContents, SeriesFiles, group_by_series, list_dicom_files
+from ct3d_edge.scan.dicom.series_finder import (
+    FolderContents,
+    SeriesFiles,
+    group_by_series,
+    list_dicom_files,
+    make_series,
+)
 from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_common_instances
 from ct3d_edge.scan.dicom.series_query import SeriesQuery, SkippedFile
 
+Entries = list[Path | SkippedFile]
+"""Scans by their names, and what is skipped."""
 
-def find_series(files: Mapping[Path, Sequence[Path]], wanted: SeriesQuery) -> dict[Path, list[Path | SkippedFile]]:
-    """Scans in folders, by folder, and what was passed over.
+_Named = list[tuple[Path, SeriesFiles]]
+
+
+def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dict[Path, Entries]:
+    """Scans in folders, by folder, and what is skipped.
 
     Parameters
     ----------
     files
         DICOM files by folder.
     """
-    contents = {place: group_by_series(those) for place, those in files.items()}
-    spread, split = _find_split_series(contents)
-    found = {place: _scan_paths(place, what, spread, wanted) for place, what in contents.items()}
-    for place, those in split.items():
-        found[place] += those if wanted.series is None else []
+    contents = {folder: group_by_series(those) for folder, those in files.items()}
+    joined, split = _join_folders(contents)
+    found = {folder: list(_entries(folder, what, joined, query)) for folder, what in contents.items()}
+    for folder, skipped in split.items():
+        found[folder] += skipped if query.series is None else []
     return found
 
 
-def find_series_of_files(files: Sequence[Path]) -> dict[Path, tuple[Path, str]]:
-    """For DICOM files named one by one: name and UID of the series each belongs to; a broken one is its own."""
-    contents = {
-        place: group_by_series(list_dicom_files(place)) for place in dict.fromkeys(file.parent for file in files)
-    }
-    found = {file: (file, "") for file in files}
-    for place, what in contents.items():
-        for series in what.series:
-            name = _scan_path(place, series, what)
-            found |= {image.path: (name, series.uid) for image in series.images if image.path in found}
+def find_series_of_files(files: Sequence[Path], query: SeriesQuery) -> dict[Path, list[Path]]:
+    """For DICOM files named one by one: the names of the series or passes in each; a broken one is its own."""
+    found = {file: [file] if query.series is None else [] for file in files}
+    for folder in dict.fromkeys(file.parent for file in files):
+        contents = group_by_series(list_dicom_files(folder))
+        names: dict[Path, list[Path]] = defaultdict(list)
+        for path, series in [each for uid in contents.by_uid for each in _name_series(folder, uid, contents, query)]:
+            for image in series.images:
+                names[image.path] += [path] if query.accepts(series.uid, series.name) else []
+        found |= {file: paths for file, paths in names.items() if file in found}
     return found
 
 
-def _scan_path(place: Path, series: SeriesFiles, contents: FolderContents) -> Path:
-    return place if contents.scans == (series,) else place / series.uid
-
-
-def _scan_paths(
-    place: Path, contents: FolderContents, spread: Mapping[str, Path], wanted: SeriesQuery
-) -> list[Path | SkippedFile]:
-    found: list[Path | SkippedFile] = []
-    for series in contents.series:
-        alone = place / series.uid if place in wanted.by_uid else _scan_path(place, series, contents)
-        name = spread.get(series.uid, alone)
-        if wanted.series is not None:
-            found += [name] if series.uid == wanted.series else []
-        elif series.reason is not None:
-            found.append(SkippedFile(name, *series.reason))
-        else:
-            found.append(name)
-    if wanted.series is None:
+def _entries(
+    folder: Path, contents: FolderContents, joined: Mapping[str, _Named], query: SeriesQuery
+) -> Iterator[Path | SkippedFile]:
+    """Scans in a folder; a series that is joined from several folders is in each of them."""
+    for uid in contents.by_uid:
+        for path, series in joined.get(uid) or _name_series(folder, uid, contents, query):
+            if query.series is not None:
+                yield from [path] if query.accepts(uid, series.name) else []
+            else:
+                yield SkippedFile(path, *series.reason) if series.reason else path
+    if query.series is None:
         # Beside a scan, a broken file is a quality flag of it; alone, it is what there is to report on.
-        found += [] if contents.scans else [path for path, _ in contents.unreadable]
+        yield from () if contents.scans else (path for path, _ in contents.unreadable)
         if contents.not_images:
             reason = f"{plural(len(contents.not_images), 'DICOM file')} without an image"
-            found.append(SkippedFile(place, "no_pixel_data", reason))
-    return found
+            yield SkippedFile(folder, "no_pixel_data", reason)
 
 
-def _find_split_series(
+def _name_series(folder: Path, uid: str, contents: FolderContents, query: SeriesQuery) -> _Named:
+    alone = len(contents.scans) == 1 and folder not in query.by_uid
+    those = [series for series in contents.series if series.uid == uid]
+    return [(folder if alone and series.reason is None else folder / series.name, series) for series in those]
+
+
+def _join_folders(
     contents: Mapping[Path, FolderContents],
-) -> tuple[dict[str, Path], dict[Path, list[SkippedFile]]]:
-    """Names of series whose files lie in several folders, each file in one; and, by folder, why others stay apart."""
-    parts: dict[str, list[tuple[Path, tuple[DicomInstance, ...]]]] = defaultdict(list)
-    for place, what in contents.items():
-        for series in what.series:
-            if series.uid != NO_SERIES_UID:
-                parts[series.uid].append((place, series.images))
-    names: dict[str, Path] = {}
+) -> tuple[dict[str, _Named], dict[Path, list[SkippedFile]]]:
+    """Series whose files lie in several folders, each file in one; and, by folder, why others stay apart."""
+    folders_of: dict[str, list[Path]] = defaultdict(list)
+    for folder, what in contents.items():
+        for uid in what.by_uid:
+            folders_of[uid] += [folder] if uid != NO_SERIES_UID else []
+    joined: dict[str, _Named] = {}
     split: dict[Path, list[SkippedFile]] = defaultdict(list)
-    for uid, those in parts.items():
-        if len(those) < 2:
+    for uid, folders in folders_of.items():
+        if len(folders) < 2:
             continue
-        images = [part for _, part in those]
-        name = Path(os.path.commonpath([place for place, _ in those])) / uid
-        if reason := differing_attributes(images):
-            told = f"not one scan: its files in {len(those)} folders differ in {', '.join(reason)}, each is its own"
-            split[those[0][0]].append(SkippedFile(name, "series_split", told))
-        elif not have_common_instances(images):
-            names[uid] = name
-    return names, split
+        parts = [contents[folder].by_uid[uid] for folder in folders]
+        common = Path(os.path.commonpath(folders))
+        if differing := differing_attributes(parts):
+            reason = (
+                f"not one scan: its files in {len(folders)} folders differ in {', '.join(differing)}, each is its own"
+            )
+            split[folders[0]].append(SkippedFile(common / uid, "series_split", reason))
+        elif not have_common_instances(parts):
+            whole = make_series(uid, [image for part in parts for image in part])
+            joined[uid] = [(common / series.name, series) for series in whole]
+    return joined, split

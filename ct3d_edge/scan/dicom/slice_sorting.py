@@ -120,7 +120,7 @@ def _duplicate_flags(dropped: int) -> tuple[QCFlag, ...]:
 def _gap_flags(heights: NDArray[np.float64]) -> tuple[QCFlag, ...]:
     """Holes and uneven distances; ``heights`` in mm, increasing."""
     steps = np.diff(heights)
-    if (at := _find_alternation(steps)) is not None:
+    if (at := find_alternation(steps)) is not None:
         raise RefusedScanError(
             "multiple_volumes",
             f"Distances by ImagePositionPatient alternate between {steps[at]:.2f} and {steps[at + 1]:.2f} mm: "
@@ -146,7 +146,7 @@ def _gap_flags(heights: NDArray[np.float64]) -> tuple[QCFlag, ...]:
     return (QCFlag("nonuniform_spacing", "refuse" if off > MIN_GAP_STEPS else "warn", detail, round(off, 3)),)
 
 
-def _find_alternation(steps: NDArray[np.float64]) -> int | None:
+def find_alternation(steps: NDArray[np.float64]) -> int | None:
     """Where distances begin to alternate between two that differ: two regular stacks lie in each other from there."""
     apart = np.abs(steps[1:-1] - steps[:-2])
     distinct = apart > np.maximum(ALTERNATION_TOLERANCE * (steps[1:-1] + steps[:-2]) / 2, ROUNDING_MM)

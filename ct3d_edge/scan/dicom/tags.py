@@ -126,6 +126,15 @@ def read_integer(item: Dataset, keyword: str, name: str) -> int | None:
     return None if found is None else int(found)
 
 
+def read_order_number(item: Dataset, keyword: str) -> float | None:
+    """A number or a time of day, ``HHMMSS.F``, that only orders slices; None if it is missing or no number."""
+    try:
+        found = float(read_text(item, keyword))
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
 def read_sequence(item: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; none if it is missing or damaged."""
     value = _read_value(item, keyword)

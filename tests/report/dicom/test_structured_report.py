@@ -21,6 +21,7 @@ from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.report.dicom.document import is_same_report, save_structured_report
 from ct3d_edge.results.record import Prediction, ResultRecord
 from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import QCFlag
 
 MakeReport = Callable[..., tuple[ResultRecord, Path]]
@@ -337,3 +338,20 @@ def test_an_enhanced_file_is_one_instance(hu: NDArray[np.int16], tmp_path: Path)
     save_structured_report(record, tmp_path / "report.dcm", "chest")
     ((study, series, instance, _),) = highdicom.sr.srread(tmp_path / "report.dcm").get_evidence()
     assert (study, series, instance) == ("1.2.3.0", "1.2.3", "1.2.3.1")
+
+
+def test_a_report_of_a_pass_refers_to_its_slices_and_names_the_pass(hu: NDArray[np.int16], tmp_path: Path) -> None:
+    datasets = []
+    for number in (1, 2):
+        for dataset in series_datasets(hu + number):
+            dataset.AcquisitionNumber, dataset.SOPInstanceUID = number, f"{dataset.SOPInstanceUID}.{number}"
+            datasets.append(dataset)
+    scan = write_datasets(tmp_path / "series", datasets) / "1.2.3#AcquisitionNumber-2"
+    flags = open_scan(scan).flags
+    record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan)).with_flags(flags)
+    save_structured_report(record, tmp_path / "report.dcm", "chest")
+    instances = {instance for _, _, instance, _ in highdicom.sr.srread(tmp_path / "report.dcm").get_evidence()}
+    assert instances == {f"1.2.3.{number}.2" for number in range(1, 13)}
+    assert any(
+        "AcquisitionNumber-2 is one of 2 passes" in str(value) for _, value in said(dcmread(tmp_path / "report.dcm"))
+    )

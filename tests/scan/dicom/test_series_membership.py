@@ -81,12 +81,12 @@ PASSES = {
     "TemporalPositionIdentifier": (1, 2),
     "ConvolutionKernel": ("B30f", "B70f"),
     "ContrastBolusAgent": ("", "iodine"),
-    "ImageType": (["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL", "MIP"]),
+    "ImageType": (["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL", "CT_SOM5"]),
 }
 
 
 @pytest.mark.parametrize(("first", "offset", "keyword"), each_value([0, 1], [0.1, 0.5, 0.9], PASSES))
-def test_woven_passes_are_refused_by_what_differs(
+def test_a_folder_of_woven_passes_is_refused_by_what_differs(
     tmp_path: Path, hu: NDArray[np.int16], keyword: str, offset: float, first: int
 ) -> None:
     one, two = PASSES[keyword][first], PASSES[keyword][1 - first]

@@ -1,0 +1,181 @@
+"""The passes of a scanner over one part of the body whose slices share a series UID: found by what differs.
+
+Inspiration and expiration, the phases of a heart beat, two kernels, with and without contrast agent. Headers alone
+decide, so that a search of folders and the opening of a scan agree, and no file name, order or pixel matters.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct3d_edge.scan.dicom.consistency import POSITION_TOLERANCE_MM, SliceOf, have_common_grid
+from ct3d_edge.scan.dicom.frames import PASS_FEATURES, PLAIN_NUMBER
+from ct3d_edge.scan.dicom.instance import DicomInstance
+from ct3d_edge.scan.dicom.slice_sorting import find_alternation
+from ct3d_edge.scan.qc_flag import QCFlag
+
+MIN_SLICES_PER_PASS = 3
+"""Slices from which on those with one value of an attribute count as a pass."""
+
+INTERLEAVED_FRACTION = 0.25
+"""Share of the slices of the smaller of two passes that have to lie in the other one."""
+
+MAX_GAP_STEPS = 1.5
+"""Slices of a pass farther apart than this, in its usual distances, have a hole between them."""
+
+_Group = tuple[tuple[tuple[str, str], ...], Sequence[SliceOf]]
+
+NO_VALUE = "none"
+"""Stands in a name for the value of an attribute that a file does not give."""
+
+
+@dataclass(frozen=True)
+class AcquisitionPass:
+    """One pass of a series.
+
+    Parameters
+    ----------
+    values
+        Attribute and value of each attribute that separates it from the others; none if the series is one pass.
+    images
+        Its files; of an enhanced one, with the frames of this pass. Localizers are in each pass.
+    """
+
+    values: tuple[tuple[str, str], ...]
+    images: tuple[DicomInstance, ...]
+
+    @property
+    def name(self) -> str:
+        """By which it can be opened again, whatever other passes there are: ``"AcquisitionNumber-2"``."""
+        return ",".join(f"{attribute}-{value or NO_VALUE}" for attribute, value in self.values)
+
+
+def split_passes(images: Sequence[DicomInstance]) -> tuple[AcquisitionPass, ...]:
+    """The passes that files of one series come from, in the order of their first files; usually one.
+
+    Attributes may change along one pass: from slice to slice, or from one table position to the next. An attribute
+    separates passes where each continues, at its usual distance, through slices of the other; or where all slices
+    together are no volume and those of each value are.
+    """
+    slices = [SliceOf(image, frame) for image in images for frame in image.frames if not frame.is_localizer]
+    groups = list(_split(slices))
+    if len(groups) < 2:
+        return (AcquisitionPass((), tuple(images)),)
+    return tuple(AcquisitionPass(values, _select_frames(images, group)) for values, group in groups)
+
+
+def separating_attributes(passes: Sequence[AcquisitionPass]) -> tuple[str, ...]:
+    """Names of the attributes that separate passes."""
+    return tuple(dict.fromkeys(attribute for each in passes for attribute, _ in each.values))
+
+
+def pass_flag(passes: Sequence[AcquisitionPass], name: str) -> QCFlag:
+    """That the scan of this name is one of several passes."""
+    named = ", ".join(separating_attributes(passes))
+    detail = f"{name} is one of {len(passes)} passes under one series UID, which differ in {named}; each is a scan."
+    return QCFlag("pass_split", "warn", detail, named)
+
+
+def _split(slices: Sequence[SliceOf]) -> list[_Group]:
+    """Slices of each pass, and the values that separate it."""
+    whole: list[_Group] = [((), slices)]
+    varying = _varying_attributes(slices)
+    if not varying or any(slice_.frame.position is None or slice_.frame.orientation is None for slice_ in slices):
+        return whole
+    heights = compute_heights(slices)
+    interleaved = [name for name, values in varying.items() if are_interleaved(values, heights)]
+    if not interleaved and _may_be_one_volume(slices):
+        return whole
+    attempts = [_split_by(attribute, slices, varying[attribute]) for attribute in interleaved or varying]
+    for groups in attempts:
+        smallest = min(len(group) for _, group in groups)
+        if all(_may_be_one_volume(group) for _, group in groups) and (interleaved or smallest >= MIN_SLICES_PER_PASS):
+            return groups
+    return attempts[0] if interleaved else whole
+
+
+def _split_by(attribute: str, slices: Sequence[SliceOf], values: Sequence[str]) -> list[_Group]:
+    groups: dict[str, list[SliceOf]] = defaultdict(list)
+    for slice_, value in zip(slices, values, strict=True):
+        groups[value].append(slice_)
+    return [
+        (((attribute, value), *further), part)
+        for value in sorted(groups, key=_rank)
+        for further, part in _split(groups[value])
+    ]
+
+
+def _rank(value: str) -> tuple[bool, float, str]:
+    """Numbers in their order, then hashes; independent of files."""
+    plain = PLAIN_NUMBER.fullmatch(value) is not None
+    return not plain, float(value) if plain else 0.0, value
+
+
+def _varying_attributes(slices: Sequence[SliceOf]) -> dict[str, tuple[str, ...]]:
+    columns = zip(PASS_FEATURES, zip(*(slice_.frame.passes for slice_ in slices), strict=True), strict=False)
+    return {name: values for name, values in columns if len(set(values)) > 1}
+
+
+def compute_heights(slices: Sequence[SliceOf]) -> NDArray[np.float64]:
+    """Position of each slice along the normal of the first one, in mm."""
+    normal = np.cross(*np.array(slices[0].frame.orientation, np.float64).reshape(2, 3))
+    heights: NDArray[np.float64] = np.array([slice_.frame.position for slice_ in slices], np.float64) @ normal
+    return heights
+
+
+def _may_be_one_volume(slices: Sequence[SliceOf]) -> bool:
+    """Whether slices share a grid, no two different instances lie in one place, and distances do not alternate."""
+    if not have_common_grid(slices):
+        return False
+    distinct = {(slice_.image.instance or slice_.image.path, slice_.frame.number): slice_ for slice_ in slices}
+    steps = np.diff(np.sort(compute_heights(list(distinct.values()))))
+    return not (steps < POSITION_TOLERANCE_MM).any() and find_alternation(steps) is None
+
+
+def _select_frames(images: Sequence[DicomInstance], slices: Sequence[SliceOf]) -> tuple[DicomInstance, ...]:
+    """The files of a pass, with the frames of the pass and the localizers."""
+    wanted = {(slice_.image.path, slice_.frame.number) for slice_ in slices}
+    parts = (
+        replace(
+            image,
+            frames=tuple(frame for frame in image.frames if frame.is_localizer or (image.path, frame.number) in wanted),
+        )
+        for image in images
+    )
+    return tuple(part for part in parts if part.frames)
+
+
+def are_interleaved(values: Sequence[object], heights: NDArray[np.float64]) -> bool:
+    """Whether slices of two values lie in each other, each at their usual distance."""
+    groups: dict[object, list[float]] = defaultdict(list)
+    for value, height in zip(values, heights, strict=True):
+        groups[value].append(float(height))
+    passes = [np.unique(those) for those in groups.values() if len(those) >= MIN_SLICES_PER_PASS]
+    return any(_ranges_interleave(one, other) for one, other in itertools.combinations(passes, 2))
+
+
+def _ranges_interleave(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether each of two runs of heights goes on, at its usual distance, where slices of the other lie.
+
+    Where they share one grid instead, the one has holes where slices of the other lie.
+    """
+    fewest, most = sorted((_count_inside(one, other), _count_inside(other, one)))
+    return (
+        fewest >= max(MIN_SLICES_PER_PASS - 1, INTERLEAVED_FRACTION * min(len(one), len(other)))
+        and most >= MIN_SLICES_PER_PASS
+    )
+
+
+def _count_inside(some: NDArray[np.float64], others: NDArray[np.float64]) -> int:
+    """How many of some heights lie between two of the others that are neighbours, or on one of them."""
+    if len(others) < 2 or some[0] > others[-1] or some[-1] < others[0]:
+        return 0
+    steps = np.diff(others)
+    above = np.clip(np.searchsorted(others, some, "right"), 1, len(steps))
+    between = (steps[above - 1] <= MAX_GAP_STEPS * np.median(steps)) & (some >= others[0]) & (some <= others[-1])
+    on_one = np.minimum(np.abs(some - others[above - 1]), np.abs(some - others[above])) < POSITION_TOLERANCE_MM
+    return int(np.count_nonzero(between | on_one))
