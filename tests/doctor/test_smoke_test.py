@@ -7,8 +7,14 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
-from ct3d_edge.doctor.smoke_test import SmokeTestResult, run_smoke_test
-from ct3d_edge.doctor.smoke_test_network import TOLERANCE, build_test_network, expected_output, make_test_input
+from ct3d_edge.doctor.smoke_test import (
+    TOLERANCE,
+    SmokeTestResult,
+    build_test_network,
+    expected_output,
+    make_test_input,
+    run_smoke_test,
+)
 
 
 def test_the_cpu_runs_the_tiny_network() -> None:
