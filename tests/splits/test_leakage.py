@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.splits.create import create_split
+from ct3d_edge.splits.create import Group, assign_groups, create_split
 from ct3d_edge.splits.split import Duplicate, Split
-from ct3d_edge.splits.stratify import Group, assign_groups
 
 from .conftest import Fill
 
