@@ -1,14 +1,22 @@
-"""``ct3d-edge tune``: which form of a model, precision, threads and options are fastest here, verified and kept."""
+"""``ct3d-edge tune``: which form of a model, precision, threads and options are fastest here, verified and stored."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ct3d_edge.cli.compile_options import CalibrationDataOption, ParityDataOption, ToleranceOption
+from ct3d_edge.cli.logs import to_option_names
 from ct3d_edge.cli.options import DeprecatedModelArgument, ProviderOption, RequiredModelOption, resolve_required_model
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ct3d_edge.tuning.candidate import CandidateResult, GraphForm
+    from ct3d_edge.tuning.result import TuningResult
 
 
 def tune(
@@ -51,7 +59,6 @@ def tune(
         raise UsageError("--calibration-data is for --allow-precision fp16, int8 and any: fp32 needs no calibration.")
     require_extra("optimize", OPTIMIZE_MODULES)
     from ct3d_edge.cli.terminal import ProgressBars
-    from ct3d_edge.cli.tune_print import print_candidates, print_tuning_result
     from ct3d_edge.tuning.tune import TuneConfig
     from ct3d_edge.tuning.tune import tune as tune_model
 
@@ -74,3 +81,86 @@ def _check_precisions(texts: list[str]) -> tuple[str, ...]:
     if unknown:
         raise UsageError(f"--allow-precision takes one of {', '.join(known)} at a time, found {unknown[0]!r}.")
     return tuple(texts)
+
+
+def print_candidates(
+    results: "Sequence[CandidateResult]", dropped: "Mapping[GraphForm, str]", budget: int | None
+) -> None:
+    """Print candidates in the order of measurement, graph variants without any, and the reasons for dropped ones."""
+    from rich.text import Text
+
+    from ct3d_edge.cli.terminal import stdout_console
+    from ct3d_edge.formatting import printable
+    from ct3d_edge.report.table import group_messages, make_plain_table
+
+    table = make_plain_table("candidate", "median ms", "99 % interval", "MB", "status")
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for result in results:
+        table.add_row(result.candidate.name, *_result_cells(result), _candidate_status(result, budget))
+    for form in dropped:
+        table.add_row(form.name, "", "", "", "dropped")
+    console = stdout_console()
+    console.print(table)
+    reasons = [(result.candidate.name, result.dropped) for result in results]
+    reasons += [(form.name, reason) for form, reason in dropped.items()]
+    names = [f"({name})" for name, _ in reasons]  # there are commas in them
+    for note in group_messages(
+        [[("dropped", printable(to_option_names(reason)))] if reason else [] for _, reason in reasons], names
+    ):
+        console.print(Text(note.format(names, console.width, what="candidate")))
+
+
+def _result_cells(result: "CandidateResult") -> tuple[str, str, str]:
+    memory = "" if result.memory is None else f"{result.memory / 1e6:.0f}"
+    if not result.samples:
+        return "", "", memory
+    median = result.median
+    ends = ("?" if end is None else f"{end:.1f}" for end in (median.low, median.high))
+    return f"{median.value:.1f}", " .. ".join(ends), memory
+
+
+def _candidate_status(result: "CandidateResult", budget: int | None) -> str:
+    from ct3d_edge.tuning.result import exceeds_memory_budget
+
+    if result.dropped:
+        return "dropped"
+    return "over the budget" if exceeds_memory_budget(result, budget) else "holds"
+
+
+def print_tuning_result(choice: "TuningResult", model: Path) -> None:
+    """Print the choice, its speed-up and precision, and the files written."""
+    from ct3d_edge.cli.terminal import print_lines
+    from ct3d_edge.tuning.cache import tuned_model_path, tuning_result_path
+
+    best, plain = choice.results[choice.selected], choice.results[choice.baseline]
+    print_lines([f"chosen: {best.candidate.name}"])
+    if best is not plain and plain.samples:
+        print_lines([speedup(best, plain)])
+    if choice.lowers_precision:
+        print_lines([choice.describe_precision()])
+    provider = choice.key.provider
+    written = [
+        tuning_result_path(model, provider),
+        *([] if choice.uses_original_file else [tuned_model_path(model, provider)]),
+    ]
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+def speedup(best: "CandidateResult", plain: "CandidateResult") -> str:
+    """The speed-up, compared round by round, so that a drift of the machine has no effect."""
+    from ct3d_edge.latency.statistics import percentile
+
+    ratio = percentile([slow / fast for slow, fast in zip(plain.samples, best.samples, strict=True)], 50)
+    sentence = f"{ratio.value:.2f} times as fast as the given file with default options"
+    of_medians = plain.median.value / best.median.value
+    if f"{of_medians:.2f}" != f"{ratio.value:.2f}":
+        sentence += (
+            f", compared round by round (the medians above give {of_medians:.2f}: the speed of the machine changed)"
+        )
+    if ratio.low is None or ratio.high is None:
+        return f"{sentence}; too few rounds for an interval"
+    chance = "; it may be chance" if ratio.low <= 1 else ""
+    return f"{sentence} (median of the rounds' ratios; 99 % interval {ratio.low:.2f} to {ratio.high:.2f}){chance}"

@@ -7,7 +7,7 @@ import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
-from ct3d_edge.cli.tune_print import speedup
+from ct3d_edge.cli.tune import speedup
 from ct3d_edge.conversion.precision.tolerances import Precision
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.provider_selection import find_expected_provider

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ct3d_edge.cli.tune_print import speedup
+from ct3d_edge.cli.tune import speedup
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.tuning.cache import tuned_model_path, tuning_result_path
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
