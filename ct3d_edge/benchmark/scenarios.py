@@ -17,6 +17,7 @@ from ct3d_edge.latency.measure import (
     Samples,
     StageTimer,
     StopCriterion,
+    TimedRun,
     WallClock,
     WarmupCriterion,
     measure_runs,
@@ -58,6 +59,18 @@ class RunCount:
     runs: int
     until: StopCriterion
 
+    def measure(self, work: TimedRun, buffer: SampleBuffer, clock: Clock, progress: Progress) -> None:
+        """Find the steady state, then time as many runs as are wanted."""
+        measure_runs(
+            work,
+            self.runs,
+            warmup=WarmupCriterion(),
+            until=self.until,
+            clock=clock,
+            progress=progress,
+            buffer=buffer,
+        )
+
     def shortfall(self, samples: Samples) -> str | None:
         """Why a measurement that was not interrupted has less than was asked for."""
         done = len(samples.total)
@@ -93,13 +106,6 @@ def measure_single(
     """
     clock = clock or WallClock()
     monitor, buffer = SystemMonitor(clock), SampleBuffer(excluded_stages=(DEVICE_RESIDENT,))
-    workload = ScanWorkload(runner, scans)
-    run_on_device = runner.bind_on_device(prepare_network_input(scans[0], runner.contract))
-
-    def run_once(number: int, timer: StageTimer) -> None:
-        workload.predict(number, timer)
-        run_on_device()
-        timer.lap(DEVICE_RESIDENT)
 
     def record(incomplete: str | None = None) -> BenchRecord:
         samples = buffer.samples()
@@ -116,16 +122,21 @@ def measure_single(
         )
 
     with keep_partial_result(record):
-        measure_runs(
-            run_once,
-            plan.runs,
-            warmup=WarmupCriterion(),
-            until=plan.until,
-            clock=clock,
-            progress=monitor.watch(progress),
-            buffer=buffer,
-        )
+        plan.measure(_predict_and_infer(runner, scans), buffer, clock, monitor.watch(progress))
     return record(plan.shortfall(buffer.samples()))
+
+
+def _predict_and_infer(runner: Runner, scans: Sequence[Path]) -> TimedRun:
+    """Predict a scan from its file, then run the network alone on the device."""
+    workload = ScanWorkload(runner, scans)
+    run_on_device = runner.bind_on_device(prepare_network_input(scans[0], runner.contract))
+
+    def run_once(number: int, timer: StageTimer) -> None:
+        workload.predict(number, timer)
+        run_on_device()
+        timer.lap(DEVICE_RESIDENT)
+
+    return run_once
 
 
 def _single_conditions(runner: Runner, scans: Sequence[Path], plan: RunCount, samples: Samples) -> dict[str, Any]:
@@ -219,17 +230,15 @@ def measure_sweep(
             with open_runner(entry.threads) as runner:
                 _require_threads(runner, entry.threads)
                 facts.setdefault("receipt", runner.run_report.to_dict())
-                measure_runs(
-                    _infer_batch(runner, np.stack(list(islice(cycle(volumes), entry.batch)))),
-                    plan.runs,
-                    warmup=WarmupCriterion(),
-                    until=plan.until,
-                    clock=clock,
-                    progress=monitor.watch(progress),
-                    buffer=buffers[entry.name],
-                )
-    shortfalls = {name: plan.shortfall(buffer.samples()) for name, buffer in buffers.items()}
-    return record("; ".join(f"{name}: {text}" for name, text in shortfalls.items() if text) or None)
+                work = _infer_batch(runner, volumes, entry.batch)
+                plan.measure(work, buffers[entry.name], clock, monitor.watch(progress))
+    return record(_describe_shortfalls(plan, buffers))
+
+
+def _describe_shortfalls(plan: RunCount, buffers: Mapping[str, SampleBuffer]) -> str | None:
+    """Which configurations have fewer runs than were asked for; None if none has."""
+    texts = {name: plan.shortfall(buffer.samples()) for name, buffer in buffers.items()}
+    return "; ".join(f"{name}: {text}" for name, text in texts.items() if text) or None
 
 
 def _require_threads(runner: Runner, threads: int | None) -> None:
@@ -239,7 +248,10 @@ def _require_threads(runner: Runner, threads: int | None) -> None:
         raise UsageError(f"threads={threads} cannot be measured: {runner.run_report.actual} {does} here.")
 
 
-def _infer_batch(runner: Runner, batch: NDArray[np.float32]) -> Callable[[int, StageTimer], None]:
+def _infer_batch(runner: Runner, volumes: NDArray[np.float32], size: int) -> TimedRun:
+    """Run the network on one batch; volumes repeat in order until it is full."""
+    batch = np.stack(list(islice(cycle(volumes), size)))
+
     def infer(_: int, timer: StageTimer) -> None:
         runner.infer(batch)
         timer.lap(BATCH_STAGE)

@@ -132,31 +132,35 @@ def build_graph_forms(
     target = PROVIDER_TARGETS.get(provider, "cpu")
     for form in _forms_to_build(model, target, precisions):
         LOGGER.info("rewriting: %s ...", form.name)
-        lower = form.precision != get_model_precision(model)
-        if lower and model.features is not None:
-            forms.dropped[form] = "the Grad-CAM output of the given file needs fp32"
-            continue
         path = folder / f"{form.level}-{form.precision}.onnx"
-        plan = CompileOptions(
-            form.level, target, gradcam_output=model.features is not None, precision=form.precision if lower else "fp32"
-        )
         try:
-            optimize_model(
-                model,
-                path,
-                dataset,
-                options=plan,
-                calibration=calibration if lower else None,
-            )
+            made = _build_form(model, form, target, path, dataset, calibration)
         except (CheckFailedError, ModelError) as error:
             forms.dropped[form] = str(error)
             continue
-        made = load_model_file(path)
         if same := graphs.get(_serialize_graph(made)):
             forms.dropped[form] = f"the same graph as {same}"
-            continue
-        graphs[_serialize_graph(made)], forms.models[form] = form.name, made
+        else:
+            graphs[_serialize_graph(made)], forms.models[form] = form.name, made
     return forms
+
+
+def _build_form(
+    model: ModelFile,
+    form: GraphForm,
+    target: Target,
+    path: Path,
+    dataset: ParityDataset,
+    calibration: CalibrationData | None,
+) -> ModelFile:
+    """Write one form of the graph; it is calibrated only if it has fewer bits than the given file."""
+    lower = form.precision != get_model_precision(model)
+    gradcam = model.features is not None
+    if lower and gradcam:
+        raise ModelError("the Grad-CAM output of the given file needs fp32")
+    options = CompileOptions(form.level, target, gradcam_output=gradcam, precision=form.precision if lower else "fp32")
+    optimize_model(model, path, dataset, options=options, calibration=calibration if lower else None)
+    return load_model_file(path)
 
 
 def _forms_to_build(model: ModelFile, target: Target, precisions: Sequence[Precision]) -> Iterator[GraphForm]:
