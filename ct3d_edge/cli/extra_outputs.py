@@ -1,7 +1,5 @@
 """What ``infer`` writes of a scan besides its record: maps, pictures, page, structured reports.
 
-What ``infer`` writes of a scan besides its record: maps, pictures, reports.
-
 None of it may cost a record, or end the run: what cannot be written of a scan becomes a quality flag of that scan.
 """
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ct3d_edge.cli.extra_outputs import ExtraOutput, ExtraOutputs
     from ct3d_edge.inference.model import Model
     from ct3d_edge.inference.predict import ScanResult
+    from ct3d_edge.inference.predict_many import Schedule
     from ct3d_edge.report.montage import Montage
     from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.results.results_file import ResultsFile
@@ -97,7 +98,7 @@ def infer(
     cannot be written of a scan besides its record costs nothing else.
     """
     from ct3d_edge.cli.infer_options import print_record, print_results_table
-    from ct3d_edge.cli.terminal import log, log_run_report
+    from ct3d_edge.cli.terminal import log
     from ct3d_edge.inference.model import open_model
     from ct3d_edge.report.montage import Montage
     from ct3d_edge.results.results_file import open_results
@@ -150,19 +151,17 @@ def infer(
     scans = _find_scans(paths, series, shard)
     folders = _per_scan_outputs(explain, dicom_sr, scans, resolve_model_path(model).stem, include_phi, scan_timeout)
     records: list[ResultRecord] = []
+    sides: ExtraOutputs | None = None
     with open_results(out, resume=resume) if out else nullcontext() as results_file:
         with open_model(model, config) as opened:
             plan = opened.make_schedule(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
-            log_run_report(opened.run_report)
-            if run_report:
-                opened.run_report.save(run_report)
-            log(plan.describe())
+            _log_session(opened, plan, run_report)
             begun = time.monotonic()
             analyses = opened.iter_results(
                 scans, plan, known_records=results_file.known if results_file else {}, timeout_s=scan_timeout
             )
-            outputs = [*_whole_run_outputs(opened, picture, report), *folders]
-            sides = _open_extra_outputs(opened, outputs, scan_timeout) if outputs or resume else None
+            if picture or report or folders or resume:
+                sides = _open_extra_outputs(opened, picture, report, folders, scan_timeout)
             printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
             stop = _collect_records(analyses, len(scans), records, results_file, sides, printed)
             seconds = time.monotonic() - begun
@@ -176,8 +175,7 @@ def infer(
     _log_summary(records, labels, len(scans), seconds)
     if results_file and stop:
         log(f"{results_file.journal_path} holds them; go on with --resume")
-    for path in filter(None, [None if stop else out, *(sides.written if sides else ()), run_report]):
-        log(f"wrote {path}")
+    _log_written(None if stop else out, sides, run_report)
     if stop:
         raise stop
     complete = sides is None or sides.complete
@@ -220,22 +218,31 @@ def _per_scan_outputs(
     return folders
 
 
-def _whole_run_outputs(model: "Model", montage: "Montage | None", report: Path | None) -> "list[ExtraOutput]":
-    """What shows all scans at once."""
-    from ct3d_edge.cli.extra_outputs import HtmlReportOutput, MontageOutput
+def _open_extra_outputs(
+    model: "Model",
+    montage: "Montage | None",
+    report: Path | None,
+    folders: "list[ExtraOutput]",
+    seconds: float | None,
+) -> "ExtraOutputs":
+    """All outputs of a run; without any, still what removes the flags of those that an earlier run lacked."""
+    from ct3d_edge.cli.extra_outputs import ExtraOutputs, HtmlReportOutput, MontageOutput
     from ct3d_edge.report.page import ReportPage
 
     pictures: list[ExtraOutput] = [MontageOutput(montage)] if montage else []
     if report:
         pictures.append(HtmlReportOutput(ReportPage(report, model.contract), model.run_report.to_dict()))
-    return pictures
+    return ExtraOutputs(model, [*pictures, *folders], seconds)
 
 
-def _open_extra_outputs(model: "Model", outputs: "Sequence[ExtraOutput]", seconds: float | None) -> "ExtraOutputs":
-    """The outputs of a run; without any, still what removes the flags of those that an earlier run lacked."""
-    from ct3d_edge.cli.extra_outputs import ExtraOutputs
+def _log_session(model: "Model", schedule: "Schedule", run_report: Path | None) -> None:
+    """Log what runs the network and how, and write the run report where one was asked for."""
+    from ct3d_edge.cli.terminal import log, log_run_report
 
-    return ExtraOutputs(model, outputs, seconds)
+    log_run_report(model.run_report)
+    if run_report:
+        model.run_report.save(run_report)
+    log(schedule.describe())
 
 
 def _collect_records(
@@ -278,3 +285,10 @@ def _log_summary(records: "Sequence[ResultRecord]", labels: "Sequence[str]", sca
     suggest_fixes(records)
     for sentence in compare_with_class_folders(records, labels):
         log(sentence)
+
+
+def _log_written(out: Path | None, sides: "ExtraOutputs | None", run_report: Path | None) -> None:
+    from ct3d_edge.cli.terminal import log
+
+    for path in filter(None, [out, *(sides.written if sides else ()), run_report]):
+        log(f"wrote {path}")

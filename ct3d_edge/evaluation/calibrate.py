@@ -151,8 +151,8 @@ def calibrate_run(
         skip_bad=skip_bad,
         progress=progress,
     )
-    scores, truth = predictions.scores, predictions.truth
-    fitted = fit_operating_point(former, scores, truth, rule or ThresholdRule())
+    scores, truth, rule = predictions.scores, predictions.truth, rule or ThresholdRule()
+    fitted = fit_operating_point(former, scores, truth, rule)
     reference_stats: tuple[str, ...] = ()
     if anew or former.training_range is None or former.feature_statistics is None:
         own = run / RUN_SPLIT if (run / RUN_SPLIT).is_file() else split_file
@@ -167,7 +167,7 @@ def calibrate_run(
         contract_file=run / RUN_CONTRACT,
         split_file=split_file,
         scans=tuple((label, int((truth == n).sum())) for n, label in enumerate(fitted.labels)),
-        rule=rule or ThresholdRule(),
+        rule=rule,
         before=operating_point(former, scores, truth),
         after=operating_point(fitted, scores, truth),
         warnings=(

@@ -142,10 +142,7 @@ def train(
         ``folder`` cannot be split or is not that of the split file, scans in it cannot be used, or the loss became
         NaN or infinite.
     """
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"The seed must lie between 0 and {LARGEST_SEED}, found {seed}.")
-    require_extra("train", ["matplotlib"])  # before hours of work whose curves it would draw
-    require_precision(precision)
+    _check_arguments(seed, precision)
     strategy = open_strategy(distribute)
     devices, chief = count_replicas(strategy), is_chief(strategy)
     require_whole_shares(preset.batch_size, devices)
@@ -157,12 +154,8 @@ def train(
     contract = _make_contract(size, orientation, labels, drawn)
     keras.utils.set_random_seed(seed)
     with scope(strategy), use_precision(precision):
-        model = build_untrained(contract, preset.momentum, None if initial is None else read_weights(initial, size))
-        # In graph mode it is fitted, validated and calibrated; several devices run the same graph.
-        note = require_graph_mode(model) if strategy is None else None
-    if note:
-        LOGGER.warning("WARNING: %s", note)
-    callbacks = [] if tensorboard is None or not chief else [_open_tensorboard(tensorboard)]
+        model = _build_network(contract, preset, initial, strategy)
+    callbacks = [_open_tensorboard(tensorboard)] if tensorboard and chief else []
     with (
         artifacts.open_run_folder(out, chief=chief) as own,
         prepare_scans(
@@ -186,9 +179,7 @@ def train(
         with scope(strategy):
             compile_for(model, preset, data.training.steps)
             loop = Loop(model, data, preset, own, settings, on_epoch, strategy)
-            if checkpoint is not None:
-                loop.resume(checkpoint)
-            records = loop.run(callbacks)
+            records = loop.run(callbacks, checkpoint)
         network = copy_for_inference(contract, model.get_weights())
         contract, calibration = _calibrate(network, data, contract) if preset.calibrate else (contract, UNCALIBRATED)
         contract, reference_stats = _add_reference_stats(network, data, contract, folder)
@@ -197,6 +188,26 @@ def train(
         finish_run(run, network)
     wait_for_all(strategy)
     return run
+
+
+def _check_arguments(seed: int, precision: Precision) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"The seed must lie between 0 and {LARGEST_SEED}, found {seed}.")
+    require_extra("train", ["matplotlib"])  # before hours of work whose curves it would draw
+    require_precision(precision)
+
+
+def _build_network(
+    contract: Contract, preset: Preset, initial: Path | None, strategy: tf.distribute.Strategy | None
+) -> keras.Model:
+    """The network, untrained or with the weights of a file; on one device a warning if it cannot run as a graph."""
+    weights = None if initial is None else read_weights(initial, contract.shape)
+    model = build_untrained(contract, preset.momentum, weights)
+    # In graph mode it is fitted, validated and calibrated; several devices run the same graph.
+    note = require_graph_mode(model) if strategy is None else None
+    if note:
+        LOGGER.warning("WARNING: %s", note)
+    return model
 
 
 def _begin_run(out: Path, split: Split, contract: Contract) -> None:

@@ -137,7 +137,7 @@ class Loop:
         self._records: list[EpochRecord] = []
         self._best: Arrays = ()
 
-    def resume(self, checkpoint: Checkpoint) -> None:
+    def _resume(self, checkpoint: Checkpoint) -> None:
         """Restore the state after the last complete epoch."""
         checkpoint.restore(self._model)
         self._records = list(checkpoint.records)
@@ -145,14 +145,20 @@ class Loop:
         if is_chief(self._strategy):
             LOGGER.info("resuming after epoch %d", len(self._records))
 
-    def run(self, others: Sequence[keras.callbacks.Callback] = ()) -> tuple[EpochRecord, ...]:
+    def run(
+        self, others: Sequence[keras.callbacks.Callback] = (), checkpoint: Checkpoint | None = None
+    ) -> tuple[EpochRecord, ...]:
         """Train until the epochs or the patience are over.
 
         Parameters
         ----------
         others
             More callbacks.
+        checkpoint
+            The last complete epoch of an interrupted run, after which training goes on.
         """
+        if checkpoint is not None:
+            self._resume(checkpoint)
         if not is_over(self._records, self._preset):
             self._fit(others)
         self._model.set_weights(self._best)
