@@ -30,7 +30,7 @@ from ct3d_edge.quality_control.check_registry import DOWNGRADABLE
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.quality_control.reference_stats import with_training_stats
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.splits.prepared_cache import prepare_cache
+from ct3d_edge.splits.prepared_cache import map_input, prepare_cache
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 from ct3d_edge.temperature_scaling import (
@@ -255,7 +255,7 @@ def _read_inputs(train: TestSet, contract: Contract, cache: Path | None) -> Iter
     first = replace(contract.without_training_stats, temperature=Contract.temperature, threshold=Contract.threshold)
     cached = prepare_cache(train.folder, train.entries, first, cache).entries
     for entry in train.entries:
-        yield np.load(cached[entry.path].file, mmap_mode="r") if entry.path in cached else None
+        yield map_input(cached[entry.path].file, contract.shape) if entry.path in cached else None
 
 
 def _prepare(path: Path, contract: Contract) -> NDArray[np.float32] | None:

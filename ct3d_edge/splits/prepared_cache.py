@@ -143,6 +143,15 @@ def read_flags(path: Path, shape: tuple[int, int, int]) -> tuple[str, ...] | Non
         return None
 
 
+def map_input(file: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Map the network input of an entry, ``(W, H, D)`` float32, read-only. Many threads may do so at once.
+
+    ``numpy.load`` parses the header with `ast.literal_eval`, which fails at random in threads before Python 3.11.8
+    (python/cpython#106905).
+    """
+    return np.memmap(file, np.float32, "r", len(_header(shape)), shape)
+
+
 def remove_parts(cache: Path, seconds: float = 0) -> None:
     """Remove half-written files, of this age at least, that killed processes left."""
     for part in cache.glob(f"{PART_PREFIX}*"):

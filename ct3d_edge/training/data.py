@@ -15,7 +15,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.splits.create import VALIDATION_FRACTION, create_split
 from ct3d_edge.splits.folder import refuse_unusable_scans
-from ct3d_edge.splits.prepared_cache import CachedInputs, entry_file, prepare_cache, remove_parts
+from ct3d_edge.splits.prepared_cache import CachedInputs, entry_file, map_input, prepare_cache, remove_parts
 from ct3d_edge.splits.split import ExcludedScan, Split, require_every_class
 from ct3d_edge.splits.split_file import read_split
 from ct3d_edge.splits.verify import verify_folder
@@ -54,8 +54,7 @@ class VolumeFiles:
 
     def __getitem__(self, row: int, /) -> NDArray[np.float32]:
         """One scan as a read-only memory map, opened for this one use: a map that stays open costs an open file."""
-        volume: NDArray[np.float32] = np.load(self.files[row], mmap_mode="r")
-        return volume
+        return map_input(self.files[row], self.size)
 
 
 @dataclass(frozen=True, eq=False)

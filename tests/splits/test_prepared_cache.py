@@ -22,7 +22,7 @@ from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits import prepared_cache
-from ct3d_edge.splits.prepared_cache import entry_file, prepare_cache, read_flags
+from ct3d_edge.splits.prepared_cache import entry_file, map_input, prepare_cache, read_flags
 from ct3d_edge.splits.split import SplitEntry
 
 CONTRACT = Contract(shape=(8, 7, 6))
@@ -59,6 +59,19 @@ def test_entries_are_numpy_files_of_what_preprocess_gives(entries: list[SplitEnt
         volume = np.load(done[entry.path].file, mmap_mode="r")
         assert isinstance(volume, np.memmap)
         np.testing.assert_array_equal(volume, preprocess(read_nifti(tmp_path / entry.path), CONTRACT).volume)
+
+
+def test_entries_are_mapped_without_parsing_python(
+    entries: list[SplitEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's parser, with which NumPy reads a header, fails at random in threads before Python 3.11.8."""
+    file = prepare_cache(tmp_path, entries[:1], CONTRACT, tmp_path / "cache").entries[entries[0].path].file
+    whole = np.load(file)
+    monkeypatch.setattr("ast.parse", None)
+    volume = map_input(file, CONTRACT.shape)
+    np.testing.assert_array_equal(volume, whole)
+    assert isinstance(volume, np.memmap)
+    assert (volume.dtype.name, volume.flags.writeable) == ("float32", False)
 
 
 def test_a_second_run_reads_no_scan(entries: list[SplitEntry], tmp_path: Path, reads: list[str]) -> None:
