@@ -4,7 +4,6 @@ Inspiration and expiration, the phases of a heart beat, two kernels, with and wi
 decide, so that a search of folders and the opening of a scan agree, and no file name, order or pixel matters.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +14,9 @@ from numpy.typing import NDArray
 from ct3d_edge.scan.dicom.consistency import POSITION_TOLERANCE_MM, SliceOf, have_common_grid
 from ct3d_edge.scan.dicom.frames import PASS_FEATURES, PLAIN_NUMBER
 from ct3d_edge.scan.dicom.instance import DicomInstance
+from ct3d_edge.scan.dicom.interleaving import MIN_SLICES_PER_PASS, are_interleaved, find_runs
 from ct3d_edge.scan.dicom.slice_sorting import find_alternation
 from ct3d_edge.scan.qc_flag import QCFlag
-
-MIN_SLICES_PER_PASS = 3
-"""Slices from which on those with one value of an attribute count as a pass."""
-
-INTERLEAVED_FRACTION = 0.25
-"""Share of the slices of the smaller of two passes that have to lie in the other one."""
-
-MAX_GAP_STEPS = 1.5
-"""Slices of a pass farther apart than this, in its usual distances, have a hole between them."""
 
 _Group = tuple[tuple[tuple[str, str], ...], Sequence[SliceOf]]
 
@@ -59,7 +50,7 @@ def split_passes(images: Sequence[DicomInstance]) -> tuple[AcquisitionPass, ...]
 
     Attributes may change along one pass: from slice to slice, or from one table position to the next. An attribute
     separates passes where each continues, at its usual distance, through slices of the other; or where all slices
-    together are no volume and those of each value are.
+    together are no volume and those of each value are. If none does, the order of the slices may: see `find_runs`.
     """
     slices = [SliceOf(image, frame) for image in images for frame in image.frames if not frame.is_localizer]
     groups = list(_split(slices))
@@ -83,14 +74,15 @@ def pass_flag(passes: Sequence[AcquisitionPass], name: str) -> QCFlag:
 def _split(slices: Sequence[SliceOf]) -> list[_Group]:
     """Slices of each pass, and the values that separate it."""
     whole: list[_Group] = [((), slices)]
-    varying = _varying_attributes(slices)
-    if not varying or any(slice_.frame.position is None or slice_.frame.orientation is None for slice_ in slices):
+    if not slices or any(each.frame.position is None or each.frame.orientation is None for each in slices):
         return whole
-    heights = compute_heights(slices)
-    interleaved = [name for name, values in varying.items() if are_interleaved(values, heights)]
+    varying, heights = _varying_attributes(slices), compute_heights(slices)
+    interleaved = {name: values for name, values in varying.items() if are_interleaved(values, heights)}
+    if not interleaved and (runs := find_runs(slices, heights)):
+        interleaved = dict([runs])
     if not interleaved and _may_be_one_volume(slices):
         return whole
-    attempts = [_split_by(attribute, slices, varying[attribute]) for attribute in interleaved or varying]
+    attempts = [_split_by(attribute, slices, values) for attribute, values in (interleaved or varying).items()]
     for groups in attempts:
         smallest = min(len(group) for _, group in groups)
         if all(_may_be_one_volume(group) for _, group in groups) and (interleaved or smallest >= MIN_SLICES_PER_PASS):
@@ -147,35 +139,3 @@ def _select_frames(images: Sequence[DicomInstance], slices: Sequence[SliceOf]) -
         for image in images
     )
     return tuple(part for part in parts if part.frames)
-
-
-def are_interleaved(values: Sequence[object], heights: NDArray[np.float64]) -> bool:
-    """Whether slices of two values lie in each other, each at their usual distance."""
-    groups: dict[object, list[float]] = defaultdict(list)
-    for value, height in zip(values, heights, strict=True):
-        groups[value].append(float(height))
-    passes = [np.unique(those) for those in groups.values() if len(those) >= MIN_SLICES_PER_PASS]
-    return any(_ranges_interleave(one, other) for one, other in itertools.combinations(passes, 2))
-
-
-def _ranges_interleave(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Whether each of two runs of heights goes on, at its usual distance, where slices of the other lie.
-
-    Where they share one grid instead, the one has holes where slices of the other lie.
-    """
-    fewest, most = sorted((_count_inside(one, other), _count_inside(other, one)))
-    return (
-        fewest >= max(MIN_SLICES_PER_PASS - 1, INTERLEAVED_FRACTION * min(len(one), len(other)))
-        and most >= MIN_SLICES_PER_PASS
-    )
-
-
-def _count_inside(some: NDArray[np.float64], others: NDArray[np.float64]) -> int:
-    """How many of some heights lie between two of the others that are neighbours, or on one of them."""
-    if len(others) < 2 or some[0] > others[-1] or some[-1] < others[0]:
-        return 0
-    steps = np.diff(others)
-    above = np.clip(np.searchsorted(others, some, "right"), 1, len(steps))
-    between = (steps[above - 1] <= MAX_GAP_STEPS * np.median(steps)) & (some >= others[0]) & (some <= others[-1])
-    on_one = np.minimum(np.abs(some - others[above - 1]), np.abs(some - others[above])) < POSITION_TOLERANCE_MM
-    return int(np.count_nonzero(between | on_one))

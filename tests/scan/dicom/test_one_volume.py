@@ -193,8 +193,9 @@ def test_passes_of_other_extent_or_distance_are_told_by_their_attribute(
 def test_a_pass_beside_another_is_told_by_its_places(
     tmp_path: Path, hu: NDArray[np.int16], offset: float, kept: range, lost: int | None
 ) -> None:
-    two = other_pass(hu, offset)
-    datasets = [each for n, each in enumerate(first_pass(hu)) if n != lost] + [two[n] for n in kept]
+    two = other_pass(hu, offset, InstanceNumber=None)
+    datasets = [each for n, each in enumerate(first_pass(hu, InstanceNumber=None)) if n != lost]
+    datasets += [two[n] for n in kept]
     folder = shuffled(tmp_path / "series", datasets, len(kept))
     with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
         open_scan(folder, raise_refused=False)

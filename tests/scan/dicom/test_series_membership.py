@@ -101,7 +101,7 @@ def test_a_folder_of_woven_passes_is_refused_by_what_differs(
 def test_passes_without_attributes_are_told_by_their_distances(
     tmp_path: Path, hu: NDArray[np.int16], offset: float
 ) -> None:
-    datasets = [*first_pass(hu), *other_pass(hu, offset)]
+    datasets = [*first_pass(hu, InstanceNumber=None), *other_pass(hu, offset, InstanceNumber=None)]
     folder = made.write_datasets(tmp_path / "series", datasets)
     with pytest.raises(ScanError, match="ImagePositionPatient") as caught:
         open_scan(folder, raise_refused=False)
