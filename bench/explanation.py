@@ -23,7 +23,7 @@ from scipy import ndimage
 from bench.keep import save_record
 from bench.sessions import open_session, run_session
 from ct3d_edge import load_model
-from ct3d_edge.conversion.gradcam_output import remove_features_output
+from ct3d_edge.conversion.extra_outputs.gradcam_output import remove_features_output
 from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
 from ct3d_edge.gradcam.resample_to_scan import save_map
 from ct3d_edge.inference.model import Model

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.gradcam_output import add_features_output, remove_features_output
+from ct3d_edge.conversion.extra_outputs.gradcam_output import add_features_output, remove_features_output
 from ct3d_edge.conversion.parity.parity_data import CalibrationData
 from ct3d_edge.conversion.passes.pipeline import Level, OptimizedGraph, Target, WinogradAxes, optimize_graph
 from ct3d_edge.conversion.precision.fp16 import convert_to_fp16, simulate_fp16

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.compiler import compile_model
-from ct3d_edge.conversion.gradcam_output import trace_feature_grid
+from ct3d_edge.conversion.extra_outputs.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.write_model import CompileJob, CompileResult

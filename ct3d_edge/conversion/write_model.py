@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.extra_outputs.gradcam_output import check_gradcam_output
 from ct3d_edge.conversion.fused_io.fuse import FUSED_IO_ATOL, add_fused_io
-from ct3d_edge.conversion.gradcam_output import check_gradcam_output
 from ct3d_edge.conversion.graph_variant import GraphVariant
 from ct3d_edge.conversion.parity.accuracy_bisect import FindFaultyLayer
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset

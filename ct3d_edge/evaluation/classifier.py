@@ -99,8 +99,8 @@ def open_keras_classifier(path: Path, *, temperature: float | None = None) -> Cl
     from ct3d_edge.keras_backend import import_keras
 
     import_keras()
+    from ct3d_edge.conversion.extra_outputs.pooled_output import make_keras_pooled_fn
     from ct3d_edge.conversion.keras_loader import load_keras_source
-    from ct3d_edge.conversion.pooled_output import make_keras_pooled_fn
 
     source = load_keras_source(path)
     if temperature is not None:

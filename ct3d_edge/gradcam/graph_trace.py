@@ -160,6 +160,6 @@ class _BackwardTrace:
 
 def _unsupported_error(reason: str) -> ModelError:
     return ModelError(
-        f"This model has no explanation output because {reason}; what can be explained is a global average pooling "
-        "followed by dense layers with ReLU between them."
+        f"This model cannot have a Grad-CAM output: {reason}. It takes a global average pooling followed by dense "
+        "layers with ReLU between them."
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct3d_edge.conversion.extra_outputs.pooled_output import check_feature_parity
 from ct3d_edge.conversion.graph_variant import GraphVariant
 from ct3d_edge.conversion.parity.accuracy_bisect import ParityFailure
 from ct3d_edge.conversion.parity.parity_data import ParityDataset
@@ -22,7 +23,6 @@ from ct3d_edge.conversion.parity.parity_report import (
     require_parity,
 )
 from ct3d_edge.conversion.parity.tensor_parity import TensorParity, compare_tensors
-from ct3d_edge.conversion.pooled_output import check_feature_parity
 from ct3d_edge.doctor.smoke_test_process import check_provider
 from ct3d_edge.errors import CheckFailedError, ModelError, ProviderError
 from ct3d_edge.modelfile.golden_input import make_phantom_volume

@@ -11,11 +11,15 @@ from networks import SHAPE, SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
 from ct3d_edge.conversion.export import export_model
+from ct3d_edge.conversion.extra_outputs.pooled_output import (
+    add_pooled_output,
+    check_converted_features,
+    make_keras_pooled_fn,
+)
 from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.keras_loader import KerasSource, load_keras_source
 from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
-from ct3d_edge.conversion.pooled_output import add_pooled_output, check_converted_features, make_keras_pooled_fn
 from ct3d_edge.errors import CheckFailedError, ContractError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.modelfile.signature import POOLED_OUTPUT

@@ -1,7 +1,7 @@
-"""Where the cells of a tensor lie in the network's input: read off convolutions and poolings on the way.
+"""Positions of the cells of a tensor in the network's input, from the convolutions and poolings between the two.
 
-A window of length k, stride s, dilation d and padding p over cells at ``offset + stride * i`` gives cells at
-``offset + stride * ((k - 1) * d / 2 - p)`` with ``stride * s`` between them.
+A window of length k, stride s, dilation d and padding p over cells at ``offset + stride * i`` gives cells that begin at
+``offset + stride * ((k - 1) * d / 2 - p)`` with the stride ``stride * s``.
 """
 
 from collections.abc import Callable
@@ -19,31 +19,35 @@ from ct3d_edge.gradcam.resample_to_scan import FeatureGrid
 
 @dataclass(frozen=True)
 class AxisField:
-    """One axis of a tensor that runs along one of the network's input axes."""
+    """One axis of a tensor that runs along an axis of the network's input; offset and stride in input voxels."""
 
     axis: int
     offset: float
     stride: float
 
+    def step(self, start: float, stride: int = 1) -> "AxisField":
+        """The field of an axis whose cells begin at ``start`` in cells of this one, every ``stride`` of them."""
+        return AxisField(self.axis, self.offset + self.stride * start, self.stride * stride)
+
 
 AxisFields = tuple[AxisField | None, ...]
-"""Of each axis of a tensor behind the batch; None for channels."""
+"""For each axis of a tensor after the batch; None for channels."""
 
 
 def trace_receptive_field(proto: onnx.ModelProto, value: str, shape: tuple[int, int, int]) -> FeatureGrid | None:
-    """Where the cells of a tensor ``(N, C, ...)`` lie in an input whose axes have these lengths.
+    """Positions of the cells of a tensor ``(N, C, ...)`` in an input whose axes have these lengths.
 
-    None if that cannot be read off the graph, or the tensor's axes are not the input's, in their order.
+    None if the graph does not show them, or the axes of the tensor are not those of the input in the same order.
     """
     model = validate_graph(proto)
-    lies: dict[ir.Value, AxisFields] = {model.graph.inputs[0]: _input_fields(model.graph.inputs[0], shape)}
+    traced: dict[ir.Value, AxisFields] = {model.graph.inputs[0]: _input_fields(model.graph.inputs[0], shape)}
     for node in model.graph:
-        lie = _propagate(node, lies)
-        if lie is not None:
-            lies[node.outputs[0]] = lie
-    found = next((lie for known, lie in lies.items() if known.name == value), ())
-    space = [along for along in found[1:] if along is not None]
-    if [along.axis for along in space] != [0, 1, 2] or found[0] is not None:
+        fields = _propagate(node, traced)
+        if fields is not None:
+            traced[node.outputs[0]] = fields
+    found = next((fields for known, fields in traced.items() if known.name == value), ())
+    space = [field for field in found[1:] if field is not None]
+    if [field.axis for field in space] != [0, 1, 2] or found[0] is not None:
         return None
     (a, b, c) = space
     return FeatureGrid((a.offset, b.offset, c.offset), (a.stride, b.stride, c.stride))
@@ -57,10 +61,10 @@ def _input_fields(value: ir.Value, shape: tuple[int, int, int]) -> AxisFields:
     return (None, *axes) if lengths == (1, *shape) else (*axes, None)
 
 
-def _propagate(node: ir.Node, lies: dict[ir.Value, AxisFields]) -> AxisFields | None:
-    """How a node's output lies; None where that is not known."""
-    given = [lies.get(value) for value in node.inputs if value is not None]
-    known = [lie for lie in given if lie is not None]
+def _propagate(node: ir.Node, traced: dict[ir.Value, AxisFields]) -> AxisFields | None:
+    """Fields of a node's output; None where they are not known."""
+    given = [traced.get(value) for value in node.inputs if value is not None]
+    known = [fields for fields in given if fields is not None]
     if not known or given[0] is None or sample_shape(node.outputs[0]) is None:
         return None
     try:
@@ -73,13 +77,12 @@ def _propagate_window(node: ir.Node, given: list[AxisFields]) -> AxisFields | No
     (channels, *space) = given[0]
     if channels is not None:
         return None
-    placed = []
-    for along, axis in zip(space, Window.from_node(node).axes, strict=True):
-        if along is None:
+    windowed = []
+    for field, axis in zip(space, Window.from_node(node).axes, strict=True):
+        if field is None:
             return None
-        inside = (axis.kernel - 1) * axis.dilation / 2 - axis.begin
-        placed.append(AxisField(along.axis, along.offset + along.stride * inside, along.stride * axis.stride))
-    return (None, *placed)
+        windowed.append(field.step((axis.kernel - 1) * axis.dilation / 2 - axis.begin, axis.stride))
+    return (None, *windowed)
 
 
 def _propagate_transpose(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
@@ -88,35 +91,34 @@ def _propagate_transpose(node: ir.Node, given: list[AxisFields]) -> AxisFields |
 
 
 def _propagate_reshape(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
-    """Only axes of length one come and go."""
+    """Only axes of length one may be added or removed."""
     before, after = sample_shape(first_input(node)), sample_shape(node.outputs[0])
     if before is None or after is None:
         return None
-    long = [along for along, size in zip(given[0], before, strict=True) if size > 1]
+    long = iter([field for field, size in zip(given[0], before, strict=True) if size > 1])
     if [size for size in before if size > 1] != [size for size in after if size > 1]:
         return None
-    upcoming = iter(long)
-    return tuple(next(upcoming) if size > 1 else None for size in after)
+    return tuple(next(long) if size > 1 else None for size in after)
 
 
 def _propagate_slice(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
-    """A piece with every voxel of it."""
+    """A contiguous piece: steps of one."""
     starts, axes = constant_array(node.inputs[1]), constant_array(node.inputs[3]) if len(node.inputs) > 3 else None
     steps = constant_array(node.inputs[4]) if len(node.inputs) > 4 else None
     if starts is None or axes is None or (starts < 0).any() or (steps is not None and (steps != 1).any()):
         return None
-    placed = list(given[0])
+    fields = list(given[0])
     for start, axis in zip(starts.reshape(-1), axes.reshape(-1), strict=True):
-        along = placed[int(axis) - 1] if axis > 0 else None
-        if along is not None:
-            placed[int(axis) - 1] = AxisField(along.axis, along.offset + along.stride * int(start), along.stride)
-    return tuple(placed)
+        field = fields[int(axis) - 1] if axis > 0 else None
+        if field is not None:
+            fields[int(axis) - 1] = field.step(int(start))
+    return tuple(fields)
 
 
 def _propagate_elementwise(node: ir.Node, given: list[AxisFields]) -> AxisFields | None:
-    """An operator that works voxel by voxel, on one tensor, or on several that lie alike."""
+    """An elementwise operator on one tensor, or on several with the same fields."""
     before, after = sample_shape(first_input(node)), sample_shape(node.outputs[0])
-    alike = all(lie == given[0] for lie in given)
+    alike = all(fields == given[0] for fields in given)
     return given[0] if node.op_type in ELEMENTWISE_OPS and alike and before == after else None
 
 

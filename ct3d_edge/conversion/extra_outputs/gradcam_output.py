@@ -1,4 +1,4 @@
-"""A graph gets its features as one more output, from which, with its head, a class activation map is computed."""
+"""The graph output `ct3d.features`: what the global average pooling averages, from which Grad-CAM is computed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, shape_inference
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.receptive_field import trace_receptive_field
+from ct3d_edge.conversion.extra_outputs.receptive_field import trace_receptive_field
 from ct3d_edge.errors import CheckFailedError, ModelError
 from ct3d_edge.gradcam.gradcam import apply_activation
 from ct3d_edge.gradcam.graph_trace import GlobalPooling, find_global_pooling
@@ -17,11 +17,11 @@ from ct3d_edge.modelfile.signature import FEATURES_OUTPUT
 from ct3d_edge.session.runner import Runner, to_probabilities
 
 HEAD_TOLERANCE = 1e-4
-"""Of a probability: how far the head as it was read may be from the head as it runs."""
+"""Largest difference of a probability, computed from the head as read from the graph, and by the graph."""
 
 
 def trace_feature_grid(proto: onnx.ModelProto, contract: Contract) -> dict[str, Any]:
-    """What the provenance says of where the cells of a graph's features lie; nothing if that cannot be read off."""
+    """Provenance of the position of the feature cells in the input; empty if the graph does not show it."""
     try:
         bare = remove_features_output(proto)
         cells = trace_receptive_field(
@@ -45,14 +45,14 @@ def remove_features_output(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def add_features_output(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a graph with one more output, ``(batch, C, a, b, c)``: what its global average pooling pools.
+    """A copy of a graph with the output ``(batch, C, a, b, c)``: the tensor that its global average pooling averages.
 
-    To be called before passes run, so that they take it for something that callers want to see.
+    To be called before passes run: they preserve outputs.
 
     Raises
     ------
     ModelError
-        If the network is not of that kind.
+        The network has no global average pooling followed by a readable head.
     """
     explained = remove_features_output(proto)
     pooling = find_global_pooling(explained, explained.graph.output[0].name)
@@ -69,25 +69,24 @@ def add_features_output(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def check_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> None:
-    """Make sure of a file that explains: its head, as it is read, gives what it answers; its cells have places.
+    """Check a file with the Grad-CAM output: the head as read gives its probabilities, its cells have positions.
 
     Raises
     ------
     ModelError
-        If nobody knows where its cells lie.
+        The position of the feature cells is not known.
     CheckFailedError
-        If head and answer differ.
+        The probabilities differ.
     """
     model = runner.model
     if model.features is None:
         return
     if FEATURE_GRID_KEY not in provenance:
         raise ModelError(
-            "This model has no explanation output because where its features lie in the scan cannot be read off its "
-            "graph. An input as small as the network allows leaves one cell, which has no place: train at a larger "
-            "size, or leave `gradcam_output=True` out. A file that was rewritten before hides it: "
-            "explain the one that it was made "
-            "from, with ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output"
+            "This model cannot have a Grad-CAM output: its graph does not show where in a scan its features lie. "
+            "An input of the smallest size leaves one cell without a position: train at a larger size, or leave "
+            "`gradcam_output=True` out. A graph that was rewritten before does not show it either: export the Keras "
+            "model, with ct3d-edge export --model MODEL.keras --out MODEL.onnx --with-gradcam-output"
         )
     pooling = find_global_pooling(onnx.ModelProto.FromString(model.data), model.output_name)
     volumes = np.stack(model.golden.volumes(model.contract.shape))
@@ -98,32 +97,32 @@ def check_gradcam_output(runner: Runner, provenance: Mapping[str, Any]) -> None:
     difference = float(np.abs(to_probabilities(read.astype(np.float32), model.contract) - given).max())
     if not difference <= HEAD_TOLERANCE:
         raise CheckFailedError(
-            f"The head of the network as it was read gives a probability that differs by {difference:.1e} from the "
-            f"file's own (limit {HEAD_TOLERANCE:.0e}). No file was written."
+            f"The head read from the graph gives a probability that differs by {difference:.1e} from that of the file "
+            f"(limit {HEAD_TOLERANCE:.0e}). No file was written."
         )
 
 
 def _find_features(proto: onnx.ModelProto, pooling: GlobalPooling) -> tuple[str, list[int], list[int]]:
-    """What is pooled: a tensor's name, the order of axes that makes it ``(batch, C, a, b, c)``, and that shape."""
+    """The tensor that is pooled: name, order of axes that makes it ``(batch, C, a, b, c)``, and the shape then."""
     source, order = pooling.features, [0, 1, 2, 3, 4]
     sizes = _tensor_shape(proto, source)
     if len(sizes) != len(order):
         raise ModelError(
-            f"This model has no explanation output because it pools a tensor of {len(sizes)} axes, not of five."
+            f"This model cannot have a Grad-CAM output: it pools a tensor of {len(sizes)} axes, not of five."
         )
     if pooling.axes is not None:
         pooled = sorted(axis % len(order) for axis in pooling.axes)
-        kept = [axis for axis in order[1:] if axis not in pooled]
+        channels = [axis for axis in order[1:] if axis not in pooled]
         if len(pooled) != 3 or 0 in pooled:
-            raise ModelError(f"This model has no explanation output because it averages the axes {pooled}.")
-        order = [0, *kept, *pooled]
+            raise ModelError(f"This model cannot have a Grad-CAM output: it averages the axes {pooled}.")
+        order = [0, *channels, *pooled]
     source, order = _skip_transpose(proto, source, order)
     shape = [_tensor_shape(proto, source)[axis] for axis in order[1:]]
     return source, order, shape
 
 
 def _skip_transpose(proto: onnx.ModelProto, source: str, order: list[int]) -> tuple[str, list[int]]:
-    """The same without the Transpose that tf2onnx puts in front of a pooling, which passes take away."""
+    """The same before the Transpose that tf2onnx puts in front of a pooling, and that passes remove."""
     for node in proto.graph.node:
         if source in node.output and node.op_type == "Transpose":
             turned = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "perm")

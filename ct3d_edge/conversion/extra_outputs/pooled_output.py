@@ -1,4 +1,4 @@
-"""A graph gets the features that its network pools as one more output: what tells whether a scan is like training's."""
+"""The graph output `ct3d.pooled`: the pooled features, from which out-of-distribution scans are detected."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 FEATURE_RTOL = 1e-4
-"""Of the largest feature: how far the converted network's may be from Keras's."""
+"""Largest difference of a feature between the converted network and Keras, as a part of the largest feature."""
 
 SHAPE_INITIALIZER = f"{POOLED_OUTPUT}.shape"
 
@@ -36,7 +36,7 @@ PooledOutputFn = Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDAr
 
 
 def make_keras_pooled_fn(source: "KerasSource") -> PooledOutputFn | None:
-    """What Keras computes of one volume; None if the network pools no features."""
+    """Keras's pooled features and probabilities of one volume; None if the network pools no features."""
     network = with_pooled_features(source.network)
     if network is None:
         return None
@@ -52,7 +52,7 @@ def make_keras_pooled_fn(source: "KerasSource") -> PooledOutputFn | None:
 
 
 def add_checked_pooled_output(proto: onnx.ModelProto, source: "KerasSource") -> tuple[onnx.ModelProto, Contract]:
-    """A converted graph with the output, checked, and its contract; without both where the output cannot be placed.
+    """Add the output to a converted graph and check it; where its tensor is ambiguous, drop the contract's statistics.
 
     Raises
     ------
@@ -78,10 +78,9 @@ def add_checked_pooled_output(proto: onnx.ModelProto, source: "KerasSource") -> 
 
 
 def add_pooled_output(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """A copy of a graph with the output ``(batch, C)``; the graph as it is if the contract holds no statistics of it.
+    """A copy of a graph with the output ``(batch, C)``; the graph as it is if the contract has no feature statistics.
 
-    To be called before passes run, so that they take it for something that callers want to see: it is checked like
-    every other tensor that a rewritten graph shares with the one that it was made from.
+    To be called before passes run: they preserve outputs, and the parity check compares this one with the others.
 
     Raises
     ------
@@ -97,8 +96,8 @@ def add_pooled_output(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelP
         pooled = _find_pooled_tensor(given)
     except ModelError as error:
         raise ContractError(
-            "The contract holds statistics of features, which are what a global average pooling in front of dense "
-            "layers gives; this network has none. They do not belong together."
+            "The contract holds feature statistics, those of the output of a global average pooling in front of dense "
+            "layers; this network has none. Contract and network do not belong together."
         ) from error
     given.graph.initializer.append(numpy_helper.from_array(np.array([0, statistics.features]), SHAPE_INITIALIZER))
     given.graph.node.append(
@@ -111,7 +110,7 @@ def add_pooled_output(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelP
 
 
 def _find_pooled_tensor(proto: onnx.ModelProto) -> str:
-    """What the network's pooling gives, or the only one in the graph: a head need not be readable to have features."""
+    """Output of the network's global pooling, or of the only pooling in the graph if its head cannot be read."""
     try:
         return find_global_pooling(proto, proto.graph.output[0].name).pooled
     except ModelError:
@@ -122,7 +121,7 @@ def _find_pooled_tensor(proto: onnx.ModelProto) -> str:
 
 
 def check_converted_features(proto: onnx.ModelProto, source: "KerasSource") -> None:
-    """Make sure that a converted graph gives the features that Keras pools, which the statistics were fitted on.
+    """Check that a converted graph gives the features of Keras, on which the statistics were fitted.
 
     Raises
     ------
@@ -154,7 +153,7 @@ def check_converted_features(proto: onnx.ModelProto, source: "KerasSource") -> N
 def check_feature_parity(
     variant: "GraphVariant", runners: Sequence[Runner], volumes: Sequence[NDArray[np.float32]]
 ) -> dict[str, Any]:
-    """Compare the pooled features that files give, each as `infer` will run it, with those before the rewriting.
+    """Compare the pooled features of files, each run as `infer` runs it, with those before the rewriting.
 
     Parameters
     ----------
@@ -172,7 +171,7 @@ def check_feature_parity(
     Raises
     ------
     CheckFailedError
-        If a feature is further off than the precision lets a tensor be.
+        A feature differs by more than the limit of the precision for tensors.
     """
     given = [runner for runner in runners if runner.model.pooled is not None]
     known = given[0].contract.feature_statistics if given else None

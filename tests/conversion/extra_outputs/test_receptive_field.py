@@ -7,7 +7,7 @@ import onnx
 import pytest
 from graphs import GraphMaker, answers
 
-from ct3d_edge.conversion.receptive_field import trace_receptive_field
+from ct3d_edge.conversion.extra_outputs.receptive_field import trace_receptive_field
 from ct3d_edge.gradcam.resample_to_scan import FeatureGrid
 
 SHAPE = (21, 18, 23)
