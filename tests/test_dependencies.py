@@ -24,6 +24,7 @@ OWN = {
     "latency/system_monitor.py": ("cuda",),
     "conversion": ("optimize", "train"),
     "providers/plugins.py": ("openvino", "tensorrt-rtx"),
+    "node": ("node",),
     "serving": ("serve",),
     "training": ("train", "evaluate", "tensorboard"),
     "keras_backend.py": ("train",),

@@ -28,6 +28,7 @@ from ct3d_edge.cli import (
     infer,
     inspect,
     job,
+    listen,
     merge,
     optimize,
     package,
@@ -59,7 +60,7 @@ app = typer.Typer(
     "74 the disk is full or fails; "
     "129 SIGHUP; 130 Ctrl-C; 141 the reader of standard output is gone; 143 SIGTERM.",
 )
-CONFIGURABLE: tuple[Callable[..., None], ...] = (watch.watch, serve.serve)
+CONFIGURABLE: tuple[Callable[..., None], ...] = (watch.watch, listen.listen, serve.serve)
 """Commands that run until they are stopped: they take ``--config``."""
 
 COMMAND_CLASSES: dict[Callable[..., None], type[StrictCommand]] = {
@@ -72,6 +73,7 @@ for command in (
     merge.merge,
     watch.watch,
     job.job,
+    listen.listen,
     serve.serve,
     check.check,
     preprocess.preprocess,

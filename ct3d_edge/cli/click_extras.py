@@ -49,6 +49,7 @@ EXAMPLES = {
     "serve": "ct3d-edge serve --port 8000",
     "watch": "ct3d-edge watch incoming --out results.jsonl",
     "job": "ct3d-edge job --in study --out answers",
+    "listen": "ct3d-edge listen --spool in --peer CT@ct1 --send-to PACS@pacs:104",
     "check": "ct3d-edge check scans --json",
     "preprocess": "ct3d-edge preprocess scans --out inputs",
     "view": "ct3d-edge view scans/chest.nii.gz --out slices.png",

@@ -184,8 +184,9 @@ class DeflatedFile(io.BufferedReader):
             ``too_large`` if all of the rest is asked for and would inflate to more than `MAX_INFLATED_MEMORY_FRACTION`.
         """
         data = super().read(size)
-        available = read_available_memory()
-        if (size is None or size < 0) and available is not None:
+        reads_rest = size is None or size < 0
+        available = read_available_memory() if reads_rest else None  # takes longer than a header's small reads
+        if available is not None:
             _check_inflated_size(data, MAX_INFLATED_MEMORY_FRACTION * available, self._path.name)
         return data
 

@@ -1,0 +1,75 @@
+"""What can be tried of a node's settings before it listens."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from ct3d_edge.errors import Ct3dError, UsageError
+from ct3d_edge.formatting import format_bytes
+from ct3d_edge.node.completion import SeriesTracker
+from ct3d_edge.node.config import NodeConfig, Peer
+from ct3d_edge.node.delivery import Caller, DeliveryError
+from ct3d_edge.node.receiver import Receiver
+from ct3d_edge.node.spool import Spool
+from ct3d_edge.node.tls import WARNING_DAYS, client_context, days_until_expiry
+from ct3d_edge.system.atomic_write import make_folder
+from ct3d_edge.system.file_lock import exclusive_lock
+
+
+@dataclass(frozen=True)
+class NodeCheck:
+    """One thing that was tried: what, whether it works, and what was found."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check_node(config: NodeConfig) -> Iterator[NodeCheck]:
+    """Try spool, port, certificates, and the peers and destinations that have a port (C-ECHO)."""
+    yield _try("spool", partial(_check_spool_and_port, config))
+    if config.tls is not None:
+        yield _try("certificate", partial(_check_certificate, config))
+    for peer in config.peers:
+        yield _try(f"peer {peer}", partial(_check_address, peer))
+    named = {str(peer): peer for peer in (*config.peers, *config.destinations) if peer.port is not None}
+    for name, peer in named.items():
+        yield _try(f"C-ECHO {name}", partial(_check_echo, config, peer))
+
+
+def _try(name: str, check: Callable[[], str]) -> NodeCheck:
+    try:
+        return NodeCheck(name, True, check())
+    except (Ct3dError, DeliveryError) as error:
+        return NodeCheck(name, False, str(error))
+
+
+def _check_spool_and_port(config: NodeConfig) -> str:
+    folder = config.spool.absolute()
+    make_folder(folder)
+    with exclusive_lock(folder / "spool"):
+        receiver = Receiver(config, Spool(folder), SeriesTracker(config.completion, config.limits))
+        receiver.stop()
+    free, kept = shutil.disk_usage(folder).free, config.limits.min_free_bytes
+    if free < kept:
+        raise UsageError(f"{folder} has {format_bytes(free)} left; everything is refused below {format_bytes(kept)}.")
+    return f"{folder}, {format_bytes(free)} left; port {config.port} of {config.host} is free"
+
+
+def _check_certificate(config: NodeConfig) -> str:
+    assert config.tls is not None  # noqa: S101 - the caller looked
+    days = days_until_expiry(config.tls)
+    return f"valid for {days:.0f} days" + (": renew it soon" if days < WARNING_DAYS else "")
+
+
+def _check_address(peer: Peer) -> str:
+    return "may send from " + ", ".join(dict.fromkeys(str(network) for network in peer.networks()))
+
+
+def _check_echo(config: NodeConfig, peer: Peer) -> str:
+    tls = client_context(config.tls) if config.tls and config.send_tls else None
+    start = time.perf_counter()
+    Caller(config.ae_title, config.limits.network_timeout, tls).verify(peer)
+    return f"answered in {(time.perf_counter() - start) * 1e3:.0f} ms"

@@ -1,0 +1,189 @@
+"""Calls destinations: verification, and reports that are sent until they are accepted."""
+
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from ct3d_edge.formatting import plural
+from ct3d_edge.node.config import Peer
+from ct3d_edge.node.outbox import Outbox
+
+LOGGER = logging.getLogger(__name__)
+
+FIRST_DELAY_S, MAX_DELAY_S = 1.0, 300.0
+"""Seconds before the first retry, doubled each time, and at most."""
+
+CONNECTION_TIMEOUT_S = 10.0
+
+DUPLICATE = 0x0111
+"""Status of an archive that has the instance already."""
+
+
+class DeliveryError(Exception):
+    """A destination cannot be reached, or does not accept something; the reason in words."""
+
+
+class Caller:
+    """Makes associations with other nodes.
+
+    Parameters
+    ----------
+    ae_title
+        Own AE title.
+    timeout
+        Seconds to wait for an answer.
+    tls
+        Settings of TLS, if it is used.
+    """
+
+    def __init__(self, ae_title: str, timeout: float, tls: ssl.SSLContext | None = None) -> None:
+        self._entity, self._tls = AE(ae_title=ae_title), tls
+        self._entity.connection_timeout = CONNECTION_TIMEOUT_S
+        self._entity.acse_timeout = self._entity.dimse_timeout = self._entity.network_timeout = timeout
+
+    def verify(self, peer: Peer) -> None:
+        """C-ECHO.
+
+        Raises
+        ------
+        DeliveryError
+            If the peer does not answer with success.
+        """
+        with self._associate(peer, str(Verification)) as association:
+            _require_success(association.send_c_echo().get("Status"))
+
+    def send(self, peer: Peer, report: Path) -> None:
+        """C-STORE of a report.
+
+        Raises
+        ------
+        DeliveryError
+            If the peer does not store it.
+        """
+        sop_class = str(dcmread(report, specific_tags=["SOPClassUID"]).SOPClassUID)
+        with self._associate(peer, sop_class) as association:
+            _require_success(association.send_c_store(report).get("Status"))
+
+    @contextmanager
+    def _associate(self, peer: Peer, sop_class: str) -> Iterator[Association]:
+        context = build_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        tls = None if self._tls is None else (self._tls, peer.host)
+        try:
+            association = self._entity.associate(
+                peer.host, peer.port or 0, contexts=[context], ae_title=peer.ae_title, tls_args=tls
+            )
+        except (OSError, RuntimeError) as error:  # no such host
+            raise DeliveryError(f"there is no host {peer.host}") from error
+        if not association.is_established:
+            raise DeliveryError(self._failure_reason(association, peer))
+        try:
+            yield association
+        except ValueError as error:  # no accepted presentation context
+            raise DeliveryError("it does not take instances of this class") from error
+        finally:
+            association.release()
+
+    def _failure_reason(self, association: Association, peer: Peer) -> str:
+        """Why there is no association."""
+        answer = association.acceptor.primitive
+        if association.is_rejected and answer is not None:
+            return f"it rejects the association: {answer.reason_str}"
+        try:  # pynetdicom logs what the system said, and keeps it to itself
+            with socket.create_connection((peer.host, peer.port or 0), CONNECTION_TIMEOUT_S) as connection:
+                if self._tls is not None:
+                    self._tls.wrap_socket(connection, server_hostname=peer.host).close()
+        except ssl.SSLError as error:
+            return f"TLS failed: {getattr(error, 'verify_message', '') or error.reason}"
+        except OSError as error:
+            return f"it cannot be reached: {error.strerror or error}"
+        return "it does not answer the request for an association"
+
+
+def _require_success(status: int | None) -> None:
+    if status is None:
+        raise DeliveryError("it gave no answer")
+    if status != DUPLICATE and status and status >> 12 != 0xB:  # Bxxx: a warning, stored all the same
+        raise DeliveryError(f"it answered with status {status:04X}")
+
+
+class Delivery:
+    """Sends the reports of the outbox to one destination, in a thread of its own.
+
+    Nothing is given up: after a failure the next attempt follows in 1 s, then 2 s, up to 5 minutes.
+
+    Parameters
+    ----------
+    caller, destination
+        How and where to.
+    outbox
+        What.
+    """
+
+    def __init__(self, caller: Caller, destination: Peer, outbox: Outbox) -> None:
+        self._caller, self._destination, self._outbox = caller, destination, outbox
+        self._stop, self._added = threading.Event(), threading.Event()
+        self._delay_s, self._last_failure = 0.0, ""
+        self._thread = threading.Thread(target=self._run, name=f"ct3d-edge to {destination.ae_title}", daemon=True)
+
+    def start(self) -> None:
+        """Begin with what is in the outbox."""
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Send what was added."""
+        self._added.set()
+
+    def stop(self, timeout: float) -> None:
+        """End after the report that is being sent, or after some seconds."""
+        self._stop.set()
+        self._added.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._added.clear()
+            if self._send_pending():
+                self._added.wait()
+            else:
+                self._delay_s = min(max(2 * self._delay_s, FIRST_DELAY_S), MAX_DELAY_S)
+                self._stop.wait(self._delay_s)
+
+    def _send_pending(self) -> bool:
+        """Try to send each pending report; False if some are left."""
+        complete = True
+        for report in self._outbox.pending(self._destination):
+            if self._stop.is_set():
+                return True
+            start = time.perf_counter()
+            try:
+                self._caller.send(self._destination, report)
+                self._outbox.remove(report)
+            except Exception as error:  # a report that pydicom cannot read must not end the others
+                complete = False
+                self._log_failure(error)
+                if self._delay_s == 0:
+                    continue  # another report may be accepted
+                break
+            self._delay_s, self._last_failure = 0.0, ""
+            milliseconds = (time.perf_counter() - start) * 1e3
+            LOGGER.info("%s: report sent to %s (%.0f ms)", report.stem, self._destination.ae_title, milliseconds)
+        return complete
+
+    def _log_failure(self, error: Exception) -> None:
+        """Log a failure when it begins, not at each attempt."""
+        failure = str(error) if isinstance(error, DeliveryError) else repr(error)
+        if failure != self._last_failure:
+            count = len(self._outbox.pending(self._destination))
+            LOGGER.warning("%s: %s; %s waiting, tried again", self._destination, failure, plural(count, "report"))
+        self._last_failure = failure

@@ -1,0 +1,198 @@
+"""Predicts complete series side by side; each gets one record, and its report goes to the outbox."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ct3d_edge.errors import Ct3dError, OutputError, ScanError
+from ct3d_edge.inference.model import Model
+from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
+from ct3d_edge.node.outbox import Outbox
+from ct3d_edge.node.spool import Arrival, Spool
+from ct3d_edge.results.journal import ResultsJournal
+from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
+from ct3d_edge.scan.qc_flag import QCFlag
+
+LOGGER = logging.getLogger(__name__)
+
+RETRY_DELAY_S = 10.0
+"""Seconds before a series is tried again after an error that is not the series' own: a full disk, a lost GPU."""
+
+MAX_ATTEMPTS = 5
+"""Predictions of a series that may end with the node, or with an error of the provider, before it is given up."""
+
+
+@dataclass(frozen=True)
+class PredictionTask:
+    """A complete series, and how many of its instances were refused."""
+
+    arrival: Arrival
+    refused: int = 0
+
+
+class SeriesPredictor:
+    """Threads that predict series with one open model.
+
+    Parameters
+    ----------
+    model, model_name
+        Predicts; its name is in the reports.
+    spool, journal, outbox
+        Where series are, records go, and reports go.
+    records
+        Records of an earlier run, by the name of the arrival: these are not predicted again.
+    workers
+        Series at the same time.
+    timeout_s
+        Time limit of a series; none if None.
+    on_report
+        Called when a report was put into the outbox.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        model_name: str,
+        spool: Spool,
+        journal: ResultsJournal,
+        outbox: Outbox,
+        records: Mapping[str, ResultRecord],
+        *,
+        workers: int,
+        timeout_s: float | None,
+        on_report: Callable[[], None],
+    ) -> None:
+        self._model, self._model_name, self._timeout_s = model, model_name, timeout_s
+        self._spool, self._journal, self._outbox, self._on_report = spool, journal, outbox, on_report
+        self._records = dict(records)
+        self._checker = model.make_checker()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._tasks: queue.SimpleQueue[PredictionTask | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"ct3d-edge series {number}", daemon=True)
+            for number in range(workers)
+        ]
+
+    def start(self, earlier: list[ResultRecord]) -> None:
+        """Begin; records of earlier runs are only compared with, to flag duplicates."""
+        for record in earlier:
+            if record.input_sha256 is not None:
+                self._checker.flag_repeated(record.scan, record.input_sha256)
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, task: PredictionTask) -> None:
+        """Have a series predicted."""
+        self._tasks.put(task)
+
+    def stop(self, timeout: float) -> None:
+        """End after the series that are being predicted, or after some seconds; the next run predicts the others."""
+        self._stop.set()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None and not self._stop.is_set():
+            try:
+                self._finish(task)
+            except (Ct3dError, OSError) as error:
+                LOGGER.error("%s: %s Tried again in %.0f s.", task.arrival.name, error, RETRY_DELAY_S)
+                self._retry_later(task)
+            except Exception:
+                LOGGER.exception("%s: an error of ct3d-edge; tried again", task.arrival.name)
+                self._retry_later(task)
+
+    def _retry_later(self, task: PredictionTask) -> None:
+        timer = threading.Timer(RETRY_DELAY_S, self.submit, [task])
+        timer.daemon = True
+        timer.start()
+
+    def _finish(self, task: PredictionTask) -> None:
+        """Record, report, outbox, mark: each step is repeated if the node ends before the next one."""
+        arrival = task.arrival
+        record = self._records.get(arrival.name)
+        if record is None:
+            record = self._make_report(arrival, self._predict(task))
+            with self._lock:
+                self._journal.append(record)
+                self._records[arrival.name] = record  # from here on it is not predicted again
+                self._journal.sync()
+            LOGGER.info("%s: %s", arrival.name, describe_record(record))
+        else:
+            self._make_report(arrival, record)
+        if self._spool.report_path(arrival).exists():
+            self._outbox.add(self._spool.report_path(arrival))
+            self._on_report()
+        self._spool.mark_done(arrival)
+        self._records.pop(arrival.name)
+
+    def _predict(self, task: PredictionTask) -> ResultRecord:
+        path = self._spool.path(task.arrival)
+        if self._spool.count_attempt(task.arrival) > MAX_ATTEMPTS:
+            return self._give_up(str(path))
+        results = self._model.iter_results(
+            [path], SEQUENTIAL_SCHEDULE, timeout_s=self._timeout_s, checker=self._checker
+        )
+        (result,) = results
+        if not task.refused:
+            return result.record
+        detail = f"{task.refused} instances of the series were refused and did not come again."
+        flag = QCFlag("incomplete_series", "warn", detail, task.refused)
+        return result.record.with_flags((*result.record.flags, flag))
+
+    def _make_report(self, arrival: Arrival, record: ResultRecord) -> ResultRecord:
+        """Write the report of a record with a prediction; the record, with a flag if there can be none.
+
+        Raises
+        ------
+        OutputError, DiskError
+            If the disk fails.
+        """
+        from ct3d_edge.report.dicom.document import is_same_report, save_structured_report
+
+        path = self._spool.report_path(arrival)
+        if not self._outbox.destinations or not record.has_prediction or is_same_report(path, record, self._model_name):
+            return record
+        try:
+            save_structured_report(record, path, self._model_name)
+        except OutputError:
+            raise
+        except ScanError as error:
+            LOGGER.warning("%s: no report: %s", arrival.name, error)
+            flag = QCFlag("auxiliary_output_failed", "warn", f"There is no report: {error}", "send_to")
+            return record.with_flags((*record.flags, flag))
+        return record
+
+    def _give_up(self, scan: str) -> ResultRecord:
+        """The record of a series whose predictions never ended."""
+        report = self._model.run_report
+        message = f"{MAX_ATTEMPTS} predictions of the series ended with the process, or with an error of the provider."
+        return ResultRecord(
+            scan=scan,
+            status="error",
+            prediction=None,
+            failure=ScanFailure("worker_died", message),
+            flags=(),
+            timing=Timing(),
+            model_sha256=report.model_sha256,
+            contract_sha256=report.contract_sha256,
+            requested=report.requested,
+            actual=report.actual,
+            nodes=report.nodes,
+            precision=report.arithmetic,
+        )
+
+
+def describe_record(record: ResultRecord) -> str:
+    """A record in one line of the log."""
+    if record.prediction is None:
+        outcome = f"{record.failure.code}: {record.failure.message}" if record.failure else ""
+    else:
+        codes = ", ".join(dict.fromkeys(flag.code for flag in record.flags))
+        outcome = f"{record.prediction.label} {record.prediction.confidence:.4f} {codes}".rstrip()
+    return f"{record.status} {outcome} ({record.timing.total:.0f} ms)"

@@ -1,0 +1,253 @@
+"""The folder of a node: instances as they arrive, series that are complete, and what was predicted of them.
+
+::
+
+    SPOOL/receiving/SERIES-UID/SOP-UID.dcm      a series that is still arriving
+    SPOOL/series/SERIES-UID-N/SOP-UID.dcm       its N-th arrival, complete; never changed
+    SPOOL/series/SERIES-UID-N/.attempts         as many bytes as times that its prediction was begun
+    SPOOL/series/SERIES-UID-N/.done             its record is written, its report is in the outbox
+    SPOOL/reports/SERIES-UID-N.dcm              its report
+    SPOOL/outbox/AE-TITLE/SERIES-UID-N.dcm      a report that this destination has not accepted yet
+    SPOOL/results.jsonl                         the records
+    SPOOL/incoming/                             files that are being written; emptied at the start
+
+The state of a series is where its files are. Each step is one rename, so that a node that is killed at any moment finds
+every series in one of these states. Files and folders are synced before a peer is told that an instance was stored.
+"""
+
+import filecmp
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity, is_uid
+from ct3d_edge.system.atomic_write import make_folder, require_writable, sync_folder, write_failure_message
+
+DONE_FILE, ATTEMPTS_FILE = ".done", ".attempts"
+DICOM_SUFFIX = ".dcm"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A complete series: the ``number``-th time that instances of this series UID arrived."""
+
+    series: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return f"{self.series}-{self.number}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Arrival | None":
+        """The arrival of a folder's name; None if no node made it."""
+        series, _, number = name.rpartition("-")
+        return cls(series, int(number)) if is_uid(series) and number.isdecimal() else None
+
+
+class Spool:
+    """The folder of one node. Instances may be stored by several threads at the same time.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there, for this user alone: it holds what identifies patients.
+
+    Raises
+    ------
+    UsageError, OutputError, DiskError
+        If the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.receiving, self.series = folder / "receiving", folder / "series"
+        self.reports, self.outbox, self._incoming = folder / "reports", folder / "outbox", folder / "incoming"
+        self.results = folder / "results.jsonl"
+        self._lock = threading.Lock()
+        self._last_number: dict[str, int] = {}
+        make_folder(folder)
+        for part in (self._incoming, self.receiving, self.series, self.reports, self.outbox):
+            make_folder(part)
+        require_writable(folder / "test")
+        try:
+            folder.chmod(0o700)
+            shutil.rmtree(self._incoming)
+            self._incoming.mkdir()
+            sync_folder(folder)
+        except OSError as error:
+            raise write_failure_message(folder, error) from error
+        for arrival in self.arrivals():
+            self.reserve(arrival)
+
+    def reserve(self, arrival: Arrival) -> None:
+        """Let no further arrival have this number, or a smaller one: a record names it."""
+        self._last_number[arrival.series] = max(arrival.number, self._last_number.get(arrival.series, 0))
+
+    def free_bytes(self) -> int:
+        """Disk space that is left."""
+        return shutil.disk_usage(self.folder).free
+
+    @contextmanager
+    def write_instance(self) -> Iterator[tuple[BinaryIO, Path]]:
+        """A file to write an instance to, which `store` moves to its series; removed if that does not happen.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        handle, name = tempfile.mkstemp(dir=self._incoming)
+        path = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream, path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def store(self, written: Path, identity: InstanceIdentity, on_stored: Callable[[int], None]) -> bool:
+        """Move a synced file to its series and sync the folder; False if that very file is there already.
+
+        Parameters
+        ----------
+        on_stored
+            Called with the bytes that the series has grown by, before the series can be completed by another thread.
+
+        Raises
+        ------
+        OSError
+            If the disk fails.
+        """
+        folder, name = self.receiving / identity.series, identity.instance + DICOM_SUFFIX
+        latest = self._latest_folder(identity.series)
+        if latest is not None and _same_content(latest / name, written):
+            return False
+        with self._lock:
+            if not folder.exists():
+                folder.mkdir()
+                sync_folder(self.receiving)
+            before = _size(folder / name)
+            grown = written.stat().st_size - before
+            written.replace(folder / name)
+            handle = os.open(folder, os.O_RDONLY)
+            on_stored(grown)
+        try:
+            os.fsync(handle)  # of the folder, wherever it is by now
+        finally:
+            os.close(handle)
+        return True
+
+    def complete(self, series: str) -> Arrival | None:
+        """Make what was received of a series its next arrival, together with the one before; None if there is nothing.
+
+        Raises
+        ------
+        OSError
+            If the disk fails. The series stays where it is.
+        """
+        with self._lock:
+            folder = self.receiving / series
+            if _is_empty(folder):
+                return None
+            arrival = Arrival(series, self._last_number.get(series, 0) + 1)
+            if before := self._latest_folder(series):
+                self._link_missing(before, folder)
+                sync_folder(folder)
+            folder.replace(self.path(arrival))
+            sync_folder(self.series)
+            sync_folder(self.receiving)
+            self.reserve(arrival)
+            return arrival
+
+    def received_series(self) -> dict[str, list[Path]]:
+        """Files of the series that are still arriving."""
+        folders = [folder for folder in self.receiving.iterdir() if is_uid(folder.name) and not _is_empty(folder)]
+        return {folder.name: sorted(folder.iterdir()) for folder in folders}
+
+    def arrivals(self) -> list[Arrival]:
+        """Complete series in the spool, oldest first."""
+        found = [(folder.stat().st_mtime_ns, Arrival.parse(folder.name)) for folder in self.series.iterdir()]
+        return [arrival for _, arrival in sorted(found, key=lambda each: each[0]) if arrival is not None]
+
+    def path(self, arrival: Arrival) -> Path:
+        """Folder of a complete series."""
+        return self.series / arrival.name
+
+    def report_path(self, arrival: Arrival) -> Path:
+        """Where its report is."""
+        return self.reports / (arrival.name + DICOM_SUFFIX)
+
+    def is_done(self, arrival: Arrival) -> bool:
+        """Whether it has its record, and its report is in the outbox."""
+        return (self.path(arrival) / DONE_FILE).exists()
+
+    def count_attempt(self, arrival: Arrival) -> int:
+        """How often its prediction was begun, this time included."""
+        file = self.path(arrival) / ATTEMPTS_FILE
+        with file.open("ab") as stream:
+            stream.write(b".")
+            return stream.tell()
+
+    def mark_done(self, arrival: Arrival) -> None:
+        """Note that nothing is left to do for a series.
+
+        Raises
+        ------
+        OSError
+            If the disk fails.
+        """
+        (self.path(arrival) / DONE_FILE).touch()
+        sync_folder(self.path(arrival))
+
+    def age_s(self, arrival: Arrival, now: float) -> float:
+        """Seconds since a series was done, by the clock on the wall: the only one that survives a restart."""
+        return now - (self.path(arrival) / DONE_FILE).stat().st_mtime
+
+    def remove(self, arrival: Arrival) -> None:
+        """Remove a series and its report. The folder is renamed first, so that no half of it is found later."""
+        gone = self._incoming / arrival.name
+        self.path(arrival).replace(gone)
+        with suppress(OSError):
+            shutil.rmtree(gone)
+        self.report_path(arrival).unlink(missing_ok=True)
+
+    def _latest_folder(self, series: str) -> Path | None:
+        """The latest arrival of a series, if it is still in the spool."""
+        number = self._last_number.get(series)
+        folder = self.path(Arrival(series, number)) if number else None
+        return folder if folder is not None and folder.is_dir() else None
+
+    def _link_missing(self, source: Path, target: Path) -> None:
+        """Give ``target`` the instances of ``source`` that it does not have."""
+        for file in source.glob("*" + DICOM_SUFFIX):
+            if (target / file.name).exists():
+                continue
+            try:
+                os.link(file, target / file.name)
+            except OSError:  # a file system without hard links
+                copy = self._incoming / file.name
+                shutil.copy2(file, copy)
+                copy.replace(target / file.name)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder is not there or holds nothing: its first instance could not be moved to it."""
+    return not folder.is_dir() or next(folder.iterdir(), None) is None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except FileNotFoundError:
+        return False
