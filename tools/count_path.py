@@ -34,7 +34,9 @@ def count(scan: Path) -> tuple[list[str], list[str]]:
     def record_file(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
         if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_filename.startswith(PACKAGE):
-            files.add(str(Path(code.co_filename).relative_to(ROOT)))
+            file = str(Path(code.co_filename).relative_to(ROOT))
+            if file not in files and not _is_loading(frame):
+                files.add(file)
 
     def record_frames(session: Any, *arguments: Any, **settings: Any) -> Any:
         stack = [frame for frame in traceback.extract_stack() if frame.filename.startswith(PACKAGE)]
@@ -49,6 +51,15 @@ def count(scan: Path) -> tuple[list[str], list[str]]:
         main()
     sys.setprofile(None)
     return sorted(files), frames
+
+
+def _is_loading(frame: FrameType | None) -> bool:
+    """Whether a frame runs because a module of the package is being imported."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(PACKAGE):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def save_phantom(path: Path) -> None:

@@ -1,6 +1,7 @@
-"""``ct3d-edge``: the commands put together, and what happens to errors and signals.
+"""``ct3d-edge``: the table of commands, and what happens to errors and signals.
 
-Nothing heavy is imported here or at the top of a command's file, so that ``--help`` answers at once.
+A command's file is imported when the command is used. ``--help`` imports all of them, so nothing heavy is imported at
+the top of a command's file.
 """
 
 import errno
@@ -8,46 +9,91 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ct3d_edge.cli import (
-    bench,
-    build,
-    check,
-    config,
-    data,
-    doctor,
-    evaluate,
-    export,
-    fit_temperature,
-    infer,
-    inspect,
-    job,
-    listen,
-    merge,
-    optimize,
-    package,
-    preprocess,
-    serve,
-    train,
-    tune,
-    verify,
-    view,
-    watch,
-)
 from ct3d_edge.cli.click_extras import ClosedPipeError, StrictCommand, StrictGroup, example_of
-from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.logs import ROOT_LOGGER, reset_logging
 from ct3d_edge.errors import Ct3dError, DiskError
 
+COMMANDS = (
+    "infer",
+    "merge",
+    "watch",
+    "job",
+    "listen",
+    "serve",
+    "check",
+    "preprocess",
+    "view",
+    "train",
+    "evaluate",
+    "fit-temperature",
+    "export",
+    "optimize",
+    "tune",
+    "inspect",
+    "verify",
+    "build",
+    "package",
+    "doctor",
+    "bench",
+    "data",
+    "config",
+)
+"""In the order of ``--help``. A module has the command's name, and the command is a function of that name; a group is
+the module's ``app``. `COMMAND_CLASS` in a module replaces `StrictCommand`."""
+
+FORMER_COMMANDS = {"calibrate": "fit-temperature"}
+"""Former names of commands, which are hidden."""
+
+
+class CommandTable(Mapping[str, Any]):
+    """The commands by their names; each is imported when it is first asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in (*COMMANDS, *FORMER_COMMANDS):
+            raise KeyError(name)
+        return load_command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*COMMANDS, *FORMER_COMMANDS))
+
+    def __len__(self) -> int:
+        return len(COMMANDS) + len(FORMER_COMMANDS)
+
+
+@cache
+def load_command(name: str) -> Any:
+    """Import a command and make it what typer runs."""
+    function = FORMER_COMMANDS.get(name, name).replace("-", "_")
+    module = import_module(f"ct3d_edge.cli.{function}")
+    if hasattr(module, "app"):
+        return typer.main.get_group(module.app)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    command_class = getattr(module, "COMMAND_CLASS", StrictCommand)
+    epilog = example_of(FORMER_COMMANDS.get(name, name))
+    single.command(name, cls=command_class, epilog=epilog, hidden=name in FORMER_COMMANDS)(getattr(module, function))
+    return typer.main.get_command(single)
+
+
+class RootGroup(StrictGroup):
+    """``ct3d-edge`` itself."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = CommandTable()  # type: ignore[assignment]  # typer only reads it
+
+
 app = typer.Typer(
     name="ct3d-edge",
-    cls=StrictGroup,
+    cls=RootGroup,
     help=f"3D CT classification at the edge: train, export, run and time a Keras 3D CNN.\n\n{example_of('')}",
     no_args_is_help=True,
     add_completion=True,
@@ -60,42 +106,6 @@ app = typer.Typer(
     "74 the disk is full or fails; "
     "129 SIGHUP; 130 Ctrl-C; 141 the reader of standard output is gone; 143 SIGTERM.",
 )
-CONFIGURABLE: tuple[Callable[..., None], ...] = (watch.watch, listen.listen, serve.serve)
-"""Commands that run until they are stopped: they take ``--config``."""
-
-COMMAND_CLASSES: dict[Callable[..., None], type[StrictCommand]] = {
-    **dict.fromkeys(CONFIGURABLE, ConfigurableCommand),
-    job.job: job.JobCommand,
-}
-
-for command in (
-    infer.infer,
-    merge.merge,
-    watch.watch,
-    job.job,
-    listen.listen,
-    serve.serve,
-    check.check,
-    preprocess.preprocess,
-    view.view,
-    train.train,
-    evaluate.evaluate,
-    fit_temperature.fit_temperature,
-    export.export,
-    optimize.optimize,
-    tune.tune,
-    inspect.inspect,
-    verify.verify,
-    build.build,
-    package.package,
-    doctor.doctor,
-):
-    command_class = COMMAND_CLASSES.get(command, StrictCommand)
-    app.command(cls=command_class, epilog=example_of(command.__name__.replace("_", "-")))(command)
-app.command("calibrate", cls=StrictCommand, hidden=True)(fit_temperature.fit_temperature)  # its former name
-app.add_typer(bench.app, name="bench")
-app.add_typer(data.app, name="data")
-app.add_typer(config.app, name="config")
 
 
 def _print_version(wanted: bool) -> None:

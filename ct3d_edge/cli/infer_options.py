@@ -115,7 +115,8 @@ def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.quality_control.check_registry import downgradable_codes
 
-    if codes := downgradable_codes(code for record in records for code in _blocking_codes(record)):
+    blocking = {code for record in records for code in _blocking_codes(record)}
+    if codes := blocking and downgradable_codes(blocking):
         log(f"answered all the same with: {' '.join(f'--downgrade-check {code}' for code in codes)}")
     options = [flag.value for record in records for flag in record.flags if flag.code == "auxiliary_output_failed"]
     for option in dict.fromkeys(options):

@@ -67,6 +67,9 @@ class JobCommand(StrictCommand):
         return super().parse_args(ctx, args)
 
 
+COMMAND_CLASS = JobCommand
+
+
 def parse_settings(command: Any, layout: JobLayout) -> dict[str, Any]:
     """The settings of a task file as defaults of options, by the names of parameters.
 

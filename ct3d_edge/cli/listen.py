@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
     DeviceIdOption,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 EXIT_CHECK_FAILED = 3
 """Of ``--check``: the settings, or the environment, cannot do what was asked."""
+
+COMMAND_CLASS = ConfigurableCommand
 
 
 def listen(

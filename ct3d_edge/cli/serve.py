@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
     DeviceIdOption,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 MODULES = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
 """What the extra `serve` brings."""
+
+COMMAND_CLASS = ConfigurableCommand
 
 
 def serve(

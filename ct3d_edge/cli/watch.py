@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
     BatchSizeOption,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ct3d_edge.inference.watch import WatchedFolder
     from ct3d_edge.results.journal import ResultsJournal
     from ct3d_edge.results.record import Prediction, ResultRecord
+
+COMMAND_CLASS = ConfigurableCommand
 
 
 def watch(

@@ -61,7 +61,8 @@ class InferenceConfig:
     include_phi: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "allow", require_downgradable(self.allow))
+        if self.allow:
+            object.__setattr__(self, "allow", require_downgradable(self.allow))
         self.session()
 
     def session(self) -> SessionRequest:

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from builders import MakeModel
 
+from ct3d_edge.cli.app import COMMANDS
 from ct3d_edge.cli.logs import OPTION_OF_ARGUMENT, to_option_names
 from ct3d_edge.extras import pip_install_command
 
 from .conftest import Run
-
-COMMANDS = ("infer", "preprocess", "view", "train", "export", "inspect", "verify", "bench", "build", "doctor", "data")
 
 
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
@@ -118,5 +117,5 @@ def test_arguments_that_the_library_names_become_options(said: str, shown: str) 
 
 
 def test_an_option_for_every_argument_that_is_replaced(run: Run) -> None:
-    helps = " ".join(run(command, "--help").out for command in ("infer", "check", "train", "export", "optimize"))
+    helps = " ".join(run(command, "--help").out for command in COMMANDS)
     assert [option for option in OPTION_OF_ARGUMENT.values() if option not in helps] == []
