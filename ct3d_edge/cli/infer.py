@@ -157,9 +157,7 @@ def infer(
             plan = opened.make_schedule(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
             _log_session(opened, plan, run_report)
             begun = time.monotonic()
-            analyses = opened.iter_results(
-                scans, plan, known_records=results_file.known if results_file else {}, timeout_s=scan_timeout
-            )
+            analyses = _iter_results(opened, scans, plan, results_file, scan_timeout)
             if picture or report or folders or resume:
                 sides = _open_extra_outputs(opened, picture, report, folders, scan_timeout)
             printed = partial(print_record, labels=(labels := opened.contract.labels), format_=format_)
@@ -168,7 +166,7 @@ def infer(
         if stop and not records:
             raise stop
         if results_file and not stop:
-            results_file.finish(records, labels)
+            records = _write_results(results_file, records, scans, labels)
     print_results_table(records, labels, format_)
     if sides:
         sides.save(records)
@@ -245,6 +243,17 @@ def _log_session(model: "Model", schedule: "Schedule", run_report: Path | None) 
     log(schedule.describe())
 
 
+def _iter_results(
+    model: "Model", scans: "Sequence[Path]", plan: "Schedule", results_file: "ResultsFile | None", seconds: float | None
+) -> "Generator[ScanResult, None, None]":
+    """Results of the scans; with a results file, also those of an earlier run that still hold."""
+    if results_file is None:
+        return model.iter_results(scans, plan, timeout_s=seconds)
+    from ct3d_edge.inference.resume import iter_resumed
+
+    return iter_resumed(model, scans, plan, results_file, seconds)
+
+
 def _collect_records(
     analyses: "Generator[ScanResult, None, None]",
     scans: int,
@@ -273,6 +282,18 @@ def _collect_records(
     except (KeyboardInterrupt, Ct3dError) as stop:
         return stop
     return None
+
+
+def _write_results(
+    results_file: "ResultsFile", records: "list[ResultRecord]", scans: "Sequence[Path]", labels: "Sequence[str]"
+) -> "list[ResultRecord]":
+    """Write the records in the order of the scans, and return them so; after a killed run some were predicted last."""
+    if results_file.started.earlier:
+        from ct3d_edge.results.shards import merge_records
+
+        records = list(merge_records({"this run": records}, list(map(str, scans))).records)
+    results_file.finish(records, labels)
+    return records
 
 
 def _log_summary(records: "Sequence[ResultRecord]", labels: "Sequence[str]", scans: int, seconds: float) -> None:

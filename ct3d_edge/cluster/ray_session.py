@@ -30,12 +30,13 @@ def ray_session(address: str | None) -> Iterator[None]:
     ProviderError
         No cluster answers there, or one of another version of Ray or Python.
     """
+    if address:
+        _require_answer(address)
     import ray
 
     if ray.is_initialized():
         yield
         return
-    _require_answer(address)
     local = {"num_cpus": count_usable_cores(), "object_store_memory": LOCAL_STORE_BYTES, "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -44,7 +45,8 @@ def ray_session(address: str | None) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ProviderError(
             f"Ray cannot be used at {address or 'this machine'}: {' '.join(lines)[:500]} "
-            "Start a cluster with `ray start --head`, and use the same version of Ray and Python as here."
+            "Start a cluster with `ray start --head`, and use the same version of Ray and Python. A cluster that "
+            "asks for a token needs RAY_AUTH_MODE=token and ~/.ray/auth_token here."
         ) from error
     for number, handler in handlers.items():  # Ray sets its own
         signal.signal(number, handler)
@@ -54,9 +56,9 @@ def ray_session(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _require_answer(address: str | None) -> None:
+def _require_answer(address: str) -> None:
     """Refuse an address at which nothing listens; other forms, such as ``auto``, are Ray's to resolve."""
-    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address or "")
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address)
     if found is None:
         return
     try:

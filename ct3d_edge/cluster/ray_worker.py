@@ -12,7 +12,8 @@ from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.model import open_model_bytes
 from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
-from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
+from ct3d_edge.inference.resume import WORKER_DIED
+from ct3d_edge.results.record import ResultRecord, ScanFailure
 from ct3d_edge.session.verify import run_golden_test
 
 
@@ -80,7 +81,8 @@ class PredictionWorker:
         provider = self._model.run_report.actual
         if not outcome.passed:
             raise CheckFailedError(f"the golden test does not pass: {'; '.join(outcome.describe(provider))}")
-        return WorkerReady(socket.gethostname(), os.getpid(), self._make_failed_record())
+        failed = self._model.make_failed_result(Path(), WORKER_DIED).record
+        return WorkerReady(socket.gethostname(), os.getpid(), failed)
 
     def predict(self, scan: str, known: ResultRecord | None) -> ResultRecord:
         """Predict one scan; errors of the scan are in the record."""
@@ -91,24 +93,6 @@ class PredictionWorker:
             timeout_s=self._task.timeout_s,
         )
         return result.record
-
-    def _make_failed_record(self) -> ResultRecord:
-        report = self._model.run_report
-        return ResultRecord(
-            scan="",
-            status="error",
-            prediction=None,
-            failure=ScanFailure("worker_died", "Two worker processes ended early while they had this scan."),
-            flags=(),
-            timing=Timing(),
-            model_sha256=report.model_sha256,
-            contract_sha256=report.contract_sha256,
-            requested=report.requested,
-            actual=report.actual,
-            nodes=report.nodes,
-            allowed=tuple(sorted(self._task.config.allow)),
-            precision=report.arithmetic,
-        )
 
 
 def _require_same_software(task: WorkerTask, model: bytes) -> None:

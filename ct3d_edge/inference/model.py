@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +19,12 @@ from ct3d_edge.inference.config import InferenceConfig, ResolvedModel, resolve_m
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
 from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
 from ct3d_edge.inference.predict_many import MemoryEstimate, Schedule, make_schedule, predict_scans
-from ct3d_edge.inference.prepare import ScanSource, prepare_source
+from ct3d_edge.inference.prepare import PreparedScan, ScanSource, prepare_source
 from ct3d_edge.modelfile.model_file import ModelFile, is_demo_model, load_model_file, parse_model_file
 from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
 from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.quality_control.checker import QualityChecker
-from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.provider_selection import SessionRequest
@@ -80,6 +81,11 @@ class Model:
         self._closed = True
         for runner in self._runners:
             runner.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens a session of its own, of the same bytes."""
+        make = partial(Model, tuned_threads=self._tuned_threads, model_flags=self._model_flags)
+        return make, (self._file, self._request, self._config)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -238,6 +244,11 @@ class Model:
             timeout_s=timeout_s,
             checker=checker,
         )
+
+    def make_failed_result(self, scan: Path, failure: ScanFailure) -> ScanResult:
+        """The result of a scan that no process finished."""
+        prepared = PreparedScan(str(scan), None, None, ("error", failure), (), Timing())
+        return predict_batch([prepared], self._runner, self._model_flags, self.make_checker())[0]
 
     def compute_gradcam_map(self, analysis: ScanResult) -> GradcamMap | None:
         """The Grad-CAM map of a result; None without a prediction, or if the model was opened without ``gradcam``."""

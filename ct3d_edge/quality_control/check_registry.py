@@ -58,7 +58,9 @@ CHECKS = (
     QualityCheck(
         "modified_during_read", "error", "written to, or replaced, while it was read; run it again when it is whole"
     ),
-    QualityCheck("worker_died", "error", "two worker processes of `--engine ray` ended early while they had the scan"),
+    QualityCheck(
+        "worker_died", "error", "two processes ended early while they had it (killed, out of memory, a crash)"
+    ),
     QualityCheck("timeout", "error", "not finished within `--scan-timeout` seconds; the other scans went on"),
     QualityCheck(
         "extension_mismatch", "warn", "compressed although named `.nii`, or uncompressed although named `.gz`"

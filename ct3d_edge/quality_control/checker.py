@@ -16,7 +16,7 @@ from ct3d_edge.quality_control.check_registry import CODE_ORDER
 from ct3d_edge.quality_control.domain_shift import MahalanobisOOD, acquisition_flags, compare_to_training, ood_flag
 from ct3d_edge.quality_control.voxel_checks import intensity_flags
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import QCFlag, Severity, apply_overrides
+from ct3d_edge.scan.qc_flag import QCFlag, Severity, apply_overrides, duplicate_flag
 from ct3d_edge.scan.volume import Scan
 
 SCHEMA = 2
@@ -122,8 +122,7 @@ class QualityChecker:
         first = self._seen.setdefault(input_sha256, scan)
         if first == scan:
             return ()
-        duplicate = QCFlag("duplicate", "warn", f"The network input is identical to that of {first}.", first)
-        return apply_overrides([duplicate], self.allow)
+        return apply_overrides([duplicate_flag(first)], self.allow)
 
     def ood_flags(self, pooled: NDArray[np.float32]) -> tuple[QCFlag, ...]:
         """The out-of-distribution check of a scan's pooled features, ``(C,)``.

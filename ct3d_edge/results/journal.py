@@ -4,9 +4,10 @@ A file of JSON Lines that only ever grows. Whatever kills the process, it holds 
 most one torn line at its end, which is cut off when the file is opened again.
 """
 
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -118,6 +119,53 @@ class ResultsJournal:
                 os.truncate(self._handle, self._size)
         except OSError as error:
             raise write_failure_message(self.path, error) from error
+
+
+class StartedScans:
+    """A file with one line per started scan: a scan may be what killed the process. It stays only after that.
+
+    Parameters
+    ----------
+    path
+        The file; its lines of killed runs are read.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # the last may be torn
+            self.earlier = frozenset(str(json.loads(line)) for line in lines)
+            """Paths of scans that killed runs had started."""
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        except ValueError as error:
+            raise UsageError(f"{path} is not a list of started scans ({error}). Remove it and run again.") from error
+        except OSError as error:
+            raise write_failure_message(path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the file: whatever ended this run, it was no scan."""
+        os.close(self._handle)
+        self._path.unlink(missing_ok=True)
+
+    def note(self, scans: Iterable[Path]) -> Iterator[Path]:
+        """Yield the scans, each noted as started before the caller has it. No sync: a power cut is no scan's fault."""
+        for scan in scans:
+            line = f"{json.dumps(str(scan))}\n".encode()
+            try:
+                os.write(self._handle, line)
+            except OSError as error:
+                raise write_failure_message(self._path, error) from error
+            yield scan
 
 
 def read_journal(path: Path) -> Iterator[ResultRecord]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from ct3d_edge.errors import OutputError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.results.formats import check_results_path, write_results
-from ct3d_edge.results.journal import ResultsJournal, read_journal
+from ct3d_edge.results.journal import ResultsJournal, StartedScans, read_journal
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.system.file_lock import exclusive_lock
 
 JOURNAL_SUFFIX = ".journal"
+STARTED_SUFFIX = ".started"
 
 
 class ResultsFile:
@@ -25,11 +26,16 @@ class ResultsFile:
         What holds the records until then.
     known
         Path to the record of an earlier run, which holds as long as its key is the same.
+    started
+        The scans that were started.
     """
 
-    def __init__(self, path: Path, journal: ResultsJournal, known: Mapping[str, ResultRecord]) -> None:
+    def __init__(
+        self, path: Path, journal: ResultsJournal, known: Mapping[str, ResultRecord], started: StartedScans
+    ) -> None:
         self.path = path
         self.known = known
+        self.started = started
         self._journal = journal
 
     @property
@@ -92,12 +98,12 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
                     "to begin again."
                 )
             known |= keep_latest_by_scan(read_journal(journal.path))
-            results = ResultsFile(path, journal, known)
-            try:
-                yield results
-            finally:
-                if not journal.records:
-                    journal.path.unlink(missing_ok=True)
+            with StartedScans(target.with_name(target.name + STARTED_SUFFIX)) as started:
+                try:
+                    yield ResultsFile(path, journal, known, started)
+                finally:
+                    if not journal.records:
+                        journal.path.unlink(missing_ok=True)
 
 
 def _read_finished(path: Path) -> dict[str, ResultRecord]:

@@ -10,7 +10,7 @@ from typing import Self
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import list_names, plural
 from ct3d_edge.results.record import ResultRecord
-from ct3d_edge.scan.qc_flag import QCFlag, apply_overrides
+from ct3d_edge.scan.qc_flag import apply_overrides, duplicate_flag
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _flag_duplicates(records: Iterable[ResultRecord]) -> tuple[ResultRecord, ...
         if record.input_sha256 is not None:
             first = seen.setdefault(record.input_sha256, record.scan)
             if first != record.scan:
-                flag = QCFlag("duplicate", "warn", f"The network is given the same numbers as for {first}.", first)
-                flags += [each for each in apply_overrides([flag], record.allowed) if each.severity != "ok"]
+                overridden = apply_overrides([duplicate_flag(first)], record.allowed)
+                flags += [flag for flag in overridden if flag.severity != "ok"]
         flagged.append(record.with_flags(tuple(flags)))
     return tuple(flagged)

@@ -66,6 +66,11 @@ class QCFlag:
     value: float | str | None = None
 
 
+def duplicate_flag(first: str) -> QCFlag:
+    """The flag of a scan with the same network input as an earlier one."""
+    return QCFlag("duplicate", "warn", f"The network input is identical to that of {first}.", first)
+
+
 def apply_overrides(flags: Iterable[QCFlag], allowed: Collection[str]) -> tuple[QCFlag, ...]:
     """Flags with the ``allowed`` codes downgraded: refuse becomes warn, warn becomes ok."""
     return tuple(replace(flag, severity=DOWNGRADED[flag.severity]) if flag.code in allowed else flag for flag in flags)
