@@ -102,7 +102,7 @@ def preprocess(volume: Scan, contract: Contract) -> ModelInput:
     """
     placed, flags = _require_mapping(volume, contract)
     sampled, seen = _resample(volume, _make_scan_taps(volume.shape, contract, placed), contract.hu_window)
-    flags += (*_non_finite_flags(seen.non_finite), *_fill_flags(seen.filled))
+    flags += (*volume.reading_flags, *_non_finite_flags(seen.non_finite), *_fill_flags(seen.filled))
     turned = sampled.transpose([SAMPLING_AXIS_ORDER.index(axis) for axis in placed.axes])
     return ModelInput(np.ascontiguousarray(turned), (*volume.flags, *flags), (seen.low, seen.high))
 

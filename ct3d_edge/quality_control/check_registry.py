@@ -54,6 +54,7 @@ CHECKS = (
     QualityCheck("pixel_decode_error", "error", "compressed pixels cannot be decoded"),
     QualityCheck("too_large", "error", "its voxels (DICOM: one plane) do not fit into memory"),
     QualityCheck("trailing_data", "error", "far more data than the header describes"),
+    QualityCheck("trailing_bytes", "warn", "other data behind a sound compressed stream; not read"),
     QualityCheck("bad_header", "error", "impossible dimensions, data type, scaling, offset or DICOM element"),
     QualityCheck(
         "modified_during_read", "error", "written to, or replaced, while it was read; run it again when it is whole"
@@ -87,7 +88,7 @@ CHECKS = (
     QualityCheck(
         "localizer", "warn", "overview pictures among the slices, left out; how many. A series of them is refused"
     ),
-    QualityCheck("not_ct", "refuse", "DICOM of another modality; which"),
+    QualityCheck("not_ct", "refuse", "a header that names another modality; which"),
     QualityCheck("mixed_patients", "refuse", "files of several patients under one series UID; how many patients"),
     QualityCheck(
         "mixed_series",
@@ -110,7 +111,9 @@ CHECKS = (
     # Geometry
     QualityCheck("orientation", "ok", "direction in which each array axis grows"),
     QualityCheck(
-        "no_orientation", "refuse", "no usable qform or sform; allowed, LAS is assumed (an array in memory: warn)"
+        "no_orientation",
+        "refuse",
+        "no usable orientation in the header; allowed, LAS is assumed (an array in memory: warn)",
     ),
     QualityCheck("bad_affine", "warn", "the orientation in the header is unusable and is ignored"),
     QualityCheck(

@@ -58,7 +58,7 @@ def _check_default_affine(scan: Scan) -> list[QCFlag]:
     if scan.affine is None or not np.array_equal(np.abs(scan.affine[:3, :3]), np.eye(3)):
         return []
     in_plane = sorted(scan.shape)[1:]
-    is_identity = np.array_equal(scan.affine, np.eye(4))
+    is_identity = np.array_equal(np.abs(scan.affine), np.eye(4))  # of RAS+ or LPS+ axes
     if not is_identity and not (in_plane[0] == in_plane[1] >= CT_MATRIX):
         return []
     what = "is the identity" if is_identity else f"gives {in_plane[0]} x {in_plane[1]} pixels of exactly 1 mm"

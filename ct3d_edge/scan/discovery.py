@@ -14,8 +14,8 @@ from ct3d_edge.scan.folder_walk import UNPACKED_REASON, skip_reason, walk_folder
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, path_exists
 
-SCAN_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
-MASK_SUFFIX = "_mask"
+SCAN_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")
+MASK_SUFFIXES = ("_mask", ".seg")
 
 Paths = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
 
@@ -37,9 +37,9 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
     """Scans under ``paths``, one path or several: files and folders, which are searched recursively.
 
     In folders, files with a suffix of ``SCAN_SUFFIXES`` are scans; DICOM files are detected by content and grouped by
-    series. Hidden files and folders and masks (``*_mask.nii.gz``) are ignored. A folder with several links is searched
-    once, and a .hdr/.img pair is one scan. A zip archive is searched like a folder, unless it was unpacked beside
-    it. Other archives and images of unsupported formats are skipped.
+    series. Hidden files and folders and masks (``*_mask.nii.gz``, ``*.seg.nrrd``) are ignored. A folder with several
+    links is searched once, and a .hdr/.img pair is one scan. A zip archive is searched like a folder, unless it was
+    unpacked beside it. Other archives and images of unsupported formats are skipped.
     A DICOM file stands for its whole series; a series is named by its folder, or by ``folder/SERIES-UID`` where the
     folder holds several. Localizers, derived series and other modalities than CT are skipped. Scans are sorted
     within each folder, without duplicates. A subfolder that cannot be searched is returned as a scan, whose opening
@@ -159,7 +159,7 @@ def _empty_archives(entries: dict[Path, list[Path | SkippedFile]]) -> Iterator[S
 
 def _is_standalone_scan(path: Path) -> bool:
     """Whether a file is a scan by itself, by its name. A pipe or device named as DICOM is not part of a series."""
-    return _is_nifti(path) or (has_dicom_suffix(path) and is_special(path))
+    return path.name.lower().endswith(SCAN_SUFFIXES) or (has_dicom_suffix(path) and is_special(path))
 
 
 def _dicom_scans_by_folder(files: dict[Path, list[Path]], query: SeriesQuery) -> dict[Path, list[Path | SkippedFile]]:
@@ -191,13 +191,9 @@ def _may_be_dicom(path: Path) -> bool:
     return has_dicom_suffix(path) or is_dicom(path)
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(SCAN_SUFFIXES)
-
-
 def _is_mask(path: Path) -> bool:
-    """Whether a file is a segmentation by its name, as MosMedData writes them: ``study_0255_mask.nii.gz``."""
-    return scan_name(path).lower().endswith(MASK_SUFFIX)
+    """Whether a file is a segmentation by its name: ``study_0255_mask.nii.gz`` (MosMedData), ``a.seg.nrrd``."""
+    return scan_name(path).lower().endswith(MASK_SUFFIXES)
 
 
 def _header_file(path: Path) -> Path:

@@ -19,8 +19,6 @@ CONVERTIBLE_REASON = "an image in another format ({}); convert it to NIfTI, with
 UNSUPPORTED_SUFFIXES = {
     ".zip": ("archive", NESTED_ARCHIVE_REASON),
     **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), ("archive", ARCHIVE_REASON)),
-    **dict.fromkeys((".mha", ".mhd"), ("other_format", CONVERTIBLE_REASON.format("MetaImage"))),
-    **dict.fromkeys((".nrrd", ".nhdr"), ("other_format", CONVERTIBLE_REASON.format("NRRD"))),
     **dict.fromkeys((".mgh", ".mgz"), ("other_format", CONVERTIBLE_REASON.format("FreeSurfer"))),
     ".mnc": ("other_format", CONVERTIBLE_REASON.format("MINC")),
 }

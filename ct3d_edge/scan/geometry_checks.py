@@ -57,11 +57,27 @@ def mask_outside_fov(rows: NDArray[Any], fill: float) -> NDArray[np.bool_]:
     return outside
 
 
+MAX_COORDINATE_MM = 1e6
+"""Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""
+
+MIN_VOXEL_MM = 1e-6
+"""Smallest distance of two voxels in a usable affine, in mm: a nanometre. An axis of length 0 has no direction."""
+
+BAD_AFFINE_FLAG = QCFlag("bad_affine", "warn", "The orientation in the header is unusable and was ignored.")
+
 MAX_TILT_DEGREES = 1.0
 """Largest accepted deviation from a right angle: over 300 mm it shifts the far end of the scan by 5 mm."""
 
 MAX_AFFINE_DISTANCE_MM = 1.0
 """The two orientations that a NIfTI header may hold disagree if a voxel differs by more than this."""
+
+
+def affine_if_valid(affine: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """The affine itself; None if it is singular, not finite or too large."""
+    if affine is None or not (np.abs(affine) <= MAX_COORDINATE_MM).all():  # NaN included
+        return None
+    usable = affines.voxel_sizes(affine).min() >= MIN_VOXEL_MM and None not in aff2axcodes(affine)
+    return affine if usable else None
 
 
 def max_shear_degrees(affine: NDArray[np.float64]) -> float:

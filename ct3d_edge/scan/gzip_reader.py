@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Self, cast
 from zipfile import BadZipFile
 
 from isal import igzip, igzip_lib
@@ -17,10 +17,13 @@ from isal import igzip, igzip_lib
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.scan.archive import is_member, open_file, read_file_state
+from ct3d_edge.scan.inflate import GZIP_MAGIC, InflateStream
 from ct3d_edge.scan.path_kind import describe_file_type
 from ct3d_edge.system.machine import read_available_memory
 
-GZIP_MAGIC = b"\x1f\x8b"
+Encoding = Literal["auto", "raw", "gzip", "zlib"]
+"""How a stream of voxels is compressed; ``auto``: with gzip if it begins so."""
+
 BLOCK_BYTES = 1 << 18
 """Bytes decoded at a time: large enough to amortise the call, small enough to stay in the second-level cache."""
 
@@ -47,6 +50,10 @@ class ScanReader:
     ----------
     path
         The file.
+    start
+        Byte at which to begin, of the file as stored.
+    encoding
+        How it is compressed from there.
 
     Raises
     ------
@@ -55,7 +62,7 @@ class ScanReader:
         ``trailing_data`` while reading.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0, encoding: Encoding = "auto") -> None:
         self.path = path
         self._reading, self._close_requested = threading.Lock(), False
         self._in_archive = is_member(path)
@@ -67,8 +74,16 @@ class ScanReader:
         if not magic:
             self._file.close()
             raise UnreadableScanError("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
-        self.compressed = magic == GZIP_MAGIC
-        self._stream: BinaryIO = igzip.open(self._file, "rb") if self.compressed else self._file
+        if encoding == "auto":
+            encoding = "gzip" if magic == GZIP_MAGIC else "raw"
+        self.compressed = encoding != "raw"
+        self._start, self._stream, self._position = start, self._file, 0
+        self.skip(start)
+        self._position = 0
+        if encoding == "gzip":
+            self._stream = igzip.open(self._file, "rb")
+        elif encoding == "zlib":
+            self._stream = cast(BinaryIO, InflateStream(self._file, encoding))
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +110,8 @@ class ScanReader:
     @property
     def capacity(self) -> int:
         """Upper bound of the decompressed size of the file in bytes."""
-        return self.size * MAX_DEFLATE_RATIO if self.compressed else self.size
+        stored = max(self.size - self._start, 0)
+        return stored * MAX_DEFLATE_RATIO if self.compressed else stored
 
     @property
     def has_checksum(self) -> bool:
@@ -117,6 +133,11 @@ class ScanReader:
                     )
         return b"".join(blocks)
 
+    def read_head(self, count: int) -> bytes:
+        """The next ``count`` bytes; fewer if the file ends before."""
+        with self._using(), self._translating():
+            return self._stream.read(count)
+
     def read(self, count: int) -> bytes:
         """Return exactly ``count`` bytes."""
         buffer = bytearray(count)
@@ -128,14 +149,14 @@ class ScanReader:
         done = 0
         with self._using(), self._translating():
             while done < len(buffer):
-                got = self._stream.readinto(buffer[done : done + BLOCK_BYTES])  # type: ignore[attr-defined]
+                got = self._read_into(buffer[done : done + BLOCK_BYTES])
                 if not got:
                     raise self._truncated(f"{len(buffer) - done:,} bytes are missing")
                 done += got
 
     def skip(self, count: int) -> None:
         """Skip ``count`` bytes; in blocks in a compressed file or archive, as a damaged header may give any number."""
-        if not self.has_checksum:
+        if self._stream is self._file and not self._in_archive:
             with self._translating():
                 self._file.seek(count, os.SEEK_CUR)
             return
@@ -146,14 +167,40 @@ class ScanReader:
 
     def finish(self) -> None:
         """Read to the end, so that the checksum of a compressed file is compared."""
-        left = MAX_TRAILER_BYTES
+        left, scratch = MAX_TRAILER_BYTES, memoryview(bytearray(BLOCK_BYTES))
         with self._using(), self._translating():
-            while self.has_checksum and (extra := self._stream.read(BLOCK_BYTES)):
-                left -= len(extra)
+            while self.has_checksum and (extra := self._read_into(scratch)):
+                left -= extra
                 if left < 0:
                     raise UnreadableScanError(
                         "trailing_data", f"{self.path.name} contains far more data than its header describes."
                     )
+
+    @property
+    def has_trailing_bytes(self) -> bool:
+        """Whether something else follows the compressed stream in the file; known after `finish`."""
+        return isinstance(self._stream, InflateStream) and self._stream.has_trailing_bytes
+
+    def _read_into(self, buffer: memoryview) -> int:
+        """Fill a part of ``buffer``; 0 at the end. Where a gzip stream goes on as something else, the end is there."""
+        try:
+            got: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        except (gzip.BadGzipFile, EOFError) as error:
+            begins_otherwise = isinstance(error, EOFError) or "Not a gzipped file" in str(error)
+            if isinstance(self._stream, InflateStream) or not begins_otherwise:
+                raise
+            self._restart()
+            got = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        self._position += got
+        return got
+
+    def _restart(self) -> None:
+        """Read the gzip stream from its start to the present position with `InflateStream`."""
+        self._file.seek(self._start)
+        self._stream = cast(BinaryIO, InflateStream(self._file, "gzip"))
+        left, scratch = self._position, memoryview(bytearray(BLOCK_BYTES))
+        while left and (got := self._stream.readinto(scratch[:left])):  # type: ignore[attr-defined]
+            left -= got
 
     def _refuse_other_than_files(self) -> None:
         """Raise unless the path is a regular file: opening a named pipe could block for ever."""
@@ -189,7 +236,8 @@ class ScanReader:
             code = "bad_checksum" if "check failed" in str(error) else "corrupt_gzip"
             raise UnreadableScanError(code, f"{name} is damaged: {error}. Copy or export it again.") from error
         except igzip_lib.error as error:
-            raise UnreadableScanError("corrupt_gzip", f"{name} is damaged inside its gzip stream ({error}).") from error
+            code = "bad_checksum" if "checksum" in str(error) else "corrupt_gzip"
+            raise UnreadableScanError(code, f"{name} is damaged inside its compressed stream ({error}).") from error
         except FileNotFoundError as error:
             raise UnreadableScanError("not_found", f"{name} does not exist.") from error
         except OSError as error:

@@ -7,11 +7,14 @@ from pathlib import Path
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.scan.dicom.magic import has_dicom_suffix, is_dicom, is_series_name, split_series_name
 from ct3d_edge.scan.gzip_reader import no_cancellation
-from ct3d_edge.scan.nifti import NiftiScan
-from ct3d_edge.scan.nifti_header import header_and_voxel_paths
+from ct3d_edge.scan.nifti_header import header_and_voxel_paths, read_nifti_header
 from ct3d_edge.scan.path_kind import is_file, is_folder, path_exists
 from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
+from ct3d_edge.scan.streamed_scan import StreamedScan, VolumeHeader
 from ct3d_edge.scan.volume import Scan
+
+DETACHED_SUFFIXES = (".mhd", ".nhdr")
+"""Headers whose voxels are usually in another file."""
 
 PYDICOM_INSTALL_COMMAND = 'pip install "pydicom>=3.0.1"'
 
@@ -23,13 +26,13 @@ def open_scan(
     raise_refused: bool = True,
     check_cancelled: Callable[[], None] = no_cancellation,
 ) -> Scan:
-    """Open a NIfTI file or a DICOM series; the format is detected by content.
+    """Open a NIfTI, MetaImage or NRRD file or a DICOM series; NIfTI and DICOM are detected by content.
 
     Parameters
     ----------
     path
-        A .nii, .nii.gz, .hdr or .img file; a DICOM file, which stands for its whole series; a folder that holds one
-        DICOM series; ``folder/SERIES-UID``; or ``folder/SERIES-UID#PASS``, one pass of a series.
+        A .nii, .nii.gz, .hdr, .img, .mha, .mhd, .nrrd or .nhdr file; a DICOM file, which stands for its whole series; a
+        folder that holds one DICOM series; ``folder/SERIES-UID``; or ``folder/SERIES-UID#PASS``, one pass of a series.
     allow
         Codes of quality flags to downgrade one severity: ``refuse`` becomes ``warn``, ``warn`` becomes ``ok``.
     raise_refused
@@ -52,7 +55,7 @@ def open_scan(
 
         scan = open_series(path, check_cancelled)
     else:
-        scan = NiftiScan(path, check_cancelled)
+        scan = StreamedScan(path, _header_reader(path), check_cancelled)
     scan.flags = apply_overrides(scan.flags, allow)
     if raise_refused:
         raise_if_refused(scan.flags)
@@ -60,14 +63,16 @@ def open_scan(
 
 
 def list_scan_files(path: Path | str, check_cancelled: Callable[[], None] = no_cancellation) -> tuple[Path, ...]:
-    """The files that a scan is made of: one, the two of a .hdr/.img pair, or those of a DICOM series.
+    """The files that a scan is made of: one, a header and its voxel file, or those of a DICOM series.
 
     Raises
     ------
     UnreadableScanError, RefusedScanError
-        If there is no such DICOM series; other files are not opened.
+        If there is no such DICOM series, or the header of a .mhd or .nhdr file cannot be read.
     """
     path = Path(path)
+    if path.name.lower().endswith(DETACHED_SUFFIXES) and is_file(path):
+        return path, _header_reader(path)(path).voxel_path
     if not is_series(path):
         return tuple(dict.fromkeys(header_and_voxel_paths(path)))
     _require_pydicom(path)
@@ -107,6 +112,20 @@ def pass_of_path(path: Path) -> list[str]:
     """The name of the pass in ``folder/SERIES-UID#PASS``; none in other paths."""
     name = split_series_name(path.name)[1]
     return [name] if name and not path_exists(path) else []
+
+
+def _header_reader(path: Path) -> Callable[[Path], VolumeHeader]:
+    """The function that reads the header of a volume file, by its name; NIfTI if the name is none of another format."""
+    suffix = path.suffix.lower()
+    if suffix in (".mha", ".mhd"):
+        from ct3d_edge.scan.metaimage import read_metaimage_header
+
+        return read_metaimage_header
+    if suffix in (".nrrd", ".nhdr"):
+        from ct3d_edge.scan.nrrd import read_nrrd_header
+
+        return read_nrrd_header
+    return read_nifti_header
 
 
 def _require_pydicom(path: Path) -> None:

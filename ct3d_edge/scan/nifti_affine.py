@@ -7,19 +7,11 @@ none. An unusable form is skipped with a quality flag.
 from typing import Any
 
 import numpy as np
-from nibabel.affines import voxel_sizes
-from nibabel.orientations import aff2axcodes
 from nibabel.quaternions import quat2mat
 from numpy.typing import NDArray
 
-from ct3d_edge.scan.geometry_checks import affine_agreement_flags, tilt_flags
+from ct3d_edge.scan.geometry_checks import BAD_AFFINE_FLAG, affine_agreement_flags, affine_if_valid, tilt_flags
 from ct3d_edge.scan.qc_flag import QCFlag
-
-MAX_COORDINATE_MM = 1e6
-"""Largest entry of a usable affine, in mm: a kilometre. Squares of far larger ones overflow."""
-
-MIN_VOXEL_MM = 1e-6
-"""Smallest distance of two voxels in a usable affine, in mm: a nanometre. An axis of length 0 has no direction."""
 
 MAX_QUATERNION_NORM = 1.01
 """Length of the vector part (b, c, d) up to which it is a unit quaternion that was rounded; nibabel allows 2e-7."""
@@ -46,14 +38,13 @@ def read_affine(header: Any, shape: tuple[int, int, int]) -> tuple[Affine | None
         ``(4, 4)`` float64, or None if neither form is declared, or none that is can be used (quality flag
         ``bad_affine``).
     """
-    sform = _affine_if_valid(_sform(header)) if int(header["sform_code"]) > 0 else None
+    sform = affine_if_valid(_sform(header)) if int(header["sform_code"]) > 0 else None
     qform, repairs = _qform(header) if int(header["qform_code"]) > 0 else (None, [])
-    qform = _affine_if_valid(qform)
+    qform = affine_if_valid(qform)
     affine = qform if sform is None else sform
     if affine is None:
         declared = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-        detail = "The orientation in the header is unusable and was ignored."
-        return None, (QCFlag("bad_affine", "warn", detail),) if declared else ()
+        return None, (BAD_AFFINE_FLAG,) if declared else ()
     if sform is not None:
         agreement = () if qform is None or repairs else affine_agreement_flags(affine, qform, shape)
         return affine, (*agreement, *tilt_flags(affine), *_unit_flags(header))
@@ -69,7 +60,7 @@ def _unit_scale(header: Any) -> float:
 def _sform(header: Any) -> Affine:
     affine = np.eye(4)
     affine[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
-    with np.errstate(all="ignore"):  # an overflow is not finite, and `_affine_if_valid` rejects it
+    with np.errstate(all="ignore"):  # an overflow is not finite, and `affine_if_valid` rejects it
         affine[:3] *= _unit_scale(header)
     return affine
 
@@ -110,14 +101,6 @@ def _voxel_edges(header: Any) -> tuple[Affine, list[str]]:
     edges = np.where(edges == 0, 1.0, np.abs(edges))
     edges[2] *= -1 if header["pixdim"][0] < 0 else 1
     return edges, repairs
-
-
-def _affine_if_valid(affine: Affine | None) -> Affine | None:
-    """The affine itself; None if it is singular, not finite or too large."""
-    if affine is None or not (np.abs(affine) <= MAX_COORDINATE_MM).all():  # NaN included
-        return None
-    usable = voxel_sizes(affine).min() >= MIN_VOXEL_MM and None not in aff2axcodes(affine)
-    return affine if usable else None
 
 
 def _repair_flags(repairs: list[str]) -> tuple[QCFlag, ...]:

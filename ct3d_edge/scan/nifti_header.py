@@ -4,20 +4,19 @@ nibabel parses the fields; this module checks their values.
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.scan.dicom.magic import is_dicom
 from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.scan.nifti_affine import read_affine
 from ct3d_edge.scan.qc_flag import QCFlag
+from ct3d_edge.scan.streamed_scan import VolumeHeader, require_volume_shape
 
 HEADER_TYPES: dict[int, tuple[type[Any], type[Any], slice]] = {
     348: (nib.Nifti1Header, nib.nifti1.Nifti1PairHeader, slice(344, 348)),
@@ -28,38 +27,8 @@ HEADER_TYPES: dict[int, tuple[type[Any], type[Any], slice]] = {
 SINGLE, PAIR = b"n+", b"ni"
 """How the magic begins in a single file and in the header of a pair."""
 
-MAX_AXIS_LENGTH = 32767
-"""Voxels along an axis; the limit of NIfTI-1. Larger planes of NIfTI-2 would take too long to process."""
 
-
-@dataclass(frozen=True, eq=False)
-class NiftiHeader:
-    """The validated header of a NIfTI file.
-
-    Parameters
-    ----------
-    shape, dtype
-        ``(i, j, k)`` voxels, and how each is stored, byte order included.
-    offset
-        Byte of the voxel file (decompressed) at which they begin.
-    slope, intercept
-        ``HU = stored * slope + intercept``.
-    affine
-        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None if the file has none.
-    flags
-        Quality flags of the header.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    offset: int
-    slope: float
-    intercept: float
-    affine: NDArray[np.float64] | None
-    flags: tuple[QCFlag, ...]
-
-
-def read_nifti_header(path: Path) -> NiftiHeader:
+def read_nifti_header(path: Path) -> VolumeHeader:
     """Read the header of a .nii, .nii.gz, .hdr or .img file; the format is detected by content.
 
     Raises
@@ -69,14 +38,14 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     RefusedScanError
         It is NIfTI, but not one volume of real numbers.
     """
-    header_path, _ = header_and_voxel_paths(path)
+    header_path, voxel_path = header_and_voxel_paths(path)
     with ScanReader(header_path) as stream:
         fields = _read_fields(stream)
         name_flags = _name_flags(path, stream)
     slope, intercept = _scaling(fields, path)
     shape, dtype, offset = _volume_shape(fields, path), _dtype(fields, path), _offset(fields, path)
     affine, affine_flags = read_affine(fields, shape)
-    return NiftiHeader(shape, dtype, offset, slope, intercept, affine, (*name_flags, *affine_flags))
+    return VolumeHeader(shape, dtype, voxel_path, offset, affine, (*name_flags, *affine_flags), slope, intercept)
 
 
 def header_and_voxel_paths(path: Path) -> tuple[Path, Path]:
@@ -118,28 +87,9 @@ def _not_nifti_error(stream: ScanReader, first: bytes) -> UnreadableScanError:
 def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:
     """``(i, j, k)``; longer shapes only if all further axes have length one."""
     rank = int(header["dim"][0])
-    sizes = tuple(int(n) for n in header["dim"][1 : rank + 1])
-    if not 1 <= rank <= 7 or min(sizes) < 1 or max(sizes[:3]) > MAX_AXIS_LENGTH:
+    if not 1 <= rank <= 7:
         raise UnreadableScanError("bad_header", f"{path.name} has impossible dimensions {header['dim'].tolist()}.")
-    if rank < 3:
-        raise RefusedScanError(
-            "two_dimensional", f"{path.name} is a single image of {_format_shape(sizes)} pixels, not a volume."
-        )
-    if math.prod(sizes[3:]) > 1:
-        raise RefusedScanError(
-            "multiple_volumes",
-            f"{path.name} contains {math.prod(sizes[3:])} volumes. Split it into one file each.",
-        )
-    if min(sizes[:3]) < 2:
-        raise RefusedScanError(
-            "single_slice", f"{path.name} has only one slice ({_format_shape(sizes[:3])} voxels), not a volume."
-        )
-    i, j, k = sizes[:3]
-    return i, j, k
-
-
-def _format_shape(sizes: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sizes))
+    return require_volume_shape([int(n) for n in header["dim"][1 : rank + 1]], path.name)
 
 
 def _offset(header: Any, path: Path) -> int:

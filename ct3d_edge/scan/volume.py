@@ -23,6 +23,8 @@ class Scan(ABC):
     flags: tuple[QCFlag, ...]
     reading_ms: float = 0.0
     """Wall time of reading so far, in milliseconds."""
+    reading_flags: tuple[QCFlag, ...] = ()
+    """Quality flags that only reading all planes shows."""
 
     @property
     @abstractmethod

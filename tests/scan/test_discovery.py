@@ -77,7 +77,7 @@ def test_linked_folders_are_searched_once_each_and_loops_are_told(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("study.TAR.GZ", "archive"), ("study.7z", "archive"), ("a.mha", "other_format"), ("a.nrrd", "other_format")],
+    [("study.TAR.GZ", "archive"), ("study.7z", "archive"), ("a.mgz", "other_format"), ("a.mnc", "other_format")],
 )  # fmt: skip
 def test_what_holds_scans_and_is_not_read_is_told(tmp_path: Path, name: str, code: str) -> None:
     touch(tmp_path, "a.nii", name, "labels.csv")

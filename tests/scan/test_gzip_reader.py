@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from published import noise
 
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.scan.gzip_reader import BLOCK_BYTES, MAX_TRAILER_BYTES, ScanReader
@@ -102,7 +103,6 @@ FAULTS = {
     "length changed": (flipped(GZ, -1), "corrupt_gzip"),
     "unknown compression method": (flipped(GZ, 2), "corrupt_gzip"),
     "no deflate block": (GZ[:10] + b"\xff" + GZ[11:], "corrupt_gzip"),
-    "text behind it": (GZ + b"something else", "corrupt_gzip"),
     "far more data than asked for": (gzip.compress(TEXT + bytes(MAX_TRAILER_BYTES + 1)), "trailing_data"),
 }
 
@@ -117,6 +117,39 @@ def test_every_damage_has_its_code(tmp_path: Path, data: bytes, code: str) -> No
 
 def test_some_data_behind_the_voxels_is_tolerated(tmp_path: Path) -> None:
     assert read_all(write(tmp_path / "a.gz", gzip.compress(TEXT + bytes(MAX_TRAILER_BYTES)))) == TEXT
+
+
+JUNK = (
+    b"x",
+    b"something else",
+    bytes(9) + b"something else",
+    noise(3 * BLOCK_BYTES, seed=1),
+    bytes(BLOCK_BYTES) + b"x",
+)
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+@pytest.mark.parametrize("members", [1, 2])
+def test_what_follows_a_sound_member_is_not_read(tmp_path: Path, junk: bytes, members: int) -> None:
+    data = noise(5 * BLOCK_BYTES // 2)
+    path = write(tmp_path / "a.gz", gzip.compress(data[: len(data) // members]) + junk)
+    if members == 2:
+        path = write(tmp_path / "a.gz", gzip.compress(data[:99]) + gzip.compress(data[99:]) + junk)
+    with ScanReader(path) as stream:
+        assert stream.read(100) + stream.read(len(data) - 100) == data
+        stream.finish()
+        assert stream.has_trailing_bytes
+        stream.finish()
+    with pytest.raises(UnreadableScanError) as caught:
+        read_all(path, len(data) + 1)
+    assert caught.value.code == "truncated"
+
+
+def test_zeros_behind_a_sound_member_are_padding(tmp_path: Path) -> None:
+    with ScanReader(write(tmp_path / "a.gz", gzip.compress(TEXT) + bytes(600) + gzip.compress(TEXT))) as stream:
+        assert stream.read(2 * len(TEXT)) == TEXT * 2
+        stream.finish()
+        assert not stream.has_trailing_bytes
 
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:

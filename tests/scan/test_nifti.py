@@ -10,7 +10,10 @@ from builders import MakeScan
 from numpy.typing import NDArray
 from products import each_pair, each_value
 
+from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
+from ct3d_edge.preprocessing import preprocess
+from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
@@ -533,7 +536,7 @@ def test_a_scan_that_would_take_the_machines_memory_is_refused(
     make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_scan()
-    monkeypatch.setattr("ct3d_edge.scan.nifti.read_available_memory", lambda: 1000)
+    monkeypatch.setattr("ct3d_edge.scan.streamed_scan.read_available_memory", lambda: 1000)
     assert code_of(path) == "too_large"
 
 
@@ -567,7 +570,7 @@ def test_only_a_compressed_file_is_read_whole(
 @pytest.mark.parametrize("cores", [1, 2])
 def test_one_core_reads_what_two_do(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     path = make_scan()
-    monkeypatch.setattr("ct3d_edge.scan.nifti.count_usable_cores", lambda: cores)
+    monkeypatch.setattr("ct3d_edge.scan.streamed_scan.count_usable_cores", lambda: cores)
     stored = read_nifti(path).stored
     for k, plane in zip((2, 3, 9), NiftiScan(path).planes([2, 3, 9]), strict=True):
         np.testing.assert_array_equal(plane, stored[:, :, k].T)
@@ -595,7 +598,22 @@ def test_damage_behind_the_last_needed_plane_is_found(make_scan: MakeScan) -> No
 def test_streaming_holds_three_planes(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = NiftiScan(make_scan())
     plane = 24 * 20 * 2
-    monkeypatch.setattr("ct3d_edge.scan.nifti.read_available_memory", lambda: 6 * plane)
+    monkeypatch.setattr("ct3d_edge.scan.streamed_scan.read_available_memory", lambda: 6 * plane)
     assert len(list(scan.planes(range(12)))) == 12
     with pytest.raises(UnreadableScanError, match=r"needs 11\.5 kB for its voxels; 5\.76 kB are free"):
         scan.load()
+
+
+def test_data_behind_a_sound_gzip_stream_give_a_flag(make_scan: MakeScan, hu: NDArray[np.int16]) -> None:
+    path = make_scan("scan.nii.gz")
+    path.write_bytes(path.read_bytes() + b"<html>proxy error</html>")
+    np.testing.assert_array_equal(read_nifti(path).stored, hu)
+    assert [flag.code for flag in read_nifti(path).flags] == ["trailing_bytes"]
+    contract = Contract(shape=(16, 16, 8))
+    assert "trailing_bytes" in [flag.code for flag in preprocess(open_scan(path), contract).flags]
+    found = {
+        allow: {flag.code: flag.severity for flag in QualityChecker(contract, allow).check(path).flags}
+        for allow in ((), ("trailing_bytes",))
+    }
+    assert found[()]["trailing_bytes"] == "warn"
+    assert found["trailing_bytes",]["trailing_bytes"] == "ok"
