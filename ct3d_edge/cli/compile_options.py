@@ -108,11 +108,25 @@ def print_compile_result(exported: "CompileResult") -> None:
             print_lines([to_option_names(f"warning: the parity check is weak: {parity.weakness}")])
     for name, reason in model.provenance.get("not_for", {}).items():
         print_lines([f"not for {name}: it {reason}"])
+    print_lines(describe_missing_target(exported))
     if model.golden.limitation:
         print_lines([f"warning: the golden test is weak: {model.golden.limitation}"])
     if exported.fused_io_parity:
         print_lines([f"preprocessing inside: {exported.fused_io_parity.describe()}"])
     typer.echo(f"wrote {model.path} ({format_bytes(len(model.data))}, {plural(model.nodes, 'node')})")
+
+
+def describe_missing_target(exported: "CompileResult") -> list[str]:
+    """One line if the provider that the file is made for does not work here, so that no check ran on it."""
+    from ct3d_edge.providers.names import PROVIDERS
+
+    target = exported.model.provenance.get("optimize", {}).get("target")
+    if target not in PROVIDERS or target in {parity.provider for parity in exported.parity_reports}:
+        return []
+    return [
+        f"not checked on {target}, which does not work on this machine: run ct3d-edge verify --model "
+        f"{exported.model.path.name} --provider {target} on the device"
+    ]
 
 
 def describe_passes(steps: list[dict[str, Any]]) -> list[str]:

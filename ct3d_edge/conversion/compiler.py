@@ -30,6 +30,13 @@ AUTO_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
 """What ``auto`` tries for a device class, in this order. ONNX Runtime's CPU provider runs float16 as float32, with
 casts; its CUDA provider has no 8-bit convolutions."""
 
+USE_SCANS = "Calibrate and compare on scans of the application (`calibration_data=FOLDER`, `parity_data=FOLDER`), or"
+REMEDIES = {
+    "int8": f" {USE_SCANS} use `precision=fp16` or fp32.",
+    "fp16": f" {USE_SCANS} use `precision=fp32`.",
+}
+"""What to do where a parity check fails, by precision."""
+
 TIMING_ROUNDS = 5
 """Runs of two graphs in turn, to see which one is faster."""
 
@@ -96,13 +103,14 @@ def _write_variant(job: CompileJob, options: CompileOptions, variant: GraphVaria
         ),
         variant,
         required=("cpu", options.target),
-        locate_failure=lambda failure: _bisect_job_failure(job, history, failure, limit),
+        locate_failure=lambda failure: _explain_failure(job, history, failure, limit),
     )
 
 
-def _bisect_job_failure(job: CompileJob, history: CompileHistory, failure: ParityFailure, limit: float) -> str:
+def _explain_failure(job: CompileJob, history: CompileHistory, failure: ParityFailure, limit: float) -> str:
     LOGGER.info("looking for what causes the difference on %s ...", failure.provider)
-    return bisect_failure(history, job.reference(failure.volume), failure, limit)
+    cause = bisect_failure(history, job.reference(failure.volume), failure, limit)
+    return f"{cause}{REMEDIES.get(history.options.precision, '')}"
 
 
 def _merge_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ SIGNIFICANT_DIGITS = 8
 """Of each value in the file."""
 
 ACTIVATIONS = ("Sigmoid", "Softmax")
+"""Operators that turn logits into probabilities."""
 
 WEIGHT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 

@@ -197,3 +197,17 @@ def test_an_explanation_is_for_fp32_without_preprocessing_inside(optimize: Run, 
     )
     assert outcome.code == 2
     assert "--with-gradcam-output" in outcome.err
+
+
+def test_a_failed_check_names_the_remedy_of_the_precision(optimize: Run) -> None:
+    failed = optimize("--precision", "int8", "--target", "tensorrt", "--atol", "1e-6")
+    assert failed.code == 4
+    assert "The smallest limit that would have passed is" in failed.err
+    assert "(--calibration-data FOLDER, --parity-data FOLDER), or use --precision fp16 or fp32." in failed.err
+
+
+def test_a_target_that_was_not_run_is_named(optimize: Run) -> None:
+    made = optimize("--precision", "int8", "--target", "tensorrt")
+    runs = "tensorrt" in find_working_providers()
+    assert ("not checked on tensorrt, which does not work on this machine" in made.out) != runs
+    assert "not checked on" not in optimize("--precision", "int8").out

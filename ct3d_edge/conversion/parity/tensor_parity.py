@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.tensor_memory import tensor_bytes
+from ct3d_edge.modelfile.tensor_sketch import ACTIVATIONS
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 OpenIntermediateOutputs = Callable[[onnx.ModelProto, Sequence[str]], IntermediateOutputs]
@@ -41,7 +42,8 @@ class TensorParity:
     Parameters
     ----------
     compared, tensors
-        How many tensors both graphs have under one name and shape, and how many the one compared with has in all.
+        Number of tensors that both graphs have under one name and shape, and of all in the reference; final
+        probabilities count among the latter only.
     volumes
         On how many network inputs.
     worst
@@ -90,6 +92,9 @@ def compare_tensors(
 ) -> TensorParity:
     """Compare every floating-point tensor that both graphs have under one name.
 
+    Final probabilities are left out if there is another: they have the limit of `ParityReport`, and where all are near
+    0, a small error of a logit is a large part of them.
+
     Parameters
     ----------
     reference
@@ -102,7 +107,8 @@ def compare_tensors(
         Largest difference that passes, as a part of the largest magnitude of the reference's tensor.
     """
     known = tensor_bytes(reference)
-    shared = [name for name in tensor_bytes(found) if name in known]
+    both = [name for name in tensor_bytes(found) if name in known]
+    shared = [name for name in both if not _is_probability(reference, name)] or both
     taps = IntermediateOutputs(reference, shared), open_outputs(found, shared)
     sums = {name: _DifferenceStats() for name in shared}
     volumes = 0
@@ -119,6 +125,13 @@ def compare_tensors(
         mean=max(gap.mean for gap in gaps),
         first=next((gap for gap in gaps if not gap.largest <= limit), None),
         limit=limit,
+    )
+
+
+def _is_probability(proto: onnx.ModelProto, tensor: str) -> bool:
+    """Whether a tensor is the output of the graph and that of a sigmoid or softmax."""
+    return tensor == proto.graph.output[0].name and any(
+        tensor in node.output and node.op_type in ACTIVATIONS for node in proto.graph.node
     )
 
 

@@ -32,6 +32,21 @@ def test_the_first_tensor_beyond_the_limit_is_named_and_the_smallest_limit_told(
     assert compare_tensors(chain(2), chain(2.2), batches(), limit=level.worst.largest).passed
 
 
+def unlikely(bias: float, last: str) -> onnx.ModelProto:
+    """Logits of about -9 and what ``last`` makes of them: a sigmoid, probabilities of about 1e-4."""
+    g = GraphMaker(4)
+    return g.model(g.op(last, g.op("Add", "x", np.array([bias], np.float32))))
+
+
+def test_probabilities_have_the_limit_of_decisions_alone() -> None:
+    graphs = unlikely(-9, "Sigmoid"), unlikely(-8.8, "Sigmoid")
+    level = compare_tensors(*graphs, batches(), limit=0.1)
+    assert level.passed, "logits differ by 2 %; probabilities by 20 % of themselves, but by 1e-4 at most"
+    assert (level.compared, level.worst.node) == (1, "Add add0")
+    assert not compare_tensors(*graphs, batches(), limit=0.01).passed
+    assert compare_tensors(unlikely(-9, "Neg"), unlikely(-8.8, "Neg"), batches(), limit=0.1).compared == 2
+
+
 def test_a_nan_is_beyond_every_limit() -> None:
     level = compare_tensors(chain(2), chain(np.nan), batches(), limit=1e9)
     assert level.first is not None
