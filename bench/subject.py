@@ -144,7 +144,7 @@ def mix_volumes(one: NDArray[np.float32], other: NDArray[np.float32], share: flo
 def write_onnx(source: "KerasSource", material: Fixture) -> None:
     """As tf2onnx writes it, rewritten, in fewer bits, and with the preprocessing inside, each with a contract."""
     from ct3d_edge.conversion.fused_io.fuse import fuse_io
-    from ct3d_edge.conversion.keras_loader import convert_to_onnx
+    from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
     from ct3d_edge.conversion.passes.pipeline import optimize_graph
     from ct3d_edge.modelfile.model_file import attach_metadata, load_model_file
     from ct3d_edge.session.golden_search import make_golden_test

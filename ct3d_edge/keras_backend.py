@@ -7,10 +7,12 @@ Switching the graph optimizer's remapper off cures it.
 
 import importlib
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ct3d_edge.errors import ModelError, UsageError
@@ -67,6 +69,20 @@ def _capture_stderr() -> Iterator[None]:
             os.close(real)
 
 
+_INNER_ERROR = re.compile(r"Exception encountered(?:: |.*\n\n)")
+_TERMINAL_COLOUR = re.compile(r"\x1b\[\d*m")
+
+
+def keras_reason(error: Exception) -> str:
+    """What an error of Keras says in one line, for its messages wrap the reason in the names of functions and settings.
+
+    The line behind the last ``Exception encountered``, without the settings of the layer; else the first line.
+    """
+    innermost = _INNER_ERROR.split(_TERMINAL_COLOUR.sub("", str(error)))[-1]
+    lines = innermost.partition(" Full object config:")[0].strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def with_pooled_features(network: Any) -> Any | None:
     """A Keras model with two outputs: what the one global average pooling gives, ``(N, C)``, and the network's answer.
 
@@ -108,18 +124,16 @@ def require_graph_mode(network: Any) -> str | None:
     ModelError
         If the modes differ for another reason.
     """
-    import numpy as np
     import tensorflow as tf
 
-    probe = _make_probe(network)
+    probe = _make_probe([size or DYNAMIC_AXIS_SIZE for size in network.inputs[0].shape[1:]])
     expected = _first_output(network(probe, training=False))
-    share = MAX_DIFFERENCE if network.dtype_policy.compute_dtype == "float32" else MAX_DIFFERENCE_FP16
-    limit = share * max(1.0, float(np.abs(expected).max()))
-    apart = _difference(network, probe, expected)
+    limit = _difference_limit(network, expected)
+    apart = _difference(_traced(network), probe, expected)
     if apart <= limit:
         return None
     tf.config.optimizer.set_experimental_options({"remapping": False})
-    if _difference(network, probe, expected) <= limit:
+    if _difference(_traced(network), probe, expected) <= limit:
         return REMAPPER_WARNING.format(apart)
     raise ModelError(
         "Keras computes another network in graph mode than in eager mode: on a random input the outputs differ by "
@@ -128,20 +142,47 @@ def require_graph_mode(network: Any) -> str | None:
     )
 
 
-def _make_probe(network: Any) -> "NDArray[np.float32]":
-    """One input of the network, in [0, 1] as contracts scale them."""
+def graph_if_equal(network: Any, shape: Sequence[int]) -> Callable[[Any], Any]:
+    """Call a network in inference mode as a graph, about twice as fast, if both modes agree on one random input.
+
+    Parameters
+    ----------
+    shape
+        Of a batch of inputs.
+    """
+    probe = _make_probe(shape[1:])
+    expected = _first_output(network(probe, training=False))
+    traced = _traced(network)
+    if _difference(traced, probe, expected) <= _difference_limit(network, expected):
+        return traced
+    return partial(network, training=False)
+
+
+def _traced(network: Any) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    function: Callable[[Any], Any] = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
+    return lambda batch: function(tf.constant(batch))
+
+
+def _make_probe(shape: Sequence[int]) -> "NDArray[np.float32]":
+    """One network input, in [0, 1] as contracts scale them."""
     import numpy as np
 
-    shape = [size or DYNAMIC_AXIS_SIZE for size in network.inputs[0].shape[1:]]
     return np.random.default_rng(0).random((1, *shape), np.float32)
 
 
-def _difference(network: Any, probe: "NDArray[np.float32]", expected: "NDArray[np.float64]") -> float:
+def _difference_limit(network: Any, expected: "NDArray[np.float64]") -> float:
     import numpy as np
-    import tensorflow as tf
 
-    traced = tf.function(lambda batch: network(batch, training=False))
-    found = _first_output(traced(tf.constant(probe)))
+    share = MAX_DIFFERENCE if network.dtype_policy.compute_dtype == "float32" else MAX_DIFFERENCE_FP16
+    return share * max(1.0, float(np.abs(expected).max()))
+
+
+def _difference(traced: Callable[[Any], Any], probe: "NDArray[np.float32]", expected: "NDArray[np.float64]") -> float:
+    import numpy as np
+
+    found = _first_output(traced(probe))
     return float(np.abs(found - expected).max()) if np.isfinite(expected).all() else 0.0
 
 

@@ -87,3 +87,28 @@ def test_a_network_that_gives_nan_is_left_to_others() -> None:
     network = keras.Model(volume, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling3D()(volume)))
     network.set_weights([np.full((1, 1), np.nan), np.zeros(1)])
     assert require_graph_mode(network) is None
+
+
+@pytest.mark.slow
+def test_a_graph_that_loses_a_slope_is_not_used() -> None:
+    code = (
+        "from ct3d_edge.keras_backend import graph_if_equal\n"
+        "forward = graph_if_equal(network, batch.shape)\n"
+        "print(float(np.abs(np.asarray(forward(batch)) - right).max()), apart())"
+    )
+    found, apart = in_a_process(code)[0].split()
+    assert float(found) < 1e-5
+    if float(apart) < 1e-5:
+        pytest.skip("this TensorFlow computes the network rightly in graph mode")
+
+
+def test_networks_are_called_as_a_graph_where_that_is_the_same() -> None:
+    code = (
+        "from ct3d_edge.keras_backend import graph_if_equal\n"
+        "network = keras.Model(volume, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling3D()(x)))\n"
+        "expected = np.asarray(network(batch[:1], training=False))\n"
+        "forward = graph_if_equal(network, batch[:1].shape)\n"
+        "network.call = None\n"
+        "print(np.abs(forward(batch[:1]) - expected).max() < 1e-6)"
+    )
+    assert in_a_process(code) == ["True"]

@@ -9,7 +9,8 @@ from ct3d_edge.conversion.compiler import compile_model
 from ct3d_edge.conversion.extra_outputs.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.extra_outputs.pooled_output import add_checked_pooled_output
 from ct3d_edge.conversion.graph_variant import CompileOptions
-from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx
+from ct3d_edge.conversion.keras_loader import KerasSource
+from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 from ct3d_edge.conversion.parity.accuracy_bisect import find_faulty_layer
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.write_model import CompileJob, CompileResult

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Activation, Channels
 from ct3d_edge.errors import ModelError, UsageError
+from ct3d_edge.keras_backend import keras_reason
 from ct3d_edge.modelfile.golden_input import make_phantom_volume
 
 SPATIAL_AXES = 3
@@ -158,8 +159,7 @@ def _check_by_running(file: Path, network: keras.Model, interface: KerasInterfac
     try:
         answers = np.asarray(keras.ops.convert_to_numpy(network(batch, training=False)), np.float64)
     except Exception as error:  # whatever the layers raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"Keras cannot run {file} on a volume of {interface.shape}: {reason}") from error
+        raise ModelError(f"Keras cannot run {file} on a volume of {interface.shape}: {keras_reason(error)}") from error
     if interface.activation == "identity" and not _are_probabilities(answers):
         raise ModelError(
             f"{file} gives values from {answers.min():.3g} to {answers.max():.3g}, which are no probabilities. "

@@ -1,91 +1,24 @@
-"""The Keras model to be exported, loaded, and converted to ONNX by tf2onnx."""
+"""The Keras model to be exported, loaded from its file."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-import onnx
-import tensorflow as tf
-import tf2onnx
 from numpy.typing import ArrayLike, NDArray
 
 from ct3d_edge.contract import Activation, Contract
 from ct3d_edge.conversion.keras_introspection import KerasInterface, inspect_interface
 from ct3d_edge.errors import ContractError, ModelError, UsageError
-from ct3d_edge.keras_backend import require_graph_mode
+from ct3d_edge.keras_backend import graph_if_equal, keras_reason, require_graph_mode
 from ct3d_edge.session.runner import to_probabilities
-
-OPSET = 18
-"""The highest that tf2onnx writes."""
-
-INPUT_NAME = "volume"
-
-
-def output_name(contract: Contract) -> str:
-    """``"probability"``, or ``"logit"`` if the contract leaves the activation to the runtime."""
-    return "probability" if contract.activation == "identity" else "logit"
-
-
-def convert_to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto:
-    """Convert a network in inference mode.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Input ``volume`` ``("batch", *contract.input_shape)`` float32, output named by ``output_name``
-        ``("batch", contract.outputs)`` float32, weights inside.
-
-    Raises
-    ------
-    ModelError
-        If tf2onnx cannot convert the network.
-    """
-    name = output_name(contract)
-    signature = tf.TensorSpec((None, *contract.input_shape), tf.float32, name=INPUT_NAME)
-
-    # A function that returns a dict gives the output its name; from_keras fails on Sequential models.
-    def forward(volume: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {name: tf.cast(network(volume, training=False), tf.float32)}
-
-    function = tf.function(forward, input_signature=[signature])
-    proto: onnx.ModelProto
-    try:
-        _trace(function, signature)
-        proto, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
-    except Exception as error:  # tf2onnx raises bare ValueError, KeyError and others for what it cannot convert
-        raise ModelError(f"tf2onnx cannot convert this network: {error}") from error
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    _set_group_attributes(proto)
-    return proto
-
-
-def _trace(function: tf.types.experimental.PolymorphicFunction, signature: tf.TensorSpec) -> None:
-    """Trace with inner functions inlined: Keras compiles grouped convolutions apart, where tf2onnx cannot look."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        function.get_concrete_function(signature)
-    finally:
-        tf.config.run_functions_eagerly(before)
-
-
-def _set_group_attributes(proto: onnx.ModelProto) -> None:
-    """Say how many groups a convolution has, which tf2onnx leaves at one: input channels over those of its kernel."""
-    weights = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
-    inferred = onnx.shape_inference.infer_shapes(proto).graph
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.value_info, *inferred.input)}
-    for node in proto.graph.node:
-        if node.op_type != "Conv" or node.input[1] not in weights or len(shapes.get(node.input[0], ())) < 2:
-            continue
-        channels = shapes[node.input[0]][1].dim_value
-        for attribute in node.attribute:
-            if attribute.name == "group" and channels:
-                attribute.i = channels // weights[node.input[1]][1]
-
 
 RUN_MODEL_NAME = "model.keras"
 """Of a training run; only beside a file of this name a contract.json is its own."""
@@ -113,10 +46,14 @@ class KerasSource:
     contract: Contract
     messages: tuple[str, ...]
 
+    @cached_property
+    def _forward(self) -> Callable[[Any], Any]:
+        return graph_if_equal(self.network, (1, *self.contract.input_shape))
+
     def probabilities(self, volume: NDArray[np.float32]) -> NDArray[np.float64]:
         """``(len(contract.labels),)`` probabilities of one network input ``contract.shape``, by Keras."""
         batch = volume.reshape(1, *self.contract.input_shape)
-        return self.postprocess(keras.ops.convert_to_numpy(self.network(batch, training=False)))
+        return self.postprocess(keras.ops.convert_to_numpy(self._forward(batch)))
 
     def postprocess(self, output: ArrayLike) -> NDArray[np.float64]:
         """The same from the network's output ``(1, contract.outputs)``."""
@@ -154,15 +91,15 @@ def load_keras_source(
         The contract does not fit the network.
     """
     file, contract_file = _locate_files(path)
-    network = _load(file)
+    network, precision_note = _load(file)
     own = _default_contract(inspect_interface(file, network, size=size, activation=activation))
     contract = (
         own if contract_file is None else _require_matching_contract(_read_contract(contract_file), own, contract_file)
     )
     message = _default_remark(file, own, labels) if contract_file is None else f"The contract is {contract_file}."
     contract = _override_contract(contract, labels, orientation)
-    note = require_graph_mode(network) if _has_leaky_relu(network) else None
-    messages = (message,) if note is None else (message, note)
+    graph_note = require_graph_mode(network) if _has_leaky_relu(network) else None
+    messages = tuple(note for note in (message, precision_note, graph_note) if note)
     return KerasSource(file, hashlib.sha256(file.read_bytes()).hexdigest(), network, contract, messages)
 
 
@@ -190,12 +127,56 @@ def _locate_files(path: Path) -> tuple[Path, Path | None]:
     return file, contract if file.name == RUN_MODEL_NAME and contract.is_file() else None
 
 
-def _load(file: Path) -> keras.Model:
+def _load(file: Path) -> tuple[keras.Model, str | None]:
+    """The network in float32, and a remark where its layers were to compute in fewer bits."""
     try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
+        with zipfile.ZipFile(file) as archive:
+            settings = json.loads(archive.read("config.json"))
+        reduced = sorted(_reduced_policies(settings))
+        if not reduced:
+            return keras.saving.load_model(file, compile=False, safe_mode=True), None
+        network = _load_with_settings(file, _with_float32(settings))
     except Exception as error:  # Keras, zipfile and h5py raise whatever they like for a damaged or unknown file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"Keras cannot load {file}: {reason}") from error
+        raise ModelError(f"Keras cannot load {file}: {keras_reason(error)}") from error
+    return network, f"Its layers compute in {' and '.join(reduced)}; exported, they compute in float32."
+
+
+def _load_with_settings(file: Path, settings: Any) -> keras.Model:
+    """Load a copy of the file with other settings, so that Keras itself restores the state of every layer."""
+    with tempfile.TemporaryDirectory() as folder:
+        changed = Path(folder, file.name)
+        with zipfile.ZipFile(file) as archive, zipfile.ZipFile(changed, "w") as copy:
+            for name in archive.namelist():
+                copy.writestr(name, json.dumps(settings) if name == "config.json" else archive.read(name))
+        return keras.saving.load_model(changed, compile=False, safe_mode=True)
+
+
+_REDUCED = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+REDUCED_POLICIES = {"dtype": _REDUCED, "name": _REDUCED}
+"""Entries of settings: files are made from float32, and put into fewer bits afterwards, under a parity check."""
+
+
+def _reduced_policies(settings: Any) -> set[str]:
+    """Names of policies and types in the settings of a network, at any depth."""
+    if isinstance(settings, dict):
+        return set().union(
+            *({value} if _is_reduced(name, value) else _reduced_policies(value) for name, value in settings.items())
+        )
+    return set().union(*map(_reduced_policies, settings)) if isinstance(settings, list | tuple) else set()
+
+
+def _with_float32(settings: Any) -> Any:
+    """The settings with float32 in place of policies and types of fewer bits."""
+    if isinstance(settings, dict):
+        return {
+            name: "float32" if _is_reduced(name, value) else _with_float32(value) for name, value in settings.items()
+        }
+    return [_with_float32(value) for value in settings] if isinstance(settings, list | tuple) else settings
+
+
+def _is_reduced(name: str, value: Any) -> bool:
+    """Whether an entry is a type (``"dtype": "float16"``), or the name of a policy, of fewer bits."""
+    return isinstance(value, str) and value in REDUCED_POLICIES.get(name, ())
 
 
 def _read_contract(file: Path) -> Contract:

@@ -22,7 +22,7 @@ collect_ignore_glob = [] if KERAS else ["test_*.py", "parity/test_*.py"]
 @pytest.fixture(scope="session")
 def convert_once() -> Iterator[None]:
     """Let `export_model` take a network that was converted before, with the same layers, weights and contract."""
-    from ct3d_edge.conversion.keras_loader import convert_to_onnx
+    from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 
     converted: dict[str, bytes] = {}
 

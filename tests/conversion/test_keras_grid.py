@@ -10,7 +10,7 @@ import pytest
 from graphs import difference
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.keras_loader import convert_to_onnx
+from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 from ct3d_edge.conversion.passes.pipeline import Level, Target, optimize_graph
 
 CLOSE = 1e-5

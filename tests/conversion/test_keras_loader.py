@@ -290,3 +290,66 @@ def test_layers_with_a_slope_are_found_wherever_they_are(kind: str) -> None:
         outer = keras.Input((4, 4, 4, 1))
         network = keras.Model(outer, network(outer))
     assert _has_leaky_relu(network) == (kind != "none")
+
+
+def computing_in(policy: str) -> Any:
+    """Layers of many kinds, one of them with a state that is not a weight."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy(policy)
+    try:
+        volume = keras.Input((16, 12, 8, 1), dtype="float32")
+        normalised = layers.Normalization()
+        normalised.adapt(np.random.default_rng(0).normal(0.3, 0.2, (2, 16, 12, 8, 1)))
+        x = keras.ops.cast(normalised(volume), "float16")
+        x = layers.BatchNormalization()(layers.Conv3D(4, 3, activation="relu")(x))
+        x = layers.Dense(1)(layers.GlobalAveragePooling3D()(layers.MaxPooling3D(2)(x)))
+        network = keras.Model(volume, layers.Activation("sigmoid", dtype="float32")(x))
+        draw = np.random.default_rng(3)
+        for weight in network.trainable_weights:  # initializers draw other numbers in float16
+            weight.assign(draw.normal(0, 0.3, weight.shape))
+        return network
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_networks_in_half_precision_are_computed_in_float32(
+    save_network: SaveNetwork, tmp_path: Path, volumes: list[np.ndarray], policy: str
+) -> None:
+    source = load_keras_source(save_network(computing_in(policy)))
+    assert f"{policy}; exported, they compute in float32." in source.messages[1]
+    assert {layer.compute_dtype for layer in source.network.layers} == {"float32"}
+    exported = export_model(source, tmp_path / "out.onnx", ParityDataset(volumes, "noise"))
+    expected = load_keras_source(save_network(computing_in("float32"), "float32.keras"))
+    precise = 1e-5 if policy.startswith("mixed") else 1e-2  # in which weights were rounded when they were saved
+    with Runner(exported.model, SessionRequest("cpu")) as runner:
+        found = runner.infer(np.stack(volumes))
+    assert found == pytest.approx(np.stack([expected.probabilities(volume) for volume in volumes]), abs=precise)
+
+
+def unknown_layer() -> Any:
+    import keras
+
+    @keras.saving.register_keras_serializable("elsewhere")
+    class Odd(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, x: Any) -> Any:
+            return x * 2
+
+    volume = keras.Input((16, 12, 8, 1))
+    return keras.Model(volume, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling3D()(Odd()(volume))))
+
+
+def test_the_error_says_what_keras_stumbled_over(save_network: SaveNetwork) -> None:
+    import keras
+
+    path = save_network(unknown_layer())
+    keras.saving.get_custom_objects().pop("elsewhere>Odd")
+    with pytest.raises(
+        ModelError, match=r"Keras cannot load .*odd\.keras: Could not locate class 'Odd'\. Make sure"
+    ) as caught:
+        load_keras_source(path.rename(path.with_name("odd.keras")))
+    assert "config" not in str(caught.value)
+    assert "\n" not in str(caught.value)

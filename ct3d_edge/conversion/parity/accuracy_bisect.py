@@ -1,5 +1,6 @@
 """Which step makes a compiled file give other probabilities: a Keras layer, a pass and its node, or a precision."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +29,11 @@ Volume = NDArray[np.float32]
 FindFaultyLayer = Callable[[Volume], str]
 """A network input to the layer whose conversion makes a difference, in words; empty if none does."""
 
+
+MAX_SEARCH_SECONDS = 60.0
+"""A step of a search converts or rewrites a network and runs it, which takes seconds for a large one."""
+
+SEARCH_STOPPED = f"the search ended after {MAX_SEARCH_SECONDS:.0f} s"
 
 ROUNDING = 1e-3
 """Part of a layer's largest magnitude that arithmetic in another order explains."""
@@ -129,13 +135,13 @@ def bisect_failure(
     limit = max(limit, case.difference(found) / 2)  # a NaN leaves the limit as it is
     if not case.difference(history.source_graph) <= limit:
         return _locate_in_conversion(history, case, failure, limit)
-    passes = _passes(history)
-    for number, planned in enumerate(passes):
-        rewritten = run_passes(history.source_graph, passes[: number + 1]).proto
+    before = history.source_graph
+    for planned in _passes(history):
+        rewritten = run_passes(before, [planned]).proto
         if not case.difference(rewritten) <= limit:
-            before = run_passes(history.source_graph, passes[:number]).proto if number else history.source_graph
-            node = _bisect_rewrites(before, planned, lambda proto: case.difference(proto) <= limit)
-            return f"It comes from the pass {planned.name}, {node}."
+            rewrite = _bisect_rewrites(before, planned, lambda proto: case.difference(proto) <= limit)
+            return f"It comes from the pass {planned.name}, {rewrite}."
+        before = rewritten
     return _locate_tensor(history.variant.fp32, found, case, history.variant.tolerance.tensor)
 
 
@@ -176,14 +182,22 @@ def _bisect_rewrites(before: onnx.ModelProto, planned: Pass, within: Callable[[o
     """Bisect a pass: the fewest rewrites after which the answer is off, and the node that the last one replaced."""
     log: list[str] = []
     _apply_first_rewrites(before, planned, None, log)
-    good, bad = 0, len(log)
-    while bad - good > 1:
+    good, bad = _bisect(0, len(log), lambda count: within(_apply_first_rewrites(before, planned, count, [])))
+    if bad - good > 1:
+        return f"one of the rewrites {good + 1} to {bad} of {len(log)} ({SEARCH_STOPPED})"
+    return f"rewrite {bad} of {len(log)}: {log[bad - 1]}"
+
+
+def _bisect(good: int, bad: int, is_good: Callable[[int], bool]) -> tuple[int, int]:
+    """Narrow down where ``is_good`` changes, for `MAX_SEARCH_SECONDS` at most; ``bad - good`` is 1 in the end."""
+    deadline = time.monotonic() + MAX_SEARCH_SECONDS
+    while bad - good > 1 and time.monotonic() < deadline:
         middle = (good + bad) // 2
-        if within(_apply_first_rewrites(before, planned, middle, [])):
+        if is_good(middle):
             good = middle
         else:
             bad = middle
-    return f"rewrite {bad} of {len(log)}: {log[bad - 1]}"
+    return good, bad
 
 
 def _apply_first_rewrites(before: onnx.ModelProto, planned: Pass, count: int | None, log: list[str]) -> onnx.ModelProto:
@@ -210,25 +224,23 @@ def find_faulty_layer(network: "keras.Model", contract: Contract, volume: Volume
     Returns
     -------
     str
-        ``layer NAME (kind)``, or an empty text if every part answers alike, or the layers cannot be taken apart.
+        ``layer NAME (kind)``, or the first and last of those that are left after `MAX_SEARCH_SECONDS`; an empty text
+        if every part answers alike, or the layers cannot be taken apart.
     """
     import keras
 
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
-    good, bad = -1, len(layers)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if _converts_well(network, layers[middle], contract, volume):
-            good = middle
-        else:
-            bad = middle
+    good, bad = _bisect(-1, len(layers), lambda number: _converts_well(network, layers[number], contract, volume))
+    if bad - good > 1:
+        first, last = layers[good + 1].name, layers[min(bad, len(layers) - 1)].name
+        return f"one of the layers from {first} to {last} ({SEARCH_STOPPED})"
     return f"layer {layers[bad].name} ({type(layers[bad]).__name__})" if bad < len(layers) else ""
 
 
 def _converts_well(network: "keras.Model", layer: Any, contract: Contract, volume: Volume) -> bool:
     import keras
 
-    from ct3d_edge.conversion.keras_loader import convert_to_onnx
+    from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 
     batch = volume.reshape(1, *contract.input_shape)
     try:

@@ -156,7 +156,7 @@ def test_features_that_a_file_spoils_stop_its_export(
 
 
 def converted(source: KerasSource) -> onnx.ModelProto:
-    from ct3d_edge.conversion.keras_loader import convert_to_onnx
+    from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 
     return add_pooled_output(convert_to_onnx(source.network, source.contract), source.contract)
 

@@ -8,17 +8,18 @@ import onnx
 import onnx_ir as ir
 import pytest
 from graphs import GraphMaker
-from networks import SHAPE, SaveNetwork
+from networks import SHAPE, SaveNetwork, tiny_network
 from numpy.typing import NDArray
 from taught import statistics
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import export, graph_variant, keras_loader
+from ct3d_edge.conversion import export, graph_variant, keras_to_onnx
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.extra_outputs.pooled_output import add_pooled_output
 from ct3d_edge.conversion.graph_variant import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.keras_loader import load_keras_source
 from ct3d_edge.conversion.optimize import load_for_compiling, optimize_model
+from ct3d_edge.conversion.parity import accuracy_bisect
 from ct3d_edge.conversion.parity.accuracy_bisect import CompileHistory, ParityFailure, bisect_failure
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.parity.parity_report import ParityReport, require_parity
@@ -89,6 +90,19 @@ def test_a_broken_pass_and_its_rewrite_are_named(
     assert "a wrong rule at node ReduceMean reducemean" in told
     assert "The smallest limit that would have passed is" in told
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_search_that_takes_too_long_names_what_is_left(
+    tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_pass(monkeypatch, "fold forward")
+    monkeypatch.setattr(accuracy_bisect, "MAX_SEARCH_SECONDS", 0)
+    model = load_for_compiling(loud_file(tmp_path / "in.onnx", 1.0), CONTRACT)
+    with pytest.raises(CheckFailedError, match=r"one of the rewrites 1 to \d+ of \d+ \(the search ended after 60 s\)"):
+        optimize_model(model, tmp_path / "out.onnx", ParityDataset(volumes, "noise"))
+    network = tiny_network()
+    left = accuracy_bisect.find_faulty_layer(network, CONTRACT, volumes[0])
+    assert left.startswith(f"one of the layers from {network.layers[1].name} to {network.layers[-1].name} (")
 
 
 def test_it_is_named_in_a_file_with_pooled_features_too(
@@ -245,7 +259,7 @@ def test_a_search_that_breaks_does_not_hide_which_tensors_differ() -> None:
 def test_a_conversion_that_goes_wrong_names_the_layer(
     save_network: SaveNetwork, tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    convert_to_onnx = keras_loader.convert_to_onnx
+    convert_to_onnx = keras_to_onnx.convert_to_onnx
 
     def changed(network: keras.Model, contract: Contract) -> onnx.ModelProto:
         """Every convolution is given another weight."""
@@ -256,7 +270,7 @@ def test_a_conversion_that_goes_wrong_names_the_layer(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 2, tensor.name))
         return proto
 
-    monkeypatch.setattr(keras_loader, "convert_to_onnx", changed)
+    monkeypatch.setattr(keras_to_onnx, "convert_to_onnx", changed)
     monkeypatch.setattr(export, "convert_to_onnx", changed)
     source = load_keras_source(save_network())
     with pytest.raises(CheckFailedError, match=r"comes from the conversion, at layer conv3d\w* \(Conv3D\)"):

@@ -6,7 +6,8 @@ from networks import SaveNetwork, tiny_network
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion.keras_loader import KerasSource, convert_to_onnx, load_keras_source
+from ct3d_edge.conversion.keras_loader import KerasSource, load_keras_source
+from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.conversion.parity.parity_report import (
     DEFAULT_PARITY_ATOL,
