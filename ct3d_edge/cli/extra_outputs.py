@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
 
 MAX_NAME_BYTES = 200
 """Bytes of a name without number and ending; file systems take 255 in all."""
+
+
+FileNames = Callable[[Path], str]
+"""Gives the files that are written of a scan their common name."""
+
+
+def names_below(folder: Path) -> FileNames:
+    """Names of scans below a folder that stay the same whatever else lies there: with a hash of the path."""
+
+    def name(scan: Path) -> str:
+        path = scan.relative_to(folder) if scan.is_relative_to(folder) else scan
+        return f"{_base_name(scan)}-{sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+    return name
 
 
 def unique_names(scans: Iterable[Path]) -> dict[Path, str]:

@@ -12,12 +12,15 @@ import typer
 from ct3d_edge.cli.infer_options import (
     AddressOption,
     CpusPerWorkerOption,
+    DicomPmOption,
+    DicomScOption,
     DicomSrOption,
     EngineOption,
     FormatOption,
     GradcamDirOption,
     MontageOption,
     OutOption,
+    OutputFolders,
     OutputFormat,
     ReportOption,
     ResumeOption,
@@ -81,6 +84,8 @@ def infer(
     explain: GradcamDirOption = None,
     report: ReportOption = None,
     dicom_sr: DicomSrOption = None,
+    dicom_sc: DicomScOption = None,
+    dicom_pm: DicomPmOption = None,
     workers: WorkersOption = None,
     batch_size: BatchSizeOption = 1,
     max_memory: ScanMemoryOption = None,
@@ -105,6 +110,7 @@ def infer(
 
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
+    wanted = OutputFolders(explain, dicom_sr, dicom_sc, dicom_pm)
     config = inference_config(
         provider,
         allow_fallback,
@@ -112,7 +118,7 @@ def infer(
         device_id,
         no_build=no_build,
         no_tuned=no_tuned,
-        gradcam=explain is not None,
+        gradcam=wanted.need_gradcam,
         allow=allow,
         include_phi=include_phi,
     )
@@ -125,6 +131,8 @@ def infer(
                 "--gradcam-dir": explain,
                 "--report": report,
                 "--dicom-sr": dicom_sr,
+                "--dicom-sc": dicom_sc,
+                "--dicom-pm": dicom_pm,
                 "--run-report": run_report,
                 "--workers": workers,
                 "--batch-size": batch_size > 1,
@@ -149,7 +157,7 @@ def infer(
         require_writable(run_report)
     picture = Montage(montage) if montage else None
     scans = _find_scans(paths, series, shard)
-    folders = _per_scan_outputs(explain, dicom_sr, scans, resolve_model_path(model).stem, include_phi, scan_timeout)
+    folders = wanted.open(scans, resolve_model_path(model).stem, include_phi=include_phi, seconds=scan_timeout)
     records: list[ResultRecord] = []
     sides: ExtraOutputs | None = None
     with open_results(out, resume=resume) if out else nullcontext() as results_file:
@@ -176,8 +184,7 @@ def infer(
     _log_written(None if stop else out, sides, run_report)
     if stop:
         raise stop
-    complete = sides is None or sides.complete
-    raise typer.Exit(0 if complete and all(record.has_prediction for record in records) else 1)
+    raise typer.Exit(0 if (sides is None or sides.complete) and all(record.has_prediction for record in records) else 1)
 
 
 def _find_scans(paths: list[Path], series: str | None, shard: str | None) -> "tuple[Path, ...]":
@@ -195,25 +202,6 @@ def _find_scans(paths: list[Path], series: str | None, shard: str | None) -> "tu
     scans = tuple(part.select(search.scans))
     log(f"shard {shard}: {len(scans)} of {plural(len(search.scans), 'scan')}")
     return scans
-
-
-def _per_scan_outputs(
-    explain: Path | None,
-    dicom_sr: Path | None,
-    scans: "Sequence[Path]",
-    model: str,
-    include_phi: bool,
-    seconds: float | None,
-) -> "list[ExtraOutput]":
-    """What has files of its own for each scan, refused before the work if it could not be written."""
-    from ct3d_edge.cli.output_folders import GradcamOutput, StructuredReportOutput
-
-    folders: list[ExtraOutput] = [GradcamOutput(explain, scans)] if explain else []
-    if dicom_sr:
-        reports = StructuredReportOutput(dicom_sr, scans, model, include_phi=include_phi, seconds=seconds)
-        reports.log_scans_without_report()
-        folders.append(reports)
-    return folders
 
 
 def _open_extra_outputs(

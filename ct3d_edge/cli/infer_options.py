@@ -1,6 +1,7 @@
 """Options that ``infer`` alone has, and what it prints of its records."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ import typer
 from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
+    from ct3d_edge.cli.extra_outputs import ExtraOutput, FileNames
     from ct3d_edge.results.record import ResultRecord
 
 
@@ -71,6 +73,99 @@ DicomSrOption = Annotated[
         "use. It names the patient, so it takes --include-phi.",
     ),
 ]
+DicomScOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dicom-sc",
+        metavar="DIR",
+        help="Experimental: also write slices of each DICOM series under their Grad-CAM map, as secondary captures. "
+        "They name the patient: --include-phi.",
+    ),
+]
+DicomPmOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dicom-pm",
+        metavar="DIR",
+        help="Experimental: also write the Grad-CAM map of each DICOM series as a parametric map. It names the "
+        "patient: --include-phi.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class OutputFolders:
+    """Which files each scan gets, and where: those of options that are None are not written.
+
+    Parameters
+    ----------
+    gradcam
+        Maps as NIfTI files, and pictures.
+    dicom_sr, dicom_sc, dicom_pm
+        Structured reports, secondary captures and parametric maps of DICOM series.
+    """
+
+    gradcam: Path | None = None
+    dicom_sr: Path | None = None
+    dicom_sc: Path | None = None
+    dicom_pm: Path | None = None
+
+    @property
+    def need_gradcam(self) -> bool:
+        """Whether maps have to be computed."""
+        return any((self.gradcam, self.dicom_sc, self.dicom_pm))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The folders."""
+        return tuple(filter(None, (self.gradcam, self.dicom_sr, self.dicom_sc, self.dicom_pm)))
+
+    def open(
+        self,
+        scans: Sequence[Path],
+        model: str,
+        *,
+        include_phi: bool,
+        seconds: float | None,
+        names: "FileNames | None" = None,
+    ) -> "list[ExtraOutput]":
+        """The outputs, with a line in the log on those of ``scans`` that will have none.
+
+        Parameters
+        ----------
+        scans
+            Of the run, as far as they are known.
+        model
+            Its name, as DICOM objects give it.
+        include_phi
+            Whether outputs may name the patient.
+        seconds
+            How long reading a series again may take.
+        names
+            Gives the files of a scan their names; by default those of the scans, numbered where they are the same.
+
+        Raises
+        ------
+        UsageError, MissingExtraError
+            If one could not be written.
+        """
+        from ct3d_edge.cli.dicom_outputs import ParametricMapOutput, SecondaryCaptureOutput, StructuredReportOutput
+        from ct3d_edge.cli.extra_outputs import unique_names
+        from ct3d_edge.cli.gradcam_output import GradcamOutput
+
+        names = names or unique_names(scans).__getitem__
+        outputs: list[ExtraOutput] = [GradcamOutput(self.gradcam, names)] if self.gradcam else []
+        kinds = (
+            (StructuredReportOutput, self.dicom_sr),
+            (SecondaryCaptureOutput, self.dicom_sc),
+            (ParametricMapOutput, self.dicom_pm),
+        )
+        for kind, folder in kinds:
+            if folder:
+                output = kind(folder, names, model, include_phi=include_phi, seconds=seconds)
+                output.log_other_scans(scans)
+                outputs.append(output)
+        return outputs
 
 
 def print_record(record: "ResultRecord", labels: "Sequence[str]", format_: OutputFormat, *, first: bool) -> None:

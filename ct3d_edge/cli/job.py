@@ -99,6 +99,8 @@ class JobOutputs:
     """What is written of each study besides ``result.json``."""
 
     dicom_sr: bool
+    dicom_sc: bool
+    dicom_pm: bool
     gradcam: bool
     report: bool
     probabilities: Mapping[str, str]
@@ -133,6 +135,16 @@ def job(
             help="Write a DICOM structured report of each DICOM series that has an answer. It names the patient.",
         ),
     ] = True,
+    dicom_sc: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-sc", help="Experimental: write slices of each series under their Grad-CAM map for the archive."
+        ),
+    ] = False,
+    dicom_pm: Annotated[
+        bool,
+        typer.Option("--dicom-pm", help="Experimental: write the Grad-CAM map of each series as a parametric map."),
+    ] = False,
     gradcam: Annotated[
         bool, typer.Option("--gradcam", help="Experimental: write a Grad-CAM map (.nii.gz) and a picture of each scan.")
     ] = False,
@@ -195,11 +207,13 @@ def job(
         device_id,
         no_build=no_build,
         no_tuned=ignore_tuning,
-        gradcam=gradcam,
+        gradcam=gradcam or dicom_sc or dicom_pm,
         allow=downgrade_check,
     )
     outputs = JobOutputs(
         dicom_sr,
+        dicom_sc,
+        dicom_pm,
         gradcam,
         report,
         parse_assignments(probability or (), "--probability", "CLASS=FILE"),
@@ -282,18 +296,23 @@ class _StudyRun:
 
     def _extra_outputs(self, scans: "Sequence[Path]") -> "list[ExtraOutput]":
         from ct3d_edge.cli.extra_outputs import HtmlReportOutput
-        from ct3d_edge.cli.output_folders import GradcamOutput, StructuredReportOutput
+        from ct3d_edge.cli.infer_options import OutputFolders
         from ct3d_edge.report.page import ReportPage
         from ct3d_edge.scan.loader import is_series
 
         out, outputs = self._study.out, self._outputs
-        extra: list[ExtraOutput] = [GradcamOutput(out, scans)] if outputs.gradcam else []
+        extra: list[ExtraOutput] = []
         if outputs.report:
             page = ReportPage(out / "report.html", self._model.contract)
             extra.append(HtmlReportOutput(page, self._model.run_report.to_dict()))
-        if outputs.dicom_sr and any(map(is_series, scans)):
-            extra.append(StructuredReportOutput(out, scans, self._model_name, include_phi=True, seconds=self._seconds))
-        return extra
+        series = any(map(is_series, scans))
+        wanted = OutputFolders(
+            gradcam=out if outputs.gradcam else None,
+            dicom_sr=out if outputs.dicom_sr and series else None,
+            dicom_sc=out if outputs.dicom_sc else None,
+            dicom_pm=out if outputs.dicom_pm else None,
+        )
+        return extra + wanted.open(scans, self._model_name, include_phi=True, seconds=self._seconds)
 
     def _list_files(self) -> list[str]:
         from ct3d_edge.deployment.job_result import RESULT_FILE

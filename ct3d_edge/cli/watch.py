@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ct3d_edge.cli.config_file import ConfigurableCommand
+from ct3d_edge.cli.infer_options import DicomPmOption, DicomScOption, DicomSrOption, GradcamDirOption, OutputFolders
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
     BatchSizeOption,
@@ -22,11 +23,15 @@ from ct3d_edge.cli.options import (
     ScanTimeoutOption,
     WorkersOption,
     inference_config,
+    resolve_model_path,
 )
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ct3d_edge.cli.extra_outputs import ExtraOutputs
     from ct3d_edge.inference.model import Model
     from ct3d_edge.inference.predict_many import Schedule
     from ct3d_edge.inference.watch import WatchedFolder
@@ -51,6 +56,10 @@ def watch(
     settle: Annotated[
         float, typer.Option("--stable-for", min=0, help="Seconds for which a scan must not change before it is read.")
     ] = 5,
+    gradcam_dir: GradcamDirOption = None,
+    dicom_sr: DicomSrOption = None,
+    dicom_sc: DicomScOption = None,
+    dicom_pm: DicomPmOption = None,
     workers: WorkersOption = None,
     batch_size: BatchSizeOption = 1,
     max_memory: ScanMemoryOption = None,
@@ -62,6 +71,7 @@ def watch(
 
     Started again, it goes on where it was: scans whose record is in the file are not predicted twice, changed ones are.
     """
+    from ct3d_edge.cli.extra_outputs import ExtraOutputs, names_below
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.model import open_model
     from ct3d_edge.inference.watch import WatchedFolder
@@ -74,15 +84,21 @@ def watch(
     check_results_path(out)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
+    wanted = OutputFolders(gradcam_dir, dicom_sr, dicom_sc, dicom_pm)
+    _check_output_folders(wanted.paths, folder)
     config = inference_config(
         provider,
         allow_fallback,
         provider_option,
         device_id,
         no_tuned=no_tuned,
+        gradcam=wanted.need_gradcam,
         allow=allow,
         include_phi=include_phi,
     )
+    model_name = resolve_model_path(model).stem
+    names = names_below(folder)
+    outputs = wanted.open((), model_name, include_phi=include_phi, seconds=scan_timeout, names=names)
     budget, target = parse_size(max_memory), out.resolve()
     inbox = WatchedFolder(folder, settle)
     with (
@@ -94,7 +110,7 @@ def watch(
         log_run_report(opened.run_report)
         log(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")
         try:
-            _watch_loop(inbox, opened, plan, journal, every, scan_timeout)
+            _watch_loop(inbox, opened, plan, journal, ExtraOutputs(opened, outputs, scan_timeout), every, scan_timeout)
         except KeyboardInterrupt:
             log(
                 f"stopped: {plural(journal.records, 'record')} in {out}, {plural(inbox.pending, 'scan')} not finished "
@@ -102,11 +118,18 @@ def watch(
             )
 
 
+def _check_output_folders(outputs: "Sequence[Path]", incoming: Path) -> None:
+    for output in outputs:
+        if output.resolve().is_relative_to(incoming.resolve()):
+            raise UsageError(f"Outputs must not lie among the scans that arrive: {output} is in {incoming}.")
+
+
 def _watch_loop(
     inbox: "WatchedFolder",
     model: "Model",
     plan: "Schedule",
     journal: "ResultsJournal",
+    outputs: "ExtraOutputs",
     every: float,
     seconds: float | None,
 ) -> NoReturn:
@@ -123,7 +146,7 @@ def _watch_loop(
             results = model.iter_results(arrived, plan, known_records=known, timeout_s=seconds, checker=checker)
             with closing(results) as analyses:
                 for analysis in analyses:
-                    _store_record(analysis.record, known, journal)
+                    _store_record(outputs.add(analysis), known, journal)
             journal.sync()
         time.sleep(every)
 

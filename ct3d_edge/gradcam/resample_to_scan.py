@@ -88,9 +88,12 @@ class ScanMap:
 
     def planes(self) -> Iterator[Map]:
         """Yield planes of constant ``k``, each ``(j, i)``, from the first to the last."""
+        return map(self.plane, range(self.shape[2]))
+
+    def plane(self, index: int) -> Map:
+        """The plane ``k = index``, ``(j, i)``."""
         along_i, along_j, along_k = self.weights
-        for weights in along_k:
-            yield along_j @ (self.cells @ weights).T @ along_i.T
+        return np.asarray(along_j @ (self.cells @ along_k[index]).T @ along_i.T, np.float32)
 
 
 def resample_to_network(cells: Map, geometry: FeatureGrid, shape: Sequence[int]) -> Map:

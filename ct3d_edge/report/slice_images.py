@@ -2,11 +2,12 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 GrayImage = NDArray[np.uint8]
 ColorImage = NDArray[np.uint8]
@@ -16,6 +17,9 @@ LUNG_WINDOW = (-1350.0, 150.0)
 
 HEATMAP_OPACITY = 0.65
 """Of the map at its highest: what lies under it must still be seen."""
+
+MIN_TEXT_SIZE = 14
+"""Pixels of burned-in text, at least."""
 
 HEATMAP_LOW_COLOR, HEATMAP_HIGH_COLOR = (255, 64, 0), (255, 240, 64)
 """Colours of a map, from nothing to its highest; colour-blind readers distinguish red to yellow by lightness."""
@@ -29,7 +33,11 @@ def select_slices(depth: int, count: int) -> NDArray[np.intp]:
 def apply_lung_window(volume: NDArray[np.float32], window: tuple[float, float]) -> GrayImage:
     """A network input in [0, 1], made with an HU window, as grey values of the lung window; any shape."""
     low, high = window
-    hu = low + volume * (high - low)
+    return window_hu(low + volume * (high - low))
+
+
+def window_hu(hu: NDArray[np.float32]) -> GrayImage:
+    """HU as grey values of the lung window; any shape."""
     grey = (hu - LUNG_WINDOW[0]) * (255 / (LUNG_WINDOW[1] - LUNG_WINDOW[0]))
     return np.asarray(np.clip(grey, 0, 255).round(), np.uint8)
 
@@ -51,6 +59,22 @@ def tile_slices(slices: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     return apart.swapaxes(1, 2).reshape(lines * height, columns * width, *rest)
 
 
+def blend(gray: GrayImage, colors: ColorImage) -> ColorImage:
+    """Grey values ``(...)`` under colours with opacity ``(..., 4)``, as ``(..., 3)``."""
+    opacity = colors[..., 3:].astype(np.float32) / 255
+    return (gray[..., None] * (1 - opacity) + colors[..., :3] * opacity).round().astype(np.uint8)
+
+
+def burn_text(pixels: ColorImage, lines: Sequence[str]) -> ColorImage:
+    """Colours ``(height, width, 3)`` with lines of text, white on black, in the lower left corner."""
+    image = Image.fromarray(pixels)
+    draw, text = ImageDraw.Draw(image), "\n".join(lines)
+    place, font = (0, image.height), ImageFont.load_default(max(MIN_TEXT_SIZE, image.height // 32))
+    draw.rectangle(draw.multiline_textbbox(place, text, font, anchor="ld"), fill=(0, 0, 0))
+    draw.multiline_text(place, text, fill=(255, 255, 255), font=font, anchor="ld")
+    return np.asarray(image)
+
+
 def draw_overlay(
     volume: NDArray[np.float32], overlay: NDArray[np.float32], window: tuple[float, float], *, columns: int = 6
 ) -> ColorImage:
@@ -66,12 +90,9 @@ def draw_overlay(
         Slices a row.
     """
     chosen = select_slices(volume.shape[2], 2 * columns)
-    grey = tile_slices(apply_lung_window(volume[:, :, chosen].transpose(2, 0, 1), window), columns).astype(np.float32)
-    colour = tile_slices(colorize_map(overlay[:, :, chosen].transpose(2, 0, 1), float(overlay.max())), columns).astype(
-        np.float32
-    )
-    opacity = colour[..., 3:] / 255
-    return (grey[..., None] * (1 - opacity) + colour[..., :3] * opacity).round().astype(np.uint8)
+    grey = tile_slices(apply_lung_window(volume[:, :, chosen].transpose(2, 0, 1), window), columns)
+    colour = tile_slices(colorize_map(overlay[:, :, chosen].transpose(2, 0, 1), float(overlay.max())), columns)
+    return blend(grey, colour)
 
 
 SPRITE_SLICES, COLUMNS = 16, 4

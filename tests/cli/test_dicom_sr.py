@@ -13,10 +13,11 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 from records import ANSWERED
 
-from ct3d_edge.cli.output_folders import StructuredReportOutput
+from ct3d_edge.cli.dicom_outputs import StructuredReportOutput
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.extras import pip_install_command
 from ct3d_edge.inference.predict import ScanResult
+from ct3d_edge.scan.discovery import scan_name
 from ct3d_edge.scan.fingerprint import content_sha256
 
 from .conftest import Run
@@ -128,12 +129,14 @@ def test_a_series_that_cannot_be_read_again_in_time_gets_no_report(hu: NDArray[n
     scan = made.write_series(tmp_path / "chest", hu, "1.2.3")
     record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
     reports = tmp_path / "sr"
-    late = StructuredReportOutput(reports, [scan], "model", include_phi=True, seconds=1e-9)
+    late = StructuredReportOutput(reports, scan_name, "model", include_phi=True, seconds=1e-9)
     with pytest.raises(UnreadableScanError, match="was not finished within") as error:
         late.add(ScanResult(record, None), None)
     assert error.value.code == "timeout"
     assert list(reports.iterdir()) == []
-    StructuredReportOutput(reports, [scan], "model", include_phi=True, seconds=60).add(ScanResult(record, None), None)
+    StructuredReportOutput(reports, scan_name, "model", include_phi=True, seconds=60).add(
+        ScanResult(record, None), None
+    )
     assert [path.name for path in reports.iterdir()] == ["chest_sr.dcm"]
 
 

@@ -9,7 +9,7 @@ from builders import LAS, MakeModel, MakeScan
 from numpy.typing import NDArray
 from PIL import Image
 
-from ct3d_edge.cli.output_folders import GradcamOutput
+from ct3d_edge.cli.extra_outputs import unique_names
 
 from .conftest import Run
 
@@ -88,9 +88,9 @@ def test_optimizing_again_keeps_or_takes_away_the_output(run: Run, model: Path, 
     assert load_model_file(without).nodes < load_model_file(again).nodes
 
 
-def test_names_never_meet(tmp_path: Path) -> None:
-    folder = GradcamOutput(tmp_path / "maps", [Path("x/a.nii"), Path("y/A.nii.gz"), Path("a-2.nii"), Path("z/a.nii")])
-    assert sorted(folder._names.values()) == ["A-2", "a", "a-2-2", "a-3"]
+def test_names_never_meet() -> None:
+    names = unique_names([Path("x/a.nii"), Path("y/A.nii.gz"), Path("a-2.nii"), Path("z/a.nii")])
+    assert sorted(names.values()) == ["A-2", "a", "a-2-2", "a-3"]
 
 
 def test_a_report_shows_every_scan_also_of_a_run_that_goes_on(

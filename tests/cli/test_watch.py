@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
+from numpy.typing import NDArray
 
 from .conftest import Run
 
@@ -19,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 MAIN = "from ct3d_edge.cli.app import main; main()"
 
 Start = Callable[[], subprocess.Popen[str]]
+StartWith = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -34,15 +38,15 @@ def incoming(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(incoming: Path, make_model: MakeModel, out: Path) -> Iterator[Start]:
+def start(incoming: Path, make_model: MakeModel, out: Path) -> Iterator[StartWith]:
     """Start a watcher that is ended with the test."""
     watchers: list[subprocess.Popen[str]] = []
 
-    def begin() -> subprocess.Popen[str]:
+    def begin(*options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", MAIN, "watch", str(incoming), "--out", str(out), "-m", str(make_model())]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         watcher = subprocess.Popen(
-            [*command, "-p", "cpu", "--poll-interval", "0.05", "--stable-for", "0.2"],
+            [*command, "-p", "cpu", "--poll-interval", "0.05", "--stable-for", "0.2", *options],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -54,6 +58,13 @@ def start(incoming: Path, make_model: MakeModel, out: Path) -> Iterator[Start]:
     for watcher in watchers:
         watcher.kill()
         watcher.communicate()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def records(out: Path, count: int) -> list[dict[str, Any]]:
@@ -171,3 +182,38 @@ def test_options_of_the_provider_reach_the_session(
     assert ", 1 thread\n" in run(*command, "--provider-option", "intra_op_num_threads=1").err
     assert run(*command, "--provider-option", "use_tf32=1").code == 2
     assert run(*command, "--device-id", 0).code == 2
+
+
+@pytest.mark.slow
+def test_a_watched_folder_gets_what_infer_writes(
+    start: StartWith, incoming: Path, hu: NDArray[np.int16], out: Path, tmp_path: Path
+) -> None:
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
+    pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
+    reports = tmp_path / "reports"
+    watcher = start("--dicom-sr", str(reports), "--include-phi")
+    made.write_series(incoming / "monday" / "chest", hu, "1.2.3")
+    made.write_series(incoming / "tuesday" / "chest", (hu + 5).astype(np.int16), "1.2.4")
+    assert [record["status"] for record in records(out, 2)] == ["ok", "ok"]
+    first = {path.name: path.stat().st_ino for path in reports.iterdir()}
+    assert len(first) == 2, "two series of one name"
+    assert all(re.fullmatch(r"chest-[0-9a-f]{8}_sr\.dcm", name) for name in first)
+    watcher.kill()
+    watcher.communicate(timeout=60)
+    missing = sorted(first)[0]
+    (reports / missing).unlink()
+    start("--dicom-sr", str(reports), "--include-phi")
+    wait_for((reports / missing).exists)
+    kept = {name: inode for name, inode in first.items() if name != missing}
+    assert all((reports / name).stat().st_ino == inode for name, inode in kept.items())
+    assert len(records(out, 2)) == 2
+
+
+def test_outputs_among_the_arriving_scans_are_refused(
+    run: Run, incoming: Path, make_model: MakeModel, out: Path
+) -> None:
+    outcome = run(
+        "watch", incoming, "--out", out, "-m", make_model(), "--dicom-sr", incoming / "reports", "--include-phi"
+    )
+    assert outcome.code == 2
+    assert "Outputs must not lie among the scans that arrive" in outcome.err

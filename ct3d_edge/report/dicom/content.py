@@ -64,7 +64,7 @@ def make_measurement_report(
         observation_context=_observer_context(record, who),
         procedure_reported=codes.cid100.CTUnspecifiedBodyRegion,
         imaging_measurements=[_measurement_group(record, answer, series, who, remarks)],
-        title=_private_code("research-answer", f"{NON_CLINICAL_NOTICE}: answer of a model"),
+        title=private_code("research-answer", f"{NON_CLINICAL_NOTICE}: answer of a model"),
     )
     # Before the measurements: what a viewer shows first.
     root = report[0].ContentSequence
@@ -111,21 +111,21 @@ def _algorithm_identification(record: ResultRecord, who: ReportIdentity) -> sr.A
 def _measurements(answer: Prediction) -> list[sr.Measurement]:
     """The probability of each class, and the threshold where the contract has one."""
     found = [
-        sr.Measurement(_private_code(f"p:{label}", f"Probability of {label}"), probability, codes.UCUM.NoUnits)
+        sr.Measurement(private_code(f"p:{label}", f"Probability of {label}"), probability, codes.UCUM.NoUnits)
         for label, probability in answer.probability
     ]
     if answer.threshold is not None:
         second = answer.probability[1][0]
-        name = _private_code(f"t:{second}", f"Answered {second} from this probability on")
+        name = private_code(f"t:{second}", f"Answered {second} from this probability on")
         found.append(sr.Measurement(name, answer.threshold, codes.UCUM.NoUnits))
     return found
 
 
 def _class_code(label: str) -> Code | CodedConcept:
-    return STANDARD_CLASSES.get(label) or _private_code(f"class:{label}", label)
+    return STANDARD_CLASSES.get(label) or private_code(f"class:{label}", label)
 
 
-def _private_code(code: str, meaning: str) -> CodedConcept:
+def private_code(code: str, meaning: str) -> CodedConcept:
     """A private code. A backslash in a label would divide the value in two (PS3.5, 6.2)."""
     return CodedConcept(code.replace("\\", "/"), CODING_SCHEME, meaning.replace("\\", "/")[:MAX_CODE_MEANING_LENGTH])
 

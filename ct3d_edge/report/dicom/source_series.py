@@ -10,6 +10,7 @@ from pydicom.valuerep import DA, TM
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.scan.dicom.instance import DicomInstance
+from ct3d_edge.scan.dicom.pixel_storage import open_dicom
 from ct3d_edge.scan.dicom.series_finder import read_series_instances
 from ct3d_edge.scan.dicom.tags import read_text
 from ct3d_edge.scan.gzip_reader import no_cancellation
@@ -66,7 +67,7 @@ def read_source_series(scan: Path, check_cancelled: Callable[[], None] = no_canc
     """
     images = read_series_instances(scan, check_cancelled)
     _require_one_study(images, scan.name)
-    return SourceSeries(_read_header(images[0]), tuple(map(_make_reference, images)))
+    return SourceSeries(read_header(images[0]), tuple(map(_make_reference, images)))
 
 
 def _require_one_study(images: Sequence[DicomInstance], name: str) -> None:
@@ -87,9 +88,11 @@ def _make_reference(image: DicomInstance) -> Dataset:
     return reference
 
 
-def _read_header(image: DicomInstance) -> Dataset:
+def read_header(image: DicomInstance) -> Dataset:
     """A file's header without what is damaged; empty where something required is missing or no DICOM value."""
-    given, header = dcmread(image.path, stop_before_pixels=True, force=True), _make_reference(image)
+    header = _make_reference(image)
+    with open_dicom(image.path) as stream:
+        given = dcmread(stream, stop_before_pixels=True, force=True)
     for tag in tuple(given.keys()):
         try:
             element = given[tag]

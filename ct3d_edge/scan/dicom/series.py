@@ -98,6 +98,11 @@ class DicomSeries(Scan):
             return np.dtype(np.float32)
         return np.result_type(*{stored_dtype(slice_.image) for slice_ in self._stack.slices})
 
+    @property
+    def slices(self) -> tuple[SliceOf, ...]:
+        """The frame of each plane, in order of ``k``."""
+        return tuple(self._stack.slices)
+
     def planes(self, needed: Iterable[int]) -> Iterator[NDArray[Any]]:
         """Decode planes of constant ``k``, each ``(j, i)``; files of other planes are not opened.
 

@@ -1,5 +1,7 @@
 """Structured reports read back by highdicom's own reader and by pydicom, as a PACS would."""
 
+import gzip
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -355,3 +357,20 @@ def test_a_report_of_a_pass_refers_to_its_slices_and_names_the_pass(hu: NDArray[
     assert any(
         "AcquisitionNumber-2 is one of 2 passes" in str(value) for _, value in said(dcmread(tmp_path / "report.dcm"))
     )
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz"])
+def test_a_packed_series_gets_a_report(datasets: list[Dataset], tmp_path: Path, kind: str) -> None:
+    folder = write_datasets(tmp_path / "chest", datasets)
+    scan = folder
+    if kind == "zip":
+        scan = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", folder))
+        shutil.rmtree(folder)
+    else:
+        for path in folder.iterdir():
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    record = replace(ANSWERED, scan=str(scan), scan_sha256=content_sha256(scan))
+    save_structured_report(record, tmp_path / "report.dcm", "chest")
+    report = highdicom.sr.srread(tmp_path / "report.dcm")
+    assert (report.PatientID, len(report.get_evidence())) == (PATIENT_ID, len(datasets))
