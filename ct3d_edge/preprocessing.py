@@ -45,6 +45,26 @@ MAX_MATMUL_SIZE = 1 << 17
 in a loop: a product of 1 ms took 0.1 s of another core, which scans beside this one need."""
 
 
+SAMPLES_PER_AXIS = 32
+"""Rows and columns of a plane that are kept to compare it with others."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourcePlanes:
+    """The planes of a scan that were read, coarsely sampled: what a network input no longer shows one by one.
+
+    Parameters
+    ----------
+    indices
+        ``(N,)``, increasing: where they lie along the scan's last array axis.
+    samples
+        ``(N, M)`` float32: pixels of each, in the HU window scaled to [0, 1].
+    """
+
+    indices: NDArray[np.intp]
+    samples: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class ModelInput:
     """A network input.
@@ -58,11 +78,14 @@ class ModelInput:
     hu_range
         Lowest and highest HU among the sampled voxels, before they were clipped; NaN and infinities count
         as what they are taken for.
+    planes
+        The planes that it was made of.
     """
 
     volume: NDArray[np.float32]
     flags: tuple[QCFlag, ...]
     hu_range: tuple[float, float]
+    planes: SourcePlanes
 
 
 @dataclass(frozen=True)
@@ -101,10 +124,10 @@ def preprocess(volume: Scan, contract: Contract) -> ModelInput:
         If a scan that is streamed turns out to be truncated or damaged.
     """
     placed, flags = _require_mapping(volume, contract)
-    sampled, seen = _resample(volume, _make_scan_taps(volume.shape, contract, placed), contract.hu_window)
+    sampled, seen, planes = _resample(volume, _make_scan_taps(volume.shape, contract, placed), contract.hu_window)
     flags += (*volume.reading_flags, *_non_finite_flags(seen.non_finite), *_fill_flags(seen.filled))
     turned = sampled.transpose([SAMPLING_AXIS_ORDER.index(axis) for axis in placed.axes])
-    return ModelInput(np.ascontiguousarray(turned), (*volume.flags, *flags), (seen.low, seen.high))
+    return ModelInput(np.ascontiguousarray(turned), (*volume.flags, *flags), (seen.low, seen.high), planes)
 
 
 def resample_plan(scan: Scan, contract: Contract) -> ResamplePlan:
@@ -180,8 +203,8 @@ class _SourcePlane:
 
 def _resample(
     volume: Scan, taps: list[_InterpolationTaps], window: tuple[float, float]
-) -> tuple[NDArray[np.float32], _SourcePlane]:
-    """Samples in [0, 1] with axes ``(j, i, k)``, and what the voxels behind them hold."""
+) -> tuple[NDArray[np.float32], _SourcePlane, SourcePlanes]:
+    """Samples in [0, 1] with axes ``(j, i, k)``, what the voxels behind them hold, and the planes."""
     columns, rows, planes = taps
     needed, where = np.unique(planes.source_indices, return_inverse=True)
     resized, seen = _resize_planes(volume, needed, rows, columns, window)
@@ -193,7 +216,9 @@ def _resample(
     weights[where[: len(samples)], samples] = 1 - planes.weight
     weights[where[len(samples) :], samples] += planes.weight
     out = _matmul_single_thread(resized.reshape(len(needed), -1).T, weights)
-    return np.clip(out, 0, 1, out=out).reshape(*resized.shape[1:], len(samples)), seen
+    every = tuple(slice(None, None, -(-size // SAMPLES_PER_AXIS)) for size in resized.shape[1:])
+    kept = SourcePlanes(needed, resized[:, *every].reshape(len(needed), -1))
+    return np.clip(out, 0, 1, out=out).reshape(*resized.shape[1:], len(samples)), seen, kept
 
 
 def _matmul_single_thread(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -170,6 +170,14 @@ CHECKS = (
     ),
     QualityCheck("fov_fill", "warn", "share of voxels with one value like tissue's around the image, taken as air"),
     QualityCheck("slice_order", "refuse", "slices whose most similar slice is elsewhere in the volume; 4 or more"),
+    QualityCheck(
+        "outlier_slices", "warn", "slices whose HU are distributed unlike those of the slices beside them; how many"
+    ),
+    QualityCheck(
+        "interleaved_slices",
+        "refuse",
+        "slices that are more like the next but one than the next; 6 or more, and an eighth",
+    ),
     QualityCheck("orientation_mismatch", "refuse", "lungs, spine or trachea contradict the orientation; which"),
     # The run
     QualityCheck("duplicate", "warn", "the same network input as an earlier scan of this run; which"),

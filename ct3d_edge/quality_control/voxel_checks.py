@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocessing import ModelInput, resample_plan
 from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
+from ct3d_edge.quality_control.slice_checks import slice_flags
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
 
@@ -62,7 +63,7 @@ def intensity_flags(scan: Scan, prepared: ModelInput, contract: Contract) -> lis
         found.append(_check_chest(hu, scan))
     if min(contract.shape[:2]) < FINEST or sorted(scan.shape)[1] < FINEST or min(scan.shape) < FEWEST_SLICES:
         return found
-    found.append(_check_slice_order(scan, prepared, contract))
+    found += [_check_slice_order(scan, prepared, contract), *slice_flags(scan, prepared.planes, high - low)]
     contradiction = orientation_contradiction(prepared.volume, contract)
     if contradiction:
         found.append(QCFlag("orientation_mismatch", "refuse", f"{contradiction} Correct the file's orientation."))

@@ -49,6 +49,7 @@ def test_a_chest_passes_every_check(chest: Chest) -> None:
     assert list(found) == [
         "orientation", "oblique", "gantry_tilt", "spacing", "fov_extent", "too_few_slices",
         "intensity_out_of_range", "intensity_inverted", "intensity_not_hu", "anatomy_mismatch", "slice_order",
+        "outlier_slices", "interleaved_slices",
     ]  # fmt: skip
     assert (found["orientation"].value, found["spacing"].value) == ("LAS", "5 x 5 x 9")
     assert (found["fov_extent"].value, found["too_few_slices"].value) == (288.0, 32)
