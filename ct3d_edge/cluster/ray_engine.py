@@ -77,6 +77,9 @@ class RayEngine:
         Time limit of a scan in seconds; no limit if None.
     """
 
+    worker_class: type = PredictionWorker
+    """What each worker process runs."""
+
     def __init__(
         self,
         model: ModelFile,
@@ -162,7 +165,7 @@ class RayEngine:
 
         asked = {"num_gpus": 1, "num_cpus": 0} if self._resource == "GPU" else {"num_cpus": self._amount}
         actor = (
-            ray.remote(PredictionWorker)
+            ray.remote(self.worker_class)
             .options(**asked, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
             .remote(self._task)
         )
