@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {
     "report/dicom": ("dicom",),
     "results/parquet.py": ("parquet",),
-    "cluster": ("ray",),
+    "cluster": ("ray", "s3"),
     "augmentation": ("train",),
     "evaluation": ("evaluate",),
     "temperature_scaling.py": ("evaluate",),

@@ -140,7 +140,7 @@ def infer(
             }
         )
         code = infer_on_ray(
-            _find_scans(paths, series, shard),
+            _find_scans(paths, series, shard, urls=True),
             paths,
             resolve_model_path(model),
             config,
@@ -187,7 +187,7 @@ def infer(
     raise typer.Exit(0 if (sides is None or sides.complete) and all(record.has_prediction for record in records) else 1)
 
 
-def _find_scans(paths: list[Path], series: str | None, shard: str | None) -> "tuple[Path, ...]":
+def _find_scans(paths: list[Path], series: str | None, shard: str | None, *, urls: bool = False) -> "tuple[Path, ...]":
     """The scans of the run, or those of its shard."""
     from ct3d_edge.cli.terminal import log, log_skipped
     from ct3d_edge.formatting import plural
@@ -195,12 +195,18 @@ def _find_scans(paths: list[Path], series: str | None, shard: str | None) -> "tu
     from ct3d_edge.scan.discovery import discover_scans
 
     part = Shard.parse(shard) if shard else None
-    search = discover_scans(paths, series)
-    log_skipped(search.passed_over)
+    if any(":/" in str(path) for path in paths):
+        from ct3d_edge.cli.infer_ray import find_url_scans
+
+        found = find_url_scans(paths, allowed=urls)
+    else:
+        search = discover_scans(paths, series)
+        log_skipped(search.passed_over)
+        found = search.scans
     if part is None:
-        return search.scans
-    scans = tuple(part.select(search.scans))
-    log(f"shard {shard}: {len(scans)} of {plural(len(search.scans), 'scan')}")
+        return found
+    scans = tuple(part.select(found))
+    log(f"shard {shard}: {len(scans)} of {plural(len(found), 'scan')}")
     return scans
 
 

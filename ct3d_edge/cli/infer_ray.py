@@ -27,6 +27,19 @@ def require_ray_options(options: Mapping[str, object]) -> None:
         )
 
 
+def find_url_scans(paths: Sequence[Path], *, allowed: bool) -> tuple[Path, ...]:
+    """The scans under URLs; as an argument, a URL has lost one of its slashes."""
+    from ct3d_edge.cluster.remote_scans import find_remote_scans, parse_url
+
+    urls = [parse_url(path) for path in paths]
+    if not allowed:
+        url = next(filter(None, urls), paths[0])
+        raise UsageError(f"{url} is a URL: only `infer --engine ray` reads those. Copy the scans here, or use it.")
+    if None in urls:
+        raise UsageError("Name either URLs or files and folders, in one run.")
+    return tuple(Path(scan) for url in urls if url for scan in find_remote_scans(url))
+
+
 def infer_on_ray(
     scans: Sequence[Path],
     inputs: Sequence[Path],
@@ -43,6 +56,7 @@ def infer_on_ray(
     """Run the scans on a cluster, write and print their records, and return the exit code."""
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.cluster.ray_engine import RAY_MODULES, RayEngine
+    from ct3d_edge.cluster.remote_scans import parse_url
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.results.results_file import open_results
     from ct3d_edge.results.shards import merge_records
@@ -52,24 +66,25 @@ def infer_on_ray(
     engine = RayEngine(
         file,
         config,
-        [str(path.absolute()) for path in inputs],
+        [parse_url(path) or str(path) for path in inputs],
         address=address,
         cpus_per_worker=cpus_per_worker,
         scan_timeout=scan_timeout,
     )
+    names = [parse_url(scan) or str(scan) for scan in scans]
     records: dict[str, ResultRecord] = {}
     begun = time.monotonic()
     with open_results(out, resume=resume) if out else nullcontext() as results_file:
-        stop = _collect(engine, [str(scan) for scan in scans], records, results_file)
+        stop = _collect(engine, names, records, results_file)
         if stop and not records:
             raise stop
-        merged = merge_records({"this run": list(records.values())}, [str(scan) for scan in scans]).records
+        merged = merge_records({"this run": list(records.values())}, names).records
         if results_file and not stop:
             results_file.finish(merged, file.contract.labels)
     for number, record in enumerate(merged):
         print_record(record, file.contract.labels, format_, first=number == 0)
     print_results_table(merged, file.contract.labels, format_)
-    log(summarize_run(merged, len(scans), time.monotonic() - begun))
+    log(summarize_run(merged, len(names), time.monotonic() - begun))
     suggest_fixes(merged)
     if stop:
         if results_file:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ct3d_edge.cluster.ray_session import ray_session
@@ -68,7 +69,7 @@ class RayEngine:
     config
         Settings of inference. A tuning is not followed: it holds for one machine.
     inputs
-        Files and folders that every machine must see.
+        Files, folders and URLs that every machine must see.
     address
         Of a running cluster, as `ray.init` takes it; None starts Ray on this machine.
     cpus_per_worker
@@ -94,7 +95,7 @@ class RayEngine:
         threads = config.threads or (None if gpu else cpus_per_worker)
         settings = replace(config, use_tuning=False, threads=threads)
         self._task = WorkerTask(
-            str(model.path), model.sha256, settings, tuple(inputs), scan_timeout, version("ct3d-edge")
+            str(model.path), model.sha256, settings, tuple(inputs), str(Path.cwd()), scan_timeout, version("ct3d-edge")
         )
         self._data, self._address, self._timeout = model.data, address, scan_timeout
         self._resource, self._amount = ("GPU", 1) if gpu else ("CPU", cpus_per_worker)

@@ -3,14 +3,15 @@
 import hashlib
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
+from ct3d_edge.cluster.remote_scans import local_copy, parse_url, require_storage
+from ct3d_edge.errors import CheckFailedError, ModelError, UnreadableScanError, UsageError
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.model import open_model_bytes
+from ct3d_edge.inference.predict import NO_RECORDS
 from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
 from ct3d_edge.inference.resume import WORKER_DIED
 from ct3d_edge.results.record import ResultRecord, ScanFailure
@@ -28,7 +29,9 @@ class WorkerTask:
     config
         Settings of inference.
     inputs
-        Files and folders of the run: a machine that does not see them is left out.
+        Files, folders and URLs of the run: a machine that does not see them is left out.
+    folder
+        That relative paths start from.
     timeout_s
         Time limit of a scan in seconds; no limit if None.
     version
@@ -39,6 +42,7 @@ class WorkerTask:
     sha256: str
     config: InferenceConfig
     inputs: tuple[str, ...]
+    folder: str
     timeout_s: float | None
     version: str
 
@@ -75,7 +79,7 @@ class PredictionWorker:
             Why this machine cannot take part.
         """
         _require_same_software(self._task, model)
-        _require_visible(self._task.inputs)
+        _require_visible(self._task)
         self._model = open_model_bytes(Path(self._task.name), model, self._task.config)
         outcome = run_golden_test(self._model.runner)
         provider = self._model.run_report.actual
@@ -85,12 +89,21 @@ class PredictionWorker:
         return WorkerReady(socket.gethostname(), os.getpid(), failed)
 
     def predict(self, scan: str, known: ResultRecord | None) -> ResultRecord:
-        """Predict one scan; errors of the scan are in the record."""
+        """Predict one scan, a path or a URL; errors of the scan are in the record."""
+        if not parse_url(scan):
+            return self._predict(Path(scan), known)
+        try:
+            with local_copy(scan) as copy:
+                record = self._predict(copy, known and replace(known, scan=str(copy)))
+        except UnreadableScanError as error:
+            record = self._model.make_failed_result(Path(), ScanFailure(error.code, str(error))).record
+        failure = record.failure and replace(record.failure, message=record.failure.message.replace(record.scan, scan))
+        return replace(record, scan=scan, failure=failure)
+
+    def _predict(self, scan: Path, known: ResultRecord | None) -> ResultRecord:
+        known_records = {str(scan): known} if known else NO_RECORDS
         (result,) = self._model.iter_results(
-            [Path(scan)],
-            SEQUENTIAL_SCHEDULE,
-            known_records={scan: known} if known else {},
-            timeout_s=self._task.timeout_s,
+            [scan], SEQUENTIAL_SCHEDULE, known_records=known_records, timeout_s=self._task.timeout_s
         )
         return result.record
 
@@ -103,10 +116,15 @@ def _require_same_software(task: WorkerTask, model: bytes) -> None:
         raise ModelError("the model file arrived damaged")
 
 
-def _require_visible(inputs: Sequence[str]) -> None:
-    missing = [path for path in inputs if not os.path.lexists(path)]
-    if missing:
-        raise UsageError(f"{missing[0]} is not there; all machines must see the scans under the same paths")
+def _require_visible(task: WorkerTask) -> None:
+    paths = [path for path in task.inputs if not parse_url(path)]
+    for url in set(task.inputs).difference(paths):
+        require_storage(url)
+    for path in paths:
+        if not os.path.lexists(Path(task.folder, path)):
+            raise UsageError(f"{path} is not there; all machines must see the scans under the same paths")
+    if not all(map(os.path.isabs, paths)):
+        os.chdir(task.folder)
 
 
 def failed_record(template: ResultRecord, scan: str, failure: ScanFailure | None = None) -> ResultRecord:
