@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.cli.options import DeviceIdOption, ModelOption, ProviderOptionsOption, resolve_model_path
-from ct3d_edge.errors import ProviderError
 
 if TYPE_CHECKING:
     from ct3d_edge.session.run_report import EngineUsed
@@ -31,16 +30,13 @@ def build(
     from ct3d_edge.cli.options import inference_config
     from ct3d_edge.cli.terminal import show_elapsed
     from ct3d_edge.modelfile.model_file import load_model_file
-    from ct3d_edge.session.provider_selection import FALLBACK_HINT
     from ct3d_edge.session.runner import Runner
 
     file = load_model_file(resolve_model_path(model))
-    request = replace(inference_config(provider, False, provider_option, device_id).session(), batch=batch)
-    try:
-        with show_elapsed("building"), Runner(file, request) as runner:
-            engine, gpu = _engine_used(runner), runner.run_report.gpu
-    except ProviderError as error:  # a lesser provider would build nothing
-        raise ProviderError(str(error).removesuffix(FALLBACK_HINT).strip()) from error
+    config = inference_config(provider, False, provider_option, device_id)
+    request = replace(config.session(), batch=batch, hint=False)  # a lesser provider would build nothing
+    with show_elapsed("building"), Runner(file, request) as runner:
+        engine, gpu = _engine_used(runner), runner.run_report.gpu
     found = "built" if engine.built else "found, built earlier"
     typer.echo(f"{found} in {engine.seconds:.1f} s: engine {engine.key[:16]} for {gpu}")
 

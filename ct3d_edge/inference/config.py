@@ -82,6 +82,7 @@ class InferenceConfig:
             device_id=self.device_id,
             build=self.build,
             gradcam=self.gradcam,
+            hint=True,
         )
 
 

@@ -16,7 +16,7 @@ from ct3d_edge.session.session import SessionConfig, SessionRefused, node_placem
 from ct3d_edge.session.tensorrt import get_or_build_engine, make_engine_builder, make_engine_key, with_engine_cache
 from ct3d_edge.system.machine import count_usable_cores
 
-FALLBACK_HINT = "To accept a lesser provider, add `allow_fallback=True`."
+FALLBACK_HINT = " To accept a lesser provider, add `allow_fallback=True`."
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class SessionRequest:
         SHA-256 of the tuning that model, threads and options follow; for the run report.
     profile
         See ``SessionConfig``.
+    hint
+        End an error with `FALLBACK_HINT`: for callers that offer that argument.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class SessionRequest:
     gradcam: bool = False
     tuning_sha256: str | None = None
     profile: str | None = None
+    hint: bool = False
 
     def __post_init__(self) -> None:
         for what, number in (("threads", self.threads), ("volumes in a batch", self.batch)):
@@ -153,7 +156,7 @@ def select_and_open(model: ModelFile, request: SessionRequest) -> OpenedSession:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over)
     raise ProviderError(
         f"Provider {request.provider} cannot do the work here. {reasons}. "
-        f"This onnxruntime has: {', '.join(availability.compiled_in())}. {FALLBACK_HINT}"
+        f"This onnxruntime has: {', '.join(availability.compiled_in())}.{FALLBACK_HINT if request.hint else ''}"
     )
 
 

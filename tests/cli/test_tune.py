@@ -157,6 +157,7 @@ def test_a_provider_that_does_not_work_here_is_exit_code_3(tune: Run, make_model
     outcome = tune(model, "--provider", "cuda")
     assert outcome.code == 3
     assert "Provider cuda cannot do the work here" in outcome.err
+    assert "--allow-fallback" not in outcome.err  # which this command does not have
     assert not tuning_result_path(model).exists()
 
 

@@ -122,13 +122,14 @@ def test_the_run_report_says_what_ran_where(make_model: MakeModel) -> None:
 
 @pytest.mark.usefixtures("without_gpu")
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel, provider: str) -> None:
+@pytest.mark.parametrize("hint", [True, False])
+def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel, provider: str, hint: bool) -> None:
     with pytest.raises(ProviderError, match=NO_GPU) as caught:
-        Runner(load_model_file(make_model()), SessionRequest(provider))  # type: ignore[arg-type]
+        Runner(load_model_file(make_model()), SessionRequest(provider, hint=hint))  # type: ignore[arg-type]
     message = str(caught.value)
     assert f"Provider {provider} cannot do the work here" in message
     assert "This onnxruntime has: " in message
-    assert "`allow_fallback=True`" in message
+    assert ("`allow_fallback=True`" in message) == hint
 
 
 @pytest.mark.usefixtures("without_gpu")
