@@ -46,7 +46,7 @@ def parse_size(size: int | str | None) -> int | None:
     unit = (DECIMAL_UNITS | BINARY_UNITS).get(found[2].upper().removesuffix("B")) if found else None
     count = int(float(found[1]) * unit) if found and unit else 0
     if not count:
-        raise UsageError(f"A memory budget is a number with a unit, e.g. 500MB or 2GB; found {size!r}.")
+        raise UsageError(f"A size is a number with a unit, e.g. 500MB or 2GB; found {size!r}.")
     return count
 
 

@@ -34,6 +34,10 @@ TINY_FEATURES = 2
 
 MakeScan = Callable[..., Path]
 MakeModel = Callable[..., Path]
+PeerPython = Callable[[str], Path]
+
+TRITON_CLIENT = "tritonclient[grpc,http]"
+"""Its dependencies exclude ours."""
 
 
 def endless_scan(folder: Path) -> Path:

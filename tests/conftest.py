@@ -1,13 +1,16 @@
 """Tiny volumes, scans and models that the tests share; nothing here is larger than it must be."""
 
 import gzip
+import subprocess
+import sys
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import DICOM, LAS, MakeModel, MakeScan, tiny_proto
+from builders import DICOM, LAS, MakeModel, MakeScan, PeerPython, tiny_proto
 from networks import KERAS
 from numpy.typing import NDArray
 
@@ -37,6 +40,24 @@ def openvino() -> None:
     obstacle = find_plugin_issue(OPENVINO)
     if obstacle:
         pytest.skip(f"needs OpenVINO's plugin and a device of Intel's: {obstacle}")
+
+
+@pytest.fixture(scope="session")
+def peer_python(tmp_path_factory: pytest.TempPathFactory) -> PeerPython:
+    """``peer_python("package")``: an interpreter with that package in an environment of its own."""
+
+    @lru_cache
+    def make(package: str) -> Path:
+        home = tmp_path_factory.mktemp("peer") / "env"
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+        python = home / "bin" / "python"
+        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", package]
+        made = subprocess.run(command, check=False, capture_output=True, text=True)
+        if made.returncode:
+            pytest.skip(f"{package} cannot be installed: {made.stderr.strip().splitlines()[-1:]}")
+        return python
+
+    return make
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def serve(
     workers: WorkersOption = None,
     queue_size: Annotated[
         int, typer.Option("--queue-size", min=0, help="Requests that may wait; further ones get 503 and Retry-After.")
-    ] = 16,
+    ] = 32,
     max_upload: Annotated[str, typer.Option("--max-upload", help="Largest body of a request.")] = "1GB",
     max_files: Annotated[
         int, typer.Option("--max-files", min=1, help="Most files in a zip archive or multipart body.")
@@ -100,7 +100,7 @@ def serve(
         if run_report:
             report.save(run_report)
 
-    upload_bytes = parse_size(max_upload) or 0
+    upload_bytes = _parse_upload_limit(max_upload)
     limits = ServerLimits(queue_size, upload_bytes, max_files, max_connections, body_timeout, scan_timeout)
     config = ServerConfig(
         host,
@@ -124,6 +124,13 @@ def serve(
         allow=allow,
     )
     serve_model(model, inference, config, workers, log_session)
+
+
+def _parse_upload_limit(text: str) -> int:
+    try:
+        return parse_size(text) or 0
+    except UsageError as error:
+        raise UsageError(f"--max-upload: {error}") from error
 
 
 def _tls_files(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":

@@ -141,10 +141,10 @@ class Model:
         _raise_if_failed(record)
         return record
 
-    def predict_inputs(self, volumes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probabilities ``(N, classes)`` of network inputs ``(N, *contract.shape)``, as `preprocess` makes them.
+    def run_network(self, volumes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Output ``(N, contract.outputs)`` of the network for `preprocess`ed inputs ``(N, *contract.shape)``.
 
-        Without quality checks. On the CPU several threads may call it at the same time.
+        Without quality checks, activation and temperature. On the CPU several threads may call it at the same time.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class Model:
             If the session fails.
         """
         self._require_open()
-        return self._runner.infer(volumes)
+        return self._runner.run_network(volumes)
 
     def predict_many(
         self,

@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 import stat
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class ServerLimits:
     Parameters
     ----------
     queue_size
-        Requests that wait for a free worker; one more gets 503 with ``Retry-After``.
+        Requests beside those that a worker runs; one more gets 503 with ``Retry-After``, before its body is read.
     max_upload
         Bytes of a request's body.
     max_files
@@ -35,7 +36,7 @@ class ServerLimits:
         Seconds for a scan, or for one run of the network; the record then has the failure ``timeout``.
     """
 
-    queue_size: int = 16
+    queue_size: int = 32
     max_upload: int = 1 << 30
     max_files: int = 10_000
     max_connections: int = 256
@@ -142,9 +143,11 @@ def bind_socket(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        with ExitStack() as stack:
+            bound = stack.enter_context(socket.socket(family, kind, protocol))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            stack.pop_all()  # open for the caller
     except PermissionError as error:
         raise OutputError(
             f"Port {port} cannot be used: {error.strerror}. Ports from 1024 on need no rights."

@@ -20,44 +20,50 @@ def limit_connections(max_connections: int, timeout_s: float) -> type[H11Protoco
     """
 
     class LimitedProtocol(H11Protocol):
-        _timer: asyncio.TimerHandle | None = None
+        _head_timer: asyncio.TimerHandle | None = None
+        _write_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._start_timer()
+            self._start_head_timer()
             if len(self.connections) > max_connections:
                 transport.write(REFUSAL)
                 transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
+            self._stop_head_timer()
+            self._stop_write_timer()
             super().connection_lost(exc)
 
         def handle_events(self) -> None:
             before = self.cycle
             super().handle_events()
             if self.cycle is not before:
-                self._stop_timer()
+                self._stop_head_timer()
 
         def on_response_complete(self) -> None:
-            self._start_timer()  # before the next request of a pipeline begins
+            self._start_head_timer()  # before the next request of a pipeline begins
             super().on_response_complete()
 
         def pause_writing(self) -> None:
-            self._start_timer()
+            self._stop_write_timer()
+            self._write_timer = self.loop.call_later(timeout_s, self.transport.abort)
             super().pause_writing()
 
         def resume_writing(self) -> None:
-            self._stop_timer()
+            self._stop_write_timer()
             super().resume_writing()
 
-        def _start_timer(self) -> None:
-            self._stop_timer()
-            self._timer = self.loop.call_later(timeout_s, self.transport.abort)
+        def _start_head_timer(self) -> None:
+            self._stop_head_timer()
+            self._head_timer = self.loop.call_later(timeout_s, self.transport.abort)
 
-        def _stop_timer(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+        def _stop_head_timer(self) -> None:
+            if self._head_timer:
+                self._head_timer.cancel()
+
+        def _stop_write_timer(self) -> None:
+            if self._write_timer:
+                self._write_timer.cancel()
 
     return LimitedProtocol

@@ -66,6 +66,7 @@ class Metrics:
         for stage in STAGES:
             self._stages.labels(stage)
         self._gauge("ct3d_edge_queue_length", "Requests that wait for a worker.", lambda: queue.waiting)
+        self._gauge("ct3d_edge_requests_receiving", "Requests whose body is received.", lambda: queue.receiving)
         self._gauge("ct3d_edge_requests_running", "Requests that a worker runs.", lambda: queue.running)
         self._gauge("ct3d_edge_session_healthy", "1 unless the last run of the network failed.", healthy)
         Info("ct3d_edge_model", "The model and its session.", registry=registry).info(_describe_session(report))

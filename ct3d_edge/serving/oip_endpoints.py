@@ -8,6 +8,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ct3d_edge.modelfile.signature import PROBABILITIES_OUTPUT
 from ct3d_edge.serving.body import receive_file
 from ct3d_edge.serving.request_error import RequestError
 from ct3d_edge.serving.service import Service, wait_for_disconnect
@@ -64,8 +65,7 @@ class OipEndpoints:
         """Run the network on tensors."""
         self._require_model(request)
         service = self._service
-        service.queue.require_capacity()
-        with request_folder(service.spool) as folder:
+        with service.queue.admit(), request_folder(service.spool) as folder:
             begun = time.perf_counter()
             body = await receive_file(request, folder / "body", service.limits)
             service.metrics.add_stage("receive", time.perf_counter() - begun)
@@ -83,7 +83,8 @@ class OipEndpoints:
         begun = time.perf_counter()
         outputs = model.predict_tensors(parsed.tensors)
         self._service.metrics.add_stage("infer", time.perf_counter() - begun)
-        self._service.metrics.add_inferences(sum(array.ndim == 1 or len(array) for array in outputs.values()))
+        probabilities = outputs[PROBABILITIES_OUTPUT]
+        self._service.metrics.add_inferences(1 if probabilities.ndim == 1 else len(probabilities))
         return write_response(self._service.name, MODEL_VERSION, parsed, outputs)
 
     def _require_model(self, request: Request) -> None:

@@ -58,8 +58,7 @@ class ScanEndpoint:
         service = self._service
         model, query = self._require_model(), ScanQuery.parse(request)
         self._require_outputs(model, query)
-        service.queue.require_capacity()
-        with request_folder(service.spool) as folder:
+        with service.queue.admit(), request_folder(service.spool) as folder:
             begun = time.perf_counter()
             upload = await receive_upload(request, folder, service.limits)
             service.metrics.add_stage("receive", time.perf_counter() - begun)

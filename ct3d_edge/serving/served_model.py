@@ -19,7 +19,7 @@ from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, PROBABILITIES_OUTPUT, SLOPE_INPUT, VOXELS_INPUT
 from ct3d_edge.serving.tensors import TensorSpec
 from ct3d_edge.session.run_report import RunReport
-from ct3d_edge.session.runner import Runner
+from ct3d_edge.session.runner import Runner, to_probabilities
 
 LOGGER = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class ServedModel(ABC):
     """The tensors of a request."""
 
     outputs: tuple[TensorSpec, ...]
-    """The tensors of a response: probabilities of the contract's classes, temperature included."""
+    """The tensors of a response: probabilities of the contract's classes, temperature included, and the output of the
+    network under its own name, as other servers of the file give it."""
 
     def __init__(self, opened: Model | Runner, file: ModelFile, schedule: Schedule) -> None:
         self.file, self.schedule = file, schedule
@@ -80,11 +81,11 @@ class ServedModel(ABC):
             If the session fails.
         """
         with self.watched_session():
-            return {PROBABILITIES_OUTPUT: self._run(tensors).astype(np.float32)}
+            return {name: array.astype(np.float32) for name, array in self._run(tensors).items()}
 
     @abstractmethod
-    def _run(self, tensors: Tensors) -> NDArray[np.float64]:
-        """Probabilities."""
+    def _run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
+        """The `outputs`."""
 
     @contextmanager
     def watched_session(self) -> Iterator[None]:
@@ -118,8 +119,9 @@ class ScanModel(ServedModel):
         self.model, self.computes_gradcam = model, computes_gradcam
         contract = model.contract
         self.inputs = (TensorSpec(model.file.input_name, "FP32", (-1, *contract.input_shape), MAX_BATCH),)
-        self.outputs = (TensorSpec(PROBABILITIES_OUTPUT, "FP32", (-1, len(contract.labels))),)
-        model.predict_inputs(np.zeros((1, *contract.shape), np.float32))  # the first run allocates
+        lengths = {PROBABILITIES_OUTPUT: len(contract.labels), model.file.output_name: contract.outputs}
+        self.outputs = tuple(TensorSpec(name, "FP32", (-1, length)) for name, length in lengths.items())
+        model.run_network(np.zeros((1, *contract.shape), np.float32))  # the first run allocates
 
     def predict_scan(self, path: Path, timeout_s: float) -> ScanResult:
         """The result of one scan; its failures are in the record.
@@ -134,9 +136,10 @@ class ScanModel(ServedModel):
             (result,) = self.model.iter_results([path], one, timeout_s=timeout_s)
         return result
 
-    def _run(self, tensors: Tensors) -> NDArray[np.float64]:
+    def _run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
         volumes = tensors[self.file.input_name]
-        return self.model.predict_inputs(volumes.reshape(len(volumes), *self.file.contract.shape))
+        output = self.model.run_network(volumes.reshape(len(volumes), *self.file.contract.shape))
+        return {PROBABILITIES_OUTPUT: to_probabilities(output, self.file.contract), self.file.output_name: output}
 
 
 class StoredVoxelModel(ServedModel):
@@ -153,9 +156,9 @@ class StoredVoxelModel(ServedModel):
         self._runner = runner
         self.outputs = (TensorSpec(PROBABILITIES_OUTPUT, "FP32", (len(runner.contract.labels),)),)
 
-    def _run(self, tensors: Tensors) -> NDArray[np.float64]:
+    def _run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
         slope, intercept = (float(tensors[name][0]) for name in (SLOPE_INPUT, INTERCEPT_INPUT))
-        return self._runner.infer_stored(tensors[VOXELS_INPUT], slope, intercept)
+        return {PROBABILITIES_OUTPUT: self._runner.infer_stored(tensors[VOXELS_INPUT], slope, intercept)}
 
 
 def open_served_model(path: Path | None, config: InferenceConfig, workers: int | None = None) -> ServedModel:
@@ -176,6 +179,12 @@ def open_served_model(path: Path | None, config: InferenceConfig, workers: int |
     if load_model_file(resolve_model(path, config).path, stored_voxels=True).stored_voxels:
         return StoredVoxelModel(open_runner(resolve_model(path, config).path, config, stored_voxels=True), workers)
     return ScanModel(open_model(path, config), workers, computes_gradcam=config.gradcam)
+
+
+def default_model_name(path: Path) -> str:
+    """The name in the paths of the protocol: that of the file, or of its folder in a model repository."""
+    in_repository = path.name == "model.onnx" and path.resolve().parent.name.isdecimal()
+    return path.resolve().parents[1].name if in_repository else path.stem
 
 
 def _read_file_state(path: Path) -> tuple[int, int, int] | None:

@@ -18,7 +18,7 @@ from ct3d_edge.serving.app import make_app
 from ct3d_edge.serving.config import ServerConfig, bind_socket, read_tokens
 from ct3d_edge.serving.http_protocol import limit_connections
 from ct3d_edge.serving.metrics import Metrics
-from ct3d_edge.serving.served_model import ServedModel, open_served_model
+from ct3d_edge.serving.served_model import ServedModel, default_model_name, open_served_model
 from ct3d_edge.serving.service import Service
 from ct3d_edge.serving.spool import open_spool
 from ct3d_edge.serving.tls import make_ssl_context
@@ -33,6 +33,9 @@ MODEL_CHECK_S = 5.0
 EXPIRY_WARNING = timedelta(days=30)
 
 MAX_HEADER_BYTES = 32 << 10
+
+BACKLOG = 1024
+"""Connections that wait until they are accepted."""
 
 
 def serve(
@@ -70,10 +73,18 @@ def serve(
         queue = WorkQueue(served.workers, config.limits.queue_size)
         stack.callback(queue.close)
         metrics = Metrics(served.run_report, queue, lambda: served.failure is None)
-        name = config.model_name or served.file.path.stem
+        name = config.model_name or default_model_name(model or served.file.path)
         app = make_app(Service(served, name, queue, spool, metrics, config.limits, tokens))
+        bound.listen(BACKLOG)  # clients may connect when the log says so
         _log_start(config, served, name, bound)
         _run(_with_model_checks(app, served), config, context, bound)
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called when a signal came; ends when the running requests have their responses, or the time is over."""
+        LOGGER.info("stopping: running requests finish, new ones are refused")
+        await super().shutdown(sockets)
 
 
 def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound: socket.socket) -> None:
@@ -86,6 +97,7 @@ def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound
         lifespan="on",
         log_config=None,
         access_log=False,
+        backlog=BACKLOG,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=int(limits.body_timeout) + 1,
@@ -94,7 +106,7 @@ def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound
         ssl_context_factory=None if context is None else lambda *_: context,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has ended
-        uvicorn.Server(settings).run([bound])
+        _Server(settings).run([bound])
     LOGGER.info("stopped")
 
 
@@ -135,7 +147,6 @@ def _with_model_checks(app: Starlette, served: ServedModel) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         task = asyncio.create_task(watch())
         yield
-        LOGGER.info("stopping: running requests finish, new ones are refused")
         task.cancel()
 
     app.router.lifespan_context = lifespan

@@ -140,8 +140,7 @@ class Runner:
         """
         self._check_volumes(volumes)
         batch = volumes.reshape(-1, *self.contract.input_shape)
-        one_by_one = self.model.runs_batch_sequentially or self.model.batch_axis is None
-        size = self._batch or (1 if one_by_one else max(len(batch), 1))
+        size = self._count_per_run(len(batch))
         rows = []
         for start in range(0, len(batch), size):
             rows.append(self._run(batch[start : start + size], size))  # noqa: PERF401 - a frame less to read
@@ -150,6 +149,16 @@ class Runner:
         found = dict(zip(self._output_names, map(np.concatenate, zip(*rows, strict=True)), strict=True))
         probabilities = self._to_probabilities(found[self.model.output_name])
         return ModelOutputs(probabilities, found.get(FEATURES_OUTPUT), found.get(POOLED_OUTPUT))
+
+    def run_network(self, volumes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Output ``(N, contract.outputs)`` of the network itself, without the contract's activation and temperature.
+
+        ``volumes``, of which there is at least one, and what is raised are those of ``infer``.
+        """
+        self._check_volumes(volumes)
+        batch = volumes.reshape(-1, *self.contract.input_shape)
+        size = self._count_per_run(len(batch))
+        return np.concatenate([self._run(batch[i : i + size], size)[0] for i in range(0, len(batch), size)])
 
     def infer_stored(self, voxels: NDArray[np.int16], slope: float, intercept: float) -> NDArray[np.float64]:
         """Probabilities of one scan as it is stored, by a model with the preprocessing inside.
@@ -215,6 +224,11 @@ class Runner:
             return binding.get_outputs()[0]
 
         return run
+
+    def _count_per_run(self, count: int) -> int:
+        """Volumes in one run of the session, of so many that are asked for."""
+        one_by_one = self.model.runs_batch_sequentially or self.model.batch_axis is None
+        return self._batch or (1 if one_by_one else max(count, 1))
 
     def _check_volumes(self, volumes: NDArray[np.float32]) -> None:
         if self.model.stored_voxels:

@@ -1,13 +1,12 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-from builders import MakeModel
+from builders import TRITON_CLIENT, MakeModel, PeerPython
 
 from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
@@ -98,23 +97,9 @@ print(config.name, config.max_batch_size, [(i.name, list(i.dims)) for i in confi
 """
 
 
-@pytest.fixture(scope="module")
-def triton_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with tritonclient, whose dependencies exclude ours."""
-    home = tmp_path_factory.mktemp("triton") / "env"
-    subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    python = home / "bin" / "python"
-    made = subprocess.run(
-        [python, "-m", "pip", "install", "-q", "tritonclient[grpc]"], check=False, capture_output=True, text=True
-    )
-    if made.returncode:
-        pytest.skip(f"tritonclient cannot be installed: {made.stderr.strip().splitlines()[-1:]}")
-    return python
-
-
 @pytest.mark.slow
 def test_triton_parses_the_configuration_of_both_kinds_of_file(
-    tmp_path: Path, make_model: MakeModel, triton_python: Path
+    tmp_path: Path, make_model: MakeModel, peer_python: PeerPython
 ) -> None:
     path = make_model()
     raw = tmp_path / "raw.onnx"
@@ -124,7 +109,7 @@ def test_triton_parses_the_configuration_of_both_kinds_of_file(
         package_model(model, tmp_path / f"of_{model.stem}", "triton")
         config = tmp_path / f"of_{model.stem}" / model.stem / "config.pbtxt"
         return subprocess.run(
-            [triton_python, "-c", PARSE, config], capture_output=True, text=True, check=True
+            [peer_python(TRITON_CLIENT), "-c", PARSE, config], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     assert parse(path) == "tiny 1 [('volume', [16, 12, 8, 1])] ['volume']"

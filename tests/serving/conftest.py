@@ -76,11 +76,12 @@ def start_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """``start_process("--model", path)``: a server on a free port; all are ended after the tests."""
     servers: list[Server] = []
 
-    def start(*options: object) -> Server:
+    def start(*options: object, temp: Path | None = None) -> Server:
         folder = tmp_path_factory.mktemp("server")
-        (folder / "temp").mkdir()
+        temp = temp or folder / "temp"
+        temp.mkdir(exist_ok=True)
         log_path = folder / "log"
-        words = ["serve", "--port", 0, "--temp-dir", folder / "temp", "--provider", "cpu", *options]
+        words = ["serve", "--port", 0, "--temp-dir", temp, "--provider", "cpu", *options]
         with log_path.open("wb") as log:
             process = subprocess.Popen([sys.executable, "-c", MAIN, *map(str, words)], stdout=log, stderr=log)
         pattern = re.compile(r"serving \S+ at (https?)://\S+?:(\d+):")
@@ -88,7 +89,7 @@ def start_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         found = pattern.search(log_path.read_text())
         assert found, log_path.read_text()
         port = int(found[2])
-        servers.append(Server(process, f"{found[1]}://127.0.0.1:{port}", port, folder / "temp", log_path))
+        servers.append(Server(process, f"{found[1]}://127.0.0.1:{port}", port, temp, log_path))
         return servers[-1]
 
     yield start
@@ -101,8 +102,8 @@ def start_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 def start(start_process: Start, make_model: MakeModel) -> Start:
     """``start("--token-file", path)``: a server of the tiny model, for scans of any kind."""
 
-    def call(*options: object, model: Path | None = None) -> Server:
-        return start_process("--model", model or make_model(), *DOWNGRADE_ALL, *options)
+    def call(*options: object, model: Path | None = None, temp: Path | None = None) -> Server:
+        return start_process("--model", model or make_model(), *DOWNGRADE_ALL, *options, temp=temp)
 
     return call
 
