@@ -155,7 +155,7 @@ CHECKS = (
     QualityCheck("non_finite", "warn", "share of NaN (taken as air) or infinite voxels; refused for good if over half"),
     QualityCheck("intensity_out_of_range", "warn", "lowest and highest sampled HU; below -10,000 or above 20,000"),
     QualityCheck(
-        "pixel_padding", "warn", "a DICOM padding value that would look like anything but air, taken as air; which"
+        "pixel_padding", "warn", "DICOM padding that would look like anything but air, taken as air; which values"
     ),
     QualityCheck("missing_rescale", "warn", "DICOM without rescale slope and intercept, or with units that are not HU"),
     QualityCheck("monochrome1", "warn", "DICOM declared inverted for display; numbers are taken as they are"),

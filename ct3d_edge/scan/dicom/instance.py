@@ -26,7 +26,7 @@ from ct3d_edge.scan.dicom.pixel_storage import (
     PixelStorage,
     locate_pixel_data,
     max_frames,
-    read_padding_value,
+    read_padding_range,
     read_pixel_storage,
 )
 from ct3d_edge.scan.dicom.tags import read_integer, read_text, without_warnings
@@ -46,6 +46,7 @@ TAGS = [
     "PatientID",
     "PatientName",
     "PhotometricInterpretation",
+    "PixelPaddingRangeLimit",
     "PixelPaddingValue",
     "PixelRepresentation",
     "Rows",
@@ -89,7 +90,7 @@ class DicomInstance:
     pixels
         Where they lie.
     padding
-        Stored value outside the field of view, or None.
+        First and last stored value of those outside the field of view, or None.
     images_in_acquisition
         Images of the acquisition by the file's own account, or None.
     without_preamble
@@ -113,7 +114,7 @@ class DicomInstance:
     storage: PixelStorage
     syntax: UID
     pixels: PixelData
-    padding: int | None
+    padding: tuple[int, int] | None
     images_in_acquisition: int | None
     without_preamble: bool
     frames: tuple[Frame, ...]
@@ -239,7 +240,7 @@ def _make_instance(dataset: Dataset, path: Path, pixels: PixelData) -> DicomInst
         storage=storage,
         syntax=_transfer_syntax(dataset),
         pixels=pixels,
-        padding=read_padding_value(dataset, name),
+        padding=read_padding_range(dataset, name),
         images_in_acquisition=read_integer(dataset, "ImagesInAcquisition", name),
         without_preamble=not read_text(dataset.file_meta, "TransferSyntaxUID"),
         frames=read_frames(dataset, name, most),

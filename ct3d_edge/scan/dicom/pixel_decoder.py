@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import UID, ExplicitVRBigEndian
+from pydicom.uid import ExplicitVRBigEndian, JPEGExtended12Bit
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import format_bytes
@@ -24,6 +24,9 @@ from ct3d_edge.system.machine import read_available_memory
 
 DECODER_PLUGINS = ("gdcm", "pydicom")
 """pydicom's names of decoders, in the order of preference; any other is used where neither can."""
+
+EIGHT_BIT_PLUGINS = ("gdcm", "pillow")
+"""Decoders that read JPEG Extended of 8 bits only, by pydicom's table of plugins."""
 
 COPIES_IN_MEMORY = 4
 """Of a plane, that decoding takes: the compressed bytes, the decoder's result, and what is made of it."""
@@ -58,7 +61,7 @@ def require_decodable(image: DicomInstance) -> None:
             "too_large", f"{name} needs {format_bytes(size)} a plane; {format_bytes(available)} are free."
         )
     if image.pixels.compressed:
-        _require_decoder(image.syntax, name)
+        _require_decoder(image)
 
 
 def stored_dtype(image: DicomInstance) -> np.dtype[Any]:
@@ -113,13 +116,20 @@ def _iterate_decoder(image: DicomInstance, frames: Sequence[int]) -> Iterator[ND
     """What pydicom yields; a deflated file has no place to seek to and is inflated as a whole."""
     with open_dicom(image.path) as stream:
         source = stream if image.pixels.compressed else dcmread(stream)
-        yield from iter_pixels(source, indices=list(frames), raw=True, decoding_plugin=_choose_plugin(image.syntax))
+        yield from iter_pixels(source, indices=list(frames), raw=True, decoding_plugin=_choose_plugin(image))
 
 
-def _choose_plugin(syntax: UID) -> str:
+def _choose_plugin(image: DicomInstance) -> str:
     """The decoder to use: the one this was tested with, so that what else is installed changes nothing."""
-    there = get_decoder(syntax).available_plugins
-    return next((name for name in DECODER_PLUGINS if name in there), "")
+    there = _capable_plugins(image)
+    return next((name for name in (*DECODER_PLUGINS, *there) if name in there), "")
+
+
+def _capable_plugins(image: DicomInstance) -> list[str]:
+    """The installed decoders that read a file's compression and its number of bits."""
+    there = get_decoder(image.syntax).available_plugins
+    twelve_bit = image.syntax == JPEGExtended12Bit and image.storage.stored > 8
+    return [name for name in there if not (twelve_bit and name in EIGHT_BIT_PLUGINS)]
 
 
 def _next_plane(decoded: Iterator[NDArray[Any]], image: DicomInstance) -> NDArray[Any]:
@@ -140,19 +150,19 @@ def _mask_unused_bits(plane: NDArray[Any], image: DicomInstance) -> NDArray[Any]
     return plane if unused == 0 else (plane << above) >> unused
 
 
-def _require_decoder(syntax: UID, name: str) -> None:
+def _require_decoder(image: DicomInstance) -> None:
+    what = f"{image.path.name} is compressed as {image.syntax.name}"
     try:
         with without_warnings():
-            decoder = get_decoder(syntax)
+            decoder = get_decoder(image.syntax)
+            if _capable_plugins(image):
+                return
     except NotImplementedError as error:
-        raise UnreadableScanError(
-            "missing_decoder", f"{name} is compressed as {syntax.name}, which is not read."
-        ) from error
-    if not decoder.is_available:
-        # GDCM comes with ct3d-edge, but decodes no high-throughput JPEG 2000.
-        by_gdcm = any(plugin.startswith("gdcm") for plugin in decoder.missing_dependencies)
-        packages = "python-gdcm" if by_gdcm else "pylibjpeg pylibjpeg-openjpeg"
-        raise UnreadableScanError(
-            "missing_decoder",
-            f"{name} is compressed as {syntax.name}; no decoder for it is installed: pip install {packages}",
-        )
+        raise UnreadableScanError("missing_decoder", f"{what}, which is not read.") from error
+    # GDCM comes with ct3d-edge, but decodes no high-throughput JPEG 2000 and no 12 bits of JPEG Extended.
+    packages = "pylibjpeg pylibjpeg-openjpeg"
+    if image.syntax == JPEGExtended12Bit:
+        packages = "pylibjpeg pylibjpeg-libjpeg"
+    elif any(plugin.startswith("gdcm") for plugin in decoder.missing_dependencies):
+        packages = "python-gdcm"
+    raise UnreadableScanError("missing_decoder", f"{what}; no decoder for it is installed: pip install {packages}")

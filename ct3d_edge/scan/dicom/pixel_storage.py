@@ -152,13 +152,13 @@ def read_pixel_storage(dataset: Dataset, name: str) -> PixelStorage:
     return PixelStorage(allocated, stored, high, given["PixelRepresentation"] == 1, missing)
 
 
-def read_padding_value(dataset: Dataset, name: str) -> int | None:
-    """The padding value; writers mix up its sign, which the caller has to bear."""
+def read_padding_range(dataset: Dataset, name: str) -> tuple[int, int] | None:
+    """The padding value and the other end of its range, which is the same without one; their signs may be wrong."""
     try:
-        found = read_number(dataset, "PixelPaddingValue", name)
+        value, limit = (read_number(dataset, f"PixelPadding{end}", name) for end in ("Value", "RangeLimit"))
     except UnreadableScanError:  # a padding value that makes no sense pads nothing
         return None
-    return None if found is None else int(found)
+    return None if value is None else (int(value), int(value if limit is None else limit))
 
 
 MAX_INFLATED_MEMORY_FRACTION = 1 / 8

@@ -15,23 +15,18 @@ from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.consistency import SliceOf, list_file_names
 from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.pixel_decoder import decode_planes, require_decodable, stored_dtype
+from ct3d_edge.scan.dicom.pixel_padding import AIR_HU, find_padding, padding_flags
 from ct3d_edge.scan.dicom.series_membership import membership_flags
 from ct3d_edge.scan.dicom.slice_sorting import SortedSlices, sort_slices
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
 
-AIR_HU = -1024.0
-"""HU put in place of padding that would else shine: what scanners write outside the field of view."""
-
 RESCALE_TAGS = ("RescaleSlope", "RescaleIntercept")
 """What makes HU of stored numbers: both are there, or neither."""
 
 REQUIRED_TAGS = ("PixelRepresentation", "BitsStored", "HighBit", *RESCALE_TAGS)
 """Elements that all slices of a series have, or none has."""
-
-MAX_AIR_HU = -1000.0
-"""Padding of at most this many HU looks like air already."""
 
 
 class DicomSeries(Scan):
@@ -79,11 +74,11 @@ class DicomSeries(Scan):
         self._first = ordered.slices[0].image
         self.affine = ordered.affine
         scalings = Counter((slice_.frame.slope, slice_.frame.intercept) for slice_ in ordered.slices)
-        self._padding = _padding_brighter_than_air(ordered.slices)
-        self._in_hu = len(scalings) > 1 or self._padding is not None
+        padding = padding_flags(ordered.slices)
+        self._in_hu = len(scalings) > 1 or bool(padding)
         self.slope, self.intercept = (1.0, 0.0) if self._in_hu else next(iter(scalings))
         said = (*remarks, *belonging, *_series_flags(images, localizers))
-        self.flags = (*said, *ordered.flags, *self._pixel_flags())
+        self.flags = (*said, *ordered.flags, *self._unit_flags(), *padding)
         self.reading_ms = (time.perf_counter() - start) * 1e3
 
     @property
@@ -129,12 +124,13 @@ class DicomSeries(Scan):
         hu = plane.astype(np.float32)
         hu *= slice_.frame.slope
         hu += slice_.frame.intercept
-        if self._padding is not None:
-            hu[plane == self._padding] = AIR_HU
+        padding = find_padding(slice_)
+        if padding is not None and padding.believable:
+            hu[padding.mask(plane)] = AIR_HU
         return hu
 
-    def _pixel_flags(self) -> tuple[QCFlag, ...]:
-        """What is to be said about units and padding."""
+    def _unit_flags(self) -> tuple[QCFlag, ...]:
+        """What is to be said about units."""
         said = {slice_.frame.units for slice_ in self._stack.slices}
         found = []
         if None in said:
@@ -144,9 +140,6 @@ class DicomSeries(Scan):
         if others := said - {None, "", "HU"}:
             named = ", ".join(sorted(map(str, others)))
             found.append(QCFlag("missing_rescale", "warn", f"The file calls its units {named}, not HU.", named))
-        if self._padding is not None:
-            detail = f"The padding value {self._padding} would shine; it was taken as air."
-            found.append(QCFlag("pixel_padding", "warn", detail, self._padding))
         return tuple(found)
 
 
@@ -223,21 +216,6 @@ def _series_flags(images: Sequence[DicomInstance], localizers: int) -> tuple[QCF
         detail = "The pixels are declared inverted for display (MONOCHROME1); the numbers were taken as they are."
         found.append(QCFlag("monochrome1", "warn", detail))
     return tuple(found)
-
-
-def _padding_brighter_than_air(slices: Sequence[SliceOf]) -> int | None:
-    """The padding value, if it would look like anything but air."""
-    for slice_ in slices:
-        padding = slice_.image.padding
-        if padding is None:
-            continue
-        bits = slice_.image.storage.allocated
-        # Some writers give the value of an unsigned pixel with a sign, or the other way round.
-        low = -(1 << (bits - 1)) if slice_.image.storage.signed else 0
-        padding = (padding - low) % (1 << bits) + low
-        if padding * slice_.frame.slope + slice_.frame.intercept > MAX_AIR_HU:
-            return padding
-    return None
 
 
 def _same_pixels(one: SliceOf, other: SliceOf) -> bool:

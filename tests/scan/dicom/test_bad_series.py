@@ -1,9 +1,11 @@
 """Series as they should not be: each gets its code, and nothing is guessed in silence."""
 
+import shutil
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import dicom_files as made
@@ -19,6 +21,7 @@ from pydicom.uid import (
     HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     RLELossless,
 )
@@ -140,8 +143,9 @@ def test_an_enhanced_file_that_lacks_its_last_frames_is_truncated(tmp_path: Path
         (JPEGLosslessSV1, "python-gdcm"),
         (JPEG2000Lossless, "python-gdcm"),
         (HTJ2KLossless, "pylibjpeg pylibjpeg-openjpeg"),
+        (JPEGExtended12Bit, "pylibjpeg pylibjpeg-libjpeg"),
     ],
-    ids=["JPEG Lossless", "JPEG 2000", "HTJ2K"],
+    ids=["JPEG Lossless", "JPEG 2000", "HTJ2K", "JPEG Extended"],
 )
 def test_a_decoder_that_is_not_installed_is_named_with_its_package(folder: Path, syntax: UID, packages: str) -> None:
     """In a process of its own, in which no plugin can be imported."""
@@ -161,6 +165,28 @@ def test_a_decoder_that_is_not_installed_is_named_with_its_package(folder: Path,
     assert syntax.name in done.stdout
     assert done.stdout.endswith(f"no decoder for it is installed: pip install {packages}\n")
     assert done.stderr == ""
+
+
+def test_jpeg_extended_of_twelve_bits_is_decoded_or_its_package_named(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    """Against DCMTK's decoder. GDCM reads 8 bits of it."""
+    if not (shutil.which("dcmcjpeg") and shutil.which("dcmdjpeg")):
+        pytest.skip("needs DCMTK, which compresses the series")
+    for number, dataset in enumerate(made.series_datasets(hu)):
+        made.set_pixels(dataset, hu[:, :, number].T - made.INTERCEPT, np.uint16, bits=12)
+        made.save(dataset, tmp_path / "plain" / f"{number}.dcm")
+    for path in (tmp_path / "plain").iterdir():
+        for folder, command in (("jpeg", ["dcmcjpeg", "+ee"]), ("decoded", ["dcmdjpeg"])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            source = tmp_path / ("plain" if folder == "jpeg" else "jpeg") / path.name
+            subprocess.run([*command, source, tmp_path / folder / path.name], check=True, capture_output=True)
+    if find_spec("libjpeg") is None:
+        with pytest.raises(ScanError, match=r"JPEG Extended.*pip install pylibjpeg pylibjpeg-libjpeg") as caught:
+            open_scan(tmp_path / "jpeg")
+        assert caught.value.code == "missing_decoder"
+        return
+    found, expected = hu_of(open_scan(tmp_path / "jpeg")), hu_of(open_scan(tmp_path / "decoded"))
+    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - hu).max() < 50
 
 
 def test_a_compression_that_nobody_reads_is_named(folder: Path) -> None:

@@ -206,15 +206,27 @@ def test_planes_that_are_not_needed_are_not_opened(folder: Path, hu: NDArray[np.
     assert scan.reading_ms > 0
 
 
-@pytest.mark.parametrize("value", [63536, -2000], ids=["given unsigned", "given with a sign"])
-def test_padding_that_would_shine_is_air(folder: Path, hu: NDArray[np.int16], value: int) -> None:
-    def pad(dataset: Dataset, number: int) -> None:
-        stored = np.frombuffer(dataset.PixelData, np.uint16).reshape(dataset.Rows, dataset.Columns).copy()
-        stored[:, :3] = 63536
-        made.set_pixels(dataset, stored, np.uint16)
-        dataset.add_new(0x00280120, "US" if value > 0 else "SS", value)
+def pad(columns: slice, stored: int, declared: int, limit: int | None = None) -> Callable[[Dataset, int], None]:
+    """Write a stored number into columns of every slice, and declare a padding value, perhaps another one."""
 
-    change_all(folder, pad)
+    def change(dataset: Dataset, number: int) -> None:
+        pixels = np.frombuffer(dataset.PixelData, np.uint16).reshape(dataset.Rows, dataset.Columns).copy()
+        pixels[:, columns] = stored
+        made.set_pixels(dataset, pixels, np.uint16)
+        for tag, value in ((0x00280120, declared), (0x00280121, limit)):
+            if value is not None:
+                dataset.add_new(tag, "US" if value >= 0 else "SS", value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("declared", "limit"),
+    [(63536, None), (-2000, None), (63500, 63600), (63600, 63500), (-2036, -1936)],
+    ids=["unsigned", "with a sign", "a range", "a range from above", "a range with a sign"],
+)
+def test_padding_that_would_shine_is_air(folder: Path, hu: NDArray[np.int16], declared: int, limit: int | None) -> None:
+    change_all(folder, pad(slice(3), 63536, declared, limit))
     scan = open_scan(folder)
     found = hu_of(scan)
     assert (found[:3] == -1024).all()
@@ -222,8 +234,42 @@ def test_padding_that_would_shine_is_air(folder: Path, hu: NDArray[np.int16], va
     assert codes(scan) == ["pixel_padding"]
 
 
-def test_padding_that_looks_like_air_is_left_alone(folder: Path, hu: NDArray[np.int16]) -> None:
-    change_all(folder, lambda dataset, _: dataset.add_new(0x00280120, "US", 0))
+def test_each_slice_may_declare_another_padding_value(folder: Path, hu: NDArray[np.int16]) -> None:
+    def change(dataset: Dataset, number: int) -> None:
+        if number != 4:
+            pad(slice(3), 60000 + number, 60000 + number)(dataset, number)
+
+    change_all(folder, change)
+    scan = open_scan(folder)
+    found, unchanged = hu_of(scan), hu.shape[2] - 1 - 4
+    padded = np.arange(hu.shape[2]) != unchanged
+    assert (found[:3, :, padded] == -1024).all()
+    assert np.array_equal(found[3:], hu[3:])
+    assert np.array_equal(found[:, :, unchanged], hu[:, :, unchanged])
+    assert codes(scan) == ["pixel_padding"]
+
+
+def test_padding_with_the_number_of_tissue_is_air_outside_the_image_only(folder: Path, hu: NDArray[np.int16]) -> None:
+    """Stored 2048 is water, 0 HU: the patient has it too."""
+    change_all(folder, pad(slice(3), 2048, 2048))
+    change_all(folder, pad(slice(10, 11), 2048, 2048))
+    found = hu_of(open_scan(folder))
+    assert (found[:3] == -1024).all()
+    assert (found[10] == 0).all()
+    assert np.array_equal(found[11:], np.where(hu == 0, found, hu)[11:])
+
+
+def test_a_padding_range_that_holds_the_patient_is_not_believed(folder: Path, hu: NDArray[np.int16]) -> None:
+    change_all(folder, pad(slice(0), 0, 0, 2100))
+    scan = open_scan(folder)
+    assert np.array_equal(hu_of(scan), hu)
+    assert codes(scan) == ["pixel_padding"]
+    assert "not taken as padding" in scan.flags[0].detail
+
+
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_padding_that_looks_like_air_is_left_alone(folder: Path, hu: NDArray[np.int16], limit: int | None) -> None:
+    change_all(folder, pad(slice(0), 0, 0, limit))
     scan = open_scan(folder)
     assert scan.flags == ()
     assert np.array_equal(hu_of(scan), hu)
