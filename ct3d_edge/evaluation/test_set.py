@@ -7,9 +7,9 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.evaluation.classifier import RUN_SPLIT
 from ct3d_edge.progress import Progress, no_progress
+from ct3d_edge.splits.folder import folder_as_test_set, verify_folder
 from ct3d_edge.splits.split import SUBSETS, ExcludedScan, Split, SplitEntry, Subset
 from ct3d_edge.splits.split_file import read_split
-from ct3d_edge.splits.verify import folder_as_test_set, verify_folder
 
 
 @dataclass(frozen=True)

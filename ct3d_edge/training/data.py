@@ -14,11 +14,10 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.splits.create import VALIDATION_FRACTION, create_split
-from ct3d_edge.splits.folder import refuse_unusable_scans
+from ct3d_edge.splits.folder import refuse_unusable_scans, verify_folder
 from ct3d_edge.splits.prepared_cache import CachedInputs, entry_file, map_input, prepare_cache, remove_parts
 from ct3d_edge.splits.split import ExcludedScan, Split, require_every_class
 from ct3d_edge.splits.split_file import read_split
-from ct3d_edge.splits.verify import verify_folder
 
 
 class VolumeSource(Protocol):

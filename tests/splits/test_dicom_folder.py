@@ -13,8 +13,8 @@ from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits.create import create_split
+from ct3d_edge.splits.folder import verify_folder
 from ct3d_edge.splits.prepared_cache import prepare_cache
-from ct3d_edge.splits.verify import verify_folder
 
 made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
 

@@ -8,8 +8,8 @@ from ct3d_edge.errors import DatasetError
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.splits import folder as split_folders
 from ct3d_edge.splits.create import create_split
+from ct3d_edge.splits.folder import verify_folder
 from ct3d_edge.splits.split import Split
-from ct3d_edge.splits.verify import verify_folder
 
 from .conftest import Fill
 
