@@ -78,7 +78,7 @@ def measure(path: Path, rounds: int) -> BenchRecord:
         "subject": path.name,
         "threads": THREADS,
         "batch": 1,
-        "proven on": parity.material,
+        "proven on": parity.description,
         "file_bytes": {"subject": len(model.data)} | {name: len(data) for name, data in files.items()},
         "decisions": decisions,
     }

@@ -1,4 +1,4 @@
-"""From a graph and options to a checked file; with ``auto``, to the fastest one that passes the parity check."""
+"""Compile a graph into a checked model file; with ``auto``, in the fastest precision that passes the parity check."""
 
 import logging
 import statistics
@@ -27,8 +27,8 @@ AUTO_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "tensorrt": ("int8", "fp16", "fp32"),
     "no-conv3d": ("int8", "fp16", "fp32"),
 }
-"""What ``auto`` tries for a device class, in this order. ONNX Runtime's CPU provider runs float16 as float32, with
-casts; its CUDA provider has no 8-bit convolutions."""
+"""Precisions that ``auto`` tries for a target, in this order. ONNX Runtime's CPU provider computes float16 in float32,
+between casts; its CUDA provider has no 8-bit convolutions."""
 
 USE_SCANS = "Calibrate and compare on scans of the application (`calibration_data=FOLDER`, `parity_data=FOLDER`), or"
 REMEDIES = {
@@ -38,10 +38,10 @@ REMEDIES = {
 """What to do where a parity check fails, by precision."""
 
 TIMING_ROUNDS = 5
-"""Runs of two graphs in turn, to see which one is faster."""
+"""Interleaved runs of two graphs, to measure which one is faster."""
 
 MIN_SPEEDUP = 1.5
-"""Times the speed of fp32 from which fewer bits are taken for it: less is not worth probabilities that move."""
+"""Least speed-up over fp32 for which ``auto`` chooses a lower precision: less is not worth other probabilities."""
 
 
 def compile_model(job: CompileJob, options: CompileOptions) -> CompileResult:
@@ -50,7 +50,7 @@ def compile_model(job: CompileJob, options: CompileOptions) -> CompileResult:
     Raises
     ------
     ModelError, CheckFailedError, UsageError, ProviderError
-        As `make_variant` and `write_verified_model` do; with ``auto``, of what is tried last.
+        As `make_variant` and `write_verified_model`; with ``auto``, those of the last precision tried.
     """
     if options.precision != "auto":
         return _write_variant(job, options, _make_job_variant(job, options))
@@ -62,7 +62,7 @@ def compile_model(job: CompileJob, options: CompileOptions) -> CompileResult:
             return _compile_candidate(job, replace(options, precision=precision), rejected)
         except (CheckFailedError, ModelError, ProviderError) as error:
             rejected[precision] = str(error)
-            LOGGER.info("%s is not taken: %s", precision, error)
+            LOGGER.info("%s is not chosen: %s", precision, error)
     chosen = replace(options, precision=last)
     return _write_variant(_with_precision_choice(job, last, rejected), chosen, _make_job_variant(job, chosen))
 
@@ -70,7 +70,7 @@ def compile_model(job: CompileJob, options: CompileOptions) -> CompileResult:
 def _compile_candidate(job: CompileJob, options: CompileOptions, rejected: dict[str, str]) -> CompileResult:
     variant = _make_job_variant(job, options)
     choice: dict[str, Any] = {}
-    if options.target == "cpu":  # the device class of the machine that measures
+    if options.target == "cpu":  # the target of the machine that measures
         choice["times_the_speed_of_fp32"] = _measure_speedup(
             variant, _make_job_variant(job, replace(options, precision="fp32")), job.contract
         )
@@ -114,24 +114,24 @@ def _explain_failure(job: CompileJob, history: CompileHistory, failure: ParityFa
 
 
 def _merge_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    """Passes of an earlier rewriting stay on record in front of those of this one."""
+    """Passes of an earlier rewriting come first, then those of this one."""
     return {**provenance, **made, "passes": [*provenance.get("passes", []), *made.get("passes", [])]}
 
 
-def _measure_speedup(variant: GraphVariant, single: GraphVariant, contract: Contract) -> float:
-    """Times the speed of the fp32 graph, if that is worth having."""
+def _measure_speedup(variant: GraphVariant, fp32: GraphVariant, contract: Contract) -> float:
+    """Speed-up over the fp32 graph; a `ModelError` if it is less than `MIN_SPEEDUP`."""
     volume = make_phantom_volume(1, contract.shape).reshape(1, *contract.input_shape)
     names = [variant.proto.graph.output[0].name]
-    taps = IntermediateOutputs(variant.proto, names), IntermediateOutputs(single.proto, names)
-    rounds = [[_time_inference(tap, volume) for tap in taps] for _ in range(TIMING_ROUNDS + 1)][1:]
-    ratio = round(statistics.median(single / lower for lower, single in rounds), 2)
+    outputs = IntermediateOutputs(variant.proto, names), IntermediateOutputs(fp32.proto, names)
+    rounds = [[_time_inference(graph, volume) for graph in outputs] for _ in range(TIMING_ROUNDS + 1)][1:]
+    ratio = round(statistics.median(full / lower for lower, full in rounds), 2)
     if ratio < MIN_SPEEDUP:
         raise ModelError(f"it runs at {ratio} times the speed of fp32 here; less than {MIN_SPEEDUP} is not worth it")
     return ratio
 
 
-def _time_inference(tap: IntermediateOutputs, volume: NDArray[np.float32]) -> float:
+def _time_inference(outputs: IntermediateOutputs, volume: NDArray[np.float32]) -> float:
     begin = time.perf_counter()
-    for _ in tap.tensors(volume):
+    for _ in outputs.tensors(volume):
         pass
     return time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Keras to a model file: convert, rewrite, check, and only then write."""
+"""Export a Keras model: convert it to ONNX, rewrite and check the graph, write the model file."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -36,29 +36,29 @@ def export_model(
     providers: Sequence[ProviderName] = ("cpu",),
     fused_io_scans: Iterable[Volume] | None = None,
 ) -> CompileResult:
-    """Write ``source`` as a checked, self-describing ONNX file.
+    """Write a Keras network as a checked, self-describing ONNX file.
 
     Parameters
     ----------
     source
-        From ``load_source``.
+        From `load_keras_source`.
     out
         The file to write; replaced only by a checked one.
     dataset
         Volumes for the parity check.
     options
-        How the graph is rewritten; the default options if None.
+        How the graph is rewritten, and its precision; `CompileOptions()` if None.
     calibration
-        What a lower precision is calibrated on.
+        Volumes on which a lower precision is calibrated.
     providers
-        On which the file is checked.
+        Providers on which the file is checked.
     fused_io_scans
-        Put the preprocessing into the file and check that on these scans, see `add_fused_io`; not if None.
+        Scans on which preprocessing inside the file is checked, see `add_fused_io`; None for a file without.
 
     Raises
     ------
     ContractError
-        The contract holds statistics of features that the network does not pool.
+        The contract holds feature statistics, and the network pools no features.
     ModelError
         tf2onnx, the passes or ONNX Runtime cannot handle the network.
     CheckFailedError

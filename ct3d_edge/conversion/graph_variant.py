@@ -1,4 +1,4 @@
-"""How a graph is to be rewritten and in which precision, and the graph that results."""
+"""Options of the compiler, and the graph that results: rewritten and in its precision."""
 
 import logging
 from collections.abc import Iterator
@@ -31,23 +31,23 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What is asked of the passes, and in what numbers the outcome computes.
+    """How a graph is rewritten, and its precision.
 
     Parameters
     ----------
     level, target, max_memory, strict
         As in `passes.optimize_graph`.
     gradcam_output
-        Whether the graph gets the output that explains its answers.
+        Whether the graph gets the output for Grad-CAM.
     precision
-        What the file computes in.
+        Type in which the file computes.
     weight_dtype
-        What an fp32 file stores its weights in.
+        Type in which an fp32 file stores its weights.
 
     Raises
     ------
     UsageError
-        If weights are asked for that the precision decides already, or an explanation in fewer bits.
+        `weight_dtype` contradicts `precision`, or a Grad-CAM output is wanted in another precision than fp32.
     """
 
     level: Level = "fast"
@@ -72,9 +72,9 @@ class CompileOptions:
 
     @property
     def winograd_axes(self) -> WinogradAxes:
-        """Where minimal filtering may be used: its sums do not fit eight bits, along all axes not float16 either.
+        """Axes of Winograd convolution: its sums do not fit eight bits, and those along all axes not float16.
 
-        Along all axes weights grow most, which is not what a file with its weights in float16 is for.
+        Along all axes the weights grow most, so a file with its weights in float16 uses one axis.
         """
         if self.precision == "int8":
             return "none"
@@ -83,7 +83,7 @@ class CompileOptions:
 
 @dataclass(frozen=True, eq=False)
 class RewrittenGraph:
-    """A rewritten graph and what its provenance says of that."""
+    """A rewritten graph, and the passes for its provenance."""
 
     proto: onnx.ModelProto
     provenance: dict[str, Any]
@@ -95,7 +95,7 @@ def rewrite_graph(proto: onnx.ModelProto, options: CompileOptions) -> RewrittenG
     Raises
     ------
     ModelError, UsageError
-        As `passes.optimize_graph` and `add_features_output` do.
+        As `optimize_graph` and `add_features_output`.
     """
     proto = add_features_output(proto) if options.gradcam_output else remove_features_output(proto)
     done = optimize_graph(
@@ -126,17 +126,17 @@ class GraphVariant:
     Parameters
     ----------
     proto
-        What is written.
+        The graph that is written.
     precision
-        What it computes in.
+        Type in which it computes.
     tolerance
-        What it is held to.
+        Limits of its parity check.
     fp32
-        The float32 graph that its tensors are compared with.
+        The float32 graph with which its tensors are compared.
     fp16_simulated
-        Its arithmetic played in float32, for processors without float16; None where that is not needed.
+        Simulation of its float16 arithmetic in float32, for processors without float16; None for other precisions.
     provenance
-        What was done.
+        Passes and precision.
     """
 
     proto: onnx.ModelProto
@@ -148,7 +148,7 @@ class GraphVariant:
 
     @property
     def debug_graph(self) -> onnx.ModelProto:
-        """The graph whose tensors show what happens."""
+        """The graph whose tensors are compared: simulated float16 if there is one."""
         return self.fp16_simulated or self.proto
 
 
@@ -159,21 +159,21 @@ def make_variant(
     contract: Contract,
     calibration: CalibrationData | None,
 ) -> GraphVariant:
-    """Put a rewritten graph into the precision of the options, which is not ``auto``.
+    """Convert a rewritten graph to the precision of the options, which is not ``auto``.
 
     Raises
     ------
     ModelError
-        The graph cannot be put into it.
+        The graph cannot be converted.
     UsageError
-        There is nothing to calibrate on, or too little.
+        There are no volumes to calibrate on, or too few.
     """
     provenance = rewritten.provenance
     if options.precision == "fp32":
         return _make_fp32_variant(source_graph, rewritten.proto, options, provenance)
     if calibration is None:
         raise UsageError(f"`precision={options.precision}` needs volumes to calibrate on: `calibration_data=FOLDER`")
-    LOGGER.info("calibrating %s on %s ...", options.precision, calibration.material)
+    LOGGER.info("calibrating %s on %s ...", options.precision, calibration.description)
     batches = _batches(calibration, contract)
     if options.precision == "fp16":
         made = _measure_and_make_fp16(rewritten.proto, batches)
@@ -201,7 +201,7 @@ def _measure_and_make_fp16(proto: onnx.ModelProto, batches: Iterator[NDArray[np.
 
 
 def make_fp16_variant(proto: onnx.ModelProto, fp32_nodes: dict[str, str]) -> GraphVariant:
-    """A graph in float16 but for some nodes, each named by the first tensor it gives, with the reason."""
+    """A graph in float16 except some nodes: the name of the first output of each, and the reason."""
     nodes = {node.output[0]: node.name or node.output[0] for node in proto.graph.node}
     record = {"arithmetic": "fp16", "fp32_nodes": {nodes[tensor]: reason for tensor, reason in fp32_nodes.items()}}
     half, simulated = convert_to_fp16(proto, fp32_nodes), simulate_fp16(proto, fp32_nodes)
@@ -211,20 +211,18 @@ def make_fp16_variant(proto: onnx.ModelProto, fp32_nodes: dict[str, str]) -> Gra
 def _make_int8_variant(
     source_graph: onnx.ModelProto, options: CompileOptions, batches: Iterator[NDArray[np.float32]]
 ) -> GraphVariant:
-    """Weights are rounded where kernels are whole: behind the folding, before convolutions are taken apart.
+    """Weights are rounded while kernels are whole: after folding, before convolutions are lowered.
 
-    For other devices `exact` takes them apart already, so the folding is that for the CPU.
+    For other targets `exact` lowers them already, so the folding is that for the CPU.
     """
     folding = replace(options, level="none" if options.level == "none" else "exact", target="cpu", max_memory=None)
     folded = rewrite_graph(source_graph, folding)
-    single = rewrite_graph(folded.proto, options).proto
+    fp32 = rewrite_graph(folded.proto, options).proto
     rounded = rewrite_graph(snap_to_grid(folded.proto, max_weight_integer(options.target)), options)
     made, fp32_nodes = convert_to_int8(rounded.proto, batches, options.target)
     passes = [*folded.provenance["passes"], *rounded.provenance["passes"]]
     record = {"arithmetic": "int8", "fp32_nodes": fp32_nodes}
-    return GraphVariant(
-        made, "int8", PRECISION_TOLERANCES["int8"], single, None, {"passes": passes, "precision": record}
-    )
+    return GraphVariant(made, "int8", PRECISION_TOLERANCES["int8"], fp32, None, {"passes": passes, "precision": record})
 
 
 def _batches(calibration: CalibrationData, contract: Contract) -> Iterator[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""An ONNX file, converted earlier or elsewhere, to a faster or smaller one that is checked to answer alike."""
+"""Rewrite an ONNX file into a faster or smaller one, and check that its predictions are the same."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ from ct3d_edge.system.atomic_write import require_writable
 from ct3d_edge.system.machine import find_installed_version
 
 FILE_SPECIFIC_KEYS = frozenset({"proof", "further_proofs", "not_for", "precision_choice"})
-"""Parts of a provenance that speak of one file alone."""
+"""Keys of a provenance that are not inherited by a file made from another one."""
 
 RECORDED_PACKAGES = ("ct3d-edge", "onnx", "onnx-ir", "numpy")
 
@@ -41,7 +41,7 @@ def load_for_compiling(path: Path, contract: Contract | None = None) -> ModelFil
     ModelError
         As `load_model_file`.
     ContractError
-        The file has no contract and none is given, or it is not of this graph.
+        The file has no contract and none is given, or the contract does not fit the graph.
     """
     try:
         data = path.read_bytes()
@@ -72,12 +72,12 @@ def optimize_model(
     Parameters
     ----------
     model
-        From ``load_for_rewriting``; its contract is carried over, and what its golden test expects, unless the inputs
-        of that were not chosen for the network.
+        From `load_for_compiling`. The new file has the same contract and the same golden test, except for a test of
+        the first recipe, which is replaced.
     out
         The file to write; replaced only by a checked one.
     dataset, options, calibration, providers, fused_io_scans
-        As in ``export_model``.
+        As in `export_model`.
 
     Raises
     ------
@@ -92,17 +92,17 @@ def optimize_model(
         raise UsageError(f"{out} is the model itself. Name another file to write.")
     require_writable(out)
     _require_fp32(model, options or CompileOptions())
-    given = onnx.ModelProto.FromString(model.data)
+    graph = onnx.ModelProto.FromString(model.data)
     with ExitStack() as stack:
-        # Opened when the parity check asks: of a graph that cannot be rewritten, the passes name the node.
-        opened = cache(lambda: stack.enter_context(Runner(model, SessionRequest("cpu"))))
+        # Opened by the parity check: for a graph that cannot be rewritten, the passes raise first and name the node.
+        runner = cache(lambda: stack.enter_context(Runner(model, SessionRequest("cpu"))))
         job = CompileJob(
             out,
-            given,
+            graph,
             model.contract,
             model.golden,
-            {**trace_feature_grid(given, model.contract), **_inherit_provenance(model), **_provenance(model)},
-            lambda volume: opened().infer(volume[None])[0],
+            {**trace_feature_grid(graph, model.contract), **_inherit_provenance(model), **_provenance(model)},
+            lambda volume: runner().infer(volume[None])[0],
             dataset,
             providers,
             calibration,
@@ -112,12 +112,12 @@ def optimize_model(
 
 
 def _inherit_provenance(model: ModelFile) -> dict[str, Any]:
-    """What stays true of a file made from another one: not what that one was checked on or chosen for."""
+    """Provenance that stays true of a file made from another one."""
     return {key: value for key, value in model.provenance.items() if key not in FILE_SPECIFIC_KEYS}
 
 
 def _require_fp32(model: ModelFile, options: CompileOptions) -> None:
-    """What was put into fewer bits before is not put into other ones: every step would add its error."""
+    """Refuse to convert a file of lower precision again: every step would add its error."""
     precision = model.provenance.get("precision", {})
     if precision and (options.level, options.precision, options.weight_dtype) != ("none", "fp32", "fp32"):
         weights = f" with weights in {precision['weights']}" if "weights" in precision else ""
@@ -131,11 +131,11 @@ def _parse_with_own_contract(path: Path, data: bytes) -> ModelFile:
     try:
         return parse_model_file(path, data)
     except ContractError as error:
-        raise ContractError(f"{error} Or say what it expects: `contract=CONTRACT.json`") from error
+        raise ContractError(f"{error} Or give one: `contract=CONTRACT.json`") from error
 
 
 def _placeholder_golden_test(contract: Contract) -> GoldenTest:
-    """A golden test that any answer passes, of the recipe that is replaced: the file brings none."""
+    """A golden test that any prediction passes, of the first recipe, so that it is replaced."""
     row = (0.0,) * len(contract.labels)
     return GoldenTest(FIRST_RECIPE, ((1, 1, 0),), (row,), tolerance=1.0)
 

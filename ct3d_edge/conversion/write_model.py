@@ -36,42 +36,42 @@ from ct3d_edge.system.atomic_write import atomic_file
 LOGGER = logging.getLogger(__name__)
 
 MAX_GOLDEN_TOLERANCE = 0.1
-"""No tolerance of a golden test is wider, in probabilities or in parts of a tensor's spread."""
+"""Largest tolerance of a golden test, in probabilities and in parts of a tensor's spread."""
 
 MAX_FP32_GOLDEN_TOLERANCE, FP32_TOLERANCE_FACTOR = 1e-3, 3
-"""In float32 so many times the difference that was found where the file was made is allowed, up to the cap, if that is
-more than the tolerance that every golden test has: of inputs of which it is unsure, a network answers less exactly."""
+"""In float32 the tolerance is this many times the difference at export, up to the maximum, if that is more than the
+tolerance of every golden test: probabilities of inputs of which a network is unsure vary more between machines."""
 
 TENSOR_TOLERANCE_FACTOR = 10
-"""So many times the largest mean difference of a tensor in the parity check is allowed: that is a part of the largest
-magnitude, which is several times the spread."""
+"""The tolerance of tensors is this many times the largest mean difference in the parity check. That is relative to the
+largest magnitude, which is several times the spread."""
 
 FUSED_IO_TOLERANCE_DIVISOR = 10
-"""In fewer bits, the preprocessing inside may take one of so many parts of the limit that the precision has."""
+"""In a lower precision, preprocessing inside the file may use one of so many parts of the limit of the precision."""
 
 
 @dataclass(frozen=True, eq=False)
 class CompileJob:
-    """A graph on its way to becoming a file.
+    """Everything that is needed to compile a graph into a model file.
 
     Parameters
     ----------
     out
         The file to write.
-    original
-        The graph as it came, float32.
+    source_graph
+        The float32 graph before any pass.
     contract, golden, provenance
-        What the file is to carry.
+        Metadata of the file.
     reference, dataset
-        What it is compared with, and on; the volumes can be gone through more than once.
+        The reference of the parity check, and its volumes, which can be iterated more than once.
     providers
-        On which it is checked.
+        Providers on which the file is checked.
     calibration
-        What a lower precision is calibrated on.
+        Volumes on which a lower precision is calibrated.
     find_layer
-        Looks into the conversion from Keras when a parity check has failed.
+        Finds the Keras layer that was converted wrongly, after a failed parity check.
     fused_io_scans
-        Scans on which a file with the preprocessing inside is checked; None for a file without.
+        Scans on which preprocessing inside the file is checked; None for a file without.
     """
 
     out: Path
@@ -96,11 +96,11 @@ class CompileResult:
     model
         The file.
     parity
-        On the CPU.
+        Parity report on the CPU.
     parity_reports
-        All: of every provider, and of a rehearsal.
+        Those of every provider, and of simulated float16.
     fused_io_parity
-        Of the preprocessing inside, if it has that.
+        That of the preprocessing inside the file, if there is one.
     """
 
     model: ModelFile
@@ -112,7 +112,7 @@ class CompileResult:
 def write_verified_model(
     job: CompileJob, variant: GraphVariant, *, required: Sequence[str], locate_failure: LocateFailure
 ) -> CompileResult:
-    """Complete a graph, check it against the job's reference on every provider, and only then write it.
+    """Add metadata to a graph, check it against the reference on every provider, and write it if it passes.
 
     A provider that is not among the ``required`` ones and cannot run the graph, or fails the parity check, is logged
     and recorded in the provenance (``not_for``): sessions on it are refused.
@@ -161,55 +161,56 @@ def _with_metadata(job: CompileJob, variant: GraphVariant, golden: GoldenTest, p
 def complete_golden_test(
     golden: GoldenTest, model: ModelFile, parity_reports: Sequence[ParityReport], *, lower: bool
 ) -> GoldenTest:
-    """The golden test of a checked file: records tensors on the CPU; tolerances follow from the parity reports.
+    """Add tensors, computed on the CPU, and tolerances from the parity reports to the golden test of a checked file.
 
     Parameters
     ----------
     golden
-        With the answers of what the file was made from.
+        With the probabilities of the source.
     model
-        The file; it carries that test.
+        The file; it holds that test.
     parity_reports
-        What was measured.
+        Reports of the parity check.
     lower
-        Whether it has fewer bits than what it was made from: then it answers for itself, since what a device is to give
-        is what was checked here, and a tolerance that covered the lost bits would cover other faults too.
+        Whether the file has a lower precision than its source. Then the test expects the probabilities of the file
+        itself: a tolerance that covers the loss of precision would also cover other faults.
     """
     with Runner(model, SessionRequest("cpu")) as runner:
         tensors = sketch_tensors(runner)
-        answers = np.vstack([runner.infer(volume[None]) for volume in golden.volumes(model.contract.shape)])
+        probabilities = np.vstack([runner.infer(volume[None]) for volume in golden.volumes(model.contract.shape)])
     means = [parity.tensors.mean for parity in parity_reports if parity.tensors is not None]
     measured = TENSOR_TOLERANCE_FACTOR * max((mean for mean in means if np.isfinite(mean)), default=0.0)
-    inside = min(MAX_GOLDEN_TOLERANCE, max(TENSOR_TOLERANCE, measured, golden.tensor_tolerance))
-    known = replace(golden, tensors=tensors, tensor_tolerance=inside)
+    tensor_tolerance = min(MAX_GOLDEN_TOLERANCE, max(TENSOR_TOLERANCE, measured, golden.tensor_tolerance))
+    completed = replace(golden, tensors=tensors, tensor_tolerance=tensor_tolerance)
     if lower:
-        expected = tuple(tuple(float(p) for p in row) for row in answers)
+        expected = tuple(tuple(float(p) for p in row) for row in probabilities)
         moved = max(parity.probability_difference for parity in parity_reports)
         return replace(
-            known,
+            completed,
             expected=expected,
             tolerance=min(MAX_GOLDEN_TOLERANCE, max(golden.tolerance, parity_reports[0].limit, moved)),
         )
-    apart = float(np.abs(answers - np.asarray(golden.expected)).max())
+    difference = float(np.abs(probabilities - np.asarray(golden.expected)).max())
     return replace(
-        known, tolerance=max(golden.tolerance, min(MAX_FP32_GOLDEN_TOLERANCE, FP32_TOLERANCE_FACTOR * apart))
+        completed, tolerance=max(golden.tolerance, min(MAX_FP32_GOLDEN_TOLERANCE, FP32_TOLERANCE_FACTOR * difference))
     )
 
 
 def renew_golden_test(golden: GoldenTest, reference: ReferenceFn, contract: Contract) -> GoldenTest:
-    """A golden test with inputs that are chosen for the network, in place of one that still holds.
+    """Replace a golden test that passes by one whose inputs are chosen for the network.
 
     Raises
     ------
     CheckFailedError
-        If it does not: a new test would make a damaged file pass.
+        The old test does not pass: with a new test a damaged file would.
     """
     found = np.stack([reference(volume) for volume in golden.volumes(contract.shape)])
     difference = float(np.abs(found - np.asarray(golden.expected)).max())
     if not difference <= golden.tolerance:
         raise CheckFailedError(
             f"The golden test of the given file does not hold: probability differs by {difference:.1e}, tolerance "
-            f"{golden.tolerance:.0e}. The file was changed, or is of another kind of machine. No file was written."
+            f"{golden.tolerance:.0e}. The file was changed, or exported on a machine of another kind. No file was "
+            "written."
         )
     return make_golden_test(reference, contract.shape)
 

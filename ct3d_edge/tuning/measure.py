@@ -218,7 +218,7 @@ def _check_one(
         with bench.open(result.candidate) as runner:
             answers = [runner.infer(volume[None])[0] for volume in dataset.volumes]
             pairs = list(zip(expected, answers, strict=True))
-            parity = ParityReport.from_outputs(pairs, runner, material=dataset.material, limit=limit)
+            parity = ParityReport.from_outputs(pairs, runner, description=dataset.description, limit=limit)
     except ProviderError as error:
         return replace(result, dropped=f"it does not run: {error}")
     if not parity.passed:

@@ -88,7 +88,7 @@ class TuningResult:
         Indices into ``results`` of the selected candidate, and of the tuned file with default options.
     memory_budget
         Bytes that a candidate may add; None without a limit.
-    material, limits
+    parity_data, limits
         Description of the parity data of every candidate, and by precision the largest difference of a probability
         from the tuned file's that passes.
     results
@@ -101,7 +101,7 @@ class TuningResult:
     selected: int
     baseline: int
     memory_budget: int | None
-    material: str
+    parity_data: str
     limits: Mapping[Precision, float]
     results: tuple[CandidateResult, ...]
 
@@ -121,7 +121,7 @@ class TuningResult:
         precision = best.candidate.precision
         return (
             f"it computes in {precision}, and its probabilities differ from the given file's: by up to "
-            f"{best.difference or 0:.1e} on {self.material} (limit {self.limits[precision]:.0e})"
+            f"{best.difference or 0:.1e} on {self.parity_data} (limit {self.limits[precision]:.0e})"
         )
 
     @property
@@ -139,7 +139,7 @@ class TuningResult:
             "chosen": self.selected,
             "standard": self.baseline,
             "memory_budget": self.memory_budget,
-            "proof": {"material": self.material, "limits": dict(self.limits)},
+            "proof": {"material": self.parity_data, "limits": dict(self.limits)},
             "candidates": [_result_to_dict(result) for result in self.results],
         }
         return json.dumps(data, indent=1, allow_nan=False) + "\n"

@@ -108,9 +108,9 @@ def tune(
         except CheckFailedError:
             report(results, forms.dropped)
             raise
-        results, material = _time(bench, results, config, progress)
+        results, parity_data = _time(bench, results, config, progress)
         report(results, forms.dropped)
-        choice = _choose(bench, results, config.max_memory, material)
+        choice = _choose(bench, results, config.max_memory, parity_data)
         _write(choice, bench)
     return choice
 
@@ -150,16 +150,16 @@ def _time(
     volumes = list(dataset.volumes)
     results = drop_over_budget(measured, config.max_memory, bench.baseline)
     left = sum(result.dropped is None for result in results)
-    LOGGER.info("checking the parity of %d of them on %s ...", left, dataset.material)
+    LOGGER.info("checking the parity of %d of them on %s ...", left, dataset.description)
     step = _steps(progress, len(results), "Parity checks")
     results = check_candidate_parity(bench, results, replace(dataset, volumes=volumes), on_candidate=step)
     LOGGER.info("timing those that pass in turn, %s ...", plural(config.rounds, "round"))
     step = _steps(progress, config.rounds + 1, "Rounds")
-    return time_interleaved(bench, results, volumes[0], config.rounds, on_round=step), dataset.material
+    return time_interleaved(bench, results, volumes[0], config.rounds, on_round=step), dataset.description
 
 
 def _choose(
-    bench: TuningBench, results: Sequence[CandidateResult], max_memory: int | None, material: str
+    bench: TuningBench, results: Sequence[CandidateResult], max_memory: int | None, parity_data: str
 ) -> TuningResult:
     selected = choose_fastest(results, max_memory)
     return TuningResult(
@@ -169,7 +169,7 @@ def _choose(
         selected=selected,
         baseline=[result.candidate for result in results].index(bench.baseline),
         memory_budget=max_memory,
-        material=material,
+        parity_data=parity_data,
         limits={form.precision: bench.tolerance_for(form.precision) for form in bench.forms},
         results=tuple(results),
     )

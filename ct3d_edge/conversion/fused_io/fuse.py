@@ -167,7 +167,7 @@ def check_fused_parity(
             pairs.append((expected, found))
             summaries.append({"shape": list(scan.shape), "slope": scan.slope, "intercept": scan.intercept})
         parity = ParityReport.from_outputs(
-            pairs, inside, material="scans as stored, against NumPy's preprocessing", limit=limit
+            pairs, inside, description="scans as stored, against NumPy's preprocessing", limit=limit
         )
     require_parity(parity)
     return parity, summaries

@@ -1,4 +1,4 @@
-"""Which step makes a compiled file give other probabilities: a Keras layer, a pass and its node, or a precision."""
+"""Bisect a failed parity check: the Keras layer, the pass and its node, or the precision that causes the difference."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Volume = NDArray[np.float32]
 FindFaultyLayer = Callable[[Volume], str]
-"""A network input to the layer whose conversion makes a difference, in words; empty if none does."""
+"""Names the layer whose conversion causes a difference on a network input; an empty text if none does."""
 
 
 MAX_SEARCH_SECONDS = 60.0
@@ -36,25 +36,25 @@ MAX_SEARCH_SECONDS = 60.0
 SEARCH_STOPPED = f"the search ended after {MAX_SEARCH_SECONDS:.0f} s"
 
 ROUNDING = 1e-3
-"""Part of a layer's largest magnitude that arithmetic in another order explains."""
+"""Difference, relative to a layer's largest magnitude, that another order of additions explains."""
 
 
 @dataclass(frozen=True, eq=False)
 class CompileHistory:
-    """How a graph came about.
+    """The steps from a converted graph to a compiled one.
 
     Parameters
     ----------
-    original
-        Before any pass.
+    source_graph
+        The graph before any pass.
     options
-        What was asked of the passes.
+        Options of the passes.
     variant
-        What came of it.
+        The compiled graph.
     contract
-        Of the network.
+        Contract of the network.
     find_layer
-        Looks into the conversion from Keras, where there was one.
+        Finds the layer that was converted wrongly, of a graph converted from Keras.
     """
 
     source_graph: onnx.ModelProto
@@ -66,16 +66,16 @@ class CompileHistory:
 
 @dataclass(frozen=True, eq=False)
 class ParityFailure:
-    """Where a parity check failed.
+    """The volume and provider of a failed parity check.
 
     Parameters
     ----------
     volume
-        ``contract.shape`` float32, on which it is furthest off.
+        The network input with the largest difference, ``contract.shape`` float32.
     provider
-        On which it failed.
+        Provider on which the check failed.
     simulated
-        Whether float32 arithmetic stood in for float16.
+        Whether float16 was simulated in float32.
     """
 
     volume: Volume
@@ -85,7 +85,7 @@ class ParityFailure:
 
 @dataclass(frozen=True, eq=False)
 class _FailingCase:
-    """One volume, its right answer, and the sessions that are asked for it."""
+    """One volume, its expected probabilities, and what opens sessions on the failing provider."""
 
     contract: Contract
     volume: Volume
@@ -110,23 +110,23 @@ def bisect_failure(
     limit: float,
     open_outputs: OpenIntermediateOutputs | None = None,
 ) -> str:
-    """Name the first step that takes the answer to one volume away from ``expected``, by more than ``limit``.
+    """Name the first step after which the probabilities of one volume differ from ``expected`` by more than ``limit``.
 
-    A step is to blame for at least half of the whole difference: rounding that came before it is not.
+    Less than half of the whole difference counts as rounding, which is not the cause.
 
     Parameters
     ----------
     expected
         ``(classes,)`` probabilities of the reference.
     failure
-        Which volume, and on which provider: there every graph runs.
+        The volume, and the provider on which every graph is run.
     open_outputs
         Opens a session for a graph; on the failure's provider if None.
 
     Returns
     -------
     str
-        A sentence. Where no step is beyond the limit alone, it names the tensor that is furthest off.
+        A sentence. Where no single step is beyond the limit, it names the tensor with the largest difference.
     """
     case = _FailingCase(
         history.contract, failure.volume, expected, open_outputs or partial(IntermediateOutputs, on=failure.provider)
@@ -151,7 +151,7 @@ def _passes(history: CompileHistory) -> tuple[Pass, ...]:
 
 
 def _locate_in_conversion(history: CompileHistory, case: _FailingCase, failure: ParityFailure, limit: float) -> str:
-    """Either the conversion is wrong everywhere, or the provider computes what the CPU computes right."""
+    """The conversion is wrong on every provider, or this provider computes the converted graph wrongly."""
     if (
         failure.provider == "cpu"
         or not replace(case, open_outputs=IntermediateOutputs).difference(history.source_graph) <= limit
@@ -161,25 +161,26 @@ def _locate_in_conversion(history: CompileHistory, case: _FailingCase, failure: 
     sentence = _locate_tensor(history.source_graph, history.source_graph, case, PRECISION_TOLERANCES["fp32"].tensor)
     return (
         f"The difference is there before any pass, on {failure.provider} alone: it computes the converted graph "
-        f"otherwise than the CPU does. {sentence}"
+        f"differently from the CPU. {sentence}"
     )
 
 
 def _locate_tensor(right: onnx.ModelProto, found: onnx.ModelProto, case: _FailingCase, limit: float) -> str:
-    """Where a graph leaves the one that it should follow, which runs on the CPU, by the tensors that both have."""
+    """The first tensor of a graph that differs from the reference, which runs on the CPU."""
     level = compare_tensors(right, found, [case.batch], limit=limit, open_outputs=case.open_outputs)
     if level.first is not None:
         return (
             f"The first tensor beyond {level.limit:.0e} of its range is that of node {level.first.node}, "
-            f"off by {level.first.largest:.1e}."
+            f"which differs by {level.first.largest:.1e}."
         )
     return (
-        f"No step is beyond its limit alone; the node furthest off is {level.worst.node}, by {level.worst.largest:.1e}."
+        f"No single step is beyond its limit; the largest difference is that of node {level.worst.node}, "
+        f"{level.worst.largest:.1e}."
     )
 
 
 def _bisect_rewrites(before: onnx.ModelProto, planned: Pass, within: Callable[[onnx.ModelProto], bool]) -> str:
-    """Bisect a pass: the fewest rewrites after which the answer is off, and the node that the last one replaced."""
+    """Bisect a pass: the fewest rewrites after which the probabilities differ, and the node of the last one."""
     log: list[str] = []
     _apply_first_rewrites(before, planned, None, log)
     good, bad = _bisect(0, len(log), lambda count: within(_apply_first_rewrites(before, planned, count, [])))
@@ -201,7 +202,7 @@ def _bisect(good: int, bad: int, is_good: Callable[[int], bool]) -> tuple[int, i
 
 
 def _apply_first_rewrites(before: onnx.ModelProto, planned: Pass, count: int | None, log: list[str]) -> onnx.ModelProto:
-    """Run a pass that stops after so many rewrites, and write down each one."""
+    """Run a pass that stops after ``count`` rewrites, and log each one."""
     rules = tuple(replace(rule, check=_limit_rewrites(rule, count, log)) for rule in planned.rules)
     return run_passes(before, [replace(planned, rules=rules)], strict=True).proto
 
@@ -219,13 +220,13 @@ def _limit_rewrites(rule: RewriteRule, count: int | None, log: list[str]) -> Cal
 
 
 def find_faulty_layer(network: "keras.Model", contract: Contract, volume: Volume) -> str:
-    """Bisect the layers in their order: the first up to which the network is converted to something else.
+    """Bisect the layers in their order: the first one up to which the converted network differs.
 
     Returns
     -------
     str
         ``layer NAME (kind)``, or the first and last of those that are left after `MAX_SEARCH_SECONDS`; an empty text
-        if every part answers alike, or the layers cannot be taken apart.
+        if no part differs, or the layers cannot be separated.
     """
     import keras
 

@@ -22,13 +22,13 @@ from ct3d_edge.scan.volume import Volume
 
 PHANTOM_SHAPE = (128, 128, 32)
 PHANTOM_SEED = 20_000
-"""Far from the seeds that models are trained on."""
+"""Different from the seeds of phantoms for training."""
 CALIBRATION_SEED = 30_000
-"""Far from those that files are checked on."""
+"""Different from the seeds of the parity check."""
 CALIBRATION_PHANTOMS = 8
 
 MIN_CALIBRATION_VOLUMES = 4
-"""Fewer say little about how far values reach."""
+"""Fewer do not show the range of the values."""
 
 FUSED_IO_SHAPES_AND_SCALINGS = (
     ((128, 128, 32), 1.0, -1024.0),
@@ -36,20 +36,20 @@ FUSED_IO_SHAPES_AND_SCALINGS = (
     ((96, 132, 64), 2.0, 24.0),
     ((128, 128, 128), -1.0, 0.0),
 )
-"""Scans on which preprocessing inside a file is checked: fewer slices than the network takes, more than twice as many,
-slices that are not square; and ``HU = stored * slope + intercept``."""
+"""Shape, slope and intercept (``HU = stored * slope + intercept``) of scans for the check of preprocessing inside a
+file: fewer slices than the network takes, more than twice as many, and slices that are not square."""
 
 
 @dataclass(frozen=True, eq=False)
 class ParityDataset:
-    """What a file is checked on.
+    """Volumes of a parity check.
 
     Parameters
     ----------
     volumes
         At least eight network inputs, each ``contract.shape`` float32; consumed one at a time.
-    material
-        What they are, in words, for the record.
+    description
+        Description of the volumes for the provenance.
     scans
         How many of them are real scans; None if that is not known.
     limit
@@ -59,7 +59,7 @@ class ParityDataset:
     """
 
     volumes: Iterable[NDArray[np.float32]]
-    material: str
+    description: str
     scans: int | None = None
     limit: float | None = None
     truth: Sequence[int] | None = None
@@ -72,13 +72,13 @@ class NetworkInputs:
     Parameters
     ----------
     scans
-        Come first.
+        Scans, which come first.
     seeds
-        Of the phantoms; every other one is abnormal.
+        Seeds of the phantoms; odd ones are abnormal.
     contract
-        What the network expects.
+        Contract of the network.
     purpose
-        For messages: ``"parity check"`` or ``"calibration"``.
+        Word for messages: ``"parity check"`` or ``"calibration"``.
     """
 
     scans: tuple[Path, ...]
@@ -106,7 +106,7 @@ class NetworkInputs:
 
     @property
     def truth(self) -> list[int] | None:
-        """Class of each volume by its folder's name, and of each phantom; None if one is not known."""
+        """Class of each scan, by the name of its folder, and of each phantom; None if one is not known."""
         labels = self.contract.labels
         if len(labels) != 2 or any(scan.parent.name not in labels for scan in self.scans):
             return None
@@ -114,7 +114,7 @@ class NetworkInputs:
 
 
 def load_parity_dataset(folder: Path | None, contract: Contract, atol: float | None = None) -> ParityDataset:
-    """The scans of a folder for the parity check; phantoms fill up to eight, or serve alone without a folder."""
+    """Scans of a folder for the parity check, and phantoms up to eight volumes; only phantoms without a folder."""
     scans = _find_scans(folder)
     phantoms = max(0, MIN_PARITY_VOLUMES - len(scans))
     parts = [f"{plural(len(scans), 'scan')} from {folder}"] if scans else []
@@ -135,15 +135,15 @@ class CalibrationData:
     Parameters
     ----------
     volumes
-        Each ``contract.shape`` float32; can be gone through more than once.
-    material
-        What they are, in words.
+        Each ``contract.shape`` float32; can be iterated more than once.
+    description
+        Description of the volumes for the provenance.
     digests
-        Of the volumes that were used; filled while they are.
+        SHA-256 of the volumes that were used, filled while they are iterated.
     """
 
     volumes: Iterable[NDArray[np.float32]]
-    material: str
+    description: str
     digests: dict[str, None] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
@@ -152,7 +152,7 @@ class CalibrationData:
         Raises
         ------
         UsageError
-            At the end, if they were fewer than four.
+            At the end, if there were fewer than four.
         """
         for volume in self.volumes:
             self.digests[volume_sha256(volume)] = None
@@ -161,38 +161,38 @@ class CalibrationData:
         if count < MIN_CALIBRATION_VOLUMES:
             raise UsageError(
                 f"Calibration needs at least {MIN_CALIBRATION_VOLUMES} different volumes, found {count} "
-                f"({self.material})."
+                f"({self.description})."
             )
 
     def check_disjoint(self, volumes: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Pass the volumes of a parity check on, as long as none of them was calibrated on.
+        """Yield the volumes of a parity check; raise at the first one that was calibrated on.
 
         Raises
         ------
         UsageError
-            At the first one that was.
+            At a volume that is calibration data too.
         """
         for number, volume in enumerate(volumes, 1):
             if volume_sha256(volume) in self.digests:
                 raise UsageError(
-                    f"Volume {number} of the parity check was calibrated on ({self.material}): a check on it "
-                    "shows little. Name other scans with `calibration_data=` or `parity_data=`."
+                    f"Volume {number} of the parity check is calibration data too ({self.description}): a check on it "
+                    "says little. Name other scans with `calibration_data=` or `parity_data=`."
                 )
             yield volume
 
     def to_dict(self) -> dict[str, object]:
-        """Plain data for the provenance; the hash is of all volumes, as the network was given them."""
+        """Plain data for the provenance; the hash is that of all network inputs."""
         whole = hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
-        return {"volumes": len(self.digests), "material": self.material, "sha256": whole}
+        return {"volumes": len(self.digests), "material": self.description, "sha256": whole}
 
 
 def load_calibration_data(folder: Path | None, parity_folder: Path | None, contract: Contract) -> CalibrationData:
-    """What a lower precision is calibrated on: the scans of a folder, or phantoms.
+    """Volumes on which a lower precision is calibrated: scans of a folder, or phantoms.
 
     Raises
     ------
     UsageError
-        If a scan is in the parity check, too.
+        A scan is in the parity check, too.
     """
     if folder is None:
         seeds = range(CALIBRATION_SEED, CALIBRATION_SEED + CALIBRATION_PHANTOMS)
@@ -214,14 +214,14 @@ def _require_disjoint(calibrated: tuple[Path, ...], checked: tuple[Path, ...]) -
         twin = known.get(content_sha256(scan))
         if twin is not None:
             raise UsageError(
-                f"{scan} is to be calibrated on and {twin}, which has the same content, to check the file: "
-                "a parity check on what was calibrated on shows little. Keep the two apart."
+                f"{scan} is calibration data, and {twin}, which has the same content, parity data: a parity check on "
+                "calibration data says little. Name other scans for one of them."
             )
 
 
 @dataclass(frozen=True)
 class PhantomScans:
-    """Eight phantoms as scanners store them, in the contract's orientation, generated again at each iteration."""
+    """Eight phantoms as stored voxels, in the contract's orientation; generated again at each iteration."""
 
     contract: Contract
 

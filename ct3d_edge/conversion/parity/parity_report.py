@@ -1,4 +1,4 @@
-"""Does a file answer as what it was made from does? The gate in front of every model file."""
+"""The parity check: predictions of a model file compared with those of its source. Without it no file is written."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +16,15 @@ from ct3d_edge.session.runner import Runner
 from ct3d_edge.temperature_scaling import logit
 
 ReferenceFn = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-"""One network input, ``contract.shape``, to its probabilities ``(classes,)``: a Keras network or another file."""
+"""Predicts one network input, ``contract.shape``: probabilities ``(classes,)`` of a Keras network or another file."""
 
 OutputPair = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Probabilities ``(classes,)`` of one volume: those expected and those found."""
 
 MIN_PARITY_VOLUMES = 8
+
+PROVENANCE_KEYS = {"description": "material", "simulated": "rehearsed"}
+"""Names of fields in files, where they differ."""
 
 DEFAULT_PARITY_ATOL = 1e-5
 """Largest difference of a probability that float32 arithmetic in another order explains for networks of this size."""
@@ -29,18 +32,18 @@ DEFAULT_PARITY_ATOL = 1e-5
 
 @dataclass(frozen=True)
 class PredictionAgreement:
-    """How far the answers to the same volumes lie apart.
+    """Differences between two predictions of the same volumes.
 
     Parameters
     ----------
     probability_difference, logit_difference
         The largest over all volumes and classes; NaN if any is.
     label_flips
-        Volumes on which the label differs.
+        Number of volumes whose predicted label differs.
     swapped_pairs
-        Pairs of volumes that the two put in opposite order, by the probability of the last class.
+        Number of pairs of volumes in opposite order, by the probability of the last class.
     auc_difference
-        Of the area under the ROC curve, where the truth is known for both of two classes; else None.
+        Of the area under the ROC curve; None unless volumes of both classes are labelled.
     """
 
     probability_difference: float
@@ -94,33 +97,32 @@ def _count_swapped_pairs(expected: NDArray[np.float64], found: NDArray[np.float6
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What comparing two implementations of a network on the same volumes gave.
+    """Result of comparing two implementations of a network on the same volumes.
 
     Parameters
     ----------
-    volumes, material
-        How many were compared, and what they were, in words.
+    volumes, description
+        Number of compared volumes, and their description.
     provider
-        Which provider ran the file.
+        Provider that ran the file.
     probability_difference, logit_difference, label_flips, swapped_pairs, auc_difference
         As in `PredictionAgreement`; the first is also the smallest limit that would have passed.
     probability_range
-        Lowest and highest probability of the last class that the reference gave: agreement on volumes that all
-        look the same to it shows little.
+        Lowest and highest probability of the last class, by the reference. If they hardly differ, passing says little.
     limit
         For the probability difference.
-    rehearsed
-        Whether float32 arithmetic stood in for float16, each tensor rounded as a device with float16 does it.
+    simulated
+        Whether float16 was simulated in float32, with each tensor rounded as on a device with float16.
     tensors
-        The tensors between input and output; None where they were not compared.
+        Comparison of tensors between input and output; None if there is none.
     weakness
-        Why agreement on these volumes says little; None if it says enough.
+        Why passing on these volumes says little; None if it says enough.
     scans
         How many of the volumes are real scans; None if that is not known.
     """
 
     volumes: int
-    material: str
+    description: str
     provider: str
     probability_difference: float
     logit_difference: float
@@ -129,14 +131,14 @@ class ParityReport:
     auc_difference: float | None
     probability_range: tuple[float, float]
     limit: float
-    rehearsed: bool = False
+    simulated: bool = False
     tensors: TensorParity | None = None
     weakness: str | None = None
     scans: int | None = None
 
     @property
     def within_tolerance(self) -> bool:
-        """Whether probabilities are within the limit, without a flip; never with a NaN."""
+        """Whether probabilities are within the limit and no label changed; False with a NaN."""
         return self.probability_difference <= self.limit and self.label_flips == 0
 
     @classmethod
@@ -145,12 +147,12 @@ class ParityReport:
         pairs: Sequence[OutputPair],
         runner: Runner,
         *,
-        material: str,
+        description: str,
         limit: float,
         scans: int | None = None,
         truth: Sequence[int] | None = None,
     ) -> Self:
-        """Compare ``(expected, found)`` probabilities, a pair a volume, of which ``runner`` gave the second.
+        """Compare pairs of expected and found probabilities, one a volume; ``runner`` computed the second.
 
         Raises
         ------
@@ -162,7 +164,7 @@ class ParityReport:
         expected, found = (np.stack(side) for side in zip(*pairs, strict=True))
         return cls(
             volumes=len(pairs),
-            material=material,
+            description=description,
             scans=scans,
             provider=runner.run_report.actual,
             probability_range=(float(expected[:, -1].min()), float(expected[:, -1].max())),
@@ -178,15 +180,15 @@ class ParityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the provenance."""
-        return asdict(self)
+        return {PROVENANCE_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line of text."""
         low, high = self.probability_range
         auc = "" if self.auc_difference is None else f", AUC differs by {self.auc_difference:.1e}"
         return (
-            f"{plural(self.volumes, 'volume')} ({self.material}) on {self.provider}"
-            f"{' with rounding' if self.rehearsed else ''}: "
+            f"{plural(self.volumes, 'volume')} ({self.description}) on {self.provider}"
+            f"{' with rounding' if self.simulated else ''}: "
             f"largest difference of probability {self.probability_difference:.1e} (limit {self.limit:.0e}), of logit "
             f"{self.logit_difference:.1e}, {plural(self.label_flips, 'label flip')}{auc}; probabilities from "
             f"{low:.3f} to {high:.3f}"
@@ -194,12 +196,12 @@ class ParityReport:
 
 
 def require_parity(parity: ParityReport, locate_failure: Callable[[], str] = str) -> None:
-    """Stop at a parity check that failed; ``locate_failure`` gives a sentence about why.
+    """Raise if a parity check failed; ``locate_failure`` describes the cause in a sentence.
 
     Raises
     ------
     CheckFailedError
-        If it failed, or all volumes have the same probability.
+        It failed, or all volumes have the same probability.
     """
     if not parity.within_tolerance:
         raise CheckFailedError(
@@ -208,34 +210,34 @@ def require_parity(parity: ParityReport, locate_failure: Callable[[], str] = str
         )
     if parity.tensors is not None and not parity.tensors.passed:
         raise CheckFailedError(
-            f"The parity check failed on {parity.provider}, although the answers agree: {parity.tensors.describe()}. "
-            f"No file was written. The smallest limit that would have passed is {parity.tensors.worst.largest:.1e}."
-            f"{_locate_failure(locate_failure)}"
+            f"The parity check failed on {parity.provider}, although the predictions agree: "
+            f"{parity.tensors.describe()}. No file was written. The smallest limit that would have passed is "
+            f"{parity.tensors.worst.largest:.1e}.{_locate_failure(locate_failure)}"
         )
     low, high = parity.probability_range
     if low == high:
         raise CheckFailedError(
             f"The parity check shows nothing: the network gives exactly {low:.6f} for each of the "
-            f"{parity.volumes} volumes ({parity.material}). No file was written. Compare it on scans that it tells "
-            "apart: `parity_data=FOLDER`"
+            f"{parity.volumes} volumes ({parity.description}). No file was written. Compare it on scans with different "
+            "predictions: `parity_data=FOLDER`"
         )
 
 
 def _describe_low_spread(expected: NDArray[np.float64]) -> str | None:
-    """Whether probabilities ``(volumes, classes)`` are nearly the same for every volume, in words."""
-    apart = probability_spread(expected)
-    if apart >= MIN_SPREAD:
+    """A sentence if probabilities ``(volumes, classes)`` are nearly the same for every volume; else None."""
+    spread = probability_spread(expected)
+    if spread >= MIN_SPREAD:
         return None
     return (
-        f"the network answers nearly alike to all {len(expected)} volumes, whose probabilities differ by {apart:.2g}; "
-        "another network may do that too. Compare it on scans that it tells apart: `parity_data=FOLDER`"
+        f"the network predicts nearly the same for all {len(expected)} volumes: probabilities differ by {spread:.2g}. "
+        "Another network may do so too. Compare it on scans with different predictions: `parity_data=FOLDER`"
     )
 
 
 def _locate_failure(locate_failure: Callable[[], str]) -> str:
-    """Its sentence; an error on the way to it must not hide that the parity check failed."""
+    """The sentence; an error of the search must not hide that the parity check failed."""
     try:
         sentence = locate_failure()
     except Exception as error:
-        sentence = f"Which node is to blame could not be found: {type(error).__name__}: {error}"
+        sentence = f"The cause could not be found: {type(error).__name__}: {error}"
     return f" {sentence}" if sentence else ""

@@ -1,4 +1,4 @@
-"""The parity check of a file on every provider: which runs it, and gives the same probabilities as its reference."""
+"""The parity check of a model file on every provider that works on this machine."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,26 +37,26 @@ from ct3d_edge.session.verify import WHOLE_GRAPH_PROVIDERS
 LOGGER = logging.getLogger(__name__)
 
 LocateFailure = Callable[[ParityFailure], str]
-"""Where a parity check fails, to a sentence that names the step and node that make the difference."""
+"""Describes a failed parity check in a sentence: the step and the node that cause the difference."""
 
 MAX_TENSOR_VOLUMES = 2
-"""Of the parity check, on how many the tensors between input and output are compared."""
+"""Number of volumes on which tensors between input and output are compared."""
 
 MAX_REASON_LENGTH = 200
-"""Characters of an error's text that are kept."""
+"""Characters of an error message in the provenance."""
 
 PROVIDER_ERROR_PREFIX = "Provider {name} cannot do the work here. {name}: "
-"""How an error begins whose provider is named anyway."""
+"""Beginning of an error message that is removed, since the provider is named already."""
 
 
 @dataclass(frozen=True)
 class ProviderScreening:
-    """Which providers run a file and give the same probabilities as its reference.
+    """Providers on which a file passes the parity check, and those that are excluded.
 
     Parameters
     ----------
     required
-        Providers whose failure refuses the file.
+        Providers on which it must pass.
     excluded
         Provider to the reason why the file is not for it.
     """
@@ -75,15 +75,15 @@ class ProviderScreening:
         return runner
 
     def passes_check(self, name: ProviderName, check: Callable[[], None]) -> bool:
-        """Whether a check of the provider's answers passes; a provider that fails it is excluded."""
+        """Whether a check on the provider passes; a provider that fails it is excluded."""
         try:
             check()
         except CheckFailedError as error:
-            self.exclude(name, "answers wrongly", error)
+            self.exclude(name, "predicts wrongly", error)
         return name not in self.excluded
 
     def exclude(self, name: ProviderName, how: str, error: Exception) -> None:
-        """Note that the file is not for a provider; the error goes on if it is a required one."""
+        """Exclude a provider; for a required one, raise the error."""
         if name in self.required:
             raise error
         text = str(error).replace("No file was written. ", "").removeprefix(PROVIDER_ERROR_PREFIX.format(name=name))
@@ -92,7 +92,7 @@ class ProviderScreening:
 
 
 def find_working_providers() -> tuple[ProviderName, ...]:
-    """Providers on which a file is checked: the CPU, and all others that run a tiny network here."""
+    """Providers on which a file is checked: the CPU, and all others that run a small network on this machine."""
     others = [name for name in PROVIDERS if name != "cpu" and find_provider_issue(get_provider(name)) is None]
     return ("cpu", *(name for name in others if check_provider(name).runs))
 
@@ -126,7 +126,7 @@ def compare_outputs(reference: ReferenceFn, runners: Sequence[Runner], dataset: 
         ParityReport.from_outputs(
             outputs,
             runner,
-            material=dataset.material,
+            description=dataset.description,
             scans=dataset.scans,
             limit=DEFAULT_PARITY_ATOL if dataset.limit is None else dataset.limit,
             truth=dataset.truth,
@@ -143,7 +143,7 @@ class ProviderParity:
     Parameters
     ----------
     reports
-        That of the CPU first, that of simulated float16 last.
+        Parity reports: that of the CPU first, that of simulated float16 last.
     onnxruntime
         ONNX Runtime's version.
     pooled_features
@@ -207,7 +207,7 @@ def check_all_providers(
         check = partial(_check_candidate, variant, first, screening, locate_failure)
         reports = list(map(check, candidates, compared.parity_reports, compared.worst))
         good = [candidate.runner for candidate, report in zip(candidates, reports, strict=True) if report]
-        # Last: a parity check that fails says more, the step to blame and the limit that would have passed.
+        # Last: a failed parity check has the better message, with the cause and the smallest limit that would pass.
         pooled = check_feature_parity(variant, good, first)
         passed = tuple(report for report in reports if report)
         return ProviderParity(passed, good[0].run_report.onnxruntime, pooled, screening.excluded)
@@ -222,9 +222,9 @@ def _check_candidate(
     report: ParityReport,
     worst: NDArray[np.float32],
 ) -> ParityReport | None:
-    """The complete report of one session, its tensors included; None if its provider is excluded."""
+    """The complete report of one session, tensors included; None if its provider is excluded."""
     name = candidate.provider
-    report = replace(report, rehearsed=candidate.simulated, weakness=_limitation(variant, report))
+    report = replace(report, simulated=candidate.simulated, weakness=_limitation(variant, report))
     locate = partial(locate_failure, ParityFailure(worst, name, candidate.simulated))
     if not screening.passes_check(name, partial(require_parity, report, locate)):
         return None
@@ -236,12 +236,12 @@ def _check_candidate(
 
 
 def _limitation(variant: GraphVariant, parity: ParityReport) -> str | None:
-    """Why agreement says little: real scans move the numbers of a reduced precision further than phantoms do."""
+    """Why passing says little: with a reduced precision, real scans differ more than phantoms."""
     reasons = [parity.weakness] if parity.weakness else []
     if parity.scans == 0 and has_reduced_precision(variant):
         reasons.append(
-            f"only phantoms were compared, no real scan: on real scans this {_reduced_precision(variant)} file may be "
-            f"further off than {parity.limit:.0e}. Compare it on scans: `parity_data=FOLDER`"
+            f"only phantoms were compared, no real scan: on real scans this {_reduced_precision(variant)} file may "
+            f"differ by more than {parity.limit:.0e}. Compare it on scans: `parity_data=FOLDER`"
         )
     return "; ".join(reasons) or None
 
@@ -251,14 +251,14 @@ def _reduced_precision(variant: GraphVariant) -> str:
 
 
 def has_reduced_precision(variant: GraphVariant) -> bool:
-    """Whether a graph computes, or stores weights, in fewer bits than float32."""
+    """Whether a graph computes, or stores weights, in a lower precision than float32."""
     return variant.precision != "fp32" or "weights" in variant.provenance.get("precision", {})
 
 
 def _compare_tensors_on(
     variant: GraphVariant, batches: Iterable[NDArray[np.float32]], on: ProviderName, screening: ProviderScreening
 ) -> TensorParity | None:
-    """None on a provider that runs the file, but not with its tensors as outputs: only probabilities are checked."""
+    """Compare tensors; None on a provider that cannot give them as outputs: there only probabilities are checked."""
     try:
         return compare_tensors(
             variant.fp32,
@@ -270,14 +270,14 @@ def _compare_tensors_on(
     except (ModelError, ProviderError):
         if on in screening.required:
             raise
-        LOGGER.info("%s does not show its tensors; the parity check there is on the probabilities alone", on)
+        LOGGER.info("%s cannot give its tensors as outputs: only probabilities are checked there", on)
         return None
 
 
 def _record_first(
     volumes: Iterable[NDArray[np.float32]], first: list[NDArray[np.float32]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Pass volumes on and keep the first few."""
+    """Yield volumes, and collect the first few."""
     for volume in volumes:
         if len(first) < MAX_TENSOR_VOLUMES:
             first.append(volume)

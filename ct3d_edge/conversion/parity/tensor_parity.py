@@ -1,4 +1,4 @@
-"""Two graphs and the tensors that both have: how far apart they are, and where that begins."""
+"""Differences between the tensors of two graphs, and the first tensor beyond a limit."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,19 +14,19 @@ from ct3d_edge.modelfile.tensor_sketch import ACTIVATIONS
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 OpenIntermediateOutputs = Callable[[onnx.ModelProto, Sequence[str]], IntermediateOutputs]
-"""A graph and names of its tensors to an open session that gives them: where it runs is decided before."""
+"""Opens a session of a graph that gives the named tensors; the provider is chosen by the caller."""
 
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """How far one tensor lies from what it should be.
+    """Difference of one tensor from that of the reference.
 
     Parameters
     ----------
     tensor, node
-        Its name, and the operator and name of the node that gives it.
+        Its name, and the operator and name of the node that computes it.
     largest, mean
-        Differences as a part of the largest magnitude, over all volumes, of the tensor that it is compared with.
+        Differences relative to the largest magnitude, over all volumes, of the reference.
     """
 
     tensor: str
@@ -37,7 +37,7 @@ class TensorDifference:
 
 @dataclass(frozen=True)
 class TensorParity:
-    """What comparing the tensors of two graphs gave.
+    """Result of comparing the tensors of two graphs.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class TensorParity:
         Number of tensors that both graphs have under one name and shape, and of all in the reference; final
         probabilities count among the latter only.
     volumes
-        On how many network inputs.
+        Number of network inputs.
     worst
         The tensor with the largest difference; that is also the smallest limit that would have passed.
     mean
@@ -66,7 +66,7 @@ class TensorParity:
 
     @property
     def passed(self) -> bool:
-        """Whether no tensor is beyond the limit; never with a NaN."""
+        """Whether no tensor is beyond the limit; False with a NaN."""
         return self.first is None
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class TensorParity:
         return asdict(self)
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line of text."""
         return (
             f"{self.compared} of {self.tensors} tensors compared on {plural(self.volumes, 'volume')}: largest "
             f"difference {self.worst.largest:.1e} of the tensor's range (limit {self.limit:.0e}) at {self.worst.node}, "
@@ -109,21 +109,23 @@ def compare_tensors(
     known = tensor_bytes(reference)
     both = [name for name in tensor_bytes(found) if name in known]
     shared = [name for name in both if not _is_probability(reference, name)] or both
-    taps = IntermediateOutputs(reference, shared), open_outputs(found, shared)
+    expected, compared = IntermediateOutputs(reference, shared), open_outputs(found, shared)
     sums = {name: _DifferenceStats() for name in shared}
     volumes = 0
     for batch in batches:
         volumes += 1
-        for (name, right), (_, value) in zip(taps[0].tensors(batch), taps[1].tensors(batch), strict=True):
+        for (name, right), (_, value) in zip(expected.tensors(batch), compared.tensors(batch), strict=True):
             sums[name].add(right, value)
-    gaps = [sums[name].to_difference(name, describe_producer(reference, name)) for name in shared if sums[name].seen]
+    differences = [
+        sums[name].to_difference(name, describe_producer(reference, name)) for name in shared if sums[name].seen
+    ]
     return TensorParity(
-        compared=len(gaps),
+        compared=len(differences),
         tensors=len(known),
         volumes=volumes,
-        worst=max(gaps, key=lambda gap: np.inf if np.isnan(gap.largest) else gap.largest),
-        mean=max(gap.mean for gap in gaps),
-        first=next((gap for gap in gaps if not gap.largest <= limit), None),
+        worst=max(differences, key=lambda entry: np.inf if np.isnan(entry.largest) else entry.largest),
+        mean=max(entry.mean for entry in differences),
+        first=next((entry for entry in differences if not entry.largest <= limit), None),
         limit=limit,
     )
 
@@ -137,7 +139,7 @@ def _is_probability(proto: onnx.ModelProto, tensor: str) -> bool:
 
 @dataclass
 class _DifferenceStats:
-    """Differences of one tensor over all volumes, and its own largest magnitude; tensors of two shapes are not one."""
+    """Differences of one tensor over all volumes, and its largest magnitude; tensors of other shapes are ignored."""
 
     largest: float = 0.0
     mean: float = 0.0
@@ -160,6 +162,6 @@ class _DifferenceStats:
 
 
 def describe_producer(proto: onnx.ModelProto, tensor: str) -> str:
-    """Operator and name of the node that gives a tensor."""
+    """Operator and name of the node that computes a tensor."""
     (node,) = [node for node in proto.graph.node if tensor in node.output]
     return f"{node.op_type} {node.name or tensor}"

@@ -1,4 +1,4 @@
-"""A graph in float16 but for the nodes that must not be, and its rehearsal in float32."""
+"""Convert a graph to float16 except sensitive nodes, and simulate that graph in float32."""
 
 from collections.abc import Collection
 
@@ -53,7 +53,7 @@ def simulate_fp16(proto: onnx.ModelProto, fp32_nodes: Collection[str]) -> onnx.M
 
 
 def runs_in_fp16(node: ir.Node, fp32_nodes: Collection[str]) -> bool:
-    """Whether a node is to compute in float16: it computes floating-point numbers and is not kept."""
+    """Whether a node computes in float16: it has floating-point outputs, and is not among ``fp32_nodes``."""
     known = all(value is None or value.dtype is not None for value in (*node.inputs, *node.outputs))
     floats = any(value.dtype == ir.DataType.FLOAT for value in node.outputs)
     return known and floats and node.outputs[0].name not in fp32_nodes
@@ -73,7 +73,7 @@ def _finish(model: ir.Model) -> onnx.ModelProto:
 
 
 class _Fp16Caster:
-    """Gives each node inputs of the type it computes in; a tensor is cast once, however many nodes use it."""
+    """Casts the inputs of each node to the type in which it computes; each tensor is cast once."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
@@ -111,11 +111,11 @@ class _Fp16Caster:
             if value.dtype == ir.DataType.FLOAT:
                 value.dtype = ir.DataType.FLOAT16
             if value.is_graph_output():
-                raise ValueError(f"{node.name} gives the answer and stays float32")
+                raise ValueError(f"{node.name} computes the prediction and stays float32")
 
 
 class _Fp16Rounder:
-    """Rounds what a node reads from outside and what it gives."""
+    """Rounds the inputs and outputs of a node to float16."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph

@@ -1,4 +1,4 @@
-"""Which nodes float16 would hurt: by what their values were on calibration volumes, and by how many they add up."""
+"""Nodes that must not compute in float16: by their values on calibration volumes, and by the length of their sums."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from ct3d_edge.conversion.precision.fp16 import to_fp16_array
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
 
 FP16_MAX = 65504.0
-"""Of float16 (IEEE 754-2019, binary16)."""
+"""Largest number of float16 (IEEE 754-2019, binary16)."""
 
 FP16_MIN_NORMAL = 2.0**-14
 """Below it float16 has fewer than eleven bits of precision."""
 
 RANGE_MARGIN = 4.0
-"""Scans to come may reach so many times what the calibration volumes did."""
+"""Other scans may reach this many times the values of the calibration volumes."""
 
 MAX_SUBNORMAL_SHARE = 0.5
 """Share of values among subnormal numbers from which a tensor counts as lost."""
@@ -38,14 +38,14 @@ DOT_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 @dataclass
 class ValueRange:
-    """What was measured of a tensor.
+    """Range of the values of a tensor.
 
     Parameters
     ----------
     largest
-        Magnitude.
-    values, tiny
-        How many were not zero, and how many of those were below the smallest normal number of float16.
+        Largest magnitude.
+    values, subnormal_count
+        Number of values that are not zero, and of those below the smallest normal number of float16.
     """
 
     largest: float = 0.0
@@ -67,16 +67,16 @@ class ValueRange:
 
 def measure_ranges(proto: onnx.ModelProto, volumes: Iterable[NDArray[np.float32]]) -> dict[str, ValueRange]:
     """Ranges of all tensors over all volumes, each a network input with its batch axis; one volume at a time."""
-    tap = IntermediateOutputs(proto)
-    ranges = {name: ValueRange() for name in tap.names}
+    outputs = IntermediateOutputs(proto)
+    ranges = {name: ValueRange() for name in outputs.names}
     for volume in volumes:
-        for name, array in tap.tensors(volume):
+        for name, array in outputs.tensors(volume):
             ranges[name].update(array)
     return ranges
 
 
 def find_fp16_sensitive_nodes(proto: onnx.ModelProto, ranges: dict[str, ValueRange]) -> dict[str, str]:
-    """Nodes that must stay float32, named by the first tensor each gives, and why."""
+    """Nodes that must stay float32: name of the first output of each, and the reason."""
     model = validate_graph(proto)
     reasons = {str(node.outputs[0].name): _reason(node, ranges) for node in model.graph}
     return {name: reason for name, reason in reasons.items() if reason}
@@ -86,7 +86,7 @@ def _reason(node: ir.Node, ranges: dict[str, ValueRange]) -> str:
     if not any(value.dtype == ir.DataType.FLOAT for value in node.outputs):
         return ""
     if any(value.is_graph_output() for value in node.outputs):
-        return "it gives the answer"
+        return "it computes the prediction"
     return _operator_reason(node) or _weights_reason(node) or _range_reason(node, ranges) or _depth_reason(node, ranges)
 
 
@@ -122,7 +122,7 @@ def _weights_reason(node: ir.Node) -> str:
 
 
 def _range_reason(node: ir.Node, ranges: dict[str, ValueRange]) -> str:
-    """What it gives and, since that is cast in front of it, what it is given."""
+    """Range of its outputs and, since they are cast before it, of its inputs."""
     for verb, values in (("it reaches", node.outputs), ("it is given values up to", node.inputs)):
         for found in (ranges[str(value.name)] for value in values if value is not None and str(value.name) in ranges):
             if not found.largest * RANGE_MARGIN <= FP16_MAX:
@@ -161,7 +161,7 @@ def _sum_reason(node: ir.Node, ranges: dict[str, ValueRange]) -> str:
 
 
 def _count_results(node: ir.Node, weights: NDArray[np.float32]) -> int:
-    """How many sums a kernel or matrix makes of one window or row."""
+    """Number of sums that a kernel or matrix computes from one window or row."""
     return int(weights.shape[_result_axis(node, weights)])
 
 

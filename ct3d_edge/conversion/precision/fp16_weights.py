@@ -1,4 +1,4 @@
-"""Weights stored in float16, computed with in float32: half the file, the same speed."""
+"""Store weights in float16 and compute in float32: half the file size, the same speed."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from ct3d_edge.conversion.precision.fp16 import FP16_SUFFIX, add_initializer, to
 from ct3d_edge.conversion.precision.fp16_sensitivity import ValueRange
 
 MIN_STORED_SIZE = 256
-"""Values below which a Cast costs more bytes than it saves."""
+"""Number of values below which a Cast costs more bytes than it saves."""
 
 
 def store_weights_fp16(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:

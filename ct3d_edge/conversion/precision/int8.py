@@ -1,10 +1,8 @@
-"""Convolutions, poolings and what lies between them in 8-bit integers: ONNX Runtime's static quantisation in QDQ form.
+"""Convert a graph to 8-bit integers: ONNX Runtime's static quantisation in QDQ form, with sum-preserving rounding.
 
-Weights put onto the grid of 8-bit integers so that the sum of each kernel stays what it was.
-
-Rounded one by one, the weights of a kernel miss its sum by a step or more. What lies under a kernel is much the same
-everywhere in it, so that the miss shifts a channel as a whole, in every voxel, and the mean behind the last layer keeps
-it. So a few weights are rounded the other way, those nearest to the middle of a step first. It needs no volumes.
+Rounded one by one, the weights of a kernel change its sum by a step or more. Neighbouring voxels are similar, so this
+error shifts a channel as a whole, in every voxel, and the mean after the last layer does not remove it. So a few
+weights are rounded the other way, those nearest to the middle of a step first. This needs no volumes.
 """
 
 import logging
@@ -27,7 +25,7 @@ from ct3d_edge.errors import Ct3dError, ModelError
 
 
 class ConstantTable:
-    """Initializers of a graph, which is changed in place."""
+    """Initializers of a graph; changes are made in the graph itself."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self._tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -43,12 +41,12 @@ class ConstantTable:
 
 
 def snap_to_grid(proto: onnx.ModelProto, top: int) -> onnx.ModelProto:
-    """A copy whose convolutions have weights that quantisation per output channel leaves as they are.
+    """A copy whose convolution weights are multiples of the step of quantisation per output channel.
 
     Parameters
     ----------
     top
-        Integer of a channel's largest weight: 127, or 64 where weights have seven bits.
+        Integer that stands for a channel's largest weight: 127, or 64 where weights have seven bits.
     """
     made = onnx.ModelProto()
     made.CopyFrom(proto)
@@ -63,7 +61,7 @@ def snap_to_grid(proto: onnx.ModelProto, top: int) -> onnx.ModelProto:
 def round_weights(weights: NDArray[np.float32], top: int) -> NDArray[np.float32]:
     """Weights ``(out, in, *kernel)`` as multiples of a step per output channel, each kernel's sum within half a step.
 
-    The largest weight of a channel stays as it is, so that the step can be found again.
+    The largest weight of a channel does not change: quantisation derives the step from it.
     """
     largest = np.abs(weights).reshape(len(weights), -1).max(axis=1).astype(np.float64)
     step = np.where(largest > 0, largest, 1.0)[:, None, None] / top
@@ -77,7 +75,7 @@ def round_weights(weights: NDArray[np.float32], top: int) -> NDArray[np.float32]
 
 
 class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # published without types
-    """Network inputs, one at a time, in the form that ONNX Runtime asks for them."""
+    """Network inputs, one at a time, as ONNX Runtime's calibration reads them."""
 
     def __init__(self, name: str, batches: Iterable[NDArray[np.float32]]) -> None:
         self._name = name
@@ -96,9 +94,9 @@ def quantize(
     symmetric: bool,
     seven_bits: bool,
 ) -> onnx.ModelProto:
-    """Quantise weights per channel and activations by the lowest and highest value seen.
+    """Quantise weights per channel, and activations by their lowest and highest value.
 
-    Extremes are kept, not tensors, so that memory does not grow with the number of volumes.
+    Only these extremes are stored, so memory does not grow with the number of volumes.
 
     Parameters
     ----------
@@ -109,7 +107,7 @@ def quantize(
     exclude
         Names of nodes that stay float32.
     symmetric
-        Whether zero is zero in integers too, as GPUs want it; else activations are unsigned.
+        Whether zero is the integer zero, as GPUs require; else activations are unsigned.
     seven_bits
         Whether weights use half their range: processors without VNNI add pairs of products in 16 bits.
 
@@ -119,8 +117,8 @@ def quantize(
         ONNX Runtime cannot quantise the graph.
     """
     reader = _CalibrationReader(proto.graph.input[0].name, batches)
-    with tempfile.TemporaryDirectory() as place, _suppress_ort_advice():
-        given, made = Path(place, "float.onnx"), Path(place, "integers.onnx")
+    with tempfile.TemporaryDirectory() as folder, _suppress_ort_advice():
+        given, made = Path(folder, "float.onnx"), Path(folder, "integers.onnx")
         onnx.save(proto, given)
         try:
             quantize_static(
@@ -144,7 +142,7 @@ def quantize(
 
 @contextmanager
 def _suppress_ort_advice() -> Iterator[None]:
-    """Without its advice to prepare the graph first, which the passes have done."""
+    """Suppress the advice to preprocess the graph, which the passes have done."""
     root: Any = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)
@@ -155,14 +153,14 @@ def _suppress_ort_advice() -> Iterator[None]:
 
 
 QUANTIZABLE_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Operators with multiplications to save."""
+"""Operators whose multiplications are worth quantising."""
 
 VECTOR_RANK = 2
-"""Axes of a batch of vectors: a head of dense layers costs nothing, and eight bits of a probability are few."""
+"""Axes of a batch of vectors: dense layers cost little, and eight bits are too few for a probability."""
 
 
 def max_weight_integer(target: Target) -> int:
-    """Of a channel's weights: seven bits where pairs of products may be added in 16, eight elsewhere."""
+    """Integer of a channel's largest weight: seven bits where pairs of products are added in 16 bits, else eight."""
     return 64 if target == "cpu" else 127
 
 
@@ -174,13 +172,12 @@ def convert_to_int8(
     Returns
     -------
     tuple
-        The graph with QuantizeLinear and DequantizeLinear where numbers change their form, and the nodes that stay
-        float32, each with the reason.
+        The graph with QuantizeLinear and DequantizeLinear, and the nodes that stay float32, each with the reason.
 
     Raises
     ------
     ModelError
-        There is nothing to quantise, the graph was made with minimal filtering, or ONNX Runtime cannot.
+        There is nothing to quantise, the graph holds Winograd convolutions, or ONNX Runtime cannot quantise it.
     """
     model = validate_graph(proto)
     _require_no_winograd(model)
@@ -202,12 +199,12 @@ def convert_to_int8(
 
 
 def _require_no_winograd(model: ir.Model) -> None:
-    """Minimal filtering adds and subtracts planes so that eight bits are not enough for what is between."""
+    """Refuse Winograd convolutions: their intermediate sums do not fit eight bits."""
     filtered = next((name for name in model.graph.initializers if f"{REWRITE_MARK}before." in name), None)
     if filtered is not None:
         raise ModelError(
-            f"The file was made with minimal filtering ({filtered.split(REWRITE_MARK)[0]}), whose sums "
-            "do not fit 8-bit integers. Start from the Keras model, or from a file made with `level=none` or "
+            f"The file was made with minimal filtering (Winograd) of {filtered.split(REWRITE_MARK)[0]}, whose sums do "
+            "not fit 8-bit integers. Start from the Keras model, or from a file made with `level=none` or "
             "`level=exact`."
         )
 

@@ -1,17 +1,17 @@
-"""The precisions of a file, and how far it may be off in each before it is not written."""
+"""Precisions of a model file, and the limits of the parity check for each."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-"""In what a file computes; most bits first."""
+"""Types in which a file computes; most bits first."""
 
 RequestedPrecision = Literal["fp32", "fp16", "int8", "auto"]
-"""What may be asked for; ``auto`` becomes one of the others."""
+"""Values of `precision=`; ``auto`` becomes one of the others."""
 
 WeightDtype = Literal["fp32", "fp16"]
-"""In what an fp32 file stores its weights."""
+"""Types in which an fp32 file stores its weights."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class PrecisionTolerance:
     Parameters
     ----------
     probability
-        Of any probability; no label may flip, whatever it is.
+        Of any probability. A changed label fails whatever the difference.
     tensor
-        Of any tensor between input and output, as a part of that tensor's largest magnitude.
+        Of any tensor between input and output, relative to its largest magnitude.
     """
 
     probability: float
@@ -35,4 +35,4 @@ PRECISION_TOLERANCES: dict[Precision, PrecisionTolerance] = {
     "fp16": PrecisionTolerance(5e-3, 2e-2),
     "int8": PrecisionTolerance(2e-2, 3e-1),
 }
-"""Of the arithmetic that a file uses or, where that is float32, of the numbers its weights are stored in."""
+"""By the precision of a file; of an fp32 file with fp16 weights those of fp16 apply."""

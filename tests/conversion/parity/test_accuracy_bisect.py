@@ -131,7 +131,7 @@ def test_a_node_that_float16_cannot_hold_stays_float32_and_the_proof_holds(tmp_p
     assert "only phantoms were compared" in (made.parity.weakness or "")
     kept = made.model.provenance["precision"]["fp32_nodes"]
     assert "mul5" in kept
-    assert [parity.rehearsed for parity in made.parity_reports] == [False, True]
+    assert [parity.simulated for parity in made.parity_reports] == [False, True]
     assert made.parity_reports[1].tensors is not None
     assert made.parity_reports[1].tensors.passed
 
@@ -140,7 +140,9 @@ def test_without_that_care_the_rehearsal_fails_and_the_node_is_named(
     tmp_path: Path, volumes: Volumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        graph_variant, "find_fp16_sensitive_nodes", lambda proto, _: {proto.graph.output[0].name: "it gives the answer"}
+        graph_variant,
+        "find_fp16_sensitive_nodes",
+        lambda proto, _: {proto.graph.output[0].name: "it computes the prediction"},
     )
     model = load_for_compiling(loud_file(tmp_path / "in.onnx", 1e6), CONTRACT)
     with pytest.raises(CheckFailedError) as failed:
@@ -152,7 +154,7 @@ def test_without_that_care_the_rehearsal_fails_and_the_node_is_named(
             calibration=calibration(),
         )
     assert "on cpu with rounding" in str(failed.value)
-    assert "that of node Mul mul5, off by inf" in str(failed.value)
+    assert "that of node Mul mul5, which differs by inf" in str(failed.value)
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -217,7 +219,7 @@ def test_a_provider_that_is_wrong_behind_a_pass_gets_that_pass_named(tmp_path: P
 def test_where_the_provider_is_right_no_step_is_blamed(tmp_path: Path) -> None:
     history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("fast"))
     told = bisect_failure(history, right, ParityFailure(volume, "openvino"), 1e-5, Slanted(lambda *_: False))
-    assert told.startswith("No step is beyond its limit alone")
+    assert told.startswith("No single step is beyond its limit")
 
 
 def test_what_runs_on_another_provider_is_the_file_itself_and_not_its_rehearsal(tmp_path: Path) -> None:
@@ -228,12 +230,12 @@ def test_what_runs_on_another_provider_is_the_file_itself_and_not_its_rehearsal(
         opened.append(proto)
         return IntermediateOutputs(proto, names)
 
-    rehearsal = onnx.ModelProto()
-    rehearsal.CopyFrom(history.variant.proto)
-    history = replace(history, variant=replace(history.variant, fp16_simulated=rehearsal))
-    for rehearsed, first in ((False, history.variant.proto), (True, rehearsal)):
+    fp16_simulated = onnx.ModelProto()
+    fp16_simulated.CopyFrom(history.variant.proto)
+    history = replace(history, variant=replace(history.variant, fp16_simulated=fp16_simulated))
+    for simulated, first in ((False, history.variant.proto), (True, fp16_simulated)):
         opened.clear()
-        bisect_failure(history, right, ParityFailure(volume, simulated=rehearsed), 1e-5, tap)
+        bisect_failure(history, right, ParityFailure(volume, simulated=simulated), 1e-5, tap)
         assert opened[0] is first
 
 
@@ -245,13 +247,13 @@ def test_where_nobody_can_look_the_proof_has_failed_all_the_same(tmp_path: Path)
     history, right, (volume,) = history_of(tmp_path / "in.onnx", CompileOptions("none"))
     with pytest.raises(CheckFailedError, match=r"^The parity check failed") as failed:
         require_parity(FAILED, lambda: bisect_failure(history, right, ParityFailure(volume, "nv-tensorrt-rtx"), 1e-5))
-    assert "Which node is to blame could not be found: " in str(failed.value)
+    assert "The cause could not be found: " in str(failed.value)
 
 
 def test_a_search_that_breaks_does_not_hide_which_tensors_differ() -> None:
     gap = TensorDifference("t", "Conv c", 0.5, 0.1)
     apart = replace(FAILED, probability_difference=0.0, tensors=TensorParity(1, 1, 2, gap, 0.1, gap, 1e-4))
-    with pytest.raises(CheckFailedError, match=r"although the answers agree.*could not be found: KeyError: 'lost'"):
+    with pytest.raises(CheckFailedError, match=r"although the predictions agree.*could not be found: KeyError: 'lost'"):
         require_parity(apart, lambda: dict[str, str]()["lost"])
 
 

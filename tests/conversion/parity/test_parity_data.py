@@ -39,5 +39,5 @@ def test_a_proof_on_what_was_calibrated_on_is_stopped() -> None:
     calibration = CalibrationData(volumes(5), "five")
     list(calibration)
     assert len(list(calibration.check_disjoint(volumes(8, 100)))) == 8
-    with pytest.raises(UsageError, match="Volume 3 of the parity check was calibrated on"):
+    with pytest.raises(UsageError, match="Volume 3 of the parity check is calibration data too"):
         list(calibration.check_disjoint([*volumes(2, 100), volumes(1)[0].copy()]))

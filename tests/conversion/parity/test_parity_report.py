@@ -42,15 +42,15 @@ Volumes = list[NDArray[np.float32]]
 
 
 def check_parity(
-    reference: ReferenceFn, runner: Runner, volumes: Volumes, *, material: str, limit: float = DEFAULT_PARITY_ATOL
+    reference: ReferenceFn, runner: Runner, volumes: Volumes, *, description: str, limit: float = DEFAULT_PARITY_ATOL
 ) -> ParityReport:
-    (report,) = compare_outputs(reference, [runner], ParityDataset(volumes, material, limit=limit)).parity_reports
+    (report,) = compare_outputs(reference, [runner], ParityDataset(volumes, description, limit=limit)).parity_reports
     require_parity(report)
     return report
 
 
 def test_a_faithful_file_passes_and_the_figures_are_told(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
-    parity = check_parity(source.probabilities, runner, volumes, material="eight of noise")
+    parity = check_parity(source.probabilities, runner, volumes, description="eight of noise")
     assert parity.passed
     assert parity.weakness is None
     assert parity.volumes == 8
@@ -65,7 +65,7 @@ def test_another_networks_weights_fail(source: KerasSource, runner: Runner, volu
     other = tiny_network()
     other.layers[-1].set_weights([w * 1.01 for w in other.layers[-1].get_weights()])
     with pytest.raises(CheckFailedError, match=r"parity check failed.*No file was written"):
-        check_parity(replace(source, network=other).probabilities, runner, volumes, material="noise")
+        check_parity(replace(source, network=other).probabilities, runner, volumes, description="noise")
 
 
 def test_the_largest_difference_is_the_smallest_limit_that_passes(
@@ -74,22 +74,22 @@ def test_the_largest_difference_is_the_smallest_limit_that_passes(
     other = tiny_network()
     other.layers[-1].set_weights([w * 1.0001 for w in other.layers[-1].get_weights()])
     difference = check_parity(
-        replace(source, network=other).probabilities, runner, volumes, material="noise", limit=1
+        replace(source, network=other).probabilities, runner, volumes, description="noise", limit=1
     ).probability_difference
     assert difference > 0
     assert check_parity(
-        replace(source, network=other).probabilities, runner, volumes, material="noise", limit=difference
+        replace(source, network=other).probabilities, runner, volumes, description="noise", limit=difference
     ).passed
     with pytest.raises(CheckFailedError):
         check_parity(
-            replace(source, network=other).probabilities, runner, volumes, material="noise", limit=difference * 0.99
+            replace(source, network=other).probabilities, runner, volumes, description="noise", limit=difference * 0.99
         )
 
 
 def test_a_nan_fails(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
     volumes[3][:] = np.nan
     with pytest.raises(CheckFailedError):
-        check_parity(source.probabilities, runner, volumes, material="noise", limit=1)
+        check_parity(source.probabilities, runner, volumes, description="noise", limit=1)
 
 
 def test_a_flip_fails_however_small_the_difference(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
@@ -103,19 +103,19 @@ def test_a_flip_fails_however_small_the_difference(source: KerasSource, runner: 
     centred = Runner(parse_model_file(source.path, proto.SerializeToString()), SessionRequest("cpu"))
     other.layers[-1].set_weights([kernel, bias - nearest + np.sign(nearest) * 1e-3])
     with pytest.raises(CheckFailedError, match="1 label flip"):
-        check_parity(replace(source, network=other).probabilities, centred, volumes, material="noise", limit=1)
+        check_parity(replace(source, network=other).probabilities, centred, volumes, description="noise", limit=1)
 
 
 def test_fewer_than_eight_volumes_are_no_proof(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
     with pytest.raises(UsageError, match="at least 8 volumes, found 7"):
-        check_parity(source.probabilities, runner, volumes[:7], material="noise")
+        check_parity(source.probabilities, runner, volumes[:7], description="noise")
     with pytest.raises(UsageError, match="at least 8 volumes, found 0"):
-        check_parity(source.probabilities, runner, [], material="noise")
+        check_parity(source.probabilities, runner, [], description="noise")
 
 
 def test_the_same_answer_for_every_volume_proves_nothing(source: KerasSource, runner: Runner, volumes: Volumes) -> None:
     with pytest.raises(CheckFailedError, match=r"shows nothing.*`parity_data=FOLDER`"):
-        check_parity(source.probabilities, runner, [volumes[0]] * 8, material="one volume, eight times")
+        check_parity(source.probabilities, runner, [volumes[0]] * 8, description="one volume, eight times")
 
 
 def test_each_runner_is_told_on_which_volume_it_is_furthest_off(
@@ -148,10 +148,10 @@ def test_a_network_that_answers_nearly_alike_is_proven_with_a_warning(source: Ke
         flat.probabilities,
         Runner(parse_model_file(source.path, proto.SerializeToString()), SessionRequest("cpu")),
         volumes,
-        material="x",
+        description="x",
     )
     assert parity.passed
-    assert "answers nearly alike to all 8 volumes" in str(parity.weakness)
+    assert "predicts nearly the same for all 8 volumes" in str(parity.weakness)
     assert parity.to_dict()["weakness"] == parity.weakness
 
 

@@ -57,7 +57,7 @@ def export_with_openvino(
     ("failure", "reason"),
     [
         ("refuses", "cannot run it: it refused the model (Loop)"),
-        ("openvino", "answers wrongly: The parity check failed:"),
+        ("openvino", "predicts wrongly: The parity check failed:"),
     ],
 )
 def test_a_provider_that_fails_is_noted_and_refused_later(
@@ -80,7 +80,7 @@ def test_a_provider_that_fails_is_noted_and_refused_later(
     assert file.provenance["proof"]["provider"] == "cpu"
     assert "further_proofs" not in file.provenance
     with pytest.raises(
-        ProviderError, match=r"openvino: out.onnx is not for it: as its export found, it (cannot|answers)"
+        ProviderError, match=r"openvino: out.onnx is not for it: as its export found, it (cannot|predicts)"
     ):
         Runner(file, SessionRequest("openvino"))
     with Runner(file, SessionRequest("cpu")) as runner:

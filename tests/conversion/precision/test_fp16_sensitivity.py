@@ -21,7 +21,7 @@ def ones(*shape: int) -> np.ndarray:
 def test_only_the_answer_of_a_tame_network_is_kept() -> None:
     g = GraphMaker(4)
     found = reasons(g.model(g.op("Sigmoid", g.op("Relu", "x"))), ones(4))
-    assert found == {"sigmoid1_0": "it gives the answer"}
+    assert found == {"sigmoid1_0": "it computes the prediction"}
 
 
 @pytest.mark.parametrize(("peak", "risk"), [(1e4, False), (2e4, True), (1e6, True)])
