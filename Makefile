@@ -13,7 +13,7 @@ EXTRAS := dev,train$(if $(shell command -v nvidia-smi 2>/dev/null),$(comma)cuda)
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help demo test test-all quick coverage check format bench clean
+.PHONY: help demo test test-all quick coverage check format image bench clean
 
 help:  ## list these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -54,6 +54,14 @@ check: $(DEV_ENV)/ready  ## lint, format, types and import contract, as the pre-
 format: $(DEV_ENV)/ready  ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Any image with Python 3.11 or later; wheels are made for this machine's Python, so both have to be of one version.
+BASE := docker.io/library/python:$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-slim
+BUILDER := $(firstword $(shell command -v buildah podman docker 2>/dev/null))
+
+image:  ## an image of `ct3d-edge job` for containers: make image BASE=IMAGE BUILDER=podman
+	$(PYTHON) -m pip wheel --quiet -c constraints.txt --wheel-dir container/wheels ".[dicom]"
+	$(BUILDER) build --build-arg BASE=$(BASE) --tag ct3d-edge container
 
 bench: $(DEV_ENV)/ready  ## measure on this machine, beside what you would use instead, and remake the tables
 	$(BIN)/python -m bench.run_plan
