@@ -169,7 +169,11 @@ CHECKS = (
         "anatomy_mismatch", "warn or refuse", "share of the body that looks like lung, under 8 %; refused under 3 %"
     ),
     QualityCheck("fov_fill", "warn", "share of voxels with one value like tissue's around the image, taken as air"),
-    QualityCheck("slice_order", "refuse", "slices whose most similar slice is elsewhere in the volume; 4 or more"),
+    QualityCheck(
+        "slice_order",
+        "refuse",
+        "slices whose nearest neighbour is elsewhere, 4 or more; or two parts exchanged",
+    ),
     QualityCheck(
         "outlier_slices", "warn", "slices whose HU are distributed unlike those of the slices beside them; how many"
     ),

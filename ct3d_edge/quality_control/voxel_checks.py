@@ -167,14 +167,15 @@ def slice_order_flag(volume: NDArray[np.float32], slices: int, axis: int) -> QCF
     axis
         The network axis along which the scan's slices lie.
     """
-    breaks = count_broken_neighbours(_distances(np.moveaxis(volume, axis, 0), slices))
-    shuffled = breaks >= MIN_BREAKS
-    detail = (
-        f"{breaks} slices continue elsewhere in the volume than beside them: the slices are not in their order."
-        if shuffled
-        else "Each slice is most like the ones beside it."
-    )
-    return QCFlag("slice_order", "refuse" if shuffled else "ok", detail, breaks)
+    distances = _without_padding(_distances(np.moveaxis(volume, axis, 0), slices))
+    breaks = count_broken_neighbours(distances)
+    if breaks >= MIN_BREAKS:
+        detail = f"{breaks} slices continue elsewhere than beside them: the slices are not in their order."
+        return QCFlag("slice_order", "refuse", detail, breaks)
+    if has_exchanged_parts(distances):
+        detail = "The last slice continues in the first: two parts of the volume are exchanged."
+        return QCFlag("slice_order", "refuse", detail, breaks)
+    return QCFlag("slice_order", "ok", "Each slice is most like the ones beside it.", breaks)
 
 
 def _distances(planes: NDArray[np.float32], slices: int) -> NDArray[np.float32]:
@@ -187,6 +188,14 @@ def _distances(planes: NDArray[np.float32], slices: int) -> NDArray[np.float32]:
     squared = [np.square(flat - plane).mean(axis=1) for plane in flat]
     distances: NDArray[np.float32] = np.sqrt(squared)
     return distances
+
+
+def _without_padding(distances: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Leave out ends of slices that are all the same, and the slice beside them, into which they are interpolated."""
+    same_as_first, same_as_last = (distances[end] <= ROUNDING_TOLERANCE for end in (0, -1))
+    first, last = int(np.argmin(same_as_first)), len(distances) - int(np.argmin(same_as_last[::-1]))
+    inside = slice(first + 1 if first > 1 else 0, last - 1 if last < len(distances) - 1 else None)
+    return distances[inside, inside] if len(distances[inside]) >= FEWEST_SLICES else distances
 
 
 def count_broken_neighbours(distances: NDArray[np.float32]) -> int:
@@ -202,6 +211,23 @@ def count_broken_neighbours(distances: NDArray[np.float32]) -> int:
         return 0
     beside = ((k, k + step) for k in range(count) for step in (-1, 1) if 0 <= k + step < count)
     return sum(_has_nearer_slice(distances, k, other) for k, other in beside)
+
+
+def has_exchanged_parts(distances: NDArray[np.float32]) -> bool:
+    """Whether the volume begins in the middle: the last slice is to the first as neighbours are, but for one junction.
+
+    There neighbours of neighbours are compared, as interpolation mixes the two slices. Ends that show the same are no
+    sign, nor is a second junction: something begins there and ends.
+
+    Parameters
+    ----------
+    distances
+        ``(N, N)``, symmetric.
+    """
+    ends, junction = float(distances[0, -1]), int(distances.diagonal(2).argmax())
+    limit = MAX_DISTANCE_RATIO * float(distances.diagonal(2)[junction])
+    usual = float(np.delete(distances.diagonal(1), [junction, junction + 1]).max())
+    return not _symmetric(distances) and SYMMETRY_TOLERANCE < ends <= usual < limit
 
 
 def _symmetric(distances: NDArray[np.float32]) -> bool:

@@ -140,7 +140,7 @@ def test_every_second_belongs_to_one_stage(
 ) -> None:
     """A clock that moves by a second whenever it is read: hash, header, each plane and the end are reading."""
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)
-    for name in ("ct3d_edge.inference.predict", "ct3d_edge.inference.prepare", "ct3d_edge.scan.nifti"):
+    for name in ("ct3d_edge.inference.predict", "ct3d_edge.inference.prepare", "ct3d_edge.scan.streamed_scan"):
         monkeypatch.setattr(importlib.import_module(name), "time", clock)
     timing = predict_scan(make_scan(), runner).record.timing
     readings = 1 + hu.shape[2] + 1

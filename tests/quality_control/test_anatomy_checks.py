@@ -1,6 +1,7 @@
 """How a chest lies: every orientation of a phantom, parts of it, and what is no chest."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from products import each_value
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.datasets.phantoms.phantom import make_phantom
+from ct3d_edge.datasets.phantoms.fields import as_field, value_noise
+from ct3d_edge.datasets.phantoms.phantom import build_scene, las_affine, make_phantom
+from ct3d_edge.datasets.phantoms.scanner import render
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
 from ct3d_edge.quality_control.checker import QualityChecker
@@ -118,3 +121,53 @@ def test_a_chest_drawn_with_three_values_is_not_refused(lung: int) -> None:
         "ok",
         "warn",
     }
+
+
+EMPHYSEMA = [(-880, 0.0), (-880, 0.3), (-910, 0.4), (-930, 0.5)]
+"""Mean HU of the lungs, and the part of them that is destroyed (-985 HU)."""
+
+
+def chest_with_emphysema(seed: int, mean: int, destroyed: float) -> Volume:
+    """A phantom whose lung tissue has this mean; the patient and the scanner's noise are those of the seed."""
+    scene = build_scene(seed, abnormal=False, shape=(192, 192, 40))
+    inside = scene.chest.inside_lung
+    lung = scene.lung_hu - scene.lung_hu[inside].mean() + mean
+    holes = value_noise(np.random.default_rng(seed), scene.grid, 11.0)
+    if destroyed:
+        lung = np.where(holes > np.quantile(holes[inside], 1 - destroyed), np.minimum(lung, -985), lung)
+    hu = render(replace(scene, lung_hu=as_field(lung)), np.random.default_rng(seed))[0].T
+    return Volume(hu, affine=las_affine(hu.shape, scene.grid.spacing))
+
+
+def refused(volume: Volume) -> list[str]:
+    return [code for code, flag in flags(volume).items() if flag.severity == "refuse"]
+
+
+@pytest.mark.parametrize(("mean", "destroyed"), EMPHYSEMA)
+def test_a_phantom_with_emphysema_is_a_chest(mean: int, destroyed: float) -> None:
+    assert refused(chest_with_emphysema(7000, mean, destroyed)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mean", "destroyed"), EMPHYSEMA)
+def test_no_phantom_with_emphysema_is_refused(mean: int, destroyed: float) -> None:
+    """The shares that docs/inputs.md gives; ``pytest -s`` prints them."""
+    found = [flags(chest_with_emphysema(seed, mean, destroyed)) for seed in range(7000, 7020)]
+    shares = [float(each["anatomy_mismatch"].value) for each in found]  # type: ignore[arg-type]
+    warned = sum(each["anatomy_mismatch"].severity == "warn" for each in found)
+    print(f"\n{mean} HU, {destroyed:.0%} destroyed: {min(shares):.1%} to {max(shares):.1%}, warned {warned}")
+    assert [code for each in found for code, flag in each.items() if flag.severity == "refuse"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mean", [-880, -930])
+def test_real_chests_whose_lungs_are_lowered_to_emphysema_are_not_refused(real_scans: Path, mean: int) -> None:
+    for path in sorted((real_scans / "chest").glob("*.nii.gz")):
+        scan = read_nifti(path)
+        hu = scan.stored * np.float32(scan.slope) + np.float32(scan.intercept)
+        lung = (hu > -960) & (hu < -500)
+        hu[lung] = np.maximum(hu[lung] + mean - hu[lung].mean(), -1000)
+        volume = Volume(hu, affine=scan.affine)
+        share = flags(volume)["anatomy_mismatch"]
+        print(f"\n{mean} HU, a real chest of {hu.shape}: {share.value:.1%}")
+        assert refused(volume) == []
