@@ -50,7 +50,7 @@ def convert_to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto
     try:
         constants = _captured_constants(_trace(function, signature))
         proto, _ = tf2onnx.convert.from_function(
-            function, input_signature=[signature], opset=OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
+            function, input_signature=[signature], opset=OPSET, custom_op_handlers=OPERATOR_WRITERS
         )
     except Exception as error:  # tf2onnx raises bare ValueError, KeyError and others for what it cannot convert
         raise ModelError(f"tf2onnx cannot convert this network: {error}") from error
@@ -99,6 +99,26 @@ def _write_erfc(graph: Any, node: Any, name: str, _: Any) -> None:
     graph.remove_node(node.name)
     operator, inputs = ("Sub", [one, erf]) if positive is None else ("Add", [erf, one])
     graph.make_node(operator, inputs, outputs=[node.output[0]], name=name, shapes=shapes, dtypes=dtypes)
+
+
+def _write_squared_difference(graph: Any, node: Any, name: str, _: Any) -> None:
+    """``(a - b) ** 2`` as a power, not as a product of the difference with itself.
+
+    Of such a product tf2onnx confuses the axes as it moves transposes, and where some have length one it takes
+    others for them: the variance of a normalisation of ``(N, 1, 1, 1, C)`` was wrong.
+    """
+    two = graph.make_const(tf2onnx.utils.make_name(name), np.array(2, np.float32)).output[0]
+    inputs, output, shapes, dtypes = list(node.input), node.output[0], node.output_shapes, node.output_dtypes
+    graph.remove_node(node.name)
+    difference = graph.make_node("Sub", inputs, shapes=shapes, dtypes=dtypes).output[0]
+    graph.make_node("Pow", [difference, two], outputs=[output], name=name, shapes=shapes, dtypes=dtypes)
+
+
+OPERATOR_WRITERS: dict[str, tuple[Any, list[str]]] = {
+    "Erfc": (_write_erfc, []),
+    "SquaredDifference": (_write_squared_difference, []),
+}
+"""TensorFlow's operators that tf2onnx does not know or gets wrong."""
 
 
 def _negated_factor(graph: Any, product: Any) -> str | None:

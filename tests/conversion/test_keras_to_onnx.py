@@ -65,9 +65,17 @@ def captured(x: Any) -> Any:
     return Scaled()(keras.layers.Conv3D(4, 3)(x))
 
 
+def normalised_vector(x: Any) -> Any:
+    import keras
+
+    x = keras.layers.Conv3D(6, SHAPE, strides=SHAPE)(x)  # one voxel is left
+    return keras.layers.Dense(6)(keras.layers.LayerNormalization()(x))
+
+
 FEATURES: dict[str, Callable[[], Callable[[Any], Any]]] = {
     "gelu": lambda: gelu,
     "erfc": lambda: erfc,
+    "layer normalisation of one voxel": lambda: normalised_vector,
     "captured": lambda: captured,
     "normalisation": lambda: normalised(mean=[0.3], variance=[0.2]),
     "its inverse": lambda: normalised(mean=[0.3], variance=[0.2], invert=True),

@@ -31,7 +31,7 @@ def cleanup(model: ir.Model) -> ir.Model:
     ir.passes.Sequential(
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
-        common.DeduplicateInitializersPass(),
+        common.DeduplicateHashedInitializersPass(),
         common.TopologicalSortPass(),
     )(model)
     return model

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import GraphMaker
+from graphs import GraphMaker, operators
 
 from ct3d_edge.conversion.passes import (
     fold_into_dense,
@@ -11,6 +11,7 @@ from ct3d_edge.conversion.passes import (
     swap_affine_pool,
     swap_relu_pool,
 )
+from ct3d_edge.conversion.passes.pipeline import optimize_graph
 from ct3d_edge.conversion.passes.rule import RewriteRule
 
 from .rewriting import rewritten
@@ -218,3 +219,14 @@ def test_a_falling_slope_stays_in_front_of_the_pooling() -> None:
     g = GraphMaker(1, 7, 6, 5)
     y = g.op("MaxPool", g.op("LeakyRelu", "x", alpha=-0.5), kernel_shape=[2, 2, 2])
     assert "it falls" in rewritten(g.model(y), swap_relu_pool.RULE).reason
+
+
+def test_weights_that_layers_share_are_stored_once_after_their_folding() -> None:
+    g = GraphMaker(8, 9, 9, 9)
+    weights = g.normal(32, 8, 3, 3, 3)
+    halves = [g.op("Conv", g.op("MaxPool", "x", kernel_shape=[n] * 3), weights) for n in (1, 2)]
+    factor = g.normal(1, 32, 1, 1, 1)
+    before = g.model(*(g.op("Mul", half, factor) for half in halves))
+    after = optimize_graph(before, "exact", strict=True).proto
+    assert "Mul" not in operators(after)
+    assert after.ByteSize() < 1.2 * weights.nbytes

@@ -1,0 +1,1 @@
+"""Networks of the kinds that people train on volumes, and what every form of file makes of them."""
