@@ -111,6 +111,7 @@ OPTION_OF_ARGUMENT = {
     "shape": "--shape",
     "skip_bad": "--skip-invalid",
     "split": "--split",
+    "spool": "--spool",
     "tls_ca": "--tls-ca",
     "tls_cert": "--tls-cert",
     "tls_key": "--tls-key",

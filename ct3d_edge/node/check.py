@@ -1,6 +1,5 @@
 """What can be tried of a node's settings before it listens."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,10 +11,8 @@ from ct3d_edge.node.completion import SeriesTracker
 from ct3d_edge.node.config import NodeConfig, Peer
 from ct3d_edge.node.delivery import Caller, DeliveryError
 from ct3d_edge.node.receiver import Receiver
-from ct3d_edge.node.spool import Spool
+from ct3d_edge.node.spool import open_spool
 from ct3d_edge.node.tls import WARNING_DAYS, client_context, days_until_expiry
-from ct3d_edge.system.atomic_write import make_folder
-from ct3d_edge.system.file_lock import exclusive_lock
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,9 @@ def _try(name: str, check: Callable[[], str]) -> NodeCheck:
 
 
 def _check_spool_and_port(config: NodeConfig) -> str:
-    folder = config.spool.absolute()
-    make_folder(folder)
-    with exclusive_lock(folder / "spool"):
-        receiver = Receiver(config, Spool(folder), SeriesTracker(config.completion, config.limits))
-        receiver.stop()
-    free, kept = shutil.disk_usage(folder).free, config.limits.min_free_bytes
+    with open_spool(config.spool) as spool:
+        Receiver(config, spool, SeriesTracker(config.completion, config.limits)).stop()
+    folder, free, kept = spool.folder, spool.free_bytes(), config.limits.min_free_bytes
     if free < kept:
         raise UsageError(f"{folder} has {format_bytes(free)} left; everything is refused below {format_bytes(kept)}.")
     return f"{folder}, {format_bytes(free)} left; port {config.port} of {config.host} is free"

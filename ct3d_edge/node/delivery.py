@@ -15,7 +15,6 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from ct3d_edge.formatting import plural
 from ct3d_edge.node.config import Peer
 from ct3d_edge.node.outbox import Outbox
 
@@ -32,6 +31,10 @@ DUPLICATE = 0x0111
 
 class DeliveryError(Exception):
     """A destination cannot be reached, or does not accept something; the reason in words."""
+
+
+class UnreachableError(DeliveryError):
+    """There is no association with a destination, so that nothing can be sent to it."""
 
 
 class Caller:
@@ -84,9 +87,9 @@ class Caller:
                 peer.host, peer.port or 0, contexts=[context], ae_title=peer.ae_title, tls_args=tls
             )
         except (OSError, RuntimeError) as error:  # no such host
-            raise DeliveryError(f"there is no host {peer.host}") from error
+            raise UnreachableError(f"there is no host {peer.host}") from error
         if not association.is_established:
-            raise DeliveryError(self._failure_reason(association, peer))
+            raise UnreachableError(self._failure_reason(association, peer))
         try:
             yield association
         except ValueError as error:  # no accepted presentation context
@@ -153,37 +156,51 @@ class Delivery:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._added.clear()
-            if self._send_pending():
-                self._added.wait()
+            try:
+                refused = self._send_pending()
+            except (UnreachableError, OSError) as error:  # or the outbox cannot be read
+                self._log_failure(error)
+                self._stop.wait(self._next_delay())
             else:
-                self._delay_s = min(max(2 * self._delay_s, FIRST_DELAY_S), MAX_DELAY_S)
-                self._stop.wait(self._delay_s)
+                self._added.wait(self._next_delay() if refused else None)
 
-    def _send_pending(self) -> bool:
-        """Try to send each pending report; False if some are left."""
-        complete = True
+    def _next_delay(self) -> float:
+        self._delay_s = min(max(2 * self._delay_s, FIRST_DELAY_S), MAX_DELAY_S)
+        return self._delay_s
+
+    def _send_pending(self) -> int:
+        """Try to send each pending report; how many were refused.
+
+        Raises
+        ------
+        UnreachableError
+            If there is no association.
+        OSError
+            If the outbox cannot be read.
+        """
+        refused = 0
         for report in self._outbox.pending(self._destination):
             if self._stop.is_set():
-                return True
+                break
             start = time.perf_counter()
             try:
                 self._caller.send(self._destination, report)
                 self._outbox.remove(report)
-            except Exception as error:  # a report that pydicom cannot read must not end the others
-                complete = False
-                self._log_failure(error)
-                if self._delay_s == 0:
-                    continue  # another report may be accepted
-                break
+            except (UnreachableError, OSError):
+                raise
+            except Exception as error:  # a report that is refused, or damaged, must not keep others back
+                self._log_failure(error, report.stem)
+                refused += 1
+                continue
             self._delay_s, self._last_failure = 0.0, ""
             milliseconds = (time.perf_counter() - start) * 1e3
             LOGGER.info("%s: report sent to %s (%.0f ms)", report.stem, self._destination.ae_title, milliseconds)
-        return complete
+        return refused
 
-    def _log_failure(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception, report: str = "") -> None:
         """Log a failure when it begins, not at each attempt."""
-        failure = str(error) if isinstance(error, DeliveryError) else repr(error)
+        reason = str(error) if isinstance(error, DeliveryError) else repr(error)
+        failure = f"{report}: {reason}" if report else reason
         if failure != self._last_failure:
-            count = len(self._outbox.pending(self._destination))
-            LOGGER.warning("%s: %s; %s waiting, tried again", self._destination, failure, plural(count, "report"))
+            LOGGER.warning("%s: %s; tried again", self._destination, failure)
         self._last_failure = failure

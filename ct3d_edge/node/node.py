@@ -16,13 +16,11 @@ from ct3d_edge.node.delivery import Caller, Delivery
 from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.predictor import PredictionTask, SeriesPredictor
 from ct3d_edge.node.receiver import Receiver
-from ct3d_edge.node.spool import Arrival, Spool
+from ct3d_edge.node.spool import Arrival, Spool, open_spool
 from ct3d_edge.node.tls import client_context
 from ct3d_edge.results.journal import ResultsJournal, read_journal
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity
 from ct3d_edge.scan.fingerprint import FileStamp
-from ct3d_edge.system.atomic_write import make_folder
-from ct3d_edge.system.file_lock import exclusive_lock
 
 LOGGER = logging.getLogger(__name__)
 
@@ -71,21 +69,17 @@ class Node:
         tls = client_context(config.tls) if config.tls and config.send_tls else None
         caller = Caller(config.ae_title, config.limits.network_timeout, tls)
         self._deliveries = [Delivery(caller, destination, self._outbox) for destination in config.destinations]
-        self._earlier = list(read_journal(journal.path))
-        by_name = {Path(record.scan).name: record for record in self._earlier}
-        for arrival in filter(None, map(Arrival.parse, by_name)):
-            spool.reserve(arrival)
         self._predictor = SeriesPredictor(
             model,
             model_path.stem,
             spool,
             journal,
             self._outbox,
-            by_name,
             workers=schedule.workers if schedule.predict_in_workers else 1,
             timeout_s=timeout_s,
             on_report=self._notify_deliveries,
         )
+        self._read_records(journal.path)
 
     @property
     def port(self) -> int:
@@ -96,7 +90,7 @@ class Node:
         """Receive, predict and send until ``stop`` is set, or until KeyboardInterrupt."""
         stop = stop or threading.Event()
         self._resume()
-        self._predictor.start(self._earlier)
+        self._predictor.start()
         for delivery in self._deliveries:
             delivery.start()
         self._receiver.start()
@@ -121,6 +115,15 @@ class Node:
                 self._remove_expired()
                 self._check_model_file()
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_S
+
+    def _read_records(self, path: Path) -> None:
+        """Take the records of earlier runs into account."""
+        unfinished = {arrival.name for arrival in self._spool.arrivals() if not self._spool.is_done(arrival)}
+        for record in read_journal(path):
+            name = self._spool.name_of(record.scan).partition("/")[0]
+            if arrival := Arrival.parse(name):
+                self._spool.reserve(arrival)
+            self._predictor.add_earlier_record(record, is_done=name not in unfinished)
 
     def _resume(self) -> None:
         """Go on with what an earlier run received."""
@@ -160,10 +163,10 @@ class Node:
 
     def _remove_expired(self) -> None:
         """Remove series that were done so long ago that they need not stay."""
-        now, most = time.time(), 3600 * self._config.retention_hours
+        most = 3600 * self._config.retention_hours
         for arrival in self._spool.arrivals():
             try:
-                if self._spool.is_done(arrival) and self._spool.age_s(arrival, now) >= most:
+                if self._spool.is_done(arrival) and self._spool.age_s(arrival) >= most:
                     self._spool.remove(arrival)
                     LOGGER.debug("%s: removed from the spool", arrival.name)
             except OSError as error:
@@ -189,9 +192,5 @@ def open_node(
     OutputError, DiskError
         If the spool cannot be written to.
     """
-    folder = config.spool.absolute()
-    make_folder(folder)
-    with exclusive_lock(folder / "spool"):
-        spool = Spool(folder)
-        with ResultsJournal(spool.results) as journal:
-            yield Node(config, model, model_path, spool, journal, schedule, timeout_s)
+    with open_spool(config.spool) as spool, ResultsJournal(spool.results) as journal:
+        yield Node(config, model, model_path, spool, journal, schedule, timeout_s)

@@ -3,8 +3,9 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ct3d_edge.errors import Ct3dError, OutputError, ScanError
 from ct3d_edge.inference.model import Model
@@ -13,6 +14,7 @@ from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.spool import Arrival, Spool
 from ct3d_edge.results.journal import ResultsJournal
 from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
+from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.qc_flag import QCFlag
 
 LOGGER = logging.getLogger(__name__)
@@ -41,12 +43,10 @@ class SeriesPredictor:
         Predicts; its name is in the reports.
     spool, journal, outbox
         Where series are, records go, and reports go.
-    records
-        Records of an earlier run, by the name of the arrival: these are not predicted again.
     workers
         Series at the same time.
     timeout_s
-        Time limit of a series; none if None.
+        Time limit of a scan; none if None.
     on_report
         Called when a report was put into the outbox.
     """
@@ -58,7 +58,6 @@ class SeriesPredictor:
         spool: Spool,
         journal: ResultsJournal,
         outbox: Outbox,
-        records: Mapping[str, ResultRecord],
         *,
         workers: int,
         timeout_s: float | None,
@@ -66,7 +65,8 @@ class SeriesPredictor:
     ) -> None:
         self._model, self._model_name, self._timeout_s = model, model_name, timeout_s
         self._spool, self._journal, self._outbox, self._on_report = spool, journal, outbox, on_report
-        self._records = dict(records)
+        self._recorded: dict[str, ResultRecord] = {}
+        self._unrecorded: dict[str, ResultRecord] = {}
         self._checker = model.make_checker()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -76,11 +76,15 @@ class SeriesPredictor:
             for number in range(workers)
         ]
 
-    def start(self, earlier: list[ResultRecord]) -> None:
-        """Begin; records of earlier runs are only compared with, to flag duplicates."""
-        for record in earlier:
-            if record.input_sha256 is not None:
-                self._checker.flag_repeated(record.scan, record.input_sha256)
+    def add_earlier_record(self, record: ResultRecord, *, is_done: bool) -> None:
+        """Compare later scans with a record of an earlier run; if its series is not done, do not predict it again."""
+        if record.input_sha256 is not None:
+            self._checker.flag_repeated(record.scan, record.input_sha256)
+        if not is_done:
+            self._recorded[self._spool.name_of(record.scan)] = record
+
+    def start(self) -> None:
+        """Begin."""
         for thread in self._threads:
             thread.start()
 
@@ -114,38 +118,56 @@ class SeriesPredictor:
 
     def _finish(self, task: PredictionTask) -> None:
         """Record, report, outbox, mark: each step is repeated if the node ends before the next one."""
-        arrival = task.arrival
-        record = self._records.get(arrival.name)
-        if record is None:
-            record = self._make_report(arrival, self._predict(task))
-            with self._lock:
-                self._journal.append(record)
-                self._records[arrival.name] = record  # from here on it is not predicted again
-                self._journal.sync()
-            LOGGER.info("%s: %s", arrival.name, describe_record(record))
-        else:
-            self._make_report(arrival, record)
-        if self._spool.report_path(arrival).exists():
-            self._outbox.add(self._spool.report_path(arrival))
-            self._on_report()
-        self._spool.mark_done(arrival)
-        self._records.pop(arrival.name)
+        scans = self._find_scans(task.arrival)
+        names = [self._spool.name_of(scan) for scan in scans]
+        given_up = not self._has_answers(names) and self._spool.count_attempt(task.arrival) > MAX_ATTEMPTS
+        for number, (name, scan) in enumerate(zip(names, scans, strict=True)):
+            report = self._spool.report_path(task.arrival, number)
+            if name not in self._recorded:
+                if name not in self._unrecorded:
+                    self._unrecorded[name] = self._give_up(scan) if given_up else self._predict(scan, task.refused)
+                self._add_record(name, self._make_report(report, self._unrecorded[name]))
+            else:
+                self._make_report(report, replace(self._recorded[name], scan=str(scan)))
+            if report.exists():
+                self._outbox.add(report)
+                self._on_report()
+        self._spool.mark_done(task.arrival)
+        for name in names:
+            del self._recorded[name]
 
-    def _predict(self, task: PredictionTask) -> ResultRecord:
-        path = self._spool.path(task.arrival)
-        if self._spool.count_attempt(task.arrival) > MAX_ATTEMPTS:
-            return self._give_up(str(path))
+    def _find_scans(self, arrival: Arrival) -> Sequence[Path]:
+        """The scans of a series: one, or each of its passes; the folder itself if what is in it is no scan."""
+        path = self._spool.path(arrival)
+        try:
+            return find_scans(path, arrival.series)
+        except Ct3dError:  # the prediction says why
+            return [path]
+
+    def _has_answers(self, names: Sequence[str]) -> bool:
+        return all(name in self._recorded or name in self._unrecorded for name in names)
+
+    def _add_record(self, name: str, record: ResultRecord) -> None:
+        with self._lock:
+            self._journal.append(record)
+            self._recorded[name] = record  # from here on it is not predicted again
+            del self._unrecorded[name]
+            self._journal.sync()
+        LOGGER.info("%s: %s", name, describe_record(record))
+
+    def _predict(self, scan: Path, refused: int) -> ResultRecord:
         results = self._model.iter_results(
-            [path], SEQUENTIAL_SCHEDULE, timeout_s=self._timeout_s, checker=self._checker
+            [scan], SEQUENTIAL_SCHEDULE, timeout_s=self._timeout_s, checker=self._checker
         )
         (result,) = results
-        if not task.refused:
+        if not refused:
             return result.record
-        detail = f"{task.refused} instances of the series were refused and did not come again."
-        flag = QCFlag("incomplete_series", "warn", detail, task.refused)
-        return result.record.with_flags((*result.record.flags, flag))
+        detail = f"{refused} instances of the series were refused and did not come again."
+        return result.record.with_flags(
+            (*result.record.flags, QCFlag("incomplete_series", "warn", detail, refused)),
+        )
 
-    def _make_report(self, arrival: Arrival, record: ResultRecord) -> ResultRecord:
+    def _make_report(self, path: Path, record: ResultRecord) -> ResultRecord:
         """Write the report of a record with a prediction; the record, with a flag if there can be none.
 
         Raises
@@ -155,7 +177,6 @@ class SeriesPredictor:
         """
         from ct3d_edge.report.dicom.document import is_same_report, save_structured_report
 
-        path = self._spool.report_path(arrival)
         if not self._outbox.destinations or not record.has_prediction or is_same_report(path, record, self._model_name):
             return record
         try:
@@ -163,17 +184,17 @@ class SeriesPredictor:
         except OutputError:
             raise
         except ScanError as error:
-            LOGGER.warning("%s: no report: %s", arrival.name, error)
+            LOGGER.warning("%s: no report: %s", self._spool.name_of(record.scan), error)
             flag = QCFlag("auxiliary_output_failed", "warn", f"There is no report: {error}", "send_to")
             return record.with_flags((*record.flags, flag))
         return record
 
-    def _give_up(self, scan: str) -> ResultRecord:
+    def _give_up(self, scan: Path) -> ResultRecord:
         """The record of a series whose predictions never ended."""
         report = self._model.run_report
         message = f"{MAX_ATTEMPTS} predictions of the series ended with the process, or with an error of the provider."
         return ResultRecord(
-            scan=scan,
+            scan=str(scan),
             status="error",
             prediction=None,
             failure=ScanFailure("worker_died", message),

@@ -6,7 +6,7 @@
     SPOOL/series/SERIES-UID-N/SOP-UID.dcm       its N-th arrival, complete; never changed
     SPOOL/series/SERIES-UID-N/.attempts         as many bytes as times that its prediction was begun
     SPOOL/series/SERIES-UID-N/.done             its record is written, its report is in the outbox
-    SPOOL/reports/SERIES-UID-N.dcm              its report
+    SPOOL/reports/SERIES-UID-N.dcm              its report; SERIES-UID-N_2.dcm is that of its second pass
     SPOOL/outbox/AE-TITLE/SERIES-UID-N.dcm      a report that this destination has not accepted yet
     SPOOL/results.jsonl                         the records
     SPOOL/incoming/                             files that are being written; emptied at the start
@@ -20,6 +20,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ from typing import BinaryIO
 
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity, is_uid
 from ct3d_edge.system.atomic_write import make_folder, require_writable, sync_folder, write_failure_message
+from ct3d_edge.system.file_lock import exclusive_lock
 
 DONE_FILE, ATTEMPTS_FILE = ".done", ".attempts"
 DICOM_SUFFIX = ".dcm"
+IN_USE = "Another node (process {pid}) uses"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Spool:
         self.reports, self.outbox, self._incoming = folder / "reports", folder / "outbox", folder / "incoming"
         self.results = folder / "results.jsonl"
         self._lock = threading.Lock()
+        self._start = time.time() - time.monotonic()
         self._last_number: dict[str, int] = {}
         make_folder(folder)
         for part in (self._incoming, self.receiving, self.series, self.reports, self.outbox):
@@ -180,9 +184,14 @@ class Spool:
         """Folder of a complete series."""
         return self.series / arrival.name
 
-    def report_path(self, arrival: Arrival) -> Path:
-        """Where its report is."""
-        return self.reports / (arrival.name + DICOM_SUFFIX)
+    def report_path(self, arrival: Arrival, number: int = 0) -> Path:
+        """Where the report of its scan ``number`` is; a series of several passes has several."""
+        return self.reports / (arrival.name + (f"_{number + 1}" if number else "") + DICOM_SUFFIX)
+
+    def name_of(self, scan: Path | str) -> str:
+        """Name of a scan of a record: that of its arrival, with that of its pass; the spool may have been moved."""
+        parts = Path(scan).parts[-2:]
+        return "/".join(parts if Arrival.parse(parts[0]) else parts[-1:])
 
     def is_done(self, arrival: Arrival) -> bool:
         """Whether it has its record, and its report is in the outbox."""
@@ -203,12 +212,18 @@ class Spool:
         OSError
             If the disk fails.
         """
-        (self.path(arrival) / DONE_FILE).touch()
+        file = self.path(arrival) / DONE_FILE
+        file.touch()
+        os.utime(file, (self._now(), self._now()))
         sync_folder(self.path(arrival))
 
-    def age_s(self, arrival: Arrival, now: float) -> float:
-        """Seconds since a series was done, by the clock on the wall: the only one that survives a restart."""
-        return now - (self.path(arrival) / DONE_FILE).stat().st_mtime
+    def age_s(self, arrival: Arrival) -> float:
+        """Seconds since a series was done."""
+        return self._now() - (self.path(arrival) / DONE_FILE).stat().st_mtime
+
+    def _now(self) -> float:
+        """The time of day at the start, and what has passed since: a clock that is set meanwhile is ignored."""
+        return self._start + time.monotonic()
 
     def remove(self, arrival: Arrival) -> None:
         """Remove a series and its report. The folder is renamed first, so that no half of it is found later."""
@@ -216,7 +231,8 @@ class Spool:
         self.path(arrival).replace(gone)
         with suppress(OSError):
             shutil.rmtree(gone)
-        self.report_path(arrival).unlink(missing_ok=True)
+        for report in self.reports.glob(f"{arrival.name}[_.]*"):
+            report.unlink(missing_ok=True)
 
     def _latest_folder(self, series: str) -> Path | None:
         """The latest arrival of a series, if it is still in the spool."""
@@ -235,6 +251,23 @@ class Spool:
                 copy = self._incoming / file.name
                 shutil.copy2(file, copy)
                 copy.replace(target / file.name)
+
+
+@contextmanager
+def open_spool(folder: Path) -> Iterator[Spool]:
+    """The spool of a folder, which no other node can open until the end.
+
+    Raises
+    ------
+    UsageError
+        If another node has it.
+    OutputError, DiskError
+        If it cannot be made or written to.
+    """
+    folder = folder.absolute()
+    make_folder(folder)
+    with exclusive_lock(folder / "node", f"{IN_USE} {folder}. Stop it, or name another folder with `spool`."):
+        yield Spool(folder)
 
 
 def _is_empty(folder: Path) -> bool:

@@ -20,8 +20,11 @@ PID_OFFSET, PID_LENGTH = 1, 20
 """Windows locks byte 0 and hides it from readers; the process number follows it."""
 
 
+IN_USE = "Another run (process {pid}) is writing {path}. Wait until it ends, or name another file."
+
+
 @contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, in_use: str = IN_USE) -> Iterator[None]:
     """Be the only one that writes ``path``, among those who ask through this function.
 
     The lock is on ``path`` + ``.lock``, which holds the process number. A killed process leaves that file behind, but
@@ -39,9 +42,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         lock.acquire()
     except Timeout as error:
-        raise UsageError(
-            f"Another run (process {_read_pid(file)}) is writing {path}. Wait until it ends, or name another file."
-        ) from error
+        raise UsageError(in_use.format(pid=_read_pid(file), path=path)) from error
     except OSError as error:
         raise write_failure_message(path, error) from error
     try:

@@ -37,9 +37,6 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from ct3d_edge.node.config import Completion, Peer
 
-# pynetdicom as a client leaves its socket to the garbage collector where the peer closed the connection first.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
-
 
 def associate(
     node: RunningNode, syntax: UID = ExplicitVRLittleEndian, sop_class: UID = CTImageStorage, title: str = SENDER

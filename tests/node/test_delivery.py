@@ -1,0 +1,144 @@
+"""Reports reach destinations that are away, refuse, come back late, or are another machine's archive."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from .conftest import Archive, MakeSeries, StartNode, StartProcess, program, send, wait_for, wait_for_records
+
+pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
+from ct3d_edge.node import delivery
+from ct3d_edge.node.config import Peer
+from ct3d_edge.node.delivery import Caller, DeliveryError
+
+
+def outbox(spool: Path, title: str = "ARCHIVE") -> list[Path]:
+    return list((spool / "outbox" / title).glob("*.dcm"))
+
+
+def test_report_waits_for_a_destination_that_is_away_also_through_a_restart(
+    start_process: StartProcess, make_series: MakeSeries, archive: Archive
+) -> None:
+    node = start_process("--send-to", str(archive.peer))
+    assert send(node.port, sorted(make_series().iterdir())).returncode == 0
+    node.records(1)
+    wait_for(lambda: len(outbox(node.spool)) == 1, "a report in the outbox")
+    wait_for(lambda: "cannot be reached: Connection refused" in node.log.read_text(), "a line about the destination")
+    waiting = dcmread(outbox(node.spool)[0]).SOPInstanceUID
+    node.kill()
+    archive.start()
+    node.restart()
+    (report,) = archive.wait_for_reports(1)
+    assert dcmread(report).SOPInstanceUID == waiting
+    wait_for(lambda: not outbox(node.spool), "an empty outbox")
+    assert len(wait_for_records(node.spool, 1)) == 1
+
+
+def test_report_can_be_printed_by_dcmtk(start_node: StartNode, make_series: MakeSeries, archive: Archive) -> None:
+    archive.start()
+    node = start_node(destinations=(archive.peer,))
+    send(node.port, sorted(make_series().iterdir()))
+    (report,) = archive.wait_for_reports(1)
+    printed = subprocess.run([program("dsrdump"), report], capture_output=True, text=True, check=True)
+    (record,) = node.records(1)
+    assert record.prediction is not None
+    assert record.prediction.label in printed.stdout
+    assert not [line for line in printed.stderr.splitlines() if line.startswith("E:")]
+
+
+def test_every_destination_gets_every_report_whatever_the_others_do(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive
+) -> None:
+    archive.start()
+    gone = Peer("GONE", "127.0.0.1", 1)
+    node = start_node(destinations=(gone, archive.peer))
+    for uid in ("1.2.3", "1.2.4"):
+        send(node.port, sorted(make_series(uid).iterdir()))
+    archive.wait_for_reports(2)
+    wait_for(lambda: len(outbox(node.spool, "GONE")) == 2, "reports for the other")
+
+
+def test_file_in_the_outbox_that_is_no_report_does_not_keep_others_back(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.1)
+    archive.start()
+    node = start_node(destinations=(archive.peer,))
+    (node.spool / "outbox" / "ARCHIVE" / "0.dcm").write_bytes(b"no DICOM")
+    send(node.port, sorted(make_series().iterdir()))
+    archive.wait_for_reports(1)
+    assert [path.name for path in outbox(node.spool)] == ["0.dcm"]
+
+
+def test_destination_without_an_outbox_folder_is_tried_again(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.1)
+    archive.start()
+    node = start_node(destinations=(archive.peer,))
+    folder = node.spool / "outbox"
+    folder.rename(folder.with_name("away"))
+    send(node.port, sorted(make_series().iterdir()))
+    time.sleep(0.5)
+    folder.with_name("away").rename(folder)
+    monkeypatch.setattr("ct3d_edge.node.predictor.RETRY_DELAY_S", 0.1)
+    archive.wait_for_reports(1)
+
+
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        (Peer("GONE", "127.0.0.1", 1), "cannot be reached: Connection refused"),
+        (Peer("GONE", "no-such-host.invalid", 104), "there is no host no-such-host.invalid"),
+    ],
+)
+def test_verification_says_why_a_peer_does_not_answer(peer: Peer, reason: str) -> None:
+    with pytest.raises(DeliveryError, match=reason):
+        Caller("CT3D-EDGE", 2).verify(peer)
+
+
+def test_verification_says_why_a_peer_rejects(start_node: StartNode) -> None:
+    node = start_node()
+    with pytest.raises(DeliveryError, match="rejects the association: Calling AE title not recognised"):
+        Caller("STRANGER", 2).verify(Peer("CT3D-EDGE", "127.0.0.1", node.port))
+
+
+def test_series_and_report_are_removed_after_the_retention(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.node.node.HOUSEKEEPING_S", 0.1)
+    node = start_node(destinations=(archive.peer,), retention_hours=0)
+    send(node.port, sorted(make_series().iterdir()))
+    node.records(1)
+    kept = [node.spool / "series", node.spool / "reports"]
+    wait_for(lambda: not [path for folder in kept for path in folder.iterdir()], "neither series nor report left")
+    archive.start()  # what is still to be sent stays
+    archive.wait_for_reports(1)
+
+
+def test_series_of_two_passes_has_two_records_and_two_reports(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive, tmp_path: Path
+) -> None:
+    archive.start()
+    node = start_node(destinations=(archive.peer,))
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for number, source in enumerate((make_series("1.2.3"), make_series("1.2.9"))):
+        for path in source.iterdir():
+            dataset = dcmread(path)
+            dataset.SeriesInstanceUID, dataset.StudyInstanceUID = "1.2.3", "1.2.3.0"
+            dataset.AcquisitionNumber = number + 1
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.{number}"
+            dataset.save_as(folder / f"{number}_{path.name}")
+    assert send(node.port, sorted(folder.iterdir())).returncode == 0
+    records = node.records(2)
+    assert len({record.scan for record in records}) == 2
+    assert all(Path(record.scan).parent == node.spool / "series" / "1.2.3-1" for record in records)
+    reports = archive.wait_for_reports(2)
+    assert len({dcmread(path).SOPInstanceUID for path in reports}) == 2
+    wait_for((node.spool / "series" / "1.2.3-1" / ".done").exists, "the mark of a series that is done")
+    shutil.rmtree(folder)
