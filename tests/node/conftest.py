@@ -1,13 +1,7 @@
 """Nodes in this process and in processes of their own, and the peers that call them."""
 
-import os
-import shutil
-import signal
-import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,16 +16,23 @@ pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
 import dicom_files as made
 
+from bench import node_peers
+from bench.node_peers import (
+    SENDER,
+    TIMEOUT_S,
+    Archive,
+    MissingProgramError,
+    NodeProcess,
+    find_program,
+    free_port,
+    wait_for,
+)
 from ct3d_edge.inference.model import open_model
 from ct3d_edge.node.config import Completion, Limits, NodeConfig, Peer
 from ct3d_edge.node.node import Node, open_node
 from ct3d_edge.results.journal import read_journal
 from ct3d_edge.results.record import ResultRecord
 
-ROOT = Path(__file__).parents[2]
-MAIN = "from ct3d_edge.cli.app import main; main()"
-TIMEOUT_S = 60.0
-SENDER = "SENDER"
 LIMITS = Limits(min_free_bytes=0, network_timeout=5)
 
 StartNode = Callable[..., "RunningNode"]
@@ -47,33 +48,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings(ignore))
 
 
-def program(name: str) -> str:
+def require_program(name: str) -> str:
     """Path of a program of dcmtk or Orthanc; skips the test where it is not installed."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
-    if found is None:
-        pytest.skip(f"needs {name}: apt-get install dcmtk orthanc")
-    return found
-
-
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = TIMEOUT_S) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.02)
+    try:
+        return find_program(name)
+    except MissingProgramError as error:
+        pytest.skip(str(error))
 
 
 def send(port: int, files: Sequence[Path], *options: str, title: str = SENDER) -> subprocess.CompletedProcess[str]:
     """Send files with dcmtk's storescu."""
-    command = [program("storescu"), *options, "-aet", title, "-aec", "CT3D-EDGE", "127.0.0.1", str(port)]
-    return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    require_program("storescu")
+    return node_peers.send(port, files, *options, title=title)
 
 
 def read_records(spool: Path) -> list[ResultRecord]:
@@ -129,55 +115,13 @@ def start_node(tmp_path: Path, make_model: MakeModel) -> Iterator[StartNode]:
         yield start
 
 
-class NodeProcess:
-    """``ct3d-edge listen`` in a process of its own."""
-
-    def __init__(self, spool: Path, model: Path, *options: str) -> None:
-        self.spool, self.port, self.log = spool, free_port(), spool.parent / f"{spool.name}.log"
-        self._command = [
-            *(sys.executable, "-W", "error", "-c", MAIN, "listen", "--spool", str(spool)),
-            *("--peer", f"{SENDER}@127.0.0.1", "--port", str(self.port), "-m", str(model), "-p", "cpu"),
-            *("--stable-for", "0.5", "--min-free", "1KB", *DOWNGRADE_ALL, *options),
-        ]
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[str]:
-        with self.log.open("a") as log:
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            return subprocess.Popen(self._command, env=environment, stderr=log, stdout=log, text=True)
-
-    def wait_until_listening(self) -> "NodeProcess":
-        def accepts() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        wait_for(accepts, "the node listens")
-        return self
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(TIMEOUT_S)
-
-    def restart(self) -> "NodeProcess":
-        self.process = self._start()
-        return self
-
-    def interrupt(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(TIMEOUT_S)
-
-    def records(self, count: int) -> list[ResultRecord]:
-        return wait_for_records(self.spool, count)
-
-
 @pytest.fixture
 def start_process(tmp_path: Path, make_model: MakeModel) -> Iterator[StartProcess]:
     """``start_process(*options)``: a node in a process that ends with the test."""
     started: list[NodeProcess] = []
 
     def start(*options: str, spool: Path = tmp_path / "spool") -> NodeProcess:
-        started.append(NodeProcess(spool, make_model(), *options))
+        started.append(NodeProcess(spool, make_model(), "--stable-for", "0.5", *DOWNGRADE_ALL, *options))
         return started[-1].wait_until_listening()
 
     yield start
@@ -196,41 +140,10 @@ def make_series(tmp_path: Path, hu: NDArray[np.int16]) -> MakeSeries:
     return make
 
 
-class Archive:
-    """dcmtk's storescp, which can go away and come back."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        folder.mkdir()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def peer(self) -> Peer:
-        return Peer("ARCHIVE", "127.0.0.1", self.port)
-
-    @property
-    def reports(self) -> list[Path]:
-        return sorted(self.folder.iterdir())
-
-    def start(self) -> "Archive":
-        command = [program("storescp"), "-aet", "ARCHIVE", "-od", str(self.folder), "-uf", str(self.port)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return self
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(TIMEOUT_S)
-
-    def wait_for_reports(self, count: int) -> list[Path]:
-        wait_for(lambda: len(self.reports) >= count, f"{count} reports")
-        time.sleep(0.2)  # the last one may still be written
-        return self.reports
-
-
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
     """An archive that has not been started."""
+    require_program("storescp")
     made_archive = Archive(tmp_path / "archive")
     yield made_archive
     made_archive.stop()

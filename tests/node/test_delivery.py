@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.uid import UID
 
-from .conftest import Archive, MakeSeries, StartNode, StartProcess, program, send, wait_for, wait_for_records
+from bench.node_peers import Archive, wait_for
+
+from .conftest import MakeSeries, StartNode, StartProcess, require_program, send, wait_for_records
 
 pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 from ct3d_edge.node import delivery
@@ -25,7 +28,7 @@ def test_report_waits_for_a_destination_that_is_away_also_through_a_restart(
 ) -> None:
     node = start_process("--send-to", str(archive.peer))
     assert send(node.port, sorted(make_series().iterdir())).returncode == 0
-    node.records(1)
+    wait_for_records(node.spool, 1)
     wait_for(lambda: len(outbox(node.spool)) == 1, "a report in the outbox")
     wait_for(lambda: "cannot be reached: Connection refused" in node.log.read_text(), "a line about the destination")
     waiting = dcmread(outbox(node.spool)[0]).SOPInstanceUID
@@ -43,7 +46,7 @@ def test_report_can_be_printed_by_dcmtk(start_node: StartNode, make_series: Make
     node = start_node(destinations=(archive.peer,))
     send(node.port, sorted(make_series().iterdir()))
     (report,) = archive.wait_for_reports(1)
-    printed = subprocess.run([program("dsrdump"), report], capture_output=True, text=True, check=True)
+    printed = subprocess.run([require_program("dsrdump"), report], capture_output=True, text=True, check=True)
     (record,) = node.records(1)
     assert record.prediction is not None
     assert record.prediction.label in printed.stdout
@@ -132,7 +135,8 @@ def test_series_of_two_passes_has_two_records_and_two_reports(
             dataset = dcmread(path)
             dataset.SeriesInstanceUID, dataset.StudyInstanceUID = "1.2.3", "1.2.3.0"
             dataset.AcquisitionNumber = number + 1
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.{number}"
+            uid = f"{dataset.SOPInstanceUID}.{number}"
+            dataset.SOPInstanceUID, dataset.file_meta.MediaStorageSOPInstanceUID = uid, UID(uid)
             dataset.save_as(folder / f"{number}_{path.name}")
     assert send(node.port, sorted(folder.iterdir())).returncode == 0
     records = node.records(2)

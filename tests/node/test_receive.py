@@ -25,7 +25,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from .conftest import LIMITS, SENDER, Archive, MakeSeries, RunningNode, StartNode, program, send, wait_for
+from bench.node_peers import SENDER, Archive, wait_for
+
+from .conftest import LIMITS, MakeSeries, RunningNode, StartNode, require_program, send
 
 pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 import dicom_files as made
@@ -113,7 +115,7 @@ def test_transfer_syntaxes_are_stored_as_sent_and_predicted(
             made.compress(path, syntax)
         else:
             option = "+ti" if syntax.is_implicit_VR else "+tb"
-            subprocess.run([program("dcmconv"), option, path, path], check=True)
+            subprocess.run([require_program("dcmconv"), option, path, path], check=True)
     assert set(statuses(node, read_all(folder), syntax)) == {0}
     (record,) = node.records(1)
     assert record.has_prediction, record.failure

@@ -11,7 +11,9 @@ import pytest
 from builders import DOWNGRADE_ALL, MakeModel
 from pydicom import dcmread
 
-from .conftest import MAIN, ROOT, SENDER, Archive, MakeSeries, StartProcess, free_port, send, wait_for
+from bench.node_peers import MAIN, ROOT, SENDER, Archive, free_port, wait_for
+
+from .conftest import MakeSeries, StartProcess, send
 
 pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 from ct3d_edge.errors import UsageError
@@ -33,7 +35,7 @@ def listen(spool: Path, model: Path, *options: str, prefix: tuple[str, ...] = ()
     )
 
 
-def test_port_of_another_program(tmp_path: Path, make_model: MakeModel) -> None:
+def test_port_of_another_require_program(tmp_path: Path, make_model: MakeModel) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ended = listen(tmp_path / "spool", make_model(), "--port", str(port))
