@@ -4,7 +4,8 @@
 
 Small series are sent by four storescu at a time, each until it is accepted. Meanwhile the node is killed (kill -9) at
 random moments and started again, and the archive is away for a part of the time. In the end every series has one
-record, and the archive one report. By default 2,000 series and 25 kills. (tests/node/test_crashes.py does the same with fewer.)
+record, and the archive one report. By default 2,000 series and 25 kills. (tests/node/test_crashes.py does the same with
+fewer.)
 """
 
 import random

@@ -14,6 +14,9 @@ from ct3d_edge.node.config import Peer
 
 ROOT = Path(__file__).parents[1]
 MAIN = "from ct3d_edge.cli.app import main; main()"
+WARNINGS = ("-W", "error", "-W", "ignore::ResourceWarning")
+"""All are errors but those of pynetdicom, which does not close the socket of a connection that fails."""
+
 TIMEOUT_S = 60.0
 SENDER = "SENDER"
 
@@ -78,7 +81,7 @@ class NodeProcess:
     def __init__(self, spool: Path, model: Path, *options: str, prefix: Sequence[str] = ()) -> None:
         self.spool, self.port, self.log = spool, free_port(), spool.parent / f"{spool.name}.log"
         self._command = [
-            *(*prefix, sys.executable, "-W", "error", "-c", MAIN, "listen", "--spool", str(spool)),
+            *(*prefix, sys.executable, *WARNINGS, "-c", MAIN, "listen", "--spool", str(spool)),
             *("--peer", f"{SENDER}@127.0.0.1", "--port", str(self.port), "-m", str(model), "-p", "cpu"),
             *("--min-free", "1KB", *options),
         ]
