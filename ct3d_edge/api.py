@@ -72,7 +72,7 @@ def check(
     allow: Collection[str] = (),
     include_phi: bool = False,
 ) -> list[QualityReport]:
-    """Measure scans and say for each whether a model may be run on it, and why not; no model is run.
+    """Check the quality of scans: whether a model may be run on each, and why not; no model is run.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def export(
     options
         How the graph is rewritten and in which precision; `CompileOptions()` if None.
     labels, orientation, shape, activation
-        Replace what the contract says, or a network does not; see `load_keras_source`.
+        Replace what the contract states, or what a network lacks; see `load_keras_source`.
     parity_data, calibration_data
         Folders of scans for the parity check and for calibration, none of them in both; phantoms if None.
     atol

@@ -23,7 +23,7 @@ Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Vector = tuple[Number, ...]
 
 Check = tuple[bool, str]
-"""Whether it holds, and what to say if it does not."""
+"""Whether it is met, and the message if it is not."""
 
 
 def _require(*checks: Check) -> None:
@@ -188,7 +188,7 @@ class Contract:
         ``(low, high)`` in HU, mapped to ``[0, 1]``; values outside are clipped.
     orientation
         An axis code such as ``"LAS"`` (axis 0 grows toward the patient's Left, 1 Anterior, 2 Superior), to which
-        a scan is turned before anything else, or ``"stored"``: array order as it lies in the file.
+        a scan is turned before anything else, or ``"stored"``: array order as in the file.
     quarter_turns
         Counter-clockwise turns by 90 degrees in the plane of axes 0 and 1, as ``numpy.rot90`` counts them.
     interpolation
@@ -297,7 +297,7 @@ def _require_names(data: dict[str, Any], names: set[str], what: str) -> None:
 
 
 def _contract_checks(contract: Contract) -> list[Check]:
-    """What the types of its fields do not say."""
+    """Checks beyond the types of its fields."""
     labels, outputs = contract.labels, contract.outputs
     # Without control characters: a model file from elsewhere must not steer the terminal that shows it.
     printable = all(label and label.isprintable() for label in labels)

@@ -92,7 +92,7 @@ class UnreadableScanError(ScanError):
 
 
 class RefusedScanError(ScanError):
-    """The scan can be read, but is not one volume of HU in space that a model could judge."""
+    """The scan can be read, but is not one volume of HU in space that a model can be run on."""
 
 
 class DatasetError(Ct3dError):

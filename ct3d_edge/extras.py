@@ -1,4 +1,4 @@
-"""Optional parts of ct3d-edge: installed, or a sentence that says how to install them."""
+"""Optional parts of ct3d-edge: installed, or an error that names the command to install them."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def pip_install_command(extra: str = "", *options: str) -> str:
 
 
 def _install_source() -> tuple[str, bool]:
-    """What pip is to install, with a place for ``{extra}``, and whether as an editable installation."""
+    """What pip is to install, with ``{extra}`` to be filled in, and whether as an editable installation."""
     try:
         text = metadata.distribution(DISTRIBUTION).read_text(
             "direct_url.json"

@@ -61,7 +61,7 @@ def convert(data: object, kind: type[T], what: str, error: type[Ct3dError]) -> T
     data
         From `parse_object`.
     kind
-        Its annotations, with `msgspec.Meta` for bounds, say what each field may hold.
+        Its annotations, with `msgspec.Meta` for bounds, give the values that each field may have.
     what
         Begins the message of an error, such as ``"The split"``.
     error

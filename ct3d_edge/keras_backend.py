@@ -26,7 +26,7 @@ REQUIRED_MODULES = ("keras", "tensorflow", "tf2onnx")
 
 
 def import_keras() -> None:
-    """Import Keras on TensorFlow and let TensorFlow look for devices, which is when it speaks.
+    """Import Keras on TensorFlow and let TensorFlow look for devices, which is when it prints.
 
     To be called before anything from the packages ``training`` and ``conversion`` is imported.
 

@@ -26,7 +26,7 @@ DEFAULT_ORIENTATION = "LAS"
 """NIfTI-1, method 1 (neither qform nor sform): the Analyze convention, as nibabel reads it too."""
 
 ASSUMED_ORIENTATION_FLAG = QCFlag(
-    "no_orientation", "warn", f"An array does not say how the patient lies in it; {DEFAULT_ORIENTATION} was assumed."
+    "no_orientation", "warn", f"An array does not state its orientation; {DEFAULT_ORIENTATION} was assumed."
 )
 """Of an array in memory, whose owner knows its axes. In a file the same is a guess, and refused."""
 
@@ -123,10 +123,10 @@ def preprocess(volume: Scan, contract: Contract) -> ModelInput:
     UnreadableScanError
         If a scan that is streamed turns out to be truncated or damaged.
     """
-    placed, flags = _require_mapping(volume, contract)
-    sampled, seen, planes = _resample(volume, _make_scan_taps(volume.shape, contract, placed), contract.hu_window)
+    plan, flags = _require_mapping(volume, contract)
+    sampled, seen, planes = _resample(volume, _make_scan_taps(volume.shape, contract, plan), contract.hu_window)
     flags += (*volume.reading_flags, *_non_finite_flags(seen.non_finite), *_fill_flags(seen.filled))
-    turned = sampled.transpose([SAMPLING_AXIS_ORDER.index(axis) for axis in placed.axes])
+    turned = sampled.transpose([SAMPLING_AXIS_ORDER.index(axis) for axis in plan.axes])
     return ModelInput(np.ascontiguousarray(turned), (*volume.flags, *flags), (seen.low, seen.high), planes)
 
 
@@ -143,7 +143,7 @@ def _require_mapping(volume: Scan, contract: Contract) -> tuple[ResamplePlan, tu
 
 
 def _reorient(axis_code: str, target: str) -> ResamplePlan:
-    """Placement that turns an array of one axis code into another."""
+    """The plan that turns an array of one axis code into another."""
     transform = orientations.ornt_transform(orientations.axcodes2ornt(axis_code), orientations.axcodes2ornt(target))
     by_target = sorted((int(to), source, flip < 0) for source, (to, flip) in enumerate(transform))
     (_, a, fa), (_, b, fb), (_, c, fc) = by_target
@@ -154,7 +154,7 @@ def _orientation_flags(volume: Scan) -> tuple[QCFlag, ...]:
     if volume.axis_code is None:
         if any(flag.code == ASSUMED_ORIENTATION_FLAG.code for flag in volume.flags):
             return ()
-        detail = f"The file does not say how the patient lies in it; if allowed, {DEFAULT_ORIENTATION} is assumed."
+        detail = f"The file does not state its orientation; if allowed, {DEFAULT_ORIENTATION} is assumed."
         return (QCFlag("no_orientation", "refuse", detail),)
     if volume.obliquity > OBLIQUE_DEGREES:
         detail = f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."
@@ -184,9 +184,9 @@ def _make_taps(size_in: int, size_out: int, flip: bool) -> _InterpolationTaps:
     return _InterpolationTaps(low, high, (position - low).astype(np.float32))
 
 
-def _make_scan_taps(shape: tuple[int, int, int], contract: Contract, placed: ResamplePlan) -> list[_InterpolationTaps]:
+def _make_scan_taps(shape: tuple[int, int, int], contract: Contract, plan: ResamplePlan) -> list[_InterpolationTaps]:
     taps: dict[int, _InterpolationTaps] = {}
-    for size_out, axis, flip in zip(contract.shape, placed.axes, placed.flips, strict=True):
+    for size_out, axis, flip in zip(contract.shape, plan.axes, plan.flips, strict=True):
         taps[axis] = _make_taps(shape[axis], size_out, flip)
     return [taps[axis] for axis in range(3)]
 
@@ -318,6 +318,6 @@ def _non_finite_flags(fraction: float) -> tuple[QCFlag, ...]:
         return ()
     detail = f"{fraction:.1%} of the sampled voxels are NaN or infinite"
     if fraction > MAX_NON_FINITE_FRACTION:
-        raise RefusedScanError("non_finite", f"{detail}; too few are left to judge.")
+        raise RefusedScanError("non_finite", f"{detail}; too few are left.")
     detail += "; NaN was taken as air, infinities as the window's ends."
     return (QCFlag("non_finite", "warn", detail, round(fraction, 4)),)

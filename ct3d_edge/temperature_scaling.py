@@ -1,7 +1,6 @@
-"""How far probabilities can be trusted, and from which one on the answer is yes: temperature and threshold.
+"""Temperature scaling of probabilities, and the decision threshold.
 
-Both are fitted to training scans of the network nothing, on scores alone, and travel in the contract. Knows no
-network and no scan.
+Both are fitted to scores of scans that the network was not trained on, and are stored in the contract.
 """
 
 import math
@@ -16,7 +15,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, ModelError, UsageError
 
 LOGIT_CLIP = 1e-7
-"""Probabilities are kept this far from 0 and 1 before a logit is taken; float32 resolves no finer near 1."""
+"""Probabilities are clipped to this distance from 0 and 1 before a logit is taken; float32 resolves no finer near 1."""
 
 TEMPERATURE_SEARCH_RANGE = (0.05, 20.0)
 """Temperatures among which the best is looked for: a few dozen scans cannot support a factor beyond 20."""
@@ -119,7 +118,7 @@ def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
 
     Where the log loss has no smallest value, 1 is the answer: with scans of one class only, and where every scan
     stands on its class's side of one half, since it then falls for ever as the temperature does. Otherwise the
-    answer lies in ``SEARCHED``, at its upper end if the scores are worse than none.
+    answer lies in ``TEMPERATURE_SEARCH_RANGE``, at its upper end if the scores are worse than none.
 
     Parameters
     ----------
@@ -182,7 +181,7 @@ def fit_operating_point(
     Parameters
     ----------
     contract
-        Of a model with two classes; what it says of both is replaced.
+        Of a model with two classes; its temperature and threshold are replaced.
     probabilities
         ``(N,)`` probability of the second class under temperature 1.
     truth
@@ -205,7 +204,7 @@ def fit_operating_point(
 
 
 def check_temperature(temperature: float, scans: int) -> tuple[str, ...]:
-    """What speaks against a temperature that was fitted to so many scans, in sentences."""
+    """Warnings about a temperature that was fitted to so many scans."""
     few = (
         f"Temperature and threshold were fitted to {scans} scans only; {MIN_SCANS_FOR_TEMPERATURE} "
         "are the least to rely on."
@@ -213,7 +212,7 @@ def check_temperature(temperature: float, scans: int) -> tuple[str, ...]:
     unusual = (
         f"A temperature of {temperature:.3g} is far from 1 (usual: {USUAL_TEMPERATURE_RANGE[0]:g} to "
         f"{USUAL_TEMPERATURE_RANGE[1]:g}): "
-        "the scores of these scans do not tell how sure the network is."
+        "the scores of these scans do not show how sure the network is."
     )
     return (few,) * (scans < MIN_SCANS_FOR_TEMPERATURE) + (unusual,) * (
         not USUAL_TEMPERATURE_RANGE[0] <= temperature <= USUAL_TEMPERATURE_RANGE[1]

@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from taught import RANGE, statistics
+from training_stats import RANGE, statistics
 
 from ct3d_edge.contract import AXIS_CODES, NESTED_FIELDS, SCHEMA, SCHEMA_WITHOUT_TRAINING_STATS, Contract
 from ct3d_edge.errors import ContractError

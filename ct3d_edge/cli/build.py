@@ -22,7 +22,7 @@ def build(
 ) -> None:
     """Build a model's TensorRT engine for this GPU ahead.
 
-    That takes minutes. The engine is kept and found again by what it depends on: model, shapes,
+    That takes minutes. The engine is stored and found again by what it depends on: model, shapes,
     options, GPU, driver and library versions.
     """
     from dataclasses import replace

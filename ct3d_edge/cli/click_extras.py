@@ -148,7 +148,7 @@ class _StrictParsing:
             self.params: list[Any] = [*self.params, *log_parameters()]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, and set up the log before the command begins, which knows nothing of it."""
+        """Parse, and set up the log before the command begins."""
         known = {option for parameter in self.params for option in parameter.opts}
         args, warnings = rename_former_options(args, known, ctx.info_name or "")
         try:
@@ -219,8 +219,8 @@ class ClosedPipeError(Exception):
 
 
 def _reject_repeated_options(given: "list[click.Parameter]") -> None:
-    for place, parameter in enumerate(given):
+    for index, parameter in enumerate(given):
         single = parameter.param_type_name == "option" and not parameter.multiple
-        if single and not getattr(parameter, "is_flag", False) and parameter in given[:place]:
+        if single and not getattr(parameter, "is_flag", False) and parameter in given[:index]:
             name = max(parameter.opts, key=len)
             raise UsageError(f"{name} was given twice; it takes one value. Keep the one you mean.")

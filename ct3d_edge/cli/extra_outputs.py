@@ -218,7 +218,7 @@ class ExtraOutputs:
     def _failure_flag(self, output: ExtraOutput, failure: "ScanFailure") -> QCFlag:
         self.complete = False
         return QCFlag(
-            OUTPUT_FAILED_CODE, "warn", f"{output.option} has nothing of this scan: {failure.message}", output.option
+            OUTPUT_FAILED_CODE, "warn", f"{output.option} has no output of this scan: {failure.message}", output.option
         )
 
 

@@ -9,7 +9,7 @@ from ct3d_edge.cli.options import DeprecatedModelArgument, SkipInvalidOption, re
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from ct3d_edge.evaluation.calibrate import CalibrationResult, OperatingPoint
+    from ct3d_edge.evaluation.fit_temperature import CalibrationResult, OperatingPoint
     from ct3d_edge.evaluation.metrics import Proportion
 
 
@@ -45,7 +45,7 @@ def fit_temperature(
     input size). Every file that is exported from RUN afterwards contains them.
     """
     from ct3d_edge.cli.terminal import ProgressBars, print_lines
-    from ct3d_edge.evaluation.calibrate import calibrate_run
+    from ct3d_edge.evaluation.fit_temperature import calibrate_run
     from ct3d_edge.temperature_scaling import ThresholdRule
 
     parsed = ThresholdRule.parse(rule)

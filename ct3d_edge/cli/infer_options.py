@@ -216,7 +216,7 @@ def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
     options = [flag.value for record in records for flag in record.flags if flag.code == "auxiliary_output_failed"]
     for option in dict.fromkeys(options):
         scans = plural(options.count(option), "scan")
-        log(f"{option} has nothing of {scans}; the records say why (auxiliary_output_failed)")
+        log(f"{option} has no output of {scans}; the records give the reason (auxiliary_output_failed)")
 
 
 MIN_SLICES_FOR_PREDICTION = 4

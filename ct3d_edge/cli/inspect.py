@@ -56,7 +56,7 @@ def _contract(file: "ModelFile") -> dict[str, str]:
     low, high = contract.hu_window
     size = " x ".join(map(str, contract.shape))
     turned = "left as stored" if contract.orientation == "stored" else f"turned to {contract.orientation}"
-    decision = f"; {contract.labels[1]} from {contract.threshold:.3g} on" if len(contract.labels) == 2 else ""
+    decision = f"; {contract.labels[1]} at {contract.threshold:.3g} or above" if len(contract.labels) == 2 else ""
     return {
         "scan": f"{turned}, HU {low:g} to {high:g}, resized to {size}",
         "classes": f"{', '.join(contract.labels)}{decision}; temperature {contract.temperature:.3g}",
@@ -85,7 +85,7 @@ def _provenance(provenance: dict[str, Any]) -> dict[str, str]:
         rows["rewritten"] = f"{optimize.get('level')} for {optimize.get('target')}{number}"
     if parity := _nested_object(provenance, "proof"):
         weak = "; weak, see --all" if parity.get("weakness") else ""
-        rows["proof"] = (
+        rows["parity check"] = (
             f"{_number(parity.get('volumes'))} volumes on {parity.get('provider')}: largest difference of probability "
             f"{_number(parity.get('probability_difference'))}, limit {_number(parity.get('limit'))}{weak}"
         )
@@ -197,9 +197,7 @@ def _interface(file: "ModelFile") -> dict[str, str]:
         "input": f"{file.input_name} float32 (batch, {', '.join(map(str, contract.input_shape))})",
         "output": f"{file.output_name} float32 (batch, {contract.outputs})",
         "pooled features": "no" if file.pooled is None else f"{file.pooled}, for out_of_distribution",
-        "explanation": "no, see export --with-gradcam-output"
-        if file.features is None
-        else "yes, for infer --gradcam-dir",
+        "Grad-CAM": "no, see export --with-gradcam-output" if file.features is None else "yes, for infer --gradcam-dir",
     }
 
 

@@ -1,4 +1,4 @@
-"""What commands say besides their results: on standard error, with a progress bar only where a person looks on."""
+"""Messages of commands besides their results: on standard error, with a progress bar on a terminal only."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("ct3d_edge.cli")
 
 DEFAULT_PIPE_WIDTH = 80
-"""Columns where there is no terminal and COLUMNS does not say otherwise."""
+"""Columns without a terminal, unless COLUMNS is set."""
 
 PROGRESS_INTERVAL_S = 30.0
 """Seconds between two lines on progress."""
@@ -83,7 +83,7 @@ def log_run_report(run_report: "RunReport") -> None:
 
 
 def log_skipped(passed_over: "Iterable[SkippedFile]") -> None:
-    """What lay in a folder and is no scan to predict."""
+    """Log the files of a folder that were skipped."""
     for each in passed_over:
         log(f"not taken: {each.path}: {each.code}: {each.reason}")
 

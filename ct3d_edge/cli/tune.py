@@ -46,9 +46,10 @@ def tune(
 ) -> None:
     """Find what runs a model fastest on this device.
 
-    Forms of its graph, precisions, threads and provider options are measured in turn, and the fastest is kept. Whatever
-    does not answer as the given model does is dropped. The choice goes to MODEL.tuned.json beside the model, another
-    form of the graph to MODEL.tuned.onnx; those of other providers than cpu have its name in theirs (tuned-openvino).
+    Forms of its graph, precisions, threads and provider options are measured in turn, and the fastest is selected.
+    Whatever does not predict what the given model predicts is dropped. The choice goes to MODEL.tuned.json beside the
+    model, another form of the graph to MODEL.tuned.onnx; those of other providers than cpu have its name in theirs
+    (tuned-openvino).
     Every command that runs the model follows the provider's choice while model, device and versions are the same.
     Where nothing holds, nothing is written, and the exit code is 4.
     """

@@ -77,7 +77,7 @@ def verify(
 
 def _suggest_remedy(file: "ModelFile") -> str:
     if not file.golden.uses_first_recipe:
-        return "The proof in its provenance says on what else it was compared: ct3d-edge inspect"
+        return "Its provenance names what else it was compared on: ct3d-edge inspect"
     if file.stored_voxels:
         return "Export the model again"
     return f"Export the model again, or: ct3d-edge verify --model {file.path} --renew NEW.onnx"

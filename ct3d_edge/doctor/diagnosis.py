@@ -78,7 +78,7 @@ class SystemReport:
     installation
         The installed builds of ONNX Runtime.
     cpu
-        The processor by its name, None if the system does not tell.
+        The processor by its name, None if unknown.
     features
         CPU features that matter to a network; None where unknown.
     cores_present, cores_usable, quota

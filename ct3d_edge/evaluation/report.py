@@ -94,7 +94,8 @@ def _origin(evaluation: Evaluation) -> list[str]:
         "model": f"{evaluation.model} ({evaluation.run_by})",
         "scans": f"{evaluation.folder}, {part}: {numbers}",
         "class folders": classes,
-        "decision": f"{contract.labels[1]} from {contract.threshold:.4g} on, temperature {contract.temperature:.4g}",
+        "decision": f"{contract.labels[1]} at {contract.threshold:.4g} or above, "
+        f"temperature {contract.temperature:.4g}",
     }
     return [f"{name:<{NAME_WIDTH}}{value}" for name, value in rows.items()]
 

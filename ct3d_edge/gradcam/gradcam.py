@@ -103,7 +103,7 @@ def apply_activation(logits: Vector, last: str) -> Vector:
 
 
 def compute_gradcam(features: NDArray[np.float32], head: ClassifierHead, output: int) -> NDArray[np.float32]:
-    """Where the features speak for one output: `compute_class_activation` without what speaks against it.
+    """Where the features support one output: the positive part of `compute_class_activation`.
 
     Returns
     -------

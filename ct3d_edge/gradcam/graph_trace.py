@@ -115,27 +115,27 @@ class _BackwardTrace:
         return str(node.input[0])
 
     def _add(self, node: onnx.NodeProto) -> str:
-        place = self._constant_input(node)
-        self._steps.append(AddLayer(self._vector(node, place)))
-        return str(node.input[1 - place])
+        index = self._constant_input(node)
+        self._steps.append(AddLayer(self._vector(node, index)))
+        return str(node.input[1 - index])
 
     def _mul(self, node: onnx.NodeProto) -> str:
-        place = self._constant_input(node)
-        factors = self._vector(node, place)
+        index = self._constant_input(node)
+        factors = self._vector(node, index)
         if factors.size == 1:
             raise _unsupported_error(f"node {node.name} multiplies by one number")
         self._steps.append(LinearLayer(np.diag(factors)))
-        return str(node.input[1 - place])
+        return str(node.input[1 - index])
 
     def _relu(self, node: onnx.NodeProto) -> str:
         self._steps.append(ReluLayer())
         return str(node.input[0])
 
     def _constant_input(self, node: onnx.NodeProto) -> int:
-        places = [place for place, name in enumerate(node.input) if self._constant(name) is not None]
-        if len(places) != 1:
+        indices = [index for index, name in enumerate(node.input) if self._constant(name) is not None]
+        if len(indices) != 1:
             raise _unsupported_error(f"node {node.name} puts two branches together")
-        return places[0]
+        return indices[0]
 
     def _matrix(self, node: onnx.NodeProto) -> NDArray[np.float64]:
         weights = self._constant(node.input[1])
@@ -143,8 +143,8 @@ class _BackwardTrace:
             raise _unsupported_error(f"the weights of node {node.name} are no constant matrix")
         return weights.astype(np.float64)
 
-    def _vector(self, node: onnx.NodeProto, place: int) -> NDArray[np.float64]:
-        vector = self._constant(node.input[place])
+    def _vector(self, node: onnx.NodeProto, index: int) -> NDArray[np.float64]:
+        vector = self._constant(node.input[index])
         if vector is None or vector.size != max(vector.shape, default=1):
             raise _unsupported_error(f"what node {node.name} adds or multiplies is no constant vector")
         return vector.reshape(-1).astype(np.float64)

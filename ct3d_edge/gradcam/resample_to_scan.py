@@ -68,7 +68,7 @@ class ScanMap:
     weights
         For each axis ``(voxels, cells)``: what each voxel takes of each cell.
     affine
-        Of the scan, ``(4, 4)``, or None where it does not say.
+        Of the scan, ``(4, 4)``, or None if it has none.
     """
 
     cells: Map
@@ -109,23 +109,23 @@ def resample_to_scan(cells: Map, geometry: FeatureGrid, scan: Scan, contract: Co
     """A map of cells in the space of a scan: the way back from what `preprocess` does to it.
 
     ``preprocess`` takes sample ``n`` of an axis from voxel ``n * (voxels - 1) / (samples - 1)``, end points aligned, of
-    the scan's axis that lies there, which may run backwards; here voxels are given their places among samples.
+    the scan's axis that becomes it, which may run backwards; here each voxel gets its position among the samples.
     """
-    placed = resample_plan(scan, contract)
+    plan = resample_plan(scan, contract)
     weights: dict[int, Map] = {}
-    for axis, (along, flip) in enumerate(zip(placed.axes, placed.flips, strict=True)):
+    for axis, (along, flip) in enumerate(zip(plan.axes, plan.flips, strict=True)):
         voxels, samples = scan.shape[along], contract.shape[axis]
         index = np.arange(voxels, dtype=np.float64)
         positions = (voxels - 1 - index if flip else index) * ((samples - 1) / max(voxels - 1, 1))
         weights[along] = _interpolation_weights(positions, cells.shape[axis], geometry, axis)
-    turned = cells.transpose([placed.axes.index(axis) for axis in range(3)])
+    turned = cells.transpose([plan.axes.index(axis) for axis in range(3)])
     return ScanMap(np.ascontiguousarray(turned), (weights[0], weights[1], weights[2]), scan.affine)
 
 
 def _interpolation_weights(positions: NDArray[np.float64], cells: int, geometry: FeatureGrid, axis: int) -> Map:
     """``(positions, cells)``: the share of each cell at voxels of the network's input."""
-    places = np.clip((positions - geometry.offset[axis]) / geometry.stride[axis], 0, cells - 1)
-    return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(cells))), np.float32)
+    cell_positions = np.clip((positions - geometry.offset[axis]) / geometry.stride[axis], 0, cells - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(cell_positions[:, None] - np.arange(cells))), np.float32)
 
 
 QUANTIZATION_LEVELS = 255
@@ -140,7 +140,7 @@ MAX_NOTE_LENGTH = 79
 def save_map(overlay: ScanMap, path: Path, note: str = "") -> None:
     """Write a map as .nii.gz, uint8 with a slope that gives its values back; complete or not at all.
 
-    ``note`` is kept in the header as its description, as far as that has room.
+    ``note`` is stored in the header as its description, shortened to fit.
 
     Raises
     ------

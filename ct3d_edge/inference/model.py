@@ -33,7 +33,9 @@ from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores
 
 DEMO_MODEL_FLAG = QCFlag(
-    "demonstration_model", "warn", "This model learned from drawn chests; of a patient its answer means nothing."
+    "demonstration_model",
+    "warn",
+    "This model was trained on synthetic phantoms; its answer for a patient means nothing.",
 )
 
 ScanPath = str | os.PathLike[str]

@@ -113,7 +113,7 @@ def _require_empty(out: Path) -> None:
 
 
 def _require_readable(file: ModelFile, proto: onnx.ModelProto) -> None:
-    """Refuse what the server could not load; it would only say so on its own machine."""
+    """Refuse what the server could not load; it would fail only on its own machine."""
     if file.opset > MAX_OPSET or proto.ir_version > MAX_IR:
         raise ModelError(
             f"{file.path} has opset {file.opset} and IR version {proto.ir_version}; ONNX Runtime 1.27 of the "

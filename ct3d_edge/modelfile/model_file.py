@@ -250,6 +250,6 @@ def is_demo_model(model: ModelFile) -> bool:
     try:
         manifest = json.loads((_models_folder() / "manifest.json").read_text(encoding="utf-8"))
         shipped = {entry["keras_sha256"] for entry in manifest["models"]}
-    except (OSError, ValueError, KeyError, TypeError):  # `default_model_path` tells those who ask for it
+    except (OSError, ValueError, KeyError, TypeError):  # `default_model_path` reports it
         return False
     return isinstance(source, dict) and source.get("sha256") in shipped

@@ -23,12 +23,12 @@ VOXEL_AXES = ("slices", "rows", "columns")
 
 
 def has_embedded_preprocessing(path: Path, metadata: dict[str, str]) -> bool:
-    """Whether a file says that it has the preprocessing inside.
+    """Whether a file declares that it has the preprocessing inside.
 
     Raises
     ------
     ContractError
-        If it says that it takes something that nobody knows.
+        If it declares an input of an unknown kind.
     """
     declared = metadata.get(INPUT_KEY)
     if declared not in (None, STORED_VOXELS):
@@ -58,7 +58,7 @@ def check_stored_voxels(path: Path, graph: onnx.GraphProto, contract: Contract) 
     ]
     if found != wanted:
         raise ContractError(
-            f"{path} says that it takes {STORED_VOXELS}, which is {', '.join(wanted)}; the graph has "
+            f"{path} declares that it takes {STORED_VOXELS}, which is {', '.join(wanted)}; the graph has "
             f"{', '.join(found)}. The file was changed: export the model again."
         )
     return VOXELS_INPUT, PROBABILITIES_OUTPUT
@@ -109,7 +109,7 @@ FEATURES_OUTPUT = "ct3d.features"
 """Name of the output, beside the one that answers, from which an answer is explained."""
 
 POOLED_OUTPUT = "ct3d.pooled"
-"""Name of the output, beside the one that answers, from which it is told whether a scan is like those of training."""
+"""Name of the output, besides the prediction, for out-of-distribution detection."""
 
 EXTRA_OUTPUTS = (FEATURES_OUTPUT, POOLED_OUTPUT)
 
@@ -126,7 +126,7 @@ def check_interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> t
     Raises
     ------
     ModelError
-        If it has more inputs, or more outputs that nobody knows.
+        If it has more inputs, or unknown outputs.
     ContractError
         If one is not of the contract's shape, or not float.
     """
@@ -156,7 +156,7 @@ def find_features_shape(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] |
 
 
 def find_pooled_length(path: Path, graph: onnx.GraphProto, contract: Contract) -> int | None:
-    """Length of the output of pooled features; None if there is none, or the contract knows nothing to compare it with.
+    """Length of the output of pooled features; None if there is none, or no statistics in the contract.
 
     Raises
     ------

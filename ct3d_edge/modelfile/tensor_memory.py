@@ -43,7 +43,7 @@ def _tensors_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
 
 
 def list_weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Types of stored numbers by the space they take; integers that only say shapes and axes do not count."""
+    """Types of stored numbers by the space they take; integers that are shapes and axes do not count."""
     sizes: Counter[str] = Counter()
     for tensor in iter_tensors(proto.graph):
         if tensor.data_type in WEIGHT_TYPES:
@@ -52,7 +52,7 @@ def list_weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def reject_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    """A ``ModelError`` if some of the numbers lie in other files."""
+    """A ``ModelError`` if some of the numbers are in other files."""
     in_functions = (_tensors_in_nodes(function.node) for function in proto.functions)
     outside = sum(map(uses_external_data, chain(iter_tensors(proto.graph), *in_functions)))
     if outside:

@@ -74,7 +74,7 @@ class Gpu:
     capability
         Compute capability, ``(major, minor)``.
     driver
-        Version of the driver, e.g. ``580.65.06``; None if NVML does not tell.
+        Version of the driver, e.g. ``580.65.06``; None if NVML does not report it.
     cuda
         Newest CUDA version that the driver supports, e.g. ``13.0``.
     """
@@ -91,7 +91,7 @@ def gpu_count() -> int:
     Raises
     ------
     OSError
-        If there is no driver, or it fails; the message says which.
+        If there is no driver, or it fails; the message names which.
     """
     driver = ctypes.CDLL(CUDA_DRIVER)
     count = ctypes.c_int(0)

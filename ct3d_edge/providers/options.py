@@ -1,4 +1,4 @@
-"""What can be set for each provider, with which values, and what is set if nothing is said.
+"""Options of each provider, with their values and defaults.
 
 Names are ONNX Runtime's own where it has one for the setting. Every set of options is frozen and knows what it
 amounts to for ONNX Runtime: session settings for the CPU, provider options for the others.
@@ -29,7 +29,7 @@ class Options:
     """Base of every provider's options."""
 
     gpu: ClassVar[bool] = False
-    """Whether inputs and outputs are kept in buffers on a GPU of NVIDIA's."""
+    """Whether inputs and outputs are in buffers on an NVIDIA GPU."""
 
     @property
     def device_number(self) -> int:
@@ -38,7 +38,7 @@ class Options:
 
     @property
     def supports_threads(self) -> bool:
-        """Whether the provider can be told how many threads to use."""
+        """Whether the number of threads can be set."""
         return False
 
     @property
@@ -135,13 +135,13 @@ class TensorrtOptions(Options):
 
 @dataclass(frozen=True)
 class RtxOptions(Options):
-    """The plugin for TensorRT for RTX; its compiled kernels are kept in memory alone, none are read from a disk."""
+    """The plugin for TensorRT for RTX; its compiled kernels are in memory only, none are read from disk."""
 
     device_id: int = option_field(0, "number among the devices that the plugin lists")
     nv_max_workspace_size: int | None = option_field(None, "most bytes a layer may use", least=GIBIBYTE // 64)
 
     def provider_options(self) -> dict[str, str]:
-        """As the plugin takes them; which device is said by handing it over."""
+        """As the plugin takes them; the device is passed separately."""
         return {name: value for name, value in _set_options(self).items() if name != "device_id"}
 
 
@@ -168,11 +168,11 @@ class OpenvinoOptions(Options):
         return self.inference_num_threads
 
     def with_threads(self, count: int) -> Self:
-        """OpenVINO starts no more threads than there are cores, whatever it is told."""
+        """OpenVINO starts no more threads than there are cores, whatever the option."""
         return replace(self, inference_num_threads=min(count, count_usable_cores())) if self.supports_threads else self
 
     def arithmetic(self, stored: str) -> str:
-        """OpenVINO converts whatever is not quantized to the precision that it is told."""
+        """OpenVINO converts whatever is not quantized to the precision of its option."""
         own = "bf16" if self.inference_precision == "bf16" else self.inference_precision.replace("f", "fp")
         if stored == "int8":
             return stored if own == "fp32" else f"{stored} and {own}"
@@ -268,7 +268,7 @@ def describe_choices(kind: type[Options], key: str) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
     most = "" if limits["most"] is None else f" to {limits['most']}"
-    return f"a whole number from {limits['least']}{most or ' on'}"
+    return f"a whole number from {limits['least']}{most or ' up'}"
 
 
 def _type_hints(kind: type[Options]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 WINDOWS = sys.platform == "win32"
 
-LDD_LINE = re.compile(r"^\s*(?P<name>\S+) => (?P<place>not found|\S+)", re.MULTILINE)
+LDD_LINE = re.compile(r"^\s*(?P<name>\S+) => (?P<path>not found|\S+)", re.MULTILINE)
 """A line of ``ldd``: a library's name and where it was found."""
 
 COMMAND_TIMEOUT_S = 30
@@ -48,10 +48,10 @@ def linked_libraries(library: Path) -> list[LinkedLibraries]:
         output = _run_command(["ldd", str(library)], {**os.environ, "LD_LIBRARY_PATH": path})
     except (OSError, subprocess.SubprocessError):  # another operating system, a container without it
         return []
-    found = {match["name"]: match["place"] for match in LDD_LINE.finditer(output)}
+    found = {match["name"]: match["path"] for match in LDD_LINE.finditer(output)}
     return [
-        LinkedLibraries(name, None, find_other_versions(name)) if place == "not found" else LinkedLibraries(name, place)
-        for name, place in sorted(found.items())
+        LinkedLibraries(name, None, find_other_versions(name)) if path == "not found" else LinkedLibraries(name, path)
+        for name, path in sorted(found.items())
     ]
 
 
@@ -68,7 +68,7 @@ def find_other_versions(name: str) -> tuple[str, ...]:
 def nvidia_package_dirs() -> list[Path]:
     """Folders into which NVIDIA's Python packages put libraries."""
     pattern = "*/bin" if WINDOWS else "*/lib"
-    folders = [folder for place in find_package_dirs("nvidia") for folder in sorted(place.glob(pattern))]
+    folders = [folder for package in find_package_dirs("nvidia") for folder in sorted(package.glob(pattern))]
     return [*folders, *find_package_dirs("tensorrt_libs")]
 
 
@@ -78,18 +78,18 @@ def find_package_dirs(package: str) -> list[Path]:
         spec = find_spec(package)
     except (ImportError, ValueError):  # something half-installed by that name
         return []
-    return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
 def find_first_files(folders: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
     """For each name the first file of it in the folders; names without one are left out."""
-    places = list(folders)
+    searched = list(folders)
     for name in names:
-        yield from [path for folder in places if (path := folder / name).is_file()][:1]
+        yield from [path for folder in searched if (path := folder / name).is_file()][:1]
 
 
 def _search_path() -> list[str]:
-    return [place for place in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place]
+    return [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
 
 
 def _system_libraries() -> list[str]:

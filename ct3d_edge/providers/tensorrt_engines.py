@@ -1,4 +1,4 @@
-"""TensorRT engines kept between runs, so that one is built once, and only the one that was built is ever loaded.
+"""TensorRT engines stored between runs: each is built once, and only an engine that was built here is loaded.
 
 ONNX Runtime names an engine after the graph's structure alone: another model's weights or another shape would find it
 too (onnxruntime#6455). So each engine has a folder of its own here, named by a hash of everything that it depends on::
@@ -124,7 +124,7 @@ class EngineStore:
         Raises
         ------
         ProviderError
-            If others can write to the folder that engines are kept in.
+            If others can write to the folder that holds the engines.
         """
         folder = self.engine_folder(key)
         self._make_secure(folder.parent)
@@ -154,7 +154,7 @@ class EngineStore:
             if isinstance(self.find(key), str):  # no other process was quicker
                 _move_into_place(part, folder)
         except OSError as error:
-            raise ProviderError(f"the engine cannot be kept in {folder}: {error.strerror or error}") from error
+            raise ProviderError(f"the engine cannot be stored in {folder}: {error.strerror or error}") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
         found = self.find(key)
@@ -176,14 +176,14 @@ class EngineStore:
             raise ProviderError(f"TensorRT did not take the engine that was built for it ({found}); build it again")
 
     def _make_secure(self, folder: Path) -> None:
-        """A folder of the store, and those it lies in up to the root."""
-        for place in reversed([folder, *folder.parents]):
-            if place.is_relative_to(self.root):
-                make_secure_dir(place)
+        """A folder of the store, and its parents up to the root."""
+        for each in reversed([folder, *folder.parents]):
+            if each.is_relative_to(self.root):
+                make_secure_dir(each)
 
 
 def default_engine_folder() -> Path:
-    """The user's own folder for engines: ``CT3D_EDGE_ENGINES``, or a place in the user's cache."""
+    """The user's own folder for engines: ``CT3D_EDGE_ENGINES``, or a folder in the user's cache."""
     named = os.environ.get("CT3D_EDGE_ENGINES")
     if named:
         return Path(named)

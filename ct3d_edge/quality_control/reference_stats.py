@@ -1,4 +1,4 @@
-"""What a contract says of the training scans of its model, gathered at the end of a training run."""
+"""Statistics of the training scans for the contract, computed at the end of a training run."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ PERCENTILES = (1, 99)
 """Not the extremes: one header in other units among a thousand would widen the range to anything."""
 
 MIN_SCANS = 10
-"""Scans below which a range says more of chance than of a scanner."""
+"""Scans below which a range depends more on chance than on the scanner."""
 
 DIGITS = 4
 
@@ -24,7 +24,7 @@ MAX_DIRECTIONS = 10
 """At most; with ten, phantoms were distinguished from other objects as well as with fewer or more (docs/inputs.md)."""
 
 MIN_FEATURE_SCANS = 20, 10
-"""Scans to fit on, and others for the threshold, below which neither says much."""
+"""Scans to fit on, and others for the threshold, below which neither is reliable."""
 
 THRESHOLD_QUANTILE = 0.99
 """Of the distances of held-out scans."""
@@ -37,7 +37,7 @@ MIN_RELATIVE_STD = 0.01
 move features by such parts (docs/inputs.md), and a distance must not be made of rounding."""
 
 SIGNIFICANT_DIGITS = 5
-"""That numbers are kept with; distances then differ in the fourth."""
+"""Of the stored numbers; distances then differ in the fourth."""
 
 
 def with_training_stats(
@@ -61,7 +61,7 @@ def with_training_stats(
     range_note = (
         f"training range: {trained.describe()}"
         if trained
-        else f"no training range: fewer than {MIN_SCANS} training scans say how large they are"
+        else f"no training range: fewer than {MIN_SCANS} training scans have a known voxel size"
     )
     if train_features is None or val_features is None:
         none = "no feature statistics: the network has no global average pooling in front of its dense layers"
@@ -128,7 +128,7 @@ def fit_feature_statistics(train_features: ArrayLike, val_features: ArrayLike) -
     rows, others = (_drop_non_finite_rows(features) for features in (train_features, val_features))
     if len(rows) < MIN_FEATURE_SCANS[0] or len(others) < MIN_FEATURE_SCANS[1]:
         raise DatasetError(
-            f"{len(rows)} training and {len(others)} validation scans are too few to say what is unlike them: "
+            f"{len(rows)} training and {len(others)} validation scans are too few to detect scans unlike them: "
             f"{MIN_FEATURE_SCANS[0]} and {MIN_FEATURE_SCANS[1]} are needed."
         )
     fitted = _fit_ppca(rows, len(others))
@@ -143,7 +143,7 @@ def _fit_ppca(rows: NDArray[np.float64], val_scans: int) -> FeatureStatistics:
     size = rows.shape[1]
     count = min(MAX_DIRECTIONS, size - 1, int((eigenvalues > 0).sum()) - 1)
     if count < 0:
-        raise DatasetError("The network gives all scans the same features: no scan can be found to be unlike them.")
+        raise DatasetError("The network gives all scans the same features: out-of-distribution detection cannot work.")
     least = MIN_RELATIVE_STD**2 * float((rows**2).mean())
     residual = float(eigenvalues[count:].sum() / (size - count))
     return FeatureStatistics(

@@ -15,7 +15,7 @@ from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
 
 WINDOW = (-1000.0, 150.0)
-"""HU that a contract's window must hold for air, lung and soft tissue to be told apart."""
+"""HU that a contract's window must hold for air, lung and soft tissue to be distinguished."""
 
 AIR_BELOW = -800.0
 SOFT_TISSUE = (-150.0, 150.0)

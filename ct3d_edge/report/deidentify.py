@@ -1,4 +1,4 @@
-"""What of a record may be shown to anybody: no patient's name or ID, no place on this machine."""
+"""The part of a record that may be shown to anybody: no patient's name or ID, no path on this machine."""
 
 import os
 from collections import Counter
@@ -31,7 +31,7 @@ def deidentify_names(scans: Sequence[str]) -> list[str]:
 
 
 def deidentify_text(text: str, record: ResultRecord) -> str:
-    """A sentence about a scan without the folder that the scan lies in."""
+    """A sentence about a scan without the scan's folder."""
     parent = str(Path(record.scan).parent)
     if parent in (".", os.sep):
         return text
@@ -41,7 +41,7 @@ def deidentify_text(text: str, record: ResultRecord) -> str:
 
 
 def deidentify_messages(record: ResultRecord) -> list[tuple[str, str]]:
-    """Code and sentence of the failure and of each quality flag, without those that say who the patient is."""
+    """Code and sentence of the failure and of each quality flag, without those that identify the patient."""
     failure = record.failure
     messages = [(failure.code, failure.message)] if failure else []
     hidden = (IDENTIFIERS_CODE, failure.code if failure else None)
@@ -50,7 +50,7 @@ def deidentify_messages(record: ResultRecord) -> list[tuple[str, str]]:
 
 
 def deidentify_flags(record: ResultRecord) -> list[str]:
-    """Quality flags as sentences, without those that say who the patient is."""
+    """Quality flags as sentences, without those that identify the patient."""
     return [f"{code}: {sentence}" for code, sentence in deidentify_messages(record)[record.failure is not None :]]
 
 
@@ -78,7 +78,7 @@ def _remove_other_scan_name(flag: QCFlag) -> QCFlag:
 def _deidentify_detail(flag: QCFlag) -> str:
     """A quality flag's sentence; of another scan that it names, the file's name.
 
-    Of what could not be written, no place.
+    For an output that could not be written, without its path.
     """
     other = flag.value
     if flag.code == AUXILIARY_OUTPUT_CODE:

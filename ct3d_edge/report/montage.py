@@ -20,7 +20,7 @@ def make_slice_grid(volume: NDArray[np.float32], rows: int, columns: int) -> NDA
     volume
         ``(W, H, D)`` float32 in [0, 1], a network input.
     rows, columns
-        Of the grid; with more places than slices the last ones stay black.
+        Of the grid; with more cells than slices the last ones stay black.
 
     Returns
     -------
@@ -152,6 +152,6 @@ def _format_caption(record: ResultRecord) -> str:
     caption = f"{Path(record.scan).name}: {answer.label} {answer.confidence:.1%}"
     labels = [label for label, _ in answer.probability]
     if answer.threshold is not None:
-        caption += f" ({labels[-1]} from {answer.threshold:.1%} on)"
+        caption += f" ({labels[-1]} at {answer.threshold:.1%} or above)"
     known = find_folder_class(record.scan, labels)
     return f"{caption}, folder: {known}" if known else caption

@@ -2,7 +2,7 @@
 
 The results of a run as one HTML page that needs nothing else: no network, no script from elsewhere.
 
-Pictures of a scan lie in the page as inert text until somebody opens the scan. They are written to the disk as scans
+Pictures of a scan are inert text in the page until somebody opens the scan. They are written to the disk as scans
 come in, so that memory does not grow with their number.
 """
 
@@ -34,15 +34,15 @@ WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 190, 30, 40, 28
 
 
 def format_histogram_svg(values: Sequence[float], label: str, threshold: float | None) -> str:
-    """A histogram of probabilities of one class, with the threshold; what it shows stands in its label, too."""
+    """A histogram of probabilities of one class, with the threshold; its label states the same as text."""
     counts = [0] * HISTOGRAM_BINS
     for value in values:
         counts[min(HISTOGRAM_BINS - 1, int(value * HISTOGRAM_BINS))] += 1
     highest, step = max(counts) or 1, (WIDTH - LEFT) / HISTOGRAM_BINS
     parts = []
-    for place, number in enumerate(counts):
+    for index, number in enumerate(counts):
         height = (HEIGHT - BOTTOM - TOP) * number / highest
-        x, y = LEFT + place * step, HEIGHT - BOTTOM - height
+        x, y = LEFT + index * step, HEIGHT - BOTTOM - height
         parts.append(f'<rect class="bar" x="{x + 1:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}"/>')
         if number:
             parts.append(f'<text x="{x + step / 2:.1f}" y="{y - 3:.1f}" text-anchor="middle">{number}</text>')
@@ -56,16 +56,16 @@ def format_histogram_svg(values: Sequence[float], label: str, threshold: float |
         anchor = "start" if threshold < 0.5 else "end"  # half of the picture
         aside = 4 if threshold < 0.5 else -4
         parts.append(f'<text x="{x + aside:.1f}" y="18" text-anchor="{anchor}">threshold {threshold:.2f}</text>')
-    said = f"Probability of {label} in {plural(len(values), 'scan')}"
-    said += "" if threshold is None else f"; line: {label} from {threshold:.3g} on"
-    told = "; ".join(
+    caption = f"Probability of {label} in {plural(len(values), 'scan')}"
+    caption += "" if threshold is None else f"; line: threshold {threshold:.3g}"
+    bars = "; ".join(
         f"{n / HISTOGRAM_BINS:.2f} to {(n + 1) / HISTOGRAM_BINS:.2f}: {number}"
         for n, number in enumerate(counts)
         if number
     )
     content = "".join(parts)
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{said}. {told}")}">{content}</svg>'
-    return f"<figure>{svg}<figcaption>{escape(said)}</figcaption></figure>"
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{caption}. {bars}")}">{content}</svg>'
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 STATUSES = ("ok", "warn", "refused", "error")
@@ -113,12 +113,12 @@ class ReportPage:
         volume
             Its network input ``contract.shape`` float32 in [0, 1], if there is one.
         overlay, label
-            The map on the same grid, and the class that it speaks for.
+            The Grad-CAM map on the same grid, and its class.
 
         Raises
         ------
         UsageError
-            If there is no room to keep the pictures. The scan then has its row and nothing behind it.
+            If the pictures cannot be stored. The scan then has its row without pictures.
         """
         number, self._count = self._count, self._count + 1
         data = {
@@ -155,7 +155,7 @@ class ReportPage:
             stream.write(
                 _format_body(records[: self._count], self._contract, run_report).encode("utf-8", "backslashreplace")
             )
-            # Not kept with the pictures: what could not be written of a scan is known later.
+            # Not stored with the pictures: which outputs of a scan could not be written is known later.
             stream.writelines(
                 _json_script(f"flags-scan-{number}", deidentify_flags(record))
                 for number, record in enumerate(records[: self._count])
@@ -212,7 +212,7 @@ def _format_body(records: Sequence[ResultRecord], contract: Contract, run_report
         _format_filters(),
         _format_table(records, names, contract, notes),
         *_format_notes(notes, names),
-        "<h2>Receipt</h2>",
+        "<h2>Run report</h2>",
         _format_run_report(run_report),
         "</main>\n",
     ]
@@ -223,7 +223,7 @@ def _format_summary(records: Sequence[ResultRecord]) -> list[str]:
     counts = {status: sum(record.status == status for record in records) for status in STATUSES}
     facts = [("scans", len(records))] + [(status, count) for status, count in counts.items() if count]
     items = "".join(f"<li><strong>{number}</strong>{escape(name)}</li>" for name, number in facts)
-    # What holds for every answer is said once, above all else.
+    # What is true of every prediction is stated once, at the top.
     demonstration = {f.detail for record in records for f in record.flags if f.code == DEMO_MODEL_CODE}
     notes = [f'<p class="note">{escape(detail)}</p>' for detail in sorted(demonstration)]
     return [*notes, f'<ul class="facts">{items}</ul>']
@@ -232,7 +232,7 @@ def _format_summary(records: Sequence[ResultRecord]) -> list[str]:
 def _format_histograms(records: Sequence[ResultRecord], contract: Contract) -> list[str]:
     answers = [dict(record.prediction.probability) for record in records if record.prediction]
     if not answers:
-        return ["<p>No scan has an answer.</p>"]
+        return ["<p>No scan has a prediction.</p>"]
     two = len(contract.labels) == 2
     shown = contract.labels[1:] if two else contract.labels
     threshold = contract.threshold if two else None
@@ -271,8 +271,8 @@ def _format_row(
 ) -> str:
     probability = dict(record.prediction.probability) if record.prediction else {}
     remarks = ", ".join(
-        f'<a href="#note-{place}" title="{escape(note.sentence)}">{escape(note.code)}</a>'
-        for place, note in enumerate(notes)
+        f'<a href="#note-{index}" title="{escape(note.sentence)}">{escape(note.code)}</a>'
+        for index, note in enumerate(notes)
         if number in note.scans
     )
     button = f'<button type="button" aria-expanded="false" data-scan="scan-{number}">{escape(name)}</button>'
@@ -294,20 +294,20 @@ def _format_number_cell(label: str, value: float | None, digits: int) -> str:
 
 
 def _format_notes(notes: Sequence[GroupedMessage], names: Sequence[str]) -> list[str]:
-    """What the codes in the table say, each sentence once."""
+    """The sentences behind the codes in the table, each once."""
     if not notes:
         return []
     items = "".join(
-        f'<dt id="note-{place}">{escape(note.code)}</dt>'
+        f'<dt id="note-{index}">{escape(note.code)}</dt>'
         f"<dd>{escape(note.sentence)}<br><small>{escape(note.describe_scans(names))}</small></dd>"
-        for place, note in enumerate(notes)
+        for index, note in enumerate(notes)
     )
     return ["<h2>Remarks</h2>", f'<dl id="notes">{items}</dl>']
 
 
 def _format_run_report(run_report: Mapping[str, object]) -> str:
-    def said(value: object) -> str:
-        return value if isinstance(value, str) else json.dumps(value)
+    def cell(value: object) -> str:
+        return escape(value if isinstance(value, str) else json.dumps(value))
 
-    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(said(value))}</dd>" for key, value in run_report.items())
-    return f'<dl id="receipt">{items}</dl>'
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{cell(value)}</dd>" for key, value in run_report.items())
+    return f'<dl id="run-report">{items}</dl>'

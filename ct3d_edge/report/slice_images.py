@@ -16,7 +16,7 @@ LUNG_WINDOW = (-1350.0, 150.0)
 """HU, centre -600 and width 1500: the usual window for lungs."""
 
 HEATMAP_OPACITY = 0.65
-"""Of the map at its highest: what lies under it must still be seen."""
+"""Opacity of the map at its maximum: the slice below it must stay visible."""
 
 MIN_TEXT_SIZE = 14
 """Pixels of burned-in text, at least."""
@@ -50,7 +50,7 @@ def colorize_map(overlay: NDArray[np.float32], peak: float) -> ColorImage:
 
 
 def tile_slices(slices: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Slices ``(count, rows, columns, ...)`` in reading order in one picture; places left over are 0."""
+    """Slices ``(count, rows, columns, ...)`` in reading order in one picture; empty cells are 0."""
     count, height, width, *rest = slices.shape
     lines = -(-count // columns)
     whole = np.zeros((lines * columns, height, width, *rest), np.uint8)
@@ -116,7 +116,7 @@ def make_sprite(
     overlay
         The map on the same grid, or None.
     label
-        The class that the map speaks for.
+        The class of the map.
     """
     chosen = select_slices(volume.shape[2], SPRITE_SLICES)
     size = _scale_slice_size(volume.shape[:2])

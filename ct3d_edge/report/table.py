@@ -92,7 +92,7 @@ def _format_range(numbers: Sequence[str]) -> str:
 
 
 def _replace_scan_name(sentence: str, path: str) -> str:
-    """The sentence with ``the file`` in place of its scan's name."""
+    """The sentence with ``the file`` instead of its scan's name."""
     name = Path(path).name
     if name and sentence.startswith(f"{name} "):
         sentence = "The file" + sentence.removeprefix(name)
@@ -224,7 +224,7 @@ def _format_thresholds(
     """From which probability of the second class on it is the answer, where that is not one half."""
     thresholds = {record.prediction.threshold for record in records if record.prediction}
     return [
-        f"{printable(labels[1])} from {threshold:.2f} on"
+        f"threshold: {printable(labels[1])} at {threshold:.2f} or above"
         for threshold in sorted(value for value in thresholds if value is not None)
         if threshold != 0.5  # what everybody expects
     ]
@@ -238,9 +238,9 @@ def format_confidences(record: ResultRecord) -> list[str]:
     if record.prediction is None:
         return []
     unlike = any(flag.code == OOD_CODE for flag in record.flags)
-    doubt = " (unreliable: the scan is unlike the training scans)"
+    note = " (unreliable: the scan is unlike the training scans)"
     return [
-        f"This model is {100 * probability:.2f} percent confident that CT scan is {label}{doubt if unlike else ''}"
+        f"This model is {100 * probability:.2f} percent confident that CT scan is {label}{note if unlike else ''}"
         for label, probability in record.prediction.probability
     ]
 
@@ -257,7 +257,7 @@ def compare_with_class_folders(records: Sequence[ResultRecord], labels: Sequence
 
     Returns
     -------
-    Sentences; none unless answered scans lie in the folders of at least two classes. One folder may bear the name of a
+    Sentences; none unless predicted scans are in the folders of at least two classes. One folder may have the name of a
     class by chance.
     """
     pairs = [(find_folder_class(record.scan, labels), record) for record in records]

@@ -37,7 +37,7 @@ MAX_SEARCH_STEPS = 10
 
 
 def make_golden_test(answer: PredictFn, shape: Shape) -> GoldenTest:
-    """Search inputs of which a network is unsure and let it answer them; if there are none, the test says so.
+    """Search inputs of which a network is unsure and let it answer them; if there are none, the test has a `weakness`.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def make_golden_test(answer: PredictFn, shape: Shape) -> GoldenTest:
 
 
 def golden_test_weakness(expected: tuple[tuple[float, ...], ...]) -> str | None:
-    """Why answers ``(input, class)`` say little about the network that gave them; None if they say enough."""
+    """Why outputs ``(input, class)`` are a weak test of their network; None if they are not."""
     table = np.asarray(expected)
     surest = table.max(axis=1)
     if not surest.min() <= CONFIDENT_PROBABILITY:

@@ -90,8 +90,8 @@ def profile_nodes(
         If ONNX Runtime fails, or writes no profile.
     """
     batch = volume.reshape(1, *model.contract.input_shape)
-    with TemporaryDirectory() as place:
-        request = SessionRequest("cpu", threads=threads, options=options, profile=str(Path(place, "profile")))
+    with TemporaryDirectory() as folder:
+        request = SessionRequest("cpu", threads=threads, options=options, profile=str(Path(folder, "profile")))
         session = select_and_open(model, request).session
         try:
             for _ in range(WARMUP_RUNS + runs):

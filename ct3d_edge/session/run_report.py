@@ -127,24 +127,24 @@ class RunReport:
             stream.write(json.dumps(self.to_dict(), indent=2).encode() + b"\n")
 
     def notes(self, *, verbose: bool = False) -> tuple[str, ...]:
-        """A sentence for each provider that was passed over.
+        """A sentence for each provider that was skipped.
 
-        Where nobody asked for a provider and no card of NVIDIA's is seen, theirs are no news: only if ``verbose``.
+        Without a requested provider and without an NVIDIA GPU, NVIDIA's providers are left out unless ``verbose``.
         """
-        tells = verbose or self.requested != "auto" or has_nvidia_gpu()
-        entries = [(name, reason) for name, reason in self.passed_over if tells or name not in ON_NVIDIA]
+        show_nvidia = verbose or self.requested != "auto" or has_nvidia_gpu()
+        entries = [(name, reason) for name, reason in self.passed_over if show_nvidia or name not in ON_NVIDIA]
         return tuple(f"not {name}: {reason}" for name, reason in entries)
 
     def describe(self) -> str:
-        """One line for people, e.g. ``provider cpu (asked: auto), 22 nodes on cpu, 2 threads``.
+        """One line for people, e.g. ``provider cpu (requested: auto), 22 nodes on cpu, 2 threads``.
 
-        What is computed in is said where it is not float32.
+        The precision is named where it is not float32.
         """
         nodes = ", ".join(f"{plural(count, 'node')} on {name}" for name, count in self.nodes)
         device = f" on {self.gpu}" if self.gpu else ""
         precision = "" if self.arithmetic == "fp32" else f", in {self.arithmetic}"
         threads = "threads chosen by the provider" if self.threads is None else plural(self.threads, "thread")
-        return f"provider {self.actual}{device} (asked: {self.requested}), {nodes}{precision}, {threads}"
+        return f"provider {self.actual}{device} (requested: {self.requested}), {nodes}{precision}, {threads}"
 
 
 AMPERE_CAPABILITY = (8, 0)
@@ -153,7 +153,7 @@ AMPERE_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True)
 class RuntimePlatform:
-    """Versions and GPU of a session; None for what is not there or does not tell.
+    """Versions and GPU of a session; None for what is missing or not reported.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def detect_platform(name: ProviderName, device_number: int = 0) -> RuntimePlatfo
 
 
 def is_tf32_allowed(name: ProviderName, options: Options, gpu: nvidia.Gpu | None) -> bool | None:
-    """Whether inputs of convolutions may be rounded to TF32; None where the provider does not tell.
+    """Whether inputs of convolutions may be rounded to TF32; None if unknown.
 
     NVIDIA's libraries obey ``NVIDIA_TF32_OVERRIDE`` above every other setting. TensorRT allows TF32 unless its builder
     is told otherwise, which ONNX Runtime's provider has no option for.

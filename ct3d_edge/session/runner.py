@@ -27,7 +27,7 @@ from ct3d_edge.temperature_scaling import apply_temperature
 
 
 def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
-    """Apply what the contract says is still missing, and its temperature, and give every class its column.
+    """Apply the contract's activation and temperature, and give every class its column.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray
 
 
 class ModelOutputs(NamedTuple):
-    """What a network gave for a batch: ``(N, classes)``; if it tells, ``(N, C, a, b, c)`` and, pooled, ``(N, C)``."""
+    """Outputs of a network for a batch: ``(N, classes)``; features ``(N, C, a, b, c)``, pooled ones ``(N, C)``."""
 
     probabilities: NDArray[np.float64]
     features: NDArray[np.float32] | None
@@ -85,7 +85,7 @@ class Runner:
         self.model, self.config = model, opened.config
         self._gradcam = request.gradcam
         self._batch = (request.batch if model.batch_axis else 1) if opened.config.options.gpu else None
-        # A plugin takes and gives arrays in the machine's memory; what lies on its device is its own affair.
+        # A plugin takes and gives arrays in the machine's memory, and copies them to its device itself.
         self._device = ("cuda", opened.config.options.device_number) if opened.config.options.gpu else ("cpu", 0)
         self._session: ort.InferenceSession | None = opened.session
         self._binding = self._bind(opened.session)

@@ -32,7 +32,7 @@ class IoBinding:
         Those of the graph's outputs that are wanted, and their lengths.
     batch
         Volumes in each run. Fewer are filled up with zeros whose outputs are dropped.
-    place
+    device
         Device and its number, as ONNX Runtime names them: ``("cuda", 0)``, ``("cpu", 0)``.
     """
 
@@ -43,15 +43,15 @@ class IoBinding:
         input_shape: tuple[int, ...],
         outputs: Mapping[str, int],
         batch: int,
-        place: tuple[str, int],
+        device: tuple[str, int],
     ) -> None:
         self._session = session
         self._batch = batch
         self._lock = threading.Lock()
         self._staging = np.zeros((batch, *input_shape), np.float32)
-        self._input = ort.OrtValue.ortvalue_from_shape_and_type(self._staging.shape, np.float32, *place)
+        self._input = ort.OrtValue.ortvalue_from_shape_and_type(self._staging.shape, np.float32, *device)
         self._outputs = [
-            ort.OrtValue.ortvalue_from_shape_and_type((batch, length), np.float32, *place)
+            ort.OrtValue.ortvalue_from_shape_and_type((batch, length), np.float32, *device)
             for length in outputs.values()
         ]
         self._binding: Any = session.io_binding()
@@ -102,7 +102,7 @@ class SessionConfig:
     threads
         Threads within an operator on the CPU.
     extra
-        Provider options that are not the user's to set: where an engine is kept, for instance.
+        Provider options that are not the user's to set: where an engine is stored, for instance.
     fixed_dimensions
         Symbolic dimensions of the graph that have one value in this session, e.g. ``{"batch": 1}``.
     profile
@@ -185,7 +185,7 @@ def select_plugin_device(plugin: Plugin, options: Options) -> Any:
 
 
 def _check_device_precision(device: Any, options: Options) -> None:
-    """Refuse what OpenVINO would replace by another precision without a word."""
+    """Refuse what OpenVINO would replace by another precision without a message."""
     capabilities = device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
     if not isinstance(options, OpenvinoOptions) or not capabilities:
         return
@@ -206,14 +206,14 @@ def node_placement(session: ort.InferenceSession, candidate: Provider, *, allow_
         If the provider was dropped or took nothing, or left nodes to another one without permission.
     """
     if candidate.ort_name not in session.get_providers():
-        raise ProviderError("ONNX Runtime dropped it without a word when the session was made")
-    placed: dict[str, list[str]] = {}
+        raise ProviderError("ONNX Runtime dropped it without a message when the session was made")
+    nodes_of: dict[str, list[str]] = {}
     for subgraph in session.get_provider_graph_assignment_info():
         names = [node.name or node.op_type for node in subgraph.get_nodes()]
-        placed.setdefault(availability.provider_name_of(subgraph.ep_name), []).extend(names)
-    elsewhere = [node for name, nodes in placed.items() if name != candidate.name for node in nodes]
-    if candidate.name not in placed:
+        nodes_of.setdefault(availability.provider_name_of(subgraph.ep_name), []).extend(names)
+    elsewhere = [node for name, nodes in nodes_of.items() if name != candidate.name for node in nodes]
+    if candidate.name not in nodes_of:
         raise ProviderError("it took none of the model's nodes")
     if elsewhere and not allow_fallback:
         raise ProviderError(f"it leaves {len(elsewhere)} nodes to another provider ({', '.join(elsewhere[:5])})")
-    return {name: len(nodes) for name, nodes in placed.items()}
+    return {name: len(nodes) for name, nodes in nodes_of.items()}

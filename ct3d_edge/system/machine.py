@@ -1,4 +1,4 @@
-"""What this machine is and offers, as far as a program can tell."""
+"""Description of this machine: processor, memory, versions."""
 
 import math
 import os
@@ -29,7 +29,7 @@ def count_usable_cores() -> int:
 
 
 def detect_cpu_features() -> dict[str, bool] | None:
-    """Which of ``CPU_FEATURES`` there are; None where the system does not tell, or the CPU is not an x86."""
+    """Which of ``CPU_FEATURES`` there are; None where the system does not report them, or the CPU is not an x86."""
     flags = (_field(read_system_file(CPUINFO) or "", "flags") or "").split()
     if not flags:
         return None
@@ -43,7 +43,7 @@ def read_cpu_quota() -> float | None:
 
 
 def read_available_memory() -> int | None:
-    """Bytes that can still be used without swapping, inside the container's limit; None where nothing tells."""
+    """Bytes that can still be used without swapping, inside the container's limit; None if unknown."""
     free = _field(read_system_file(MEMINFO) or "", "MemAvailable")
     amounts = [int(free.split()[0]) * 1024] if free else []
     limit, used = read_system_file(CGROUP_MEMORY / "memory.max"), read_system_file(CGROUP_MEMORY / "memory.current")
@@ -53,7 +53,7 @@ def read_available_memory() -> int | None:
 
 
 def read_system_file(path: Path) -> str | None:
-    """What a file of the operating system says; None where it is not there."""
+    """The text of a file of the operating system; None if there is none."""
     try:
         return path.read_text().strip()
     except OSError:  # another operating system, or hidden inside a container

@@ -1,4 +1,4 @@
-"""Folders whose content only this user can have put there: what lies in them may be loaded as code."""
+"""Folders whose content only this user can have put there: their files may be loaded as code."""
 
 import os
 import stat
@@ -29,8 +29,8 @@ def make_secure_dir(folder: Path) -> None:
         reason = f"it cannot be made or looked at ({error.strerror or error})"
     if reason:
         raise ProviderError(
-            f"engines cannot be kept in {folder}: {reason}. Engines are native code, so the folder must be this user's "
-            "alone. Put it right, or set CT3D_EDGE_ENGINES to another folder"
+            f"engines cannot be stored in {folder}: {reason}. Engines are native code, so the folder must be "
+            "this user's alone. Put it right, or set CT3D_EDGE_ENGINES to another folder"
         )
 
 

@@ -12,7 +12,8 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.splits.split import Split
 from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, make_folder, write_failure_message
-from ct3d_edge.training.history import EpochRecord, best_epoch, draw_curves
+from ct3d_edge.training.early_stopping import best_epoch
+from ct3d_edge.training.history import EpochRecord, draw_curves
 from ct3d_edge.training.presets import Preset
 
 MODEL = "model.keras"

@@ -45,7 +45,7 @@ def read_workers() -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        If it is not set, or does not list two workers or more and say which one this is.
+        If it is not set, or does not list two workers or more and name this one.
     """
     text = os.environ.get("TF_CONFIG", "")
     try:

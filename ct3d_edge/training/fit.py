@@ -105,7 +105,7 @@ def train(
         0 to 2**32 - 1; draws the split, the weights, the order of the scans, their changes and the dropout.
     split
         Split file of ``folder`` to follow instead of drawing one; its test subset is not read. ``folder`` must
-        hold what it says, see `verify_folder`.
+        match it, see `verify_folder`.
     fold
         Validate on this fold of the split file, train on the others.
     skip_bad

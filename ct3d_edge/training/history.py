@@ -1,4 +1,4 @@
-"""The figures of every epoch: which epoch is best, when training ends, ``history.csv`` and ``curves.png``."""
+"""The figures of every epoch: ``history.csv`` and ``curves.png``."""
 
 import csv
 import io
@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ct3d_edge.system.atomic_write import atomic_file
-from ct3d_edge.training.presets import Criterion, Preset
 
 PANELS = ("loss", "accuracy", "auc")
 
@@ -65,20 +64,6 @@ class EpochDone:
 
 
 OnEpoch = Callable[[EpochDone], None]
-
-
-def best_epoch(records: Sequence[EpochRecord], criterion: Criterion) -> EpochRecord:
-    """The epoch with the lowest loss, or the highest accuracy or AUC; of equal ones the first."""
-    sign = -1 if criterion == "val_loss" else 1
-    return max(records, key=lambda record: sign * float(getattr(record, criterion)))
-
-
-def is_over(records: Sequence[EpochRecord], preset: Preset) -> bool:
-    """Whether all epochs were run, or the patience has ended."""
-    if not records:
-        return False
-    waited = len(records) - best_epoch(records, preset.stop_by).epoch
-    return waited >= preset.patience or len(records) >= preset.epochs
 
 
 def write_history(path: Path, records: Sequence[EpochRecord]) -> None:

@@ -16,7 +16,8 @@ from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.checkpoint import Arrays, Checkpoint, state_of
 from ct3d_edge.training.distributed import is_chief
 from ct3d_edge.training.distributed_step import fit_distributed
-from ct3d_edge.training.history import EpochDone, EpochRecord, OnEpoch, best_epoch, is_over, write_history
+from ct3d_edge.training.early_stopping import best_epoch, is_over
+from ct3d_edge.training.history import EpochDone, EpochRecord, OnEpoch, write_history
 from ct3d_edge.training.presets import Preset
 
 LOGGER = logging.getLogger("ct3d_edge.training")

@@ -364,7 +364,7 @@ def test_the_remark_about_the_demonstration_model_stands_once_below_the_table(
     scans = [make_scan(f"{number}.nii", voxels=hu.repeat(4, 0).repeat(4, 1) + number) for number in range(3)]
     outcome = run("infer", *scans, "-p", "cpu")
     assert outcome.out.count("demonstration_model") == 1
-    assert outcome.out.splitlines()[-1].startswith("demonstration_model: This model learned from drawn chests")
+    assert outcome.out.splitlines()[-1].startswith("demonstration_model: This model was trained on synthetic phantoms")
     assert run("infer", scans[0], "-p", "cpu").out.count("demonstration_model") == 1
 
 

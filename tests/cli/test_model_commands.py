@@ -75,7 +75,7 @@ def test_inspect_takes_one_screen(run: Run, monkeypatch: pytest.MonkeyPatch, wid
     lines = run("inspect", "--model", default_model_path()).out.splitlines()
     assert len(lines) <= 30
     assert max(map(len, lines)) <= width
-    for name in ("input", "output", "scan", "classes", "training range", "golden test", "proof", "made from"):
+    for name in ("input", "output", "scan", "classes", "training range", "golden test", "parity check", "made from"):
         assert any(line.startswith(f"{name} ") for line in lines), name
 
 

@@ -62,7 +62,7 @@ def test_a_map_that_cannot_be_written_costs_that_map(
     command = ("infer", scans, "-m", explaining_model, "-p", "cpu", "-o", out, "--resume", "--gradcam-dir", maps)
     outcome = run(*command)
     assert outcome.code == 1
-    assert "--gradcam-dir has nothing of 1 scan; the records say why (auxiliary_output_failed)" in outcome.err
+    assert "--gradcam-dir has no output of 1 scan; the records give the reason (auxiliary_output_failed)" in outcome.err
     assert "3 scans (2 ok, 1 warn)" in outcome.err
     records = records_of(out)
     assert [bool(side_flags(record)) for record in records.values()] == [False, True, False]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from builders import TINY_FEATURES, MakeModel, MakeScan
 from numpy.typing import NDArray
-from taught import RANGE
+from training_stats import RANGE
 
 from ct3d_edge.contract import FeatureStatistics
 

@@ -41,12 +41,12 @@ def test_what_is_not_set_is_left_to_the_provider() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("cuda", "fast=1", r"no option 'fast=1'. Valid are: device_id=a whole number from 0 on; cudnn_conv_algo"),
+        ("cuda", "fast=1", r"no option 'fast=1'. Valid are: device_id=a whole number from 0 up; cudnn_conv_algo"),
         ("cuda", "use_tf32", "no option 'use_tf32'. Valid are: "),
         ("cuda", "=1", "no option '=1'"),
         ("cuda", "use_tf32=maybe", "use_tf32 of provider cuda takes 1 or 0, not 'maybe'"),
         ("cuda", "cudnn_conv_algo_search=BEST", "takes HEURISTIC or EXHAUSTIVE or DEFAULT, not 'BEST'"),
-        ("cuda", "gpu_mem_limit=1", "takes a whole number from 67108864 on, not '1'"),
+        ("cuda", "gpu_mem_limit=1", "takes a whole number from 67108864 up, not '1'"),
         ("cuda", "gpu_mem_limit=--1", "not '--1'"),
         ("cpu", "intra_op_num_threads=0", "takes a whole number from 1 to 1024, not '0'"),
         ("cpu", "intra_op_num_threads=99999999999999999999", "takes a whole number from 1 to 1024"),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from taught import drawn, statistics
+from training_stats import drawn, statistics
 
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.quality_control.domain_shift import MahalanobisOOD

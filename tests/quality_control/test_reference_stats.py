@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import MakeScan
-from taught import drawn, statistics
+from training_stats import drawn, statistics
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.quality_control.reference_stats import MIN_SCANS, acquisition_range, with_training_stats

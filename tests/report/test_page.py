@@ -194,7 +194,7 @@ def test_what_is_known_only_at_the_end_is_in_the_details_too(tmp_path: Path) -> 
     side = QCFlag(
         "auxiliary_output_failed",
         "warn",
-        "--gradcam-dir has nothing of this scan: Cannot write /secret/b.png.",
+        "--gradcam-dir has no output of this scan: Cannot write /secret/b.png.",
         "--gradcam-dir",
     )
     page.save([replace(RECORDS[0], flags=(side,))], {"requested": "cpu"})
@@ -208,7 +208,7 @@ def test_what_is_known_only_at_the_end_is_in_the_details_too(tmp_path: Path) -> 
 
 def test_without_an_answer_there_is_a_page_too(tmp_path: Path) -> None:
     text = write(tmp_path / "report.html", [FAILED]).read_text()
-    assert "No scan has an answer." in text
+    assert "No scan has a prediction." in text
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:

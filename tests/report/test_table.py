@@ -131,7 +131,9 @@ def test_names_that_shortening_would_confuse_stay_whole() -> None:
     assert "..." not in text
 
 
-@pytest.mark.parametrize(("threshold", "line"), [(0.302395, "abnormal from 0.30 on"), (0.5, None), (None, None)])
+@pytest.mark.parametrize(
+    ("threshold", "line"), [(0.302395, "threshold: abnormal at 0.30 or above"), (0.5, None), (None, None)]
+)
 def test_a_threshold_that_is_not_one_half_is_shown_once(threshold: float | None, line: str | None) -> None:
     answer = Prediction("abnormal", ANSWERED.prediction.probability, threshold)  # type: ignore[union-attr]
     text = rendered(*[replace(ANSWERED, prediction=answer)] * 3)

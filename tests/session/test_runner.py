@@ -258,7 +258,7 @@ def test_every_node_on_the_provider_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("session", "message"),
     [
-        (Session([CPU], [Placed(CPU, ["a"])]), "dropped it without a word"),
+        (Session([CPU], [Placed(CPU, ["a"])]), "dropped it without a message"),
         (Session([CUDA, CPU], [Placed(CPU, ["a"])]), "took none of the model's nodes"),
     ],
 )

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training.history import EpochRecord, best_epoch, is_over
+from ct3d_edge.training.early_stopping import best_epoch, is_over
+from ct3d_edge.training.history import EpochRecord
 from ct3d_edge.training.presets import DEFAULT, PRESETS, TUTORIAL
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.evaluation.calibrate import calibrate_run
+from ct3d_edge.evaluation.fit_temperature import calibrate_run
 from ct3d_edge.keras_backend import with_pooled_features
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.reference_stats import fit_feature_statistics

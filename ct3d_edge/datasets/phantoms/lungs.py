@@ -1,8 +1,8 @@
 """Attenuation of lung tissue without disease (inflation, gravity, fissures, emphysema, grain), and lesions.
 
 The classes are balanced here. Every phantom draws a `Burden`. An abnormal lung carries it as lesions; a normal lung
-carries about as much extra density as poor inspiration and dependent atelectasis. So a histogram of the scan says
-little about the class, while position and texture say everything.
+carries about as much extra density as poor inspiration and dependent atelectasis. So a histogram of the scan
+hardly separates the classes, while position and texture do.
 """
 
 from dataclasses import dataclass

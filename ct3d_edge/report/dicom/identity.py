@@ -28,7 +28,7 @@ CHARACTER_SET = "ISO_IR 192"
 
 
 def make_uid(record: ResultRecord, model: str, what: str) -> UID:
-    """A UID made of all that a report says of the scan itself (PS3.5, B.2), whatever other scans its run had.
+    """A UID made of everything that a report states of the scan itself (PS3.5, B.2), whatever other scans its run had.
 
     Parameters
     ----------

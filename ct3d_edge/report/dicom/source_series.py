@@ -1,4 +1,4 @@
-"""The series that a report speaks of: whose it is, which study it belongs to, and its instances."""
+"""The source series of a report: its patient, its study and its instances."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ REQUIRED_KEYWORDS = (
     "StudyDate",
     "StudyTime",
 )
-"""Elements of patient and study that every report has, empty where the series does not say (type 2 in PS3.3)."""
+"""Elements of patient and study that every report has, empty where the series has none (type 2 in PS3.3)."""
 
 PATIENT_SEX_VALUES = ("M", "F", "O", "")
 VALUE_PARSERS = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
@@ -61,9 +61,9 @@ def read_source_series(scan: Path, check_cancelled: Callable[[], None] = no_canc
     Raises
     ------
     UnreadableScanError
-        ``bad_header`` if the files do not say to which study they belong; else as reading them.
+        ``bad_header`` if the files do not name their study; else as reading them.
     RefusedScanError
-        ``mixed_patients`` if they belong to several patients or studies: there is no place to file a report.
+        ``mixed_patients`` if they belong to several patients or studies: a report belongs to one.
     """
     images = read_series_instances(scan, check_cancelled)
     _require_one_study(images, scan.name)
@@ -77,7 +77,7 @@ def _require_one_study(images: Sequence[DicomInstance], name: str) -> None:
         )
     if len({(image.patient, image.study) for image in images}) > 1:
         raise RefusedScanError(
-            "mixed_patients", f"{name} holds files of several patients or studies; a report has no place among them."
+            "mixed_patients", f"{name} holds files of several patients or studies; a report belongs to one."
         )
 
 
@@ -107,10 +107,10 @@ def read_header(image: DicomInstance) -> Dataset:
 
 
 def _is_valid(header: Dataset, keyword: str) -> bool:
-    said = read_text(header, keyword)
+    value = read_text(header, keyword)
     if keyword == "PatientSex":
-        return keyword in header and said in PATIENT_SEX_VALUES
+        return keyword in header and value in PATIENT_SEX_VALUES
     try:
-        return bool(said) and VALUE_PARSERS.get(keyword, str)(said) is not None
+        return bool(value) and VALUE_PARSERS.get(keyword, str)(value) is not None
     except ValueError:
         return False

@@ -180,7 +180,7 @@ def test_features_that_are_not_those_of_keras_stop_the_export(source: KerasSourc
 
 
 def test_statistics_of_another_network_are_refused(source: KerasSource, tmp_path: Path) -> None:
-    from taught import statistics
+    from training_stats import statistics
 
     foreign = replace(source, contract=replace(source.contract, feature_statistics=statistics(7)))
     with pytest.raises(ContractError, match="statistics of 7 features; the network beside it pools 4"):

@@ -10,7 +10,7 @@ import pytest
 from graphs import GraphMaker
 from networks import SHAPE, SaveNetwork, tiny_network
 from numpy.typing import NDArray
-from taught import statistics
+from training_stats import statistics
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion import export, graph_variant, keras_to_onnx

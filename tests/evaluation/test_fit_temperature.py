@@ -9,8 +9,8 @@ from graded import GradedFolder
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.evaluation.calibrate import calibrate_run
 from ct3d_edge.evaluation.evaluation import evaluate
+from ct3d_edge.evaluation.fit_temperature import calibrate_run
 from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import read_split, write_split
