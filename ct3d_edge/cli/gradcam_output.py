@@ -44,8 +44,8 @@ class GradcamOutput:
         """Whether the map of this very scan by this very model is not there."""
         from ct3d_edge.gradcam.resample_to_scan import has_matching_note
 
-        place = self._place(record, PICTURE_SUFFIX)
-        return not (place.exists() and has_matching_note(self._place(record, MAP_SUFFIX), _map_provenance(record)))
+        picture = self._file_of(record, PICTURE_SUFFIX)
+        return not (picture.exists() and has_matching_note(self._file_of(record, MAP_SUFFIX), _map_provenance(record)))
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
         """Write map and picture of a scan that has an answer.
@@ -69,9 +69,9 @@ class GradcamOutput:
         window = explanation.contract.hu_window
         pixels = draw_overlay(prepared.volume, explanation.to_network_grid(), window)
         # The map bears the note that `needs` goes by: it comes last, and never stands beside another's picture.
-        self._remove(self._place(record, MAP_SUFFIX))
-        save_png(pixels, self._place(record, PICTURE_SUFFIX))
-        save_map(explanation.to_scan_grid(scan), self._place(record, MAP_SUFFIX), _map_provenance(record))
+        self._remove(self._file_of(record, MAP_SUFFIX))
+        save_png(pixels, self._file_of(record, PICTURE_SUFFIX))
+        save_map(explanation.to_scan_grid(scan), self._file_of(record, MAP_SUFFIX), _map_provenance(record))
         self.written += 1
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
@@ -88,7 +88,7 @@ class GradcamOutput:
         except OSError as error:
             raise write_failure_message(old, error) from error
 
-    def _place(self, record: "ResultRecord", ending: str) -> Path:
+    def _file_of(self, record: "ResultRecord", ending: str) -> Path:
         return self.path / (self._names(Path(record.scan)) + ending)
 
 

@@ -174,7 +174,7 @@ def test_a_real_series(run: Run, real_scans: Path, tmp_path: Path) -> None:
     numbers = [measurement.value for measurement in group.get_measurements()]
     assert sum(numbers[:2]) == pytest.approx(1)
     text = (tmp_path / "sr" / f"{series.name}_sr.dcm").read_bytes()
-    assert b"of a patient its answer means nothing" in text
+    assert b"its answer for a patient means nothing" in text
 
 
 def test_a_series_named_by_its_uid_or_by_one_of_its_files(
