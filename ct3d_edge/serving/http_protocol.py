@@ -2,6 +2,7 @@
 
 import asyncio
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -40,6 +41,16 @@ def limit_connections(max_connections: int, timeout_s: float) -> type[H11Protoco
             super().handle_events()
             if self.cycle is not before:
                 self._stop_head_timer()
+
+        def send_400_response(self, msg: str) -> None:
+            """End a connection whose body turns out to be damaged; without this the handler would respond as well."""
+            if self.cycle is not None:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                super().send_400_response(msg)
+            else:
+                self.transport.close()
 
         def on_response_complete(self) -> None:
             self._start_head_timer()  # before the next request of a pipeline begins
