@@ -28,8 +28,10 @@ def test_fits_to_the_validation_scans_alone(run: Path, scans: Path, rule: Thresh
         contract_of(run), [v.probability for v in judged.scans], [v.truth for v in judged.scans], rule
     )
     made = calibrate_run(run, scans, rule=rule)
-    assert contract_of(run) == expected
-    assert (made.after.temperature, made.after.threshold) == (expected.temperature, expected.threshold)
+    fitted = (made.after.temperature, made.after.threshold)
+    assert contract_of(run) == replace(expected, temperature=fitted[0], threshold=fitted[1])
+    # Both runs of the network differ by rounding: this one has the pooled features as a second output.
+    assert fitted == pytest.approx((expected.temperature, expected.threshold), rel=1e-5)
     assert made.scans == (("normal", 6), ("abnormal", 6))
     assert expected.temperature != 1
 
