@@ -47,14 +47,18 @@ def remove_features_output(proto: onnx.ModelProto) -> onnx.ModelProto:
 def add_features_output(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a graph with the output ``(batch, C, a, b, c)``: the tensor that its global average pooling averages.
 
-    To be called before passes run: they preserve outputs.
+    To be called before passes run: they preserve outputs. A graph that has the output already, and may have been
+    rewritten since, keeps it.
 
     Raises
     ------
     ModelError
         The network has no global average pooling followed by a readable head.
     """
-    explained = remove_features_output(proto)
+    explained = onnx.ModelProto()
+    explained.CopyFrom(proto)
+    if any(value.name == FEATURES_OUTPUT for value in proto.graph.output):
+        return explained
     pooling = find_global_pooling(explained, explained.graph.output[0].name)
     source, order, shape = _find_features(explained, pooling)
     if order == [0, 1, 2, 3, 4]:
