@@ -23,12 +23,14 @@ from ct3d_edge.latency.record import BenchRecord, PartialResultError
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord
 from ct3d_edge.scan.discovery import discover_scans
+from ct3d_edge.serving.request_error import RequestError
 
 PACKAGE = Path(ct3d_edge.__file__).parent
 DEFINES = re.compile(r"^class \w+\(\w*(Exception|Error)\)", re.MULTILINE)
 
 OWN_ARGUMENTS: dict[type[BaseException], tuple[Any, ...]] = {
     **dict.fromkeys((ScanError, UnreadableScanError, RefusedScanError), ("truncated", "It ends too early.")),
+    RequestError: (413, "body_too_large", "What was asked, and what was found.", {"Retry-After": "1"}),
     PartialResultError: (
         BenchRecord("how long?", {}, {}, {}, Samples({}, {"infer": (1.0,)}), incomplete="it was interrupted"),
     ),

@@ -1,6 +1,7 @@
 """Requests that cannot be answered: an HTTP status, a stable code and a sentence."""
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class RequestError(Exception):
@@ -21,3 +22,7 @@ class RequestError(Exception):
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.headers = status, code, dict(headers or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with all arguments."""
+        return type(self), (self.status, self.code, str(self), self.headers)
