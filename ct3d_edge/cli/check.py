@@ -46,8 +46,9 @@ def check(
     from ct3d_edge.quality_control.checker import QualityChecker
     from ct3d_edge.scan.discovery import discover_scans
 
-    checker = QualityChecker(load_contract(model), require_downgradable(allow or ()), include_phi=include_phi)
+    contract, downgraded = load_contract(model), require_downgradable(allow or ())
     search = discover_scans(paths, series)
+    checker = QualityChecker(contract, downgraded, include_phi=include_phi, search_flags=search.flags)
     log_skipped(search.passed_over)
     quality_reports = [checker.check(scan) for scan in track_progress(search.scans, len(search.scans), "Scans")]
     if json_:

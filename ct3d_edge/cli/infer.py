@@ -3,6 +3,7 @@
 import logging
 import time
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from ct3d_edge.report.montage import Montage
     from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.results.results_file import ResultsFile
+    from ct3d_edge.scan.discovery import DiscoveredScans
 
 
 LOGGER = logging.getLogger("ct3d_edge.infer")
@@ -140,7 +142,7 @@ def infer(
             }
         )
         code = infer_on_ray(
-            _find_scans(paths, series, shard, urls=True),
+            _find_scans(paths, series, shard, urls=True).scans,
             paths,
             resolve_model_path(model),
             config,
@@ -156,12 +158,14 @@ def infer(
     if run_report:
         require_writable(run_report)
     picture = Montage(montage) if montage else None
-    scans = _find_scans(paths, series, shard)
+    search = _find_scans(paths, series, shard)
+    scans = search.scans
     folders = wanted.open(scans, resolve_model_path(model).stem, include_phi=include_phi, seconds=scan_timeout)
     records: list[ResultRecord] = []
     sides: ExtraOutputs | None = None
     with open_results(out, resume=resume) if out else nullcontext() as results_file:
         with open_model(model, config) as opened:
+            opened.search_flags = search.flags
             plan = opened.make_schedule(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
             _log_session(opened, plan, run_report)
             begun = time.monotonic()
@@ -187,27 +191,26 @@ def infer(
     raise typer.Exit(0 if (sides is None or sides.complete) and all(record.has_prediction for record in records) else 1)
 
 
-def _find_scans(paths: list[Path], series: str | None, shard: str | None, *, urls: bool = False) -> "tuple[Path, ...]":
+def _find_scans(paths: list[Path], series: str | None, shard: str | None, *, urls: bool = False) -> "DiscoveredScans":
     """The scans of the run, or those of its shard."""
     from ct3d_edge.cli.terminal import log, log_skipped
     from ct3d_edge.formatting import plural
     from ct3d_edge.results.shards import Shard
-    from ct3d_edge.scan.discovery import discover_scans
+    from ct3d_edge.scan.discovery import DiscoveredScans, discover_scans
 
     part = Shard.parse(shard) if shard else None
     if any(":/" in str(path) for path in paths):
         from ct3d_edge.cli.infer_ray import find_url_scans
 
-        found = find_url_scans(paths, allowed=urls)
+        search = DiscoveredScans(find_url_scans(paths, allowed=urls), ())
     else:
         search = discover_scans(paths, series)
         log_skipped(search.passed_over)
-        found = search.scans
     if part is None:
-        return found
-    scans = tuple(part.select(found))
-    log(f"shard {shard}: {len(scans)} of {plural(len(found), 'scan')}")
-    return scans
+        return search
+    scans = tuple(part.select(search.scans))
+    log(f"shard {shard}: {len(scans)} of {plural(len(search.scans), 'scan')}")
+    return replace(search, scans=scans)
 
 
 def _open_extra_outputs(

@@ -272,6 +272,7 @@ class _StudyRun:
             failure = ScanFailure("no_scans", to_option_names(str(error)))
             return JobResult((), failure, software, skipped=error.skipped)
         log_skipped(search.passed_over)
+        self._model.search_flags = search.flags
         plan = self._model.make_schedule(len(search.scans), workers=workers, max_memory=max_memory)
         sides = ExtraOutputs(self._model, self._extra_outputs(search.scans), self._seconds)
         records: list[ResultRecord] = []

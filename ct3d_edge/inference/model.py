@@ -1,7 +1,7 @@
 """An open model that predicts scans: the main class of the library."""
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -65,6 +65,8 @@ class Model:
         self._runner = Runner(file, replace(request, threads=self._threads or tuned_threads))
         self._runners = WeakSet([self._runner])
         self._closed = False
+        self.search_flags: Mapping[str, Collection[QCFlag]] = {}
+        """Quality flags that a search gave to scans: `DiscoveredScans.flags`. They become part of their records."""
 
     def __enter__(self) -> Self:
         self._require_open()
@@ -271,7 +273,12 @@ class Model:
 
     def make_checker(self) -> QualityChecker:
         """A quality checker for the scans of one run."""
-        return QualityChecker(self.contract, self._config.allow, include_phi=self._config.include_phi)
+        return QualityChecker(
+            self.contract,
+            self._config.allow,
+            include_phi=self._config.include_phi,
+            search_flags=self.search_flags,
+        )
 
     def _ensure_session(self, threads: int, batch: int = 1) -> None:
         """Open a session with these settings unless the current one has them. Iterators in use keep theirs."""

@@ -98,7 +98,12 @@ CHECKS = (
     QualityCheck(
         "series_split",
         "warn",
-        "files of the same series UID in folders below that belong to another scan, left out; what differs",
+        "files of the same series UID in other folders that belong to another scan; what differs",
+    ),
+    QualityCheck(
+        "repeated_acquisition",
+        "warn",
+        "another series of the search shows the same slices with another convolution kernel; which",
     ),
     QualityCheck("pass_split", "warn", "one of several passes under one series UID; the attributes that differ"),
     QualityCheck(

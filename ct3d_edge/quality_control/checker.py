@@ -1,9 +1,10 @@
 """The quality report of a scan: the flags of all checks and the highest severity."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -76,12 +77,22 @@ class QualityChecker:
         Codes of checks to downgrade one severity: ``refuse`` becomes ``warn``, ``warn`` becomes ``ok``.
     include_phi
         Add a flag with the patient's name and ID, which no other output contains.
+    search_flags
+        Quality flags of the search for the scans, by scan: see `DiscoveredScans`.
     """
 
-    def __init__(self, contract: Contract, allow: Collection[str] = (), *, include_phi: bool = False) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        allow: Collection[str] = (),
+        *,
+        include_phi: bool = False,
+        search_flags: Mapping[str, Collection[QCFlag]] = MappingProxyType({}),
+    ) -> None:
         self.contract = contract
         self.allow = frozenset(allow)
         self.include_phi = include_phi
+        self._search_flags = dict(search_flags)
         self._seen: dict[str, str] = {}
         statistics = contract.feature_statistics
         self._ood_detector = MahalanobisOOD(statistics) if statistics else None
@@ -108,7 +119,7 @@ class QualityChecker:
         checked = [*self._acquisition_flags(scan), *intensity_flags(scan, prepared, self.contract)]
         # `open_scan` applied the overrides to the scan's own flags, but not to those that preprocessing added.
         added = prepared.flags[len(scan.flags) :]
-        overridden = apply_overrides((*added, *checked), self.allow)
+        overridden = apply_overrides((*added, *checked, *self._search_flags.get(str(path), ())), self.allow)
         return _first_of_each_code((*scan.flags, *overridden, *self._identifier_flags(path)))
 
     def flag_repeated(self, scan: str, input_sha256: str) -> tuple[QCFlag, ...]:

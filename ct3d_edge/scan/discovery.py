@@ -1,18 +1,19 @@
 """Find the scans under files and folders, in a stable order."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import NoScansError, UnreadableScanError, UsageError
 from ct3d_edge.scan.archive import is_archive, unpacked_files
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir, is_series_name
-from ct3d_edge.scan.dicom.series_query import SeriesQuery, SkippedFile
+from ct3d_edge.scan.dicom.series_query import SearchEntry, SearchFlag, SeriesQuery, SkippedFile
 from ct3d_edge.scan.folder_walk import UNPACKED_REASON, skip_reason, walk_folders
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, path_exists
+from ct3d_edge.scan.qc_flag import QCFlag
 
 SCAN_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")
 MASK_SUFFIXES = ("_mask", ".seg")
@@ -22,10 +23,11 @@ Paths = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class DiscoveredScans:
-    """The scans under some paths, and the files that were skipped."""
+    """The scans under some paths, the files that were skipped, and quality flags of the search by scan."""
 
     scans: tuple[Path, ...]
     passed_over: tuple[SkippedFile, ...]
+    flags: Mapping[str, tuple[QCFlag, ...]] = field(default_factory=dict)
 
 
 def find_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool = False) -> list[Path]:
@@ -62,6 +64,7 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
     roots = [Path(paths)] if isinstance(paths, str | os.PathLike) else list(map(Path, paths))
     scans: dict[str, Path] = {}
     passed_over: dict[str, SkippedFile] = {}
+    flags: dict[str, tuple[QCFlag, ...]] = {}
     for path in roots:
         exists = os.path.lexists(path) or path_exists(path)
         if not exists and not (is_series_name(path.name) and is_folder(path.parent)):
@@ -69,11 +72,13 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
     for scan in _iterate_scans(roots, SeriesQuery(series, frozenset(roots if name_by_uid else ()))):
         if isinstance(scan, SkippedFile):
             passed_over.setdefault(os.path.abspath(scan.path), scan)  # noqa: PTH100  # resolve() would follow links
+        elif isinstance(scan, SearchFlag):
+            flags[str(scan.path)] = tuple(dict.fromkeys((*flags.get(str(scan.path), ()), scan.flag)))
         else:
             scans.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100
     if not scans:
         raise NoScansError(_no_scans_error(roots, series, list(passed_over.values())), skipped=bool(passed_over))
-    return DiscoveredScans(tuple(scans.values()), tuple(passed_over.values()))
+    return DiscoveredScans(tuple(scans.values()), tuple(passed_over.values()), flags)
 
 
 def list_scans(folder: Path | str) -> list[Path]:
@@ -86,7 +91,7 @@ def list_scans(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     entries = _scans_below(folder, SeriesQuery(by_uid=frozenset([folder])))
-    return [scan for scan in entries if not isinstance(scan, SkippedFile)]
+    return [scan for scan in entries if isinstance(scan, Path)]
 
 
 def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[SkippedFile]) -> str:
@@ -100,7 +105,7 @@ def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[Ski
     return f"No scans under {under}: looked for files ending in {endings}, for DICOM files and for zip archives."
 
 
-def _iterate_scans(paths: list[Path], query: SeriesQuery) -> Iterator[Path | SkippedFile]:
+def _iterate_scans(paths: list[Path], query: SeriesQuery) -> Iterator[SearchEntry]:
     series = _series_by_file([path for path in paths if is_file(path) and _is_image_file(path)], query)
     for path in paths:
         if is_dicomdir(path):
@@ -126,9 +131,9 @@ def _is_unpacked_under(archive: Path, paths: list[Path]) -> bool:
     return bool(files) and all(under)
 
 
-def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[Path | SkippedFile]:
+def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[SearchEntry]:
     """Scans in a folder and its subfolders; in each, NIfTI files come first."""
-    entries: dict[Path, list[Path | SkippedFile]] = {}
+    entries: dict[Path, list[SearchEntry]] = {}
     dicom_candidates: dict[Path, list[Path]] = {}
     for current, files in walk_folders(folder):
         if files is None:  # a scan whose opening fails with the reason; the other folders are searched
@@ -150,7 +155,7 @@ def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[Path | SkippedFil
         yield from _empty_archives({current: [*found, *dicom.get(current, ())] for current, found in entries.items()})
 
 
-def _empty_archives(entries: dict[Path, list[Path | SkippedFile]]) -> Iterator[SkippedFile]:
+def _empty_archives(entries: dict[Path, list[SearchEntry]]) -> Iterator[SkippedFile]:
     """The archives among these folders that hold neither a scan nor a file that was skipped, folders below included."""
     for archive in filter(is_archive, entries):
         if not any(found for folder, found in entries.items() if folder.is_relative_to(archive)):
@@ -162,7 +167,7 @@ def _is_standalone_scan(path: Path) -> bool:
     return path.name.lower().endswith(SCAN_SUFFIXES) or (has_dicom_suffix(path) and is_special(path))
 
 
-def _dicom_scans_by_folder(files: dict[Path, list[Path]], query: SeriesQuery) -> dict[Path, list[Path | SkippedFile]]:
+def _dicom_scans_by_folder(files: dict[Path, list[Path]], query: SeriesQuery) -> dict[Path, list[SearchEntry]]:
     """The DICOM scans in folders, by folder."""
     files = {folder: candidates for folder, candidates in files.items() if any(map(is_dicom, candidates))}
     if not files:
@@ -174,7 +179,7 @@ def _dicom_scans_by_folder(files: dict[Path, list[Path]], query: SeriesQuery) ->
     return find_series(files, query)
 
 
-def _series_by_file(files: list[Path], query: SeriesQuery) -> dict[Path, list[Path | SkippedFile]]:
+def _series_by_file(files: list[Path], query: SeriesQuery) -> dict[Path, list[SearchEntry]]:
     """The series of single DICOM files, by file."""
     if not files or not find_spec("pydicom"):
         return {}

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ct3d_edge.scan.qc_flag import QCFlag
+
 
 @dataclass(frozen=True)
 class SeriesQuery:
@@ -31,3 +33,15 @@ class SkippedFile:
     path: Path
     code: str
     reason: str
+
+
+@dataclass(frozen=True)
+class SearchFlag:
+    """A quality flag of a scan that only a search shows, as it depends on other scans."""
+
+    path: Path
+    flag: QCFlag
+
+
+SearchEntry = Path | SkippedFile | SearchFlag
+"""A scan by its name, what is skipped, or a quality flag of a scan."""

@@ -19,16 +19,14 @@ from ct3d_edge.scan.dicom.series_finder import (
     make_series,
 )
 from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_common_instances
-from ct3d_edge.scan.dicom.series_query import SeriesQuery, SkippedFile
-
-Entries = list[Path | SkippedFile]
-"""Scans by their names, and what is skipped."""
+from ct3d_edge.scan.dicom.series_query import SearchEntry, SearchFlag, SeriesQuery, SkippedFile
+from ct3d_edge.scan.dicom.series_relations import sibling_flag, twin_flags
 
 _Named = list[tuple[Path, SeriesFiles]]
 
 
-def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dict[Path, Entries]:
-    """Scans in folders, by folder, and what is skipped.
+def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dict[Path, list[SearchEntry]]:
+    """Scans in folders, by folder, what is skipped, and quality flags of scans that depend on one another.
 
     Parameters
     ----------
@@ -37,9 +35,16 @@ def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dic
     """
     contents = {folder: group_by_series(those) for folder, those in files.items()}
     joined, split = _join_folders(contents)
-    found = {folder: list(_entries(folder, what, joined, query)) for folder, what in contents.items()}
-    for folder, skipped in split.items():
-        found[folder] += skipped if query.series is None else []
+    named = {
+        folder: [each for uid in what.by_uid for each in joined.get(uid) or _name_series(folder, uid, what, query)]
+        for folder, what in contents.items()
+    }
+    found = {folder: list(_entries(folder, what, named[folder], query)) for folder, what in contents.items()}
+    for uid, (folders, differing) in split.items():
+        found[folders[0]] += _split_entries(uid, folders, differing, named) if query.series is None else []
+    twins = twin_flags([each for those in named.values() for each in those if each[1].reason is None])
+    for folder, those in named.items():
+        found[folder] += [SearchFlag(path, twins[path]) for path, _ in those if path in twins]
     return found
 
 
@@ -56,16 +61,13 @@ def find_series_of_files(files: Sequence[Path], query: SeriesQuery) -> dict[Path
     return found
 
 
-def _entries(
-    folder: Path, contents: FolderContents, joined: Mapping[str, _Named], query: SeriesQuery
-) -> Iterator[Path | SkippedFile]:
+def _entries(folder: Path, contents: FolderContents, named: _Named, query: SeriesQuery) -> Iterator[SearchEntry]:
     """Scans in a folder; a series that is joined from several folders is in each of them."""
-    for uid in contents.by_uid:
-        for path, series in joined.get(uid) or _name_series(folder, uid, contents, query):
-            if query.series is not None:
-                yield from [path] if query.accepts(uid, series.name) else []
-            else:
-                yield SkippedFile(path, *series.reason) if series.reason else path
+    for path, series in named:
+        if query.series is not None:
+            yield from [path] if query.accepts(series.uid, series.name) else []
+        else:
+            yield SkippedFile(path, *series.reason) if series.reason else path
     if query.series is None:
         # Beside a scan, a broken file is a quality flag of it; alone, it is what there is to report on.
         yield from () if contents.scans else (path for path, _ in contents.unreadable)
@@ -80,26 +82,36 @@ def _name_series(folder: Path, uid: str, contents: FolderContents, query: Series
     return [(folder if alone and series.reason is None else folder / series.name, series) for series in those]
 
 
+def _split_entries(
+    uid: str, folders: Sequence[Path], differing: Sequence[str], named: Mapping[Path, _Named]
+) -> Iterator[SearchEntry]:
+    """A message, and a quality flag of each scan of a series UID whose folders stay apart."""
+    attributes = ", ".join(differing)
+    reason = f"not one scan: its files in {len(folders)} folders differ in {attributes}, each is its own"
+    yield SkippedFile(Path(os.path.commonpath(folders)) / uid, "series_split", reason)
+    flag = sibling_flag(len(folders), attributes)
+    for path, series in (each for folder in folders for each in named[folder]):
+        if series.uid == uid and series.reason is None:
+            yield SearchFlag(path, flag)
+
+
 def _join_folders(
     contents: Mapping[Path, FolderContents],
-) -> tuple[dict[str, _Named], dict[Path, list[SkippedFile]]]:
-    """Series whose files lie in several folders, each file in one; and, by folder, why others stay apart."""
+) -> tuple[dict[str, _Named], dict[str, tuple[list[Path], tuple[str, ...]]]]:
+    """Series whose files lie in several folders, each file in one; and, of others, the folders and what differs."""
     folders_of: dict[str, list[Path]] = defaultdict(list)
     for folder, what in contents.items():
         for uid in what.by_uid:
             folders_of[uid] += [folder] if uid != NO_SERIES_UID else []
     joined: dict[str, _Named] = {}
-    split: dict[Path, list[SkippedFile]] = defaultdict(list)
+    split: dict[str, tuple[list[Path], tuple[str, ...]]] = {}
     for uid, folders in folders_of.items():
         if len(folders) < 2:
             continue
         parts = [contents[folder].by_uid[uid] for folder in folders]
         common = Path(os.path.commonpath(folders))
         if differing := differing_attributes(parts):
-            reason = (
-                f"not one scan: its files in {len(folders)} folders differ in {', '.join(differing)}, each is its own"
-            )
-            split[folders[0]].append(SkippedFile(common / uid, "series_split", reason))
+            split[uid] = folders, differing
         elif not have_common_instances(parts):
             whole = make_series(uid, [image for part in parts for image in part])
             joined[uid] = [(common / series.name, series) for series in whole]

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from products import each_pair, each_value
 from pydicom.dataset import Dataset
 
+from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError
+from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.discovery import discover_scans, find_scans
 from ct3d_edge.scan.loader import open_scan
 
@@ -115,6 +117,9 @@ def test_a_name_that_fits_several_identities_opens_none(
     assert list(search.scans) == folders
     assert [passed.code for passed in search.passed_over] == ["series_split"]
     assert keyword in search.passed_over[0].reason
+    assert {scan: [(f.code, f.severity, f.value) for f in flags] for scan, flags in search.flags.items()} == {
+        str(folder): [("series_split", "warn", keyword)] for folder in folders
+    }
     with pytest.raises(ScanError, match=r"name one of their folders") as caught:
         open_scan(tmp_path / "1.2.3")
     assert caught.value.code == "multiple_series"
@@ -211,3 +216,44 @@ def test_places_rounded_to_a_tenth_of_a_millimetre_are_no_passes(
         dataset.ImagePositionPatient[2] = f"{number * step + 0.001:.1f}"
     scan = open_scan(shuffled(tmp_path / "series", datasets, 1))
     assert np.array_equal(hu_of(scan), hu)
+
+
+def kernels(hu: NDArray[np.int16], uids: tuple[str, ...], kernels: tuple[str, ...]) -> list[list[Dataset]]:
+    """Reconstructions of one acquisition, each a series."""
+    found = []
+    for uid, kernel in zip(uids, kernels, strict=True):
+        found.append(made.series_datasets(hu, uid))
+        for dataset in found[-1]:
+            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = "1.2.0", "1.2.5"
+            dataset.ConvolutionKernel = kernel
+    return found
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["folders", "one folder"])
+def test_series_of_one_acquisition_with_two_kernels_are_flagged(
+    tmp_path: Path, hu: NDArray[np.int16], together: bool
+) -> None:
+    uids = ("1.2.31", "1.2.32")
+    for number, datasets in enumerate(kernels(hu, uids, ("B30f", "B70f"))):
+        made.write_datasets(tmp_path / ("all" if together else f"{number}"), datasets, f"{number}-{{}}.dcm")
+    search = discover_scans([tmp_path])
+    assert len(search.scans) == 2
+    assert [[(f.code, f.severity, f.value) for f in search.flags[str(scan)]] for scan in search.scans] == [
+        [("repeated_acquisition", "warn", uid)] for uid in uids[::-1]
+    ]
+    report = QualityChecker(Contract(shape=(16, 12, 8)), search_flags=search.flags).check(search.scans[0])
+    assert "repeated_acquisition" in {flag.code for flag in report.flags}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("ConvolutionKernel", "B30f"), ("StudyInstanceUID", "9"), ("FrameOfReferenceUID", "9")]
+)
+def test_other_series_of_the_same_extent_are_not_flagged(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, value: str
+) -> None:
+    one, two = kernels(hu, ("1.2.31", "1.2.32"), ("B30f", "B70f"))
+    for dataset in two:
+        setattr(dataset, keyword, value)
+    made.write_datasets(tmp_path / "one", one)
+    made.write_datasets(tmp_path / "two", two)
+    assert discover_scans([tmp_path]).flags == {}
