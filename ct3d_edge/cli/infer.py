@@ -167,7 +167,7 @@ def infer(
         with open_model(model, config) as opened:
             opened.search_flags = search.flags
             plan = opened.make_schedule(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
-            _log_session(opened, plan, run_report)
+            _log_session(opened, plan, run_report, len(scans))
             begun = time.monotonic()
             analyses = _iter_results(opened, scans, plan, results_file, scan_timeout)
             if picture or report or folders or resume:
@@ -230,14 +230,17 @@ def _open_extra_outputs(
     return ExtraOutputs(model, [*pictures, *folders], seconds)
 
 
-def _log_session(model: "Model", schedule: "Schedule", run_report: Path | None) -> None:
+def _log_session(model: "Model", schedule: "Schedule", run_report: Path | None, scans: int) -> None:
     """Log what runs the network and how, and write the run report where one was asked for."""
+    from ct3d_edge.cli.infer_options import WORTH_TUNING, suggest_tuning
     from ct3d_edge.cli.terminal import log, log_run_report
 
     log_run_report(model.run_report)
     if run_report:
         model.run_report.save(run_report)
     log(schedule.describe())
+    if scans >= WORTH_TUNING:
+        suggest_tuning(model.run_report)
 
 
 def _iter_results(

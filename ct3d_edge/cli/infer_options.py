@@ -13,6 +13,7 @@ from ct3d_edge.formatting import plural
 if TYPE_CHECKING:
     from ct3d_edge.cli.extra_outputs import ExtraOutput, FileNames
     from ct3d_edge.results.record import ResultRecord
+    from ct3d_edge.session.run_report import RunReport
 
 
 class OutputFormat(StrEnum):
@@ -234,3 +235,22 @@ def _blocking_codes(record: "ResultRecord") -> list[str]:
     slices = refusing.get("too_few_slices")
     hopeless = isinstance(slices, int | float) and slices < MIN_SLICES_FOR_PREDICTION
     return [] if hopeless or len(downgradable_codes(codes)) < len(codes) else sorted(codes)
+
+
+WORTH_TUNING = 20
+"""Scans of a run for which a minute of tuning pays."""
+
+
+def suggest_tuning(run_report: "RunReport") -> None:
+    """Name the command that may find something faster: this CPU multiplies small numbers faster than float32."""
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.providers.names import install_command
+    from ct3d_edge.session.provider_selection import is_available
+    from ct3d_edge.system.machine import detect_cpu_features
+
+    features = detect_cpu_features() or {}
+    units = [name for name in ("AMX", "VNNI") if features.get(name)]
+    if not units or run_report.tuned or (run_report.requested, run_report.actual) != ("auto", "cpu"):
+        return
+    plugin = "" if is_available("openvino") else f"; more so with OpenVINO: {install_command('openvino')}"
+    log(f"this CPU has {' and '.join(units)}: `ct3d-edge tune --allow-precision any` may find a faster way{plugin}")

@@ -1,16 +1,16 @@
 """``ct3d-edge tune``: which form of a model, precision, threads and options are fastest here, verified and stored."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ct3d_edge.cli.compile_options import CalibrationDataOption, ParityDataOption, ToleranceOption
 from ct3d_edge.cli.logs import to_option_names
-from ct3d_edge.cli.options import DeprecatedModelArgument, ProviderOption, RequiredModelOption, resolve_required_model
+from ct3d_edge.cli.options import DeprecatedModelArgument, RequiredModelOption, resolve_required_model
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
+from ct3d_edge.providers.names import TunedProvider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 def tune(
     argument: DeprecatedModelArgument = None,
     model: RequiredModelOption = None,
-    provider: ProviderOption = "cpu",
+    provider: Annotated[
+        TunedProvider,
+        typer.Option(
+            "--provider",
+            "-p",
+            metavar="NAME",
+            help="Execution provider to tune for (tensorrt, nv-tensorrt-rtx, cuda, openvino, cpu, auto), or any: each "
+            "that works here, the fastest of which is what `auto` then runs.",
+        ),
+    ] = "any",
     precision: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,7 +59,8 @@ def tune(
     Whatever does not predict what the given model predicts is dropped. The choice goes to MODEL.tuned.json beside the
     model, another form of the graph to MODEL.tuned.onnx; those of other providers than cpu have its name in theirs
     (tuned-openvino).
-    Every command that runs the model follows the provider's choice while model, device and versions are the same.
+    Every command that runs the model follows the provider's choice while model, device and versions are the same, and
+    `--provider auto` that of the fastest provider.
     Where nothing holds, nothing is written, and the exit code is 4.
     """
     path = resolve_required_model(model, argument)
@@ -68,10 +78,10 @@ def tune(
         choice = tune_model(
             path,
             config,
-            report=lambda results, dropped: print_candidates(results, dropped, budget),
+            report=lambda name, results, dropped: print_candidates(name, results, dropped, budget),
             progress=bars,
         )
-    print_tuning_result(choice, path)
+    print_tuning_result(choice)
 
 
 def _check_precisions(texts: list[str]) -> tuple[str, ...]:
@@ -85,7 +95,7 @@ def _check_precisions(texts: list[str]) -> tuple[str, ...]:
 
 
 def print_candidates(
-    results: "Sequence[CandidateResult]", dropped: "Mapping[GraphForm, str]", budget: int | None
+    provider: str, results: "Sequence[CandidateResult]", dropped: "Mapping[GraphForm, str]", budget: int | None
 ) -> None:
     """Print candidates in the order of measurement, graph variants without any, and the reasons for dropped ones."""
     from rich.text import Text
@@ -94,7 +104,7 @@ def print_candidates(
     from ct3d_edge.formatting import printable
     from ct3d_edge.report.table import group_messages, make_plain_table
 
-    table = make_plain_table("candidate", "median ms", "99 % interval", "MB", "status")
+    table = make_plain_table(f"candidate on {provider}", "median ms", "99 % interval", "MB", "status")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:4]:
         column.justify = "right"
@@ -130,24 +140,16 @@ def _candidate_status(result: "CandidateResult", budget: int | None) -> str:
     return "over the budget" if exceeds_memory_budget(result, budget) else "holds"
 
 
-def print_tuning_result(choice: "TuningResult", model: Path) -> None:
-    """Print the choice, its speed-up and precision, and the files written."""
+def print_tuning_result(choice: "TuningResult") -> None:
+    """Print the choice, its speed-up and precision."""
     from ct3d_edge.cli.terminal import print_lines
-    from ct3d_edge.tuning.cache import tuned_model_path, tuning_result_path
 
     best, plain = choice.results[choice.selected], choice.results[choice.baseline]
-    print_lines([f"chosen: {best.candidate.name}"])
+    print_lines([f"chosen: {best.candidate.name} on {choice.key.provider}"])
     if best is not plain and plain.samples:
         print_lines([speedup(best, plain)])
     if choice.lowers_precision:
         print_lines([choice.describe_precision()])
-    provider = choice.key.provider
-    written = [
-        tuning_result_path(model, provider),
-        *([] if choice.uses_original_file else [tuned_model_path(model, provider)]),
-    ]
-    for path in written:
-        typer.echo(f"wrote {path}")
 
 
 def speedup(best: "CandidateResult", plain: "CandidateResult") -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
-from ct3d_edge.providers.names import PROVIDERS, RequestedProvider
+from ct3d_edge.providers.names import AUTOMATIC, PROVIDERS, RequestedProvider
 from ct3d_edge.providers.options import Options, parse_options
 from ct3d_edge.quality_control.check_registry import require_downgradable
 from ct3d_edge.session.provider_selection import SessionRequest, find_expected_provider
@@ -124,7 +124,11 @@ def resolve_model(path: Path | None, config: InferenceConfig) -> ResolvedModel:
     # Beside auto, a device is for those providers that have devices to choose from.
     device = None if config.provider == "auto" and provider == "cpu" else config.device_id
     texts = (*config.provider_options, *chosen)
-    options = parse_options(provider, texts, device) if texts or config.provider != "auto" else None
+    # A plugin is taken only where a tuning found it to be fastest; should it fail here, others do the work.
+    plugin = config.provider == "auto" and provider not in AUTOMATIC
+    options = parse_options(provider, texts, device) if texts or plugin or config.provider != "auto" else None
+    if plugin:
+        request = replace(request, provider=provider, allow_fallback=True)
     return ResolvedModel(tuning.file, replace(request, options=options, tuning_sha256=tuning.digest), candidate.threads)
 
 
@@ -132,11 +136,12 @@ def _find_tuning(path: Path, config: InferenceConfig) -> ActiveTuning | None:
     found = load_tuning(path, config.provider, config.device_id or 0)
     if found is None:
         return None
-    name = tuning_path(path, find_expected_provider(config.provider)).name
     if isinstance(found, str):
+        name = tuning_path(path, find_expected_provider(config.provider)).name
         LOGGER.info("%s is not used: %s; tune again, or `use_tuning=False`", name, found)
         return None
     choice = found.choice
+    name = tuning_path(path, choice.key.provider).name
     LOGGER.info(
         "tuned: %s on %s, from %s; `use_tuning=False` runs the model as given",
         choice.candidate.name,

@@ -9,6 +9,9 @@ ProviderName = Literal["tensorrt", "nv-tensorrt-rtx", "cuda", "openvino", "cpu"]
 
 RequestedProvider = Literal["auto", "tensorrt", "nv-tensorrt-rtx", "cuda", "openvino", "cpu"]
 
+TunedProvider = Literal["any", "auto", "tensorrt", "nv-tensorrt-rtx", "cuda", "openvino", "cpu"]
+"""What a tuning is asked for; ``any`` is each that works here."""
+
 PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
 
 AUTOMATIC: tuple[ProviderName, ...] = ("tensorrt", "cuda", "cpu")

@@ -127,6 +127,12 @@ def find_expected_provider(requested: RequestedProvider) -> ProviderName:
     return next((entry.name for entry in tried if availability.find_provider_issue(entry) is None), tried[-1].name)
 
 
+def is_available(name: ProviderName) -> bool:
+    """Whether a provider finds its libraries and a device; no session is opened."""
+    (entry,) = availability.list_candidate_providers(name, allow_fallback=False)
+    return availability.find_provider_issue(entry) is None
+
+
 def get_device_and_versions(
     name: ProviderName, device_number: int = 0
 ) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:

@@ -12,7 +12,7 @@ from ct3d_edge.json_validation import Count, Duration, Finite, convert, parse_ob
 from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.scan.path_kind import path_exists
-from ct3d_edge.session.provider_selection import find_expected_provider
+from ct3d_edge.session.provider_selection import find_expected_provider, is_available
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel
 from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuning_key
 
@@ -44,11 +44,23 @@ def load_tuning(model: Path, requested: RequestedProvider, device_number: int = 
     model
         Model file, whose bytes must be those that were tuned.
     requested
-        Provider asked for. For ``auto``, the result must be of the one that would be taken.
+        Provider asked for. For ``auto`` the result is that of the one that would be taken, or of the fastest provider
+        that it names, if that one's result applies.
     device_number
         Of the GPU or other device.
     """
     provider = find_expected_provider(requested)
+    found = _load_own(model, provider, device_number)
+    if requested != "auto" or not isinstance(found, ActiveTuning):
+        return found
+    fastest = found.choice.fastest_provider
+    if fastest in (None, provider) or not is_available(fastest):
+        return found
+    other = _load_own(model, fastest, device_number)
+    return other if isinstance(other, ActiveTuning) else found
+
+
+def _load_own(model: Path, provider: ProviderName, device_number: int) -> ActiveTuning | str | None:
     path = tuning_path(model, provider)
     if not path_exists(path):
         return None
@@ -129,6 +141,7 @@ class _TuningFile(Struct, rename={"selected": "chosen", "baseline": "standard", 
     memory_budget: int | None
     parity: _Parity
     candidates: tuple[_Candidate, ...]
+    fastest_provider: ProviderName | None = None
 
 
 def parse_tuning_result(data: bytes) -> TuningResult:
@@ -161,6 +174,7 @@ def parse_tuning_result(data: bytes) -> TuningResult:
         file.parity.material,
         file.parity.limits,
         tuple(_candidate_result(candidate, file.key.provider) for candidate in file.candidates),
+        file.fastest_provider,
     )
 
 

@@ -207,6 +207,26 @@ def time_interleaved(
     return [replace(result, samples=taken.counted.get(result.candidate.name, ())) for result in results]
 
 
+def time_providers(
+    choices: Sequence[tuple[TuningBench, Candidate]],
+    volume: NDArray[np.float32],
+    rounds: int,
+    on_round: Callable[[], None] = lambda: None,
+) -> dict[ProviderName, tuple[float, ...]]:
+    """Durations in ms of one candidate of each provider, timed as `time_interleaved` does."""
+
+    def one_round(_: int, timer: StageTimer) -> None:
+        for bench, candidate in choices:
+            with bench.open(candidate) as runner:
+                runner.infer(volume[None])
+                timer.lap(SETUP_STAGE)
+                runner.infer(volume[None])
+                timer.lap(bench.provider)
+
+    taken = measure_runs(one_round, rounds, warmup=1, progress=lambda *_: on_round())
+    return {bench.provider: taken.counted[bench.provider] for bench, _ in choices}
+
+
 def _check_one(
     bench: TuningBench,
     result: CandidateResult,

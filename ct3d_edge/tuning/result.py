@@ -93,6 +93,8 @@ class TuningResult:
         from the tuned file's that passes.
     results
         Every candidate, those that were dropped included.
+    fastest_provider
+        The provider whose choice is fastest here, of those that were compared in turn; None if none were.
     """
 
     key: TuningKey
@@ -104,6 +106,7 @@ class TuningResult:
     parity_data: str
     limits: Mapping[Precision, float]
     results: tuple[CandidateResult, ...]
+    fastest_provider: ProviderName | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -139,6 +142,7 @@ class TuningResult:
             "chosen": self.selected,
             "standard": self.baseline,
             "memory_budget": self.memory_budget,
+            "fastest_provider": self.fastest_provider,
             "proof": {"material": self.parity_data, "limits": dict(self.limits)},
             "candidates": [_result_to_dict(result) for result in self.results],
         }

@@ -3,20 +3,21 @@
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from ct3d_edge.conversion.parity.parity_data import load_calibration_data, load_parity_dataset
-from ct3d_edge.errors import CheckFailedError, UsageError
+from ct3d_edge.errors import CheckFailedError, ProviderError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.progress import Progress, no_progress
-from ct3d_edge.providers.names import ProviderName, RequestedProvider
-from ct3d_edge.session.provider_selection import SessionRequest, find_expected_provider
+from ct3d_edge.providers.names import PROVIDERS, ProviderName, TunedProvider
+from ct3d_edge.session.provider_selection import SessionRequest, find_expected_provider, is_available
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
 from ct3d_edge.system.file_lock import exclusive_lock
@@ -29,14 +30,15 @@ from ct3d_edge.tuning.measure import (
     drop_over_budget,
     measure_memory,
     time_interleaved,
+    time_providers,
 )
 from ct3d_edge.tuning.result import TuningResult, check_memory_budget, choose_fastest, tuning_key
 from ct3d_edge.tuning.search_space import GraphForms, build_graph_forms, generate_candidates, permitted_precisions
 
 LOGGER = logging.getLogger(__name__)
 
-Report = Callable[[Sequence[CandidateResult], Mapping[GraphForm, str]], None]
-"""Given the results of all candidates, and why other forms of the graph are not among them."""
+Report = Callable[[ProviderName, Sequence[CandidateResult], Mapping[GraphForm, str]], None]
+"""Given a provider, the results of all candidates, and why other forms of the graph are not among them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class TuneConfig:
     Parameters
     ----------
     provider
-        That the choice is for; ``"auto"`` is the first, best first, that works here.
+        That the choice is for; ``"auto"`` is the first, best first, that works here, ``"any"`` each that does: every
+        one gets its own choice, and they are compared.
     precisions
         Permitted besides the file's own: ``"fp16"``, ``"int8"``, or ``"any"`` that the provider computes in by itself.
     max_memory
@@ -59,7 +62,7 @@ class TuneConfig:
         Largest difference of a probability; that of each precision if None.
     """
 
-    provider: RequestedProvider = "cpu"
+    provider: TunedProvider = "any"
     precisions: tuple[str, ...] = ()
     max_memory: int | None = None
     rounds: int = 15
@@ -82,7 +85,12 @@ def tune(
     model
         A .onnx file that ``export`` or ``optimize`` wrote.
     report
-        Called once with all results, also where no candidate is left.
+        Called once a provider with all results, also where no candidate is left.
+
+    Returns
+    -------
+    TuningResult
+        Of the provider that is fastest.
 
     Raises
     ------
@@ -94,25 +102,70 @@ def tune(
     given = load_model_file(model)
     if re.search(r"\.tuned(-[a-z-]+)?\.onnx$", given.path.name):
         raise UsageError(f"{model} is what a tuning chose. Tune the model that it was made from.")
-    provider = find_expected_provider(config.provider)
-    result_path = tuning_result_path(given.path, provider)
-    for path in (result_path, tuned_model_path(given.path, provider)):
-        require_writable(path)
-    precisions = permitted_precisions(config.precisions, provider)
-    check_memory_feasible(given, precisions, config.max_memory)
-    with exclusive_lock(result_path), _graph_forms(given, provider, config) as forms:
-        bench = TuningBench(given, forms.models, provider, config.atol)
-        results = _measure_memory(bench, progress)
-        try:
-            check_memory_budget(results, config.max_memory)
-        except CheckFailedError:
-            report(results, forms.dropped)
-            raise
-        results, parity_data = _time(bench, results, config, progress)
-        report(results, forms.dropped)
-        choice = _choose(bench, results, config.max_memory, parity_data)
-        _write(choice, bench)
-    return choice
+    providers = _list_providers(config.provider)
+    for provider in providers:
+        for path in (tuning_result_path(given.path, provider), tuned_model_path(given.path, provider)):
+            require_writable(path)
+        check_memory_feasible(given, permitted_precisions(config.precisions, provider), config.max_memory)
+    tuned: list[tuple[TuningBench, TuningResult]] = []
+    with ExitStack() as stack:
+        for provider in providers:
+            try:
+                tuned.append(_tune_provider(given, provider, config, stack, report, progress))
+            except (CheckFailedError, ProviderError) as error:
+                if provider == providers[-1] and not tuned:
+                    raise
+                LOGGER.warning("%s is left out: %s", provider, error)
+        fastest = _find_fastest(tuned, config, progress)
+        for bench, choice in tuned:
+            _write(replace(choice, fastest_provider=fastest), bench)
+    return next(replace(choice, fastest_provider=fastest) for bench, choice in tuned if bench.provider == fastest)
+
+
+def _list_providers(requested: TunedProvider) -> list[ProviderName]:
+    """The provider to tune for; for ``any`` all that find their libraries and a device here."""
+    if requested != "any":
+        return [find_expected_provider(requested)]
+    return [name for name in PROVIDERS if is_available(name)]
+
+
+def _tune_provider(
+    given: ModelFile,
+    provider: ProviderName,
+    config: TuneConfig,
+    stack: ExitStack,
+    report: Report,
+    progress: Progress,
+) -> tuple[TuningBench, TuningResult]:
+    """The choice for one provider; its files are there until ``stack`` ends."""
+    LOGGER.info("provider %s", provider)
+    stack.enter_context(exclusive_lock(tuning_result_path(given.path, provider)))
+    forms = stack.enter_context(_graph_forms(given, provider, config))
+    bench = TuningBench(given, forms.models, provider, config.atol)
+    results = _measure_memory(bench, progress)
+    try:
+        check_memory_budget(results, config.max_memory)
+    except CheckFailedError:
+        report(provider, results, forms.dropped)
+        raise
+    results, parity_data = _time(bench, results, config, progress)
+    report(provider, results, forms.dropped)
+    return bench, _choose(bench, results, config.max_memory, parity_data)
+
+
+def _find_fastest(
+    tuned: Sequence[tuple[TuningBench, TuningResult]], config: TuneConfig, progress: Progress
+) -> ProviderName:
+    """The provider whose choice has the lowest median, all of them in turn."""
+    if len(tuned) == 1:
+        return tuned[0][0].provider
+    LOGGER.info("timing the choices of %s in turn ...", plural(len(tuned), "provider"))
+    (volume,) = islice(load_parity_dataset(config.parity_data, tuned[0][0].given.contract).volumes, 1)
+    step = _steps(progress, config.rounds + 1, "Rounds")
+    samples = time_providers([(bench, choice.candidate) for bench, choice in tuned], volume, config.rounds, step)
+    for provider, taken in samples.items():
+        LOGGER.info("%s: %.1f ms", provider, median(taken))
+    return min(samples, key=lambda provider: median(samples[provider]))
 
 
 @contextmanager
@@ -182,7 +235,9 @@ def _write(choice: TuningResult, bench: TuningBench) -> None:
     if not choice.uses_original_file:
         with atomic_file(tuned_model_path(model, provider)) as stream:
             stream.write(bench.forms[choice.candidate.form].data)
+        LOGGER.info("wrote %s", tuned_model_path(model, provider))
     with atomic_file(tuning_result_path(model, provider)) as stream:
         stream.write(choice.to_json().encode())
+    LOGGER.info("wrote %s", tuning_result_path(model, provider))
     if choice.uses_original_file:
         tuned_model_path(model, provider).unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from builders import MakeModel, MakeScan, tiny_proto
+from builders import DOWNGRADE_ALL, MakeModel, MakeScan, tiny_proto
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -379,3 +379,17 @@ def test_a_table_in_a_pipe_is_as_wide_as_columns_says(
     scans = [make_scan(f"{number}{'a' * 120}{number}.nii") for number in "12"]
     out = run("infer", *scans, "-p", "cpu").out
     assert width - 2 <= max(map(len, out.splitlines())) <= width
+
+
+def test_a_long_run_without_tuning_names_the_command_where_it_pays(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        make_scan(f"{number:02}.nii.gz", folder=tmp_path / "scans")
+    command = ("infer", tmp_path / "scans", "-m", make_model(), *DOWNGRADE_ALL)
+    for features, named in (({"VNNI": True, "AMX": True}, True), ({"VNNI": False, "AMX": False}, False), (None, False)):
+        monkeypatch.setattr("ct3d_edge.system.machine.detect_cpu_features", lambda found=features: found)
+        outcome = run(*command)
+        if "provider cpu" in outcome.err:
+            sentence = "this CPU has AMX and VNNI: `ct3d-edge tune --allow-precision any` may find a faster way"
+            assert (sentence in outcome.err) == named

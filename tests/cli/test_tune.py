@@ -53,9 +53,10 @@ def test_tunes_says_so_and_infer_and_bench_follow(
     outcome = tune(model)
     assert outcome.code == 0, outcome.err
     assert "as given, fp32, 1 thread" in outcome.out
-    assert f"wrote {tuning_result_path(model)}" in outcome.out
+    assert f"wrote {tuning_result_path(model)}" in outcome.err
     choice = parse_tuning_result(tuning_result_path(model).read_bytes())
-    assert f"chosen: {choice.candidate.name}" in outcome.out
+    assert f"chosen: {choice.candidate.name} on cpu" in outcome.out
+    assert choice.fastest_provider == "cpu"
     assert {result.candidate.level for result in choice.results} >= {"none", "fast"}
     assert all(len(result.samples) == 3 and result.memory for result in choice.results)
     assert choice.results[choice.baseline].candidate == Candidate("none", 1)

@@ -162,3 +162,30 @@ def test_a_choice_where_all_providers_had_theirs_is_read_and_gets_its_own_name(
         assert (found.choice, found.file) == (other, tuned_model_path(given.path, "openvino" if moved else "cpu"))
     assert not tuning_result_path(given.path).exists()
     assert load_tuning(given.path, "cpu") is None
+
+
+def test_auto_follows_the_fastest_of_the_compared_providers(
+    given: ModelFile, make_choice: MakeChoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a plugin were installed, and were not."""
+    mine = replace(make_choice(given.path), fastest_provider="openvino")
+    other = replace(for_provider(mine, "openvino"), fastest_provider="openvino")
+    monkeypatch.setattr(
+        "ct3d_edge.tuning.cache.find_expected_provider", lambda asked: "cpu" if asked == "auto" else asked
+    )
+    for choice in (mine, other):
+        tuning_result_path(given.path, choice.key.provider).write_text(choice.to_json())
+    for installed, requested, expected in (
+        (True, "auto", other),
+        (True, "cpu", mine),
+        (False, "auto", mine),
+    ):
+        monkeypatch.setattr("ct3d_edge.tuning.cache.is_available", lambda _, found=installed: found)
+        found = load_tuning(given.path, requested)  # type: ignore[arg-type]
+        assert isinstance(found, ActiveTuning)
+        assert found.choice == expected
+    tuning_result_path(given.path, "openvino").write_text(other.to_json().replace(other.key.processor, "Abacus 3"))
+    monkeypatch.setattr("ct3d_edge.tuning.cache.is_available", lambda _: True)
+    found = load_tuning(given.path, "auto")
+    assert isinstance(found, ActiveTuning)
+    assert found.choice == mine, "the other one was made on another processor"
