@@ -49,8 +49,8 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
 """What describes the present tree; decisions describe that of their day."""
 
 OTHER_PROGRAMS = {
-    "--data-binary", "--dry-run", "--editable", "--generate", "--groups", "--head", "--network", "--no-deps", "--real",
-    "--rounds", "--scans", "--yes",
+    "--against", "--data-binary", "--dry-run", "--editable", "--generate", "--groups", "--head", "--network",
+    "--no-deps", "--real", "--rounds", "--scans", "--yes",
 }  # fmt: skip
 """Options of pip, curl and the scripts in bench/."""
 

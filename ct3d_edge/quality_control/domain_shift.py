@@ -73,7 +73,8 @@ def _check_obliquity(scan: Scan) -> QCFlag:
 
 
 def _check_spacing(spacing: tuple[float, float, float]) -> QCFlag:
-    smallest, middle, largest = sorted(spacing)
+    # To micrometres: 12 mm are 12.0000004 where a header gives float32 in another unit.
+    smallest, middle, largest = (round(edge, 3) for edge in sorted(spacing))
     plausible = (
         IN_PLANE_SPACING_MM[0] <= smallest and middle <= IN_PLANE_SPACING_MM[1] and largest <= MAX_SLICE_SPACING_MM
     )

@@ -144,6 +144,10 @@ def test_lung_is_counted_as_an_obvious_loop_counts_it(chest: Chest) -> None:
 
 
 GEOMETRY: dict[str, tuple[NDArray[np.float64], dict[str, Severity]]] = {
+    "the thickest slices, from metres in float32": (
+        AFFINE @ np.diag([1, 1, float(np.float32(0.012)) * 1e3 / 9, 1]),
+        {},
+    ),
     "metres": (AFFINE @ np.diag([1e-3, 1e-3, 1e-3, 1]), {"spacing": "warn", "fov_extent": "warn"}),
     "micrometres": (AFFINE @ np.diag([1e3, 1e3, 1e3, 1]), {"spacing": "warn", "fov_extent": "warn"}),
     "thick slices": (AFFINE @ np.diag([1, 1, 1.5, 1]), {"spacing": "warn"}),
