@@ -150,6 +150,8 @@ class OutputFolders:
         UsageError, MissingExtraError
             If one could not be written.
         """
+        if not self.paths:
+            return []
         from ct3d_edge.cli.dicom_outputs import ParametricMapOutput, SecondaryCaptureOutput, StructuredReportOutput
         from ct3d_edge.cli.extra_outputs import unique_names
         from ct3d_edge.cli.gradcam_output import GradcamOutput

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.json_validation import parse_object
-from ct3d_edge.scan.path_kind import is_folder
+from ct3d_edge.scan.archive import is_folder
 
 LayoutName = Literal["folder", "studies", "mercure", "kaapana", "map", "grand-challenge"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)

@@ -1,7 +1,9 @@
 """Files inside a zip archive, addressed by paths such as ``study.zip/DICOM/1.dcm``. Nothing is unpacked onto the disk.
 
 An archive counts as a folder. All of its entries are checked before the first is read; members are decompressed in
-memory, by the process that reads them.
+memory, by the process that reads them. The functions here take every path, whether it leads into an archive or not.
+Those for the kind of a path raise no error; `pathlib` does where a folder above may not be entered or a name is too
+long, in some versions of Python.
 """
 
 import errno
@@ -136,6 +138,26 @@ def is_member(path: Path) -> bool:
 def is_member_folder(path: Path) -> bool:
     """Whether a path is an archive or, in one that can be read, a folder."""
     return is_archive(path) or ((place := _locate(path)) is not None and place[1] in place[0].children)
+
+
+def path_exists(path: Path) -> bool:
+    """Whether the path exists; False for a broken link."""
+    return os.path.exists(path) or is_member(path) or is_member_folder(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file, a link to one, or a file in an archive."""
+    return os.path.isfile(path) or is_member(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, a link to one, an archive, or a folder in one."""
+    return os.path.isdir(path) or is_member_folder(path)  # noqa: PTH112
+
+
+def is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device: opening one may block for ever."""
+    return not is_file(path) and path_exists(path) and not is_folder(path)
 
 
 def _locate(path: Path) -> tuple[ZipArchive, str] | None:

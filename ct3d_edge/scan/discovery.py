@@ -7,12 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import NoScansError, UnreadableScanError, UsageError
-from ct3d_edge.scan.archive import is_archive, unpacked_files
+from ct3d_edge.scan.archive import is_archive, is_file, is_folder, is_special, path_exists, unpacked_files
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir, is_series_name
 from ct3d_edge.scan.dicom.series_query import SearchEntry, SearchFlag, SeriesQuery, SkippedFile
 from ct3d_edge.scan.folder_walk import UNPACKED_REASON, skip_reason, walk_folders
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
-from ct3d_edge.scan.path_kind import is_file, is_folder, is_special, path_exists
 from ct3d_edge.scan.qc_flag import QCFlag
 
 SCAN_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")

@@ -18,7 +18,6 @@ from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.scan.archive import is_member, open_file, read_file_state
 from ct3d_edge.scan.inflate import GZIP_MAGIC, InflateStream
-from ct3d_edge.scan.path_kind import describe_file_type
 from ct3d_edge.system.machine import read_available_memory
 
 Encoding = Literal["auto", "raw", "gzip", "zlib"]
@@ -35,6 +34,15 @@ MAX_MEMORY_FRACTION = 0.5
 
 MAX_TRAILER_BYTES = 1 << 20
 """Bytes allowed after the voxels; with more than such padding a file does not match its header."""
+
+
+FILE_TYPES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def no_cancellation() -> None:
@@ -208,7 +216,8 @@ class ScanReader:
             return
         mode = self.path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise UnreadableScanError("unreadable", f"{self.path.name} is {describe_file_type(mode)}, not a file.")
+            kind = FILE_TYPES.get(stat.S_IFMT(mode), "something else")
+            raise UnreadableScanError("unreadable", f"{self.path.name} is {kind}, not a file.")
 
     def _truncated(self, detail: str) -> UnreadableScanError:
         return UnreadableScanError("truncated", f"{self.path.name} ends too early ({detail}). Copy or export it again.")

@@ -5,10 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.scan.archive import is_file, is_folder, path_exists
 from ct3d_edge.scan.dicom.magic import has_dicom_suffix, is_dicom, is_series_name, split_series_name
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths, read_nifti_header
-from ct3d_edge.scan.path_kind import is_file, is_folder, path_exists
 from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
 from ct3d_edge.scan.streamed_scan import StreamedScan, VolumeHeader
 from ct3d_edge.scan.volume import Scan

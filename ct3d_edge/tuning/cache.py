@@ -11,7 +11,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.json_validation import Count, Duration, Finite, convert, parse_object
 from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import parse_options
-from ct3d_edge.scan.path_kind import path_exists
+from ct3d_edge.scan.archive import path_exists
 from ct3d_edge.session.provider_selection import find_expected_provider, is_available
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel
 from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuning_key

@@ -6,8 +6,7 @@ from pathlib import Path
 from isal import igzip, igzip_lib
 
 from ct3d_edge.errors import UnreadableScanError
-from ct3d_edge.scan.archive import open_file
-from ct3d_edge.scan.path_kind import is_file
+from ct3d_edge.scan.archive import is_file, open_file
 from ct3d_edge.system.zip_entries import DAMAGE
 
 PREAMBLE = 128

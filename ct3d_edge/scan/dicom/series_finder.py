@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.archive import list_archive_folder
+from ct3d_edge.scan.archive import is_file, is_folder, list_archive_folder
 from ct3d_edge.scan.dicom.acquisition_passes import pass_flag, split_passes
 from ct3d_edge.scan.dicom.instance import CT_CLASSES, DicomInstance, read_instance, read_series_uid
 from ct3d_edge.scan.dicom.magic import (
@@ -29,7 +29,6 @@ from ct3d_edge.scan.dicom.series_membership import (
     split_flag,
 )
 from ct3d_edge.scan.gzip_reader import no_cancellation
-from ct3d_edge.scan.path_kind import is_file, is_folder
 from ct3d_edge.scan.qc_flag import QCFlag
 
 MAX_NAMED = 3
