@@ -1,5 +1,9 @@
 """Every architecture of the zoo, small: Keras and each form of the graph compute the same."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from networks import KERAS
 
@@ -14,6 +18,7 @@ from bench.zoo.catalogue import ARCHITECTURES, build_network
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 from ct3d_edge.conversion.passes.pipeline import Level, Target, optimize_graph
+from ct3d_edge.latency.record import read_record
 
 CLOSE = 1e-5
 """Of a logit."""
@@ -48,3 +53,15 @@ def test_every_form_of_an_architecture_answers_as_keras_does(name: str) -> None:
         done = optimize_graph(plain, level, target, max_memory, strict=True).proto
         onnx.checker.check_model(done, full_check=True)
         assert logits(done, batch) == pytest.approx(logits(plain, batch), abs=CLOSE), (level, target)
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_row_for_each_form(tmp_path: Path) -> None:
+    options = ["--size", "small", "--only", "normalised-input", "--forms", "fast", "--rounds", "2"]
+    command = [sys.executable, "-m", "bench.zoo", *options, "--out", str(tmp_path / "zoo.json")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| normalised-input")]
+    assert [row[1] for row in rows] == ["none", "fast"]
+    assert all(row[2] == "0" and float(row[3]) < 1e-5 for row in rows)
+    assert rows[0][4].endswith("(1.00)")
+    assert len(read_record(tmp_path / "zoo.json").samples.counted["normalised-input: fast"]) == 2
