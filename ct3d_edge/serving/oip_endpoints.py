@@ -81,7 +81,7 @@ class OipEndpoints:
         model = self._service.model
         parsed = read_request(body, json_length, model.inputs, model.outputs)
         begun = time.perf_counter()
-        outputs = model.predict_tensors(parsed.tensors)
+        outputs = model.predict_tensors(parsed.tensors, alone=self._service.queue.running <= 1)
         self._service.metrics.add_stage("infer", time.perf_counter() - begun)
         probabilities = outputs[PROBABILITIES_OUTPUT]
         self._service.metrics.add_inferences(1 if probabilities.ndim == 1 else len(probabilities))

@@ -88,7 +88,8 @@ class ScanEndpoint:
     ) -> tuple[ResultRecord, Response]:
         """The record and the response, in a worker thread."""
         scan = find_scan(upload, query.series_uid, self._service.limits)
-        result = model.predict_scan(scan, self._service.limits.scan_timeout)
+        alone = self._service.queue.running <= 1
+        result = model.predict_scan(scan, self._service.limits.scan_timeout, alone=alone)
         record = replace(result.record, scan=upload.name or scan.name)
         failure = record.failure
         status = STATUS_OF_FAILURE.get(failure.code, 422) if failure else 200

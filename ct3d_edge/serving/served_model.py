@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,8 +72,13 @@ class ServedModel(ABC):
         """The provider that runs the network, and its settings."""
         return self._opened.run_report
 
-    def predict_tensors(self, tensors: Tensors) -> dict[str, NDArray[np.float32]]:
+    def predict_tensors(self, tensors: Tensors, *, alone: bool = False) -> dict[str, NDArray[np.float32]]:
         """The `outputs` for tensors as `inputs` describes them.
+
+        Parameters
+        ----------
+        alone
+            Whether no other request runs, so that this one may have all cores.
 
         Raises
         ------
@@ -81,10 +86,10 @@ class ServedModel(ABC):
             If the session fails.
         """
         with self.watched_session():
-            return {name: array.astype(np.float32) for name, array in self._run(tensors).items()}
+            return {name: array.astype(np.float32) for name, array in self._run(tensors, alone).items()}
 
     @abstractmethod
-    def _run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
+    def _run(self, tensors: Tensors, alone: bool) -> dict[str, NDArray[Any]]:
         """The `outputs`."""
 
     @contextmanager
@@ -112,33 +117,62 @@ class ServedModel(ABC):
 
 
 class ScanModel(ServedModel):
-    """A model that takes network inputs, so that it predicts scans too."""
+    """A model that takes network inputs, so that it predicts scans too.
 
-    def __init__(self, model: Model, workers: int | None, *, computes_gradcam: bool) -> None:
-        super().__init__(model, model.file, model.make_schedule(workers=workers))
-        self.model, self.computes_gradcam = model, computes_gradcam
+    Parameters
+    ----------
+    model
+        Runs requests side by side.
+    schedule
+        Of several requests.
+    single
+        The same model with all cores, for a request while no other one runs; None if ``model`` has them.
+    computes_gradcam
+        Whether maps can be asked for.
+    """
+
+    def __init__(self, model: Model, schedule: Schedule, single: Model | None, *, computes_gradcam: bool) -> None:
+        super().__init__(model, model.file, schedule)
+        self.model, self._single, self.computes_gradcam = model, single, computes_gradcam
         contract = model.contract
         self.inputs = (TensorSpec(model.file.input_name, "FP32", (-1, *contract.input_shape), MAX_BATCH),)
         lengths = {PROBABILITIES_OUTPUT: len(contract.labels), model.file.output_name: contract.outputs}
         self.outputs = tuple(TensorSpec(name, "FP32", (-1, length)) for name, length in lengths.items())
-        model.run_network(np.zeros((1, *contract.shape), np.float32))  # the first run allocates
+        for each in {model, single or model}:
+            each.run_network(np.zeros((1, *contract.shape), np.float32))  # the first run allocates
 
-    def predict_scan(self, path: Path, timeout_s: float) -> ScanResult:
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self._single:
+            self._single.close()
+
+    def predict_scan(self, path: Path, timeout_s: float, *, alone: bool = False) -> ScanResult:
         """The result of one scan; its failures are in the record.
+
+        Parameters
+        ----------
+        timeout_s
+            Time limit in seconds.
+        alone
+            Whether no other request runs, so that this one may have all cores.
 
         Raises
         ------
         ProviderError
             If the session fails.
         """
-        one = Schedule(0, False, self.schedule.threads, 0, 1)
+        model = self._choose_model(alone)
+        one = Schedule(0, False, model.run_report.threads or 1, 0, 1)
         with self.watched_session():
-            (result,) = self.model.iter_results([path], one, timeout_s=timeout_s)
+            (result,) = model.iter_results([path], one, timeout_s=timeout_s)
         return result
 
-    def _run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
+    def _choose_model(self, alone: bool) -> Model:
+        return self._single if alone and self._single else self.model
+
+    def _run(self, tensors: Tensors, alone: bool) -> dict[str, NDArray[Any]]:
         volumes = tensors[self.file.input_name]
-        output = self.model.run_network(volumes.reshape(len(volumes), *self.file.contract.shape))
+        output = self._choose_model(alone).run_network(volumes.reshape(len(volumes), *self.file.contract.shape))
         return {PROBABILITIES_OUTPUT: to_probabilities(output, self.file.contract), self.file.output_name: output}
 
 
@@ -156,7 +190,7 @@ class StoredVoxelModel(ServedModel):
         self._runner = runner
         self.outputs = (TensorSpec(PROBABILITIES_OUTPUT, "FP32", (len(runner.contract.labels),)),)
 
-    def _run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
+    def _run(self, tensors: Tensors, alone: bool) -> dict[str, NDArray[Any]]:  # noqa: ARG002
         slope, intercept = (float(tensors[name][0]) for name in (SLOPE_INPUT, INTERCEPT_INPUT))
         return {PROBABILITIES_OUTPUT: self._runner.infer_stored(tensors[VOXELS_INPUT], slope, intercept)}
 
@@ -178,7 +212,20 @@ def open_served_model(path: Path | None, config: InferenceConfig, workers: int |
     """
     if load_model_file(resolve_model(path, config).path, stored_voxels=True).stored_voxels:
         return StoredVoxelModel(open_runner(resolve_model(path, config).path, config, stored_voxels=True), workers)
-    return ScanModel(open_model(path, config), workers, computes_gradcam=config.gradcam)
+    return _open_scan_model(path, config, workers)
+
+
+def _open_scan_model(path: Path | None, config: InferenceConfig, workers: int | None) -> ScanModel:
+    with ExitStack() as stack:
+        model = stack.enter_context(open_model(path, config))
+        schedule = model.make_schedule(workers=workers)
+        single = stack.enter_context(open_model(path, config)) if schedule.predict_in_workers else None
+        if single and single.make_schedule(1).threads <= schedule.threads:
+            single.close()
+            single = None
+        opened = ScanModel(model, schedule, single, computes_gradcam=config.gradcam)
+        stack.pop_all()  # `opened` closes them
+    return opened
 
 
 def default_model_name(path: Path) -> str:
