@@ -29,7 +29,7 @@ WORD_COUNTS: dict[str, int] = {
     "proofs": 0,
     "proven": 0,
     "receipt": 2,
-    "room": 9,
+    "room": 4,
     "rooms": 0,
     "verdict": 0,
     "verdicts": 0,

@@ -1,4 +1,4 @@
-"""Where the time of a scan goes, and how far each layer is from the limits of the machine."""
+"""Profile of a scan: the time of each stage and layer, and the distance of layers from the limits of the machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Bottleneck = Literal["compute", "memory", "overhead", "reading", "preprocessing"
 LAYER_BOTTLENECKS: tuple[Bottleneck, ...] = ("compute", "memory", "overhead")
 BETWEEN_OPERATORS = "between operators"
 SCAN_OVERHEAD = "in turn with other work"
-"""What running the network takes longer after reading a scan than again and again, prediction included."""
+"""Additional time of the network after reading a scan, compared with repeated runs; includes the prediction."""
 
 RUNS = 10
 
@@ -40,11 +40,11 @@ class LayerProfile:
     name
         Of the layer.
     nodes
-        How many the running graph has of it.
+        Number of its nodes in the running graph.
     ms
         Median over runs of the sum over its nodes.
     gflop, direct_gflop
-        Billions of operations that it carries out, and of the 3D convolution that it stands for.
+        Billions of operations that it computes, and of the 3D convolution that it replaces.
     gb
         Billions of bytes that its nodes move at least.
     min_compute_ms, min_memory_ms
@@ -62,7 +62,7 @@ class LayerProfile:
 
     @property
     def roofline_fraction(self) -> float:
-        """The time at the limits as a share of the time measured; above 1 where caches are faster than memory."""
+        """Time at the limits relative to the measured time; above 1 where caches are faster than memory."""
         return (self.min_compute_ms + self.min_memory_ms) / self.ms if self.ms else 0.0
 
     @property
@@ -99,7 +99,7 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class ScanProfile:
-    """A scan's way from its file to its record.
+    """Profile of a scan from its file to its record.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class ScanProfile:
 
     @property
     def parts(self) -> dict[Bottleneck, float]:
-        """The whole time in ms by cause."""
+        """Total time in ms by cause."""
         return {
             "reading": self.read_ms,
             "preprocessing": self.preprocess_ms,
@@ -147,7 +147,7 @@ class ScanProfile:
         }
 
     def roofline(self) -> dict[str, Any]:
-        """Data of the picture: limits, and operations a byte and GFLOP/s of each layer that computes."""
+        """Data of the roofline plot: limits, and operations per byte and GFLOP/s of each layer that computes."""
         return {
             "gflop_per_s": self.peak_performance.gflops,
             "gb_per_s": self.peak_performance.gb_per_s,
@@ -168,7 +168,7 @@ def profile_scan(
     options: Options | None = None,
     runs: int = RUNS,
 ) -> ScanProfile:
-    """Run the network with ONNX Runtime's profiler on, and measure the limits of the machine.
+    """Run the network under ONNX Runtime's profiler, and measure the limits of the machine.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def profile_scan(
     stages
         Durations in ms of ``read``, ``preprocess``, ``infer`` and ``record``, measured before.
     threads, options
-        Of the session; the limits are those of so many threads.
+        Settings of the session; the limits are measured with the same number of threads.
     """
     before = measure_peak_performance(threads)
     profile = profile_nodes(model, volume, runs, threads=threads, options=options)
@@ -196,7 +196,7 @@ def _unattributed(name: str, ms: float) -> LayerProfile:
 
 
 def profile_layer(layer: LayerNodes, limits: PeakPerformance) -> LayerProfile:
-    """Add up the nodes of a layer; each is bound by whichever of arithmetic and memory takes longer."""
+    """Add up the nodes of a layer; each is bound by arithmetic or memory, whichever takes longer."""
     compute = memory = 0.0
     for node in layer.nodes:
         arithmetic, moving = limits.min_times_ms(count_flops(node), count_bytes(node))

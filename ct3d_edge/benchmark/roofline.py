@@ -1,8 +1,8 @@
-"""The roofline of a network: what its layers compute and move at least, and what this machine can do at most.
+"""Roofline model of a network: operations and bytes of its layers, and peak performance of this machine.
 
-ONNX Runtime fuses nodes and adds its own; passes split layers into many. What stays is the name: tf2onnx names a
-convolution ``Conv__45`` and everything else after its Keras layer (``3dcnn_1/conv3d_17_1/Relu``); a pass puts
-``/ct3d.`` behind the name of the node that it rewrites.
+ONNX Runtime fuses and adds nodes; passes split layers. Layers are recognised by the names of nodes: tf2onnx names a
+convolution ``Conv__45`` and everything else after its Keras layer (``3dcnn_1/conv3d_17_1/Relu``); a pass appends
+``/ct3d.`` to the name of the node that it rewrites.
 """
 
 import math
@@ -20,10 +20,10 @@ from ct3d_edge.session.node_profile import NodeTimes
 from ct3d_edge.system.process_pool import map_in_processes
 
 VIEW_OPERATORS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
-"""Operators that give the same bytes another shape."""
+"""Operators that change the shape and move no bytes."""
 
 SLICE_OPERATORS = ("Slice", "Gather")
-"""Operators that read no more than they write."""
+"""Operators that read as many bytes as they write."""
 
 MATMUL_OPERATORS = ("MatMul", "Gemm", "FusedGemm", "FusedMatMul")
 MEAN_OPERATORS = ("ReduceMean", "GlobalAveragePool")
@@ -35,14 +35,14 @@ TF2ONNX_CONV_NAME = re.compile(r"^Conv__\d+$")
 
 @dataclass(frozen=True)
 class LayerNodes:
-    """A convolution with all that belongs to it, or the layers behind the last one.
+    """Nodes of one layer: a convolution with its activation and pooling, or the head after the last one.
 
     Parameters
     ----------
     name
-        After the Keras layer, where its name is still there.
+        Name of the Keras layer, if a node still has it.
     nodes
-        In the order in which they ran.
+        In the order of execution.
     """
 
     name: str
@@ -50,9 +50,9 @@ class LayerNodes:
 
 
 def read_layers(nodes: Sequence[NodeTimes]) -> tuple[LayerNodes, ...]:
-    """Group nodes by convolution: pooling, activation, normalisation and transforms go with theirs.
+    """Group nodes by convolution, with its pooling, activation, normalisation and transforms.
 
-    A node belongs to the convolution whose name it carries; otherwise to where the node before it belongs.
+    A node belongs to the convolution whose name it has, otherwise to that of the node before it.
     """
     if not any(map(is_convolution, nodes)):
         return (LayerNodes(WHOLE_NETWORK, tuple(nodes)),)
@@ -74,7 +74,7 @@ def _layer_keys(nodes: Sequence[NodeTimes]) -> Iterator[str]:
         if name in known:
             current = name
         elif TF2ONNX_CONV_NAME.match(name) and upcoming:
-            current = upcoming[0]  # its convolution was fused and took its activation's name
+            current = upcoming[0]  # its convolution was fused and has the name of the activation
         elif index > last and (node.operator in MEAN_OPERATORS or node.operator in MATMUL_OPERATORS):
             current = HEAD_LAYER
         yield current
@@ -87,13 +87,13 @@ def layer_name(name: str) -> str:
 
 
 def _layer_title(key: str, members: Sequence[NodeTimes]) -> str:
-    """The Keras name of a convolution known by tf2onnx's, if one of its nodes still has it."""
+    """Keras name of a convolution with a name of tf2onnx, if one of its nodes still has it."""
     names = [layer_name(node.name) for node in members] if TF2ONNX_CONV_NAME.match(key) else []
     return next((name for name in names if name.startswith("conv")), key)
 
 
 def is_convolution(node: NodeTimes) -> bool:
-    """Whether it is one, fused or not, or the products that minimal filtering along all axes makes of one."""
+    """Whether a node is a convolution, fused or not, or the matrix product of a Winograd convolution."""
     return ("Conv" in node.operator and len(node.inputs) > 1) or _is_winograd_matmul(node)
 
 
@@ -104,7 +104,7 @@ def _is_winograd_matmul(node: NodeTimes) -> bool:
 
 
 def count_flops(node: NodeTimes) -> float:
-    """Operations that a node carries out: two for each multiplication with addition; 0 for all but products."""
+    """Operations that a node computes: two for each multiply-add; 0 for all other operators."""
     if is_convolution(node) and not _is_winograd_matmul(node):
         return 2.0 * math.prod(node.outputs[0]) * math.prod(node.inputs[1][1:])
     if node.operator in MATMUL_OPERATORS:
@@ -127,11 +127,11 @@ def count_bytes(node: NodeTimes) -> int:
 
 
 def count_direct_flops(layer: LayerNodes) -> float:
-    """Operations of the 3D convolutions that a layer stands for.
+    """Operations of the 3D convolutions that a layer replaces.
 
-    Minimal filtering does m * r / (m + r - 1) times less than the convolution it replaces, along each axis that it
-    works on; the last step of each is a product with a constant matrix ``(m, m + r - 1)``. Everything else does as much
-    as a 3D convolution, planes that are cut off afterwards included.
+    Winograd convolution needs m * r / (m + r - 1) times fewer along each of its axes; its last step along each is a
+    product with a constant matrix ``(m, m + r - 1)``. Everything else needs as many as a 3D convolution, including
+    planes that are cut off afterwards.
     """
     saved = 1.0
     total = 0.0
@@ -151,24 +151,24 @@ def count_direct_flops(layer: LayerNodes) -> float:
 
 
 def _is_output_transform(node: NodeTimes) -> bool:
-    """Fewer planes come out than go in; of the first step no fewer do."""
+    """Whether a product returns fewer planes than it takes; the input transform does not."""
     rows, columns = node.inputs[0]
     return len(node.inputs[1]) == 3 and rows < columns and node.inputs[1][-2] == columns
 
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-"""Read by the libraries behind NumPy's matrix product when they are loaded, and not later."""
+"""Read by the libraries of NumPy's matrix product only when they are loaded."""
 
 MATRIX_SIDE = 2048
 COPY_BYTES = 1 << 28
-"""Beyond the caches of any CPU: memory is what is measured."""
+"""Larger than the caches of any CPU, so that memory is measured."""
 
 REPEATS = 7
 
 
 @dataclass(frozen=True)
 class PeakPerformance:
-    """The highest throughput that was measured.
+    """Measured peak throughput of this machine.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class PeakPerformance:
     gb_per_s
         Billions of bytes a second, read and written, in a copy.
     threads
-        Of both.
+        Threads of both measurements.
     """
 
     gflops: float
@@ -189,12 +189,12 @@ class PeakPerformance:
         return flops / self.gflops / 1e6, moved_bytes / self.gb_per_s / 1e6
 
     def elementwise_max(self, other: "PeakPerformance") -> "PeakPerformance":
-        """The higher one of each: other work on the machine only ever lowers a measurement."""
+        """The maximum of each: other work on the machine can only lower a measurement."""
         return PeakPerformance(max(self.gflops, other.gflops), max(self.gb_per_s, other.gb_per_s), self.threads)
 
 
 def measure_peak_performance(threads: int, *, side: int = MATRIX_SIDE, copied: int = COPY_BYTES) -> PeakPerformance:
-    """Measure in a fresh process: how many threads a matrix product has is fixed when NumPy is imported.
+    """Measure in a new process: the number of threads of a matrix product is fixed when NumPy is imported.
 
     Parameters
     ----------

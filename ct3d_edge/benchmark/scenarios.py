@@ -1,4 +1,4 @@
-"""One scan after the other, from its file to its record; and batches from memory, in several configurations."""
+"""Scenario `single`: one scan after the other, from file to record. Sweep: batches from memory, per configuration."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ SINGLE_QUESTION = "From a scan file to its record, one scan at a time"
 SWEEP_QUESTION = "Batches of prepared scans from memory to their probabilities, one batch after the other"
 
 DEVICE_RESIDENT = "device-resident run"
-"""The network alone, its input and output staying where it runs; timed after each scan, no part of it."""
+"""The network alone, with input and output on the device; timed after each scan, and not part of its time."""
 
 CLOCKS = {
     DEVICE_RESIDENT: (DEVICE_RESIDENT,),
@@ -39,19 +39,19 @@ CLOCKS = {
     "+ preprocessing": ("preprocess", "infer"),
     "file to decision": STAGES,
 }
-"""Clock to the stages that it is the sum of, each within the next."""
+"""Stages of which each clock is the sum; each clock includes the one before."""
 
 BATCH_STAGE = "infer"
 
 
 @dataclass(frozen=True)
 class RunCount:
-    """How much to measure.
+    """Number of runs of a measurement, and when it ends.
 
     Parameters
     ----------
     runs
-        Counted runs; at least so many if a precision is asked for.
+        Counted runs; the least number if there is a precision.
     until
         Precision and time limit.
     """
@@ -60,7 +60,7 @@ class RunCount:
     until: StopCriterion
 
     def measure(self, work: TimedRun, buffer: SampleBuffer, clock: Clock, progress: Progress) -> None:
-        """Find the steady state, then time as many runs as are wanted."""
+        """Find the steady state, then time the counted runs."""
         measure_runs(
             work,
             self.runs,
@@ -72,7 +72,7 @@ class RunCount:
         )
 
     def shortfall(self, samples: Samples) -> str | None:
-        """Why a measurement that was not interrupted has less than was asked for."""
+        """Why a measurement that was not interrupted has fewer runs than requested."""
         done = len(samples.total)
         if done >= self.runs:
             return None
@@ -93,16 +93,16 @@ def measure_single(
     Parameters
     ----------
     runner, scans
-        An open session, and files that it has predictions for.
+        An open session, and scans that it can predict.
     plan
-        How much.
+        Number of runs.
     once
-        What happened before, in ms.
+        Durations in ms of what happened once, before.
 
     Raises
     ------
     PartialResultError
-        With the record so far, if a run fails or is interrupted.
+        A run failed or was interrupted; holds the record so far.
     """
     clock = clock or WallClock()
     monitor, buffer = SystemMonitor(clock), SampleBuffer(excluded_stages=(DEVICE_RESIDENT,))
@@ -160,7 +160,7 @@ class SweepConfiguration:
     threads
         Within an operator on the CPU; as many as usable cores if None.
     batch
-        Scans that go through the network at once.
+        Scans in one run of the network.
     """
 
     threads: int | None
@@ -173,7 +173,7 @@ class SweepConfiguration:
 
 
 def sweep_configurations(threads: Sequence[int], batches: Sequence[int]) -> tuple[SweepConfiguration, ...]:
-    """Each number of threads with each batch size; what is not swept stays as it is, a batch 1."""
+    """Each number of threads with each batch size; by default the threads of the session, and batch 1."""
     return tuple(SweepConfiguration(count, batch) for count in threads or (None,) for batch in batches or (1,))
 
 
@@ -187,15 +187,15 @@ def measure_sweep(
     clock: Clock | None = None,
     progress: Progress = no_progress,
 ) -> BenchRecord:
-    """Time each configuration in a session of its own, one after the other, each from its steady state on.
+    """Time each configuration in a session of its own, one after the other, each from its steady state.
 
-    Sessions do not take turns: two that are open share the memory and the cores, whose waiting threads disturb the
-    other's. A drift of the machine therefore meets some configurations and not others; snapshots show when.
+    Sessions are not interleaved: two open sessions share memory and cores, and the waiting threads of one disturb the
+    other. A drift of the machine therefore affects some configurations and not others; snapshots show when.
 
     Parameters
     ----------
     open_runner
-        Opens a session with so many threads.
+        Opens a session with a number of threads.
     volumes
         ``(N, *contract.shape)`` prepared scans, repeated in order to fill a batch.
     plan
@@ -206,8 +206,8 @@ def measure_sweep(
     Raises
     ------
     PartialResultError
-        With the record so far, if a run fails or is interrupted; its cause is a `UsageError` if the provider does not
-        use one of the numbers of threads: the same would be measured twice.
+        A run failed or was interrupted; holds the record so far. Its cause is a `UsageError` if the provider ignores
+        a number of threads, since the same would be measured twice.
     """
     clock = clock or WallClock()
     monitor, buffers = SystemMonitor(clock), {entry.name: SampleBuffer() for entry in configurations}
@@ -236,7 +236,7 @@ def measure_sweep(
 
 
 def _describe_shortfalls(plan: RunCount, buffers: Mapping[str, SampleBuffer]) -> str | None:
-    """Which configurations have fewer runs than were asked for; None if none has."""
+    """Configurations with fewer runs than requested; None if there are none."""
     texts = {name: plan.shortfall(buffer.samples()) for name, buffer in buffers.items()}
     return "; ".join(f"{name}: {text}" for name, text in texts.items() if text) or None
 

@@ -1,4 +1,4 @@
-"""Scans that arrive at random: the highest rate at which records still come in time."""
+"""Scenario `server`: Poisson arrivals, and the highest rate whose tail latency is within a bound."""
 
 import math
 from collections.abc import Sequence
@@ -26,27 +26,27 @@ from ct3d_edge.session.runner import Runner
 QUESTION = "Scans that arrive at random, from their intended arrival to their record"
 UNLOADED = "one after the other"
 DEFAULT_BOUND_FACTOR = 3.0
-"""Bound in medians of a scan alone, where none is given: a tail with two more in front of it."""
+"""Default bound, in medians of a scan alone: two more scans in the queue."""
 
 UNLOADED_RUNS = 8
 
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """What to measure.
+    """Settings of the measurement.
 
     Parameters
     ----------
     requests
-        Scans at each rate; they decide which of p90, p95, p99 the bound is for.
+        Scans at each rate; their number decides whether the bound is for p90, p95 or p99.
     bound_ms
-        From intended arrival to record; three medians of a scan alone if None.
+        Latency bound from intended arrival to record; three medians of a scan alone if None.
     rates
-        How many rates to try.
+        Number of rates to try.
     budget_s
-        No further rate is tried after so many seconds.
+        Seconds after which no further rate is tried.
     seed
-        Of the arrivals.
+        Seed of the arrivals.
     """
 
     requests: int
@@ -66,7 +66,7 @@ def measure_server(
 ) -> tuple[BenchRecord, list[LoadResult]]:
     """Time scans alone until they are steady, then search the highest rate within the bound.
 
-    One session predicts one scan at a time with all its threads; waiting for it counts.
+    One session predicts one scan at a time with all its threads; latencies include the queue.
 
     Returns
     -------
@@ -78,21 +78,21 @@ def measure_server(
     Raises
     ------
     PartialResultError
-        With the record so far, if a run fails or is interrupted.
+        A run failed or was interrupted; holds the record so far.
     """
     server = _ServerRun(runner, scans, plan, clock or WallClock(), progress)
     with keep_partial_result(server.record):
         service_ms = server.measure_unloaded()
         bound_ms = plan.bound_ms or DEFAULT_BOUND_FACTOR * service_ms
         attempts = server.search(service_ms, bound_ms)
-    # Where scans alone take longer than the bound, one rate shows as much as all.
+    # If scans alone take longer than the bound, no rate can hold it: one attempt is enough.
     complete = service_ms > bound_ms or len(attempts) >= plan.rates
     spent = f"the time budget was spent after {len(attempts)} of {plan.rates} rates"
     return server.record(None if complete else spent), attempts
 
 
 class _ServerRun:
-    """One session, its queue, and everything measured so far."""
+    """One session, its queue, and the measurements so far."""
 
     def __init__(
         self, runner: Runner, scans: Sequence[Path], plan: ServerPlan, clock: Clock, progress: Progress

@@ -1,4 +1,4 @@
-"""The work that is timed, what ``infer`` does with one scan, and the memory, CPU time and energy that it costs."""
+"""Workload of a benchmark: one scan as `infer` predicts it, and its memory, CPU time and energy."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,16 +30,16 @@ from ct3d_edge.system.process_pool import map_in_processes
 PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal", "nibabel")
 
 RECORD_STAGE = "record"
-"""What a scan takes besides the stages that its record names: the record itself, hashes, the check of the features."""
+"""Time of a scan outside the stages of its record: making the record, hashes, the check of the features."""
 
 STAGES = (*(field.name for field in fields(Timing)), RECORD_STAGE)
-"""Stages of a scan, in order; together they are all of its time."""
+"""Stages of a scan, in order; they add up to its total time."""
 
 PHANTOM_SEED = 30_000
 PHANTOM_SHAPE = (512, 512, 40)
 
 AVERAGED_SCANS = 5
-"""Predicted for each figure that is an average."""
+"""Number of scans that an average is computed from."""
 
 RESIDENT_BEFORE = "resident before the model, bytes"
 ADDED_BY_SESSION = "added by the session, bytes"
@@ -53,13 +53,13 @@ GPU_ENERGY = "energy of the GPUs, J a scan"
 
 
 def describe_environment() -> dict[str, Any]:
-    """What ``describe_machine`` finds, with the packages that a scan passes through."""
+    """The machine, and the versions of the packages that process a scan."""
     return describe_machine(PACKAGES)
 
 
 @contextmanager
 def bench_scans(folder: Path | None) -> Iterator[list[Path]]:
-    """Yield the scans of a folder, or one phantom of 512 x 512 x 40 that lives as long as the benchmark."""
+    """Yield the scans of a folder, or a temporary phantom of 512 x 512 x 40."""
     if folder:
         yield find_scans([folder])
         return
@@ -70,7 +70,7 @@ def bench_scans(folder: Path | None) -> Iterator[list[Path]]:
 
 
 def prepare_network_input(path: Path, contract: Contract) -> NDArray[np.float32]:
-    """Prepare a scan before anything is timed: one without a prediction must not end a long measurement.
+    """Prepare a scan before the measurement: one that cannot be predicted must not end it.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def prepare_network_input(path: Path, contract: Contract) -> NDArray[np.float32]
     Raises
     ------
     UsageError
-        Naming the scan and why it has no prediction.
+        The scan cannot be predicted.
     """
     scan = prepare_scan(path, contract, checker=QualityChecker(contract))
     if scan.model_input is None:
@@ -105,12 +105,12 @@ class ScanWorkload:
         self._checker = QualityChecker(runner.contract)
 
     def predict(self, number: int, timer: StageTimer) -> ResultRecord:
-        """Predict the scan of run ``number``; `STAGES` are laps of ``timer``.
+        """Predict the scan of run ``number``; the laps of ``timer`` are `STAGES`.
 
         Raises
         ------
         UsageError
-            If the scan has no prediction.
+            The scan cannot be predicted.
         """
         path = self._scans[number % len(self._scans)]
         record = predict_scan(path, self._runner, self._notes, self._checker).record
@@ -127,14 +127,14 @@ def _unusable(path: Path, failure: ScanFailure | None) -> UsageError:
 
 @dataclass(frozen=True)
 class ResourceJob:
-    """What the fresh process does.
+    """Work of the new process.
 
     Parameters
     ----------
     open_runner
-        Opens the session; travels to the other process by its name.
+        Opens the session; must be picklable.
     scan
-        A file that it has a prediction for.
+        A scan that it can predict.
     """
 
     open_runner: Callable[[], Runner]
@@ -144,8 +144,8 @@ class ResourceJob:
 def measure_resources(job: ResourceJob) -> dict[str, float | None]:
     """Memory, CPU time and energy of predicting scans; None for what this system does not report.
 
-    Energy is that of the whole packages and GPUs, other processes included, measured in a pass of its own; memory of
-    GPUs is what all of them have more in use than before. Where the CPU does the work, GPUs are left out.
+    Energy is that of whole CPU packages and GPUs, other processes included, measured in a separate pass. GPU memory is
+    the increase over all GPUs; it is left out where the CPU does the work.
     """
     (found,) = map_in_processes(_measure_in_process, [job], 1, afresh=True)
     return found
@@ -180,14 +180,14 @@ def compute_gpu_costs(
     memory: tuple[GpuReading | None, GpuReading | None, GpuReading | None],
     energy: tuple[GpuReading | None, GpuReading | None],
 ) -> dict[str, float | None]:
-    """What GPUs spent.
+    """Memory and energy of GPUs.
 
     Parameters
     ----------
     memory
-        Read before the session, with it open, after the first scan.
+        Readings before the session, with it open, and after the first scan.
     energy
-        Read before and after `AVERAGED_SCANS` scans.
+        Readings before and after `AVERAGED_SCANS` scans.
     """
     idle, loaded, warm = (reading.used_bytes if reading else None for reading in memory)
     awake, done = (reading.joules if reading else None for reading in energy)

@@ -1,4 +1,4 @@
-"""``ct3d-edge bench``: how long a scan takes here, from file to record, and where the time goes."""
+"""``ct3d-edge bench``: time from scan file to record on this machine, by stage."""
 
 import logging
 import re
@@ -135,7 +135,7 @@ def _measurement(
     resources: bool,
     profile: bool,
 ) -> bench_scenarios.Measurement:
-    """Choose what to measure; options that contradict each other are refused before anything is opened."""
+    """Choose the measurement; contradicting options are refused before anything is opened."""
     if bound_s is not None and scenario != "server":
         raise UsageError("--latency-slo is for --scenario server.")
     for option, asked in (("--resources", resources), ("--profile", profile)):
@@ -155,7 +155,9 @@ def _require_tail(runs: int | None) -> None:
     from ct3d_edge.latency.statistics import min_samples
 
     if runs is not None and runs < min_samples(90):
-        raise UsageError(f"--scenario server needs --runs {min_samples(90)} or more: fewer know no tail, not even p90.")
+        raise UsageError(
+            f"--scenario server needs --runs {min_samples(90)} or more: fewer give no percentile of the tail."
+        )
 
 
 def _measure(scans: Path | None, measurement: "Callable[[list[Path]], BenchRecord]", out: Path | None) -> "BenchRecord":

@@ -1,4 +1,4 @@
-"""Benchmark records as text: tables of percentiles, sweeps, rates, layers and comparisons, and sentences below them."""
+"""Print benchmark records: tables of percentiles, sweeps, rates, layers and comparisons, with notes below them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ INTERVAL = "99 % interval"
 
 
 def print_single(record: BenchRecord) -> None:
-    """What happens once, then stages and nested clocks with their percentiles, warnings, memory and energy."""
+    """Print durations of what happens once, percentiles of stages and clocks, warnings, memory and energy."""
     series = record.series()
     stages = {name: series[name] for name in record.stages}
     clocks = {name: series[name] for name in record.clocks}
@@ -36,7 +36,7 @@ def print_single(record: BenchRecord) -> None:
 
 
 def print_record(record: BenchRecord) -> None:
-    """All series of a record with their percentiles, its profile, and warnings."""
+    """Print percentiles of all series of a record, its profile, and warnings."""
     print_lines([f"{record.question}, {record.created}"])
     if record.incomplete:
         print_lines([f"incomplete: {record.incomplete}"])
@@ -52,7 +52,7 @@ def print_record(record: BenchRecord) -> None:
 
 
 def _describe_steady_state(record: BenchRecord) -> list[str]:
-    """How the steady state was found, and how well its median is known."""
+    """Runs of the steady state and of the warm-up, and a note if the precision was not reached."""
     counted, warmup = (len(next(iter(runs.values()), ())) for runs in (record.samples.counted, record.samples.warmup))
     steady = record.samples.steady_after
     found = "no steady level was found" if steady is None else f"steady after {steady}"
@@ -64,11 +64,11 @@ def _describe_steady_state(record: BenchRecord) -> list[str]:
 
 
 def _describe_missing(samples: Sequence[float]) -> list[str]:
-    """Which percentiles are not shown, and how many runs they take."""
+    """Percentiles that are not shown, and the number of runs that they need."""
     missing = [entry for entry in standard_percentiles(samples) if entry.missing]
     return [
         f"Below each percentile its {INTERVAL}, by order statistics.",
-        *(f"{entry.name} needs {entry.missing} more runs before it can be relied on." for entry in missing),
+        *(f"{entry.name} needs {entry.missing} more runs." for entry in missing),
     ]
 
 
@@ -115,7 +115,7 @@ def _table(left: Iterable[str], right: Iterable[str]) -> Table:
 
 
 def print_sweep(record: BenchRecord) -> None:
-    """One row a configuration: median with its interval, scans a second, and how much more than the first row."""
+    """Print one row per configuration: median with interval, scans per second, and their ratio to the first row."""
     table = _table(
         [], ("threads", "batch", "runs", "median of a batch, ms", INTERVAL, "scans a second", "of the first")
     )
@@ -134,7 +134,7 @@ def print_sweep(record: BenchRecord) -> None:
 
 
 def print_server(record: BenchRecord, attempts: Sequence[LoadResult]) -> None:
-    """One row a rate, and the highest within the bound."""
+    """Print one row per rate, and the highest rate within the bound."""
     facts = record.conditions
     tail, capacity = facts["tail"], facts["capacity_per_s"]
     bound = f"{tail} within {facts['bound_ms']:.0f} ms"
@@ -157,7 +157,7 @@ def print_server(record: BenchRecord, attempts: Sequence[LoadResult]) -> None:
 
 
 def print_profile(profile: Mapping[str, Any]) -> None:
-    """One row a layer, the limits of the machine, and the bottleneck; from a record's ``profile``."""
+    """Print one row per layer, the limits of the machine, and the bottleneck, from the ``profile`` of a record."""
     limits, parts = profile["ceilings"], profile["parts_ms"]
     table = _table(["layer"], ("ms", "GFLOP", "of 3D", "GFLOP/s", "GB/s", "of the limit"))
     table.add_column("bound by")
@@ -183,14 +183,14 @@ def print_profile(profile: Mapping[str, Any]) -> None:
     shares = ", ".join(f"{name} {ms:.1f} ms ({ms / whole:.0%})" for name, ms in parts.items())
     print_lines(
         [
-            "of 3D: GFLOP of the 3D convolution that it stands for. bound by: the largest part of its time.",
+            "of 3D: GFLOP of the 3D convolution that it replaces. bound by: the largest part of its time.",
             f"The whole scan: {shares}. Bottleneck: {profile['verdict']}.",
         ]
     )
 
 
 def print_comparison(changes: Comparison) -> None:
-    """One row a percentile; of percentiles above the median those with enough runs."""
+    """Print one row per percentile; of those above the median the ones with enough runs."""
     table = _table(["series"], ("", "first, ms", "second, ms", "ratio", INTERVAL))
     table.add_column("result")
     for (name, rank), change in changes.items():

@@ -1,4 +1,4 @@
-"""``ct3d-edge bench compare``, ``show`` and ``history``: records compared, shown and listed."""
+"""``ct3d-edge bench compare``, ``show`` and ``history``: compare, show and list records."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,7 +52,7 @@ def compare(
 
 
 def _read(argument: str) -> "tuple[BenchRecord, str | None]":
-    """A record, and the series of it that was named."""
+    """The record and the series that an argument names."""
     from ct3d_edge.latency.record import read_record
 
     path, colon, name = argument.rpartition(":")
@@ -69,7 +69,7 @@ def _require_comparable(first: "BenchRecord", second: "BenchRecord", force: bool
     if errors and not force:
         raise UsageError(f"The records cannot be compared; they differ in {'; '.join(errors)}. --force does it anyway.")
     for text in errors:
-        log(f"Compared in spite of {text}")
+        log(f"Compared although they differ in {text}")
 
 
 def _series(record: "BenchRecord", name: str | None, argument: str) -> "Series":
@@ -99,13 +99,13 @@ def _changes(first: "Series", second: "Series", *, paired: bool) -> "Comparison"
 
 
 def _default_series(record: "BenchRecord", changes: "Comparison") -> str | None:
-    """The series of a threshold without a name: the widest clock; of contestants none, unless there is only one."""
+    """Series of a threshold without a name: the widest clock; for contestants none unless there is only one."""
     names = list(dict.fromkeys(name for name, _ in changes))
     return names[-1] if record.arrangement == "stages" or len(names) == 1 else None
 
 
 def _external_load(first: "BenchRecord", second: "BenchRecord") -> str:
-    """Other load while a record was measured, in words."""
+    """Other load during the measurements, in words."""
     from ct3d_edge.latency.stability import external_load
 
     loads = {name: external_load(record.surroundings) for name, record in (("first", first), ("second", second))}
@@ -118,9 +118,9 @@ def _check(thresholds: "list[RegressionThreshold]", changes: "Comparison", defau
     Raises
     ------
     CheckFailedError
-        Naming the thresholds that are exceeded.
+        A threshold is exceeded.
     InconclusiveError
-        If other load on the machine may be the reason.
+        A threshold is exceeded, and other load on the machine may be the reason.
     """
     exceeded = []
     for threshold in thresholds:
@@ -166,12 +166,12 @@ def show(
 
 
 def require_page(path: Path) -> None:
-    """Make sure, before the work, that the page can be written.
+    """Check before the measurement that the page can be written.
 
     Raises
     ------
     MissingExtraError
-        If what draws it is not installed.
+        jinja2 or matplotlib is not installed.
     UsageError
         If the file cannot be written.
     """
@@ -213,7 +213,7 @@ def history(
 
 
 def _read_folder(folder: Path) -> "list[tuple[str, BenchRecord]]":
-    """File names and records in the order in which they were made; what cannot be read is logged."""
+    """File names and records in the order of their creation; what cannot be read is logged."""
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.latency.record import read_record
 

@@ -1,4 +1,4 @@
-"""The scenarios of ``bench``: what each one opens, measures and prints."""
+"""Scenarios of ``bench``: each opens a session, measures, and prints its record."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ct3d_edge.session.runner import Runner
 
 DEFAULT_TIME_LIMIT_S = 60.0
-"""With a precision and without a time limit."""
+"""Default with a precision."""
 
 OFFLINE_BATCHES = (1, 2, 4, 8)
 RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
@@ -28,14 +28,14 @@ RUNS, RUNS_OF_A_CONFIGURATION = 50, 20
 
 @dataclass(frozen=True)
 class BenchAmounts:
-    """How much to measure; None for options that were left out."""
+    """Options for the number of runs; None for those left out."""
 
     runs: int | None
     precision: float | None
     budget_s: float | None
 
     def plan(self, runs: int) -> "RunCount":
-        """So many runs if none were named; with a precision as few as have an interval."""
+        """The number of runs, by default ``runs``; with a precision the least number that has an interval."""
         from ct3d_edge.benchmark.scenarios import RunCount
         from ct3d_edge.latency.compare import MIN_MEDIAN_SAMPLES
         from ct3d_edge.latency.measure import StopCriterion
@@ -48,7 +48,7 @@ class BenchAmounts:
 
 @dataclass(frozen=True)
 class BenchTarget:
-    """The model that every scenario measures, and how it is run: the file, provider and options of ``infer``."""
+    """The model that every scenario measures, with the provider and options of ``infer``."""
 
     resolved: "ResolvedModel"
     run_report: Path | None = None
@@ -61,7 +61,7 @@ class BenchTarget:
         return load_model_file(self.resolved.path)
 
     def open(self, threads: int | None = None) -> "Runner":
-        """A session with so many threads, else the chosen ones; its run report is written if that was asked for."""
+        """Open a session, by default with the configured threads; write its run report if there is a file for it."""
         from ct3d_edge.cli.terminal import log
         from ct3d_edge.session.runner import Runner
 
@@ -75,7 +75,7 @@ class BenchTarget:
 
 
 def timed_import() -> dict[str, float]:
-    """Import what `infer` needs, before anything else has imported it."""
+    """Time the import of what `infer` needs; call it before anything else imports that."""
     began = time.perf_counter()
     from ct3d_edge.inference.load_model import load_model  # noqa: F401
 
@@ -83,7 +83,7 @@ def timed_import() -> dict[str, float]:
 
 
 Measurement = Callable[[BenchTarget, list[Path], dict[str, float]], "BenchRecord"]
-"""Measures a target on scans; the last argument holds what happened once so far, in ms."""
+"""Measures a target on scans; the last argument holds durations in ms of what happened once so far."""
 
 
 def single(
@@ -94,7 +94,7 @@ def single(
     scans: list[Path],
     once: dict[str, float],
 ) -> "BenchRecord":
-    """One scan after the other, and before that everything that happens once; memory, energy, layers if asked for."""
+    """Measure what happens once, then one scan after the other; optionally memory and energy, and layers."""
     from ct3d_edge.benchmark.scenarios import measure_single
     from ct3d_edge.benchmark.workload import ResourceJob, measure_resources, prepare_network_input
     from ct3d_edge.cli.bench_print import print_single
@@ -117,7 +117,7 @@ def single(
         with ProgressBars() as bars:
             record = measure_single(runner, scans, plan, once=once, progress=bars)
     if resources:
-        # A target that has read its model would bring it along into the fresh process.
+        # A target that has read its model would be pickled with it.
         with keep_partial_result(lambda reason: replace(record, incomplete=reason)):
             spent = measure_resources(ResourceJob(replace(target).open, scans[0]))
         record = replace(record, resources={**record.resources, **spent})
@@ -126,16 +126,16 @@ def single(
 
 
 def _require_cpu(actual: str) -> None:
-    """Refuse before anything is measured what could not be profiled."""
+    """Refuse a provider that cannot be profiled before anything is measured."""
     if actual != "cpu":
         raise UsageError(
-            f"--profile times operators on the CPU provider; {actual} does the work here, whose operators ONNX Runtime "
-            "sees being started, not finished. Add --provider cpu, or use the vendor's profiler."
+            f"--profile times operators on the CPU provider; here {actual} runs them, and ONNX Runtime times only "
+            "their start. Add --provider cpu, or use the vendor's profiler."
         )
 
 
 def _add_profile(record: "BenchRecord", target: BenchTarget, volume: "NDArray[np.float32]") -> "BenchRecord":
-    """Profile a network input, print the table, and put it all into the record."""
+    """Profile a network input, print the table, and add it to the record."""
     from ct3d_edge.benchmark.layer_profile import profile_scan
     from ct3d_edge.cli.bench_print import print_profile
     from ct3d_edge.latency.record import keep_partial_result
@@ -159,7 +159,7 @@ def sweep(
     scans: list[Path],
     _: dict[str, float],
 ) -> "BenchRecord":
-    """Batches from memory, in each configuration."""
+    """Measure batches from memory in each configuration."""
     import numpy as np
 
     from ct3d_edge.benchmark.scenarios import measure_sweep, sweep_configurations
@@ -182,7 +182,7 @@ def sweep(
 def server(
     amounts: BenchAmounts, bound_s: float | None, target: BenchTarget, scans: list[Path], _: dict[str, float]
 ) -> "BenchRecord":
-    """Scans that arrive at random, at several rates."""
+    """Measure Poisson arrivals at several rates."""
     from ct3d_edge.benchmark.server_scenario import ServerPlan, measure_server
     from ct3d_edge.benchmark.workload import prepare_network_input
     from ct3d_edge.cli.bench_print import print_server

@@ -1,4 +1,4 @@
-"""What a Keras network takes and gives: read off the network, then tried on it."""
+"""Inspect input and output of a Keras network, and check them by running it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,18 @@ from ct3d_edge.modelfile.golden_input import make_phantom_volume
 
 SPATIAL_AXES = 3
 COLOURS = 4
-"""Up to so many values along a last axis are the channels of a flat picture, not slices."""
+"""Largest length of a last axis that is taken for the channels of a 2D image, not for slices."""
 
 TRANSPARENT = ("Dropout", "Flatten", "Identity", "Reshape")
-"""Layers behind the last activation that change no value in inference."""
+"""Layers after the last activation that change no value in inference."""
 
 PROBABILITY_ATOL = 1e-3
-"""How far probabilities in half precision may lie outside [0, 1] or from a sum of one."""
+"""Tolerance of probabilities in half precision: outside [0, 1], or from a sum of one."""
 
 
 @dataclass(frozen=True)
 class KerasInterface:
-    """What a network takes and gives.
+    """Input and output of a network.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class KerasInterface:
     outputs
         Length of its output vector.
     activation
-        What is still missing to make probabilities of it.
+        Activation that turns its output into probabilities.
     """
 
     shape: tuple[int, int, int]
@@ -50,23 +50,23 @@ def inspect_interface(
     size: tuple[int, int, int] | None = None,
     activation: Activation | None = None,
 ) -> KerasInterface:
-    """Find out what a network takes and gives, and run it once to see that this is so.
+    """Inspect input and output of a network, and run it once to check them.
 
     Parameters
     ----------
     file
-        Where it came from, for messages.
+        Its file, for messages.
     network
-        One volume in, one vector out.
+        A network from one volume to one vector.
     size
-        ``(W, H, D)`` where the network leaves its input size open.
+        ``(W, H, D)`` of a network with an open input size.
     activation
-        What is still missing, if the caller knows it; None to read it off the last layer.
+        Activation that turns its output into probabilities; None to derive it from the last layer.
 
     Raises
     ------
     ModelError
-        The network is not one volume in and one vector out, or its answers are not what its last layer promises.
+        The network does not map one volume to one vector, or its outputs are not those of its last activation.
     UsageError
         ``size`` is needed or contradicts the network.
     """
@@ -82,7 +82,7 @@ def inspect_interface(
     shape, channels = _input_layout(file, tuple(network.inputs[0].shape[1:]), size)
     output = tuple(network.outputs[0].shape[1:])
     if len(output) != 1 or output[0] is None:
-        raise ModelError(f"{file} answers with shape ('batch', {output}); a vector of classes can be exported.")
+        raise ModelError(f"{file} returns shape ('batch', {output}); a vector of classes can be exported.")
     outputs = int(output[0])
     found = KerasInterface(shape, channels, outputs, activation or _missing_activation(file, network, outputs))
     _check_by_running(file, network, found)
@@ -98,13 +98,13 @@ def _input_layout(
     if any(n is not None and n != m for n, m in zip(found, wanted, strict=True)):
         raise UsageError(f"{file} takes volumes of {found}, not of {wanted}. Leave out `shape=`.")
     if any(n is None for n in wanted):
-        raise UsageError(f"{file} leaves its input size open {found}. Say which: `shape=(128, 128, 64)`")
+        raise UsageError(f"{file} leaves its input size open {found}. Give it: `shape=(128, 128, 64)`")
     w, h, d = (int(n) for n in wanted if n is not None)
     return (w, h, d), channels
 
 
 def _channel_axis(file: Path, shape: tuple[int | None, ...]) -> tuple[Channels, slice]:
-    """Where the axis of length one is, and which axes are the volume's."""
+    """Position of the channel axis, and the axes of the volume."""
     if len(shape) == SPATIAL_AXES + 1 and shape[-1] == 1:
         return "last", slice(0, 3)
     if len(shape) == SPATIAL_AXES + 1 and shape[0] == 1:
@@ -115,7 +115,7 @@ def _channel_axis(file: Path, shape: tuple[int | None, ...]) -> tuple[Channels, 
 
 
 def _missing_activation(file: Path, network: keras.Model, outputs: int) -> Activation:
-    """What turns the output into probabilities: nothing if the last operation does it, else what fits its length."""
+    """Activation that turns the output into probabilities: none if the last operation is one, else by its length."""
     name = _last_activation(network)
     if name == "sigmoid" and outputs > 1:
         raise ModelError(
@@ -128,13 +128,13 @@ def _missing_activation(file: Path, network: keras.Model, outputs: int) -> Activ
     if name == "linear":
         return "sigmoid" if outputs == 1 else "softmax"
     raise ModelError(
-        f"{file} ends in '{name}', which does not tell whether it gives probabilities. "
-        "Say what is still missing: `activation=identity`, sigmoid or softmax"
+        f"{file} ends in '{name}', which does not show whether it gives probabilities. "
+        "Name the activation that is missing: `activation=identity`, sigmoid or softmax"
     )
 
 
 def _last_activation(network: keras.Model) -> str:
-    """Name of the operation that makes the output, looking into nested models and through layers that only pass on.
+    """Name of the operation that computes the output, inside nested models and before layers that change no value.
 
     ``network.layers`` would not do: it leaves out operations such as ``keras.ops.sigmoid``.
     """
@@ -152,21 +152,21 @@ def _last_activation(network: keras.Model) -> str:
 
 
 def _check_by_running(file: Path, network: keras.Model, interface: KerasInterface) -> None:
-    """Run the network on two inputs: what is to be probabilities must look like them."""
+    """Run the network on two inputs: outputs that are declared probabilities must be ones."""
     volumes = np.stack([make_phantom_volume(seed, interface.shape) for seed in (1, 2)])
     channel = {"last": -1, "first": 1}.get(interface.channels)
     batch = volumes if channel is None else np.expand_dims(volumes, channel)
     try:
-        answers = np.asarray(keras.ops.convert_to_numpy(network(batch, training=False)), np.float64)
+        outputs = np.asarray(keras.ops.convert_to_numpy(network(batch, training=False)), np.float64)
     except Exception as error:  # whatever the layers raise
         raise ModelError(f"Keras cannot run {file} on a volume of {interface.shape}: {keras_reason(error)}") from error
-    if interface.activation == "identity" and not _are_probabilities(answers):
+    if interface.activation == "identity" and not _are_probabilities(outputs):
         raise ModelError(
-            f"{file} gives values from {answers.min():.3g} to {answers.max():.3g}, which are no probabilities. "
-            "Say what is still missing: `activation=sigmoid` or softmax"
+            f"{file} gives values from {outputs.min():.3g} to {outputs.max():.3g}, which are no probabilities. "
+            "Name the activation that is missing: `activation=sigmoid` or softmax"
         )
 
 
-def _are_probabilities(answers: NDArray[np.float64]) -> bool:
-    inside = bool(((answers >= -PROBABILITY_ATOL) & (answers <= 1 + PROBABILITY_ATOL)).all())
-    return inside and (answers.shape[1] == 1 or bool((np.abs(answers.sum(axis=1) - 1) < PROBABILITY_ATOL).all()))
+def _are_probabilities(outputs: NDArray[np.float64]) -> bool:
+    inside = bool(((outputs >= -PROBABILITY_ATOL) & (outputs <= 1 + PROBABILITY_ATOL)).all())
+    return inside and (outputs.shape[1] == 1 or bool((np.abs(outputs.sum(axis=1) - 1) < PROBABILITY_ATOL).all()))

@@ -21,23 +21,23 @@ from ct3d_edge.keras_backend import graph_if_equal, keras_reason, require_graph_
 from ct3d_edge.session.runner import to_probabilities
 
 RUN_MODEL_NAME = "model.keras"
-"""Of a training run; only beside a file of this name a contract.json is its own."""
+"""Model of a training run; only beside a file of this name is contract.json its contract."""
 
 
 @dataclass(frozen=True, eq=False)
 class KerasSource:
-    """A Keras network and what is known about it.
+    """A Keras network with its contract.
 
     Parameters
     ----------
     path, sha256
         The .keras file and the hash of its bytes.
     network
-        One volume in, one vector out.
+        A network from one volume to one vector.
     contract
-        What the network expects and answers.
+        Its input and output.
     messages
-        Sentences about what was assumed, for the user to read.
+        Sentences for the user about assumptions.
     """
 
     path: Path
@@ -79,14 +79,14 @@ def load_keras_source(
     size
         ``(W, H, D)`` for a network that leaves its input size open.
     activation
-        What its output still lacks to be probabilities; None to read it off the network.
+        Activation that turns its output into probabilities; None to derive it from the network.
 
     Raises
     ------
     UsageError
         The path does not exist, is not a .keras file, or an option fits neither contract nor network.
     ModelError
-        Keras cannot load it, or the network is not one volume in, one vector out.
+        Keras cannot load it, or the network does not map one volume to one vector.
     ContractError
         The contract does not fit the network.
     """

@@ -1,4 +1,4 @@
-"""Whether one series of durations is slower than another: comparability, a bootstrap, and a regression threshold."""
+"""Compare two series of durations: comparability of records, bootstrap intervals, regression thresholds."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,17 +22,17 @@ MATCHING_ENVIRONMENT = (
     "cgroup_cpu_max",
     "governor",
 )
-"""Of the environment: another machine, or this one with other limits."""
+"""Fields of the environment that must be equal: another machine, or other limits, cannot be compared."""
 
 MATCHING_CONDITIONS = ("scans", "order", "scenario", "configurations")
-"""Of the conditions: other work."""
+"""Conditions that must be equal: other work cannot be compared."""
 
 NOTED_ENVIRONMENT = ("platform", "memory", "python", "packages")
-"""Of the environment: a change of one of them is often what a comparison is about."""
+"""Fields of the environment whose changes are reported: they are often the subject of a comparison."""
 
 
 def comparability_errors(before: BenchRecord, after: BenchRecord) -> list[str]:
-    """Why two records must not be compared, a clause each."""
+    """Reasons why two records must not be compared, a clause each."""
     same = before.question == after.question
     return [
         *([] if same else [f"question: {before.question!r} and {after.question!r}"]),
@@ -71,10 +71,10 @@ def _short(value: object) -> str:
 
 
 RESAMPLES = 4000
-"""So that each end of a 99 % interval rests on 20 of them."""
+"""Each end of a 99 % interval is then estimated from 20 resamples."""
 
 MAX_DRAWN_AT_ONCE = 1 << 20
-"""Samples drawn at once; the resamples of long series come in parts."""
+"""Samples drawn at once; resamples of long series are drawn in parts, which bounds the memory."""
 
 MIN_MEDIAN_SAMPLES = 8
 """Samples from which a median has an interval at 99 %."""
@@ -111,7 +111,7 @@ class PercentileChange:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves no room for "no change"."""
+        """Whether the interval excludes "no change", a ratio of 1."""
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
     def describe(self) -> str:
@@ -128,9 +128,9 @@ def compare_percentile(
 ) -> PercentileChange:
     """Compare a percentile of two series.
 
-    Unpaired, and paired above the median, the interval is that of a bootstrap which draws blocks of successive samples,
-    of the cube root of their number, from the series closed to a circle: neighbouring durations resemble each other,
-    and drawing them singly would make the interval too narrow (Künsch 1989, Ann. Stat. 17:1217; Politis & Romano 1992,
+    Unpaired, and paired above the median, the interval is that of a circular block bootstrap. Blocks have the cube root
+    of the number of samples: successive durations are correlated, and resampling them singly would make the interval
+    too narrow (Künsch 1989, Ann. Stat. 17:1217; Politis & Romano 1992,
     "A circular block-resampling procedure"). Paired, both series are drawn at the same positions. The median of a
     paired comparison has the interval from order statistics of its ratios, which needs no resampling.
 
@@ -197,11 +197,11 @@ class RegressionThreshold:
     Parameters
     ----------
     text
-        As it was written.
+        The expression.
     series
-        Name of the durations; the widest clock if None.
+        Name of the series; the widest clock if None.
     rank
-        Of the percentile.
+        Rank of the percentile.
     limit
         In ``unit``.
     unit

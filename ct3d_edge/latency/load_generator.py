@@ -1,9 +1,9 @@
-"""Requests that arrive at random moments, not when the server is ready for them.
+"""Load generator: requests with Poisson arrivals, independent of whether the server is ready.
 
-A latency is counted from the moment at which its request was meant to arrive. Counting from when it got its turn would
-leave out the queue, and a stall would be seen by one request instead of by all that came during it ("coordinated
-omission", G. Tene, "How NOT to Measure Latency", 2013; the server scenario of MLPerf LoadGen counts alike: Reddi et al.
-2020, arXiv 1911.02549).
+A latency is measured from the intended arrival of its request. Measuring from the start of its processing would leave
+out the queue, and a stall would delay one request instead of all that arrive during it ("coordinated omission",
+G. Tene, "How NOT to Measure Latency", 2013). The server scenario of MLPerf LoadGen measures in the same way (Reddi et
+al. 2020, arXiv 1911.02549).
 """
 
 import math
@@ -17,14 +17,14 @@ from ct3d_edge.progress import Progress, no_progress
 
 
 def poisson_arrivals(rate: float, requests: int, seed: int = 0) -> tuple[float, ...]:
-    """Moments in s, from 0 on, of a Poisson process: gaps are exponential and independent.
+    """Arrival times in s, from 0, of a Poisson process: intervals are exponential and independent.
 
-    The gaps of one seed are the same at every rate but for their scale, so that two rates differ in nothing else.
+    Intervals of one seed are the same at every rate except for their scale, so two rates differ in nothing else.
 
     Raises
     ------
     ValueError
-        If the rate, in requests a second, is not above 0.
+        If the rate, in requests per second, is not above 0.
     """
     if not rate > 0:
         raise ValueError(f"a rate is above 0, not {rate}")
@@ -51,16 +51,16 @@ def run_load(
     work
         Serves request ``n``.
     arrivals
-        Moments in s, from the call on, at which requests are meant to arrive.
+        Intended arrival times in s, from the start of the call.
     latencies
-        Filled as they come in, for a caller that wants them though the work fails.
+        List that is filled during the run, for a caller that needs it when the work fails.
     max_late
-        Ends when more requests than this number took longer than this bound in ms.
+        A bound in ms and a number of requests: the run ends when more requests exceed the bound.
 
     Returns
     -------
     list of float
-        From intended arrival to the end of the work, in ms.
+        Latencies from intended arrival to the end of the work, in ms.
     """
     clock, latencies = clock or WallClock(), [] if latencies is None else latencies
     bound, allowed = max_late
@@ -77,12 +77,12 @@ def run_load(
 
 
 def choose_tail_rank(requests: int) -> float:
-    """The highest of p90, p95, p99 that so many requests are enough for.
+    """The highest of p90, p95, p99 for which the number of requests is sufficient.
 
     Raises
     ------
     ValueError
-        If they are not even enough for p90.
+        If it is not sufficient for p90.
     """
     known = [rank for rank in PERCENTILE_RANKS if 90 <= rank <= 99 and min_samples(rank) <= requests]
     if not known:
@@ -101,7 +101,7 @@ class LoadResult:
     latencies
         In ms, in the order of arrival.
     rank
-        Of the percentile that the bound is for.
+        Rank of the percentile that has the bound.
     bound
         In ms.
     """
@@ -113,12 +113,12 @@ class LoadResult:
 
     @property
     def tail(self) -> Percentile:
-        """The percentile that the bound is for."""
+        """The percentile that has the bound."""
         return percentile(self.latencies, self.rank)
 
     @property
     def holds(self) -> bool:
-        """Whether the percentile is within the bound, by enough samples."""
+        """Whether the percentile is within the bound, with enough samples."""
         return not self.tail.missing and self.tail.value <= self.bound
 
 
@@ -129,17 +129,17 @@ def find_highest_rate(
     steps: int = 5,
     proceed: Callable[[], bool] = lambda: True,
 ) -> list[LoadResult]:
-    """Search the highest rate within its bound, by halving the interval in which it must lie.
+    """Search the highest rate within its bound by bisection.
 
     Parameters
     ----------
     attempt
         Serves at a rate.
     capacity
-        Requests a second that one after the other would be served; at that rate a queue of random arrivals grows
-        without end, so all rates tried lie below it.
+        Requests per second that are served one after the other. At that rate the queue of random arrivals grows
+        without limit, so only lower rates are tried.
     steps
-        Rates tried; the result is then known to a 2 ** -steps part of the capacity.
+        Number of rates tried; the resolution is 2 ** -steps of the capacity.
     proceed
         Called before each attempt but the first; False ends the search.
 

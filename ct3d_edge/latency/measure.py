@@ -1,4 +1,4 @@
-"""Run something many times after a warm-up, by a clock that can be replaced, and record every duration."""
+"""Time repeated runs after a warm-up, with a replaceable clock; every duration is recorded."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,14 @@ from ct3d_edge.progress import Progress, no_progress
 
 
 class Clock(Protocol):
-    """Anything that gives a monotonic time, and can wait."""
+    """A monotonic clock that can wait."""
 
     def now(self) -> int:
-        """Nanoseconds since some fixed moment."""
+        """Nanoseconds since a fixed moment."""
         ...
 
     def wait_until(self, moment: int) -> None:
-        """Return when ``now`` would give ``moment`` or later; at once if it is past."""
+        """Return when ``now`` is ``moment`` or later; at once if it is past."""
         ...
 
 
@@ -26,7 +26,7 @@ class WallClock:
     """The operating system's monotonic clock of the highest resolution."""
 
     def now(self) -> int:
-        """Nanoseconds since some fixed moment."""
+        """Nanoseconds since a fixed moment."""
         return time.perf_counter_ns()
 
     def wait_until(self, moment: int) -> None:
@@ -41,9 +41,9 @@ class StageTimer:
     Parameters
     ----------
     clock
-        Where the time comes from.
+        Source of the time.
     stages
-        Stage to its duration in ms; continues what an earlier timer began, if given.
+        Duration in ms by stage; continues those of an earlier timer, if given.
     """
 
     def __init__(self, clock: Clock, stages: dict[str, float] | None = None) -> None:
@@ -52,14 +52,14 @@ class StageTimer:
         self._last = clock.now()
 
     def lap(self, stage: str, parts: Mapping[str, float] | None = None) -> None:
-        """Everything since the last call (or the start) was ``stage``, but for ``parts`` of it that have own names.
+        """Assign the time since the last call (or the start) to ``stage``, except ``parts`` with names of their own.
 
         Parameters
         ----------
         stage
-            May come more than once; its durations are added up.
+            May occur more than once; its durations are added up.
         parts
-            Stage to its duration in ms, measured elsewhere within the same time.
+            Duration in ms by stage, measured elsewhere within the same time.
         """
         now = self._clock.now()
         parts = {**(parts or {})}
@@ -78,7 +78,7 @@ class WarmupCriterion:
     block
         Runs in a block.
     limit
-        Warm-up runs after which counting begins though no level was found.
+        Warm-up runs after which counting begins even without a steady level.
     """
 
     block: int = 5
@@ -108,10 +108,10 @@ def _same_level(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 TimedRun = Callable[[int, StageTimer], object]
-"""Does run number ``n`` and calls ``lap`` at the end of each stage."""
+"""Does run number ``n``, and calls ``lap`` at the end of each stage."""
 
 WARMUP_BUDGET_SHARE = 0.5
-"""Share of the time limit after which warming up ends, so that there is time left for counted runs."""
+"""Share of the time limit after which the warm-up ends, so that time is left for counted runs."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ class Samples:
     Parameters
     ----------
     warmup
-        Stage to the durations of the runs before counting began.
+        Durations of warm-up runs by stage.
     counted
-        Stage to the durations that statistics are made from; nothing is dropped.
+        Durations of counted runs by stage, from which statistics are computed; nothing is dropped.
     excluded_stages
-        Stages that were timed in the same runs but are no part of the total.
+        Stages that were timed in the same runs and are not part of the total.
     """
 
     warmup: Mapping[str, tuple[float, ...]]
@@ -139,7 +139,7 @@ class Samples:
 
     @property
     def steady_after(self) -> int | None:
-        """Warm-up runs before the level was reached; None if it was not."""
+        """Number of warm-up runs before the steady level; None if it was not reached."""
         return count_warmup_runs(self._total(self.warmup))
 
     def _total(self, runs: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
@@ -165,7 +165,7 @@ class StopCriterion:
 
 
 class SampleBuffer:
-    """Runs as they come in; they stay when the work fails.
+    """Durations of the runs so far; available when the work fails.
 
     Parameters
     ----------
@@ -204,17 +204,17 @@ def measure_runs(
     work
         Called with the number of the run and a timer whose laps name the stages.
     runs
-        How many are counted; fewer or more with ``until``.
+        Number of counted runs; fewer or more with ``until``.
     warmup
-        How many runs come before, or how to find that out.
+        Number of warm-up runs, or the criterion that ends the warm-up.
     until
-        When to stop earlier or later.
+        Criterion to stop earlier or later.
     clock
-        The machine's, unless a test brings its own.
+        The clock of the machine if None.
     progress
         Called after each run, also of the warm-up.
     buffer
-        Holds the runs, for a caller that wants them though the work fails.
+        Receives the runs, for a caller that needs them when the work fails.
     """
     clock, until, buffer = clock or WallClock(), until or StopCriterion(), buffer or SampleBuffer()
     began = clock.now()
@@ -255,7 +255,7 @@ def measure_interleaved(
     warmup: int = 1,
     clock: Clock | None = None,
 ) -> Samples:
-    """Time several callables in turn, A B C A B C ..., so that a drift of the machine meets all alike.
+    """Time several callables in turn, A B C A B C ..., so that a drift of the machine affects all of them equally.
 
     Returns
     -------

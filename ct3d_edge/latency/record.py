@@ -1,4 +1,4 @@
-"""A measurement as data: every sample, and the conditions of the measurement."""
+"""Benchmark records: every sample of a measurement, its conditions and the environment."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +23,8 @@ OLDEST_SCHEMA = 1
 """An older version that is still read; it lacks the fields that have defaults in `_RecordFile`."""
 
 Arrangement = Literal["stages", "in turn", "blocks"]
-"""``stages`` follow each other in every run and add up to it. Contestants run ``in turn``, so that sample n of each is
-from the same round, or in ``blocks``, one contestant after the other."""
+"""``stages``: parts of every run that add up to it. ``in turn``: contestants that are interleaved, so that sample n of
+each is from the same round. ``blocks``: one contestant after the other."""
 
 
 def _now() -> str:
@@ -38,27 +38,27 @@ class BenchRecord:
     Parameters
     ----------
     question
-        What was measured, in a line.
+        What was measured, in one line.
     environment
         The machine and versions, from ``describe_machine``.
     conditions
-        Everything else the figures depend on: run report, inputs, options.
+        Other conditions of the measurement: run report, inputs, options.
     once
-        Durations in ms of what happens only once.
+        Durations in ms of what happens once.
     samples
-        Every duration of what was repeated.
+        Durations of repeated runs.
     clocks
         Names for sums of stages, from the innermost to the whole: ``{"file to decision": ("read", "infer")}``.
     arrangement
-        What the names in ``samples`` are: see ``Arrangement``.
+        Meaning of the names in ``samples``: see `Arrangement`.
     surroundings
-        The machine before, during and after.
+        Snapshots of the machine before, during and after the measurement.
     resources
-        Memory in bytes, CPU seconds, energy in joules: name to value, None for what could not be read.
+        Memory in bytes, CPU seconds, energy in joules; None for what the system does not report.
     incomplete
-        Why there are fewer samples than were asked for; None if there are not.
+        Why there are fewer samples than requested; None if there are not.
     created
-        When it was made, in ISO 8601.
+        Time of the measurement, in ISO 8601.
     """
 
     question: str
@@ -75,7 +75,7 @@ class BenchRecord:
 
     @property
     def created_at(self) -> datetime:
-        """When it was made."""
+        """Time of the measurement."""
         return datetime.fromisoformat(self.created)
 
     def series(self) -> dict[str, tuple[float, ...]]:
@@ -98,7 +98,7 @@ class BenchRecord:
 
     @property
     def headline_series(self) -> tuple[str, ...]:
-        """Names of the series that stand for the record: the widest clock or the total, or each contestant."""
+        """Names of the series that summarise the record: the widest clock or the total, or each contestant."""
         names = tuple(self.series())
         return names[-1:] if self.arrangement == "stages" else names
 
@@ -171,7 +171,7 @@ def _require_samples(name: str, stages: tuple[str, ...], known: set[str]) -> Non
 
 
 def read_record(path: Path) -> BenchRecord:
-    """Read what ``BenchRecord.save`` wrote, now or in version 1.
+    """Read a file of `BenchRecord.save`, of this version or of version 1.
 
     Raises
     ------
@@ -216,7 +216,7 @@ class PartialResultError(Exception):
     Parameters
     ----------
     record
-        What was measured until then.
+        The measurement until then.
     """
 
     def __init__(self, record: BenchRecord) -> None:
@@ -230,7 +230,7 @@ class PartialResultError(Exception):
 
 @contextmanager
 def keep_partial_result(record: Callable[[str], BenchRecord]) -> Iterator[None]:
-    """Turn any end but the regular one into a `PartialResultError` with the record made for its reason."""
+    """Raise a `PartialResultError` with the record so far for any exception; ``record`` takes the reason."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:

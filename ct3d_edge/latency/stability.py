@@ -1,4 +1,4 @@
-"""Warnings about a series of durations: drift, two levels, spread, outliers, and interference. Nothing is removed."""
+"""Warnings about unstable series of durations: drift, bimodality, spread, outliers, interference."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from ct3d_edge.latency.statistics import nearest_rank
 from ct3d_edge.latency.system_monitor import SystemSnapshot
 
 MIN_RUNS = 20
-"""Durations below which a distribution has no shape to warn about."""
+"""Number of durations below which the shape of the distribution is not assessed."""
 
 OUTLIER_IQR_FACTOR = 3.0
 """Quartile distances above the third quartile (Tukey, Exploratory Data Analysis, 1977, section 2D)."""
@@ -17,27 +17,27 @@ MAX_RELATIVE_IQR = 0.10
 """Quartile distance over the median; pyperf calls a benchmark unstable where the deviation is a tenth of the mean."""
 
 MIN_DRIFT, DRIFT_P_VALUE = 0.02, 0.001
-"""Least change of level, and largest chance of so clear a trend in a series without one, for a warning."""
+"""Least change of level, and largest p value of the trend, for a warning."""
 
 MIN_ASHMAN_D, MIN_MODE_SHARE = 4.5, 0.1
-"""Distance D (Ashman, Bird & Zepf 1994, Astron. J. 108:2348) of the two parts into which a series is best cut, and
-share of the smaller. The halves of a normal distribution have 2.7, of a uniform one 3.5; two narrow peaks far more."""
+"""Distance D (Ashman, Bird & Zepf 1994, Astron. J. 108:2348) of two modes, and share of the smaller one. The halves of
+a normal distribution have 2.7, of a uniform one 3.5; two narrow peaks far more."""
 
 MAX_EXTERNAL_CORES, MAX_STEAL_SHARE, MAX_FREQUENCY_RATIO = 0.1, 0.01, 1.05
-"""Beyond these a disturbance is named: cores used by others, share of the time, largest over smallest frequency."""
+"""Limits of interference: cores used by other processes, share of stolen time, ratio of frequencies."""
 
 
 def stability_warnings(durations: Sequence[float], snapshots: Sequence[SystemSnapshot] = ()) -> list[str]:
     """Describe anomalies of a series, a sentence each, and last the interference that may have caused them.
 
-    Interference is named even without an anomaly: a machine that was shared gives figures of a shared machine.
+    Interference is reported even without an anomaly: it changes the figures.
 
     Parameters
     ----------
     durations
         In ms, in the order in which they were measured.
     snapshots
-        The machine before, during and after.
+        Snapshots of the machine before, during and after.
     """
     causes = "; ".join(interference(snapshots))
     anomalies = _anomalies(durations) if len(durations) >= MIN_RUNS else []
@@ -65,7 +65,7 @@ def _outliers(durations: Sequence[float]) -> str | None:
     beyond = [duration for duration in durations if duration > limit]
     if not beyond:
         return None
-    return f"{len(beyond)} of {len(durations)} runs lie far out, up to {max(beyond):.1f} ms; they are counted."
+    return f"{len(beyond)} of {len(durations)} runs are outliers, up to {max(beyond):.1f} ms; they are counted."
 
 
 def _spread(durations: Sequence[float]) -> str | None:
@@ -77,7 +77,7 @@ def _spread(durations: Sequence[float]) -> str | None:
 
 
 def _drift(durations: Sequence[float]) -> str | None:
-    """A trend by rank correlation with the order (Mann 1945, Econometrica 13:245), and how far it went."""
+    """A trend, by rank correlation with the order (Mann 1945, Econometrica 13:245), and its size."""
     third = len(durations) // 3
     change = median(durations[-third:]) / median(durations[:third]) - 1
     if abs(change) < MIN_DRIFT or trend_p_value(durations) > DRIFT_P_VALUE:
@@ -87,10 +87,10 @@ def _drift(durations: Sequence[float]) -> str | None:
 
 
 def trend_p_value(series: Sequence[float]) -> float:
-    """Chance that a series in random order has so clear a trend, up or down: Mann's test, normal approximation.
+    """Two-sided p value of a trend: Mann's test in the normal approximation.
 
     S counts pairs in ascending less pairs in descending order; without a trend its variance is
-    n (n - 1) (2 n + 5) / 18. Ties make it smaller, and this chance larger than it is.
+    n (n - 1) (2 n + 5) / 18. Ties make the variance smaller, so this p value is an upper bound.
     """
     import numpy as np
 
@@ -109,7 +109,7 @@ def _bimodality(durations: Sequence[float]) -> str | None:
 
 
 def split_two_modes(durations: Sequence[float]) -> tuple[list[float], list[float]] | None:
-    """The two parts with the least scatter within, if they stand apart.
+    """Split a series into the two parts with the least variance within; None if they are not separated.
 
     D is sqrt(2) times the distance of the means over the root of the sum of the variances.
     """
@@ -127,7 +127,7 @@ def split_two_modes(durations: Sequence[float]) -> tuple[list[float], list[float
 
 
 def interference(snapshots: Sequence[SystemSnapshot]) -> list[str]:
-    """What happened between the first and the last snapshot that can make durations differ, a clause each."""
+    """Events between the first and the last snapshot that affect durations, a clause each."""
     if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
         return []
     first, last = snapshots[0], snapshots[-1]
@@ -143,7 +143,7 @@ def interference(snapshots: Sequence[SystemSnapshot]) -> list[str]:
 
 
 def external_load(snapshots: Sequence[SystemSnapshot]) -> list[str]:
-    """The part of it that others did: processes on this machine, and other guests of its host."""
+    """Interference from other processes on this machine and from other guests of its host, a clause each."""
     if len(snapshots) < 2 or snapshots[-1].at_s <= snapshots[0].at_s:
         return []
     first, last = snapshots[0], snapshots[-1]

@@ -1,4 +1,4 @@
-"""Percentiles of latencies, and how well each is known."""
+"""Percentiles of latencies with confidence intervals."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from functools import lru_cache
 PERCENTILE_RANKS = (50, 90, 95, 99, 99.9)
 
 CONFIDENCE_LEVEL = 0.99
-"""Of every interval here, and of ``enough``."""
+"""Confidence level of every interval, and of `min_samples`."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Percentile:
     value
         In the unit of the samples.
     samples
-        How many samples it comes from.
+        Number of samples.
     low, high
-        99 % interval, both of them samples; None where there are too few for an end.
+        99 % interval; both ends are samples. None where there are too few.
     """
 
     rank: float
@@ -40,7 +40,7 @@ class Percentile:
 
     @property
     def missing(self) -> int:
-        """Samples still needed before this percentile can be relied on."""
+        """Number of samples that are missing for this percentile."""
         return max(0, min_samples(self.rank) - self.samples)
 
     def format_interval(self, separator: str = "..") -> str:
@@ -57,11 +57,11 @@ class Percentile:
 
 @lru_cache
 def min_samples(rank: float) -> int:
-    """Samples from which a percentile is known with 99 % confidence: 64, 130, 662 for p90, p95, p99.
+    """Number of samples that a percentile needs: 64, 130, 662 for p90, p95, p99.
 
-    The least n of which, with 99 % confidence, at least two lie beyond the percentile: then the second largest is an
-    upper bound of it. The early stopping rule of MLPerf LoadGen begins to allow a result there (mlcommons/inference,
-    loadgen/early_stopping.cc). A median is shown from the first sample on.
+    The least n for which, with 99 % confidence, at least two samples are beyond the percentile: then the second largest
+    is an upper bound of it. The early stopping rule of MLPerf LoadGen begins there too (mlcommons/inference,
+    loadgen/early_stopping.cc). A median is shown from the first sample.
     """
     if rank <= 50:
         return 1
@@ -75,7 +75,7 @@ def min_samples(rank: float) -> int:
 def percentile(samples: Sequence[float], rank: float) -> Percentile:
     """The nearest-rank percentile: the smallest sample that at least ``rank`` % of all do not exceed.
 
-    Always a value that was measured, never one between two.
+    It is always a measured value, never interpolated.
 
     Raises
     ------
@@ -124,5 +124,5 @@ def confidence_positions(samples: int, rank: float) -> tuple[int | None, int | N
 
 
 def standard_percentiles(samples: Sequence[float]) -> tuple[Percentile, ...]:
-    """All five percentiles, those with too few samples included: see ``missing``."""
+    """All five percentiles, also those with too few samples: see `Percentile.missing`."""
     return tuple(percentile(samples, rank) for rank in PERCENTILE_RANKS)

@@ -1,4 +1,4 @@
-"""What the operating system reports while something is timed: load, frequency, throttling, memory and energy.
+"""Monitor the system during a measurement: load, frequency, throttling, memory and energy.
 
 Linux reports these in files; what a system does not report is None.
 """
@@ -36,7 +36,7 @@ class SystemSnapshot:
     at_s
         Seconds since the first snapshot of its record.
     busy_s
-        CPU seconds that all processes used since the machine was started, this one included.
+        CPU seconds that all processes used since the start of the machine, this one included.
     own_s
         CPU seconds that this process and the children it waited for used.
     stolen_s
@@ -44,7 +44,7 @@ class SystemSnapshot:
     load
         Load average of the last minute.
     mhz
-        Mean of the cores' frequencies.
+        Mean frequency of the cores.
     throttled
         Periods in which the container's CPU quota stopped processes.
     too_hot
@@ -62,14 +62,14 @@ class SystemSnapshot:
 
 
 class SystemMonitor:
-    """Takes snapshots of the machine while something is timed: one at once, more between the runs.
+    """Takes snapshots of the machine during a measurement: one at the start, more between the runs.
 
     Parameters
     ----------
     clock
-        Where the time comes from.
+        Source of the time.
     every_s
-        ``sample_if_due`` takes no two snapshots closer than this.
+        Least time between two snapshots of ``sample_if_due``.
     read
         Reads the machine, given the seconds since the first snapshot.
     """
@@ -91,7 +91,7 @@ class SystemMonitor:
         self.snapshots.append(self._read(self._seconds()))
 
     def watch(self, progress: Progress) -> Progress:
-        """A `Progress` that takes a snapshot if one is due, and passes the step on."""
+        """A `Progress` that takes a snapshot if one is due, then calls ``progress``."""
 
         def step(done: int, total: int | None, what: str) -> None:
             self.sample_if_due()
@@ -100,7 +100,7 @@ class SystemMonitor:
         return step
 
     def finish(self) -> tuple[SystemSnapshot, ...]:
-        """Take the last snapshot; all of them."""
+        """Take the last snapshot, and return all of them."""
         self.sample()
         return tuple(self.snapshots)
 
@@ -153,7 +153,7 @@ def _sum(numbers: Iterable[str]) -> int | None:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """All GPUs of this machine together, whoever uses them: in a container NVML cannot assign memory to processes.
+    """Sum over all GPUs and all processes: in a container NVML cannot assign memory to processes.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def read_resident_bytes() -> int | None:
 
 
 def read_peak_bytes() -> int | None:
-    """Most memory of this process that ever was in RAM at once (VmHWM of proc_pid_status(5))."""
+    """Peak memory of this process in RAM (VmHWM of proc_pid_status(5))."""
     match = re.search(r"^VmHWM:\s*(\d+) kB$", read_system_file(STATUS) or "", re.MULTILINE)
     return int(match[1]) * 1024 if match else None
 
@@ -218,14 +218,14 @@ class EnergyReading:
     counts
         Package to its counter.
     ranges
-        Package to the value at which its counter begins again at zero.
+        Package to the value at which its counter wraps around to zero.
     """
 
     counts: Mapping[str, int]
     ranges: Mapping[str, int]
 
     def joules_to(self, later: "EnergyReading") -> float:
-        """Energy between two readings, which no counter may have gone round in more than once."""
+        """Energy between two readings; no counter may have wrapped around more than once."""
         spent = 0
         for package, count in self.counts.items():
             grown = later.counts[package] - count

@@ -30,7 +30,7 @@ def test_a_shared_machine_is_said_though_it_left_no_trace(count: int) -> None:
 
 def test_outliers_are_counted_not_dropped() -> None:
     found = stability_warnings([*normal(), 900.04, 700], QUIET)
-    assert found[0] == "2 of 102 runs lie far out, up to 900.0 ms; they are counted."
+    assert found[0] == "2 of 102 runs are outliers, up to 900.0 ms; they are counted."
     assert found[1] == "No cause was observed on this machine."
 
 

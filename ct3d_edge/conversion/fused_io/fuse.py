@@ -1,4 +1,4 @@
-"""Preprocessing in front of a network, probabilities behind it, and the parity check of the resulting file."""
+"""Fuse preprocessing and postprocessing into the graph of a model file, and check the parity of the result."""
 
 import json
 from collections.abc import Iterable
@@ -31,10 +31,10 @@ FUSED_IO_ATOL = 2e-5
 """Largest difference of a probability."""
 
 ScanSummary = dict[str, object]
-"""What a scan was, for the provenance."""
+"""Shape, slope and intercept of a scan, for the provenance."""
 
 MIN_OPSET = 13
-"""Of the operators as they are written here."""
+"""Least opset of the operators that are added."""
 
 NAME_PREFIX = "ct3d_"
 
@@ -60,7 +60,7 @@ def append_postprocessing(nodes: NodeWriter, contract: Contract, output: str) ->
 
 
 def _append_temperature_scaling(nodes: NodeWriter, probabilities: str, temperature: float) -> str:
-    """``p ** (1 / T)``, against the largest, made to add up to one: as in `apply_temperature`."""
+    """``p ** (1 / T)`` relative to the largest, normalised to a sum of one, as in `apply_temperature`."""
     positive = nodes.op("Relu", probabilities)
     largest = nodes.op("ReduceMax", positive, keepdims=1)
     powers = nodes.op("Pow", nodes.op("Div", positive, largest), np.array(1 / temperature, np.float32))
@@ -103,7 +103,7 @@ def fuse_io(model: ModelFile) -> onnx.ModelProto:
 
 
 def _check_name_conflicts(model: ModelFile, graph: onnx.GraphProto) -> None:
-    """Two tensors of one name would be one tensor."""
+    """Refuse a graph with tensors that have names of the added ones."""
     names = {name for node in graph.node for name in (*node.input, *node.output)}
     taken = sorted(
         name
@@ -119,24 +119,23 @@ def _check_name_conflicts(model: ModelFile, graph: onnx.GraphProto) -> None:
 def add_fused_io(
     model: ModelFile, scans: Iterable[Volume], *, limit: float = FUSED_IO_ATOL
 ) -> tuple[ModelFile, ParityReport]:
-    """A model file with the preprocessing inside, and its parity check against NumPy's and the file it is made from.
+    """A model file with the preprocessing inside, and its parity report against NumPy's and the source file.
 
     Parameters
     ----------
     model
         A checked file that takes network inputs.
     scans
-        At least eight, stored as int16, of several sizes and with slopes and intercepts that do something; they lie in
-        the contract's orientation.
+        At least eight int16 scans in the contract's orientation, with several sizes, slopes and intercepts.
     limit
-        Largest difference of a probability; in fewer bits, the last bit of an input becomes a whole step.
+        Largest difference of a probability; in a lower precision, the last bit of an input becomes a whole step.
 
     Raises
     ------
     ModelError
         The graph is too old, or ONNX Runtime cannot run the result.
     CheckFailedError
-        The two answer differently.
+        The predictions differ.
     UsageError
         Too few scans.
     """
@@ -149,7 +148,7 @@ def add_fused_io(
 def check_fused_parity(
     proto: onnx.ModelProto, model: ModelFile, scans: Iterable[Volume], limit: float = FUSED_IO_ATOL
 ) -> tuple[ParityReport, list[ScanSummary]]:
-    """Compare a graph that takes stored voxels with NumPy's preprocessing and a model; what the scans were, too.
+    """Compare a graph that takes stored voxels with NumPy's preprocessing and a model; also summarise the scans.
 
     Raises
     ------

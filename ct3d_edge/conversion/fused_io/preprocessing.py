@@ -1,6 +1,4 @@
-"""Preprocessing as ONNX nodes: stored voxels of any size become one network input.
-
-The preprocessing as ONNX nodes: stored voxels of any size become one network input.
+"""Preprocessing as ONNX nodes: from stored voxels of any size to one network input.
 
 The same samples as in ``ct3d_edge.preprocessing``, by Gather, MatMul and integer arithmetic on the sizes, which every
 runtime has; no Resize (runtimes differ in its coordinates), no Loop and no If.
@@ -23,12 +21,12 @@ from ct3d_edge.preprocessing import ResamplePlan
 
 
 class NodeWriter:
-    """Collects nodes and constants under one prefix, so that no name meets one of the network's.
+    """Collects nodes and constants whose names have a prefix, so that they differ from those of the network.
 
     Parameters
     ----------
     prefix
-        In front of every name.
+        Beginning of every name.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -132,9 +130,9 @@ def _index_range(nodes: NodeWriter, size: str) -> str:
 
 
 def _needed_slices(nodes: NodeWriter, axis: InputAxis) -> str:
-    """Both neighbours of every sample, or all slices where those are fewer; none of them twice.
+    """Both neighbours of every sample, or all slices where those are fewer; each slice once.
 
-    With more than two slices a sample, no two samples share a neighbour, and ``_low`` leaves room above the last one.
+    With more than two slices a sample, no two samples share a neighbour, and no lower neighbour is the last slice.
     """
     low = _lower_neighbours(nodes, axis)
     both = nodes.op("Concat", low, _upper_neighbours(nodes, axis, low), axis=0)
@@ -145,7 +143,7 @@ def _needed_slices(nodes: NodeWriter, axis: InputAxis) -> str:
 
 
 def _interpolation_weights(nodes: NodeWriter, indices: str, axis: InputAxis) -> str:
-    """What the voxel at each index counts for each sample: ``(indices, n)`` float32, mostly zeros."""
+    """Weight of the voxel at each index for each sample: ``(indices, n)`` float32, mostly zeros."""
     at = nodes.op("Mul", nodes.op("Unsqueeze", indices, np.array([1])), np.array([axis.intervals]))
     away = nodes.op("Abs", nodes.op("Sub", at, axis.numerator))
     near = nodes.op("Relu", nodes.op("Sub", _float32(axis.intervals), _as_float(nodes, away)))

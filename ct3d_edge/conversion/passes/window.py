@@ -42,10 +42,10 @@ class WindowAxis:
     @property
     def out(self) -> int:
         """Windows along the axis (formula of the ONNX operator specification)."""
-        room = self.size + self.begin + self.end - self.extent
+        length = self.size + self.begin + self.end - self.extent
         if not self.ceil:
-            return room // self.stride + 1
-        windows = -(-room // self.stride) + 1
+            return length // self.stride + 1
+        windows = -(-length // self.stride) + 1
         return windows - ((windows - 1) * self.stride >= self.size + self.begin)
 
     @property
