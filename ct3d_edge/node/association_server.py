@@ -1,8 +1,8 @@
 """The network side of a node: connections of known addresses only, and bounds on what a peer can make it hold.
 
 pynetdicom reads what a peer announces, however long it is and however long it takes. Here a PDU has a largest size and
-a time within which it has to be there, an instance has a largest size, and the TLS handshake of one peer keeps no other
-waiting.
+a time within which it has to be there, an instance has a largest size, the TLS handshake of one peer keeps no other
+waiting, and an association ends with its connection, whatever its peer sent.
 """
 
 import ipaddress
@@ -12,6 +12,7 @@ import ssl
 import time
 from typing import Any, cast
 
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -27,6 +28,10 @@ SPARE_CONNECTIONS = 8
 
 MAX_WAITING_MESSAGES = 4
 """Messages that a peer may send before it has an answer; without asynchronous operations it is one."""
+
+
+INVALID_PDU = "Evt19"
+"""Event of pynetdicom's state machine."""
 
 
 class LimitError(ConnectionError):
@@ -100,6 +105,8 @@ class NodeRequestHandler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         BoundedSocket.replace(association, self.server.limits)
+        guard_state_machine(association)
+        association.bind(evt.EVT_CONN_CLOSE, end_wait_for_request)
         self.server.associations.append(association)
         return association
 
@@ -162,6 +169,36 @@ class NodeServer(ThreadedAssociationServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Log an unexpected error of one connection; the others go on."""
         LOGGER.error("the connection of %s failed", client_address[0], exc_info=True)
+
+
+def guard_state_machine(association: Association) -> None:
+    """Abort an association whose peer sends what pynetdicom cannot decode; without this its thread would not end.
+
+    A command set without CommandDataSetType is such a message.
+    """
+    dul = association.dul
+    act = dul.state_machine.do_action
+
+    def do_action(event: str) -> None:
+        try:
+            act(event)
+        except Exception as error:
+            LOGGER.warning("aborted: a message of %s: %r", association.requestor.address, error)
+            if event != INVALID_PDU and association.is_established:
+                dul.event_queue.put(INVALID_PDU)  # which aborts it by the rules of the protocol
+                return
+            association.is_aborted, association.is_established = True, False
+            dul.to_user_queue.put(None)  # type: ignore[arg-type]
+            association._kill = True
+            dul.kill_dul()
+
+    dul.state_machine.do_action = do_action  # type: ignore[method-assign]
+
+
+def end_wait_for_request(event: evt.Event) -> None:
+    """Have an association end whose connection was closed before there was a request; it would wait for its timeout."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
 
 
 def close_connection(association: Association) -> None:

@@ -103,13 +103,16 @@ class Caller:
         if association.is_rejected and answer is not None:
             return f"it rejects the association: {answer.reason_str}"
         try:  # pynetdicom logs what the system said, and keeps it to itself
-            with socket.create_connection((peer.host, peer.port or 0), CONNECTION_TIMEOUT_S) as connection:
-                if self._tls is not None:
-                    self._tls.wrap_socket(connection, server_hostname=peer.host).close()
-        except ssl.SSLError as error:
-            return f"TLS failed: {getattr(error, 'verify_message', '') or error.reason}"
+            connection = socket.create_connection((peer.host, peer.port or 0), CONNECTION_TIMEOUT_S)
         except OSError as error:
             return f"it cannot be reached: {error.strerror or error}"
+        with connection:
+            try:
+                if self._tls is not None:
+                    self._tls.wrap_socket(connection, server_hostname=peer.host).close()
+            except OSError as error:
+                reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror
+                return f"TLS failed: {reason or error}"
         return "it does not answer the request for an association"
 
 

@@ -42,7 +42,7 @@ MakeSeries = Callable[..., Path]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """pynetdicom as a client leaves its socket to the garbage collector where the peer closed the connection first."""
-    ignore = "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ignore = "ignore:Exception ignored in. <s:pytest.PytestUnraisableExceptionWarning"
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings(ignore))

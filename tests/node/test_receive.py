@@ -1,12 +1,16 @@
 """What a node answers to peers, and what it makes of what they send."""
 
+import hashlib
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import MakeModel
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -27,7 +31,7 @@ from pydicom.uid import (
 
 from bench.node_peers import SENDER, Archive, wait_for
 
-from .conftest import LIMITS, MakeSeries, RunningNode, StartNode, require_program, send
+from .conftest import LIMITS, MakeSeries, RunningNode, StartNode, read_records, require_program, send
 
 pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 import dicom_files as made
@@ -263,3 +267,50 @@ def test_instances_that_come_again_unchanged_change_nothing(start_node: StartNod
     statuses(node, read_all(make_series("1.2.4")))
     assert [Path(record.scan).name for record in node.records(2)] == ["1.2.3-1", "1.2.4-1"]
     assert list((node.spool / "receiving").iterdir()) == []
+
+
+def test_eight_associations_at_once_lose_nothing(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive
+) -> None:
+    archive.start()
+    node = start_node(destinations=(archive.peer,))
+    folders = [make_series(f"1.2.3.{number}") for number in range(1, 9)]
+    with ThreadPoolExecutor(len(folders)) as senders:
+        sent = list(senders.map(lambda folder: send(node.port, sorted(folder.iterdir())), folders))
+    assert [each.returncode for each in sent] == [0] * len(folders)
+    assert len({record.scan for record in node.records(len(folders))}) == len(folders)
+    archive.wait_for_reports(len(folders))
+
+
+def test_model_that_is_replaced_stays_until_a_restart(
+    start_node: StartNode,
+    make_series: MakeSeries,
+    make_model: MakeModel,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ct3d_edge.node.node.HOUSEKEEPING_S", 0.1)
+    node, path = start_node(), make_model()
+    before = path.read_bytes()
+    path.write_bytes(before + b" ")
+    wait_for(lambda: f"{path} was changed; the model that was opened stays" in caplog.text, "a line about the model")
+    path.unlink()
+    send(node.port, sorted(make_series().iterdir()))
+    (record,) = node.records(1)
+    assert record.has_prediction
+    assert record.model_sha256 == hashlib.sha256(before).hexdigest()
+
+
+def test_clock_that_is_set_completes_and_removes_nothing(
+    start_node: StartNode, make_series: MakeSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.node.node.HOUSEKEEPING_S", 0.1)
+    node = start_node(completion=Completion(stable_for=2))
+    send(node.port, sorted(make_series().iterdir())[:3])
+    ahead = time.time() + 1e7
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    send(node.port, sorted(make_series("1.2.4").iterdir()))
+    assert read_records(node.spool) == []
+    node.records(2)
+    time.sleep(0.5)
+    assert len(list((node.spool / "series").iterdir())) == 2
