@@ -36,9 +36,9 @@ def tune(
         list[str] | None,
         typer.Option(
             "--allow-precision",
-            metavar="[fp32|fp16|int8|any]",
+            metavar="[fp32|fp16|bf16|int8|any]",
             help="Permit candidates in fewer bits, whose answers differ within that "
-            "precision's limit; may be repeated. any: those that the provider computes in by itself. "
+            "precision's limit; may be repeated. any: those that provider and device compute in by themselves. "
             "The given file's own is always tried.",
         ),
     ] = None,
@@ -85,9 +85,9 @@ def tune(
 
 
 def _check_precisions(texts: list[str]) -> tuple[str, ...]:
-    from ct3d_edge.conversion.precision.tolerances import PRECISIONS
+    from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 
-    known = (*PRECISIONS, "any")
+    known = (*PRECISION_TOLERANCES, "any")
     unknown = [text for text in texts if text not in known]
     if unknown:
         raise UsageError(f"--allow-precision takes one of {', '.join(known)} at a time, found {unknown[0]!r}.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ct3d_edge.conversion.precision.tolerances import Precision
+from ct3d_edge.conversion.precision.tolerances import Arithmetic, Precision
 from ct3d_edge.errors import UsageError
 from ct3d_edge.json_validation import Count, Duration, Finite, convert, parse_object
 from ct3d_edge.providers.names import ProviderName, RequestedProvider
@@ -116,7 +116,7 @@ def keep_other_provider(model: Path, provider: ProviderName) -> None:
 
 class _Parity(Struct):
     material: str
-    limits: dict[Precision, Finite]
+    limits: dict[Arithmetic, Finite]
 
 
 class _Candidate(Struct):
@@ -162,8 +162,9 @@ def parse_tuning_result(data: bytes) -> TuningResult:
     selected = file.candidates[file.selected]
     if selected.dropped is not None or not selected.samples_ms:
         raise UsageError("The selected candidate was dropped or never timed.")
-    if selected.precision not in file.parity.limits:
-        raise UsageError(f"It computes in {selected.precision}, for which its parity check has no limit.")
+    arithmetic = _candidate_result(selected, file.key.provider).candidate.arithmetic
+    if arithmetic not in file.parity.limits:
+        raise UsageError(f"It computes in {arithmetic}, for which its parity check has no limit.")
     return TuningResult(
         file.key,
         file.created,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ct3d_edge.conversion.precision.tolerances import PRECISIONS, Precision
+from ct3d_edge.conversion.precision.tolerances import PRECISIONS, Arithmetic, Precision
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.model_file import ModelFile
 
@@ -16,6 +16,10 @@ LEVELS: tuple[OptimizationLevel, ...] = get_args(OptimizationLevel)
 
 ProviderSettings = tuple[tuple[str, str], ...]
 """Options of the provider that are not at their defaults, as ``(name, value)``."""
+
+
+BF16_SETTING = ("inference_precision", "bf16")
+"""Of OpenVINO: round to bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Candidate:
     def form(self) -> GraphForm:
         """Which file it runs."""
         return GraphForm(self.level, self.precision)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What its session computes in."""
+        return "bf16" if BF16_SETTING in self.options else self.precision
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.conversion.parity.parity_report import DEFAULT_PARITY_ATOL, ParityReport, require_parity
-from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES, PRECISIONS, Precision
+from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES, PRECISIONS, Arithmetic, Precision
 from ct3d_edge.errors import CheckFailedError, ProviderError, UsageError, WorkerError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.latency.measure import Clock, StageTimer, measure_runs
@@ -55,7 +55,7 @@ class TuningBench:
     provider: ProviderName
     limit: float | None = None
 
-    def tolerance_for(self, precision: Precision) -> float:
+    def tolerance_for(self, precision: Arithmetic) -> float:
         """Largest difference of a probability that passes: the given file's own arithmetic is no reason for any."""
         if self.limit is not None:
             return self.limit
@@ -233,7 +233,7 @@ def _check_one(
     expected: Sequence[NDArray[np.float64]],
     dataset: ParityDataset,
 ) -> CandidateResult:
-    limit = bench.tolerance_for(result.candidate.precision)
+    limit = bench.tolerance_for(result.candidate.arithmetic)
     try:
         with bench.open(result.candidate) as runner:
             answers = [runner.infer(volume[None])[0] for volume in dataset.volumes]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ct3d_edge.conversion.precision.tolerances import Precision
+from ct3d_edge.conversion.precision.tolerances import Arithmetic
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.providers.names import ProviderName
@@ -104,7 +104,7 @@ class TuningResult:
     baseline: int
     memory_budget: int | None
     parity_data: str
-    limits: Mapping[Precision, float]
+    limits: Mapping[Arithmetic, float]
     results: tuple[CandidateResult, ...]
     fastest_provider: ProviderName | None = None
 
@@ -116,12 +116,12 @@ class TuningResult:
     @property
     def lowers_precision(self) -> bool:
         """Whether it computes in another precision than the tuned file, so that probabilities differ."""
-        return self.candidate.precision != self.results[self.baseline].candidate.precision
+        return self.candidate.arithmetic != self.results[self.baseline].candidate.arithmetic
 
     def describe_precision(self) -> str:
         """How far the probabilities of a choice in lower precision are from the given file's."""
         best = self.results[self.selected]
-        precision = best.candidate.precision
+        precision = best.candidate.arithmetic
         return (
             f"it computes in {precision}, and its probabilities differ from the given file's: by up to "
             f"{best.difference or 0:.1e} on {self.parity_data} (limit {self.limits[precision]:.0e})"

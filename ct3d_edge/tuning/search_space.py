@@ -13,12 +13,13 @@ from ct3d_edge.conversion.optimize import optimize_model
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.tolerances import PRECISIONS, Precision
-from ct3d_edge.errors import CheckFailedError, ModelError
+from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.providers.options import default_options
-from ct3d_edge.system.machine import count_usable_cores
+from ct3d_edge.system.machine import count_usable_cores, detect_cpu_features
 from ct3d_edge.tuning.candidate import (
+    BF16_SETTING,
     LEVELS,
     Candidate,
     GraphForm,
@@ -74,6 +75,20 @@ def permitted_precisions(asked: Sequence[str], provider: ProviderName) -> tuple[
     return tuple(name for name in PRECISIONS if name in asked or name in native)
 
 
+def permits_bf16(asked: Sequence[str], provider: ProviderName) -> bool:
+    """Whether sessions may round to bfloat16: only OpenVINO does, and only where the CPU has it is that faster.
+
+    Raises
+    ------
+    UsageError
+        It is named, and this CPU would emulate it.
+    """
+    native = (detect_cpu_features() or {}).get("BF16", False)
+    if "bf16" in asked and provider == "openvino" and not native:
+        raise UsageError("This CPU has no bfloat16 arithmetic (avx512_bf16 or amx_bf16): bf16 would be emulated.")
+    return provider == "openvino" and native and not {"bf16", "any"}.isdisjoint(asked)
+
+
 def list_thread_counts(cores: int) -> tuple[int, ...]:
     """1, 2, 4, ... and all the cores: in between there is little to be found, and much to be measured."""
     powers = [2**n for n in range(cores.bit_length()) if 2**n < cores]
@@ -81,9 +96,9 @@ def list_thread_counts(cores: int) -> tuple[int, ...]:
 
 
 def generate_candidates(
-    forms: Iterable[GraphForm], provider: ProviderName, cores: int | None = None
+    forms: Iterable[GraphForm], provider: ProviderName, cores: int | None = None, *, bf16: bool = False
 ) -> tuple[Candidate, ...]:
-    """All combinations; threads matter where the provider keeps to a number of them."""
+    """All combinations; threads matter where the provider keeps to a number of them. bf16 is for fp32 files."""
     cores = cores or count_usable_cores()
     threads = list_thread_counts(cores) if default_options(provider).supports_threads else (cores,)
     settings = PROVIDER_SETTINGS.get(provider, ((),))
@@ -91,7 +106,7 @@ def generate_candidates(
         Candidate(form.level, count, chosen, form.precision)
         for form in forms
         for count in threads
-        for chosen in settings
+        for chosen in (*settings, *([(BF16_SETTING,)] if bf16 and form.precision == "fp32" else []))
     )
 
 

@@ -16,7 +16,7 @@ from ct3d_edge.errors import CheckFailedError, ProviderError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.progress import Progress, no_progress
-from ct3d_edge.providers.names import PROVIDERS, ProviderName, TunedProvider
+from ct3d_edge.providers.names import PROVIDERS, ProviderName, TunedProvider, install_command
 from ct3d_edge.session.provider_selection import SessionRequest, find_expected_provider, is_available
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.atomic_write import atomic_file, require_writable
@@ -33,7 +33,13 @@ from ct3d_edge.tuning.measure import (
     time_providers,
 )
 from ct3d_edge.tuning.result import TuningResult, check_memory_budget, choose_fastest, tuning_key
-from ct3d_edge.tuning.search_space import GraphForms, build_graph_forms, generate_candidates, permitted_precisions
+from ct3d_edge.tuning.search_space import (
+    GraphForms,
+    build_graph_forms,
+    generate_candidates,
+    permits_bf16,
+    permitted_precisions,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,7 +57,8 @@ class TuneConfig:
         That the choice is for; ``"auto"`` is the first, best first, that works here, ``"any"`` each that does: every
         one gets its own choice, and they are compared.
     precisions
-        Permitted besides the file's own: ``"fp16"``, ``"int8"``, or ``"any"`` that the provider computes in by itself.
+        Permitted besides the file's own: ``"fp16"``, ``"bf16"`` (OpenVINO), ``"int8"``, or ``"any"`` that provider and
+        device compute in by themselves.
     max_memory
         Bytes that a session and its runs may add; no limit if None.
     rounds
@@ -102,10 +109,11 @@ def tune(
     given = load_model_file(model)
     if re.search(r"\.tuned(-[a-z-]+)?\.onnx$", given.path.name):
         raise UsageError(f"{model} is what a tuning chose. Tune the model that it was made from.")
-    providers = _list_providers(config.provider)
+    providers = _list_providers(config.provider, config.precisions)
     for provider in providers:
         for path in (tuning_result_path(given.path, provider), tuned_model_path(given.path, provider)):
             require_writable(path)
+        permits_bf16(config.precisions, provider)
         check_memory_feasible(given, permitted_precisions(config.precisions, provider), config.max_memory)
     tuned: list[tuple[TuningBench, TuningResult]] = []
     with ExitStack() as stack:
@@ -122,11 +130,17 @@ def tune(
     return next(replace(choice, fastest_provider=fastest) for bench, choice in tuned if bench.provider == fastest)
 
 
-def _list_providers(requested: TunedProvider) -> list[ProviderName]:
+def _list_providers(requested: TunedProvider, precisions: Sequence[str]) -> list[ProviderName]:
     """The provider to tune for; for ``any`` all that find their libraries and a device here."""
+    providers = [name for name in PROVIDERS if is_available(name)]
     if requested != "any":
-        return [find_expected_provider(requested)]
-    return [name for name in PROVIDERS if is_available(name)]
+        providers = [find_expected_provider(requested)]
+    if "bf16" in precisions and "openvino" not in providers:
+        raise UsageError(
+            f"bf16 is computed by the provider openvino, not by {', '.join(providers)}; to install it: "
+            f"{install_command('openvino')}"
+        )
+    return providers
 
 
 def _tune_provider(
@@ -142,7 +156,7 @@ def _tune_provider(
     stack.enter_context(exclusive_lock(tuning_result_path(given.path, provider)))
     forms = stack.enter_context(_graph_forms(given, provider, config))
     bench = TuningBench(given, forms.models, provider, config.atol)
-    results = _measure_memory(bench, progress)
+    results = _measure_memory(bench, permits_bf16(config.precisions, provider), progress)
     try:
         check_memory_budget(results, config.max_memory)
     except CheckFailedError:
@@ -190,8 +204,8 @@ def _steps(progress: Progress, total: int, what: str) -> Callable[[], None]:
     return lambda: progress(next(done), total, what)
 
 
-def _measure_memory(bench: TuningBench, progress: Progress) -> list[CandidateResult]:
-    wanted = generate_candidates(bench.forms, bench.provider)
+def _measure_memory(bench: TuningBench, bf16: bool, progress: Progress) -> list[CandidateResult]:
+    wanted = generate_candidates(bench.forms, bench.provider, bf16=bf16)
     LOGGER.info("measuring the memory of %s, each in a process of its own ...", plural(len(wanted), "candidate"))
     return measure_memory(bench, wanted, on_candidate=_steps(progress, len(wanted), "Memory"))
 
@@ -223,7 +237,7 @@ def _choose(
         baseline=[result.candidate for result in results].index(bench.baseline),
         memory_budget=max_memory,
         parity_data=parity_data,
-        limits={form.precision: bench.tolerance_for(form.precision) for form in bench.forms},
+        limits={name: bench.tolerance_for(name) for name in sorted({each.candidate.arithmetic for each in results})},
         results=tuple(results),
     )
 

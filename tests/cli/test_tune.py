@@ -8,7 +8,7 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.cli.tune import speedup
-from ct3d_edge.conversion.precision.tolerances import Precision
+from ct3d_edge.conversion.precision.tolerances import Arithmetic, Precision
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.session.provider_selection import find_expected_provider
 from ct3d_edge.tuning.cache import parse_tuning_result, tuned_model_path, tuning_result_path
@@ -40,7 +40,7 @@ def write_choice(model: Path, *, processor: str | None = None, threads: int = 1,
         CandidateResult(Candidate("none", threads), None, 0.0, 1000, (2.0,)),
     )
     created = "2030-01-01T00:00:00+00:00"
-    limits: dict[Precision, float] = {"fp32": 1e-5, "int8": 2e-2}
+    limits: dict[Arithmetic, float] = {"fp32": 1e-5, "int8": 2e-2}
     choice = TuningResult(key, created, key.model_sha256, 0, 1, None, "eight", limits, results)
     tuning_result_path(model).write_text(choice.to_json())
 
@@ -124,7 +124,7 @@ def test_whoever_follows_a_choice_in_fewer_bits_says_what_that_costs(
 def test_a_precision_that_there_is_not_is_refused(tune: Run, make_model: MakeModel, text: str) -> None:
     outcome = tune(make_model("model.onnx"), "--allow-precision", text)
     assert outcome.code == 2
-    assert f"--allow-precision takes one of fp32, fp16, int8, any at a time, found {text!r}" in outcome.err
+    assert f"--allow-precision takes one of fp32, fp16, bf16, int8, any at a time, found {text!r}" in outcome.err
 
 
 def test_calibration_without_fewer_bits_is_refused(tune: Run, make_model: MakeModel, tmp_path: Path) -> None:
@@ -271,3 +271,9 @@ def test_the_gain_is_told_with_how_surely_it_is_known(
 ) -> None:
     candidate = Candidate("none", 1)
     assert told in speedup(CandidateResult(candidate, samples=best), CandidateResult(candidate, samples=plain))
+
+
+def test_bf16_without_openvino_is_one_sentence(tune: Run, make_model: MakeModel) -> None:
+    outcome = tune(make_model("model.onnx"), "--allow-precision", "bf16", "-p", "cpu")
+    assert outcome.code == 2
+    assert "bf16 is computed by the provider openvino, not by cpu; to install it: pip install" in outcome.err

@@ -119,9 +119,9 @@ def test_a_system_that_tells_nothing_has_unknown_memory(monkeypatch: pytest.Monk
 
 def test_cpu_features_are_told_as_people_name_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     described(monkeypatch, tmp_path, CPUINFO=X86)
-    assert machine.detect_cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": True, "AMX": False}
+    assert machine.detect_cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": True, "BF16": False, "AMX": False}
     described(monkeypatch, tmp_path, CPUINFO=X86.replace("avx512_vnni", "amx_tile"))
-    assert machine.detect_cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": False, "AMX": True}
+    assert machine.detect_cpu_features() == {"AVX2": True, "AVX-512": True, "VNNI": False, "BF16": False, "AMX": True}
 
 
 @pytest.mark.parametrize("cpuinfo", [ARM, ""])

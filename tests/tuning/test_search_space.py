@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
+from ct3d_edge.errors import UsageError
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.tuning.candidate import LEVELS, Candidate, GraphForm
 from ct3d_edge.tuning.search_space import (
@@ -15,6 +16,7 @@ from ct3d_edge.tuning.search_space import (
     default_candidate,
     generate_candidates,
     list_thread_counts,
+    permits_bf16,
     permitted_precisions,
 )
 
@@ -116,3 +118,21 @@ def test_a_file_that_explains_itself_stays_as_it_is(
 def test_openvino_is_asked_about_threads_and_rtx_is_not() -> None:
     assert {each.threads for each in generate_candidates([GraphForm("none")], "openvino", 4)} == {1, 2, 4}
     assert {each.threads for each in generate_candidates([GraphForm("none")], "nv-tensorrt-rtx", 4)} == {4}
+
+
+def test_bf16_is_tried_on_openvino_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for native in (True, False):
+        monkeypatch.setattr("ct3d_edge.tuning.search_space.detect_cpu_features", lambda found=native: {"BF16": found})
+        assert permits_bf16(("any",), "openvino") is native
+        assert not permits_bf16((), "openvino")
+        assert not permits_bf16(("any", "bf16"), "cpu")
+        if native:
+            assert permits_bf16(("bf16",), "openvino")
+        else:
+            with pytest.raises(UsageError, match="bf16 would be emulated"):
+                permits_bf16(("bf16",), "openvino")
+    forms = [GraphForm("none"), GraphForm("fast", "int8")]
+    found = generate_candidates(forms, "openvino", 1, bf16=True)
+    assert [candidate.arithmetic for candidate in found] == ["fp32", "bf16", "int8"]
+    assert [candidate.form for candidate in found] == [forms[0], forms[0], forms[1]]
+    assert default_candidate(forms[0], "openvino", 1) == found[0]

@@ -7,6 +7,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """Types in which a file computes; most bits first."""
 
+Arithmetic = Literal["fp32", "fp16", "bf16", "int8"]
+"""Types in which a session computes: that of its file, or bfloat16 where the provider rounds to it (OpenVINO)."""
+
 RequestedPrecision = Literal["fp32", "fp16", "int8", "auto"]
 """Values of `precision=`; ``auto`` becomes one of the others."""
 
@@ -30,9 +33,11 @@ class PrecisionTolerance:
     tensor: float
 
 
-PRECISION_TOLERANCES: dict[Precision, PrecisionTolerance] = {
+PRECISION_TOLERANCES: dict[Arithmetic, PrecisionTolerance] = {
     "fp32": PrecisionTolerance(1e-5, 1e-4),
     "fp16": PrecisionTolerance(5e-3, 2e-2),
+    "bf16": PrecisionTolerance(2e-2, 1e-1),
     "int8": PrecisionTolerance(2e-2, 3e-1),
 }
-"""By the precision of a file; of an fp32 file with fp16 weights those of fp16 apply."""
+"""By what a session computes in; of an fp32 file with fp16 weights those of fp16 apply. bf16 has 8 bits of mantissa
+where fp16 has 11."""
