@@ -130,7 +130,7 @@ class DicomMapOutput(DicomOutput):
         return stem is not None and not self._is_written(stem, record)
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
-        """Write the map of a series that has an answer.
+        """Write the map of a series that has an answer, unless this very one is there.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class DicomMapOutput(DicomOutput):
             If a file cannot be written.
         """
         record, stem = analysis.record, self._stem(analysis.record)
-        if stem is None or explanation is None:
+        if stem is None or explanation is None or self._is_written(stem, record):
             return
 
         def write(check_cancelled: Callable[[], None]) -> None:

@@ -83,6 +83,14 @@ def listen(
     network_timeout: Annotated[
         float, typer.Option("--network-timeout", min=1, help="Seconds to wait for a peer.")
     ] = 30,
+    dicom_sc: Annotated[
+        bool,
+        typer.Option("--dicom-sc", help="Experimental: also send slices of each series under their Grad-CAM map."),
+    ] = False,
+    dicom_pm: Annotated[
+        bool,
+        typer.Option("--dicom-pm", help="Experimental: also send the Grad-CAM map of each series as a parametric map."),
+    ] = False,
     retention_hours: Annotated[
         float, typer.Option("--retention-hours", min=0, help="Hours for which predicted series and reports are stored.")
     ] = 24,
@@ -106,7 +114,7 @@ def listen(
     from ct3d_edge.extras import require_extra
 
     require_extra("node", ["pynetdicom"])
-    from ct3d_edge.node.config import Completion, Limits, NodeConfig, Peer
+    from ct3d_edge.node.config import Completion, Limits, MapKinds, NodeConfig, Peer
 
     config = NodeConfig(
         spool=spool,
@@ -127,6 +135,7 @@ def listen(
             min_free_bytes=parse_size(min_free) or 0,
             network_timeout=network_timeout,
         ),
+        maps=MapKinds(dicom_sc, dicom_pm),
         retention_hours=retention_hours,
     )
     if config.destinations:
@@ -140,6 +149,7 @@ def listen(
         provider_option,
         device_id,
         no_tuned=no_tuned,
+        gradcam=config.maps.any,
         allow=allow,
         include_phi=include_phi,
     )

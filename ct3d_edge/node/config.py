@@ -159,6 +159,27 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class MapKinds:
+    """Which Grad-CAM maps are sent besides reports.
+
+    Parameters
+    ----------
+    captures
+        Slices under their map, as secondary captures.
+    parametric
+        Its values, as a parametric map.
+    """
+
+    captures: bool = False
+    parametric: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether one is."""
+        return self.captures or self.parametric
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Everything about a node but its model.
 
@@ -178,6 +199,8 @@ class NodeConfig:
         Whether reports are sent with TLS too.
     completion, limits
         See there.
+    maps
+        Which maps are sent besides reports.
     retention_hours
         How long a predicted series and its report stay in the spool.
     """
@@ -192,6 +215,7 @@ class NodeConfig:
     send_tls: bool = False
     completion: Completion = field(default_factory=Completion)
     limits: Limits = field(default_factory=Limits)
+    maps: MapKinds = MapKinds()
     retention_hours: float = 24.0
 
     def __post_init__(self) -> None:
@@ -201,6 +225,8 @@ class NodeConfig:
         for destination in self.destinations:
             if destination.port is None:
                 raise UsageError(f"A destination needs a port: `send_to={destination}:PORT`.")
+        if self.maps.any and not self.destinations:
+            raise UsageError("Maps are for an archive. Name one: `send_to=AET@HOST:PORT`.")
         if self.send_tls and self.tls is None:
             raise UsageError("Sending with TLS needs a certificate: `tls_cert`, `tls_key` and `tls_ca`.")
         if repeated := {each.ae_title for each in self.destinations if self._titles().count(each.ae_title) > 1}:

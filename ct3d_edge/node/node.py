@@ -13,6 +13,7 @@ from ct3d_edge.inference.predict_many import Schedule
 from ct3d_edge.node.completion import ArrivingSeries, SeriesTracker
 from ct3d_edge.node.config import NodeConfig
 from ct3d_edge.node.delivery import Caller, Delivery
+from ct3d_edge.node.maps import MapWriter
 from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.predictor import PredictionTask, SeriesPredictor
 from ct3d_edge.node.receiver import Receiver
@@ -78,6 +79,7 @@ class Node:
             workers=schedule.workers if schedule.predict_in_workers else 1,
             timeout_s=timeout_s,
             on_report=self._notify_deliveries,
+            maps=MapWriter(model, model_path.stem, config.maps, timeout_s),
         )
         self._read_records(journal.path)
 

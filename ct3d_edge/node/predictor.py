@@ -10,6 +10,7 @@ from pathlib import Path
 from ct3d_edge.errors import Ct3dError, OutputError, ScanError
 from ct3d_edge.inference.model import Model
 from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
+from ct3d_edge.node.maps import MapWriter
 from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.spool import Arrival, Spool
 from ct3d_edge.results.journal import ResultsJournal
@@ -48,7 +49,9 @@ class SeriesPredictor:
     timeout_s
         Time limit of a scan; none if None.
     on_report
-        Called when a report was put into the outbox.
+        Called when something was put into the outbox.
+    maps
+        Writes what is sent after a report.
     """
 
     def __init__(
@@ -62,9 +65,11 @@ class SeriesPredictor:
         workers: int,
         timeout_s: float | None,
         on_report: Callable[[], None],
+        maps: MapWriter,
     ) -> None:
         self._model, self._model_name, self._timeout_s = model, model_name, timeout_s
         self._spool, self._journal, self._outbox, self._on_report = spool, journal, outbox, on_report
+        self._maps = maps
         self._recorded: dict[str, ResultRecord] = {}
         self._unrecorded: dict[str, ResultRecord] = {}
         self._checker = model.make_checker()
@@ -130,11 +135,17 @@ class SeriesPredictor:
             else:
                 self._make_report(report, replace(self._recorded[name], scan=str(scan)))
             if report.exists():
-                self._outbox.add(report)
-                self._on_report()
+                self._send([report])
+                self._send(self._maps.write(replace(self._recorded[name], scan=str(scan)), report.with_suffix("")))
         self._spool.mark_done(task.arrival)
         for name in names:
             del self._recorded[name]
+
+    def _send(self, files: Sequence[Path]) -> None:
+        for file in files:
+            self._outbox.add(file)
+        if files:
+            self._on_report()
 
     def _find_scans(self, arrival: Arrival) -> Sequence[Path]:
         """The scans of a series: one, or each of its passes; the folder itself if what is in it is no scan."""

@@ -1,5 +1,7 @@
 """``--dicom-sc`` and ``--dicom-pm``: Grad-CAM maps for the archive, of one run, of a job and of a watched folder."""
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +46,13 @@ def test_infer_writes_maps_of_series_once(
     pictures = [f"chest_sc_{number:03d}.dcm" for number in range(1, slices + 1)]
     assert names(out) == ["chest_pm.dcm", *pictures, "chest_sr.dcm"]
     assert "--dicom-sc: 1 of 2 scans are no DICOM series and get no secondary captures" in outcome.err
-    first, times = uids(out), {path: path.stat().st_ino for path in out.iterdir()}
+    first, times = uids(out), {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert len(set(first.values())) == slices + 2
     (out / "chest_pm.dcm").unlink()
     assert run(*command, *outputs).code == 0
     assert uids(out) == first
-    changed = [path.name for path, inode in times.items() if path.stat().st_ino != inode]
-    assert changed in ([], ["chest_pm.dcm"]), "what is there is not written again"
+    changed = [path.name for path, time in times.items() if path.stat().st_mtime_ns != time]
+    assert changed == ["chest_pm.dcm"], "what is there is not written again"
 
 
 @pytest.mark.parametrize("option", ["--dicom-sc", "--dicom-pm"])
@@ -76,7 +78,7 @@ def test_a_map_that_cannot_be_filed_costs_only_itself(
     out = tmp_path / "out"
     outcome = run("infer", scan, "-m", explaining_model, "--dicom-sc", out, "--dicom-pm", out, "--include-phi")
     assert outcome.code == 1
-    assert "--dicom-pm has nothing of 1 scan" in outcome.err
+    assert "--dicom-pm has no output of 1 scan" in outcome.err
     assert "chest_sc_001.dcm" in names(out)
     assert "chest_pm.dcm" not in names(out)
 
@@ -87,3 +89,31 @@ def test_a_job_writes_them_beside_its_answer(run: Run, series: Path, explaining_
     assert outcome.code == 0, outcome.err
     assert {"chest_pm.dcm", "chest_sc_001.dcm", "chest_sr.dcm", "result.json"} <= set(names(out))
     assert not list(out.glob("*.nii.gz"))
+
+
+@pytest.mark.slow
+def test_a_node_sends_them_after_its_report(series: Path, explaining_model: Path, tmp_path: Path) -> None:
+    node_peers = pytest.importorskip("bench.node_peers", reason="the extra 'node' is not installed")
+    for program in ("storescp", "storescu"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (apt-get install dcmtk)")
+    archive, files = node_peers.Archive(tmp_path / "archive").start(), sorted(series.iterdir())
+    options = ("--stable-for", "0.5", "--send-to", str(archive.peer), "--dicom-sc", "--dicom-pm")
+    node = node_peers.NodeProcess(tmp_path / "spool", explaining_model, *options)
+    try:
+        node.wait_until_listening()
+        assert node_peers.send(node.port, files).returncode == 0
+        received = [pydicom.dcmread(path) for path in archive.wait_for_reports(len(files) + 2)]
+        kinds = Counter(each.SOPClassUID.name for each in received)
+        assert kinds == {
+            "Comprehensive 3D SR Storage": 1,
+            "Secondary Capture Image Storage": len(files),
+            "Parametric Map Storage": 1,
+        }
+        assert len({each.SOPInstanceUID for each in received}) == len(files) + 2
+        node.kill()
+        node.restart().wait_until_listening()
+        node_peers.wait_for(lambda: not list((tmp_path / "spool" / "outbox").rglob("*.dcm")), "an empty outbox")
+    finally:
+        node.kill()
+        archive.stop()

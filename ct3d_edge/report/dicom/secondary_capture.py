@@ -45,6 +45,12 @@ def picture_path(stem: Path, number: int) -> Path:
     return stem.with_name(f"{stem.name}_sc_{number:03d}.dcm")
 
 
+def find_pictures(stem: Path) -> tuple[Path, ...]:
+    """The pictures that are there, in order of the slices."""
+    paths = (picture_path(stem, number) for number in range(1, MAX_PICTURES + 1))
+    return tuple(path for path in paths if path.exists())
+
+
 def has_same_pictures(stem: Path, record: ResultRecord, model: str) -> bool:
     """Whether `save_pictures` has written all pictures of this answer: the first is written last."""
     return has_uid(picture_path(stem, 1), make_uid(record, model, "capture 1"))
