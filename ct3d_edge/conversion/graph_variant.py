@@ -151,6 +151,16 @@ class GraphVariant:
         """The graph whose tensors are compared: simulated float16 if there is one."""
         return self.fp16_simulated or self.proto
 
+    @property
+    def stored_precision(self) -> str:
+        """``fp16-weight`` for an fp32 graph whose weights are stored in float16, else its precision."""
+        return "fp16-weight" if "weights" in self.provenance.get("precision", {}) else self.precision
+
+    @property
+    def has_reduced_precision(self) -> bool:
+        """Whether it computes, or stores weights, in a lower precision than float32."""
+        return self.stored_precision != "fp32"
+
 
 def make_variant(
     source_graph: onnx.ModelProto,

@@ -20,7 +20,6 @@ from ct3d_edge.conversion.parity.provider_parity import (
     LocateFailure,
     ProviderScreening,
     check_all_providers,
-    has_reduced_precision,
 )
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.modelfile.golden_test import GoldenTest
@@ -141,7 +140,7 @@ def write_verified_model(
     )
     _check_gradcam_output(model, provenance)
     provenance |= parity.to_provenance()
-    golden = complete_golden_test(golden, model, parity.reports, lower=has_reduced_precision(variant))
+    golden = complete_golden_test(golden, model, parity.reports, lower=variant.has_reduced_precision)
     model = _with_metadata(job, variant, golden, provenance)
     _check_golden(model)
     fused_io_parity = None

@@ -176,11 +176,7 @@ def evaluate(
             progress=progress,
         )
     return Evaluation(
-        warnings=(
-            *identical_predictions_warning(predictions, contract),
-            *leakage,
-            *evaluation_limits(predictions, contract, test_set.subset),
-        ),
+        warnings=_order_warnings(predictions, contract, test_set.subset, leakage),
         model=classifier.path,
         model_sha256=classifier.sha256,
         contract=contract,
@@ -203,6 +199,14 @@ def evaluate(
         duplicates=test_set.split.duplicates if split is None else (),
         flags=predictions.flags,
     )
+
+
+def _order_warnings(
+    predictions: Predictions, contract: Contract, subset: Subset, leakage: tuple[str, ...]
+) -> tuple[str, ...]:
+    """All warnings, the most serious ones first."""
+    identical = identical_predictions_warning(predictions, contract)
+    return (*identical, *leakage, *evaluation_limits(predictions, contract, subset))
 
 
 def _figures_data(figures: Metrics) -> dict[str, Any]:

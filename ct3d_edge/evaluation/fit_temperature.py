@@ -144,13 +144,8 @@ def calibrate_run(
     class_mapping(validation, model.contract)
     _refuse_training_scans(validation, run)
     extractor = FeatureExtractor(model)
-    predictions = predict_test_set(
-        validation,
-        extractor.predict,
-        QualityChecker(model.contract, DOWNGRADABLE),  # the run was trained on such scans, whatever they are
-        skip_bad=skip_bad,
-        progress=progress,
-    )
+    checker = QualityChecker(model.contract, DOWNGRADABLE)  # the run was trained on such scans, whatever they are
+    predictions = predict_test_set(validation, extractor.predict, checker, skip_bad=skip_bad, progress=progress)
     scores, truth, rule = predictions.scores, predictions.truth, rule or ThresholdRule()
     fitted = fit_operating_point(former, scores, truth, rule)
     reference_stats: tuple[str, ...] = ()
@@ -170,14 +165,19 @@ def calibrate_run(
         rule=rule,
         before=operating_point(former, scores, truth),
         after=operating_point(fitted, scores, truth),
-        warnings=(
-            *narrow_range_warning(scores, fitted),
-            *few_scans_warning(truth, fitted),
-            *check_temperature(fitted.temperature, len(truth)),
-            *_temperature_limits(fitted.temperature),
-        ),
+        warnings=_describe_limits(fitted, scores, truth),
         left_out=tuple((scan.path, scan.reason) for scan in predictions.left_out),
         reference_stats=reference_stats,
+    )
+
+
+def _describe_limits(contract: Contract, scores: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[str, ...]:
+    """Warnings about the scores, the number of scans and the fitted temperature."""
+    return (
+        *narrow_range_warning(scores, contract),
+        *few_scans_warning(truth, contract),
+        *check_temperature(contract.temperature, len(truth)),
+        *_temperature_limits(contract.temperature),
     )
 
 

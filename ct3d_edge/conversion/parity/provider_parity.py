@@ -238,21 +238,12 @@ def _check_candidate(
 def _limitation(variant: GraphVariant, parity: ParityReport) -> str | None:
     """Why passing says little: with a reduced precision, real scans differ more than phantoms."""
     reasons = [parity.weakness] if parity.weakness else []
-    if parity.scans == 0 and has_reduced_precision(variant):
+    if parity.scans == 0 and variant.has_reduced_precision:
         reasons.append(
-            f"only phantoms were compared, no real scan: on real scans this {_reduced_precision(variant)} file may "
+            f"only phantoms were compared, no real scan: on real scans this {variant.stored_precision} file may "
             f"differ by more than {parity.limit:.0e}. Compare it on scans: `parity_data=FOLDER`"
         )
     return "; ".join(reasons) or None
-
-
-def _reduced_precision(variant: GraphVariant) -> str:
-    return variant.precision if variant.precision != "fp32" else "fp16-weight"
-
-
-def has_reduced_precision(variant: GraphVariant) -> bool:
-    """Whether a graph computes, or stores weights, in a lower precision than float32."""
-    return variant.precision != "fp32" or "weights" in variant.provenance.get("precision", {})
 
 
 def _compare_tensors_on(
