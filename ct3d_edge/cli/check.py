@@ -27,7 +27,8 @@ MAX_CODES_WIDTH = 32
 
 def check(
     paths: Annotated[
-        list[Path], typer.Argument(readable=False, help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")
+        list[Path],
+        typer.Argument(readable=False, help="Scans (NIfTI, DICOM, MetaImage, NRRD), or folders of them."),
     ],
     model: ContractModelOption = None,
     series: SeriesUidOption = None,

@@ -68,7 +68,8 @@ LOGGER = logging.getLogger("ct3d_edge.infer")
 
 def infer(
     paths: Annotated[
-        list[Path], typer.Argument(readable=False, help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")
+        list[Path],
+        typer.Argument(readable=False, help="Scans (NIfTI, DICOM, MetaImage, NRRD), or folders of them."),
     ],
     model: ModelOption = None,
     provider: ProviderOption = "auto",

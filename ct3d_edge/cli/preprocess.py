@@ -12,7 +12,8 @@ from ct3d_edge.errors import UsageError
 
 def preprocess(
     paths: Annotated[
-        list[Path], typer.Argument(readable=False, help="Scans (.nii, .nii.gz, .hdr/.img, DICOM), or folders of them.")
+        list[Path],
+        typer.Argument(readable=False, help="Scans (NIfTI, DICOM, MetaImage, NRRD), or folders of them."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .npy files; made if it is not there.")],
     model: ContractModelOption = None,

@@ -20,7 +20,7 @@ RandomAugmentationName = Literal["six-angles", "small-changes"]
 
 
 def view(
-    scan: Annotated[Path, typer.Argument(help="A scan (.nii, .nii.gz, .hdr/.img, a DICOM file or folder).")],
+    scan: Annotated[Path, typer.Argument(help="A scan (NIfTI, MetaImage, NRRD, a DICOM file or folder).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")],
     rows: Annotated[int, typer.Option(min=1, help="Of the grid of slices.")] = 4,
     columns: Annotated[int, typer.Option(min=1, help="Of the grid of slices.")] = 10,

@@ -121,7 +121,7 @@ class Model:
         Parameters
         ----------
         scan
-            Path of a .nii, .nii.gz, .hdr or .img file, or of a DICOM series (its folder, ``folder/SERIES-UID``, or
+            Path of a NIfTI, MetaImage or NRRD file, or of a DICOM series (its folder, ``folder/SERIES-UID``, or
             one of its files); or a `Volume`; or an array ``(i, j, k)`` of HU, any integer
             or real dtype. An array has no orientation: ``LAS`` is assumed, with the quality flag ``no_orientation``. A
             `Volume` with an affine has one.

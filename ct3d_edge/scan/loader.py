@@ -1,10 +1,11 @@
 """Open a scan of any supported format."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from ct3d_edge.errors import UnreadableScanError
+from ct3d_edge.errors import ScanError, UnreadableScanError
 from ct3d_edge.scan.archive import is_file, is_folder, path_exists
 from ct3d_edge.scan.dicom.magic import has_dicom_suffix, is_dicom, is_series_name, split_series_name
 from ct3d_edge.scan.gzip_reader import no_cancellation
@@ -68,11 +69,13 @@ def list_scan_files(path: Path | str, check_cancelled: Callable[[], None] = no_c
     Raises
     ------
     UnreadableScanError, RefusedScanError
-        If there is no such DICOM series, or the header of a .mhd or .nhdr file cannot be read.
+        If there is no such DICOM series.
     """
     path = Path(path)
     if path.name.lower().endswith(DETACHED_SUFFIXES) and is_file(path):
-        return path, _header_reader(path)(path).voxel_path
+        with suppress(ScanError):
+            return tuple(dict.fromkeys((path, _header_reader(path)(path).voxel_path)))
+        return (path,)
     if not is_series(path):
         return tuple(dict.fromkeys(header_and_voxel_paths(path)))
     _require_pydicom(path)

@@ -88,7 +88,7 @@ def _scan_operation() -> Operation:
     return Operation(
         "POST",
         "/v1/scans",
-        "Predict one scan: a NIfTI file, a DICOM file, a zip archive of a series, or those as multipart/form-data.",
+        "Predict one scan: a NIfTI, MetaImage, NRRD or DICOM file, a zip archive, or those as multipart/form-data.",
         {
             200: (
                 "The record; with output= a zip archive of record.json and the outputs.",

@@ -21,6 +21,9 @@ from ct3d_edge.serving.request_error import RequestError
 
 GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 
+TEXT_HEADERS = {b"NRRD": ".nrrd", b"Obje": ".mha", b"NDim": ".mha"}
+"""How NRRD files begin, and MetaImage files (``ObjectType``, ``NDims``)."""
+
 NIFTI_HEADER_SIZES = frozenset(HEADER_TYPES)
 """Which the first four bytes of a NIfTI file state."""
 
@@ -117,6 +120,8 @@ def _suffix(path: Path) -> str | None:
         first = stream.read(4)
     if first in ZIP_MAGIC:
         return ".zip"
+    if first in TEXT_HEADERS:
+        return TEXT_HEADERS[first]
     compressed = first.startswith(GZIP_MAGIC)
     with suppress(OSError, EOFError, zlib.error), (gzip.open if compressed else open)(path, "rb") as stream:
         first = stream.read(4)

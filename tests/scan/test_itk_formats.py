@@ -197,6 +197,8 @@ def test_voxels_outside_the_folder_or_in_several_files_are_not_read(tmp_path: Pa
     for suffix, old in ((".mhd", b"ElementDataFile = scan.raw"), (".nhdr", b"data file: scan.raw")):
         path = edit(write(folder / f"scan{suffix}"), old, old.replace(b"scan.raw", named.encode()))
         assert error_of(path).code == "bad_header"
+        assert list_scan_files(path) == (path,)
+        assert content_sha256(path)
 
 
 @pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])

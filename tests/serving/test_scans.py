@@ -63,6 +63,17 @@ def test_the_record_of_a_nifti_file_is_that_of_infer(
     assert list(server.temp.glob("*/*")) == []
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_the_record_of_another_format_is_that_of_infer(
+    server: Server, make_scan: MakeScan, record_of: Any, suffix: str
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    scan = make_scan().with_name(f"scan{suffix}")
+    sitk.WriteImage(sitk.ReadImage(str(make_scan())), str(scan), True)
+    answer = httpx.post(f"{server.url}/v1/scans", content=scan.read_bytes())
+    assert without_times(answer.json()) == without_times(record_of(scan))
+
+
 def test_multipart_gives_the_record_the_name_of_the_client(server: Server, make_scan: MakeScan) -> None:
     data = make_scan().read_bytes()
     answer = httpx.post(f"{server.url}/v1/scans", files={"file": ("Doe Jane.nii.gz", data)})
