@@ -134,7 +134,7 @@ class MissingExtraError(Ct3dError):
 
 
 class CheckFailedError(Ct3dError):
-    """A proof or comparison did not hold; nothing was written."""
+    """A parity check or comparison failed; nothing was written."""
 
     exit_code = 4
 

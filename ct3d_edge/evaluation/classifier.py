@@ -93,7 +93,7 @@ def open_keras_classifier(path: Path, *, temperature: float | None = None) -> Cl
         As `open_classifier`.
     """
     if not path.exists():
-        raise UsageError(f"There is no model {path}: neither a .keras file nor the folder of a training run.")
+        raise UsageError(f"The model {path} does not exist. Name a .keras file or the folder of a training run.")
     if not path.is_dir() and path.suffix != ".keras":
         raise UsageError(f"A model is a .onnx file, a .keras file or the folder of a training run; found {path}.")
     from ct3d_edge.keras_backend import import_keras
