@@ -25,7 +25,7 @@ WORD_COUNTS: dict[str, int] = {
     "judge": 0,
     "judged": 0,
     "passport": 0,
-    "proof": 3,
+    "proof": 2,
     "proofs": 0,
     "proven": 0,
     "receipt": 2,
