@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 
@@ -81,6 +83,23 @@ def serve(
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's server, which SIGHUP ends as SIGTERM does, and with a time limit for TLS handshakes."""
+
+    def __init__(self, config: uvicorn.Config, handshake_timeout: float) -> None:
+        super().__init__(config)
+        self._handshake_timeout = handshake_timeout
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called in the event loop before connections are accepted."""
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(hangup, self.handle_exit)
+        if self.config.is_ssl:  # uvicorn has no setting for this
+            loop = asyncio.get_running_loop()
+            limited = partial(loop.create_server, ssl_handshake_timeout=self._handshake_timeout)
+            loop.create_server = limited  # type: ignore[method-assign]
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called when a signal came; ends when the running requests have their responses, or the time is over."""
         LOGGER.info("stopping: running requests finish, new ones are refused")
@@ -106,7 +125,7 @@ def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound
         ssl_context_factory=None if context is None else lambda *_: context,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has ended
-        _Server(settings).run([bound])
+        _Server(settings, limits.body_timeout).run([bound])
     LOGGER.info("stopped")
 
 

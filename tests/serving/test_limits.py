@@ -154,7 +154,7 @@ def test_a_client_that_leaves_frees_its_files(server: Server) -> None:
     assert httpx.get(f"{server.url}/v2/health/live").status_code == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_running_requests_finish(start: Start, make_scan: MakeScan, number: signal.Signals) -> None:
     server, data = start("--shutdown-timeout", 30), make_scan().read_bytes()
     with connect(server, HEAD % len(data) + data[:100]) as connection:

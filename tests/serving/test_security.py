@@ -1,8 +1,10 @@
 """Who may send requests: tokens, certificates, loopback."""
 
 import shutil
+import socket
 import ssl
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.serving.config import ServerConfig, bind_socket, read_tokens
 from ct3d_edge.serving.tls import TlsFiles, make_ssl_context
 
-from .conftest import Server, Start
+from .conftest import Server, Start, read_all
 
 TOKEN, SECOND = "0123456789abcdef", "fedcba9876543210fedcba"
 
@@ -116,6 +118,19 @@ def test_tls_protects_a_request(start: Start, certificate: Path, ca_file: Path, 
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/v2", verify=old)
+    assert server.stop() == 0
+
+
+def test_a_client_that_never_shakes_hands_is_disconnected(start: Start, certificate: Path, ca_file: Path) -> None:
+    server, begun = start("--tls-cert", certificate, "--body-timeout", 1), time.monotonic()
+    for hello in (b"", b"\x16\x03\x01\x02\x00\x01"):
+        with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+            connection.sendall(hello)
+            read_all(connection)
+    assert time.monotonic() - begun < 15
+    trusted = ssl.create_default_context(cafile=ca_file)
+    assert httpx.get(f"{server.url}/v2", verify=trusted).status_code == 200
+    assert "Traceback" not in server.log
     assert server.stop() == 0
 
 
