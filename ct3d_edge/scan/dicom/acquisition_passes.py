@@ -4,7 +4,7 @@ Inspiration and expiration, the phases of a heart beat, two kernels, with and wi
 decide, so that a search of folders and the opening of a scan agree, and no file name, order or pixel matters.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.scan.dicom.consistency import POSITION_TOLERANCE_MM, SliceOf, have_common_grid
-from ct3d_edge.scan.dicom.frames import PASS_FEATURES, PLAIN_NUMBER
+from ct3d_edge.scan.dicom.frames import HASH_DIGITS, PASS_FEATURES, PLAIN_NUMBER, hash_text
 from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.interleaving import MIN_SLICES_PER_PASS, are_interleaved, find_runs
 from ct3d_edge.scan.dicom.slice_sorting import find_alternation
@@ -41,8 +41,17 @@ class AcquisitionPass:
 
     @property
     def name(self) -> str:
-        """By which it can be opened again, whatever other passes there are: ``"AcquisitionNumber-2"``."""
-        return ",".join(f"{attribute}-{value or NO_VALUE}" for attribute, value in self.values)
+        """By which it can be opened again, whatever other passes there are: ``"AcquisitionNumber-2"``.
+
+        Short numbers are shown. In place of a date, a text or an identity stands a hash of its first instance.
+        """
+        return ",".join(f"{attribute}-{self._show(value)}" for attribute, value in self.values)
+
+    def _show(self, value: str) -> str:
+        if not value or PLAIN_NUMBER.fullmatch(value):
+            return value or NO_VALUE
+        places = ((i.instance, f.number, f.position or ()) for i in self.images for f in i.frames if not f.is_localizer)
+        return hash_text(repr(min(places)))[:HASH_DIGITS]
 
 
 def split_passes(images: Sequence[DicomInstance]) -> tuple[AcquisitionPass, ...]:
@@ -80,12 +89,12 @@ def _split(slices: Sequence[SliceOf]) -> list[_Group]:
     interleaved = {name: values for name, values in varying.items() if are_interleaved(values, heights)}
     if not interleaved and (runs := find_runs(slices, heights)):
         interleaved = dict([runs])
-    if not interleaved and _may_be_one_volume(slices):
+    if not interleaved and may_be_one_volume(slices):
         return whole
     attempts = [_split_by(attribute, slices, values) for attribute, values in (interleaved or varying).items()]
     for groups in attempts:
         smallest = min(len(group) for _, group in groups)
-        if all(_may_be_one_volume(group) for _, group in groups) and (interleaved or smallest >= MIN_SLICES_PER_PASS):
+        if all(may_be_one_volume(group) for _, group in groups) and (interleaved or smallest >= MIN_SLICES_PER_PASS):
             return groups
     return attempts[0] if interleaved else whole
 
@@ -113,13 +122,15 @@ def _varying_attributes(slices: Sequence[SliceOf]) -> dict[str, tuple[str, ...]]
 
 
 def compute_heights(slices: Sequence[SliceOf]) -> NDArray[np.float64]:
-    """Position of each slice along the normal of the first one, in mm."""
-    normal = np.cross(*np.array(slices[0].frame.orientation, np.float64).reshape(2, 3))
+    """Position of each slice in mm along the normal that most of them have, whatever their order."""
+    counts = Counter(slice_.frame.orientation or () for slice_ in slices)
+    usual, _ = max(counts.items(), key=lambda item: (item[1], item[0]))
+    normal = np.cross(*np.array(usual, np.float64).reshape(2, 3))
     heights: NDArray[np.float64] = np.array([slice_.frame.position for slice_ in slices], np.float64) @ normal
     return heights
 
 
-def _may_be_one_volume(slices: Sequence[SliceOf]) -> bool:
+def may_be_one_volume(slices: Sequence[SliceOf]) -> bool:
     """Whether slices share a grid, no two different instances lie in one place, and distances do not alternate."""
     if not have_common_grid(slices):
         return False

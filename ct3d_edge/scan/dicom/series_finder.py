@@ -11,7 +11,7 @@ from pathlib import Path
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.scan.archive import is_file, is_folder, list_archive_folder
-from ct3d_edge.scan.dicom.acquisition_passes import pass_flag, split_passes
+from ct3d_edge.scan.dicom.acquisition_passes import AcquisitionPass, pass_flag, split_passes
 from ct3d_edge.scan.dicom.instance import CT_CLASSES, DicomInstance, read_instance, read_series_uid
 from ct3d_edge.scan.dicom.magic import (
     NAME_SEPARATOR,
@@ -23,10 +23,13 @@ from ct3d_edge.scan.dicom.magic import (
 )
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.series_membership import (
+    Identity,
     differing_attributes,
     has_one_identity,
     have_common_instances,
+    identity_flag,
     split_flag,
+    split_identities,
 )
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -134,15 +137,20 @@ def read_series_instances(
 
 
 def make_series(uid: str, images: Sequence[DicomInstance]) -> tuple[SeriesFiles, ...]:
-    """Files of one series UID as one series, or as one for each of its passes."""
-    # Files of several patients or studies are refused when they are opened.
-    passes = split_passes(images) if has_one_identity(images) else ()
-    if len(passes) < 2:
-        return (SeriesFiles(uid, tuple(images), _skip_reason(images)),)
-    return tuple(
-        SeriesFiles(uid, each.images, _skip_reason(each.images), each.name, (pass_flag(passes, each.name),))
-        for each in passes
-    )
+    """Files of one series UID as one series, or as one for each identity and each pass in it."""
+    parts = split_identities(images)
+    return tuple(itertools.chain.from_iterable(_make_passes(uid, values, those, len(parts)) for values, those in parts))
+
+
+def _make_passes(uid: str, identity: Identity, images: Sequence[DicomInstance], parts: int) -> Iterator[SeriesFiles]:
+    """The passes in files of one of several identities."""
+    # Files of several patients or studies that cannot be separated are refused when they are opened.
+    passes = split_passes(images) if identity or has_one_identity(images) else (AcquisitionPass((), tuple(images)),)
+    for each in passes:
+        named = AcquisitionPass((*identity, *each.values), each.images)
+        flags = [identity_flag(parts, [name for name, _ in identity])] if identity else []
+        flags += [pass_flag(passes, named.name)] if len(passes) > 1 else []
+        yield SeriesFiles(uid, each.images, _skip_reason(each.images), named.name, tuple(flags))
 
 
 def _resolve(path: Path, check_cancelled: Callable[[], None]) -> tuple[SeriesFiles, tuple[QCFlag, ...]]:
@@ -183,9 +191,9 @@ def _require_single_pass(passes: Sequence[SeriesFiles], name: str = "") -> Serie
     names = ", ".join(each.name for each in passes)
     if name:
         raise UnreadableScanError("not_found", f"The series {uid} has no pass {name}; there is: {names}.")
-    differing = passes[0].flags[0].value
+    differing = ", ".join(dict.fromkeys(str(flag.value) for each in passes for flag in each.flags))
     raise RefusedScanError(
-        "multiple_volumes", f"{uid} holds {len(passes)} passes that differ in {differing}; name one: {names}."
+        "multiple_volumes", f"{uid} holds {len(passes)} scans that differ in {differing}; name one: {names}."
     )
 
 

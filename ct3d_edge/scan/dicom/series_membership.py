@@ -1,11 +1,13 @@
 """Whether files that share a series UID belong to one series, in one folder and in several."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from ct3d_edge.errors import RefusedScanError
-from ct3d_edge.scan.dicom.acquisition_passes import separating_attributes, split_passes
+from ct3d_edge.scan.dicom.acquisition_passes import may_be_one_volume, separating_attributes, split_passes
 from ct3d_edge.scan.dicom.consistency import SliceOf
 from ct3d_edge.scan.dicom.instance import SERIES_TAGS, DicomInstance
+from ct3d_edge.scan.dicom.interleaving import MIN_SLICES_PER_PASS
 from ct3d_edge.scan.dicom.slice_sorting import sort_slices
 from ct3d_edge.scan.qc_flag import QCFlag
 
@@ -68,6 +70,53 @@ def have_common_instances(parts: Sequence[Sequence[DicomInstance]]) -> bool:
 def has_one_identity(images: Sequence[DicomInstance]) -> bool:
     """Whether files of one series UID are of one patient, study, frame of reference, modality and series number."""
     return len({image.patient for image in images}) == 1 and not _differing(images)
+
+
+Identity = tuple[tuple[str, str], ...]
+"""Attributes that separate files of one series UID, with hashes of their values."""
+
+
+def split_identities(images: Sequence[DicomInstance]) -> tuple[tuple[Identity, tuple[DicomInstance, ...]], ...]:
+    """Files of each patient, study, frame of reference, modality and series number; usually all are of one.
+
+    Of several, each has to be a volume by itself: else all stay together, and are refused. Localizers are with the
+    files of their patient and study.
+    """
+    whole = (((), tuple(images)),)
+    slices = [image for image in images if not all(frame.is_localizer for frame in image.frames)]
+    localizers = [image for image in images if all(frame.is_localizer for frame in image.frames)]
+    differing = (*(["PatientID"] if len({image.patient for image in slices}) > 1 else []), *_differing(images))
+    if not differing:
+        return whole
+    groups: dict[Identity, list[DicomInstance]] = defaultdict(list)
+    for image in slices:
+        values = {"PatientID": image.patient, **dict(zip(SERIES_TAGS, image.series_hashes, strict=True))}
+        groups[tuple((name, values[name]) for name in differing)].append(image)
+    if not all(_is_volume(group) for group in groups.values()):
+        return whole
+    for image in localizers:
+        owners = [
+            those for those in groups.values() if (those[0].patient, those[0].study) == (image.patient, image.study)
+        ]
+        for those in owners:
+            those.append(image)
+    return tuple((values, tuple(those)) for values, those in sorted(groups.items()))
+
+
+def _is_volume(images: Sequence[DicomInstance]) -> bool:
+    """Whether files can be one volume, or several passes that are."""
+    for each in split_passes(images):
+        slices = [SliceOf(image, frame) for image in each.images for frame in image.frames if not frame.is_localizer]
+        if len(slices) < MIN_SLICES_PER_PASS or not may_be_one_volume(slices):
+            return False
+    return True
+
+
+def identity_flag(parts: int, attributes: Sequence[str]) -> QCFlag:
+    """That a scan shares its series UID with others of another identity in its folder."""
+    named = ", ".join(attributes)
+    detail = f"Files of one series UID differ in {named}: {parts} scans, each by itself."
+    return QCFlag("series_split", "warn", detail, named)
 
 
 def _differing_identity(images: Sequence[DicomInstance]) -> tuple[str, ...]:

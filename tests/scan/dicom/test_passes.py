@@ -51,7 +51,7 @@ def test_each_pass_is_a_scan_that_its_name_opens(
     assert np.array_equal(shown[1], hu[:, ::-1])
     assert find_scans([scans[1]]) == [scans[1]], "a name on record is found again"
     assert [len(list_scan_files(scan)) for scan in scans] == [12, 12]
-    with pytest.raises(ScanError, match=f"2 passes that differ in {keyword}; name one: 1.2.3#{keyword}-1, ") as caught:
+    with pytest.raises(ScanError, match=f"2 scans that differ in {keyword}; name one: 1.2.3#{keyword}-1, ") as caught:
         open_scan(folder / "1.2.3")
     assert caught.value.code == "multiple_volumes"
 

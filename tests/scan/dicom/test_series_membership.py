@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from products import each_value
+from products import each_pair, each_value
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
@@ -50,15 +50,55 @@ def test_folders_that_differ_in_identity_stay_apart(tmp_path: Path, hu: NDArray[
         assert np.array_equal(hu_of(open_scan(folder)), expected)
 
 
-@pytest.mark.parametrize("offset", [0, 0.25, 12])
+@pytest.mark.parametrize(
+    ("keyword", "offset", "seed"),
+    each_pair(["PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber"], [0, 0.25, 0.5, 12], range(3)),
+)
+def test_two_identities_in_one_folder_are_two_scans(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, offset: float, seed: int
+) -> None:
+    datasets = [*first_pass(hu, **{keyword: "1"}), *other_pass(hu, offset, **{keyword: "2"})]
+    order = np.random.default_rng(seed).permutation(len(datasets))
+    folder = made.write_datasets(tmp_path / "series", [datasets[n] for n in order])
+    scans = find_scans([tmp_path])
+    assert [scan.name.startswith(f"1.2.3#{keyword}-") for scan in scans] == [True, True]
+    opened = [open_scan(scan) for scan in scans]
+    assert [[(f.code, f.severity, f.value) for f in scan.flags] for scan in opened] == 2 * [
+        [("series_split", "warn", keyword)]
+    ]
+    shown = sorted(map(hu_of, opened), key=lambda volume: not np.array_equal(volume, hu))
+    assert np.array_equal(shown[0], hu)
+    assert np.array_equal(shown[1], hu[:, ::-1])
+    with pytest.raises(ScanError, match=f"2 scans that differ in {keyword}; name one") as caught:
+        open_scan(folder)
+    assert caught.value.code == "multiple_volumes"
+
+
+def test_names_of_scans_tell_nothing_of_the_patient(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    """Nor a hash of it: few numbers or dates are to be tried."""
+    values: tuple[dict[str, object], ...] = (
+        {"PatientID": "4711", "AcquisitionDate": "20200101"},
+        {"PatientID": "4712", "AcquisitionDate": "20200202"},
+    )
+    names = []
+    for number, renamed in enumerate((False, True)):
+        datasets = [*first_pass(hu, **values[0]), *other_pass(hu, 0.5, **values[1])]
+        for dataset in datasets:
+            dataset.PatientID += "0" if renamed else ""
+        folder = made.write_datasets(tmp_path / f"{number}", datasets)
+        names.append([scan.name for scan in find_scans([folder])])
+    assert sorted(names[0]) == sorted(names[1])
+
+
 @pytest.mark.parametrize(
     ("keyword", "code"),
     [("PatientID", "mixed_patients"), ("StudyInstanceUID", "mixed_series"), ("FrameOfReferenceUID", "mixed_series")],
 )
-def test_two_identities_in_one_folder_are_refused(
-    tmp_path: Path, hu: NDArray[np.int16], keyword: str, code: str, offset: float
+@pytest.mark.parametrize("count", [1, 2])
+def test_slices_of_another_identity_that_are_no_volume_are_refused_with_the_others(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, code: str, count: int
 ) -> None:
-    datasets = [*first_pass(hu, **{keyword: "1"}), *other_pass(hu, offset, **{keyword: "2"})]
+    datasets = [*first_pass(hu, **{keyword: "1"}), *other_pass(hu, 12, **{keyword: "2"})[:count]]
     assert code_of(made.write_datasets(tmp_path / "series", datasets)) == code
 
 
@@ -72,7 +112,7 @@ def test_files_without_a_series_uid_are_told_and_compared(tmp_path: Path, hu: ND
     for number, dataset in enumerate(datasets):
         dataset.SeriesNumber = 1 + number // 6
     made.write_datasets(folder, datasets)
-    assert ("mixed_series", "refuse", "SeriesNumber") in flags_of(folder)
+    assert [open_scan(scan).shape[2] for scan in find_scans([folder])] == [6, 6]
 
 
 PASSES = {
