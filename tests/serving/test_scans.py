@@ -98,6 +98,18 @@ def test_curl_sends_scans_in_every_way_it_has(server: Server, make_scan: MakeSca
     assert json.loads(done.stdout)["label"] in ("normal", "abnormal")
 
 
+@pytest.mark.skipif(not which("curl"), reason="needs curl")
+def test_curl_learns_of_a_limit_before_it_sends_the_body(server: Server, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as stream:
+        stream.truncate(1 << 30)  # sparse
+    shown = "%{http_code} %{size_upload}"
+    command = ["curl", "-s", "-o", tmp_path / "answer", "-w", shown, "-X", "POST", "-T", big, f"{server.url}/v1/scans"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, check=False)
+    assert done.stdout.split() == [b"413", b"0"]
+    assert "larger than 2 MB" in (tmp_path / "answer").read_text()
+
+
 @pytest.mark.skipif(not DICOM, reason="needs the extra dicom")
 def test_a_zip_archive_of_a_dicom_series_gives_the_record_of_its_folder(
     server: Server, hu: NDArray[np.int16], tmp_path: Path, record_of: Any
