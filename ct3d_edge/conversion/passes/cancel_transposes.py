@@ -1,9 +1,9 @@
 """Transpose(Transpose(x))  ->  Transpose(x), or x where they undo each other
 
-Relu(Transpose(x))  ->  Transpose(Relu(x))                       and other elementwise operators, constants turned along
+Relu(Transpose(x))  ->  Transpose(Relu(x))                    and other elementwise operators, constants transposed too
 Add(Transpose(x), Transpose(y))  ->  Transpose(Add(x, y))        of the same order
 
-Exact: no number changes. Transposes wander towards the output until they meet one that undoes them.
+Exact: no value changes. Transposes move towards the output until they meet their inverse.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ ELEMENTWISE_BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"}
 
 
 def check(node: ir.Node) -> RewriteFn | None:
-    """Find a Transpose behind a Transpose, or an elementwise operator that one can pass."""
+    """Find a Transpose after a Transpose, or an elementwise operator that can be computed before it."""
     if node.op_type == "Transpose":
         return _pair(node)
     orders = {order for value in node.inputs if (order := _transpose_order(value)) is not None}
@@ -62,7 +62,7 @@ def _transpose_order(value: ir.Value | None) -> tuple[int, ...] | None:
 
 
 def _follows(value: ir.Value | None, axes: int) -> bool:
-    """Whether a value can be had in the order before the Transpose: turned itself and used here alone, or constant."""
+    """Whether a value is available in the order before the Transpose: transposed here alone, or constant."""
     if value is None:
         return False
     array = constant_array(value)

@@ -1,4 +1,4 @@
-"""Nodes that multiply each channel by one number and add another: what a normalisation comes down to."""
+"""Nodes that scale and shift each channel, such as a normalisation in inference."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ def read_channel_affine(node: ir.Node) -> ChannelAffine | None:
 
 
 def _from_operator(operator: str, x: ir.Value | None, other: ir.Value | None, *, first: bool) -> ChannelAffine | None:
-    """``first``: the constant stands in front, which matters to a subtraction."""
+    """``first``: the constant is the first input, which matters for a subtraction."""
     if x is None or constant_array(x) is not None or (rank(x) or 0) < 2 or x.shape is None:
         return None
     channels = x.shape[1]
@@ -66,7 +66,7 @@ def _from_operator(operator: str, x: ir.Value | None, other: ir.Value | None, *,
 
 
 def _normalisation(node: ir.Node) -> ChannelAffine | None:
-    """BatchNormalization in inference mode: scale / sqrt(variance + epsilon) and what follows for the shift."""
+    """BatchNormalization in inference mode: scale / sqrt(variance + epsilon), and the shift that follows from it."""
     training = node.attributes.get("training_mode")
     numbers = [constant_array(value) for value in node.inputs[1:]]
     if (training and training.as_int()) or len(node.outputs) > 1 or any(number is None for number in numbers):
@@ -78,7 +78,7 @@ def _normalisation(node: ir.Node) -> ChannelAffine | None:
 
 
 def write_channel_affine(site: GraphRewriter, x: ir.Value, scale: Vector, shift: Vector, *, axes: int) -> ir.Value:
-    """``scale * x + shift`` as at most two nodes, on a tensor of so many axes."""
+    """``scale * x + shift`` as at most two nodes, on a tensor of rank ``axes``."""
     column = (1, -1) + (1,) * (axes - 2)
     if (scale != 1).any():
         x = site.insert("Mul", x, site.add_constant(scale.reshape(column), "scale"))

@@ -1,8 +1,8 @@
-"""Pool(Conv(x))  ->  Pool(Conv(x[:n]))        n: what the pooling's windows look at
+"""Pool(Conv(x))  ->  Pool(Conv(x[:n]))        n: the range of the pooling windows
 
-A pooling that does not divide its input leaves out the last row, column or plane; it need not be computed. The demand
-is followed back through convolutions, poolings and elementwise operators that serve nothing else, and the cut is made
-where the tensor is small, at the network's input if all goes well. Exact: what is cut off reaches no output.
+A pooling whose stride does not divide its input ignores the last row, column or plane; it need not be computed. The
+range is traced back through convolutions, poolings and elementwise operators with no other use, and the tensor is cut
+where it is small, if possible at the network's input. Exact: voxels that are cut off reach no output.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteR
 from ct3d_edge.conversion.passes.window import POOLS, Window
 
 COPY_COST = 50
-"""Multiplications that take as long as copying one voxel (two cores, AVX2; generous to the copy)."""
+"""Multiplications that take as long as copying one voxel (two cores, AVX2; an upper estimate of the copy)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def _required_shape(link: CroppedNode, out: tuple[int, ...] = ()) -> tuple[int, 
 
 
 def _previous_node(value: ir.Value, need: tuple[int, ...]) -> CroppedNode | None:
-    """What makes a value that only the chain uses; None where the chain begins."""
+    """The producer of a value with no other use; None where the chain begins."""
     node = value.producer()
     if node is None or only_consumer(value) is None:
         return None

@@ -2,11 +2,11 @@
 
 ::
 
-    x        [. . . . . . . . . .]         each piece of the output is computed to the end before the next one begins,
+    x        [. . . . . . . . . .]         each piece of the output is completed before the next one begins,
     Conv     [# # # #][# # # #][##]   ->   so the large tensors between input and output exist one piece at a time
     Pool     [+ +][+ +][+]
 
-Exact: every output is computed from the same voxels. Over one convolution no work is done twice; over several, the
+Exact: every output is computed from the same voxels. Over one convolution nothing is computed twice; over several,
 planes that two pieces need are computed for both. Pieces are as thick as the memory budget allows.
 """
 
@@ -27,10 +27,10 @@ from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteR
 from ct3d_edge.conversion.passes.window import POOLS, Window, WindowAxis
 
 FLOAT32_BYTES = 4
-"""Of a voxel, float32."""
+"""Bytes of a float32 voxel."""
 
 MIN_PEAK_RATIO = 2
-"""So many times what goes in and comes out must be the largest tensor between."""
+"""Least ratio of the largest tensor within a chain to its input and output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Span:
 
 
 def find_chain(pool: ir.Node, convolutions: int) -> tuple[TiledNode, ...]:
-    """The nodes that lead to a pooling and serve nothing else, over at most so many convolutions; first one first."""
+    """The chain of nodes with no other use before a pooling, over at most some convolutions; first node first."""
     links = [TiledNode(pool, Window.from_node(pool))]
     left = convolutions
     while (link := _previous_node(first_input(links[-1].node))) is not None:
@@ -62,7 +62,7 @@ def find_chain(pool: ir.Node, convolutions: int) -> tuple[TiledNode, ...]:
             break
         links.append(link)
     while links and links[-1].node.op_type != "Conv":
-        links.pop()  # what stands in front of the first convolution is no larger than its input
+        links.pop()  # nodes before the first convolution are no larger than its input
     return tuple(reversed(links))
 
 
@@ -78,7 +78,7 @@ def _previous_node(value: ir.Value) -> TiledNode | None:
 
 
 def required_spans(links: Sequence[TiledNode], first: int, last: int) -> list[Span]:
-    """What each link reads so that the last one gives its planes ``first`` to ``last``; in the order of the links."""
+    """Planes that each link reads for the planes ``first`` to ``last`` of the output, in the order of the links."""
     found = []
     for link in reversed(links):
         span = Span(first, last) if link.window is None else _input_span(link.window.axes[0], first, last)
@@ -94,7 +94,7 @@ def _input_span(axis: WindowAxis, first: int, last: int) -> Span:
 
 
 def peak_bytes(links: Sequence[TiledNode], planes: int) -> int:
-    """Bytes that the widest link of a chain reads and writes for so many planes of the chain's output."""
+    """Bytes that the largest link of a chain reads and writes for a number of planes of the chain's output."""
     sizes = _sizes(links, planes)
     return max(a + b for a, b in pairwise(sizes))
 
@@ -114,7 +114,7 @@ def plane_bytes(value: ir.Value) -> int:
 
 
 def count_multiplications(links: Sequence[TiledNode], pieces: Sequence[tuple[int, int]]) -> float:
-    """Multiplications of a chain in pieces: planes that two pieces need count twice, and so do tiles cut short."""
+    """Multiplications of a chain in pieces: planes that two pieces need count twice, and incomplete tiles in full."""
     total = 0.0
     for first, last in pieces:
         reads = required_spans(links, first, last)
@@ -134,7 +134,7 @@ def _multiplications(link: TiledNode, window: Window, planes: int) -> float:
 
 
 def choose_tiles(links: Sequence[TiledNode], planes: int, thickest: int) -> list[tuple[int, int]]:
-    """The pieces of at most so many planes, and not less than half of it, with the least work."""
+    """The pieces with the least work, of at most a number of planes and at least half of it."""
     candidates = [_split_depth(planes, thickness) for thickness in range(max(1, thickest // 2), thickest + 1)]
     return min(reversed(candidates), key=lambda pieces: count_multiplications(links, pieces))
 
@@ -144,9 +144,9 @@ def _split_depth(planes: int, thickness: int) -> list[tuple[int, int]]:
 
 
 def make_depth_tiling_rule(budget: int, convolutions: int) -> RewriteRule:
-    """The rule for chains of so many convolutions, and the bytes that their tensors may take.
+    """The rule for chains of a number of convolutions, and the bytes that their tensors may take.
 
-    Over several convolutions, the first one is left out of account: it is streamed by itself within each piece.
+    Over several convolutions, the first one is not counted: it is tiled separately within each piece.
     """
 
     def check(node: ir.Node) -> RewriteFn | None:

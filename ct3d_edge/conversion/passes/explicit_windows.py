@@ -1,8 +1,8 @@
-"""MaxPool(x, ceil_mode=1)  ->  MaxPool(x, padding at the end)        AveragePool alike, where padding is not counted
+"""MaxPool(x, ceil_mode=1)  ->  MaxPool(x, padding at the end)        AveragePool too, if padding is not counted
 
-A window that begins inside and does not fit counts with ``ceil_mode``. Exact: what lies beyond the volume is minus
-infinity to a maximum, and left out of an average. ONNX's shape inference also counts windows that begin beyond the
-volume, which neither its specification nor ONNX Runtime nor PyTorch does; with the padding written down all agree.
+With ``ceil_mode`` a window that begins inside the volume and does not fit counts. Exact: voxels beyond the volume are
+minus infinity for a maximum, and excluded from an average. ONNX's shape inference also counts windows that begin
+beyond the volume, unlike its specification, ONNX Runtime and PyTorch; with explicit padding all of them agree.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from ct3d_edge.conversion.passes.window import POOLS, Window, WindowAxis, counts
 
 
 def write_explicit_windows(model: ir.Model) -> None:
-    """Replace ``ceil_mode`` in a graph, in place, and infer the sizes that follow."""
+    """Replace ``ceil_mode`` in the given graph, and infer the sizes that follow."""
     for node in [node for node in model.graph if node.op_type in POOLS and "ceil_mode" in node.attributes]:
         window = _explicit_window(node)
         if window is None:
@@ -27,7 +27,7 @@ def write_explicit_windows(model: ir.Model) -> None:
 
 
 def _explicit_window(node: ir.Node) -> Window | None:
-    """None where there is nothing to do, or it would change a value."""
+    """None if there is no ``ceil_mode``, or the padding would change a value."""
     if counts_padding(node) or len(node.outputs) > 1 or not node.attributes["ceil_mode"].as_int():
         return None
     try:

@@ -1,8 +1,8 @@
 """Shape(x), ConstantOfShape, Concat, ... of constants  ->  a constant        before any rule looks at the graph
 
-Exporters write numbers that are known (the padding of a layer, the axes of a reshape) as the computation that led to
-them. Rules ask for the number. Exact: integers are evaluated with ONNX's reference implementation. Floating-point
-results are left to the runtime, whose rounding is its own; so is what would be larger than `MAX_ELEMENTS`.
+Exporters write known numbers (the padding of a layer, the axes of a reshape) as computations; rules need the numbers.
+Exact: integers are evaluated with ONNX's reference implementation. Floating-point results are left to the runtime,
+whose rounding may differ, and so are results larger than `MAX_ELEMENTS`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ct3d_edge.conversion.passes.graph import Array, GraphRewriter, constant_arr
 from ct3d_edge.conversion.passes.rule import reinfer_shapes
 
 MAX_ELEMENTS = 4096
-"""Of a folded constant: shapes, axes and paddings are far smaller."""
+"""Largest size of a folded constant: shapes, axes and paddings are far smaller."""
 
 SHAPE_OPERATORS = ("Shape", "Size", "ConstantOfShape", "Range", "Expand", "Tile")
 MOVES = (
@@ -48,11 +48,11 @@ ARITHMETIC = (
 FOLDABLE = frozenset({*SHAPE_OPERATORS, *MOVES, *ARITHMETIC})
 
 MAX_ROUNDS = 8
-"""Sizes that become known let more sizes be known; networks needed two rounds."""
+"""Rounds of folding, since a known size makes others known; networks needed two."""
 
 
 def fold_constants(model: ir.Model) -> None:
-    """Fold what is known of a graph, in place, and infer the shapes that follow from it."""
+    """Fold known values of the given graph, and infer the shapes that follow."""
     for _ in range(MAX_ROUNDS):
         folded = [node for node in list(model.graph) if _fold(node)]
         if not folded:
@@ -63,7 +63,7 @@ def fold_constants(model: ir.Model) -> None:
 
 
 def _fold(node: ir.Node) -> bool:
-    """Let a constant stand for what a node gives; whether that was possible."""
+    """Replace a node's output by a constant; return whether that was possible."""
     if node.op_type not in FOLDABLE or node.domain or len(node.outputs) != 1 or node.outputs[0].is_graph_output():
         return False
     found = _known_lengths(node)
@@ -77,7 +77,7 @@ def _fold(node: ir.Node) -> bool:
 
 
 def _known_lengths(node: ir.Node) -> Array | None:
-    """Lengths of axes that are known although others, such as the batch, are not."""
+    """Known lengths of axes, even if others, such as the batch, are not known."""
     if node.op_type == "Shape":
         return _integers(_axis_lengths(node))
     producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
@@ -93,7 +93,7 @@ def _known_lengths(node: ir.Node) -> Array | None:
 
 
 def _axis_lengths(shape: ir.Node) -> Sequence[int | None] | None:
-    """What a Shape node gives, None for an axis of unknown length."""
+    """Output of a Shape node, None for an axis of unknown length."""
     value = shape.inputs[0]
     if value is None or value.shape is None:
         return None
@@ -117,7 +117,7 @@ def _evaluate(node: ir.Node) -> Array | None:
 
 
 def _run(node: ir.Node, arrays: Sequence[Array]) -> Array:
-    """One node by ONNX's reference implementation."""
+    """Evaluate one node with ONNX's reference implementation."""
     names = [f"input{index}" for index in range(len(arrays))]
     inputs = [ir.Value(name=name) for name in names]
     alone = ir.node(node.op_type, inputs, dict(node.attributes))

@@ -1,6 +1,6 @@
 """MatMul(x * s + t, W)  ->  MatMul(x, s * W) + t W        Gemm(x * s + t, W, b)  ->  Gemm(x, s * W, b + t W)
 
-x is ``(N, C)``, W ``(C, units)``. Always exact; needs W to be a constant and the map to be used by nothing else.
+x is ``(N, C)``, W ``(C, units)``. Exact. Needs a constant W, and a map with no other use.
 """
 
 from functools import partial

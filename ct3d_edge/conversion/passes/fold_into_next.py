@@ -1,8 +1,8 @@
 """Conv(x * s + t, w, b)  ->  Conv(x, w * s, b + sum(w * t))
 
-s and t belong to input channels. Exact where t = 0, or where the convolution has no padding: what is padded is zero
-behind the shift, not before it. In front of a padded convolution a map x * s + t is written (x + t / s) * s, of which
-the factor folds and the term stays.
+s and t are those of the input channels. Exact where t = 0 or the convolution has no padding: padding is zero after the
+shift, not before it. Before a padded convolution, a map x * s + t becomes (x + t / s) * s: the factor is folded, the
+term stays.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteR
 from ct3d_edge.conversion.passes.window import Window, group_count
 
 LARGEST_TERM = 1e3
-"""Of t / s: a larger one would swallow digits of x."""
+"""Largest t / s: with a larger one, x would lose digits."""
 
 
 def check(node: ir.Node) -> RewriteFn | None:
@@ -44,7 +44,7 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 
 def _factor(node: ir.Node | None) -> ChannelAffine | None:
-    """A bare multiplication in front of the shift."""
+    """A multiplication alone, before the shift."""
     affine = read_channel_affine(node) if node else None
     bare = affine and (affine.shift == 0).all() and node and only_consumer(node.outputs[0])
     return affine if bare else None
@@ -79,7 +79,7 @@ def _fold(convolution: ir.Node, weights: Array, affine: ChannelAffine) -> None:
 
 
 def _by_output(vector: Vector, groups: int, weights: Array) -> Array:
-    """One number an input channel as the weights see them: ``(outputs, inputs of the group, 1, ...)``."""
+    """One number per input channel in the shape of the weights: ``(outputs, inputs of the group, 1, ...)``."""
     each = np.repeat(vector.reshape(groups, -1), len(weights) // groups, axis=0)
     return each.reshape(each.shape + (1,) * (weights.ndim - 2))
 

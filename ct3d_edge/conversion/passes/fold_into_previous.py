@@ -1,9 +1,8 @@
 """Conv(x, w, b) * s + t  ->  Conv(x, w * s, b * s + t)
 
-Also behind another affine map: (x * s + t) * u + v  ->  x * (s * u) + (t * u + v).
+Also after another affine map: (x * s + t) * u + v  ->  x * (s * u) + (t * u + v).
 
-Exact whatever the padding: s and t reach every output of the convolution alike. Needs the convolution's output to be
-used by nothing else.
+Exact with any padding: s and t apply to every output of the convolution. The convolution must have no other use.
 """
 
 from functools import partial
@@ -18,7 +17,7 @@ from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteR
 
 
 def check(node: ir.Node) -> RewriteFn | None:
-    """Find an affine map behind a convolution or behind another one."""
+    """Find an affine map after a convolution or after another map."""
     affine = read_channel_affine(node)
     producer = affine.x.producer() if affine else None
     if affine is None or producer is None:
@@ -37,7 +36,7 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 
 def _worthwhile(node: ir.Node, producer: ir.Node, earlier: ChannelAffine, affine: ChannelAffine) -> bool:
-    """Mul then Add is how an affine map is written; anything else gets shorter."""
+    """Whether the map is written as Mul then Add already; any other form gets shorter."""
     written = producer.op_type == "Mul" and node.op_type == "Add"
     return not (written and (earlier.shift == 0).all() and (affine.scale == 1).all())
 

@@ -1,4 +1,4 @@
-"""Queries that rewrite rules ask of a graph, and the one way in which they change it."""
+"""Queries of rewrite rules on a graph, and `GraphRewriter`, through which they change it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 def constant_array(value: ir.Value | None) -> Array | None:
-    """The array of a value that is known before the network runs; None if it is not."""
+    """The array of a constant value; None if the value is computed."""
     if value is None or value.is_graph_input():
         return None
     tensor = ir.convenience.get_const_tensor(value)
@@ -21,7 +21,7 @@ def constant_array(value: ir.Value | None) -> Array | None:
 
 
 def first_input(node: ir.Node) -> ir.Value:
-    """The first input of an operator that has one."""
+    """The first input of an operator."""
     value = node.inputs[0]
     if value is None:
         raise RewriteRefused("its first input is left out")
@@ -29,7 +29,7 @@ def first_input(node: ir.Node) -> ir.Value:
 
 
 def require_sample_shape(value: ir.Value) -> tuple[int, ...]:
-    """Axes behind the batch axis; all of them must be known."""
+    """Lengths of the axes after the batch axis; all of them must be known."""
     found = sample_shape(value)
     if found is None:
         raise RewriteRefused("the size of its input is not known")
@@ -37,7 +37,7 @@ def require_sample_shape(value: ir.Value) -> tuple[int, ...]:
 
 
 def sample_shape(value: ir.Value) -> tuple[int, ...] | None:
-    """Axes behind the batch axis, or None where one is unknown."""
+    """Lengths of the axes after the batch axis; None if one is unknown."""
     if value.shape is None:
         return None
     behind = [axis for axis in value.shape.dims[1:] if isinstance(axis, int)]
@@ -50,7 +50,7 @@ def rank(value: ir.Value) -> int | None:
 
 
 def only_consumer(value: ir.Value) -> ir.Node | None:
-    """The node that alone uses a value; None if several do, a loop's body does, or the caller gets to see it."""
+    """The only node that uses a value; None if there are several, a loop's body uses it, or it is a graph output."""
     uses = value.uses()
     if len(uses) != 1 or value.is_graph_output():
         return None
@@ -66,12 +66,12 @@ def has_body(node: ir.Node) -> bool:
 
 
 def per_channel_constant(value: ir.Value | None, axes: int, channels: int) -> NDArray[np.float64] | None:
-    """A constant that differs between channels alone, as ``(channels,)``; None if the value is anything else.
+    """A constant with one number per channel, as ``(channels,)``; None for any other value.
 
     Parameters
     ----------
     value
-        What is broadcast against a tensor ``(N, channels, ...)``.
+        A value that is broadcast to a tensor ``(N, channels, ...)``.
     axes, channels
         Rank and channels of that tensor.
     """
@@ -85,12 +85,12 @@ def per_channel_constant(value: ir.Value | None, axes: int, channels: int) -> ND
 
 
 class GraphRewriter:
-    """A place in the graph, in front of a node, where new nodes are put.
+    """Inserts new nodes before a node of a graph, and replaces it.
 
     Parameters
     ----------
     anchor
-        The node that is going to be replaced; new nodes are named after it.
+        The node that is replaced; new nodes are named after it.
     """
 
     def __init__(self, anchor: ir.Node) -> None:
@@ -101,11 +101,11 @@ class GraphRewriter:
         self._stem = anchor.name or anchor.outputs[0].name or anchor.op_type
 
     def insert(self, operator: str, *inputs: ir.Value | None, what: str = "", **attributes: Any) -> ir.Value:
-        """Add one node; its only output. Attributes that are None are left out; ``what`` goes into its name."""
+        """Add one node and return its output. Attributes that are None are left out; ``what`` is part of its name."""
         return self._add(self._unique_name(what or operator), operator, inputs, attributes)
 
     def clone(self, model: ir.Node, *inputs: ir.Value | None, **changes: Any) -> ir.Value:
-        """Add a node of the operator, name and attributes of another one, except for what is changed."""
+        """Add a copy of a node, with some attributes changed."""
         stem = (model.name or model.op_type).split(REWRITE_MARK)[0]
         return self._add(
             f"{stem}{REWRITE_MARK}{self._next_number()}", model.op_type, inputs, {**model.attributes, **changes}
@@ -134,7 +134,7 @@ class GraphRewriter:
         return self.add_constant(np.array(numbers, np.int64), "numbers")
 
     def replace_output(self, replacement: ir.Value, *, of: ir.Value | None = None) -> None:
-        """Let ``replacement`` stand wherever a value stood (the anchor's output if not told), and drop what fed it."""
+        """Replace a value (the anchor's output if None) by another one, and remove the nodes that only it needed."""
         old = of or self._anchor.outputs[0]
         if replacement.shape is None:
             replacement.shape = old.shape
@@ -143,7 +143,7 @@ class GraphRewriter:
         if is_output and (replacement.is_graph_input() or replacement.is_graph_output()):
             replacement = self.insert("Identity", replacement)
         ir.convenience.replace_all_uses_with(old, replacement, replace_graph_outputs=True)
-        if is_output:  # the file keeps the name that callers know
+        if is_output:  # names of graph outputs must not change
             old.name = None
             replacement.name = name
         producer = old.producer()
@@ -162,21 +162,21 @@ class GraphRewriter:
 
 
 REWRITE_MARK = "/ct3d."
-"""Between the name of the node that was there before and what a rule made of it."""
+"""Separates the name of the replaced node from the part that a rule appends."""
 
 COUNTER_KEY = "ct3d.names"
-"""Where a graph keeps the number of names given, so that the same input gives the same bytes."""
+"""Metadata key of a graph for the number of names given, so that the same input gives the same bytes."""
 
 
 def _last_number(graph: ir.Graph) -> int:
-    """The highest number that a file rewritten before has given."""
+    """The highest number in the names of a graph that was rewritten before."""
     names = [*(node.name or "" for node in graph), *graph.initializers]
     numbers = [name.rpartition(".")[2].partition(":")[0] for name in names if REWRITE_MARK in name]
     return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
 def remove_unused(node: ir.Node) -> None:
-    """Remove a node that nobody uses any more, and what only it used."""
+    """Remove a node without uses, and the nodes that only it used."""
     if node.graph is None or any(value.uses() or value.is_graph_output() for value in node.outputs):
         return
     producers = [value.producer() for value in node.inputs if value is not None]
@@ -197,12 +197,12 @@ def transpose_permutation(node: ir.Node) -> tuple[int, ...] | None:
 
 
 def compose_permutations(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
-    """One permutation that does what two in a row do."""
+    """Composition of two permutations."""
     return tuple(first[axis] for axis in second)
 
 
 def inverse_permutation(order: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes one."""
+    """Inverse of a permutation."""
     return tuple(order.index(axis) for axis in range(len(order)))
 
 
@@ -210,9 +210,9 @@ REDUCE_OPS = frozenset({"ReduceMean", "ReduceMax"})
 
 
 def reduced_axes(node: ir.Node) -> tuple[tuple[int, ...] | None, bool]:
-    """Axes counted from the front, and whether they stay with length one.
+    """Axes as non-negative numbers, and whether they are kept with length one.
 
-    The axes are None where they cannot be known before the network runs, or where there are none.
+    The axes are None if they are computed, or if there are none.
     """
     keep = "keepdims" not in node.attributes or bool(node.attributes["keepdims"].as_int())
     given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None

@@ -1,6 +1,6 @@
 """Reshape(Reshape(x, a), b)  ->  Reshape(x, b)        Reshape(x, shape of x)  ->  x
 
-Exact: no number moves. Needs b to be constant and not to copy a length from its input (a zero in b).
+Exact: no value moves. Needs a constant b that copies no length from its input (a zero in b).
 """
 
 from functools import partial

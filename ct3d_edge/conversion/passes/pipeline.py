@@ -1,4 +1,4 @@
-"""Which passes run for which level and device class, one after the other, each on record."""
+"""Passes by level and target, and their execution one after the other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,12 +42,12 @@ Target = Literal["cpu", "cuda", "tensorrt", "no-conv3d"]
 WinogradAxes = Literal["none", "depth", "all"]
 
 TARGETS_KEEPING_3D = ("cuda", "tensorrt")
-"""Device classes with fast 3D operators of their own."""
+"""Targets with fast 3D operators."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Rules that are applied together until none fits any more."""
+    """Rules that are applied together until none applies."""
 
     name: str
     rules: tuple[RewriteRule, ...]
@@ -55,18 +55,18 @@ class Pass:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did.
+    """Result of one pass.
 
     Parameters
     ----------
     name
-        Of the pass.
+        Name of the pass.
     before, after
         Number of nodes.
     rewrites
-        How often a rule fitted.
+        Number of rewrites.
     refusals
-        Nodes that a rule was meant for and left as they were, and why.
+        Nodes that a rule was meant for and did not rewrite, with the reasons.
     failure
         Why the pass was undone, if it failed; empty if it did not.
     """
@@ -79,7 +79,7 @@ class PassRecord:
     failure: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for the provenance; reasons only where there are any."""
+        """Plain data for the provenance."""
         plain: dict[str, Any] = {
             "name": self.name,
             "before": self.before,
@@ -95,7 +95,7 @@ class PassRecord:
 
 @dataclass(frozen=True, eq=False)
 class OptimizedGraph:
-    """A rewritten graph and how it came about."""
+    """A rewritten graph and its passes."""
 
     proto: onnx.ModelProto
     steps: tuple[PassRecord, ...]
@@ -126,7 +126,7 @@ LAYOUT_PASS = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
 ROW_INTERLEAVE_PASS = Pass("alternating rows", (row_interleave.RULE,))
 
 CACHE_BYTES = 20_000_000
-"""Bytes that what a piece of a layer reads and writes may take to stay in the last cache of a usual processor."""
+"""Bytes that a piece of a layer may read and write to stay in the last-level cache of a usual processor."""
 
 CACHE_TILING_PASS = Pass("cache blocking", (depth_tiling.make_depth_tiling_rule(CACHE_BYTES, 1),))
 WINOGRAD_3D_PASS = Pass("filtering along all axes", (winograd_3d.RULE,))
@@ -134,7 +134,7 @@ WINOGRAD_DEPTH_PASSES = (Pass("planes", (winograd_depth.RULE, *LOWER_CONV3D_RULE
 FAST_PASSES = (CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, WINOGRAD_3D_PASS, *WINOGRAD_DEPTH_PASSES)
 
 DEFAULT_MAX_MEMORY = 50_000_000
-"""Bytes of intermediate tensors, for `small` if the caller names no number."""
+"""Bytes of intermediate tensors for `small` by default."""
 
 MAX_WINOGRAD_WEIGHT_BYTES = 2_000_000
 """Bytes a layer that `small` lets minimal filtering make of its weights."""
@@ -170,7 +170,7 @@ def _fast_passes(target: Target, winograd_axes: WinogradAxes) -> tuple[Pass, ...
 def select_passes(
     level: Level, target: Target, max_memory: int | None = None, *, winograd_axes: WinogradAxes = "all"
 ) -> tuple[Pass, ...]:
-    """The passes of a level on a device class, in their order.
+    """Passes of a level for a target, in their order.
 
     Parameters
     ----------
@@ -206,24 +206,24 @@ def optimize_graph(
     winograd_axes: WinogradAxes = "all",
     strict: bool = False,
 ) -> OptimizedGraph:
-    """Rewrite a graph into one that gives the same answers sooner or in less memory.
+    """Rewrite a graph into an equal one that is faster or needs less memory.
 
     Parameters
     ----------
     model
-        Opset 18 or later, float32, self-contained, shapes known but for the batch axis; it is not changed.
+        Opset 18 or later, float32, self-contained, shapes known except the batch axis; it is not changed.
     level
-        ``"exact"``: nothing but what is equal by algebra. ``"fast"``: 3D operators in the form that the device runs
-        fastest. ``"small"``: and a few planes at a time.
+        ``"exact"``: only rewrites that are equal by algebra. ``"fast"``: also 3D operators in the form that the device
+        runs fastest. ``"small"``: also a few planes at a time.
     target
-        Device class: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
+        Class of devices: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
     max_memory
-        Bytes that intermediate tensors of one scan may take, about, for ``"small"``; a default if None.
+        Approximate bytes of the intermediate tensors of one scan, for ``"small"``; a default if None.
     winograd_axes
         Axes along which minimal filtering is permitted, whose sums of weights and voxels take more digits than they
         had: eight bits hold none of them, float16 those along depth.
     strict
-        Let a pass that fails end the whole; otherwise it is undone and reported.
+        Raise the error of a pass that fails; otherwise the pass is undone and reported.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def optimize_graph(
 
 
 def run_passes(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> OptimizedGraph:
-    """Run passes one after the other, as `optimize_graph` does with those of a level."""
+    """Run passes one after the other."""
     current, steps = validate_graph(model), []
     for planned in passes:
         current, step = _run_pass(planned, current, strict)
@@ -253,7 +253,7 @@ def run_passes(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool =
 
 
 def _run_pass(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, PassRecord]:
-    """One pass on a copy, so that a failure leaves what was before."""
+    """Run one pass on a copy, so that a failure does not change the graph."""
     before = model.graph.num_nodes()
     changed = model.clone()
     try:
@@ -275,4 +275,4 @@ def _require_no_3d(done: OptimizedGraph) -> None:
 
 
 OPS_3D = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
-"""Operators that slide over, or pool, three axes when their input has five."""
+"""Operators that convolve or pool three axes of an input with five."""

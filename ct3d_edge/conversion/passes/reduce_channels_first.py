@@ -1,7 +1,7 @@
 """ReduceMean(Transpose(x), axes)  ->  ReduceMean(x, the same axes before the Transpose)
 
-tf2onnx turns the channels to the end in front of a global pooling, as Keras has them. Exact: the same numbers are
-averaged. Needs the axes that are left to stay in their order.
+tf2onnx transposes the channels to the end before a global pooling, as in Keras. Exact: the same numbers are averaged.
+The axes that are left must stay in their order.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""A rewrite rule: it looks at one node at a time and either fits, says why not, or rewrites."""
+"""Rewrite rules: each checks one node at a time, and rewrites it or gives the reason why not."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from onnx_ir.passes import common
 
 
 def infer_shapes(model: ir.Model) -> ir.Model:
-    """Fill in the shapes that follow from the inputs; sizes that do not stay unknown."""
+    """Infer the shapes that follow from the inputs; others stay unknown."""
     common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
     return model
 
@@ -38,14 +38,14 @@ def cleanup(model: ir.Model) -> ir.Model:
 
 
 RewriteFn = Callable[[], None]
-"""Changes the graph; made by a check that has found everything as it must be, so it cannot stop half way."""
+"""Changes the graph. It is made by a check that has tested all conditions, so it cannot fail half way."""
 
 MAX_SWEEPS = 64
-"""Rewrites that feed one another end after about the depth of the network; more is a pair that undo each other."""
+"""Sweeps after which rules count as endless: chains of rewrites end after about the depth of the network."""
 
 
 class RewriteRefused(Exception):
-    """A rule looked at a node that it is meant for, and may not touch it; the message says why."""
+    """A rule is meant for a node, and a condition does not hold; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class RewriteRule:
     Parameters
     ----------
     name
-        A few words, for reports.
+        For reports.
     operators
-        Operator types of the nodes it looks at.
+        Operator types of the nodes that it checks.
     check
-        Gives the rewrite of a node, or None if the rule is not about it.
-        Raises `RewriteRefused` if the rule is about it and a condition does not hold.
+        Returns the rewrite of a node, or None if the rule is not meant for it.
+        Raises `RewriteRefused` if it is and a condition does not hold.
     """
 
     name: str
@@ -70,24 +70,24 @@ class RewriteRule:
 
 @dataclass(frozen=True)
 class RefusedNode:
-    """A node that a rule was meant for and left as it was, and the reason."""
+    """A node that a rule was meant for and did not rewrite, and the reason."""
 
     node: str
     reason: str
 
 
 def apply_rules(rules: Sequence[RewriteRule], model: ir.Model) -> tuple[int, tuple[RefusedNode, ...]]:
-    """Apply rules to every node of a model, in place, until none fits any more.
+    """Apply rules to every node of the given model until none applies.
 
     Returns
     -------
     tuple
-        How many rewrites were made, and what was refused in the end.
+        Number of rewrites, and the refusals of the last sweep.
 
     Raises
     ------
     RuntimeError
-        If the rules undo each other.
+        The rules undo each other.
     """
     rewrites = 0
     for _ in range(MAX_SWEEPS):

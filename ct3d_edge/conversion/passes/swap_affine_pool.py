@@ -3,8 +3,8 @@
 AveragePool(x * s + t)  ->  AveragePool(x) * s + t   where t = 0, or no padding is averaged in
 ReduceMean(x * s + t)  ->  ReduceMean(x) * s + t     over spatial axes; ReduceMax as MaxPool
 
-A maximum keeps its place under a growing map, and an average is linear. Behind the pooling there is an eighth of the
-work, and the map stands where it can fold into the next layer.
+An increasing map preserves the maximum, and an average is linear. After the pooling there is an eighth of the work, and
+the map can be folded into the next layer.
 """
 
 from functools import partial
@@ -46,7 +46,7 @@ def check(node: ir.Node) -> RewriteFn | None:
 
 
 def _axes_left(pool: ir.Node, affine: ChannelAffine) -> int:
-    """Rank behind the pooling; 0 if it does not leave the channels alone."""
+    """Rank after the pooling; 0 if it reduces the channels."""
     if not pool.op_type.startswith("Reduce"):
         return affine.axes
     axes, keep = reduced_axes(pool)

@@ -1,8 +1,7 @@
 """MaxPool(Relu(x))  ->  Relu(MaxPool(x))
 
-Exact: a function that never falls keeps a maximum in its place (padding of a MaxPool is minus infinity, and every
-window holds at least one voxel). Not behind a convolution where the runtime does the activation in passing, while the
-numbers are still in registers.
+Exact: a non-decreasing function preserves the maximum (padding of a MaxPool is minus infinity, and every window holds
+at least one voxel). Not after a convolution into which the runtime fuses the activation.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""Which graphs the compiler takes: what it refuses, it refuses with the name of the node."""
+"""Validate a graph before it is rewritten; an error names the node."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from ct3d_edge.conversion.passes.window import Window
 from ct3d_edge.errors import ModelError
 
 OPSETS = range(18, 23)
-"""18 is what tf2onnx writes; behind 22 the operators used here may mean something else."""
+"""Opsets: tf2onnx writes 18; after 22 the operators used here may have another meaning."""
 
 SPATIAL = frozenset({"Conv", "MaxPool", "AveragePool"})
 REFUSED_TYPES = {ir.DataType.DOUBLE: "float64", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
@@ -25,14 +25,14 @@ def validate_graph(proto: onnx.ModelProto) -> ir.Model:
     Returns
     -------
     ir.Model
-        With shapes inferred, constants as initializers, integers that are known folded, and ``ceil_mode`` as padding.
-        Bodies of control flow are part of it; no rule looks into them.
+        With inferred shapes, constants as initializers, known integers folded, and ``ceil_mode`` as padding. Bodies of
+        control flow are part of it; no rule rewrites them.
 
     Raises
     ------
     ModelError
         Empty graph, another opset, other domains, weights outside the file or not in float32, or a convolution or
-        pooling whose input size is not known, unless it stands behind control flow. The message names the node.
+        pooling whose input size is not known, unless it is after control flow. The message names the node.
     """
     _require_graph(proto)
     for node in _all_nodes(proto.graph):
@@ -104,7 +104,7 @@ def _require_float32(node: ir.Node) -> None:
 
 
 def _require_size(node: ir.Node, *, may_be_unknown: bool) -> None:
-    """Sizes behind control flow cannot always be inferred; rules leave such nodes alone."""
+    """Whether a node is after control flow, where sizes cannot always be inferred; rules skip such nodes."""
     if node.op_type not in SPATIAL:
         return
     value = node.inputs[0]

@@ -50,12 +50,12 @@ class WindowAxis:
 
     @property
     def padded(self) -> bool:
-        """Whether any window looks beyond the volume."""
+        """Whether any window reaches beyond the volume."""
         return self.begin > 0 or self.end > 0
 
     @property
     def reads_padding_alone(self) -> bool:
-        """Whether a window lies wholly in the padding."""
+        """Whether a window is entirely in the padding."""
         return self.begin >= self.extent or (self.out - 1) * self.stride - self.begin >= self.size
 
     @property
@@ -69,7 +69,7 @@ class WindowAxis:
         return self.kernel == 1 and self.stride == 1 and not self.padded
 
     def input_length(self, windows: int) -> int:
-        """Voxels of the input that the first ``windows`` windows look at."""
+        """Number of input voxels that the first ``windows`` windows cover."""
         return min(self.size, max(1, (windows - 1) * self.stride + self.extent - self.begin))
 
     def crop(self, windows: int) -> Self:
@@ -91,7 +91,7 @@ class Window:
 
         Raises
         ------
-        Refused
+        RewriteRefused
             If the size of the input or the kernel is not known.
         """
         spatial = require_sample_shape(first_input(node))[1:]
@@ -109,7 +109,7 @@ class Window:
 
     @property
     def padded(self) -> bool:
-        """Whether any window looks beyond the volume."""
+        """Whether any window reaches beyond the volume."""
         return any(axis.padded for axis in self.axes)
 
     @property
@@ -177,5 +177,5 @@ def group_count(node: ir.Node) -> int:
 
 
 def counts_padding(node: ir.Node) -> bool:
-    """Whether an average takes padding for voxels of value zero."""
+    """Whether an average counts padding as voxels of value zero."""
     return bool(_number(node, "count_include_pad", 0))

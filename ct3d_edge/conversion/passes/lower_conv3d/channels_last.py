@@ -1,11 +1,12 @@
 """Volumes ``(N, C, D, H, W)`` as rows ``(N, D, H * W * C)`` with the channels of a voxel side by side, and back.
 
-The runtime leaves its blocked layout for channels last as fast as for planes if the Transpose follows at once. So
-where a volume was joined from pieces of planes, each piece is turned by itself, and whoever needs a few planes joins
-those alone.
+The runtime converts its blocked layout to channels last as fast as to planes if the Transpose follows directly. So if a
+volume was concatenated from pieces of planes, each piece is transposed separately, and only the pieces that are needed
+are concatenated.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import onnx_ir as ir
 
@@ -41,7 +42,7 @@ class ChannelsLastInput:
 
     def planes(self, site: GraphRewriter, low: int, high: int) -> ir.Value:
         """The planes from ``low`` to ``high`` (exclusive), ``(N, high - low, H * W * C)``."""
-        ends = [sum(self.plane_counts[: place + 1]) for place in range(len(self.plane_counts))]
+        ends = list(accumulate(self.plane_counts))
         touched = [n for n, end in enumerate(ends) if end > low and end - self.plane_counts[n] < high]
         first = ends[touched[0]] - self.plane_counts[touched[0]]
         pieces = [self.pieces[n] for n in touched]
@@ -54,7 +55,7 @@ class ChannelsLastInput:
 
 
 def to_channels_last(site: GraphRewriter, value: ir.Value, window: Window) -> ChannelsLastInput:
-    """A volume with the zeros that a window pads its rows and columns with."""
+    """A volume with the zeros of a window's padding around its rows and columns."""
     channels, _, height, width = volume_shape(value)
     rows, columns = window.axes[1:]
     pieces = [_pad_in_plane(site, _channels_to_last(site, piece), window, channels) for piece in _pieces(value)]
@@ -68,7 +69,7 @@ def to_channels_last(site: GraphRewriter, value: ir.Value, window: Window) -> Ch
 
 
 def _pieces(value: ir.Value) -> list[ir.Value]:
-    """What a volume was joined from along depth, if all of it was put together from planes; else the volume."""
+    """The pieces from which a volume was concatenated along depth, if all are volumes of planes; else the volume."""
     node = value.producer()
     if node is None or node.op_type != "Concat" or node.attributes["axis"].as_int() != DEPTH:
         return [value]
@@ -77,14 +78,14 @@ def _pieces(value: ir.Value) -> list[ir.Value]:
 
 
 def _channels_to_last(site: GraphRewriter, value: ir.Value) -> ir.Value:
-    """``(N, C, D, H, W)`` as ``(N, D, H, W, C)``; pictures ``(N * D, C, H, W)`` stay pictures ``(N * D, H, W, C)``."""
+    """``(N, C, D, H, W)`` as ``(N, D, H, W, C)``; images ``(N * D, C, H, W)`` become ``(N * D, H, W, C)``."""
     node = value.producer()
     if node is not None and transpose_permutation(node) == tuple(FROM_LAST):
         return first_input(node)
     channels, _, height, width = volume_shape(value)
     pictures = find_planes(value)
     if pictures is not None:
-        if sample_shape(pictures) != (channels, height, width):  # reshapes in a row were made one
+        if sample_shape(pictures) != (channels, height, width):  # successive reshapes were merged
             pictures = site.insert("Reshape", pictures, site.add_int64(-1, channels, height, width))
         return site.insert("Transpose", pictures, perm=PICTURE_TO_LAST)
     return site.insert("Transpose", value, perm=TO_LAST)

@@ -1,13 +1,13 @@
-"""Conv3D(x, w)  ->  Conv2D(planes with the ones under the kernel as channels, w reordered)
+"""Conv3D(x, w)  ->  Conv2D(planes under the kernel as channels, w reordered)
 
 ::
 
-    planes      0 1 2 3 4          picture 0: channels of planes 0 1 2
-    kernel 3    [. . .]     ->     picture 1: channels of planes 1 2 3
-                  [. . .]          picture 2: channels of planes 2 3 4
+    planes      0 1 2 3 4          image 0: channels of planes 0 1 2
+    kernel 3    [. . .]     ->     image 1: channels of planes 1 2 3
+                  [. . .]          image 2: channels of planes 2 3 4
 
 Exact for any kernel, stride, dilation and padding: the same products are added. With groups the kernel's planes cannot
-lie side by side as channels; there each plane of the kernel is a 2D convolution of its own, and they are added.
+be channels side by side; then each plane of the kernel is a 2D convolution of its own, and the results are added.
 """
 
 from functools import partial
@@ -56,7 +56,7 @@ def _lower_dense(
     form: tuple[int, int, int, int],
     bias: ir.Value | None,
 ) -> ir.Value:
-    """The kernel's planes side by side as channels."""
+    """All planes of the kernel as channels of one 2D convolution."""
     depth = window.axes[0]
     if not depth.is_pointwise:
         indices = kernel_plane_indices(depth).reshape(-1)
@@ -74,7 +74,7 @@ def _lower_grouped(
     form: tuple[int, int, int, int],
     bias: ir.Value | None,
 ) -> ir.Value:
-    """Each of the kernel's planes by itself."""
+    """One 2D convolution for each plane of the kernel."""
     depth = window.axes[0]
     total: ir.Value | None = None
     for tap in range(depth.kernel):
@@ -89,7 +89,7 @@ def _lower_grouped(
 
 
 def kernel_plane_indices(depth: WindowAxis) -> Array:
-    """``(windows, kernel)``: the padded planes that each window looks at."""
+    """``(windows, kernel)``: the padded planes under each window."""
     first = np.arange(depth.out) * depth.stride
     return np.asarray(first[:, None] + np.arange(depth.kernel) * depth.dilation)
 
@@ -103,7 +103,7 @@ def gather_planes(
     *,
     channels: int,
 ) -> ir.Value:
-    """Planes in the order of ``indices`` (counted with the padding) as pictures of so many channels."""
+    """Planes in the order of ``indices`` (counted with the padding) as images of ``channels`` channels."""
     rows = pad_depth(site, flatten_planes(site, pictures, form), depth.begin, depth.end)
     chosen = site.insert("Gather", rows, site.add_constant(indices.astype(np.int64), "planes"), axis=1)
     return site.insert("Reshape", chosen, site.add_int64(-1, channels, *form[2:]))
@@ -119,7 +119,7 @@ def build_conv2d(
     *,
     groups: int | None = None,
 ) -> ir.Value:
-    """The 2D convolution with a 3D one's window along height and width, and its groups if not told others."""
+    """The 2D convolution with the window of a 3D one along height and width, by default with its groups."""
     flat = Window(window.axes[1:])
     inputs = [pictures, site.add_constant(weights, "weights"), *([] if bias is None else [bias])]
     return site.clone(

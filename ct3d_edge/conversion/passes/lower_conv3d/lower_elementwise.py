@@ -1,7 +1,7 @@
-"""Relu(volume of planes)  ->  volume of Relu(planes)        and other operators that look at one voxel, or one channel
+"""Relu(volume of planes)  ->  volume of Relu(planes)        and other operators on one voxel, or one channel
 
-Exact: the same operation on the same numbers in another order of axes. Where a second volume is added, its planes are
-taken too; constants that differ between channels alone lose an axis.
+Exact: the same operation on the same numbers in another order of axes. Of a second volume, the planes
+are used too; constants with one number per channel lose an axis.
 """
 
 from functools import partial
@@ -20,11 +20,11 @@ from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import (
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 
 CHANNELWISE = frozenset({"BatchNormalization"})
-"""Their first input is the tensor, the others one number a channel."""
+"""Operators whose first input is the tensor, and the others one number per channel."""
 
 
 def check(node: ir.Node) -> RewriteFn | None:
-    """Find an operator on a volume that was put together from planes."""
+    """Find an operator on a volume of planes."""
     given = [value for value in node.inputs if value is not None]
     found = next((value for value in given if find_planes(value) is not None), None)
     if found is None or len(node.outputs) > 1:
@@ -43,8 +43,8 @@ def _fits(value: ir.Value, form: tuple[int, int, int, int]) -> bool:
 def _rewrite(node: ir.Node, form: tuple[int, int, int, int]) -> None:
     site = GraphRewriter(node)
     inputs = [
-        value if value is None or (node.op_type in CHANNELWISE and place) else _value_as_planes(site, value, form[0])
-        for place, value in enumerate(node.inputs)
+        value if value is None or (node.op_type in CHANNELWISE and index) else _value_as_planes(site, value, form[0])
+        for index, value in enumerate(node.inputs)
     ]
     site.replace_output(to_volume(site, site.clone(node, *inputs), form))
 

@@ -1,8 +1,8 @@
-"""MaxPool3D(x)  ->  max over depth of MaxPool2D(planes of x)        AveragePool3D alike
+"""MaxPool3D(x)  ->  max over depth of MaxPool2D(planes of x)        the same for AveragePool3D
 
-Exact: a maximum, or an average, over a box is one over its planes of one over each plane; where padding is left out of
-an average, the voxels of a box at the border are a box too. Along depth, planes that windows share with no other are
-reduced side by side; otherwise depth is pooled as the rows of a picture ``(D, C * H * W)``.
+Exact: a maximum, or an average, over a box is that over its planes of that over each plane; where padding is excluded
+from an average, the voxels of a box at the border are a box too. Along depth, planes of windows without overlap are
+reduced directly; otherwise depth is pooled as the rows of an image ``(D, C * H * W)``.
 """
 
 from functools import partial
@@ -39,7 +39,7 @@ def _rewrite(node: ir.Node, window: Window) -> None:
     x = to_planes(site, first_input(node))
     producer = x.producer()
     blocked = producer is not None and producer.op_type in ("Conv", "Relu", "LeakyRelu")
-    if blocked:  # 2D pooling stays in the runtime's blocked layout, which depth leaves
+    if blocked:  # 2D pooling stays in the runtime's blocked layout, pooling of depth does not
         x, form = _in_plane(site, node, window, x, form)
         x, form = _over_depth(site, node, window.axes[0], x, form)
     else:

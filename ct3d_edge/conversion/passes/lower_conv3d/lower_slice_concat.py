@@ -1,6 +1,6 @@
-"""Slice(volume of planes, depth)  ->  volume of Slice(planes apart)        Concat along depth or channels alike
+"""Slice(volume of planes, depth)  ->  volume of Slice(planes apart)        the same for Concat along depth or channels
 
-Exact: no number changes.
+Exact: no value changes.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ CHANNELS, DEPTH = 1, 2
 
 
 def check(node: ir.Node) -> RewriteFn | None:
-    """Find a Slice along depth, or a Concat along depth or channels, of volumes that were put together from planes."""
+    """Find a Slice along depth, or a Concat along depth or channels, of volumes of planes."""
     values = [value for value in node.inputs if value is not None and constant_array(value) is None]
     if not values or not any(find_planes(value) is not None for value in values) or not all(map(is_volume, values)):
         return None

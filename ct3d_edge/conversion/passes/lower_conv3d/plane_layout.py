@@ -1,8 +1,8 @@
 """Volumes ``(N, C, D, H, W)`` as planes ``(N * D, C, H, W)`` and back.
 
-Every rule of this folder takes planes and gives a volume; where one rule's volume is the next one's input, the planes
-behind it are found and used, and the way back and forth falls away as unused. The batch axis stays open: it is
-whatever a Reshape finds left over.
+Every rule of this package takes planes and returns a volume. If the volume of one rule is the input of another, the
+planes of the volume are used directly, and the conversions between them are removed as unused. The batch axis stays
+open: Reshape infers it.
 """
 
 import onnx_ir as ir
@@ -35,7 +35,7 @@ def volume_shape(value: ir.Value) -> tuple[int, int, int, int]:
 
 
 def find_planes(value: ir.Value) -> ir.Value | None:
-    """The planes that a rule of this folder made a volume of; None if the value is no such volume."""
+    """The planes of which a rule of this package made a volume; None if the value is no such volume."""
     transpose = value.producer()
     if transpose is None or transpose.op_type != "Transpose":
         return None
@@ -49,7 +49,7 @@ def find_planes(value: ir.Value) -> ir.Value | None:
 
 
 STACK = "stack"
-"""In the name of the Reshape that makes a volume of planes."""
+"""Part of the name of the Reshape that makes a volume of planes."""
 
 
 def to_planes(site: GraphRewriter, value: ir.Value) -> ir.Value:
@@ -71,13 +71,13 @@ def to_volume(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int
 
 
 def flatten_planes(site: GraphRewriter, pictures: ir.Value, form: tuple[int, int, int, int]) -> ir.Value:
-    """``(N * D, C, H, W)`` as ``(N, D, C * H * W)``: one row a plane."""
+    """``(N * D, C, H, W)`` as ``(N, D, C * H * W)``: one row per plane."""
     channels, depth, height, width = form
     return site.insert("Reshape", pictures, site.add_int64(-1, depth, channels * height * width))
 
 
 def pad_depth(site: GraphRewriter, rows: ir.Value, begin: int, end: int) -> ir.Value:
-    """Planes of zeros in front of and behind ``(N, D, C * H * W)``."""
+    """Planes of zeros before and after ``(N, D, C * H * W)``."""
     if begin == end == 0:
         return rows
     return site.insert("Pad", rows, site.add_int64(0, begin, 0, 0, end, 0))
@@ -88,8 +88,8 @@ def conv_parameters(node: ir.Node) -> tuple[Array, Array | None]:
 
     Raises
     ------
-    Refused
-        If they are not known before the network runs.
+    RewriteRefused
+        They are not constant.
     """
     weights = constant_array(node.inputs[1])
     given = node.inputs[2] if len(node.inputs) > 2 else None

@@ -2,15 +2,15 @@
 
 ::
 
-    planes 2p, 2p + 1       picture p, row 2h + j: row h of plane 2p + j
+    planes 2p, 2p + 1       image p, row 2h + j: row h of plane 2p + j
     a a a      b b b        a a a      convolution with twice the dilation along rows stays within one plane;
     a a a      b b b        b b b      pooling over twice the rows takes the maximum over both planes
                             a a a
                             b b b
 
-Exact: no value is computed otherwise than before. There is no maximum over depth any more, and in between the runtime
-stays in its blocked 2D layout. Needs poolings that touch without overlap along depth, and a convolution with stride one
-along rows; pays where few input channels make the copies small beside the output.
+Exact: every value is computed as before. There is no maximum over depth any more, and the runtime stays in its blocked
+2D layout. Needs pooling windows that touch without overlap along depth, and a convolution with stride one along rows;
+it is faster where few input channels make the copies small compared with the output.
 """
 
 from functools import partial
@@ -91,14 +91,14 @@ def _interleave_planes(site: GraphRewriter, x: ir.Value, depth: WindowAxis, pool
 
 
 def interleave_conv_rows(rows: WindowAxis, pair: int) -> WindowAxis:
-    """The convolution's rows when those of ``pair`` planes alternate."""
+    """Axis of the convolution's rows when those of ``pair`` planes alternate."""
     return WindowAxis(
         rows.size * pair, rows.kernel, 1, rows.begin * pair, rows.end * pair, dilation=rows.dilation * pair
     )
 
 
 def interleave_pool_rows(rows: WindowAxis, pair: int) -> WindowAxis:
-    """The pooling's rows when those of ``pair`` planes alternate."""
+    """Axis of the pooling's rows when those of ``pair`` planes alternate."""
     return WindowAxis(rows.size * pair, rows.kernel * pair, rows.stride * pair, rows.begin * pair, rows.end * pair)
 
 
