@@ -83,7 +83,8 @@ class NodeProcess:
         self._command = [
             *(*prefix, sys.executable, *WARNINGS, "-c", MAIN, "listen", "--spool", str(spool)),
             *("--peer", f"{SENDER}@127.0.0.1", "--port", str(self.port), "-m", str(model), "-p", "cpu"),
-            *("--min-free", "1KB", *options),
+            *(() if "--min-free" in options else ("--min-free", "1KB")),
+            *options,
         ]
         self.process = self._start()
 
@@ -150,8 +151,8 @@ class Archive:
             self._process.wait(TIMEOUT_S)
             self._process = None
 
-    def wait_for_reports(self, count: int) -> list[Path]:
-        """Wait until it holds that many."""
+    def wait_for_reports(self, count: int, settle_s: float = 0.2) -> list[Path]:
+        """Wait until it holds that many, and a little longer, because the last one may still be written."""
         wait_for(lambda: len(self.reports) >= count, f"{count} reports")
-        time.sleep(0.2)  # the last one may still be written
+        time.sleep(settle_s)
         return self.reports

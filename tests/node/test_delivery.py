@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -75,21 +74,6 @@ def test_file_in_the_outbox_that_is_no_report_does_not_keep_others_back(
     send(node.port, sorted(make_series().iterdir()))
     archive.wait_for_reports(1)
     assert [path.name for path in outbox(node.spool)] == ["0.dcm"]
-
-
-def test_destination_without_an_outbox_folder_is_tried_again(
-    start_node: StartNode, make_series: MakeSeries, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.1)
-    archive.start()
-    node = start_node(destinations=(archive.peer,))
-    folder = node.spool / "outbox"
-    folder.rename(folder.with_name("away"))
-    send(node.port, sorted(make_series().iterdir()))
-    time.sleep(0.5)
-    folder.with_name("away").rename(folder)
-    monkeypatch.setattr("ct3d_edge.node.predictor.RETRY_DELAY_S", 0.1)
-    archive.wait_for_reports(1)
 
 
 @pytest.mark.parametrize(
