@@ -156,13 +156,14 @@ def listen(
     from ct3d_edge.cli.options import resolve_model_path
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.model import open_model
-    from ct3d_edge.node.node import open_node
+    from ct3d_edge.node.node import count_workers, open_node
 
     with open_model(model, inference) as opened:
         schedule = opened.make_schedule(workers=workers, max_memory=parse_size(max_memory))
         with open_node(config, opened, resolve_model_path(model), schedule, scan_timeout) as node:
             log_run_report(opened.run_report)
-            for line in _describe(config, schedule.describe()):
+            speed = f"{plural(count_workers(schedule), 'series', 'series')} at a time"
+            for line in _describe(config, f"{speed}, {plural(schedule.threads, 'thread')} each"):
                 log(line)
             node.run()
     log("stopped")

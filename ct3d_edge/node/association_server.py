@@ -188,7 +188,7 @@ def guard_state_machine(association: Association) -> None:
                 dul.event_queue.put(INVALID_PDU)  # which aborts it by the rules of the protocol
                 return
             association.is_aborted, association.is_established = True, False
-            dul.to_user_queue.put(None)
+            dul.to_user_queue.put(cast(Any, None))
             association._kill = True
             dul.kill_dul()
 
@@ -198,7 +198,7 @@ def guard_state_machine(association: Association) -> None:
 def end_wait_for_request(event: evt.Event) -> None:
     """Have an association end whose connection was closed before there was a request; it would wait for its timeout."""
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)
+        event.assoc.dul.to_user_queue.put(cast(Any, None))
 
 
 def close_connection(association: Association) -> None:

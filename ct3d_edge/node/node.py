@@ -76,7 +76,7 @@ class Node:
             spool,
             journal,
             self._outbox,
-            workers=schedule.workers if schedule.predict_in_workers else 1,
+            workers=count_workers(schedule),
             timeout_s=timeout_s,
             on_report=self._notify_deliveries,
             maps=MapWriter(model, model_path.stem, config.maps, timeout_s),
@@ -179,6 +179,11 @@ class Node:
         if stamp != self._model_stamp:
             LOGGER.warning("%s was changed; the model that was opened stays until a restart", self._model_path)
         self._model_stamp = stamp
+
+
+def count_workers(schedule: Schedule) -> int:
+    """Series that are predicted at the same time."""
+    return max(schedule.workers, 1) if schedule.predict_in_workers else 1
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 from ct3d_edge.errors import Ct3dError, OutputError, ScanError
@@ -89,7 +90,9 @@ class SeriesPredictor:
             self._recorded[self._spool.name_of(record.scan)] = record
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; what writes reports is imported before the first series waits for it."""
+        if self._outbox.destinations:
+            import_module("ct3d_edge.report.dicom.document")
         for thread in self._threads:
             thread.start()
 
