@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -179,6 +180,23 @@ def test_map_and_report_come_in_one_archive(
     assert overlay.shape == hu.shape
     assert record["label"] in ("normal", "abnormal")
     assert server.stop() == 0
+
+
+def test_many_clients_get_the_report_of_their_own_scan(start: Start, make_scan: MakeScan) -> None:
+    server = start("--queue-size", 32)
+    scans = {f"scan{number}.nii.gz": make_scan(f"scan{number}.nii.gz").read_bytes() for number in range(24)}
+
+    def call(name: str) -> tuple[str, str, str]:
+        files = {"file": (name, scans[name])}
+        answer = httpx.post(f"{server.url}/v1/scans?output=report", files=files, timeout=60)
+        assert answer.status_code == 200, answer.text
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            return name, json.loads(archive.read("record.json"))["scan"], archive.read("report.html").decode()
+
+    with ThreadPoolExecutor(8) as pool:
+        for name, scan, page in pool.map(call, scans):
+            assert scan == name
+            assert {other for other in scans if other in page} == {name}
 
 
 def test_outputs_that_the_server_cannot_make_are_refused(server: Server) -> None:

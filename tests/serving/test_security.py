@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 import trustme
 from builders import MakeModel, MakeScan
+from traced import COMMAND, trace
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.serving.config import ServerConfig, bind_socket, read_tokens
@@ -211,6 +213,43 @@ def test_a_taken_port_is_named() -> None:
         bind_socket("192.0.2.1", 0)
     with pytest.raises(UsageError, match=r"Cannot listen on no\.such\.host\.invalid"):
         bind_socket("no.such.host.invalid", 0)
+
+
+SESSION = """
+import pathlib, re, socket, subprocess, sys, time
+log = pathlib.Path("log")
+with log.open("w") as stream:
+    server = subprocess.Popen([*sys.argv[1:4], "serve", "-m", "model.onnx", "-p", "cpu", "--port", "0"], stderr=stream)
+while not (found := re.search(r"http://127.0.0.1:([0-9]+):", log.read_text())):
+    assert server.poll() is None
+    time.sleep(0.05)
+scan = pathlib.Path("scan.nii.gz").read_bytes()
+with socket.create_connection(("127.0.0.1", int(found[1]))) as connection:
+    connection.sendall(b"POST /v1/scans HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(scan) + scan)
+    print(connection.recv(12).decode())
+time.sleep(float(sys.argv[4]))
+server.terminate()
+print(server.wait())
+"""
+
+LATER = 12
+"""Seconds. ONNX Runtime looks up its host about ten after the first session, unless that is switched off."""
+
+
+@pytest.mark.slow
+def test_the_server_speaks_to_this_machine_only_and_leaves_no_file(
+    make_model: MakeModel, make_scan: MakeScan, tmp_path: Path
+) -> None:
+    make_model("model.onnx")
+    make_scan()
+    traced = trace([sys.executable, "-c", SESSION, *COMMAND, LATER], tmp_path)
+    assert traced.out.split() == ["HTTP/1.1", "200", "0"], traced.err
+    addresses = [call for call in traced.inet if "sin_addr" in call or "sin6_addr" in call or "inet_" in call]
+    assert addresses
+    assert [call for call in addresses if "127.0.0.1" not in call] == []
+    assert traced.resolved == ()
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "scan.nii.gz", "log", "home", "tmp"}
+    assert not [*(tmp_path / "home").iterdir(), *(tmp_path / "tmp").iterdir()]
 
 
 def test_uploads_are_private(server: Server, make_model: MakeModel) -> None:
