@@ -29,6 +29,9 @@ LIMITS = ZipLimits(entries=100_000, ratio_from=16 << 20)
 
 BLOCK_BYTES = 1 << 20
 
+REMEMBERED_CHECKSUMS = 100_000
+"""Files whose CRC-32 is remembered while they do not change: a folder may be searched every second."""
+
 OPEN_ARCHIVES = 16
 """Archives whose list of entries is remembered."""
 
@@ -214,15 +217,19 @@ def _is_hidden(name: str) -> bool:
 def _has_content_of(entry: ZipInfo, path: Path) -> bool:
     """Whether a file has the size and the CRC-32 of a member; files of one size may be slices of two patients."""
     try:
-        if os.stat(path).st_size != entry.file_size:  # noqa: PTH116
-            return False
-        checksum = 0
-        with path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                checksum = isal_zlib.crc32(block, checksum)
+        state = _stat(path)
+        return state.size == entry.file_size and _crc32(path, state) == entry.CRC
     except (OSError, ValueError):
         return False
-    return checksum == entry.CRC
+
+
+@lru_cache(REMEMBERED_CHECKSUMS)
+def _crc32(path: Path, _state: FileState) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            checksum = isal_zlib.crc32(block, checksum)
+    return checksum
 
 
 def open_file(path: Path) -> BinaryIO:

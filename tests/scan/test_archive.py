@@ -263,6 +263,29 @@ def test_an_archive_that_was_unpacked_beside_it_counts_once(tmp_path: Path, hu: 
     assert find_scans(archive) == [archive / "DICOM"]
 
 
+def test_files_beside_an_archive_are_read_once_to_compare_them(
+    tmp_path: Path, make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = make_scan("scan.nii")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(scan, "scan.nii")
+    assert find_scans(tmp_path) == [scan]
+    monkeypatch.setattr("ct3d_edge.scan.archive.isal_zlib", None)
+    assert find_scans(tmp_path) == [scan]
+    monkeypatch.undo()
+    scan.write_bytes(scan.read_bytes()[:-1] + b"x")
+    assert find_scans(tmp_path) == [scan, tmp_path / "a.zip" / "scan.nii"]
+
+
+def test_other_data_behind_a_gzip_file_in_an_archive_give_a_flag(tmp_path: Path, make_scan: MakeScan, hu: HU) -> None:
+    scan = make_scan("scan.nii.gz")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("scan.nii.gz", scan.read_bytes() + b"something else")
+    found = open_scan(tmp_path / "a.zip" / "scan.nii.gz")
+    assert np.array_equal(hu_of(found), hu)
+    assert [flag.code for flag in found.reading_flags] == ["trailing_bytes"]
+
+
 def test_an_archive_with_other_content_than_the_folder_beside_it_is_a_scan_too(tmp_path: Path, hu: HU) -> None:
     """Of the same names and sizes: the slices of another patient."""
     archive = zip_folder(made.write_series(tmp_path / "study", hu, "1.2.3"))
