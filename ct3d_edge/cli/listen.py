@@ -1,5 +1,7 @@
 """``ct3d-edge listen``: a DICOM node that predicts the series it receives and sends reports to an archive."""
 
+import logging
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size, plural
 
 if TYPE_CHECKING:
+    from ct3d_edge.inference.config import InferenceConfig
     from ct3d_edge.node.config import NodeConfig, TlsFiles
 
 EXIT_CHECK_FAILED = 3
@@ -105,7 +108,7 @@ def listen(
     scan_timeout: ScanTimeoutOption = None,
     allow: DowngradeCheckOption = None,
     include_phi: IncludePhiOption = False,
-    check: Annotated[bool, typer.Option("--check", help="Try the settings and the peers (C-ECHO), and end.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Try settings, model and peers (C-ECHO), and end.")] = False,
 ) -> None:
     """Receive CT series over DICOM, predict and report them.
 
@@ -140,9 +143,6 @@ def listen(
     )
     if config.destinations:
         require_extra("dicom", ["highdicom"])
-    if check:
-        _print_checks(config)
-        return
     inference = inference_config(
         provider,
         allow_fallback,
@@ -153,11 +153,17 @@ def listen(
         allow=allow,
         include_phi=include_phi,
     )
+    if check:
+        _print_checks(config, model, inference)
+        return
     from ct3d_edge.cli.options import resolve_model_path
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.model import open_model
     from ct3d_edge.node.node import count_workers, open_node
+    from ct3d_edge.node.tls import expiry_warning
 
+    if config.tls and (warning := expiry_warning(config.tls)):
+        log(warning, logging.WARNING)
     with open_model(model, inference) as opened:
         schedule = opened.make_schedule(workers=workers, max_memory=parse_size(max_memory))
         with open_node(config, opened, resolve_model_path(model), schedule, scan_timeout) as node:
@@ -189,13 +195,13 @@ def _tls_files(certificate: Path | None, key: Path | None, ca: Path | None) -> "
     return files
 
 
-def _print_checks(config: "NodeConfig") -> None:
+def _print_checks(config: "NodeConfig", model: Path | None, inference: "InferenceConfig") -> None:
     """Print what was tried; exit code 3 if something does not work."""
     from ct3d_edge.cli.terminal import print_lines
-    from ct3d_edge.node.check import check_node
+    from ct3d_edge.node.check import check_model, check_node
 
     failed = 0
-    for result in check_node(config):
+    for result in chain(check_node(config), [check_model(model, inference)]):
         print_lines([f"{'ok    ' if result.passed else 'FAILED'}  {result.name}: {result.detail}"], indent=8)
         failed += not result.passed
     if failed:

@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from ct3d_edge.errors import Ct3dError, UsageError
 from ct3d_edge.formatting import format_bytes
+from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.inference.model import open_model
 from ct3d_edge.node.completion import SeriesTracker
 from ct3d_edge.node.config import NodeConfig, Peer
 from ct3d_edge.node.delivery import Caller, DeliveryError
 from ct3d_edge.node.receiver import Receiver
 from ct3d_edge.node.spool import open_spool
-from ct3d_edge.node.tls import WARNING_DAYS, client_context, days_until_expiry
+from ct3d_edge.node.tls import client_context, days_until_expiry, expiry_warning
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,17 @@ def check_node(config: NodeConfig) -> Iterator[NodeCheck]:
         yield _try(f"C-ECHO {name}", partial(_check_echo, config, peer))
 
 
+def check_model(model: Path | None, inference: InferenceConfig) -> NodeCheck:
+    """Open the model."""
+
+    def describe() -> str:
+        with open_model(model, inference) as opened:
+            opened.make_schedule()
+            return opened.run_report.describe()
+
+    return _try("model", describe)
+
+
 def _try(name: str, check: Callable[[], str]) -> NodeCheck:
     try:
         return NodeCheck(name, True, check())
@@ -54,8 +68,7 @@ def _check_spool_and_port(config: NodeConfig) -> str:
 
 def _check_certificate(config: NodeConfig) -> str:
     assert config.tls is not None  # noqa: S101 - the caller looked
-    days = days_until_expiry(config.tls)
-    return f"valid for {days:.0f} days" + (": renew it soon" if days < WARNING_DAYS else "")
+    return expiry_warning(config.tls) or f"valid for {days_until_expiry(config.tls):.0f} days"
 
 
 def _check_address(peer: Peer) -> str:

@@ -79,6 +79,18 @@ def days_until_expiry(files: TlsFiles) -> float:
     return (ssl.cert_time_to_seconds(str(shown["notAfter"])) - time.time()) / 86400
 
 
+def expiry_warning(files: TlsFiles) -> str | None:
+    """A sentence if the node's certificate expires soon.
+
+    Raises
+    ------
+    UsageError
+        As `days_until_expiry`.
+    """
+    days = days_until_expiry(files)
+    return f"The certificate {files.certificate} expires in {days:.0f} days." if days < WARNING_DAYS else None
+
+
 def _shake_hands(caller: ssl.SSLObject, answerer: ssl.SSLObject) -> None:
     pending = [caller, answerer]
     for _ in range(10):

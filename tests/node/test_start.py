@@ -101,9 +101,10 @@ def test_check_tries_peers_and_settings(
     ended = listen(node.spool, make_model(), *options, *gone)
     assert ended.returncode == 3
     lines = ended.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["FAILED", "ok", "ok", "FAILED", "ok"]
+    assert [line.split()[0] for line in lines] == ["FAILED", "ok", "ok", "FAILED", "ok", "ok"]
     assert "uses" in lines[0]
     assert "Connection refused" in lines[3]
+    assert lines[-1].startswith("ok      model: provider cpu")
 
 
 def test_options_stand_in_a_file(tmp_path: Path, make_model: MakeModel, make_series: MakeSeries) -> None:

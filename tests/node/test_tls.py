@@ -17,7 +17,7 @@ pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 from ct3d_edge.errors import UsageError
 from ct3d_edge.node.config import Peer, TlsFiles
 from ct3d_edge.node.delivery import Caller, UnreachableError
-from ct3d_edge.node.tls import client_context, days_until_expiry
+from ct3d_edge.node.tls import client_context, days_until_expiry, expiry_warning
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ def test_expired_certificate_is_refused_at_the_start(
 
 def test_days_of_a_certificate(authority: Authority) -> None:
     assert 89 < days_until_expiry(authority.issue("node", days=90)) <= 90
+    soon = authority.issue("soon", days=8)
+    assert expiry_warning(soon) == f"The certificate {soon.certificate} expires in 8 days."
 
 
 def test_key_of_another_certificate_is_refused(authority: Authority) -> None:
