@@ -19,7 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import IO, Any, cast
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from bench.scans import REAL_SCANS, resolve_scans
 from ct3d_edge.latency.measure import Samples, WallClock
 from ct3d_edge.latency.record import BenchRecord

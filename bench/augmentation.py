@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from ct3d_edge.augmentation.random_affine_intensity import RandomAffineIntensity
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.augmentation.tutorial_rotation import ANGLES, TutorialRotation, rotate

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.keep import RESULTS
+from bench.save_record import RESULTS
 from ct3d_edge.cluster.ray_engine import RayEngine
 from ct3d_edge.cluster.ray_worker import WorkerReady
 from ct3d_edge.cluster.task_queue import MAX_DEATHS, TaskQueue

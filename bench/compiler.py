@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
 from ct3d_edge.conversion.passes.lower_conv3d import winograd_depth
 from ct3d_edge.conversion.passes.pipeline import (

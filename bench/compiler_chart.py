@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from bench.compiler import SUBJECT, WATERFALL
-from bench.keep import RESULTS
+from bench.save_record import RESULTS
 from ct3d_edge.latency.statistics import Percentile, percentile
 
 PICTURE = Path(__file__).parents[1] / "docs" / "waterfall.svg"

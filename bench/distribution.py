@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bench.keep import save_record
-from bench.not_chests import SHAPE, make_chest, make_ood_scans
+from bench.ood_samples import SHAPE, make_chest, make_ood_scans
+from bench.save_record import save_record
 from bench.sessions import open_session, run_session
 from ct3d_edge.errors import RefusedScanError, UsageError
 from ct3d_edge.latency.measure import Samples, measure_interleaved

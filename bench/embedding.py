@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from ct3d_edge.conversion.fused_io.fuse import fuse_io
 from ct3d_edge.datasets.phantoms.phantom import las_affine, make_phantom
 from ct3d_edge.latency.measure import measure_interleaved

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from bench.sessions import open_session, run_session
 from ct3d_edge import load_model
 from ct3d_edge.conversion.extra_outputs.gradcam_output import remove_features_output

@@ -1,4 +1,4 @@
-"""How long does an export with its proof take, and what memory?
+"""How long does an export with its parity check take, and how much memory?
 
     python -m bench.export RUN [ROUNDS]
 
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from bench.sessions import parse_arguments
 from ct3d_edge.latency.measure import Samples, StageTimer, WallClock, measure_runs
 from ct3d_edge.latency.record import BenchRecord

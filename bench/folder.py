@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bench.keep import save_record
 from bench.peers import tutorial
+from bench.save_record import save_record
 from bench.scans import resolve_scans
 from ct3d_edge.inference.predict_many import Schedule, predict_scans
 from ct3d_edge.inference.prepare import prepare_scan

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.keep import RESULTS
+from bench.save_record import RESULTS
 
 PICTURE = Path(__file__).parents[1] / "docs" / "overlap.svg"
 COLORS = {"read and preprocess": "#4c78a8", "infer": "#f58518"}

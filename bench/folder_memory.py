@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from bench.folder import link_repeatedly
-from bench.keep import save_record
+from bench.save_record import save_record
 from bench.scans import resolve_scans
 from ct3d_edge import load_model
 from ct3d_edge.latency.measure import Samples

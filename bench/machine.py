@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.keep import RESULTS
+from bench.save_record import RESULTS
 from ct3d_edge.system.machine import count_usable_cores
 
 BENCH = [sys.executable, "-c", "from ct3d_edge.cli.app import main; main()", "bench", "--provider", "cpu"]

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from ct3d_edge.cluster.ray_engine import RayEngine
 from ct3d_edge.cluster.ray_worker import WorkerReady
 from ct3d_edge.datasets.phantoms.phantom import synthesise

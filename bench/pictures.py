@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bench.material import KINDS
+from bench.fixture import KINDS
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.statistics import percentile
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bench.material import KINDS
+from bench.fixture import KINDS
 from ct3d_edge.errors import UsageError
 
 

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bench.compiler import ROUNDS
-from bench.keep import save_record
+from bench.save_record import save_record
 from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
 from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant, make_variant, rewrite_graph
 from ct3d_edge.conversion.parity.parity_data import load_calibration_data, load_parity_dataset
@@ -41,8 +41,8 @@ PLANS = {
 def make_variants(model: ModelFile) -> dict[str, GraphVariant]:
     """Name to graph, all from one subject and one calibration set."""
     subject = onnx.ModelProto.FromString(model.data)
-    material = load_calibration_data(None, None, model.contract)
-    inputs = replace(material, volumes=list(material.volumes))
+    calibration = load_calibration_data(None, None, model.contract)
+    inputs = replace(calibration, volumes=list(calibration.volumes))
     return {
         name: make_variant(subject, rewrite_graph(subject, plan), plan, model.contract, inputs)
         for name, plan in PLANS.items()

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from isal import igzip
 
-from bench.keep import save_record
 from bench.peers import tutorial
+from bench.save_record import save_record
 from bench.scans import resolve_scans
 from ct3d_edge.contract import Contract
 from ct3d_edge.latency.measure import Samples, measure_interleaved

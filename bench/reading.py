@@ -18,8 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.keep import save_record
 from bench.preprocessing import decompress, read_and_preprocess, select_compressed
+from bench.save_record import save_record
 from bench.scans import REAL_SCANS, resolve_scans
 from ct3d_edge.contract import Contract
 from ct3d_edge.inference.prepare import prepare_scan

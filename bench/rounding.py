@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bench.keep import RESULTS
+from bench.save_record import RESULTS
 from bench.sessions import PACKAGES, open_session, run_session
 from ct3d_edge.conversion.graph_variant import CompileOptions, rewrite_graph
 from ct3d_edge.conversion.parity.parity_data import NetworkInputs, load_calibration_data, load_parity_dataset

@@ -13,11 +13,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from bench.contest import PeerComparison
-from bench.material import Fixture
+from bench.comparison import PeerComparison
+from bench.fixture import Fixture
+from bench.make_fixture import find_trained_network, make_fixture
 from bench.plan import ComparisonPlan, load_plan
 from bench.scans import REAL_SCANS
-from bench.subject import find_trained_network, make_fixture
 from ct3d_edge.errors import Ct3dError
 from ct3d_edge.latency.record import BenchRecord, PartialResultError
 from ct3d_edge.latency.statistics import percentile
@@ -65,17 +65,17 @@ def print_summary(record: BenchRecord) -> None:
 
 
 def run_comparison(arguments: argparse.Namespace) -> None:
-    """Make the material, hold the contest, keep the record."""
+    """Make the fixture, run the comparison, write the record."""
     plan_file = arguments.plan or default_plan()
     plan = override_amounts(load_plan(plan_file), arguments)
     out = arguments.out or HERE / "results" / f"{plan_file.stem}.json"
     with tempfile.TemporaryDirectory() as place:
         print("making files of the network, scans, and the answers expected", flush=True)
-        material: Fixture = make_fixture(
-            Path(place, "material"), arguments.network or find_trained_network(), select_scans(arguments.scans), SHAPE
+        fixture: Fixture = make_fixture(
+            Path(place, "fixture"), arguments.network or find_trained_network(), select_scans(arguments.scans), SHAPE
         )
         try:
-            record = PeerComparison(plan, plan_file, material, lambda text: print(text, flush=True)).run(
+            record = PeerComparison(plan, plan_file, fixture, lambda text: print(text, flush=True)).run(
                 dry=arguments.dry_run
             )
         except PartialResultError as broken:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.folder import link_repeatedly
-from bench.keep import save_record
+from bench.save_record import save_record
 from bench.scans import resolve_scans
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.model import Model, open_model

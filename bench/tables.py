@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.contest_table import comparison_paragraphs
+from bench.comparison_table import comparison_paragraphs
 from bench.machine_tables import layer_paragraphs, rate_paragraphs, sweep_paragraphs
 from ct3d_edge.errors import UsageError
 from ct3d_edge.latency.record import BenchRecord, read_record

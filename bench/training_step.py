@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.keep import save_record
+from bench.save_record import save_record
 from ct3d_edge.augmentation.registry import AUGMENTATIONS, get_augmentation
 from ct3d_edge.contract import Contract
 from ct3d_edge.keras_backend import import_keras

@@ -1,7 +1,7 @@
 """The same work done by what a user would pick instead, one small file each.
 
 A peer has ``NEEDS`` (modules it imports), ``PACKAGES`` (distributions whose versions matter), and one or both of
-``network(material, threads, **options)`` and ``preprocessing(material, threads, **options)``. They return a callable:
+``network(fixture, threads, **options)`` and ``preprocessing(fixture, threads, **options)``. They return a callable:
 ``(N, W, H, D)`` float32 to ``(N, outputs)``, and a scan file to ``(W, H, D)`` float32. Nothing is imported before it is
 called: a peer that is not installed is named and left out. A network that takes ``batch`` is told how many volumes come
 at once; the others find out by themselves.

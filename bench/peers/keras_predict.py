@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Network
 
 NEEDS = ("tensorflow", "keras")
 PACKAGES = ("tensorflow", "keras")
 
 
-def network(material: Fixture, threads: int, *, function: bool = False) -> Network:
+def network(fixture: Fixture, threads: int, *, function: bool = False) -> Network:
     """``predict`` with its own batches and callbacks; with ``function`` the traced graph alone."""
     import numpy as np
 
-    model = _model(material, threads)
+    model = _model(fixture, threads)
     if not function:
         return lambda volumes: np.asarray(model.predict(volumes[..., np.newaxis], verbose=0))
     import tensorflow as tf
@@ -22,7 +22,7 @@ def network(material: Fixture, threads: int, *, function: bool = False) -> Netwo
     return lambda volumes: np.asarray(graph(tf.constant(volumes[..., np.newaxis])))
 
 
-def _model(material: Fixture, threads: int) -> Any:
+def _model(fixture: Fixture, threads: int) -> Any:
     # Before TensorFlow looks for devices: afterwards the number of threads is fixed.
     import tensorflow as tf
 
@@ -33,4 +33,4 @@ def _model(material: Fixture, threads: int) -> Any:
     import_keras()
     import keras
 
-    return keras.saving.load_model(material.keras, compile=False)
+    return keras.saving.load_model(fixture.keras, compile=False)

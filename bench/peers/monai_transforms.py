@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Preprocessing, Volumes
 from bench.peers.tutorial import HIGH, LOW
 
@@ -10,14 +10,14 @@ NEEDS = ("monai", "torch", "nibabel")
 PACKAGES = ("monai", "torch", "nibabel")
 
 
-def preprocessing(material: Fixture, threads: int) -> Preprocessing:
+def preprocessing(fixture: Fixture, threads: int) -> Preprocessing:
     """Load, window, quarter turn, trilinear with aligned corners."""
     import numpy as np
     import torch
     from monai import transforms
 
     torch.set_num_threads(threads)
-    shape = tuple(material.volumes().shape[1:])
+    shape = tuple(fixture.volumes().shape[1:])
     chain = transforms.Compose(
         [
             transforms.LoadImage(image_only=True, ensure_channel_first=True),

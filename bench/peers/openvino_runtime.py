@@ -1,13 +1,13 @@
 """OpenVINO on the CPU, on any of the ONNX files, in float32 and at fixed shape: its best for one scan at a time."""
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Network, Volumes
 
 NEEDS = ("openvino",)
 PACKAGES = ("openvino",)
 
 
-def network(material: Fixture, threads: int, *, file: str = "tf2onnx", batch: int = 1) -> Network:
+def network(fixture: Fixture, threads: int, *, file: str = "tf2onnx", batch: int = 1) -> Network:
     """A compiled model with the latency hint."""
     import sys
 
@@ -17,7 +17,7 @@ def network(material: Fixture, threads: int, *, file: str = "tf2onnx", batch: in
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(material.onnx(file))
+    model = core.read_model(fixture.onnx(file))
     model.reshape([batch, *list(model.inputs[0].partial_shape)[1:]])
     settings = {
         "INFERENCE_NUM_THREADS": threads,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Network, Preprocessing, Volumes
 
 NEEDS = ("onnxruntime",)
@@ -11,7 +11,7 @@ PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "numpy", "isal")
 
 
 def network(
-    material: Fixture,
+    fixture: Fixture,
     threads: int,
     *,
     file: str = "fast",
@@ -26,7 +26,7 @@ def network(
     from ct3d_edge.session.runner import Runner
 
     options = parse_options(provider, tuple(provider_options))  # type: ignore[arg-type]
-    model = load_model_file(material.onnx(file))
+    model = load_model_file(fixture.onnx(file))
     runner = Runner(model, SessionRequest(provider, threads=threads, options=options, batch=batch))  # type: ignore[arg-type]
     outputs = runner.contract.outputs
 
@@ -36,13 +36,13 @@ def network(
     return run
 
 
-def preprocessing(material: Fixture, threads: int) -> Preprocessing:  # noqa: ARG001 - one thread decodes
+def preprocessing(fixture: Fixture, threads: int) -> Preprocessing:  # noqa: ARG001 - one thread decodes
     """A file to the network's input as every command of this project does it."""
     from ct3d_edge.modelfile.model_file import load_model_file
     from ct3d_edge.preprocessing import preprocess
     from ct3d_edge.scan.loader import open_scan
 
-    contract = load_model_file(material.onnx("fast")).contract
+    contract = load_model_file(fixture.onnx("fast")).contract
 
     def prepare(path: Path) -> Volumes:
         return preprocess(open_scan(path), contract).volume

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Network, Volumes
 
 NEEDS = ("torch",)
@@ -14,7 +14,7 @@ EPSILON = 1e-3
 
 
 def network(
-    material: Fixture,
+    fixture: Fixture,
     threads: int,
     *,
     device: str = "cpu",
@@ -32,7 +32,7 @@ def network(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     kind = getattr(torch, precision)
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format
-    model = _network(material).eval().to(device, kind, memory_format=layout)
+    model = _network(fixture).eval().to(device, kind, memory_format=layout)
     forward = torch.compile(model) if compiled else model
 
     def run(volumes: Volumes) -> Volumes:
@@ -43,11 +43,11 @@ def network(
     return run
 
 
-def _network(material: Fixture) -> Any:
+def _network(fixture: Fixture) -> Any:
     """Blocks of convolution, pooling and normalisation, a mean, dense layers; as many as there are weights for."""
     from torch import nn
 
-    weights = np.load(material.weights)
+    weights = np.load(fixture.weights)
     stems = sorted({key.rpartition(".")[0] for key in weights})
     dense = [stem for stem in stems if stem.endswith("Dense")]
     layers: list[Any] = []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Network
 
 NEEDS = ("onnxruntime",)
@@ -12,7 +12,7 @@ PACKAGES = ("ct3d-edge", "onnxruntime-gpu", "onnxruntime", "isal")
 
 
 def network(
-    material: Fixture,
+    fixture: Fixture,
     threads: int,
     *,
     file: str = "voxels",
@@ -26,13 +26,13 @@ def network(
     from ct3d_edge.session.runner import Runner
 
     options = parse_options(provider, tuple(provider_options))  # type: ignore[arg-type]
-    model = load_model_file(material.onnx(file), stored_voxels=True)
+    model = load_model_file(fixture.onnx(file), stored_voxels=True)
     runner = Runner(model, SessionRequest(provider, threads=threads, options=options))  # type: ignore[arg-type]
     outputs = runner.contract.outputs
     return lambda voxels: runner.infer_stored(voxels[0], 1, 0)[-outputs:].astype("float32")
 
 
-def preprocessing(material: Fixture, threads: int) -> Callable[[Path], Any]:  # noqa: ARG001 - one thread decodes
+def preprocessing(fixture: Fixture, threads: int) -> Callable[[Path], Any]:  # noqa: ARG001 - one thread decodes
     """Reading alone; refuses a scan whose numbers are no HU, because a slope has no place in this contest."""
     import numpy as np
 

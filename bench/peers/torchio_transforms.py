@@ -6,7 +6,7 @@ The quarter turn is PyTorch's: TorchIO has none.
 
 from pathlib import Path
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Preprocessing, Volumes
 from bench.peers.tutorial import HIGH, LOW
 
@@ -14,14 +14,14 @@ NEEDS = ("torchio", "torch", "nibabel")
 PACKAGES = ("torchio", "torch", "SimpleITK", "nibabel")
 
 
-def preprocessing(material: Fixture, threads: int) -> Preprocessing:
+def preprocessing(fixture: Fixture, threads: int) -> Preprocessing:
     """Load, window, resample linearly, quarter turn."""
     import numpy as np
     import torch
     import torchio
 
     torch.set_num_threads(threads)
-    width, height, depth = material.volumes().shape[1:]
+    width, height, depth = fixture.volumes().shape[1:]
     window = torchio.Compose(
         [torchio.Clamp(LOW, HIGH), torchio.RescaleIntensity((0, 1), in_min_max=(LOW, HIGH))],
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.peers import Preprocessing
 
 NEEDS = ("nibabel", "scipy")
@@ -20,9 +20,9 @@ PACKAGES = ("nibabel", "scipy", "numpy")
 LOW, HIGH = -1000, 400
 
 
-def preprocessing(material: Fixture, threads: int) -> Preprocessing:  # noqa: ARG001 - SciPy has one thread
+def preprocessing(fixture: Fixture, threads: int) -> Preprocessing:  # noqa: ARG001 - SciPy has one thread
     """As a peer: to the shape of the network's input."""
-    shape = tuple(material.volumes().shape[1:])
+    shape = tuple(fixture.volumes().shape[1:])
     return lambda path: preprocess(path, shape)
 
 

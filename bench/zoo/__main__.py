@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from bench.compiler import added_memory
-from bench.keep import RESULTS
 from bench.markdown import markdown_table
+from bench.save_record import RESULTS
 from bench.sessions import PACKAGES, THREADS, open_session, run_session
 from bench.zoo.forms import FORMS, PLAIN, write_forms
 from ct3d_edge.latency.measure import Samples, measure_interleaved

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from builders import MakeModel, MakeScan
 
-from bench import keep, serve
+from bench import save_record, serve
 from ct3d_edge.latency.record import read_record
 
 
@@ -19,7 +19,7 @@ def test_a_comparison_keeps_every_sample(
 ) -> None:
     for number in range(3):
         make_scan(f"{number}.nii.gz", folder=tmp_path / "scans")
-    monkeypatch.setattr(keep, "RESULTS", tmp_path)
+    monkeypatch.setattr(save_record, "RESULTS", tmp_path)
     serve.main([str(tmp_path / "scans"), "--model", str(make_model()), "--scans=5", "--rounds=2", "--requests=40"])
     printed = capsys.readouterr().out
     record = read_record(tmp_path / "serve.json")

@@ -1,11 +1,11 @@
-"""What the record of a contest says, as Markdown: conditions, pictures, one table a question, who was left out."""
+"""Markdown of the record of a comparison: conditions, pictures, one table per question, who was left out."""
 
 from pathlib import Path
 from typing import Any
 
 from bench import markdown
+from bench.fixture import KINDS
 from bench.markdown import format_duration
-from bench.material import KINDS
 from bench.pictures import draw_medians
 from ct3d_edge.latency.compare import compare_percentile
 from ct3d_edge.latency.record import BenchRecord

@@ -1,7 +1,7 @@
-"""What every contestant is given: files in one folder, so that each can run in a process of its own.
+"""Inputs of all contestants: files in one folder, so that each can run in a process of its own.
 
 keras, weights and ONNX files of one network, network inputs with the answers expected to them, scans with what they
-are expected to become. `bench.subject` makes the folder.
+are expected to become. `bench.make_fixture` makes the folder.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ KINDS = ("network", "preprocessing", "file to decision")
 
 @dataclass(frozen=True)
 class Fixture:
-    """A folder made by `bench.subject.make_fixture`.
+    """A folder made by `bench.make_fixture.make_fixture`.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""One contestant in a process of its own: opens, proves that it answers alike, then runs once whenever told to.
+"""One contestant in a process of its own: it opens, checks its results, then runs once for each request.
 
-    python -m bench.contestant MATERIAL PLAN.toml KEY
+    python -m bench.peer_worker FIXTURE PLAN.toml KEY
 
-Started by `bench.contest`. Each line read from standard input is the number of a question; each line written is a JSON
-object: first ``ready`` with what opening took and how far its answers are from those expected, or ``left_out`` with a
-reason, then ``ms`` for each run, and ``peak`` at the end.
+Started by `bench.comparison`. Each line of standard input is the number of an input; each line of standard output is a
+JSON object: first ``ready`` with the time of opening and the largest difference from the expected results, or
+``left_out`` with a reason, then ``ms`` for each run, and ``peak`` at the end.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.material import Fixture
+from bench.fixture import Fixture
 from bench.plan import PeerEntry, PeerPart, load_plan
 from ct3d_edge.latency.system_monitor import read_peak_bytes
 from ct3d_edge.system.machine import find_installed_version
@@ -51,29 +51,29 @@ def load_peer(part: PeerPart) -> Any:
     return peer
 
 
-def build_work(contestant: PeerEntry, material: Fixture, threads: int) -> PeerFn:
+def build_work(contestant: PeerEntry, fixture: Fixture, threads: int) -> PeerFn:
     """What answers one question, from its parts."""
     prepare = judge = None
     if contestant.preprocessing:
         part = contestant.preprocessing
-        prepare = load_peer(part).preprocessing(material, threads, **part.options)
+        prepare = load_peer(part).preprocessing(fixture, threads, **part.options)
     if contestant.network:
         part = contestant.network
         network = load_peer(part).network
         fixed = {"batch": contestant.batch} if "batch" in signature(network).parameters else {}
-        judge = network(material, threads, **fixed, **part.options)
+        judge = network(fixture, threads, **fixed, **part.options)
     if prepare and judge:
         return lambda path: judge(prepare(path)[None])
     return prepare or judge  # type: ignore[return-value]
 
 
-def load_inputs(contestant: PeerEntry, material: Fixture) -> tuple[list[Any], list[NDArray[np.float32]]]:
+def load_inputs(contestant: PeerEntry, fixture: Fixture) -> tuple[list[Any], list[NDArray[np.float32]]]:
     """What it is asked, and what it is expected to answer; batches are filled up in turn."""
-    asked, expected = material.inputs(contestant.kind), material.answers(contestant.kind)
+    asked, expected = fixture.inputs(contestant.kind), fixture.answers(contestant.kind)
     if contestant.kind != "network":
         return list(asked), list(expected)
     places = [[(first + n) % len(asked) for n in range(contestant.batch)] for first in range(len(asked))]
-    volumes = material.volumes()
+    volumes = fixture.volumes()
     return [volumes[rows] for rows in places], [expected[rows] for rows in places]
 
 
@@ -88,7 +88,7 @@ def max_difference(work: PeerFn, asked: list[Any], expected: list[NDArray[np.flo
 
 
 def open_and_check(
-    contestant: PeerEntry, material: Fixture, threads: int, tolerance: float
+    contestant: PeerEntry, fixture: Fixture, threads: int, tolerance: float
 ) -> tuple[PeerFn, dict[str, Any]]:
     """Open, answer for the first time, and prove that all answers are as expected.
 
@@ -98,9 +98,9 @@ def open_and_check(
         If they are not.
     """
     began = time.perf_counter()
-    work = build_work(contestant, material, threads)
+    work = build_work(contestant, fixture, threads)
     opened = time.perf_counter()
-    asked, expected = load_inputs(contestant, material)
+    asked, expected = load_inputs(contestant, fixture)
     first = max_difference(work, asked[:1], expected[:1])
     has_prediction = time.perf_counter()
     difference = max(first, max_difference(work, asked[1:], expected[1:])) if len(asked) > 1 else first
@@ -131,7 +131,7 @@ def run_on_request(work: PeerFn, asked: list[Any], tell: Callable[[dict[str, Any
 
 def main() -> None:
     """Take part in a contest."""
-    material, plan_file, key = Fixture(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
+    fixture, plan_file, key = Fixture(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
     # Libraries print what they like to standard output; the answers go where nothing else does.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -143,13 +143,13 @@ def main() -> None:
     contestant = next(entry for entry in plan.contestants if entry.key == key)
     tolerance = plan.tolerance[contestant.kind] if contestant.tolerance is None else contestant.tolerance
     try:
-        work, facts = open_and_check(contestant, material, plan.threads, tolerance)
+        work, facts = open_and_check(contestant, fixture, plan.threads, tolerance)
     except Exception as error:  # a library of somebody else's may raise anything: it is named and left out
         reason = str(error) if isinstance(error, PeerUnavailable) else f"{type(error).__name__}: {error}"
         tell({"left_out": (reason.strip().splitlines() or [type(error).__name__])[0]})
         return
     tell({"ready": facts})
-    run_on_request(work, load_inputs(contestant, material)[0], tell)
+    run_on_request(work, load_inputs(contestant, fixture)[0], tell)
 
 
 if __name__ == "__main__":

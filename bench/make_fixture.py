@@ -1,8 +1,8 @@
-"""The network and the scans that contestants are given, and the answers of those who define them.
+"""Make the network, the scans and the expected results of a comparison.
 
 The network is the shipped model's, if its .keras file is there (`export/` makes it), otherwise a tutorial network with
-random weights of a fixed seed: as fast, and equal weights for all. Its answers are Keras's; a prepared scan is the
-published tutorial's (nibabel and SciPy).
+random weights of a fixed seed: as fast, and equal weights for all. Its probabilities are those of Keras; a prepared
+scan is the published tutorial's (nibabel and SciPy).
 """
 
 import shutil
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.material import KINDS, Fixture
+from bench.fixture import KINDS, Fixture
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
@@ -56,14 +56,14 @@ def make_fixture(folder: Path, network: Path | None, scans: list[Path], shape: t
     """
     import_keras()
     (folder / "scans").mkdir(parents=True)
-    material = Fixture(folder)
+    fixture = Fixture(folder)
     if network:
-        shutil.copyfile(network, material.keras)
+        shutil.copyfile(network, fixture.keras)
     else:
-        _random_network(material.keras, shape)
+        _random_network(fixture.keras, shape)
     _copy_scans(folder / "scans", scans)
-    _write_files(material)
-    return material
+    _write_files(fixture)
+    return fixture
 
 
 def _random_network(path: Path, shape: tuple[int, int, int]) -> None:
@@ -91,13 +91,13 @@ def _copy_scans(folder: Path, scans: list[Path]) -> None:
             save_scan(phantom, folder / f"{name}.nii.gz")
 
 
-def _write_files(material: Fixture) -> None:
+def _write_files(fixture: Fixture) -> None:
     from ct3d_edge.conversion.keras_loader import load_keras_source
 
-    source = load_keras_source(material.keras)
-    write_onnx(source, material)
-    write_weights(source.network, material.weights)
-    prepared = np.stack([tutorial.preprocess(path, source.contract.shape) for path in material.scans])
+    source = load_keras_source(fixture.keras)
+    write_onnx(source, fixture)
+    write_weights(source.network, fixture.weights)
+    prepared = np.stack([tutorial.preprocess(path, source.contract.shape) for path in fixture.scans])
     normal, abnormal = (prepare_phantom(kind, source.contract) for kind in PHANTOMS)
 
     def judge(volume: NDArray[np.float32]) -> float:
@@ -105,11 +105,11 @@ def _write_files(material: Fixture) -> None:
         return float(np.asarray(source.network(batch, training=False))[0, 0])
 
     volumes = np.stack([normal, abnormal, find_uncertain_mixture(normal, abnormal, judge)])
-    np.save(material.folder / "volumes.npy", volumes)
+    np.save(fixture.folder / "volumes.npy", volumes)
     network, preprocessing, decision = KINDS
-    np.save(material.folder / f"{network}.npy", np.array([[judge(volume)] for volume in volumes], np.float32))
-    np.save(material.folder / f"{preprocessing}.npy", prepared)
-    np.save(material.folder / f"{decision}.npy", np.array([[judge(volume)] for volume in prepared], np.float32))
+    np.save(fixture.folder / f"{network}.npy", np.array([[judge(volume)] for volume in volumes], np.float32))
+    np.save(fixture.folder / f"{preprocessing}.npy", prepared)
+    np.save(fixture.folder / f"{decision}.npy", np.array([[judge(volume)] for volume in prepared], np.float32))
 
 
 def prepare_phantom(kind: str, contract: Contract) -> NDArray[np.float32]:
@@ -141,7 +141,7 @@ def mix_volumes(one: NDArray[np.float32], other: NDArray[np.float32], share: flo
     return ((1 - share) * one + share * other).astype(np.float32)
 
 
-def write_onnx(source: "KerasSource", material: Fixture) -> None:
+def write_onnx(source: "KerasSource", fixture: Fixture) -> None:
     """As tf2onnx writes it, rewritten, in fewer bits, and with the preprocessing inside, each with a contract."""
     from ct3d_edge.conversion.fused_io.fuse import fuse_io
     from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
@@ -156,9 +156,9 @@ def write_onnx(source: "KerasSource", material: Fixture) -> None:
     files = {"tf2onnx": plain, **rewritten, **halved}
     for name, proto in files.items():
         attach_metadata(proto, source.contract, golden, {})
-        (material.folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
-    whole = fuse_io(load_model_file(material.onnx("fast")))
-    (material.folder / "voxels.onnx").write_bytes(whole.SerializeToString(deterministic=True))
+        (fixture.folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
+    whole = fuse_io(load_model_file(fixture.onnx("fast")))
+    (fixture.folder / "voxels.onnx").write_bytes(whole.SerializeToString(deterministic=True))
 
 
 def convert_to_fp16(proto: "onnx.ModelProto", contract: Contract) -> "onnx.ModelProto":

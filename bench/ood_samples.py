@@ -1,4 +1,4 @@
-"""Scans that a network for chests was not made for: what a scanner, a converter or a mix-up may hand it."""
+"""Out-of-distribution scans for a chest network: other body parts, and faults of scanners and converters."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,8 @@
-"""A plan carried out: all contestants of a question open at once, each in a fresh process, and run in turn.
+"""Run a plan: all contestants of a question are open at once, each in a process of its own, and run in turn.
 
-A drift of the machine meets all alike, and nobody's threads, allocator or caches lie in another's process. Who is not
-installed, does not open or answers otherwise is left out with the reason; who fails in the middle keeps its runs.
+So a drift of the machine affects all of them equally, and none shares threads, allocator or caches with another. A
+contestant that is not installed, does not open or gives other results is left out with the reason; the runs of one that
+fails later stay in the record.
 """
 
 import statistics
@@ -12,8 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.entrant import PeerFailed, PeerProcess
-from bench.material import KINDS, Fixture
+from bench.fixture import KINDS, Fixture
+from bench.peer_process import PeerFailed, PeerProcess
 from bench.plan import ComparisonPlan, PeerEntry
 from ct3d_edge.latency.measure import Samples, WallClock
 from ct3d_edge.latency.record import BenchRecord, keep_partial_result
@@ -52,16 +53,16 @@ class PeerComparison:
     ----------
     plan, plan_file
         What to do, and the file that the contestants read it from.
-    material
+    fixture
         What they are given.
     say
         Told what is going on.
     """
 
-    def __init__(self, plan: ComparisonPlan, plan_file: Path, material: Fixture, say: LogFn = lambda _: None) -> None:
+    def __init__(self, plan: ComparisonPlan, plan_file: Path, fixture: Fixture, say: LogFn = lambda _: None) -> None:
         self.plan, self.scores = plan, {contestant.key: PeerRuns() for contestant in plan.contestants}
-        self._files = (str(material.folder.resolve()), str(plan_file.resolve()))
-        self._material, self._say = material, say
+        self._files = (str(fixture.folder.resolve()), str(plan_file.resolve()))
+        self._fixture, self._say = fixture, say
         self._entrants: list[PeerProcess] = []
         self._witness = SystemMonitor(WallClock(), read=self._look)
 
@@ -176,7 +177,7 @@ class PeerComparison:
             "rounds": plan.rounds,
             "threads": plan.threads,
             "tolerance": dict(plan.tolerance),
-            "scans": [path.name for path in self._material.scans],
+            "scans": [path.name for path in self._fixture.scans],
             "contestants": {
                 entry.key: {"kind": entry.kind, **asdict(entry), **self.scores[entry.key].as_dict()}
                 for entry in plan.contestants

@@ -1,4 +1,4 @@
-"""Where records of measurements are kept."""
+"""Write records of measurements to `bench/results`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def save_record(record: BenchRecord, name: str) -> None:
-    """Write ``bench/results/NAME.json`` and say so."""
+    """Write ``bench/results/NAME.json`` and print its path."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
     record.save(file)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from networks import KERAS, tiny_network
 
-from bench.contest import PeerComparison
-from bench.contestant import max_difference
-from bench.entrant import PeerFailed, PeerProcess
-from bench.material import KINDS, Fixture
+from bench.comparison import PeerComparison
+from bench.fixture import KINDS, Fixture
+from bench.peer_process import PeerFailed, PeerProcess
+from bench.peer_worker import max_difference
 from bench.plan import load_plan
 from ct3d_edge.latency.record import BenchRecord, read_record
 
@@ -37,15 +37,15 @@ pytestmark = [needs_keras, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
+def fixture(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
     """A tiny network's files, a small phantom to judge."""
-    from bench.subject import make_fixture
+    from bench.make_fixture import make_fixture
     from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 
     folder = tmp_path_factory.mktemp("contest")
     tiny_network((*SHAPE, 1)).save(folder / "tiny.keras")
     save_scan(make_phantom(1, abnormal=True, shape=(24, 24, 10)), folder / "scan.nii.gz")
-    return make_fixture(folder / "material", folder / "tiny.keras", [folder / "scan.nii.gz"], SHAPE)
+    return make_fixture(folder / "fixture", folder / "tiny.keras", [folder / "scan.nii.gz"], SHAPE)
 
 
 def plan_of(folder: Path, *entries: str, head: str = HEAD) -> Path:
@@ -54,11 +54,11 @@ def plan_of(folder: Path, *entries: str, head: str = HEAD) -> Path:
     return path
 
 
-def held(path: Path, material: Fixture) -> BenchRecord:
-    return PeerComparison(load_plan(path), path, material).run()
+def held(path: Path, fixture: Fixture) -> BenchRecord:
+    return PeerComparison(load_plan(path), path, fixture).run()
 
 
-def test_all_kinds_run_in_turn_and_answer_alike(material: Fixture, tmp_path: Path) -> None:
+def test_all_kinds_run_in_turn_and_answer_alike(fixture: Fixture, tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path,
         'name = "plain"\nnetwork = { peer = "onnx_plain" }',
@@ -67,7 +67,7 @@ def test_all_kinds_run_in_turn_and_answer_alike(material: Fixture, tmp_path: Pat
         'name = "ours"\npreprocessing = { peer = "ours" }\nnetwork = { peer = "ours" }\nours = true',
         'name = "inside"\npreprocessing = { peer = "stored_voxels" }\nnetwork = { peer = "stored_voxels" }',
     )
-    record = held(plan, material)
+    record = held(plan, fixture)
     assert {key: len(taken) for key, taken in record.samples.counted.items()} == {
         "network: plain": 4,
         "network: small, in twos": 4,
@@ -85,7 +85,7 @@ def test_all_kinds_run_in_turn_and_answer_alike(material: Fixture, tmp_path: Pat
     assert read_record(tmp_path / "record.json").samples == record.samples
 
 
-def test_who_cannot_take_part_is_named_and_the_others_run(material: Fixture, tmp_path: Path) -> None:
+def test_who_cannot_take_part_is_named_and_the_others_run(fixture: Fixture, tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path,
         'name = "no such peer"\nnetwork = { peer = "nobody" }',
@@ -93,7 +93,7 @@ def test_who_cannot_take_part_is_named_and_the_others_run(material: Fixture, tmp
         'name = "held to nothing"\nnetwork = { peer = "onnx_plain" }\ntolerance = 1e-30',
         'name = "plain"\nnetwork = { peer = "onnx_plain" }',
     )
-    record = held(plan, material)
+    record = held(plan, fixture)
     assert list(record.samples.counted) == ["network: plain"]
     reasons = record.conditions["left_out"]
     assert "there is no bench/peers/nobody.py" in reasons["network: no such peer"]
@@ -102,13 +102,13 @@ def test_who_cannot_take_part_is_named_and_the_others_run(material: Fixture, tmp
 
 
 @pytest.mark.skipif(find_spec("openvino") is not None, reason="OpenVINO is installed")
-def test_a_peer_that_is_not_installed_is_left_out_by_name(material: Fixture, tmp_path: Path) -> None:
-    record = held(plan_of(tmp_path, 'name = "OpenVINO"\nnetwork = { peer = "openvino_runtime" }'), material)
+def test_a_peer_that_is_not_installed_is_left_out_by_name(fixture: Fixture, tmp_path: Path) -> None:
+    record = held(plan_of(tmp_path, 'name = "OpenVINO"\nnetwork = { peer = "openvino_runtime" }'), fixture)
     assert record.conditions["left_out"] == {"network: OpenVINO": "not installed here: openvino"}
 
 
 def test_who_fails_in_the_middle_keeps_its_runs_and_the_record_says_so(
-    material: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixture: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(
         tmp_path,
@@ -125,7 +125,7 @@ def test_who_fails_in_the_middle_keeps_its_runs_and_the_record_says_so(
         return run(self, question)
 
     monkeypatch.setattr(PeerProcess, "run", killed_in_its_third_turn)
-    record = held(plan, material)
+    record = held(plan, fixture)
     assert sorted(map(len, record.samples.counted.values())) == [1, 4]
     assert record.arrangement == "blocks"
     assert record.incomplete is not None
@@ -144,10 +144,10 @@ def test_a_process_that_ends_early_leaves_its_last_words(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells the CPU time of another process")
-def test_a_contestants_cpu_time_belongs_to_the_contest(material: Fixture, tmp_path: Path) -> None:
+def test_a_contestants_cpu_time_belongs_to_the_contest(fixture: Fixture, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, 'name = "plain"\nnetwork = { peer = "onnx_plain" }')
     before = children_seconds()
-    entrant = PeerProcess((str(material.folder), str(plan), "network: plain"), 1)
+    entrant = PeerProcess((str(fixture.folder), str(plan), "network: plain"), 1)
     try:
         entrant.wait_until_ready()
         alive = entrant.cpu_seconds()
@@ -156,7 +156,7 @@ def test_a_contestants_cpu_time_belongs_to_the_contest(material: Fixture, tmp_pa
     waited_for = children_seconds() - before
     assert 0.5 * waited_for < alive <= waited_for + 0.05
     assert entrant.cpu_seconds() == 0
-    contest = PeerComparison(load_plan(plan), plan, material)
+    contest = PeerComparison(load_plan(plan), plan, fixture)
     seen = contest.run().surroundings
     assert seen[-1].own_s - seen[0].own_s > alive
     assert [snapshot.own_s for snapshot in seen] == sorted(snapshot.own_s for snapshot in seen)
@@ -175,9 +175,9 @@ def test_answers_of_another_shape_or_not_a_number_are_infinitely_far() -> None:
 
 
 @needs_all
-def test_every_peer_of_the_plan_answers_alike(material: Fixture) -> None:
+def test_every_peer_of_the_plan_answers_alike(fixture: Fixture) -> None:
     plan_file = Path(__file__).parents[2] / "bench" / "plans" / "peers.toml"
-    record = PeerComparison(load_plan(plan_file), plan_file, material).run(dry=True)
+    record = PeerComparison(load_plan(plan_file), plan_file, fixture).run(dry=True)
     assert not record.conditions["left_out"]
     assert record.incomplete is None
 
@@ -190,7 +190,7 @@ def test_every_peer_says_what_it_needs() -> None:
         assert hasattr(peer, "network") or hasattr(peer, "preprocessing")
 
 
-def test_the_last_network_input_is_one_that_the_network_is_unsure_of(material: Fixture) -> None:
-    unsure = material.answers(KINDS[0])[-1, 0]
-    others = material.answers(KINDS[0])[:-1, 0]
+def test_the_last_network_input_is_one_that_the_network_is_unsure_of(fixture: Fixture) -> None:
+    unsure = fixture.answers(KINDS[0])[-1, 0]
+    others = fixture.answers(KINDS[0])[:-1, 0]
     assert abs(unsure - 0.5) <= min(abs(others - 0.5))

@@ -1,4 +1,4 @@
-"""The process of a contestant, seen from the one that holds the contest."""
+"""The process of a contestant, as the comparison starts and calls it."""
 
 import json
 import os
@@ -27,13 +27,13 @@ class PeerProcess:
     Parameters
     ----------
     arguments
-        Of `bench.contestant`.
+        Of `bench.peer_worker`.
     threads
         What libraries that look at the environment shall use.
     """
 
     def __init__(self, arguments: Sequence[str], threads: int) -> None:
-        command = [sys.executable, "-m", "bench.contestant", *arguments]
+        command = [sys.executable, "-m", "bench.peer_worker", *arguments]
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             command,
