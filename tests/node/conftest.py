@@ -77,8 +77,8 @@ def wait_for_records(spool: Path, count: int) -> list[ResultRecord]:
 class RunningNode:
     """A node in a thread of this process."""
 
-    def __init__(self, node: Node, spool: Path) -> None:
-        self.spool, self.port = spool, node.port
+    def __init__(self, node: Node, spool: Path, opened: ExitStack) -> None:
+        self.spool, self.port, self._opened = spool, node.port, opened
         self._stop = threading.Event()
         self._thread = threading.Thread(target=node.run, args=[self._stop])
         self._thread.start()
@@ -87,6 +87,7 @@ class RunningNode:
         self._stop.set()
         self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()
+        self._opened.close()
 
     def records(self, count: int) -> list[ResultRecord]:
         return wait_for_records(self.spool, count)
@@ -106,9 +107,10 @@ def start_node(tmp_path: Path, make_model: MakeModel) -> Iterator[StartNode]:
                 limits=LIMITS,
             )
             config, path = replace(config, **changes), make_model()  # type: ignore[arg-type]
-            model = stack.enter_context(open_model(path, ANY_SCAN))
-            opened = stack.enter_context(open_node(config, model, path, model.make_schedule()))
-            running = RunningNode(opened, spool)
+            opened = stack.enter_context(ExitStack())
+            model = opened.enter_context(open_model(path, ANY_SCAN))
+            node = opened.enter_context(open_node(config, model, path, model.make_schedule()))
+            running = RunningNode(node, spool, opened)
             stack.callback(running.stop)
             return running
 
