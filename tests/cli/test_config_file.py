@@ -65,6 +65,27 @@ def test_every_error_is_named_with_its_line(run: Run, file: Path) -> None:
             assert line.startswith(f"{file}:{expected}")
 
 
+def test_every_command_that_runs_until_it_is_stopped_takes_a_file(run: Run, file: Path) -> None:
+    assert set(COMMANDS) == {"watch", "listen", "serve"}
+    file.write_text(
+        '[shared]\nport = 11113\n[listen]\npeer = "CT@10.0.0.9"\nspool = "spool"\n[serve]\nport = 70000\nhosts = ""\n'
+    )
+    for name in ("listen", "serve"):
+        lines = run(name, "--config", file).err.removeprefix("error: ").splitlines()
+        assert lines[:2] == [
+            f"{file}:4: peer in [listen]: takes a list: ['CT@10.0.0.9'].",
+            f"{file}:7: port in [serve]: 70000 is too large; the largest value is 65535.",
+        ]
+        assert lines[2].startswith(
+            f"{file}:8: hosts in [serve] is an option that `serve` does not have. Did you mean host?"
+        )
+    file.write_text('[shared]\nport = 11113\n[listen]\npeer = ["CT@10.0.0.9"]\nspool = "spool"\n')
+    values = COMMANDS["listen"].make_context("listen", ["--config", str(file), "--peer", "PACS@10.0.0.5"]).params
+    assert (values["port"], values["peer"], values["spool"]) == (11113, ["PACS@10.0.0.5"], file.parent / "spool")
+    file.write_text("[shared]\nport = 11113\n")
+    assert COMMANDS["serve"].make_context("serve", ["--config", str(file)]).params["port"] == 11113
+
+
 def test_the_command_line_goes_before_the_table_and_that_before_shared(file: Path) -> None:
     file.write_text(
         '[shared]\nprovider = "cpu"\nworkers = 2\n[watch]\nworkers = 3\nincoming = "in"\nout = "/o.jsonl"\n'

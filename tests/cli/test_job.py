@@ -206,3 +206,69 @@ def test_an_unknown_layout_is_named(run: Run, tmp_path: Path) -> None:
     outcome = run("job", "--layout", "flywheel", "--in", tmp_path, "--out", tmp_path / "out")
     assert outcome.code == 2
     assert "'flywheel' is not one of 'folder', 'studies', 'mercure'" in outcome.err
+
+
+def test_kaapanas_batch_is_answered_item_by_item(
+    run: Run, study: Path, flat_study: Path, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = tmp_path / "workflow" / "batch"
+    for item, source in (("one", study), ("two", flat_study)):
+        (batch / item).mkdir(parents=True)
+        source.rename(batch / item / "dicom")
+    variables = {"WORKFLOW_DIR": tmp_path / "workflow", "BATCH_NAME": "batch", "OPERATOR_IN_DIR": "dicom"}
+    for name, value in {**variables, "OPERATOR_OUT_DIR": "ct3d"}.items():
+        monkeypatch.setenv(name, str(value))
+    assert run("job", "-m", make_model()).code == 0
+    assert names(batch / "one" / "ct3d") == ["dicom_sr.dcm", "result.json"]
+    assert result(batch / "two" / "ct3d")["status"] == "refused"
+
+
+@pytest.mark.parametrize("variables", ["HOLOSCAN_{}PUT_PATH", "MONAI_{}PUTPATH"])
+def test_a_package_finds_folders_and_model_by_its_variables(
+    run: Run, study: Path, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: str
+) -> None:
+    (tmp_path / "models" / "chest").mkdir(parents=True)
+    make_model("packaged.onnx").rename(tmp_path / "models" / "chest" / "packaged.onnx")
+    monkeypatch.setenv(variables.format("IN"), str(study))
+    monkeypatch.setenv(variables.format("OUT"), str(tmp_path / "output"))
+    monkeypatch.setenv("HOLOSCAN_MODEL_PATH", str(tmp_path / "models"))
+    assert run("job").code == 0
+    assert names(tmp_path / "output") == ["data_sr.dcm", "result.json"]
+    assert pydicom.dcmread(tmp_path / "output" / "data_sr.dcm").ManufacturerModelName == "packaged"
+    assert not [key for key in result(tmp_path / "output") if key.startswith("__mercure")]
+
+
+def test_grand_challenge_gives_a_metaimage_and_gets_a_bare_number(
+    run: Run, hu: NDArray[np.int16], make_model: MakeModel, tmp_path: Path
+) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK, which writes the file, is not installed")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(hu.transpose(2, 1, 0)))
+    image.SetSpacing((2.0, 3.0, 8.0))
+    folder = tmp_path / "input" / "images" / "ct"
+    folder.mkdir(parents=True)
+    sitk.WriteImage(image, str(folder / "0a1b2c3d.mha"), useCompression=True)
+    (tmp_path / "input" / "inputs.json").write_text("[]")
+    options = ("--probability", "abnormal=probability-covid-19.json", "-m", make_model())
+    outcome = run(
+        "job", "--layout", "grand-challenge", "--in", tmp_path / "input", "--out", tmp_path / "output", *options
+    )
+    assert outcome.code == 0, outcome.err
+    (record,) = result(tmp_path / "output")["scans"]
+    assert Path(record["scan"]).name == "0a1b2c3d.mha"
+    number = json.loads((tmp_path / "output" / "probability-covid-19.json").read_text())
+    assert number == record["probability"]["abnormal"]
+
+
+def test_the_last_module_of_a_chain_ignores_answers_of_the_first(
+    run: Run, mercure: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """mercure gives the output of a module to the next one as its input."""
+    model = make_model()
+    write_task(mercure)
+    assert run("job", "-m", model).code == 0
+    first = result(tmp_path / "output")
+    for path in (tmp_path / "output").glob("*.dcm"):
+        path.rename(mercure / path.name)
+    assert run("job", "-m", model).code == 0
+    again = result(tmp_path / "output")
+    assert [scan["probability"] for scan in again["scans"]] == [scan["probability"] for scan in first["scans"]]
