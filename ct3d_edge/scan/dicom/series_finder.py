@@ -25,6 +25,7 @@ from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.series_membership import (
     Identity,
     differing_attributes,
+    differing_identity,
     has_one_identity,
     have_common_instances,
     identity_flag,
@@ -139,18 +140,20 @@ def read_series_instances(
 def make_series(uid: str, images: Sequence[DicomInstance]) -> tuple[SeriesFiles, ...]:
     """Files of one series UID as one series, or as one for each identity and each pass in it."""
     parts = split_identities(images)
-    return tuple(itertools.chain.from_iterable(_make_passes(uid, values, those, len(parts)) for values, those in parts))
+    flags = (identity_flag(len(parts), differing_identity(images)),) if len(parts) > 1 else ()
+    return tuple(itertools.chain.from_iterable(_make_passes(uid, values, those, flags) for values, those in parts))
 
 
-def _make_passes(uid: str, identity: Identity, images: Sequence[DicomInstance], parts: int) -> Iterator[SeriesFiles]:
+def _make_passes(
+    uid: str, identity: Identity, images: Sequence[DicomInstance], flags: tuple[QCFlag, ...]
+) -> Iterator[SeriesFiles]:
     """The passes in files of one of several identities."""
     # Files of several patients or studies that cannot be separated are refused when they are opened.
     passes = split_passes(images) if identity or has_one_identity(images) else (AcquisitionPass((), tuple(images)),)
     for each in passes:
         named = AcquisitionPass((*identity, *each.values), each.images)
-        flags = [identity_flag(parts, [name for name, _ in identity])] if identity else []
-        flags += [pass_flag(passes, named.name)] if len(passes) > 1 else []
-        yield SeriesFiles(uid, each.images, _skip_reason(each.images), named.name, tuple(flags))
+        own = (pass_flag(passes, named.name),) if len(passes) > 1 else ()
+        yield SeriesFiles(uid, each.images, _skip_reason(each.images), named.name, (*flags, *own))
 
 
 def _resolve(path: Path, check_cancelled: Callable[[], None]) -> tuple[SeriesFiles, tuple[QCFlag, ...]]:

@@ -76,6 +76,12 @@ Identity = tuple[tuple[str, str], ...]
 """Attributes that separate files of one series UID, with hashes of their values."""
 
 
+def differing_identity(images: Sequence[DicomInstance]) -> tuple[str, ...]:
+    """Attributes of which files of one series UID have several values; of PatientID, one may be none."""
+    patients = {image.patient for image in images if not all(frame.is_localizer for frame in image.frames)}
+    return (*(["PatientID"] if len(patients) > 1 else []), *_differing(images))
+
+
 def split_identities(images: Sequence[DicomInstance]) -> tuple[tuple[Identity, tuple[DicomInstance, ...]], ...]:
     """Files of each patient, study, frame of reference, modality and series number; usually all are of one.
 
@@ -85,13 +91,17 @@ def split_identities(images: Sequence[DicomInstance]) -> tuple[tuple[Identity, t
     whole = (((), tuple(images)),)
     slices = [image for image in images if not all(frame.is_localizer for frame in image.frames)]
     localizers = [image for image in images if all(frame.is_localizer for frame in image.frames)]
-    differing = (*(["PatientID"] if len({image.patient for image in slices}) > 1 else []), *_differing(images))
+    differing = differing_identity(images)
     if not differing:
         return whole
     groups: dict[Identity, list[DicomInstance]] = defaultdict(list)
     for image in slices:
         values = {"PatientID": image.patient, **dict(zip(SERIES_TAGS, image.series_hashes, strict=True))}
         groups[tuple((name, values[name]) for name in differing)].append(image)
+    # One attribute is enough for a name where it separates as many.
+    enough = next((n for n in range(len(differing)) if len({key[n] for key in groups}) == len(groups)), None)
+    if enough is not None:
+        groups = defaultdict(list, {(key[enough],): those for key, those in groups.items()})
     if not all(_is_volume(group) for group in groups.values()):
         return whole
     for image in localizers:

@@ -74,6 +74,22 @@ def test_two_identities_in_one_folder_are_two_scans(
     assert caught.value.code == "multiple_volumes"
 
 
+def test_one_attribute_is_enough_for_a_name(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    one = first_pass(hu, PatientID="1", StudyInstanceUID="1.1", SeriesNumber=1)
+    two = other_pass(hu, 0.5, PatientID="2", StudyInstanceUID="1.2", SeriesNumber=1)
+    for dataset in two[:4]:
+        dataset.SeriesNumber = 2
+    for dataset in one[:4]:
+        dataset.SeriesNumber = 2
+    scans = find_scans([made.write_datasets(tmp_path / "a", [*one, *two])])
+    assert len(scans) == 4, "two patients, two series each"
+    two = other_pass(hu, 0.5, PatientID="2", StudyInstanceUID="1.2", SeriesNumber=2)
+    one = first_pass(hu, PatientID="1", StudyInstanceUID="1.1", SeriesNumber=1)
+    scans = find_scans([made.write_datasets(tmp_path / "b", [*one, *two])])
+    assert ["," in scan.name for scan in scans] == [False, False]
+    assert open_scan(scans[0]).flags[0].value == "PatientID, SeriesNumber, StudyInstanceUID"
+
+
 def test_names_of_scans_tell_nothing_of_the_patient(tmp_path: Path, hu: NDArray[np.int16]) -> None:
     """Nor a hash of it: few numbers or dates are to be tried."""
     values: tuple[dict[str, object], ...] = (
