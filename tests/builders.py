@@ -21,6 +21,9 @@ from ct3d_edge.quality_control.check_registry import DOWNGRADABLE
 DICOM = all(find_spec(name) for name in ("pydicom", "gdcm", "highdicom"))
 """Whether the extra `dicom` is installed."""
 
+NODE = DICOM and find_spec("pynetdicom") is not None
+"""Whether the extra `node` is installed."""
+
 LAS = np.diag([-2.0, 2.0, 8.0, 1.0])
 
 ANY_SCAN = InferenceConfig("cpu", allow=DOWNGRADABLE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from builders import DICOM, LAS, MakeModel, MakeScan, PeerPython, tiny_proto
+from builders import DICOM, LAS, NODE, MakeModel, MakeScan, PeerPython, tiny_proto
 from networks import KERAS
 from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "ct"
 def pytest_report_header() -> list[str]:
     """Say what is left out, and why."""
     parts = [(KERAS, "tests/training and tests/conversion", "train"), (DICOM, "tests/scan/dicom and others", "dicom")]
+    parts.append((NODE, "tests/node", "node"))
     return [f"left out: {what} (the extra '{extra}' is not installed)" for there, what, extra in parts if not there]
 
 

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from builders import ANY_SCAN, DOWNGRADE_ALL, MakeModel
+from builders import ANY_SCAN, DOWNGRADE_ALL, NODE, MakeModel
 from numpy.typing import NDArray
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
-pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
-import dicom_files as made
 
 from bench import node_peers
 from bench.node_peers import (
@@ -29,9 +26,13 @@ from bench.node_peers import (
 )
 from ct3d_edge.inference.model import open_model
 from ct3d_edge.node.config import Completion, Limits, NodeConfig, Peer
-from ct3d_edge.node.node import Node, open_node
 from ct3d_edge.results.journal import read_journal
 from ct3d_edge.results.record import ResultRecord
+
+if TYPE_CHECKING:
+    from ct3d_edge.node.node import Node
+
+collect_ignore_glob = [] if NODE else ["test_*.py"]
 
 LIMITS = Limits(min_free_bytes=0, network_timeout=5)
 
@@ -77,7 +78,7 @@ def wait_for_records(spool: Path, count: int) -> list[ResultRecord]:
 class RunningNode:
     """A node in a thread of this process."""
 
-    def __init__(self, node: Node, spool: Path, opened: ExitStack) -> None:
+    def __init__(self, node: "Node", spool: Path, opened: ExitStack) -> None:
         self.spool, self.port, self._opened = spool, node.port, opened
         self._stop = threading.Event()
         self._thread = threading.Thread(target=node.run, args=[self._stop])
@@ -96,6 +97,8 @@ class RunningNode:
 @pytest.fixture
 def start_node(tmp_path: Path, make_model: MakeModel) -> Iterator[StartNode]:
     """``start_node(limits=..., completion=..., destinations=...)``: a node that ends with the test."""
+    from ct3d_edge.node.node import open_node
+
     with ExitStack() as stack:
 
         def start(spool: Path = tmp_path / "spool", **changes: object) -> RunningNode:
@@ -134,6 +137,8 @@ def start_process(tmp_path: Path, make_model: MakeModel) -> Iterator[StartProces
 @pytest.fixture
 def make_series(tmp_path: Path, hu: NDArray[np.int16]) -> MakeSeries:
     """``make_series("1.2.3")``: a folder with a small series, a little different for each UID."""
+
+    import dicom_files as made
 
     def make(uid: str = "1.2.3") -> Path:
         number = int(uid.rpartition(".")[2])

@@ -9,13 +9,11 @@ from pydicom import dcmread
 from pydicom.uid import UID
 
 from bench.node_peers import Archive, wait_for
-
-from .conftest import MakeSeries, StartNode, StartProcess, require_program, send, wait_for_records
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 from ct3d_edge.node import delivery
 from ct3d_edge.node.config import Peer
 from ct3d_edge.node.delivery import Caller, DeliveryError
+
+from .conftest import MakeSeries, StartNode, StartProcess, require_program, send, wait_for_records
 
 
 def outbox(spool: Path, title: str = "ARCHIVE") -> list[Path]:

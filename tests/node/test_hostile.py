@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import StartProcess
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 from bench.node_hostile import attack_node
+
+from .conftest import StartProcess
 
 
 @pytest.mark.slow

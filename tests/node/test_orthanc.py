@@ -6,14 +6,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bench.node_peers import free_port, send, wait_for
+from ct3d_edge.node.config import Peer
 
 from .conftest import MakeSeries, StartNode, require_program
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
-from ct3d_edge.node.config import Peer
 
 
 class Orthanc:

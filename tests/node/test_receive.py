@@ -1,6 +1,7 @@
 """What a node answers to peers, and what it makes of what they send."""
 
 import hashlib
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import dicom_files as made
 import numpy as np
 import pytest
 from builders import MakeModel
@@ -28,20 +30,17 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
     RLELossless,
 )
-
-from bench.node_peers import SENDER, Archive, wait_for
-
-from .conftest import LIMITS, MakeSeries, RunningNode, StartNode, read_records, require_program, send
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
-import dicom_files as made
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from bench.node_hostile import associate_request
+from bench.node_peers import SENDER, Archive, wait_for
 from ct3d_edge.node.config import Completion, Peer
+
+from .conftest import LIMITS, MakeSeries, RunningNode, StartNode, StartProcess, read_records, require_program, send
 
 
 def associate(
@@ -314,3 +313,25 @@ def test_clock_that_is_set_completes_and_removes_nothing(
     node.records(2)
     time.sleep(0.5)
     assert len(list((node.spool / "series").iterdir())) == 2
+
+
+def test_association_that_is_lost_waits_for_the_sender(start_node: StartNode, make_series: MakeSeries) -> None:
+    node, datasets = start_node(completion=Completion(stable_for=2, on_release=True)), read_all(make_series())
+    lost = associate(node)
+    assert {int(lost.send_c_store(dataset).Status) for dataset in datasets[:5]} == {0}
+    lost.abort()
+    assert set(statuses(node, datasets)) == {0}
+    (record,) = node.records(1)
+    assert len(list(Path(record.scan).glob("*.dcm"))) == len(datasets)
+
+
+@pytest.mark.parametrize("title", ["A\x1b[31mB", "A\nB", "A\x00B", "\x7f", "caf\xe9"], ids=ascii)
+def test_title_with_control_characters_forges_no_line_of_the_log(start_process: StartProcess, title: str) -> None:
+    node = start_process()
+    for request in (associate_request(calling=title), associate_request(called=title)):
+        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+            connection.sendall(request)
+            assert connection.recv(100)[:1] in (b"\x03", b"\x07", b"")  # rejected, aborted or closed
+    log = node.log.read_text()
+    assert not [character for character in log if not character.isprintable() and character != "\n"]
+    assert not [line for line in log.splitlines() if line.startswith("B")]

@@ -7,11 +7,9 @@ import pytest
 from pydicom import dcmread
 
 from bench.node_peers import Archive, wait_for
+from ct3d_edge.node.config import Completion
 
 from .conftest import MakeSeries, RunningNode, StartNode, read_records, send
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
-from ct3d_edge.node.config import Completion
 
 
 @pytest.fixture

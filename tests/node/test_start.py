@@ -12,12 +12,10 @@ from builders import DOWNGRADE_ALL, MakeModel
 from pydicom import dcmread
 
 from bench.node_peers import MAIN, ROOT, SENDER, Archive, free_port, wait_for
-
-from .conftest import MakeSeries, StartProcess, send
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 from ct3d_edge.errors import UsageError
 from ct3d_edge.node.config import NodeConfig, Peer
+
+from .conftest import MakeSeries, StartProcess, send, wait_for_records
 
 
 def listen(spool: Path, model: Path, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -134,3 +132,14 @@ def test_destinations_of_one_title_are_refused(tmp_path: Path) -> None:
 def test_node_without_peers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No peer may send anything"):
         NodeConfig(tmp_path, ())
+
+
+def test_termination_ends_the_node_with_its_work_on_the_disk(
+    start_process: StartProcess, make_series: MakeSeries
+) -> None:
+    node = start_process()
+    assert send(node.port, sorted(make_series().iterdir())).returncode == 0
+    assert node.interrupt() == 0
+    assert "stopped" in node.log.read_text()
+    node.restart()
+    assert len(wait_for_records(node.spool, 1)) == 1

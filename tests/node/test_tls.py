@@ -9,15 +9,13 @@ import pytest
 from builders import MakeModel
 
 from bench.node_peers import SENDER, Archive, free_port, wait_for
-
-from .conftest import MakeSeries, StartNode, require_program, send
-from .test_start import listen
-
-pytest.importorskip("pynetdicom", reason="the extra 'node' is not installed")
 from ct3d_edge.errors import UsageError
 from ct3d_edge.node.config import Peer, TlsFiles
 from ct3d_edge.node.delivery import Caller, UnreachableError
 from ct3d_edge.node.tls import client_context, days_until_expiry, expiry_warning
+
+from .conftest import MakeSeries, StartNode, require_program, send
+from .test_start import listen
 
 
 @dataclass(frozen=True)
