@@ -64,7 +64,7 @@ def export(
     """Convert a Keras model to an ONNX file that answers alike.
 
     The file describes itself, is made fast, and is verified before it is written.
-    A parity check that does not hold leaves no file and ends with exit code 4.
+    A parity check that fails leaves no file and ends with exit code 4.
     """
     source = resolve_required_model(model, argument)
     names = parse_labels(labels)

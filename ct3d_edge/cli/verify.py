@@ -37,7 +37,7 @@ def verify(
     run_report: RunReportOption = None,
     renew: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="If it holds, write the same model there with a golden test made anew."),
+        typer.Option(metavar="FILE", help="If it passes, write the same model there with a new golden test."),
     ] = None,
 ) -> None:
     """Rerun the golden test inside a model file.
@@ -65,9 +65,7 @@ def verify(
         outcome = run_golden_test(runner)
         lines = outcome.describe(runner.run_report.actual)
     if not outcome.passed:
-        raise CheckFailedError(
-            f"The golden test does not hold: {'; '.join(lines)}. Do not use this model on this provider."
-        )
+        raise CheckFailedError(f"The golden test failed: {'; '.join(lines)}. Do not use this model on this provider.")
     print_lines([f"verified: {lines[0]}", *(f"          {line}" for line in lines[1:])])
     if renew:
         _write_renewed_model(file, renew)

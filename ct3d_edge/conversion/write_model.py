@@ -207,7 +207,7 @@ def renew_golden_test(golden: GoldenTest, reference: ReferenceFn, contract: Cont
     difference = float(np.abs(found - np.asarray(golden.expected)).max())
     if not difference <= golden.tolerance:
         raise CheckFailedError(
-            f"The golden test of the given file does not hold: probability differs by {difference:.1e}, tolerance "
+            f"The golden test of the given file failed: probability differs by {difference:.1e}, tolerance "
             f"{golden.tolerance:.0e}. The file was changed, or exported on a machine of another kind. No file was "
             "written."
         )
@@ -229,6 +229,6 @@ def _check_golden(model: ModelFile) -> None:
         outcome = run_golden_test(runner)
     if not outcome.passed:
         raise CheckFailedError(
-            f"The golden test does not hold on the machine that made it: {'; '.join(outcome.describe('cpu'))}. "
+            f"The golden test failed on the machine that made it: {'; '.join(outcome.describe('cpu'))}. "
             "No file was written."
         )
