@@ -79,7 +79,7 @@ def serve(
         float, typer.Option("--shutdown-timeout", min=1, help="Seconds that running requests get after SIGTERM.")
     ] = 60,
     temp_dir: Annotated[
-        Path | None, typer.Option("--temp-dir", help="Where uploads lie while they are predicted.")
+        Path | None, typer.Option("--temp-dir", help="Folder for uploads while they are predicted.")
     ] = None,
     allow: DowngradeCheckOption = None,
 ) -> None:

@@ -21,7 +21,7 @@ from ct3d_edge.serving.service import OUTCOME, Service
 LOGGER = logging.getLogger(__name__)
 
 PUBLIC_PATHS = ("/v2/health/live", "/v2/health/ready")
-"""Without a token, for orchestrators; they tell nothing but whether the server works."""
+"""Without a token, for orchestrators; they show only whether the server works."""
 
 RESPONSE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 

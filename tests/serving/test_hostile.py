@@ -53,7 +53,7 @@ FRAMING = {
 
 
 @pytest.mark.parametrize("form", FRAMING)
-def test_no_second_request_is_smuggled_behind_a_doubtful_body(server: Server, form: str) -> None:
+def test_no_second_request_is_smuggled_behind_ambiguous_framing(server: Server, form: str) -> None:
     answer = server.send(FRAMING[form], 10)
     assert answer.count(b"HTTP/1.1 ") <= 1
     assert answer[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 501", b"HTTP/1.1 431"), answer[:200]
