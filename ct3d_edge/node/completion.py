@@ -29,7 +29,7 @@ class ArrivingSeries:
     released
         Whether each association that sent instances of it was released, none was lost.
     refused
-        Instances that could not be stored.
+        SOPInstanceUIDs that could not be stored, and have not come again.
     """
 
     last_change: float
@@ -38,7 +38,7 @@ class ArrivingSeries:
     declared: int | None = None
     senders: set[int] = field(default_factory=set)
     released: bool = True
-    refused: int = 0
+    refused: set[str] = field(default_factory=set)
 
     def completion_reason(self, rules: Completion, now: float) -> str | None:
         """Why the series is complete; None if it is not."""
@@ -88,6 +88,7 @@ class SeriesTracker:
         with self._lock:
             series = self._series.setdefault(identity.series, ArrivingSeries(self._clock()))
             series.instances[identity.instance] = identity.frames
+            series.refused.discard(identity.instance)
             series.size += grown
             series.declared = max(filter(None, (series.declared, identity.declared)), default=None)
             series.last_change = self._clock()
@@ -98,12 +99,20 @@ class SeriesTracker:
         if self._rules.on_count:
             self.changed.set()
 
-    def add_refusal(self, series_uid: str) -> None:
+    def add_refusal(self, identity: InstanceIdentity) -> None:
         """Note that an instance of a series was refused: the series waits for it."""
         with self._lock:
-            if series := self._series.get(series_uid):
-                series.refused += 1
+            if series := self._series.get(identity.series):
+                series.refused.add(identity.instance)
                 series.last_change = self._clock()
+
+    def add_unread_refusal(self, instance: str, sender: int) -> None:
+        """Note that an instance was refused before its series was read: each series of that sender waits for it."""
+        with self._lock:
+            for series in self._series.values():
+                if sender in series.senders:
+                    series.refused.add(instance)
+                    series.last_change = self._clock()
 
     def end_association(self, sender: int, *, released: bool) -> None:
         """Note that an association ended, released by the peer or lost."""

@@ -157,7 +157,7 @@ class Node:
         size = format_bytes(series.size)
         count = plural(len(series.instances), "instance")
         LOGGER.info("%s: complete: %s, %s, %s", arrival.name, count, size, reason)
-        self._predictor.submit(PredictionTask(arrival, series.refused))
+        self._predictor.submit(PredictionTask(arrival, len(series.refused)))
 
     def _notify_deliveries(self) -> None:
         for delivery in self._deliveries:

@@ -152,27 +152,28 @@ class Receiver:
     def _receive(self, event: evt.Event) -> int:
         request = _require_valid_request(event)
         data = event.encoded_dataset(include_meta=False)
-        self._require_space(len(data))
+        self._require_space(len(data), request, id(event.assoc))
         with self._spool.write_instance() as (stream, path):
             stream.write(bytes(128) + b"DICM" + encode_file_meta(event.file_meta))
             stream.write(data)
             stream.flush()
             identity = _identify(request, path)
             if limit := self._tracker.exceeded_limit(identity, len(data)):
-                self._tracker.add_refusal(identity.series)
+                self._tracker.add_refusal(identity)
                 raise RefusedInstance(f"{limit}; {identity.series} has more.", OUT_OF_RESOURCES)
             os.fsync(stream.fileno())
             sender = id(event.assoc)
             try:
                 self._spool.store(path, identity, lambda grown: self._tracker.add_instance(identity, grown, sender))
             except OSError:
-                self._tracker.add_refusal(identity.series)
+                self._tracker.add_refusal(identity)
                 raise
         return SUCCESS
 
-    def _require_space(self, size: int) -> None:
+    def _require_space(self, size: int, request: C_STORE, sender: int) -> None:
         free, kept = self._spool.free_bytes(), self._config.limits.min_free_bytes
         if free - size < kept:
+            self._tracker.add_unread_refusal(str(request.AffectedSOPInstanceUID), sender)
             raise RefusedInstance(
                 f"The disk has {format_bytes(max(free, 0))} left; {format_bytes(kept)} stay free.",
                 OUT_OF_RESOURCES,

@@ -57,11 +57,24 @@ def test_lost_association_or_a_refusal_waits_for_a_new_attempt() -> None:
         tracker, clock = make_tracker()
         add(tracker, 1)
         if not lose:
-            tracker.add_refusal("1.2.3")
+            tracker.add_refusal(InstanceIdentity("1.2.3", "1.2.3.2"))
         tracker.end_association(1, released=not lose)
         assert reasons(tracker) == []
         clock.now += 10
         assert reasons(tracker) == ["unchanged for 10 s"]
+
+
+def test_instance_that_was_refused_and_comes_again_is_not_missed() -> None:
+    tracker, _ = make_tracker()
+    add(tracker, 1)
+    tracker.add_unread_refusal("1.2.3.2", sender=1)
+    tracker.add_unread_refusal("1.2.3.3", sender=9)  # of another series
+    tracker.end_association(1, released=True)
+    assert reasons(tracker) == []
+    add(tracker, 2, sender=2)
+    tracker.end_association(2, released=True)
+    ((_, series, reason),) = tracker.take_complete()
+    assert (reason, series.refused) == ("association released", set())
 
 
 def test_instances_of_an_earlier_run_wait() -> None:
