@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant
 from ct3d_edge.conversion.parity.tensor_parity import OpenIntermediateOutputs, compare_tensors
+from ct3d_edge.conversion.passes.lower_conv3d.filter_plan import plan_filtering
 from ct3d_edge.conversion.passes.pipeline import Pass, run_passes, select_passes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
+from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.errors import ModelError
 from ct3d_edge.providers.names import ProviderName
@@ -147,7 +149,13 @@ def bisect_failure(
 
 def _passes(history: CompileHistory) -> tuple[Pass, ...]:
     options = history.options
-    return select_passes(options.level, options.target, options.max_memory, winograd_axes=options.winograd_axes)
+    return select_passes(
+        options.level,
+        options.target,
+        options.max_memory,
+        winograd_axes=options.winograd_axes,
+        plan=plan_filtering(validate_graph(history.source_graph)),
+    )
 
 
 def _locate_in_conversion(history: CompileHistory, case: _FailingCase, failure: ParityFailure, limit: float) -> str:

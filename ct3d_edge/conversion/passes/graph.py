@@ -84,6 +84,11 @@ def per_channel_constant(value: ir.Value | None, axes: int, channels: int) -> ND
     return np.broadcast_to(aligned.reshape(-1), (channels,)).astype(np.float64)
 
 
+def name_stem(node: ir.Node) -> str:
+    """The name that a node had in the source, or that of the node which it was made from."""
+    return (node.name or node.op_type).split(REWRITE_MARK)[0]
+
+
 class GraphRewriter:
     """Inserts new nodes before a node of a graph, and replaces it.
 
@@ -106,9 +111,11 @@ class GraphRewriter:
 
     def clone(self, model: ir.Node, *inputs: ir.Value | None, **changes: Any) -> ir.Value:
         """Add a copy of a node, with some attributes changed."""
-        stem = (model.name or model.op_type).split(REWRITE_MARK)[0]
         return self._add(
-            f"{stem}{REWRITE_MARK}{self._next_number()}", model.op_type, inputs, {**model.attributes, **changes}
+            f"{name_stem(model)}{REWRITE_MARK}{self._next_number()}",
+            model.op_type,
+            inputs,
+            {**model.attributes, **changes},
         )
 
     def _add(

@@ -1,7 +1,7 @@
 """Passes by level and target, and their execution one after the other."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import onnx
@@ -31,8 +31,9 @@ from ct3d_edge.conversion.passes.lower_conv3d import (
     winograd_3d,
     winograd_depth,
 )
+from ct3d_edge.conversion.passes.lower_conv3d.filter_plan import FilterPlan, plan_filtering
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import VOLUME_AXES
-from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteRule, apply_rules, cleanup
+from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteFn, RewriteRule, apply_rules, cleanup
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.errors import ModelError, UsageError
 
@@ -132,6 +133,7 @@ CACHE_TILING_PASS = Pass("cache blocking", (depth_tiling.make_depth_tiling_rule(
 WINOGRAD_3D_PASS = Pass("filtering along all axes", (winograd_3d.RULE,))
 WINOGRAD_DEPTH_PASSES = (Pass("planes", (winograd_depth.RULE, *LOWER_CONV3D_RULES)), LAYOUT_PASS)
 FAST_PASSES = (CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, WINOGRAD_3D_PASS, *WINOGRAD_DEPTH_PASSES)
+NO_PLAN = FilterPlan()
 
 DEFAULT_MAX_MEMORY = 50_000_000
 """Bytes of intermediate tensors for `small` by default."""
@@ -140,12 +142,15 @@ MAX_WINOGRAD_WEIGHT_BYTES = 2_000_000
 """Bytes a layer that `small` lets minimal filtering make of its weights."""
 
 
-def _small_passes(budget: int, winograd_axes: WinogradAxes) -> tuple[Pass, ...]:
+def _small_passes(budget: int, winograd_axes: WinogradAxes, plan: FilterPlan) -> tuple[Pass, ...]:
     """Pieces over two convolutions, in which tensors exist about three times, and within each over the first one."""
     planes = (
         LOWER_CONV3D_RULES
         if winograd_axes == "none"
-        else (winograd_depth.make_limited_rule(MAX_WINOGRAD_WEIGHT_BYTES), *LOWER_CONV3D_RULES)
+        else (
+            _restrict(winograd_depth.make_limited_rule(MAX_WINOGRAD_WEIGHT_BYTES), plan.require_depth),
+            *LOWER_CONV3D_RULES,
+        )
     )
     return (
         Pass("depth streaming", (depth_tiling.make_depth_tiling_rule(budget // 3, 2),)),
@@ -156,19 +161,36 @@ def _small_passes(budget: int, winograd_axes: WinogradAxes) -> tuple[Pass, ...]:
     )
 
 
-def _fast_passes(target: Target, winograd_axes: WinogradAxes) -> tuple[Pass, ...]:
+def _fast_passes(target: Target, winograd_axes: WinogradAxes, plan: FilterPlan) -> tuple[Pass, ...]:
     """Filtering along all axes leaves plain products of matrices, which devices made for convolutions run slowly."""
     if winograd_axes == "none":
         return (Pass("planes", LOWER_CONV3D_RULES), LAYOUT_PASS)
-    return (
-        FAST_PASSES
-        if (target, winograd_axes) == ("cpu", "all")
-        else (CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, *WINOGRAD_DEPTH_PASSES)
-    )
+    planes, layout = WINOGRAD_DEPTH_PASSES
+    depth, *others = planes.rules
+    passes: tuple[Pass, ...] = (replace(planes, rules=(_restrict(depth, plan.require_depth), *others)), layout)
+    if (target, winograd_axes) == ("cpu", "all"):
+        rules = tuple(_restrict(rule, plan.require_all_axes) for rule in WINOGRAD_3D_PASS.rules)
+        passes = (replace(WINOGRAD_3D_PASS, rules=rules), *passes)
+    return (CACHE_TILING_PASS, ROW_INTERLEAVE_PASS, *passes)
+
+
+def _restrict(rule: RewriteRule, require: Callable[[ir.Node], None]) -> RewriteRule:
+    """The rule where ``require`` does not raise `RewriteRefused`."""
+
+    def check(node: ir.Node) -> RewriteFn | None:
+        require(node)
+        return rule.check(node)
+
+    return replace(rule, check=check)
 
 
 def select_passes(
-    level: Level, target: Target, max_memory: int | None = None, *, winograd_axes: WinogradAxes = "all"
+    level: Level,
+    target: Target,
+    max_memory: int | None = None,
+    *,
+    winograd_axes: WinogradAxes = "all",
+    plan: FilterPlan = NO_PLAN,
 ) -> tuple[Pass, ...]:
     """Passes of a level for a target, in their order.
 
@@ -176,6 +198,8 @@ def select_passes(
     ----------
     level, target, max_memory, winograd_axes
         As in `optimize_graph`.
+    plan
+        Convolutions of the graph that are not to be filtered, from `plan_filtering`.
 
     Raises
     ------
@@ -193,8 +217,19 @@ def select_passes(
     if level == "exact":
         return (*EXACT_PASSES, Pass("planes", LOWER_CONV3D_RULES), LAYOUT_PASS)
     if level == "small":
-        return (*EXACT_PASSES, *_small_passes(max_memory or DEFAULT_MAX_MEMORY, winograd_axes))
-    return (*EXACT_PASSES, *_fast_passes(target, winograd_axes))
+        passes = _small_passes(max_memory or DEFAULT_MAX_MEMORY, winograd_axes, plan)
+    else:
+        passes = _fast_passes(target, winograd_axes, plan)
+    if target == "cpu" and winograd_axes != "none":  # 8-bit kernels are a quarter as large
+        passes = tuple(_keep_3d(passes, plan))
+    return (*EXACT_PASSES, *passes)
+
+
+def _keep_3d(passes: Iterable[Pass], plan: FilterPlan) -> Iterator[Pass]:
+    """The passes where convolutions that the plan keeps 3D are left alone."""
+    for planned in passes:
+        rules = (_restrict(rule, plan.require_planes) if "Conv" in rule.operators else rule for rule in planned.rules)
+        yield replace(planned, rules=tuple(rules))
 
 
 def optimize_graph(
@@ -232,10 +267,11 @@ def optimize_graph(
     UsageError
         Level and target contradict each other.
     """
-    planned = select_passes(level, target, max_memory, winograd_axes=winograd_axes)
-    if not planned:
+    if not select_passes(level, target, max_memory, winograd_axes=winograd_axes):
         return OptimizedGraph(model, ())
-    done = run_passes(model, planned, strict=strict)
+    graph = validate_graph(model)
+    planned = select_passes(level, target, max_memory, winograd_axes=winograd_axes, plan=plan_filtering(graph))
+    done = _run_passes(graph, planned, strict=strict)
     if target == "no-conv3d":
         _require_no_3d(done)
     return done
@@ -243,7 +279,11 @@ def optimize_graph(
 
 def run_passes(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> OptimizedGraph:
     """Run passes one after the other."""
-    current, steps = validate_graph(model), []
+    return _run_passes(validate_graph(model), passes, strict=strict)
+
+
+def _run_passes(current: ir.Model, passes: Iterable[Pass], *, strict: bool) -> OptimizedGraph:
+    steps = []
     for planned in passes:
         current, step = _run_pass(planned, current, strict)
         steps.append(step)
