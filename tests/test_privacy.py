@@ -53,7 +53,7 @@ def ours(folder: Path, traced: Traced) -> set[str]:
 
 def settled(paths: set[str]) -> set[str]:
     """Without what stands for a file while it is written, or holds its lock: all gone in the end."""
-    passing = (".lock", ".journal")
+    passing = (".lock", ".journal", ".started")
     return {path for path in paths if not Path(path).name.startswith(".ct3d-") and not path.endswith(passing)}
 
 
