@@ -10,10 +10,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, cast
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import plural
@@ -143,8 +145,16 @@ def read_sequence(item: Dataset, keyword: str) -> list[Dataset]:
 
 def _read_value(item: Dataset, keyword: str) -> Any:
     """What an element holds, or `DAMAGED_VALUE`; None if it is missing or empty."""
+    tag = _find_tag(keyword)
+    if tag not in item:  # by keyword, pydicom would raise and catch an exception for each element that is missing
+        return None
     try:
-        value = item.get(keyword)
+        value = item[tag].value
     except Exception:  # pydicom parses on access, and a damaged value may raise anything
         return DAMAGED_VALUE
     return None if value == "" else value
+
+
+@lru_cache(None)
+def _find_tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
