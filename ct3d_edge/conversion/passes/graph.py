@@ -129,7 +129,7 @@ class GraphRewriter:
 
     def add_constant(self, array: Array, what: str) -> ir.Value:
         """Add a constant; float arrays are stored as float32."""
-        stored = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else array.dtype)
+        stored = np.asarray(array, np.float32 if array.dtype.kind == "f" else array.dtype, order="C")
         name = self._unique_name(what)
         value = ir.Value(name=name, const_value=ir.tensor(stored, name=name))
         value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(stored.dtype)), ir.Shape(stored.shape)

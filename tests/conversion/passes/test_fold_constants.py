@@ -79,3 +79,13 @@ def test_windows_that_do_not_fit_are_written_as_padding(window: dict[str, Any], 
             onnx.checker.check_model(after, full_check=True)
             assert not [a for node in after.graph.node for a in node.attribute if a.name == "ceil_mode"]
             assert difference(before, after, g.shape) < 2e-6
+
+
+def test_a_folded_scalar_stays_one() -> None:
+    g = GraphMaker(2, 6, 5, 4)
+    length = g.op("Gather", g.op("Shape", "x"), np.array(3), axis=0)
+    before = g.model(g.op("Add", "x", g.op("Cast", length, to=onnx.TensorProto.FLOAT)))
+    after = optimize_graph(before, "exact", strict=True).proto
+    (folded,) = [tensor for tensor in after.graph.initializer if "known" in tensor.name]
+    assert list(folded.dims) == []
+    assert difference(before, after, g.shape) == 0
