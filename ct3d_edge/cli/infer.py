@@ -143,7 +143,7 @@ def infer(
             }
         )
         code = infer_on_ray(
-            _find_scans(paths, series, shard, urls=True).scans,
+            _find_scans(paths, series, shard, urls=True),
             paths,
             resolve_model_path(model),
             config,

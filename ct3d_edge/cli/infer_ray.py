@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ct3d_edge.inference.config import InferenceConfig
     from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.results.results_file import ResultsFile
+    from ct3d_edge.scan.discovery import DiscoveredScans
 
 
 def require_ray_options(options: Mapping[str, object]) -> None:
@@ -41,7 +42,7 @@ def find_url_scans(paths: Sequence[Path], *, allowed: bool) -> tuple[Path, ...]:
 
 
 def infer_on_ray(
-    scans: Sequence[Path],
+    search: "DiscoveredScans",
     inputs: Sequence[Path],
     model: Path,
     config: "InferenceConfig",
@@ -70,8 +71,9 @@ def infer_on_ray(
         address=address,
         cpus_per_worker=cpus_per_worker,
         scan_timeout=scan_timeout,
+        search_flags=search.flags,
     )
-    names = [parse_url(scan) or str(scan) for scan in scans]
+    names = [parse_url(scan) or str(scan) for scan in search.scans]
     records: dict[str, ResultRecord] = {}
     begun = time.monotonic()
     with open_results(out, resume=resume) if out else nullcontext() as results_file:

@@ -7,10 +7,11 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ct3d_edge.cluster.ray_session import ray_session
@@ -22,6 +23,7 @@ from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.predict import NO_RECORDS
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.results.record import ResultRecord, ScanFailure
+from ct3d_edge.scan.qc_flag import QCFlag
 
 LOGGER = logging.getLogger(__name__)
 
@@ -76,6 +78,8 @@ class RayEngine:
         Cores of a worker; a worker with a GPU provider has one GPU instead.
     scan_timeout
         Time limit of a scan in seconds; no limit if None.
+    search_flags
+        Quality flags that the search gave to scans; they become part of their records.
     """
 
     worker_class: type = PredictionWorker
@@ -90,12 +94,20 @@ class RayEngine:
         address: str | None = None,
         cpus_per_worker: int = 1,
         scan_timeout: float | None = None,
+        search_flags: Mapping[str, Collection[QCFlag]] = MappingProxyType({}),
     ) -> None:
         gpu = config.provider in GPU_PROVIDERS
         threads = config.threads or (None if gpu else cpus_per_worker)
         settings = replace(config, use_tuning=False, threads=threads)
         self._task = WorkerTask(
-            str(model.path), model.sha256, settings, tuple(inputs), str(Path.cwd()), scan_timeout, version("ct3d-edge")
+            str(model.path),
+            model.sha256,
+            settings,
+            tuple(inputs),
+            str(Path.cwd()),
+            scan_timeout,
+            dict(search_flags),
+            version("ct3d-edge"),
         )
         self._data, self._address, self._timeout = model.data, address, scan_timeout
         self._resource, self._amount = ("GPU", 1) if gpu else ("CPU", cpus_per_worker)

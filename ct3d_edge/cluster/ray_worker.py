@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from ct3d_edge.inference.predict import NO_RECORDS
 from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
 from ct3d_edge.inference.resume import WORKER_DIED
 from ct3d_edge.results.record import ResultRecord, ScanFailure
+from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.session.verify import run_golden_test
 
 
@@ -34,6 +36,8 @@ class WorkerTask:
         That relative paths start from.
     timeout_s
         Time limit of a scan in seconds; no limit if None.
+    search_flags
+        Path of a scan to the quality flags that the search gave it.
     version
         Of ct3d-edge, which must be the same on all machines.
     """
@@ -44,6 +48,7 @@ class WorkerTask:
     inputs: tuple[str, ...]
     folder: str
     timeout_s: float | None
+    search_flags: dict[str, Collection[QCFlag]]
     version: str
 
 
@@ -81,6 +86,7 @@ class PredictionWorker:
         _require_same_software(self._task, model)
         _require_visible(self._task)
         self._model = open_model_bytes(Path(self._task.name), model, self._task.config)
+        self._model.search_flags = self._task.search_flags
         outcome = run_golden_test(self._model.runner)
         provider = self._model.run_report.actual
         if not outcome.passed:

@@ -89,7 +89,7 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process opens a session of its own, of the same bytes."""
         make = partial(Model, tuned_threads=self._tuned_threads, model_flags=self._model_flags)
-        return make, (self._file, self._request, self._config)
+        return make, (self._file, self._request, self._config), {"search_flags": self.search_flags}
 
     def _require_open(self) -> None:
         if self._closed:

@@ -22,6 +22,7 @@ from ct3d_edge.inference.model import open_model
 from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
 from ct3d_edge.modelfile.model_file import load_model_file
 from ct3d_edge.results.record import ResultRecord, Timing
+from ct3d_edge.scan.qc_flag import QCFlag
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
@@ -139,6 +140,14 @@ def test_known_records_are_taken_over(make_model: MakeModel, scans: list[str]) -
     again = {record.scan: record for record in RayEngine(model, ANY_SCAN, scans).results(scans, first)}
     for scan, record in first.items():
         assert record.key is None or again[scan] == record, "times included: it was not predicted again"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_flags_of_the_search_are_in_the_records(make_model: MakeModel, scans: list[str]) -> None:
+    flag = QCFlag("series_split", "refuse", "Two patients.", "PatientID")  # downgraded to a warning
+    engine = RayEngine(load_model_file(make_model()), ANY_SCAN, [], search_flags={scans[0]: [flag]})
+    for record in engine.results(scans[:3]):
+        assert any(each.code == flag.code for each in record.flags) == (record.scan == scans[0])
 
 
 @pytest.mark.usefixtures("cluster")
