@@ -1,6 +1,6 @@
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct3d_edge.cluster.task_queue import TaskQueue
@@ -37,6 +37,7 @@ def test_a_machine_that_leaves_is_not_blamed_on_the_scan() -> None:
     assert queue.assign(9) == "scan"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_every_scan_ends_exactly_once(scans: int, workers: int, random: Random) -> None:
     names = [str(number) for number in range(scans)]
