@@ -143,6 +143,7 @@ def _watch_loop(
         arrived = complaints.scan_folder(inbox)
         if arrived is not None:
             known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
+            checker.search_flags = inbox.flags
             results = model.iter_results(arrived, plan, known_records=known, timeout_s=seconds, checker=checker)
             with closing(results) as analyses:
                 for analysis in analyses:

@@ -6,12 +6,13 @@ is complete: a file has to be observed over time in any case.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.scan.discovery import list_scans
 from ct3d_edge.scan.fingerprint import FileStamp
+from ct3d_edge.scan.qc_flag import QCFlag
 
 INCOMPLETE_WAIT_FACTOR = 10
 """Factor of the usual wait for an empty file or half of a .hdr/.img pair: the rest may still come."""
@@ -43,6 +44,8 @@ class WatchedFolder:
         self.folder, self.stable_for = folder, stable_for
         self._clock = clock
         self._seen: dict[Path, _FileState] = {}
+        self.flags: Mapping[str, Collection[QCFlag]] = {}
+        """Quality flags of the last search, by scan."""
 
     @property
     def pending(self) -> int:
@@ -60,8 +63,9 @@ class WatchedFolder:
         UsageError
             If the folder is gone or cannot be searched. The state is unchanged for the next poll.
         """
-        now, scans = self._clock(), list(list_scans(self.folder))
-        self._seen = {scan: self._update(scan, now) for scan in scans}
+        now, search = self._clock(), list_scans(self.folder)
+        self.flags = search.flags
+        self._seen = {scan: self._update(scan, now) for scan in search.scans}
         complete = [scan for scan, seen in self._seen.items() if not seen.reported and self._is_stable(seen, now)]
         for scan in complete:
             self._seen[scan] = _FileState(self._seen[scan].stamp, self._seen[scan].unchanged_since, reported=True)

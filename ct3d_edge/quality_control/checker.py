@@ -92,7 +92,7 @@ class QualityChecker:
         self.contract = contract
         self.allow = frozenset(allow)
         self.include_phi = include_phi
-        self._search_flags = dict(search_flags)
+        self.search_flags = search_flags
         self._seen: dict[str, str] = {}
         statistics = contract.feature_statistics
         self._ood_detector = MahalanobisOOD(statistics) if statistics else None
@@ -119,7 +119,7 @@ class QualityChecker:
         checked = [*self._acquisition_flags(scan), *intensity_flags(scan, prepared, self.contract)]
         # `open_scan` applied the overrides to the scan's own flags, but not to those that preprocessing added.
         added = prepared.flags[len(scan.flags) :]
-        overridden = apply_overrides((*added, *checked, *self._search_flags.get(str(path), ())), self.allow)
+        overridden = apply_overrides((*added, *checked, *self.search_flags.get(str(path), ())), self.allow)
         return _first_of_each_code((*scan.flags, *overridden, *self._identifier_flags(path)))
 
     def flag_repeated(self, scan: str, input_sha256: str) -> tuple[QCFlag, ...]:

@@ -61,27 +61,33 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
         If there is no scan under any of the paths.
     """
     roots = [Path(paths)] if isinstance(paths, str | os.PathLike) else list(map(Path, paths))
-    scans: dict[str, Path] = {}
-    passed_over: dict[str, SkippedFile] = {}
-    flags: dict[str, tuple[QCFlag, ...]] = {}
     for path in roots:
         exists = os.path.lexists(path) or path_exists(path)
         if not exists and not (is_series_name(path.name) and is_folder(path.parent)):
             raise UsageError(f"There is no file or folder {path}.")
-    for scan in _iterate_scans(roots, SeriesQuery(series, frozenset(roots if name_by_uid else ()))):
-        if isinstance(scan, SkippedFile):
-            passed_over.setdefault(os.path.abspath(scan.path), scan)  # noqa: PTH100  # resolve() would follow links
-        elif isinstance(scan, SearchFlag):
-            flags[str(scan.path)] = tuple(dict.fromkeys((*flags.get(str(scan.path), ()), scan.flag)))
+    found = _sort_entries(_iterate_scans(roots, SeriesQuery(series, frozenset(roots if name_by_uid else ()))))
+    if not found.scans:
+        raise NoScansError(_no_scans_error(roots, series, list(found.passed_over)), skipped=bool(found.passed_over))
+    return found
+
+
+def _sort_entries(entries: Iterable[SearchEntry]) -> DiscoveredScans:
+    """Each scan and each skipped file once."""
+    scans: dict[str, Path] = {}
+    passed_over: dict[str, SkippedFile] = {}
+    flags: dict[str, tuple[QCFlag, ...]] = {}
+    for entry in entries:
+        if isinstance(entry, SkippedFile):
+            passed_over.setdefault(os.path.abspath(entry.path), entry)  # noqa: PTH100  # resolve() would follow links
+        elif isinstance(entry, SearchFlag):
+            flags[str(entry.path)] = tuple(dict.fromkeys((*flags.get(str(entry.path), ()), entry.flag)))
         else:
-            scans.setdefault(os.path.abspath(scan), scan)  # noqa: PTH100
-    if not scans:
-        raise NoScansError(_no_scans_error(roots, series, list(passed_over.values())), skipped=bool(passed_over))
+            scans.setdefault(os.path.abspath(entry), entry)  # noqa: PTH100
     return DiscoveredScans(tuple(scans.values()), tuple(passed_over.values()), flags)
 
 
-def list_scans(folder: Path | str) -> list[Path]:
-    """Scans below a folder as of `find_scans`, or an empty list. A series directly in it is named by its UID.
+def list_scans(folder: Path | str) -> DiscoveredScans:
+    """Scans below a folder as of `discover_scans`; there may be none. A series directly in it is named by its UID.
 
     Raises
     ------
@@ -89,8 +95,7 @@ def list_scans(folder: Path | str) -> list[Path]:
         If a folder cannot be searched.
     """
     folder = Path(folder)
-    entries = _scans_below(folder, SeriesQuery(by_uid=frozenset([folder])))
-    return [scan for scan in entries if isinstance(scan, Path)]
+    return _sort_entries(_scans_below(folder, SeriesQuery(by_uid=frozenset([folder]))))
 
 
 def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[SkippedFile]) -> str:

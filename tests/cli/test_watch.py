@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dicom_files
 import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
@@ -217,3 +218,18 @@ def test_outputs_among_the_arriving_scans_are_refused(
     )
     assert outcome.code == 2
     assert "Outputs must not lie among the scans that arrive" in outcome.err
+
+
+@pytest.mark.slow
+def test_flags_of_the_search_are_in_the_records(
+    start: StartWith, incoming: Path, hu: NDArray[np.int16], out: Path
+) -> None:
+    """Two patients with one SeriesInstanceUID, in folders of their own."""
+    for number in (1, 2):
+        datasets = dicom_files.series_datasets(hu)
+        for dataset in datasets:
+            dataset.PatientID = str(number)
+        dicom_files.write_datasets(incoming / f"patient_{number}", datasets)
+    start()
+    for record in records(out, 2):
+        assert "series_split" in {flag["code"] for flag in record["flags"]}, record
