@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydicom.uid import Comprehensive3DSRStorage, ParametricMapStorage, SecondaryCaptureImageStorage
+
 from ct3d_edge.errors import Ct3dError, UsageError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.inference.config import InferenceConfig
@@ -28,15 +30,16 @@ class NodeCheck:
 
 
 def check_node(config: NodeConfig) -> Iterator[NodeCheck]:
-    """Try spool, port, certificates, and the peers and destinations that have a port (C-ECHO)."""
+    """Try spool, port, certificates, and the peers and destinations that have a port (C-ECHO, and the classes that are sent)."""
     yield _try("spool", partial(_check_spool_and_port, config))
     if config.tls is not None:
         yield _try("certificate", partial(_check_certificate, config))
     for peer in config.peers:
         yield _try(f"peer {peer}", partial(_check_address, peer))
+    classes = _sent_classes(config)
     named = {str(peer): peer for peer in (*config.peers, *config.destinations) if peer.port is not None}
     for name, peer in named.items():
-        yield _try(f"C-ECHO {name}", partial(_check_echo, config, peer))
+        yield _try(f"C-ECHO {name}", partial(_check_echo, config, peer, classes if peer in config.destinations else []))
 
 
 def check_model(model: Path | None, inference: InferenceConfig) -> NodeCheck:
@@ -75,8 +78,18 @@ def _check_address(peer: Peer) -> str:
     return "may send from " + ", ".join(dict.fromkeys(str(network) for network in peer.networks()))
 
 
-def _check_echo(config: NodeConfig, peer: Peer) -> str:
+def _sent_classes(config: NodeConfig) -> list[str]:
+    """SOP classes of what destinations are sent."""
+    wanted = [
+        (True, Comprehensive3DSRStorage),
+        (config.maps.captures, SecondaryCaptureImageStorage),
+        (config.maps.parametric, ParametricMapStorage),
+    ]
+    return [sop_class for is_sent, sop_class in wanted if is_sent]
+
+
+def _check_echo(config: NodeConfig, peer: Peer, sop_classes: list[str]) -> str:
     tls = client_context(config.tls) if config.tls and config.send_tls else None
     start = time.perf_counter()
-    Caller(config.ae_title, config.limits.network_timeout, tls).verify(peer)
+    Caller(config.ae_title, config.limits.network_timeout, tls).verify(peer, sop_classes)
     return f"answered in {(time.perf_counter() - start) * 1e3:.0f} ms"

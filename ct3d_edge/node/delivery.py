@@ -5,12 +5,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -55,15 +55,15 @@ class Caller:
         self._entity.connection_timeout = CONNECTION_TIMEOUT_S
         self._entity.acse_timeout = self._entity.dimse_timeout = self._entity.network_timeout = timeout
 
-    def verify(self, peer: Peer) -> None:
-        """C-ECHO.
+    def verify(self, peer: Peer, sop_classes: Sequence[str] = ()) -> None:
+        """C-ECHO in an association that also asks whether the peer takes instances of some classes.
 
         Raises
         ------
         DeliveryError
-            If the peer does not answer with success.
+            If the peer does not answer with success, or does not take a class.
         """
-        with self._associate(peer, str(Verification)) as association:
+        with self._associate(peer, [str(Verification), *sop_classes]) as association:
             _require_success(association.send_c_echo().get("Status"))
 
     def send(self, peer: Peer, report: Path) -> None:
@@ -75,25 +75,28 @@ class Caller:
             If the peer does not store it.
         """
         sop_class = str(dcmread(report, specific_tags=["SOPClassUID"]).SOPClassUID)
-        with self._associate(peer, sop_class) as association:
+        with self._associate(peer, [sop_class]) as association:
             _require_success(association.send_c_store(report).get("Status"))
 
     @contextmanager
-    def _associate(self, peer: Peer, sop_class: str) -> Iterator[Association]:
-        context = build_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    def _associate(self, peer: Peer, sop_classes: Sequence[str]) -> Iterator[Association]:
+        syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+        contexts = [build_context(sop_class, syntaxes) for sop_class in sop_classes]
         tls = None if self._tls is None else (self._tls, peer.host)
         try:
             association = self._entity.associate(
-                peer.host, peer.port or 0, contexts=[context], ae_title=peer.ae_title, tls_args=tls
+                peer.host, peer.port or 0, contexts=contexts, ae_title=peer.ae_title, tls_args=tls
             )
         except (OSError, RuntimeError) as error:  # no such host
             raise UnreachableError(f"there is no host {peer.host}") from error
         if not association.is_established:
+            _require_accepted_classes(association)  # pynetdicom aborts the association if the peer takes no class
             raise UnreachableError(self._failure_reason(association, peer))
         try:
+            _require_accepted_classes(association)
             yield association
-        except ValueError as error:  # no accepted presentation context
-            raise DeliveryError("it does not take instances of this class") from error
+        except ValueError as error:  # no presentation context for the transfer syntax of the file
+            raise DeliveryError("it does not take instances of this class and transfer syntax") from error
         finally:
             association.release()
 
@@ -114,6 +117,12 @@ class Caller:
                 reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror
                 return f"TLS failed: {reason or error}"
         return "it does not answer the request for an association"
+
+
+def _require_accepted_classes(association: Association) -> None:
+    names = [UID(str(context.abstract_syntax)).name for context in association.rejected_contexts]
+    if names:
+        raise DeliveryError(f"it does not accept {', '.join(names)}")
 
 
 def _require_success(status: int | None) -> None:

@@ -1,14 +1,18 @@
 """Reports reach destinations that are away, refuse, come back late, or are another machine's archive."""
 
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import UID
+from pydicom.uid import UID, Comprehensive3DSRStorage, ParametricMapStorage
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from bench.node_peers import Archive, wait_for
+from bench.node_peers import Archive, free_port, wait_for
 from ct3d_edge.node import delivery
 from ct3d_edge.node.config import Peer
 from ct3d_edge.node.delivery import Caller, DeliveryError
@@ -72,6 +76,46 @@ def test_file_in_the_outbox_that_is_no_report_does_not_keep_others_back(
     send(node.port, sorted(make_series().iterdir()))
     archive.wait_for_reports(1)
     assert [path.name for path in outbox(node.spool)] == ["0.dcm"]
+
+
+@pytest.fixture
+def reports_archive() -> Iterator[tuple[Peer, list[str]]]:
+    """An archive that takes reports only, and the SOPInstanceUIDs that it got."""
+    received: list[str] = []
+
+    def on_store(event: evt.Event) -> int:
+        received.append(str(event.request.AffectedSOPInstanceUID))  # type: ignore[union-attr]
+        return 0
+
+    entity, port = AE(ae_title="ARCHIVE"), free_port()
+    entity.add_supported_context(Comprehensive3DSRStorage)
+    entity.add_supported_context(Verification)
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
+    yield Peer("ARCHIVE", "127.0.0.1", port), received
+    assert server is not None
+    server.shutdown()
+
+
+def test_class_that_a_destination_does_not_take_keeps_no_report_back(
+    start_node: StartNode, make_series: MakeSeries, reports_archive: tuple[Peer, list[str]], tmp_path: Path
+) -> None:
+    peer, received = reports_archive
+    node = start_node(destinations=(peer,))
+    dataset = dcmread(sorted(make_series("1.2.9").iterdir())[0])
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = ParametricMapStorage
+    dataset.save_as(tmp_path / "map.dcm")
+    os.utime(tmp_path / "map.dcm", (0, 0))
+    (tmp_path / "map.dcm").rename(node.spool / "outbox" / "ARCHIVE" / "0_pm.dcm")
+    send(node.port, sorted(make_series().iterdir()))
+    wait_for(lambda: len(received) == 1, "the report", timeout_s=20)
+    wait_for(lambda: [path.name for path in outbox(node.spool)] == ["0_pm.dcm"], "the map alone in the outbox")
+
+
+def test_verification_names_classes_that_a_destination_does_not_take(reports_archive: tuple[Peer, list[str]]) -> None:
+    caller, (peer, _) = Caller("CT3D-EDGE", 5), reports_archive
+    caller.verify(peer, [Comprehensive3DSRStorage])
+    with pytest.raises(DeliveryError, match="does not accept Parametric Map Storage$"):
+        caller.verify(peer, [Comprehensive3DSRStorage, ParametricMapStorage])
 
 
 @pytest.mark.parametrize(
