@@ -30,7 +30,7 @@ class NodeCheck:
 
 
 def check_node(config: NodeConfig) -> Iterator[NodeCheck]:
-    """Try spool, port, certificates, and the peers and destinations that have a port (C-ECHO, and the classes that are sent)."""
+    """Try spool, port, certificates, and the peers and destinations that have a port (C-ECHO, classes sent)."""
     yield _try("spool", partial(_check_spool_and_port, config))
     if config.tls is not None:
         yield _try("certificate", partial(_check_certificate, config))

@@ -80,7 +80,7 @@ class Caller:
 
     @contextmanager
     def _associate(self, peer: Peer, sop_classes: Sequence[str]) -> Iterator[Association]:
-        syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+        syntaxes: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
         contexts = [build_context(sop_class, syntaxes) for sop_class in sop_classes]
         tls = None if self._tls is None else (self._tls, peer.host)
         try:

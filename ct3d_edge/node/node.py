@@ -17,7 +17,7 @@ from ct3d_edge.node.maps import MapWriter
 from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.predictor import PredictionTask, SeriesPredictor
 from ct3d_edge.node.receiver import Receiver
-from ct3d_edge.node.spool import Arrival, Spool, open_spool
+from ct3d_edge.node.spool import Arrival, Spool, instance_of, open_spool
 from ct3d_edge.node.tls import client_context
 from ct3d_edge.results.journal import ResultsJournal, read_journal
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity
@@ -135,7 +135,7 @@ class Node:
         received = self._spool.received_series()
         for series_uid, files in received.items():
             for file in files:
-                self._tracker.add_instance(InstanceIdentity(series_uid, file.stem), file.stat().st_size)
+                self._tracker.add_instance(InstanceIdentity(series_uid, instance_of(file)), file.stat().st_size)
         if waiting or received:
             LOGGER.info(
                 "from an earlier run: %s still arriving, %d to predict",

@@ -3,6 +3,7 @@
 ::
 
     SPOOL/receiving/SERIES-UID/SOP-UID.dcm      a series that is still arriving
+    SPOOL/receiving/SERIES-UID/SOP-UID_HASH.dcm an instance of the same UID and other content
     SPOOL/series/SERIES-UID-N/SOP-UID.dcm       its N-th arrival, complete; never changed
     SPOOL/series/SERIES-UID-N/.attempts         as many bytes as times that its prediction was begun
     SPOOL/series/SERIES-UID-N/.done             its record is written, its report is in the outbox
@@ -16,6 +17,7 @@ every series in one of these states. Files and folders are synced before a peer 
 """
 
 import filecmp
+import hashlib
 import os
 import shutil
 import tempfile
@@ -117,7 +119,10 @@ class Spool:
             path.unlink(missing_ok=True)
 
     def store(self, written: Path, identity: InstanceIdentity, on_stored: Callable[[int], None]) -> bool:
-        """Move a synced file to its series and sync the folder; False if that very file is there already.
+        """Move a synced file to its series and sync the folder; False if that very file is in its latest arrival.
+
+        A file of the same UIDs and other content is stored beside the first: which of them is right is not known, and
+        the prediction refuses the series if their pixels differ.
 
         Parameters
         ----------
@@ -131,14 +136,15 @@ class Spool:
         """
         folder, name = self.receiving / identity.series, identity.instance + DICOM_SUFFIX
         latest = self._latest_folder(identity.series)
-        if latest is not None and _same_content(latest / name, written):
+        if latest and not (folder / name).exists() and _holds_copy(latest, identity.instance, written):
             return False
         with self._lock:
             if not folder.exists():
                 folder.mkdir()
                 sync_folder(self.receiving)
-            before = _size(folder / name)
-            grown = written.stat().st_size - before
+            if (folder / name).exists() and not _same_content(folder / name, written):
+                name = f"{identity.instance}_{_hash_file(written)}{DICOM_SUFFIX}"
+            grown = written.stat().st_size - _size(folder / name)
             written.replace(folder / name)
             handle = os.open(folder, os.O_RDONLY)
             on_stored(grown)
@@ -242,8 +248,9 @@ class Spool:
 
     def _link_missing(self, source: Path, target: Path) -> None:
         """Give ``target`` the instances of ``source`` that it does not have."""
+        present = set(map(instance_of, target.iterdir()))
         for file in source.glob("*" + DICOM_SUFFIX):
-            if (target / file.name).exists():
+            if instance_of(file) in present:
                 continue
             try:
                 os.link(file, target / file.name)
@@ -268,6 +275,22 @@ def open_spool(folder: Path) -> Iterator[Spool]:
     make_folder(folder)
     with exclusive_lock(folder / "node", f"{IN_USE} {folder}. Stop it, or name another folder with `spool`."):
         yield Spool(folder)
+
+
+def instance_of(file: Path) -> str:
+    """SOPInstanceUID of a file of a series."""
+    return file.stem.partition("_")[0]
+
+
+def _holds_copy(folder: Path, instance: str, written: Path) -> bool:
+    """Whether a folder has a file of an instance with the content of ``written``."""
+    names = (folder / (instance + DICOM_SUFFIX), *folder.glob(f"{instance}_*{DICOM_SUFFIX}"))
+    return any(_same_content(name, written) for name in names)
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def _is_empty(folder: Path) -> bool:

@@ -268,6 +268,33 @@ def test_instances_that_come_again_unchanged_change_nothing(start_node: StartNod
     assert list((node.spool / "receiving").iterdir()) == []
 
 
+def test_instances_of_one_uid_and_other_content_are_both_stored(start_node: StartNode, make_series: MakeSeries) -> None:
+    node, datasets = start_node(), read_all(make_series())
+    other = read_all(make_series())[3]
+    other.PixelData = bytes(value ^ 1 for value in other.PixelData)
+    for _ in range(2):  # sent again, nothing changes
+        assert set(statuses(node, [*datasets, other, other])) == {0}
+        (record,) = node.records(1)
+        assert record.failure is not None
+        assert record.failure.code == "conflicting_instances"
+        assert len(list(Path(record.scan).glob("*.dcm"))) == len(datasets) + 1
+    assert list((node.spool / "receiving").iterdir()) == []
+
+
+def test_instance_with_other_content_replaces_that_of_an_earlier_arrival(
+    start_node: StartNode, make_series: MakeSeries
+) -> None:
+    node, datasets = start_node(), read_all(make_series())
+    statuses(node, datasets)
+    node.records(1)
+    datasets[3].SeriesDescription = "corrected"
+    assert statuses(node, datasets[3:4]) == [0]
+    _, second = node.records(2)
+    stored = [dcmread(path).get("SeriesDescription") for path in Path(second.scan).glob("*.dcm")]
+    assert len(stored) == len(datasets)
+    assert stored.count("corrected") == 1
+
+
 def test_eight_associations_at_once_lose_nothing(
     start_node: StartNode, make_series: MakeSeries, archive: Archive
 ) -> None:
