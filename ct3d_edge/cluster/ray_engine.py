@@ -44,6 +44,12 @@ SLOW_SCAN_S = 120.0
 HANG_GRACE_S = 30.0
 """Seconds beyond its time limit after which the process of a scan is killed."""
 
+START_WAIT_S = 60.0
+"""After which a worker that has not started is reported once: other jobs may hold the cores."""
+
+MAX_FAILED_SCANS = 2
+"""Scans in a row for which the session may fail on a machine; then the machine is left out."""
+
 MAX_START_FAILURES = 2
 """Workers that may end early on a machine before they are ready; then the machine is left out."""
 
@@ -114,6 +120,7 @@ class RayEngine:
         self._pending: dict[Any, _Worker] = {}
         self._left_out: dict[str, str] = {}
         self._start_failures: Counter[str] = Counter()
+        self._failed_scans: dict[str, set[str]] = {}
         self._template: ResultRecord | None = None
 
     def results(
@@ -194,7 +201,7 @@ class RayEngine:
         try:
             value = ray.get(reference)
         except RayTaskError as error:
-            self._leave_out(worker, queue, error.cause)
+            yield from self._handle_error(worker, queue, error.cause)
         except RayActorError as error:
             yield from self._replace_dead(worker, queue, error)
         else:
@@ -204,6 +211,7 @@ class RayEngine:
                 LOGGER.info("worker ready: process %d on %s, provider %s", value.pid, worker.host, value.failed.actual)
             else:
                 queue.finish(worker)
+                self._failed_scans.pop(worker.node, None)
                 yield value
             self._give_scan(worker, queue, known)
 
@@ -218,15 +226,31 @@ class RayEngine:
         LOGGER.debug("process %d on %s: %s", worker.ready.pid, worker.host, worker.scan)
         self._pending[worker.actor.predict.remote(worker.scan, known.get(worker.scan))] = worker
 
-    def _leave_out(self, worker: _Worker, queue: TaskQueue[_Worker], cause: BaseException) -> None:
-        """A machine on which the session fails gets no further scan; any other error is a bug and is raised."""
+    def _handle_error(self, worker: _Worker, queue: TaskQueue[_Worker], cause: BaseException) -> Iterator[ResultRecord]:
+        """Leave out a machine that cannot work; a session that fails counts against its scan first.
+
+        A machine on which the session fails for two scans in a row is left out, too. An error that is not for the user
+        is a bug and raised.
+        """
         import ray
 
         if not isinstance(cause, Ct3dError):
             raise cause
         ray.kill(worker.actor)
-        queue.lose(worker, scan_may_be_the_cause=False)
-        self._exclude(worker, str(cause))
+        scan = worker.scan
+        if scan is None or not isinstance(cause, ProviderError):
+            queue.lose(worker, scan_may_be_the_cause=False)
+            self._exclude(worker, str(cause))
+            return
+        LOGGER.warning("the session on %s failed for %s: %s", worker.host, scan, cause)
+        if queue.lose(worker) is not None:
+            yield self._make_failed_record(scan, ScanFailure("worker_died", f"Two sessions failed for it: {cause}"))
+        failed = self._failed_scans.setdefault(worker.node, set())
+        failed.add(scan)
+        if len(failed) >= MAX_FAILED_SCANS:
+            self._exclude(worker, str(cause))
+        else:
+            self._start_worker(worker.node, worker.host)
 
     def _exclude(self, worker: _Worker, reason: str) -> None:
         if worker.node not in self._left_out:
@@ -252,9 +276,12 @@ class RayEngine:
         import ray
 
         for reference, worker in list(self._pending.items()):
-            if worker.scan is None:
-                continue
             seconds = time.monotonic() - worker.begun
+            if worker.scan is None:
+                if seconds > START_WAIT_S and not worker.reported:
+                    worker.reported = True
+                    LOGGER.warning("no worker on %s after %.0f s: others may hold its cores", worker.host, seconds)
+                continue
             if seconds > SLOW_SCAN_S and not worker.reported:
                 worker.reported = True
                 LOGGER.warning("%s has taken %.0f s so far on %s", worker.scan, seconds, worker.host)

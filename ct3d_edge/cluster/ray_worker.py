@@ -97,7 +97,10 @@ class PredictionWorker:
     def predict(self, scan: str, known: ResultRecord | None) -> ResultRecord:
         """Predict one scan, a path or a URL; errors of the scan are in the record."""
         if not parse_url(scan):
-            return self._predict(Path(scan), known)
+            record = self._predict(Path(scan), known)
+            if record.failure and record.failure.code == "not_found":
+                _require_visible(self._task)  # the scan is gone, or this machine lost its network drive
+            return record
         try:
             with local_copy(scan) as copy:
                 record = self._predict(copy, known and replace(known, scan=str(copy)))

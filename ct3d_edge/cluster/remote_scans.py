@@ -2,14 +2,13 @@
 
 import posixpath
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
-from ct3d_edge.errors import NoScansError, UnreadableScanError, UsageError
+from ct3d_edge.errors import NoScansError, OutputError, UnreadableScanError, UsageError
 from ct3d_edge.scan.dicom.magic import has_dicom_suffix
 from ct3d_edge.scan.discovery import MASK_SUFFIXES
 
@@ -71,11 +70,13 @@ def local_copy(url: str) -> Iterator[Path]:
     ------
     UnreadableScanError
         ``unreadable``.
+    OutputError
+        The disk of this machine is full.
     """
     with TemporaryDirectory(prefix="ct3d-edge-") as folder:
         try:
             copy = _copy(url, Path(folder))
-        except UsageError:
+        except (UsageError, OutputError):
             raise
         except Exception as error:
             raise UnreadableScanError("unreadable", f"{url} cannot be read: {_describe(error)}.") from error
@@ -93,8 +94,17 @@ def _copy(url: str, folder: Path) -> Path:
         objects = {name: copy for name, copy in objects.items() if has_dicom_suffix(copy)}
     for name, copy in objects.items():
         with filesystem.open(name, "rb") as source, copy.open("wb") as stream:
-            shutil.copyfileobj(source, stream, BLOCK_BYTES)
+            while block := source.read(BLOCK_BYTES):
+                _write(stream, block, copy.parent)
     return target
+
+
+def _write(stream: BinaryIO, block: bytes, folder: Path) -> None:
+    try:
+        stream.write(block)
+        stream.flush()
+    except OSError as error:
+        raise OutputError(f"No copy of a scan can be written to {folder}: {error.strerror}. Set TMPDIR.") from error
 
 
 def _scan_of(name: str) -> str | None:

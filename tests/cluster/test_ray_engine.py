@@ -28,15 +28,21 @@ pytest.importorskip("ray", reason="needs the extra ray")
 
 from ct3d_edge.cluster.ray_engine import RayEngine  # after the skip
 from ct3d_edge.cluster.ray_session import ray_session
+from ct3d_edge.cluster.ray_worker import PredictionWorker
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Ray on this machine, kept for the tests of this module."""
+    """Ray on this machine, kept for the tests of this module, whose classes its workers cannot import."""
+    from ray import cloudpickle
+
+    this = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(this)
     with ray_session(None):
         yield
+    cloudpickle.unregister_pickle_by_value(this)
 
 
 @pytest.fixture
@@ -140,6 +146,53 @@ def test_known_records_are_taken_over(make_model: MakeModel, scans: list[str]) -
     again = {record.scan: record for record in RayEngine(model, ANY_SCAN, scans).results(scans, first)}
     for scan, record in first.items():
         assert record.key is None or again[scan] == record, "times included: it was not predicted again"
+
+
+class OutOfMemoryWorker(PredictionWorker):
+    """Its session fails for some scans."""
+
+    failing: tuple[str, ...] = ("scan_03.nii.gz",)
+
+    def predict(self, scan: str, known: ResultRecord | None) -> ResultRecord:
+        if scan.endswith(self.failing):
+            raise ProviderError("CUDA out of memory")
+        return super().predict(scan, known)
+
+
+class NeverWorker(OutOfMemoryWorker):
+    """Its session fails for all of them."""
+
+    failing = (".gz",)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_session_that_fails_for_one_scan_costs_that_scan(make_model: MakeModel, scans: list[str]) -> None:
+    model = make_model()
+    engine = RayEngine(load_model_file(model), ANY_SCAN, scans)
+    engine.worker_class = OutOfMemoryWorker
+    found = comparable(engine.results(scans))
+    failure = found[scans[3]].failure
+    assert failure
+    assert (failure.code, failure.message) == ("worker_died", "Two sessions failed for it: CUDA out of memory")
+    assert {**found, scans[3]: None} == {**expected(model, scans), scans[3]: None}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_machine_whose_session_fails_for_every_scan_is_left_out(make_model: MakeModel, scans: list[str]) -> None:
+    engine = RayEngine(load_model_file(make_model()), ANY_SCAN, scans)
+    engine.worker_class = NeverWorker
+    with pytest.raises(ProviderError, match=r"No machine .* left out: .*CUDA out of memory"):
+        list(engine.results(scans))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_scan_that_went_away_has_a_record(make_model: MakeModel, scans: list[str]) -> None:
+    Path(scans[5]).unlink()
+    found = comparable(RayEngine(load_model_file(make_model()), ANY_SCAN, [str(Path(scans[0]).parent)]).results(scans))
+    failure = found[scans[5]].failure
+    assert failure
+    assert failure.code == "not_found"
+    assert len(found) == len(scans)
 
 
 @pytest.mark.usefixtures("cluster")
