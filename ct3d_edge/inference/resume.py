@@ -50,6 +50,7 @@ class SecondProcess:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._executor: ProcessPoolExecutor | None = None
+        self._killed = False
 
     def predict(self, scan: Path, timeout_s: float | None = None) -> ScanResult:
         """The result of a scan; with the failure ``worker_died`` if two processes end early."""
@@ -61,6 +62,8 @@ class SecondProcess:
             except BrokenProcessPool:
                 LOGGER.warning("a process ended early while it had %s", scan)
                 self.close()
+                if self._killed:
+                    break
         return self._model.make_failed_result(scan, WORKER_DIED)
 
     def close(self) -> None:
@@ -68,6 +71,13 @@ class SecondProcess:
         if self._executor:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
+
+    def kill(self) -> None:
+        """End the process now; the scan that is being predicted has the failure ``worker_died``."""
+        self._killed, executor = True, self._executor
+        if executor and executor._processes:  # no public way before Python 3.14
+            for process in tuple(executor._processes.values()):
+                process.kill()
 
 
 _models: list[Model] = []

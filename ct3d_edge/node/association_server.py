@@ -26,6 +26,9 @@ MIN_PDU_LIMIT = 1 << 17
 SPARE_CONNECTIONS = 8
 """Connections beyond the number of associations: so many more get the answer that there are too many."""
 
+MAX_LOGGED_ADDRESSES = 1000
+"""Addresses of no peer that are logged."""
+
 MAX_WAITING_MESSAGES = 4
 """Messages that a peer may send before it has an answer; without asynchronous operations it is one."""
 
@@ -129,9 +132,9 @@ class NodeServer(ThreadedAssociationServer):
         """Whether a connection may go on: its address belongs to a peer, and there are not too many connections."""
         address = str(client_address[0]).partition("%")[0]
         if not is_in_networks(address, self.networks):
-            if address not in self._strangers:
+            if address not in self._strangers and len(self._strangers) < MAX_LOGGED_ADDRESSES:
                 LOGGER.warning("refused: %s connects, which is no address of a peer; said once", address)
-            self._strangers.add(address)
+                self._strangers.add(address)
             return False
         if len(self.active_associations) >= self.limits.max_associations + SPARE_CONNECTIONS:
             LOGGER.warning("refused: a connection of %s; too many are open", address)

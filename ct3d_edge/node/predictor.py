@@ -3,14 +3,18 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from ct3d_edge.errors import Ct3dError, OutputError, ScanError
+from ct3d_edge.errors import Ct3dError, OutputError, ProviderError, ScanError
 from ct3d_edge.inference.model import Model
+from ct3d_edge.inference.predict import flag_duplicate
 from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
+from ct3d_edge.inference.resume import WORKER_DIED, SecondProcess
 from ct3d_edge.node.maps import MapWriter
 from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.spool import Arrival, Spool
@@ -25,15 +29,31 @@ RETRY_DELAY_S = 10.0
 """Seconds before a series is tried again after an error that is not the series' own: a full disk, a lost GPU."""
 
 MAX_ATTEMPTS = 5
-"""Predictions of a series that may end with the node, or with an error of the provider, before it is given up."""
+"""Predictions of a series that may end with the node, or with an error that other series do not have, before it is
+given up."""
+
+
+class StopRequested(Exception):
+    """The node stops; what is in progress is left to its next run."""
 
 
 @dataclass(frozen=True)
 class PredictionTask:
-    """A complete series, and how many of its instances were refused."""
+    """A complete series.
+
+    Parameters
+    ----------
+    arrival
+        Which.
+    refused
+        How many of its instances were refused.
+    failures
+        Predictions that ended with an error that is the series' own.
+    """
 
     arrival: Arrival
     refused: int = 0
+    failures: int = 0
 
 
 class SeriesPredictor:
@@ -73,6 +93,10 @@ class SeriesPredictor:
         self._maps = maps
         self._recorded: dict[str, ResultRecord] = {}
         self._unrecorded: dict[str, ResultRecord] = {}
+        self._in_progress: set[Arrival] = set()
+        self._provider_works = self._closed = False
+        self._second_process = SecondProcess(model)
+        self._one_suspect = threading.Lock()
         self._checker = model.make_checker()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -105,19 +129,35 @@ class SeriesPredictor:
         self._stop.set()
         for _ in self._threads:
             self._tasks.put(None)
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(deadline - time.monotonic(), 0))
+        self._second_process.kill()
+        with self._lock:
+            self._closed = True
+        for arrival in tuple(self._in_progress):  # it is the node that ends them
+            with suppress(OSError):
+                self._end_attempt(arrival)
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None and not self._stop.is_set():
             try:
                 self._finish(task)
+                self._provider_works = True
+            except StopRequested:
+                return
+            except ProviderError as error:
+                LOGGER.error("%s: %s Tried again in %.0f s.", task.arrival.name, error, RETRY_DELAY_S)
+                failures = task.failures + self._provider_works  # an error that every series has is none of this one
+                self._provider_works = False
+                self._stop.wait(RETRY_DELAY_S)
+                self.submit(replace(task, failures=failures))
             except (Ct3dError, OSError) as error:
                 LOGGER.error("%s: %s Tried again in %.0f s.", task.arrival.name, error, RETRY_DELAY_S)
                 self._retry_later(task)
             except Exception:
                 LOGGER.exception("%s: an error of ct3d-edge; tried again", task.arrival.name)
-                self._retry_later(task)
+                self._retry_later(replace(task, failures=task.failures + 1))
 
     def _retry_later(self, task: PredictionTask) -> None:
         timer = threading.Timer(RETRY_DELAY_S, self.submit, [task])
@@ -126,23 +166,41 @@ class SeriesPredictor:
 
     def _finish(self, task: PredictionTask) -> None:
         """Record, report, outbox, mark: each step is repeated if the node ends before the next one."""
-        scans = self._find_scans(task.arrival)
-        names = [self._spool.name_of(scan) for scan in scans]
-        given_up = not self._has_answers(names) and self._spool.count_attempt(task.arrival) > MAX_ATTEMPTS
-        for number, (name, scan) in enumerate(zip(names, scans, strict=True)):
-            report = self._spool.report_path(task.arrival, number)
-            if name not in self._recorded:
-                if name not in self._unrecorded:
-                    self._unrecorded[name] = self._give_up(scan) if given_up else self._predict(scan, task.refused)
-                self._add_record(name, self._make_report(report, self._unrecorded[name]))
-            else:
-                self._make_report(report, replace(self._recorded[name], scan=str(scan)))
-            if report.exists():
-                self._send([report])
-                self._send(self._maps.write(replace(self._recorded[name], scan=str(scan)), report.with_suffix("")))
-        self._spool.mark_done(task.arrival)
+        with self._count_attempt(task.arrival) as attempt:
+            scans = self._find_scans(task.arrival)
+            names = [self._spool.name_of(scan) for scan in scans]
+            for number, (name, scan) in enumerate(zip(names, scans, strict=True)):
+                report = self._spool.report_path(task.arrival, number)
+                if name not in self._recorded:
+                    if name not in self._unrecorded:
+                        self._unrecorded[name] = self._predict(scan, task, attempt)
+                    self._add_record(name, self._make_report(report, self._unrecorded[name]))
+                else:
+                    self._make_report(report, replace(self._recorded[name], scan=str(scan)))
+                if report.exists():
+                    self._send([report])
+                    if attempt <= MAX_ATTEMPTS:
+                        record = replace(self._recorded[name], scan=str(scan))
+                        self._send(self._maps.write(record, report.with_suffix("")))
+            self._spool.mark_done(task.arrival)
         for name in names:
             del self._recorded[name]
+
+    @contextmanager
+    def _count_attempt(self, arrival: Arrival) -> Iterator[int]:
+        """Count an attempt until it ends, whatever its outcome: what stays counted ended the process."""
+        attempt = self._spool.count_attempt(arrival)
+        self._in_progress.add(arrival)
+        try:
+            yield attempt
+        finally:
+            self._end_attempt(arrival)
+
+    def _end_attempt(self, arrival: Arrival) -> None:
+        with self._lock:
+            if arrival in self._in_progress:
+                self._in_progress.remove(arrival)
+                self._spool.uncount_attempt(arrival)
 
     def _send(self, files: Sequence[Path]) -> None:
         for file in files:
@@ -158,28 +216,46 @@ class SeriesPredictor:
         except Ct3dError:  # the prediction says why
             return [path]
 
-    def _has_answers(self, names: Sequence[str]) -> bool:
-        return all(name in self._recorded or name in self._unrecorded for name in names)
-
     def _add_record(self, name: str, record: ResultRecord) -> None:
         with self._lock:
+            if self._closed:
+                raise StopRequested
             self._journal.append(record)
             self._recorded[name] = record  # from here on it is not predicted again
             del self._unrecorded[name]
             self._journal.sync()
         LOGGER.info("%s: %s", name, describe_record(record))
 
-    def _predict(self, scan: Path, refused: int) -> ResultRecord:
-        results = self._model.iter_results(
+    def _predict(self, scan: Path, task: PredictionTask, attempt: int) -> ResultRecord:
+        if attempt > MAX_ATTEMPTS or task.failures >= MAX_ATTEMPTS:
+            return self._give_up(scan)
+        if attempt > 1:
+            return _flag_refused(self._predict_suspect(scan), task.refused)
+        (result,) = self._model.iter_results(
             [scan], SEQUENTIAL_SCHEDULE, timeout_s=self._timeout_s, checker=self._checker
         )
-        (result,) = results
-        if not refused:
-            return result.record
-        detail = f"{refused} instances of the series were refused and did not come again."
-        return result.record.with_flags(
-            (*result.record.flags, QCFlag("incomplete_series", "warn", detail, refused)),
-        )
+        return _flag_refused(result.record, task.refused)
+
+    def _predict_suspect(self, scan: Path) -> ResultRecord:
+        """The record of a scan that was in progress when a node ended, from a process that it may end alone.
+
+        Raises
+        ------
+        StopRequested
+            If the node stops before.
+        """
+        with self._one_suspect:
+            if self._stop.is_set():
+                raise StopRequested
+            LOGGER.info("%s: in progress when the node ended: predicted in a second process", self._spool.name_of(scan))
+            try:
+                result = self._second_process.predict(scan, self._timeout_s)
+            finally:
+                self._second_process.close()
+        died = result.record.failure is not None and result.record.failure.code == WORKER_DIED.code
+        if died and self._stop.is_set():  # by the signal that ends the node
+            raise StopRequested
+        return flag_duplicate(result, self._checker).record
 
     def _make_report(self, path: Path, record: ResultRecord) -> ResultRecord:
         """Write the report of a record with a prediction; the record, with a flag if there can be none.
@@ -206,7 +282,7 @@ class SeriesPredictor:
     def _give_up(self, scan: Path) -> ResultRecord:
         """The record of a series whose predictions never ended."""
         report = self._model.run_report
-        message = f"{MAX_ATTEMPTS} predictions of the series ended with the process, or with an error of the provider."
+        message = f"{MAX_ATTEMPTS} predictions of the series ended with the process, or with an error."
         return ResultRecord(
             scan=str(scan),
             status="error",
@@ -221,6 +297,14 @@ class SeriesPredictor:
             nodes=report.nodes,
             precision=report.arithmetic,
         )
+
+
+def _flag_refused(record: ResultRecord, refused: int) -> ResultRecord:
+    """The record with a flag if instances of its series were refused."""
+    if not refused:
+        return record
+    detail = f"{refused} instances of the series were refused and did not come again."
+    return record.with_flags((*record.flags, QCFlag("incomplete_series", "warn", detail, refused)))
 
 
 def describe_record(record: ResultRecord) -> str:

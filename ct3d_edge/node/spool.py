@@ -5,7 +5,7 @@
     SPOOL/receiving/SERIES-UID/SOP-UID.dcm      a series that is still arriving
     SPOOL/receiving/SERIES-UID/SOP-UID_HASH.dcm an instance of the same UID and other content
     SPOOL/series/SERIES-UID-N/SOP-UID.dcm       its N-th arrival, complete; never changed
-    SPOOL/series/SERIES-UID-N/.attempts         as many bytes as times that its prediction was begun
+    SPOOL/series/SERIES-UID-N/.attempts         as many bytes as times that the node ended during its prediction
     SPOOL/series/SERIES-UID-N/.done             its record is written, its report is in the outbox
     SPOOL/reports/SERIES-UID-N.dcm              its report; SERIES-UID-N_2.dcm is that of its second pass
     SPOOL/outbox/AE-TITLE/SERIES-UID-N.dcm      a report that this destination has not accepted yet
@@ -204,11 +204,17 @@ class Spool:
         return (self.path(arrival) / DONE_FILE).exists()
 
     def count_attempt(self, arrival: Arrival) -> int:
-        """How often its prediction was begun, this time included."""
+        """How often its prediction was begun and did not end, this time included."""
         file = self.path(arrival) / ATTEMPTS_FILE
         with file.open("ab") as stream:
             stream.write(b".")
             return stream.tell()
+
+    def uncount_attempt(self, arrival: Arrival) -> None:
+        """Note that a prediction ended, or was given up with the node: it is not what ended the process."""
+        file = self.path(arrival) / ATTEMPTS_FILE
+        with suppress(FileNotFoundError):
+            os.truncate(file, max(_size(file) - 1, 0))
 
     def mark_done(self, arrival: Arrival) -> None:
         """Note that nothing is left to do for a series.

@@ -65,6 +65,7 @@ class ResultsJournal:
             self.sync()
         finally:
             os.close(self._handle)
+            self._handle = -1  # a later write fails, and reaches no other file
 
     def append(self, record: ResultRecord) -> None:
         """Write a record. It outlives this process; a power cut, once it is synced: see `SYNC_TIME_FRACTION`.

@@ -1,15 +1,22 @@
 """A node goes on from whatever an earlier one left in its spool."""
 
+import itertools
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from builders import DOWNGRADE_ALL, MakeModel
 from pydicom import dcmread
 
-from bench.node_peers import Archive, wait_for
+from bench.node_peers import ROOT, TIMEOUT_S, Archive, NodeProcess, wait_for
+from ct3d_edge.errors import ProviderError
+from ct3d_edge.inference.model import Model
+from ct3d_edge.node import predictor
 from ct3d_edge.node.config import Completion
 
-from .conftest import MakeSeries, RunningNode, StartNode, read_records, send
+from .conftest import MakeSeries, RunningNode, StartNode, read_records, send, wait_for_records
 
 
 @pytest.fixture
@@ -78,6 +85,82 @@ def test_series_that_ended_the_process_again_and_again_is_given_up(
     (record,) = node.records(1)
     assert record.failure is not None
     assert record.failure.code == "worker_died"
+
+
+DEADLY_SERIES = """
+import os, signal, sys
+
+def end(event, arguments):
+    if event == "open" and "/series/1.2.66-1/1" in str(arguments[0]):
+        frame = sys._getframe()
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("inference/prepare.py"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            frame = frame.f_back
+
+sys.addaudithook(end)
+"""
+"""A sitecustomize.py: whoever prepares that series is killed, as by a defect in a decoder or the OOM killer."""
+
+
+def test_series_that_ends_the_process_costs_no_other_its_prediction(
+    tmp_path: Path, make_model: MakeModel, make_series: MakeSeries, spool: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DEADLY_SERIES)
+    for uid in ("1.2.66", "1.2.67"):
+        put(make_series(uid), spool / "series" / f"{uid}-1")
+    (spool / "series" / "1.2.67-1" / ".attempts").write_bytes(b"....")  # beside it each time
+    path = f"PYTHONPATH={tmp_path / 'site'}:{ROOT}"
+    node = NodeProcess(spool, make_model(), *DOWNGRADE_ALL, "--workers", "1", prefix=("env", path))
+    try:
+        assert node.process.wait(TIMEOUT_S) == -9
+        node.restart().wait_until_listening()
+        records = {Path(record.scan).name: record for record in wait_for_records(spool, 2)}
+    finally:
+        node.kill()
+    assert records["1.2.67-1"].has_prediction
+    failure = records["1.2.66-1"].failure
+    assert failure is not None
+    assert failure.code == "worker_died"
+
+
+def test_error_of_the_provider_is_no_fault_of_a_series(
+    start_node: StartNode, make_series: MakeSeries, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor, "RETRY_DELAY_S", 0.01)
+    calls, predict = itertools.count(), Model.iter_results
+
+    def fail_at_first(model: Model, scans: Any, schedule: Any, **options: Any) -> Any:
+        if next(calls) < 20:
+            raise ProviderError("The GPU is lost.")
+        return predict(model, scans, schedule, **options)
+
+    monkeypatch.setattr(Model, "iter_results", fail_at_first)
+    for uid in ("1.2.3", "1.2.4"):
+        put(make_series(uid), spool / "series" / f"{uid}-1")
+    assert all(record.has_prediction for record in start_node().records(2))
+
+
+def test_stop_during_a_prediction_is_not_counted(
+    start_node: StartNode, make_series: MakeSeries, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.node.node.SHUTDOWN_S", 0.1)
+    go_on, begun, predict = threading.Event(), threading.Event(), Model.iter_results
+
+    def wait(model: Model, scans: Any, schedule: Any, **options: Any) -> Any:
+        begun.set()
+        go_on.wait(TIMEOUT_S)
+        return predict(model, scans, schedule, **options)
+
+    monkeypatch.setattr(Model, "iter_results", wait)
+    folder = put(make_series(), spool / "series" / "1.2.3-1")
+    node = start_node()
+    assert begun.wait(TIMEOUT_S)
+    node.stop()
+    go_on.set()
+    assert (folder / ".attempts").read_bytes() == b""
+    assert read_records(spool) == []
 
 
 def test_number_of_an_arrival_that_was_removed_is_not_used_again(
