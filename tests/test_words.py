@@ -21,7 +21,7 @@ WORD_COUNTS: dict[str, int] = {
     "embedding": 3,
     "finding": 3,
     "findings": 4,
-    "inbox": 9,
+    "inbox": 0,
     "judge": 0,
     "judged": 0,
     "passport": 0,

@@ -100,7 +100,7 @@ def watch(
     names = names_below(folder)
     outputs = wanted.open((), model_name, include_phi=include_phi, seconds=scan_timeout, names=names)
     budget, target = parse_size(max_memory), out.resolve()
-    inbox = WatchedFolder(folder, settle)
+    watched = WatchedFolder(folder, settle)
     with (
         exclusive_lock(target),
         ResultsJournal(target) as journal,
@@ -110,11 +110,13 @@ def watch(
         log_run_report(opened.run_report)
         log(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")
         try:
-            _watch_loop(inbox, opened, plan, journal, ExtraOutputs(opened, outputs, scan_timeout), every, scan_timeout)
+            _watch_loop(
+                watched, opened, plan, journal, ExtraOutputs(opened, outputs, scan_timeout), every, scan_timeout
+            )
         except KeyboardInterrupt:
             log(
-                f"stopped: {plural(journal.records, 'record')} in {out}, {plural(inbox.pending, 'scan')} not finished "
-                "arriving"
+                f"stopped: {plural(journal.records, 'record')} in {out}, {plural(watched.pending, 'scan')} not "
+                "complete yet"
             )
 
 
@@ -125,7 +127,7 @@ def _check_output_folders(outputs: "Sequence[Path]", incoming: Path) -> None:
 
 
 def _watch_loop(
-    inbox: "WatchedFolder",
+    watched: "WatchedFolder",
     model: "Model",
     plan: "Schedule",
     journal: "ResultsJournal",
@@ -140,10 +142,10 @@ def _watch_loop(
             checker.flag_repeated(record.scan, record.input_sha256)
     complaints = _LogOnce()
     while True:
-        arrived = complaints.scan_folder(inbox)
+        arrived = complaints.scan_folder(watched)
         if arrived is not None:
-            known = {scan: record for scan, record in known.items() if Path(scan) in inbox}
-            checker.search_flags = inbox.flags
+            known = {scan: record for scan, record in known.items() if Path(scan) in watched}
+            checker.search_flags = watched.flags
             results = model.iter_results(arrived, plan, known_records=known, timeout_s=seconds, checker=checker)
             with closing(results) as analyses:
                 for analysis in analyses:
@@ -188,18 +190,18 @@ class _LogOnce:
     def __init__(self) -> None:
         self._last: str | None = None
 
-    def scan_folder(self, inbox: "WatchedFolder") -> list[Path] | None:
+    def scan_folder(self, watched: "WatchedFolder") -> list[Path] | None:
         """What has arrived; None while the folder is gone, a network drive being away for instance."""
         from ct3d_edge.cli.terminal import log
 
         try:
-            arrived = inbox.poll()
+            arrived = watched.poll()
         except UsageError as error:
             if str(error) != self._last:
                 log(f"{error} Waiting for it.")
             self._last = str(error)
             return None
         if self._last is not None:
-            log(f"{inbox.folder} can be searched again")
+            log(f"{watched.folder} can be searched again")
             self._last = None
         return arrived
