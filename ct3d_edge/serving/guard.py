@@ -60,7 +60,8 @@ class RequestGuard:
         headers = request.headers
         if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1: proxies may differ
             return RequestError(400, "bad_framing", "Content-Length and Transfer-Encoding exclude each other.")
-        if not self._service.tokens or request.url.path in PUBLIC_PATHS:
+        path = request.scope["path"]  # not that of `request.url`, which holds the client's Host header
+        if not self._service.tokens or path in PUBLIC_PATHS:
             return None
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = token.strip().encode("latin-1")
@@ -74,7 +75,7 @@ class RequestGuard:
     def _report(self, scope: Scope, number: str, status: int, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "(none)")
-        method = scope["method"] if route else "(any)"
+        method = scope["method"] if scope["method"] in (getattr(route, "methods", None) or ()) else "(any)"
         self._service.metrics.add_request(method, path, status, seconds)
         outcome = f" {scope[OUTCOME]}" if OUTCOME in scope else ""
         level = logging.DEBUG if path in (*PUBLIC_PATHS, "/metrics") else logging.INFO

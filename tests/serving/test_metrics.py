@@ -57,6 +57,12 @@ def test_scans_are_counted_by_status_and_code_and_timed_by_stage(
     httpx.request("PATIENT", f"{counted.url}/Doe")
     assert value(counted, "ct3d_edge_http_requests_total", route="(none)", status="404") >= 1
     assert "Doe" not in httpx.get(f"{counted.url}/metrics").text
+    before = len(read_metrics(counted)["ct3d_edge_http_requests"].samples)
+    for number in range(3):  # a client must not make a series for each method that it thinks of
+        httpx.request(f"ABC{number}", f"{counted.url}/v1/scans")
+    samples = read_metrics(counted)["ct3d_edge_http_requests"].samples
+    assert len(samples) <= before + 2  # the other one is of GET /metrics
+    assert {sample.labels["method"] for sample in samples} <= {"GET", "POST", "(any)"}
 
 
 def test_tensors_queue_and_session_are_there(counted: Server) -> None:

@@ -77,6 +77,13 @@ def test_without_a_token_only_health_is_answered(start: Start, token_file: Path,
     assert httpx.get(f"{server.url}/openapi.json", headers=with_token(TOKEN)).json()["security"] == [{"token": []}]
 
 
+def test_a_host_header_that_looks_like_a_public_path_needs_a_token(start: Start, token_file: Path) -> None:
+    server = start("--token-file", token_file)
+    for host in (b"a/v2/health/live?", b"a/v2/health/live#", b"a/v2/health/ready?"):
+        answer = server.send(b"GET /metrics HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n", 5)
+        assert answer.startswith(b"HTTP/1.1 401 "), host
+
+
 def test_a_refused_body_is_not_stored(start: Start, token_file: Path) -> None:
     server = start("--token-file", token_file)
     head = b"POST /v1/scans HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
