@@ -19,8 +19,8 @@ from ct3d_edge.node.maps import MapWriter
 from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.spool import Arrival, Spool
 from ct3d_edge.results.journal import ResultsJournal
-from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
-from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.results.record import ResultRecord, ScanFailure
+from ct3d_edge.scan.discovery import find_scans, list_scans
 from ct3d_edge.scan.qc_flag import QCFlag
 
 LOGGER = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ RETRY_DELAY_S = 10.0
 MAX_ATTEMPTS = 5
 """Predictions of a series that may end with the node, or with an error that other series do not have, before it is
 given up."""
+
+DERIVED = "derived"
+"""Code of a series that is computed from another."""
 
 
 class StopRequested(Exception):
@@ -169,11 +172,11 @@ class SeriesPredictor:
         with self._count_attempt(task.arrival) as attempt:
             scans = self._find_scans(task.arrival)
             names = [self._spool.name_of(scan) for scan in scans]
-            for number, (name, scan) in enumerate(zip(names, scans, strict=True)):
+            for number, (name, (scan, refusal)) in enumerate(zip(names, scans.items(), strict=True)):
                 report = self._spool.report_path(task.arrival, number)
                 if name not in self._recorded:
                     if name not in self._unrecorded:
-                        self._unrecorded[name] = self._predict(scan, task, attempt)
+                        self._unrecorded[name] = self._refuse_or_predict(scan, refusal, task, attempt)
                     self._add_record(name, self._make_report(report, self._unrecorded[name]))
                 else:
                     self._make_report(report, replace(self._recorded[name], scan=str(scan)))
@@ -208,13 +211,24 @@ class SeriesPredictor:
         if files:
             self._on_report()
 
-    def _find_scans(self, arrival: Arrival) -> Sequence[Path]:
-        """The scans of a series: one, or each of its passes; the folder itself if what is in it is no scan."""
+    def _find_scans(self, arrival: Arrival) -> dict[Path, ScanFailure | None]:
+        """The scans of a series: one, or each of its passes; the folder itself if what is in it is no scan.
+
+        With each, why it is refused where a search of folders skips it: a reformat or projection of another series.
+        """
         path = self._spool.path(arrival)
         try:
-            return find_scans(path, arrival.series)
+            if find_scans(path) == [path]:
+                return {path: None}
+        except Ct3dError:
+            pass
+        try:
+            scans = find_scans(path, arrival.series)
+            skipped = {each.path: each for each in list_scans(path).passed_over if each.code == DERIVED}
         except Ct3dError:  # the prediction says why
-            return [path]
+            return {path: None}
+        failures = [ScanFailure(DERIVED, skipped[scan].reason) if scan in skipped else None for scan in scans]
+        return dict(zip(scans if len(scans) > 1 else [path], failures, strict=True))
 
     def _add_record(self, name: str, record: ResultRecord) -> None:
         with self._lock:
@@ -226,9 +240,14 @@ class SeriesPredictor:
             self._journal.sync()
         LOGGER.info("%s: %s", name, describe_record(record))
 
-    def _predict(self, scan: Path, task: PredictionTask, attempt: int) -> ResultRecord:
+    def _refuse_or_predict(
+        self, scan: Path, refusal: ScanFailure | None, task: PredictionTask, attempt: int
+    ) -> ResultRecord:
+        if refusal:
+            return replace(self._model.make_failed_result(scan, refusal).record, status="refused")
         if attempt > MAX_ATTEMPTS or task.failures >= MAX_ATTEMPTS:
-            return self._give_up(scan)
+            message = f"{MAX_ATTEMPTS} predictions of the series ended with the process, or with an error."
+            return self._model.make_failed_result(scan, ScanFailure(WORKER_DIED.code, message)).record
         if attempt > 1:
             return _flag_refused(self._predict_suspect(scan), task.refused)
         (result,) = self._model.iter_results(
@@ -278,25 +297,6 @@ class SeriesPredictor:
             flag = QCFlag("auxiliary_output_failed", "warn", f"There is no report: {error}", "send_to")
             return record.with_flags((*record.flags, flag))
         return record
-
-    def _give_up(self, scan: Path) -> ResultRecord:
-        """The record of a series whose predictions never ended."""
-        report = self._model.run_report
-        message = f"{MAX_ATTEMPTS} predictions of the series ended with the process, or with an error."
-        return ResultRecord(
-            scan=str(scan),
-            status="error",
-            prediction=None,
-            failure=ScanFailure("worker_died", message),
-            flags=(),
-            timing=Timing(),
-            model_sha256=report.model_sha256,
-            contract_sha256=report.contract_sha256,
-            requested=report.requested,
-            actual=report.actual,
-            nodes=report.nodes,
-            precision=report.arithmetic,
-        )
 
 
 def _flag_refused(record: ResultRecord, refused: int) -> ResultRecord:

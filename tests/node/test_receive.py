@@ -295,6 +295,24 @@ def test_instance_with_other_content_replaces_that_of_an_earlier_arrival(
     assert stored.count("corrected") == 1
 
 
+@pytest.mark.parametrize("image_type", [["DERIVED", "SECONDARY", "AXIAL"], ["DERIVED", "PRIMARY", "MIP"]])
+def test_series_that_a_folder_search_skips_is_refused(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive, image_type: list[str]
+) -> None:
+    archive.start()
+    node, datasets = start_node(destinations=(archive.peer,)), read_all(make_series())
+    for dataset in datasets:
+        dataset.ImageType = image_type
+    assert set(statuses(node, datasets)) == {0}
+    (record,) = node.records(1)
+    assert record.status == "refused"
+    assert record.failure is not None
+    assert record.failure.code == "derived"
+    assert Path(record.scan) == node.spool / "series" / "1.2.3-1"
+    wait_for((node.spool / "series" / "1.2.3-1" / ".done").exists, "the mark of a series that is done")
+    assert list((node.spool / "outbox" / "ARCHIVE").iterdir()) == archive.reports == []
+
+
 def test_eight_associations_at_once_lose_nothing(
     start_node: StartNode, make_series: MakeSeries, archive: Archive
 ) -> None:
