@@ -194,7 +194,7 @@ def job(
     (CT3D_EDGE_JOB_FAIL_ON) and by mercure's settings.
     """
     from ct3d_edge.cli.terminal import log, log_run_report
-    from ct3d_edge.deployment.job_result import RESULT_FILE, parse_assignments
+    from ct3d_edge.deployment.job_result import RESULT_FILE, parse_assignments, parse_probabilities, require_labels
     from ct3d_edge.inference.model import open_model
     from ct3d_edge.system.atomic_write import make_folder, require_writable
 
@@ -216,17 +216,19 @@ def job(
         dicom_pm,
         gradcam,
         report,
-        parse_assignments(probability or (), "--probability", "CLASS=FILE"),
+        parse_probabilities(probability or ()),
         tuple(notify or ()),
         parse_assignments(target or (), "--target", "OUTCOME=NAME"),
     )
     budget = parse_size(max_memory)
     for study in found.studies:
         make_folder(study.out)
-        require_writable(study.out / RESULT_FILE)
+        for name in (RESULT_FILE, *outputs.probabilities.values()):
+            require_writable(study.out / name)
     path = model or find_model(os.environ)
     failed = False
     with open_model(path, config) as opened:
+        require_labels(outputs.probabilities, opened.contract.labels)
         log_run_report(opened.run_report)
         for study in found.studies:
             run = _StudyRun(opened, resolve_model_path(path).stem, study, outputs, scan_timeout)
@@ -280,16 +282,16 @@ class _StudyRun:
             records.extend(sides.add(result) for result in results)
         sides.save(records)
         self.complete = sides.complete
-        return JobResult(tuple(records), None, software)
+        result = JobResult(tuple(records), None, software)
+        return result.require_single_prediction() if self._outputs.probabilities else result
 
     def write(self, result: "JobResult", *, mercure: bool) -> None:
         """Write ``result.json`` last, so that it stands for a complete folder, and the probabilities before it."""
         from ct3d_edge.deployment.job_result import RESULT_FILE, mercure_keys, write_json
 
-        for label, name in self._outputs.probabilities.items():
-            probability = result.probability(label)
-            if probability is not None:
-                write_json(self._study.out / name, probability)
+        for label, name in self._outputs.probabilities.items() if not result.failure else ():
+            for prediction in result.predictions:  # one at most
+                write_json(self._study.out / name, dict(prediction.probability)[label])
         content = result.to_dict(self._list_files())
         if mercure or self._outputs.notify or self._outputs.targets:
             content |= mercure_keys(result, self._outputs.notify, self._outputs.targets)

@@ -1,13 +1,14 @@
 """What a job reports of a study: ``result.json``, with the keys that mercure reserves if it runs there."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.results.record import ResultRecord, ScanFailure, ScanStatus
+from ct3d_edge.results.record import Prediction, ResultRecord, ScanFailure, ScanStatus
 from ct3d_edge.system.atomic_write import atomic_file
 
 RESULT_FILE = "result.json"
@@ -31,7 +32,7 @@ class JobResult:
     records
         One for each scan.
     failure
-        Why the study has no scan; None if it has some.
+        Why the study has no scan, or why an answer that was asked for cannot be given; else None.
     software
         Name and version.
     skipped
@@ -45,9 +46,10 @@ class JobResult:
 
     @property
     def status(self) -> ScanStatus:
-        """The worst of all scans; without any ``refused`` if files were skipped, else ``error``."""
-        empty: ScanStatus = "refused" if self.skipped else "error"
-        return max((record.status for record in self.records), key=SEVERITY.index, default=empty)
+        """The worst of all scans; of a study's failure ``error``, or ``refused`` if files were skipped."""
+        if self.failure or not self.records:
+            return "refused" if self.skipped else "error"
+        return max((record.status for record in self.records), key=SEVERITY.index)
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -62,27 +64,20 @@ class JobResult:
 
     def describe(self) -> str:
         """One line for people, without paths and without the patient."""
-        if self.failure:
-            return " ".join(self.failure.message.split())
-        return "; ".join(map(_describe, self.records))
+        failures = [" ".join(self.failure.message.split())] if self.failure else []
+        return "; ".join((*failures, *map(_describe, self.records)))
 
-    def probability(self, label: str) -> float | None:
-        """The probability of a class in the only scan of the study; None if that has no prediction.
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """Of the scans that have one."""
+        return tuple(record.prediction for record in self.records if record.prediction)
 
-        Raises
-        ------
-        UsageError
-            If there are several scans with a prediction, or the model has no such class.
-        """
-        answered = [record.prediction for record in self.records if record.prediction]
-        if len(answered) > 1:
-            raise UsageError(f"{len(answered)} scans have a prediction; a single probability belongs to a single scan.")
-        if not answered:
-            return None
-        probability = dict(answered[0].probability)
-        if label not in probability:
-            raise UsageError(f"The model has no class {label!r}; it has {', '.join(probability)}.")
-        return probability[label]
+    def require_single_prediction(self) -> "JobResult":
+        """The result, with the failure ``several_predictions`` if several scans share the one probability asked for."""
+        if len(self.predictions) < 2:
+            return self
+        message = f"{len(self.predictions)} scans have a prediction; a single probability belongs to a single scan."
+        return replace(self, failure=ScanFailure("several_predictions", message))
 
     def to_dict(self, files: Sequence[str] = ()) -> dict[str, Any]:
         """The JSON form, documented in docs/deployment.md; ``files`` were written beside it."""
@@ -126,6 +121,37 @@ def write_json(path: Path, content: object) -> None:
     """
     with atomic_file(path) as stream:
         stream.write(json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def parse_probabilities(texts: Sequence[str]) -> dict[str, str]:
+    """The file of each class, a plain name.
+
+    Raises
+    ------
+    UsageError
+        If a text has another form, or a file would lie elsewhere or replace another answer.
+    """
+    files = parse_assignments(texts, "--probability", "CLASS=FILE")
+    for name in files.values():
+        if name == ".." or PureWindowsPath(name).name != name or not name.isprintable():
+            raise UsageError(f"--probability takes the plain name of a file in --out, found {name!r}.")
+        if name.lower() == RESULT_FILE:
+            raise UsageError(f"--probability cannot take {name}, which holds the whole answer. Choose another name.")
+    if twice := [name for name, count in Counter(files.values()).items() if count > 1]:
+        raise UsageError(f"--probability names {twice[0]} for several classes. Choose a file for each.")
+    return files
+
+
+def require_labels(labels: Collection[str], model_labels: Sequence[str]) -> None:
+    """Make sure that the model has the classes of which a probability is asked.
+
+    Raises
+    ------
+    UsageError
+        If it does not.
+    """
+    if unknown := [label for label in labels if label not in model_labels]:
+        raise UsageError(f"The model has no class {unknown[0]!r}; it has {', '.join(model_labels)}.")
 
 
 def parse_assignments(texts: Sequence[str], option: str, example: str) -> dict[str, str]:

@@ -186,20 +186,57 @@ def test_studies_are_answered_in_folders_of_their_own(
     assert names(out / "one") == ["one_sr.dcm", "result.json"]
 
 
-def test_a_probability_belongs_to_one_scan(
-    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+def test_a_class_that_the_model_lacks_is_named_before_a_prediction(
+    run: Run, study: Path, make_model: MakeModel, tmp_path: Path
 ) -> None:
-    scans = tmp_path / "in"
-    make_scan("a.nii.gz", folder=scans)
-    options = ("job", "--in", scans, "--out", tmp_path / "out", "-m", make_model())
-    outcome = run(*options, "--probability", "covid=p.json")
+    outcome = run("job", "--in", study, "--out", tmp_path / "out", "-m", make_model(), "--probability", "covid=p.json")
     assert (outcome.code, outcome.err.splitlines()[-1]) == (
         2,
         "error: The model has no class 'covid'; it has normal, abnormal.",
     )
+    assert names(tmp_path / "out") == []
+
+
+def test_a_probability_of_two_scans_fails_their_study_alone(
+    run: Run, study: Path, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
+) -> None:
+    items, out = tmp_path / "items", tmp_path / "out"
+    for name in ("a.nii.gz", "b.nii.gz"):
+        make_scan(name, folder=items / "one")
+    study.rename(items / "two")
+    options = ("--layout", "studies", "--in", items, "--out", out, "-m", make_model())
+    outcome = run("job", *options, "--probability", "normal=p.json")
+    assert outcome.code == 1, outcome.err
+    answer = result(out / "one")
+    assert (answer["status"], answer["error"]["code"]) == ("error", "several_predictions")
+    assert answer["summary"].startswith("2 scans have a prediction; a single probability belongs to a single scan.; ")
+    assert all(scan["label"] for scan in answer["scans"])
+    assert names(out / "one") == ["result.json"]
+    assert names(out / "two") == ["p.json", "result.json", "two_sr.dcm"]
+    assert run("job", *options, "--probability", "normal=p.json", "--fail-on", "never").code == 0
+
+
+@pytest.mark.parametrize("name", ["../../x.json", "/x.json", "a/x.json", "..", ".", "a\\x.json", "Result.json", "x\ny"])
+def test_a_probability_is_written_to_a_plain_name_alone(
+    run: Run, mercure: Path, make_model: MakeModel, tmp_path: Path, name: str
+) -> None:
+    write_task(mercure, probability=[f"abnormal={name}"])
+    for outcome in (run("job", "-m", make_model()), run("job", "-m", make_model(), "--probability", f"normal={name}")):
+        assert outcome.code == 2
+        assert "--probability" in outcome.err
+        assert names(tmp_path / "output") == []
+
+
+def test_probabilities_are_not_written_over_one_another_or_a_folder(
+    run: Run, study: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    options = ("job", "--in", study, "--out", tmp_path / "out", "-m", make_model())
     assert "--probability takes CLASS=FILE, found 'p.json'" in run(*options, "--probability", "p.json").err
-    make_scan("b.nii.gz", folder=scans)
-    assert "2 scans have a prediction" in run(*options, "--probability", "normal=p.json").err
+    both = run(*options, "--probability", "normal=p.json", "--probability", "abnormal=p.json")
+    assert (both.code, "names p.json for several classes" in both.err) == (2, True)
+    (tmp_path / "out" / "p.json").mkdir(parents=True)
+    assert run(*options, "--probability", "normal=p.json").code == 2
+    assert names(tmp_path / "out") == ["p.json"]
 
 
 def test_an_unknown_layout_is_named(run: Run, tmp_path: Path) -> None:
