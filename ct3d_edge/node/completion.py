@@ -9,6 +9,9 @@ from ct3d_edge.formatting import format_bytes
 from ct3d_edge.node.config import Completion, Limits
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity
 
+MAX_EARLY_SERIES = 1000
+"""Series of which an instance was refused and none accepted that are remembered."""
+
 
 @dataclass
 class ArrivingSeries:
@@ -65,6 +68,8 @@ class SeriesTracker:
         self._rules, self._limits, self._clock = rules, limits, clock
         self._lock = threading.Lock()
         self._series: dict[str, ArrivingSeries] = {}
+        self._early_refusals: dict[str, set[str]] = {}  # of series without an accepted instance
+        self._unread_refusals: dict[int, set[str]] = {}  # of open associations
         self.changed = threading.Event()
         """Set when a series may have become complete by something else than time."""
 
@@ -87,8 +92,12 @@ class SeriesTracker:
         """Note an instance that was stored, and the bytes that its series grew by."""
         with self._lock:
             series = self._series.setdefault(identity.series, ArrivingSeries(self._clock()))
+            series.refused |= self._early_refusals.pop(identity.series, set())
+            if sender is not None and sender not in series.senders:
+                series.refused |= self._unread_refusals.get(sender, set())
             series.instances[identity.instance] = identity.frames
-            series.refused.discard(identity.instance)
+            for refused in (*(each.refused for each in self._series.values()), *self._unread_refusals.values()):
+                refused.discard(identity.instance)
             series.size += grown
             series.declared = max(filter(None, (series.declared, identity.declared)), default=None)
             series.last_change = self._clock()
@@ -100,23 +109,35 @@ class SeriesTracker:
             self.changed.set()
 
     def add_refusal(self, identity: InstanceIdentity) -> None:
-        """Note that an instance of a series was refused: the series waits for it."""
+        """Note that an instance of a series was refused: the series waits for it, also if it is yet to begin."""
         with self._lock:
             if series := self._series.get(identity.series):
-                series.refused.add(identity.instance)
-                series.last_change = self._clock()
+                self._refuse(series, identity.instance)
+                return
+            if len(self._early_refusals) >= MAX_EARLY_SERIES:
+                del self._early_refusals[next(iter(self._early_refusals))]
+            self._add_bounded(self._early_refusals.setdefault(identity.series, set()), identity.instance)
 
     def add_unread_refusal(self, instance: str, sender: int) -> None:
-        """Note that an instance was refused before its series was read: each series of that sender waits for it."""
+        """Note that an instance of an unknown series was refused: each series of that association waits for it."""
         with self._lock:
+            self._add_bounded(self._unread_refusals.setdefault(sender, set()), instance)
             for series in self._series.values():
                 if sender in series.senders:
-                    series.refused.add(instance)
-                    series.last_change = self._clock()
+                    self._refuse(series, instance)
+
+    def _refuse(self, series: ArrivingSeries, instance: str) -> None:
+        self._add_bounded(series.refused, instance)
+        series.last_change = self._clock()
+
+    def _add_bounded(self, refused: set[str], instance: str) -> None:
+        if len(refused) < self._limits.max_instances:
+            refused.add(instance)
 
     def end_association(self, sender: int, *, released: bool) -> None:
         """Note that an association ended, released by the peer or lost."""
         with self._lock:
+            self._unread_refusals.pop(sender, None)
             for series in self._series.values():
                 if sender in series.senders:
                     series.senders.remove(sender)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode_file_meta
@@ -24,6 +25,7 @@ from ct3d_edge.node.spool import Spool
 from ct3d_edge.node.tls import server_context
 from ct3d_edge.scan.dicom.instance import CT_CLASSES
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity, is_uid, read_identity
+from ct3d_edge.scan.dicom.tags import read_text, without_warnings
 from ct3d_edge.scan.dicom.transfer_syntaxes import find_readable_syntaxes
 
 LOGGER = logging.getLogger(__name__)
@@ -141,39 +143,41 @@ class Receiver:
         """Store an instance; the status for the peer."""
         try:
             return self._receive(event)
-        except RefusedInstance as refusal:
-            self._log_once(event, str(refusal))
-            return refusal.to_dataset()
+        except RefusedInstance as error:
+            refusal = error
         except OSError as error:
-            reason = f"the spool cannot be written: {error.strerror or error}"
-            self._log_once(event, reason)
-            return RefusedInstance(reason, OUT_OF_RESOURCES).to_dataset()
+            refusal = RefusedInstance(f"the spool cannot be written: {error.strerror or error}", OUT_OF_RESOURCES)
+        self._note_refusal(event)
+        self._log_once(event, str(refusal))
+        return refusal.to_dataset()
+
+    def _note_refusal(self, event: evt.Event) -> None:
+        """Have the series of a refused instance wait for it; each of the association if the series cannot be read."""
+        instance, series = str(cast(C_STORE, event.request).AffectedSOPInstanceUID), _read_series(event)
+        if series is None:
+            self._tracker.add_unread_refusal(instance, id(event.assoc))
+        else:
+            self._tracker.add_refusal(InstanceIdentity(series, instance))
 
     def _receive(self, event: evt.Event) -> int:
         request = _require_valid_request(event)
         data = event.encoded_dataset(include_meta=False)
-        self._require_space(len(data), request, id(event.assoc))
+        self._require_space(len(data))
         with self._spool.write_instance() as (stream, path):
             stream.write(bytes(128) + b"DICM" + encode_file_meta(event.file_meta))
             stream.write(data)
             stream.flush()
             identity = _identify(request, path)
             if limit := self._tracker.exceeded_limit(identity, len(data)):
-                self._tracker.add_refusal(identity)
                 raise RefusedInstance(f"{limit}; {identity.series} has more.", OUT_OF_RESOURCES)
             os.fsync(stream.fileno())
             sender = id(event.assoc)
-            try:
-                self._spool.store(path, identity, lambda grown: self._tracker.add_instance(identity, grown, sender))
-            except OSError:
-                self._tracker.add_refusal(identity)
-                raise
+            self._spool.store(path, identity, lambda grown: self._tracker.add_instance(identity, grown, sender))
         return SUCCESS
 
-    def _require_space(self, size: int, request: C_STORE, sender: int) -> None:
+    def _require_space(self, size: int) -> None:
         free, kept = self._spool.free_bytes(), self._config.limits.min_free_bytes
         if free - size < kept:
-            self._tracker.add_unread_refusal(str(request.AffectedSOPInstanceUID), sender)
             raise RefusedInstance(
                 f"The disk has {format_bytes(max(free, 0))} left; {format_bytes(kept)} stay free.",
                 OUT_OF_RESOURCES,
@@ -195,6 +199,18 @@ class Receiver:
         if reason not in logged and len(logged) < 100:
             logged.add(reason)
             LOGGER.warning("refused: an instance of %s: %s", event.assoc.requestor.ae_title, reason)
+
+
+def _read_series(event: evt.Event) -> str | None:
+    """SeriesInstanceUID of a data set that is not stored; None if there is none, or it is deflated."""
+    if event.context.transfer_syntax == DeflatedExplicitVRLittleEndian:  # it could take the memory
+        return None
+    try:
+        with without_warnings():
+            series = read_text(event.dataset, "SeriesInstanceUID")
+    except Exception:  # pydicom raises whatever the bytes lead it to
+        return None
+    return series if is_uid(series) else None
 
 
 def _require_valid_request(event: evt.Event) -> C_STORE:

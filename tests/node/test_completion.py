@@ -77,6 +77,30 @@ def test_instance_that_was_refused_and_comes_again_is_not_missed() -> None:
     assert (reason, series.refused) == ("association released", set())
 
 
+def test_instance_that_was_refused_before_any_was_accepted_is_missed() -> None:
+    tracker, clock = make_tracker()
+    tracker.add_refusal(InstanceIdentity("1.2.3", "1.2.3.1"))
+    tracker.add_unread_refusal("1.2.3.2", sender=1)
+    tracker.add_unread_refusal("1.2.9.1", sender=2)  # of another association
+    add(tracker, 3)
+    tracker.end_association(1, released=True)
+    assert reasons(tracker) == []
+    clock.now += 10
+    ((_, series, _),) = tracker.take_complete()
+    assert series.refused == {"1.2.3.1", "1.2.3.2"}
+
+
+def test_instance_that_comes_again_is_missed_by_no_series_of_its_first_association() -> None:
+    tracker, _ = make_tracker()
+    add(tracker, 1)
+    tracker.add_instance(InstanceIdentity("1.2.4", "1.2.4.1"), 100, 1)
+    tracker.add_unread_refusal("1.2.3.2", sender=1)
+    tracker.end_association(1, released=True)
+    add(tracker, 2, sender=2)
+    tracker.end_association(2, released=True)
+    assert reasons(tracker) == ["association released"] * 2
+
+
 def test_instances_of_an_earlier_run_wait() -> None:
     tracker, _ = make_tracker()
     add(tracker, 1, sender=None)

@@ -313,6 +313,28 @@ def test_series_that_a_folder_search_skips_is_refused(
     assert list((node.spool / "outbox" / "ARCHIVE").iterdir()) == archive.reports == []
 
 
+@pytest.mark.parametrize("kind", ["other UID", "no data set", "disk"])
+def test_refusal_before_the_first_instance_is_flagged(
+    start_node: StartNode, make_series: MakeSeries, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    node, datasets = start_node(), read_all(make_series())
+    first = datasets.pop(0)
+    association = associate(node)
+    if kind == "disk":
+        with monkeypatch.context() as patch:
+            patch.setattr("ct3d_edge.node.spool.Spool.free_bytes", lambda _: -1)
+            assert association.send_c_store(first).Status == 0xA700
+    else:
+        instance = first.SOPInstanceUID
+        first.SOPInstanceUID = "1.2.3.999"
+        data = (encode(first, False, True) or b"") if kind == "other UID" else b"no data set"
+        assert store_encoded(association, data, instance) in (0xA900, 0xC000)
+    assert {int(association.send_c_store(dataset).Status) for dataset in datasets} == {0}
+    association.release()
+    (record,) = node.records(1)
+    assert "incomplete_series" in [flag.code for flag in record.flags]
+
+
 def test_eight_associations_at_once_lose_nothing(
     start_node: StartNode, make_series: MakeSeries, archive: Archive
 ) -> None:
