@@ -81,6 +81,9 @@ def serve(
     temp_dir: Annotated[
         Path | None, typer.Option("--temp-dir", help="Folder for uploads while they are predicted.")
     ] = None,
+    min_free: Annotated[
+        str, typer.Option("--min-free", help="Disk space for uploads to leave free; larger ones get 507.")
+    ] = "256MB",
     allow: DowngradeCheckOption = None,
 ) -> None:
     """Predict scans and tensors over HTTP, until Ctrl-C.
@@ -100,8 +103,8 @@ def serve(
         if run_report:
             report.save(run_report)
 
-    upload_bytes = _parse_upload_limit(max_upload)
-    limits = ServerLimits(queue_size, upload_bytes, max_files, max_connections, body_timeout, scan_timeout)
+    upload_bytes, free_bytes = _parse_size("--max-upload", max_upload), _parse_size("--min-free", min_free)
+    limits = ServerLimits(queue_size, upload_bytes, max_files, max_connections, body_timeout, scan_timeout, free_bytes)
     config = ServerConfig(
         host,
         port,
@@ -126,11 +129,11 @@ def serve(
     serve_model(model, inference, config, workers, log_session)
 
 
-def _parse_upload_limit(text: str) -> int:
+def _parse_size(option: str, text: str) -> int:
     try:
         return parse_size(text) or 0
     except UsageError as error:
-        raise UsageError(f"--max-upload: {error}") from error
+        raise UsageError(f"{option}: {error}") from error
 
 
 def _tls_files(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":

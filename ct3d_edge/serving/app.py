@@ -116,6 +116,7 @@ def _infer_operation(path: str) -> Operation:
         {
             200: ("The outputs.", {JSON: ANY_OBJECT, BINARY: octets}),
             404: ("There is no such model.", FAILED),
+            422: ("The network gave NaN or infinity.", FAILED),
             **BODY_ERRORS,
         },
         {JSON: ANY_OBJECT, BINARY: octets},

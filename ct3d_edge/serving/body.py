@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -35,12 +36,17 @@ class BodyWriter(Protocol):
 async def receive_file(request: Request, path: Path, limits: ServerLimits) -> Path:
     """Write the body to a file; see `receive_body`."""
     with path.open("wb") as stream:
-        await receive_body(request, stream, limits)
+        await receive_body(request, stream, path.parent, limits)
     return path
 
 
-async def receive_body(request: Request, writer: BodyWriter, limits: ServerLimits) -> None:
+async def receive_body(request: Request, writer: BodyWriter, folder: Path, limits: ServerLimits) -> None:
     """Pass the body on in blocks.
+
+    Parameters
+    ----------
+    folder
+        Where the blocks are stored. Its disk keeps ``min_free_bytes``, as a temporary folder is often in memory.
 
     Raises
     ------
@@ -50,19 +56,34 @@ async def receive_body(request: Request, writer: BodyWriter, limits: ServerLimit
         If the connection ends before the body.
     """
     _check_headers(request, limits)
+    await run_in_threadpool(_require_space, folder, int(request.headers.get("content-length", 0)), limits)
+
+    def write(data: bytes) -> None:
+        _require_space(folder, len(data), limits)
+        writer.write(data)
+
     block = bytearray()
     try:
         async for data in _timed_stream(request, limits):
             block += data
             if len(block) >= BLOCK_BYTES:
-                await run_in_threadpool(writer.write, bytes(block))
+                await run_in_threadpool(write, bytes(block))
                 block.clear()
-        await run_in_threadpool(writer.write, bytes(block))
+        await run_in_threadpool(write, bytes(block))
         await run_in_threadpool(writer.close)
     except OSError as error:
         if error.errno not in DISK_ERRNOS or error.errno == errno.EIO:
             raise
-        raise RequestError(507, "disk_full", "The server has no disk space for this body.") from error
+        raise _disk_full() from error
+
+
+def _require_space(folder: Path, size: int, limits: ServerLimits) -> None:
+    if size > shutil.disk_usage(folder).free - limits.min_free_bytes:
+        raise _disk_full()
+
+
+def _disk_full() -> RequestError:
+    return RequestError(507, "disk_full", "The server has no disk space for this body. Try again later.")
 
 
 def _check_headers(request: Request, limits: ServerLimits) -> None:

@@ -33,7 +33,10 @@ class ServerLimits:
     body_timeout
         Seconds for which a body may fall behind `MIN_RATE`.
     scan_timeout
-        Seconds for a scan, or for one run of the network; the record then has the failure ``timeout``.
+        Seconds for a scan; the record then has the failure ``timeout``. Tensors have no such limit; ``max_upload``
+        and the shapes of the inputs bound the work.
+    min_free_bytes
+        Disk space in the folder of uploads that bodies leave free; one that would not gets 507.
     """
 
     queue_size: int = 32
@@ -42,6 +45,7 @@ class ServerLimits:
     max_connections: int = 256
     body_timeout: float = 30.0
     scan_timeout: float = 300.0
+    min_free_bytes: int = 256 << 20
 
     @property
     def max_unpacked(self) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from ssl import SSLContext
 import uvicorn
 from starlette.applications import Starlette
 
-from ct3d_edge.formatting import plural
+from ct3d_edge.formatting import format_bytes, plural
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.serving.app import make_app
 from ct3d_edge.serving.config import ServerConfig, bind_socket, read_tokens
@@ -70,6 +71,9 @@ def serve(
         tokens = read_tokens(config.token_file) if config.token_file else ()
         bound = stack.enter_context(bind_socket(config.host, config.port))
         spool = stack.enter_context(open_spool(config.temp_dir))
+        least = config.limits.min_free_bytes
+        if shutil.disk_usage(spool).free < least:
+            LOGGER.warning("uploads get 507: %s has less than %s of free space", spool.parent, format_bytes(least))
         served = stack.enter_context(open_served_model(model, inference, workers))
         on_open(served.run_report)
         queue = WorkQueue(served.workers, config.limits.queue_size)

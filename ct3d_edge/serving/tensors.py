@@ -130,7 +130,15 @@ def read_request(
 def write_response(
     model: str, version: str, request: InferRequest, outputs: Mapping[str, NDArray[np.float32]]
 ) -> tuple[bytes, int | None]:
-    """The body of a response, and the length of its JSON if tensors follow it."""
+    """The body of a response, and the length of its JSON if tensors follow it.
+
+    Raises
+    ------
+    RequestError
+        422 ``non_finite_output`` if the network gave NaN or infinity, which JSON has no numbers for.
+    """
+    if not all(np.isfinite(outputs[name]).all() for name in request.binary_outputs):
+        raise RequestError(422, "non_finite_output", "The network gave NaN or infinity for these inputs.")
     described, binary = [], []
     for name, as_binary in request.binary_outputs.items():
         array = np.ascontiguousarray(outputs[name], DTYPES["FP32"])

@@ -58,7 +58,7 @@ async def receive_upload(request: Request, folder: Path, limits: ServerLimits) -
     if boundary is None:
         return Upload((await receive_file(request, folder / "scan", limits),))
     writer = MultipartWriter(boundary, folder, limits)
-    await receive_body(request, writer, limits)
+    await receive_body(request, writer, folder, limits)
     return Upload(tuple(writer.files), _plain_name(writer.names[0]) if len(writer.names) == 1 else None)
 
 
@@ -114,15 +114,15 @@ def _require_limits(path: Path, limits: ServerLimits) -> None:
 
 def _suffix(path: Path) -> str | None:
     """The suffix of a scan's file by its content, as names in uploads are not used; None for other files."""
-    if is_dicom(path):
-        return ".dcm"
     with path.open("rb") as stream:
         first = stream.read(4)
+    compressed = first.startswith(GZIP_MAGIC)
+    if is_dicom(path):
+        return ".dcm.gz" if compressed else ".dcm"
     if first in ZIP_MAGIC:
         return ".zip"
     if first in TEXT_HEADERS:
         return TEXT_HEADERS[first]
-    compressed = first.startswith(GZIP_MAGIC)
     with suppress(OSError, EOFError, zlib.error), (gzip.open if compressed else open)(path, "rb") as stream:
         first = stream.read(4)
         if {int.from_bytes(first, "little"), int.from_bytes(first, "big")} & NIFTI_HEADER_SIZES:

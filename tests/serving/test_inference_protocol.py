@@ -131,6 +131,17 @@ def test_a_model_with_the_preprocessing_inside_takes_stored_voxels(
     assert (refused.status_code, refused.json()["error"]["code"]) == (501, "tensors_only")
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_an_output_that_is_no_number_is_422(server: Server, binary: bool) -> None:
+    volume = np.full((1, *SHAPE, 1), 3e38, np.float32)
+    volume[:, ::2] *= -1
+    entry = described(volume, parameters={"binary_data_size": volume.nbytes})
+    answer = infer_binary(server, {"inputs": [entry], "parameters": {"binary_data_output": binary}}, volume.tobytes())
+    assert (answer.status_code, answer.json()) == (422, {"error": "The network gave NaN or infinity for these inputs."})
+    assert "non_finite_output" in server.log
+    assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "is FP32 of shape": {"shape": [1, 16, 12, 8]},
     "found INT16": {"datatype": "INT16"},

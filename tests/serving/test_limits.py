@@ -203,13 +203,29 @@ def test_a_full_disk_is_507_and_the_server_goes_on(start: Start, make_scan: Make
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("tmpfs cannot be mounted here")
     try:
-        server = start(temp=small)
+        server = start("--min-free", "1B", temp=small)
         answer = httpx.post(f"{server.url}/v1/scans", content=bytes(3_000_000))
         assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
         assert httpx.post(f"{server.url}/v1/scans", content=make_scan().read_bytes()).status_code == 200
         assert server.stop() == 0
     finally:
         subprocess.run(["umount", str(small)], check=True)  # noqa: S607
+
+
+def test_uploads_leave_disk_space_free(start: Start, make_scan: MakeScan) -> None:
+    server, data = start("--min-free", "900TB", "--model-name", "tiny"), make_scan().read_bytes()
+    assert server.send(HEAD % len(data), 5).startswith(b"HTTP/1.1 507 ")  # before the body
+    for path, options in (
+        ("/v1/scans", {"content": (part for part in (data,))}),  # of unknown length
+        ("/v1/scans", {"files": {"file": data}}),
+        ("/v2/models/tiny/infer", {"content": b"{}"}),
+    ):
+        answer = httpx.post(server.url + path, **options)
+        assert answer.status_code == 507, path
+        assert "no disk space" in answer.text
+    assert stored(server) == []
+    assert "disk_full" in server.log
+    assert f"uploads get 507: {server.temp} has less than" in server.log
 
 
 def test_threads_do_not_grow(server: Server, make_scan: MakeScan) -> None:

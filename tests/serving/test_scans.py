@@ -128,6 +128,15 @@ def test_a_zip_archive_of_a_dicom_series_gives_the_record_of_its_folder(
 
 
 @pytest.mark.skipif(not DICOM, reason="needs the extra dicom")
+def test_a_compressed_dicom_file_has_the_name_of_one(server: Server, hu: NDArray[np.int16], tmp_path: Path) -> None:
+    from dicom_files import write_series
+
+    data = min(write_series(tmp_path / "series", hu).iterdir()).read_bytes()
+    names = [httpx.post(f"{server.url}/v1/scans", content=body).json()["scan"] for body in (data, gzip.compress(data))]
+    assert names == ["scan.dcm", "scan.dcm.gz"]
+
+
+@pytest.mark.skipif(not DICOM, reason="needs the extra dicom")
 def test_of_several_series_one_can_be_chosen(server: Server, hu: NDArray[np.int16], tmp_path: Path) -> None:
     from dicom_files import write_series
 
