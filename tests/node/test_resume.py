@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,29 @@ def test_series_that_ends_the_process_costs_no_other_its_prediction(
     failure = records["1.2.66-1"].failure
     assert failure is not None
     assert failure.code == "worker_died"
+
+
+@pytest.mark.slow
+def test_node_that_stops_ends_the_second_process_without_a_record(
+    tmp_path: Path, make_model: MakeModel, make_series: MakeSeries, spool: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    slow = DEADLY_SERIES.replace("os.kill(os.getpid(), signal.SIGKILL)", "__import__('time').sleep(60)")
+    (tmp_path / "site" / "sitecustomize.py").write_text(slow)
+    folder = put(make_series("1.2.66"), spool / "series" / "1.2.66-1")
+    (folder / ".attempts").write_bytes(b".")
+    path = f"PYTHONPATH={tmp_path / 'site'}:{ROOT}"
+    node = NodeProcess(spool, make_model(), *DOWNGRADE_ALL, prefix=("env", path))
+    try:
+        node.wait_until_listening()
+        wait_for(lambda: "in a second process" in node.log.read_text(), "the second process")
+        time.sleep(3)  # it imports, opens the model, and begins
+        assert node.interrupt() == 0
+    finally:
+        node.kill()
+    assert (folder / ".attempts").read_bytes() == b"."
+    assert read_records(spool) == []
+    assert "Traceback" not in node.log.read_text()
 
 
 def test_error_of_the_provider_is_no_fault_of_a_series(
