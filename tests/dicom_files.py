@@ -1,5 +1,6 @@
 """Small DICOM files made with pydicom, so that every element can be made wrong."""
 
+import zlib  # noqa: F401 - before gdcm, whose own zlib would take its place and abort the process
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

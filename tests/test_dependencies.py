@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -62,6 +63,15 @@ def test_what_is_imported_outside_of_the_extras_is_in_the_base_installation() ->
             if not names & allowed:
                 unmet.append(f"{place} imports {module}")
     assert not unmet
+
+
+@pytest.mark.parametrize("module", ["dicom_files", "ct3d_edge.scan.dicom.pixel_decoder", "ct3d_edge.scan.loader"])
+def test_gdcm_does_not_take_the_place_of_zlib(module: str) -> None:
+    """Its wheel has a zlib of its own, and the process that loads that one first aborts in `zlib.compress`."""
+    pytest.importorskip("gdcm", reason="python-gdcm is not installed")
+    code = f"import sys; sys.path[:0] = {sys.path!r}; import {module}, gdcm, zlib; zlib.compress(b'0')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_reading_compressed_dicom_is_in_the_base_installation() -> None:

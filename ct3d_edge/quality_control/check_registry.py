@@ -93,7 +93,7 @@ CHECKS = (
     QualityCheck(
         "mixed_series",
         "refuse",
-        "files under one series UID that differ in study, frame of reference, modality or series number; in which",
+        "files under one series UID that differ in study, frame of reference, modality, date or number; in which",
     ),
     QualityCheck(
         "series_split",
@@ -103,11 +103,13 @@ CHECKS = (
     QualityCheck(
         "repeated_acquisition",
         "warn",
-        "another series of the search shows the same slices with another convolution kernel; which",
+        "another series of the search shows the same slices with another convolution kernel, or is a copy; which",
     ),
     QualityCheck("pass_split", "warn", "one of several passes under one series UID; the attributes that differ"),
     QualityCheck(
-        "inferred_series", "warn", "DICOM files without SeriesInstanceUID, taken together by their folder; how many"
+        "inferred_series",
+        "warn",
+        "DICOM files without SeriesInstanceUID, or some without study or frame of reference; how many",
     ),
     QualityCheck(
         "derived", "warn", "a DICOM series computed from another one (DERIVED, SECONDARY), or projected (MIP); which"

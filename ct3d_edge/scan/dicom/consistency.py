@@ -131,7 +131,9 @@ def _same_position(one: SliceOf, other: SliceOf) -> bool:
 
 
 def list_file_names(slices: Sequence[SliceOf]) -> str:
-    """Names of the files of slices, at most `MAX_NAMED_FILES`."""
-    names = sorted({slice_.image.path.name for slice_ in slices})
+    """Names of the files of slices, at most `MAX_NAMED_FILES`; with their folders where two have one name."""
+    paths = {slice_.image.path for slice_ in slices}
+    alike = len({path.name for path in paths}) < len(paths)
+    names = sorted(f"{path.parent.name}/{path.name}" if alike else path.name for path in paths)
     more = f" and {len(names) - MAX_NAMED_FILES} more" if len(names) > MAX_NAMED_FILES else ""
     return ", ".join(names[:MAX_NAMED_FILES]) + more

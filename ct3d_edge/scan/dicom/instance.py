@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from ct3d_edge.errors import UnreadableScanError
-from ct3d_edge.scan.archive import read_file_state
+from ct3d_edge.scan.archive import FileState, read_file_state
 from ct3d_edge.scan.dicom.frames import FRAME_TAGS, ORDER_TAGS, PASS_TAGS, Frame, hash_text, read_frames
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, is_dicom
 from ct3d_edge.scan.dicom.pixel_storage import (
@@ -31,8 +31,8 @@ from ct3d_edge.scan.dicom.pixel_storage import (
 )
 from ct3d_edge.scan.dicom.tags import read_integer, read_text, without_warnings
 
-SERIES_TAGS = ("FrameOfReferenceUID", "Modality", "SeriesNumber", "StudyInstanceUID")
-"""What all files of one series share (PS3.3, A.1.2.3)."""
+SERIES_TAGS = ("FrameOfReferenceUID", "Modality", "SeriesDate", "SeriesNumber", "StudyDate", "StudyInstanceUID")
+"""What all files of one series share (PS3.3, A.1.2.3). Not the date of acquisition: a scan may pass midnight."""
 
 TAGS = [
     *FRAME_TAGS,
@@ -136,8 +136,7 @@ def read_instance(path: Path) -> DicomInstance:
         ``no_pixel_data`` if it is DICOM of another kind; ``bad_header`` if it says something impossible.
     """
     try:
-        found = read_file_state(path)
-        return _read_cached(path, found.size, found.modified_ns)
+        return _read_cached(path, read_file_state(path))
     except FileNotFoundError as error:
         raise UnreadableScanError("not_found", f"{path.name} does not exist.") from error
     except OSError as error:
@@ -147,23 +146,22 @@ def read_instance(path: Path) -> DicomInstance:
 def read_series_uid(path: Path) -> str | None:
     """UID of the series that a file belongs to, `NO_SERIES_UID` if it gives none; None if it cannot be read."""
     try:
-        found = read_file_state(path)
-        return _series_uid_cached(path, found.size, found.modified_ns)
+        return _series_uid_cached(path, read_file_state(path))
     except (OSError, UnreadableScanError):
         return None
 
 
 @lru_cache(SERIES_UID_CACHE_SIZE)
-def _series_uid_cached(path: Path, size: int, changed: int) -> str | None:
+def _series_uid_cached(path: Path, state: FileState) -> str | None:
     try:
-        return _read_cached(path, size, changed).series or NO_SERIES_UID
+        return _read_cached(path, state).series or NO_SERIES_UID
     except UnreadableScanError:
         return None
 
 
 @lru_cache(INSTANCE_CACHE_SIZE)
-def _read_cached(path: Path, size: int, _changed: int) -> DicomInstance:
-    if size == 0:
+def _read_cached(path: Path, state: FileState) -> DicomInstance:
+    if state.size == 0:
         raise UnreadableScanError("empty", f"{path.name} is empty (0 bytes). Copy or export it again.")
     if not is_dicom(path):
         raise UnreadableScanError("not_dicom", f"{path.name} is not a DICOM file, whatever its name says.")

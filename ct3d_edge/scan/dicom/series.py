@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.consistency import SliceOf, list_file_names
+from ct3d_edge.scan.dicom.consistency import SliceOf, list_file_names, require_identical_duplicates
 from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.pixel_decoder import decode_planes, require_decodable, stored_dtype
 from ct3d_edge.scan.dicom.pixel_padding import AIR_HU, find_padding, padding_flags
@@ -216,6 +216,18 @@ def _series_flags(images: Sequence[DicomInstance], localizers: int) -> tuple[QCF
         detail = "The pixels are declared inverted for display (MONOCHROME1); the numbers were taken as they are."
         found.append(QCFlag("monochrome1", "warn", detail))
     return tuple(found)
+
+
+def have_identical_copies(images: Sequence[DicomInstance]) -> bool:
+    """Whether CT files of one SOPInstanceUID show the same in the same place; also where they cannot be decoded."""
+    slices = [SliceOf(image, frame) for image in images if image.is_ct for frame in image.frames]
+    try:
+        require_identical_duplicates([each for each in slices if not each.frame.is_localizer], _same_pixels)
+    except RefusedScanError as error:
+        return error.code != "conflicting_instances"
+    except UnreadableScanError:  # reported where it is opened
+        return True
+    return True
 
 
 def _same_pixels(one: SliceOf, other: SliceOf) -> bool:

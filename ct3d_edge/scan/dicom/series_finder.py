@@ -27,7 +27,6 @@ from ct3d_edge.scan.dicom.series_membership import (
     differing_attributes,
     differing_identity,
     has_one_identity,
-    have_common_instances,
     identity_flag,
     split_flag,
     split_identities,
@@ -150,10 +149,22 @@ def _make_passes(
     """The passes in files of one of several identities."""
     # Files of several patients or studies that cannot be separated are refused when they are opened.
     passes = split_passes(images) if identity or has_one_identity(images) else (AcquisitionPass((), tuple(images)),)
+    if _share_instances(passes):  # one of them is not what it says: refused when they are opened
+        passes = (AcquisitionPass((), tuple(images)),)
     for each in passes:
         named = AcquisitionPass((*identity, *each.values), each.images)
         own = (pass_flag(passes, named.name),) if len(passes) > 1 else ()
         yield SeriesFiles(uid, each.images, _skip_reason(each.images), named.name, (*flags, *own))
+
+
+def _share_instances(passes: Sequence[AcquisitionPass]) -> bool:
+    """Whether two files of one SOPInstanceUID are of different passes."""
+    passes_of: dict[tuple[str, Path], set[int]] = defaultdict(set)
+    for number, each in enumerate(passes):
+        for image in each.images:
+            passes_of[image.instance, image.path].add(number)
+    by_instance: dict[str, set[int]] = {}
+    return any(by_instance.setdefault(uid, numbers) != numbers for (uid, _), numbers in passes_of.items() if uid)
 
 
 def _resolve(path: Path, check_cancelled: Callable[[], None]) -> tuple[SeriesFiles, tuple[QCFlag, ...]]:
@@ -203,18 +214,15 @@ def _require_single_pass(passes: Sequence[SeriesFiles], name: str = "") -> Serie
 def _add_parts_below(
     folder: Path, uid: str, images: list[DicomInstance], check_cancelled: Callable[[], None]
 ) -> tuple[list[DicomInstance], tuple[QCFlag, ...]]:
-    """Images of a series, and those in folders below that complete it; copies and other identities are left alone."""
+    """Images of a series, and those of the same identity in folders below; `DicomSeries` compares copies."""
     parts = {folder: images} if images else {}
     for below in _folders_of(folder):
         files = () if below == folder else _list_files_of_series(below, (uid,), check_cancelled)
         if part := [read_instance(file) for file in files]:
             parts[below] = part
-    whole: list[list[DicomInstance]] = []
-    for part in parts.values():
-        whole += [] if have_common_instances([*whole, part]) else [part]
-    differing = differing_attributes(list(parts.values())) or differing_attributes(whole)
+    differing = differing_attributes(list(parts.values()))
     if not differing:
-        return [image for part in whole for image in part], ()
+        return [image for part in parts.values() for image in part], ()
     if images:
         return images, (split_flag(differing),)
     names = ", ".join(part.relative_to(folder).as_posix() for part in list(parts)[:MAX_NAMED])

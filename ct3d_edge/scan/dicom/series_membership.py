@@ -35,6 +35,10 @@ def membership_flags(images: Sequence[DicomInstance]) -> tuple[QCFlag, ...]:
     if not images[0].series:
         detail = "The files have no SeriesInstanceUID; that they belong together was inferred from their folder."
         found.append(QCFlag("inferred_series", "warn", detail, len(images)))
+    for name, values in _identity_hashes(images).items() if images[0].series else ():
+        if name in UNIQUE_TAGS and (lacking := values.count("")) and lacking < len(values):
+            detail = f"{lacking} of {len(values)} files have no {name}; that they belong together was inferred."
+            found.append(QCFlag("inferred_series", "warn", detail, lacking))
     return tuple(found)
 
 
@@ -49,8 +53,10 @@ def differing_attributes(parts: Sequence[Sequence[DicomInstance]]) -> tuple[str,
     images = [image for part in parts for image in part]
     if identity := _differing_identity(images):
         return identity
-    if have_common_instances(parts):
+    parts = _without_copies(parts)
+    if len(parts) < 2:
         return ()
+    images = [image for part in parts for image in part]
     passes = split_passes(images)
     if len(passes) == 1:
         return _differing_positions(images)
@@ -61,10 +67,20 @@ def differing_attributes(parts: Sequence[Sequence[DicomInstance]]) -> tuple[str,
     return separating_attributes(passes) if separated else ()
 
 
-def have_common_instances(parts: Sequence[Sequence[DicomInstance]]) -> bool:
-    """Whether an instance lies in several folders: they hold copies of a series, each of them whole."""
-    instances = [image.instance for part in parts for image in part]
-    return len(set(instances)) < len(instances)
+def have_equal_instances(parts: Sequence[Sequence[DicomInstance]]) -> bool:
+    """Whether each of several folders has files of the same SOPInstanceUIDs: as copies of a series have."""
+    instances = {frozenset(image.instance for image in part) for part in parts}
+    return len(instances) == 1 and all(image.instance for image in parts[0])
+
+
+def _without_copies(parts: Sequence[Sequence[DicomInstance]]) -> list[list[DicomInstance]]:
+    """Files of several folders, each instance once; a folder of which all lie in larger ones is left out."""
+    found, seen = [], set[str]()
+    for part in sorted(parts, key=len, reverse=True):
+        if new := [image for image in part if not image.instance or image.instance not in seen]:
+            found.append(new)
+        seen |= {image.instance for image in part}
+    return found
 
 
 def has_one_identity(images: Sequence[DicomInstance]) -> bool:

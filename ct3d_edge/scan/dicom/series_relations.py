@@ -17,6 +17,12 @@ def sibling_flag(folders: int, attributes: str) -> QCFlag:
     return QCFlag("series_split", "warn", detail, attributes)
 
 
+def copy_flag(folders: int, uid: str) -> QCFlag:
+    """That the same files are in several folders, each of them a scan."""
+    detail = f"{folders} folders hold copies of the series {uid}: several predictions of one acquisition."
+    return QCFlag("repeated_acquisition", "warn", detail, uid)
+
+
 def twin_flags(scans: Sequence[tuple[Path, SeriesFiles]]) -> dict[Path, QCFlag]:
     """A flag for each scan whose slices another series shows with another kernel: soft tissue and lung."""
     alike: dict[tuple[object, ...], dict[Path, SeriesFiles]] = defaultdict(dict)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID
+from ct3d_edge.scan.dicom.series import have_identical_copies
 from ct3d_edge.scan.dicom.series_finder import (
     FolderContents,
     SeriesFiles,
@@ -18,9 +19,9 @@ from ct3d_edge.scan.dicom.series_finder import (
     list_dicom_files,
     make_series,
 )
-from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_common_instances
+from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_equal_instances
 from ct3d_edge.scan.dicom.series_query import SearchEntry, SearchFlag, SeriesQuery, SkippedFile
-from ct3d_edge.scan.dicom.series_relations import sibling_flag, twin_flags
+from ct3d_edge.scan.dicom.series_relations import copy_flag, sibling_flag, twin_flags
 
 _Named = list[tuple[Path, SeriesFiles]]
 
@@ -34,7 +35,7 @@ def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dic
         DICOM files by folder.
     """
     contents = {folder: group_by_series(those) for folder, those in files.items()}
-    joined, split = _join_folders(contents)
+    joined, split, copies = _join_folders(contents)
     named = {
         folder: [each for uid in what.by_uid for each in joined.get(uid) or _name_series(folder, uid, what, query)]
         for folder, what in contents.items()
@@ -42,6 +43,11 @@ def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dic
     found = {folder: list(_entries(folder, what, named[folder], query)) for folder, what in contents.items()}
     for uid, (folders, differing) in split.items():
         found[folders[0]] += _split_entries(uid, folders, differing, named) if query.series is None else []
+    for uid, folders in copies.items():
+        flag = copy_flag(len(folders), uid)
+        for folder in folders:
+            scans = [path for path, each in named[folder] if each.uid == uid and each.reason is None]
+            found[folder] += [SearchFlag(path, flag) for path in scans]
     twins = twin_flags([each for those in named.values() for each in those if each[1].reason is None])
     for folder, those in named.items():
         found[folder] += [SearchFlag(path, twins[path]) for path, _ in those if path in twins]
@@ -97,14 +103,19 @@ def _split_entries(
 
 def _join_folders(
     contents: Mapping[Path, FolderContents],
-) -> tuple[dict[str, _Named], dict[str, tuple[list[Path], tuple[str, ...]]]]:
-    """Series whose files lie in several folders, each file in one; and, of others, the folders and what differs."""
+) -> tuple[dict[str, _Named], dict[str, tuple[list[Path], tuple[str, ...]]], dict[str, list[Path]]]:
+    """Series whose files lie in several folders; of others, the folders and what differs; and the folders of copies.
+
+    Folders are copies if they hold the same instances. Where only some are the same, or one instance has other pixels,
+    the files are taken together: on opening, an instance is taken once with a flag, or refused.
+    """
     folders_of: dict[str, list[Path]] = defaultdict(list)
     for folder, what in contents.items():
         for uid in what.by_uid:
             folders_of[uid] += [folder] if uid != NO_SERIES_UID else []
     joined: dict[str, _Named] = {}
     split: dict[str, tuple[list[Path], tuple[str, ...]]] = {}
+    copies: dict[str, list[Path]] = {}
     for uid, folders in folders_of.items():
         if len(folders) < 2:
             continue
@@ -112,7 +123,9 @@ def _join_folders(
         common = Path(os.path.commonpath(folders))
         if differing := differing_attributes(parts):
             split[uid] = folders, differing
-        elif not have_common_instances(parts):
+        elif have_equal_instances(parts) and have_identical_copies([image for part in parts for image in part]):
+            copies[uid] = folders
+        else:
             whole = make_series(uid, [image for part in parts for image in part])
             joined[uid] = [(common / series.name, series) for series in whole]
-    return joined, split
+    return joined, split, copies

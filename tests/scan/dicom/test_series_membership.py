@@ -38,10 +38,13 @@ def first_pass(hu: NDArray[np.int16], **values: object) -> list[Dataset]:
     return datasets
 
 
-@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "SeriesNumber"])
+@pytest.mark.parametrize(
+    "keyword", ["StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "SeriesNumber", "StudyDate", "SeriesDate"]
+)
 def test_folders_that_differ_in_identity_stay_apart(tmp_path: Path, hu: NDArray[np.int16], keyword: str) -> None:
-    one = first_pass(hu[:, :, :6], **{keyword: "1"})
-    two = other_pass(hu[:, :, 6:], 6, **{keyword: "2"})
+    values = ("20010101", "20190101") if keyword.endswith("Date") else ("1", "2")
+    one = first_pass(hu[:, :, :6], **{keyword: values[0]})
+    two = other_pass(hu[:, :, 6:], 6, **{keyword: values[1]})
     folders = [
         made.write_datasets(tmp_path / f"patient_{n}", those, f"{n}{{}}.dcm") for n, those in enumerate((one, two))
     ]
@@ -129,6 +132,24 @@ def test_files_without_a_series_uid_are_told_and_compared(tmp_path: Path, hu: ND
         dataset.SeriesNumber = 1 + number // 6
     made.write_datasets(folder, datasets)
     assert [open_scan(scan).shape[2] for scan in find_scans([folder])] == [6, 6]
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+@pytest.mark.parametrize("lacking", [1, 6, 11])
+def test_an_identity_that_some_files_lack_is_a_flag(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, lacking: int
+) -> None:
+    datasets = first_pass(hu, StudyInstanceUID="1.5", FrameOfReferenceUID="1.6")
+    for dataset in datasets[:lacking]:
+        delattr(dataset, keyword)
+    assert flags_of(made.write_datasets(tmp_path, datasets)) == [("inferred_series", "warn", lacking)]
+
+
+def test_a_scan_that_passes_midnight_is_one(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    datasets = first_pass(hu, StudyDate="20200101", SeriesDate="20200101")
+    for number, dataset in enumerate(datasets):
+        dataset.AcquisitionDate = dataset.ContentDate = "20200101" if number < 6 else "20200102"
+    assert flags_of(made.write_datasets(tmp_path, datasets)) == []
 
 
 PASSES = {

@@ -1,5 +1,6 @@
 """Which scans a folder of DICOM files holds, what they are called, and that the name opens them again."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -147,7 +148,64 @@ def test_copies_of_a_series_are_scans_of_their_own(tmp_path: Path, hu: NDArray[n
     first = made.write_series(tmp_path / "a", hu)
     second = tmp_path / "b"
     shutil.copytree(first, second)
-    assert find_scans([tmp_path]) == [first, second]
+    found = discover_scans([tmp_path])
+    assert list(found.scans) == [first, second]
+    assert [flag.code for path in (first, second) for flag in found.flags[str(path)]] == ["repeated_acquisition"] * 2
+    scan = open_scan(tmp_path / "1.2.3")
+    assert np.array_equal(hu_of(scan), hu)
+    assert [(flag.code, flag.value) for flag in scan.flags] == [("duplicate_slices", 12)]
+
+
+@pytest.mark.parametrize("parts", [[(0, 6), (5, 12)], [(0, 12), (3, 9)], [(3, 9), (0, 12)], [(0, 6), (6, 12), (0, 12)]])
+def test_folders_that_share_some_files_are_one_scan(
+    tmp_path: Path, hu: NDArray[np.int16], parts: list[tuple[int, int]]
+) -> None:
+    datasets = made.series_datasets(hu)
+    for number, (start, stop) in enumerate(parts):
+        made.write_datasets(tmp_path / f"{number}", datasets[start:stop])
+    assert find_scans([tmp_path]) == [tmp_path / "1.2.3"]
+    scan = open_scan(tmp_path / "1.2.3")
+    assert np.array_equal(hu_of(scan), hu)
+    assert [(f.code, f.value) for f in scan.flags] == [("duplicate_slices", sum(b - a for a, b in parts) - 12)]
+
+
+@pytest.mark.parametrize("number", [None, 2])
+@pytest.mark.parametrize("shared", [slice(0, 12), slice(5, 6), slice(11, 12)])
+def test_one_instance_uid_with_other_pixels_in_another_folder_is_a_conflict(
+    tmp_path: Path, hu: NDArray[np.int16], shared: slice, number: int | None
+) -> None:
+    made.write_series(tmp_path / "a", hu)
+    changed = made.series_datasets(hu[::-1])
+    for dataset in changed:
+        dataset.AcquisitionNumber = number
+    made.write_datasets(tmp_path / "b", changed[shared])
+    assert find_scans([tmp_path]) == [tmp_path / "1.2.3"]
+    with pytest.raises(ScanError, match="have one SOPInstanceUID") as caught:
+        open_scan(tmp_path / "1.2.3")
+    assert caught.value.code == "conflicting_instances"
+    assert ("a/000.dcm, b/000.dcm have" in str(caught.value)) == (shared.start == 0)
+
+
+def test_files_without_instance_uids_are_never_copies(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    datasets = made.series_datasets(hu)
+    for dataset in datasets:
+        dataset.SOPInstanceUID = ""
+    made.write_datasets(tmp_path / "a", datasets[:6])
+    made.write_datasets(tmp_path / "b", datasets[6:])
+    assert find_scans([tmp_path]) == [tmp_path / "1.2.3"]
+    assert np.array_equal(hu_of(open_scan(tmp_path / "1.2.3")), hu)
+
+
+def test_a_file_that_takes_the_place_of_another_is_read_again(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    """Of the same name, size and time, as rsync and tar leave them."""
+    folder = made.write_series(tmp_path / "a", hu)
+    assert np.array_equal(hu_of(open_scan(folder)), hu)
+    for new in sorted(made.write_datasets(tmp_path / "b", made.series_datasets(hu)[::-1]).iterdir()):
+        old = folder / new.name
+        assert old.stat().st_size == new.stat().st_size
+        os.utime(new, ns=(old.stat().st_atime_ns, old.stat().st_mtime_ns))
+        new.replace(old)
+    assert np.array_equal(hu_of(open_scan(folder)), hu)
 
 
 def test_files_without_a_series_uid_are_a_series(tmp_path: Path, hu: NDArray[np.int16]) -> None:
