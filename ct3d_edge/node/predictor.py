@@ -178,7 +178,7 @@ class SeriesPredictor:
                     if name not in self._unrecorded:
                         self._unrecorded[name] = self._refuse_or_predict(scan, refusal, task, attempt)
                     self._add_record(name, self._make_report(report, self._unrecorded[name]))
-                else:
+                elif not report.exists():  # else it stays, with its UID, though an upgrade came between
                     self._make_report(report, replace(self._recorded[name], scan=str(scan)))
                 if report.exists():
                     self._send([report])

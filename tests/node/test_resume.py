@@ -77,6 +77,24 @@ def test_record_without_a_mark_is_not_predicted_again_but_reported(
     assert len(read_records(second.spool)) == 1
 
 
+def test_report_that_an_earlier_version_wrote_keeps_its_uid(
+    start_node: StartNode, make_series: MakeSeries, archive: Archive, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(make_series(), spool / "series" / "1.2.3-1")
+    first = start_node(destinations=(archive.peer,))
+    wait_until_done(first)
+    first.stop()
+    (kept,) = (spool / "reports").iterdir()
+    content = kept.read_bytes()
+    (spool / "series" / "1.2.3-1" / ".done").unlink()
+    monkeypatch.setattr("ct3d_edge.report.dicom.identity.version", lambda _: "99.0")
+    archive.start()
+    wait_until_done(start_node(destinations=(archive.peer,)))
+    (report,) = archive.wait_for_reports(1)
+    assert dcmread(report).SOPInstanceUID == dcmread(kept).SOPInstanceUID
+    assert kept.read_bytes() == content
+
+
 def test_series_that_ended_the_process_again_and_again_is_given_up(
     start_node: StartNode, make_series: MakeSeries, spool: Path
 ) -> None:

@@ -30,6 +30,9 @@ CHARACTER_SET = "ISO_IR 192"
 def make_uid(record: ResultRecord, model: str, what: str) -> UID:
     """A UID made of everything that a report states of the scan itself (PS3.5, B.2), whatever other scans its run had.
 
+    The version of ct3d-edge is among it: the object states it, and other content under one UID would be refused or
+    replaced by archives.
+
     Parameters
     ----------
     model
