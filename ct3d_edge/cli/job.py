@@ -138,12 +138,16 @@ def job(
     dicom_sc: Annotated[
         bool,
         typer.Option(
-            "--dicom-sc", help="Experimental: write slices of each series under their Grad-CAM map for the archive."
+            "--dicom-sc",
+            help="Experimental: write slices of each DICOM series under their Grad-CAM map. They name the patient.",
         ),
     ] = False,
     dicom_pm: Annotated[
         bool,
-        typer.Option("--dicom-pm", help="Experimental: write the Grad-CAM map of each series as a parametric map."),
+        typer.Option(
+            "--dicom-pm",
+            help="Experimental: write the Grad-CAM map of each DICOM series as a parametric map. It names the patient.",
+        ),
     ] = False,
     gradcam: Annotated[
         bool, typer.Option("--gradcam", help="Experimental: write a Grad-CAM map (.nii.gz) and a picture of each scan.")
