@@ -21,6 +21,11 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 """Modules whose distribution has another name."""
 
 
+def has_modules(modules: Sequence[str]) -> bool:
+    """Whether all modules can be imported."""
+    return all(find_spec(name) for name in modules)
+
+
 def require_extra(extra: str, modules: Sequence[str]) -> None:
     """Make sure that an extra's modules can be imported, without importing them.
 

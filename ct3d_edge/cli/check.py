@@ -40,6 +40,7 @@ def check(
 
     Names those that a model would refuse. The table shows all measured values of a single scan; of several, the checks
     that failed. --json prints everything.
+    Scans are compared with those that a model was trained on only with --model.
     Ends with exit code 1 if a scan is refused or cannot be read.
     """
     from ct3d_edge.cli.terminal import log, log_skipped, track_progress
@@ -51,6 +52,8 @@ def check(
     search = discover_scans(paths, series)
     checker = QualityChecker(contract, downgraded, include_phi=include_phi, search_flags=search.flags)
     log_skipped(search.passed_over)
+    if model is None:
+        log("scans are compared with a model's training scans only with --model FILE")
     quality_reports = [checker.check(scan) for scan in track_progress(search.scans, len(search.scans), "Scans")]
     if json_:
         typer.echo(json.dumps([quality_report.to_dict() for quality_report in quality_reports], indent=2))

@@ -29,6 +29,7 @@ from ct3d_edge.cli.options import (
 )
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
+from ct3d_edge.keras_backend import REQUIRED_MODULES
 
 
 def export(
@@ -70,7 +71,7 @@ def export(
     names = parse_labels(labels)
     check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_size(max_memory)
-    require_extra("optimize", OPTIMIZE_MODULES)
+    require_extra("train", (*REQUIRED_MODULES, *OPTIMIZE_MODULES))  # brings the extra `optimize`
     from ct3d_edge import api
     from ct3d_edge.conversion.graph_variant import CompileOptions
 

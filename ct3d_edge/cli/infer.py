@@ -168,7 +168,7 @@ def infer(
         with open_model(model, config) as opened:
             opened.search_flags = search.flags
             plan = opened.make_schedule(len(scans), workers=workers, batch_size=batch_size, max_memory=budget)
-            _log_session(opened, plan, run_report, len(scans))
+            _log_session(opened, plan, run_report, len(scans), model)
             begun = time.monotonic()
             analyses = _iter_results(opened, scans, plan, results_file, scan_timeout)
             if picture or report or folders or resume:
@@ -183,9 +183,9 @@ def infer(
     print_results_table(records, labels, format_)
     if sides:
         sides.save(records)
-    _log_summary(records, labels, len(scans), seconds)
+    _log_summary(records, labels, len(scans), seconds, results_file)
     if results_file and stop:
-        log(f"{results_file.journal_path} holds them; go on with --resume")
+        log(results_file.describe_journal())
     _log_written(None if stop else out, sides, run_report)
     if stop:
         raise stop
@@ -231,7 +231,7 @@ def _open_extra_outputs(
     return ExtraOutputs(model, [*pictures, *folders], seconds)
 
 
-def _log_session(model: "Model", schedule: "Schedule", run_report: Path | None, scans: int) -> None:
+def _log_session(model: "Model", schedule: "Schedule", run_report: Path | None, scans: int, path: Path | None) -> None:
     """Log what runs the network and how, and write the run report where one was asked for."""
     from ct3d_edge.cli.infer_options import WORTH_TUNING, suggest_tuning
     from ct3d_edge.cli.terminal import log, log_run_report
@@ -240,8 +240,8 @@ def _log_session(model: "Model", schedule: "Schedule", run_report: Path | None, 
     if run_report:
         model.run_report.save(run_report)
     log(schedule.describe())
-    if scans >= WORTH_TUNING:
-        suggest_tuning(model.run_report)
+    if path and scans >= WORTH_TUNING:  # a tuning would stand beside the model, not in the installed package
+        suggest_tuning(path, model.run_report)
 
 
 def _iter_results(
@@ -297,13 +297,20 @@ def _write_results(
     return records
 
 
-def _log_summary(records: "Sequence[ResultRecord]", labels: "Sequence[str]", scans: int, seconds: float) -> None:
+def _log_summary(
+    records: "Sequence[ResultRecord]",
+    labels: "Sequence[str]",
+    scans: int,
+    seconds: float,
+    results_file: "ResultsFile | None",
+) -> None:
     """How the run ended, what would predict more scans, and how far the answers agree with class folders."""
-    from ct3d_edge.cli.infer_options import suggest_fixes, summarize_run
+    from ct3d_edge.cli.infer_options import log_reused, suggest_fixes, summarize_run
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.report.table import compare_with_class_folders
 
     log(summarize_run(records, scans, seconds))
+    log_reused(results_file)
     suggest_fixes(records)
     for sentence in compare_with_class_folders(records, labels):
         log(sentence)

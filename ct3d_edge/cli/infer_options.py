@@ -1,5 +1,6 @@
 """Options that ``infer`` alone has, and what it prints of its records."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from ct3d_edge.formatting import plural
 if TYPE_CHECKING:
     from ct3d_edge.cli.extra_outputs import ExtraOutput, FileNames
     from ct3d_edge.results.record import ResultRecord
+    from ct3d_edge.results.results_file import ResultsFile
     from ct3d_edge.session.run_report import RunReport
 
 
@@ -208,6 +210,14 @@ def summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float)
     return f"{counted} in {seconds:.1f} s{left}"
 
 
+def log_reused(results_file: "ResultsFile | None") -> None:
+    """Log how many records of an earlier run were kept, if any."""
+    from ct3d_edge.cli.terminal import log
+
+    if results_file and results_file.reused:
+        log(f"{plural(results_file.reused, 'record')} kept from an earlier run")
+
+
 def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
     """Log which downgrades would predict more scans, and which scans have missing outputs."""
     from ct3d_edge.cli.terminal import log
@@ -243,9 +253,10 @@ WORTH_TUNING = 20
 """Scans of a run for which a minute of tuning pays."""
 
 
-def suggest_tuning(run_report: "RunReport") -> None:
+def suggest_tuning(model: Path, run_report: "RunReport") -> None:
     """Name the command that may find something faster: this CPU multiplies small numbers faster than float32."""
     from ct3d_edge.cli.terminal import log
+    from ct3d_edge.extras import OPTIMIZE_MODULES, has_modules, pip_install_command
     from ct3d_edge.providers.names import install_command
     from ct3d_edge.session.provider_selection import is_available
     from ct3d_edge.system.machine import detect_cpu_features
@@ -254,5 +265,9 @@ def suggest_tuning(run_report: "RunReport") -> None:
     units = [name for name in ("AMX", "VNNI") if features.get(name)]
     if not units or run_report.tuned or (run_report.requested, run_report.actual) != ("auto", "cpu"):
         return
-    plugin = "" if is_available("openvino") else f"; more so with OpenVINO: {install_command('openvino')}"
-    log(f"this CPU has {' and '.join(units)}: `ct3d-edge tune --allow-precision any` may find a faster way{plugin}")
+    log(f"this CPU has {' and '.join(units)}; a faster way may be found by:")
+    if not has_modules(OPTIMIZE_MODULES):
+        log(f"  {pip_install_command('optimize')}")
+    if not is_available("openvino"):
+        log(f"  {install_command('openvino')}  (optional)")
+    log(f"  ct3d-edge tune --model {shlex.quote(str(model))} --allow-precision any")

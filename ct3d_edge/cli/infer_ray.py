@@ -6,7 +6,14 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.cli.infer_options import OutputFormat, print_record, print_results_table, suggest_fixes, summarize_run
+from ct3d_edge.cli.infer_options import (
+    OutputFormat,
+    log_reused,
+    print_record,
+    print_results_table,
+    suggest_fixes,
+    summarize_run,
+)
 from ct3d_edge.errors import Ct3dError, UsageError
 from ct3d_edge.extras import require_extra
 
@@ -87,10 +94,11 @@ def infer_on_ray(
         print_record(record, file.contract.labels, format_, first=number == 0)
     print_results_table(merged, file.contract.labels, format_)
     log(summarize_run(merged, len(names), time.monotonic() - begun))
+    log_reused(results_file)
     suggest_fixes(merged)
     if stop:
         if results_file:
-            log(f"{results_file.journal_path} holds them; go on with --resume")
+            log(results_file.describe_journal())
         raise stop
     if out:
         log(f"wrote {out}")

@@ -4,11 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import add
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.results.record import Prediction, ResultRecord, ScanFailure, ScanStatus
+from ct3d_edge.scan.discovery import scan_name
 from ct3d_edge.system.atomic_write import atomic_file
 
 RESULT_FILE = "result.json"
@@ -63,9 +65,13 @@ class JobResult:
         return fail_on != "never" and SEVERITY.index(self.status) >= SEVERITY.index(fail_on)
 
     def describe(self) -> str:
-        """One line for people, without paths and without the patient."""
+        """One line for people, without paths and without what a file says of the patient.
+
+        With the codes of flags, and the names of scans if there are several.
+        """
         failures = [" ".join(self.failure.message.split())] if self.failure else []
-        return "; ".join((*failures, *map(_describe, self.records)))
+        names = [f"{scan_name(Path(record.scan))}: " for record in self.records] if len(self.records) > 1 else [""]
+        return "; ".join((*failures, *map(add, names, map(_describe, self.records))))
 
     @property
     def predictions(self) -> tuple[Prediction, ...]:
@@ -170,5 +176,6 @@ def parse_assignments(texts: Sequence[str], option: str, example: str) -> dict[s
 
 def _describe(record: ResultRecord) -> str:
     if record.prediction:
-        return f"{record.prediction.label} {record.prediction.confidence:.4f}"
+        codes = ", ".join(dict.fromkeys(flag.code for flag in record.flags))
+        return f"{record.prediction.label} {record.prediction.confidence:.4f}" + (f" ({codes})" if codes else "")
     return f"{record.status} ({record.failure.code if record.failure else ''})"

@@ -96,7 +96,12 @@ def _check_coverage(scan: Scan, spacing: tuple[float, float, float], axis_code: 
 def _check_slice_count(scan: Scan) -> QCFlag:
     count = min(scan.shape)
     severity = "refuse" if count < REJECT_BELOW_SLICES else "warn" if count < WARN_BELOW_SLICES else "ok"
-    return QCFlag("too_few_slices", severity, f"{plural(count, 'slice')} along the shortest axis.", count)  # type: ignore[arg-type]
+    limit = {
+        "refuse": f" Fewer than {REJECT_BELOW_SLICES} are refused.",
+        "warn": f" {WARN_BELOW_SLICES} or more are expected.",
+    }.get(severity, "")
+    detail = f"{plural(count, 'slice')} along the shortest axis.{limit}"
+    return QCFlag("too_few_slices", severity, detail, count)  # type: ignore[arg-type]
 
 
 AXIS_LETTERS = ("LR", "AP", "SI")

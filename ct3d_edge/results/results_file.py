@@ -36,6 +36,8 @@ class ResultsFile:
         self.path = path
         self.known = known
         self.started = started
+        self.reused = 0
+        """How many records of an earlier run this run has taken over."""
         self._journal = journal
 
     @property
@@ -51,8 +53,14 @@ class ResultsFile:
         UsageError
             If it cannot be written.
         """
-        if self.known.get(record.scan) is not record:
+        if self.known.get(record.scan) is record:
+            self.reused += 1
+        else:
             self._journal.append(record)
+
+    def describe_journal(self) -> str:
+        """How many records the journal holds, for the message of a run that ended early."""
+        return f"{self.journal_path} holds {plural(self._journal.records, 'record')}; go on with `resume=True`"
 
     def finish(self, records: Sequence[ResultRecord], labels: Sequence[str]) -> None:
         """Write all records of the run, in order, replace the file of an earlier one, and remove the journal.

@@ -94,7 +94,10 @@ def _not_nifti_error(stream: ScanReader, first: bytes) -> UnreadableScanError:
     name = stream.path.name
     if is_dicom(stream.path):
         return UnreadableScanError("dicom_support_missing", f"{name} is DICOM, not NIfTI.")
-    return UnreadableScanError("not_nifti", f"{name} is not a NIfTI file (it begins with bytes {first.hex(' ')}).")
+    return UnreadableScanError(
+        "not_nifti",
+        f"{name} is not a NIfTI file (it begins with bytes {first.hex(' ')}). Copy or export it again as NIfTI.",
+    )
 
 
 def _volume_shape(header: Any, path: Path) -> tuple[int, int, int]:

@@ -124,7 +124,14 @@ def read_tokens(path: Path) -> tuple[bytes, ...]:
     """
     try:
         mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"The token file {path} cannot be read: there is no such file. "
+            f"Make one: (umask 077; openssl rand -hex 32 > {path})"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"The token file {path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
         raise UsageError(f"The token file {path} cannot be read: {error}.") from error
     if mode & OTHERS:
         raise UsageError(f"Every user of this machine can open the token file {path}: chmod 600 {path}")

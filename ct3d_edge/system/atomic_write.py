@@ -101,7 +101,10 @@ def make_folder(path: Path) -> None:
 
 def write_failure_message(path: Path, error: OSError) -> Ct3dError:
     """The sentence for a file that the system refuses to write."""
-    return to_output_error(error, f"Cannot write {path}: {error.strerror or error}.")
+    folder = path.resolve().parent
+    missing = error.errno == errno.ENOENT and not folder.exists()
+    advice = f" Create the folder {folder} first." if missing else ""
+    return to_output_error(error, f"Cannot write {path}: {error.strerror or error}.{advice}")
 
 
 def to_output_error(error: OSError, message: str) -> Ct3dError:

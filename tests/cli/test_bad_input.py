@@ -199,9 +199,11 @@ def test_a_full_disk_ends_the_run_and_costs_no_record(
     assert 0 < len(kept.splitlines()) < 20
     assert kept.endswith("}\n")
     assert "not reached" in outcome.stderr
-    assert f"{journal} holds them; go on with --resume" in outcome.stderr
+    records = len(kept.splitlines())
+    assert f"{journal} holds {records} records; go on with --resume" in outcome.stderr
     resumed = run(*command, "--resume")
     assert resumed.code == 0
+    assert f"\n{records} records kept from an earlier run\n" in resumed.err
     assert codes(out.read_text()) == {f"{number:02}.nii": None for number in range(20)}
     assert out.read_text().startswith(kept)
     assert not journal.exists()

@@ -21,6 +21,7 @@ def test_a_quality_report_names_every_measured_value(run: Run, make_scan: MakeSc
     for said in ("orientation", "LAS", "2 x 2 x 8 mm", "96 mm along the body", "looks like lung"):
         assert said in outcome.out
     assert "1 scan (1 ok)" in outcome.err
+    assert "with a model's training scans only with --model FILE" in outcome.err
 
 
 def test_what_is_refused_makes_exit_code_1(

@@ -16,6 +16,16 @@ def keras_file(tmp_path: Path) -> Path:
     return path
 
 
+def test_what_is_missing_is_asked_for_at_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra `train` brings `optimize`."""
+    (tmp_path / "m.keras").touch()
+    monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda _: None)
+    outcome = run("export", "--model", tmp_path / "m.keras", "--out", tmp_path / "m.onnx")
+    assert "needs keras, tensorflow, tf2onnx, onnx_ir, not installed here: pip install" in outcome.err
+    assert outcome.err.count("[train]") == 1
+    assert "[optimize]" not in outcome.err
+
+
 def test_exports_proves_and_says_so(run: Run, keras_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.onnx"
     outcome = run("export", "--model", keras_file, "--out", out, "--labels", "healthy,ill")

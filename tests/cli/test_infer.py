@@ -13,6 +13,7 @@ from PIL import Image
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
+from ct3d_edge.extras import pip_install_command
 from ct3d_edge.inference import predict_many as folder_pipeline
 from ct3d_edge.inference.predict import ScanResult, predict_batch
 from ct3d_edge.inference.prepare import PreparedScan
@@ -197,7 +198,7 @@ def test_what_was_answered_before_the_end_is_kept(
     assert journal.read_text() == outcome.out
     assert len(outcome.out.splitlines()) == 2
     assert "1 not reached" in outcome.err
-    assert f"{journal} holds them; go on with --resume" in outcome.err
+    assert f"{journal} holds 2 records; go on with --resume" in outcome.err
     assert not results.exists()
 
     refused = run(*command)
@@ -391,5 +392,21 @@ def test_a_long_run_without_tuning_names_the_command_where_it_pays(
         monkeypatch.setattr("ct3d_edge.system.machine.detect_cpu_features", lambda found=features: found)
         outcome = run(*command)
         if "provider cpu" in outcome.err:
-            sentence = "this CPU has AMX and VNNI: `ct3d-edge tune --allow-precision any` may find a faster way"
-            assert (sentence in outcome.err) == named
+            advice = "this CPU has AMX and VNNI; a faster way may be found by:\n"
+            assert (advice in outcome.err) == named
+            assert (f"  ct3d-edge tune --model {command[3]} --allow-precision any\n" in outcome.err) == named
+            assert "a faster way" not in run(*command[:2], *command[4:]).err, (
+                "nothing can stand beside the bundled model"
+            )
+
+
+def test_the_advice_to_tune_names_the_extra_that_it_needs(
+    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        make_scan(f"{number:02}.nii.gz", folder=tmp_path / "scans")
+    monkeypatch.setattr("ct3d_edge.system.machine.detect_cpu_features", lambda: {"VNNI": True})
+    monkeypatch.setattr("ct3d_edge.extras.has_modules", lambda _: False)
+    outcome = run("infer", tmp_path / "scans", "-m", make_model(), *DOWNGRADE_ALL)
+    if "provider cpu" in outcome.err:
+        assert f"  {pip_install_command('optimize')}\n" in outcome.err

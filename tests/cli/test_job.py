@@ -74,6 +74,26 @@ def test_further_outputs_are_written_where_asked(run: Run, study: Path, explaini
     assert json.loads((out / "probability.json").read_text()) == answer["scans"][0]["probability"]["abnormal"]
 
 
+def test_a_line_names_the_scans_of_several_and_the_codes_of_their_flags(
+    run: Run, tmp_path: Path, hu: NDArray[np.int16]
+) -> None:
+    both = tmp_path / "both"
+    for name, uid in (("flat", "1.2.5"), ("whole", SERIES)):
+        made.write_series(both, hu[:, :, :1] if name == "flat" else hu.repeat(4, axis=2), uid, name=name + "{}.dcm")
+    outcome = run("job", "--in", both, "--out", tmp_path / "out", "--layout", "mercure", "--no-dicom-sr")
+    answer = result(tmp_path / "out")
+    assert len(answer["scans"]) == 2
+    for part, record in zip(answer["summary"].split("; "), answer["scans"], strict=True):
+        assert part.startswith(f"{Path(record['scan']).name}: ")
+        if record["label"]:
+            codes = dict.fromkeys(flag["code"] for flag in record["flags"])
+            assert "demonstration_model" in codes
+            assert part.endswith(f" ({', '.join(codes)})")
+    assert "(single_slice)" in answer["summary"]
+    assert answer["summary"] in outcome.err
+    assert answer["__mercure_notification"]["text"].endswith(answer["summary"])
+
+
 @pytest.mark.parametrize(("fail_on", "code"), [(None, 0), ("refused", 1), ("never", 0)])
 def test_a_refused_scan_is_an_answer(
     run: Run, flat_study: Path, make_model: MakeModel, tmp_path: Path, fail_on: str | None, code: int

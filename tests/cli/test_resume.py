@@ -201,7 +201,7 @@ def test_ctrl_c_drops_what_is_in_flight_and_says_what_is_left(
     assert "Traceback" not in said
     assert "1 scan (1 ok)" in said
     assert "2 not reached" in said
-    assert f"{journal} holds them; go on with --resume" in said
+    assert f"{journal} holds 1 record; go on with --resume" in said
     endless.unlink()
     assert run(*command[3:], "--resume").code == 0
     assert [Path(record["scan"]).name for record in records_of(out)] == ["a.nii", "z.nii"]

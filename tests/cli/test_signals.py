@@ -43,7 +43,7 @@ def test_a_record_is_printed_at_once_and_a_signal_keeps_what_there_is(
     rest, said = process.communicate(timeout=60)
     assert (process.returncode, rest) == (code, "")
     assert "Traceback" not in said
-    assert f"{out}.journal holds them; go on with --resume" in said
+    assert f"{out}.journal holds 1 record; go on with --resume" in said
 
 
 def test_a_reader_that_has_seen_enough_ends_the_run(long_run: list[str]) -> None:

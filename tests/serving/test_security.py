@@ -98,7 +98,7 @@ def test_a_refused_body_is_not_stored(start: Start, token_file: Path) -> None:
         ("short\n", 0o600, "at least 16 characters"),
         (TOKEN, 0o604, "chmod 600"),
         ("ä" * 20, 0o600, "cannot be read"),
-        (None, 0o600, "cannot be read"),
+        (None, 0o600, r"there is no such file\. Make one: .*openssl rand -hex 32 > .*tokens"),
     ],
 )
 def test_a_token_file_that_protects_nothing_is_refused(

@@ -92,7 +92,7 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> 
 
 
 def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Cannot write .*nowhere.*: No such file or directory"):
+    with pytest.raises(UsageError, match=r"No such file or directory\. Create the folder .*nowhere first\."):
         write(tmp_path / "nowhere" / "out.bin", b"data")
     assert files_in(tmp_path) == []
 
