@@ -134,7 +134,10 @@ def may_be_one_volume(slices: Sequence[SliceOf]) -> bool:
     """Whether slices share a grid, no two different instances lie in one place, and distances do not alternate."""
     if not have_common_grid(slices):
         return False
-    distinct = {(slice_.image.instance or slice_.image.path, slice_.frame.number): slice_ for slice_ in slices}
+    # A conflicting file of one instance counts where it lies, in whatever order files are read.
+    distinct = {
+        (each.image.instance or each.image.path, each.frame.number, each.frame.position): each for each in slices
+    }
     steps = np.diff(np.sort(compute_heights(list(distinct.values()))))
     return not (steps < POSITION_TOLERANCE_MM).any() and find_alternation(steps) is None
 
