@@ -92,7 +92,7 @@ def mirrored(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float
     out = tmp_path_factory.mktemp("mirrored") / "run"
     ended = _wait(_start("distributed_run.py", 2, 0, "train", data, "--out", out, *OPTIONS, "--strategy", "mirrored"))
     assert ended.code == 0, ended.errors
-    assert re.search(r"run/model\.keras\s*:\s+weights\s+of\s+epoch", ended.out)
+    assert "run/model.keras:weightsofepoch" in re.sub(r"\s", "", ended.out), "wrapped at any place"
     return _losses(out)
 
 
@@ -126,7 +126,7 @@ def test_two_workers_train_like_two_devices_and_the_chief_keeps_the_files(
     runs = tmp_path / "chief", tmp_path / "other"
     chief, other = _workers(data, extra=(("--out", runs[0]), ("--out", runs[1])))
     assert (chief.code, other.code) == (0, 0), chief.errors + other.errors
-    assert re.search(r"chief/model\.keras\s*:\s+weights\s+of\s+epoch", chief.out)
+    assert "chief/model.keras:weightsofepoch" in re.sub(r"\s", "", chief.out), "wrapped at any place"
     assert [line.split("  ")[0] for line in chief.errors.splitlines()][-3:] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert sorted(path.name for path in runs[0].iterdir()) == RUN_FILES
     assert (other.out, "epoch" in other.errors, runs[1].exists()) == ("", False, False)

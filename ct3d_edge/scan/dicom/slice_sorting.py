@@ -78,7 +78,7 @@ def sort_slices(slices: Sequence[SliceOf], same_pixels: Callable[[SliceOf, Slice
     normal = np.cross(rows, columns)
     places = np.array([slice_.frame.position for slice_ in slices], np.float64)
     heights = places @ normal
-    order = np.argsort(heights, kind="stable")
+    order = np.lexsort((*places.T, heights))  # of copies in one place, not the order of files decides which is taken
     kept, dropped = _without_duplicates([slices[n] for n in order], heights[order], same_pixels)
     if len(kept) < 2:
         raise RefusedScanError("single_slice", "The series has only one slice, not a volume.")

@@ -238,7 +238,7 @@ def test_a_series_is_right_or_refused_or_flagged(tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_series_is_right_or_refused_or_flagged_in_many_cases(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

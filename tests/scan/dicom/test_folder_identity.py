@@ -81,7 +81,7 @@ def test_no_scan_holds_slices_of_two_sources(tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_scan_holds_slices_of_two_sources_in_many_cases(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

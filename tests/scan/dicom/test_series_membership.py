@@ -278,7 +278,7 @@ def test_a_spoilt_series_is_never_another_volume(tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_spoilt_series_is_never_another_volume_in_many_cases(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
