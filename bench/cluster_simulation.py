@@ -52,9 +52,9 @@ class Load:
 
     straggler_share: float = 0.01
     straggler_factor: float = 10.0
-    deadly_share: float = 1e-5
+    deadly_share: float = 1e-4
     start_s: float = 5.0
-    failures_per_hour: float = 1 / 500
+    failures_per_hour: float = 1 / 10
     repair_s: float = 1800.0
 
 
