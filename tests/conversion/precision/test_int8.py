@@ -57,8 +57,8 @@ def test_nothing_to_quantise_is_said() -> None:
 
 
 def test_a_graph_of_minimal_filtering_is_refused() -> None:
-    g = GraphMaker(8, 12, 10, 8)
-    filtered = optimize_graph(g.model(g.op("Relu", g.conv("x", 8, 8, 3, 3, 3))), "fast", strict=True).proto
+    g = GraphMaker(64, 16, 16, 16)
+    filtered = optimize_graph(g.model(g.op("Relu", g.conv("x", 64, 64, 3, 3, 3))), "fast", strict=True).proto
     with pytest.raises(ModelError, match="minimal filtering \\(Winograd\\) of conv0"):
         convert_to_int8(filtered, iter([]), "cpu")
 
