@@ -34,7 +34,7 @@ PACKAGES = ("ct3d-edge", "numpy", "nibabel", "isal", "pydicom", "python-gdcm")
 PROCESSES, WARMUP, ROUNDS = 3, 2, 9
 
 WORKER = """
-import hashlib, json, sys, time
+import hashlib, json, pathlib, sys, time
 from ct3d_edge import Contract, open_scan
 try:
     from ct3d_edge.preprocessing import preprocess
@@ -44,7 +44,7 @@ contract = Contract()
 for line in sys.stdin:
     start = time.perf_counter()
     try:
-        volume = preprocess(open_scan(json.loads(line)), contract).volume
+        volume = preprocess(open_scan(pathlib.Path(json.loads(line))), contract).volume
         took = (time.perf_counter() - start) * 1e3
         answer = {"ms": took, "sha256": hashlib.sha256(volume.tobytes()).hexdigest()}
     except Exception as error:
