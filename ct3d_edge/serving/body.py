@@ -16,8 +16,8 @@ from ct3d_edge.serving.config import ServerLimits
 from ct3d_edge.serving.request_error import RequestError
 from ct3d_edge.system.atomic_write import DISK_ERRNOS
 
-BLOCK_BYTES = 1 << 20
-"""Bytes that are written at once, by another thread than the event loop's."""
+BLOCK_BYTES, BLOCK_CHUNKS = 1 << 20, 256
+"""Bytes, or chunks of them, that are written at once, by another thread than the event loop's."""
 
 MIN_RATE = 16 << 10
 """Bytes per second that a client must reach."""
@@ -58,18 +58,20 @@ async def receive_body(request: Request, writer: BodyWriter, folder: Path, limit
     _check_headers(request, limits)
     await run_in_threadpool(_require_space, folder, int(request.headers.get("content-length", 0)), limits)
 
-    def write(data: bytes) -> None:
-        _require_space(folder, len(data), limits)
-        writer.write(data)
+    def write(chunks: list[bytes]) -> None:
+        _require_space(folder, sum(map(len, chunks)), limits)
+        for chunk in chunks:
+            writer.write(chunk)
 
-    block = bytearray()
+    block, size = list[bytes](), 0
     try:
-        async for data in _timed_stream(request, limits):
-            block += data
-            if len(block) >= BLOCK_BYTES:
-                await run_in_threadpool(write, bytes(block))
-                block.clear()
-        await run_in_threadpool(write, bytes(block))
+        async for chunk in _timed_stream(request, limits):
+            block.append(chunk)
+            size += len(chunk)
+            if size >= BLOCK_BYTES or len(block) >= BLOCK_CHUNKS:
+                await run_in_threadpool(write, block)
+                block, size = [], 0
+        await run_in_threadpool(write, block)
         await run_in_threadpool(writer.close)
     except OSError as error:
         if error.errno not in DISK_ERRNOS or error.errno == errno.EIO:
