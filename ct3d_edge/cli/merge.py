@@ -31,6 +31,8 @@ def merge(
     check_results_path(out)
     for path in shards:
         _require_finished(path)
+    if twice := [str(path) for path in dict.fromkeys(shards) if shards.count(path) > 1]:
+        log(f"named more than once, read once: {list_names(twice)}")
     records = {str(path): list(read_journal(path)) for path in shards}
     merged = merge_records(records, [str(scan) for scan in find_scans(scans)] if scans else None)
     if not merged.records:
@@ -41,7 +43,9 @@ def merge(
         log(f"{plural(len(merged.repeated), 'scan')} in several files, taken once: {list_names(merged.repeated)}")
     if merged.missing:
         log(f"missing: {plural(len(merged.missing), 'scan')} without a record: {list_names(merged.missing)}")
-    log(f"wrote {out}: {plural(len(merged.records), 'record')} of {plural(len(shards), 'file')}")
+    if not scans:
+        log("Missing shards and scans are named with --input FOLDER only.")
+    log(f"wrote {out}: {plural(len(merged.records), 'record')} of {plural(len(records), 'file')}")
     complete = not merged.missing and all(record.has_prediction for record in merged.records)
     raise typer.Exit(0 if complete else 1)
 

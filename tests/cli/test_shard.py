@@ -56,6 +56,18 @@ def test_a_missing_part_is_told(run: Run, make_model: MakeModel, folder: Path, t
     assert f"missing: {10 - count} scans without a record: " in outcome.err
 
 
+def test_merge_names_a_file_given_twice_and_the_option_that_finds_missing_ones(
+    run: Run, make_model: MakeModel, folder: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "part.jsonl"
+    run("infer", folder, "-m", make_model(), "-p", "cpu", *DOWNGRADE_ALL, "--shard", "1/2", "--out", part)
+    messages = run("merge", part, part, "--out", tmp_path / "all.jsonl").err
+    assert "named more than once, read once: " in messages
+    assert "Missing shards and scans are named with --input FOLDER only." in messages
+    assert "of 1 file" in messages
+    assert "--input FOLDER" not in run("merge", part, "--out", tmp_path / "all.jsonl", "--input", folder).err
+
+
 def test_a_shard_without_scans_is_an_empty_file(run: Run, make_model: MakeModel, folder: Path, tmp_path: Path) -> None:
     from ct3d_edge.results.shards import shard_index
 
