@@ -100,9 +100,9 @@ def make_peers(
 
 def build_tutorial_network() -> Any:
     """The network with random weights, which take as long as trained ones."""
-    from ct3d_edge.training.network import build_model
+    from ct3d_edge.training.network import TUTORIAL
 
-    return build_model(128, 128, 64)
+    return TUTORIAL.build(128, 128, 64)
 
 
 def predict_with_keras(path: Path, network: Any) -> float:

@@ -69,17 +69,24 @@ def make_fixture(folder: Path, network: Path | None, scans: list[Path], shape: t
 def _random_network(path: Path, shape: tuple[int, int, int]) -> None:
     import keras
 
-    from ct3d_edge.training.network import build_model
+    from ct3d_edge.training.network import TUTORIAL
 
     keras.utils.set_random_seed(SEED)
-    model = build_model(*shape)
+    model = TUTORIAL.build(*shape)
+    randomize_statistics(model)
+    model.save(path)
+
+
+def randomize_statistics(model: Any) -> None:
+    """Give batch normalisations other statistics than 0 and 1, which a rewrite of the graph could drop."""
+    import keras
+
     draw = np.random.default_rng(SEED)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             scale, shift, mean, variance = layer.get_weights()
             drawn = [draw.uniform(0.5, 1.5, weight.shape) for weight in (scale, variance)]
             layer.set_weights([drawn[0], shift + 0.1, mean + 0.1, drawn[1]])
-    model.save(path)
 
 
 def _copy_scans(folder: Path, scans: list[Path]) -> None:

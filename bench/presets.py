@@ -81,7 +81,7 @@ def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: 
             validation=plan["validation"],
             seed=seed,
             cache=work / "cache",
-            resume=True,
+            resume=(run / "split.json").is_file(),
             on_epoch=show,
         )
     return run

@@ -11,10 +11,10 @@ PACKAGES = ("ct3d-edge", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime
 THREADS = 2
 
 
-def open_session(data: bytes, *, profile: str | None = None) -> ort.InferenceSession:
-    """On the CPU provider, two threads within an operator."""
+def open_session(data: bytes, *, profile: str | None = None, threads: int = THREADS) -> ort.InferenceSession:
+    """On the CPU provider, so many threads within an operator."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = THREADS
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if profile:
         options.enable_profiling = True

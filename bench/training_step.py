@@ -65,10 +65,10 @@ def time_steps(step: Callable[..., Any], stream: Iterator[Any]) -> tuple[float, 
 
 def measure(contract: Contract, batch_size: int, folder: Path) -> Samples:
     """Time all streams in turn, after a turn that is thrown away: the first step builds the graph."""
-    from ct3d_edge.training.network import build_untrained, compile_for
+    from ct3d_edge.training.network import TUTORIAL, build_untrained, compile_for
     from ct3d_edge.training.presets import DEFAULT
 
-    model = build_untrained(contract, DEFAULT.momentum, None)
+    model = build_untrained(TUTORIAL, contract, DEFAULT.momentum, None)
     compile_for(model, DEFAULT, SCANS // batch_size)
     made = make_streams(folder, contract, batch_size)
     time_steps(model.train_on_batch, made["bare"]())

@@ -73,7 +73,7 @@ _INNER_ERROR = re.compile(r"Exception encountered(?:: |.*\n\n)")
 _TERMINAL_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
-def keras_reason(error: Exception) -> str:
+def keras_reason(error: BaseException) -> str:
     """What an error of Keras says in one line, for its messages wrap the reason in the names of functions and settings.
 
     The line behind the last ``Exception encountered``, without the settings of the layer; else the first line.

@@ -1,4 +1,4 @@
-"""Follow a recipe: phantoms, training in stages, export with proof, test on fresh phantoms, manifest and card.
+"""Follow a recipe: phantoms, training in stages, export with parity check, test on fresh phantoms, manifest and card.
 
     python export/make_model.py export/phantom-cnn.toml [--work DIR]
 
@@ -28,12 +28,15 @@ from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import count_usable_cores
+from ct3d_edge.training.artifacts import SPLIT
 from ct3d_edge.training.fit import train
 from ct3d_edge.training.history import EpochDone
+from ct3d_edge.training.network import TUTORIAL, Network, find_network
 from ct3d_edge.training.presets import PRESETS, Preset
 
 MODELS_DIR = Path(__file__).parents[1] / "models"
 CARD_TEMPLATE = Path(__file__).parent / "card.md"
+INDEX_TEMPLATE = Path(__file__).parent / "index.md"
 
 VALIDATION_SHARE = 0.15
 """Phantoms cost nothing but training on them does: a smaller share than real scans would need."""
@@ -78,22 +81,24 @@ class TrainingStage:
         return cls(PhantomSet.from_table(table), tuple(table["size"]), replace(PRESETS[table["preset"]], **changes))
 
 
-def train_stages(stages: list[TrainingStage], work: Path) -> list[Path]:
+def train_stages(network: Network, stages: list[TrainingStage], work: Path) -> list[Path]:
     """Train each stage from the weights of the one before; the runs' folders."""
     runs: list[Path] = []
     for number, stage in enumerate(stages, start=1):
         # Named after everything that led to it, so that a changed recipe never takes up an old run.
-        run = work / f"run-{number}-{hashlib.sha256(repr(stages[:number]).encode()).hexdigest()[:12]}"
+        origin = repr([*([] if network == TUTORIAL else [network]), *stages[:number]])
+        run = work / f"run-{number}-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
         if not (run / "model.keras").is_file():
             train(
                 stage.data.synthesise(work),
                 run,
                 stage.preset,
+                network=network,
                 size=stage.size,
                 validation=VALIDATION_SHARE,
                 seed=number,
                 initial=runs[-1] / "model.keras" if runs else None,
-                resume=True,
+                resume=(run / SPLIT).is_file(),
                 on_epoch=print_epoch,
             )
         runs.append(run)
@@ -119,50 +124,91 @@ def print_epoch(event: EpochDone) -> None:
     )
 
 
-def write_release(
-    recipe: dict[str, Any], stages: list[TrainingStage], exported: CompileResult, tested: Evaluation, hours: float
-) -> None:
-    """Put model, manifest and card into ``models/``."""
-    model = exported.model
-    entry = {
-        "file": model.path.name,
-        "sha256": model.sha256,
-        "keras_sha256": model.provenance["source"]["sha256"],
-        # Without the thousands of numbers of the feature statistics; the hash is that of the whole.
-        "contract": json.loads(replace(model.contract, feature_statistics=None).to_json()),
-        "contract_sha256": model.contract.sha256,
-        "proof": model.provenance["proof"],
-        "test": tested.to_dict()["figures"],
-        "recipe": recipe,
-        "training_hours": round(hours, 2),
-        "cores": count_usable_cores(),
-    }
-    manifest = {"schema": 1, "default": model.path.name, "models": [entry]}
-    figures, contract = tested.figures, model.contract
-    card = CARD_TEMPLATE.read_text().format(
-        file=model.path.name,
-        megabytes=f"{len(model.data) / 1e6:.1f}",
-        threshold=f"{contract.threshold:.3g}",
-        temperature=f"{contract.temperature:.3g}",
-        range="not recorded" if contract.training_range is None else contract.training_range.describe(),
-        trained=sum(data.count for data in {stage.data for stage in stages}),
-        stages=len(stages),
-        cores=count_usable_cores(),
-        tested=len(tested.scans),
-        figures="\n".join(summary(tested)),
-        auc=f"{figures.auc.value:.3f} (95 % {figures.auc.low:.3f} to {figures.auc.high:.3f})",
-        parity=exported.parity.describe(),
-        hours=f"{hours:.1f}",
-        recipe=f"export/{recipe['name']}.toml",
-    )
-    contents = {model.path.name: model.data, "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode()}
-    for name, data in {**contents, "README.md": card.encode()}.items():
-        with atomic_file(MODELS_DIR / name) as stream:
-            stream.write(data)
+@dataclass(frozen=True)
+class Release:
+    """A model with everything that its card says."""
+
+    recipe: dict[str, Any]
+    stages: list[TrainingStage]
+    runs: list[Path]
+    exported: CompileResult
+    tested: Evaluation
+
+    def write(self) -> None:
+        """Put model and card into ``models/``, and the model into the manifest and the index of all cards."""
+        model = self.exported.model
+        manifest = json.loads((MODELS_DIR / "manifest.json").read_text())
+        others = [other for other in manifest["models"] if other["file"] != model.path.name]
+        manifest["models"] = sorted([*others, self.manifest_entry()], key=lambda one: str(one["file"]))
+        contents = {
+            model.path.name: model.data,
+            "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode(),
+            f"{self.recipe['name']}.md": self.card().encode(),
+        }
+        for name, data in contents.items():
+            with atomic_file(MODELS_DIR / name) as stream:
+                stream.write(data)
+        write_index(manifest)
+
+    def manifest_entry(self) -> dict[str, Any]:
+        """What programs read."""
+        model = self.exported.model
+        return {
+            "file": model.path.name,
+            "sha256": model.sha256,
+            "keras_sha256": model.provenance["source"]["sha256"],
+            # Without the thousands of numbers of the feature statistics; the hash is that of the whole.
+            "contract": json.loads(replace(model.contract, feature_statistics=None).to_json()),
+            "contract_sha256": model.contract.sha256,
+            "proof": model.provenance["proof"],
+            "test": self.tested.to_dict()["figures"],
+            "recipe": self.recipe,
+            "training_hours": round(sum_training_hours(self.runs), 2),
+            "cores": count_usable_cores(),
+        }
+
+    def card(self) -> str:
+        """What people read."""
+        model, auc = self.exported.model, self.tested.figures.auc
+        contract = model.contract
+        return CARD_TEMPLATE.read_text().format(
+            file=model.path.name,
+            network=self.recipe["network_description"],
+            parameters=f"{load_keras_source(self.runs[-1]).network.count_params():,}",
+            size=" x ".join(map(str, contract.shape)),
+            megabytes=f"{len(model.data) / 1e6:.1f}",
+            threshold=f"{contract.threshold:.3g}",
+            temperature=f"{contract.temperature:.3g}",
+            range="not recorded" if contract.training_range is None else contract.training_range.describe(),
+            trained=sum(data.count for data in {stage.data for stage in self.stages}),
+            stages=len(self.stages),
+            cores=count_usable_cores(),
+            tested=len(self.tested.scans),
+            figures="\n".join(summary(self.tested)),
+            auc=f"{auc.value:.3f} (95 % {auc.low:.3f} to {auc.high:.3f})",
+            parity=self.exported.parity.describe(),
+            hours=f"{sum_training_hours(self.runs):.1f}",
+            recipe=f"export/{self.recipe['name']}.toml",
+        )
+
+
+def write_index(manifest: dict[str, Any]) -> None:
+    """Write ``models/README.md``: a row for each model in the manifest."""
+    rows = []
+    for entry in manifest["models"]:
+        name, auc = entry["recipe"]["name"], entry["test"]["auc"]
+        default = "yes" if entry["file"] == manifest["default"] else ""
+        rows.append(
+            f"| [{entry['file']}]({name}.md) | {entry['recipe'].get('network', TUTORIAL.name)} | "
+            f"{(MODELS_DIR / entry['file']).stat().st_size / 1e6:.1f} MB | "
+            f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}) | {sum(entry['test']['scans'])} | {default} |"
+        )
+    with atomic_file(MODELS_DIR / "README.md") as stream:
+        stream.write(INDEX_TEMPLATE.read_text().format(rows="\n".join(rows)).encode())
 
 
 def export_and_evaluate(recipe: dict[str, Any], run: Path, work: Path) -> tuple[CompileResult, Evaluation]:
-    """Export with a proof on some of the test phantoms, and judge the file itself on all of them."""
+    """Export with a parity check on some of the test phantoms, and evaluate the file itself on all of them."""
     source = load_keras_source(run, labels=recipe["export"]["labels"])
     folder = PhantomSet.from_table(recipe["test"]).synthesise(work)
     scans = sorted(folder.rglob("*.nii.gz"))
@@ -190,12 +236,12 @@ def main() -> None:
     work = arguments.work / recipe["name"]
     work.mkdir(parents=True, exist_ok=True)
     stages = [TrainingStage.from_table(table) for table in recipe["stage"]]
-    runs = train_stages(stages, work)
+    runs = train_stages(find_network(recipe.get("network", TUTORIAL.name)), stages, work)
     exported, tested = export_and_evaluate(recipe, runs[-1], work)
     print("\n".join(summary(tested)))
     if tested.figures.auc.value < recipe["test"]["least_auc"]:
         raise SystemExit(f"AUC below {recipe['test']['least_auc']}: nothing was put into {MODELS_DIR}")
-    write_release(recipe, stages, exported, tested, sum_training_hours(runs))
+    Release(recipe, stages, runs, exported, tested).write()
 
 
 if __name__ == "__main__":

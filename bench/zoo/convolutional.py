@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from bench.zoo.blocks import Size, Tensor, classify, conv, squeeze_excite, volume_input
-from ct3d_edge.training.network import build_model
+from ct3d_edge.training.network import TUTORIAL
 
 
 def width(size: Size, channels: int) -> int:
@@ -17,7 +17,7 @@ def width(size: Size, channels: int) -> int:
 
 def published(size: Size) -> keras.Model:
     """The tutorial's network, on the smallest volume that it takes in the tests."""
-    return build_model(*((128, 128, 64) if size == "full" else (48, 48, 48)))
+    return TUTORIAL.build(*((128, 128, 64) if size == "full" else (48, 48, 48)))
 
 
 def _stem(size: Size, channels: int) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,10 @@ def train(
         PresetName,
         typer.Option("--preset", help="Settings of the training: ours, or exactly those of the published tutorial."),
     ] = "default",
+    network: Annotated[
+        str,
+        typer.Option("--network", help="tutorial, narrow, stem, or FILE.py:function, a Keras function of your own."),
+    ] = "tutorial",
     size: Annotated[tuple[int, int, int], typer.Option("--shape", metavar="W H D", help="Network input in voxels.")] = (
         128,
         128,
@@ -59,7 +63,7 @@ def train(
     orientation: OrientationOption = "LAS",
     initial: Annotated[
         Path | None,
-        typer.Option("--init-weights", help="A .keras file of this network to take the first weights from."),
+        typer.Option("--init-weights", help="A .keras file of the same network to take the first weights from."),
     ] = None,
     precision: Annotated[
         Literal["float32", "mixed_float16", "mixed_bfloat16"],
@@ -99,6 +103,7 @@ def train(
             folder,
             out,
             replace(PRESETS[preset], **given),
+            network=network,
             size=size,
             orientation=orientation or "LAS",
             labels=parse_labels(labels),

@@ -22,6 +22,9 @@ from ct3d_edge.training.presets import Preset
 
 GROUPS = ("variables", "optimizer", "best")
 
+SETTINGS_ADDED_SINCE = {"network": "tutorial"}
+"""Settings that older checkpoints lack, with the value that was the only one."""
+
 Arrays = tuple[NDArray[np.generic], ...]
 
 
@@ -85,7 +88,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             state = json.loads(str(file["state"]))
             groups = {name: _group(file, name) for name in GROUPS}
         records = tuple(EpochRecord(**record) for record in state["records"])
-        return Checkpoint(state["settings"], records, **groups)
+        return Checkpoint({**SETTINGS_ADDED_SINCE, **state["settings"]}, records, **groups)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{path} is damaged ({error}). Remove it, or start the run again: `overwrite=True`."
@@ -93,6 +96,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def settings_of(
+    network: str,
     preset: Preset,
     seed: int,
     contract: Contract,
@@ -103,6 +107,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """Everything that decides how a run goes, as plain data for a record."""
     return {
+        "network": network,
         **asdict(preset),
         "seed": seed,
         "precision": precision,

@@ -36,10 +36,12 @@ from ct3d_edge.training.distributed_step import require_scan_for_each, require_w
 from ct3d_edge.training.history import OnEpoch
 from ct3d_edge.training.loop import Loop
 from ct3d_edge.training.network import (
+    Network,
     Precision,
     build_untrained,
     compile_for,
     copy_for_inference,
+    find_network,
     read_weights,
     require_precision,
     use_precision,
@@ -61,6 +63,7 @@ def train(
     out: Path,
     preset: Preset = DEFAULT,
     *,
+    network: str | Network = "tutorial",
     size: tuple[int, int, int] = Contract.shape,
     orientation: str = Contract.orientation,
     labels: Sequence[str] | None = None,
@@ -79,7 +82,7 @@ def train(
     progress: Progress = no_progress,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedRun:
-    """Train the tutorial's network on the scans in the two class folders of ``folder``.
+    """Train a network on the scans in the two class folders of ``folder``.
 
     The same preset, seed, data and machine give the same losses on a CPU, whether a run was interrupted and resumed
     or not; on a GPU some sums have no fixed order.
@@ -94,6 +97,9 @@ def train(
         optimizer state) at the end, when the checkpoint is removed.
     preset
         How the network learns.
+    network
+        ``"tutorial"``, ``"narrow"``, ``"stem"``, or ``"FILE.py:function"`` for a function of your own; see
+        `ct3d_edge.training.network`.
     size
         Network input ``(W, H, D)`` in voxels.
     orientation
@@ -143,6 +149,7 @@ def train(
         NaN or infinite.
     """
     _check_arguments(seed, precision)
+    network = find_network(network) if isinstance(network, str) else network
     strategy = open_strategy(distribute)
     devices, chief = count_replicas(strategy), is_chief(strategy)
     require_whole_shares(preset.batch_size, devices)
@@ -154,7 +161,7 @@ def train(
     contract = _make_contract(size, orientation, labels, drawn)
     keras.utils.set_random_seed(seed)
     with scope(strategy), use_precision(precision):
-        model = _build_network(contract, preset, initial, strategy)
+        model = _build_model(network, contract, preset, initial, strategy)
     callbacks = [_open_tensorboard(tensorboard)] if tensorboard and chief else []
     with (
         artifacts.open_run_folder(out, chief=chief) as own,
@@ -169,7 +176,7 @@ def train(
             unreadable=unreadable,
         ) as arrays,
     ):
-        settings = settings_of(preset, seed, contract, arrays.split, initial, precision, devices)
+        settings = settings_of(network.identity, preset, seed, contract, arrays.split, initial, precision, devices)
         require_same_settings(strategy, {**settings, "resume": resume})
         require_scan_for_each(len(arrays.split.train), len(arrays.split.validation), devices)
         checkpoint = _find_checkpoint(strategy, own, settings) if resume else None
@@ -180,12 +187,12 @@ def train(
             compile_for(model, preset, data.training.steps)
             loop = Loop(model, data, preset, own, settings, on_epoch, strategy)
             records = loop.run(callbacks, checkpoint)
-        network = copy_for_inference(contract, model.get_weights())
-        contract, calibration = _calibrate(network, data, contract) if preset.calibrate else (contract, UNCALIBRATED)
-        contract, reference_stats = _add_reference_stats(network, data, contract, folder)
+        trained = copy_for_inference(network, contract, model.get_weights())
+        contract, calibration = _calibrate(trained, data, contract) if preset.calibrate else (contract, UNCALIBRATED)
+        contract, reference_stats = _add_reference_stats(trained, data, contract, folder)
     run = TrainedRun(out, contract, arrays.split, preset, records, arrays.flags, calibration, reference_stats, chief)
     if chief:
-        finish_run(run, network)
+        finish_run(run, trained)
     wait_for_all(strategy)
     return run
 
@@ -197,12 +204,16 @@ def _check_arguments(seed: int, precision: Precision) -> None:
     require_precision(precision)
 
 
-def _build_network(
-    contract: Contract, preset: Preset, initial: Path | None, strategy: tf.distribute.Strategy | None
+def _build_model(
+    network: Network,
+    contract: Contract,
+    preset: Preset,
+    initial: Path | None,
+    strategy: tf.distribute.Strategy | None,
 ) -> keras.Model:
     """The network, untrained or with the weights of a file; on one device a warning if it cannot run as a graph."""
-    weights = None if initial is None else read_weights(initial, contract.shape)
-    model = build_untrained(contract, preset.momentum, weights)
+    weights = None if initial is None else read_weights(network, initial, contract.shape)
+    model = build_untrained(network, contract, preset.momentum, weights)
     # In graph mode it is fitted, validated and calibrated; several devices run the same graph.
     note = require_graph_mode(model) if strategy is None else None
     if note:

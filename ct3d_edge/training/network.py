@@ -1,15 +1,16 @@
-"""The published tutorial's network for one CT volume, with the weights, loss and optimizer of a run.
+"""Networks for one CT volume, with the weights, loss and optimizer of a run.
 
-Four convolution blocks, then two dense layers.
-
-Source: "3D image classification from CT scans", Keras code examples, H. Zunair, after Zunair et al. 2020,
-"Uniformizing Techniques to Process CT Scans with 3D CNNs for Tuberculosis Prediction" (arXiv 2007.13224).
+The published tutorial's has four convolution blocks, then two dense layers. Source: "3D image classification from CT
+scans", Keras code examples, H. Zunair, after Zunair et al. 2020, "Uniformizing Techniques to Process CT Scans with 3D
+CNNs for Tuberculosis Prediction" (arXiv 2007.13224). The light ones are shorter chains of the same blocks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import keras
@@ -19,66 +20,131 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
+from ct3d_edge.training.custom_network import CustomNetwork
 from ct3d_edge.training.presets import Preset
 
-FILTERS = (64, 64, 128, 256)
-"""Output channels of the four convolutions."""
-
 KERNEL, POOL = 3, 2
-HIDDEN_UNITS = 512
-DROPOUT_RATE = 0.3
 
 
-def build_model(width: int, height: int, depth: int) -> keras.Model:
-    """Build the network with fresh weights, 1,352,897 of them (1,024 not trainable) at every input size.
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A chain of convolution blocks, then two dense layers.
+
+    Input ``(N, W, H, D, 1)`` float32 in [0, 1]; output ``(N, 1)`` float32, the probability of the second of two
+    classes. The weights have the same shapes at every input size. A block is a convolution of 3 x 3 x 3 voxels without
+    padding, ReLU, max pooling of 2 x 2 x 2 voxels and batch normalisation. The last block's channels are averaged
+    over the volume.
 
     Parameters
     ----------
-    width, height, depth
-        Input size in voxels. Input ``(N, W, H, D, 1)`` float32 in [0, 1]; output ``(N, 1)`` float32, the
-        probability of the second of two classes.
+    name
+        In `NETWORKS`.
+    filters
+        Output channels of the convolutions, one a block.
+    stem_stride
+        Stride of the first convolution along each axis.
+    stem_pool
+        Whether the first block pools.
+    hidden_units
+        Outputs of the first dense layer.
+    dropout
+        Share of these that are dropped in training.
+    """
+
+    name: str
+    filters: tuple[int, ...]
+    stem_stride: int = 1
+    stem_pool: bool = True
+    hidden_units: int = 512
+    dropout: float = 0.3
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint is compared by."""
+        return self.name
+
+    def build(self, width: int, height: int, depth: int) -> keras.Model:
+        """Build the network with fresh weights for an input of ``width x height x depth`` voxels.
+
+        Raises
+        ------
+        UsageError
+            If a side is smaller than ``smallest_size()``.
+        """
+        for axis, size in (("width", width), ("height", height), ("depth", depth)):
+            self._require_size(axis, size)
+        volume = keras.Input((width, height, depth, 1))
+        features = volume
+        for filters, (stride, pool) in zip(self.filters, self._steps(), strict=True):
+            features = keras.layers.Conv3D(filters, KERNEL, stride, activation="relu")(features)
+            features = keras.layers.MaxPool3D(POOL)(features) if pool > 1 else features
+            features = keras.layers.BatchNormalization()(features)
+        features = keras.layers.GlobalAveragePooling3D()(features)
+        features = keras.layers.Dense(self.hidden_units, activation="relu")(features)
+        features = keras.layers.Dropout(self.dropout)(features)
+        # In float32 under every precision policy: near 0 and 1 half precision would round probabilities off.
+        probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32")(features)
+        return keras.Model(volume, probability, name="3dcnn" if self == TUTORIAL else f"3dcnn-{self.name}")
+
+    def smallest_size(self) -> int:
+        """Smallest side in voxels of which the blocks leave at least one: 46 for the tutorial's network."""
+        return next(size for size in count(KERNEL) if self._size_after_blocks(size) >= 1)
+
+    def _steps(self) -> list[tuple[int, int]]:
+        """Stride and pooling of each block."""
+        return [(self.stem_stride, POOL if self.stem_pool else 1), *[(1, POOL)] * (len(self.filters) - 1)]
+
+    def _size_after_blocks(self, size: int) -> int:
+        """Voxels left along one axis: a convolution without padding takes ``KERNEL - 1``, strides and pooling floor."""
+        for stride, pool in self._steps():
+            size = ((size - KERNEL) // stride + 1) // pool
+        return size
+
+    def _require_size(self, axis: str, size: int) -> None:
+        smallest = self.smallest_size()
+        if size < smallest:
+            raise UsageError(f"The input {axis} is {size} voxels; this network needs at least {smallest}.")
+
+
+TUTORIAL = NetworkSpec("tutorial", (64, 64, 128, 256))
+"""1,352,897 weights, 1,024 of them not trainable."""
+
+NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            TUTORIAL,
+            NetworkSpec("narrow", (16, 32, 64, 128)),
+            NetworkSpec("stem", (32, 64, 128), stem_stride=2, hidden_units=128),
+        )
+    }
+)
+"""What `find_network` knows by name; docs/training.md has their sizes and times."""
+
+Network = NetworkSpec | CustomNetwork
+
+
+def find_network(name: str) -> Network:
+    """The network of a name in `NETWORKS`, or of a function of one's own.
+
+    Parameters
+    ----------
+    name
+        The name, or ``FILE.py:function``; see `CustomNetwork`.
 
     Raises
     ------
     UsageError
-        If a side is smaller than ``smallest_size()``.
+        There is no such network, or the file cannot be imported.
     """
-    for axis, size in (("width", width), ("height", height), ("depth", depth)):
-        _require_size(axis, size)
-    volume = keras.Input((width, height, depth, 1))
-    features = volume
-    for filters in FILTERS:
-        features = _block(features, filters)
-    features = keras.layers.GlobalAveragePooling3D()(features)
-    features = keras.layers.Dense(HIDDEN_UNITS, activation="relu")(features)
-    features = keras.layers.Dropout(DROPOUT_RATE)(features)
-    # In float32 under every precision policy: near 0 and 1 half precision would round probabilities off.
-    probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32")(features)
-    return keras.Model(volume, probability, name="3dcnn")
-
-
-def smallest_size() -> int:
-    """Smallest side in voxels of which the four blocks leave at least one: 46."""
-    return next(size for size in count(1) if _size_after_blocks(size) >= 1)
-
-
-def _block(features: keras.KerasTensor, filters: int) -> keras.KerasTensor:
-    features = keras.layers.Conv3D(filters, KERNEL, activation="relu")(features)
-    features = keras.layers.MaxPool3D(POOL)(features)
-    return keras.layers.BatchNormalization()(features)
-
-
-def _size_after_blocks(size: int) -> int:
-    """Voxels left along one axis: a convolution without padding takes ``KERNEL - 1``, pooling floors."""
-    for _ in FILTERS:
-        size = (size - KERNEL + 1) // POOL
-    return size
-
-
-def _require_size(axis: str, size: int) -> None:
-    smallest = smallest_size()
-    if size < smallest:
-        raise UsageError(f"The input {axis} is {size} voxels; this network needs at least {smallest}.")
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if ".py:" in name:
+        return CustomNetwork.load(name)
+    raise UsageError(
+        f"There is no network {name!r}; there are {', '.join(NETWORKS)}, and FILE.py:function for a Keras function of "
+        "your own (docs/training.md)."
+    )
 
 
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -92,9 +158,9 @@ COSINE_END = 0.01
 Weights = Sequence[NDArray[np.generic]]
 
 
-def build_untrained(contract: Contract, momentum: float, initial: Weights | None) -> keras.Model:
-    """Build the network for a contract's input, with fresh weights or given ones."""
-    model = build_model(*contract.shape)
+def build_untrained(network: Network, contract: Contract, momentum: float, initial: Weights | None) -> keras.Model:
+    """Build a network for a contract's input, with fresh weights or given ones."""
+    model = network.build(*contract.shape)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
@@ -112,28 +178,31 @@ def compile_for(model: keras.Model, preset: Preset, steps: int) -> None:
     )
 
 
-def read_weights(file: Path, size: tuple[int, int, int]) -> Weights:
-    """Read the weights of an earlier run; the network has the same ones at every input size.
+def read_weights(network: Network, file: Path, size: tuple[int, int, int]) -> Weights:
+    """Read the weights of an earlier run; a network has the same ones at every input size.
 
     Raises
     ------
     UsageError
         If the file cannot be loaded, or holds another network.
     """
+    model = network.build(*size)
     try:
-        model = build_model(*size)
-        model.set_weights(keras.saving.load_model(file, compile=False, safe_mode=True).get_weights())
-    except UsageError:
-        raise
+        found = keras.saving.load_model(file, compile=False, safe_mode=True)
+        weights: Weights = found.get_weights()
     except Exception as error:  # Keras, zipfile and h5py raise many kinds of errors for a damaged or unknown file
         raise UsageError(f"Cannot start from the weights in {file}: {error}") from error
-    weights: Weights = model.get_weights()
+    if [weight.shape for weight in weights] != [weight.shape for weight in model.get_weights()]:
+        raise UsageError(
+            f"Cannot start from the weights in {file}: it holds {found.name}, {found.count_params():,} weights; the "
+            f"network {network.name} has {model.count_params():,} in other shapes. Give `network=` that of the file."
+        )
     return weights
 
 
-def copy_for_inference(contract: Contract, weights: Weights) -> keras.Model:
+def copy_for_inference(network: Network, contract: Contract, weights: Weights) -> keras.Model:
     """Build the network alone, in float32: Adam's moments belong to the last epoch and double the file's size."""
-    model = build_model(*contract.shape)
+    model = network.build(*contract.shape)
     model.set_weights(weights)
     return model
 

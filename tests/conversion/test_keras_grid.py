@@ -160,7 +160,7 @@ def test_odd_and_even_sizes(size: tuple[int, int, int], padding: str) -> None:
 
 @pytest.mark.slow
 def test_the_tutorials_network_on_its_smallest_input() -> None:
-    from ct3d_edge.training.network import build_model, smallest_size
+    from ct3d_edge.training.network import TUTORIAL
 
-    size = (smallest_size(), smallest_size() + 2, smallest_size() + 1)
-    require_equal(plain(with_random_statistics(build_model(*size)), size), size)
+    size = (TUTORIAL.smallest_size(), TUTORIAL.smallest_size() + 2, TUTORIAL.smallest_size() + 1)
+    require_equal(plain(with_random_statistics(TUTORIAL.build(*size)), size), size)

@@ -58,7 +58,7 @@ if __name__ == "__main__":
     split_cpu(int(devices))
     sys.argv[1:] = arguments
     with (
-        mock.patch("ct3d_edge.training.network.build_model", network),
+        mock.patch("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: network(*size)),
         mock.patch("ct3d_edge.training.loop.write_history", write_and_die_after(int(last))),
     ):
         main()

@@ -26,7 +26,7 @@ def _linear(*size: int) -> keras.Model:
 
 @pytest.fixture(autouse=True)
 def quick_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ct3d_edge.training.network.build_model", _linear)
+    monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: _linear(*size))
     # Set here so that what the command sets does not outlive the test.
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")

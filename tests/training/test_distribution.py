@@ -113,7 +113,7 @@ def test_two_devices_train_like_one_to_rounding() -> None:
 def test_the_command_shares_a_run_between_devices(
     data: Path, tmp_path: Path, mirrored: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.training.network.build_model", network)
+    monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: network(*size))
     run = train(data, tmp_path / "alone", replace(DEFAULT, epochs=3, learning_rate=0.01), size=SIZE)
     assert len(mirrored) == 6
     assert mirrored == pytest.approx(_losses(run.folder), abs=ADAM)

@@ -25,7 +25,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         head = keras.layers.Dense(1, activation="sigmoid", kernel_initializer=request.param)
         return keras.Sequential([keras.Input((*size, 1)), keras.layers.Flatten(), head])
 
-    monkeypatch.setattr("ct3d_edge.training.network.build_model", build)
+    monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: build(*size))
     return str(request.param)
 
 

@@ -20,7 +20,7 @@ from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.data import prepare_scans
 from ct3d_edge.training.fit import train
 from ct3d_edge.training.history import EpochDone
-from ct3d_edge.training.network import build_model
+from ct3d_edge.training.network import TUTORIAL
 
 from .conftest import SMALLEST, FolderMaker, plain
 from .distributed_run import SIZE, network
@@ -62,7 +62,7 @@ def linear_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             )
             return keras.Sequential([keras.Input((*size, 1)), keras.layers.Flatten(), dense])
 
-        monkeypatch.setattr("ct3d_edge.training.network.build_model", build)
+        monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: build(*size))
 
     return install
 
@@ -230,7 +230,7 @@ def test_training_starts_from_the_weights_of_an_earlier_run_at_another_size(
 ) -> None:
     folder = make_folder("a", "b")
     earlier = tmp_path / "earlier.keras"
-    network = build_model(*SMALLEST)
+    network = TUTORIAL.build(*SMALLEST)
     network.save(earlier)
     other_size = (SMALLEST[0] + 1, *SMALLEST[1:])
     run = train(folder, tmp_path / "run", plain(learning_rate=1e-12), size=other_size, initial=earlier)
@@ -301,7 +301,7 @@ def test_class_weights_reach_the_loss(
 def test_half_precision_trains_on_a_cpu_and_saves_float32(
     make_folder: FolderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.training.network.build_model", network)
+    monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: network(*size))
     folder = make_folder("a", "b")
     whole, half = (
         train(folder, tmp_path / name, plain(epochs=2, learning_rate=1e-2), size=SIZE, precision=name)

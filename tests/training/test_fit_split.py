@@ -31,7 +31,7 @@ def quick_network(monkeypatch: pytest.MonkeyPatch) -> None:
         layers = [keras.Input((*size, 1)), keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
         return keras.Sequential(layers)
 
-    monkeypatch.setattr("ct3d_edge.training.network.build_model", build)
+    monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: build(*size))
 
 
 @pytest.fixture

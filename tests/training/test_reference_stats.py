@@ -32,7 +32,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         pooled = keras.layers.GlobalAveragePooling3D()(keras.layers.BatchNormalization()(features))
         return keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(pooled))
 
-    monkeypatch.setattr("ct3d_edge.training.network.build_model", build)
+    monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: build(*size))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.training.artifacts import TrainedRun
+from ct3d_edge.training.checkpoint import settings_of
 from ct3d_edge.training.fit import train
 from ct3d_edge.training.history import EpochDone
 
@@ -28,7 +29,7 @@ def linear_network(monkeypatch: pytest.MonkeyPatch) -> None:
         layers = [keras.Input((*size, 1)), keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
         return keras.Sequential(layers)
 
-    monkeypatch.setattr("ct3d_edge.training.network.build_model", build)
+    monkeypatch.setattr("ct3d_edge.training.network.NetworkSpec.build", lambda _, *size: build(*size))
 
 
 def _interrupted_after(epochs: int, *arguments: Any, **options: Any) -> None:
@@ -171,6 +172,22 @@ def test_a_complete_run_has_nothing_to_go_on_with(
     train(folder, out, plain(), size=TINY)
     with pytest.raises(UsageError, match=r"holds a trained model\.keras\. That run is complete"):
         train(folder, out, plain(), size=TINY, resume=True)
+
+
+def test_a_checkpoint_from_before_there_were_several_networks(
+    make_folder: FolderMaker, tmp_path: Path, linear_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = make_folder("a", "b"), tmp_path / "run"
+
+    def settings_before(network: str, *others: Any) -> dict[str, Any]:
+        return {name: value for name, value in settings_of(network, *others).items() if name != "network"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ct3d_edge.training.fit.settings_of", settings_before)
+        _interrupted_after(1, folder, out, plain(epochs=2), size=TINY)
+    with pytest.raises(UsageError, match="network was 'tutorial', now 'narrow'"):
+        train(folder, out, plain(epochs=2), network="narrow", size=TINY, resume=True)
+    assert len(train(folder, out, plain(epochs=2), size=TINY, resume=True).epochs) == 2
 
 
 @pytest.mark.parametrize("keep", [0, 100, -30])
