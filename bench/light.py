@@ -49,14 +49,12 @@ def list_candidates() -> list[tuple["NetworkSpec", tuple[int, int, int]]]:
     from ct3d_edge.training.network import NETWORKS, NetworkSpec
 
     others = [
-        NetworkSpec("stem-16-32-64-128", (16, 32, 64, 128), stem_stride=2, stem_pool=False, hidden_units=128),
         NetworkSpec("stem-32-64-128-256", (32, 64, 128, 256), stem_stride=2, stem_pool=False),
-        NetworkSpec("stem-pool-24-48-96", (24, 48, 96), stem_stride=2, hidden_units=128),
-        NetworkSpec("stem-pool-16-32-64", (16, 32, 64), stem_stride=2, hidden_units=128),
-        NetworkSpec("8-16-32-64", (8, 16, 32, 64), hidden_units=128),
+        NetworkSpec("stem-32-64-128", (32, 64, 128), stem_stride=2, hidden_units=128),
+        NetworkSpec("stem-16-32-64", (16, 32, 64), stem_stride=2, hidden_units=128),
         NetworkSpec("8-32-64-128", (8, 32, 64, 128), hidden_units=128),
     ]
-    coarse = [(NETWORKS["narrow"], (96, 96, 64)), (NETWORKS["narrow"], (64, 64, 64))]
+    coarse = [(NETWORKS[name], size) for name in ("narrow", "stem") for size in ((96, 96, 64), (64, 64, 64))]
     return [*((spec, FULL) for spec in (*NETWORKS.values(), *others)), *coarse]
 
 

@@ -115,7 +115,7 @@ NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType(
         for spec in (
             TUTORIAL,
             NetworkSpec("narrow", (16, 32, 64, 128)),
-            NetworkSpec("stem", (32, 64, 128), stem_stride=2, hidden_units=128),
+            NetworkSpec("stem", (16, 64, 128), stem_stride=2, hidden_units=128),
         )
     }
 )
