@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ct3d_edge.evaluation.metrics import CONFIDENCE, MetricEstimate, auc, bootstrap, brier, proportion
+from ct3d_edge.evaluation.intervals import CONFIDENCE, MetricEstimate, bootstrap, proportion
+from ct3d_edge.evaluation.metrics import auc, brier
 
 RECORD = Path(__file__).parent / "results" / "presets.json"
 

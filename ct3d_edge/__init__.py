@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from ct3d_edge.evaluation.compare_models import compare_models
     from ct3d_edge.evaluation.evaluation import evaluate
     from ct3d_edge.inference.config import InferenceConfig
     from ct3d_edge.inference.load_model import load_model
@@ -81,6 +82,7 @@ _MODULE_OF = {
     "WorkerError": "errors",
     "bench": "api",
     "check": "api",
+    "compare_models": "evaluation.compare_models",
     "evaluate": "evaluation.evaluation",
     "export": "api",
     "find_scans": "scan.discovery",
@@ -125,6 +127,7 @@ __all__ = [
     "__version__",
     "bench",
     "check",
+    "compare_models",
     "evaluate",
     "export",
     "find_scans",

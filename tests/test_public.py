@@ -37,6 +37,7 @@ PUBLIC = {
     "__version__",
     "bench",
     "check",
+    "compare_models",
     "evaluate",
     "export",
     "find_scans",

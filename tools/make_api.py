@@ -13,7 +13,16 @@ import ct3d_edge  # noqa: E402 - of this checkout
 GROUPS = {
     "Predict": ("predict", "predict_many", "load_model", "Model", "InferenceConfig", "find_scans", "check"),
     "Scans and results": ("Volume", "open_scan", "read_nifti", "preprocess", "QCFlag", "QualityReport", "ResultRecord"),
-    "Train, export and verify": ("train", "export", "optimize", "CompileOptions", "Contract", "verify", "evaluate"),
+    "Train, export and verify": (
+        "train",
+        "export",
+        "optimize",
+        "CompileOptions",
+        "Contract",
+        "verify",
+        "evaluate",
+        "compare_models",
+    ),
     "Speed": ("tune", "TuneConfig", "bench"),
 }
 HEAD = """# API

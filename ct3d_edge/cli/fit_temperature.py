@@ -10,7 +10,7 @@ from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from ct3d_edge.evaluation.fit_temperature import CalibrationResult, OperatingPoint
-    from ct3d_edge.evaluation.metrics import Proportion
+    from ct3d_edge.evaluation.intervals import Proportion
 
 
 def fit_temperature(

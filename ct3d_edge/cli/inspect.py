@@ -91,9 +91,21 @@ def _provenance(provenance: dict[str, Any]) -> dict[str, str]:
         )
     if source := _nested_object(provenance, "source"):
         rows["made from"] = str(source.get("file", "unknown"))
+    if comparison := _nested_object(provenance, "comparison"):
+        rows["comparison"] = _comparison(comparison)
     if tools := _nested_object(provenance, "tools"):
         rows["made with"] = ", ".join(f"{name} {version}" for name, version in tools.items())
     return rows
+
+
+def _comparison(data: dict[str, Any]) -> str:
+    from ct3d_edge.errors import ModelError
+    from ct3d_edge.modelfile.comparison_evidence import ComparisonEvidence
+
+    try:
+        return ComparisonEvidence.from_dict(data, "The comparison").describe()
+    except ModelError as error:
+        return str(error)
 
 
 def _nested_object(provenance: dict[str, Any], key: str) -> dict[str, Any]:

@@ -95,6 +95,7 @@ OPTION_OF_ARGUMENT = {
     "host": "--host",
     "labels": "--labels",
     "level": "--optimize",
+    "margin": "--margin",
     "max_memory": "--max-memory",
     "overwrite": "--overwrite",
     "parity_data": "--parity-data",

@@ -9,12 +9,13 @@ from ct3d_edge.conversion.compiler import compile_model
 from ct3d_edge.conversion.extra_outputs.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.extra_outputs.pooled_output import add_checked_pooled_output
 from ct3d_edge.conversion.graph_variant import CompileOptions
-from ct3d_edge.conversion.keras_loader import KerasSource
+from ct3d_edge.conversion.keras_loader import RUN_MODEL_NAME, KerasSource
 from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 from ct3d_edge.conversion.parity.accuracy_bisect import find_faulty_layer
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.write_model import CompileJob, CompileResult
 from ct3d_edge.errors import UsageError
+from ct3d_edge.modelfile.comparison_evidence import RUN_COMPARISON, read_run_evidence
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.golden_search import make_golden_test
@@ -95,4 +96,17 @@ def _provenance(source: KerasSource) -> dict[str, Any]:
             "parameters": source.network.count_params(),
         },
         "tools": {name: version for name in RECORDED_PACKAGES if (version := find_installed_version(name))},
+        **_comparison(source),
     }
+
+
+def _comparison(source: KerasSource) -> dict[str, Any]:
+    """The comparison with another model that a training run holds, if it is of these weights."""
+    file = source.path.with_name(RUN_COMPARISON)
+    if source.path.name != RUN_MODEL_NAME or not file.is_file():
+        return {}
+    evidence = read_run_evidence(file)
+    if evidence.model_sha256 != source.sha256:
+        LOGGER.warning("%s is of another model than %s, and is left out of the file", file, source.path)
+        return {}
+    return {"comparison": evidence.to_dict()}

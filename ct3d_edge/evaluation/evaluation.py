@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.evaluation.classifier import open_classifier, run_of
-from ct3d_edge.evaluation.metrics import CONFIDENCE, RESAMPLES, Metrics, compute_metrics
+from ct3d_edge.evaluation.classifier import Classifier, open_classifier, run_of
+from ct3d_edge.evaluation.intervals import CONFIDENCE, RESAMPLES
+from ct3d_edge.evaluation.metrics import Metrics, compute_metrics
 from ct3d_edge.evaluation.predict import Predictions, ScanPrediction, predict_test_set
-from ct3d_edge.evaluation.test_set import check_leakage, choose_test_set, class_mapping, find_test_set
+from ct3d_edge.evaluation.test_set import TestSet, check_leakage, choose_test_set, class_mapping, find_test_set
+from ct3d_edge.evaluation.warnings import evaluation_limits, identical_predictions_warning
 from ct3d_edge.extras import require_extra
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.progress import Progress, no_progress
@@ -26,18 +26,6 @@ SCHEMA = 1
 
 NEEDED = ("sklearn", "scipy")
 TOOLS = ("ct3d-edge", "scikit-learn", "scipy", "numpy", "onnxruntime", "onnxruntime-gpu", "keras", "tensorflow")
-
-LEAST_RANGE = 0.05
-"""A model whose probabilities span less than this does not separate the scans."""
-
-FEW_SCANS = 30
-"""With fewer of a class, one scan moves its share by more than 3 points."""
-
-OPTIMISTIC = {
-    "train": "These are training scans of every model of this split: the metrics show how well it remembers them.",
-    "validation": "Validation scans select weights, threshold and temperature of every model of this split: the "
-    "metrics are optimistic.",
-}
 
 
 @dataclass(frozen=True)
@@ -113,6 +101,7 @@ class Evaluation:
         labels = self.contract.labels
         return {
             "scan": scan.scan,
+            "sha256": scan.sha256,
             "truth": labels[scan.truth],
             "probability": scan.probability,
             "answer": labels[scan.prediction],
@@ -165,16 +154,42 @@ def evaluate(
     choice = choose_test_set(folder, split, subset)
     with open_classifier(model, config) as classifier:
         test_set = find_test_set(choice, skip_bad=skip_bad, progress=progress)
-        contract = classifier.contract
-        classes = class_mapping(test_set, contract)
-        leakage = check_leakage(test_set, run_of(model))
-        predictions = predict_test_set(
+        return evaluate_classifier(
+            classifier,
             test_set,
-            classifier.predict,
-            QualityChecker(contract, config.allow),
+            run_of(model),
+            QualityChecker(classifier.contract, config.allow),
             skip_bad=skip_bad,
+            resamples=resamples,
+            seed=seed,
             progress=progress,
         )
+
+
+def evaluate_classifier(
+    classifier: Classifier,
+    test_set: TestSet,
+    run: Path | None,
+    checker: QualityChecker,
+    *,
+    skip_bad: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """`evaluate` for an open model and scans that were found.
+
+    Parameters
+    ----------
+    run
+        Folder of the training run that the model is, or is in; None if it is another file.
+    checker
+        Quality checks under the model's contract.
+    """
+    contract = classifier.contract
+    classes = class_mapping(test_set, contract)
+    leakage = check_leakage(test_set, run)
+    predictions = predict_test_set(test_set, classifier.predict, checker, skip_bad=skip_bad, progress=progress)
     return Evaluation(
         warnings=_order_warnings(predictions, contract, test_set.subset, leakage),
         model=classifier.path,
@@ -196,7 +211,7 @@ def evaluate(
         ),
         scans=predictions.scans,
         left_out=predictions.left_out,
-        duplicates=test_set.split.duplicates if split is None else (),
+        duplicates=test_set.split.duplicates if test_set.split_file is None else (),
         flags=predictions.flags,
     )
 
@@ -215,48 +230,3 @@ def _figures_data(figures: Metrics) -> dict[str, Any]:
     for name in ("accuracy", "sensitivity", "specificity"):
         data[name] = {"value": getattr(figures, name).value, **data[name]}
     return data
-
-
-def identical_predictions_warning(predictions: Predictions, contract: Contract) -> tuple[str, ...]:
-    """Warn of a model that predicts nearly the same for every scan: the most serious warning."""
-    return (*narrow_range_warning(predictions.scores, contract), *constant_prediction_warning(predictions, contract))
-
-
-def narrow_range_warning(scores: NDArray[np.float64], contract: Contract) -> tuple[str, ...]:
-    """Warn if the probabilities ``(N,)`` hardly differ."""
-    low, high = float(scores.min()), float(scores.max())
-    if high - low >= LEAST_RANGE:
-        return ()
-    return (
-        f"The model predicts nearly the same for every scan: its probability of {contract.labels[1]} is between "
-        f"{low:.4f} and {high:.4f}. It has learned too little, or the scans are not prepared as in its training.",
-    )
-
-
-def constant_prediction_warning(predictions: Predictions, contract: Contract) -> tuple[str, ...]:
-    """Warn if all scans are on one side of the threshold."""
-    if len(np.unique(predictions.answers)) > 1:
-        return ()
-    label = contract.labels[predictions.answers[0]]
-    return (
-        f"The model predicts {label} for every scan: all probabilities ({predictions.scores.min():.4f} to "
-        f"{predictions.scores.max():.4f}) are on one side of its threshold {contract.threshold:.4f}. Its accuracy only "
-        f"counts how many scans are {label}.",
-    )
-
-
-def evaluation_limits(predictions: Predictions, contract: Contract, subset: Subset) -> tuple[str, ...]:
-    """Warn of a test set from which little can be concluded."""
-    warnings = [OPTIMISTIC[subset]] if subset in OPTIMISTIC else []
-    if predictions.scores[predictions.truth == 1].min() > predictions.scores[predictions.truth == 0].max():
-        warnings.append("The classes do not overlap here: every resample has the AUC 1, and its interval has no width.")
-    return (*warnings, *few_scans_warning(predictions.truth, contract))
-
-
-def few_scans_warning(truth: NDArray[np.int64], contract: Contract) -> tuple[str, ...]:
-    """Warn if a class has few scans."""
-    counts = [(int((truth == index).sum()), label) for index, label in enumerate(contract.labels)]
-    few = [f"{count} {label}" for count, label in counts if count < FEW_SCANS]
-    if not few:
-        return ()
-    return (f"Few scans ({', '.join(few)}): intervals are wide, and that of the calibration error still too narrow.",)

@@ -19,10 +19,12 @@ from ct3d_edge.evaluation.classifier import (
     require_two_classes,
     run_of,
 )
-from ct3d_edge.evaluation.evaluation import NEEDED, few_scans_warning, narrow_range_warning
-from ct3d_edge.evaluation.metrics import Proportion, calibration_error, confusion, log_loss, proportion
+from ct3d_edge.evaluation.evaluation import NEEDED
+from ct3d_edge.evaluation.intervals import Proportion, proportion
+from ct3d_edge.evaluation.metrics import calibration_error, confusion, log_loss
 from ct3d_edge.evaluation.predict import predict_test_set
 from ct3d_edge.evaluation.test_set import TestSet, choose_test_set, class_mapping, find_test_set, hash_test_set
+from ct3d_edge.evaluation.warnings import few_scans_warning, narrow_range_warning
 from ct3d_edge.extras import require_extra
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.progress import Progress, no_progress

@@ -28,6 +28,8 @@ class ScanPrediction:
     ----------
     scan
         Path relative to the data folder.
+    sha256
+        Of its content.
     truth, prediction
         Class indices.
     probability
@@ -37,6 +39,7 @@ class ScanPrediction:
     """
 
     scan: str
+    sha256: str
     truth: int
     prediction: int
     probability: float
@@ -120,6 +123,7 @@ def _predict_entry(test_set: TestSet, entry: SplitEntry, predict: Predict, check
     prediction = classify(predict(prepared.model_input.volume), checker.contract)
     return ScanPrediction(
         scan=entry.path,
+        sha256=entry.sha256,
         truth=test_set.split.label_of(entry),
         prediction=checker.contract.labels.index(prediction.label),
         probability=dict(prediction.probability)[checker.contract.labels[1]],

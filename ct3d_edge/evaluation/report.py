@@ -2,11 +2,12 @@
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct3d_edge.evaluation.evaluation import Evaluation
-from ct3d_edge.evaluation.metrics import MetricEstimate, Proportion
+from ct3d_edge.evaluation.intervals import MetricEstimate, Proportion
 from ct3d_edge.extras import require_extra
 from ct3d_edge.results.formats import format_csv_row
 from ct3d_edge.system.atomic_write import atomic_file, make_folder, require_writable
@@ -18,18 +19,26 @@ if TYPE_CHECKING:
 SIZE_INCHES, DOTS_PER_INCH = (5.0, 5.0), 120
 
 
-def roc_png(evaluation: Evaluation) -> bytes:
-    """Draw the ROC curve, with the point that the threshold chose."""
+def roc_png(evaluation: Evaluation, reference: Evaluation | None = None) -> bytes:
+    """Draw the ROC curve, with the point that the threshold chose; and those of a reference beside it."""
     figures, (negative, positive) = evaluation.figures, evaluation.contract.labels
     figure, axes = _square(f"AUC {figures.auc.value:.3f} ({figures.auc.low:.3f} to {figures.auc.high:.3f})")
     axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
-    axes.plot(figures.roc.false_positive_rate, figures.roc.true_positive_rate)
-    chosen = f"threshold {evaluation.contract.threshold:.3g}"
-    axes.plot(1 - figures.specificity.value, figures.sensitivity.value, "o", label=chosen)
+    _draw_roc(axes, evaluation, "")
+    if reference is not None:
+        _draw_roc(axes, reference, "reference, ")
     axes.set_xlabel(f"share of {_plain(negative)} called {_plain(positive)}")
     axes.set_ylabel(f"share of {_plain(positive)} found")
     axes.legend(loc="lower right")
     return _png(figure)
+
+
+def _draw_roc(axes: "Axes", evaluation: Evaluation, name: str) -> None:
+    figures = evaluation.figures
+    (line,) = axes.plot(figures.roc.false_positive_rate, figures.roc.true_positive_rate)
+    chosen = f"{name}threshold {evaluation.contract.threshold:.3g}"
+    point = 1 - figures.specificity.value, figures.sensitivity.value
+    axes.plot(*point, "o", color=line.get_color(), label=chosen)
 
 
 def reliability_png(evaluation: Evaluation) -> bytes:
@@ -144,7 +153,7 @@ FILES = (JSON, TABLE, ROC, RELIABILITY)
 COLUMNS = ("scan", "truth", "probability", "answer", "correct")
 
 
-def require_folder(out: Path) -> None:
+def require_folder(out: Path, names: Sequence[str] = FILES) -> None:
     """Make sure, before the work, that its files can be written.
 
     Raises
@@ -156,27 +165,31 @@ def require_folder(out: Path) -> None:
     """
     require_extra("evaluate", ["matplotlib"])
     make_folder(out)
-    for name in FILES:
+    for name in names:
         require_writable(out / name)
 
 
-def write_files(evaluation: Evaluation, out: Path) -> tuple[Path, ...]:
-    """Write all four files, each complete or not at all, over earlier ones; their paths."""
-    contents = {
-        JSON: to_json(evaluation).encode(),
+def write_files(contents: Mapping[str, bytes], out: Path) -> tuple[Path, ...]:
+    """Write all files, each complete or not at all, over earlier ones; their paths."""
+    for name, content in contents.items():
+        with atomic_file(out / name) as stream:
+            stream.write(content)
+    return tuple(out / name for name in contents)
+
+
+def evaluation_files(evaluation: Evaluation) -> dict[str, bytes]:
+    """Names and contents of the files of an evaluation."""
+    return {
+        JSON: to_json(evaluation.to_dict()).encode(),
         TABLE: to_csv(evaluation).encode("utf-8", "backslashreplace"),
         ROC: roc_png(evaluation),
         RELIABILITY: reliability_png(evaluation),
     }
-    for name, content in contents.items():
-        with atomic_file(out / name) as stream:
-            stream.write(content)
-    return tuple(out / name for name in FILES)
 
 
-def to_json(evaluation: Evaluation) -> str:
+def to_json(data: Mapping[str, Any]) -> str:
     """Indented JSON, without NaN."""
-    return json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def to_csv(evaluation: Evaluation) -> str:

@@ -142,23 +142,34 @@ def check_leakage(test_set: TestSet, run: Path | None) -> tuple[str, ...]:
     DatasetError
         If the run's split cannot be read.
     """
-    own = None if run is None else run / RUN_SPLIT
-    if own is None or not own.is_file():
+    if run is None or not (run / RUN_SPLIT).is_file():
         return ()
-    known = read_split(own)
-    warnings = []
-    for entries, name in ((known.train, "training"), (known.validation, "validation")):
-        count = len(hash_test_set(test_set.entries) & hash_test_set(entries))
-        if count and test_set.subset == "test":
-            warnings.append(
-                f"{count} of the {len(test_set.entries)} scans are {name} scans of this model (same content, {own}). "
-                "This is no test."
-            )
+    own, total = run / RUN_SPLIT, len(test_set.entries)
+    warnings = [
+        f"{count} of the {total} scans are {name} scans of this model (same content, {own}). This is no test."
+        for name, count in count_leaked_scans(test_set, run).items()
+        if count and test_set.subset == "test"
+    ]
     if test_set.split_file is None:
         warnings.append(
             f"{run} holds the split that it was trained on. To evaluate its test subset, give that split: {own}"
         )
     return tuple(warnings)
+
+
+def count_leaked_scans(test_set: TestSet, run: Path | None) -> dict[str, int]:
+    """How many of the scans are training or validation scans of a run, by its split; compared by content.
+
+    Raises
+    ------
+    DatasetError
+        If the split of the run cannot be read.
+    """
+    if run is None or not (run / RUN_SPLIT).is_file():
+        return {"training": 0, "validation": 0}
+    known, hashes = read_split(run / RUN_SPLIT), hash_test_set(test_set.entries)
+    subsets = {"training": known.train, "validation": known.validation}
+    return {name: len(hashes & hash_test_set(entries)) for name, entries in subsets.items()}
 
 
 def hash_test_set(entries: tuple[SplitEntry, ...]) -> set[str]:

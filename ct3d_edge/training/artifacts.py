@@ -10,6 +10,7 @@ import keras
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
+from ct3d_edge.modelfile.comparison_evidence import RUN_COMPARISON
 from ct3d_edge.splits.split import Split
 from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, make_folder, write_failure_message
 from ct3d_edge.training.early_stopping import best_epoch
@@ -64,7 +65,7 @@ def open_run_folder(out: Path, *, chief: bool) -> Iterator[Path]:
 
 def remove_old_files(out: Path) -> None:
     """Remove the files of an earlier run, so that they never stand beside those of this one."""
-    for name in (MODEL, CONTRACT, HISTORY, SPLIT, CHECKPOINT, CURVES):
+    for name in (MODEL, CONTRACT, HISTORY, SPLIT, CHECKPOINT, CURVES, RUN_COMPARISON):
         (out / name).unlink(missing_ok=True)
 
 

@@ -3,7 +3,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ct3d_edge.evaluation.metrics import auc, bootstrap, brier, calibration_error, proportion
+from ct3d_edge.evaluation.intervals import bootstrap, proportion
+from ct3d_edge.evaluation.metrics import auc, brier, calibration_error
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,16 @@ from PIL import Image
 
 from ct3d_edge.errors import MissingExtraError, UsageError
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
-from ct3d_edge.evaluation.report import reliability_png, require_folder, roc_png, summary, to_csv, to_json, write_files
+from ct3d_edge.evaluation.report import (
+    evaluation_files,
+    reliability_png,
+    require_folder,
+    roc_png,
+    summary,
+    to_csv,
+    to_json,
+    write_files,
+)
 
 
 @pytest.fixture
@@ -22,14 +31,14 @@ def evaluation(model: Path, folder: Path) -> Evaluation:
 def test_writes_four_files(evaluation: Evaluation, tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     require_folder(out)
-    written = write_files(evaluation, out)
+    written = write_files(evaluation_files(evaluation), out)
     assert sorted(out.iterdir()) == sorted(written)
     assert [path.name for path in written] == ["evaluation.json", "scans.csv", "roc.png", "reliability.png"]
-    assert json.loads((out / "evaluation.json").read_text()) == json.loads(to_json(evaluation))
+    assert json.loads((out / "evaluation.json").read_text()) == json.loads(to_json(evaluation.to_dict()))
 
 
 def test_the_table_has_a_row_a_scan(evaluation: Evaluation, tmp_path: Path) -> None:
-    write_files(evaluation, tmp_path)
+    write_files(evaluation_files(evaluation), tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scans.csv").read_text())))
     assert list(rows[0]) == ["scan", "truth", "probability", "answer", "correct"]
     assert [float(row["probability"]) for row in rows] == [v.probability for v in evaluation.scans]

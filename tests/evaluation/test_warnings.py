@@ -3,15 +3,15 @@ from collections.abc import Sequence
 import pytest
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.evaluation.evaluation import evaluation_limits, identical_predictions_warning
 from ct3d_edge.evaluation.predict import Predictions, ScanPrediction
+from ct3d_edge.evaluation.warnings import evaluation_limits, identical_predictions_warning
 
 CONTRACT = Contract()
 
 
 def verdicts(*scores: float, truth: Sequence[int]) -> Predictions:
     rows = enumerate(zip(scores, truth, strict=True))
-    return Predictions(tuple(ScanPrediction(f"scan {n}", t, int(s >= 0.5), s) for n, (s, t) in rows), ())
+    return Predictions(tuple(ScanPrediction(f"scan {n}", f"{n:064}", t, int(s >= 0.5), s) for n, (s, t) in rows), ())
 
 
 def test_a_model_that_tells_scans_apart_is_not_blamed() -> None:
