@@ -27,7 +27,8 @@ from ct3d_edge.formatting import parse_size, plural
 
 if TYPE_CHECKING:
     from ct3d_edge.inference.config import InferenceConfig
-    from ct3d_edge.node.config import NodeConfig, TlsFiles
+    from ct3d_edge.node.config import NodeConfig
+    from ct3d_edge.system.tls import TlsFiles
 
 EXIT_CHECK_FAILED = 3
 """Of ``--check``: the settings, or the environment, cannot do what was asked."""
@@ -160,9 +161,9 @@ def listen(
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.model import open_model
     from ct3d_edge.node.node import count_workers, open_node
-    from ct3d_edge.node.tls import expiry_warning
+    from ct3d_edge.system.tls import describe_expiry
 
-    if config.tls and (warning := expiry_warning(config.tls)):
+    if config.tls and (warning := describe_expiry(config.tls)):
         log(warning, logging.WARNING)
     with open_model(model, inference) as opened:
         schedule = opened.make_schedule(workers=workers, max_memory=parse_size(max_memory))
@@ -183,15 +184,14 @@ def _tls_files(certificate: Path | None, key: Path | None, ca: Path | None) -> "
     UsageError
         If some are left out, or the certificate has expired.
     """
-    from ct3d_edge.node.config import TlsFiles
-    from ct3d_edge.node.tls import days_until_expiry
+    from ct3d_edge.system.tls import TlsFiles, read_expiry
 
     if certificate is None or key is None or ca is None:
         if certificate or key or ca:
             raise UsageError("TLS needs --tls-cert, --tls-key and --tls-ca; give all three.")
         return None
     files = TlsFiles(certificate, key, ca)
-    days_until_expiry(files)
+    read_expiry(files)
     return files
 
 

@@ -23,7 +23,7 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size
 
 if TYPE_CHECKING:
-    from ct3d_edge.serving.tls import TlsFiles
+    from ct3d_edge.system.tls import TlsFiles
     from ct3d_edge.session.run_report import RunReport
 
 MODULES = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
@@ -137,7 +137,7 @@ def _parse_size(option: str, text: str) -> int:
 
 
 def _tls_files(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":
-    from ct3d_edge.serving.tls import TlsFiles
+    from ct3d_edge.system.tls import TlsFiles
 
     if certificate is None:
         if key or client_ca:

@@ -17,7 +17,7 @@ from ct3d_edge.node.config import NodeConfig, Peer
 from ct3d_edge.node.delivery import Caller, DeliveryError
 from ct3d_edge.node.receiver import Receiver
 from ct3d_edge.node.spool import open_spool
-from ct3d_edge.node.tls import client_context, days_until_expiry, expiry_warning
+from ct3d_edge.system.tls import describe_expiry, make_client_context, read_expiry
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _check_spool_and_port(config: NodeConfig) -> str:
 
 def _check_certificate(config: NodeConfig) -> str:
     assert config.tls is not None  # noqa: S101 - the caller looked
-    return expiry_warning(config.tls) or f"valid for {days_until_expiry(config.tls):.0f} days"
+    return describe_expiry(config.tls) or f"valid until {read_expiry(config.tls):%Y-%m-%d}"
 
 
 def _check_address(peer: Peer) -> str:
@@ -89,7 +89,7 @@ def _sent_classes(config: NodeConfig) -> list[str]:
 
 
 def _check_echo(config: NodeConfig, peer: Peer, sop_classes: list[str]) -> str:
-    tls = client_context(config.tls) if config.tls and config.send_tls else None
+    tls = make_client_context(config.tls) if config.tls and config.send_tls else None
     start = time.perf_counter()
     Caller(config.ae_title, config.limits.network_timeout, tls).verify(peer, sop_classes)
     return f"answered in {(time.perf_counter() - start) * 1e3:.0f} ms"

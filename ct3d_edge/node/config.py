@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ct3d_edge.errors import UsageError
+from ct3d_edge.system.tls import TlsFiles
 
 DEFAULT_PORT = 11112
 """Registered for DICOM with the Internet Assigned Numbers Authority; 104 needs a privileged user."""
@@ -93,23 +94,6 @@ class Peer:
         except (OSError, UnicodeError) as error:
             raise UsageError(f"The host name of {self} has no address: {error}. Give an IP address.") from error
         return tuple(ipaddress.ip_network(str(entry[4][0]).partition("%")[0]) for entry in found)
-
-
-@dataclass(frozen=True)
-class TlsFiles:
-    """Certificates of TLS, all in PEM format.
-
-    Parameters
-    ----------
-    certificate, key
-        What this node shows to its peers.
-    ca
-        Authorities whose certificates are accepted; a peer must show one.
-    """
-
-    certificate: Path
-    key: Path
-    ca: Path
 
 
 @dataclass(frozen=True)

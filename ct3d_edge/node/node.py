@@ -18,7 +18,7 @@ from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.predictor import PredictionTask, SeriesPredictor
 from ct3d_edge.node.receiver import Receiver
 from ct3d_edge.node.spool import Arrival, Spool, instance_of, open_spool
-from ct3d_edge.node.tls import client_context
+from ct3d_edge.system.tls import make_client_context
 from ct3d_edge.results.journal import ResultsJournal, read_journal
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity
 from ct3d_edge.scan.fingerprint import FileStamp
@@ -67,7 +67,7 @@ class Node:
         self._tracker = SeriesTracker(config.completion, config.limits)
         self._outbox = Outbox(spool.outbox, config.destinations)
         self._receiver = Receiver(config, spool, self._tracker)
-        tls = client_context(config.tls) if config.tls and config.send_tls else None
+        tls = make_client_context(config.tls) if config.tls and config.send_tls else None
         caller = Caller(config.ae_title, config.limits.network_timeout, tls)
         self._deliveries = [Delivery(caller, destination, self._outbox) for destination in config.destinations]
         self._predictor = SeriesPredictor(

@@ -22,7 +22,7 @@ from ct3d_edge.node.association_server import NodeRequestHandler, NodeServer, is
 from ct3d_edge.node.completion import SeriesTracker
 from ct3d_edge.node.config import Network, NodeConfig
 from ct3d_edge.node.spool import Spool
-from ct3d_edge.node.tls import server_context
+from ct3d_edge.system.tls import make_server_context
 from ct3d_edge.scan.dicom.instance import CT_CLASSES
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity, is_uid, read_identity
 from ct3d_edge.scan.dicom.tags import read_text, without_warnings
@@ -98,7 +98,7 @@ class Receiver:
 
     def _bind(self) -> NodeServer:
         config = self._config
-        tls = server_context(config.tls) if config.tls else None
+        tls = make_server_context(config.tls) if config.tls else None
         handlers = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_C_STORE, self._on_store),

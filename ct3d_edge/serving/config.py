@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ct3d_edge.errors import OutputError, UsageError
-from ct3d_edge.serving.tls import TlsFiles
+from ct3d_edge.system.tls import TlsFiles
 
 MIN_TOKEN_LENGTH = 16
 """Characters of a token; ``openssl rand -hex 32`` writes 64."""
@@ -91,7 +91,7 @@ class ServerConfig:
     limits: ServerLimits = field(default_factory=ServerLimits)
 
     def __post_init__(self) -> None:
-        authenticated = self.token_file or (self.tls and self.tls.client_ca)
+        authenticated = self.token_file or (self.tls and self.tls.ca)
         if not (authenticated or self.allow_anonymous or is_loopback(self.host)):
             raise UsageError(
                 f"Other machines can reach {self.host}, and anybody there could send scans. Give `token_file` or "

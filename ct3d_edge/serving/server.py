@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
@@ -24,16 +23,14 @@ from ct3d_edge.serving.metrics import Metrics
 from ct3d_edge.serving.served_model import ServedModel, default_model_name, open_served_model
 from ct3d_edge.serving.service import Service
 from ct3d_edge.serving.spool import open_spool
-from ct3d_edge.serving.tls import make_ssl_context
 from ct3d_edge.serving.work_queue import WorkQueue
 from ct3d_edge.session.run_report import RunReport
+from ct3d_edge.system.tls import describe_expiry, make_server_context
 
 LOGGER = logging.getLogger(__name__)
 
 MODEL_CHECK_S = 5.0
 """Seconds between two looks at the model file."""
-
-EXPIRY_WARNING = timedelta(days=30)
 
 MAX_HEADER_BYTES = 32 << 10
 
@@ -136,9 +133,9 @@ def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound
 def _open_tls(config: ServerConfig) -> SSLContext | None:
     if config.tls is None:
         return None
-    context, expires = make_ssl_context(config.tls)
-    if expires - datetime.now(UTC) < EXPIRY_WARNING:
-        LOGGER.warning("the certificate %s expires on %s", config.tls.certificate, f"{expires:%Y-%m-%d}")
+    context = make_server_context(config.tls)
+    if warning := describe_expiry(config.tls):
+        LOGGER.warning(warning)
     return context
 
 

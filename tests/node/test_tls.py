@@ -3,6 +3,7 @@
 import os
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from builders import MakeModel
 
 from bench.node_peers import SENDER, Archive, free_port, wait_for
 from ct3d_edge.errors import UsageError
-from ct3d_edge.node.config import Peer, TlsFiles
+from ct3d_edge.node.config import Peer
 from ct3d_edge.node.delivery import Caller, UnreachableError
-from ct3d_edge.node.tls import client_context, days_until_expiry, expiry_warning
+from ct3d_edge.system.tls import TlsFiles, describe_expiry, make_client_context, read_expiry
 
 from .conftest import MakeSeries, StartNode, require_program, send
 from .test_start import listen
@@ -99,7 +100,7 @@ def test_destination_of_another_authority_gets_nothing(
     tmp_path: Path, authority: Authority, start_node: StartNode
 ) -> None:
     node = start_node(tls=make_authority(tmp_path / "other").issue("node"))
-    caller = Caller(SENDER, 5, client_context(authority.issue("sender")))
+    caller = Caller(SENDER, 5, make_client_context(authority.issue("sender")))
     with pytest.raises(UnreachableError, match="TLS failed: self-signed certificate in certificate chain"):
         caller.verify(Peer("CT3D-EDGE", "127.0.0.1", node.port))
 
@@ -116,33 +117,34 @@ def test_expired_certificate_is_refused_at_the_start(
     )
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1] == (
-        f"error: The certificate {files.certificate} is not valid: certificate has expired. Renew it."
+        f"error: The certificate {files.certificate} has expired. Renew it, then start again."
     )
 
 
-def test_days_of_a_certificate(authority: Authority) -> None:
-    assert 89 < days_until_expiry(authority.issue("node", days=90)) <= 90
-    soon = authority.issue("soon", days=8)
-    assert expiry_warning(soon) == f"The certificate {soon.certificate} expires in 8 days."
+def test_expiry_of_a_certificate(authority: Authority) -> None:
+    long, soon = authority.issue("node", days=90), authority.issue("soon", days=8)
+    assert timedelta(89) < read_expiry(long) - datetime.now(UTC) <= timedelta(90)
+    assert describe_expiry(long) is None
+    assert describe_expiry(soon) == f"The certificate {soon.certificate} expires on {read_expiry(soon):%Y-%m-%d}."
 
 
 def test_key_of_another_certificate_is_refused(authority: Authority) -> None:
     one, other = authority.issue("one"), authority.issue("other")
     with pytest.raises(UsageError, match="cannot be used"):
-        client_context(TlsFiles(one.certificate, other.key, authority.ca))
+        make_client_context(TlsFiles(one.certificate, other.key, authority.ca))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="openssl of Windows asks")
 def test_key_with_a_password_is_refused(authority: Authority, tmp_path: Path) -> None:
     files, locked = authority.issue("node"), tmp_path / "locked.key"
     _openssl("rsa", "-aes256", "-passout", "pass:secret", "-in", files.key, "-out", locked)
-    with pytest.raises(UsageError, match="the key has a password"):
-        client_context(TlsFiles(files.certificate, locked, authority.ca))
+    with pytest.raises(UsageError, match="the key is encrypted"):
+        make_client_context(TlsFiles(files.certificate, locked, authority.ca))
 
 
 def test_archive_without_tls_is_a_failure_in_words(authority: Authority, archive: Archive) -> None:
     archive.start()
-    caller = Caller("CT3D-EDGE", 3, client_context(authority.issue("node")))
+    caller = Caller("CT3D-EDGE", 3, make_client_context(authority.issue("node")))
 
     def failure() -> str:
         with pytest.raises(UnreachableError) as caught:

@@ -17,7 +17,7 @@ from traced import COMMAND, trace
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.serving.config import ServerConfig, bind_socket, read_tokens
-from ct3d_edge.serving.tls import TlsFiles, make_ssl_context
+from ct3d_edge.system.tls import TlsFiles, make_server_context, read_expiry
 
 from .conftest import Server, Start, read_all
 
@@ -176,7 +176,7 @@ def test_a_bad_certificate_stops_the_start(authority: trustme.CA, tmp_path: Path
     path = tmp_path / "bad.pem"
     make(authority, path)  # type: ignore[operator]
     with pytest.raises(UsageError, match=message) as error:
-        make_ssl_context(TlsFiles(path))
+        read_expiry(TlsFiles(path))
     assert "bad.pem" in str(error.value)
 
 
@@ -185,16 +185,16 @@ def test_a_key_of_another_certificate_or_behind_a_password_is_refused(
 ) -> None:
     other = write_certificate(authority, tmp_path / "other.pem")
     with pytest.raises(UsageError, match="cannot be used"):
-        make_ssl_context(TlsFiles(certificate, other))
+        make_server_context(TlsFiles(certificate, other))
     locked = tmp_path / "locked.pem"
     command = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", str(certificate), "-out", str(locked)]
     if not shutil.which("openssl") or subprocess.run(command, capture_output=True, check=False).returncode:
         command[1] = "ec"
         subprocess.run(command, capture_output=True, check=True)
     with pytest.raises(UsageError, match="the key is encrypted"):
-        make_ssl_context(TlsFiles(certificate, locked))
+        make_server_context(TlsFiles(certificate, locked))
     with pytest.raises(UsageError, match=r"authority .* cannot be used"):
-        make_ssl_context(TlsFiles(certificate, None, tmp_path / "absent.pem"))
+        make_server_context(TlsFiles(certificate, None, tmp_path / "absent.pem"))
 
 
 def test_other_machines_need_a_token_or_a_certificate(token_file: Path, certificate: Path, ca_file: Path) -> None:
