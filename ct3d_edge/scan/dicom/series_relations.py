@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from ct3d_edge.scan.dicom.folder_contents import SeriesFiles
 from ct3d_edge.scan.dicom.frames import PASS_FEATURES
-from ct3d_edge.scan.dicom.series_finder import SeriesFiles
 from ct3d_edge.scan.qc_flag import QCFlag
 
 KERNEL = PASS_FEATURES.index("ConvolutionKernel")

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ct3d_edge.formatting import plural
-from ct3d_edge.scan.dicom.magic import NO_SERIES_UID
-from ct3d_edge.scan.dicom.series import have_identical_copies
-from ct3d_edge.scan.dicom.series_finder import (
+from ct3d_edge.scan.dicom.folder_contents import (
     FolderContents,
     SeriesFiles,
     group_by_series,
     list_dicom_files,
     make_series,
 )
+from ct3d_edge.scan.dicom.magic import NO_SERIES_UID
+from ct3d_edge.scan.dicom.series import have_identical_copies
 from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_equal_instances
 from ct3d_edge.scan.dicom.series_query import SearchEntry, SearchFlag, SeriesQuery, SkippedFile
 from ct3d_edge.scan.dicom.series_relations import copy_flag, sibling_flag, twin_flags
