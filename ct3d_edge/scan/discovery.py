@@ -11,6 +11,7 @@ from ct3d_edge.scan.archive import is_archive, is_file, is_folder, is_special, p
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, has_dicom_suffix, is_dicom, is_dicomdir, is_series_name
 from ct3d_edge.scan.dicom.series_query import SearchEntry, SearchFlag, SeriesQuery, SkippedFile
 from ct3d_edge.scan.folder_walk import UNPACKED_REASON, skip_reason, walk_folders
+from ct3d_edge.scan.loader import DETACHED_SUFFIXES, list_scan_files
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths
 from ct3d_edge.scan.qc_flag import QCFlag
 
@@ -39,8 +40,8 @@ def discover_scans(paths: Paths, series: str | None = None, *, name_by_uid: bool
 
     In folders, files with a suffix of ``SCAN_SUFFIXES`` are scans; DICOM files are detected by content and grouped by
     series. Hidden files and folders and masks (``*_mask.nii.gz``, ``*.seg.nrrd``) are ignored. A folder with several
-    links is searched once, and a .hdr/.img pair is one scan. A zip archive is searched like a folder, unless it was
-    unpacked beside it. Other archives and images of unsupported formats are skipped.
+    links is searched once. A header and its voxel file (.hdr, .mhd, .nhdr) are one scan. A zip archive is searched like
+    a folder, unless it was unpacked beside it. Other archives and images of unsupported formats are skipped.
     A DICOM file stands for its whole series; a series is named by its folder, or by ``folder/SERIES-UID`` where the
     folder holds several. Localizers, derived series and other modalities than CT are skipped. Scans are sorted
     within each folder, without duplicates. A subfolder that cannot be searched is returned as a scan, whose opening
@@ -120,8 +121,9 @@ def _iterate_scans(paths: list[Path], query: SeriesQuery) -> Iterator[SearchEntr
             yield from _scans_below(path, query)
         elif path in series:
             yield from series[path]
-        elif query.accepts(path.name):
-            yield _header_file(path)
+        elif query.series in (None, path.name):
+            beside = (path.with_suffix(suffix) for suffix in DETACHED_SUFFIXES)
+            yield _header_file(path, _headers_of([path, *beside]))
 
 
 def _is_unpacked_under(archive: Path, paths: list[Path]) -> bool:
@@ -146,8 +148,9 @@ def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[SearchEntry]:
         if isinstance(files, SkippedFile):
             entries[current] = [files]
             continue
+        headers = _headers_of(files)
         scans = (path for path in files if _is_standalone_scan(path) and not _is_mask(path))
-        entries[current] = [_header_file(path) for path in scans] if query.series is None else []
+        entries[current] = [_header_file(path, headers) for path in scans] if query.series is None else []
         entries[current] += filter(None, map(skip_reason, files))
         read = (path for path in files if not (_is_standalone_scan(path) or skip_reason(path)))
         dicom_candidates[current] = [path for path in read if _may_be_dicom(path)]
@@ -205,10 +208,18 @@ def _is_mask(path: Path) -> bool:
     return scan_name(path).lower().endswith(MASK_SUFFIXES)
 
 
-def _header_file(path: Path) -> Path:
-    """The header file of a .hdr/.img pair; any other path unchanged."""
+def _headers_of(files: list[Path]) -> dict[Path, Path]:
+    """Voxel file to the .mhd or .nhdr header that names it; headers are read only if a voxel file could be a scan."""
+    if not any(path.suffix.lower() == ".img" for path in files):
+        return {}
+    headers = [path for path in files if path.suffix.lower() in DETACHED_SUFFIXES]
+    return {voxels: header for header in headers for voxels in list_scan_files(header)[1:]}
+
+
+def _header_file(path: Path, headers: Mapping[Path, Path]) -> Path:
+    """The header of a voxel file: that of a .hdr/.img pair, or the one that names it; any other path unchanged."""
     header, _ = header_and_voxel_paths(path)
-    return header if path_exists(header) else path
+    return header if path_exists(header) else headers.get(path, path)
 
 
 def scan_name(path: Path) -> str:

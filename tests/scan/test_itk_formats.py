@@ -214,6 +214,25 @@ def test_a_header_and_its_voxels_are_the_files_of_a_scan(tmp_path: Path, suffix:
     assert error_of(path).code == "not_found"
 
 
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+@pytest.mark.parametrize("voxels", ["scan.img", "voxels.img", "scan.zraw", "scan.IMG"])
+def test_a_header_and_its_voxels_are_listed_once(tmp_path: Path, suffix: str, voxels: str) -> None:
+    path = edit(write(tmp_path / f"scan{suffix}"), b"scan.raw", voxels.encode())
+    path.with_name("scan.raw").rename(tmp_path / voxels)
+    assert find_scans(tmp_path) == [path]
+    assert find_scans([path, tmp_path]) == [path]
+    if voxels.startswith("scan.i"):
+        assert find_scans(tmp_path / voxels) == [path]
+    archive = Path(shutil.make_archive(str(tmp_path.with_suffix(".all")), "zip", tmp_path))
+    assert find_scans(archive) == [archive / path.name]
+
+
+def test_a_pair_of_nifti_beside_a_header_stays_a_scan(tmp_path: Path) -> None:
+    write(tmp_path / "a.mhd")
+    write(tmp_path / "b.hdr")
+    assert find_scans(tmp_path) == [tmp_path / "a.mhd", tmp_path / "b.hdr"]
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_files_in_an_archive_are_read(tmp_path: Path, suffix: str, compressed: bool) -> None:
