@@ -6,7 +6,6 @@ Ray Core, not Ray Data: each scan has exactly one record, also one that kills it
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -14,11 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ct3d_edge.cluster.machines import Machines, is_alive
 from ct3d_edge.cluster.ray_session import ray_session
 from ct3d_edge.cluster.ray_worker import PredictionWorker, WorkerReady, WorkerTask, failed_record
 from ct3d_edge.cluster.task_queue import TaskQueue
 from ct3d_edge.errors import Ct3dError, ProviderError
-from ct3d_edge.formatting import plural
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.predict import NO_RECORDS
 from ct3d_edge.modelfile.model_file import ModelFile
@@ -46,12 +45,6 @@ HANG_GRACE_S = 30.0
 
 START_WAIT_S = 60.0
 """After which a worker that has not started is reported once: other jobs may hold the cores."""
-
-MAX_FAILED_SCANS = 2
-"""Scans in a row for which the session may fail on a machine; then the machine is left out."""
-
-MAX_START_FAILURES = 2
-"""Workers that may end early on a machine before they are ready; then the machine is left out."""
 
 
 @dataclass(eq=False)
@@ -117,10 +110,8 @@ class RayEngine:
         )
         self._data, self._address, self._timeout = model.data, address, scan_timeout
         self._resource, self._amount = ("GPU", 1) if gpu else ("CPU", cpus_per_worker)
+        self._machines = Machines(self._resource, self._amount)
         self._pending: dict[Any, _Worker] = {}
-        self._left_out: dict[str, str] = {}
-        self._start_failures: Counter[str] = Counter()
-        self._failed_scans: dict[str, set[str]] = {}
         self._template: ResultRecord | None = None
 
     def results(
@@ -157,7 +148,7 @@ class RayEngine:
                 self._add_workers(queue)
                 look_again = time.monotonic() + NODES_INTERVAL_S
             if not self._pending:
-                self._require_machine()
+                self._machines.require_any()
                 time.sleep(WAIT_S)
                 continue
             done, _ = ray.wait(list(self._pending), num_returns=1, timeout=WAIT_S)
@@ -167,17 +158,12 @@ class RayEngine:
 
     def _add_workers(self, queue: TaskQueue[_Worker]) -> None:
         """Fill every machine of the cluster, also those that joined during the run."""
-        import ray
-
         wanted = queue.waiting + sum(worker.scan is not None for worker in self._pending.values())
-        for node in ray.nodes():
-            identity = node["NodeID"]
-            if not node["Alive"] or identity in self._left_out:
-                continue
+        for machine in self._machines.list_usable():
+            identity = machine["NodeID"]
             here = sum(worker.node == identity for worker in self._pending.values())
-            slots = int(node["Resources"].get(self._resource, 0) // self._amount)
-            for _ in range(min(slots - here, wanted - len(self._pending))):
-                self._start_worker(identity, node["NodeManagerHostname"])
+            for _ in range(min(self._machines.count_slots(machine) - here, wanted - len(self._pending))):
+                self._start_worker(identity, machine["NodeManagerHostname"])
 
     def _start_worker(self, node: str, host: str) -> None:
         import ray
@@ -211,7 +197,7 @@ class RayEngine:
                 LOGGER.info("worker ready: process %d on %s, provider %s", value.pid, worker.host, value.failed.actual)
             else:
                 queue.finish(worker)
-                self._failed_scans.pop(worker.node, None)
+                self._machines.forget_failed_scans(worker.node)
                 yield value
             self._give_scan(worker, queue, known)
 
@@ -240,35 +226,24 @@ class RayEngine:
         scan = worker.scan
         if scan is None or not isinstance(cause, ProviderError):
             queue.lose(worker, scan_may_be_the_cause=False)
-            self._exclude(worker, str(cause))
+            self._machines.exclude(worker.node, worker.host, str(cause))
             return
         LOGGER.warning("the session on %s failed for %s: %s", worker.host, scan, cause)
         if queue.lose(worker) is not None:
             yield self._make_failed_record(scan, ScanFailure("worker_died", f"Two sessions failed for it: {cause}"))
-        failed = self._failed_scans.setdefault(worker.node, set())
-        failed.add(scan)
-        if len(failed) >= MAX_FAILED_SCANS:
-            self._exclude(worker, str(cause))
-        else:
+        if self._machines.count_failed_scan(worker.node, worker.host, scan, str(cause)):
             self._start_worker(worker.node, worker.host)
-
-    def _exclude(self, worker: _Worker, reason: str) -> None:
-        if worker.node not in self._left_out:
-            self._left_out[worker.node] = f"{worker.host}: {reason}"
-            LOGGER.warning("machine left out: %s", self._left_out[worker.node])
 
     def _replace_dead(self, worker: _Worker, queue: TaskQueue[_Worker], error: BaseException) -> Iterator[ResultRecord]:
         """A worker has ended early: another takes its place at the next look, and its scan waits again."""
         if worker.scan is None:
-            self._start_failures[worker.node] += 1
-            if self._start_failures[worker.node] >= MAX_START_FAILURES and self._is_alive(worker.node):
-                self._exclude(worker, _first_sentence(error))
+            self._machines.count_start_failure(worker.node, worker.host, _first_sentence(error))
             return
         LOGGER.warning("a worker on %s ended early while it had %s", worker.host, worker.scan)
-        given_up = queue.lose(worker, scan_may_be_the_cause=self._is_alive(worker.node))
+        given_up = queue.lose(worker, scan_may_be_the_cause=is_alive(worker.node))
         if given_up is not None:
             yield self._make_failed_record(given_up)
-        if self._is_alive(worker.node):
+        if is_alive(worker.node):
             self._start_worker(worker.node, worker.host)
 
     def _end_overdue(self, queue: TaskQueue[_Worker]) -> Iterator[ResultRecord]:
@@ -294,27 +269,6 @@ class RayEngine:
     def _make_failed_record(self, scan: str, failure: ScanFailure | None = None) -> ResultRecord:
         assert self._template is not None, "only a ready worker is given scans"  # noqa: S101
         return failed_record(self._template, scan, failure)
-
-    def _is_alive(self, node: str) -> bool:
-        import ray
-
-        return any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
-
-    def _require_machine(self) -> None:
-        """Raise if no machine can ever take a scan."""
-        import ray
-
-        usable = [each for each in ray.nodes() if each["Alive"] and each["NodeID"] not in self._left_out]
-        if any(each["Resources"].get(self._resource, 0) >= self._amount for each in usable):
-            return
-        if self._left_out:
-            raise ProviderError(
-                f"No machine of the cluster can take part; {plural(len(self._left_out), 'machine')} left out: "
-                f"{'; '.join(self._left_out.values())}"
-            )
-        raise ProviderError(
-            f"No machine of the cluster has {self._amount} {self._resource}. Use a smaller `cpus_per_worker`."
-        )
 
 
 def _first_sentence(error: BaseException) -> str:
