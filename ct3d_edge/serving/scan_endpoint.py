@@ -90,7 +90,7 @@ class ScanEndpoint:
         scan = find_scan(upload, query.series_uid, self._service.limits)
         alone = self._service.queue.running <= 1
         result = model.predict_scan(scan, self._service.limits.scan_timeout, alone=alone)
-        record = replace(result.record, scan=upload.name or scan.name)
+        record = replace(result.record, scan=upload.name_of(scan))
         failure = record.failure
         status = STATUS_OF_FAILURE.get(failure.code, 422) if failure else 200
         if failure or not query.outputs:

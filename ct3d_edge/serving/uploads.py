@@ -38,12 +38,19 @@ class Upload:
     ----------
     files
         Their paths, which the server chose.
-    name
-        What the client called its only file; None if it named none, or sent several.
+    names
+        What the client called each; None where it gave no usable name.
     """
 
     files: tuple[Path, ...]
-    name: str | None = None
+    names: tuple[str | None, ...]
+
+    def name_of(self, scan: Path) -> str:
+        """The client's name of the file that holds a scan; of a series of several files, that of the first one."""
+        inside = scan.relative_to(self.files[0].parent).parts
+        file = inside[0].partition(".")[0] if inside else self.files[0].name
+        names = dict(zip((file.name for file in self.files), self.names, strict=True))
+        return names.get(file) or (scan.name if inside else "scan")
 
 
 async def receive_upload(request: Request, folder: Path, limits: ServerLimits) -> Upload:
@@ -56,10 +63,10 @@ async def receive_upload(request: Request, folder: Path, limits: ServerLimits) -
     """
     boundary = boundary_of(request.headers.get("content-type", ""))
     if boundary is None:
-        return Upload((await receive_file(request, folder / "scan", limits),))
+        return Upload((await receive_file(request, folder / "scan", limits),), (None,))
     writer = MultipartWriter(boundary, folder, limits)
     await receive_body(request, writer, folder, limits)
-    return Upload(tuple(writer.files), _plain_name(writer.names[0]) if len(writer.names) == 1 else None)
+    return Upload(tuple(writer.files), tuple(map(_plain_name, writer.names)))
 
 
 def find_scan(upload: Upload, series: str | None, limits: ServerLimits) -> Path:
@@ -89,7 +96,7 @@ def find_scan(upload: Upload, series: str | None, limits: ServerLimits) -> Path:
     except UsageError as error:
         raise RequestError(422, "no_scan", f"The upload holds no scan{_of(series)}.") from error
     if len(scans) > 1:
-        names = list_names([printable(scan.name) for scan in scans], 10)
+        names = list_names([printable(upload.name_of(scan) if scan.is_file() else scan.name) for scan in scans], 10)
         raise RequestError(
             422, "several_scans", f"The upload holds {len(scans)} scans: {names}. Send one, or add ?series_uid=UID."
         )

@@ -82,6 +82,24 @@ def test_multipart_gives_the_record_the_name_of_the_client(server: Server, make_
     assert "Doe" not in server.log
 
 
+@pytest.mark.skipif(not DICOM, reason="needs the extra dicom")
+def test_several_files_give_the_record_the_name_of_the_first(
+    server: Server, hu: NDArray[np.int16], tmp_path: Path
+) -> None:
+    from dicom_files import write_series
+
+    files = [("file", (path.name, path.read_bytes())) for path in sorted(write_series(tmp_path / "a", hu).iterdir())]
+    answer = httpx.post(f"{server.url}/v1/scans", files=files)
+    assert (answer.status_code, answer.json()["scan"]) == (200, files[0][1][0])
+
+
+def test_names_of_several_scans_are_those_of_the_client(server: Server, make_scan: MakeScan) -> None:
+    data = make_scan().read_bytes()
+    files = [("file", (f"../up/{name}.nii.gz", data)) for name in ("one", "two")]
+    answer = httpx.post(f"{server.url}/v1/scans", files=files)
+    assert "2 scans: one.nii.gz, two.nii.gz." in answer.json()["error"]["message"]
+
+
 CURL = {
     "data": ["--data-binary", "@SCAN"],
     "form": ["-F", "file=@SCAN"],
