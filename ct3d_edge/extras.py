@@ -26,8 +26,13 @@ def has_modules(modules: Sequence[str]) -> bool:
     return all(find_spec(name) for name in modules)
 
 
-def require_extra(extra: str, modules: Sequence[str]) -> None:
+def require_extra(extra: str, modules: Sequence[str], otherwise: str = "") -> None:
     """Make sure that an extra's modules can be imported, without importing them.
+
+    Parameters
+    ----------
+    otherwise
+        How to do without them, as the last clause of the message.
 
     Raises
     ------
@@ -38,6 +43,7 @@ def require_extra(extra: str, modules: Sequence[str]) -> None:
     if missing:
         raise MissingExtraError(
             f"This command needs {', '.join(missing)}, not installed here: {pip_install_command(extra)}"
+            + (f"; {otherwise}" if otherwise else "")
         )
 
 

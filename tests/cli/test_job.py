@@ -1,6 +1,7 @@
 """``ct3d-edge job``: one study in, one folder of answers out."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
+
+from ct3d_edge.extras import pip_install_command
 
 from .conftest import Run
 
@@ -61,6 +64,18 @@ def test_a_study_gets_a_result_and_a_structured_report(
     for text in ((out / "result.json").read_text(), outcome.err):
         assert made.PATIENT_ID not in text
         assert made.PATIENT_NAME not in text
+
+
+def test_without_highdicom_the_message_names_both_ways_on(
+    run: Run, study: Path, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.extras.find_spec", lambda name: None if name == "highdicom" else find_spec(name))
+    outcome = run("job", "--in", study, "--out", tmp_path / "out", "-m", make_model())
+    assert outcome.code == 3
+    assert f"needs highdicom, not installed here: {pip_install_command('dicom')}; or leave" in outcome.err
+    assert "--no-dicom-sr" in outcome.err
+    without = run("job", "--in", study, "--out", tmp_path / "out", "-m", make_model(), "--no-dicom-sr")
+    assert (without.code, names(tmp_path / "out")) == (0, ["result.json"])
 
 
 def test_further_outputs_are_written_where_asked(run: Run, study: Path, explaining_model: Path, tmp_path: Path) -> None:
