@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ct3d_edge.errors import UsageError
 
@@ -65,17 +65,26 @@ def list_names(names: Sequence[str], most: int = 3) -> str:
     return f"{', '.join(names[:most])} and {len(names) - most:,} more"
 
 
-def wrap(text: str, width: int, indent: int = 0) -> str:
+def wrap(text: str, width: int, indent: int = 0, *, cut_words: bool = True) -> str:
     """Break lines longer than ``width`` characters between words; the rest of a broken line is indented.
 
-    Words longer than a line are cut; lines that fit are left as they are.
+    Words longer than a line are cut, unless ``cut_words`` is False; lines that fit are left as they are.
     """
     lines: list[str] = []
     for line in text.splitlines():
         lead = " " * (len(line) - len(line.lstrip()) + indent)
-        broken = textwrap.wrap(line, width, subsequent_indent=lead, break_on_hyphens=False)
+        broken = textwrap.wrap(line, width, subsequent_indent=lead, break_on_hyphens=False, break_long_words=cut_words)
         lines += broken if len(line) > width else [line]
     return "\n".join(lines)
+
+
+def format_value(value: object) -> str:
+    """Format plain data as one line of text: ``cpu: 696, cuda: none`` for a mapping, commas between items of a list."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {format_value(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_value, value))
+    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.formatting import format_bytes, list_names, parse_size, plural, truncate_middle, wrap
+from ct3d_edge.formatting import format_bytes, format_value, list_names, parse_size, plural, truncate_middle, wrap
 
 PACKAGE = Path(__file__).parents[1] / "ct3d_edge"
 
@@ -53,6 +53,22 @@ def test_list_names_writes_one_more_rather_than_counting_it() -> None:
 def test_wrap_breaks_only_lines_that_are_too_long() -> None:
     assert wrap("a  b\n  one two-three four\n", 13, 2) == "a  b\n  one\n    two-three\n    four"
     assert wrap("x" * 25, 20) == "x" * 20 + "\n" + "x" * 5
+    assert wrap("a " + "x" * 25, 20, 2, cut_words=False) == "a\n  " + "x" * 25
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"cpu": 5, "gpu": None}, "cpu: 5, gpu: none"),
+        ([1, [True, "a"]], "1, yes, a"),
+        ({"a": {"b": False}}, "a: b: no"),
+        (1, "1"),
+        (0.5, "0.5"),
+        ("", ""),
+    ],
+)
+def test_plain_data_is_shown_without_brackets(value: object, text: str) -> None:
+    assert format_value(value) == text
 
 
 def test_sizes_are_written_in_one_place() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.formatting import printable
+from ct3d_edge.formatting import printable, wrap
 
 if TYPE_CHECKING:
     import click
@@ -176,15 +176,31 @@ class LogFileHandler(logging.FileHandler):
         ROOT_LOGGER.warning("the log ends here: Cannot write %s: %s.", self.baseFilename, error.strerror or error)
 
 
+MESSAGE_INDENT = 4
+"""Columns before what continues a line."""
+
+COMMAND_LINE = re.compile(r"\s*(pip|ct3d-edge) ")
+"""Lines to copy into a shell, which are not broken."""
+
+
 class TerminalHandler(logging.Handler):
-    """Messages as they are, on what is standard error at that moment."""
+    """Messages on what is standard error at that moment, broken between words at the width of a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
         from rich.text import Text
 
-        if not getattr(record, "file_only", False):
-            stderr_console().print(Text("\n".join(map(printable, record.getMessage().splitlines()))))
+        if getattr(record, "file_only", False):
+            return
+        console = stderr_console()
+        lines = [printable(line) for line in record.getMessage().splitlines()]
+        if console.is_terminal:  # a file or pipe keeps each message in one line, for programs that search it
+            lines = [_wrap(line, console.width) for line in lines]
+        console.print(Text("\n".join(lines)))
+
+
+def _wrap(line: str, width: int) -> str:
+    return line if COMMAND_LINE.match(line) else wrap(line, width, MESSAGE_INDENT, cut_words=False)
 
 
 def stderr_console() -> "Console":

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from statistics import median
@@ -13,6 +12,7 @@ from jinja2 import Environment
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ct3d_edge.formatting import format_value
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.stability import stability_warnings
 from ct3d_edge.latency.statistics import standard_percentiles
@@ -42,9 +42,9 @@ def record_page(record: BenchRecord) -> str:
         tables={
             "Once, in ms": {name: f"{value:.1f}" for name, value in record.once.items()},
             "Memory, CPU time and energy": {name: _amount(value) for name, value in record.resources.items()},
+            "Conditions": {name: format_value(value) for name, value in record.conditions.items()},
+            "Environment": {name: format_value(value) for name, value in record.environment.items()},
         },
-        conditions=json.dumps(record.conditions, indent=1, default=str),
-        environment=json.dumps(record.environment, indent=1, default=str),
     )
 
 

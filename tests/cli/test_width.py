@@ -1,5 +1,9 @@
 """What commands print fits a terminal of 80 columns."""
 
+import os
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +53,41 @@ def test_standard_output_fits(
     lines = run(*(argument.format(**places) for argument in arguments)).out.splitlines()
     assert lines
     assert [line for line in lines if len(line) > WIDTH and "pip install" not in line] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
+def test_messages_fit_the_terminal_and_stay_in_one_line_elsewhere(folder: Path, make_model: MakeModel) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    command = [
+        sys.executable,
+        "-m",
+        "ct3d_edge",
+        "infer",
+        "absent",
+        "--model",
+        str(make_model("model.onnx")),
+        "-f",
+        "csv",
+    ]
+    command[4] = f"no folder of the archive has this name {'/and'.join(map(str, range(12)))} either, nor this one"
+    outer, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "TERM")}
+    with subprocess.Popen(command, cwd=folder, stdin=inner, stderr=inner, env={**environment, "TERM": "vt100"}):
+        os.close(inner)
+        shown = b""
+        with suppress(OSError):  # EIO at the end
+            while block := os.read(outer, 4096):
+                shown += block
+    os.close(outer)
+    lines = shown.decode().splitlines()
+    assert 1 < len(lines) <= 3
+    assert max(map(len, lines)) <= WIDTH
+    assert all(line.startswith("    ") for line in lines[1:])
+    piped = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert piped.stderr.split() == " ".join(lines).split()
+    assert len(piped.stderr.splitlines()) == 1
