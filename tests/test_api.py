@@ -23,7 +23,7 @@ def test_predict_gives_the_record_of_an_open_model(make_model: MakeModel, make_s
 
 def test_check_says_why_a_model_may_not_be_run(make_scan: MakeScan) -> None:
     (report,) = ct.check([make_scan(voxels=np.full((24, 20, 12), 300, np.int16))])
-    assert report.status == "refuse"
+    assert report.status == "refused"
     assert {flag.code for flag in report.flags if flag.severity == "refuse"} >= {"intensity_not_hu"}
 
 

@@ -61,10 +61,12 @@ def check(
         _print_quality_report(quality_reports[0])
     else:
         _print_quality_reports(quality_reports)
-    counts = {status: sum(each.status == status for each in quality_reports) for status in ("ok", "warn", "refuse")}
+    counts = {
+        status: sum(each.status == status for each in quality_reports) for status in ("ok", "warn", "refused", "error")
+    }
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     log(f"{plural(len(quality_reports), 'scan')} ({summary})")
-    raise typer.Exit(1 if counts["refuse"] else 0)
+    raise typer.Exit(1 if counts["refused"] or counts["error"] else 0)
 
 
 def _print_quality_report(quality_report: "QualityReport") -> None:
@@ -76,7 +78,7 @@ def _print_quality_report(quality_report: "QualityReport") -> None:
     from ct3d_edge.report.table import STATUS_STYLES, make_plain_table, shorten_names
 
     console = stdout_console()
-    (name,) = shorten_names([quality_report.scan], console.width - len(": refuse"))
+    (name,) = shorten_names([quality_report.scan], console.width - len(": refused"))
     console.print(Text(f"{printable(name)}: ").append(quality_report.status, STATUS_STYLES[quality_report.status]))
     table = make_plain_table("check", "", "measured")
     table.columns[-1].overflow = "fold"
@@ -110,8 +112,10 @@ def _print_quality_reports(quality_reports: "Sequence[QualityReport]") -> None:
 
 
 def _flag_rows(quality_report: "QualityReport") -> "list[tuple[str, str, str]]":
-    """Code, severity and message of every flag; the error of a scan that could not be checked comes first."""
-    rows = [(flag.code, str(flag.severity), flag.detail) for flag in quality_report.flags]
+    """Code, status and message of every flag; the error of a scan that could not be checked comes first."""
+    from ct3d_edge.quality_control.checker import STATUS_OF_SEVERITY
+
+    rows = [(flag.code, str(STATUS_OF_SEVERITY[flag.severity]), flag.detail) for flag in quality_report.flags]
     if quality_report.error:
-        rows.insert(0, (quality_report.error[0], quality_report.failure_status or "error", quality_report.error[1]))
+        rows.insert(0, (quality_report.error[0], str(quality_report.failure_status), quality_report.error[1]))
     return rows

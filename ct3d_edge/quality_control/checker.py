@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,16 @@ from ct3d_edge.preprocessing import ModelInput, preprocess
 from ct3d_edge.quality_control.check_registry import CODE_ORDER
 from ct3d_edge.quality_control.domain_shift import MahalanobisOOD, acquisition_flags, compare_to_training, ood_flag
 from ct3d_edge.quality_control.voxel_checks import intensity_flags
+from ct3d_edge.results.record import ScanStatus
 from ct3d_edge.scan.loader import open_scan
-from ct3d_edge.scan.qc_flag import QCFlag, Severity, apply_overrides, duplicate_flag
+from ct3d_edge.scan.qc_flag import QCFlag, apply_overrides, duplicate_flag
 from ct3d_edge.scan.volume import Scan
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the quality report's JSON form; raised when the meaning of a field changes."""
 
-SEVERITY_ORDER: dict[Severity, int] = {"ok": 0, "warn": 1, "refuse": 2}
+STATUS_OF_SEVERITY: dict[str, ScanStatus] = {"refuse": "refused", "warn": "warn", "ok": "ok"}
+"""Of a scan with such a flag, the worst first."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,21 @@ class QualityReport:
     error
         Code and message if the scan could not be checked, or only in part.
     failure_status
-        Status of the record in ``infer`` if there is an ``error``: ``error`` if it cannot be read, ``refused``
-        if it is not one volume of HU.
+        Status if there is an ``error``: ``error`` if it cannot be read, ``refused`` if it is not one volume of HU.
     """
 
     scan: str
     flags: tuple[QCFlag, ...]
     error: tuple[str, str] | None = None
-    failure_status: Literal["refused", "error"] | None = None
+    failure_status: ScanStatus | None = None
 
     @property
-    def status(self) -> Severity:
-        """The highest severity among the quality flags; ``refuse`` if the scan could not be checked."""
-        if self.error:
-            return "refuse"
-        return max((flag.severity for flag in self.flags), key=SEVERITY_ORDER.__getitem__, default="ok")
+    def status(self) -> ScanStatus:
+        """As in records of ``infer``: ``refused`` by a flag, or as the reason that it could not be checked."""
+        if self.failure_status:
+            return self.failure_status
+        severities = {flag.severity for flag in self.flags}
+        return next((status for severity, status in STATUS_OF_SEVERITY.items() if severity in severities), "ok")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, documented in docs/inputs.md."""
@@ -94,6 +96,7 @@ class QualityChecker:
         self.include_phi = include_phi
         self.search_flags = search_flags
         self._seen: dict[str, str] = {}
+        self._former: dict[str, str] = {}
         statistics = contract.feature_statistics
         self._ood_detector = MahalanobisOOD(statistics) if statistics else None
 
@@ -108,7 +111,7 @@ class QualityChecker:
             return QualityReport(str(path), _first_of_each_code(flags))
         except ScanError as error:
             flags = () if scan is None else (*scan.flags, *apply_overrides(self._acquisition_flags(scan), self.allow))
-            status: Literal["refused", "error"] = "refused" if isinstance(error, RefusedScanError) else "error"
+            status: ScanStatus = "refused" if isinstance(error, RefusedScanError) else "error"
             return QualityReport(str(path), _first_of_each_code(flags), (error.code, str(error)), status)
 
     def flags(self, path: Path, scan: Scan, prepared: ModelInput) -> tuple[QCFlag, ...]:
@@ -130,10 +133,14 @@ class QualityChecker:
         input_sha256
             See `input_sha256`.
         """
-        first = self._seen.setdefault(input_sha256, scan)
+        first = self._seen.setdefault(input_sha256, self._former.get(input_sha256, scan))
         if first == scan:
             return ()
         return apply_overrides([duplicate_flag(first)], self.allow)
+
+    def forget_former_scans(self) -> None:
+        """Forget the scans that none was like since the last call, so that a process that never ends does not grow."""
+        self._former, self._seen = self._seen, {}
 
     def ood_flags(self, pooled: NDArray[np.float32]) -> tuple[QCFlag, ...]:
         """The out-of-distribution check of a scan's pooled features, ``(C,)``.

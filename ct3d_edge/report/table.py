@@ -105,7 +105,7 @@ DEMO_MODEL_CODE = "demonstration_model"
 OOD_CODE = "out_of_distribution"
 """Code of the quality flag without which no confidence is shown."""
 
-STATUS_STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "refuse": "red", "error": "red"}
+STATUS_STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "error": "red"}
 
 MAX_CLASS_COLUMNS = 4
 """Classes with a column each; with more, only the probability of the answer is shown."""

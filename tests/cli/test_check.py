@@ -33,7 +33,7 @@ def test_what_is_refused_makes_exit_code_1(
     outcome = run("check", tmp_path / "in", "--json")
     assert outcome.code == 1
     quality_reports = json.loads(outcome.out)
-    assert [quality_report["status"] for quality_report in quality_reports] == ["ok", "refuse", "refuse"]
+    assert [quality_report["status"] for quality_report in quality_reports] == ["ok", "refused", "error"]
     assert {f["code"] for f in quality_reports[1]["flags"] if f["severity"] == "refuse"} == {
         "intensity_not_hu",
         "anatomy_mismatch",
@@ -79,12 +79,12 @@ def test_why_there_is_no_verdict_is_said_in_the_words_of_infer(
     lines = run("check", folder).out.splitlines()
     rows = [line.split()[:3] for line in lines if line.startswith(("flat.nii ", "short.nii "))]
     assert [code.rstrip(",") for _, _, code in rows[:2]] == [record["error"]["code"] for record in records]
-    assert [status for _, status, _ in rows[:2]] == ["refuse", "refuse"]
+    assert [status for _, status, _ in rows[:2]] == ["refused", "error"]
     for record in records:
         assert any(line.startswith(f"{record['error']['code']} ({record['status']}): ") for line in lines)
     assert [quality_report["status"] for quality_report in json.loads(run("check", folder, "--json").out)] == [
-        "refuse",
-        "refuse",
+        "refused",
+        "error",
     ]
 
 

@@ -111,7 +111,7 @@ def test_a_pass_that_is_not_complete_is_refused_by_itself(
             open_scan(last)
         assert caught.value.code == code
     report = report_of(last)
-    assert report.status == "refuse"
+    assert report.status == "refused"
 
 
 def report_of(scan: Path) -> QualityReport:
