@@ -84,6 +84,9 @@ def listen(
     min_free: Annotated[
         str, typer.Option("--min-free", help="Disk space to leave free; instances are refused before.")
     ] = "1GiB",
+    max_results_size: Annotated[
+        str, typer.Option("--max-results-size", help="Size of results.jsonl; then it becomes results.1.jsonl.")
+    ] = "64MiB",
     network_timeout: Annotated[
         float, typer.Option("--network-timeout", min=1, help="Seconds to wait for a peer.")
     ] = 30,
@@ -137,6 +140,7 @@ def listen(
             max_series_bytes=parse_size(max_series_size) or 0,
             max_instances=max_instances,
             min_free_bytes=parse_size(min_free) or 0,
+            max_results_bytes=parse_size(max_results_size) or 0,
             network_timeout=network_timeout,
         ),
         maps=MapKinds(dicom_sc, dicom_pm),
@@ -156,7 +160,19 @@ def listen(
     )
     if check:
         _print_checks(config, model, inference)
-        return
+    else:
+        _run_node(config, model, inference, workers, parse_size(max_memory), scan_timeout)
+
+
+def _run_node(
+    config: "NodeConfig",
+    model: Path | None,
+    inference: "InferenceConfig",
+    workers: int | None,
+    max_memory: int | None,
+    scan_timeout: float | None,
+) -> None:
+    """Receive and predict until Ctrl-C."""
     from ct3d_edge.cli.options import resolve_model_path
     from ct3d_edge.cli.terminal import log, log_run_report
     from ct3d_edge.inference.model import open_model
@@ -166,7 +182,7 @@ def listen(
     if config.tls and (warning := describe_expiry(config.tls)):
         log(warning, logging.WARNING)
     with open_model(model, inference) as opened:
-        schedule = opened.make_schedule(workers=workers, max_memory=parse_size(max_memory))
+        schedule = opened.make_schedule(workers=workers, max_memory=max_memory)
         with open_node(config, opened, resolve_model_path(model), schedule, scan_timeout) as node:
             log_run_report(opened.run_report)
             speed = f"{plural(count_workers(schedule), 'series', 'series')} at a time"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ct3d_edge.inference.predict_many import Schedule
     from ct3d_edge.inference.watch import WatchedFolder
     from ct3d_edge.results.journal import ResultsJournal
-    from ct3d_edge.results.record import Prediction, ResultRecord
+    from ct3d_edge.results.record import ResultRecord
 
 COMMAND_CLASS = ConfigurableCommand
 
@@ -170,18 +170,7 @@ def _store_record(record: "ResultRecord", known: "dict[str, ResultRecord]", jour
     journal.append(record)
     if record.key is not None:
         known[record.scan] = record
-    outcome = _describe_prediction(record.prediction, record) if record.prediction else _describe_failure(record)
-    log(f"{record.scan}: {record.status} {outcome} ({record.timing.total:.0f} ms)")
-
-
-def _describe_prediction(answer: "Prediction", record: "ResultRecord") -> str:
-    """The answer, and the codes of what a person should look at."""
-    codes = ", ".join(dict.fromkeys(flag.code for flag in record.flags))
-    return f"{answer.label} {answer.confidence:.4f} {codes}".rstrip()
-
-
-def _describe_failure(record: "ResultRecord") -> str:
-    return f"{record.failure.code}: {record.failure.message}" if record.failure else ""
+    log(f"{record.scan}: {record.describe()}")
 
 
 class _LogOnce:

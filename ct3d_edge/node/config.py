@@ -129,6 +129,8 @@ class Limits:
         Of one instance, of a series, and instances of a series.
     min_free_bytes
         Disk space that receiving leaves free.
+    max_results_bytes
+        Of the file of records; then a new one begins, and the one before the last is removed.
     network_timeout
         Seconds in which a PDU must have arrived, and after which a silent association is aborted.
     """
@@ -139,6 +141,7 @@ class Limits:
     max_series_bytes: int = 8 << 30
     max_instances: int = 10_000
     min_free_bytes: int = 1 << 30
+    max_results_bytes: int = 64 << 20
     network_timeout: float = 30.0
 
 

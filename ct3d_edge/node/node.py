@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ct3d_edge.errors import Ct3dError
 from ct3d_edge.formatting import format_bytes, plural
 from ct3d_edge.inference.model import Model
 from ct3d_edge.inference.predict_many import Schedule
+from ct3d_edge.node.arrival import Arrival, instance_of
 from ct3d_edge.node.completion import ArrivingSeries, SeriesTracker
 from ct3d_edge.node.config import NodeConfig
 from ct3d_edge.node.delivery import Caller, Delivery
@@ -17,11 +19,11 @@ from ct3d_edge.node.maps import MapWriter
 from ct3d_edge.node.outbox import Outbox
 from ct3d_edge.node.predictor import PredictionTask, SeriesPredictor
 from ct3d_edge.node.receiver import Receiver
-from ct3d_edge.node.spool import Arrival, Spool, instance_of, open_spool
-from ct3d_edge.system.tls import make_client_context
+from ct3d_edge.node.spool import Spool, open_spool
 from ct3d_edge.results.journal import ResultsJournal, read_journal
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity
 from ct3d_edge.scan.fingerprint import FileStamp
+from ct3d_edge.system.tls import make_client_context
 
 LOGGER = logging.getLogger(__name__)
 
@@ -81,7 +83,9 @@ class Node:
             on_report=self._notify_deliveries,
             maps=MapWriter(model, model_path.stem, config.maps, timeout_s),
         )
-        self._read_records(journal.path)
+        self._journal = journal
+        for path in (spool.former_results, journal.path):
+            self._read_records(path)
 
     @property
     def port(self) -> int:
@@ -115,13 +119,14 @@ class Node:
                 self._complete(series_uid, series, reason)
             if time.monotonic() >= next_housekeeping:
                 self._remove_expired()
+                self._limit_results()
                 self._check_model_file()
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_S
 
     def _read_records(self, path: Path) -> None:
         """Take the records of earlier runs into account."""
         unfinished = {arrival.name for arrival in self._spool.arrivals() if not self._spool.is_done(arrival)}
-        for record in read_journal(path):
+        for record in read_journal(path) if path.exists() else ():
             name = self._spool.name_of(record.scan).partition("/")[0]
             if arrival := Arrival.parse(name):
                 self._spool.reserve(arrival)
@@ -173,6 +178,18 @@ class Node:
                     LOGGER.debug("%s: removed from the spool", arrival.name)
             except OSError as error:
                 LOGGER.error("%s: cannot be removed from the spool: %s", arrival.name, error)
+
+    def _limit_results(self) -> None:
+        """Begin a new file of records when the one so far is large enough."""
+        if self._journal.size < self._config.limits.max_results_bytes:
+            return
+        path, former = self._spool.results, self._spool.former_results
+        try:
+            size = format_bytes(self._journal.size)
+            self._predictor.rotate_results()
+            LOGGER.info("%s had %s: its records are in %s now, whose former ones are gone", path, size, former.name)
+        except Ct3dError as error:
+            LOGGER.error("%s goes on to grow: %s", path, error)
 
     def _check_model_file(self) -> None:
         stamp = FileStamp.of(self._model_path)

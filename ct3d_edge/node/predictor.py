@@ -12,15 +12,13 @@ from pathlib import Path
 
 from ct3d_edge.errors import Ct3dError, OutputError, ProviderError, ScanError
 from ct3d_edge.inference.model import Model
-from ct3d_edge.inference.predict import flag_duplicate
-from ct3d_edge.inference.predict_many import SEQUENTIAL_SCHEDULE
-from ct3d_edge.inference.resume import WORKER_DIED, SecondProcess
+from ct3d_edge.node.arrival import Arrival
 from ct3d_edge.node.maps import MapWriter
 from ct3d_edge.node.outbox import Outbox
-from ct3d_edge.node.spool import Arrival, Spool
+from ct3d_edge.node.scan_predictor import ScanPredictor, StopRequested
+from ct3d_edge.node.spool import Spool
 from ct3d_edge.results.journal import ResultsJournal
 from ct3d_edge.results.record import ResultRecord, ScanFailure
-from ct3d_edge.scan.discovery import find_scans, list_scans
 from ct3d_edge.scan.qc_flag import QCFlag
 
 LOGGER = logging.getLogger(__name__)
@@ -31,13 +29,6 @@ RETRY_DELAY_S = 10.0
 MAX_ATTEMPTS = 5
 """Predictions of a series that may end with the node, or with an error that other series do not have, before it is
 given up."""
-
-DERIVED = "derived"
-"""Code of a series that is computed from another."""
-
-
-class StopRequested(Exception):
-    """The node stops; what is in progress is left to its next run."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +82,13 @@ class SeriesPredictor:
         on_report: Callable[[], None],
         maps: MapWriter,
     ) -> None:
-        self._model, self._model_name, self._timeout_s = model, model_name, timeout_s
+        self._scans, self._model_name = ScanPredictor(model, timeout_s), model_name
         self._spool, self._journal, self._outbox, self._on_report = spool, journal, outbox, on_report
         self._maps = maps
         self._recorded: dict[str, ResultRecord] = {}
         self._unrecorded: dict[str, ResultRecord] = {}
         self._in_progress: set[Arrival] = set()
         self._provider_works = self._closed = False
-        self._second_process = SecondProcess(model)
-        self._one_suspect = threading.Lock()
-        self._checker = model.make_checker()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._tasks: queue.SimpleQueue[PredictionTask | None] = queue.SimpleQueue()
@@ -111,8 +99,7 @@ class SeriesPredictor:
 
     def add_earlier_record(self, record: ResultRecord, *, is_done: bool) -> None:
         """Compare later scans with a record of an earlier run; if its series is not done, do not predict it again."""
-        if record.input_sha256 is not None:
-            self._checker.flag_repeated(record.scan, record.input_sha256)
+        self._scans.add_earlier_record(record)
         if not is_done:
             self._recorded[self._spool.name_of(record.scan)] = record
 
@@ -130,17 +117,25 @@ class SeriesPredictor:
     def stop(self, timeout: float) -> None:
         """End after the series that are being predicted, or after some seconds; the next run predicts the others."""
         self._stop.set()
+        self._scans.request_stop()
         for _ in self._threads:
             self._tasks.put(None)
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
-        self._second_process.kill()
+        self._scans.kill()
         with self._lock:
             self._closed = True
         for arrival in tuple(self._in_progress):  # it is the node that ends them
             with suppress(OSError):
                 self._end_attempt(arrival)
+
+    def rotate_results(self) -> None:
+        """Go on with an empty file of records, and forget the scans of those that are gone with this."""
+        with self._lock:
+            self._journal.rotate(self._spool.former_results)
+        self._spool.forget_former_numbers()
+        self._scans.forget_former_scans()
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None and not self._stop.is_set():
@@ -170,7 +165,7 @@ class SeriesPredictor:
     def _finish(self, task: PredictionTask) -> None:
         """Record, report, outbox, mark: each step is repeated if the node ends before the next one."""
         with self._count_attempt(task.arrival) as attempt:
-            scans = self._find_scans(task.arrival)
+            scans = self._scans.find_scans(self._spool.path(task.arrival), task.arrival.series)
             names = [self._spool.name_of(scan) for scan in scans]
             for number, (name, (scan, refusal)) in enumerate(zip(names, scans.items(), strict=True)):
                 report = self._spool.report_path(task.arrival, number)
@@ -188,6 +183,7 @@ class SeriesPredictor:
             self._spool.mark_done(task.arrival)
         for name in names:
             del self._recorded[name]
+        self._scans.forget(scans)
 
     @contextmanager
     def _count_attempt(self, arrival: Arrival) -> Iterator[int]:
@@ -211,25 +207,6 @@ class SeriesPredictor:
         if files:
             self._on_report()
 
-    def _find_scans(self, arrival: Arrival) -> dict[Path, ScanFailure | None]:
-        """The scans of a series: one, or each of its passes; the folder itself if what is in it is no scan.
-
-        With each, why it is refused where a search of folders skips it: a reformat or projection of another series.
-        """
-        path = self._spool.path(arrival)
-        try:
-            if find_scans(path) == [path]:
-                return {path: None}
-        except Ct3dError:
-            pass
-        try:
-            scans = find_scans(path, arrival.series)
-            skipped = {each.path: each for each in list_scans(path).passed_over if each.code == DERIVED}
-        except Ct3dError:  # the prediction says why
-            return {path: None}
-        failures = [ScanFailure(DERIVED, skipped[scan].reason) if scan in skipped else None for scan in scans]
-        return dict(zip(scans if len(scans) > 1 else [path], failures, strict=True))
-
     def _add_record(self, name: str, record: ResultRecord) -> None:
         with self._lock:
             if self._closed:
@@ -238,43 +215,18 @@ class SeriesPredictor:
             self._recorded[name] = record  # from here on it is not predicted again
             del self._unrecorded[name]
             self._journal.sync()
-        LOGGER.info("%s: %s", name, describe_record(record))
+        LOGGER.info("%s: %s", name, record.describe())
 
     def _refuse_or_predict(
         self, scan: Path, refusal: ScanFailure | None, task: PredictionTask, attempt: int
     ) -> ResultRecord:
         if refusal:
-            return replace(self._model.make_failed_result(scan, refusal).record, status="refused")
+            return self._scans.refuse(scan, refusal)
         if attempt > MAX_ATTEMPTS or task.failures >= MAX_ATTEMPTS:
-            message = f"{MAX_ATTEMPTS} predictions of the series ended with the process, or with an error."
-            return self._model.make_failed_result(scan, ScanFailure(WORKER_DIED.code, message)).record
+            return self._scans.give_up(scan, MAX_ATTEMPTS)
         if attempt > 1:
-            return _flag_refused(self._predict_suspect(scan), task.refused)
-        (result,) = self._model.iter_results(
-            [scan], SEQUENTIAL_SCHEDULE, timeout_s=self._timeout_s, checker=self._checker
-        )
-        return _flag_refused(result.record, task.refused)
-
-    def _predict_suspect(self, scan: Path) -> ResultRecord:
-        """The record of a scan that was in progress when a node ended, from a process that it may end alone.
-
-        Raises
-        ------
-        StopRequested
-            If the node stops before.
-        """
-        with self._one_suspect:
-            if self._stop.is_set():
-                raise StopRequested
-            LOGGER.info("%s: in progress when the node ended: predicted in a second process", self._spool.name_of(scan))
-            try:
-                result = self._second_process.predict(scan, self._timeout_s)
-            finally:
-                self._second_process.close()
-        died = result.record.failure is not None and result.record.failure.code == WORKER_DIED.code
-        if died and self._stop.is_set():  # by the signal that ends the node
-            raise StopRequested
-        return flag_duplicate(result, self._checker).record
+            return self._scans.predict_suspect(scan, task.refused)
+        return self._scans.predict(scan, task.refused)
 
     def _make_report(self, path: Path, record: ResultRecord) -> ResultRecord:
         """Write the report of a record with a prediction; the record, with a flag if there can be none.
@@ -297,21 +249,3 @@ class SeriesPredictor:
             flag = QCFlag("auxiliary_output_failed", "warn", f"There is no report: {error}", "send_to")
             return record.with_flags((*record.flags, flag))
         return record
-
-
-def _flag_refused(record: ResultRecord, refused: int) -> ResultRecord:
-    """The record with a flag if instances of its series were refused."""
-    if not refused:
-        return record
-    detail = f"{refused} instances of the series were refused and did not come again."
-    return record.with_flags((*record.flags, QCFlag("incomplete_series", "warn", detail, refused)))
-
-
-def describe_record(record: ResultRecord) -> str:
-    """A record in one line of the log."""
-    if record.prediction is None:
-        outcome = f"{record.failure.code}: {record.failure.message}" if record.failure else ""
-    else:
-        codes = ", ".join(dict.fromkeys(flag.code for flag in record.flags))
-        outcome = f"{record.prediction.label} {record.prediction.confidence:.4f} {codes}".rstrip()
-    return f"{record.status} {outcome} ({record.timing.total:.0f} ms)"

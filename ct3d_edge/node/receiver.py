@@ -22,11 +22,11 @@ from ct3d_edge.node.association_server import NodeRequestHandler, NodeServer, is
 from ct3d_edge.node.completion import SeriesTracker
 from ct3d_edge.node.config import Network, NodeConfig
 from ct3d_edge.node.spool import Spool
-from ct3d_edge.system.tls import make_server_context
 from ct3d_edge.scan.dicom.instance import CT_CLASSES
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity, is_uid, read_identity
 from ct3d_edge.scan.dicom.tags import read_text, without_warnings
 from ct3d_edge.scan.dicom.transfer_syntaxes import find_readable_syntaxes
+from ct3d_edge.system.tls import make_server_context
 
 LOGGER = logging.getLogger(__name__)
 

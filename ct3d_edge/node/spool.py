@@ -10,14 +10,13 @@
     SPOOL/reports/SERIES-UID-N.dcm              its report; SERIES-UID-N_2.dcm is that of its second pass
     SPOOL/outbox/AE-TITLE/SERIES-UID-N.dcm      a report that this destination has not accepted yet
     SPOOL/results.jsonl                         the records
+    SPOOL/results.1.jsonl                       those of the file before it
     SPOOL/incoming/                             files that are being written; emptied at the start
 
 The state of a series is where its files are. Each step is one rename, so that a node that is killed at any moment finds
 every series in one of these states. Files and folders are synced before a peer is told that an instance was stored.
 """
 
-import filecmp
-import hashlib
 import os
 import shutil
 import tempfile
@@ -25,36 +24,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ct3d_edge.node.arrival import DICOM_SUFFIX, Arrival, choose_name, holds_copy, link_missing
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity, is_uid
 from ct3d_edge.system.atomic_write import make_folder, require_writable, sync_folder, write_failure_message
 from ct3d_edge.system.file_lock import exclusive_lock
 
 DONE_FILE, ATTEMPTS_FILE = ".done", ".attempts"
-DICOM_SUFFIX = ".dcm"
 IN_USE = "Another node (process {pid}) uses"
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A complete series: the ``number``-th time that instances of this series UID arrived."""
-
-    series: str
-    number: int
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return f"{self.series}-{self.number}"
-
-    @classmethod
-    def parse(cls, name: str) -> "Arrival | None":
-        """The arrival of a folder's name; None if no node made it."""
-        series, _, number = name.rpartition("-")
-        return cls(series, int(number)) if is_uid(series) and number.isdecimal() else None
 
 
 class Spool:
@@ -75,10 +54,11 @@ class Spool:
         self.folder = folder
         self.receiving, self.series = folder / "receiving", folder / "series"
         self.reports, self.outbox, self._incoming = folder / "reports", folder / "outbox", folder / "incoming"
-        self.results = folder / "results.jsonl"
+        self.results, self.former_results = folder / "results.jsonl", folder / "results.1.jsonl"
         self._lock = threading.Lock()
         self._start = time.time() - time.monotonic()
         self._last_number: dict[str, int] = {}
+        self._former_numbers: dict[str, int] = {}
         make_folder(folder)
         for part in (self._incoming, self.receiving, self.series, self.reports, self.outbox):
             make_folder(part)
@@ -95,7 +75,18 @@ class Spool:
 
     def reserve(self, arrival: Arrival) -> None:
         """Let no further arrival have this number, or a smaller one: a record names it."""
-        self._last_number[arrival.series] = max(arrival.number, self._last_number.get(arrival.series, 0))
+        self._last_number[arrival.series] = max(arrival.number, self._last_number_of(arrival.series))
+
+    def forget_former_numbers(self) -> None:
+        """Forget the numbers that nothing has used since the last call, if their series are gone."""
+        with self._lock:
+            self._former_numbers, self._last_number = self._last_number, {}
+        for arrival in self.arrivals():
+            self.reserve(arrival)
+
+    def _last_number_of(self, series: str) -> int:
+        """The highest number of an arrival; 0 if there was none."""
+        return self._last_number.get(series) or self._former_numbers.get(series, 0)
 
     def free_bytes(self) -> int:
         """Disk space that is left."""
@@ -136,14 +127,13 @@ class Spool:
         """
         folder, name = self.receiving / identity.series, identity.instance + DICOM_SUFFIX
         latest = self._latest_folder(identity.series)
-        if latest and not (folder / name).exists() and _holds_copy(latest, identity.instance, written):
+        if latest and not (folder / name).exists() and holds_copy(latest, identity.instance, written):
             return False
         with self._lock:
             if not folder.exists():
                 folder.mkdir()
                 sync_folder(self.receiving)
-            if (folder / name).exists() and not _same_content(folder / name, written):
-                name = f"{identity.instance}_{_hash_file(written)}{DICOM_SUFFIX}"
+            name = choose_name(folder, identity.instance, written)
             grown = written.stat().st_size - _size(folder / name)
             written.replace(folder / name)
             handle = os.open(folder, os.O_RDONLY)
@@ -166,9 +156,9 @@ class Spool:
             folder = self.receiving / series
             if _is_empty(folder):
                 return None
-            arrival = Arrival(series, self._last_number.get(series, 0) + 1)
+            arrival = Arrival(series, self._last_number_of(series) + 1)
             if before := self._latest_folder(series):
-                self._link_missing(before, folder)
+                link_missing(before, folder, self._incoming)
                 sync_folder(folder)
             folder.replace(self.path(arrival))
             sync_folder(self.series)
@@ -248,22 +238,9 @@ class Spool:
 
     def _latest_folder(self, series: str) -> Path | None:
         """The latest arrival of a series, if it is still in the spool."""
-        number = self._last_number.get(series)
+        number = self._last_number_of(series)
         folder = self.path(Arrival(series, number)) if number else None
         return folder if folder is not None and folder.is_dir() else None
-
-    def _link_missing(self, source: Path, target: Path) -> None:
-        """Give ``target`` the instances of ``source`` that it does not have."""
-        present = set(map(instance_of, target.iterdir()))
-        for file in source.glob("*" + DICOM_SUFFIX):
-            if instance_of(file) in present:
-                continue
-            try:
-                os.link(file, target / file.name)
-            except OSError:  # a file system without hard links
-                copy = self._incoming / file.name
-                shutil.copy2(file, copy)
-                copy.replace(target / file.name)
 
 
 @contextmanager
@@ -283,22 +260,6 @@ def open_spool(folder: Path) -> Iterator[Spool]:
         yield Spool(folder)
 
 
-def instance_of(file: Path) -> str:
-    """SOPInstanceUID of a file of a series."""
-    return file.stem.partition("_")[0]
-
-
-def _holds_copy(folder: Path, instance: str, written: Path) -> bool:
-    """Whether a folder has a file of an instance with the content of ``written``."""
-    names = (folder / (instance + DICOM_SUFFIX), *folder.glob(f"{instance}_*{DICOM_SUFFIX}"))
-    return any(_same_content(name, written) for name in names)
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
 def _is_empty(folder: Path) -> bool:
     """Whether a folder is not there or holds nothing: its first instance could not be moved to it."""
     return not folder.is_dir() or next(folder.iterdir(), None) is None
@@ -306,10 +267,3 @@ def _is_empty(folder: Path) -> bool:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _same_content(one: Path, other: Path) -> bool:
-    try:
-        return filecmp.cmp(one, other, shallow=False)
-    except FileNotFoundError:
-        return False

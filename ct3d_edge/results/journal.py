@@ -44,12 +44,13 @@ class ResultsJournal:
         """How many it holds."""
         self._last_sync, self._sync_duration = time.monotonic(), 0.0
         try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            self._handle = _open_to_append(path)
             sync_folder(path.parent)
         except OSError as error:
             raise write_failure_message(path, error) from error
         try:
-            self._size = self._read_existing()
+            self.size = self._read_existing()
+            """Bytes that it holds."""
             self._truncate_partial_line()
         except BaseException:
             os.close(self._handle)
@@ -83,7 +84,7 @@ class ResultsJournal:
         except OSError as error:
             self._truncate_partial_line()
             raise write_failure_message(self.path, error) from error
-        self._size += len(line)
+        self.size += len(line)
         self.records += 1
         if time.monotonic() - self._last_sync >= self._sync_duration / SYNC_TIME_FRACTION:
             self.sync()
@@ -104,6 +105,25 @@ class ResultsJournal:
         self._last_sync = time.monotonic()
         self._sync_duration = self._last_sync - start
 
+    def rotate(self, former: Path) -> None:
+        """Go on with an empty file; the one so far becomes ``former``, in place of what is there.
+
+        Raises
+        ------
+        OutputError, DiskError
+            If the disk fails. The journal then goes on with the file so far, whatever its name.
+        """
+        self.sync()
+        try:
+            if self.path.exists():  # else an earlier call ended here
+                self.path.replace(former)
+            handle = _open_to_append(self.path)
+            os.close(self._handle)
+            self._handle, self.size, self.records = handle, 0, 0
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise write_failure_message(self.path, error) from error
+
     def _read_existing(self) -> int:
         """Read all lines; the number of bytes up to the end of the last whole one."""
         size = 0
@@ -116,8 +136,8 @@ class ResultsJournal:
     def _truncate_partial_line(self) -> None:
         """Take away what is behind the last whole line: the beginning of a record whose writer was killed."""
         try:
-            if os.fstat(self._handle).st_size > self._size:
-                os.truncate(self._handle, self._size)
+            if os.fstat(self._handle).st_size > self.size:
+                os.truncate(self._handle, self.size)
         except OSError as error:
             raise write_failure_message(self.path, error) from error
 
@@ -142,7 +162,7 @@ class StartedScans:
             lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # the last may be torn
             self.earlier = frozenset(str(json.loads(line)) for line in lines)
             """Paths of scans that killed runs had started."""
-            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            self._handle = _open_to_append(path)
         except ValueError as error:
             raise UsageError(f"{path} is not a list of started scans ({error}). Remove it and run again.") from error
         except OSError as error:
@@ -167,6 +187,10 @@ class StartedScans:
             except OSError as error:
                 raise write_failure_message(self._path, error) from error
             yield scan
+
+
+def _open_to_append(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def read_journal(path: Path) -> Iterator[ResultRecord]:

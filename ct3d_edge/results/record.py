@@ -128,6 +128,15 @@ class ResultRecord:
         """Whether the scan has a result."""
         return self.prediction is not None
 
+    def describe(self) -> str:
+        """Status, answer or failure, codes of flags and time, in one line of a log."""
+        if self.prediction:
+            codes = ", ".join(dict.fromkeys(flag.code for flag in self.flags))
+            outcome = f"{self.prediction.label} {self.prediction.confidence:.4f} {codes}".rstrip()
+        else:
+            outcome = f"{self.failure.code}: {self.failure.message}" if self.failure else ""
+        return f"{self.status} {outcome} ({self.timing.total:.0f} ms)"
+
     def with_flags(self, flags: tuple[QCFlag, ...]) -> "ResultRecord":
         """The record with other flags, and the status that follows; itself if they are the same."""
         if flags == self.flags:

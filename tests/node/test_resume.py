@@ -4,6 +4,7 @@ import itertools
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from bench.node_peers import ROOT, TIMEOUT_S, Archive, NodeProcess, wait_for
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.inference.model import Model
 from ct3d_edge.node import predictor
+from ct3d_edge.node.arrival import Arrival
 from ct3d_edge.node.config import Completion
+from ct3d_edge.node.spool import Spool, open_spool
 
-from .conftest import MakeSeries, RunningNode, StartNode, read_records, send, wait_for_records
+from .conftest import LIMITS, MakeSeries, RunningNode, StartNode, read_records, send, wait_for_records
 
 
 @pytest.fixture
@@ -217,6 +220,46 @@ def test_number_of_an_arrival_that_was_removed_is_not_used_again(
     assert send(second.port, sorted(make_series().iterdir())[:-1]).returncode == 0
     wait_until_done(second, "1.2.3-2")
     assert [Path(record.scan).name for record in read_records(spool)] == ["1.2.3-1", "1.2.3-2"]
+
+
+def test_large_file_of_records_is_set_aside_and_still_counts(
+    start_node: StartNode, make_series: MakeSeries, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.node.node.HOUSEKEEPING_S", 0.1)
+    put(make_series(), spool / "series" / "1.2.3-1")
+    first = start_node(limits=replace(LIMITS, max_results_bytes=1))
+    wait_until_done(first)
+    wait_for((spool / "results.1.jsonl").exists, "the file of former records")
+    put(make_series("1.2.4"), spool / "receiving" / "1.2.4")
+    first.stop()
+    assert read_records(spool) == []
+    (spool / "series" / "1.2.3-1" / ".done").unlink()
+    second = start_node(limits=replace(LIMITS, max_results_bytes=1 << 20))
+    wait_until_done(second)
+    wait_until_done(second, "1.2.4-1")
+    assert [Path(record.scan).name for record in read_records(spool)] == ["1.2.4-1"], "1.2.3-1 has its record"
+
+
+def test_numbers_are_forgotten_with_the_records_that_name_them(spool: Path) -> None:
+    def arrive(opened: Spool) -> int:
+        (opened.receiving / "1.2.3").mkdir()
+        (opened.receiving / "1.2.3" / "1.dcm").touch()
+        arrival = opened.complete("1.2.3")
+        assert arrival is not None
+        return arrival.number
+
+    with open_spool(spool) as opened:
+        opened.reserve(Arrival("1.2.3", 7))
+        opened.forget_former_numbers()
+        assert arrive(opened) == 8
+        opened.forget_former_numbers()
+        opened.forget_former_numbers()
+        assert arrive(opened) == 9, "8 is in the spool"
+        opened.remove(Arrival("1.2.3", 8))
+        opened.remove(Arrival("1.2.3", 9))
+        opened.forget_former_numbers()
+        opened.forget_former_numbers()
+        assert arrive(opened) == 1
 
 
 def test_strange_files_in_the_spool_are_left_alone(start_node: StartNode, make_series: MakeSeries, spool: Path) -> None:

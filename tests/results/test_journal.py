@@ -1,5 +1,6 @@
 """What is on the disk of a run that did not end, and what a later run makes of it."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from records import ANSWERED, FAILED
 
-from ct3d_edge.errors import UsageError
+from ct3d_edge.errors import OutputError, UsageError
 from ct3d_edge.results.formats import parse_record, to_jsonl
 from ct3d_edge.results.journal import ResultsJournal, read_journal
 from ct3d_edge.results.record import TRANSIENT_FAILURES, ResultRecord, ScanFailure
@@ -246,3 +247,28 @@ def test_two_names_of_one_file_are_one_file(tmp_path: Path) -> None:
     with open_results(tmp_path / "link.jsonl") as first, pytest.raises(UsageError, match="Another run"):
         open_results(tmp_path / "real.jsonl").__enter__()
     assert first.journal_path == tmp_path / "real.jsonl.journal"
+
+
+def test_rotation_sets_the_records_so_far_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, former = tmp_path / "r.jsonl", tmp_path / "r.1.jsonl"
+    former.write_bytes(b"older\n")
+    with ResultsJournal(path) as journal:
+        journal.append(ANSWERED)
+        assert journal.size == path.stat().st_size > 0
+        journal.rotate(former)
+        assert (journal.size, journal.records, path.stat().st_size) == (0, 0, 0)
+        journal.append(FAILED)
+        assert list(read_journal(former)) == [ANSWERED]
+        assert list(read_journal(path)) == [FAILED]
+        with monkeypatch.context() as full:
+            full.setattr("ct3d_edge.results.journal._open_to_append", fail_to_open)
+            with pytest.raises(OutputError):
+                journal.rotate(former)
+        journal.append(ANSWERED)  # nothing is lost meanwhile
+        journal.rotate(former)
+        assert list(read_journal(former)) == [FAILED, ANSWERED]
+        assert list(read_journal(path)) == []
+
+
+def fail_to_open(path: Path) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
