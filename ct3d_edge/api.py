@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.inference.config import InferenceConfig, open_runner
-from ct3d_edge.inference.model import ScanInput, ScanPath, open_model
+from ct3d_edge.inference.model import open_model
+from ct3d_edge.inference.prepare import ScanInput, ScanPath
 from ct3d_edge.quality_control.check_registry import require_downgradable
 from ct3d_edge.quality_control.checker import QualityChecker, QualityReport
 from ct3d_edge.results.record import ResultRecord

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 from ct3d_edge.errors import UsageError
-from ct3d_edge.inference.model import DEMO_MODEL_FLAG
-from ct3d_edge.inference.predict import predict_scan
+from ct3d_edge.inference.predict import find_model_flags, predict_scan
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.latency.measure import StageTimer, WallClock
 from ct3d_edge.latency.system_monitor import GpuReading, read_energy, read_gpus, read_peak_bytes, read_resident_bytes
-from ct3d_edge.modelfile.model_file import is_demo_model
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.discovery import find_scans
@@ -101,7 +99,7 @@ class ScanWorkload:
 
     def __init__(self, runner: Runner, scans: Sequence[Path]) -> None:
         self._runner, self._scans = runner, scans
-        self._notes = (DEMO_MODEL_FLAG,) if is_demo_model(runner.model) else ()
+        self._notes = find_model_flags(runner.model)
         self._checker = QualityChecker(runner.contract)
 
     def predict(self, number: int, timer: StageTimer) -> ResultRecord:

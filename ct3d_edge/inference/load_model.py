@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ct3d_edge.errors import UsageError
 from ct3d_edge.inference.config import InferenceConfig
-from ct3d_edge.inference.model import Model, ScanPath, open_model
+from ct3d_edge.inference.model import Model, open_model
+from ct3d_edge.inference.prepare import ScanPath
 from ct3d_edge.providers.names import RequestedProvider
 
 

@@ -1,6 +1,5 @@
 """An open model that predicts scans: the main class of the library."""
 
-import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,33 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError, UsageError
+from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.inference.config import InferenceConfig, ResolvedModel, resolve_model
+from ct3d_edge.inference.config import InferenceConfig, resolve_model
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
-from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, predict_batch
+from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, find_model_flags, predict_batch, raise_if_failed
 from ct3d_edge.inference.predict_many import MemoryEstimate, Schedule, make_schedule, predict_scans
-from ct3d_edge.inference.prepare import PreparedScan, ScanSource, prepare_source
-from ct3d_edge.modelfile.model_file import ModelFile, is_demo_model, load_model_file, parse_model_file
+from ct3d_edge.inference.prepare import (
+    PreparedScan,
+    ScanInput,
+    ScanSource,
+    prepare_source,
+    require_several_scans,
+    to_source,
+)
+from ct3d_edge.modelfile.model_file import ModelFile, load_model_file, parse_model_file
 from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
-from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, ScanFailure, Timing
 from ct3d_edge.scan.qc_flag import QCFlag
-from ct3d_edge.scan.volume import Volume
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.run_report import RunReport
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores
-
-DEMO_MODEL_FLAG = QCFlag(
-    "demonstration_model",
-    "warn",
-    "This model was trained on synthetic phantoms; its answer for a patient means nothing.",
-)
-
-ScanPath = str | os.PathLike[str]
-ScanInput = ScanPath | Volume | NDArray[Any]
 
 
 class Model:
@@ -56,9 +51,8 @@ class Model:
         config: InferenceConfig,
         *,
         tuned_threads: int | None = None,
-        model_flags: tuple[QCFlag, ...] = (),
     ) -> None:
-        self._file, self._request, self._config, self._model_flags = file, request, config, model_flags
+        self._file, self._request, self._config, self._model_flags = file, request, config, find_model_flags(file)
         self._threads = (request.options.threads if request.options else None) or request.threads
         self._tuned_threads = tuned_threads
         self._gradcam = GradcamMaker(file) if request.gradcam else None
@@ -88,8 +82,8 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process opens a session of its own, of the same bytes."""
-        make = partial(Model, tuned_threads=self._tuned_threads, model_flags=self._model_flags)
-        return make, (self._file, self._request, self._config), {"search_flags": self.search_flags}
+        make = partial(Model, tuned_threads=self._tuned_threads)
+        return make, (self._file, self._request, self._config), {"search_flags": dict(self.search_flags)}
 
     def _require_open(self) -> None:
         if self._closed:
@@ -140,9 +134,9 @@ class Model:
         """
         self._ensure_session(self._threads or self._tuned_threads or count_usable_cores())
         checker = self.make_checker()
-        prepared = prepare_source(_to_source(scan), self.contract, checker=checker)
+        prepared = prepare_source(to_source(scan), self.contract, checker=checker)
         record = predict_batch([prepared], self._runner, self._model_flags, checker)[0].record
-        _raise_if_failed(record)
+        raise_if_failed(record)
         return record
 
     def run_network(self, volumes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -197,13 +191,13 @@ class Model:
         ProviderError
             If the session fails.
         """
-        _refuse_single_scan(scans)
+        require_several_scans(scans)
         if scan_timeout is not None and not scan_timeout > 0:
             raise UsageError(f"`scan_timeout` must be above 0 s, found `scan_timeout={scan_timeout}`.")
         count = len(scans) if isinstance(scans, Sequence) else None
         schedule = self.make_schedule(count, workers=workers, batch_size=batch_size, max_memory=max_memory)
         return (
-            analysis.record for analysis in self.iter_results(map(_to_source, scans), schedule, timeout_s=scan_timeout)
+            analysis.record for analysis in self.iter_results(map(to_source, scans), schedule, timeout_s=scan_timeout)
         )
 
     def make_schedule(
@@ -268,7 +262,7 @@ class Model:
         """
         schedule = Schedule(0, False, self.run_report.threads or 1, 0, 1)
         (analysis,) = self.iter_results([Path(record.scan)], schedule, timeout_s=timeout_s)
-        _raise_if_failed(analysis.record)
+        raise_if_failed(analysis.record)
         return replace(analysis, record=record)
 
     def make_checker(self) -> QualityChecker:
@@ -292,36 +286,9 @@ class Model:
 def open_model(path: Path | None, config: InferenceConfig) -> Model:
     """`ct3d_edge.load_model` with the settings in one object."""
     resolved = resolve_model(path, config)
-    return _open_file(load_model_file(resolved.path), resolved, config)
+    return Model(load_model_file(resolved.path), resolved.request, config, tuned_threads=resolved.tuned_threads)
 
 
 def open_model_bytes(path: Path, data: bytes, config: InferenceConfig) -> Model:
     """`open_model` for the bytes of a file that is not on this machine; no tuning is followed, `path` names it."""
-    return _open_file(parse_model_file(path, data), ResolvedModel(path, config.session()), config)
-
-
-def _open_file(file: ModelFile, resolved: ResolvedModel, config: InferenceConfig) -> Model:
-    model_flags = (DEMO_MODEL_FLAG,) if is_demo_model(file) else ()
-    return Model(file, resolved.request, config, tuned_threads=resolved.tuned_threads, model_flags=model_flags)
-
-
-def _to_source(scan: ScanInput) -> ScanSource:
-    if isinstance(scan, Volume):
-        return scan
-    if isinstance(scan, np.ndarray):
-        return Volume(scan, flags=(ASSUMED_ORIENTATION_FLAG,))
-    return Path(scan)
-
-
-def _refuse_single_scan(scans: object) -> None:
-    """Raise for a single scan that could be iterated: the letters of a path, the slices of an array."""
-    if isinstance(scans, str | os.PathLike):
-        raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
-    if isinstance(scans, Volume) or (isinstance(scans, np.ndarray) and scans.ndim < 4):
-        raise UsageError("predict_many takes several scans; give one to predict, or in a list.")
-
-
-def _raise_if_failed(record: ResultRecord) -> None:
-    if record.failure is not None:
-        kind: type[ScanError] = RefusedScanError if record.status == "refused" else UnreadableScanError
-        raise kind(record.failure.code, record.failure.message)
+    return Model(parse_model_file(path, data), config.session(), config)

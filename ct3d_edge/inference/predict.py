@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ProviderError, RefusedScanError, ScanError
+from ct3d_edge.errors import ProviderError, RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.formatting import plural
 from ct3d_edge.inference.prepare import PreparedScan, ScanSource, StatusAndFailure, classify_failure, prepare_source
+from ct3d_edge.modelfile.model_file import ModelFile, is_demo_model
 from ct3d_edge.preprocessing import ModelInput
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256, reportable_flags
 from ct3d_edge.results.record import Prediction, ResultRecord, status_of_flags
@@ -24,6 +25,13 @@ from ct3d_edge.session.runner import ModelOutputs, Runner
 NO_RECORDS: Mapping[str, ResultRecord] = MappingProxyType({})
 
 
+DEMO_MODEL_FLAG = QCFlag(
+    "demonstration_model",
+    "warn",
+    "This model was trained on synthetic phantoms; its answer for a patient means nothing.",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class ScanResult:
     """A scan's record, the network input of its prediction, and the features for Grad-CAM if there are any."""
@@ -31,6 +39,11 @@ class ScanResult:
     record: ResultRecord
     model_input: ModelInput | None
     features: NDArray[np.float32] | None = None
+
+
+def find_model_flags(model: ModelFile) -> tuple[QCFlag, ...]:
+    """Flags of every prediction of a model."""
+    return (DEMO_MODEL_FLAG,) if is_demo_model(model) else ()
 
 
 def predict_scan(
@@ -75,6 +88,19 @@ def load_known_record(
     return record if record.key == key else None
 
 
+def raise_if_failed(record: ResultRecord) -> None:
+    """Raise the failure of a record, if it has one.
+
+    Raises
+    ------
+    UnreadableScanError, RefusedScanError
+        With its code and message.
+    """
+    if record.failure is not None:
+        kind: type[ScanError] = RefusedScanError if record.status == "refused" else UnreadableScanError
+        raise kind(record.failure.code, record.failure.message)
+
+
 def flag_duplicate(result: ScanResult, checker: QualityChecker | None) -> ScanResult:
     """The result with the flag ``duplicate`` if an earlier scan had the same network input. Call it in scan order.
 
@@ -104,9 +130,15 @@ def predict_batch(
         If the session fails, for instance because the batch is too large for its memory.
     """
     start = time.perf_counter()
-    rows = iter(_run_network([scan.model_input.volume for scan in scans if scan.model_input], runner))
-    ran = sum(scan.model_input is not None for scan in scans)
-    milliseconds = (time.perf_counter() - start) * 1e3 / max(ran, 1)
+    volumes = [scan.model_input.volume for scan in scans if scan.model_input]
+    found: list[RowOutput] = []
+    failure: Exception | None = None
+    try:
+        found += _split_batch(runner.outputs(np.stack(volumes))) if volumes else ()
+    except Exception as error:
+        failure = error
+    rows = iter(_run_one_by_one(volumes, runner, failure) if failure else found)
+    milliseconds = (time.perf_counter() - start) * 1e3 / max(len(volumes), 1)
     return [
         _build_result(scan, next(rows), milliseconds, runner, model_flags, checker)
         if scan.model_input
@@ -119,23 +151,26 @@ RowOutput = ModelOutputs | StatusAndFailure
 """The network's outputs for one scan, without the batch axis, or its failure."""
 
 
-def _run_network(volumes: Sequence[NDArray[np.float32]], runner: Runner) -> list[RowOutput]:
-    """One row per volume. After an unexpected error each volume is run alone, so that only one scan fails."""
-    try:
-        return list(_split_batch(runner.outputs(np.stack(volumes)))) if volumes else []
-    except ProviderError as error:
+def _run_one_by_one(volumes: Sequence[NDArray[np.float32]], runner: Runner, error: Exception) -> list[RowOutput]:
+    """One row per volume of a batch that failed: each is run alone, so that an unexpected error costs one scan only."""
+    if isinstance(error, ProviderError):
         if len(volumes) == 1:
-            raise
+            raise error
         raise ProviderError(
             f"{error} The batch held {plural(len(volumes), 'scan')}; a smaller `batch_size` needs less memory."
         ) from error
-    except Exception as error:
-        if len(volumes) == 1:
-            return [classify_failure(error)]
-    return [row for volume in volumes for row in _run_network([volume], runner)]
+    if len(volumes) == 1:
+        return [classify_failure(error)]
+    rows: list[RowOutput] = []
+    for volume in volumes:
+        try:
+            rows += _split_batch(runner.outputs(volume[None]))
+        except Exception as own_error:
+            rows += _run_one_by_one([volume], runner, own_error)
+    return rows
 
 
-def _split_batch(outputs: ModelOutputs) -> Iterable[ModelOutputs]:
+def _split_batch(outputs: ModelOutputs) -> Iterable[RowOutput]:
     for index, probabilities in enumerate(outputs.probabilities):
         features, pooled = (None if array is None else array[index] for array in (outputs.features, outputs.pooled))
         yield ModelOutputs(probabilities, features, pooled)

@@ -1,5 +1,6 @@
 """Read, check and preprocess a scan for the network. Needs no session, so any process can do it."""
 
+import os
 import sys
 import time
 import traceback
@@ -8,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import Ct3dError, RefusedScanError, ScanError, UnreadableScanError
-from ct3d_edge.preprocessing import ModelInput, preprocess
+from ct3d_edge.errors import Ct3dError, RefusedScanError, ScanError, UnreadableScanError, UsageError
+from ct3d_edge.preprocessing import ASSUMED_ORIENTATION_FLAG, ModelInput, preprocess
 from ct3d_edge.quality_control.checker import QualityChecker, reportable_flags
 from ct3d_edge.results.record import ScanFailure, ScanStatus, Timing
 from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
@@ -25,6 +27,10 @@ StatusAndFailure = tuple[ScanStatus, ScanFailure]
 
 ScanSource = Path | Volume
 """A scan on disk or in memory."""
+
+ScanPath = str | os.PathLike[str]
+ScanInput = ScanPath | Volume | NDArray[Any]
+"""A scan as the library takes it."""
 
 IN_MEMORY_NAME = "(in memory)"
 """The name of a scan without a path."""
@@ -80,6 +86,29 @@ def prepare_scan(
     failed = run_guarded(attempt.read)
     model_input = None if failed else attempt.model_input
     return PreparedScan(str(path), attempt.sha256, model_input, failed, attempt.flags, attempt.timing())
+
+
+def to_source(scan: ScanInput) -> ScanSource:
+    """A path or a volume; an array becomes a volume whose orientation is assumed, with a flag that says so."""
+    if isinstance(scan, Volume):
+        return scan
+    if isinstance(scan, np.ndarray):
+        return Volume(scan, flags=(ASSUMED_ORIENTATION_FLAG,))
+    return Path(scan)
+
+
+def require_several_scans(scans: object) -> None:
+    """Raise for a single scan that could be iterated: the letters of a path, the slices of an array.
+
+    Raises
+    ------
+    UsageError
+        With the name of the method for one scan.
+    """
+    if isinstance(scans, str | os.PathLike):
+        raise UsageError(f"predict_many takes several paths; give {scans} to predict, or to find_scans first.")
+    if isinstance(scans, Volume) or (isinstance(scans, np.ndarray) and scans.ndim < 4):
+        raise UsageError("predict_many takes several scans; give one to predict, or in a list.")
 
 
 def prepare_source(
