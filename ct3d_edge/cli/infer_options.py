@@ -1,6 +1,5 @@
-"""Options that ``infer`` alone has, and what it prints of its records."""
+"""Options that ``infer`` alone has, together as what is asked of a run, and what it prints of its records."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,9 +12,9 @@ from ct3d_edge.formatting import plural
 
 if TYPE_CHECKING:
     from ct3d_edge.cli.extra_outputs import ExtraOutput, FileNames
+    from ct3d_edge.inference.config import InferenceConfig
     from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.results.results_file import ResultsFile
-    from ct3d_edge.session.run_report import RunReport
 
 
 class OutputFormat(StrEnum):
@@ -173,6 +172,25 @@ class OutputFolders:
         return outputs
 
 
+@dataclass(frozen=True)
+class InferRun:
+    """What is asked of a run, by the options of the same names; memory in bytes, the time limit in seconds."""
+
+    model: Path | None
+    config: "InferenceConfig"
+    folders: OutputFolders
+    montage: Path | None
+    report: Path | None
+    run_report: Path | None
+    format_: OutputFormat
+    out: Path | None
+    resume: bool
+    workers: int | None
+    batch_size: int
+    max_memory: int | None
+    scan_timeout: float | None
+
+
 def print_record(record: "ResultRecord", labels: "Sequence[str]", format_: OutputFormat, *, first: bool) -> None:
     """Print a record on standard output as soon as it is there, where the format has a line for each."""
     from ct3d_edge.results.formats import to_csv, to_jsonl
@@ -247,27 +265,3 @@ def _blocking_codes(record: "ResultRecord") -> list[str]:
     slices = refusing.get("too_few_slices")
     hopeless = isinstance(slices, int | float) and slices < MIN_SLICES_FOR_PREDICTION
     return [] if hopeless or len(downgradable_codes(codes)) < len(codes) else sorted(codes)
-
-
-WORTH_TUNING = 20
-"""Scans of a run for which a minute of tuning pays."""
-
-
-def suggest_tuning(model: Path, run_report: "RunReport") -> None:
-    """Name the command that may find something faster: this CPU multiplies small numbers faster than float32."""
-    from ct3d_edge.cli.terminal import log
-    from ct3d_edge.extras import OPTIMIZE_MODULES, has_modules, pip_install_command
-    from ct3d_edge.providers.names import install_command
-    from ct3d_edge.session.provider_selection import is_available
-    from ct3d_edge.system.machine import detect_cpu_features
-
-    features = detect_cpu_features() or {}
-    units = [name for name in ("AMX", "VNNI") if features.get(name)]
-    if not units or run_report.tuned or (run_report.requested, run_report.actual) != ("auto", "cpu"):
-        return
-    log(f"this CPU has {' and '.join(units)}; a faster way may be found by:")
-    if not has_modules(OPTIMIZE_MODULES):
-        log(f"  {pip_install_command('optimize')}")
-    if not is_available("openvino"):
-        log(f"  {install_command('openvino')}  (optional)")
-    log(f"  ct3d-edge tune --model {shlex.quote(str(model))} --allow-precision any")

@@ -1,32 +1,44 @@
 """``infer --engine ray``: the scans of a run on the machines of a Ray cluster."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct3d_edge.cli.infer_options import (
-    OutputFormat,
+    InferRun,
     log_reused,
     print_record,
     print_results_table,
     suggest_fixes,
     summarize_run,
 )
+from ct3d_edge.cli.options import resolve_model_path
 from ct3d_edge.errors import Ct3dError, UsageError
 from ct3d_edge.extras import require_extra
 
 if TYPE_CHECKING:
     from ct3d_edge.cluster.ray_engine import RayEngine
-    from ct3d_edge.inference.config import InferenceConfig
     from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.results.results_file import ResultsFile
     from ct3d_edge.scan.discovery import DiscoveredScans
 
 
-def require_ray_options(options: Mapping[str, object]) -> None:
+def require_ray_options(run: InferRun) -> None:
     """Refuse options whose work needs the volumes, which stay on the machines that read them."""
+    options = {
+        "--montage": run.montage,
+        "--gradcam-dir": run.folders.gradcam,
+        "--report": run.report,
+        "--dicom-sr": run.folders.dicom_sr,
+        "--dicom-sc": run.folders.dicom_sc,
+        "--dicom-pm": run.folders.dicom_pm,
+        "--run-report": run.run_report,
+        "--workers": run.workers,
+        "--batch-size": run.batch_size > 1,
+        "--max-memory": run.max_memory,
+    }
     given = [name for name, value in options.items() if value]
     if given:
         raise UsageError(
@@ -49,17 +61,7 @@ def find_url_scans(paths: Sequence[Path], *, allowed: bool) -> tuple[Path, ...]:
 
 
 def infer_on_ray(
-    search: "DiscoveredScans",
-    inputs: Sequence[Path],
-    model: Path,
-    config: "InferenceConfig",
-    *,
-    out: Path | None,
-    resume: bool,
-    format_: OutputFormat,
-    address: str | None,
-    cpus_per_worker: int,
-    scan_timeout: float | None,
+    run: InferRun, search: "DiscoveredScans", inputs: Sequence[Path], address: str | None, cpus_per_worker: int
 ) -> int:
     """Run the scans on a cluster, write and print their records, and return the exit code."""
     from ct3d_edge.cli.terminal import log
@@ -70,20 +72,20 @@ def infer_on_ray(
     from ct3d_edge.results.shards import merge_records
 
     require_extra("ray", RAY_MODULES)
-    file = load_model_file(model)
+    file = load_model_file(resolve_model_path(run.model))
     engine = RayEngine(
         file,
-        config,
+        run.config,
         [parse_url(path) or str(path) for path in inputs],
         address=address,
         cpus_per_worker=cpus_per_worker,
-        scan_timeout=scan_timeout,
+        scan_timeout=run.scan_timeout,
         search_flags=search.flags,
     )
     names = [parse_url(scan) or str(scan) for scan in search.scans]
     records: dict[str, ResultRecord] = {}
     begun = time.monotonic()
-    with open_results(out, resume=resume) if out else nullcontext() as results_file:
+    with open_results(run.out, resume=run.resume) if run.out else nullcontext() as results_file:
         stop = _collect(engine, names, records, results_file)
         if stop and not records:
             raise stop
@@ -91,8 +93,8 @@ def infer_on_ray(
         if results_file and not stop:
             results_file.finish(merged, file.contract.labels)
     for number, record in enumerate(merged):
-        print_record(record, file.contract.labels, format_, first=number == 0)
-    print_results_table(merged, file.contract.labels, format_)
+        print_record(record, file.contract.labels, run.format_, first=number == 0)
+    print_results_table(merged, file.contract.labels, run.format_)
     log(summarize_run(merged, len(names), time.monotonic() - begun))
     log_reused(results_file)
     suggest_fixes(merged)
@@ -100,8 +102,8 @@ def infer_on_ray(
         if results_file:
             log(results_file.describe_journal())
         raise stop
-    if out:
-        log(f"wrote {out}")
+    if run.out:
+        log(f"wrote {run.out}")
     return 0 if all(record.has_prediction for record in merged) else 1
 
 

@@ -23,8 +23,8 @@ from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size
 
 if TYPE_CHECKING:
-    from ct3d_edge.system.tls import TlsFiles
     from ct3d_edge.session.run_report import RunReport
+    from ct3d_edge.system.tls import TlsFiles
 
 MODULES = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
 """What the extra `serve` brings."""
