@@ -26,8 +26,8 @@ from ct3d_edge.conversion.parity.parity_report import compare_predictions
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
-from ct3d_edge.session.runner import to_probabilities
 from ct3d_edge.system.machine import describe_machine
+from ct3d_edge.temperature_scaling import to_probabilities
 
 PLANS = {
     "fp32": CompileOptions(),

@@ -26,9 +26,9 @@ from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.precision.int8 import convert_to_int8, max_weight_integer, snap_to_grid
 from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.scan.discovery import find_scans
-from ct3d_edge.session.runner import to_probabilities
 from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import describe_machine
+from ct3d_edge.temperature_scaling import to_probabilities
 
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
 EXTRA_SEEDS = range(41_000, 41_012)

@@ -1,6 +1,6 @@
-"""Temperature scaling of probabilities, and the decision threshold.
+"""From outputs of a network to probabilities: activation, temperature scaling, and the decision threshold.
 
-Both are fitted to scores of scans that the network was not trained on, and are stored in the contract.
+Temperature and threshold are fitted to scores of scans that the network was not trained on, and stored in the contract.
 """
 
 import math
@@ -84,6 +84,29 @@ def logit(probabilities: ArrayLike) -> NDArray[np.float64]:
     """``log(p / (1 - p))``, bounded by ``LOGIT_CLIP``."""
     clipped = np.clip(np.asarray(probabilities, np.float64), LOGIT_CLIP, 1 - LOGIT_CLIP)
     return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
+    """Apply the contract's activation and temperature, and give every class its column.
+
+    Parameters
+    ----------
+    output
+        ``(N, contract.outputs)`` network output.
+
+    Returns
+    -------
+    ndarray
+        ``(N, len(contract.labels))`` float64. NaN stays NaN.
+    """
+    values = output.astype(np.float64)
+    if contract.activation == "sigmoid":
+        values = 1 / (1 + np.exp(-np.clip(values / contract.temperature, -700, 700)))
+    if contract.activation == "softmax":
+        powers = np.exp((values - values.max(axis=1, keepdims=True)) / contract.temperature)
+        values = powers / powers.sum(axis=1, keepdims=True)
+    columns = np.hstack([1 - values, values]) if contract.outputs == 1 else values
+    return apply_temperature(columns, contract.temperature) if contract.activation == "identity" else columns
 
 
 def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

@@ -101,11 +101,7 @@ def watch(
     outputs = wanted.open((), model_name, include_phi=include_phi, seconds=scan_timeout, names=names)
     budget, target = parse_size(max_memory), out.resolve()
     watched = WatchedFolder(folder, settle)
-    with (
-        exclusive_lock(target),
-        ResultsJournal(target) as journal,
-        open_model(model, config) as opened,
-    ):
+    with exclusive_lock(target), ResultsJournal(target) as journal, open_model(model, config) as opened:
         plan = opened.make_schedule(workers=workers, batch_size=batch_size, max_memory=budget)
         log_run_report(opened.run_report)
         log(f"watching {folder}: {plan.describe()}; {plural(journal.records, 'record')} in {out}; Ctrl-C ends it")

@@ -18,7 +18,7 @@ from ct3d_edge.contract import Activation, Contract
 from ct3d_edge.conversion.keras_introspection import KerasInterface, inspect_interface
 from ct3d_edge.errors import ContractError, ModelError, UsageError
 from ct3d_edge.keras_backend import graph_if_equal, keras_reason, require_graph_mode
-from ct3d_edge.session.runner import to_probabilities
+from ct3d_edge.temperature_scaling import to_probabilities
 
 RUN_MODEL_NAME = "model.keras"
 """Model of a training run; only beside a file of this name is contract.json its contract."""

@@ -19,7 +19,8 @@ from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, PROBABILITIES_OUTPUT, SLOPE_INPUT, VOXELS_INPUT
 from ct3d_edge.serving.tensors import TensorSpec
 from ct3d_edge.session.run_report import RunReport
-from ct3d_edge.session.runner import Runner, to_probabilities
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.temperature_scaling import to_probabilities
 
 LOGGER = logging.getLogger(__name__)
 

@@ -23,30 +23,7 @@ from ct3d_edge.modelfile.signature import (
 )
 from ct3d_edge.session.provider_selection import SessionRequest, make_run_report, select_and_open
 from ct3d_edge.session.session import IoBinding
-from ct3d_edge.temperature_scaling import apply_temperature
-
-
-def to_probabilities(output: NDArray[np.float32], contract: Contract) -> NDArray[np.float64]:
-    """Apply the contract's activation and temperature, and give every class its column.
-
-    Parameters
-    ----------
-    output
-        ``(N, contract.outputs)`` network output.
-
-    Returns
-    -------
-    ndarray
-        ``(N, len(contract.labels))`` float64. NaN stays NaN.
-    """
-    values = output.astype(np.float64)
-    if contract.activation == "sigmoid":
-        values = 1 / (1 + np.exp(-np.clip(values / contract.temperature, -700, 700)))
-    if contract.activation == "softmax":
-        powers = np.exp((values - values.max(axis=1, keepdims=True)) / contract.temperature)
-        values = powers / powers.sum(axis=1, keepdims=True)
-    columns = np.hstack([1 - values, values]) if contract.outputs == 1 else values
-    return apply_temperature(columns, contract.temperature) if contract.activation == "identity" else columns
+from ct3d_edge.temperature_scaling import to_probabilities
 
 
 class ModelOutputs(NamedTuple):

@@ -20,9 +20,10 @@ from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, load_model_file, pars
 from ct3d_edge.providers.availability import get_provider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.provider_selection import SessionRequest
-from ct3d_edge.session.runner import Runner, to_probabilities
+from ct3d_edge.session.runner import Runner
 from ct3d_edge.session.session import SessionConfig, node_placement, open_session
 from ct3d_edge.system.machine import count_usable_cores
+from ct3d_edge.temperature_scaling import to_probabilities
 
 NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
 

@@ -14,7 +14,8 @@ from ct3d_edge.gradcam.gradcam import apply_activation
 from ct3d_edge.gradcam.graph_trace import GlobalPooling, find_global_pooling
 from ct3d_edge.gradcam.resample_to_scan import FEATURE_GRID_KEY
 from ct3d_edge.modelfile.signature import FEATURES_OUTPUT
-from ct3d_edge.session.runner import Runner, to_probabilities
+from ct3d_edge.session.runner import Runner
+from ct3d_edge.temperature_scaling import to_probabilities
 
 HEAD_TOLERANCE = 1e-4
 """Largest difference of a probability, computed from the head as read from the graph, and by the graph."""

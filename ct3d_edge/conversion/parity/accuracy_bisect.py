@@ -22,7 +22,7 @@ from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.errors import ModelError
 from ct3d_edge.providers.names import ProviderName
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
-from ct3d_edge.session.runner import to_probabilities
+from ct3d_edge.temperature_scaling import to_probabilities
 
 if TYPE_CHECKING:
     import keras

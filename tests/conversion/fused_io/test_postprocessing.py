@@ -9,7 +9,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.fused_io.fuse import append_postprocessing
 from ct3d_edge.conversion.fused_io.preprocessing import NodeWriter
 from ct3d_edge.modelfile.signature import PROBABILITIES_OUTPUT
-from ct3d_edge.session.runner import to_probabilities
+from ct3d_edge.temperature_scaling import to_probabilities
 
 THREE = ("a", "b", "c")
 

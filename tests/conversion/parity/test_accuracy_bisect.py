@@ -30,7 +30,7 @@ from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.errors import CheckFailedError
 from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.session.intermediate_outputs import IntermediateOutputs
-from ct3d_edge.session.runner import to_probabilities
+from ct3d_edge.temperature_scaling import to_probabilities
 
 Volumes = list[NDArray[np.float32]]
 CONTRACT = Contract(shape=SHAPE)
