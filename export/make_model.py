@@ -21,9 +21,13 @@ from ct3d_edge.conversion.parity.parity_data import ParityDataset
 from ct3d_edge.conversion.parity.parity_report import MIN_PARITY_VOLUMES
 from ct3d_edge.conversion.write_model import CompileResult
 from ct3d_edge.datasets.phantoms.phantom import synthesise
+from ct3d_edge.evaluation.compare_models import compare_models, record_evidence
+from ct3d_edge.evaluation.comparison_report import comparison_summary
 from ct3d_edge.evaluation.evaluation import Evaluation, evaluate
 from ct3d_edge.evaluation.report import summary
 from ct3d_edge.inference.config import InferenceConfig
+from ct3d_edge.modelfile.comparison_evidence import ComparisonEvidence
+from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.atomic_write import atomic_file
@@ -186,6 +190,7 @@ class Release:
             tested=len(self.tested.scans),
             figures="\n".join(summary(self.tested)),
             auc=f"{auc.value:.3f} (95 % {auc.low:.3f} to {auc.high:.3f})",
+            comparison=describe_comparison(model),
             parity=self.exported.parity.describe(),
             hours=f"{sum_training_hours(self.runs):.1f}",
             recipe=f"export/{self.recipe['name']}.toml",
@@ -207,10 +212,27 @@ def write_index(manifest: dict[str, Any]) -> None:
         stream.write(INDEX_TEMPLATE.read_text().format(rows="\n".join(rows)).encode())
 
 
+def record_comparison(run: Path, reference: Path, folder: Path) -> None:
+    """Compare a run with an earlier model on the test phantoms; files that are exported from the run hold it."""
+    comparison = compare_models(run, reference, folder, config=InferenceConfig("cpu"))
+    print("\n".join(comparison_summary(comparison)))
+    record_evidence(comparison, run)
+
+
+def describe_comparison(model: ModelFile) -> str:
+    """A row of the card, for a file with a comparison."""
+    data = model.provenance.get("comparison")
+    if data is None:
+        return ""
+    return f"\n| Comparison | {ComparisonEvidence.from_dict(data, str(model.path)).describe()} |"
+
+
 def export_and_evaluate(recipe: dict[str, Any], run: Path, work: Path) -> tuple[CompileResult, Evaluation]:
     """Export with a parity check on some of the test phantoms, and evaluate the file itself on all of them."""
     source = load_keras_source(run, labels=recipe["export"]["labels"])
     folder = PhantomSet.from_table(recipe["test"]).synthesise(work)
+    if "against" in recipe["test"]:
+        record_comparison(run, MODELS_DIR / recipe["test"]["against"], folder)
     scans = sorted(folder.rglob("*.nii.gz"))
     chosen = scans[:: max(1, len(scans) // MIN_PARITY_VOLUMES)]
     exported = export_model(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,8 @@ from onnx import numpy_helper
 from ct3d_edge.errors import CheckFailedError, ModelError, UsageError
 from ct3d_edge.evaluation.compare_models import compare_models, record_evidence
 from ct3d_edge.evaluation.evaluation import evaluate
-from ct3d_edge.modelfile.comparison_evidence import read_run_evidence
+from ct3d_edge.modelfile.comparison_evidence import ComparisonEvidence, read_run_evidence, to_json
+from ct3d_edge.modelfile.golden_input import make_phantom_volume
 
 QUICK = 100
 
@@ -111,3 +113,25 @@ def test_the_json_of_a_comparison_is_plain(model: Path, opposite: Path, folder: 
     found = compare_models(model, opposite, folder, config=ANY_SCAN, resamples=QUICK)
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert np.isfinite(data["comparison"]["auc_difference"]["standard_error"])
+
+
+@needs_keras
+def test_an_exported_file_holds_the_comparison_of_its_weights_only(
+    run: Path, model: Path, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ct3d_edge.conversion.export import export_model
+    from ct3d_edge.conversion.keras_loader import load_keras_source
+    from ct3d_edge.conversion.parity.parity_data import ParityDataset
+
+    def export() -> dict[str, Any]:
+        source = load_keras_source(run)
+        volumes = [make_phantom_volume(seed, source.contract.shape) for seed in range(8)]
+        return export_model(source, tmp_path / "run.onnx", ParityDataset(volumes, "golden volumes")).model.provenance
+
+    found = compare_models(run, model, scans, split=run / "split.json", config=ANY_SCAN, resamples=QUICK)
+    file = record_evidence(found, run)
+    assert ComparisonEvidence.from_dict(export()["comparison"], "It") == found.evidence()
+    file.write_text(to_json(replace(found.evidence(), model_sha256="0" * 64)))
+    caplog.clear()
+    assert "comparison" not in export()
+    assert any("is of another model" in message for message in caplog.messages)

@@ -164,6 +164,7 @@ def test_a_finished_run_is_replaced_only_when_asked(
     with pytest.raises(UsageError, match=r"already holds a trained model\.keras"):
         train(folder, out, plain(), size=TINY)
     assert first.model.read_bytes() == model
+    (out / "comparison.json").touch()  # of the weights that go
     second = train(folder, out, plain(), size=(7, 7, 7), overwrite=True)
     assert keras.models.load_model(second.model, safe_mode=True).input_shape == (None, 7, 7, 7, 1)
     assert sorted(path.name for path in out.iterdir()) == RUN_FILES
