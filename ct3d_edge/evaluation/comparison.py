@@ -222,10 +222,11 @@ def _pair_scores(pairs: tuple[ScanPair, ...], alone: tuple[ScanPrediction, ...])
     """Scores of all scans that the reference predicts."""
     reference = [*(pair.reference for pair in pairs), *alone]
     model = [*(pair.model.probability for pair in pairs), *(WRONGLY_RANKED[scan.truth] for scan in alone)]
+    negatives = [scan for scan in reference if scan.truth == 0]
     return PairedScores(
         np.array([scan.truth for scan in reference], np.int64),
         np.array([model, [scan.probability for scan in reference]], np.float64),
-        np.array([scan.prediction for scan in reference], np.int64),
+        sum(scan.correct for scan in negatives) / max(1, len(negatives)),
     )
 
 

@@ -64,7 +64,7 @@ def _metric_rows(comparison: Comparison) -> list[str]:
     rows = [
         f"{'':<{NAME_WIDTH}}model  reference  difference  95 % interval",
         _row("AUC", figures.auc, figures.reference_auc, f"{difference.low:+.3f} to {difference.high:+.3f} (DeLong)"),
-        f"{'':<{NAME_WIDTH + 28}}{difference.bootstrap_low:+.3f} to {difference.bootstrap_high:+.3f} (bootstrap)",
+        f"{'':<{NAME_WIDTH + 30}}{difference.bootstrap_low:+.3f} to {difference.bootstrap_high:+.3f} (bootstrap)",
         _row("sensitivity", shares[0].value, shares[1].value, f"{shares[2].low:+.3f} to {shares[2].high:+.3f}"),
     ]
     pairs: dict[str, tuple[MetricEstimate | Proportion, MetricEstimate | Proportion]] = {

@@ -1,5 +1,6 @@
 """Two models on the same scans: how their AUC and sensitivity differ, and how often they agree."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,10 +20,13 @@ from ct3d_edge.progress import Progress, no_progress
 DIFFERENCE_LIMITS = (-1.0, 1.0)
 """Of two shares."""
 
+ROUNDING = 1e-9
+"""Of a share times the number that it is of."""
+
 
 @dataclass(frozen=True, eq=False)
 class PairedScores:
-    """Probabilities and decisions of two models for the same scans.
+    """Probabilities of two models for the same scans.
 
     Parameters
     ----------
@@ -31,17 +35,17 @@ class PairedScores:
     scores
         ``(2, N)`` probability of the second class by the model and by its reference. A scan that the model has no
         prediction for may be -1 or 2, so that it is ranked wrongly.
-    reference_answers
-        ``(N,)`` class indices that the reference decided on.
+    specificity
+        Of the reference at its threshold.
     """
 
     truth: NDArray[np.int64]
     scores: NDArray[np.float64]
-    reference_answers: NDArray[np.int64]
+    specificity: float
 
     def take(self, scans: NDArray[np.int64]) -> "PairedScores":
         """These scans, in this order."""
-        return PairedScores(self.truth[scans], self.scores[:, scans], self.reference_answers[scans])
+        return PairedScores(self.truth[scans], self.scores[:, scans], self.specificity)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def compute_paired_metrics(
         auc=float(areas[0]),
         reference_auc=float(areas[1]),
         auc_difference=auc_difference(pairs, estimate(_area_difference, DIFFERENCE_LIMITS, "AUC difference")),
-        specificity=float((pairs.reference_answers[pairs.truth == 0] == 0).mean()),
+        specificity=pairs.specificity,
         sensitivity=model,
         reference_sensitivity=reference,
         sensitivity_difference=estimate(_sensitivity_difference, DIFFERENCE_LIMITS, "sensitivity difference"),
@@ -226,15 +230,14 @@ def perfect_area_bound(negatives: int, positives: int) -> float:
 
 
 def sensitivities(pairs: PairedScores) -> tuple[float, float]:
-    """Sensitivity of both at the specificity of the reference's decisions.
+    """Sensitivity of both at one specificity, each at its lowest threshold on these scans that has at least that.
 
-    The threshold of either is the lowest one on these scans at which it calls as many scans of the first class right as
-    the reference does.
+    In a bootstrap the specificity stays and the threshold is chosen again, as in ``ci.se`` of pROC (Robin et al. 2011).
     """
     negative = pairs.truth == 0
-    right = int((pairs.reference_answers[negative] == 0).sum())
     ordered = np.sort(pairs.scores[:, negative], axis=1)
-    cut = ordered[:, right - 1, None] if right else np.full((2, 1), -np.inf)
+    below = math.ceil(pairs.specificity * ordered.shape[1] - ROUNDING)
+    cut = ordered[:, below - 1, None] if below else np.full((2, 1), -np.inf)
     model, reference = (pairs.scores[:, ~negative] > cut).mean(axis=1)
     return float(model), float(reference)
 

@@ -33,7 +33,7 @@ def correlated(scans: int, seed: int, ties: bool = False) -> PairedScores:
     truth = np.repeat([0, 1], [scans, 2 * scans])
     seen = rng.normal(truth * 1.2, 1)
     scores = np.stack([seen + rng.normal(0, 0.7, 3 * scans), seen + rng.normal(0, 0.5, 3 * scans)])
-    return PairedScores(truth, scores.round(1) if ties else scores, (scores[1] > 0.5).astype(np.int64))
+    return PairedScores(truth, scores.round(1) if ties else scores, float((scores[1, truth == 0] <= 0.5).mean()))
 
 
 def obvious_covariance(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,7 +89,7 @@ def test_the_bootstrap_is_paired() -> None:
     pairs = correlated(120, seed=1)
     found = compute_paired_metrics(pairs, np.zeros((2, 1), np.int64), resamples=500).auc_difference
     assert (found.bootstrap_low, found.bootstrap_high) == pytest.approx((found.low, found.high), abs=0.006)
-    shuffled = PairedScores(pairs.truth, pairs.scores.copy(), pairs.reference_answers)
+    shuffled = PairedScores(pairs.truth, pairs.scores.copy(), pairs.specificity)
     rng = np.random.default_rng(0)
     for label in (0, 1):
         scans = np.flatnonzero(pairs.truth == label)
@@ -101,7 +101,7 @@ def test_the_bootstrap_is_paired() -> None:
 
 def test_models_that_rank_alike_differ_by_nothing() -> None:
     pairs = correlated(20, seed=2)
-    same = PairedScores(pairs.truth, np.stack([np.exp(pairs.scores[1]), pairs.scores[1]]), pairs.reference_answers)
+    same = PairedScores(pairs.truth, np.stack([np.exp(pairs.scores[1]), pairs.scores[1]]), pairs.specificity)
     found = compute_paired_metrics(same, np.zeros((2, 1), np.int64), resamples=100).auc_difference
     assert (found.value, found.low, found.high, found.standard_error) == (0, 0, 0, 0)
     assert (found.bootstrap_low, found.bootstrap_high) == (0, 0)
@@ -111,7 +111,7 @@ def test_models_that_rank_alike_differ_by_nothing() -> None:
 def test_two_perfect_models_show_something_on_many_scans_only(scans: int, shown: bool) -> None:
     truth = np.repeat([0, 1], scans)
     rng = np.random.default_rng(0)
-    pairs = PairedScores(truth, truth + rng.uniform(0, 0.5, (2, 2 * scans)), truth)
+    pairs = PairedScores(truth, truth + rng.uniform(0, 0.5, (2, 2 * scans)), 1.0)
     found = auc_difference(pairs, MetricEstimate(0.0, 0.0, 0.0))
     assert (found.value, found.standard_error) == (0, 0)
     assert (found.least > -0.02) == shown
@@ -128,20 +128,19 @@ def test_the_bound_of_a_perfect_area_solves_newcombes_equation(negatives: int, p
 
 
 def test_a_single_scan_of_a_class_says_nothing() -> None:
-    pairs = PairedScores(np.array([0, 1, 1]), np.array([[0.1, 0.5, 0.6], [0.3, 0.2, 0.9]]), np.array([0, 0, 1]))
+    pairs = PairedScores(np.array([0, 1, 1]), np.array([[0.1, 0.5, 0.6], [0.3, 0.2, 0.9]]), 1.0)
     found = compute_paired_metrics(pairs, np.array([[0, 1, 1], [0, 0, 1]]), resamples=100)
     assert (found.auc_difference.low, found.auc_difference.high) == (-1, 1)
     assert (found.sensitivity_difference.low, found.sensitivity_difference.high) == (-1, 1)
 
 
 def test_sensitivities_by_hand() -> None:
-    """The reference calls two of three right at its threshold of 0.5; the second lowest score is the cut of both."""
+    """Of three scans of the first class two shall be right: the second lowest score is the cut of each model."""
     truth = np.array([0, 0, 0, 1, 1, 1, 1])
     scores = np.array([[0.1, 0.6, 0.3, 0.2, 0.3, 0.4, 0.9], [0.2, 0.4, 0.7, 0.45, 0.3, 0.8, 0.9]])
-    pairs = PairedScores(truth, scores, (scores[1] >= 0.5).astype(np.int64))
-    assert sensitivities(pairs) == (2 / 4, 3 / 4)
-    none_right = PairedScores(truth, scores, np.ones(7, np.int64))
-    assert sensitivities(none_right) == (1, 1)
+    assert sensitivities(PairedScores(truth, scores, 2 / 3)) == (2 / 4, 3 / 4)
+    assert sensitivities(PairedScores(truth, scores, 0.0)) == (1, 1)
+    assert sensitivities(PairedScores(truth, scores, 1.0)) == (1 / 4, 2 / 4)
 
 
 def test_kappa_by_hand_and_where_it_is_undefined() -> None:
