@@ -209,9 +209,11 @@ class Model:
         max_memory: int | str | None = None,
     ) -> Schedule:
         """The schedule for that many scans; opens a session for it. See `predict_many`."""
-        on_cpu = self.run_report.actual == "cpu"
-        shape = self.contract.shape
-        estimate = MemoryEstimate(count_input_bytes(shape), estimate_run_bytes(self._file.data, shape), on_cpu)
+        on_cpu, shape = self.run_report.actual == "cpu", self.contract.shape
+
+        def estimate() -> MemoryEstimate:
+            return MemoryEstimate(count_input_bytes(shape), estimate_run_bytes(self._file.data, shape), on_cpu)
+
         schedule = make_schedule(estimate, scans, workers=workers, batch=batch_size, max_memory=parse_size(max_memory))
         tuned = self._tuned_threads if scans == 1 else None
         schedule = replace(schedule, threads=self._threads or tuned or schedule.threads)

@@ -79,7 +79,7 @@ class MemoryEstimate:
 
 
 def make_schedule(
-    estimate: MemoryEstimate,
+    estimate: Callable[[], MemoryEstimate],
     scans: int | None = None,
     *,
     workers: int | None = None,
@@ -90,6 +90,8 @@ def make_schedule(
 
     Parameters
     ----------
+    estimate
+        Gives the memory of a scan; called if several scans or a limit make it matter, as it takes 0.2 s.
     scans
         Number of scans; None if unknown.
     workers
@@ -109,22 +111,25 @@ def make_schedule(
         raise UsageError(f"At least one worker is needed, found `workers={workers}`.")
     if batch < 1:
         raise UsageError(f"A batch has at least one scan, found `batch_size={batch}`.")
+    cores = count_usable_cores()
+    sequential = Schedule(0, False, cores, 0, 1)
+    if scans == batch == 1 and max_memory is None:
+        return sequential
+    memory = estimate()
     budget = _default_max_memory() if max_memory is None else max_memory
-    _require_batch_fits(estimate, batch, budget)
-    cores, preparation_bytes = count_usable_cores(), PREPARATION_MEMORY_FACTOR * estimate.input_bytes
+    _require_batch_fits(memory, batch, budget)
     if max_memory is not None:
-        parallel = workers or 1 if estimate.on_cpu and batch == 1 and scans != 1 else 1
-        _require_within_budget(estimate, batch, parallel, max_memory)
+        parallel = workers or 1 if memory.on_cpu and batch == 1 and scans != 1 else 1
+        _require_within_budget(memory, batch, parallel, max_memory)
     if scans == 1:
-        return Schedule(0, False, cores, 0, 1)
-    if estimate.on_cpu and batch == 1:
-        parallel_scans = workers or max(
-            1, min(cores, scans or cores, budget // (estimate.run_bytes + preparation_bytes))
-        )
+        return sequential
+    preparation_bytes = PREPARATION_MEMORY_FACTOR * memory.input_bytes
+    if memory.on_cpu and batch == 1:
+        parallel_scans = workers or max(1, min(cores, scans or cores, budget // (memory.run_bytes + preparation_bytes)))
         if parallel_scans > 1:
             return Schedule(parallel_scans, True, max(1, cores // parallel_scans), 2 * parallel_scans, 1)
     readers = workers or max(1, min(cores - 1, scans or cores))
-    fitting = max(1, (budget - _batch_bytes(estimate, batch)) // preparation_bytes)
+    fitting = max(1, (budget - _batch_bytes(memory, batch)) // preparation_bytes)
     return Schedule(min(readers, fitting), False, cores, max(1, min(batch + readers, fitting)), batch)
 
 

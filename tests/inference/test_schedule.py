@@ -39,7 +39,7 @@ def cores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
     indirect=["cores"],
 )
 def test_what_is_planned(cores: None, needs: MemoryEstimate, options: dict[str, int], expected: Schedule) -> None:
-    assert make_schedule(needs, **options) == expected
+    assert make_schedule(lambda: needs, **options) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,31 +66,31 @@ def test_what_is_planned(cores: None, needs: MemoryEstimate, options: dict[str, 
 )
 def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        make_schedule(CPU, 40, **options)
+        make_schedule(lambda: CPU, 40, **options)
 
 
 def test_a_batch_that_no_machine_holds_is_refused_by_the_memory_there_is() -> None:
     with pytest.raises(UsageError, match="A batch of 1,000,000,000 scans"):
-        make_schedule(GPU, 40, batch=GB)
+        make_schedule(lambda: GPU, 40, batch=GB)
 
 
 @pytest.mark.parametrize("scans", [None, 1, 40])
 def test_a_budget_that_not_even_one_scan_keeps_is_refused(scans: int | None) -> None:
     with pytest.raises(UsageError, match="One scan takes about 620 MB"):
-        make_schedule(CPU, scans, max_memory=619_000_000)
+        make_schedule(lambda: CPU, scans, max_memory=619_000_000)
     with pytest.raises(UsageError, match="One scan takes about 28 MB"):
-        make_schedule(GPU, scans, max_memory=27_000_000)
-    assert make_schedule(CPU, scans, max_memory=620_000_000).workers <= 3
-    assert make_schedule(GPU, scans, max_memory=28_000_000).workers <= 1
+        make_schedule(lambda: GPU, scans, max_memory=27_000_000)
+    assert make_schedule(lambda: CPU, scans, max_memory=620_000_000).workers <= 3
+    assert make_schedule(lambda: GPU, scans, max_memory=28_000_000).workers <= 1
 
 
 def test_little_memory_is_no_budget_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "read_available_memory", lambda: 1)
-    assert make_schedule(CPU, 40).workers >= 1
+    assert make_schedule(lambda: CPU, 40).workers >= 1
 
 
 def test_left_alone_it_fits_this_machine() -> None:
-    plan = make_schedule(MemoryEstimate(1000, 1000, True), 1000)
+    plan = make_schedule(lambda: MemoryEstimate(1000, 1000, True), 1000)
     assert plan.workers * plan.threads == count_usable_cores()
 
 
@@ -104,3 +104,10 @@ def test_left_alone_it_fits_this_machine() -> None:
 )
 def test_a_plan_says_what_it_is(plan: Schedule, words: str) -> None:
     assert plan.describe() == words
+
+
+def test_one_scan_needs_no_estimate() -> None:
+    def estimate() -> MemoryEstimate:
+        raise AssertionError("the graph is analysed for nothing")
+
+    assert make_schedule(estimate, 1) == Schedule(0, False, count_usable_cores(), 0, 1)
