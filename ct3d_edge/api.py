@@ -21,6 +21,7 @@ from ct3d_edge.session.verify import GoldenTestResult, run_golden_test
 
 if TYPE_CHECKING:
     from ct3d_edge.contract import Activation
+    from ct3d_edge.conversion.converter import Converter
     from ct3d_edge.conversion.graph_variant import CompileOptions
     from ct3d_edge.conversion.write_model import CompileResult
     from ct3d_edge.latency.record import BenchRecord
@@ -120,6 +121,7 @@ def export(
     calibration_data: Path | None = None,
     atol: float | None = None,
     embed_preprocessing: bool = False,
+    converter: "Converter" = "tf2onnx",
 ) -> "CompileResult":
     """Convert a Keras model to a self-describing ONNX file, checked for parity before it is written.
 
@@ -139,6 +141,8 @@ def export(
         Largest difference of a probability; that of the precision if None.
     embed_preprocessing
         Put the preprocessing into the file: stored voxels in, probabilities out.
+    converter
+        ``"tf2onnx"``, or ``"direct"``: what Keras records of its layers is written; needs no tf2onnx.
 
     Raises
     ------
@@ -147,9 +151,9 @@ def export(
     UsageError, ModelError, ContractError, MissingExtraError
         The model cannot be converted, or arguments do not fit.
     """
-    from ct3d_edge.keras_backend import import_keras
+    from ct3d_edge.keras_backend import KERAS_MODULES, import_keras
 
-    import_keras()
+    import_keras(KERAS_MODULES if converter == "direct" else None)
     from ct3d_edge.conversion.export import export_model
     from ct3d_edge.conversion.keras_loader import load_keras_source
 
@@ -160,7 +164,7 @@ def export(
         data = _compile_arguments(
             source.contract, options, parity_data, calibration_data, atol, embed_preprocessing=embed_preprocessing
         )
-        return export_model(source, Path(out), **data)
+        return export_model(source, Path(out), converter=converter, **data)
 
 
 def optimize(

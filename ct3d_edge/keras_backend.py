@@ -23,21 +23,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REQUIRED_MODULES = ("keras", "tensorflow", "tf2onnx")
+"""What the extra `train` brings; an export with `converter=direct` does without tf2onnx."""
+
+KERAS_MODULES = ("keras", "tensorflow")
 
 
-def import_keras() -> None:
+def import_keras(modules: Sequence[str] | None = None) -> None:
     """Import Keras on TensorFlow and let TensorFlow look for devices, which is when it prints.
 
     To be called before anything from the packages ``training`` and ``conversion`` is imported.
 
+    Parameters
+    ----------
+    modules
+        Modules that must be installed; `REQUIRED_MODULES` if None.
+
     Raises
     ------
     MissingExtraError
-        If Keras, TensorFlow or tf2onnx is not installed.
+        If one of them is not installed.
     UsageError
         If the environment asks for another Keras backend.
     """
-    require_extra("train", REQUIRED_MODULES)
+    require_extra("train", REQUIRED_MODULES if modules is None else modules)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":

@@ -29,7 +29,7 @@ from ct3d_edge.cli.options import (
 )
 from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.keras_backend import REQUIRED_MODULES
+from ct3d_edge.keras_backend import KERAS_MODULES, REQUIRED_MODULES
 
 
 def export(
@@ -61,6 +61,10 @@ def export(
         Literal["identity", "sigmoid", "softmax"] | None,
         typer.Option(help="What the output still lacks to be probabilities; read off the network if left out."),
     ] = None,
+    converter: Annotated[
+        Literal["tf2onnx", "direct"],
+        typer.Option(help="What makes the ONNX graph; direct: from the layers themselves, without tf2onnx."),
+    ] = "tf2onnx",
 ) -> None:
     """Convert a Keras model to an ONNX file that answers alike.
 
@@ -71,7 +75,8 @@ def export(
     names = parse_labels(labels)
     check_compile_options(out, precision, calibrate, explain, embed_preprocessing)
     budget = parse_size(max_memory)
-    require_extra("train", (*REQUIRED_MODULES, *OPTIMIZE_MODULES))  # brings the extra `optimize`
+    modules = KERAS_MODULES if converter == "direct" else REQUIRED_MODULES
+    require_extra("train", (*modules, *OPTIMIZE_MODULES))  # brings the extra `optimize`
     from ct3d_edge import api
     from ct3d_edge.conversion.graph_variant import CompileOptions
 
@@ -88,5 +93,6 @@ def export(
         calibration_data=calibrate,
         atol=limit,
         embed_preprocessing=embed_preprocessing,
+        converter=converter,
     )
     print_compile_result(result)

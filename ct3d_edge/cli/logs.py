@@ -88,6 +88,7 @@ OPTION_OF_ARGUMENT = {
     "calibration_data": "--calibration-data",
     "client_ca": "--client-ca",
     "contract": "--contract",
+    "converter": "--converter",
     "device_id": "--device-id",
     "distribute": "--strategy",
     "embed_preprocessing": "--embed-preprocessing",

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ct3d_edge.conversion.compiler import compile_model
+from ct3d_edge.conversion.converter import Converter, load_converter
 from ct3d_edge.conversion.extra_outputs.gradcam_output import trace_feature_grid
 from ct3d_edge.conversion.extra_outputs.pooled_output import add_checked_pooled_output
 from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.keras_loader import RUN_MODEL_NAME, KerasSource
-from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 from ct3d_edge.conversion.parity.accuracy_bisect import find_faulty_layer
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.write_model import CompileJob, CompileResult
@@ -36,6 +36,7 @@ def export_model(
     calibration: CalibrationData | None = None,
     providers: Sequence[ProviderName] = ("cpu",),
     fused_io_scans: Iterable[Volume] | None = None,
+    converter: Converter = "tf2onnx",
 ) -> CompileResult:
     """Write a Keras network as a checked, self-describing ONNX file.
 
@@ -55,13 +56,15 @@ def export_model(
         Providers on which the file is checked.
     fused_io_scans
         Scans on which preprocessing inside the file is checked, see `add_fused_io`; None for a file without.
+    converter
+        What makes the ONNX graph of the network.
 
     Raises
     ------
     ContractError
         The contract holds feature statistics, and the network pools no features.
     ModelError
-        tf2onnx, the passes or ONNX Runtime cannot handle the network.
+        The converter, the passes or ONNX Runtime cannot handle the network.
     CheckFailedError
         The parity check failed; nothing is written.
     UsageError
@@ -71,30 +74,31 @@ def export_model(
         raise UsageError(f"{out} is the Keras model itself. Name another file to write.")
     require_writable(out)
     LOGGER.info("converting ...")
-    converted, contract = add_checked_pooled_output(convert_to_onnx(source.network, source.contract), source)
+    converted, contract = add_checked_pooled_output(load_converter(converter)(source.network, source.contract), source)
     job = CompileJob(
         out,
         converted,
         contract,
         make_golden_test(source.probabilities, contract.shape),
-        {**_provenance(source), **trace_feature_grid(converted, contract)},
+        {**_provenance(source, converter), **trace_feature_grid(converted, contract)},
         source.probabilities,
         dataset,
         providers,
         calibration,
-        lambda volume: find_faulty_layer(source.network, contract, volume),
+        lambda volume: find_faulty_layer(source.network, contract, volume, converter),
         fused_io_scans,
     )
     return compile_model(job, options or CompileOptions())
 
 
-def _provenance(source: KerasSource) -> dict[str, Any]:
+def _provenance(source: KerasSource, converter: Converter) -> dict[str, Any]:
     return {
         "source": {
             "file": source.path.name,
             "sha256": source.sha256,
             "parameters": source.network.count_params(),
         },
+        "converter": converter,
         "tools": {name: version for name in RECORDED_PACKAGES if (version := find_installed_version(name))},
         **_comparison(source),
     }

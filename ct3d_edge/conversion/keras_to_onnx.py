@@ -12,16 +12,10 @@ from onnx import numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ModelError
+from ct3d_edge.modelfile.signature import INPUT_NAME, output_name
 
 OPSET = 18
 """The highest that tf2onnx writes."""
-
-INPUT_NAME = "volume"
-
-
-def output_name(contract: Contract) -> str:
-    """``"probability"``, or ``"logit"`` if the contract leaves the activation to the runtime."""
-    return "probability" if contract.activation == "identity" else "logit"
 
 
 def convert_to_onnx(network: keras.Model, contract: Contract) -> onnx.ModelProto:

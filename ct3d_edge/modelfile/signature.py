@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, ModelError
 
+INPUT_NAME = "volume"
+"""Name of the network input that an export writes."""
+
+
+def output_name(contract: Contract) -> str:
+    """``"probability"``, or ``"logit"`` if the contract leaves the activation to the runtime."""
+    return "probability" if contract.activation == "identity" else "logit"
+
+
 INPUT_KEY = "ct3d.input"
 """Key of ONNX ``metadata_props``, in files that do not take the contract's network input."""
 

@@ -16,6 +16,7 @@ from graphs import answers
 
 from bench.zoo.catalogue import ARCHITECTURES, build_network
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.direct.convert import convert_directly
 from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 from ct3d_edge.conversion.passes.pipeline import Level, Target, optimize_graph
 from ct3d_edge.latency.record import read_record
@@ -52,6 +53,22 @@ def test_every_form_of_an_architecture_answers_as_keras_does(name: str) -> None:
     for level, target, max_memory in FORMS:
         done = optimize_graph(plain, level, target, max_memory, strict=True).proto
         onnx.checker.check_model(done, full_check=True)
+        assert logits(done, batch) == pytest.approx(logits(plain, batch), abs=CLOSE), (level, target)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ARCHITECTURES]
+)
+def test_an_architecture_that_is_written_layer_by_layer_answers_as_keras_does(name: str) -> None:
+    network = build_network(name, "small")
+    shape = network.inputs[0].shape[1:]
+    batch = np.random.default_rng(0).random((2, *shape), np.float32)
+    expected = np.asarray(network(batch, training=False), np.float64)
+    plain = convert_directly(network, Contract(shape=shape[:3]))
+    onnx.checker.check_model(plain, full_check=True)
+    assert logits(plain, batch) == pytest.approx(np.log(expected / (1 - expected)), abs=CLOSE)
+    for level, target, max_memory in FORMS:
+        done = optimize_graph(plain, level, target, max_memory, strict=True).proto
         assert logits(done, batch) == pytest.approx(logits(plain, batch), abs=CLOSE), (level, target)
 
 

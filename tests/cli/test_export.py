@@ -68,3 +68,26 @@ def test_a_proof_scan_that_cannot_be_used_is_named(run: Run, keras_file: Path, t
     outcome = run("export", "--model", keras_file, "--out", tmp_path / "x.onnx", "--parity-data", tmp_path)
     assert outcome.code == 2
     assert "broken.nii.gz (empty)" in outcome.err
+
+
+def test_a_network_is_written_layer_by_layer(run: Run, keras_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.onnx"
+    outcome = run("export", "--model", keras_file, "--out", out, "--converter", "direct")
+    assert outcome.code == 0
+    assert "0 label flips" in outcome.out
+    assert run("verify", "--model", out).code == 0
+
+
+def test_a_layer_that_is_not_known_names_the_other_converter(run: Run, tmp_path: Path) -> None:
+    if not KERAS:
+        pytest.skip("needs the extra 'train'")
+    import keras
+
+    volume = keras.Input((16, 12, 8, 1))
+    sums = keras.ops.cumsum(keras.layers.GlobalAveragePooling3D()(volume), axis=1)
+    keras.Model(volume, keras.layers.Dense(1, activation="sigmoid")(sums)).save(tmp_path / "sums.keras")
+    command = ["export", "--model", tmp_path / "sums.keras", "--out", tmp_path / "x.onnx", "--converter", "direct"]
+    outcome = run(*command)
+    assert outcome.code == 3
+    assert "--converter direct cannot write Cumsum" in outcome.err
+    assert "Use --converter tf2onnx" in outcome.err

@@ -36,7 +36,7 @@ def convert_once() -> Iterator[None]:
         return onnx.load_from_string(converted[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ct3d_edge.conversion.export.convert_to_onnx", convert_cached)
+        patch.setattr("ct3d_edge.conversion.keras_to_onnx.convert_to_onnx", convert_cached)
         yield
 
 

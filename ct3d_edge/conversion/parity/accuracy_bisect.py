@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.converter import Converter, load_converter
 from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant
 from ct3d_edge.conversion.parity.tensor_parity import OpenIntermediateOutputs, compare_tensors
 from ct3d_edge.conversion.passes.lower_conv3d.filter_plan import plan_filtering
@@ -227,7 +228,9 @@ def _limit_rewrites(rule: RewriteRule, count: int | None, log: list[str]) -> Cal
     return check
 
 
-def find_faulty_layer(network: "keras.Model", contract: Contract, volume: Volume) -> str:
+def find_faulty_layer(
+    network: "keras.Model", contract: Contract, volume: Volume, converter: Converter = "tf2onnx"
+) -> str:
     """Bisect the layers in their order: the first one up to which the converted network differs.
 
     Returns
@@ -239,22 +242,24 @@ def find_faulty_layer(network: "keras.Model", contract: Contract, volume: Volume
     import keras
 
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
-    good, bad = _bisect(-1, len(layers), lambda number: _converts_well(network, layers[number], contract, volume))
+    good, bad = _bisect(
+        -1, len(layers), lambda number: _converts_well(network, layers[number], contract, volume, converter)
+    )
     if bad - good > 1:
         first, last = layers[good + 1].name, layers[min(bad, len(layers) - 1)].name
         return f"one of the layers from {first} to {last} ({SEARCH_STOPPED})"
     return f"layer {layers[bad].name} ({type(layers[bad]).__name__})" if bad < len(layers) else ""
 
 
-def _converts_well(network: "keras.Model", layer: Any, contract: Contract, volume: Volume) -> bool:
+def _converts_well(
+    network: "keras.Model", layer: Any, contract: Contract, volume: Volume, converter: Converter
+) -> bool:
     import keras
-
-    from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
 
     batch = volume.reshape(1, *contract.input_shape)
     try:
         part = keras.Model(network.inputs[0], layer.output)
-        proto = convert_to_onnx(part, contract)
+        proto = load_converter(converter)(part, contract)
     except (ModelError, ValueError, AttributeError):  # a layer with several outputs or uses
         return True
     right = np.asarray(keras.ops.convert_to_numpy(part(batch, training=False)), np.float32)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training_stats import statistics
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.conversion import export, graph_variant, keras_to_onnx
+from ct3d_edge.conversion import graph_variant, keras_to_onnx
 from ct3d_edge.conversion.export import export_model
 from ct3d_edge.conversion.extra_outputs.pooled_output import add_pooled_output
 from ct3d_edge.conversion.graph_variant import CompileOptions, rewrite_graph
@@ -273,7 +273,6 @@ def test_a_conversion_that_goes_wrong_names_the_layer(
         return proto
 
     monkeypatch.setattr(keras_to_onnx, "convert_to_onnx", changed)
-    monkeypatch.setattr(export, "convert_to_onnx", changed)
     source = load_keras_source(save_network())
     with pytest.raises(CheckFailedError, match=r"comes from the conversion, at layer conv3d\w* \(Conv3D\)"):
         export_model(source, tmp_path / "x.onnx", ParityDataset(volumes, "noise"))
