@@ -177,6 +177,7 @@ class PeerComparison:
             "rounds": plan.rounds,
             "threads": plan.threads,
             "tolerance": dict(plan.tolerance),
+            "reduced_tolerance": dict(plan.reduced_tolerance),
             "scans": [path.name for path in self._fixture.scans],
             "contestants": {
                 entry.key: {"kind": entry.kind, **asdict(entry), **self.scores[entry.key].as_dict()}

@@ -1,5 +1,6 @@
 """Markdown of the record of a comparison: conditions, pictures, one table per question, who was left out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from ct3d_edge.latency.compare import compare_percentile
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.latency.stability import interference
 from ct3d_edge.latency.statistics import percentile
+from ct3d_edge.system.machine import CPU_FEATURES
 
 COLUMNS = ("contestant", "ms, median (99 % interval)", "times our fastest", "largest difference", "peak memory, MB")
+PRECISION_ORDER = ("fp32", "tf32", "fp16", "bf16", "int8")
 TITLES = dict(
     zip(
         KINDS,
@@ -25,14 +28,26 @@ TITLES = dict(
 def comparison_paragraphs(record: BenchRecord, pictures: Path, name: str) -> list[str]:
     """Paragraphs of a record of `bench.run_plan`; the pictures go to the folder."""
     shown = [f"![{title}](pictures/{path.name})" for title, path in draw_medians(record, pictures, name).items()]
-    tables = [comparison_table(record, kind) for kind in KINDS if durations_of_kind(record, kind)]
+    tables = [
+        comparison_table(record, kind, precision) for kind in KINDS for precision in list_precisions(record, kind)
+    ]
     return [describe_conditions(record), *shown, *tables, *list_excluded(record)]
 
 
-def durations_of_kind(record: BenchRecord, kind: str) -> dict[str, tuple[float, ...]]:
-    """Durations in ms of those who answered one question, the fastest first."""
-    counted = record.samples.counted
-    chosen = {key: taken for key, taken in counted.items() if peer_facts(record, key)["kind"] == kind}
+def list_precisions(record: BenchRecord, kind: str) -> list[str]:
+    """Precisions in which one question was answered, most bits first."""
+    facts = [peer_facts(record, key) for key in record.samples.counted]
+    there = {known.get("precision", "fp32") for known in facts if known["kind"] == kind}
+    return sorted(there, key=PRECISION_ORDER.index)
+
+
+def durations_of_class(record: BenchRecord, kind: str, precision: str) -> dict[str, tuple[float, ...]]:
+    """Durations in ms of those who answered one question in one precision, the fastest first."""
+    chosen = {
+        key: taken
+        for key, taken in record.samples.counted.items()
+        if (known := peer_facts(record, key))["kind"] == kind and known.get("precision", "fp32") == precision
+    }
     return dict(sorted(chosen.items(), key=lambda entry: percentile(entry[1], 50).value))
 
 
@@ -42,16 +57,18 @@ def peer_facts(record: BenchRecord, key: str) -> dict[str, Any]:
     return found
 
 
-def our_fastest(record: BenchRecord, kind: str) -> str | None:
+def our_fastest(record: BenchRecord, kind: str, precision: str) -> str | None:
     """The key of this project's fastest contestant; None where none ran."""
-    return next((key for key in durations_of_kind(record, kind) if peer_facts(record, key)["ours"]), None)
+    keys = durations_of_class(record, kind, precision)
+    return next((key for key in keys if peer_facts(record, key)["ours"]), None)
 
 
-def comparison_table(record: BenchRecord, kind: str) -> str:
-    """One row a contestant, this project's in bold."""
-    ours = our_fastest(record, kind)
-    rows = [comparison_row(record, key, ours) for key in durations_of_kind(record, kind)]
-    return f"**{TITLES[kind]}**\n\n{markdown.markdown_table(COLUMNS, rows)}"
+def comparison_table(record: BenchRecord, kind: str, precision: str) -> str:
+    """One row a contestant, this project's in bold; the precision is named where there are several."""
+    ours = our_fastest(record, kind, precision)
+    rows = [comparison_row(record, key, ours) for key in durations_of_class(record, kind, precision)]
+    title = f"{TITLES[kind]}, in {precision}" if len(list_precisions(record, kind)) > 1 else TITLES[kind]
+    return f"**{title}**\n\n{markdown.markdown_table(COLUMNS, rows)}"
 
 
 def comparison_row(record: BenchRecord, key: str, ours: str | None) -> list[str]:
@@ -85,12 +102,24 @@ def describe_conditions(record: BenchRecord) -> str:
     found = {key: value for known in given["contestants"].values() for key, value in known["versions"].items()}
     versions = ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
     said = [
-        f"{machine['cpu']}, {machine['cores_usable']} cores, {given['threads']} threads each; {len(given['scans'])} "
-        f"scans; rounds: {given['rounds']}, times in fresh processes: {given['groups']}; {record.created[:10]}.",
+        f"{describe_processor(machine)}, {machine['cores_usable']} cores, {given['threads']} threads each; "
+        f"{len(given['scans'])} scans; rounds: {given['rounds']}, times in fresh processes: {given['groups']}; "
+        f"{record.created[:10]}.",
         f"Versions: {versions}.",
     ]
     said += [f"Meanwhile {clause}." for clause in interference(record.surroundings)]
     return " ".join([*said, *([f"Incomplete: {record.incomplete}."] if record.incomplete else [])])
+
+
+def describe_processor(machine: Mapping[str, Any]) -> str:
+    """Its name and the vector and matrix units that decide which precision is fast; Arm's are not known by name."""
+    flags = set(machine.get("cpu_flags") or ())
+    has = {name: not flags.isdisjoint(known) for name, known in CPU_FEATURES.items()}
+    if not any(has.values()):
+        return str(machine["cpu"])
+    absent = [name for name, there in has.items() if not there]
+    units = ", ".join(name for name, there in has.items() if there) + (f"; no {', '.join(absent)}" if absent else "")
+    return f"{machine['cpu']} ({units})"
 
 
 def list_excluded(record: BenchRecord) -> list[str]:

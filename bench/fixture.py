@@ -46,7 +46,8 @@ class Fixture:
     def onnx(self, name: str) -> Path:
         """An ONNX file of the network: ``tf2onnx`` as converted, or rewritten: ``exact``, ``fast``, ``small``.
 
-        ``exact_fp16`` and ``fast_fp16`` compute in float16, ``voxels`` is ``fast`` with the preprocessing inside.
+        ``exact_fp16`` and ``fast_fp16`` compute in float16, ``exact_int8`` and ``fast_int8`` in 8-bit integers;
+        ``voxels`` is ``fast`` with the preprocessing inside.
 
         Raises
         ------
@@ -62,6 +63,10 @@ class Fixture:
     def volumes(self) -> NDArray[np.float32]:
         """Network inputs ``(n, W, H, D)`` float32; the last one's probability is far from 0 and 1."""
         return np.asarray(np.load(self.folder / "volumes.npy"))
+
+    def calibration(self) -> NDArray[np.float32]:
+        """Network inputs ``(n, W, H, D)`` float32 to calibrate on: none of those that are compared."""
+        return np.asarray(np.load(self.folder / "calibration.npy"))
 
     def inputs(self, kind: str) -> tuple[object, ...]:
         """What a contestant of a kind is given, one after the other: network inputs ``(1, W, H, D)``, or paths."""

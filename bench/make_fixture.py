@@ -1,18 +1,19 @@
 """Make the network, the scans and the expected results of a comparison.
 
-The network is the shipped model's, if its .keras file is there (`export/` makes it), otherwise a tutorial network with
-random weights of a fixed seed: as fast, and equal weights for all. Its probabilities are those of Keras; a prepared
-scan is the published tutorial's (nibabel and SciPy).
+The network is that of the bundled model, unless another is named. Its probabilities are those of Keras; a prepared scan
+is the published tutorial's (nibabel and SciPy).
 """
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.bundled_network import restore_network
 from bench.fixture import KINDS, Fixture
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
@@ -23,26 +24,22 @@ if TYPE_CHECKING:
     import onnx
 
     from ct3d_edge.conversion.keras_loader import KerasSource
+    from ct3d_edge.conversion.parity.parity_data import CalibrationData
     from ct3d_edge.conversion.passes.pipeline import Level
 
-ROOT = Path(__file__).parents[1]
-TRAINED = ROOT / "build" / "models" / "phantom-cnn"
 SEED = 5
+"""Of the statistics of batch normalisations."""
+
 PHANTOMS = {"normal": 31_000, "abnormal": 31_001}
 PHANTOM_SHAPE = (512, 512, 40)
 LEVELS: tuple["Level", ...] = ("exact", "fast", "small")
-FP16_LEVELS: tuple["Level", ...] = ("exact", "fast")
+REDUCED_LEVELS: tuple["Level", ...] = ("exact", "fast")
 BISECTION_STEPS = 12
 
 PredictFn = Callable[[NDArray[np.float32]], float]
 
 
-def find_trained_network() -> Path | None:
-    """The run that the shipped model was exported from; None where it is not on this machine."""
-    return max(TRAINED.glob("run-*/model.keras"), default=None)
-
-
-def make_fixture(folder: Path, network: Path | None, scans: list[Path], shape: tuple[int, int, int]) -> Fixture:
+def make_fixture(folder: Path, network: Path | None, scans: list[Path]) -> Fixture:
     """Write everything that contestants need.
 
     Parameters
@@ -50,7 +47,7 @@ def make_fixture(folder: Path, network: Path | None, scans: list[Path], shape: t
     folder
         Empty, or not there yet.
     network
-        A .keras file; None for a tutorial network of ``shape`` with random weights.
+        A .keras file; that of the bundled model if None.
     scans
         Scan files; phantoms of MosMedData's size if there are none.
     """
@@ -60,21 +57,10 @@ def make_fixture(folder: Path, network: Path | None, scans: list[Path], shape: t
     if network:
         shutil.copyfile(network, fixture.keras)
     else:
-        _random_network(fixture.keras, shape)
+        restore_network(fixture.keras)
     _copy_scans(folder / "scans", scans)
     _write_files(fixture)
     return fixture
-
-
-def _random_network(path: Path, shape: tuple[int, int, int]) -> None:
-    import keras
-
-    from ct3d_edge.training.network import TUTORIAL
-
-    keras.utils.set_random_seed(SEED)
-    model = TUTORIAL.build(*shape)
-    randomize_statistics(model)
-    model.save(path)
 
 
 def randomize_statistics(model: Any) -> None:
@@ -152,15 +138,23 @@ def write_onnx(source: "KerasSource", fixture: Fixture) -> None:
     """As tf2onnx writes it, rewritten, in fewer bits, and with the preprocessing inside, each with a contract."""
     from ct3d_edge.conversion.fused_io.fuse import fuse_io
     from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
+    from ct3d_edge.conversion.parity.parity_data import load_calibration_data
     from ct3d_edge.conversion.passes.pipeline import optimize_graph
     from ct3d_edge.modelfile.model_file import attach_metadata, load_model_file
     from ct3d_edge.session.golden_search import make_golden_test
 
     plain = convert_to_onnx(source.network, source.contract)
     golden = make_golden_test(source.probabilities, source.contract.shape)
+    calibration = load_calibration_data(None, None, source.contract)
+    volumes = list(calibration)
+    np.save(fixture.folder / "calibration.npy", np.stack(volumes))
+    calibration = replace(calibration, volumes=volumes)
     rewritten = {str(level): optimize_graph(plain, level, strict=True).proto for level in LEVELS}
-    halved = {f"{level}_fp16": convert_to_fp16(rewritten[level], source.contract) for level in FP16_LEVELS}
-    files = {"tf2onnx": plain, **rewritten, **halved}
+    halved = {f"{level}_fp16": convert_to_fp16(rewritten[level], source.contract) for level in REDUCED_LEVELS}
+    integers = {
+        f"{level}_int8": convert_to_int8(plain, level, source.contract, calibration) for level in REDUCED_LEVELS
+    }
+    files = {"tf2onnx": plain, **rewritten, **halved, **integers}
     for name, proto in files.items():
         attach_metadata(proto, source.contract, golden, {})
         (fixture.folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
@@ -175,6 +169,16 @@ def convert_to_fp16(proto: "onnx.ModelProto", contract: Contract) -> "onnx.Model
 
     volumes = [prepare_phantom(kind, contract).reshape(1, *contract.input_shape) for kind in PHANTOMS]
     return make_fp16_variant(proto, find_fp16_sensitive_nodes(proto, measure_ranges(proto, volumes))).proto
+
+
+def convert_to_int8(
+    plain: "onnx.ModelProto", level: "Level", contract: Contract, calibration: "CalibrationData"
+) -> "onnx.ModelProto":
+    """A graph in 8-bit integers, as `optimize --precision int8` makes it."""
+    from ct3d_edge.conversion.graph_variant import CompileOptions, make_variant, rewrite_graph
+
+    options = CompileOptions(level, precision="int8")
+    return make_variant(plain, rewrite_graph(plain, options), options, contract, calibration).proto
 
 
 def write_weights(network: Any, path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.fixture import Fixture
+from bench.fixture import KINDS, Fixture
 from bench.plan import PeerEntry, PeerPart, load_plan
 from ct3d_edge.latency.system_monitor import read_peak_bytes
 from ct3d_edge.system.machine import find_installed_version
@@ -77,9 +77,8 @@ def load_inputs(contestant: PeerEntry, fixture: Fixture) -> tuple[list[Any], lis
     return [volumes[rows] for rows in places], [expected[rows] for rows in places]
 
 
-def max_difference(work: PeerFn, asked: list[Any], expected: list[NDArray[np.float32]]) -> float:
-    """Over all questions; infinite where an answer is not a number or has another shape."""
-    found = [work(question) for question in asked]
+def max_difference(found: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]) -> float:
+    """Over all answers; infinite where one is not a number or has another shape."""
     parts = [
         float(np.abs(answer.reshape(wanted.shape) - wanted).max()) if answer.size == wanted.size else np.inf
         for answer, wanted in zip(found, expected, strict=True)
@@ -101,15 +100,20 @@ def open_and_check(
     work = build_work(contestant, fixture, threads)
     opened = time.perf_counter()
     asked, expected = load_inputs(contestant, fixture)
-    first = max_difference(work, asked[:1], expected[:1])
+    answers = [work(asked[0])]
     has_prediction = time.perf_counter()
-    difference = max(first, max_difference(work, asked[1:], expected[1:])) if len(asked) > 1 else first
+    answers += [work(question) for question in asked[1:]]
+    difference = max_difference(answers, expected)
     if not difference <= tolerance:
         raise PeerUnavailable(
             f"its answers differ from the expected ones by {difference:.1e}, allowed are {tolerance:.0e}"
         )
     once = {"open": (opened - began) * 1e3, "first run": (has_prediction - opened) * 1e3}
-    return work, {"once_ms": once, "difference": difference, "versions": package_versions(contestant)}
+    precision = getattr(work, "precision", contestant.precision)
+    facts: dict[str, Any] = {"difference": difference, "precision": precision, "versions": package_versions(contestant)}
+    if contestant.kind == KINDS[0]:
+        facts["answers"] = [answer.tolist() for answer in answers]
+    return work, {"once_ms": once, **facts}
 
 
 def package_versions(contestant: PeerEntry) -> dict[str, str]:
@@ -141,9 +145,8 @@ def main() -> None:
 
     plan = load_plan(plan_file)
     contestant = next(entry for entry in plan.contestants if entry.key == key)
-    tolerance = plan.tolerance[contestant.kind] if contestant.tolerance is None else contestant.tolerance
     try:
-        work, facts = open_and_check(contestant, fixture, plan.threads, tolerance)
+        work, facts = open_and_check(contestant, fixture, plan.threads, plan.tolerance_of(contestant))
     except Exception as error:  # a library of somebody else's may raise anything: it is named and left out
         reason = str(error) if isinstance(error, PeerUnavailable) else f"{type(error).__name__}: {error}"
         tell({"left_out": (reason.strip().splitlines() or [type(error).__name__])[0]})

@@ -40,6 +40,8 @@ class PeerEntry:
         Whether it is this project's.
     batch
         Volumes in one run.
+    precision
+        In which it computes by these options: `fp32`, `bf16`, `fp16` or `int8`.
     tolerance
         Largest difference from what is expected; None for the plan's.
     """
@@ -49,6 +51,7 @@ class PeerEntry:
     network: PeerPart | None = None
     ours: bool = False
     batch: int = 1
+    precision: str = "fp32"
     tolerance: float | None = None
 
     @property
@@ -81,7 +84,9 @@ class ComparisonPlan:
     threads
         Of each contestant.
     tolerance
-        Kind to the largest difference from what is expected; who differs by more is not timed.
+        Kind to the largest difference from what is expected in fp32; who differs by more is not timed.
+    reduced_tolerance
+        The same by precision, for the others.
     """
 
     question: str
@@ -91,10 +96,18 @@ class ComparisonPlan:
     warmup: int
     threads: int
     tolerance: Mapping[str, float]
+    reduced_tolerance: Mapping[str, float] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> tuple[PeerEntry, ...]:
         """Those who answer one question."""
         return tuple(contestant for contestant in self.contestants if contestant.kind == kind)
+
+    def tolerance_of(self, contestant: PeerEntry) -> float:
+        """Largest difference that a contestant may have."""
+        if contestant.tolerance is not None:
+            return contestant.tolerance
+        by_precision = {**self.reduced_tolerance, "fp32": self.tolerance[contestant.kind]}
+        return by_precision[contestant.precision]
 
 
 def load_plan(path: Path) -> ComparisonPlan:
@@ -147,5 +160,8 @@ def _validate(plan: ComparisonPlan, path: Path) -> None:
         raise UsageError(f"{path}: two contestants are called {twice[0]!r}.")
     if missing := sorted({contestant.kind for contestant in plan.contestants} - set(plan.tolerance)):
         raise UsageError(f"{path}: [tolerance] does not say how much may differ for: {', '.join(missing)}.")
+    known = {"fp32", *plan.reduced_tolerance}
+    if missing := sorted({contestant.precision for contestant in plan.contestants} - known):
+        raise UsageError(f"{path}: [reduced_tolerance] has no entry for: {', '.join(missing)}.")
     if not keys or min(plan.groups, plan.rounds, plan.threads) < 1 or plan.warmup < 0:
         raise UsageError(f"{path}: a plan needs contestants, and groups, rounds and threads of at least 1.")

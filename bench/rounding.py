@@ -3,8 +3,9 @@
     python -m bench.rounding MODEL.onnx ... [--scans DIR]
 
 Each subject is a file as tf2onnx wrote it (`export --optimize none`). For both forms of integers, with weights rounded
-one by one and with the sums of kernels kept: the largest difference of a probability from the subject's on the
-phantoms of the parity check, on further ones, and on the scans of a folder. All are calibrated on phantoms and run on
+one by one and with the sums of kernels kept, and with ranges by percentile and entropy in place of the extremes: the
+largest difference of a logit from the subject's on the phantoms of the parity check, on further ones, and on the scans
+of a folder. All are calibrated on phantoms and run on
 ONNX Runtime's CPU provider. Everything goes to bench/results/rounding.json.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod
 
 from bench.save_record import RESULTS
 from bench.sessions import PACKAGES, open_session, run_session
@@ -28,7 +30,7 @@ from ct3d_edge.modelfile.model_file import ModelFile, load_model_file
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import describe_machine
-from ct3d_edge.temperature_scaling import to_probabilities
+from ct3d_edge.temperature_scaling import logit, to_probabilities
 
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
 EXTRA_SEEDS = range(41_000, 41_012)
@@ -49,13 +51,15 @@ def load_volumes(model: ModelFile, scans: Path | None) -> dict[str, Batches]:
 def quantization_steps(
     subject: onnx.ModelProto, target: Target, seen: Batches
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """One more step at a time; the last is what `--precision int8` does."""
+    """Weights rounded one by one; what `--precision int8` does; the same with ONNX Runtime's other ranges."""
     plan = CompileOptions(target=target, precision="int8")
     folded = rewrite_graph(subject, CompileOptions("exact", target, precision="int8")).proto
     single = rewrite_graph(folded, plan).proto
     yield "rounded one by one", convert_to_int8(single, iter(seen), target)[0]
     summed = rewrite_graph(snap_to_grid(folded, max_weight_integer(target)), plan).proto
     yield "sums kept", convert_to_int8(summed, iter(seen), target)[0]
+    for method in (CalibrationMethod.Percentile, CalibrationMethod.Entropy):
+        yield f"sums kept, {method.name.lower()}", convert_to_int8(summed, iter(seen), target, method)[0]
 
 
 def predict(proto: onnx.ModelProto, batches: Batches, model: ModelFile) -> NDArray[np.float64]:
@@ -74,7 +78,9 @@ def compare_roundings(path: Path, scans: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = {"network input": model.contract.shape, "volumes": {k: len(b) for k, b in kinds.items()}}
     for target in TARGETS:
         for step, made in quantization_steps(subject, target, seen):
-            gaps = {k: float(np.abs(predict(made, b, model) - expected[k]).max()) for k, b in kinds.items()}
+            gaps = {
+                k: float(np.abs(logit(predict(made, b, model)) - logit(expected[k])).max()) for k, b in kinds.items()
+            }
             found.setdefault(target, {})[step] = gaps
             print(f"{path.name} {target:8} {step:28}", "  ".join(f"{kind} {gap:.1e}" for kind, gap in gaps.items()))
     return found

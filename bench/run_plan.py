@@ -4,7 +4,7 @@
         [--out RECORD.json]
 
 Without a plan, bench/plans/gpu.toml beside a working NVIDIA driver, else bench/plans/peers.toml. Peers are nobody's
-dependency: what is not installed is named and left out (`pip install torch openvino monai torchio` for all of them).
+dependency: what is not installed is named and left out (`pip install torch openvino nncf monai torchio` for all).
 """
 
 import argparse
@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.comparison import PeerComparison
-from bench.fixture import Fixture
-from bench.make_fixture import find_trained_network, make_fixture
+from bench.comparison_table import describe_processor
+from bench.make_fixture import make_fixture
 from bench.plan import ComparisonPlan, load_plan
 from bench.scans import REAL_SCANS
 from ct3d_edge.errors import Ct3dError
@@ -24,7 +24,6 @@ from ct3d_edge.latency.statistics import percentile
 from ct3d_edge.scan.discovery import find_scans
 
 HERE = Path(__file__).parent
-SHAPE = (128, 128, 64)
 MAX_SCANS = 2
 
 
@@ -53,11 +52,16 @@ def parse_positive(text: str) -> int:
 
 
 def print_summary(record: BenchRecord) -> None:
-    """One line a contestant: median, difference, or why it did not run."""
+    """The processor, then one line a contestant: median, precision, difference, or why it did not run."""
+    print(describe_processor(record.environment))
     facts = record.conditions["contestants"]
     for key, samples in record.samples.counted.items():
         median = percentile(samples, 50).value
-        print(f"{key:60} {median:9.1f} ms, {len(samples)} runs, largest difference {facts[key]['difference']:.1e}")
+        known = facts[key]
+        print(
+            f"{key:60} {median:9.1f} ms, {len(samples)} runs, {known['precision']}, largest difference "
+            f"{known['difference']:.1e}"
+        )
     for key, reason in record.conditions["left_out"].items():
         print(f"{key:60} left out: {reason}")
     if record.incomplete:
@@ -71,9 +75,7 @@ def run_comparison(arguments: argparse.Namespace) -> None:
     out = arguments.out or HERE / "results" / f"{plan_file.stem}.json"
     with tempfile.TemporaryDirectory() as place:
         print("making files of the network, scans, and the answers expected", flush=True)
-        fixture: Fixture = make_fixture(
-            Path(place, "fixture"), arguments.network or find_trained_network(), select_scans(arguments.scans), SHAPE
-        )
+        fixture = make_fixture(Path(place, "fixture"), arguments.network, select_scans(arguments.scans))
         try:
             record = PeerComparison(plan, plan_file, fixture, lambda text: print(text, flush=True)).run(
                 dry=arguments.dry_run

@@ -35,11 +35,19 @@ def test_a_contestants_kind_follows_from_its_parts(tmp_path: Path) -> None:
         (HEAD.replace("groups = 1\n", "") + ENTRY, "groups"),
         (HEAD.replace("rounds = 1", "rounds = 0") + ENTRY, "at least 1"),
         (HEAD.replace("network = 1e-5", "") + ENTRY, "does not say how much may differ for: network"),
+        (HEAD + ENTRY + 'precision = "bf16"\n', r"\[reduced_tolerance\] has no entry for: bf16"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused_with_a_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_plan(write(tmp_path, text))
+
+
+def test_each_precision_has_a_tolerance_and_a_contestant_may_have_its_own(tmp_path: Path) -> None:
+    head = HEAD + "[reduced_tolerance]\nbf16 = 1e-2\n"
+    other = ENTRY.replace("one", "second") + 'precision = "bf16"\n'
+    plan = load_plan(write(tmp_path, head + ENTRY + other + other.replace("second", "third") + "tolerance = 0.5\n"))
+    assert [plan.tolerance_of(entry) for entry in plan.contestants] == [1e-5, 1e-2, 0.5]
 
 
 def test_a_plan_that_is_not_there_is_named(tmp_path: Path) -> None:

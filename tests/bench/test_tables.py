@@ -69,6 +69,23 @@ def test_rows_are_sorted_and_hold_median_interval_ratio_difference_memory(folder
     assert "- network: absent: not installed here: absent" in page
 
 
+def test_each_precision_has_a_table_and_the_processor_its_units(folder: Path) -> None:
+    facts = RECORD.conditions["contestants"]
+    contestants = {**facts, THEIRS: {**facts[THEIRS], "precision": "bf16"}, OURS: {**facts[OURS], "precision": "fp32"}}
+    replace(
+        RECORD,
+        environment={**RECORD.environment, "cpu_flags": ["avx2", "avx512f", "avx512_bf16"]},
+        conditions={**RECORD.conditions, "contestants": contestants},
+    ).save(folder / "results" / "contest.json")
+    page = update_tables(PAGE, folder)
+    assert "A Processor (AVX2, AVX-512, BF16; no VNNI, AMX), 2 cores" in page
+    full, rounded = page.split("**A network input to its probability, in bf16**")
+    assert "**A network input to its probability, in fp32**" in full
+    assert "| **ours** |" in full
+    assert "| theirs | 33.0 (30.0..37.0) |  | 1.5e-07 |  |" in rounded, "no ratio to another precision"
+    assert "**A scan file to a network input**" in rounded
+
+
 def test_only_the_part_between_the_marks_changes_and_twice_changes_nothing(folder: Path) -> None:
     page = update_tables(PAGE, folder)
     assert page.startswith("before\n<!-- from results/contest.json -->\n")

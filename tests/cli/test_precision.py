@@ -149,11 +149,18 @@ def test_the_same_voxels_in_another_file_are_found_too(
 def test_empty_and_small_calibration_folders_are_refused(
     optimize: Run, scans: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    for path in list(scans[0].iterdir())[3:]:
+    for path in sorted(scans[0].iterdir())[1:]:
         path.unlink()
-    few = optimize("--precision", "int8")
-    assert few.code == 2
-    assert "at least 4 different volumes, found 3" in few.err
+    single = optimize("--precision", "int8")
+    assert single.code == 2
+    assert f"at least 4 different scans: fewer do not show the range of the values. {scans[0]} has 1." in single.err
+    assert "leave out --calibration-data" in single.err
+    assert "rewriting" not in single.err, "before anything is converted"
+    for number in range(1, 5):
+        shutil.copy(scans[0] / "0.nii.gz", scans[0] / f"{number}.nii.gz")
+    copies = optimize("--precision", "int8")
+    assert copies.code == 2
+    assert "has 1 and 4 copies." in copies.err
     (tmp_path / "empty").mkdir()
     empty = optimize("--precision", "int8", "--calibration-data", tmp_path / "empty", calibrate=False)
     assert empty.code == 2

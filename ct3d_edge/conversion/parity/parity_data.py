@@ -1,7 +1,7 @@
 """Volumes for the parity check and for calibration: scans that the user names, phantoms where there are too few."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -192,15 +192,16 @@ def load_calibration_data(folder: Path | None, parity_folder: Path | None, contr
     Raises
     ------
     UsageError
-        A scan is in the parity check, too.
+        There are fewer than four different scans, or one is in the parity check, too.
     """
     if folder is None:
         seeds = range(CALIBRATION_SEED, CALIBRATION_SEED + CALIBRATION_PHANTOMS)
         volumes = NetworkInputs((), seeds, contract, "calibration")
         return CalibrationData(volumes, f"{plural(len(seeds), 'phantom')} from seed {CALIBRATION_SEED}")
-    scans = _find_scans(folder)
+    scans = {scan: content_sha256(scan) for scan in _find_scans(folder)}
+    _require_enough(scans, folder)
     _require_disjoint(scans, _find_scans(parity_folder))
-    volumes = NetworkInputs(scans, range(0), contract, "calibration")
+    volumes = NetworkInputs(tuple(scans), range(0), contract, "calibration")
     return CalibrationData(volumes, f"{plural(len(scans), 'scan')} from {folder}")
 
 
@@ -208,10 +209,21 @@ def _find_scans(folder: Path | None) -> tuple[Path, ...]:
     return tuple(find_scans([folder])) if folder else ()
 
 
-def _require_disjoint(calibrated: tuple[Path, ...], checked: tuple[Path, ...]) -> None:
+def _require_enough(scans: Mapping[Path, str], folder: Path) -> None:
+    """Stop before anything is converted; the hashes are those of files."""
+    count = len(set(scans.values()))
+    if count < MIN_CALIBRATION_VOLUMES:
+        copies = f" and {plural(len(scans) - count, 'copy', 'copies')}" if count < len(scans) else ""
+        raise UsageError(
+            f"Calibration needs at least {MIN_CALIBRATION_VOLUMES} different scans: fewer do not show the range of the "
+            f"values. {folder} has {count}{copies}. Add scans, or leave out `calibration_data=` to use phantoms."
+        )
+
+
+def _require_disjoint(calibrated: Mapping[Path, str], checked: tuple[Path, ...]) -> None:
     known = {content_sha256(scan): scan for scan in checked}
-    for scan in calibrated:
-        twin = known.get(content_sha256(scan))
+    for scan, digest in calibrated.items():
+        twin = known.get(digest)
         if twin is not None:
             raise UsageError(
                 f"{scan} is calibration data, and {twin}, which has the same content, parity data: a parity check on "

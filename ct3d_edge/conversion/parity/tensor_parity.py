@@ -1,6 +1,6 @@
 """Differences between the tensors of two graphs, and the first tensor beyond a limit."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ct3d_edge.conversion.precision.tile_ranges import label_tensors
 from ct3d_edge.formatting import plural
 from ct3d_edge.modelfile.tensor_memory import tensor_bytes
 from ct3d_edge.modelfile.tensor_sketch import ACTIVATIONS
@@ -26,7 +27,8 @@ class TensorDifference:
     tensor, node
         Its name, and the operator and name of the node that computes it.
     largest, mean
-        Differences relative to the largest magnitude, over all volumes, of the reference.
+        Differences relative to the largest magnitude, over all volumes, of the reference; of a tile, to that of all
+        tiles of its layer.
     """
 
     tensor: str
@@ -116,8 +118,11 @@ def compare_tensors(
         volumes += 1
         for (name, right), (_, value) in zip(expected.tensors(batch), compared.tensors(batch), strict=True):
             sums[name].add(right, value)
+    scales = _layer_scales(reference, sums)
     differences = [
-        sums[name].to_difference(name, describe_producer(reference, name)) for name in shared if sums[name].seen
+        sums[name].to_difference(name, describe_producer(reference, name), scales[name])
+        for name in shared
+        if sums[name].seen
     ]
     return TensorParity(
         compared=len(differences),
@@ -135,6 +140,16 @@ def _is_probability(proto: onnx.ModelProto, tensor: str) -> bool:
     return tensor == proto.graph.output[0].name and any(
         tensor in node.output and node.op_type in ACTIVATIONS for node in proto.graph.node
     )
+
+
+def _layer_scales(reference: onnx.ModelProto, sums: Mapping[str, "_DifferenceStats"]) -> dict[str, float]:
+    """Largest magnitude of each tensor; tiles of a layer have that of the whole, as they share a step in int8."""
+    labels = label_tensors(reference)
+    scales: dict[str, float] = {}
+    for name, found in sums.items():
+        label = labels.get(name, name)
+        scales[label] = max(scales.get(label, 0.0), found.scale)
+    return {name: scales[labels.get(name, name)] or 1.0 for name in sums}
 
 
 @dataclass
@@ -156,8 +171,7 @@ class _DifferenceStats:
         self.scale = max(self.scale, float(np.abs(right).max()))
         self.seen += 1
 
-    def to_difference(self, tensor: str, node: str) -> TensorDifference:
-        scale = self.scale or 1.0
+    def to_difference(self, tensor: str, node: str, scale: float) -> TensorDifference:
         return TensorDifference(tensor, node, self.largest / scale, self.mean / self.seen / scale)
 
 

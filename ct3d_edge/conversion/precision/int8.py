@@ -16,12 +16,20 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from ct3d_edge.conversion.passes.graph import REWRITE_MARK, rank
 from ct3d_edge.conversion.passes.pipeline import Target
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
+from ct3d_edge.conversion.precision.tile_ranges import share_ranges
 from ct3d_edge.errors import Ct3dError, ModelError
+
+QUANTIZED_OPS = sorted({*QLinearOpsRegistry, *QDQRegistry})
+"""Operators that `quantize_static` quantises by default."""
 
 
 class ConstantTable:
@@ -74,16 +82,14 @@ def round_weights(weights: NDArray[np.float32], top: int) -> NDArray[np.float32]
     return np.asarray((np.clip(moved, -top, top) * step).reshape(weights.shape), np.float32)
 
 
-class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # published without types
-    """Network inputs, one at a time, as ONNX Runtime's calibration reads them."""
+class _SingleBatch(CalibrationDataReader):  # type: ignore[misc]  # published without types
+    """One network input, as ONNX Runtime's calibration reads it."""
 
-    def __init__(self, name: str, batches: Iterable[NDArray[np.float32]]) -> None:
-        self._name = name
-        self._batches = iter(batches)
+    def __init__(self, name: str, batch: NDArray[np.float32]) -> None:
+        self._batches = iter([{name: batch}])
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {self._name: batch}
+        return next(self._batches, None)
 
 
 def quantize(
@@ -93,10 +99,11 @@ def quantize(
     exclude: Collection[str],
     symmetric: bool,
     seven_bits: bool,
+    method: CalibrationMethod = CalibrationMethod.MinMax,
 ) -> onnx.ModelProto:
-    """Quantise weights per channel, and activations by their lowest and highest value.
+    """Quantise weights per channel, and activations within ranges that the tiles of a layer share.
 
-    Only these extremes are stored, so memory does not grow with the number of volumes.
+    Ranges are updated volume by volume, so memory does not grow with their number.
 
     Parameters
     ----------
@@ -110,34 +117,51 @@ def quantize(
         Whether zero is the integer zero, as GPUs require; else activations are unsigned.
     seven_bits
         Whether weights use half their range: processors without VNNI add pairs of products in 16 bits.
+    method
+        How ranges are found: from the lowest to the highest value, unless for a comparison.
 
     Raises
     ------
     ModelError
         ONNX Runtime cannot quantise the graph.
     """
-    reader = _CalibrationReader(proto.graph.input[0].name, batches)
     with tempfile.TemporaryDirectory() as folder, _suppress_ort_advice():
-        given, made = Path(folder, "float.onnx"), Path(folder, "integers.onnx")
+        given = Path(folder, "float.onnx")
         onnx.save(proto, given)
         try:
-            quantize_static(
-                given,
-                made,
-                reader,
-                quant_format=QuantFormat.QDQ,
+            ranges = share_ranges(proto, _measure_ranges(given, proto.graph.input[0].name, batches, method))
+            quantizer = QDQQuantizer(
+                load_model_with_shape_infer(given),
                 per_channel=True,
                 reduce_range=seven_bits,
-                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                tensors_range=ranges,
+                nodes_to_quantize=[],
                 nodes_to_exclude=list(exclude),
+                op_types_to_quantize=QUANTIZED_OPS,
                 extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": True},
             )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
         except Ct3dError:
             raise
         except Exception as error:  # ONNX Runtime's own come straight from Exception
             raise ModelError(f"ONNX Runtime cannot quantise this network: {error}") from error
-        return onnx.load(made)
+    made: onnx.ModelProto = quantizer.model.model
+    return made
+
+
+def _measure_ranges(
+    given: Path, name: str, batches: Iterable[NDArray[np.float32]], method: CalibrationMethod
+) -> TensorsData:
+    """Range of each tensor of a file, whose input has a name."""
+    augmented = str(given.with_name("augmented.onnx"))
+    calibrator = create_calibrator(given, QUANTIZED_OPS, augmented, calibrate_method=method)
+    for batch in batches:
+        calibrator.collect_data(_SingleBatch(name, batch))
+        del batch
+    return calibrator.compute_data()
 
 
 @contextmanager
@@ -165,9 +189,12 @@ def max_weight_integer(target: Target) -> int:
 
 
 def convert_to_int8(
-    proto: onnx.ModelProto, batches: Iterable[NDArray[np.float32]], target: Target
+    proto: onnx.ModelProto,
+    batches: Iterable[NDArray[np.float32]],
+    target: Target,
+    method: CalibrationMethod = CalibrationMethod.MinMax,
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Quantise a rewritten graph.
+    """Quantise a rewritten graph; ``method`` as in `quantize`.
 
     Returns
     -------
@@ -193,6 +220,7 @@ def convert_to_int8(
         exclude=fp32_nodes,
         symmetric=target in ("cuda", "tensorrt"),
         seven_bits=target == "cpu",
+        method=method,
     )
     del made.graph.value_info[:]
     return made, fp32_nodes
