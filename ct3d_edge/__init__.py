@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from ct3d_edge.contract import Contract
     from ct3d_edge.conversion.graph_variant import CompileOptions
+    from ct3d_edge.distillation.distill import distill
     from ct3d_edge.errors import (
         CheckFailedError,
         ContractError,
@@ -83,6 +84,7 @@ _MODULE_OF = {
     "bench": "api",
     "check": "api",
     "compare_models": "evaluation.compare_models",
+    "distill": "distillation.distill",
     "evaluate": "evaluation.evaluation",
     "export": "api",
     "find_scans": "scan.discovery",
@@ -128,6 +130,7 @@ __all__ = [
     "bench",
     "check",
     "compare_models",
+    "distill",
     "evaluate",
     "export",
     "find_scans",

@@ -38,6 +38,7 @@ PUBLIC = {
     "bench",
     "check",
     "compare_models",
+    "distill",
     "evaluate",
     "export",
     "find_scans",

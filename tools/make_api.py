@@ -15,6 +15,7 @@ GROUPS = {
     "Scans and results": ("Volume", "open_scan", "read_nifti", "preprocess", "QCFlag", "QualityReport", "ResultRecord"),
     "Train, export and verify": (
         "train",
+        "distill",
         "export",
         "optimize",
         "CompileOptions",

@@ -33,6 +33,7 @@ COMMANDS = (
     "preprocess",
     "view",
     "train",
+    "distill",
     "evaluate",
     "fit-temperature",
     "export",

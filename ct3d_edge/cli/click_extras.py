@@ -54,6 +54,7 @@ EXAMPLES = {
     "preprocess": "ct3d-edge preprocess scans --out inputs",
     "view": "ct3d-edge view scans/chest.nii.gz --out slices.png",
     "train": "ct3d-edge train scans --split split.json --out run",
+    "distill": "ct3d-edge distill run scans --out small",
     "evaluate": "ct3d-edge evaluate --model run scans --split split.json",
     "fit-temperature": "ct3d-edge fit-temperature --model run scans",
     "export": "ct3d-edge export --model run --out model.onnx",

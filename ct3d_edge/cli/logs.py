@@ -98,6 +98,7 @@ OPTION_OF_ARGUMENT = {
     "level": "--optimize",
     "margin": "--margin",
     "max_memory": "--max-memory",
+    "network": "--network",
     "overwrite": "--overwrite",
     "parity_data": "--parity-data",
     "peer": "--peer",

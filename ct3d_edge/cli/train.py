@@ -98,7 +98,7 @@ def train(
         "augmentation": augment,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    with ProgressBars() as progress, _note_how_to_resume(out) as on_epoch:
+    with ProgressBars() as progress, note_how_to_resume(out) as on_epoch:
         run = train_network(
             folder,
             out,
@@ -123,11 +123,11 @@ def train(
             on_epoch=on_epoch,
         )
     if run.chief:
-        print_lines(_summary(run))
+        print_lines(run_summary(run))
 
 
 @contextmanager
-def _note_how_to_resume(out: Path) -> Iterator["OnEpoch"]:
+def note_how_to_resume(out: Path) -> Iterator["OnEpoch"]:
     """Yield a function that prints a line an epoch; after Ctrl-C, print how the run is resumed."""
     from ct3d_edge.cli.terminal import log
 
@@ -154,17 +154,19 @@ def epoch_line(event: "EpochDone") -> str:
         f"epoch {record.epoch}/{event.epochs}"
         f"  loss {record.loss:.4f}  accuracy {record.accuracy:.3f}"
         f"  val_loss {record.val_loss:.4f}  val_accuracy {record.val_accuracy:.3f}  val_auc {record.val_auc:.3f}"
-        f"  {record.seconds:.1f} s  ETA {_duration(left)}{'  best so far' if event.best else ''}"
+        f"  {record.seconds:.1f} s  ETA {format_duration(left)}{'  best so far' if event.best else ''}"
     )
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def _summary(run: "TrainedRun") -> list[str]:
+def run_summary(run: "TrainedRun") -> list[str]:
+    """What a finished run printed: its weights, calibration, statistics and scans."""
     best = run.best
     lines = [
         f"{run.model}: weights of epoch {best.epoch} of {len(run.epochs)}",

@@ -1,5 +1,6 @@
 """The scans that a model is evaluated on, and whether it was trained on some of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,11 @@ def find_test_set(choice: TestSetChoice, *, skip_bad: bool = False, progress: Pr
 
 
 def class_mapping(test_set: TestSet, contract: Contract) -> tuple[tuple[str, str], ...]:
+    """Class folders and their labels; see `map_classes`."""
+    return map_classes(test_set.split.classes, contract)
+
+
+def map_classes(classes: Sequence[str], contract: Contract) -> tuple[tuple[str, str], ...]:
     """Class folders and their labels, by order, as in training.
 
     Raises
@@ -117,7 +123,7 @@ def class_mapping(test_set: TestSet, contract: Contract) -> tuple[tuple[str, str
     DatasetError
         If a folder has the name of the other label.
     """
-    pairs = tuple(zip(test_set.split.classes, contract.labels, strict=True))
+    pairs = tuple(zip(classes, contract.labels, strict=True))
     known = {label.casefold(): label for label in contract.labels}
     for name, label in pairs:
         if known.get(name.casefold(), label) != label:

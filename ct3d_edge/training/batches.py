@@ -172,6 +172,8 @@ class TrainingData:
         Augmentation of each training volume.
     class_weights
         Weight of each class in the training loss; None weighs every scan the same.
+    teacher_volumes
+        The same scans for a teacher whose input has another size; None without one.
     """
 
     arrays: ScanArrays
@@ -180,27 +182,42 @@ class TrainingData:
     validation: BatchOrder
     changes: Augmentation
     class_weights: dict[int, float] | None
+    teacher_volumes: VolumeSource | None = None
 
     @classmethod
-    def of(cls, arrays: ScanArrays, contract: Contract, preset: Preset, seed: int, devices: int = 1) -> "TrainingData":
+    def of(
+        cls,
+        arrays: ScanArrays,
+        contract: Contract,
+        preset: Preset,
+        seed: int,
+        devices: int = 1,
+        teacher_volumes: VolumeSource | None = None,
+    ) -> "TrainingData":
         """Divide the scans of a split; ``devices`` is how many share each batch."""
-        split = arrays.split
-        entries = split.train + split.validation
-        count = len(split.train)
+        count, names = arrays.training_count, arrays.names
         return cls(
             arrays,
-            tuple(entry.path for entry in entries),
+            names,
             BatchOrder(range(count), preset.batch_size, seed, devices, equal=True),
-            BatchOrder(range(count, len(entries)), preset.batch_size, None, devices),
+            BatchOrder(range(count, len(names)), preset.batch_size, None, devices),
             get_augmentation(preset.augmentation, contract),
             _balance_classes(arrays, count) if preset.class_weights else None,
+            teacher_volumes,
         )
 
     def batches(
         self, order: SharedOrder, epochs: range = range(1), changes: Augmentation | None = None
     ) -> tf.data.Dataset:
-        """Stream one of the two orders, or a share of it; see `ct3d_edge.training.batches`."""
-        return batches(self.arrays.volumes, self.arrays.labels, order, epochs, changes)
+        """Stream one of the two orders, or a share of it; see `ct3d_edge.training.batches`.
+
+        With ``changes`` and volumes of a teacher, the input is a pair: both are changed by the same draws.
+        """
+        stream = batches(self.arrays.volumes, self.arrays.labels, order, epochs, changes)
+        if changes is None or self.teacher_volumes is None:
+            return stream
+        others = batches(self.teacher_volumes, self.arrays.labels, order, epochs, changes)
+        return tf.data.Dataset.zip((stream, others)).map(lambda own, other: ((own[0], other[0]), own[1]))
 
     def scans_of(self, order: BatchOrder) -> Callable[[int, int], Sequence[str]]:
         """Function that names the scans of a batch, by epoch and step counted from 0."""

@@ -22,7 +22,10 @@ from ct3d_edge.training.presets import Preset
 
 GROUPS = ("variables", "optimizer", "best")
 
-SETTINGS_ADDED_SINCE = {"network": "tutorial"}
+NO_TEACHER: dict[str, Any] = {"teacher_sha256": None, "distillation": None}
+"""Settings of a training on labels alone."""
+
+SETTINGS_ADDED_SINCE = {"network": "tutorial", **NO_TEACHER}
 """Settings that older checkpoints lack, with the value that was the only one."""
 
 Arrays = tuple[NDArray[np.generic], ...]
@@ -51,6 +54,11 @@ class Checkpoint:
     variables: Arrays
     optimizer: Arrays
     best: Arrays
+
+    @property
+    def epochs(self) -> int:
+        """How many are complete."""
+        return len(self.records)
 
     def write(self, path: Path) -> None:
         """Write it, complete or not at all; some 22 MB for the tutorial's network."""

@@ -1,7 +1,7 @@
 """The scans of a run: their split, and network inputs that are prepared once on disk and mapped from there."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.splits.create import VALIDATION_FRACTION, create_split
 from ct3d_edge.splits.folder import refuse_unusable_scans, verify_folder
 from ct3d_edge.splits.prepared_cache import CachedInputs, entry_file, map_input, prepare_cache, remove_parts
-from ct3d_edge.splits.split import ExcludedScan, Split, require_every_class
+from ct3d_edge.splits.split import ExcludedScan, Split, SplitEntry, require_every_class
 from ct3d_edge.splits.split_file import read_split
 
 
@@ -70,12 +70,26 @@ class ScanArrays:
         How many scans have each quality flag, by its code; those of severity "ok" are left out.
     split
         Without the scans that turned out to be unusable.
+    unlabelled
+        Paths of training scans that are not in the split, behind those that are.
     """
 
     volumes: VolumeSource
     labels: NDArray[np.float32]
     flags: Mapping[str, int]
     split: Split
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Path of each scan."""
+        train, validation = ([entry.path for entry in part] for part in (self.split.train, self.split.validation))
+        return (*train, *self.unlabelled, *validation)
+
+    @property
+    def training_count(self) -> int:
+        """How many of the first scans are for training."""
+        return len(self.split.train) + len(self.unlabelled)
 
 
 def choose_split(
@@ -161,7 +175,7 @@ def prepare_scans(
         yield _arrays(split.without(prepared.unusable), prepared, contract)
     finally:
         if not keep:
-            _remove(cache, split, contract)
+            remove_prepared(cache, split.entries, contract)
 
 
 def _arrays(split: Split, prepared: CachedInputs, contract: Contract) -> ScanArrays:
@@ -173,12 +187,12 @@ def _arrays(split: Split, prepared: CachedInputs, contract: Contract) -> ScanArr
     return ScanArrays(VolumeFiles(files, contract.shape), labels, flags, split)
 
 
-def _remove(cache: Path, split: Split, contract: Contract) -> None:
-    """Remove the prepared scans of this split, and the folder if nothing else is in it."""
+def remove_prepared(cache: Path, entries: Sequence[SplitEntry], contract: Contract) -> None:
+    """Remove prepared scans, and the folder if nothing else is in it."""
     if not cache.is_dir():
         return
     try:
-        for entry in split.entries:
+        for entry in entries:
             entry_file(cache, entry.sha256, contract).unlink(missing_ok=True)
     except PermissionError:  # Windows keeps a file that is still mapped; the next run uses it
         return

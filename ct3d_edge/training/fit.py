@@ -20,8 +20,14 @@ from ct3d_edge.temperature_scaling import ThresholdRule, check_temperature, fit_
 from ct3d_edge.training import artifacts
 from ct3d_edge.training.artifacts import TrainedRun, finish_run
 from ct3d_edge.training.batches import BatchOrder, TrainingData
-from ct3d_edge.training.checkpoint import Checkpoint, read_checkpoint, require_same, settings_of
+from ct3d_edge.training.checkpoint import NO_TEACHER, Checkpoint, read_checkpoint, require_same, settings_of
 from ct3d_edge.training.data import choose_split, prepare_scans
+from ct3d_edge.training.distillation import (
+    DistilledModel,
+    Teacher,
+    prepare_for_teacher,
+    require_distinct_predictions,
+)
 from ct3d_edge.training.distributed import (
     Distribution,
     count_replicas,
@@ -33,6 +39,7 @@ from ct3d_edge.training.distributed import (
     wait_for_all,
 )
 from ct3d_edge.training.distributed_step import require_scan_for_each, require_whole_shares
+from ct3d_edge.training.estimate import OnEstimate, estimate_duration
 from ct3d_edge.training.history import OnEpoch
 from ct3d_edge.training.loop import Loop
 from ct3d_edge.training.network import (
@@ -79,7 +86,9 @@ def train(
     tensorboard: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    teacher: Teacher | None = None,
     progress: Progress = no_progress,
+    on_estimate: OnEstimate | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedRun:
     """Train a network on the scans in the two class folders of ``folder``.
@@ -132,8 +141,13 @@ def train(
         Go on with the run that was interrupted in ``out``, if there is one.
     overwrite
         Replace the model and the other files of an earlier run in ``out``.
+    teacher
+        A network whose predictions are part of the loss; its contract replaces ``size``, ``orientation`` and
+        ``labels``. See `ct3d_edge.distillation.distill`.
     progress
         Called twice a scan before the training.
+    on_estimate
+        Receives a `DurationEstimate` before the first epoch.
     on_epoch
         Receives an `EpochDone` an epoch.
 
@@ -158,7 +172,7 @@ def train(
     else:
         progress, on_epoch = no_progress, None
     drawn, unreadable = choose_split(folder, split, fold, validation, seed, skip_bad, progress)
-    contract = _make_contract(size, orientation, labels, drawn)
+    contract = _make_contract(size, orientation, labels, drawn) if teacher is None else teacher.student_contract
     keras.utils.set_random_seed(seed)
     with scope(strategy), use_precision(precision):
         model = _build_model(network, contract, preset, initial, strategy)
@@ -174,18 +188,31 @@ def train(
             keep=cache is not None,
             skip_bad=skip_bad,
             unreadable=unreadable,
-        ) as arrays,
+        ) as labelled,
+        prepare_for_teacher(
+            teacher,
+            folder,
+            labelled,
+            cache or own / artifacts.CACHE,
+            progress,
+            keep=cache is not None,
+            skip_bad=skip_bad,
+        ) as (arrays, teacher_volumes),
     ):
         settings = settings_of(network.identity, preset, seed, contract, arrays.split, initial, precision, devices)
+        settings |= NO_TEACHER if teacher is None else teacher.identity
         require_same_settings(strategy, {**settings, "resume": resume})
-        require_scan_for_each(len(arrays.split.train), len(arrays.split.validation), devices)
+        require_scan_for_each(arrays.training_count, len(arrays.split.validation), devices)
         checkpoint = _find_checkpoint(strategy, own, settings) if resume else None
         if checkpoint is None:
             _begin_run(own, arrays.split, contract)
-        data = TrainingData.of(arrays, contract, preset, seed, devices)
+        data = TrainingData.of(arrays, contract, preset, seed, devices, teacher_volumes)
         with scope(strategy):
-            compile_for(model, preset, data.training.steps)
-            loop = Loop(model, data, preset, own, settings, on_epoch, strategy)
+            learner = model if teacher is None else _add_teacher(model, teacher, data)
+            compile_for(learner, preset, data.training.steps)
+            if on_estimate is not None:
+                on_estimate(estimate_duration(learner, data, preset, 0 if checkpoint is None else checkpoint.epochs))
+            loop = Loop(learner, data, preset, own, settings, on_epoch, strategy)
             records = loop.run(callbacks, checkpoint)
         trained = copy_for_inference(network, contract, model.get_weights())
         contract, calibration = _calibrate(trained, data, contract) if preset.calibrate else (contract, UNCALIBRATED)
@@ -219,6 +246,11 @@ def _build_model(
     if note:
         LOGGER.warning("WARNING: %s", note)
     return model
+
+
+def _add_teacher(model: keras.Model, teacher: Teacher, data: TrainingData) -> DistilledModel:
+    require_distinct_predictions(teacher, data)
+    return DistilledModel(model, teacher)
 
 
 def _begin_run(out: Path, split: Split, contract: Contract) -> None:

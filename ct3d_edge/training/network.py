@@ -5,13 +5,14 @@ scans", Keras code examples, H. Zunair, after Zunair et al. 2020, "Uniformizing 
 CNNs for Tuberculosis Prediction" (arXiv 2007.13224). The light ones are shorter chains of the same blocks.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
 import keras
 import numpy as np
@@ -90,6 +91,15 @@ class NetworkSpec:
         """Smallest side in voxels of which the blocks leave at least one: 46 for the tutorial's network."""
         return next(size for size in count(KERNEL) if self._size_after_blocks(size) >= 1)
 
+    def count_multiply_adds(self, size: tuple[int, int, int]) -> int:
+        """Multiplications of the convolutions for one volume of this size."""
+        sides, channels, total = list(size), 1, 0
+        for filters, (stride, pool) in zip(self.filters, self._steps(), strict=True):
+            sides = [(side - KERNEL) // stride + 1 for side in sides]
+            total += math.prod(sides) * KERNEL**3 * channels * filters
+            sides, channels = [side // pool for side in sides], filters
+        return total
+
     def _steps(self) -> list[tuple[int, int]]:
         """Stride and pooling of each block."""
         return [(self.stem_stride, POOL if self.stem_pool else 1), *[(1, POOL)] * (len(self.filters) - 1)]
@@ -121,7 +131,20 @@ NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType(
 )
 """What `find_network` knows by name; docs/training.md has their sizes and times."""
 
-Network = NetworkSpec | CustomNetwork
+
+class Network(Protocol):
+    """What can be trained: `NetworkSpec`, `CustomNetwork`, `ct3d_edge.training.pruning.PrunedNetwork`."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint is compared by."""
+
+    def build(self, width: int, height: int, depth: int) -> keras.Model:
+        """Build the network for an input of so many voxels."""
 
 
 def find_network(name: str) -> Network:

@@ -97,7 +97,11 @@ def measure_memory(
     results, killed = [], []
     for candidate in wanted:
         try:
-            results.append(CandidateResult(candidate, memory=_measure_candidate_memory(bench, candidate)))
+            results.append(
+                CandidateResult(
+                    candidate, memory=_measure_candidate_memory(bench.forms[candidate.form], bench.provider, candidate)
+                )
+            )
         except ProviderError as error:
             results.append(CandidateResult(candidate, f"it does not run: {error}"))
         except WorkerError as error:
@@ -252,11 +256,23 @@ def _describe_failure(parity: ParityReport) -> str:
     return f"probability differs by {parity.probability_difference:.1e} (limit {parity.limit:.0e}), {flips}"
 
 
-def _measure_candidate_memory(bench: TuningBench, candidate: Candidate) -> int:
+def measure_memory_as_given(model: ModelFile, provider: ProviderName = "cpu") -> int:
+    """Bytes that session and runs of a file add where nobody chose anything; the file must be there under its path.
+
+    Raises
+    ------
+    ProviderError
+        The provider does not run it.
+    WorkerError
+        The process that measures ended early.
+    """
+    return _measure_candidate_memory(model, provider, default_candidate(original_form(model), provider))
+
+
+def _measure_candidate_memory(model: ModelFile, provider: ProviderName, candidate: Candidate) -> int:
     """Bytes that session and runs add to a process of their own; estimated where the system does not tell."""
-    model = bench.forms[candidate.form]
     # In a process that has read the model already, reading it would seem to cost nothing.
-    job = TuningMemoryJob(replace(model, data=b""), bench.provider, candidate)
+    job = TuningMemoryJob(replace(model, data=b""), provider, candidate)
     (found,) = map_in_processes(_memory_worker, [job], 1, afresh=True)
     return len(model.data) + estimate_run_bytes(model.data, model.contract.shape) if found is None else found
 
