@@ -13,6 +13,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "exact": ("--optimize", "exact"),
     "fast": ("--optimize", "fast"),
     "small": ("--optimize", "small"),
+    "openvino": ("--optimize", "fast", "--target", "openvino"),
     "no-conv3d": ("--optimize", "fast", "--target", "no-conv3d"),
     "fp16 weights": ("--optimize", "fast", "--weight-dtype", "fp16"),
     "int8": ("--optimize", "fast", "--precision", "int8"),

@@ -22,8 +22,10 @@ OptimizeLevelOption = Annotated[
     ),
 ]
 TargetOption = Annotated[
-    Literal["cpu", "cuda", "tensorrt", "no-conv3d"],
-    typer.Option(help="Device class; cuda and tensorrt keep 3D operators, no-conv3d leaves none in the file."),
+    Literal["cpu", "openvino", "cuda", "tensorrt", "no-conv3d"],
+    typer.Option(
+        help="Device class; openvino, cuda and tensorrt keep 3D operators, no-conv3d leaves none in the file."
+    ),
 ]
 TensorMemoryOption = Annotated[
     str | None,

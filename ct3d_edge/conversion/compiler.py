@@ -23,6 +23,7 @@ LOGGER = logging.getLogger(__name__)
 
 AUTO_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "cpu": ("int8", "fp32"),
+    "openvino": ("int8", "fp32"),
     "cuda": ("fp16", "fp32"),
     "tensorrt": ("int8", "fp16", "fp32"),
     "no-conv3d": ("int8", "fp16", "fp32"),

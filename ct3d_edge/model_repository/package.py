@@ -122,9 +122,7 @@ def _require_readable(file: ModelFile, proto: onnx.ModelProto) -> None:
 
 
 def _device_of(file: ModelFile) -> DeviceKind:
-    options = file.provenance.get("optimize")
-    target = options.get("target") if isinstance(options, dict) else None
-    return "gpu" if target in GPU_TARGETS else "cpu"
+    return "gpu" if file.optimized[1] in GPU_TARGETS else "cpu"
 
 
 def _make_request(file: ModelFile) -> dict[str, NDArray[Any]]:

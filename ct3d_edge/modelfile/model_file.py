@@ -91,8 +91,13 @@ class ModelFile:
         Tiles of ``small`` fit a memory budget, those of ``fast`` for ``cpu`` the cache: with two scans at once they
         are twice as large.
         """
+        return self.optimized in SEQUENTIAL_BATCH_VARIANTS
+
+    @property
+    def optimized(self) -> tuple[Any, Any]:
+        """Level and target that it was rewritten for; None twice if its provenance has neither."""
         options = self.provenance.get("optimize")
-        return isinstance(options, dict) and (options.get("level"), options.get("target")) in SEQUENTIAL_BATCH_VARIANTS
+        return (options.get("level"), options.get("target")) if isinstance(options, dict) else (None, None)
 
     @property
     def interface(self) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.scan.archive import path_exists
 from ct3d_edge.session.provider_selection import find_expected_provider, is_available
-from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel, Target
 from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuning_key
 
 
@@ -128,6 +128,7 @@ class _Candidate(Struct):
     difference: Finite | None
     memory_bytes: int | None
     samples_ms: tuple[Duration, ...]
+    target: Target = "cpu"
 
 
 class _TuningFile(Struct, rename={"selected": "chosen", "baseline": "standard", "parity": "proof"}):
@@ -181,7 +182,7 @@ def parse_tuning_result(data: bytes) -> TuningResult:
 
 def _candidate_result(read: _Candidate, provider: ProviderName) -> CandidateResult:
     parse_options(provider, tuple(f"{name}={value}" for name, value in read.options.items()))  # raises if unknown
-    candidate = Candidate(read.level, read.threads, tuple(read.options.items()), read.precision)
+    candidate = Candidate(read.level, read.threads, tuple(read.options.items()), read.precision, read.target)
     return CandidateResult(candidate, read.dropped, read.difference, read.memory_bytes, read.samples_ms)
 
 

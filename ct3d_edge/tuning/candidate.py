@@ -14,6 +14,9 @@ OptimizationLevel = Literal["none", "exact", "fast", "small"]
 LEVELS: tuple[OptimizationLevel, ...] = get_args(OptimizationLevel)
 """What the passes do, from the least to the most; each does all that the ones before it do."""
 
+Target = Literal["cpu", "openvino", "cuda", "tensorrt", "no-conv3d"]
+"""Device classes that the passes know; `pipeline.Target`, which reading a tuning result does not load."""
+
 ProviderSettings = tuple[tuple[str, str], ...]
 """Options of the provider that are not at their defaults, as ``(name, value)``."""
 
@@ -32,15 +35,20 @@ class GraphForm:
         What is done to the given graph; ``none`` leaves it as it is.
     precision
         Number type in which it computes.
+    target
+        Device class that the passes make it for.
     """
 
     level: OptimizationLevel
     precision: Precision = "fp32"
+    target: Target = "cpu"
 
     @property
     def name(self) -> str:
         """A short text that no other form has."""
-        return f"{'as given' if self.level == 'none' else self.level}, {self.precision}"
+        if self.level == "none":
+            return f"as given, {self.precision}"
+        return f"{self.level}{'' if self.target == 'cpu' else f' for {self.target}'}, {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Candidate:
 
     Parameters
     ----------
-    level, precision
+    level, precision, target
         As in `GraphForm`.
     threads
         Within an operator on the CPU; all usable cores where the provider chooses by itself.
@@ -61,11 +69,12 @@ class Candidate:
     threads: int
     options: ProviderSettings = ()
     precision: Precision = "fp32"
+    target: Target = "cpu"
 
     @property
     def form(self) -> GraphForm:
         """Which file it runs."""
-        return GraphForm(self.level, self.precision)
+        return GraphForm(self.level, self.precision, self.target)
 
     @property
     def arithmetic(self) -> Arithmetic:

@@ -195,6 +195,7 @@ def _result_to_dict(result: CandidateResult) -> dict[str, Any]:
     return {
         "level": candidate.level,
         "precision": candidate.precision,
+        "target": candidate.target,
         "threads": candidate.threads,
         "options": dict(candidate.options),
         "dropped": result.dropped,

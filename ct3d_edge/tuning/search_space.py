@@ -30,8 +30,17 @@ from ct3d_edge.tuning.candidate import (
 
 LOGGER = logging.getLogger(__name__)
 
-PROVIDER_TARGETS: dict[ProviderName, Target] = {"cuda": "cuda", "tensorrt": "tensorrt", "nv-tensorrt-rtx": "tensorrt"}
-"""What the passes call a provider's kind of device; ``cpu`` by default."""
+PROVIDER_TARGETS: dict[ProviderName, tuple[Target, ...]] = {
+    "openvino": ("openvino", "cpu"),
+    "cuda": ("cuda",),
+    "tensorrt": ("tensorrt",),
+    "nv-tensorrt-rtx": ("tensorrt",),
+}
+"""What the passes call a provider's kind of device, ``cpu`` by default; several where the best form depends on the
+processor. Lower precisions are made for the first one."""
+
+OWN_LEVELS: dict[Target, tuple[OptimizationLevel, ...]] = {"openvino": ("exact", "fast")}
+"""Levels of a target that differ from each other; all of them by default."""
 
 PROVIDER_SETTINGS: dict[ProviderName, tuple[ProviderSettings, ...]] = {
     "cpu": ((), (("allow_spinning", "0"),), (("enable_cpu_mem_arena", "0"),)),
@@ -40,6 +49,8 @@ PROVIDER_SETTINGS: dict[ProviderName, tuple[ProviderSettings, ...]] = {
 }
 """Only those that change no arithmetic by intention: TF32 or bfloat16 is for whoever asks for it."""
 
+FORMS_WITHOUT_3D = (("fast", "cpu"), ("small", "cpu"), ("fast", "no-conv3d"), ("small", "no-conv3d"))
+"""Level and target of files whose 3D operators are gone: none of the forms for OpenVINO can be made of them."""
 
 REDUCED_PRECISION_LEVELS: tuple[OptimizationLevel, ...] = ("fast", "small")
 """Levels that are worth fewer bits: without their folding the chain falls back to float32 at each normalisation."""
@@ -71,7 +82,7 @@ def permitted_precisions(asked: Sequence[str], provider: ProviderName) -> tuple[
 
     ONNX Runtime's CPU provider runs float16 as float32 with casts: it is tried there only where it is named.
     """
-    native = AUTO_PRECISIONS[PROVIDER_TARGETS.get(provider, "cpu")] if "any" in asked else ()
+    native = AUTO_PRECISIONS[_targets(provider)[0]] if "any" in asked else ()
     return tuple(name for name in PRECISIONS if name in asked or name in native)
 
 
@@ -103,7 +114,7 @@ def generate_candidates(
     threads = list_thread_counts(cores) if default_options(provider).supports_threads else (cores,)
     settings = PROVIDER_SETTINGS.get(provider, ((),))
     return tuple(
-        Candidate(form.level, count, chosen, form.precision)
+        Candidate(form.level, count, chosen, form.precision, form.target)
         for form in forms
         for count in threads
         for chosen in (*settings, *([(BF16_SETTING,)] if bf16 and form.precision == "fp32" else []))
@@ -144,12 +155,11 @@ def build_graph_forms(
     """
     forms = GraphForms({original_form(model): model}, {})
     graphs = {_serialize_graph(model): "the given file"}
-    target = PROVIDER_TARGETS.get(provider, "cpu")
-    for form in _forms_to_build(model, target, precisions):
+    for form in _forms_to_build(model, provider, precisions):
         LOGGER.info("rewriting: %s ...", form.name)
-        path = folder / f"{form.level}-{form.precision}.onnx"
+        path = folder / f"{form.level}-{form.precision}-{form.target}.onnx"
         try:
-            made = _build_form(model, form, target, path, dataset, calibration)
+            made = _build_form(model, form, path, dataset, calibration)
         except (CheckFailedError, ModelError) as error:
             forms.dropped[form] = str(error)
             continue
@@ -163,7 +173,6 @@ def build_graph_forms(
 def _build_form(
     model: ModelFile,
     form: GraphForm,
-    target: Target,
     path: Path,
     dataset: ParityDataset,
     calibration: CalibrationData | None,
@@ -173,27 +182,40 @@ def _build_form(
     gradcam = model.features is not None
     if lower and gradcam:
         raise ModelError("the Grad-CAM output of the given file needs fp32")
-    options = CompileOptions(form.level, target, gradcam_output=gradcam, precision=form.precision if lower else "fp32")
+    options = CompileOptions(
+        form.level, form.target, gradcam_output=gradcam, precision=form.precision if lower else "fp32"
+    )
     optimize_model(model, path, dataset, options=options, calibration=calibration if lower else None)
     return load_model_file(path)
 
 
-def _forms_to_build(model: ModelFile, target: Target, precisions: Sequence[Precision]) -> Iterator[GraphForm]:
+def _targets(provider: ProviderName) -> tuple[Target, ...]:
+    return PROVIDER_TARGETS.get(provider, ("cpu",))
+
+
+def _forms_to_build(model: ModelFile, provider: ProviderName, precisions: Sequence[Precision]) -> Iterator[GraphForm]:
     own = get_model_precision(model)
+    target, *others = _targets(provider)
     above = _higher_levels(model, target)
-    yield from (GraphForm(level, own) for level in above)
-    folded = [level for level in REDUCED_PRECISION_LEVELS if level in above]
-    unchanged: list[OptimizationLevel] = ["none"] if len(folded) < len(REDUCED_PRECISION_LEVELS) else []
+    yield from (GraphForm(level, own, target) for level in above)
+    for other in others:
+        yield from (GraphForm(level, own, other) for level in _higher_levels(model, other) if level != "exact")
+    worthwhile = [level for level in REDUCED_PRECISION_LEVELS if level in OWN_LEVELS.get(target, LEVELS)]
+    folded = [level for level in worthwhile if level in above]
+    unchanged: list[OptimizationLevel] = ["none"] if len(folded) < len(worthwhile) else []
     for precision in precisions:
         if PRECISIONS.index(precision) > PRECISIONS.index(own):
-            yield from (GraphForm(level, precision) for level in [*unchanged, *folded])
+            yield from (GraphForm(level, precision, target) for level in [*unchanged, *folded])
 
 
 def _higher_levels(model: ModelFile, target: Target) -> tuple[OptimizationLevel, ...]:
     """Levels that the model does not have yet for this device class."""
-    asked = model.provenance.get("optimize")
-    own = asked.get("level") if isinstance(asked, dict) and asked.get("target") == target else None
-    return LEVELS[LEVELS.index(own) + 1 if own in LEVELS else 1 :]
+    if target == "openvino" and model.optimized in FORMS_WITHOUT_3D:
+        return ()
+    level, made_for = model.optimized
+    own = level if made_for == target else None
+    above = LEVELS[LEVELS.index(own) + 1 if own in LEVELS else 1 :]
+    return tuple(level for level in above if level in OWN_LEVELS.get(target, LEVELS))
 
 
 def _serialize_graph(model: ModelFile) -> bytes:

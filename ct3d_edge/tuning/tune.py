@@ -110,6 +110,7 @@ def tune(
     if re.search(r"\.tuned(-[a-z-]+)?\.onnx$", given.path.name):
         raise UsageError(f"{model} is what a tuning chose. Tune the model that it was made from.")
     providers = _list_providers(config.provider, config.precisions)
+    _name_missing_target(given, providers)
     for provider in providers:
         for path in (tuning_result_path(given.path, provider), tuned_model_path(given.path, provider)):
             require_writable(path)
@@ -141,6 +142,17 @@ def _list_providers(requested: TunedProvider, precisions: Sequence[str]) -> list
             f"{install_command('openvino')}"
         )
     return providers
+
+
+def _name_missing_target(given: ModelFile, providers: Sequence[ProviderName]) -> None:
+    """Warn of a file for OpenVINO that is tuned without it: its form is slower everywhere else."""
+    if given.optimized[1] == "openvino" and "openvino" not in providers:
+        LOGGER.warning(
+            "%s was made for openvino, and is tuned for %s; to install openvino: %s",
+            given.path.name,
+            ", ".join(providers),
+            install_command("openvino"),
+        )
 
 
 def _tune_provider(

@@ -10,6 +10,7 @@ from builders import MakeModel, MakeScan, tiny_proto
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.conversion.parity.provider_parity import find_working_providers
 from ct3d_edge.extras import pip_install_command
 from ct3d_edge.modelfile.model_file import load_model_file
 
@@ -83,6 +84,17 @@ def test_no_conv3d_leaves_none(optimize: Run, make_model: MakeModel, tmp_path: P
     assert optimize(make_model(), "--out", out, "--target", "no-conv3d").code == 0
     kernels = [a.ints for node in onnx.load(out).graph.node for a in node.attribute if a.name == "kernel_shape"]
     assert [len(kernel) for kernel in kernels] == [2]
+
+
+def test_a_file_for_openvino_runs_everywhere(optimize: Run, run: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    out = tmp_path / "x.onnx"
+    made = optimize(make_model(), "--out", out, "--target", "openvino")
+    assert made.code == 0, made.err
+    assert "pass taps as channels" in made.out
+    missing = "not checked on openvino, which does not work on this machine: run ct3d-edge verify --model x.onnx"
+    assert (missing in made.out) != ("openvino" in find_working_providers())
+    assert load_model_file(out).optimized == ("fast", "openvino")
+    assert run("verify", "--model", out, "--provider", "cpu").code == 0
 
 
 def test_a_failed_proof_is_exit_code_4_and_leaves_no_file(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:

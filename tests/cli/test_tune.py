@@ -45,6 +45,17 @@ def write_choice(model: Path, *, processor: str | None = None, threads: int = 1,
     tuning_result_path(model).write_text(choice.to_json())
 
 
+def test_a_file_for_openvino_names_the_missing_plugin(
+    run: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "for-openvino.onnx"
+    assert run("optimize", "--model", make_model("model.onnx"), "--out", made, "--target", "openvino").code == 0
+    monkeypatch.setattr("ct3d_edge.tuning.tune.is_available", lambda name: name == "cpu")
+    outcome = run("tune", "--model", made, "--max-memory", "1KB")
+    assert outcome.code == 4
+    assert "for-openvino.onnx was made for openvino, and is tuned for cpu; to install openvino: pip" in outcome.err
+
+
 @pytest.mark.slow
 def test_tunes_says_so_and_infer_and_bench_follow(
     tune: Run, run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path

@@ -52,8 +52,27 @@ def test_forms_are_proven_files_above_the_given_ones_level(
     assert made.models[GraphForm("fast")].provenance["proof"]["material"] == "eight"
     assert {*made.models, *made.dropped} == set(map(GraphForm, LEVELS))
     again = build_graph_forms(
-        load_model_file(tmp_path / "fast-fp32.onnx"), tmp_path, "cpu", ParityDataset(volumes, "", limit=1)
+        load_model_file(tmp_path / "fast-fp32-cpu.onnx"), tmp_path, "cpu", ParityDataset(volumes, "", limit=1)
     )
+    assert {*again.models, *again.dropped} == {GraphForm("none"), GraphForm("small")}
+
+
+def test_openvino_gets_its_own_forms_and_those_of_the_cpu(
+    given: ModelFile, volumes: list[NDArray[np.float32]], calibration: CalibrationData, tmp_path: Path
+) -> None:
+    eight = ParityDataset(volumes, "eight")
+    made = build_graph_forms(given, tmp_path, "openvino", eight, precisions=("int8",), calibration=calibration)
+    forms = {*made.models, *made.dropped}
+    own = {GraphForm("exact", "fp32", "openvino"), GraphForm("fast", "fp32", "openvino")}
+    for_cpu = {GraphForm("fast"), GraphForm("small")}
+    assert forms == {GraphForm("none"), *own, *for_cpu, GraphForm("fast", "int8", "openvino")}
+    taps = made.models[GraphForm("fast", "fp32", "openvino")]
+    assert taps.optimized == ("fast", "openvino")
+    assert taps.node_counts["Concat"] == 1
+    assert GraphForm("fast", "fp32", "openvino").name == "fast for openvino, fp32"
+    without_3d = load_model_file(tmp_path / "fast-fp32-cpu.onnx")
+    (tmp_path / "again").mkdir()
+    again = build_graph_forms(without_3d, tmp_path / "again", "openvino", ParityDataset(volumes, "", limit=1))
     assert {*again.models, *again.dropped} == {GraphForm("none"), GraphForm("small")}
 
 
@@ -72,7 +91,7 @@ def test_a_form_that_fails_the_proof_is_dropped_with_the_reason(
 ) -> None:
     made = build_graph_forms(given, tmp_path, "cpu", ParityDataset(volumes, "eight", limit=0))
     assert "The parity check failed" in made.dropped[GraphForm("fast")]
-    assert not (tmp_path / "fast-fp32.onnx").exists()
+    assert not (tmp_path / "fast-fp32-cpu.onnx").exists()
 
 
 def test_precisions_by_their_names_and_any_by_what_the_provider_computes_in() -> None:

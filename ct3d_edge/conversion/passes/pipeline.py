@@ -18,6 +18,7 @@ from ct3d_edge.conversion.passes import (
     reduce_channels_first,
     swap_affine_pool,
     swap_relu_pool,
+    taps_as_channels,
 )
 from ct3d_edge.conversion.passes.graph import rank
 from ct3d_edge.conversion.passes.lower_conv3d import (
@@ -38,11 +39,11 @@ from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.errors import ModelError, UsageError
 
 Level = Literal["none", "exact", "fast", "small"]
-Target = Literal["cpu", "cuda", "tensorrt", "no-conv3d"]
+Target = Literal["cpu", "openvino", "cuda", "tensorrt", "no-conv3d"]
 
 WinogradAxes = Literal["none", "depth", "all"]
 
-TARGETS_KEEPING_3D = ("cuda", "tensorrt")
+TARGETS_KEEPING_3D = ("openvino", "cuda", "tensorrt")
 """Targets with fast 3D operators."""
 
 
@@ -122,6 +123,7 @@ LOWER_CONV3D_RULES = (
     lower_reduce.RULE,
 )
 LAYOUT_PASS = Pass("layout", (cancel_transposes.RULE, merge_reshapes.RULE))
+TAPS_PASS = Pass("taps as channels", (taps_as_channels.RULE,))
 
 
 ROW_INTERLEAVE_PASS = Pass("alternating rows", (row_interleave.RULE,))
@@ -212,6 +214,8 @@ def select_passes(
         raise UsageError("A file without 3D convolutions needs rewriting: `level=none` cannot give it.")
     if level == "none":
         return ()
+    if target == "openvino" and level != "exact":
+        return (*EXACT_PASSES, TAPS_PASS)
     if target in TARGETS_KEEPING_3D or (level == "exact" and target == "cpu"):
         return EXACT_PASSES
     if level == "exact":
@@ -251,7 +255,7 @@ def optimize_graph(
         ``"exact"``: only rewrites that are equal by algebra. ``"fast"``: also 3D operators in the form that the device
         runs fastest. ``"small"``: also a few planes at a time.
     target
-        Class of devices: ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
+        Class of devices: ``"openvino"``, ``"cuda"`` and ``"tensorrt"`` keep 3D operators; ``"no-conv3d"`` leaves none.
     max_memory
         Approximate bytes of the intermediate tensors of one scan, for ``"small"``; a default if None.
     winograd_axes

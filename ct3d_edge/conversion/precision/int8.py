@@ -23,7 +23,7 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from ct3d_edge.conversion.passes.graph import REWRITE_MARK, rank
-from ct3d_edge.conversion.passes.pipeline import Target
+from ct3d_edge.conversion.passes.pipeline import TARGETS_KEEPING_3D, Target
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.conversion.precision.tile_ranges import share_ranges
 from ct3d_edge.errors import Ct3dError, ModelError
@@ -218,7 +218,7 @@ def convert_to_int8(
         ir.to_proto(model),
         batches,
         exclude=fp32_nodes,
-        symmetric=target in ("cuda", "tensorrt"),
+        symmetric=target in TARGETS_KEEPING_3D,
         seven_bits=target == "cpu",
         method=method,
     )

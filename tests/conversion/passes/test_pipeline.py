@@ -67,7 +67,7 @@ def test_none_changes_nothing() -> None:
     assert (done.proto, done.steps) == (proto, ())
 
 
-@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("target", ["openvino", "cuda", "tensorrt"])
 def test_devices_that_know_3d_keep_it(target: pipeline.Target) -> None:
     done = optimize_graph(small_network(), "fast", target).proto
     kernels = [a for node in done.graph.node if node.op_type == "Conv" for a in node.attribute if a.name == "pads"]

@@ -80,6 +80,7 @@ def require_equal(seed: int) -> None:
     for level, target, budget in (
         ("exact", "cpu", None),
         ("fast", "cpu", None),
+        ("fast", "openvino", None),
         ("exact", "no-conv3d", None),
         ("small", "no-conv3d", small),
     ):

@@ -39,7 +39,9 @@ def test_convolutions_become_integers_and_the_head_stays_float32() -> None:
     assert 0 < worst < 0.02
 
 
-@pytest.mark.parametrize(("target", "unsigned"), [("cpu", True), ("no-conv3d", True), ("tensorrt", False)])
+@pytest.mark.parametrize(
+    ("target", "unsigned"), [("cpu", True), ("no-conv3d", True), ("openvino", False), ("tensorrt", False)]
+)
 def test_gpus_get_symmetric_integers(target: Target, unsigned: bool) -> None:
     after, _ = convert_to_int8(network(), iter(batches()), target)
     kinds = {t.data_type for t in after.graph.initializer}
