@@ -31,6 +31,8 @@ WORD_COUNTS: dict[str, int] = {
     "receipt": 2,
     "room": 4,
     "rooms": 0,
+    "said": 0,
+    "told": 0,
     "verdict": 0,
     "verdicts": 0,
     "witness": 0,

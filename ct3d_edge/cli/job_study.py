@@ -104,13 +104,13 @@ class StudyRun:
         series = any(map(is_series, scans))
         if outputs.dicom_sr and series:
             require_extra("dicom", ["highdicom"], "or leave the structured reports out: --no-dicom-sr")
-        wanted = OutputFolders(
+        folders = OutputFolders(
             gradcam=out if outputs.gradcam else None,
             dicom_sr=out if outputs.dicom_sr and series else None,
             dicom_sc=out if outputs.dicom_sc else None,
             dicom_pm=out if outputs.dicom_pm else None,
         )
-        return extra + wanted.open(scans, self._model_name, include_phi=True, seconds=self._seconds)
+        return extra + folders.open(scans, self._model_name, include_phi=True, seconds=self._seconds)
 
     def _list_files(self) -> list[str]:
         from ct3d_edge.deployment.job_result import RESULT_FILE

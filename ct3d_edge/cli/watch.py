@@ -84,21 +84,21 @@ def watch(
     check_results_path(out)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
-    wanted = OutputFolders(gradcam_dir, dicom_sr, dicom_sc, dicom_pm)
-    _check_output_folders(wanted.paths, folder)
+    folders = OutputFolders(gradcam_dir, dicom_sr, dicom_sc, dicom_pm)
+    _check_output_folders(folders.paths, folder)
     config = inference_config(
         provider,
         allow_fallback,
         provider_option,
         device_id,
         no_tuned=no_tuned,
-        gradcam=wanted.need_gradcam,
+        gradcam=folders.need_gradcam,
         allow=allow,
         include_phi=include_phi,
     )
     model_name = resolve_model_path(model).stem
     names = names_below(folder)
-    outputs = wanted.open((), model_name, include_phi=include_phi, seconds=scan_timeout, names=names)
+    outputs = folders.open((), model_name, include_phi=include_phi, seconds=scan_timeout, names=names)
     budget, target = parse_size(max_memory), out.resolve()
     watched = WatchedFolder(folder, settle)
     with exclusive_lock(target), ResultsJournal(target) as journal, open_model(model, config) as opened:

@@ -133,7 +133,7 @@ class NodeServer(ThreadedAssociationServer):
         address = str(client_address[0]).partition("%")[0]
         if not is_in_networks(address, self.networks):
             if address not in self._strangers and len(self._strangers) < MAX_LOGGED_ADDRESSES:
-                LOGGER.warning("refused: %s connects, which is no address of a peer; said once", address)
+                LOGGER.warning("refused: %s connects, which is no address of a peer; logged once", address)
                 self._strangers.add(address)
             return False
         if len(self.active_associations) >= self.limits.max_associations + SPARE_CONNECTIONS:

@@ -63,9 +63,11 @@ def _try(name: str, check: Callable[[], str]) -> NodeCheck:
 def _check_spool_and_port(config: NodeConfig) -> str:
     with open_spool(config.spool) as spool:
         Receiver(config, spool, SeriesTracker(config.completion, config.limits)).stop()
-    folder, free, kept = spool.folder, spool.free_bytes(), config.limits.min_free_bytes
-    if free < kept:
-        raise UsageError(f"{folder} has {format_bytes(free)} left; everything is refused below {format_bytes(kept)}.")
+    folder, free, reserve = spool.folder, spool.free_bytes(), config.limits.min_free_bytes
+    if free < reserve:
+        raise UsageError(
+            f"{folder} has {format_bytes(free)} left; everything is refused below {format_bytes(reserve)}."
+        )
     return f"{folder}, {format_bytes(free)} left; port {config.port} of {config.host} is free"
 
 

@@ -176,10 +176,10 @@ class Receiver:
         return SUCCESS
 
     def _require_space(self, size: int) -> None:
-        free, kept = self._spool.free_bytes(), self._config.limits.min_free_bytes
-        if free - size < kept:
+        free, reserve = self._spool.free_bytes(), self._config.limits.min_free_bytes
+        if free - size < reserve:
             raise RefusedInstance(
-                f"The disk has {format_bytes(max(free, 0))} left; {format_bytes(kept)} stay free.",
+                f"The disk has {format_bytes(max(free, 0))} left; {format_bytes(reserve)} stay free.",
                 OUT_OF_RESOURCES,
             )
 

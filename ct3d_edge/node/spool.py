@@ -14,7 +14,7 @@
     SPOOL/incoming/                             files that are being written; emptied at the start
 
 The state of a series is where its files are. Each step is one rename, so that a node that is killed at any moment finds
-every series in one of these states. Files and folders are synced before a peer is told that an instance was stored.
+every series in one of these states. Files and folders are synced before a peer gets the status of success.
 """
 
 import os

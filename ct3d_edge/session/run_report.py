@@ -188,7 +188,7 @@ def is_tf32_allowed(name: ProviderName, options: Options, gpu: nvidia.Gpu | None
     """Whether inputs of convolutions may be rounded to TF32; None if unknown.
 
     NVIDIA's libraries obey ``NVIDIA_TF32_OVERRIDE`` above every other setting. TensorRT allows TF32 unless its builder
-    is told otherwise, which ONNX Runtime's provider has no option for.
+    has another setting, which ONNX Runtime's provider has no option for.
     """
     if name not in ("tensorrt", "cuda"):
         return None

@@ -86,7 +86,7 @@ class FolderContents:
         return tuple(series for series in self.series if series.reason is None)
 
     def remarks(self) -> tuple[QCFlag, ...]:
-        """What is to be said of every series here: which of them a broken file belongs to cannot be known."""
+        """Flags of every series here: which of them a broken file belongs to cannot be known."""
         if not self.unreadable:
             return ()
         names = ", ".join(path.name for path, _ in self.unreadable[:MAX_NAMED])

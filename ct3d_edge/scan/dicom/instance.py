@@ -246,5 +246,5 @@ def _make_instance(dataset: Dataset, path: Path, pixels: PixelData) -> DicomInst
 
 
 def _patient_hash(dataset: Dataset) -> str:
-    said = "\n".join(read_text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
-    return hash_text(said)
+    text = "\n".join(read_text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
+    return hash_text(text)

@@ -77,8 +77,8 @@ class DicomSeries(Scan):
         padding = padding_flags(ordered.slices)
         self._in_hu = len(scalings) > 1 or bool(padding)
         self.slope, self.intercept = (1.0, 0.0) if self._in_hu else next(iter(scalings))
-        said = (*remarks, *belonging, *_series_flags(images, localizers))
-        self.flags = (*said, *ordered.flags, *self._unit_flags(), *padding)
+        found = (*remarks, *belonging, *_series_flags(images, localizers))
+        self.flags = (*found, *ordered.flags, *self._unit_flags(), *padding)
         self.reading_ms = (time.perf_counter() - start) * 1e3
 
     @property
@@ -130,14 +130,14 @@ class DicomSeries(Scan):
         return hu
 
     def _unit_flags(self) -> tuple[QCFlag, ...]:
-        """What is to be said about units."""
-        said = {slice_.frame.units for slice_ in self._stack.slices}
+        """Flags about units."""
+        units = {slice_.frame.units for slice_ in self._stack.slices}
         found = []
-        if None in said:
+        if None in units:
             found.append(
                 QCFlag("missing_rescale", "warn", "No rescale slope is given; stored numbers were taken as HU.")
             )
-        if others := said - {None, "", "HU"}:
+        if others := units - {None, "", "HU"}:
             named = ", ".join(sorted(map(str, others)))
             found.append(QCFlag("missing_rescale", "warn", f"The file calls its units {named}, not HU.", named))
         return tuple(found)
@@ -210,7 +210,7 @@ def _series_flags(images: Sequence[DicomInstance], localizers: int) -> tuple[QCF
         detail = f"The files speak of {declared} images; {there} are there."
         found.append(QCFlag("incomplete_series", "warn", detail, there))
     if bare := sum(image.without_preamble for image in images):
-        detail = f"The encoding is not said by {plural(bare, 'file')}; it was recognised by content."
+        detail = f"{plural(bare, 'file')} did not state the encoding; it was recognised by content."
         found.append(QCFlag("no_preamble", "warn", detail, bare))
     if any(image.photometric == "MONOCHROME1" for image in images):
         detail = "The pixels are declared inverted for display (MONOCHROME1); the numbers were taken as they are."

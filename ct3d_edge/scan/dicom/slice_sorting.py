@@ -21,7 +21,7 @@ SPACING_TOLERANCE = 0.1
 """Farthest that a slice may lie from its place on an even grid, in slice distances, without a remark."""
 
 MIN_GAP_STEPS = 0.5
-"""From this distance on the grid has a hole, or the order cannot be told."""
+"""From this distance on the grid has a hole, or the order is unknown."""
 
 ALTERNATION_TOLERANCE = 0.1
 """Difference of every second distance from the others, in mean distances, from which on two passes are woven."""
