@@ -47,9 +47,9 @@ def comparison_summary(comparison: Comparison) -> list[str]:
         f"{'common scans':<{NAME_WIDTH}}{', '.join(f'{count} {label}' for count, label in counts)}",
         "",
         *_metric_rows(comparison),
-        "Intervals of differences: AUC DeLong and paired bootstrap, sensitivity paired bootstrap within each class "
-        f"({figures.resamples} resamples, seed {figures.seed}). Sensitivities at the reference's specificity "
-        f"{figures.specificity:.3f}.",
+        "Intervals of differences: DeLong and bootstrap (BCa) for AUC, bootstrap (percentile) for sensitivity; both "
+        f"models get the same scans ({figures.resamples} resamples, seed {figures.seed}). Sensitivities at the "
+        f"reference's specificity {figures.specificity:.3f}.",
         "",
         _agreement(comparison),
         *_differing(comparison),

@@ -81,6 +81,7 @@ def bootstrap_scans(
     truth: NDArray[np.int64],
     *,
     limits: tuple[float, float] = (0.0, 1.0),
+    smooth: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress = no_progress,
@@ -92,7 +93,8 @@ def bootstrap_scans(
     the maker of a test set chose, stays (Robin et al. 2011, BMC Bioinformatics 12:77). A figure of two models gets the
     same scans for both, so that its interval is that of a paired comparison. The interval is that of Efron (1987, J.
     Am. Stat. Assoc. 82:171). Where that is not defined, because all resamples are on one side of the figure, it is the
-    percentile interval of the same resamples; with a single scan of a class it is ``limits``.
+    percentile interval of the same resamples. So it is for a figure that is not ``smooth``: the jackknife in BCa is not
+    valid for quantiles (Efron and Tibshirani 1993, 11.6). With a single scan of a class it is ``limits``.
     """
     from scipy import stats
 
@@ -110,10 +112,11 @@ def bootstrap_scans(
         return round(statistic(np.concatenate(drawn).astype(np.int64)), DIGITS)  # SciPy may have made them floats
 
     settings = {"confidence_level": CONFIDENCE, "vectorized": False}
+    method = "BCa" if smooth else "percentile"
     rng = np.random.default_rng(seed)
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(classes, compute, n_resamples=resamples, method="BCa", rng=rng, **settings)
+        found = stats.bootstrap(classes, compute, n_resamples=resamples, method=method, rng=rng, **settings)
     if not np.isfinite(found.confidence_interval).all():
         settings |= {"n_resamples": 0, "bootstrap_result": found}
         found = stats.bootstrap(classes, compute, method="percentile", **settings)

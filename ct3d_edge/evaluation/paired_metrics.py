@@ -128,11 +128,14 @@ def compute_paired_metrics(
         As for `bootstrap_scans`.
     """
 
-    def estimate(figure: Callable[[PairedScores], float], limits: tuple[float, float], what: str) -> MetricEstimate:
+    def estimate(
+        figure: Callable[[PairedScores], float], limits: tuple[float, float], what: str, *, smooth: bool = False
+    ) -> MetricEstimate:
         return bootstrap_scans(
             lambda scans: figure(pairs.take(scans)),
             pairs.truth,
             limits=limits,
+            smooth=smooth,
             resamples=resamples,
             seed=seed,
             progress=progress,
@@ -147,7 +150,9 @@ def compute_paired_metrics(
         scans=(int(counts[0]), int(counts[1])),
         auc=float(areas[0]),
         reference_auc=float(areas[1]),
-        auc_difference=auc_difference(pairs, estimate(_area_difference, DIFFERENCE_LIMITS, "AUC difference")),
+        auc_difference=auc_difference(
+            pairs, estimate(_area_difference, DIFFERENCE_LIMITS, "AUC difference", smooth=True)
+        ),
         specificity=pairs.specificity,
         sensitivity=model,
         reference_sensitivity=reference,

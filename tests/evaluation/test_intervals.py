@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ct3d_edge.evaluation.intervals import bootstrap, proportion
+from ct3d_edge.evaluation.intervals import bootstrap, bootstrap_scans, proportion
 from ct3d_edge.evaluation.metrics import auc, brier, calibration_error
 
 
@@ -129,3 +129,16 @@ def test_reports_every_resample() -> None:
     calls: list[tuple[int, int | None, str]] = []
     bootstrap(obvious_auc, *separated_by(1, 5, seed=0), resamples=7, progress=lambda *call: calls.append(call))
     assert calls == [(n, 7, "Resampling") for n in range(1, 8)]
+
+
+def test_a_figure_that_is_not_smooth_has_the_percentile_interval() -> None:
+    truth, scores = separated_by(1.0, 25, seed=4)
+    values: list[float] = []
+
+    def highest_quarter(scans: NDArray[np.int64]) -> float:
+        values.append(float(np.quantile(scores[scans], 0.75)))
+        return values[-1]
+
+    found = bootstrap_scans(highest_quarter, truth, resamples=300, smooth=False)
+    assert len(values) == 301  # no jackknife
+    assert (found.low, found.high) == pytest.approx(np.quantile(values[1:], [0.025, 0.975]).tolist())
