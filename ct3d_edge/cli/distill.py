@@ -125,6 +125,7 @@ def distill(
             fold=fold,
             unlabelled=unlabelled,
             margin=margin,
+            require_comparison=require_non_inferior,
             seed=seed,
             skip_bad=skip_bad,
             cache=cache,

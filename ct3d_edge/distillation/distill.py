@@ -79,6 +79,7 @@ def distill(
     fold: int | None = None,
     unlabelled: Path | None = None,
     margin: float = MARGIN,
+    require_comparison: bool = False,
     **options: Any,
 ) -> DistilledRun:
     """Train a small network to predict what a trained one predicts.
@@ -111,6 +112,8 @@ def distill(
         A folder of more scans to train on, to which the teacher gives labels.
     margin
         By how much the AUC of the student may be lower; see `Comparison`.
+    require_comparison
+        Refuse a split without test scans of both classes, before the training.
     options
         ``seed``, ``validation``, ``skip_bad``, ``cache``, ``precision``, ``tensorboard``, ``resume``, ``overwrite``,
         ``progress``, ``on_estimate`` and ``on_epoch`` of `train`.
@@ -118,7 +121,7 @@ def distill(
     Raises
     ------
     UsageError
-        As `train`; or there is no scan folder.
+        As `train`; or there is no scan folder, or no test scan where a comparison is required.
     ModelError
         The teacher cannot be loaded, has other than two classes, or predicts the same for every scan.
     CheckFailedError
@@ -143,6 +146,8 @@ def distill(
     tested = set() if run is None else {entry.sha256 for entry in read_split(run / RUN_SPLIT).test}
     if drawn is not None:
         require_unseen_test_scans(drawn, tested)
+    if require_comparison:
+        require_test_scans(drawn)
     map_classes(class_names(folder), opened.contract)
     artifacts.refuse_to_overwrite(out, resume=options.get("resume", False), overwrite=options.get("overwrite", False))
     extra = None
@@ -287,6 +292,21 @@ def find_folder(split: Path | None) -> Path:
     if split is not None and all((split.parent / name).is_dir() for name in read_split(split).classes):
         return split.parent
     raise UsageError("Name the folder with the two class folders: ct3d-edge distill RUN DIR --out SMALL.")
+
+
+def require_test_scans(split: Split | None) -> None:
+    """Make sure that student and teacher can be compared on scans of both classes that neither saw.
+
+    Raises
+    ------
+    UsageError
+        If they cannot.
+    """
+    if split is None or not all(split.count("test", label) for label in split.classes):
+        raise UsageError(
+            "Student and teacher are compared on test scans of both classes, and the split has none. Give one with a "
+            "test subset (`split=`): ct3d-edge data split DIR --out split.json --test 0.25"
+        )
 
 
 def require_unseen_test_scans(split: Split, tested: Collection[str]) -> None:

@@ -42,7 +42,7 @@ def test_from_two_folders_to_a_student(run: Run, tmp_path: Path, monkeypatch: py
     again = run("distill", teacher, scans, "--out", small, *network)
     assert again.code == 2
     assert "already holds a trained model.keras" in again.err
-    gate = ("--overwrite", "--require-non-inferior", "--margin", 0.0001)
+    gate = ("--overwrite", "--require-non-inferior", "--margin", 0)
     failed = run("distill", teacher, scans, "--out", small, *network, *gate)
     assert failed.code == 4
     assert "not shown to be non-inferior" in failed.err

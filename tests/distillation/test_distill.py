@@ -81,6 +81,8 @@ def test_a_teacher_without_a_run_and_a_contract_of_its_own(
     assert not made.run.split.test
     with pytest.raises(CheckFailedError, match="was not compared with its teacher"):
         made.require_non_inferior()
+    with pytest.raises(UsageError, match="are compared on test scans of both classes, and the split has none"):
+        distill(tmp_path / "teacher.keras", scans, tmp_path / "other", plain(), require_comparison=True, **options)
 
 
 def test_an_estimate_changes_nothing(teacher: Path, scans: Path, networks: Path, tmp_path: Path) -> None:
