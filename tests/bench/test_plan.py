@@ -55,7 +55,7 @@ def test_a_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_plan(tmp_path / "none.toml")
 
 
-@pytest.mark.parametrize("name", ["peers.toml", "gpu.toml"])
+@pytest.mark.parametrize("name", ["peers.toml", "gpu.toml", "int8.toml"])
 def test_the_plans_of_the_project_name_peers_that_exist(name: str) -> None:
     plan = load_plan(PLANS / name)
     parts = [part for entry in plan.contestants for part in (entry.preprocessing, entry.network) if part]
