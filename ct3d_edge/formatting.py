@@ -81,9 +81,9 @@ def wrap(text: str, width: int, indent: int = 0, *, cut_words: bool = True) -> s
 def format_value(value: object) -> str:
     """Format plain data as one line of text: ``cpu: 696, cuda: none`` for a mapping, commas between items of a list."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {format_value(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {format_value(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(format_value, value))
+        return ", ".join(map(format_value, value)) or "none"
     return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
 
 

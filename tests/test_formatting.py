@@ -62,6 +62,7 @@ def test_wrap_breaks_only_lines_that_are_too_long() -> None:
         ({"cpu": 5, "gpu": None}, "cpu: 5, gpu: none"),
         ([1, [True, "a"]], "1, yes, a"),
         ({"a": {"b": False}}, "a: b: no"),
+        ({"a": []}, "a: none"),
         (1, "1"),
         (0.5, "0.5"),
         ("", ""),
