@@ -43,6 +43,8 @@ class CompileOptions:
         Type in which the file computes.
     weight_dtype
         Type in which an fp32 file stores its weights.
+    filtering
+        Axes along which minimal filtering (Winograd) is permitted, if precision and target permit them.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class CompileOptions:
     gradcam_output: bool = False
     precision: RequestedPrecision = "fp32"
     weight_dtype: WeightDtype = "fp32"
+    filtering: WinogradAxes = "all"
 
     def __post_init__(self) -> None:
         if self.weight_dtype == "fp16" and self.precision != "fp32":
@@ -76,9 +79,9 @@ class CompileOptions:
 
         Along all axes the weights grow most, so a file with its weights in float16 uses one axis.
         """
-        if self.precision == "int8":
+        if self.precision == "int8" or self.filtering == "none":
             return "none"
-        return "all" if (self.precision, self.weight_dtype) == ("fp32", "fp32") else "depth"
+        return self.filtering if (self.precision, self.weight_dtype) == ("fp32", "fp32") else "depth"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,8 @@ def _provenance(options: CompileOptions, done: OptimizedGraph) -> dict[str, Any]
     asked: dict[str, Any] = {"level": options.level, "target": options.target}
     if options.max_memory is not None:
         asked["max_memory"] = options.max_memory
+    if options.filtering != "all":
+        asked["filtering"] = options.filtering
     return {"optimize": asked, "passes": [step.to_dict() for step in done.steps]}
 
 

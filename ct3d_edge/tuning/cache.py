@@ -13,7 +13,7 @@ from ct3d_edge.providers.names import ProviderName, RequestedProvider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.scan.archive import path_exists
 from ct3d_edge.session.provider_selection import find_expected_provider, is_available
-from ct3d_edge.tuning.candidate import Candidate, CandidateResult, OptimizationLevel, Target
+from ct3d_edge.tuning.candidate import Candidate, CandidateResult, Filtering, OptimizationLevel, Target
 from ct3d_edge.tuning.result import SCHEMA, TuningKey, TuningResult, tuning_key
 
 
@@ -129,6 +129,7 @@ class _Candidate(Struct):
     memory_bytes: int | None
     samples_ms: tuple[Duration, ...]
     target: Target = "cpu"
+    filtering: Filtering = "all"
 
 
 class _TuningFile(Struct, rename={"selected": "chosen", "baseline": "standard", "parity": "proof"}):
@@ -182,7 +183,8 @@ def parse_tuning_result(data: bytes) -> TuningResult:
 
 def _candidate_result(read: _Candidate, provider: ProviderName) -> CandidateResult:
     parse_options(provider, tuple(f"{name}={value}" for name, value in read.options.items()))  # raises if unknown
-    candidate = Candidate(read.level, read.threads, tuple(read.options.items()), read.precision, read.target)
+    options = tuple(read.options.items())
+    candidate = Candidate(read.level, read.threads, options, read.precision, read.target, read.filtering)
     return CandidateResult(candidate, read.dropped, read.difference, read.memory_bytes, read.samples_ms)
 
 

@@ -17,12 +17,18 @@ LEVELS: tuple[OptimizationLevel, ...] = get_args(OptimizationLevel)
 Target = Literal["cpu", "openvino", "cuda", "tensorrt", "no-conv3d"]
 """Device classes that the passes know; `pipeline.Target`, which reading a tuning result does not load."""
 
+Filtering = Literal["none", "depth", "all"]
+"""Axes of minimal filtering; `pipeline.WinogradAxes`, which reading a tuning result does not load."""
+
 ProviderSettings = tuple[tuple[str, str], ...]
 """Options of the provider that are not at their defaults, as ``(name, value)``."""
 
 
 BF16_SETTING = ("inference_precision", "bf16")
 """Of OpenVINO: round to bfloat16."""
+
+
+FILTERING_NAMES: dict[Filtering, str] = {"none": " unfiltered", "depth": " filtered along depth", "all": ""}
 
 
 @dataclass(frozen=True)
@@ -37,18 +43,22 @@ class GraphForm:
         Number type in which it computes.
     target
         Device class that the passes make it for.
+    filtering
+        Axes along which minimal filtering is permitted.
     """
 
     level: OptimizationLevel
     precision: Precision = "fp32"
     target: Target = "cpu"
+    filtering: Filtering = "all"
 
     @property
     def name(self) -> str:
         """A short text that no other form has."""
         if self.level == "none":
             return f"as given, {self.precision}"
-        return f"{self.level}{'' if self.target == 'cpu' else f' for {self.target}'}, {self.precision}"
+        target = "" if self.target == "cpu" else f" for {self.target}"
+        return f"{self.level}{target}{FILTERING_NAMES[self.filtering]}, {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Candidate:
 
     Parameters
     ----------
-    level, precision, target
+    level, precision, target, filtering
         As in `GraphForm`.
     threads
         Within an operator on the CPU; all usable cores where the provider chooses by itself.
@@ -70,11 +80,12 @@ class Candidate:
     options: ProviderSettings = ()
     precision: Precision = "fp32"
     target: Target = "cpu"
+    filtering: Filtering = "all"
 
     @property
     def form(self) -> GraphForm:
         """Which file it runs."""
-        return GraphForm(self.level, self.precision, self.target)
+        return GraphForm(self.level, self.precision, self.target, self.filtering)
 
     @property
     def arithmetic(self) -> Arithmetic:

@@ -196,6 +196,7 @@ def _result_to_dict(result: CandidateResult) -> dict[str, Any]:
         "level": candidate.level,
         "precision": candidate.precision,
         "target": candidate.target,
+        "filtering": candidate.filtering,
         "threads": candidate.threads,
         "options": dict(candidate.options),
         "dropped": result.dropped,

@@ -22,6 +22,7 @@ from ct3d_edge.tuning.candidate import (
     BF16_SETTING,
     LEVELS,
     Candidate,
+    Filtering,
     GraphForm,
     OptimizationLevel,
     ProviderSettings,
@@ -54,6 +55,10 @@ FORMS_WITHOUT_3D = (("fast", "cpu"), ("small", "cpu"), ("fast", "no-conv3d"), ("
 
 REDUCED_PRECISION_LEVELS: tuple[OptimizationLevel, ...] = ("fast", "small")
 """Levels that are worth fewer bits: without their folding the chain falls back to float32 at each normalisation."""
+
+
+LESS_FILTERING: tuple[Filtering, ...] = ("depth", "none")
+"""Forms between `exact` and `fast`: minimal filtering along depth alone, or none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +119,7 @@ def generate_candidates(
     threads = list_thread_counts(cores) if default_options(provider).supports_threads else (cores,)
     settings = PROVIDER_SETTINGS.get(provider, ((),))
     return tuple(
-        Candidate(form.level, count, chosen, form.precision, form.target)
+        Candidate(form.level, count, chosen, form.precision, form.target, form.filtering)
         for form in forms
         for count in threads
         for chosen in (*settings, *([(BF16_SETTING,)] if bf16 and form.precision == "fp32" else []))
@@ -157,7 +162,7 @@ def build_graph_forms(
     graphs = {_serialize_graph(model): "the given file"}
     for form in _forms_to_build(model, provider, precisions):
         LOGGER.info("rewriting: %s ...", form.name)
-        path = folder / f"{form.level}-{form.precision}-{form.target}.onnx"
+        path = folder / f"{form.level}-{form.precision}-{form.target}-{form.filtering}.onnx"
         try:
             made = _build_form(model, form, path, dataset, calibration)
         except (CheckFailedError, ModelError) as error:
@@ -183,7 +188,11 @@ def _build_form(
     if lower and gradcam:
         raise ModelError("the Grad-CAM output of the given file needs fp32")
     options = CompileOptions(
-        form.level, form.target, gradcam_output=gradcam, precision=form.precision if lower else "fp32"
+        form.level,
+        form.target,
+        gradcam_output=gradcam,
+        precision=form.precision if lower else "fp32",
+        filtering=form.filtering,
     )
     optimize_model(model, path, dataset, options=options, calibration=calibration if lower else None)
     return load_model_file(path)
@@ -200,6 +209,8 @@ def _forms_to_build(model: ModelFile, provider: ProviderName, precisions: Sequen
     yield from (GraphForm(level, own, target) for level in above)
     for other in others:
         yield from (GraphForm(level, own, other) for level in _higher_levels(model, other) if level != "exact")
+    if "cpu" in _targets(provider) and "fast" in _higher_levels(model, "cpu"):
+        yield from (GraphForm("fast", own, "cpu", filtering) for filtering in LESS_FILTERING)
     worthwhile = [level for level in REDUCED_PRECISION_LEVELS if level in OWN_LEVELS.get(target, LEVELS)]
     folded = [level for level in worthwhile if level in above]
     unchanged: list[OptimizationLevel] = ["none"] if len(folded) < len(worthwhile) else []

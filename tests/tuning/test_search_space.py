@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ct3d_edge.conversion.graph_variant import CompileOptions
 from ct3d_edge.conversion.parity.parity_data import CalibrationData, ParityDataset
 from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES
 from ct3d_edge.errors import UsageError
@@ -19,6 +20,8 @@ from ct3d_edge.tuning.search_space import (
     permits_bf16,
     permitted_precisions,
 )
+
+IN_BETWEEN = {GraphForm("fast", "fp32", "cpu", "depth"), GraphForm("fast", "fp32", "cpu", "none")}
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
@@ -50,9 +53,9 @@ def test_forms_are_proven_files_above_the_given_ones_level(
     assert made.models[GraphForm("none")] is given
     assert GraphForm("fast") in made.models
     assert made.models[GraphForm("fast")].provenance["proof"]["material"] == "eight"
-    assert {*made.models, *made.dropped} == set(map(GraphForm, LEVELS))
+    assert {*made.models, *made.dropped} == {*map(GraphForm, LEVELS), *IN_BETWEEN}
     again = build_graph_forms(
-        load_model_file(tmp_path / "fast-fp32-cpu.onnx"), tmp_path, "cpu", ParityDataset(volumes, "", limit=1)
+        load_model_file(tmp_path / "fast-fp32-cpu-all.onnx"), tmp_path, "cpu", ParityDataset(volumes, "", limit=1)
     )
     assert {*again.models, *again.dropped} == {GraphForm("none"), GraphForm("small")}
 
@@ -64,13 +67,13 @@ def test_openvino_gets_its_own_forms_and_those_of_the_cpu(
     made = build_graph_forms(given, tmp_path, "openvino", eight, precisions=("int8",), calibration=calibration)
     forms = {*made.models, *made.dropped}
     own = {GraphForm("exact", "fp32", "openvino"), GraphForm("fast", "fp32", "openvino")}
-    for_cpu = {GraphForm("fast"), GraphForm("small")}
+    for_cpu = {GraphForm("fast"), GraphForm("small"), *IN_BETWEEN}
     assert forms == {GraphForm("none"), *own, *for_cpu, GraphForm("fast", "int8", "openvino")}
     taps = made.models[GraphForm("fast", "fp32", "openvino")]
     assert taps.optimized == ("fast", "openvino")
     assert taps.node_counts["Concat"] == 1
     assert GraphForm("fast", "fp32", "openvino").name == "fast for openvino, fp32"
-    without_3d = load_model_file(tmp_path / "fast-fp32-cpu.onnx")
+    without_3d = load_model_file(tmp_path / "fast-fp32-cpu-all.onnx")
     (tmp_path / "again").mkdir()
     again = build_graph_forms(without_3d, tmp_path / "again", "openvino", ParityDataset(volumes, "", limit=1))
     assert {*again.models, *again.dropped} == {GraphForm("none"), GraphForm("small")}
@@ -83,7 +86,18 @@ def test_a_file_made_for_another_device_class_has_no_level_yet(
     for_cuda = next(file for form, file in made.models.items() if form.level != "none")
     (tmp_path / "cpu").mkdir()
     again = build_graph_forms(for_cuda, tmp_path / "cpu", "cpu", ParityDataset(volumes, "", limit=1))
-    assert {*again.models, *again.dropped} == set(map(GraphForm, LEVELS))
+    assert {*again.models, *again.dropped} == {*map(GraphForm, LEVELS), *IN_BETWEEN}
+
+
+def test_forms_in_between_filter_less() -> None:
+    assert [form.name for form in sorted(IN_BETWEEN, key=lambda form: form.filtering)] == [
+        "fast filtered along depth, fp32",
+        "fast unfiltered, fp32",
+    ]
+    assert CompileOptions(filtering="depth").winograd_axes == "depth"
+    assert CompileOptions(filtering="none").winograd_axes == "none"
+    assert CompileOptions(filtering="all", weight_dtype="fp16").winograd_axes == "depth"
+    assert CompileOptions(filtering="all", precision="int8").winograd_axes == "none"
 
 
 def test_a_form_that_fails_the_proof_is_dropped_with_the_reason(
@@ -91,7 +105,7 @@ def test_a_form_that_fails_the_proof_is_dropped_with_the_reason(
 ) -> None:
     made = build_graph_forms(given, tmp_path, "cpu", ParityDataset(volumes, "eight", limit=0))
     assert "The parity check failed" in made.dropped[GraphForm("fast")]
-    assert not (tmp_path / "fast-fp32-cpu.onnx").exists()
+    assert not (tmp_path / "fast-fp32-cpu-all.onnx").exists()
 
 
 def test_precisions_by_their_names_and_any_by_what_the_provider_computes_in() -> None:

@@ -58,9 +58,38 @@ def test_few_voxels_do_not_pay_for_more_weights() -> None:
 
 
 def test_few_channels_do_not_pay_for_the_transforms() -> None:
-    thin, wide = (validate_graph(pyramid(channels, channels)) for channels in (8, 32))
+    thin, wide = (validate_graph(pyramid(channels, channels)) for channels in (4, 8))
     assert plan_filtering(thin).unfiltered == {"conv0"}
     assert plan_filtering(wide).unfiltered == frozenset()
+
+
+def factorised(channels: int, first: tuple[int, ...], second: tuple[int, ...]) -> onnx.ModelProto:
+    """Kernels within planes and across them, behind a first convolution."""
+    g = GraphMaker(1, 16, 16, 16)
+    x = g.op("Relu", g.conv("x", channels, 1, 3, 3, 3, pads=[1] * 6))
+    for kernel in (first, second):
+        x = g.op("Relu", g.conv(x, channels, channels, *kernel, pads=[length // 2 for length in kernel] * 2))
+    return g.model(x)
+
+
+@pytest.mark.parametrize(
+    ("channels", "first", "second", "kept"),
+    [
+        (32, (1, 3, 3), (3, 1, 1), {"conv4"}),
+        (8, (1, 3, 3), (3, 1, 1), {"conv4"}),
+        (8, (3, 3, 1), (1, 1, 3), {"conv2", "conv4"}),
+        (32, (3, 3, 1), (1, 1, 3), set()),
+    ],
+)
+def test_kernels_whose_planes_only_copy_stay_3d(
+    channels: int, first: tuple[int, ...], second: tuple[int, ...], kept: set[str]
+) -> None:
+    before = factorised(channels, first, second)
+    assert set(plan_filtering(validate_graph(before)).kept_3d) == kept
+    done = optimize_graph(before, "fast", strict=True)
+    reasons = {refusal.node: refusal.reason for step in done.steps for refusal in step.refusals}
+    assert all("copy more than it saves" in reasons[name] for name in kept)
+    assert difference(before, done.proto, (1, 16, 16, 16), batch=2) < 1e-5
 
 
 @pytest.mark.usefixtures("limit")
