@@ -1,10 +1,10 @@
-"""Which way of learning gives the better network on the same scans, in the same number of epochs?
+"""Which way of learning, or which network, is better on the same scans, in the same number of epochs?
 
     python -m bench.presets [PLAN.toml] [--work DIR]
 
-Follows a plan (bench/plans/presets.toml): every variant with every seed, which draws the split, the first weights and
-the order. Each network then judges the same fresh phantoms; their scores are kept in bench/results, and the figures
-are made from them. Runs that are done are not repeated; an interrupted one is resumed.
+Follows a plan (bench/plans/presets.toml or networks.toml): every variant with every seed, which draws the split, the
+first weights and the order. Each network then predicts the same fresh phantoms; their scores are kept in
+bench/results, and the figures are made from them. Runs that are done are not repeated; an interrupted one is resumed.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from ct3d_edge.system.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
+SAME_IN_COPIED = ("scans", "data_seed", "shape", "size", "validation", "epochs", "test")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: 
     from ct3d_edge.training.history import EpochDone
     from ct3d_edge.training.presets import PRESETS
 
-    changes = {name: value for name, value in variant.items() if name not in ("name", "preset")}
+    changes = {name: value for name, value in variant.items() if name not in ("name", "preset", "network")}
     run = work / f"{variant['name'].replace(' ', '-')}-{seed}"
 
     def show(event: EpochDone) -> None:
@@ -77,6 +78,7 @@ def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: 
             folder,
             run,
             replace(PRESETS[variant["preset"]], epochs=plan["epochs"], **changes),
+            network=variant.get("network", "tutorial"),
             size=tuple(plan["size"]),
             validation=plan["validation"],
             seed=seed,
@@ -102,7 +104,7 @@ def run_plan(plan: dict[str, Any], work: Path, record_file: Path) -> None:
     folder = make_phantoms(work, plan["scans"], plan["data_seed"], tuple(plan["shape"]))
     fresh = make_phantoms(work, plan["test"]["scans"], plan["test"]["seed"], tuple(plan["shape"]))
     test = prepare_test(fresh, contract)
-    runs = []
+    runs = copy_runs(plan, test)
     # Seed by seed, so that an interrupted plan has compared all variants on some of them.
     for seed in plan["seeds"]:
         for variant in plan["variant"]:
@@ -113,17 +115,36 @@ def run_plan(plan: dict[str, Any], work: Path, record_file: Path) -> None:
                 stream.write((json.dumps({**record, "runs": runs}, indent=1) + "\n").encode())
 
 
+def copy_runs(plan: dict[str, Any], test: TestScans) -> list[dict[str, Any]]:
+    """Runs of an earlier record that the plan takes over, under the names that it gives them.
+
+    Raises
+    ------
+    SystemExit
+        If they were trained or tested on other scans.
+    """
+    copied = plan.get("copied")
+    if copied is None:
+        return []
+    record = json.loads((RESULTS / copied["record"]).read_text())
+    differing = [name for name in SAME_IN_COPIED if record["plan"][name] != plan[name]]
+    if differing or tuple(record["truth"]) != test.truth:
+        raise SystemExit(f"{copied['record']} is of other scans or settings ({', '.join(differing) or 'truth'})")
+    return [{**run, "variant": copied["name"]} for run in record["runs"] if run["variant"] == copied["variant"]]
+
+
 def main() -> None:
     """Follow the plan named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path, nargs="?", default=Path(__file__).parent / "plans" / "presets.toml")
     parser.add_argument("--work", type=Path, default=Path("build/presets"), help="for phantoms and runs")
-    parser.add_argument("--out", type=Path, default=RESULTS / "presets.json", help="the record")
+    parser.add_argument("--out", type=Path, help="the record; else bench/results/PLAN.json")
     arguments = parser.parse_args()
     import_keras()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    run_plan(tomllib.loads(arguments.plan.read_text()), arguments.work, arguments.out)
-    print(f"every score: {arguments.out}")
+    record = arguments.out or RESULTS / f"{arguments.plan.stem}.json"
+    run_plan(tomllib.loads(arguments.plan.read_text()), arguments.work, record)
+    print(f"every score: {record}")
 
 
 if __name__ == "__main__":
