@@ -178,7 +178,7 @@ class Release:
         return CARD_TEMPLATE.read_text().format(
             file=model.path.name,
             network=self.recipe["network_description"],
-            parameters=f"{load_keras_source(self.runs[-1]).network.count_params():,}",
+            parameters=f"{model.provenance['source']['parameters']:,}",
             size=" x ".join(map(str, contract.shape)),
             megabytes=f"{len(model.data) / 1e6:.1f}",
             threshold=f"{contract.threshold:.3g}",
