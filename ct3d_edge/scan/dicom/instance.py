@@ -29,27 +29,34 @@ from ct3d_edge.scan.dicom.pixel_storage import (
     read_padding_range,
     read_pixel_storage,
 )
-from ct3d_edge.scan.dicom.tags import read_integer, read_text, without_warnings
+from ct3d_edge.scan.dicom.tags import read_day, read_integer, read_text, without_warnings
 
 SERIES_TAGS = ("FrameOfReferenceUID", "Modality", "SeriesDate", "SeriesNumber", "StudyDate", "StudyInstanceUID")
 """What all files of one series share (PS3.3, A.1.2.3). Not the date of acquisition: a scan may pass midnight."""
+
+INFERRED_SERIES_TAGS = ("SeriesDescription", "Rows", "Columns")
+"""What files without SeriesInstanceUID share besides if they are one series."""
+
+DATE_TAGS = ("AcquisitionDate", "ContentDate")
+"""On what day an image was made: of one series, within two days that follow one another."""
+
+PATIENT_TAGS = ("PatientID", "PatientName", "PatientBirthDate")
 
 TAGS = [
     *FRAME_TAGS,
     *{*PASS_TAGS, *ORDER_TAGS},
     *SERIES_TAGS,
+    *INFERRED_SERIES_TAGS,
+    *DATE_TAGS,
+    *PATIENT_TAGS,
     "BitsAllocated",
     "BitsStored",
-    "Columns",
     "HighBit",
     "ImagesInAcquisition",
-    "PatientID",
-    "PatientName",
     "PhotometricInterpretation",
     "PixelPaddingRangeLimit",
     "PixelPaddingValue",
     "PixelRepresentation",
-    "Rows",
     "SOPClassUID",
     "SOPInstanceUID",
     "SamplesPerPixel",
@@ -80,9 +87,12 @@ class DicomInstance:
     modality
         ``"CT"``, or what else; empty if the file does not say.
     patient
-        Hash of the patient's ID and name, to tell two apart; nothing that could be shown.
+        Hash of the patient's ID, name and date of birth, to tell two apart; nothing that could be shown.
     series_hashes
-        Hashes of `SERIES_TAGS`, in their order; empty where the file does not give one.
+        Hashes of `SERIES_TAGS`, in their order; empty where the file does not give one. Of a file without a series UID
+        those of `INFERRED_SERIES_TAGS` follow.
+    days
+        `DATE_TAGS` as numbers of days; None where the file gives none.
     rows, columns, samples, photometric, storage
         What a frame is made of.
     syntax
@@ -107,6 +117,7 @@ class DicomInstance:
     modality: str
     patient: str
     series_hashes: tuple[str, ...]
+    days: tuple[int | None, ...]
     rows: int
     columns: int
     samples: int
@@ -222,15 +233,20 @@ def _make_instance(dataset: Dataset, path: Path, pixels: PixelData) -> DicomInst
         raise UnreadableScanError("bad_header", f"{name} does not say how many rows and columns it has.")
     samples, storage = read_integer(dataset, "SamplesPerPixel", name) or 1, read_pixel_storage(dataset, name)
     most = max_frames(pixels, rows * columns * samples * storage.allocated // 8)
+    series = read_text(dataset, "SeriesInstanceUID")
     return DicomInstance(
         path=path,
         study=read_text(dataset, "StudyInstanceUID"),
-        series=read_text(dataset, "SeriesInstanceUID"),
+        series=series,
         instance=read_text(dataset, "SOPInstanceUID"),
         sop_class=read_text(dataset, "SOPClassUID"),
         modality=read_text(dataset, "Modality").upper(),
         patient=_patient_hash(dataset),
-        series_hashes=tuple(hash_text(read_text(dataset, keyword)) for keyword in SERIES_TAGS),
+        series_hashes=tuple(
+            hash_text(read_text(dataset, keyword))
+            for keyword in (SERIES_TAGS if series else (*SERIES_TAGS, *INFERRED_SERIES_TAGS))
+        ),
+        days=tuple(read_day(dataset, keyword) for keyword in DATE_TAGS),
         rows=rows,
         columns=columns,
         samples=samples,
@@ -246,5 +262,5 @@ def _make_instance(dataset: Dataset, path: Path, pixels: PixelData) -> DicomInst
 
 
 def _patient_hash(dataset: Dataset) -> str:
-    text = "\n".join(read_text(dataset, keyword) for keyword in ("PatientID", "PatientName"))
+    text = "\n".join(read_text(dataset, keyword) for keyword in PATIENT_TAGS)
     return hash_text(text)

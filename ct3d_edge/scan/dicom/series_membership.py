@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.scan.dicom.acquisition_passes import may_be_one_volume, separating_attributes, split_passes
 from ct3d_edge.scan.dicom.consistency import SliceOf
-from ct3d_edge.scan.dicom.instance import SERIES_TAGS, DicomInstance
+from ct3d_edge.scan.dicom.frames import hash_text
+from ct3d_edge.scan.dicom.instance import DATE_TAGS, INFERRED_SERIES_TAGS, SERIES_TAGS, DicomInstance
 from ct3d_edge.scan.dicom.interleaving import MIN_SLICES_PER_PASS
 from ct3d_edge.scan.dicom.slice_sorting import sort_slices
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -28,7 +29,8 @@ def membership_flags(images: Sequence[DicomInstance]) -> tuple[QCFlag, ...]:
     if (patients := len({image.patient for image in images})) > 1:
         detail = f"Files of {patients} patients share one series UID."
         found.append(QCFlag("mixed_patients", "refuse", detail, patients))
-    if differing := _differing(images):
+    # A slice of another size is named with its file, where slices are sorted.
+    if differing := [name for name in _differing(images) if name not in ("Rows", "Columns")]:
         named = ", ".join(differing)
         detail = f"Files of one series UID differ in {named}: they belong to several series. Separate them."
         found.append(QCFlag("mixed_series", "refuse", detail, named))
@@ -111,9 +113,9 @@ def split_identities(images: Sequence[DicomInstance]) -> tuple[tuple[Identity, t
     if not differing:
         return whole
     groups: dict[Identity, list[DicomInstance]] = defaultdict(list)
-    for image in slices:
-        values = {"PatientID": image.patient, **dict(zip(SERIES_TAGS, image.series_hashes, strict=True))}
-        groups[tuple((name, values[name]) for name in differing)].append(image)
+    columns = {"PatientID": tuple(image.patient for image in slices), **_identity_hashes(images)}
+    for number, image in enumerate(slices):
+        groups[tuple((name, columns[name][number]) for name in differing)].append(image)
     # One attribute is enough for a name where it separates as many.
     enough = next((n for n in range(len(differing)) if len({key[n] for key in groups}) == len(groups)), None)
     if enough is not None:
@@ -180,7 +182,23 @@ def _differing(images: Sequence[DicomInstance]) -> list[str]:
 
 
 def _identity_hashes(images: Sequence[DicomInstance]) -> dict[str, tuple[str, ...]]:
-    """What images say of each of `SERIES_TAGS`, hashed."""
+    """What images say of each of `SERIES_TAGS`, hashed; and which of several periods of days they were made in."""
     # An overview picture is left out of the volume: it may have a number or frame of reference of its own.
     taken = [image for image in images if not all(frame.is_localizer for frame in image.frames)]
-    return dict(zip(SERIES_TAGS, zip(*(image.series_hashes for image in taken), strict=True), strict=False))
+    names = (*SERIES_TAGS, *INFERRED_SERIES_TAGS)
+    hashes = dict(zip(names, zip(*(image.series_hashes for image in taken), strict=True), strict=False))
+    return hashes | _periods(taken)
+
+
+def _periods(images: Sequence[DicomInstance]) -> dict[str, tuple[str, ...]]:
+    """Hash of the first day of the period that each image was made in: a scan may pass midnight, and lasts no two days.
+
+    By the first of `DATE_TAGS` that any of them gives.
+    """
+    for keyword, days in zip(DATE_TAGS, zip(*(image.days for image in images), strict=True), strict=False):
+        known = sorted({day for day in days if day is not None})
+        if known:
+            starts = [day for day, before in zip(known, [known[0] - 2, *known], strict=False) if day - before > 1]
+            periods = {day: hash_text(str(max(start for start in starts if start <= day))) for day in known}
+            return {keyword: tuple("" if day is None else periods[day] for day in days)}
+    return {}

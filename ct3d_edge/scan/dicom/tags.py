@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from functools import lru_cache
 from typing import Any, cast
 
@@ -135,6 +136,14 @@ def read_order_number(item: Dataset, keyword: str) -> float | None:
     except ValueError:
         return None
     return found if math.isfinite(found) else None
+
+
+def read_day(item: Dataset, keyword: str) -> int | None:
+    """A date, ``YYYYMMDD`` or ``YYYY.MM.DD``, as the number of its day; None if it is missing or no date."""
+    try:
+        return date.fromisoformat(read_text(item, keyword).replace(".", "")).toordinal()
+    except ValueError:
+        return None
 
 
 def read_sequence(item: Dataset, keyword: str) -> list[Dataset]:

@@ -134,6 +134,75 @@ def test_files_without_a_series_uid_are_told_and_compared(tmp_path: Path, hu: ND
     assert [open_scan(scan).shape[2] for scan in find_scans([folder])] == [6, 6]
 
 
+DATES = {
+    "years": ({"AcquisitionDate": "20010101"}, {"AcquisitionDate": "20190101"}, "AcquisitionDate"),
+    "two days": ({"AcquisitionDate": "20200228"}, {"AcquisitionDate": "20200301"}, "AcquisitionDate"),
+    "content": ({"ContentDate": "20010101"}, {"ContentDate": "20190101"}, "ContentDate"),
+    "birth": ({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "19700101"}, "PatientID"),
+}
+
+
+@pytest.mark.parametrize("folders", [1, 2])
+@pytest.mark.parametrize(("one", "two", "named"), DATES.values(), ids=DATES)
+def test_slices_of_other_days_are_not_one_scan(
+    tmp_path: Path, hu: NDArray[np.int16], one: dict[str, object], two: dict[str, object], named: str, folders: int
+) -> None:
+    """They would complete one another."""
+    lower, upper = first_pass(hu[:, :, :6], **one), other_pass(hu[:, :, 6:], 6, **two)
+    made.write_datasets(tmp_path / "patient_1", lower, "1{}.dcm")
+    made.write_datasets(tmp_path / f"patient_{folders}", upper, "2{}.dcm")
+    scans = find_scans([tmp_path])
+    shown = sorted(
+        (hu_of(open_scan(scan)) for scan in scans), key=lambda volume: not np.array_equal(volume, hu[:, :, :6])
+    )
+    assert [volume.shape[2] for volume in shown] == [6, 6]
+    assert np.array_equal(shown[0], hu[:, :, :6])
+    assert np.array_equal(shown[1], hu[:, ::-1, 6:])
+    if folders == 1:
+        assert [flag.value for scan in scans for flag in open_scan(scan).flags] == [named, named]
+
+
+def test_a_day_that_only_some_slices_give_separates_nothing(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    datasets = first_pass(hu, AcquisitionDate="20200101", ContentDate="20200601")
+    for dataset in datasets[:4]:
+        del dataset.AcquisitionDate
+    datasets[5].AcquisitionDate = ""
+    datasets[6].ContentDate = "20210101"
+    assert flags_of(made.write_datasets(tmp_path, datasets)) == []
+
+
+@pytest.mark.parametrize("offset", [0, 0.3, 0.5, 12])
+def test_files_without_a_series_uid_are_separated_by_their_description(
+    tmp_path: Path, hu: NDArray[np.int16], offset: float
+) -> None:
+    datasets = [*first_pass(hu, SeriesDescription="thorax"), *other_pass(hu, offset, SeriesDescription="lung")]
+    for dataset in datasets:
+        del dataset.SeriesInstanceUID
+    scans = find_scans([made.write_datasets(tmp_path / "series", datasets)])
+    opened = [open_scan(scan) for scan in scans]
+    assert [sorted(flag.code for flag in scan.flags) for scan in opened] == 2 * [["inferred_series", "series_split"]]
+    assert {hu_of(scan).tobytes() for scan in opened} == {
+        volume.astype(np.float64).tobytes() for volume in (hu, hu[:, ::-1])
+    }
+
+
+def test_files_without_a_series_uid_are_separated_by_their_matrix(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    other = made.series_datasets(hu[:, :18])
+    for number, dataset in enumerate(other):
+        dataset.SOPInstanceUID = f"1.2.3.7.{number + 1}"
+    datasets = [*first_pass(hu), *other]
+    for dataset in datasets:
+        del dataset.SeriesInstanceUID
+    scans = find_scans([made.write_datasets(tmp_path / "series", datasets)])
+    assert {open_scan(scan).shape for scan in scans} == {hu.shape, hu[:, :18].shape}
+
+
+def test_descriptions_of_one_series_uid_separate_nothing(tmp_path: Path, hu: NDArray[np.int16]) -> None:
+    datasets = first_pass(hu)
+    datasets[3].SeriesDescription = "renamed"
+    assert flags_of(made.write_datasets(tmp_path, datasets)) == []
+
+
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
 @pytest.mark.parametrize("lacking", [1, 6, 11])
 def test_an_identity_that_some_files_lack_is_a_flag(
@@ -286,8 +355,9 @@ def test_a_spoilt_series_is_never_another_volume_in_many_cases(
     outcome(tmp_path_factory, data)
 
 
-def test_a_slice_of_another_size_is_named(tmp_path: Path, hu: NDArray[np.int16]) -> None:
-    datasets = made.series_datasets(hu)
+@pytest.mark.parametrize("uid", ["1.2.3", ""])
+def test_a_slice_of_another_size_is_named(tmp_path: Path, hu: NDArray[np.int16], uid: str) -> None:
+    datasets = first_pass(hu, SeriesInstanceUID=uid)
     made.set_pixels(datasets[4], np.zeros((20, 22)), np.uint16)
     with pytest.raises(ScanError, match=r"1 of 12 slices differ from the others in size: 004\.dcm"):
         open_scan(made.write_datasets(tmp_path / "series", datasets))
