@@ -11,8 +11,9 @@ python3 -m venv --copies "$root/opt/holoscan/app"
     --no-index --find-links "$wheels" "ct3d-edge[dicom]"
 
 mkdir -p "$root/opt/holoscan/models/ct3d-edge" "$root/etc/holoscan" "$root/var/holoscan"
-package=$("$root/opt/holoscan/app/bin/python" -c "import ct3d_edge; print(ct3d_edge.__path__[0])")
-cp "$package"/_models/*.onnx "$root/opt/holoscan/models/ct3d-edge/model.onnx"
+model=$("$root/opt/holoscan/app/bin/python" -c \
+    "from ct3d_edge.modelfile.model_file import default_model_path; print(default_model_path())")
+cp "$model" "$root/opt/holoscan/models/ct3d-edge/model.onnx"
 cp "$here/app.json" "$here/pkg.json" "$root/etc/holoscan/"
 cp "$here/processing-container.json" "$root/"
 chmod -R a+rX "$root/opt/holoscan" "$root/etc/holoscan" "$root/processing-container.json"
