@@ -1,5 +1,6 @@
 """What is written of DICOM series for the archive: structured reports, and Grad-CAM maps as pictures and as values."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -121,7 +122,7 @@ class StructuredReportOutput(DicomOutput):
             self._write(record, partial(save_structured_report, record, path, self._model))
 
 
-class DicomMapOutput(DicomOutput):
+class DicomMapOutput(DicomOutput, ABC):
     """The Grad-CAM map of each series with a prediction."""
 
     def needs_network_input(self, record: "ResultRecord") -> bool:
@@ -154,11 +155,13 @@ class DicomMapOutput(DicomOutput):
 
         self._write(record, write)
 
+    @abstractmethod
     def _is_written(self, stem: Path, record: "ResultRecord") -> bool:
-        raise NotImplementedError
+        """Whether the map of this very series by this very model is there."""
 
+    @abstractmethod
     def _save(self, mapped: "MappedSeries", stem: Path, check_cancelled: Callable[[], None]) -> None:
-        raise NotImplementedError
+        """Write a map."""
 
 
 class SecondaryCaptureOutput(DicomMapOutput):

@@ -1,13 +1,12 @@
 """``ct3d-edge distill``: a trained network becomes a small one that predicts the same."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ct3d_edge.cli.train import PresetName, note_how_to_resume, run_summary
+from ct3d_edge.cli.train import PresetName, adapt_preset, note_how_to_resume, run_summary
 from ct3d_edge.errors import UsageError
 from ct3d_edge.keras_backend import import_keras
 
@@ -103,21 +102,13 @@ def distill(
     from ct3d_edge.distillation.distill import distill as distill_network
     from ct3d_edge.evaluation.comparison_report import comparison_summary
     from ct3d_edge.training.distillation import DistillationSettings
-    from ct3d_edge.training.presets import PRESETS
 
-    changes: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "augmentation": augment,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
     with ProgressBars() as progress, note_how_to_resume(out) as on_epoch:
         distilled = distill_network(
             teacher,
             folder,
             out,
-            replace(PRESETS[preset], **given),
+            adapt_preset(preset, epochs, batch_size, learning_rate, augment),
             network=network,
             target=_parse_target(speedup, latency, memory, file_size),
             settings=DistillationSettings(temperature, logits_weight, features_weight),

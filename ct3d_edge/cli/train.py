@@ -15,6 +15,7 @@ from ct3d_edge.keras_backend import import_keras
 if TYPE_CHECKING:
     from ct3d_edge.training.artifacts import TrainedRun
     from ct3d_edge.training.history import EpochDone, OnEpoch
+    from ct3d_edge.training.presets import Preset
 
 PresetName = Literal["default", "tutorial"]
 
@@ -89,20 +90,12 @@ def train(
     import_keras()
     from ct3d_edge.cli.terminal import ProgressBars, print_lines
     from ct3d_edge.training.fit import train as train_network
-    from ct3d_edge.training.presets import PRESETS
 
-    changes: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "augmentation": augment,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
     with ProgressBars() as progress, note_how_to_resume(out) as on_epoch:
         run = train_network(
             folder,
             out,
-            replace(PRESETS[preset], **given),
+            adapt_preset(preset, epochs, batch_size, learning_rate, augment),
             network=network,
             size=size,
             orientation=orientation or "LAS",
@@ -124,6 +117,21 @@ def train(
         )
     if run.chief:
         print_lines(run_summary(run))
+
+
+def adapt_preset(
+    name: PresetName, epochs: int | None, batch_size: int | None, learning_rate: float | None, augment: Any
+) -> "Preset":
+    """The preset of a name, with the options that were given in place of its own settings."""
+    from ct3d_edge.training.presets import PRESETS
+
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "augmentation": augment,
+    }
+    return replace(PRESETS[name], **{key: value for key, value in changes.items() if value is not None})
 
 
 @contextmanager
