@@ -40,13 +40,14 @@ def test_convolutions_become_integers_and_the_head_stays_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "unsigned"), [("cpu", True), ("no-conv3d", True), ("openvino", False), ("tensorrt", False)]
+    ("target", "unsigned", "symmetric"),
+    [("cpu", True, False), ("no-conv3d", True, False), ("openvino", True, True), ("tensorrt", False, True)],
 )
-def test_gpus_get_symmetric_integers(target: Target, unsigned: bool) -> None:
+def test_runtimes_that_need_it_get_symmetric_integers(target: Target, unsigned: bool, symmetric: bool) -> None:
     after, _ = convert_to_int8(network(), iter(batches()), target)
     kinds = {t.data_type for t in after.graph.initializer}
     assert (onnx.TensorProto.UINT8 in kinds) == unsigned
-    if not unsigned:
+    if symmetric:
         zeros = [onnx.numpy_helper.to_array(t) for t in after.graph.initializer if "zero_point" in t.name]
         assert zeros
         assert not any(zero.any() for zero in zeros)
