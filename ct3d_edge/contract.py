@@ -1,7 +1,6 @@
 """The contract of a model: what it expects of a volume, what its output means, and what its training scans were like.
 
-It is written once, when a network is trained or exported, and travels inside the model file. Everything that feeds
-the network reads it; it is the only place where preprocessing constants live.
+It is written when a network is trained or exported, and stored in the model file. It holds every preprocessing setting.
 """
 
 import hashlib
@@ -9,27 +8,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import permutations, product
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
 from ct3d_edge.errors import ContractError
 from ct3d_edge.formatting import plural
-from ct3d_edge.json_validation import Count, Fraction, check_fields, parse_object
+from ct3d_edge.json_validation import Count, Fraction, check_fields, parse_object, require_names
 
 # Of a size that HU, millimetres and probabilities have.
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Vector = tuple[Number, ...]
 
-Check = tuple[bool, str]
-"""Whether it is met, and the message if it is not."""
 
-
-def _require(*checks: Check) -> None:
-    for holds, message in checks:
-        if not holds:
-            raise ContractError(f"Contract: {message}.")
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ContractError(f"Contract: {message}.")
 
 
 @dataclass(frozen=True)
@@ -67,30 +62,17 @@ class FeatureStatistics:
 
     def __post_init__(self) -> None:
         check_fields(self, "Contract: feature_statistics.", ContractError)
-        lengths, count = [len(direction) for direction in self.directions], len(self.variances)
+        lengths = [len(direction) for direction in self.directions]
         _require(
-            (
-                all(length == self.features for length in lengths),
-                f"feature_statistics.directions must be as long as mean ({self.features}), found {lengths}",
-            ),
-            (
-                count == len(lengths),
-                f"feature_statistics.variances must hold one for each of {len(lengths)} directions, found {count}",
-            ),
+            lengths == [self.features] * len(self.variances),
+            f"feature_statistics.directions must hold, for each of {len(self.variances)} variances, one vector as long "
+            f"as mean ({self.features}), found lengths {lengths}",
         )
 
     @property
     def features(self) -> int:
         """How many features the network pools."""
         return len(self.mean)
-
-    def describe(self) -> str:
-        """One line for people."""
-        return (
-            f"{plural(self.features, 'feature')} of {plural(self.scans, 'scan')}, "
-            f"{plural(len(self.directions), 'direction')}; a distance above {self.threshold:.3g} is flagged "
-            f"({plural(self.held_out, 'other scan')})"
-        )
 
 
 BODY_AXES = ("left to right", "front to back", "along the body")
@@ -130,25 +112,9 @@ class TrainingRange:
 
     def __post_init__(self) -> None:
         check_fields(self, "Contract: training_range.", ContractError)
-        named = {"extent_mm": self.extent_mm, "spacing_mm": self.spacing_mm, "slices": (self.slices,)}
-        for name, sides in named.items():
-            for low, high in sides:
-                _require((low <= high, f"training_range.{name} must hold (low, high), found {(low, high)}"))
-
-    def describe(self) -> str:
-        """One line for people."""
-        extent, spacing = (
-            ", ".join(_format_bounds(side) for side in part) for part in (self.extent_mm, self.spacing_mm)
-        )
-        return (
-            f"{extent} mm in voxels of {spacing} mm, {_format_bounds(self.slices)} slices "
-            f"({plural(self.scans, 'scan')})"
-        )
-
-
-def _format_bounds(bounds: Bounds) -> str:
-    low, high = bounds
-    return f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
+        sides = {"extent_mm": self.extent_mm, "spacing_mm": self.spacing_mm, "slices": (self.slices,)}
+        for name, (low, high) in ((key, side) for key in sides for side in sides[key]):
+            _require(low <= high, f"training_range.{name} must hold (low, high), found {(low, high)}")
 
 
 Channels = Literal["last", "first", "none"]
@@ -234,7 +200,7 @@ class Contract:
 
     def __post_init__(self) -> None:
         check_fields(self, "Contract: ", ContractError)
-        _require(*_contract_checks(self))
+        _check_consistency(self)
 
     @property
     def sha256(self) -> str:
@@ -280,10 +246,11 @@ class Contract:
                 f"The contract has schema version {version!r}; this ct3d-edge reads versions 1 to {SCHEMA}. Export "
                 "the model again, or use the ct3d-edge version that wrote it."
             )
-        _require_names(data, _field_names(version), f"The contract's fields do not match schema version {version}")
+        what = f"The contract's fields do not match schema version {version}"
+        require_names(data, _field_names(version), what, ContractError)
         for name, kind in NESTED_FIELDS.items():
             if isinstance(data.get(name), dict):
-                _require_names(data[name], {field.name for field in fields(kind)}, f"Contract: {name}")
+                require_names(data[name], {field.name for field in fields(kind)}, f"Contract: {name}", ContractError)
         return cls(**data)
 
 
@@ -291,35 +258,23 @@ def _field_names(version: int) -> set[str]:
     return {field.name for field in fields(Contract) if FIELD_SINCE_VERSION.get(field.name, 1) <= version}
 
 
-def _require_names(data: dict[str, Any], names: set[str], what: str) -> None:
-    if set(data) != names:
-        raise ContractError(f"{what}: missing {sorted(names - set(data))}, unknown {sorted(set(data) - names)}.")
-
-
-def _contract_checks(contract: Contract) -> list[Check]:
+def _check_consistency(contract: Contract) -> None:
     """Checks beyond the types of its fields."""
-    labels, outputs = contract.labels, contract.outputs
-    # Without control characters: a model file from elsewhere must not steer the terminal that shows it.
-    printable = all(label and label.isprintable() for label in labels)
-    return [
-        (
-            contract.hu_window[0] < contract.hu_window[1],
-            f"hu_window must be (low, high) with low < high, found {contract.hu_window!r}",
-        ),
-        (
-            contract.orientation in {"stored", *AXIS_CODES},
-            f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
-        ),
-        (
-            printable and len(set(labels)) == len(labels),
-            f"labels must be two or more different printable names, found {labels!r}",
-        ),
-        (
-            outputs in ((1, 2) if len(labels) == 2 else (len(labels),)),
-            f"{len(labels)} labels do not fit a network with {plural(outputs, 'output')}",
-        ),
-        (
-            contract.activation == "identity" or (contract.activation == "sigmoid") == (outputs == 1),
-            f"activation {contract.activation!r} does not fit a network with {plural(outputs, 'output')}",
-        ),
-    ]
+    window, labels, outputs = contract.hu_window, contract.labels, contract.outputs
+    _require(window[0] < window[1], f"hu_window must be (low, high) with low < high, found {window!r}")
+    _require(
+        contract.orientation in {"stored", *AXIS_CODES},
+        f"orientation must be 'stored' or an axis code such as 'LAS', found {contract.orientation!r}",
+    )
+    _require(  # no control characters: a model file from elsewhere must not steer the terminal that shows it
+        all(map(str.isprintable, labels)) and len({*labels} - {""}) == len(labels),
+        f"labels must be two or more different printable names, found {labels!r}",
+    )
+    _require(
+        outputs in ((1, 2) if len(labels) == 2 else (len(labels),)),
+        f"{len(labels)} labels do not fit a network with {plural(outputs, 'output')}",
+    )
+    _require(
+        contract.activation == "identity" or (contract.activation == "sigmoid") == (outputs == 1),
+        f"activation {contract.activation!r} does not fit a network with {plural(outputs, 'output')}",
+    )

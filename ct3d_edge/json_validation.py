@@ -53,6 +53,12 @@ def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def require_names(data: dict[str, Any], names: set[str], what: str, error: type[Ct3dError]) -> None:
+    """Refuse an object with other keys than ``names``: an error of class ``error`` whose message ``what`` begins."""
+    if set(data) != names:
+        raise error(f"{what}: missing {sorted(names - set(data))}, unknown {sorted(set(data) - names)}.")
+
+
 def convert(data: object, kind: type[T], what: str, error: type[Ct3dError]) -> T:
     """Turn parsed JSON into a dataclass or `msgspec.Struct`; a bool is no number, and 1.0 no whole number.
 

@@ -10,28 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from nibabel import orientations
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError
-from ct3d_edge.scan.geometry_checks import find_fill_value, mask_outside_fov
+from ct3d_edge.scan.geometry_checks import DEFAULT_ORIENTATION, find_fill_value, mask_outside_fov, orientation_flags
 from ct3d_edge.scan.qc_flag import QCFlag
-from ct3d_edge.scan.volume import Scan
+from ct3d_edge.scan.volume import AxisMapping, Scan, reorient
 
 SAMPLING_AXIS_ORDER = (1, 0, 2)
 """Scan axes in the order in which sampling leaves them, which is the network's for a scan that lies as most do."""
-
-DEFAULT_ORIENTATION = "LAS"
-"""NIfTI-1, method 1 (neither qform nor sform): the Analyze convention, as nibabel reads it too."""
-
-ASSUMED_ORIENTATION_FLAG = QCFlag(
-    "no_orientation", "warn", f"An array does not state its orientation; {DEFAULT_ORIENTATION} was assumed."
-)
-"""Of an array in memory, whose owner knows its axes. In a file the same is a guess, and refused."""
-
-OBLIQUE_DEGREES = 5.0
-"""A scan tilted further against its nearest axes gets a quality flag; patients are rarely straighter than this."""
 
 MAX_NON_FINITE_FRACTION = 0.5
 """With more of the sampled voxels NaN or infinite than this, nothing is left to predict. A circular field of view
@@ -88,25 +76,6 @@ class ModelInput:
     planes: SourcePlanes
 
 
-@dataclass(frozen=True)
-class ResamplePlan:
-    """Which array axis of a scan becomes which network axis, and which of them are reversed.
-
-    ``axes[n]`` is the scan axis along network axis ``n``; ``flips[n]`` whether it runs backwards.
-    """
-
-    axes: tuple[int, int, int] = (0, 1, 2)
-    flips: tuple[bool, bool, bool] = (False, False, False)
-
-    def rotated(self, quarters: int) -> "ResamplePlan":
-        """After ``numpy.rot90(volume, quarters, axes=(0, 1))``: ``out[i, j] = volume[j, n - 1 - i]`` for one."""
-        placement = self
-        for _ in range(quarters % 4):
-            (a, b, c), (fa, fb, fc) = placement.axes, placement.flips
-            placement = ResamplePlan((b, a, c), (not fb, fa, fc))
-        return placement
-
-
 def preprocess(volume: Scan, contract: Contract) -> ModelInput:
     """Turn a scan, in memory or streamed from its file, into the input that a network with this contract expects.
 
@@ -123,43 +92,19 @@ def preprocess(volume: Scan, contract: Contract) -> ModelInput:
     UnreadableScanError
         If a scan that is streamed turns out to be truncated or damaged.
     """
-    plan, flags = _require_mapping(volume, contract)
-    sampled, seen, planes = _resample(volume, _make_scan_taps(volume.shape, contract, plan), contract.hu_window)
+    mapping = map_axes(volume, contract)
+    flags = () if contract.orientation == "stored" else orientation_flags(volume)
+    sampled, seen, planes = _resample(volume, _make_scan_taps(volume.shape, contract, mapping), contract.hu_window)
     flags += (*volume.reading_flags, *_non_finite_flags(seen.non_finite), *_fill_flags(seen.filled))
-    turned = sampled.transpose([SAMPLING_AXIS_ORDER.index(axis) for axis in plan.axes])
+    turned = sampled.transpose([SAMPLING_AXIS_ORDER.index(axis) for axis in mapping.axes])
     return ModelInput(np.ascontiguousarray(turned), (*volume.flags, *flags), (seen.low, seen.high), planes)
 
 
-def resample_plan(scan: Scan, contract: Contract) -> ResamplePlan:
+def map_axes(scan: Scan, contract: Contract) -> AxisMapping:
     """How a scan's array axes become those of the network's input."""
-    return _require_mapping(scan, contract)[0]
-
-
-def _require_mapping(volume: Scan, contract: Contract) -> tuple[ResamplePlan, tuple[QCFlag, ...]]:
     if contract.orientation == "stored":
-        return ResamplePlan().rotated(contract.quarter_turns), ()
-    turned = _reorient(volume.axis_code or DEFAULT_ORIENTATION, contract.orientation).rotated(contract.quarter_turns)
-    return turned, _orientation_flags(volume)
-
-
-def _reorient(axis_code: str, target: str) -> ResamplePlan:
-    """The plan that turns an array of one axis code into another."""
-    transform = orientations.ornt_transform(orientations.axcodes2ornt(axis_code), orientations.axcodes2ornt(target))
-    by_target = sorted((int(to), source, flip < 0) for source, (to, flip) in enumerate(transform))
-    (_, a, fa), (_, b, fb), (_, c, fc) = by_target
-    return ResamplePlan((a, b, c), (bool(fa), bool(fb), bool(fc)))
-
-
-def _orientation_flags(volume: Scan) -> tuple[QCFlag, ...]:
-    if volume.axis_code is None:
-        if any(flag.code == ASSUMED_ORIENTATION_FLAG.code for flag in volume.flags):
-            return ()
-        detail = f"The file does not state its orientation; if allowed, {DEFAULT_ORIENTATION} is assumed."
-        return (QCFlag("no_orientation", "refuse", detail),)
-    if volume.obliquity > OBLIQUE_DEGREES:
-        detail = f"The scan is tilted by {volume.obliquity:.1f} degrees; its axes were taken as {volume.axis_code}."
-        return (QCFlag("oblique", "warn", detail, round(volume.obliquity, 2)),)
-    return ()
+        return AxisMapping().rotated(contract.quarter_turns)
+    return reorient(scan.axis_code or DEFAULT_ORIENTATION, contract.orientation).rotated(contract.quarter_turns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +129,9 @@ def _make_taps(size_in: int, size_out: int, flip: bool) -> _InterpolationTaps:
     return _InterpolationTaps(low, high, (position - low).astype(np.float32))
 
 
-def _make_scan_taps(shape: tuple[int, int, int], contract: Contract, plan: ResamplePlan) -> list[_InterpolationTaps]:
+def _make_scan_taps(shape: tuple[int, int, int], contract: Contract, mapping: AxisMapping) -> list[_InterpolationTaps]:
     taps: dict[int, _InterpolationTaps] = {}
-    for size_out, axis, flip in zip(contract.shape, plan.axes, plan.flips, strict=True):
+    for size_out, axis, flip in zip(contract.shape, mapping.axes, mapping.flips, strict=True):
         taps[axis] = _make_taps(shape[axis], size_out, flip)
     return [taps[axis] for axis in range(3)]
 

@@ -29,6 +29,7 @@ from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.modelfile.comparison_evidence import ComparisonEvidence
 from ct3d_edge.modelfile.model_file import ModelFile
 from ct3d_edge.preprocessing import preprocess
+from ct3d_edge.quality_control.reference_stats import describe_range
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import count_usable_cores
@@ -183,7 +184,7 @@ class Release:
             megabytes=f"{len(model.data) / 1e6:.1f}",
             threshold=f"{contract.threshold:.3g}",
             temperature=f"{contract.temperature:.3g}",
-            range="not recorded" if contract.training_range is None else contract.training_range.describe(),
+            range="not recorded" if contract.training_range is None else describe_range(contract.training_range),
             trained=sum(data.count for data in {stage.data for stage in self.stages}),
             stages=len(self.stages),
             cores=count_usable_cores(),

@@ -302,10 +302,3 @@ def test_what_a_part_holds_is_checked(part: str, field: str, value: object) -> N
     data[part][field] = value
     with pytest.raises(ContractError, match=rf"^Contract: {part}.*\b{field}\b"):
         Contract.from_json(json.dumps(data))
-
-
-def test_ranges_and_statistics_are_told_in_a_line() -> None:
-    assert RANGE.describe() == (
-        "300 to 400, 280 to 400, 250 to 340 mm in voxels of 4 to 6, 4 to 6, 8 to 9 mm, 28 to 40 slices (40 scans)"
-    )
-    assert statistics().describe().startswith("12 features of 60 scans, 10 directions; a distance above ")

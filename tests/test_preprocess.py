@@ -14,10 +14,10 @@ from scipy import ndimage
 from bench.peers import tutorial
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import RefusedScanError
-from ct3d_edge.preprocessing import MAX_NON_FINITE_FRACTION, ResamplePlan, preprocess
+from ct3d_edge.preprocessing import MAX_NON_FINITE_FRACTION, preprocess
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
 from ct3d_edge.scan.qc_flag import QCFlag
-from ct3d_edge.scan.volume import Volume
+from ct3d_edge.scan.volume import AxisMapping, Volume
 
 TOLERANCE = 1e-6
 STORED = Contract(shape=(16, 12, 8), orientation="stored")
@@ -110,11 +110,11 @@ def test_at_its_own_size_a_volume_is_only_turned(hu: NDArray[np.int16], turns: i
     assert_close(preprocess(Volume(hu), contract).volume, expected.astype(np.float32))
 
 
-def test_a_placement_turned_describes_rot90(hu: NDArray[np.int16]) -> None:
+def test_a_mapping_turned_describes_rot90(hu: NDArray[np.int16]) -> None:
     for quarters in range(5):
-        placement = ResamplePlan().rotated(quarters)
-        flips = tuple(axis for axis, flip in enumerate(placement.flips) if flip)
-        np.testing.assert_array_equal(np.flip(hu.transpose(placement.axes), flips), np.rot90(hu, quarters))
+        mapping = AxisMapping().rotated(quarters)
+        flips = tuple(axis for axis, flip in enumerate(mapping.flips) if flip)
+        np.testing.assert_array_equal(np.flip(hu.transpose(mapping.axes), flips), np.rot90(hu, quarters))
 
 
 @pytest.mark.parametrize("size", [(30, 10, 6), (10, 30, 6), (7, 6, 9)])

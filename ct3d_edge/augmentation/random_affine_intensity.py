@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ct3d_edge.augmentation.resample import resample
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.preprocessing import ResamplePlan
+from ct3d_edge.scan.volume import AxisMapping
 
 
 @dataclass(frozen=True)
@@ -108,4 +108,4 @@ def left_right_axis(contract: Contract) -> int:
     """
     code = "LAS" if contract.orientation == "stored" else contract.orientation
     scan_axis = next(axis for axis, letter in enumerate(code) if letter in "LR")
-    return ResamplePlan().rotated(contract.quarter_turns).axes.index(scan_axis)
+    return AxisMapping().rotated(contract.quarter_turns).axes.index(scan_axis)

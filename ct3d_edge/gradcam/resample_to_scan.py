@@ -13,7 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocessing import resample_plan
+from ct3d_edge.preprocessing import map_axes
 from ct3d_edge.scan.volume import Scan
 from ct3d_edge.system.atomic_write import atomic_file
 
@@ -111,14 +111,14 @@ def resample_to_scan(cells: Map, geometry: FeatureGrid, scan: Scan, contract: Co
     ``preprocess`` takes sample ``n`` of an axis from voxel ``n * (voxels - 1) / (samples - 1)``, end points aligned, of
     the scan's axis that becomes it, which may run backwards; here each voxel gets its position among the samples.
     """
-    plan = resample_plan(scan, contract)
+    mapping = map_axes(scan, contract)
     weights: dict[int, Map] = {}
-    for axis, (along, flip) in enumerate(zip(plan.axes, plan.flips, strict=True)):
+    for axis, (along, flip) in enumerate(zip(mapping.axes, mapping.flips, strict=True)):
         voxels, samples = scan.shape[along], contract.shape[axis]
         index = np.arange(voxels, dtype=np.float64)
         positions = (voxels - 1 - index if flip else index) * ((samples - 1) / max(voxels - 1, 1))
         weights[along] = _interpolation_weights(positions, cells.shape[axis], geometry, axis)
-    turned = cells.transpose([plan.axes.index(axis) for axis in range(3)])
+    turned = cells.transpose([mapping.axes.index(axis) for axis in range(3)])
     return ScanMap(np.ascontiguousarray(turned), (weights[0], weights[1], weights[2]), scan.affine)
 
 

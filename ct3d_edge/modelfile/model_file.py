@@ -24,9 +24,10 @@ from ct3d_edge.modelfile.signature import (
     find_features_shape,
     find_pooled_length,
     has_embedded_preprocessing,
+    list_weight_types,
+    reject_external_data,
     reject_stored_voxels,
 )
-from ct3d_edge.modelfile.tensor_memory import list_weight_types, reject_external_data
 
 CONTRACT_KEY = "ct3d.contract"
 GOLDEN_KEY = "ct3d.golden"

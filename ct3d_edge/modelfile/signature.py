@@ -1,11 +1,15 @@
-"""Inputs and outputs of a model file: names, shapes, and embedded preprocessing."""
+"""Inputs, outputs and stored numbers of a model file: names, shapes, types, and embedded preprocessing."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx.external_data_helper import uses_external_data
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ContractError, ModelError
@@ -192,4 +196,51 @@ def _check_value(path: Path, role: str, value: onnx.ValueInfoProto, shape: tuple
         raise ContractError(
             f"{path}: its contract describes a float {role} of shape ('batch', {', '.join(map(str, shape))}), "
             f"the graph has {kind} {found}. File and contract do not belong together: export the model again."
+        )
+
+
+WEIGHT_TYPES: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.DOUBLE: "float64",
+    onnx.TensorProto.INT8: "int8",
+    onnx.TensorProto.UINT8: "uint8",
+}
+"""Element types in which networks are stored."""
+
+
+def iter_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored in a graph, those in attributes and subgraphs included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_in_nodes(graph.node)
+
+
+def _tensors_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from iter_tensors(subgraph)
+
+
+def list_weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Types of stored numbers by the space they take; integers that are shapes and axes do not count."""
+    sizes: Counter[str] = Counter()
+    for tensor in iter_tensors(proto.graph):
+        if tensor.data_type in WEIGHT_TYPES:
+            sizes[WEIGHT_TYPES[tensor.data_type]] += tensor.ByteSize()
+    return tuple(name for name, _ in sizes.most_common())
+
+
+def reject_external_data(path: Path, proto: onnx.ModelProto) -> None:
+    """A ``ModelError`` if some of the numbers are in other files."""
+    in_functions = (_tensors_in_nodes(function.node) for function in proto.functions)
+    outside = sum(map(uses_external_data, chain(iter_tensors(proto.graph), *in_functions)))
+    if outside:
+        raise ModelError(
+            f"{path} keeps {outside} tensors in other files. Save it as one file "
+            "(onnx.save_model with save_as_external_data=False), then export again."
         )

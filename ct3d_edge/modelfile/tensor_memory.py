@@ -1,65 +1,12 @@
-"""Tensors of a model file: number types of stored ones, bytes of computed ones, and the memory of a run."""
+"""Bytes of the tensors that a model computes, and the memory of a run."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx.external_data_helper import uses_external_data
-
-from ct3d_edge.errors import ModelError
-
-WEIGHT_TYPES: dict[int, str] = {
-    onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.FLOAT16: "float16",
-    onnx.TensorProto.BFLOAT16: "bfloat16",
-    onnx.TensorProto.DOUBLE: "float64",
-    onnx.TensorProto.INT8: "int8",
-    onnx.TensorProto.UINT8: "uint8",
-}
-"""Element types in which networks are stored."""
-
 
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-
-
-def iter_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor stored in a graph, those in attributes and subgraphs included."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _tensors_in_nodes(graph.node)
-
-
-def _tensors_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from iter_tensors(subgraph)
-
-
-def list_weight_types(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Types of stored numbers by the space they take; integers that are shapes and axes do not count."""
-    sizes: Counter[str] = Counter()
-    for tensor in iter_tensors(proto.graph):
-        if tensor.data_type in WEIGHT_TYPES:
-            sizes[WEIGHT_TYPES[tensor.data_type]] += tensor.ByteSize()
-    return tuple(name for name, _ in sizes.most_common())
-
-
-def reject_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    """A ``ModelError`` if some of the numbers are in other files."""
-    in_functions = (_tensors_in_nodes(function.node) for function in proto.functions)
-    outside = sum(map(uses_external_data, chain(iter_tensors(proto.graph), *in_functions)))
-    if outside:
-        raise ModelError(
-            f"{path} keeps {outside} tensors in other files. Save it as one file "
-            "(onnx.save_model with save_as_external_data=False), then export again."
-        )
 
 
 def tensor_bytes(proto: onnx.ModelProto) -> dict[str, int]:

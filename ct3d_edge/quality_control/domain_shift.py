@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ct3d_edge.contract import BODY_AXES, Bounds, FeatureStatistics, TrainingRange
 from ct3d_edge.formatting import plural
-from ct3d_edge.preprocessing import OBLIQUE_DEGREES
-from ct3d_edge.scan.geometry_checks import max_shear_degrees
+from ct3d_edge.scan.geometry_checks import OBLIQUE_DEGREES, max_shear_degrees
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ct3d_edge.contract import Bounds, Contract, FeatureStatistics, TrainingRange
 from ct3d_edge.errors import ContractError, DatasetError, ScanError
+from ct3d_edge.formatting import plural
 from ct3d_edge.quality_control.domain_shift import AcquisitionGeometry, MahalanobisOOD
 from ct3d_edge.scan.loader import open_scan
 
@@ -59,7 +60,7 @@ def with_training_stats(
     """
     trained = acquisition_range(scans)
     range_note = (
-        f"training range: {trained.describe()}"
+        f"training range: {describe_range(trained)}"
         if trained
         else f"no training range: fewer than {MIN_SCANS} training scans have a known voxel size"
     )
@@ -76,7 +77,7 @@ def with_training_stats(
         none = f"no feature statistics: the features reach {large}, and numbers of that size are not for a contract"
         return replace(contract, training_range=trained, feature_statistics=None), (range_note, none)
     made = replace(contract, training_range=trained, feature_statistics=statistics)
-    return made, (range_note, f"feature statistics: {statistics.describe()}")
+    return made, (range_note, f"feature statistics: {describe_statistics(statistics)}")
 
 
 def acquisition_range(scans: Iterable[Path]) -> TrainingRange | None:
@@ -164,3 +165,28 @@ def _drop_non_finite_rows(features: ArrayLike) -> NDArray[np.float64]:
 
 def _round_significant(number: float) -> float:
     return float(f"{number:.{SIGNIFICANT_DIGITS}g}")
+
+
+def describe_range(trained: TrainingRange) -> str:
+    """A training range in one line."""
+    extent, spacing = (
+        ", ".join(_format_bounds(side) for side in part) for part in (trained.extent_mm, trained.spacing_mm)
+    )
+    return (
+        f"{extent} mm in voxels of {spacing} mm, {_format_bounds(trained.slices)} slices "
+        f"({plural(trained.scans, 'scan')})"
+    )
+
+
+def _format_bounds(bounds: Bounds) -> str:
+    low, high = (f"{bound:.3g}" for bound in bounds)
+    return low if low == high else f"{low} to {high}"
+
+
+def describe_statistics(statistics: FeatureStatistics) -> str:
+    """Feature statistics in one line."""
+    return (
+        f"{plural(statistics.features, 'feature')} of {plural(statistics.scans, 'scan')}, "
+        f"{plural(len(statistics.directions), 'direction')}; a distance above {statistics.threshold:.3g} is flagged "
+        f"({plural(statistics.held_out, 'other scan')})"
+    )

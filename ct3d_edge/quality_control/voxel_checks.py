@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.preprocessing import ModelInput, resample_plan
+from ct3d_edge.preprocessing import ModelInput, map_axes
 from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
 from ct3d_edge.quality_control.slice_checks import slice_flags
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -73,7 +73,7 @@ def intensity_flags(scan: Scan, prepared: ModelInput, contract: Contract) -> lis
 def _check_slice_order(scan: Scan, prepared: ModelInput, contract: Contract) -> QCFlag:
     """Slices are looked for along the shortest array axis; of equal ones along the last."""
     stacked = min(range(3), key=lambda axis: (scan.shape[axis], -axis))
-    return slice_order_flag(prepared.volume, scan.shape[stacked], resample_plan(scan, contract).axes.index(stacked))
+    return slice_order_flag(prepared.volume, scan.shape[stacked], map_axes(scan, contract).axes.index(stacked))
 
 
 def lung_fraction(hu: NDArray[np.float32]) -> tuple[float, float]:

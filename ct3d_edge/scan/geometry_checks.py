@@ -1,4 +1,4 @@
-"""Checks of voxel geometry, and detection of fill values around an image.
+"""Checks of voxel geometry and orientation, and detection of fill values around an image.
 
 A fill value is a constant in the corners of a slice that is not air. A volume that was rotated or resampled with a fill
 of 0 has 0 HU there, which is water. Fill values that look like air (-1000 HU and below) are harmless and are ignored.
@@ -12,6 +12,7 @@ from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
 from ct3d_edge.scan.qc_flag import QCFlag
+from ct3d_edge.scan.volume import Scan
 
 CORNER_SIZE = 4
 """Pixels along each edge of a corner that must be equal. Tissue and air have noise."""
@@ -114,3 +115,28 @@ def affine_agreement_flags(
     orientation = f"{codes[0]} and {codes[1]}" if reoriented else f"both {codes[0]}"
     detail = f"sform and qform disagree by up to {distance:.1f} mm ({orientation}); the sform was taken."
     return (QCFlag("qform_sform", "refuse" if reoriented else "warn", detail, round(distance, 2)),)
+
+
+DEFAULT_ORIENTATION = "LAS"
+"""NIfTI-1, method 1 (neither qform nor sform): the Analyze convention, as nibabel reads it too."""
+
+ASSUMED_ORIENTATION_FLAG = QCFlag(
+    "no_orientation", "warn", f"An array does not state its orientation; {DEFAULT_ORIENTATION} was assumed."
+)
+"""Of an array in memory, whose owner knows its axes. In a file the same is a guess, and refused."""
+
+OBLIQUE_DEGREES = 5.0
+"""A scan tilted further against its nearest axes gets a quality flag; patients are rarely straighter than this."""
+
+
+def orientation_flags(scan: Scan) -> tuple[QCFlag, ...]:
+    """A flag if the orientation of a scan is unknown, or oblique to the body axes."""
+    if scan.axis_code is None:
+        if any(flag.code == ASSUMED_ORIENTATION_FLAG.code for flag in scan.flags):
+            return ()
+        detail = f"The file does not state its orientation; if allowed, {DEFAULT_ORIENTATION} is assumed."
+        return (QCFlag("no_orientation", "refuse", detail),)
+    if scan.obliquity > OBLIQUE_DEGREES:
+        detail = f"The scan is tilted by {scan.obliquity:.1f} degrees; its axes were taken as {scan.axis_code}."
+        return (QCFlag("oblique", "warn", detail, round(scan.obliquity, 2)),)
+    return ()

@@ -1,4 +1,4 @@
-"""A scan: stored values, their rescale to HU, and their geometry."""
+"""A scan: stored values, their rescale to HU, their geometry, and how its axes are turned."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from nibabel import affines
-from nibabel.orientations import aff2axcodes
+from nibabel.orientations import aff2axcodes, axcodes2ornt, ornt_transform
 from numpy.typing import NDArray
 
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -103,3 +103,30 @@ class Volume(Scan):
     def planes(self, needed: Iterable[int]) -> Iterator[NDArray[Any]]:
         """Yield planes of constant ``k``, each ``(j, i)``, without a copy."""
         return (self.stored[:, :, index].T for index in needed)
+
+
+@dataclass(frozen=True)
+class AxisMapping:
+    """Which array axis of a scan becomes which network axis, and which of them are reversed.
+
+    ``axes[n]`` is the scan axis along network axis ``n``; ``flips[n]`` whether it runs backwards.
+    """
+
+    axes: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+
+    def rotated(self, quarters: int) -> "AxisMapping":
+        """After ``numpy.rot90(volume, quarters, axes=(0, 1))``: ``out[i, j] = volume[j, n - 1 - i]`` for one."""
+        mapping = self
+        for _ in range(quarters % 4):
+            (a, b, c), (fa, fb, fc) = mapping.axes, mapping.flips
+            mapping = AxisMapping((b, a, c), (not fb, fa, fc))
+        return mapping
+
+
+def reorient(axis_code: str, target: str) -> AxisMapping:
+    """The mapping that turns an array of one axis code into another."""
+    transform = ornt_transform(axcodes2ornt(axis_code), axcodes2ornt(target))
+    by_target = sorted((int(to), source, flip < 0) for source, (to, flip) in enumerate(transform))
+    (_, a, fa), (_, b, fb), (_, c, fc) = by_target
+    return AxisMapping((a, b, c), (bool(fa), bool(fb), bool(fc)))

@@ -3,10 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import MakeScan
-from training_stats import drawn, statistics
+from training_stats import RANGE, drawn, statistics
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.quality_control.reference_stats import MIN_SCANS, acquisition_range, with_training_stats
+from ct3d_edge.quality_control.reference_stats import (
+    MIN_SCANS,
+    acquisition_range,
+    describe_range,
+    describe_statistics,
+    with_training_stats,
+)
 
 
 @pytest.fixture
@@ -68,3 +74,10 @@ def test_features_of_a_scale_that_no_contract_holds_cost_the_statistics_alone(sc
     made, said = with_training_stats(Contract(feature_statistics=statistics(12)), scans, *large)
     assert made == Contract(training_range=acquisition_range(scans))
     assert f"no feature statistics: the features reach {np.abs(large[0]).max():.1e}" in said[1]
+
+
+def test_ranges_and_statistics_are_described_in_a_line() -> None:
+    assert describe_range(RANGE) == (
+        "300 to 400, 280 to 400, 250 to 340 mm in voxels of 4 to 6, 4 to 6, 8 to 9 mm, 28 to 40 slices (40 scans)"
+    )
+    assert describe_statistics(statistics()).startswith("12 features of 60 scans, 10 directions; a distance above ")

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.modelfile.signature import INTERCEPT_INPUT, SLOPE_INPUT, VOXELS_INPUT
-from ct3d_edge.preprocessing import ResamplePlan
+from ct3d_edge.scan.volume import AxisMapping
 
 
 class NodeWriter:
@@ -81,8 +81,8 @@ class InputAxis:
 
 def append_preprocessing(nodes: NodeWriter, contract: Contract, output_name: str) -> None:
     """Add the nodes from ``voxels``, ``slope`` and ``intercept`` to a network input, a batch of one."""
-    placement = ResamplePlan().rotated(contract.quarter_turns)
-    columns, rows, slices = _axes(nodes, contract, placement)
+    mapping = AxisMapping().rotated(contract.quarter_turns)
+    columns, rows, slices = _axes(nodes, contract, mapping)
     needed = _needed_slices(nodes, slices)
     planes = _interpolate_rows(nodes, needed, rows, contract.hu_window)
     pictures = nodes.op("MatMul", planes, _interpolation_weights(nodes, _all_indices(nodes, columns), columns))
@@ -90,16 +90,16 @@ def append_preprocessing(nodes: NodeWriter, contract: Contract, output_name: str
     stored = nodes.op("Gemm", flat, _interpolation_weights(nodes, needed, slices), transA=1)
     scaled = _scale_to_unit(nodes, stored, contract.hu_window)
     volume = nodes.op("Reshape", scaled, np.array([axis.samples for axis in (rows, columns, slices)]))
-    order = [SAMPLED_AXES.index(axis) for axis in placement.axes]
+    order = [SAMPLED_AXES.index(axis) for axis in mapping.axes]
     turned = volume if order == [0, 1, 2] else nodes.op("Transpose", volume, perm=order)
     nodes.op("Reshape", turned, np.array([1, *contract.input_shape]), output_name=output_name)
 
 
-def _axes(nodes: NodeWriter, contract: Contract, placement: ResamplePlan) -> list[InputAxis]:
+def _axes(nodes: NodeWriter, contract: Contract, mapping: AxisMapping) -> list[InputAxis]:
     """Samples along the scan's axes ``(i, j, k)``."""
     shape = nodes.op("Shape", VOXELS_INPUT)
     axes: dict[int, InputAxis] = {}
-    for samples, axis, flip in zip(contract.shape, placement.axes, placement.flips, strict=True):
+    for samples, axis, flip in zip(contract.shape, mapping.axes, mapping.flips, strict=True):
         size = nodes.op("Gather", shape, np.array([2 - axis]))
         last = nodes.op("Sub", size, np.array([1]))
         intervals = max(samples - 1, 1)
