@@ -47,7 +47,8 @@ class Fixture:
         """An ONNX file of the network: ``tf2onnx`` as converted, or rewritten: ``exact``, ``fast``, ``small``.
 
         ``exact_fp16`` and ``fast_fp16`` compute in float16, ``exact_int8`` and ``fast_int8`` in 8-bit integers;
-        ``voxels`` is ``fast`` with the preprocessing inside.
+        ``openvino`` and ``openvino_int8`` are ``fast`` for that target; ``voxels`` is ``fast`` with the preprocessing
+        inside.
 
         Raises
         ------

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ct3d_edge.conversion.keras_loader import KerasSource
     from ct3d_edge.conversion.parity.parity_data import CalibrationData
-    from ct3d_edge.conversion.passes.pipeline import Level
+    from ct3d_edge.conversion.passes.pipeline import Level, Target
 
 SEED = 5
 """Of the statistics of batch normalisations."""
@@ -151,10 +151,9 @@ def write_onnx(source: "KerasSource", fixture: Fixture) -> None:
     calibration = replace(calibration, volumes=volumes)
     rewritten = {str(level): optimize_graph(plain, level, strict=True).proto for level in LEVELS}
     halved = {f"{level}_fp16": convert_to_fp16(rewritten[level], source.contract) for level in REDUCED_LEVELS}
-    integers = {
-        f"{level}_int8": convert_to_int8(plain, level, source.contract, calibration) for level in REDUCED_LEVELS
-    }
+    integers = make_int8_files(plain, source.contract, calibration)
     files = {"tf2onnx": plain, **rewritten, **halved, **integers}
+    files["openvino"] = optimize_graph(plain, "fast", target="openvino", strict=True).proto
     for name, proto in files.items():
         attach_metadata(proto, source.contract, golden, {})
         (fixture.folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
@@ -171,13 +170,25 @@ def convert_to_fp16(proto: "onnx.ModelProto", contract: Contract) -> "onnx.Model
     return make_fp16_variant(proto, find_fp16_sensitive_nodes(proto, measure_ranges(proto, volumes))).proto
 
 
+def make_int8_files(
+    plain: "onnx.ModelProto", contract: Contract, calibration: "CalibrationData"
+) -> dict[str, "onnx.ModelProto"]:
+    """Graphs in 8-bit integers by the names of `Fixture.onnx`."""
+    made = {f"{level}_int8": convert_to_int8(plain, level, contract, calibration) for level in REDUCED_LEVELS}
+    return made | {"openvino_int8": convert_to_int8(plain, "fast", contract, calibration, "openvino")}
+
+
 def convert_to_int8(
-    plain: "onnx.ModelProto", level: "Level", contract: Contract, calibration: "CalibrationData"
+    plain: "onnx.ModelProto",
+    level: "Level",
+    contract: Contract,
+    calibration: "CalibrationData",
+    target: "Target" = "cpu",
 ) -> "onnx.ModelProto":
     """A graph in 8-bit integers, as `optimize --precision int8` makes it."""
     from ct3d_edge.conversion.graph_variant import CompileOptions, make_variant, rewrite_graph
 
-    options = CompileOptions(level, precision="int8")
+    options = CompileOptions(level, target, precision="int8")
     return make_variant(plain, rewrite_graph(plain, options), options, contract, calibration).proto
 
 

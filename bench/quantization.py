@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bench.comparison import PeerComparison
 from bench.comparison_table import describe_processor
 from bench.fixture import KINDS, Fixture
-from bench.make_fixture import convert_to_int8
+from bench.make_fixture import make_int8_files
 from bench.markdown import markdown_table
 from bench.plan import load_plan
 from bench.save_record import save_record
@@ -67,9 +67,7 @@ def write_fixture(folder: Path, model: ModelFile, volumes: dict[str, Volumes]) -
     calibration = replace(calibration, volumes=list(calibration))
     np.save(folder / "calibration.npy", np.stack(list(calibration.volumes)))
     files = {"tf2onnx": plain, "fast": optimize_graph(plain, "fast").proto}
-    files |= {
-        f"{level}_int8": convert_to_int8(plain, level, model.contract, calibration) for level in ("exact", "fast")
-    }
+    files |= make_int8_files(plain, model.contract, calibration)
     for name, proto in files.items():
         attach_metadata(proto, model.contract, model.golden, {})
         (folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))

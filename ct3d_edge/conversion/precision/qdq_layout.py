@@ -114,13 +114,14 @@ def _quantize_before_slices(model: ir.Model) -> None:
         slices = [node for quantize in nodes if (node := first_input(quantize).producer()) is not None]
         if len(nodes) < 2:
             continue
-        output = ir.Value(name=f"{nodes[0].outputs[0].name}.whole", type=nodes[0].outputs[0].type)
+        integers = ir.TensorType(ir.DataType.from_numpy(_array(nodes[0].inputs[ZERO_POINT]).dtype))
+        output = ir.Value(name=f"{nodes[0].outputs[0].name}.whole", type=integers)
         source = [slices[0].inputs[0], *nodes[0].inputs[SCALE:]]
         whole = ir.Node("", "QuantizeLinear", source, outputs=[output], name=f"{nodes[0].name}.whole")
         min(slices, key=list(model.graph).index).prepend(whole)
         for quantize, node in zip(nodes, slices, strict=True):
             node.replace_input_with(0, output)
-            node.outputs[0].type = quantize.outputs[0].type
+            node.outputs[0].type = integers
             ir.convenience.replace_all_uses_with(quantize.outputs[0], node.outputs[0])
             model.graph.remove(quantize, safe=True)
 

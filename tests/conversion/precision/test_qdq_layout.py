@@ -49,12 +49,13 @@ def is_behind_operator(node: ir.Node) -> bool:
     return node.op_type == "QuantizeLinear" and node.inputs[0] is not None and node.inputs[0].producer() is not None
 
 
-def test_slices_of_one_tensor_are_quantised_once() -> None:
+def test_slices_of_one_tensor_are_quantised_once(caplog: pytest.LogCaptureFixture) -> None:
     graph = converted("openvino").graph
     of_input = [node for node in graph if node.op_type == "QuantizeLinear" and node.inputs[0] is graph.inputs[0]]
     assert len(of_input) == 1
     assert {use.node.op_type for use in of_input[0].outputs[0].uses()} == {"Slice"}
     assert Counter(node.op_type for node in graph)["Slice"] == 3
+    assert not caplog.records, "a value without a type is reported"
 
 
 def test_the_arranged_graph_is_valid_and_nearer_to_float32() -> None:
