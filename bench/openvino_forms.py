@@ -5,7 +5,8 @@
 PLAIN.onnx is the network as tf2onnx wrote it (`export --optimize none`); the forms are made from it. They run in turn
 in OpenVINO on one thread, in float32, in bfloat16 where the CPU has it, and as int8 files. Counted is the processor
 time of the process, which other programs disturb less than the time on the clock. The times of layers are OpenVINO's
-own, on the clock (PERF_COUNT). Needs `pip install openvino`. Everything goes to bench/results/openvino_forms.json.
+own, on the clock (PERF_COUNT). Needs `pip install openvino`. Everything goes to bench/results/openvino_forms.json, or
+to openvino_forms_amx.json on a processor with matrix units.
 """
 
 import json
@@ -106,9 +107,11 @@ def main() -> None:
     for form, row in found.items():
         print(form, *(f"  {taken:7.2f} ms  {name}" for name, taken in row["layers"].items()), sep="\n")
     record = {"environment": describe_machine((*PACKAGES, "openvino")), "rounds": rounds, "forms": found}
-    with atomic_file(RESULTS / "openvino_forms.json") as stream:
+    amx = (detect_cpu_features() or {}).get("AMX")
+    path = RESULTS / f"openvino_forms{'_amx' if amx else ''}.json"
+    with atomic_file(path) as stream:
         stream.write(json.dumps(record, indent=1).encode() + b"\n")
-    print(f"everything: {RESULTS / 'openvino_forms.json'}")
+    print(f"everything: {path}")
 
 
 if __name__ == "__main__":
