@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from bench.save_record import save_record
 from bench.sessions import PACKAGES, THREADS, open_session, parse_arguments, run_session
 from ct3d_edge.conversion.passes.lower_conv3d import winograd_depth
+from ct3d_edge.conversion.passes.pass_runner import Pass, run_passes
 from ct3d_edge.conversion.passes.pipeline import (
     CACHE_TILING_PASS,
     EXACT_PASSES,
@@ -32,9 +33,7 @@ from ct3d_edge.conversion.passes.pipeline import (
     LOWER_CONV3D_RULES,
     ROW_INTERLEAVE_PASS,
     WINOGRAD_3D_PASS,
-    Pass,
     optimize_graph,
-    run_passes,
 )
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.extra_outputs.gradcam_output import add_features_output, remove_features_output
 from ct3d_edge.conversion.parity.parity_data import CalibrationData
-from ct3d_edge.conversion.passes.pipeline import Level, OptimizedGraph, Target, WinogradAxes, optimize_graph
+from ct3d_edge.conversion.passes.pass_runner import OptimizedGraph
+from ct3d_edge.conversion.passes.pipeline import Level, Target, WinogradAxes, optimize_graph
 from ct3d_edge.conversion.precision.fp16 import convert_to_fp16, simulate_fp16
 from ct3d_edge.conversion.precision.fp16_sensitivity import find_fp16_sensitive_nodes, measure_ranges
 from ct3d_edge.conversion.precision.fp16_weights import store_weights_fp16

@@ -10,7 +10,7 @@ from ct3d_edge.conversion.direct.operations import OPERATIONS
 from ct3d_edge.conversion.direct.windows import WINDOWS
 from ct3d_edge.conversion.direct.writer import GraphWriter
 from ct3d_edge.conversion.passes import cancel_transposes, reduce_channels_first
-from ct3d_edge.conversion.passes.pipeline import Pass, run_passes
+from ct3d_edge.conversion.passes.pass_runner import Pass, run_passes
 from ct3d_edge.conversion.passes.rule import cleanup
 from ct3d_edge.modelfile.signature import INPUT_NAME, output_name
 

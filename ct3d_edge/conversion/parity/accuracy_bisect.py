@@ -16,7 +16,8 @@ from ct3d_edge.conversion.converter import Converter, load_converter
 from ct3d_edge.conversion.graph_variant import CompileOptions, GraphVariant
 from ct3d_edge.conversion.parity.tensor_parity import OpenIntermediateOutputs, compare_tensors
 from ct3d_edge.conversion.passes.lower_conv3d.filter_plan import plan_filtering
-from ct3d_edge.conversion.passes.pipeline import Pass, run_passes, select_passes
+from ct3d_edge.conversion.passes.pass_runner import Pass, run_passes
+from ct3d_edge.conversion.passes.pipeline import select_passes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.conversion.precision.tolerances import PRECISION_TOLERANCES

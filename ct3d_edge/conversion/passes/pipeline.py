@@ -1,8 +1,8 @@
-"""Passes by level and target, and their execution one after the other."""
+"""Passes by level and target."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import onnx
 import onnx_ir as ir
@@ -34,7 +34,8 @@ from ct3d_edge.conversion.passes.lower_conv3d import (
 )
 from ct3d_edge.conversion.passes.lower_conv3d.filter_plan import FilterPlan, plan_filtering
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import VOLUME_AXES
-from ct3d_edge.conversion.passes.rule import RefusedNode, RewriteFn, RewriteRule, apply_rules, cleanup
+from ct3d_edge.conversion.passes.pass_runner import OptimizedGraph, Pass, run_on_graph
+from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRule
 from ct3d_edge.conversion.passes.validate_graph import validate_graph
 from ct3d_edge.errors import ModelError, UsageError
 
@@ -45,62 +46,6 @@ WinogradAxes = Literal["none", "depth", "all"]
 
 TARGETS_KEEPING_3D = ("openvino", "cuda", "tensorrt")
 """Targets with fast 3D operators."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Rules that are applied together until none applies."""
-
-    name: str
-    rules: tuple[RewriteRule, ...]
-
-
-@dataclass(frozen=True)
-class PassRecord:
-    """Result of one pass.
-
-    Parameters
-    ----------
-    name
-        Name of the pass.
-    before, after
-        Number of nodes.
-    rewrites
-        Number of rewrites.
-    refusals
-        Nodes that a rule was meant for and did not rewrite, with the reasons.
-    failure
-        Why the pass was undone, if it failed; empty if it did not.
-    """
-
-    name: str
-    before: int
-    after: int
-    rewrites: int
-    refusals: tuple[RefusedNode, ...] = ()
-    failure: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for the provenance."""
-        plain: dict[str, Any] = {
-            "name": self.name,
-            "before": self.before,
-            "after": self.after,
-            "rewrites": self.rewrites,
-        }
-        if self.refusals:
-            plain["refused"] = {refusal.node: refusal.reason for refusal in self.refusals}
-        if self.failure:
-            plain["failure"] = self.failure
-        return plain
-
-
-@dataclass(frozen=True, eq=False)
-class OptimizedGraph:
-    """A rewritten graph and its passes."""
-
-    proto: onnx.ModelProto
-    steps: tuple[PassRecord, ...]
 
 
 EXACT_PASSES = (
@@ -275,39 +220,10 @@ def optimize_graph(
         return OptimizedGraph(model, ())
     graph = validate_graph(model)
     planned = select_passes(level, target, max_memory, winograd_axes=winograd_axes, plan=plan_filtering(graph))
-    done = _run_passes(graph, planned, strict=strict)
+    done = run_on_graph(graph, planned, strict=strict)
     if target == "no-conv3d":
         _require_no_3d(done)
     return done
-
-
-def run_passes(model: onnx.ModelProto, passes: Iterable[Pass], *, strict: bool = False) -> OptimizedGraph:
-    """Run passes one after the other."""
-    return _run_passes(validate_graph(model), passes, strict=strict)
-
-
-def _run_passes(current: ir.Model, passes: Iterable[Pass], *, strict: bool) -> OptimizedGraph:
-    steps = []
-    for planned in passes:
-        current, step = _run_pass(planned, current, strict)
-        steps.append(step)
-    proto = ir.to_proto(current)
-    del proto.graph.value_info[:]
-    return OptimizedGraph(proto, tuple(steps))
-
-
-def _run_pass(planned: Pass, model: ir.Model, strict: bool) -> tuple[ir.Model, PassRecord]:
-    """Run one pass on a copy, so that a failure does not change the graph."""
-    before = model.graph.num_nodes()
-    changed = model.clone()
-    try:
-        rewrites, refusals = apply_rules(planned.rules, changed)
-        changed = cleanup(changed) if rewrites else model
-    except Exception as error:
-        if strict:
-            raise
-        return model, PassRecord(planned.name, before, before, 0, failure=f"{type(error).__name__}: {error}")
-    return changed, PassRecord(planned.name, before, changed.graph.num_nodes(), rewrites, refusals)
 
 
 def _require_no_3d(done: OptimizedGraph) -> None:
