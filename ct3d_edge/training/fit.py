@@ -1,7 +1,8 @@
 """From two folders of scans to a trained run: ``model.keras``, its contract, its history and its split."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,17 @@ import keras
 import tensorflow as tf
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ContractError, DatasetError, UsageError
+from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import require_extra
-from ct3d_edge.keras_backend import require_graph_mode, with_pooled_features
+from ct3d_edge.keras_backend import require_graph_mode
 from ct3d_edge.progress import Progress, no_progress
-from ct3d_edge.quality_control.reference_stats import with_training_stats
-from ct3d_edge.splits.split import Split
+from ct3d_edge.splits.split import ExcludedScan, Split
 from ct3d_edge.splits.split_file import write_split
-from ct3d_edge.temperature_scaling import ThresholdRule, check_temperature, fit_operating_point
 from ct3d_edge.training import artifacts
 from ct3d_edge.training.artifacts import TrainedRun, finish_run
-from ct3d_edge.training.batches import BatchOrder, TrainingData
+from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.checkpoint import NO_TEACHER, Checkpoint, read_checkpoint, require_same, settings_of
-from ct3d_edge.training.data import choose_split, prepare_scans
+from ct3d_edge.training.data import ScanArrays, VolumeSource, choose_split, prepare_scans
 from ct3d_edge.training.distillation import (
     DistilledModel,
     Teacher,
@@ -54,15 +53,11 @@ from ct3d_edge.training.network import (
     use_precision,
 )
 from ct3d_edge.training.presets import DEFAULT, Preset
+from ct3d_edge.training.run_contract import complete_contract, make_contract
 
 LOGGER = logging.getLogger("ct3d_edge.training")
 
-LABEL_OF_FOLDER = {"CT-0": "normal", "CT-23": "abnormal"}
-"""What the tutorial calls the two archives of MosMedData."""
-
 LARGEST_SEED = 2**32 - 1
-
-UNCALIBRATED = "not calibrated: the temperature is 1, the threshold 0.5"
 
 
 def train(
@@ -172,40 +167,22 @@ def train(
     else:
         progress, on_epoch = no_progress, None
     drawn, unreadable = choose_split(folder, split, fold, validation, seed, skip_bad, progress)
-    contract = _make_contract(size, orientation, labels, drawn) if teacher is None else teacher.student_contract
+    contract = make_contract(size, orientation, labels, drawn) if teacher is None else teacher.student_contract
     keras.utils.set_random_seed(seed)
     with scope(strategy), use_precision(precision):
         model = _build_model(network, contract, preset, initial, strategy)
     callbacks = [_open_tensorboard(tensorboard)] if tensorboard and chief else []
     with (
         artifacts.open_run_folder(out, chief=chief) as own,
-        prepare_scans(
-            folder,
-            drawn,
-            contract,
-            cache or own / artifacts.CACHE,
-            progress,
-            keep=cache is not None,
-            skip_bad=skip_bad,
-            unreadable=unreadable,
-        ) as labelled,
-        prepare_for_teacher(
-            teacher,
-            folder,
-            labelled,
-            cache or own / artifacts.CACHE,
-            progress,
-            keep=cache is not None,
-            skip_bad=skip_bad,
+        _prepare_data(
+            folder, drawn, unreadable, contract, teacher, cache, own / artifacts.CACHE, skip_bad, progress
         ) as (arrays, teacher_volumes),
     ):
         settings = settings_of(network.identity, preset, seed, contract, arrays.split, initial, precision, devices)
         settings |= NO_TEACHER if teacher is None else teacher.identity
         require_same_settings(strategy, {**settings, "resume": resume})
         require_scan_for_each(arrays.training_count, len(arrays.split.validation), devices)
-        checkpoint = _find_checkpoint(strategy, own, settings) if resume else None
-        if checkpoint is None:
-            _begin_run(own, arrays.split, contract)
+        checkpoint = _resume_or_begin(strategy, own, settings, arrays.split, contract, resume=resume)
         data = TrainingData.of(arrays, contract, preset, seed, devices, teacher_volumes)
         with scope(strategy):
             learner = model if teacher is None else _add_teacher(model, teacher, data)
@@ -215,8 +192,7 @@ def train(
             loop = Loop(learner, data, preset, own, settings, on_epoch, strategy)
             records = loop.run(callbacks, checkpoint)
         trained = copy_for_inference(network, contract, model.get_weights())
-        contract, calibration = _calibrate(trained, data, contract) if preset.calibrate else (contract, UNCALIBRATED)
-        contract, reference_stats = _add_reference_stats(trained, data, contract, folder)
+        contract, calibration, reference_stats = complete_contract(contract, trained, data, preset, folder)
     run = TrainedRun(out, contract, arrays.split, preset, records, arrays.flags, calibration, reference_stats, chief)
     if chief:
         finish_run(run, trained)
@@ -248,68 +224,57 @@ def _build_model(
     return model
 
 
+@contextmanager
+def _prepare_data(
+    folder: Path,
+    split: Split,
+    unreadable: tuple[ExcludedScan, ...],
+    contract: Contract,
+    teacher: Teacher | None,
+    cache: Path | None,
+    own_cache: Path,
+    skip_bad: bool,
+    progress: Progress,
+) -> Iterator[tuple[ScanArrays, VolumeSource | None]]:
+    """The scans of a run, and those of its teacher; in ``own_cache``, until the end, if there is no ``cache``."""
+    where, keep = cache or own_cache, cache is not None
+    with (
+        prepare_scans(
+            folder, split, contract, where, progress, keep=keep, skip_bad=skip_bad, unreadable=unreadable
+        ) as labelled,
+        prepare_for_teacher(teacher, folder, labelled, where, progress, keep=keep, skip_bad=skip_bad) as prepared,
+    ):
+        yield prepared
+
+
 def _add_teacher(model: keras.Model, teacher: Teacher, data: TrainingData) -> DistilledModel:
     require_distinct_predictions(teacher, data)
     return DistilledModel(model, teacher)
 
 
-def _begin_run(out: Path, split: Split, contract: Contract) -> None:
+def _resume_or_begin(
+    strategy: tf.distribute.Strategy | None,
+    out: Path,
+    settings: dict[str, Any],
+    split: Split,
+    contract: Contract,
+    *,
+    resume: bool,
+) -> Checkpoint | None:
+    """The chief's checkpoint; None, and the first files of a new run, if no run got through its first epoch."""
+    file = out / artifacts.CHECKPOINT
+    if resume:
+        send_file(strategy, file)
+        if file.exists():
+            checkpoint = read_checkpoint(file)
+            require_same(settings, checkpoint.settings, out)
+            return checkpoint
     artifacts.remove_old_files(out)
     write_split(out / artifacts.SPLIT, split)
     artifacts.write_text(out / artifacts.CONTRACT, contract.to_json())
-
-
-def _find_checkpoint(strategy: tf.distribute.Strategy | None, out: Path, settings: dict[str, Any]) -> Checkpoint | None:
-    """The chief's checkpoint; None if the interrupted run did not get through its first epoch."""
-    file = out / artifacts.CHECKPOINT
-    send_file(strategy, file)
-    if not file.exists():
-        return None
-    checkpoint = read_checkpoint(file)
-    require_same(settings, checkpoint.settings, out)
-    return checkpoint
+    return None
 
 
 def _open_tensorboard(folder: Path) -> keras.callbacks.Callback:
     require_extra("tensorboard", ["tensorboard"])
     return keras.callbacks.TensorBoard(str(folder), write_graph=False)
-
-
-def _make_contract(
-    size: tuple[int, int, int], orientation: str, labels: Sequence[str] | None, split: Split
-) -> Contract:
-    names = [LABEL_OF_FOLDER.get(name, name) for name in split.classes] if labels is None else labels
-    if len(names) != len(split.classes):
-        raise UsageError(f"{len(split.classes)} labels are needed, for {', '.join(split.classes)}; found {names}.")
-    try:
-        return Contract(shape=size, orientation=orientation, labels=tuple(names))
-    except ContractError as error:
-        raise UsageError(str(error)) from error
-
-
-def _calibrate(network: keras.Model, data: TrainingData, contract: Contract) -> tuple[Contract, str]:
-    """Fit temperature and threshold on the validation scans, unless all have the same score; with lines on the fit."""
-    scores = network.predict(data.batches(data.validation), verbose=0)[:, 0]
-    truth = data.arrays.labels[list(data.validation.rows)]
-    try:
-        fitted = fit_operating_point(contract, scores, truth, ThresholdRule())
-    except DatasetError as error:
-        return contract, f"{UNCALIBRATED}. {error}"
-    point = f"temperature {fitted.temperature:.3g}, threshold {fitted.threshold:.3g} ({ThresholdRule()})"
-    warnings = [f"WARNING: {warning}" for warning in check_temperature(fitted.temperature, len(truth))]
-    return fitted, "\n".join([f"calibrated on the {len(truth)} validation scans: {point}", *warnings])
-
-
-def _add_reference_stats(
-    network: keras.Model, data: TrainingData, contract: Contract, folder: Path
-) -> tuple[Contract, tuple[str, ...]]:
-    """Add training range and feature statistics, from headers and one pass over all scans without augmentation."""
-    extractor = with_pooled_features(network)
-    scans = [folder / entry.path for entry in data.arrays.split.train]
-    if extractor is None:
-        return with_training_stats(contract, scans, None, None)
-    train_features, val_features = (
-        extractor.predict(data.batches(BatchOrder(order.rows, data.training.batch_size)), verbose=0)[0]
-        for order in (data.training, data.validation)
-    )
-    return with_training_stats(contract, scans, train_features, val_features)
