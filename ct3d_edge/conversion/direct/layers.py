@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from ct3d_edge.conversion.direct.operations import OPERATIONS, reshape_target, slice_axis
+from ct3d_edge.conversion.direct.operations import OPERATIONS
+from ct3d_edge.conversion.direct.shape_operations import reshape_target, slice_axis
 from ct3d_edge.conversion.direct.windows import write_conv
 from ct3d_edge.conversion.direct.writer import OperationCall, WriteFn, known_shape, to_array
 
