@@ -3,7 +3,8 @@
     python -m bench.orientation [FOLDER ...]
 
 Each scan is declared to lie in each orientation that an affine can name: its voxels stay, its file says something else.
-Prints how many of them are refused (`orientation_mismatch`) by what is exchanged. Without folders it makes the 20
+Prints how many of them are refused (`orientation_mismatch`) by what is exchanged, and how many others are flagged since
+their table lies in front. Without folders it makes the 20
 phantoms of seed 900 on which the limits were set (`data synth --num-scans 20 --seed 900 --shape 192 192 40`).
 """
 
@@ -24,7 +25,7 @@ from bench.scans import resolve_scans
 from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import synthesise
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
+from ct3d_edge.quality_control.anatomy_checks import has_table_in_front, orientation_contradiction
 from ct3d_edge.scan.nifti import read_nifti
 
 AXES = ("LR", "AP", "SI")
@@ -40,17 +41,18 @@ def main(folders: Sequence[str]) -> None:
         if not folders:
             synthesise(Path(place), PHANTOMS, SEED, shape=SHAPE)
         scans = resolve_scans(folders or [f"{place}/scans"], Path(place))
-        tried, refused = Counter[str](), Counter[str]()
+        tried, refused, flagged = Counter[str](), Counter[str](), Counter[str]()
         for outcome in pool.map(check_orientations, scans):
-            for exchanged, contradicted in outcome:
+            for exchanged, contradicted, turned in outcome:
                 tried[exchanged] += 1
                 refused[exchanged] += contradicted
+                flagged[exchanged] += turned
     for exchanged, count in sorted(tried.items(), key=lambda each: each[1]):
-        print(f"{exchanged:45} {refused[exchanged]:4} of {count}")
+        print(f"{exchanged:45} {refused[exchanged]:4} of {count}, {flagged[exchanged]:4} flagged")
 
 
-def check_orientations(path: Path) -> list[tuple[str, bool]]:
-    """What is exchanged, and whether the check contradicts, for each orientation that a NIfTI file can declare."""
+def check_orientations(path: Path) -> list[tuple[str, bool, bool]]:
+    """What is exchanged, whether the check contradicts it and whether only the table does, for each orientation."""
     scan = read_nifti(path)
     if scan.affine is None:
         raise SystemExit(f"{path} has no orientation")
@@ -58,8 +60,10 @@ def check_orientations(path: Path) -> list[tuple[str, bool]]:
     outcome = []
     for code in ORIENTATIONS:
         declared = replace(scan, affine=inv_ornt_aff(axcodes2ornt(code), scan.shape) @ scale)
-        contradiction = orientation_contradiction(preprocess(declared, CONTRACT).volume, CONTRACT)
-        outcome.append((describe_exchange(true, code), contradiction is not None))
+        volume = preprocess(declared, CONTRACT).volume
+        contradicted = orientation_contradiction(volume, CONTRACT) is not None
+        turned = not contradicted and has_table_in_front(volume, CONTRACT)
+        outcome.append((describe_exchange(true, code), contradicted, turned))
     return sorted(outcome)
 
 

@@ -213,13 +213,22 @@ def _resize_planes(
         narrowed = _interpolate(pairs[:, :width], pairs[:, width:], columns.weight)
         narrowed -= low
         np.multiply(narrowed, 1 / (high - low), out=resized[n], casting="same_kind")
+    ends = _beyond_ends([n for n, _ in blank], len(needed))
     for n, fill in blank:
-        if fill in fills:
+        if fill in fills or n in ends:
             resized[n] = 0
             seen.filled += hu.size
     seen.non_finite /= len(needed) * hu.size
     seen.filled /= len(needed) * hu.size
     return resized, seen
+
+
+def _beyond_ends(blank: list[int], count: int) -> set[int]:
+    """Of planes that hold one value, those that follow one another from the first or the last of all planes."""
+    if len(blank) == count:
+        return set()
+    first = {n for place, n in enumerate(blank) if n == place}
+    return first | {n for place, n in enumerate(reversed(blank)) if n == count - 1 - place}
 
 
 def _to_native_byte_order(plane: NDArray[Any]) -> NDArray[Any]:

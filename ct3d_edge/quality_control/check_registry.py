@@ -189,7 +189,11 @@ CHECKS = (
         "refuse",
         "slices that are more like the next but one than the next; 6 or more, and an eighth",
     ),
-    QualityCheck("orientation_mismatch", "refuse", "lungs, spine or trachea contradict the orientation; which"),
+    QualityCheck(
+        "orientation_mismatch",
+        "warn or refuse",
+        "lungs, spine or trachea contradict the orientation; a warning if only the table does; which",
+    ),
     # The run
     QualityCheck("duplicate", "warn", "the same network input as an earlier scan of this run; which"),
     QualityCheck(

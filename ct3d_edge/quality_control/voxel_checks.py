@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocessing import ModelInput, map_axes
-from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
+from ct3d_edge.quality_control.anatomy_checks import has_table_in_front, orientation_contradiction
 from ct3d_edge.quality_control.slice_checks import slice_flags
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
@@ -64,10 +64,17 @@ def intensity_flags(scan: Scan, prepared: ModelInput, contract: Contract) -> lis
     if min(contract.shape[:2]) < FINEST or sorted(scan.shape)[1] < FINEST or min(scan.shape) < FEWEST_SLICES:
         return found
     found += [_check_slice_order(scan, prepared, contract), *slice_flags(scan, prepared.planes, high - low)]
-    contradiction = orientation_contradiction(prepared.volume, contract)
-    if contradiction:
-        found.append(QCFlag("orientation_mismatch", "refuse", f"{contradiction} Correct the file's orientation."))
-    return found
+    return [*found, *_check_orientation(prepared.volume, contract)]
+
+
+def _check_orientation(volume: NDArray[np.float32], contract: Contract) -> list[QCFlag]:
+    if contradiction := orientation_contradiction(volume, contract):
+        detail = f"{contradiction} Correct the file's orientation."
+        return [QCFlag("orientation_mismatch", "refuse", detail)]
+    if has_table_in_front(volume, contract):
+        detail = "The table lies in front of the patient: a prone patient, or front and back are exchanged."
+        return [QCFlag("orientation_mismatch", "warn", detail)]
+    return []
 
 
 def _check_slice_order(scan: Scan, prepared: ModelInput, contract: Contract) -> QCFlag:

@@ -141,14 +141,15 @@ def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[SearchEntry]:
     """Scans in a folder and its subfolders; in each, NIfTI files come first."""
     entries: dict[Path, list[SearchEntry]] = {}
     dicom_candidates: dict[Path, list[Path]] = {}
-    for current, files in walk_folders(folder):
+    walked = list(walk_folders(folder))
+    headers = _headers_of([file for _, files in walked if isinstance(files, list) for file in files])
+    for current, files in walked:
         if files is None:  # a scan whose opening fails with the reason; the other folders are searched
             entries[current] = [current]
             continue
         if isinstance(files, SkippedFile):
             entries[current] = [files]
             continue
-        headers = _headers_of(files)
         scans = (path for path in files if _is_standalone_scan(path) and not _is_mask(path))
         entries[current] = [_header_file(path, headers) for path in scans] if query.series is None else []
         entries[current] += filter(None, map(skip_reason, files))

@@ -17,6 +17,10 @@ from ct3d_edge.scan.volume import Scan
 CORNER_SIZE = 4
 """Pixels along each edge of a corner that must be equal. Tissue and air have noise."""
 
+EDGE_RUN = 8
+"""Pixels from a corner along an edge that must be equal where the fill is narrower than a corner: a rotation by 2
+degrees leaves a wedge of one pixel in 64."""
+
 MIN_CORNERS = 2
 """Corners that must hold the value; a small rotation leaves tissue or air in the others."""
 
@@ -37,16 +41,19 @@ def find_fill_value(plane: NDArray[Any], slope: float, intercept: float) -> floa
     rows, columns = plane.shape
     if rows < 2 * CORNER_SIZE or columns < 2 * CORNER_SIZE or slope == 0:
         return None
-    corner_values = [
-        float(corner[0, 0])
-        for y in (slice(CORNER_SIZE), slice(-CORNER_SIZE, None))
-        for x in (slice(CORNER_SIZE), slice(-CORNER_SIZE, None))
-        if ((corner := plane[y, x]) == corner[0, 0]).all()
-    ]
-    for value in corner_values:
-        if TISSUE_HU[0] < value * slope + intercept < TISSUE_HU[1] and corner_values.count(value) >= MIN_CORNERS:
+    # Each corner as the first one: most hold air, and are not looked at any further.
+    turned = [plane[::down, ::right] for down in (1, -1) for right in (1, -1)]
+    fills = [float(each[0, 0]) for each in turned if TISSUE_HU[0] < each[0, 0] * slope + intercept < TISSUE_HU[1]]
+    for value in set(fills) if len(fills) >= MIN_CORNERS else ():
+        if sum(_begins_with(each, value) for each in turned) >= MIN_CORNERS:
             return value
     return None
+
+
+def _begins_with(plane: NDArray[Any], value: float) -> bool:
+    """Whether a plane holds a value in its first corner, or from there along one of its two edges."""
+    same = plane[:EDGE_RUN, :EDGE_RUN] == value
+    return bool(same[:CORNER_SIZE, :CORNER_SIZE].all() or same[0].all() or same[:, 0].all())
 
 
 def mask_outside_fov(rows: NDArray[Any], fill: float) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from ct3d_edge.datasets.phantoms.fields import as_field, value_noise
 from ct3d_edge.datasets.phantoms.phantom import build_scene, las_affine, make_phantom
 from ct3d_edge.datasets.phantoms.scanner import render
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.quality_control.anatomy_checks import orientation_contradiction
+from ct3d_edge.quality_control.anatomy_checks import has_table_in_front, orientation_contradiction
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.qc_flag import QCFlag
@@ -97,6 +97,21 @@ def test_much_gas_in_the_gut_is_no_trachea() -> None:
     volume = Volume(phantom.hu)
     assert told(declared(volume, "LAS", phantom.spacing)) is None
     assert told(declared(volume, "LPS", phantom.spacing)) is not None
+
+
+@pytest.mark.parametrize("part", [np.s_[:80], np.s_[80:]], ids=["right", "left"])
+def test_a_part_of_a_chest_before_its_table_is_flagged(phantom: Volume, part: tuple[slice, ...]) -> None:
+    """A prone patient lies so, too: no reason to refuse the scan."""
+    for code, expected in (("LAS", []), ("LPS", ["warn"])):
+        found = flags(declared(Volume(phantom.stored[part]), code))
+        mismatch = [flag.severity for key, flag in found.items() if key == "orientation_mismatch"]
+        assert mismatch == expected, code
+
+
+@pytest.mark.parametrize("code", CODES[::7])
+def test_the_table_of_a_phantom_is_behind_it_or_not_seen(phantom: Volume, code: str) -> None:
+    exchanged = code[1] == "P" if set(code[::2]) <= set("LRSI") else False
+    assert not has_table_in_front(preprocess(declared(phantom, code), CONTRACT).volume, CONTRACT) or exchanged
 
 
 @pytest.mark.slow

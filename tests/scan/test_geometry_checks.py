@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import rotate
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocessing import preprocess
@@ -36,6 +37,33 @@ def test_a_slice_of_fill_alone_is_air_if_other_slices_are_surrounded_by_it() -> 
     filled[:, :, 0], right[:, :, 0] = 0, -1000
     prepared = preprocess(Volume(filled, affine=AFFINE), CONTRACT)
     np.testing.assert_array_equal(prepared.volume, preprocess(Volume(right, affine=AFFINE), CONTRACT).volume)
+
+
+@pytest.mark.parametrize("ends", [[0], [-1], [0, -2, -1]])
+def test_whole_slices_of_fill_at_the_ends_are_air(ends: list[int]) -> None:
+    filled, right = body(None), body(None)
+    filled[:, :, ends], right[:, :, ends] = 0, -1000
+    prepared = preprocess(Volume(filled, affine=AFFINE), CONTRACT)
+    assert [flag.code for flag in prepared.flags] == ["fov_fill"]
+    np.testing.assert_array_equal(prepared.volume, preprocess(Volume(right, affine=AFFINE), CONTRACT).volume)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("degrees", [1, 2, -2, 5])
+def test_the_fill_of_a_small_rotation_is_taken_as_air(degrees: int, axis: int) -> None:
+    """Of 40 pixels a rotation by 2 degrees leaves wedges one pixel wide."""
+    hu = np.repeat(body(None), 4, axis=2)
+    plane = tuple({0, 1, 2} - {axis})
+
+    def rotated(outside: float) -> NDArray[np.int16]:
+        turned: NDArray[np.int16] = rotate(hu, degrees, plane, reshape=False, order=1, cval=outside)
+        return turned
+
+    affine = np.diag([-2.0, 2.0, 2.0, 1.0])
+    prepared = preprocess(Volume(rotated(0), affine=affine), Contract(shape=(40, 40, 40)))
+    assert [flag.code for flag in prepared.flags] == ["fov_fill"]
+    right = preprocess(Volume(rotated(-1000), affine=affine), Contract(shape=(40, 40, 40))).volume
+    assert np.mean(np.abs(prepared.volume - right) > 0.1) < 0.002
 
 
 def test_a_volume_of_one_value_is_not_all_outside() -> None:

@@ -227,6 +227,16 @@ def test_a_header_and_its_voxels_are_listed_once(tmp_path: Path, suffix: str, vo
     assert find_scans(archive) == [archive / path.name]
 
 
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_voxels_in_a_folder_below_their_header_are_no_scan_of_their_own(tmp_path: Path, suffix: str) -> None:
+    path = edit(write(tmp_path / f"scan{suffix}"), b"scan.raw", b"below/scan.img")
+    (tmp_path / "below").mkdir()
+    path.with_name("scan.raw").rename(tmp_path / "below" / "scan.img")
+    assert find_scans(tmp_path) == [path]
+    archive = Path(shutil.make_archive(str(tmp_path.with_suffix(".all")), "zip", tmp_path))
+    assert find_scans(archive) == [archive / path.name]
+
+
 def test_a_pair_of_nifti_beside_a_header_stays_a_scan(tmp_path: Path) -> None:
     write(tmp_path / "a.mhd")
     write(tmp_path / "b.hdr")

@@ -1,14 +1,14 @@
 """Whether slices of one series lie in each other: by the value of an attribute, or in the order of their numbers."""
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct3d_edge.scan.dicom.consistency import POSITION_TOLERANCE_MM, SliceOf
-from ct3d_edge.scan.dicom.frames import ORDER_TAGS, make_pass_value
+from ct3d_edge.scan.dicom.frames import ORDER_TAGS, PASS_FEATURES, make_pass_value
 
 MIN_SLICES_PER_PASS = 3
 """Slices from which on those with one value of an attribute count as a pass."""
@@ -123,6 +123,34 @@ def are_interleaved(values: Sequence[object], heights: NDArray[np.float64]) -> b
         groups[value].append(float(height))
     passes = [np.unique(those) for those in groups.values() if len(those) >= MIN_SLICES_PER_PASS]
     return any(_ranges_interleave(one, other) for one, other in itertools.combinations(passes, 2))
+
+
+def find_stray_slices(
+    slices: Sequence[SliceOf], heights: NDArray[np.float64]
+) -> tuple[tuple[str, ...], list[SliceOf]] | None:
+    """One or two slices of another pass: too few to be a pass, between slices that are complete without them.
+
+    Parameters
+    ----------
+    heights
+        ``(N,)``, position of each slice along the normal in mm.
+
+    Returns
+    -------
+    tuple or None
+        The attributes that tell them apart, and the slices that the first of these attributes does.
+    """
+    found: dict[str, list[SliceOf]] = {}
+    for keyword, values in zip(
+        PASS_FEATURES, zip(*(slice_.frame.passes for slice_ in slices), strict=True), strict=False
+    ):
+        counts = Counter(values)
+        stray = np.array([counts[value] < MIN_SLICES_PER_PASS for value in values])
+        if 0 < np.count_nonzero(stray) < MIN_SLICES_PER_PASS and _count_inside(
+            heights[stray], np.sort(heights[~stray])
+        ) == np.count_nonzero(stray):
+            found[keyword] = [slice_ for slice_, odd in zip(slices, stray, strict=True) if odd]
+    return (tuple(found), next(iter(found.values()))) if found else None
 
 
 def _ranges_interleave(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:

@@ -11,9 +11,12 @@ from ct3d_edge.formatting import plural
 from ct3d_edge.scan.dicom.consistency import (
     POSITION_TOLERANCE_MM,
     SliceOf,
+    list_file_names,
     require_common_grid,
     require_identical_duplicates,
 )
+from ct3d_edge.scan.dicom.frames import PASS_FEATURES
+from ct3d_edge.scan.dicom.interleaving import find_stray_slices
 from ct3d_edge.scan.geometry_checks import tilt_flags
 from ct3d_edge.scan.qc_flag import QCFlag
 
@@ -70,8 +73,8 @@ def sort_slices(slices: Sequence[SliceOf], same_pixels: Callable[[SliceOf, Slice
     ------
     RefusedScanError
         ``conflicting_instances``: see `require_identical_duplicates`; ``no_geometry``, ``inconsistent_slices``: see
-        `require_common_grid`; ``single_slice``; ``multiple_volumes`` if different slices lie in one place, or
-        distances alternate.
+        `require_common_grid`; ``single_slice``; ``multiple_volumes`` if different slices lie in one place, a slice
+        of another pass lies between others, or distances alternate.
     """
     require_identical_duplicates(slices, same_pixels)
     rows, columns, spacing = require_common_grid(slices)
@@ -88,6 +91,7 @@ def sort_slices(slices: Sequence[SliceOf], same_pixels: Callable[[SliceOf, Slice
     # A step along the array's first axis is one to the next column, along the row's direction.
     affine[:3, :3] = LPS_TO_RAS @ np.stack([rows * spacing[1], columns * spacing[0], step], axis=1)
     affine[:3, 3] = LPS_TO_RAS @ places[0]
+    _require_one_pass(kept, places @ normal)
     lying = (*_gap_flags(places @ normal), *_sideways_flags(places, normal, min(spacing)))
     flags = (*_duplicate_flags(dropped), *lying, *tilt_flags(affine))
     return SortedSlices(tuple(kept), affine, flags)
@@ -105,10 +109,29 @@ def _without_duplicates(
         elif not same_pixels(slice_, kept[-1]):
             raise RefusedScanError(
                 "multiple_volumes",
-                f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place: "
+                f"{slice_.image.path.name} and {kept[-1].image.path.name} show different things in the same place"
+                f"{_name_differences(slice_, kept[-1])}: "
                 "the series holds several volumes. Export each as a series of its own.",
             )
     return kept, len(slices) - len(kept)
+
+
+def _name_differences(one: SliceOf, other: SliceOf) -> str:
+    values = zip(PASS_FEATURES, one.frame.passes, other.frame.passes, strict=False)
+    differing = [keyword for keyword, first, second in values if first != second]
+    return f" and differ in {', '.join(differing)}" if differing else ""
+
+
+def _require_one_pass(slices: Sequence[SliceOf], heights: NDArray[np.float64]) -> None:
+    """See that no slice of another pass lies between slices that are complete without it; ``heights`` in mm."""
+    if (stray := find_stray_slices(slices, heights)) is None:
+        return
+    attributes, those = stray
+    raise RefusedScanError(
+        "multiple_volumes",
+        f"{list_file_names(those)} differ from the other slices in {', '.join(attributes)}, and lie between slices "
+        "that are complete without them: they are of another pass. Export each pass as a series of its own.",
+    )
 
 
 def _duplicate_flags(dropped: int) -> tuple[QCFlag, ...]:

@@ -333,3 +333,27 @@ def test_runs_are_separated_or_refused(tmp_path: Path, hu: NDArray[np.int16], nu
             continue
         shown = hu_of(open_scan(scan))
         assert np.array_equal(shown, hu) or np.array_equal(shown, hu[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("strays", "keyword", "offset"),
+    each_value([1, 2], [*NUMBERED[:5], "ConvolutionKernel", "AcquisitionTime"], [0, 0.00375, 0.3, 0.5, 0.9]),
+)
+def test_a_lone_slice_of_another_pass_is_refused_by_its_attribute(
+    tmp_path: Path, hu: NDArray[np.int16], keyword: str, offset: float, strays: int
+) -> None:
+    one, other = ("101001", "101002") if keyword == "AcquisitionTime" else ("1", "2")
+    two = other_pass(hu, offset, **{keyword: other})[4 : 4 + strays]
+    folder = shuffled(tmp_path / "series", [*first_pass(hu, **{keyword: one}), *two], strays)
+    with pytest.raises(ScanError, match=keyword) as caught:
+        open_scan(folder, raise_refused=False)
+    assert caught.value.code == "multiple_volumes"
+
+
+@pytest.mark.parametrize("place", [0, 5, 11])
+def test_a_slice_in_its_place_with_another_value_is_no_stray(tmp_path: Path, hu: NDArray[np.int16], place: int) -> None:
+    datasets = first_pass(hu, AcquisitionNumber=1, ConvolutionKernel="B30f")
+    datasets[place].AcquisitionNumber, datasets[place].ConvolutionKernel = 2, "B70f"
+    scan = open_scan(shuffled(tmp_path / "series", datasets, place))
+    assert np.array_equal(hu_of(scan), hu)
+    assert scan.flags == ()
