@@ -82,7 +82,7 @@ def infer(
     include_phi: IncludePhiOption = False,
     engine: EngineOption = "local",
     address: AddressOption = None,
-    cpus_per_worker: CpusPerWorkerOption = 1,
+    cpus_per_worker: CpusPerWorkerOption = None,
 ) -> None:
     """Give every scan a probability for each class.
 
@@ -110,7 +110,9 @@ def infer(
 
         require_ray_options(run)
         search = _find_scans(paths, series, shard, urls=True)
-        raise typer.Exit(infer_on_ray(run, search, paths, address, cpus_per_worker))
+        raise typer.Exit(infer_on_ray(run, search, paths, address, cpus_per_worker or 1))
+    if address or cpus_per_worker:
+        raise UsageError("--address and --cpus-per-worker are options of a cluster; add --engine ray.")
     from ct3d_edge.cli.infer_local import infer_locally
 
     for path in filter(None, files):

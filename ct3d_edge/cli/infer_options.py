@@ -46,7 +46,7 @@ AddressOption = Annotated[
     str | None, typer.Option("--address", help="With --engine ray: of a running cluster; without it this machine.")
 ]
 CpusPerWorkerOption = Annotated[
-    int, typer.Option("--cpus-per-worker", min=1, help="With --engine ray: cores of one worker process.")
+    int | None, typer.Option("--cpus-per-worker", min=1, help="With --engine ray: cores of one worker process, else 1.")
 ]
 MontageOption = Annotated[
     Path | None,

@@ -2,10 +2,12 @@
 
 import logging
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
-from ct3d_edge.errors import ProviderError
+from ct3d_edge.errors import ProviderError, UsageError
 from ct3d_edge.formatting import plural
+from ct3d_edge.results.record import ResultRecord
 
 LOGGER = logging.getLogger(__name__)
 
@@ -66,11 +68,11 @@ class Machines:
             self._left_out[machine] = f"{host}: {reason}"
             LOGGER.warning("machine left out: %s", self._left_out[machine])
 
-    def count_start_failure(self, machine: str, host: str, reason: str) -> None:
+    def count_start_failure(self, machine: str, host: str, error: BaseException) -> None:
         """A worker ended before it was ready; too many, and a machine that is still there is left out."""
         self._start_failures[machine] += 1
         if self._start_failures[machine] >= MAX_START_FAILURES and is_alive(machine):
-            self.exclude(machine, host, reason)
+            self.exclude(machine, host, _last_line(error))
 
     def count_failed_scan(self, machine: str, host: str, scan: str, reason: str) -> bool:
         """A session failed for a scan; whether the machine still takes part."""
@@ -90,3 +92,21 @@ def is_alive(machine: str) -> bool:
     import ray
 
     return any(each["NodeID"] == machine and each["Alive"] for each in ray.nodes())
+
+
+def require_visible_there(record: ResultRecord) -> None:
+    """Refuse a machine that did not find a scan which is here, as below the mount point of a drive that is not mounted.
+
+    Raises
+    ------
+    UsageError
+        If the record says ``not_found`` of a path that exists on this machine.
+    """
+    if record.failure and record.failure.code == "not_found" and Path(record.scan).exists():
+        raise UsageError(f"{record.scan} is not there; all machines must see the scans under the same paths")
+
+
+def _last_line(error: BaseException) -> str:
+    """Of Ray's many lines the last, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

@@ -3,7 +3,6 @@
 Ray Core, not Ray Data: each scan has exactly one record, also one that kills its worker (docs/scale.md).
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
@@ -13,11 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ct3d_edge.cluster.machines import Machines, is_alive
+from ct3d_edge.cluster.machines import Machines, is_alive, require_visible_there
 from ct3d_edge.cluster.ray_session import ray_session
 from ct3d_edge.cluster.ray_worker import PredictionWorker, WorkerReady, WorkerTask, failed_record
 from ct3d_edge.cluster.task_queue import TaskQueue
-from ct3d_edge.errors import Ct3dError, ProviderError
+from ct3d_edge.errors import Ct3dError, ProviderError, UsageError
 from ct3d_edge.inference.config import InferenceConfig
 from ct3d_edge.inference.predict import NO_RECORDS
 from ct3d_edge.modelfile.model_file import ModelFile
@@ -186,8 +185,12 @@ class RayEngine:
 
         try:
             value = ray.get(reference)
+            if isinstance(value, ResultRecord):
+                require_visible_there(value)
         except RayTaskError as error:
             yield from self._handle_error(worker, queue, error.cause)
+        except UsageError as error:
+            yield from self._handle_error(worker, queue, error)
         except RayActorError as error:
             yield from self._replace_dead(worker, queue, error)
         else:
@@ -237,7 +240,7 @@ class RayEngine:
     def _replace_dead(self, worker: _Worker, queue: TaskQueue[_Worker], error: BaseException) -> Iterator[ResultRecord]:
         """A worker has ended early: another takes its place at the next look, and its scan waits again."""
         if worker.scan is None:
-            self._machines.count_start_failure(worker.node, worker.host, _first_sentence(error))
+            self._machines.count_start_failure(worker.node, worker.host, error)
             return
         LOGGER.warning("a worker on %s ended early while it had %s", worker.host, worker.scan)
         given_up = queue.lose(worker, scan_may_be_the_cause=is_alive(worker.node))
@@ -269,11 +272,3 @@ class RayEngine:
     def _make_failed_record(self, scan: str, failure: ScanFailure | None = None) -> ResultRecord:
         assert self._template is not None, "only a ready worker is given scans"  # noqa: S101
         return failed_record(self._template, scan, failure)
-
-
-def _first_sentence(error: BaseException) -> str:
-    """Of Ray's many lines the last, which names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    with contextlib.suppress(IndexError):
-        return lines[-1]
-    return repr(error)

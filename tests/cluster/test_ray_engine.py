@@ -195,6 +195,21 @@ def test_a_scan_that_went_away_has_a_record(make_model: MakeModel, scans: list[s
     assert len(found) == len(scans)
 
 
+class WorkerWithoutDrive(PredictionWorker):
+    """On a machine with the mount point of the scans, on which nothing is mounted."""
+
+    def predict(self, scan: str, known: ResultRecord | None) -> ResultRecord:
+        return replace(super().predict(f"{scan}.not_mounted", known), scan=scan)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_machine_that_sees_an_empty_folder_is_left_out(make_model: MakeModel, scans: list[str]) -> None:
+    engine = RayEngine(load_model_file(make_model()), ANY_SCAN, [str(Path(scans[0]).parent)])
+    engine.worker_class = WorkerWithoutDrive
+    with pytest.raises(ProviderError, match=r"No machine .* left out: .*scan_0\d.nii.gz is not there"):
+        list(engine.results(scans))
+
+
 @pytest.mark.usefixtures("cluster")
 def test_flags_of_the_search_are_in_the_records(make_model: MakeModel, scans: list[str]) -> None:
     flag = QCFlag("series_split", "refuse", "Two patients.", "PatientID")  # downgraded to a warning
