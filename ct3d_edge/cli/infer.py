@@ -47,6 +47,7 @@ from ct3d_edge.formatting import parse_size
 from ct3d_edge.system.atomic_write import require_writable
 
 if TYPE_CHECKING:
+    from ct3d_edge.results.shards import Shard
     from ct3d_edge.scan.discovery import DiscoveredScans
 
 
@@ -89,6 +90,8 @@ def infer(
     A scan that cannot be read or predicted gets a record with a code and a sentence; the others are not affected. What
     cannot be written of a scan besides its record costs nothing else.
     """
+    from ct3d_edge.results.shards import Shard
+
     if resume and not out:
         raise UsageError("--resume goes on with the run that wrote --out FILE; name that file.")
     folders = OutputFolders(explain, dicom_sr, dicom_sc, dicom_pm)
@@ -104,12 +107,15 @@ def infer(
         include_phi=include_phi,
     )
     files, memory = (montage, report, run_report), parse_size(max_memory)
-    run = InferRun(model, config, folders, *files, format_, out, resume, workers, batch_size, memory, scan_timeout)
+    part = Shard.parse(shard) if shard else None
+    run = InferRun(
+        model, config, folders, *files, format_, out, resume, workers, batch_size, memory, scan_timeout, part
+    )
     if engine == "ray":
         from ct3d_edge.cli.infer_ray import infer_on_ray, require_ray_options
 
         require_ray_options(run)
-        search = _find_scans(paths, series, shard, urls=True)
+        search = _find_scans(paths, series, part, urls=True)
         raise typer.Exit(infer_on_ray(run, search, paths, address, cpus_per_worker or 1))
     if address or cpus_per_worker:
         raise UsageError("--address and --cpus-per-worker are options of a cluster; add --engine ray.")
@@ -117,17 +123,17 @@ def infer(
 
     for path in filter(None, files):
         require_writable(path)
-    raise typer.Exit(infer_locally(run, _find_scans(paths, series, shard)))
+    raise typer.Exit(infer_locally(run, _find_scans(paths, series, part)))
 
 
-def _find_scans(paths: list[Path], series: str | None, shard: str | None, *, urls: bool = False) -> "DiscoveredScans":
+def _find_scans(
+    paths: list[Path], series: str | None, part: "Shard | None", *, urls: bool = False
+) -> "DiscoveredScans":
     """The scans of the run, or those of its shard."""
     from ct3d_edge.cli.terminal import log, log_skipped
     from ct3d_edge.formatting import plural
-    from ct3d_edge.results.shards import Shard
     from ct3d_edge.scan.discovery import DiscoveredScans, discover_scans
 
-    part = Shard.parse(shard) if shard else None
     if any(":/" in str(path) for path in paths):
         from ct3d_edge.cli.infer_ray import find_url_scans
 
@@ -138,5 +144,5 @@ def _find_scans(paths: list[Path], series: str | None, shard: str | None, *, url
     if part is None:
         return search
     scans = tuple(part.select(search.scans))
-    log(f"shard {shard}: {len(scans)} of {plural(len(search.scans), 'scan')}")
+    log(f"shard {part.index}/{part.count}: {len(scans)} of {plural(len(search.scans), 'scan')}")
     return replace(search, scans=scans)

@@ -51,7 +51,7 @@ def infer_locally(run: InferRun, search: "DiscoveredScans") -> int:
     folders = run.folders.open(scans, model_name, include_phi=include_phi, seconds=run.scan_timeout)
     records: list[ResultRecord] = []
     sides: ExtraOutputs | None = None
-    with open_results(run.out, resume=run.resume) if run.out else nullcontext() as results_file:
+    with open_results(run.out, resume=run.resume, shard=run.shard) if run.out else nullcontext() as results_file:
         with open_model(run.model, run.config) as opened:
             opened.search_flags = search.flags
             plan = _make_schedule(run, opened, len(scans))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ct3d_edge.inference.config import InferenceConfig
     from ct3d_edge.results.record import ResultRecord
     from ct3d_edge.results.results_file import ResultsFile
+    from ct3d_edge.results.shards import Shard
 
 
 class OutputFormat(StrEnum):
@@ -189,6 +190,7 @@ class InferRun:
     batch_size: int
     max_memory: int | None
     scan_timeout: float | None
+    shard: "Shard | None"
 
 
 def print_record(record: "ResultRecord", labels: "Sequence[str]", format_: OutputFormat, *, first: bool) -> None:

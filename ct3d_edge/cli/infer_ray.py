@@ -85,7 +85,7 @@ def infer_on_ray(
     names = [parse_url(scan) or str(scan) for scan in search.scans]
     records: dict[str, ResultRecord] = {}
     begun = time.monotonic()
-    with open_results(run.out, resume=run.resume) if run.out else nullcontext() as results_file:
+    with open_results(run.out, resume=run.resume, shard=run.shard) if run.out else nullcontext() as results_file:
         stop = _collect(engine, names, records, results_file)
         if stop and not records:
             raise stop

@@ -9,6 +9,7 @@ from ct3d_edge.formatting import plural
 from ct3d_edge.results.formats import check_results_path, write_results
 from ct3d_edge.results.journal import ResultsJournal, StartedScans, read_journal
 from ct3d_edge.results.record import ResultRecord
+from ct3d_edge.results.shards import Shard
 from ct3d_edge.system.file_lock import exclusive_lock
 
 JOURNAL_SUFFIX = ".journal"
@@ -78,7 +79,7 @@ class ResultsFile:
 
 
 @contextmanager
-def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
+def open_results(path: Path, *, resume: bool = False, shard: Shard | None = None) -> Iterator[ResultsFile]:
     """Be the one run that writes ``path``, and keep its records in ``path`` + ``.journal`` until it is finished.
 
     Parameters
@@ -87,12 +88,14 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
         Ends in .jsonl, .csv or .parquet. A link is followed.
     resume
         Take over the records of the run whose journal is still there, and those of a finished .jsonl file.
+    shard
+        Which part of the scans the run is for.
 
     Raises
     ------
     UsageError
         The file cannot be written, another process writes it, a journal holds records and ``resume`` is False, or
-        what should be resumed are not records.
+        what should be resumed are not records, or those of another shard.
     """
     check_results_path(path)
     target = path.resolve() if path.is_symlink() else path
@@ -106,6 +109,8 @@ def open_results(path: Path, *, resume: bool = False) -> Iterator[ResultsFile]:
                     "to begin again."
                 )
             known |= keep_latest_by_scan(read_journal(journal.path))
+            if shard is not None:
+                shard.require_own(known, path)
             with StartedScans(target.with_name(target.name + STARTED_SUFFIX)) as started:
                 try:
                     yield ResultsFile(path, journal, known, started)

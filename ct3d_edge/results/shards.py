@@ -42,6 +42,21 @@ class Shard:
         """Those of some scans that belong to this shard, in their order."""
         return [scan for scan in scans if shard_index(str(scan), self.count) == self.index]
 
+    def require_own(self, scans: Iterable[str], path: Path) -> None:
+        """Refuse to go on with a results file of another shard: its records would be lost.
+
+        Raises
+        ------
+        UsageError
+            A scan that the file has a record of belongs to another shard.
+        """
+        other = next((index for scan in scans if (index := shard_index(scan, self.count)) != self.index), None)
+        if other is not None:
+            raise UsageError(
+                f"{path} holds records of shard {other}/{self.count}, not of {self.index}/{self.count} alone. Give "
+                "each shard a results file of its own (`out`)."
+            )
+
 
 def shard_index(scan: str, count: int) -> int:
     """Number of the shard, 1 to ``count``, that a scan with this path belongs to."""

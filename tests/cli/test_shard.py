@@ -47,6 +47,19 @@ def test_merged_shards_are_the_file_of_one_run(run: Run, make_model: MakeModel, 
     assert (tmp_path / "merged.csv").read_text().count("\n") == 11
 
 
+def test_resume_keeps_the_finished_file_of_another_shard(
+    run: Run, make_model: MakeModel, folder: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "part.jsonl"
+    command = ("infer", folder, "-m", make_model(), "-p", "cpu", *DOWNGRADE_ALL, "--out", part)
+    run(*command, "--shard", "1/2")
+    before = part.read_bytes()
+    outcome = run(*command, "--shard", "2/2", "--resume")
+    assert (outcome.code, part.read_bytes()) == (2, before)
+    assert "holds records of shard 1/2, not of 2/2 alone" in outcome.err
+    assert run(*command, "--shard", "1/2", "--resume").code in (0, 1)
+
+
 def test_a_missing_part_is_told(run: Run, make_model: MakeModel, folder: Path, tmp_path: Path) -> None:
     part = tmp_path / "part.jsonl"
     run("infer", folder, "-m", make_model(), "-p", "cpu", *DOWNGRADE_ALL, "--shard", "2/2", "--out", part)
