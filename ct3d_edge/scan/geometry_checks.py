@@ -43,7 +43,8 @@ def find_fill_value(plane: NDArray[Any], slope: float, intercept: float) -> floa
         return None
     # Each corner as the first one: most hold air, and are not looked at any further.
     turned = [plane[::down, ::right] for down in (1, -1) for right in (1, -1)]
-    fills = [float(each[0, 0]) for each in turned if TISSUE_HU[0] < each[0, 0] * slope + intercept < TISSUE_HU[1]]
+    corners = [float(each[0, 0]) for each in turned]
+    fills = [value for value in corners if TISSUE_HU[0] < value * slope + intercept < TISSUE_HU[1]]
     for value in set(fills) if len(fills) >= MIN_CORNERS else ():
         if sum(_begins_with(each, value) for each in turned) >= MIN_CORNERS:
             return value
