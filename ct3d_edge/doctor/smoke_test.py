@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ct3d_edge.doctor.smoke_test_process import ProviderStatus
 from ct3d_edge.errors import ProviderError
 from ct3d_edge.providers.availability import find_provider_issue, get_provider
 from ct3d_edge.providers.names import PROVIDERS, ProviderName
@@ -29,42 +30,16 @@ VERSION_CHECKED_LIBRARIES = ("cublas", "cudart", "cudnn", "nvinfer", "nvonnxpars
 
 
 @dataclass(frozen=True)
-class SmokeTestResult:
-    """What came of trying a provider.
+class SmokeTestResult(ProviderStatus):
+    """What the process that tries a provider prints; `ProviderStatus.from_smoke_test` reads it.
 
     Parameters
     ----------
-    name
-        The provider.
-    compiled_in
-        Whether this ONNX Runtime was built with it; for a plugin, whether its package is installed.
-    loadable
-        Whether its libraries load and there is a device.
-    runs
-        Whether it ran the tiny network, all of it, with the right answer.
-    detail
-        What is in the way, or how it went.
-    missing, remedy
-        Libraries or packages that are not there, and the command that would help.
-    difference, milliseconds
-        Largest difference from NumPy, and the wall time of session and run.
     links
         Libraries its code links that are missing or whose version matters, with where they were found.
-    versions
-        Of ONNX Runtime and the libraries that came into play.
     """
 
-    name: ProviderName
-    compiled_in: bool
-    loadable: bool
-    runs: bool
-    detail: str
-    missing: tuple[str, ...] = ()
-    remedy: str | None = None
-    difference: float | None = None
-    milliseconds: float | None = None
     links: tuple[dict[str, Any], ...] = ()
-    versions: dict[str, str | None] | None = None
 
 
 def run_smoke_test(name: ProviderName) -> SmokeTestResult:
@@ -82,7 +57,7 @@ def run_smoke_test(name: ProviderName) -> SmokeTestResult:
         difference = _run_network(name)
     except (ProviderError, SessionRefused) as error:
         return SmokeTestResult(
-            name, there, True, False, str(error), links=links, versions=dict(detect_platform(name).versions)
+            name, there, True, False, str(error), links=links, versions=detect_platform(name).versions
         )
     return SmokeTestResult(
         name,
@@ -93,7 +68,7 @@ def run_smoke_test(name: ProviderName) -> SmokeTestResult:
         difference=difference,
         milliseconds=(time.perf_counter() - begin) * 1e3,
         links=links,
-        versions=dict(detect_platform(name).versions),
+        versions=detect_platform(name).versions,
     )
 
 
@@ -173,7 +148,7 @@ def main() -> None:
     os.dup2(2, 1)  # native libraries print what they like
     (name,) = [known for known in PROVIDERS if known == sys.argv[1]]
     with os.fdopen(answer, "w") as stream:
-        stream.write(json.dumps(asdict(run_smoke_test(name))))
+        stream.write(json.dumps(run_smoke_test(name).to_dict()))
 
 
 if __name__ == "__main__":

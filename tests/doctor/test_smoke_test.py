@@ -22,8 +22,7 @@ def test_the_cpu_runs_the_tiny_network() -> None:
     assert (found.compiled_in, found.loadable, found.runs) == (True, True, True)
     assert found.difference is not None
     assert found.difference < 1e-5
-    assert found.versions is not None
-    assert found.versions["onnxruntime"] == ort.__version__
+    assert ("onnxruntime", ort.__version__) in found.versions
 
 
 def test_the_tiny_network_is_three_dimensional_and_its_answers_tell_mistakes_apart() -> None:
