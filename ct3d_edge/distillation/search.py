@@ -237,7 +237,7 @@ class _Bench:
         self._teacher = export_untrained(teacher.network, teacher.contract, folder / "teacher.onnx")
 
     def measure(self, candidate: Candidate) -> Measurement:
-        from ct3d_edge.tuning.measure import measure_memory_as_given
+        from ct3d_edge.tuning.memory import measure_memory_as_given
 
         contract = replace(self._student, shape=candidate.size)
         model = export_untrained(candidate.network.build(*candidate.size), contract, self._folder / "student.onnx")

@@ -26,12 +26,10 @@ from ct3d_edge.tuning.candidate import CandidateResult, GraphForm
 from ct3d_edge.tuning.measure import (
     TuningBench,
     check_candidate_parity,
-    check_memory_feasible,
-    drop_over_budget,
-    measure_memory,
     time_interleaved,
     time_providers,
 )
+from ct3d_edge.tuning.memory import check_memory_feasible, drop_over_budget, measure_memory
 from ct3d_edge.tuning.result import TuningResult, check_memory_budget, choose_fastest, tuning_key
 from ct3d_edge.tuning.search_space import (
     GraphForms,

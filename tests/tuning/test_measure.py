@@ -14,13 +14,15 @@ from ct3d_edge.modelfile.tensor_memory import count_input_bytes
 from ct3d_edge.tuning.candidate import Candidate, CandidateResult
 from ct3d_edge.tuning.measure import (
     TuningBench,
-    TuningMemoryJob,
     check_candidate_parity,
+    time_interleaved,
+)
+from ct3d_edge.tuning.memory import (
+    TuningMemoryJob,
     check_memory_feasible,
     count_weights,
     drop_over_budget,
     measure_memory,
-    time_interleaved,
 )
 
 AS_GIVEN, FAST = Candidate("none", 1), Candidate("fast", 1)
@@ -59,7 +61,7 @@ def kill_fast(job: TuningMemoryJob) -> int:
 def test_a_candidate_whose_process_is_killed_is_dropped_and_the_others_go_on(
     given: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct3d_edge.tuning.measure._memory_worker", kill_fast)
+    monkeypatch.setattr("ct3d_edge.tuning.memory._memory_worker", kill_fast)
     bench = TuningBench(given, {AS_GIVEN.form: given, FAST.form: given}, "cpu")
     killed, other = measure_memory(bench, [FAST, AS_GIVEN])
     assert killed == CandidateResult(
