@@ -147,7 +147,7 @@ def export(
     Raises
     ------
     CheckFailedError
-        The file would answer otherwise than Keras; nothing is written.
+        The file would predict otherwise than Keras; nothing is written.
     UsageError, ModelError, ContractError, MissingExtraError
         The model cannot be converted, or arguments do not fit.
     """
@@ -185,7 +185,7 @@ def optimize(
     Raises
     ------
     CheckFailedError
-        The new file would answer otherwise; nothing is written.
+        The new file would predict otherwise; nothing is written.
     UsageError, ModelError, ContractError, MissingExtraError
         The file cannot be rewritten, or arguments do not fit.
     """

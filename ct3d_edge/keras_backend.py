@@ -92,7 +92,7 @@ def keras_reason(error: BaseException) -> str:
 
 
 def with_pooled_features(network: Any) -> Any | None:
-    """A Keras model with two outputs: what the one global average pooling gives, ``(N, C)``, and the network's answer.
+    """A Keras model with two outputs: the global average pooling, ``(N, C)``, and the network's output.
 
     Weights are shared with ``network``. None if it does not pool in that way, so that there are no such features.
     """

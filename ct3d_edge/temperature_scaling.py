@@ -139,9 +139,9 @@ def apply_temperature_to_scores(scores: ArrayLike, temperature: float) -> NDArra
 def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
     """Find the temperature of the smallest log loss (Guo, Pleiss, Sun, Weinberger 2017, arXiv 1706.04599).
 
-    Where the log loss has no smallest value, 1 is the answer: with scans of one class only, and where every scan
-    stands on its class's side of one half, since it then falls for ever as the temperature does. Otherwise the
-    answer lies in ``TEMPERATURE_SEARCH_RANGE``, at its upper end if the scores are worse than none.
+    Where the log loss has no minimum, the result is 1: with scans of one class only, and where every scan is on the
+    correct side of one half, since the loss then falls with the temperature without end. Otherwise the result is in
+    ``TEMPERATURE_SEARCH_RANGE``, at its upper end if the scores are worse than none.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class DicomOutput:
     include_phi
         Whether the user agreed to outputs that name the patient.
     seconds
-        How long reading a series again may take; for ever if None.
+        How long reading a series again may take; no limit if None.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class StructuredReportOutput(DicomOutput):
         return False
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:  # noqa: ARG002
-        """Write the report of a series that has an answer, unless this very one is there.
+        """Write the report of a series that has a prediction, unless this very one is there.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class DicomMapOutput(DicomOutput, ABC):
         return stem is not None and not self._is_written(stem, record)
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
-        """Write the map of a series that has an answer, unless this very one is there.
+        """Write the map of a series that has a prediction, unless this very one is there.
 
         Raises
         ------

@@ -114,7 +114,7 @@ class HtmlReportOutput:
         self._page.add(analysis.record, volume, overlay, explanation.label if explanation else "")
 
     def save(self, records: "Sequence[ResultRecord]") -> None:
-        """Write the page, which also lists scans without an answer."""
+        """Write the page, which also lists scans without a prediction."""
         self._page.save(records, self._run_report)
         self.written = len(records)
 
@@ -167,7 +167,7 @@ class ExtraOutputs:
     outputs
         What was asked for.
     seconds
-        How long reading a scan again may take; for ever if None.
+        How long reading a scan again may take; no limit if None.
     """
 
     def __init__(self, model: "Model", outputs: Sequence[ExtraOutput], seconds: float | None) -> None:

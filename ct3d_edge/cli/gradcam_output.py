@@ -48,7 +48,7 @@ class GradcamOutput:
         return not (picture.exists() and has_matching_note(self._file_of(record, MAP_SUFFIX), _map_provenance(record)))
 
     def add(self, analysis: "ScanResult", explanation: "GradcamMap | None") -> None:
-        """Write map and picture of a scan that has an answer.
+        """Write map and picture of a scan that has a prediction.
 
         Raises
         ------

@@ -41,7 +41,7 @@ SETTINGS_KEY = "ct3d-edge"
 
 @dataclass(frozen=True)
 class Study:
-    """One study: the folder with its scans, and the folder for its answers."""
+    """One study: the folder with its scans, and the folder for its results."""
 
     source: Path
     out: Path

@@ -27,7 +27,7 @@ DISCARD = "discard"
 
 @dataclass(frozen=True)
 class JobResult:
-    """The answers for one study.
+    """The results of one study.
 
     Parameters
     ----------

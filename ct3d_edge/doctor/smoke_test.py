@@ -1,6 +1,6 @@
 """Try one provider in a process of its own: ``python -m ct3d_edge.doctor.smoke_test cuda`` prints the outcome as JSON.
 
-A provider that cannot be used may end its process without an exception. Whoever asks must survive that.
+A provider that cannot be used may end its process without an exception; the calling process must survive that.
 """
 
 import json
@@ -73,7 +73,7 @@ def run_smoke_test(name: ProviderName) -> SmokeTestResult:
 
 
 def _run_network(name: ProviderName) -> float:
-    """Largest difference between the provider's answer and NumPy's; infinite for NaN."""
+    """Largest difference between the provider's output and NumPy's; infinite for NaN."""
     config = SessionConfig(get_provider(name), parse_options(name), threads=1)
     session = open_session(build_test_network(), config)
     node_placement(session, config.candidate, allow_fallback=False)
@@ -128,7 +128,7 @@ def build_test_network() -> bytes:
 
 
 def expected_output(volume: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What the network answers, ``(channel,)``, by its definition."""
+    """The output of the network, ``(channel,)``, by its definition."""
     kernel, bias = _weights()
     windows = sliding_window_view(volume[0, 0].astype(np.float64), kernel.shape[2:])
     convolved = np.einsum("xyzijk,cijk->cxyz", windows, kernel[:, 0]) + bias[:, None, None, None]

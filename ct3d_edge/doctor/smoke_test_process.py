@@ -1,4 +1,4 @@
-"""One provider tried in a process of its own, whatever becomes of that process."""
+"""One provider tried in a process of its own, which may crash or hang."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ SMOKE_TEST_TIMEOUT_S = 180
 
 @dataclass(frozen=True)
 class ProviderStatus:
-    """What came of trying a provider.
+    """The result of trying a provider.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class ProviderStatus:
     loadable
         Whether its libraries load and there is a device.
     runs
-        Whether it ran a tiny three-dimensional network, all of it, with the right answer.
+        Whether it ran a tiny three-dimensional network, all of it, with the right output.
     detail
-        What is in the way, or how it went.
+        Why it cannot be used, or the result of the run.
     missing, remedy
         Libraries or packages that are not there, and the one command that would help; None if none can.
     mismatches
@@ -79,7 +79,7 @@ class ProviderStatus:
 def check_provider(
     name: ProviderName, probe: Sequence[str] = SMOKE_TEST_COMMAND, patience: float = SMOKE_TEST_TIMEOUT_S
 ) -> ProviderStatus:
-    """Run ``probe NAME`` and read its answer; a crash, a hang or a broken installation is an answer too."""
+    """Run ``probe NAME`` and read its output; a crash, a hang or a broken installation is a status too."""
     command = [*probe, name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=patience, check=False)
@@ -89,7 +89,7 @@ def check_provider(
         return _failed_status(name, f"the process that tries it could not be started ({error.strerror})")
     try:
         return ProviderStatus.from_smoke_test(json.loads(done.stdout))
-    except (ValueError, TypeError, KeyError, AttributeError):  # it did not come to its answer
+    except (ValueError, TypeError, KeyError, AttributeError):  # it ended before its output
         return _failed_status(name, _describe_exit(done), remedy=_suggest_repair(name, done.stderr))
 
 
@@ -98,7 +98,7 @@ def _failed_status(name: ProviderName, detail: str, remedy: str | None = None) -
 
 
 def _describe_exit(done: subprocess.CompletedProcess[str]) -> str:
-    """How a process ended that gave no answer."""
+    """How a process without output ended."""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     last = f": {lines[-1]}" if lines else ""
     if done.returncode < 0:

@@ -14,7 +14,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many scans of each class got which answer; the second class is the positive one."""
+    """How many scans of each class got which prediction; the second class is the positive one."""
 
     true_negative: int
     false_positive: int
@@ -50,7 +50,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Everything computed from truth, probabilities and answers.
+    """Everything computed from truth, probabilities and predictions.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Metrics:
     accuracy, sensitivity, specificity
         At the contract's threshold; sensitivity is that of the second class.
     majority
-        Accuracy of always answering the more frequent class.
+        Accuracy of always predicting the more frequent class.
     confusion, roc, reliability
         Their parts; bins without a scan are left out.
     resamples, seed
@@ -186,7 +186,7 @@ def reliability(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[
 
 
 def confusion(truth: NDArray[np.int64], answers: NDArray[np.int64]) -> Confusion:
-    """Count answers by class."""
+    """Count predictions by class."""
     from sklearn import metrics
 
     return Confusion(*metrics.confusion_matrix(truth, answers, labels=[0, 1]).ravel().tolist())

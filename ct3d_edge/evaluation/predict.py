@@ -91,7 +91,7 @@ def predict_test_set(
     skip_bad: bool = False,
     progress: Progress = no_progress,
 ) -> Predictions:
-    """Let a model answer for every scan, through the preprocessing that training and inference use.
+    """Predict every scan, through the preprocessing that training and inference use.
 
     Raises
     ------

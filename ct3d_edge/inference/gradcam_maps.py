@@ -82,8 +82,7 @@ class GradcamMaker:
     def compute_map(self, analysis: ScanResult) -> GradcamMap | None:
         """The map of one scan; None if there is no prediction.
 
-        Of two classes the second is explained, whatever the answer: where the network sees what it looks for. Of more
-        classes, the one that is the prediction.
+        With two classes, the map is that of the second one, whatever the prediction; with more, of the predicted one.
         """
         prediction = analysis.record.prediction
         if prediction is None or analysis.features is None:

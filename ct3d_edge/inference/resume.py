@@ -1,4 +1,4 @@
-"""Runs that go on after their process was killed, perhaps by one of their scans."""
+"""Runs that are resumed after their process was killed, possibly by one of their scans."""
 
 import logging
 import multiprocessing

@@ -87,7 +87,7 @@ class ModelFile:
 
     @property
     def runs_batch_sequentially(self) -> bool:
-        """Whether the graph is tiled for one scan, so that on a CPU the scans of a batch had better run in turn.
+        """Whether the graph is tiled for one scan, so that the scans of a batch run faster in turn on a CPU.
 
         Tiles of ``small`` fit a memory budget, those of ``fast`` for ``cpu`` the cache: with two scans at once they
         are twice as large.

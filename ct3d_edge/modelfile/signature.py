@@ -119,7 +119,7 @@ def _describe_value(value: onnx.ValueInfoProto) -> str:
 
 
 FEATURES_OUTPUT = "ct3d.features"
-"""Name of the output, beside the one that answers, from which an answer is explained."""
+"""Name of the output, besides the prediction, from which Grad-CAM is computed."""
 
 POOLED_OUTPUT = "ct3d.pooled"
 """Name of the output, besides the prediction, for out-of-distribution detection."""
@@ -134,7 +134,7 @@ def batch_axis(graph: onnx.GraphProto, input_name: str) -> str | None:
 
 
 def check_interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> tuple[str, str]:
-    """Names of the volume and of the answer in a graph that takes network inputs.
+    """Names of the volume and of the prediction in a graph that takes network inputs.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def check_interface(path: Path, graph: onnx.GraphProto, contract: Contract) -> t
 
 
 def find_features_shape(path: Path, graph: onnx.GraphProto) -> tuple[int, ...] | None:
-    """Shape of the output that explains behind its batch axis, None if there is none; a ``ModelError`` if it is odd."""
+    """Shape of the output for Grad-CAM without its batch axis; None without one, a ``ModelError`` if it is unusable."""
     for value in graph.output:
         if value.name == FEATURES_OUTPUT:
             shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])

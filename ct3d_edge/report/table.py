@@ -100,7 +100,7 @@ def _replace_scan_name(sentence: str, path: str) -> str:
 
 
 DEMO_MODEL_CODE = "demonstration_model"
-"""Code of what holds for every answer of a model: it comes last, and rows do not refer to it."""
+"""Code of a flag of every prediction of a model: it comes last, and rows do not refer to it."""
 
 OOD_CODE = "out_of_distribution"
 """Code of the quality flag without which no confidence is shown."""
@@ -108,7 +108,7 @@ OOD_CODE = "out_of_distribution"
 STATUS_STYLES = {"ok": "green", "warn": "yellow", "refused": "magenta", "error": "red"}
 
 MAX_CLASS_COLUMNS = 4
-"""Classes with a column each; with more, only the probability of the answer is shown."""
+"""Classes with a column each; with more, only the probability of the predicted class is shown."""
 
 MIN_NAME_WIDTH = 12
 """Columns that a scan's name keeps, however narrow the terminal."""
@@ -122,7 +122,7 @@ def make_plain_table(*titles: str) -> Table:
 def make_results_table(
     records: Sequence[ResultRecord], labels: Sequence[str], printable: Callable[[str], str], width: int
 ) -> Group:
-    """One row a record: scan, status, answer, probability, time; below, the threshold and each message once.
+    """One row a record: scan, status, prediction, probability, time; below, the threshold and each message once.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def _format_notes(
 def _format_thresholds(
     records: Sequence[ResultRecord], labels: Sequence[str], printable: Callable[[str], str]
 ) -> list[str]:
-    """From which probability of the second class on it is the answer, where that is not one half."""
+    """The threshold of the second class, where it is not one half."""
     thresholds = {record.prediction.threshold for record in records if record.prediction}
     return [
         f"threshold: {printable(labels[1])} at {threshold:.2f} or above"
@@ -253,7 +253,7 @@ def find_folder_class(scan: str, labels: Sequence[str]) -> str | None:
 
 
 def compare_with_class_folders(records: Sequence[ResultRecord], labels: Sequence[str]) -> list[str]:
-    """Count the right answers, for each class, and name the wrong ones.
+    """Count the correct predictions of each class, and name the wrong ones.
 
     Returns
     -------

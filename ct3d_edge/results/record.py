@@ -129,7 +129,7 @@ class ResultRecord:
         return self.prediction is not None
 
     def describe(self) -> str:
-        """Status, answer or failure, codes of flags and time, in one line of a log."""
+        """Status, prediction or failure, codes of flags and time, in one line of a log."""
         if self.prediction:
             codes = ", ".join(dict.fromkeys(flag.code for flag in self.flags))
             outcome = f"{self.prediction.label} {self.prediction.confidence:.4f} {codes}".rstrip()

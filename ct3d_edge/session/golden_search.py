@@ -1,4 +1,4 @@
-"""Inputs for a golden test: blends of which the network is unsure, so that a small change of it moves an answer.
+"""Inputs for a golden test: blends of which the network is unsure, so that a small change of it changes a probability.
 
 Where a network is sure its probabilities are 0 and 1 to many digits, whatever its last bias is.
 """
@@ -37,12 +37,12 @@ MAX_SEARCH_STEPS = 10
 
 
 def make_golden_test(answer: PredictFn, shape: Shape) -> GoldenTest:
-    """Search inputs of which a network is unsure and let it answer them; if there are none, the test has a `weakness`.
+    """Search inputs of which a network is unsure and predict them; if there are none, the test has a `weakness`.
 
     Parameters
     ----------
     answer
-        The network, or what a file made from it must answer like.
+        The network, or the reference of a file made from it.
     shape
         Of its input.
     """
@@ -85,7 +85,7 @@ def probability_spread(table: NDArray[np.float64]) -> float:
 
 
 SeedPair = tuple[int, int, int]
-"""A class, a seed that the network answers with a low probability of it, and one that it answers with a high one."""
+"""A class, a seed for which the network gives a low probability of it, and one for which it gives a high one."""
 
 
 def _find_bracketing_pairs(ask: Callable[[Blend], NDArray[np.float64]]) -> list[SeedPair]:

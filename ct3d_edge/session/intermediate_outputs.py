@@ -1,4 +1,4 @@
-"""A graph that hands out the tensors between its nodes, for whoever measures or compares them."""
+"""A graph with the tensors between its nodes as outputs, to measure or compare them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

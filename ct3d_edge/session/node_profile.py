@@ -56,7 +56,7 @@ class NodeProfile:
     nodes
         In the order in which they ran.
     runs
-        Duration of each run in ms, from call to answer inside ONNX Runtime.
+        Duration of each run in ms, from call to output inside ONNX Runtime.
     """
 
     nodes: tuple[NodeTimes, ...]

@@ -58,7 +58,7 @@ class RunReport:
         Threads within an operator on the CPU, None where the provider chooses; volumes in one run, None where any
         number goes.
     versions
-        ``(name, version)`` of what may change answers or speed; None for what is not there.
+        ``(name, version)`` of what may change predictions or speed; None for what is not there.
     gpu
         Name of the GPU that does the work, None without one.
     weights, interface

@@ -56,7 +56,7 @@ class GoldenTestResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the device gives the expected answers and tensors; never with a NaN."""
+        """Whether the device gives the expected probabilities and tensors; False with a NaN."""
         alike = all(difference <= self.tensor_tolerance for _, difference in self.tensors)
         return self.largest_difference <= self.tolerance and alike
 
@@ -183,7 +183,7 @@ REDUCED_PRECISION_TENSOR_TOLERANCE = 2e-2
 
 
 def renew_golden_test(model: ModelFile) -> tuple[bytes, GoldenTest]:
-    """The bytes of a model file with a new golden test, answered by the file on the CPU, and that test.
+    """The bytes of a model file with a new golden test, made by the file on the CPU, and that test.
 
     To be called where the old test holds: a new one takes the file as it is for right. Graph, weights, contract and
     provenance keep their bytes.

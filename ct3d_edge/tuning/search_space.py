@@ -48,7 +48,7 @@ PROVIDER_SETTINGS: dict[ProviderName, tuple[ProviderSettings, ...]] = {
     "cuda": ((), (("cudnn_conv_algo_search", "EXHAUSTIVE"),), (("prefer_nhwc", "1"),)),
     "tensorrt": ((), (("trt_cuda_graph_enable", "1"),)),
 }
-"""Only those that change no arithmetic by intention: TF32 or bfloat16 is for whoever asks for it."""
+"""Only options that keep the arithmetic: TF32 and bfloat16 must be requested."""
 
 FORMS_WITHOUT_3D = (("fast", "cpu"), ("small", "cpu"), ("fast", "no-conv3d"), ("small", "no-conv3d"))
 """Level and target of files whose 3D operators are gone: none of the forms for OpenVINO can be made of them."""
@@ -127,7 +127,7 @@ def generate_candidates(
 
 
 def default_candidate(form: GraphForm, provider: ProviderName, cores: int | None = None) -> Candidate:
-    """The given file as it runs where nobody chose anything."""
+    """The given file with default settings."""
     return generate_candidates((form,), provider, cores)[-len(PROVIDER_SETTINGS.get(provider, ((),)))]
 
 

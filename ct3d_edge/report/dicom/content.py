@@ -1,4 +1,4 @@
-"""The content of a structured report: template TID 1500 (PS3.16) with one group of measurements, the model's answer."""
+"""The content of a structured report: template TID 1500 (PS3.16) with one group of measurements, the prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -32,10 +32,10 @@ from ct3d_edge.system.atomic_write import atomic_file
 def save_structured_report(
     record: ResultRecord, path: Path, model: str, check_cancelled: Callable[[], None] = no_cancellation
 ) -> None:
-    """Write the report of a DICOM series that has an answer, complete or not at all.
+    """Write the report of a DICOM series that has a prediction, complete or not at all.
 
-    The same answer about the same files has the same UIDs, whatever other scans its run had, so that an archive that is
-    sent it twice keeps one.
+    The same prediction of the same files has the same UIDs, whatever other scans its run had: an archive that receives
+    it twice keeps one.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def save_structured_report(
 
 
 def is_same_report(path: Path, record: ResultRecord, model: str) -> bool:
-    """Whether a file is the report that `save_structured_report` writes, or one of the same answer from another run."""
+    """Whether a file is the report of this prediction, written by `save_structured_report` in this or another run."""
     return has_uid(path, make_uid(record, model, "document"))
 
 

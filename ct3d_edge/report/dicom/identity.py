@@ -1,4 +1,4 @@
-"""UIDs of the objects made here: the same for the same answer about the same files, whoever makes them, and when."""
+"""UIDs of the objects made here: the same for the same prediction of the same files, on any machine, at any time."""
 
 import json
 import uuid
@@ -38,7 +38,7 @@ def make_uid(record: ResultRecord, model: str, what: str) -> UID:
     model
         Name of the model.
     what
-        Which object of the answer.
+        Which object of the prediction.
     """
     answer = record.to_dict()
     content = [answer[key] for key in ("scan_sha256", "model_sha256", "contract_sha256", "allowed", "probability")]
@@ -75,7 +75,7 @@ def describe_equipment(record: ResultRecord, model: str) -> dict[str, Any]:
 
 
 def require_unmodified(record: ResultRecord, check_cancelled: Callable[[], None]) -> None:
-    """See that a series is what was predicted: else the answer of one patient would get into the study of another.
+    """Check that a series is the predicted one: else a prediction could be stored in the study of another patient.
 
     Raises
     ------

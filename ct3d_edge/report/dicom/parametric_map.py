@@ -41,7 +41,7 @@ MAX_SIDE = 128
 
 
 def has_same_map(path: Path, record: ResultRecord, model: str) -> bool:
-    """Whether a file is the map that `save_parametric_map` writes of this answer."""
+    """Whether a file is the map that `save_parametric_map` writes of this prediction."""
     return has_uid(path, make_uid(record, model, "map"))
 
 

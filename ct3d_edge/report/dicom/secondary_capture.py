@@ -52,7 +52,7 @@ def find_pictures(stem: Path) -> tuple[Path, ...]:
 
 
 def has_same_pictures(stem: Path, record: ResultRecord, model: str) -> bool:
-    """Whether `save_pictures` has written all pictures of this answer: the first is written last."""
+    """Whether `save_pictures` has written all pictures of this prediction: the first is written last."""
     return has_uid(picture_path(stem, 1), make_uid(record, model, "capture 1"))
 
 
@@ -61,7 +61,7 @@ def save_pictures(
 ) -> tuple[Path, ...]:
     """Write the pictures as a series of secondary captures; the files, in order of the slices.
 
-    Those of an earlier answer by the same name are removed. The same answer about the same files has the same UIDs.
+    Those of an earlier prediction of this name are removed. The same prediction of the same files has the same UIDs.
 
     Raises
     ------

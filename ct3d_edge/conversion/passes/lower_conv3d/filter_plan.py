@@ -135,7 +135,7 @@ def plan_filtering(model: ir.Model) -> FilterPlan:
 
 
 def _kept_3d(model: ir.Model, filtered: frozenset[str]) -> dict[str, str]:
-    """Convolutions that had better stay 3D on a CPU, with the reasons."""
+    """Convolutions that are faster in 3D on a CPU, with the reasons."""
     kept = {}
     for node in model.graph:
         if node.op_type != "Conv" or not node.name or not is_volume(node.outputs[0]):
