@@ -56,17 +56,13 @@ class Schedule:
     def describe(self) -> str:
         """The schedule in one line."""
         if not self.workers:
-            return f"one scan after the other, {_format_threads(self.threads)}"
+            return f"one scan after the other, {plural(self.threads, 'thread')}"
         if self.predict_in_workers:
-            return f"{plural(self.workers, 'scan')} at a time, {_format_threads(self.threads)} each"
+            return f"{plural(self.workers, 'scan')} at a time, {plural(self.threads, 'thread')} each"
         return f"{self.workers} reading ahead, batches of {self.batch}"
 
 
 SEQUENTIAL_SCHEDULE = Schedule(workers=0, predict_in_workers=False, threads=1, prefetch=0, batch=1)
-
-
-def _format_threads(count: int) -> str:
-    return plural(count, "thread")
 
 
 @dataclass(frozen=True)
