@@ -194,8 +194,13 @@ def _feature_statistics_summary(file: "ModelFile") -> dict[str, Any]:
 
 def _describe_training_stats(file: "ModelFile") -> dict[str, str]:
     """The training scans' statistics in the contract, a line each."""
-    parts = {name: getattr(file.contract, name) for name in ("training_range", "feature_statistics")}
-    return {name: part.describe() if part else "not recorded" for name, part in parts.items()}
+    from ct3d_edge.quality_control.reference_stats import describe_range, describe_statistics
+
+    trained, statistics = file.contract.training_range, file.contract.feature_statistics
+    return {
+        "training_range": describe_range(trained) if trained else "not recorded",
+        "feature_statistics": describe_statistics(statistics) if statistics else "not recorded",
+    }
 
 
 def _interface(file: "ModelFile") -> dict[str, str]:
