@@ -115,8 +115,11 @@ def _explain_failure(job: CompileJob, history: CompileHistory, failure: ParityFa
 
 
 def _merge_passes(provenance: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    """Passes of an earlier rewriting come first, then those of this one."""
-    return {**provenance, **made, "passes": [*provenance.get("passes", []), *made.get("passes", [])]}
+    """Passes of an earlier rewriting come first, then those of this one; a graph left alone keeps its level."""
+    merged = {**provenance, **made, "passes": [*provenance.get("passes", []), *made.get("passes", [])]}
+    if "optimize" in provenance and made.get("optimize", {}).get("level") == "none":
+        merged["optimize"] = provenance["optimize"]
+    return merged
 
 
 def _measure_speedup(variant: GraphVariant, fp32: GraphVariant, contract: Contract) -> float:

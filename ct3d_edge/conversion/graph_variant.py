@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.extra_outputs.gradcam_output import add_features_output, remove_features_output
 from ct3d_edge.conversion.parity.parity_data import CalibrationData
+from ct3d_edge.conversion.passes.lower_conv3d.kernel_storage import store_kernels_untransformed
 from ct3d_edge.conversion.passes.pass_runner import OptimizedGraph
 from ct3d_edge.conversion.passes.pipeline import Level, Target, WinogradAxes, optimize_graph
 from ct3d_edge.conversion.precision.fp16 import convert_to_fp16, simulate_fp16
@@ -204,6 +205,9 @@ def make_variant(
 def _make_fp32_variant(
     source_graph: onnx.ModelProto, proto: onnx.ModelProto, options: CompileOptions, provenance: dict[str, Any]
 ) -> GraphVariant:
+    if options.target == "cpu":  # other devices are prepared for by compilers that may want constants
+        proto, count = store_kernels_untransformed(proto)
+        provenance = {**provenance, "untransformed_kernels": count} if count else provenance
     if options.weight_dtype == "fp32":
         return GraphVariant(proto, "fp32", PRECISION_TOLERANCES["fp32"], source_graph, None, provenance)
     made, fp32_weights = store_weights_fp16(proto)
