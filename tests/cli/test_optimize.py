@@ -52,6 +52,14 @@ def test_optimizes_proves_and_says_so(optimize: Run, run: Run, make_model: MakeM
     assert steps[-1]["after"] == after.provenance["nodes"] == after.nodes
 
 
+def test_a_graph_that_is_left_alone_keeps_its_level(optimize: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    once, again = tmp_path / "once.onnx", tmp_path / "again.onnx"
+    assert optimize(make_model(), "--out", once).code == 0
+    assert optimize(once, "--optimize", "none", "--out", again).code == 0
+    assert load_model_file(again).optimized == load_model_file(once).optimized == ("fast", "cpu")
+    assert load_model_file(again).provenance["passes"] == load_model_file(once).provenance["passes"]
+
+
 def test_inspect_shows_the_passes(optimize: Run, run: Run, make_model: MakeModel, tmp_path: Path) -> None:
     out = tmp_path / "fast.onnx"
     optimize(make_model(), "--out", out)
