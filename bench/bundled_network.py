@@ -2,9 +2,9 @@
 
     python -m bench.bundled_network OUT.keras
 
-The file holds the kernels of its convolutions in the form of minimal filtering, and its normalisations folded into the
-kernels behind them. The kernels are the least-squares solutions of those linear forms; of the normalisations the last
-one is its own and the others do nothing. The result answers as the file does within 1e-5 of a probability.
+The file holds the kernels of its convolutions before their transform for minimal filtering, and its normalisations
+folded into the kernels behind them. Of the normalisations the last one is its own and the others do nothing. The result
+answers as the file does within 1e-5 of a probability.
 """
 
 import sys
@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ct3d_edge.conversion.passes.lower_conv3d.winograd_matrices import make_winograd_matrices
 from ct3d_edge.keras_backend import import_keras
 from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
 
 Array = NDArray[np.float64]
 TAPS = 3
+PRODUCTS = 8
+"""Of the last convolution along depth: each has a copy of the bias, of which the second is not zero."""
 
 
 def restore_network(out: Path) -> Path:
@@ -61,15 +62,20 @@ class _Parameters:
     def convolutions(self) -> list[tuple[Array, Array]]:
         """Kernels ``(outputs, inputs, 3, 3, 3)`` and biases, in order."""
         planes = self._find("max_pooling3d_16_1", "weights")  # (outputs, taps along depth, 3, 3), one input
-        deep, wide = self._find("Conv__57", "weights"), self._find("Conv__57", "bias")
-        channels = len(self._find("Conv__57", "bias")) // 8
-        apart = deep.reshape(8, channels, *deep.shape[1:])
+        deep, wide = self._find("Conv__57", "kernels"), self._find("Conv__57", "bias").reshape(PRODUCTS, -1)
+        outputs = wide.shape[1]
         return [
             (planes[:, None], self._find("max_pooling3d_16_1", "bias")),
-            (_invert(self._find("Conv__45", "weights"), (8, 6, 6)), self._find("Conv__45", "bias")),
-            (_invert(self._find("Conv__51", "weights"), (6, 6, 6)), self._find("Conv__51", "bias")),
-            (np.einsum("kp,pochw->ockhw", _pseudo_inverse(8), apart), wide.reshape(8, channels)[1]),
+            self._filtered_along_all_axes("Conv__45"),
+            self._filtered_along_all_axes("Conv__51"),
+            (deep.reshape(TAPS, outputs, -1, TAPS, TAPS).transpose(1, 2, 0, 3, 4), wide[1]),
         ]
+
+    def _filtered_along_all_axes(self, stem: str) -> tuple[Array, Array]:
+        """Kernel and bias of a layer that is stored as ``(taps along each axis, inputs, outputs)``."""
+        bias = self._find(stem, "bias")
+        kernel = self._find(stem, "kernels").reshape(TAPS, TAPS, TAPS, -1, len(bias))
+        return kernel.transpose(4, 3, 0, 1, 2), bias
 
     def normalisation(self) -> tuple[Array, Array]:
         """Factor and term of the last one."""
@@ -78,17 +84,6 @@ class _Parameters:
     def dense(self, number: int) -> list[Any]:
         """Matrix and bias of a dense layer."""
         return [self._find(f"dense_{number}", "Cast"), self._find(f"dense_{number}", "Add")]
-
-
-def _invert(transformed: Array, products: tuple[int, int, int]) -> Array:
-    """Kernels from their sums ``(products, inputs, outputs)`` along all axes."""
-    apart = transformed.reshape(*products, *transformed.shape[1:])
-    depth, rows, columns = map(_pseudo_inverse, products)
-    return np.asarray(np.einsum("ia,jb,kc,abcxo->oxijk", depth, rows, columns, apart))
-
-
-def _pseudo_inverse(products: int) -> Array:
-    return np.asarray(np.linalg.pinv(make_winograd_matrices(products - TAPS + 1, TAPS).kernel_transform), np.float64)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def tensor_bytes(proto: onnx.ModelProto) -> dict[str, int]:
     """Floating-point tensors that nodes compute, in their order, and the bytes of each for one scan."""
     inferred = onnx.shape_inference.infer_shapes(proto).graph
     known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
-    made = [name for node in proto.graph.node for name in node.output if name in known]
+    made = [name for node in _nodes_of_a_run(proto.graph) for name in node.output if name in known]
     return {
         name: prod(axis.dim_value or 1 for axis in known[name].shape.dim) * np.dtype(np.float32).itemsize
         for name in made
@@ -43,8 +43,22 @@ def estimate_run_bytes(data: bytes, input_shape: tuple[int, ...], batch: int = 1
     """
     graph = onnx.shape_inference.infer_shapes(onnx.ModelProto.FromString(data)).graph
     sizes = _tensor_sizes(graph, batch)
-    busiest = max(sum(sizes.get(name, 0) for name in {*node.input, *node.output}) for node in graph.node)
+    nodes = _nodes_of_a_run(graph)
+    tensors = {value.name for value in graph.input} | {name for node in nodes for name in node.output}
+    busiest = max(sum(sizes.get(name, 0) for name in tensors & {*node.input, *node.output}) for node in nodes)
     return max(int(WORKSPACE_FACTOR * busiest), count_input_bytes(input_shape, batch))
+
+
+def _nodes_of_a_run(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that a run computes; ONNX Runtime computes those of constants alone when it opens a session."""
+    constant = {"", *(tensor.name for tensor in graph.initializer)}
+    nodes = []
+    for node in graph.node:
+        if constant.issuperset(node.input):
+            constant.update(node.output)
+        else:
+            nodes.append(node)
+    return nodes
 
 
 def count_input_bytes(input_shape: tuple[int, ...], batch: int = 1) -> int:

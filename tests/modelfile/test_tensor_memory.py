@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import MakeModel
+from graphs import GraphMaker
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
-from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes
+from ct3d_edge.modelfile.tensor_memory import count_input_bytes, estimate_run_bytes, tensor_bytes
 
 
 def test_the_largest_operator_decides(make_model: MakeModel, contract: Contract) -> None:
@@ -26,3 +28,11 @@ def test_a_batch_takes_as_many_times_as_much(batch: int) -> None:
         batch * estimate_run_bytes(file.data, file.contract.shape), rel=0.01
     )
     assert count_input_bytes(file.contract.shape, batch) == batch * count_input_bytes(file.contract.shape)
+
+
+def test_what_is_computed_of_constants_takes_nothing_of_a_run() -> None:
+    g = GraphMaker(4)
+    kernel = g.op("MatMul", g.normal(300, 4), g.normal(4, 3))
+    proto = g.model(g.op("MatMul", "x", g.op("Slice", kernel, np.array([0]), np.array([4]))))
+    assert list(tensor_bytes(proto)) == [proto.graph.output[0].name]
+    assert estimate_run_bytes(proto.SerializeToString(), (4,)) == int(1.25 * 4 * (4 + 3))
