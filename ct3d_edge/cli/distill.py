@@ -101,7 +101,7 @@ def distill(
     from ct3d_edge.cli.terminal import ProgressBars, print_lines
     from ct3d_edge.distillation.distill import distill as distill_network
     from ct3d_edge.evaluation.comparison_report import comparison_summary
-    from ct3d_edge.training.distillation import DistillationSettings
+    from ct3d_edge.training.teacher import DistillationSettings
 
     with ProgressBars() as progress, note_how_to_resume(out) as on_epoch:
         distilled = distill_network(

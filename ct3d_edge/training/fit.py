@@ -21,12 +21,7 @@ from ct3d_edge.training.artifacts import TrainedRun, finish_run
 from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.checkpoint import NO_TEACHER, Checkpoint, read_checkpoint, require_same, settings_of
 from ct3d_edge.training.data import ScanArrays, VolumeSource, choose_split, prepare_scans
-from ct3d_edge.training.distillation import (
-    DistilledModel,
-    Teacher,
-    prepare_for_teacher,
-    require_distinct_predictions,
-)
+from ct3d_edge.training.distillation import DistilledModel
 from ct3d_edge.training.distributed import (
     Distribution,
     count_replicas,
@@ -54,6 +49,8 @@ from ct3d_edge.training.network import (
 )
 from ct3d_edge.training.presets import DEFAULT, Preset
 from ct3d_edge.training.run_contract import complete_contract, make_contract
+from ct3d_edge.training.teacher import Teacher, require_distinct_predictions
+from ct3d_edge.training.teacher_inputs import prepare_for_teacher
 
 LOGGER = logging.getLogger("ct3d_edge.training")
 

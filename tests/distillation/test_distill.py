@@ -23,11 +23,12 @@ from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import read_split, write_split
 from ct3d_edge.training.batches import TrainingData
 from ct3d_edge.training.data import prepare_scans
-from ct3d_edge.training.distillation import DistillationSettings, prepare_for_teacher
 from ct3d_edge.training.estimate import DurationEstimate
 from ct3d_edge.training.fit import train
 from ct3d_edge.training.history import EpochDone
 from ct3d_edge.training.network import NetworkSpec
+from ct3d_edge.training.teacher import DistillationSettings
+from ct3d_edge.training.teacher_inputs import prepare_for_teacher
 from ct3d_edge.training.unlabelled import find_unlabelled
 
 PRESET = plain(epochs=60, patience=60, learning_rate=0.03, batch_size=4, momentum=0.5, calibrate=True)

@@ -7,10 +7,11 @@ import pytest
 from networks import tiny_network
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.distillation.search import Candidate, Measurement, Target, list_candidates, search
+from ct3d_edge.distillation.candidates import Candidate, list_candidates
+from ct3d_edge.distillation.search import Measurement, Target, search
 from ct3d_edge.errors import CheckFailedError, UsageError
-from ct3d_edge.training.distillation import Teacher
 from ct3d_edge.training.network import NetworkSpec
+from ct3d_edge.training.teacher import Teacher
 
 SIZE = (16, 16, 16)
 LARGE, SMALL = (Candidate(NetworkSpec(name, (count,), hidden_units=4), SIZE) for name, count in (("a", 512), ("b", 4)))

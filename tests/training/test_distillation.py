@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
-from ct3d_edge.training.distillation import (
-    DistillationSettings,
-    DistilledModel,
-    Teacher,
-    normalize_features,
-    soft_cross_entropy,
-)
+from ct3d_edge.training.distillation import DistilledModel, normalize_features, soft_cross_entropy
+from ct3d_edge.training.teacher import DistillationSettings, Teacher
 
 from .distributed_run import SIZE, network
 
