@@ -86,6 +86,10 @@ def distill(
     require_non_inferior: Annotated[
         bool, typer.Option("--require-non-inferior", help="Exit code 4 unless the AUC is lower by less than --margin.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FOLDER", help="Write the comparison here, as evaluate --against --out does."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run; repeat its other options.")
     ] = False,
@@ -98,11 +102,14 @@ def distill(
     SMALL is a training run: evaluate and export take it.
     """
     import_keras()
-    from ct3d_edge.cli.terminal import ProgressBars, print_lines
+    from ct3d_edge.cli.terminal import ProgressBars, log, print_lines
     from ct3d_edge.distillation.distill import distill as distill_network
-    from ct3d_edge.evaluation.comparison_report import comparison_summary
+    from ct3d_edge.evaluation.comparison_report import COMPARISON_FILES, comparison_summary, write_comparison_files
+    from ct3d_edge.evaluation.report import require_folder
     from ct3d_edge.training.teacher import DistillationSettings
 
+    if report:
+        require_folder(report, COMPARISON_FILES)
     with ProgressBars() as progress, note_how_to_resume(out) as on_epoch:
         distilled = distill_network(
             teacher,
@@ -116,7 +123,7 @@ def distill(
             fold=fold,
             unlabelled=unlabelled,
             margin=margin,
-            require_comparison=require_non_inferior,
+            require_comparison=require_non_inferior or report is not None,
             seed=seed,
             skip_bad=skip_bad,
             cache=cache,
@@ -131,6 +138,8 @@ def distill(
     print_lines(run_summary(distilled.run))
     if distilled.comparison is not None:
         print_lines(["", *comparison_summary(distilled.comparison)])
+        for path in write_comparison_files(distilled.comparison, report) if report else ():
+            log(f"wrote {path}")
     if require_non_inferior:
         distilled.require_non_inferior()
 

@@ -32,8 +32,10 @@ def test_from_two_folders_to_a_student(run: Run, tmp_path: Path, monkeypatch: py
     assert run("data", "split", scans, "--out", split, "--validation", 0.34, "--test", 0.34).code == 0
     assert run("train", scans, "--out", teacher, "--split", split, "--shape", 6, 6, 6, *network).code == 0
 
-    made = run("distill", teacher, scans, "--out", small, *network)
+    made = run("distill", teacher, scans, "--out", small, "--report", tmp_path / "report", *network)
     assert made.code == 0
+    assert f"{small}/model.keras" in (tmp_path / "report" / "evaluation.json").read_text()
+    assert (tmp_path / "report" / "comparison.html").is_file()
     assert "(h:min:s) for 2 epochs, from measured steps of " in made.err
     assert f"{small}/model.keras: weights of epoch" in made.out
     assert re.search(r"common scans +2 normal, 2 abnormal", made.out)
