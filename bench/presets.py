@@ -11,8 +11,9 @@ import argparse
 import json
 import tomllib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,13 @@ from ct3d_edge.scan.nifti import NiftiScan
 from ct3d_edge.system.atomic_write import atomic_file
 from ct3d_edge.system.machine import describe_machine
 
+if TYPE_CHECKING:
+    from ct3d_edge.training.history import EpochDone
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ct3d-edge", "keras", "tensorflow", "numpy", "scipy")
-SAME_IN_COPIED = ("scans", "data_seed", "shape", "size", "validation", "epochs", "test")
+NOT_OF_PRESET = ("name", "preset", "network", "teacher")
+"""What a variant says besides its changes of a preset."""
 
 
 @dataclass(frozen=True)
@@ -57,36 +62,43 @@ def prepare_test(folder: Path, contract: Contract) -> TestScans:
 
 
 def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: Path, work: Path) -> Path:
-    """One variant with one seed; the run's folder."""
+    """One variant with one seed, distilled from the plan's variant ``teacher`` of that seed if it names one."""
+    from ct3d_edge.distillation.distill import distill
     from ct3d_edge.training.fit import train
-    from ct3d_edge.training.history import EpochDone
     from ct3d_edge.training.presets import PRESETS
 
-    changes = {name: value for name, value in variant.items() if name not in ("name", "preset", "network")}
-    run = work / f"{variant['name'].replace(' ', '-')}-{seed}"
-
-    def show(event: EpochDone) -> None:
-        record = event.record
-        print(
-            f"{run.name} {record.epoch}: loss {record.loss:.3f} val_loss {record.val_loss:.3f} "
-            f"val_auc {record.val_auc:.3f} {record.seconds:.0f} s",
-            flush=True,
-        )
-
-    if not (run / "model.keras").is_file():
-        train(
-            folder,
-            run,
-            replace(PRESETS[variant["preset"]], epochs=plan["epochs"], **changes),
-            network=variant.get("network", "tutorial"),
-            size=tuple(plan["size"]),
-            validation=plan["validation"],
-            seed=seed,
-            cache=work / "cache",
-            resume=(run / "split.json").is_file(),
-            on_epoch=show,
-        )
+    run = name_run(work, variant["name"], seed)
+    if (run / "model.keras").is_file():
+        return run
+    changes = {name: value for name, value in variant.items() if name not in NOT_OF_PRESET}
+    preset = replace(PRESETS[variant["preset"]], epochs=plan["epochs"], **changes)
+    options: dict[str, Any] = {
+        "network": variant.get("network", "tutorial"),
+        "seed": seed,
+        "cache": work / "cache",
+        "resume": (run / "split.json").is_file(),
+        "on_epoch": partial(print_epoch, run.name),
+    }
+    if "teacher" in variant:
+        distill(name_run(work, variant["teacher"], seed), folder, run, preset, **options)
+    else:
+        train(folder, run, preset, size=tuple(plan["size"]), validation=plan["validation"], **options)
     return run
+
+
+def name_run(work: Path, variant: str, seed: int) -> Path:
+    """The folder of a run."""
+    return work / f"{variant.replace(' ', '-')}-{seed}"
+
+
+def print_epoch(run: str, event: "EpochDone") -> None:
+    """One line an epoch."""
+    record = event.record
+    print(
+        f"{run} {record.epoch}: loss {record.loss:.3f} val_loss {record.val_loss:.3f} "
+        f"val_auc {record.val_auc:.3f} {record.seconds:.0f} s",
+        flush=True,
+    )
 
 
 def evaluate_run(run: Path, test: TestScans) -> dict[str, Any]:
@@ -104,7 +116,7 @@ def run_plan(plan: dict[str, Any], work: Path, record_file: Path) -> None:
     folder = make_phantoms(work, plan["scans"], plan["data_seed"], tuple(plan["shape"]))
     fresh = make_phantoms(work, plan["test"]["scans"], plan["test"]["seed"], tuple(plan["shape"]))
     test = prepare_test(fresh, contract)
-    runs = copy_runs(plan, test)
+    runs: list[dict[str, Any]] = []
     # Seed by seed, so that an interrupted plan has compared all variants on some of them.
     for seed in plan["seeds"]:
         for variant in plan["variant"]:
@@ -113,24 +125,6 @@ def run_plan(plan: dict[str, Any], work: Path, record_file: Path) -> None:
             record = {"schema": 1, "plan": plan, "machine": describe_machine(PACKAGES), "truth": test.truth}
             with atomic_file(record_file) as stream:
                 stream.write((json.dumps({**record, "runs": runs}, indent=1) + "\n").encode())
-
-
-def copy_runs(plan: dict[str, Any], test: TestScans) -> list[dict[str, Any]]:
-    """Runs of an earlier record that the plan takes over, under the names that it gives them.
-
-    Raises
-    ------
-    SystemExit
-        If they were trained or tested on other scans.
-    """
-    copied = plan.get("copied")
-    if copied is None:
-        return []
-    record = json.loads((RESULTS / copied["record"]).read_text())
-    differing = [name for name in SAME_IN_COPIED if record["plan"][name] != plan[name]]
-    if differing or tuple(record["truth"]) != test.truth:
-        raise SystemExit(f"{copied['record']} is of other scans or settings ({', '.join(differing) or 'truth'})")
-    return [{**run, "variant": copied["name"]} for run in record["runs"] if run["variant"] == copied["variant"]]
 
 
 def main() -> None:
