@@ -50,7 +50,9 @@ def scans(tmp_path: Path) -> Path:
             write_scan(path, seed=100 * label + n, ball=label == 1)
             scan = nib.load(path)
             hu = np.asarray(scan.dataobj)
-            hu[:, :2] = 40
+            hu[:, :2] = 40 + np.random.default_rng(n).integers(
+                -20, 20, hu[:, :2].shape
+            )  # constant would be a fill value
             nib.save(nib.Nifti1Image(hu, scan.affine), path)
     return tmp_path / "scans"
 
