@@ -108,6 +108,25 @@ def reidentify(data: st.DataObject, datasets: list[Dataset]) -> list[Dataset]:
     return datasets
 
 
+def date(data: st.DataObject, datasets: list[Dataset]) -> list[Dataset]:
+    """Made on other days, one or more apart; by one attribute or the other."""
+    keyword = data.draw(st.sampled_from(["AcquisitionDate", "ContentDate", "StudyDate", "SeriesDate"]))
+    for dataset in datasets:
+        setattr(dataset, keyword, "20200101")
+    for dataset in some(data, datasets):
+        setattr(dataset, keyword, data.draw(st.sampled_from(["20200102", "20200301", ""])))
+    return datasets
+
+
+def take_uids(data: st.DataObject, datasets: list[Dataset]) -> list[Dataset]:
+    """Without UIDs of series or study, as some exports leave files."""
+    keyword = data.draw(st.sampled_from(["SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"]))
+    for dataset in datasets if data.draw(st.booleans()) else some(data, datasets):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    return datasets
+
+
 def renumber(data: st.DataObject, datasets: list[Dataset]) -> list[Dataset]:
     """In another order, anew for each source, or not at all; and by that another attribute of each slice."""
     count = len(datasets)
@@ -142,7 +161,7 @@ def distort(data: st.DataObject, datasets: list[Dataset]) -> list[Dataset]:
     return datasets
 
 
-CHANGES: tuple[Change, ...] = (cut, double, conflict, move, reidentify, renumber, rescale, distort)
+CHANGES: tuple[Change, ...] = (cut, double, conflict, move, reidentify, date, take_uids, renumber, rescale, distort)
 
 
 def draw_series(data: st.DataObject) -> list[Dataset]:
