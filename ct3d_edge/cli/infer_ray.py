@@ -1,8 +1,9 @@
 """``infer --engine ray``: the scans of a run on the machines of a Ray cluster."""
 
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,13 +111,20 @@ def infer_on_ray(
 def _collect(
     engine: "RayEngine", scans: list[str], records: "dict[str, ResultRecord]", results_file: "ResultsFile | None"
 ) -> BaseException | None:
-    """Journal each record as it comes; return the error that ended this early, if any."""
+    """Journal each record as it comes; return the error that ended this early, if any.
+
+    Ray prints what happens to the processes of its machines to the standard output, which is for records.
+    """
     from ct3d_edge.cli.terminal import report_progress
     from ct3d_edge.inference.predict import NO_RECORDS
 
     known = results_file.known if results_file else NO_RECORDS
     try:
-        with closing(engine.results(scans, known)) as results, report_progress(len(scans), "Scans") as advance:
+        with (
+            redirect_stdout(sys.stderr),
+            closing(engine.results(scans, known)) as results,
+            report_progress(len(scans), "Scans") as advance,
+        ):
             for result in results:
                 earlier = known.get(result.scan)
                 record = earlier if earlier == result else result  # the journal holds the former already

@@ -102,21 +102,21 @@ def open_results(path: Path, *, resume: bool = False, shard: Shard | None = None
     with exclusive_lock(target):
         known = _read_finished(target) if resume else {}
         with ResultsJournal(target.with_name(target.name + JOURNAL_SUFFIX)) as journal:
-            if journal.records and not resume:
-                raise UsageError(
-                    f"A run that wrote {path} ended early; {journal.path} holds its "
-                    f"{plural(journal.records, 'record')}. Go on with it by `resume=True`, or remove that file "
-                    "to begin again."
-                )
-            known |= keep_latest_by_scan(read_journal(journal.path))
-            if shard is not None:
-                shard.require_own(known, path)
-            with StartedScans(target.with_name(target.name + STARTED_SUFFIX)) as started:
-                try:
+            try:
+                if journal.records and not resume:
+                    raise UsageError(
+                        f"A run that wrote {path} ended early; {journal.path} holds its "
+                        f"{plural(journal.records, 'record')}. Go on with it by `resume=True`, or remove that file "
+                        "to begin again."
+                    )
+                known |= keep_latest_by_scan(read_journal(journal.path))
+                if shard is not None:
+                    shard.require_own(known, path)
+                with StartedScans(target.with_name(target.name + STARTED_SUFFIX)) as started:
                     yield ResultsFile(path, journal, known, started)
-                finally:
-                    if not journal.records:
-                        journal.path.unlink(missing_ok=True)
+            finally:
+                if not journal.records:
+                    journal.path.unlink(missing_ok=True)
 
 
 def _read_finished(path: Path) -> dict[str, ResultRecord]:

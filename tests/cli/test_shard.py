@@ -57,6 +57,7 @@ def test_resume_keeps_the_finished_file_of_another_shard(
     outcome = run(*command, "--shard", "2/2", "--resume")
     assert (outcome.code, part.read_bytes()) == (2, before)
     assert "holds records of shard 1/2, not of 2/2 alone" in outcome.err
+    assert not part.with_name("part.jsonl.journal").exists()
     assert run(*command, "--shard", "1/2", "--resume").code in (0, 1)
 
 
