@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ct3d_edge.errors import ProviderError, UsageError
+from ct3d_edge.errors import Ct3dError, ProviderError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.results.record import ResultRecord
 
@@ -100,10 +100,21 @@ def require_visible_there(record: ResultRecord) -> None:
     Raises
     ------
     UsageError
-        If the record says ``not_found`` of a path that exists on this machine.
+        If the record says ``not_found`` of a scan that can be opened on this machine.
     """
-    if record.failure and record.failure.code == "not_found" and Path(record.scan).exists():
+    if record.failure and record.failure.code == "not_found" and _can_be_opened(Path(record.scan)):
         raise UsageError(f"{record.scan} is not there; all machines must see the scans under the same paths")
+
+
+def _can_be_opened(scan: Path) -> bool:
+    """Whether a scan is here; half of a header and voxel pair, say, is ``not_found`` on every machine."""
+    from ct3d_edge.scan.loader import open_scan
+
+    try:
+        open_scan(scan)
+    except (Ct3dError, OSError):
+        return False
+    return True
 
 
 def _last_line(error: BaseException) -> str:

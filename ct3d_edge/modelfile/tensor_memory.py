@@ -54,7 +54,8 @@ def _nodes_of_a_run(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     constant = {"", *(tensor.name for tensor in graph.initializer)}
     nodes = []
     for node in graph.node:
-        if constant.issuperset(node.input):
+        has_body = any(each.HasField("g") for each in node.attribute)  # a body may use what is not among the inputs
+        if constant.issuperset(node.input) and not has_body:
             constant.update(node.output)
         else:
             nodes.append(node)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from builders import ANY_SCAN, MakeModel, MakeScan
@@ -208,6 +209,16 @@ def test_a_machine_that_sees_an_empty_folder_is_left_out(make_model: MakeModel, 
     engine.worker_class = WorkerWithoutDrive
     with pytest.raises(ProviderError, match=r"No machine .* left out: .*scan_0\d.nii.gz is not there"):
         list(engine.results(scans))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_half_of_a_pair_is_a_record_and_costs_no_machine(make_model: MakeModel, scans: list[str]) -> None:
+    half = Path(scans[0]).with_name("half.hdr")
+    nib.save(nib.Nifti1Pair(np.zeros((4, 4, 4), np.int16), np.eye(4)), half.with_suffix(".img"))
+    half.with_suffix(".img").unlink()
+    records = list(RayEngine(load_model_file(make_model()), ANY_SCAN, []).results([str(half), *scans[:2]]))
+    assert {record.scan: record.failure and record.failure.code for record in records}[str(half)] == "not_found"
+    assert len(records) == 3
 
 
 @pytest.mark.usefixtures("cluster")
