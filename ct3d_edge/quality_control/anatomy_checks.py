@@ -5,6 +5,7 @@ gives no result but for the table's. Left and right cannot be distinguished, as 
 Error rates: docs/inputs.md.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -58,58 +59,36 @@ TABLE_ABOVE, TABLE_RUN, TABLE_DISTANCE = -850.0, 0.8, 3
 clothes and arms do not run along a scan so."""
 
 MIN_TABLE = 5
-"""Pixels of the coarse slice. Measured: 27 to 104 behind the bodies of whole chests and phantoms, none before one."""
+"""Pixels of the coarse slice that are a table; ``python -m bench.orientation`` prints how many there are."""
 
 
-def orientation_contradiction(prepared: Volume, contract: Contract) -> str | None:
-    """A sentence on the anatomy that contradicts the orientation; None if there is no contradiction.
+@dataclass(frozen=True, eq=False)
+class BodyAxesView:
+    """A network input, turned to the axes of the body.
+
+    Parameters
+    ----------
+    las
+        ``(W, H, D)`` float32 in [0, 1], orientation LAS.
+    coarse
+        The same in HU, with `MAX_VOXELS_PER_AXIS` to twice as many pixels per side of a slice.
+    window
+        HU that 0 and 1 stand for.
+    """
+
+    las: Volume
+    coarse: Volume
+    window: tuple[float, float]
+
+
+def view_body_axes(prepared: Volume, contract: Contract) -> BodyAxesView | None:
+    """The view that the checks below need; None if the input has too few voxels, or a window without lung or bone.
 
     Parameters
     ----------
     prepared
         A network input, ``contract.shape`` float32 in [0, 1].
     """
-    seen = _coarse_las(prepared, contract)
-    if seen is None:
-        return None
-    las, coarse = seen
-    lung = _lung_mask(coarse)
-    if lung.mean() < MIN_LUNG_FRACTION:
-        return None
-    low, high = contract.hu_window
-    return (
-        _check_lung_axes(lung)
-        or _check_spine(coarse, lung)
-        or _check_trachea(las, lung, (AIR_BELOW - low) / (high - low))
-    )
-
-
-def has_table_in_front(prepared: Volume, contract: Contract) -> bool:
-    """Whether the table lies before the patient only: a prone patient, or front and back are exchanged.
-
-    Parameters
-    ----------
-    prepared
-        A network input, ``contract.shape`` float32 in [0, 1].
-    """
-    seen = _coarse_las(prepared, contract)
-    if seen is None:
-        return False
-    _, hu = seen
-    # Eroded twice, the table's shell is gone and its foam never was body.
-    body = np.asarray(_erode(_erode(hu > BODY_ABOVE)).any(axis=2))
-    table = ((hu > TABLE_ABOVE).mean(axis=2) > TABLE_RUN) & ~_dilate(body, TABLE_DISTANCE)
-    depth = body.sum(axis=0)
-    if not depth.any():
-        return False
-    middle = np.average(np.arange(len(depth)), weights=depth)
-    along = table.sum(axis=0)
-    behind, before = (int(along[side].sum()) for side in (slice(int(middle)), slice(int(middle) + 1, None)))
-    return before >= MIN_TABLE and behind == 0
-
-
-def _coarse_las(prepared: Volume, contract: Contract) -> tuple[Volume, Volume] | None:
-    """The network input as LAS, in [0, 1], and subsampled, in HU; None if it does not show what the checks need."""
     low, high = contract.hu_window
     if contract.orientation == "stored" or low > HU_WINDOW[0] or high < HU_WINDOW[1]:
         return None
@@ -118,7 +97,40 @@ def _coarse_las(prepared: Volume, contract: Contract) -> tuple[Volume, Volume] |
         return None
     every = [slice(None, None, size // MAX_VOXELS_PER_AXIS) for size in las.shape[:2]]
     # A contiguous copy: the checks are ten times slower on a transposed view.
-    return las, np.ascontiguousarray(las[tuple(every)]) * (high - low) + low
+    coarse = np.ascontiguousarray(las[tuple(every)]) * (high - low) + low
+    return BodyAxesView(las, coarse, contract.hu_window)
+
+
+def orientation_contradiction(view: BodyAxesView) -> str | None:
+    """A sentence on the anatomy that contradicts the orientation; None if there is no contradiction."""
+    lung = _lung_mask(view.coarse)
+    if lung.mean() < MIN_LUNG_FRACTION:
+        return None
+    low, high = view.window
+    return (
+        _check_lung_axes(lung)
+        or _check_spine(view.coarse, lung)
+        or _check_trachea(view.las, lung, (AIR_BELOW - low) / (high - low))
+    )
+
+
+def has_table_in_front(view: BodyAxesView) -> bool:
+    """Whether the table lies before the patient only: a prone patient, or front and back are exchanged."""
+    behind, before = count_table_pixels(view)
+    return before >= MIN_TABLE and behind == 0
+
+
+def count_table_pixels(view: BodyAxesView) -> tuple[int, int]:
+    """Pixels of a coarse slice in which the table lies: behind the body, and before it."""
+    # Eroded twice, the table's shell is gone and its foam never was body.
+    body = np.asarray(_erode(_erode(view.coarse > BODY_ABOVE)).any(axis=2))
+    depth = body.sum(axis=0)
+    if not depth.any():
+        return 0, 0
+    table = ((view.coarse > TABLE_ABOVE).mean(axis=2) > TABLE_RUN) & ~_dilate(body, TABLE_DISTANCE)
+    middle = int(np.average(np.arange(len(depth)), weights=depth))
+    along = table.sum(axis=0)
+    return int(along[:middle].sum()), int(along[middle + 1 :].sum())
 
 
 def _as_las(volume: Volume, contract: Contract) -> Volume:

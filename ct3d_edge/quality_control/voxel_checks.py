@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.preprocessing import ModelInput, map_axes
-from ct3d_edge.quality_control.anatomy_checks import has_table_in_front, orientation_contradiction
+from ct3d_edge.quality_control.anatomy_checks import (
+    has_table_in_front,
+    orientation_contradiction,
+    view_body_axes,
+)
 from ct3d_edge.quality_control.slice_checks import slice_flags
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.scan.volume import Scan
@@ -68,10 +72,13 @@ def intensity_flags(scan: Scan, prepared: ModelInput, contract: Contract) -> lis
 
 
 def _check_orientation(volume: NDArray[np.float32], contract: Contract) -> list[QCFlag]:
-    if contradiction := orientation_contradiction(volume, contract):
+    view = view_body_axes(volume, contract)
+    if view is None:
+        return []
+    if contradiction := orientation_contradiction(view):
         detail = f"{contradiction} Correct the file's orientation."
         return [QCFlag("orientation_mismatch", "refuse", detail)]
-    if has_table_in_front(volume, contract):
+    if has_table_in_front(view):
         detail = "The table lies in front of the patient: a prone patient, or front and back are exchanged."
         return [QCFlag("orientation_mismatch", "warn", detail)]
     return []
