@@ -77,3 +77,24 @@ def test_float16_weights_are_those_of_the_kernels() -> None:
     made = make_variant(network(), rewrite_graph(network(), options), options, CONTRACT, None)
     assert made.proto.ByteSize() < 0.6 * weight_bytes(network())
     assert difference(network(), made.proto, SHAPE) < 2e-3
+
+
+def test_a_constant_whose_new_names_are_taken_or_that_is_an_input_stays() -> None:
+    filtered = optimize_graph(network(), "fast").proto
+    _, count = store_kernels_untransformed(filtered)
+    kept = {tensor.name for tensor in store_kernels_untransformed(filtered)[0].graph.initializer}
+    name = next(tensor.name for tensor in filtered.graph.initializer if tensor.name not in kept)
+    clashing, open_ = onnx.ModelProto(), onnx.ModelProto()
+    clashing.CopyFrom(filtered)
+    clashing.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), f"{name}.kernels"))
+    open_.CopyFrom(filtered)
+    dims = next(tuple(tensor.dims) for tensor in filtered.graph.initializer if tensor.name == name)
+    open_.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims))
+    assert [store_kernels_untransformed(proto)[1] for proto in (clashing, open_)] == [count - 1] * 2
+
+
+@pytest.mark.parametrize("value", [0.0, np.inf, np.nan, 1.0])
+def test_weights_that_are_all_alike_are_no_kernels(value: float) -> None:
+    g = GraphMaker(216)
+    proto = g.model(g.op("MatMul", "x", np.full((216, 512), value, np.float32)))
+    assert store_kernels_untransformed(proto)[1] == 0
