@@ -76,17 +76,17 @@ def _use_unsigned_integers(model: ir.Model) -> None:
 
 
 def _all_never_negative(users: list[ir.Node]) -> bool:
-    """Whether all that a zero point serves are Q and DQ of tensors without negative values."""
-    sources = [user.inputs[0] for user in users if user.op_type == "QuantizeLinear"]
-    only_qdq = all(user.op_type in ("QuantizeLinear", "DequantizeLinear") for user in users)
-    return only_qdq and bool(sources) and all(map(_is_never_negative, sources))
+    """Whether all that a zero point serves are Q and DQ of tensors without negative values; weights may have some."""
+    return all(
+        user.op_type in ("QuantizeLinear", "DequantizeLinear") and _is_never_negative(user.inputs[0]) for user in users
+    )
 
 
 def _array(value: ir.Value | None) -> Array:
     """The array of a constant input of Q or DQ."""
     array = constant_array(value)
     if array is None:
-        raise ModelError("A QuantizeLinear node has a scale that is not a constant.")
+        raise ModelError("A scale or zero point of the quantised graph is not a constant. Use `precision=fp16`.")
     return array
 
 

@@ -84,3 +84,18 @@ def test_scales_that_a_tensor_with_negative_values_uses_too_stay_signed() -> Non
     arrange_qdq(model, unsigned=True)
     x = np.random.default_rng(0).normal(size=(1, 4, 6)).astype(np.float32)
     np.testing.assert_array_equal(answers(ir.to_proto(model), x)[0], answers(proto, x)[0])
+
+
+def test_a_zero_point_that_serves_weights_too_stays_signed() -> None:
+    g = GraphMaker(4)
+    step = np.array(0.1, np.float32), np.array(0, np.int8)
+    weights = g.op("DequantizeLinear", np.array([-3, 2, 1, 0], np.int8), *step)
+    relu = g.op("DequantizeLinear", g.op("QuantizeLinear", g.op("Relu", "x"), *step), *step)
+    proto = g.model(g.op("Mul", relu, weights))
+    pairs = [node for node in proto.graph.node if node.op_type.endswith("Linear")]
+    for node in pairs[1:]:
+        node.input[1:] = pairs[0].input[1:]
+    model = ir.from_proto(proto)
+    arrange_qdq(model, unsigned=True)
+    x = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
+    np.testing.assert_array_equal(answers(ir.to_proto(model), x)[0], answers(proto, x)[0])
