@@ -45,7 +45,8 @@ def estimate_run_bytes(data: bytes, input_shape: tuple[int, ...], batch: int = 1
     sizes = _tensor_sizes(graph, batch)
     nodes = _nodes_of_a_run(graph)
     tensors = {value.name for value in graph.input} | {name for node in nodes for name in node.output}
-    busiest = max(sum(sizes.get(name, 0) for name in tensors & {*node.input, *node.output}) for node in nodes)
+    used = (sum(sizes.get(name, 0) for name in tensors & {*node.input, *node.output}) for node in nodes)
+    busiest = max(used, default=0)
     return max(int(WORKSPACE_FACTOR * busiest), count_input_bytes(input_shape, batch))
 
 

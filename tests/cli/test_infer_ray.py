@@ -47,8 +47,10 @@ def test_what_ray_prints_of_a_dead_machine_is_not_among_the_records(
         command = [sys.executable, "-m", "ct3d_edge", "infer", str(make_scan()), "-m", str(make_model()), "-p", "cpu"]
         command += ["--engine", "ray", "--address", cluster.address, "--format", "jsonl", "-v"]
         with err.open("w") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream) as driver:
+            deadline = time.monotonic() + 120
             while not (ready := re.search(r"worker ready: process (\d+)", err.read_text())):
                 assert driver.poll() is None, err.read_text()
+                assert time.monotonic() < deadline, err.read_text()
                 time.sleep(0.002)
             os.kill(int(ready[1]), signal.SIGSTOP)  # with the scan
             cluster.add_node(num_cpus=1)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from builders import MakeModel
 from graphs import GraphMaker
@@ -36,3 +38,19 @@ def test_what_is_computed_of_constants_takes_nothing_of_a_run() -> None:
     proto = g.model(g.op("MatMul", "x", g.op("Slice", kernel, np.array([0]), np.array([4]))))
     assert list(tensor_bytes(proto)) == [proto.graph.output[0].name]
     assert estimate_run_bytes(proto.SerializeToString(), (4,)) == int(1.25 * 4 * (4 + 3))
+
+
+def test_a_loop_that_uses_a_tensor_of_the_graph_is_computed_in_a_run() -> None:
+    """Its inputs are constants; what its body uses is not among them."""
+    body = onnx.parser.parse_graph(
+        "body (int64 i, bool go, float[1, 4] seen) => (bool more, float[1, 4] added)"
+        " { more = Identity(go) added = Add(seen, x) }"
+    )
+    graph = onnx.parser.parse_graph("g (float[1, 4] x) => (float[1, 4] y) { }")
+    constants = {"times": np.array(3), "go": np.array(True), "begin": np.zeros((1, 4), np.float32)}
+    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    graph.node.append(onnx.helper.make_node("Loop", list(constants), ["sum"], body=body))
+    graph.node.append(onnx.helper.make_node("Relu", ["sum"], ["y"]))
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    assert list(tensor_bytes(proto)) == ["sum", "y"]
+    assert estimate_run_bytes(proto.SerializeToString(), (4,)) > 0
