@@ -94,7 +94,8 @@ def test_a_recipe_adds_a_model_and_leaves_the_others(
     assert [entry for entry in manifest["models"] if entry["file"] != "small.onnx"] == before["models"]
     card = (models / "small.md").read_text()
     assert "| Network | `train --network stem`, 266,945 parameters |" in card
-    assert "| Comparison | compared with f27a045399cc..., AUC difference" in card
+    compared = next(entry["sha256"] for entry in before["models"] if entry["file"] == "phantom-cnn.onnx")
+    assert f"| Comparison | compared with {compared[:12]}..., AUC difference" in card
     assert "[small.onnx](small.md) | stem |" in (models / "README.md").read_text()
     make_model.main()  # the finished stage is not trained again
     (first,), (second,) = (

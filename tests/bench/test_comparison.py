@@ -98,8 +98,8 @@ def test_who_cannot_take_part_is_named_and_the_others_run(fixture: Fixture, tmp_
     reasons = record.conditions["left_out"]
     assert "there is no bench/peers/nobody.py" in reasons["network: no such peer"]
     assert (
-        "there are: exact, exact_fp16, exact_int8, fast, fast_fp16, fast_int8, small, tf2onnx, voxels"
-        in reasons["network: no such file"]
+        "there are: exact, exact_fp16, exact_int8, fast, fast_fp16, fast_int8, "
+        "openvino, openvino_int8, small, tf2onnx, voxels" in reasons["network: no such file"]
     )
     assert "differ from the expected ones by" in reasons["network: held to nothing"]
 

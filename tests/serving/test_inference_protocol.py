@@ -138,7 +138,7 @@ def test_an_output_that_is_no_number_is_422(server: Server, binary: bool) -> Non
     entry = described(volume, parameters={"binary_data_size": volume.nbytes})
     answer = infer_binary(server, {"inputs": [entry], "parameters": {"binary_data_output": binary}}, volume.tobytes())
     assert (answer.status_code, answer.json()) == (422, {"error": "The network gave NaN or infinity for these inputs."})
-    assert "non_finite_output" in server.log
+    server.wait_for_log("non_finite_output")
     assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
 
 

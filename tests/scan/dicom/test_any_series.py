@@ -31,6 +31,7 @@ STRAY = np.full(PATTERN.shape, 7 - made.INTERCEPT, np.uint16).tobytes()
 """The pixels of a slice that no source has."""
 
 IDENTITIES = ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "SeriesNumber")
+UIDS = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 NO_ATTRIBUTE = "ImageComments"
 PASSES = ("AcquisitionNumber", "TemporalPositionIdentifier", "ConvolutionKernel", "AcquisitionTime", NO_ATTRIBUTE)
 """What separates a second source; the last one means nothing."""
@@ -120,7 +121,7 @@ def date(data: st.DataObject, datasets: list[Dataset]) -> list[Dataset]:
 
 def take_uids(data: st.DataObject, datasets: list[Dataset]) -> list[Dataset]:
     """Without UIDs of series or study, as some exports leave files."""
-    keyword = data.draw(st.sampled_from(["SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"]))
+    keyword = data.draw(st.sampled_from(UIDS))
     for dataset in datasets if data.draw(st.booleans()) else some(data, datasets):
         if keyword in dataset:
             delattr(dataset, keyword)
@@ -176,6 +177,8 @@ def draw_series(data: st.DataObject) -> list[Dataset]:
             for dataset in those:
                 setattr(dataset, keyword, f"10100{number}" if keyword.endswith("Time") else f"{number + 1}")
         datasets = [*datasets, *second]
+        if keyword in UIDS and offset == SLICES:  # without it nothing separates a source that continues another
+            kinds.remove(take_uids)
         if keyword == NO_ATTRIBUTE:  # without their numbers, only voxels separate them
             kinds.remove(renumber)
     changes = data.draw(st.lists(st.sampled_from(kinds), max_size=3))
