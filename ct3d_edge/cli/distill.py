@@ -2,11 +2,27 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ct3d_edge.cli.train import PresetName, adapt_preset, note_how_to_resume, run_summary
+from ct3d_edge.cli.options import SkipInvalidOption
+from ct3d_edge.cli.training_options import (
+    AugmentOption,
+    BatchSizeOption,
+    EpochsOption,
+    FoldOption,
+    LearningRateOption,
+    MixedPrecisionOption,
+    PresetName,
+    ResumeOption,
+    SeedOption,
+    TensorboardOption,
+    adapt_preset,
+    format_duration,
+    note_how_to_resume,
+    run_summary,
+)
 from ct3d_edge.errors import UsageError
 from ct3d_edge.keras_backend import import_keras
 
@@ -50,36 +66,24 @@ def distill(
         float, typer.Option("--features-weight", help="Of the teacher's pooled features in the loss.")
     ] = 0.1,
     preset: Annotated[PresetName, typer.Option("--preset", help="Settings of the training, as for train.")] = "default",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data at most; else 100.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Scans per step; else the preset's: 4, tutorial 2.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Of Adam at the start; else the preset's.")
-    ] = None,
-    augment: Annotated[
-        Literal["none", "six-angles", "small-changes"] | None,
-        typer.Option("--augment", help="Change of each training volume; else the preset's."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Draws split, weights, order, augmentation and dropout.")] = 0,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    learning_rate: LearningRateOption = None,
+    augment: AugmentOption = None,
+    seed: SeedOption = 0,
     split: Annotated[
         Path | None, typer.Option("--split", metavar="FILE", help="Split of DIR; that of RUN if left out.")
     ] = None,
-    fold: Annotated[int | None, typer.Option("--fold", min=0, help="Fold of FILE to validate on, from 0.")] = None,
+    fold: FoldOption = None,
     unlabelled: Annotated[
         Path | None, typer.Option("--unlabelled", metavar="FOLDER", help="More scans; RUN gives them labels.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-invalid", help="Go on without scans that cannot be used.")] = False,
+    skip_bad: SkipInvalidOption = False,
     cache: Annotated[
         Path | None, typer.Option("--cache", metavar="FOLDER", help="Prepared scans, as written by train --cache.")
     ] = None,
-    precision: Annotated[
-        Literal["float32", "mixed_float16", "mixed_bfloat16"],
-        typer.Option("--mixed-precision", help="Arithmetic of the layers; half precision is for GPUs."),
-    ] = "float32",
-    tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Also write TensorBoard's event files.")
-    ] = None,
+    precision: MixedPrecisionOption = "float32",
+    tensorboard: TensorboardOption = None,
     margin: Annotated[
         float, typer.Option("--margin", help="By how much the AUC may be lower than that of RUN.")
     ] = 0.02,
@@ -90,9 +94,7 @@ def distill(
         Path | None,
         typer.Option("--report", metavar="FOLDER", help="Write the comparison here, as evaluate --against --out does."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run; repeat its other options.")
-    ] = False,
+    resume: ResumeOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left in SMALL.")] = False,
 ) -> None:
     """Train a small network to predict what RUN predicts.
@@ -165,7 +167,6 @@ def parse_milliseconds(text: str | None) -> float | None:
 
 def _print_estimate(estimate: "DurationEstimate") -> None:
     from ct3d_edge.cli.terminal import log
-    from ct3d_edge.cli.train import format_duration
 
     log(
         f"at most {format_duration(estimate.seconds)} (h:min:s) for {estimate.epochs} epochs, from measured steps of "

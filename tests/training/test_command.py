@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ct3d_edge.cli.train import epoch_line, train
+from ct3d_edge.cli.train import train
+from ct3d_edge.cli.training_options import epoch_line
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.extras import pip_install_command
