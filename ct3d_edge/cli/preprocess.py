@@ -33,6 +33,7 @@ def preprocess(
     from ct3d_edge.quality_control.check_registry import require_downgradable
     from ct3d_edge.scan.discovery import discover_scans
     from ct3d_edge.scan.loader import open_scan
+    from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
     from ct3d_edge.system.atomic_write import atomic_file, make_folder
 
     contract, allowed = load_contract(model), require_downgradable(allow or ())
@@ -44,6 +45,7 @@ def preprocess(
     for target, scan in track_progress(targets.items(), len(targets), "Scans"):
         try:
             prepared = prepare(open_scan(scan, allow=allowed), contract)
+            raise_if_refused(apply_overrides(prepared.flags, allowed))
         except ScanError as error:
             failed += 1
             log(f"{scan}: {error.code}: {error}")

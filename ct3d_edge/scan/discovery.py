@@ -18,6 +18,9 @@ from ct3d_edge.scan.qc_flag import QCFlag
 SCAN_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")
 MASK_SUFFIXES = ("_mask", ".seg")
 
+SERIES_REASONS = ("localizer", "not_ct", "derived")
+"""Codes of skipped series, which are taken where their UID is asked for."""
+
 Paths = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
 
 
@@ -105,7 +108,9 @@ def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[Ski
         return f"No DICOM series {series} under {under}."
     if passed_over:
         reasons = "\n".join(f"  {each.path}: {each.reason}" for each in passed_over)
-        return f"No scans under {under}; `series=UID` takes one of these anyway:\n{reasons}"
+        by_uid = any(each.code in SERIES_REASONS for each in passed_over)
+        what = "`series=UID` takes one of these anyway" if by_uid else "what is there was not taken"
+        return f"No scans under {under}; {what}:\n{reasons}"
     endings = ", ".join(SCAN_SUFFIXES)
     return f"No scans under {under}: looked for files ending in {endings}, for DICOM files and for zip archives."
 

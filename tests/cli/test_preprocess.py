@@ -39,6 +39,21 @@ def test_a_broken_scan_is_named_and_the_others_written(run: Run, make_scan: Make
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.npy"]
 
 
+def test_an_orientation_that_no_file_states_is_guessed_only_if_allowed(
+    run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path
+) -> None:
+    scan, written = make_scan(affine=None), tmp_path / "out" / "scan.npy"
+    refused = run("preprocess", scan, "--out", tmp_path / "out")
+    assert refused.code == 1
+    assert "scan.nii.gz: no_orientation:" in refused.err
+    assert "wrote 0 of 1 scans" in refused.err
+    assert not written.exists()
+    allowed = run("preprocess", scan, "--out", tmp_path / "out", "--downgrade-check", "no_orientation")
+    assert allowed.code == 0
+    assert "scan.nii.gz: no_orientation:" in allowed.err
+    assert np.array_equal(np.load(written), preprocess(Volume(hu), Contract()).volume)
+
+
 def test_two_scans_of_one_name_are_refused(run: Run, make_scan: MakeScan, tmp_path: Path) -> None:
     first, second = (make_scan("same.nii.gz", folder=tmp_path / name) for name in "ab")
     outcome = run("preprocess", first, second, "--out", tmp_path / "out")

@@ -1,6 +1,7 @@
 """Scans inside zip archives and compressed files: the volume, name and hash of the files beside them."""
 
 import gzip
+import itertools
 import shutil
 import stat
 import zipfile
@@ -91,6 +92,30 @@ def test_a_series_in_several_folders_of_an_archive_is_one_scan(tmp_path: Path, h
     assert find_scans(archive) == [archive / "1.2.3"]
     assert np.array_equal(hu_of(open_scan(archive / "1.2.3")), hu)
     assert len(list_scan_files(archive / "1.2.3")) == len(datasets)
+
+
+def _link_folder(folder: Path) -> Path:
+    """A link in place of a folder, which moves out of the one that is searched."""
+    outside = folder.rename(folder.parent.parent / f"linked {folder.name}")
+    folder.symlink_to(outside, target_is_directory=True)
+    return folder
+
+
+PLACES: tuple[Callable[[Path], Path], ...] = (lambda folder: folder, zip_folder, _link_folder)
+
+
+@pytest.mark.parametrize("places", list(itertools.product(PLACES, repeat=2)))
+def test_parts_of_a_series_in_folders_archives_and_links_are_one_scan(
+    tmp_path: Path, hu: HU, places: tuple[Callable[[Path], Path], Callable[[Path], Path]]
+) -> None:
+    root = tmp_path / "in"
+    for number, dataset in enumerate(made.series_datasets(hu)):
+        made.save(dataset, root / f"part{number % 2}" / f"{number}.dcm")
+    for number, place in enumerate(places):
+        place(root / f"part{number}")
+    assert find_scans(root) == [root / "1.2.3"]
+    assert np.array_equal(hu_of(open_scan(root / "1.2.3")), hu)
+    assert len(list_scan_files(root / "1.2.3")) == hu.shape[2]
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
@@ -187,6 +212,10 @@ def test_nothing_in_an_archive_is_passed_over_without_a_line(tmp_path: Path, mak
         ("nested.zip/more.tar.gz", "an archive; unpack it first"),
         ("docs.zip", "an archive without scans"),
     ]
+    scan.unlink()
+    with pytest.raises(UsageError, match="what is there was not taken:") as none:
+        find_scans(tmp_path)
+    assert "series" not in str(none.value), "no UID names an archive"
 
 
 def test_an_archive_that_is_replaced_is_read_anew(tmp_path: Path, hu: HU) -> None:

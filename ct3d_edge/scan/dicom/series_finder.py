@@ -1,11 +1,10 @@
 """Find the DICOM series or pass that a path stands for, and open it."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
-from ct3d_edge.scan.archive import is_file, is_folder, list_archive_folder
+from ct3d_edge.scan.archive import is_file, is_folder
 from ct3d_edge.scan.dicom.folder_contents import (
     MAX_NAMED,
     FolderContents,
@@ -18,6 +17,7 @@ from ct3d_edge.scan.dicom.instance import DicomInstance, read_instance, read_ser
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID, is_dicomdir, split_series_name
 from ct3d_edge.scan.dicom.series import DicomSeries
 from ct3d_edge.scan.dicom.series_membership import differing_attributes, split_flag
+from ct3d_edge.scan.folder_walk import walk_folders
 from ct3d_edge.scan.gzip_reader import no_cancellation
 from ct3d_edge.scan.qc_flag import QCFlag
 
@@ -119,16 +119,10 @@ def _add_parts_below(
 
 
 def _folders_of(folder: Path) -> Iterator[Path]:
-    """A folder or archive and those below it, parents first; hidden ones, links and archives below do not count."""
-    inside = list_archive_folder(folder)
-    if inside is not None:
-        yield folder
-        for below in inside[1]:
-            yield from () if below.name.startswith(".") else _folders_of(below)
-        return
-    for parent, folders, _ in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(parent)
+    """A folder and those below that a search takes files from, archives and links among them."""
+    for below, files in walk_folders(folder):
+        if isinstance(files, list):
+            yield below
 
 
 def _list_files_of_series(
