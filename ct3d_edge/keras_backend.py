@@ -112,7 +112,7 @@ DYNAMIC_AXIS_SIZE = 32
 """Voxels along an axis whose size a network leaves open."""
 
 REMAPPER_WARNING = (
-    "TensorFlow's graph mode gave other answers for this network than its layers do (by {:.2g}); its remapper was "
+    "TensorFlow's graph mode gave other outputs for this network than its layers do (by {:.2g}); its remapper was "
     "switched off. Outside ct3d-edge set TF_ENABLE_ONEDNN_OPTS=0 before model.predict is trusted."
 )
 

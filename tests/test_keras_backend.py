@@ -51,7 +51,7 @@ def test_predict_is_right_once_both_modes_were_compared() -> None:
     (before,) = in_a_process("print(apart())")
     if float(before) < 1e-5:
         pytest.skip("this TensorFlow computes the network rightly in graph mode")
-    assert said.startswith("TensorFlow's graph mode gave other answers")
+    assert said.startswith("TensorFlow's graph mode gave other outputs")
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ INFER = ("infer", "scans", "-m", "model.onnx", "-p", "cpu", "-o", "results.jsonl
 SILENT = {
     "infer": ((*INFER, "--report", "r.html"), {"results.jsonl", "montage.png", "r.html"}),
     "check": (("check", "scans"), set()),
-    "job": (("job", "--in", "scans", "--out", "answers", "-m", "model.onnx", "--report"), {"answers"}),
+    "job": (("job", "--in", "scans", "--out", "results", "-m", "model.onnx", "--report"), {"results"}),
     "verify": (("verify", "-m", "model.onnx", "-p", "cpu", "--run-report", "receipt.json"), {"receipt.json"}),
     "bench": (
         ("bench", "-m", "model.onnx", "-p", "cpu", "--input", "scans", "-n", "2", "--resources", "--out", "b.json"),

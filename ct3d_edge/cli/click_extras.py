@@ -48,7 +48,7 @@ EXAMPLES = {
     "merge": "ct3d-edge merge part*.jsonl --out results.jsonl",
     "serve": "ct3d-edge serve --port 8000",
     "watch": "ct3d-edge watch incoming --out results.jsonl",
-    "job": "ct3d-edge job --in study --out answers",
+    "job": "ct3d-edge job --in study --out results",
     "listen": "ct3d-edge listen --spool in --peer CT@ct1 --send-to PACS@pacs:104",
     "check": "ct3d-edge check scans --json",
     "preprocess": "ct3d-edge preprocess scans --out inputs",

@@ -75,7 +75,7 @@ class DicomOutput:
 
         without = sum(not record.has_prediction and is_series(record.scan) for record in records)
         if without:
-            log(f"{self.option}: {without} series without an answer get no {self.content}")
+            log(f"{self.option}: {without} series without a prediction get no {self.content}")
 
     def _stem(self, record: "ResultRecord") -> Path | None:
         """Path of a series' files without their endings; None if the scan gets none."""

@@ -66,7 +66,7 @@ def export(
         typer.Option(help="What makes the ONNX graph; direct: from the layers themselves, without tf2onnx."),
     ] = "tf2onnx",
 ) -> None:
-    """Convert a Keras model to an ONNX file that answers alike.
+    """Convert a Keras model to an equivalent ONNX file.
 
     The file describes itself, is made fast, and is verified before it is written.
     A parity check that fails leaves no file and ends with exit code 4.

@@ -77,7 +77,7 @@ class GradcamOutput:
     def save(self, records: "Sequence[ResultRecord]") -> None:
         """Log if no scan has a prediction to explain; each map has its own file."""
         if not any(record.has_prediction for record in records):
-            log(f"{self.option}: no scan has an answer, so there is no map")
+            log(f"{self.option}: no scan has a prediction, so there is no map")
 
     @staticmethod
     def _remove(old: Path) -> None:

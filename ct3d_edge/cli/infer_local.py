@@ -133,7 +133,7 @@ def _collect_records(
     try:
         with closing(analyses), report_progress(scans, "Scans") as advance:
             for analysis in analyses:
-                records.append(analysis.record)  # first: Ctrl-C while something is written must not hide an answer
+                records.append(analysis.record)  # first: Ctrl-C while something is written must not hide a record
                 try:
                     if sides:
                         records[-1] = sides.add(analysis)
@@ -167,7 +167,7 @@ def _log_summary(
     seconds: float,
     results_file: "ResultsFile | None",
 ) -> None:
-    """How the run ended, what would predict more scans, and how far the answers agree with class folders."""
+    """How the run ended, what would predict more scans, and how far the predictions agree with class folders."""
     from ct3d_edge.report.table import compare_with_class_folders
 
     log(summarize_run(records, scans, seconds))

@@ -72,8 +72,8 @@ DicomSrOption = Annotated[
     typer.Option(
         "--dicom-sr",
         metavar="DIR",
-        help="Also write a DICOM structured report of each DICOM series that has an answer, marked as not for clinical "
-        "use. It names the patient, so it takes --include-phi.",
+        help="Also write a DICOM structured report of each DICOM series that has a prediction, marked as not for "
+        "clinical use. It names the patient, so it takes --include-phi.",
     ),
 ]
 DicomScOption = Annotated[
@@ -245,7 +245,7 @@ def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
 
     blocking = {code for record in records for code in _blocking_codes(record)}
     if codes := blocking and downgradable_codes(blocking):
-        log(f"answered all the same with: {' '.join(f'--downgrade-check {code}' for code in codes)}")
+        log(f"to predict them anyway: {' '.join(f'--downgrade-check {code}' for code in codes)}")
     options = [flag.value for record in records for flag in record.flags if flag.code == "auxiliary_output_failed"]
     for option in dict.fromkeys(options):
         scans = plural(options.count(option), "scan")

@@ -131,7 +131,7 @@ def inspect(
 ) -> None:
     """Show what a model file expects and where it comes from.
 
-    What it answers, its golden test and the figures of its parity check are shown too; --all shows each pass.
+    What it predicts, its golden test and the figures of its parity check are shown too; --all shows each pass.
     """
     from ct3d_edge.cli.terminal import print_lines, stdout_console
     from ct3d_edge.formatting import printable

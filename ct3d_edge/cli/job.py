@@ -1,4 +1,4 @@
-"""``ct3d-edge job``: one study in, one folder of answers out, as containers of routers and platforms work."""
+"""``ct3d-edge job``: one study in, one folder of results out, as containers of routers and platforms work."""
 
 import os
 from pathlib import Path
@@ -88,7 +88,7 @@ def job(
         Path | None, typer.Option("--in", metavar="DIR", help="Folder with the study; else from the environment.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the answers; made if it is not there.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if it is not there.")
     ] = None,
     layout: Annotated[
         LayoutName | None,
@@ -107,7 +107,7 @@ def job(
         bool,
         typer.Option(
             "--dicom-sr/--no-dicom-sr",
-            help="Write a DICOM structured report of each DICOM series that has an answer. It names the patient.",
+            help="Write a DICOM structured report of each DICOM series that has a prediction. It names the patient.",
         ),
     ] = True,
     dicom_sc: Annotated[
@@ -166,10 +166,10 @@ def job(
     series_uid: SeriesUidOption = None,
     downgrade_check: DowngradeCheckOption = None,
 ) -> None:
-    """Predict one study and write a folder of answers.
+    """Predict one study and write a folder of results.
 
     For containers that mercure, MONAI Deploy, Kaapana or grand-challenge start. Nothing is written elsewhere. A
-    refused scan is an answer with a reason, not an error. Options may also be set by variables of the environment
+    refused scan is a result with a reason, not an error. Options may also be set by variables of the environment
     (CT3D_EDGE_JOB_FAIL_ON) and by mercure's settings.
     """
     from ct3d_edge.cli.terminal import log, log_run_report

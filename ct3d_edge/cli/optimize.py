@@ -1,4 +1,4 @@
-"""``ct3d-edge optimize``: an ONNX file becomes a faster one that is verified to answer alike."""
+"""``ct3d-edge optimize``: an ONNX file becomes a faster one that is verified to predict the same."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,7 +55,7 @@ def optimize(
 ) -> None:
     """Rewrite an ONNX file so that it runs faster.
 
-    Its graph is rewritten, and it is verified that both answer alike.
+    Its graph is rewritten, and it is verified that both predict the same.
 
     Contract and golden test are carried over; a golden test from before gets new inputs. A parity check that does not
     hold leaves no file and ends with exit code 4. Keras is not needed.

@@ -37,7 +37,7 @@ def tune(
         typer.Option(
             "--allow-precision",
             metavar="[fp32|fp16|bf16|int8|any]",
-            help="Permit candidates in fewer bits, whose answers differ within that "
+            help="Permit candidates in fewer bits, whose predictions differ within that "
             "precision's limit; may be repeated. any: those that provider and device compute in by themselves. "
             "The given file's own is always tried.",
         ),

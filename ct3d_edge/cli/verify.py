@@ -1,4 +1,4 @@
-"""``ct3d-edge verify``: does this machine give the answers the model was exported with?"""
+"""``ct3d-edge verify``: does this machine give the predictions the model was exported with?"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,10 +1,10 @@
-"""Where a job's studies come in and its answers go out, by the conventions of the system that started it.
+"""Where a job's studies come in and its results go out, by the conventions of the system that started it.
 
 ============= ====================================================== ==========================================
 layout        folders                                                source
 ============= ====================================================== ==========================================
 folder        one study in, one folder out                           ``--in``, ``--out``
-studies       a study in each folder, answers in folders of its name Kaapana Task API, channel data structure
+studies       a study in each folder, results in folders of its name Kaapana Task API, channel data structure
 mercure       ``MERCURE_IN_DIR``, ``MERCURE_OUT_DIR``; settings in   mercure, app/process/process_series.py
               ``task.json``
 kaapana       ``/$WORKFLOW_DIR/$BATCH_NAME/*/$OPERATOR_IN_DIR``      Kaapana, KaapanaBaseOperator
@@ -69,7 +69,7 @@ class JobLayout:
     settings_source: str = ""
 
     def check_folders(self) -> None:
-        """Make sure that the studies are there and the answers elsewhere: below a study they would be scans next time.
+        """Make sure that the studies are there and the results elsewhere: below a study they would be scans next time.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class JobLayout:
             if not is_folder(study.source):
                 raise UsageError(f"There is no folder {study.source}.")
             if study.out.resolve().is_relative_to(study.source.resolve()):
-                raise UsageError(f"The answers must not be written among the scans: {study.out} is in {study.source}.")
+                raise UsageError(f"The results must not be written among the scans: {study.out} is in {study.source}.")
 
 
 def find_layout(

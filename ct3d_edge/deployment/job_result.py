@@ -34,7 +34,7 @@ class JobResult:
     records
         One for each scan.
     failure
-        Why the study has no scan, or why an answer that was asked for cannot be given; else None.
+        Why the study has no scan, or why a result that was asked for cannot be given; else None.
     software
         Name and version.
     skipped
@@ -135,14 +135,14 @@ def parse_probabilities(texts: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     UsageError
-        If a text has another form, or a file would lie elsewhere or replace another answer.
+        If a text has another form, or a file would lie elsewhere or replace another result.
     """
     files = parse_assignments(texts, "--probability", "CLASS=FILE")
     for name in files.values():
         if name == ".." or PureWindowsPath(name).name != name or not name.isprintable():
             raise UsageError(f"--probability takes the plain name of a file in --out, found {name!r}.")
         if name.lower() == RESULT_FILE:
-            raise UsageError(f"--probability cannot take {name}, which holds the whole answer. Choose another name.")
+            raise UsageError(f"--probability cannot take {name}, which holds the whole result. Choose another name.")
     if twice := [name for name, count in Counter(files.values()).items() if count > 1]:
         raise UsageError(f"--probability names {twice[0]} for several classes. Choose a file for each.")
     return files

@@ -175,7 +175,7 @@ class Comparison:
         return {
             "scan": pair.model.scan,
             "reference_probability": pair.reference.probability,
-            "reference_answer": labels[pair.reference.prediction],
+            "reference_prediction": labels[pair.reference.prediction],
             "differs": pair.differs,
         }
 

@@ -182,7 +182,7 @@ def _to_csv(comparison: Comparison) -> str:
     """The table of an evaluation and two columns of the reference, which are empty where it has no prediction."""
     labels = comparison.model.contract.labels
     known = {pair.model.scan: pair.reference for pair in comparison.pairs}
-    rows: list[list[object]] = [[*COLUMNS, "reference_probability", "reference_answer"]]
+    rows: list[list[object]] = [[*COLUMNS, "reference_probability", "reference_prediction"]]
     for scan in comparison.model.scans:
         other = known.get(scan.scan)
         row = [scan.scan, labels[scan.truth], scan.probability, labels[scan.prediction], scan.correct]

@@ -104,7 +104,7 @@ class Evaluation:
             "sha256": scan.sha256,
             "truth": labels[scan.truth],
             "probability": scan.probability,
-            "answer": labels[scan.prediction],
+            "prediction": labels[scan.prediction],
             "correct": scan.correct,
             "flags": [flag.code for flag in scan.flags],
         }
@@ -204,7 +204,7 @@ def evaluate_classifier(
         figures=compute_metrics(
             predictions.truth,
             predictions.scores,
-            predictions.answers,
+            predictions.predicted,
             resamples=resamples,
             seed=seed,
             progress=progress,

@@ -89,7 +89,7 @@ class Metrics:
 def compute_metrics(
     truth: NDArray[np.int64],
     scores: NDArray[np.float64],
-    answers: NDArray[np.int64],
+    predicted: NDArray[np.int64],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -103,7 +103,7 @@ def compute_metrics(
         ``(N,)`` class indices; both 0 and 1 must occur.
     scores
         ``(N,)`` probability of the second class.
-    answers
+    predicted
         ``(N,)`` class indices that the model decided on.
     resamples, seed
         Of the bootstrap.
@@ -113,7 +113,7 @@ def compute_metrics(
     import sklearn
 
     inside = np.clip(scores, 0, 1)  # half precision rounds a little beyond
-    counts = confusion(truth, answers)
+    counts = confusion(truth, predicted)
     negatives = counts.true_negative + counts.false_positive
     positives = counts.true_positive + counts.false_negative
     # The numbers of every resample are valid: checking them again would take a third of the time.
@@ -185,11 +185,11 @@ def reliability(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[
     return tuple(ReliabilityBin(*row) for row in rows)
 
 
-def confusion(truth: NDArray[np.int64], answers: NDArray[np.int64]) -> Confusion:
+def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> Confusion:
     """Count predictions by class."""
     from sklearn import metrics
 
-    return Confusion(*metrics.confusion_matrix(truth, answers, labels=[0, 1]).ravel().tolist())
+    return Confusion(*metrics.confusion_matrix(truth, predicted, labels=[0, 1]).ravel().tolist())
 
 
 def roc_curve(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> RocCurve:

@@ -64,7 +64,7 @@ class Predictions:
         return np.array([prediction.truth for prediction in self.scans], np.int64)
 
     @property
-    def answers(self) -> NDArray[np.int64]:
+    def predicted(self) -> NDArray[np.int64]:
         """``(N,)`` class indices that the model decided on."""
         return np.array([prediction.prediction for prediction in self.scans], np.int64)
 

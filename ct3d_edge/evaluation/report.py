@@ -115,7 +115,7 @@ def _figures(evaluation: Evaluation) -> list[str]:
     rows = {
         "AUC": _estimate(figures.auc),
         "accuracy": f"{_share(figures.accuracy)} right",
-        "baseline": f"{figures.majority:.3f}  {'':<14}   always answering {majority}",
+        "baseline": f"{figures.majority:.3f}  {'':<14}   always predicting {majority}",
         "sensitivity": f"{_share(figures.sensitivity)} {positive} found",
         "specificity": f"{_share(figures.specificity)} {negative} spared",
         "Brier score": _estimate(figures.brier),
@@ -128,10 +128,10 @@ def _figures(evaluation: Evaluation) -> list[str]:
 
 
 def _table(evaluation: Evaluation) -> list[str]:
-    """Confusion matrix: rows are the truth, columns the answers."""
+    """Confusion matrix: rows are the truth, columns the predictions."""
     labels, counts = evaluation.contract.labels, evaluation.figures.confusion
     width = max(NAME_WIDTH, *(len(label) + 2 for label in labels))
-    columns = [f"answered {label}" for label in labels]
+    columns = [f"predicted {label}" for label in labels]
     cells = ((counts.true_negative, counts.false_positive), (counts.false_negative, counts.true_positive))
     lines = [" " * width + "  ".join(columns)]
     for label, row in zip(labels, cells, strict=True):
@@ -150,7 +150,7 @@ def _share(share: Proportion) -> str:
 
 JSON, TABLE, ROC, RELIABILITY = "evaluation.json", "scans.csv", "roc.png", "reliability.png"
 FILES = (JSON, TABLE, ROC, RELIABILITY)
-COLUMNS = ("scan", "truth", "probability", "answer", "correct")
+COLUMNS = ("scan", "truth", "probability", "prediction", "correct")
 
 
 def require_folder(out: Path, names: Sequence[str] = FILES) -> None:

@@ -38,9 +38,9 @@ def narrow_range_warning(scores: NDArray[np.float64], contract: Contract) -> tup
 
 def constant_prediction_warning(predictions: Predictions, contract: Contract) -> tuple[str, ...]:
     """Warn if all scans are on one side of the threshold."""
-    if len(np.unique(predictions.answers)) > 1:
+    if len(np.unique(predictions.predicted)) > 1:
         return ()
-    label = contract.labels[predictions.answers[0]]
+    label = contract.labels[predictions.predicted[0]]
     return (
         f"The model predicts {label} for every scan: all probabilities ({predictions.scores.min():.4f} to "
         f"{predictions.scores.max():.4f}) are on one side of its threshold {contract.threshold:.4f}. Its accuracy only "

@@ -28,7 +28,7 @@ NO_RECORDS: Mapping[str, ResultRecord] = MappingProxyType({})
 DEMO_MODEL_FLAG = QCFlag(
     "demonstration_model",
     "warn",
-    "This model was trained on synthetic phantoms; its answer for a patient means nothing.",
+    "This model was trained on synthetic phantoms; its prediction for a patient means nothing.",
 )
 
 

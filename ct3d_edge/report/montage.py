@@ -148,10 +148,10 @@ def _draw_strip(volume: NDArray[np.float32], caption: str) -> Image.Image:
 def _format_caption(record: ResultRecord) -> str:
     if record.prediction is None:
         return Path(record.scan).name
-    answer = record.prediction
-    caption = f"{Path(record.scan).name}: {answer.label} {answer.confidence:.1%}"
-    labels = [label for label, _ in answer.probability]
-    if answer.threshold is not None:
-        caption += f" ({labels[-1]} at {answer.threshold:.1%} or above)"
+    prediction = record.prediction
+    caption = f"{Path(record.scan).name}: {prediction.label} {prediction.confidence:.1%}"
+    labels = [label for label, _ in prediction.probability]
+    if prediction.threshold is not None:
+        caption += f" ({labels[-1]} at {prediction.threshold:.1%} or above)"
     known = find_folder_class(record.scan, labels)
     return f"{caption}, folder: {known}" if known else caption

@@ -48,13 +48,13 @@ def _format_summary(records: Sequence[ResultRecord]) -> list[str]:
 
 
 def _format_histograms(records: Sequence[ResultRecord], contract: Contract) -> list[str]:
-    answers = [dict(record.prediction.probability) for record in records if record.prediction]
-    if not answers:
+    predictions = [dict(record.prediction.probability) for record in records if record.prediction]
+    if not predictions:
         return ["<p>No scan has a prediction.</p>"]
     two = len(contract.labels) == 2
     shown = contract.labels[1:] if two else contract.labels
     threshold = contract.threshold if two else None
-    return [_format_histogram([answer[label] for answer in answers], label, threshold) for label in shown]
+    return [_format_histogram([each[label] for each in predictions], label, threshold) for label in shown]
 
 
 def _format_filters() -> str:
@@ -69,7 +69,7 @@ def _format_filters() -> str:
 def _format_table(
     records: Sequence[ResultRecord], names: Sequence[str], contract: Contract, notes: Sequence[GroupedMessage]
 ) -> str:
-    titles = [("scan", ""), ("status", ""), ("answer", ""), *((label, "number") for label in contract.labels)]
+    titles = [("scan", ""), ("status", ""), ("prediction", ""), *((label, "number") for label in contract.labels)]
     titles += [("ms", "number"), ("remarks", "")]
     head = "".join(
         f'<th scope="col" class="{kind}"><button type="button">{escape(title)}</button></th>' for title, kind in titles
@@ -88,6 +88,7 @@ def _format_row(
     number: int, name: str, record: ResultRecord, contract: Contract, notes: Sequence[GroupedMessage]
 ) -> str:
     probability = dict(record.prediction.probability) if record.prediction else {}
+    predicted = escape(record.prediction.label) if record.prediction else ""
     remarks = ", ".join(
         f'<a href="#note-{index}" title="{escape(note.sentence)}">{escape(note.code)}</a>'
         for index, note in enumerate(notes)
@@ -97,7 +98,7 @@ def _format_row(
     cells = [
         f"<td>{button}</td>",
         f'<td data-label="status" class="whole {record.status}">{record.status}</td>',
-        f'<td data-label="answer" class="whole">{escape(record.prediction.label) if record.prediction else ""}</td>',
+        f'<td data-label="prediction" class="whole">{predicted}</td>',
         *(_format_number_cell(label, probability.get(label), 4) for label in contract.labels),
         _format_number_cell("ms", record.timing.total, 0),
         f'<td data-label="remarks">{remarks and f"<span>{remarks}</span>"}</td>',

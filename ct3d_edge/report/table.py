@@ -139,7 +139,7 @@ def make_results_table(
     notes = _group_record_messages(records)
     cells = [_record_cells(record, shown, printable) for record in records]
     references = [_format_note_numbers(notes, scan) for scan in range(len(records))] if len(records) > 1 else []
-    titles = ["status", "answer", *(printable(label) for label in shown or ["probability"]), "ms"]
+    titles = ["status", "prediction", *(printable(label) for label in shown or ["probability"]), "ms"]
     titles += ["notes"] if any(references) else []
     if any(references):
         cells = [[*row, Text(reference)] for row, reference in zip(cells, references, strict=True)]
@@ -148,7 +148,7 @@ def make_results_table(
     table = make_plain_table()
     table.add_column("scan", overflow="fold")
     for title in titles:
-        words = title in ("status", "answer", "notes")
+        words = title in ("status", "prediction", "notes")
         table.add_column(Text(title), justify="left" if words else "right", overflow="fold")
     for name, row in zip(names, cells, strict=True):
         table.add_row(Text(name), *row)
@@ -175,12 +175,12 @@ def shorten_names(paths: Sequence[str], width: int) -> list[str]:
 
 
 def _record_cells(record: ResultRecord, shown: Sequence[str], printable: Callable[[str], str]) -> list[Text]:
-    answer = record.prediction
-    probability = dict(answer.probability) if answer else {}
-    numbers = [probability.get(label) for label in shown] or [answer.confidence if answer else None]
+    prediction = record.prediction
+    probability = dict(prediction.probability) if prediction else {}
+    numbers = [probability.get(label) for label in shown] or [prediction.confidence if prediction else None]
     return [
         Text(record.status, STATUS_STYLES[record.status]),
-        Text(printable(answer.label) if answer else ""),
+        Text(printable(prediction.label) if prediction else ""),
         *(Text("" if number is None else f"{number:.4f}") for number in numbers),
         Text(f"{record.timing.total:.0f}"),
     ]
@@ -261,17 +261,16 @@ def compare_with_class_folders(records: Sequence[ResultRecord], labels: Sequence
     class by chance.
     """
     pairs = [(find_folder_class(record.scan, labels), record) for record in records]
-    answers = [(known, record.prediction.label, record.scan) for known, record in pairs if known and record.prediction]
-    classes = [label for label in labels if any(known == label for known, _, _ in answers)]
+    known = [(label, record.prediction.label, record.scan) for label, record in pairs if label and record.prediction]
+    classes = [label for label in labels if any(true == label for true, _, _ in known)]
     if len(classes) < 2:
         return []
     counts = [
-        f"{label} {sum(answer == label for known, answer, _ in answers if known == label)} of "
-        f"{sum(known == label for known, _, _ in answers)}"
+        f"{label} {sum(found == label for true, found, _ in known if true == label)} of "
+        f"{sum(true == label for true, _, _ in known)}"
         for label in classes
     ]
-    wrong = [Path(scan).name for known, answer, scan in answers if known != answer]
-    summary = (
-        f"{len(answers) - len(wrong)} of {plural(len(answers), 'answer')} right by class folder ({', '.join(counts)})"
-    )
+    wrong = [Path(scan).name for true, found, scan in known if true != found]
+    right = f"{len(known) - len(wrong)} of {plural(len(known), 'prediction')}"
+    summary = f"{right} right by class folder ({', '.join(counts)})"
     return [summary, *([f"wrong: {list_names(wrong)}"] if wrong else [])]

@@ -36,12 +36,12 @@ MIN_SEEDS, MAX_SEEDS = 6, 24
 MAX_SEARCH_STEPS = 10
 
 
-def make_golden_test(answer: PredictFn, shape: Shape) -> GoldenTest:
+def make_golden_test(predict: PredictFn, shape: Shape) -> GoldenTest:
     """Search inputs of which a network is unsure and predict them; if there are none, the test has a `weakness`.
 
     Parameters
     ----------
-    answer
+    predict
         The network, or the reference of a file made from it.
     shape
         Of its input.
@@ -50,7 +50,7 @@ def make_golden_test(answer: PredictFn, shape: Shape) -> GoldenTest:
 
     def ask(blend: Blend) -> NDArray[np.float64]:
         if blend not in asked:
-            asked[blend] = answer(make_golden_input(RECIPE, blend, shape))
+            asked[blend] = predict(make_golden_input(RECIPE, blend, shape))
         return asked[blend]
 
     found = [
@@ -75,7 +75,7 @@ def golden_test_weakness(expected: tuple[tuple[float, ...], ...]) -> str | None:
         )
     apart = probability_spread(table)
     if not apart >= MIN_SPREAD:
-        return f"the network answers nearly alike whatever it is given: probabilities differ by {apart:.2g}"
+        return f"the predictions are nearly alike whatever it is given: probabilities differ by {apart:.2g}"
     return None
 
 
@@ -90,16 +90,16 @@ SeedPair = tuple[int, int, int]
 
 def _find_bracketing_pairs(ask: Callable[[Blend], NDArray[np.float64]]) -> list[SeedPair]:
     """A pair of seeds for each target, different ones where there are several; none if no class has one."""
-    answers: list[NDArray[np.float64]] = []
+    predictions: list[NDArray[np.float64]] = []
     for seed in range(1, MAX_SEEDS + 1):
-        answers.append(ask((seed, seed, 0)))
-        if seed >= MIN_SEEDS and (pairs := list(_bracketing_pairs(np.stack(answers)))):
+        predictions.append(ask((seed, seed, 0)))
+        if seed >= MIN_SEEDS and (pairs := list(_bracketing_pairs(np.stack(predictions)))):
             return [pairs[n % len(pairs)] for n in range(len(TARGET_PROBABILITIES))]
     return []
 
 
 def _bracketing_pairs(table: NDArray[np.float64]) -> Iterator[SeedPair]:
-    """Of answers ``(seed - 1, class)``, seeds on both sides of all targets: a pair of each class, then a second one.
+    """Of outputs ``(seed - 1, class)``, seeds on both sides of all targets: a pair of each class, then a second one.
 
     Of two classes the second is enough: the first has what is left of one.
     """

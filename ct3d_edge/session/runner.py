@@ -216,13 +216,13 @@ class Runner:
                 f"got {volumes.dtype} {volumes.shape}."
             )
 
-    def _to_probabilities(self, answers: NDArray[np.float32]) -> NDArray[np.float64]:
-        if answers.ndim != 2 or answers.shape[1] != self.contract.outputs:
+    def _to_probabilities(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        if outputs.ndim != 2 or outputs.shape[1] != self.contract.outputs:
             raise ModelError(
                 f"{self.model.path} promises an output of shape ('batch', {self.contract.outputs}) and gives "
-                f"{answers.shape}. Export the model again."
+                f"{outputs.shape}. Export the model again."
             )
-        return to_probabilities(answers, self.contract)
+        return to_probabilities(outputs, self.contract)
 
     @property
     def _output_names(self) -> list[str]:

@@ -190,10 +190,10 @@ def renew_golden_test(model: ModelFile) -> tuple[bytes, GoldenTest]:
     """
     with Runner(model, SessionRequest("cpu")) as runner:
 
-        def answer(volume: NDArray[np.float32]) -> NDArray[np.float64]:
+        def predict(volume: NDArray[np.float32]) -> NDArray[np.float64]:
             return np.asarray(runner.infer(volume[None])[0])
 
-        golden = make_golden_test(answer, model.contract.shape)
+        golden = make_golden_test(predict, model.contract.shape)
     single = model.arithmetic == "fp32" and "float16" not in model.weights
     if not single:
         golden = replace(golden, tolerance=max(golden.tolerance, model.golden.tolerance))

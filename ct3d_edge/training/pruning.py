@@ -94,8 +94,8 @@ def _predicts_the_same(built: keras.Model, model: keras.Model, size: tuple[int, 
         return False
     built.set_weights(weights)
     volume = np.random.default_rng(0).random((1, *size, 1), np.float32)
-    answers = [keras.ops.convert_to_numpy(one(volume, training=False)) for one in (built, model)]
-    return bool(answers[0].shape == answers[1].shape and np.abs(answers[0] - answers[1]).max() < SAME)
+    outputs = [keras.ops.convert_to_numpy(one(volume, training=False)) for one in (built, model)]
+    return bool(outputs[0].shape == outputs[1].shape and np.abs(outputs[0] - outputs[1]).max() < SAME)
 
 
 def scale_filters(spec: NetworkSpec, share: float) -> NetworkSpec:

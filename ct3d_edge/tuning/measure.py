@@ -156,8 +156,8 @@ def _check_one(
     limit = bench.tolerance_for(result.candidate.arithmetic)
     try:
         with bench.open(result.candidate) as runner:
-            answers = [runner.infer(volume[None])[0] for volume in dataset.volumes]
-            pairs = list(zip(expected, answers, strict=True))
+            predicted = [runner.infer(volume[None])[0] for volume in dataset.volumes]
+            pairs = list(zip(expected, predicted, strict=True))
             parity = ParityReport.from_outputs(pairs, runner, description=dataset.description, limit=limit)
     except ProviderError as error:
         return replace(result, dropped=f"it does not run: {error}")

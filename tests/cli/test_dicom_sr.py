@@ -46,7 +46,7 @@ def test_each_series_with_an_answer_gets_one_and_the_others_are_told(
     assert outcome.code == 1
     assert sorted(path.name for path in reports.iterdir()) == ["chest-2_sr.dcm", "chest_sr.dcm"]
     assert "--dicom-sr: 1 of 4 scans are no DICOM series and get no structured report" in outcome.err
-    assert "--dicom-sr: 1 series without an answer get no structured report" in outcome.err
+    assert "--dicom-sr: 1 series without a prediction get no structured report" in outcome.err
     assert f"wrote {reports}" in outcome.err
     records = {record["scan"]: record for record in map(json.loads, out.read_text().splitlines())}
     for name, day, series in (("chest", "monday", "1.2.3"), ("chest-2", "tuesday", "1.2.4")):
@@ -58,7 +58,7 @@ def test_each_series_with_an_answer_gets_one_and_the_others_are_told(
         record = records[str(ward / day / "chest")]
         found = {measurement.name.meaning: measurement.value for measurement in group.get_measurements()}
         assert found["Probability of abnormal"] == record["probability"]["abnormal"]
-        assert found["Answered abnormal from this probability on"] == record["threshold"]
+        assert found["Predicted abnormal from this probability on"] == record["threshold"]
         assert group.finding_type.meaning == f"Imaging result {record['label']}"
         assert report.ManufacturerModelName == "chest"
         assert report.DeviceSerialNumber == record["model_sha256"]
@@ -174,7 +174,7 @@ def test_a_real_series(run: Run, real_scans: Path, tmp_path: Path) -> None:
     numbers = [measurement.value for measurement in group.get_measurements()]
     assert sum(numbers[:2]) == pytest.approx(1)
     text = (tmp_path / "sr" / f"{series.name}_sr.dcm").read_bytes()
-    assert b"its answer for a patient means nothing" in text
+    assert b"its prediction for a patient means nothing" in text
 
 
 def test_a_series_named_by_its_uid_or_by_one_of_its_files(

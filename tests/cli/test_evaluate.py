@@ -37,7 +37,7 @@ def test_prints_figures_with_their_baseline(run: Run, model: Path, folder: Path)
     assert outcome.code == 0
     assert outcome.out.startswith("WARNING: Few scans")
     assert "6 of 8 right\n" in outcome.out
-    assert "always answering normal" in outcome.out
+    assert "always predicting normal" in outcome.out
     assert "normal counts as normal, abnormal counts as abnormal" in outcome.out
     assert "100 resamples" in outcome.out
 

@@ -105,7 +105,7 @@ def test_of_scans_without_an_answer_no_picture_or_map_is_written(
     assert outcome.code == 1
     assert "wrote" not in outcome.err
     assert "--montage: no scan was predicted in this run, so there is nothing to draw" in outcome.err
-    assert "--gradcam-dir: no scan has an answer, so there is no map" in outcome.err
+    assert "--gradcam-dir: no scan has a prediction, so there is no map" in outcome.err
     assert not (tmp_path / "m.png").exists()
 
 
@@ -127,7 +127,7 @@ def test_answers_are_compared_with_the_class_folders(
         make_scan(f"{name}.nii", voxels=(hu + number).astype(np.int16), folder=tmp_path / "scans" / name)
     outcome = run("infer", tmp_path / "scans", "--model", make_model(), "--format", "jsonl")
     right = [Path(scan["scan"]).stem == scan["label"] for scan in map(json.loads, outcome.out.splitlines())]
-    assert f"{sum(right)} of 2 answers right by class folder (normal " in outcome.err
+    assert f"{sum(right)} of 2 predictions right by class folder (normal " in outcome.err
     alone = run("infer", tmp_path / "scans" / "normal", "--model", make_model())
     assert "by class folder" not in alone.err
 
@@ -333,7 +333,7 @@ def test_allowing_is_suggested_only_where_it_helps(
 ) -> None:
     outcome = run("infer", make_scan(voxels=hu[:, :, :slices]), "-m", make_model(), "-p", "cpu")
     assert outcome.code == 1
-    assert ("answered all the same with: --downgrade-check too_few_slices" in outcome.err) == suggested
+    assert ("to predict them anyway: --downgrade-check too_few_slices" in outcome.err) == suggested
 
 
 def test_all_that_stands_in_the_way_of_an_answer_is_suggested(
@@ -341,8 +341,8 @@ def test_all_that_stands_in_the_way_of_an_answer_is_suggested(
 ) -> None:
     scan, model = make_scan(voxels=np.full((24, 20, 6), 40, np.int16)), make_model()
     outcome = run("infer", scan, "-m", model, "-p", "cpu")
-    (line,) = (line for line in outcome.err.splitlines() if line.startswith("answered all the same with: "))
-    options = line.removeprefix("answered all the same with: ").split()
+    (line,) = (line for line in outcome.err.splitlines() if line.startswith("to predict them anyway: "))
+    options = line.removeprefix("to predict them anyway: ").split()
     assert options == ["--downgrade-check", "too_few_slices", "--downgrade-check", "intensity_not_hu"]
     assert run("infer", scan, "-m", model, "-p", "cpu", *options).code == 0
 

@@ -1,4 +1,4 @@
-"""``ct3d-edge job``: one study in, one folder of answers out."""
+"""``ct3d-edge job``: one study in, one folder of results out."""
 
 import json
 from importlib.util import find_spec

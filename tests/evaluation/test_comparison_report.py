@@ -73,7 +73,7 @@ def test_writes_the_files_of_an_evaluation_and_the_page(comparison: Comparison, 
     assert [path.name for path in written] == names
     assert json.loads((tmp_path / "evaluation.json").read_text())["comparison"]["margin"] == 0.02
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scans.csv").read_text())))
-    assert list(rows[0])[-2:] == ["reference_probability", "reference_answer"]
+    assert list(rows[0])[-2:] == ["reference_probability", "reference_prediction"]
     assert [float(row["reference_probability"]) for row in rows] == [p.reference.probability for p in comparison.pairs]
 
 

@@ -40,7 +40,7 @@ def test_writes_four_files(evaluation: Evaluation, tmp_path: Path) -> None:
 def test_the_table_has_a_row_a_scan(evaluation: Evaluation, tmp_path: Path) -> None:
     write_files(evaluation_files(evaluation), tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scans.csv").read_text())))
-    assert list(rows[0]) == ["scan", "truth", "probability", "answer", "correct"]
+    assert list(rows[0]) == ["scan", "truth", "probability", "prediction", "correct"]
     assert [float(row["probability"]) for row in rows] == [v.probability for v in evaluation.scans]
     assert [row["correct"] for row in rows] == ["True", "True", "False", "True", "True", "False"]
 
@@ -93,7 +93,7 @@ def test_the_summary_puts_warnings_first_and_the_baseline_beside_accuracy(evalua
     assert lines[0].startswith("WARNING: Few scans")
     (accuracy, baseline) = [line for line in lines if line.startswith(("accuracy", "baseline"))]
     assert accuracy.endswith("   4 of 6 right")
-    assert baseline.split() == ["baseline", "0.500", "always", "answering", "normal"]
+    assert baseline.split() == ["baseline", "0.500", "always", "predicting", "normal"]
     assert baseline.index("always") == accuracy.index("4 of 6")
     assert lines.index(baseline) == lines.index(accuracy) + 1
     assert any("normal counts as normal, abnormal counts as abnormal" in line for line in lines)
@@ -101,9 +101,9 @@ def test_the_summary_puts_warnings_first_and_the_baseline_beside_accuracy(evalua
 
 def test_the_confusion_matrix_has_truth_as_rows(evaluation: Evaluation) -> None:
     lines = summary(evaluation)
-    start = next(n for n, line in enumerate(lines) if "answered" in line)
+    start = next(n for n, line in enumerate(lines) if "predicted" in line)
     head, normal, abnormal = lines[start : start + 3]
-    assert head.split() == ["answered", "normal", "answered", "abnormal"]
+    assert head.split() == ["predicted", "normal", "predicted", "abnormal"]
     assert normal.split() == ["normal", "2", "1"]
     assert abnormal.split() == ["abnormal", "1", "2"]
     assert len(head) == len(normal) == len(abnormal)

@@ -41,7 +41,7 @@ def test_right_answers_are_counted_by_class_and_wrong_ones_named() -> None:
         judged("s/elsewhere/f.nii", "abnormal"),
     ]
     assert compare_with_class_folders(records, LABELS) == [
-        "3 of 4 answers right by class folder (normal 2 of 2, abnormal 1 of 2)",
+        "3 of 4 predictions right by class folder (normal 2 of 2, abnormal 1 of 2)",
         "wrong: c.nii",
     ]
     assert len(compare_with_class_folders(records[:2] + records[3:4], LABELS)) == 1

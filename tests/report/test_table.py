@@ -64,7 +64,7 @@ def test_a_failed_scan_has_its_reason_in_a_note() -> None:
 
 
 def test_of_two_classes_the_second_has_a_column() -> None:
-    assert row_of(rendered(ANSWERED), "status") == ["scan", "status", "answer", "abnormal", "ms"]
+    assert row_of(rendered(ANSWERED), "status") == ["scan", "status", "prediction", "abnormal", "ms"]
 
 
 @pytest.mark.parametrize(("classes", "titles"), [(3, ["class0", "class1", "class2"]), (5, ["probability"])])
@@ -72,7 +72,7 @@ def test_of_more_classes_few_have_a_column_each(classes: int, titles: list[str])
     labels = tuple(f"class{number}" for number in range(classes))
     answer = Prediction("class1", tuple((label, 0.5 if label == "class1" else 0.0) for label in labels), None)
     text = rendered(replace(ANSWERED, prediction=answer), labels=labels)
-    assert row_of(text, "status") == ["scan", "status", "answer", *titles, "ms"]
+    assert row_of(text, "status") == ["scan", "status", "prediction", *titles, "ms"]
     assert "0.5000" in row_of(text, "first")
 
 
@@ -161,7 +161,7 @@ def test_the_status_has_its_colour_on_a_terminal(status: str, colour: int) -> No
 
 
 def test_an_empty_table_is_only_its_header() -> None:
-    assert row_of(rendered(), "status") == ["scan", "status", "answer", "abnormal", "ms"]
+    assert row_of(rendered(), "status") == ["scan", "status", "prediction", "abnormal", "ms"]
 
 
 MARKUP = ["[red]scan", "[bold] [red]", "[link=x]y", "a[b]c.nii", r"\[x]", "[x]]", ":smile:"]

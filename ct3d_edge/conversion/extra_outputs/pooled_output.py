@@ -45,8 +45,8 @@ def make_keras_pooled_fn(source: "KerasSource") -> PooledOutputFn | None:
         import keras
 
         batch = volume.reshape(1, *source.contract.input_shape)
-        pooled, answer = (keras.ops.convert_to_numpy(part) for part in network(batch, training=False))
-        return np.asarray(pooled[0], np.float64), source.postprocess(answer)
+        pooled, output = (keras.ops.convert_to_numpy(part) for part in network(batch, training=False))
+        return np.asarray(pooled[0], np.float64), source.postprocess(output)
 
     return compute
 

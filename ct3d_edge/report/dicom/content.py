@@ -47,13 +47,13 @@ class ReportIdentity:
 
 
 def make_measurement_report(
-    record: ResultRecord, answer: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
+    record: ResultRecord, prediction: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
 ) -> sr.MeasurementReport:
     """The content of a report.
 
     Parameters
     ----------
-    record, answer
+    record, prediction
         The model's prediction and its provenance.
     series
         UID of the series that was predicted.
@@ -63,8 +63,8 @@ def make_measurement_report(
     report = sr.MeasurementReport(
         observation_context=_observer_context(record, who),
         procedure_reported=codes.cid100.CTUnspecifiedBodyRegion,
-        imaging_measurements=[_measurement_group(record, answer, series, who, remarks)],
-        title=private_code("research-answer", f"{NON_CLINICAL_NOTICE}: answer of a model"),
+        imaging_measurements=[_measurement_group(record, prediction, series, who, remarks)],
+        title=private_code("research-prediction", f"{NON_CLINICAL_NOTICE}: prediction of a model"),
     )
     # Before the measurements: what a viewer shows first.
     root = report[0].ContentSequence
@@ -84,13 +84,13 @@ def _observer_context(record: ResultRecord, who: ReportIdentity) -> sr.Observati
 
 
 def _measurement_group(
-    record: ResultRecord, answer: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
+    record: ResultRecord, prediction: Prediction, series: str, who: ReportIdentity, remarks: Sequence[str]
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(uid=who.report, identifier="ct3d-edge answer"),
+        tracking_identifier=sr.TrackingIdentifier(uid=who.report, identifier="ct3d-edge prediction"),
         algorithm_id=_algorithm_identification(record, who),
-        measurements=_measurements(answer),
-        finding_type=_class_code(answer.label),
+        measurements=_measurements(prediction),
+        finding_type=_class_code(prediction.label),
     )
     content = group[0].ContentSequence
     content.append(
@@ -108,16 +108,16 @@ def _algorithm_identification(record: ResultRecord, who: ReportIdentity) -> sr.A
     return sr.AlgorithmIdentification(who.model, f"sha256 {record.model_sha256}", parameters)
 
 
-def _measurements(answer: Prediction) -> list[sr.Measurement]:
+def _measurements(prediction: Prediction) -> list[sr.Measurement]:
     """The probability of each class, and the threshold where the contract has one."""
     found = [
         sr.Measurement(private_code(f"p:{label}", f"Probability of {label}"), probability, codes.UCUM.NoUnits)
-        for label, probability in answer.probability
+        for label, probability in prediction.probability
     ]
-    if answer.threshold is not None:
-        second = answer.probability[1][0]
-        name = private_code(f"t:{second}", f"Answered {second} from this probability on")
-        found.append(sr.Measurement(name, answer.threshold, codes.UCUM.NoUnits))
+    if prediction.threshold is not None:
+        second = prediction.probability[1][0]
+        name = private_code(f"t:{second}", f"Predicted {second} from this probability on")
+        found.append(sr.Measurement(name, prediction.threshold, codes.UCUM.NoUnits))
     return found
 
 

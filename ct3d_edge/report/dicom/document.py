@@ -55,7 +55,7 @@ def save_structured_report(
         If the file cannot be written.
     """
     if record.prediction is None:
-        raise ValueError(f"{record.scan} has no answer to report.")
+        raise ValueError(f"{record.scan} has no prediction to report.")
     with without_warnings():
         source = read_source_series(Path(record.scan), check_cancelled)
         require_unmodified(record, check_cancelled)

@@ -40,8 +40,8 @@ def make_uid(record: ResultRecord, model: str, what: str) -> UID:
     what
         Which object of the prediction.
     """
-    answer = record.to_dict()
-    content = [answer[key] for key in ("scan_sha256", "model_sha256", "contract_sha256", "allowed", "probability")]
+    fields = record.to_dict()
+    content = [fields[key] for key in ("scan_sha256", "model_sha256", "contract_sha256", "allowed", "probability")]
     flags = deidentify_flags(remove_run_flags(record))
     return _hash_uid(json.dumps([what, model, version("ct3d-edge"), record.actual, content, flags]))
 

@@ -97,7 +97,7 @@ def test_it_says_probability_threshold_label_and_remarks(make_report: MakeReport
     assert found == {
         "Probability of normal": 0.25,
         "Probability of abnormal": 0.75,
-        "Answered abnormal from this probability on": 0.5,
+        "Predicted abnormal from this probability on": 0.5,
     }
     assert group.finding_type is not None
     assert (group.finding_type.scheme_designator, group.finding_type.value) == ("SCT", "408574004")
