@@ -68,7 +68,11 @@ CHECKS = (
     ),
     QualityCheck("no_preamble", "warn", "DICOM files without preamble and transfer syntax; how many"),
     QualityCheck("unreadable_files", "warn", "files beside the series that cannot be read; how many"),
-    QualityCheck("incomplete_series", "warn", "fewer images than the files declare; how many there are"),
+    QualityCheck(
+        "incomplete_series",
+        "warn",
+        "fewer images than the files declare, or others of them under another path; how many images, or paths",
+    ),
     # One volume
     QualityCheck("two_dimensional", "refused", "a single image"),
     QualityCheck("single_slice", "refused", "one slice"),

@@ -1,10 +1,11 @@
 """Find the scans under files and folders, in a stable order."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from ct3d_edge.errors import NoScansError, UnreadableScanError, UsageError
 from ct3d_edge.scan.archive import is_archive, is_file, is_folder, is_special, path_exists, unpacked_files
@@ -99,7 +100,7 @@ def list_scans(folder: Path | str) -> DiscoveredScans:
         If a folder cannot be searched.
     """
     folder = Path(folder)
-    return _sort_entries(_scans_below(folder, SeriesQuery(by_uid=frozenset([folder]))))
+    return _sort_entries(_scans_below([folder], SeriesQuery(by_uid=frozenset([folder])))[folder])
 
 
 def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[SkippedFile]) -> str:
@@ -117,13 +118,15 @@ def _no_scans_error(paths: list[Path], series: str | None, passed_over: list[Ski
 
 def _iterate_scans(paths: list[Path], query: SeriesQuery) -> Iterator[SearchEntry]:
     series = _series_by_file([path for path in paths if is_file(path) and _is_image_file(path)], query)
+    unpacked = {path for path in paths if is_archive(path) and _is_unpacked_under(path, paths)}
+    searched = {path: path.parent if is_dicomdir(path) else path for path in paths if path not in unpacked}
+    searched = {path: folder for path, folder in searched.items() if folder != path or is_folder(path)}
+    below = _scans_below(list(dict.fromkeys(searched.values())), query)
     for path in paths:
-        if is_dicomdir(path):
-            yield from _scans_below(path.parent, query)
-        elif is_archive(path) and _is_unpacked_under(path, paths):
+        if path in unpacked:
             yield SkippedFile(path, "archive", UNPACKED_REASON)
-        elif is_folder(path):
-            yield from _scans_below(path, query)
+        elif path in searched:
+            yield from below[searched[path]]
         elif path in series:
             yield from series[path]
         elif query.series in (None, path.name):
@@ -142,8 +145,22 @@ def _is_unpacked_under(archive: Path, paths: list[Path]) -> bool:
     return bool(files) and all(under)
 
 
-def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[SearchEntry]:
-    """Scans in a folder and its subfolders; in each, NIfTI files come first."""
+class _Walked(NamedTuple):
+    """What is below a folder, by folder: scans and skipped files without DICOM, and files that may be DICOM."""
+
+    entries: dict[Path, list[SearchEntry]]
+    dicom_candidates: dict[Path, list[Path]]
+
+
+def _scans_below(folders: Sequence[Path], query: SeriesQuery) -> dict[Path, Iterator[SearchEntry]]:
+    """Scans in folders and their subfolders, by the former; in each, NIfTI files come first."""
+    walked = [_walk(folder, query) for folder in folders]
+    dicom = _dicom_scans_by_folder([each.dicom_candidates for each in walked], query)
+    found = (_in_order(each.entries, scans, query) for each, scans in zip(walked, dicom, strict=True))
+    return dict(zip(folders, found, strict=True))
+
+
+def _walk(folder: Path, query: SeriesQuery) -> _Walked:
     entries: dict[Path, list[SearchEntry]] = {}
     dicom_candidates: dict[Path, list[Path]] = {}
     walked = list(walk_folders(folder))
@@ -160,7 +177,13 @@ def _scans_below(folder: Path, query: SeriesQuery) -> Iterator[SearchEntry]:
         entries[current] += filter(None, map(skip_reason, files))
         read = (path for path in files if not (_is_standalone_scan(path) or skip_reason(path)))
         dicom_candidates[current] = [path for path in read if _may_be_dicom(path)]
-    dicom = _dicom_scans_by_folder(dicom_candidates, query)
+    return _Walked(entries, dicom_candidates)
+
+
+def _in_order(
+    entries: Mapping[Path, list[SearchEntry]], dicom: Mapping[Path, list[SearchEntry]], query: SeriesQuery
+) -> Iterator[SearchEntry]:
+    """What was found without DICOM and as DICOM, folder by folder."""
     for current, scans_and_skipped in entries.items():
         yield from scans_and_skipped
         yield from dicom.get(current, ())
@@ -180,16 +203,18 @@ def _is_standalone_scan(path: Path) -> bool:
     return path.name.lower().endswith(SCAN_SUFFIXES) or (has_dicom_suffix(path) and is_special(path))
 
 
-def _dicom_scans_by_folder(files: dict[Path, list[Path]], query: SeriesQuery) -> dict[Path, list[SearchEntry]]:
-    """The DICOM scans in folders, by folder."""
-    files = {folder: candidates for folder, candidates in files.items() if any(map(is_dicom, candidates))}
-    if not files:
-        return {}
+def _dicom_scans_by_folder(
+    roots: Sequence[Mapping[Path, list[Path]]], query: SeriesQuery
+) -> list[dict[Path, list[SearchEntry]]]:
+    """The DICOM scans below each of several paths, by folder."""
+    roots = [{folder: those for folder, those in files.items() if any(map(is_dicom, those))} for files in roots]
+    if not any(roots):
+        return [{} for _ in roots]
     if not find_spec("pydicom"):  # each folder becomes a scan whose opening fails with the reason
-        return {folder: [folder / NO_SERIES_UID if folder in query.by_uid else folder] for folder in files}
+        return [{each: [each / NO_SERIES_UID if each in query.by_uid else each] for each in files} for files in roots]
     from ct3d_edge.scan.dicom.series_search import find_series
 
-    return find_series(files, query)
+    return find_series(roots, query)
 
 
 def _series_by_file(files: list[Path], query: SeriesQuery) -> dict[Path, list[SearchEntry]]:

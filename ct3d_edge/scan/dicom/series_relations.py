@@ -23,6 +23,12 @@ def copy_flag(folders: int, uid: str) -> QCFlag:
     return QCFlag("repeated_acquisition", "warn", detail, uid)
 
 
+def apart_flag(places: int) -> QCFlag:
+    """That a scan is a part of a series, or contradicts another part, as each was named by itself."""
+    detail = f"{places} of the paths that were named hold files of this series; name a folder that holds all of them."
+    return QCFlag("incomplete_series", "warn", detail, places)
+
+
 def twin_flags(scans: Sequence[tuple[Path, SeriesFiles]]) -> dict[Path, QCFlag]:
     """A flag for each scan whose slices another series shows with another kernel: soft tissue and lung."""
     alike: dict[tuple[object, ...], dict[Path, SeriesFiles]] = defaultdict(dict)

@@ -17,23 +17,46 @@ from ct3d_edge.scan.dicom.folder_contents import (
     list_dicom_files,
     make_series,
 )
+from ct3d_edge.scan.dicom.instance import DicomInstance
 from ct3d_edge.scan.dicom.magic import NO_SERIES_UID
 from ct3d_edge.scan.dicom.series import have_identical_copies
 from ct3d_edge.scan.dicom.series_membership import differing_attributes, have_equal_instances
 from ct3d_edge.scan.dicom.series_query import SearchEntry, SearchFlag, SeriesQuery, SkippedFile
-from ct3d_edge.scan.dicom.series_relations import copy_flag, sibling_flag, twin_flags
+from ct3d_edge.scan.dicom.series_relations import apart_flag, copy_flag, sibling_flag, twin_flags
+from ct3d_edge.scan.qc_flag import QCFlag
 
 _Named = list[tuple[Path, SeriesFiles]]
 
 
-def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dict[Path, list[SearchEntry]]:
+def find_series(
+    roots: Sequence[Mapping[Path, Sequence[Path]]], query: SeriesQuery
+) -> list[dict[Path, list[SearchEntry]]]:
     """Scans in folders, by folder, what is skipped, and quality flags of scans that depend on one another.
 
     Parameters
     ----------
-    files
-        DICOM files by folder.
+    roots
+        For each path that was named, the DICOM files below it by folder. Series are joined below one path only.
     """
+    names, entries = [], []
+    for files in roots:
+        named, found = _search_below(files, query)
+        names.append(named)
+        entries.append(found)
+    scans = [each for named in names for those in named.values() for each in those if each[1].reason is None]
+    flags: dict[Path, list[QCFlag]] = defaultdict(list)
+    for path, flag in (*twin_flags(scans).items(), *_flags_across(names)):
+        flags[path].append(flag)
+    for named, found in zip(names, entries, strict=True):
+        for folder, those in named.items():
+            found[folder] += [SearchFlag(path, flag) for path, _ in those for flag in flags.get(path, ())]
+    return entries
+
+
+def _search_below(
+    files: Mapping[Path, Sequence[Path]], query: SeriesQuery
+) -> tuple[dict[Path, _Named], dict[Path, list[SearchEntry]]]:
+    """Series below one path, and the entries of the search, both by folder."""
     contents = {folder: group_by_series(those) for folder, those in files.items()}
     joined, split, copies = _join_folders(contents)
     named = {
@@ -48,10 +71,41 @@ def find_series(files: Mapping[Path, Sequence[Path]], query: SeriesQuery) -> dic
         for folder in folders:
             scans = [path for path, each in named[folder] if each.uid == uid and each.reason is None]
             found[folder] += [SearchFlag(path, flag) for path in scans]
-    twins = twin_flags([each for those in named.values() for each in those if each[1].reason is None])
-    for folder, those in named.items():
-        found[folder] += [SearchFlag(path, twins[path]) for path, _ in those if path in twins]
+    return named, found
+
+
+def _flags_across(names: Sequence[Mapping[Path, _Named]]) -> Iterator[tuple[Path, QCFlag]]:
+    """A flag for each scan of a series of which other files lie below another path that was named."""
+    scans_of: dict[str, dict[int, _Named]] = defaultdict(lambda: defaultdict(list))
+    for number, named in enumerate(names):
+        for path, series in dict(each for those in named.values() for each in those).items():
+            if series.reason is None and series.uid != NO_SERIES_UID:
+                scans_of[series.uid][number].append((path, series))
+    for uid, scans in scans_of.items():
+        below = [[image for _, series in those for image in series.images] for those in scans.values()]
+        if len(below) > 1 and len(parts := _without_nested(below)) > 1:
+            flag = _relation(uid, parts)
+            yield from ((path, flag) for those in scans.values() for path, _ in those)
+
+
+def _without_nested(parts: Sequence[Sequence[DicomInstance]]) -> list[Sequence[DicomInstance]]:
+    """Without the files of a path that lies below another one, or is the same by another name."""
+    found, seen = [], set[str]()
+    for part in sorted(parts, key=len, reverse=True):
+        files = {os.path.realpath(image.path) for image in part}
+        if not files <= seen:
+            found.append(part)
+        seen |= files
     return found
+
+
+def _relation(uid: str, parts: Sequence[Sequence[DicomInstance]]) -> QCFlag:
+    """What files of one series UID under several paths are to each other."""
+    if differing := differing_attributes(parts):
+        return sibling_flag(len(parts), ", ".join(differing))
+    if have_equal_instances(parts) and have_identical_copies([image for part in parts for image in part]):
+        return copy_flag(len(parts), uid)
+    return apart_flag(len(parts))
 
 
 def find_series_of_files(files: Sequence[Path], query: SeriesQuery) -> dict[Path, list[Path]]:

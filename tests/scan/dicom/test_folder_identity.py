@@ -1,5 +1,6 @@
 """Series cut, re-identified, shifted and shuffled over folders: no scan shows slices of two sources."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import dicom_files as made
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ct3d_edge.errors import ScanError
-from ct3d_edge.scan.discovery import find_scans
+from ct3d_edge.scan.discovery import discover_scans, find_scans
 from ct3d_edge.scan.loader import open_scan
 
 from .test_series import hu_of
@@ -72,6 +73,79 @@ def judge(root: Path, data: st.DataObject) -> None:
             continue
         assert len(set(shown // 100)) == 1, path
         assert np.array_equal(np.diff(shown), np.ones(len(shown) - 1)), path
+
+
+def copies() -> list[list[Dataset]]:
+    return [source(0, "PatientID", 0), source(0, "PatientID", 0)]
+
+
+def patients() -> list[list[Dataset]]:
+    return [source(number, "PatientID", 0) for number in range(2)]
+
+
+def passes() -> list[list[Dataset]]:
+    return [source(number, "AcquisitionNumber", 0.5 * number) for number in range(2)]
+
+
+def kernels() -> list[list[Dataset]]:
+    found = [source(0, "ConvolutionKernel", 0), source(1, "ConvolutionKernel", 0)]
+    for number, datasets in enumerate(found):
+        for dataset in datasets:
+            dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = f"1.2.{number}", "5", "6"
+    return found
+
+
+def halves() -> list[list[Dataset]]:
+    whole = source(0, "PatientID", 0)
+    return [whole[: SLICES // 2], whole[SLICES // 2 :]]
+
+
+def conflict() -> list[list[Dataset]]:
+    changed = source(0, "PatientID", 0)
+    for dataset, other in zip(changed, source(1, "PatientID", 0), strict=True):
+        dataset.PixelData = other.PixelData
+    return [source(0, "PatientID", 0), changed]
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (copies, "repeated_acquisition"),
+        (patients, "series_split"),
+        (passes, "series_split"),
+        (kernels, "repeated_acquisition"),
+        (halves, "incomplete_series"),
+        (conflict, "incomplete_series"),
+    ],
+)
+def test_folders_that_are_named_one_by_one_are_compared(
+    tmp_path: Path, make: Callable[[], list[list[Dataset]]], code: str
+) -> None:
+    folders = [made.write_datasets(tmp_path / f"{number}", datasets) for number, datasets in enumerate(make())]
+    apart, together = discover_scans(folders), discover_scans(tmp_path)
+    assert list(apart.scans) == folders
+    assert [[(flag.code, flag.severity) for flag in apart.flags[str(folder)]] for folder in folders] == [
+        [(code, "warn")]
+    ] * 2
+    if len(together.scans) == 2:
+        assert together.flags == apart.flags
+    else:
+        assert together.scans == (tmp_path / "1.2.3",)
+    assert discover_scans(folders[0]).flags == discover_scans([folders[0]] * 2).flags == {}
+
+
+def test_of_three_folders_the_one_that_lies_in_another_does_not_count(tmp_path: Path) -> None:
+    first, second = (made.write_datasets(tmp_path / f"{number}", part) for number, part in enumerate(halves()))
+    flags = discover_scans([first, second]).flags
+    assert discover_scans([first, second, first.parent / ".." / tmp_path.name / "1"]).flags.keys() >= flags.keys()
+    assert {flag.value for those in flags.values() for flag in those} == {2}
+    assert discover_scans([tmp_path, first, second]).flags == {}
+
+
+def test_a_folder_that_is_named_beside_the_one_that_holds_it_is_no_other_part(tmp_path: Path) -> None:
+    folder = made.write_datasets(tmp_path / "study" / "series", source(0, "PatientID", 0))
+    found = discover_scans([tmp_path / "study", folder, folder.resolve()])
+    assert (found.scans, found.flags) == ((folder,), {})
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
