@@ -50,7 +50,7 @@ def preprocess(
             failed += 1
             log(f"{scan}: {error.code}: {error}")
             continue
-        for flag in prepared.flags:
+        for flag in (*prepared.flags, *search.flags.get(str(scan), ())):
             log(f"{scan}: {flag.code}: {flag.detail}")
         with atomic_file(target) as stream:
             np.save(stream, prepared.volume)

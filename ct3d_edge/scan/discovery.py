@@ -223,7 +223,7 @@ def _series_by_file(files: list[Path], query: SeriesQuery) -> dict[Path, list[Se
         return {}
     from ct3d_edge.scan.dicom.series_search import find_series_of_files
 
-    return {file: list(scans) for file, scans in find_series_of_files(files, query).items()}
+    return find_series_of_files(files, query)
 
 
 def _is_image_file(path: Path) -> bool:

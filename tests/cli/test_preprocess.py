@@ -85,3 +85,13 @@ def test_what_is_passed_over_is_said(run: Run, hu: NDArray[np.int16], tmp_path: 
     assert outcome.code == 0
     assert "not_ct: MR images, not CT" in outcome.err
     assert "wrote 1 of 1 scans" in outcome.err
+
+
+def test_a_part_of_a_series_is_flagged_where_its_folder_was_named(
+    run: Run, hu: NDArray[np.int16], tmp_path: Path
+) -> None:
+    made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")
+    datasets = made.series_datasets(hu)
+    parts = [made.write_datasets(tmp_path / name, those) for name, those in (("a", datasets[:6]), ("b", datasets[6:]))]
+    outcome = run("preprocess", *parts, "--out", tmp_path / "out")
+    assert [outcome.err.count(f"{part}: incomplete_series: 2 of the paths") for part in parts] == [1, 1]

@@ -43,14 +43,20 @@ def find_series(
         named, found = _search_below(files, query)
         names.append(named)
         entries.append(found)
-    scans = [each for named in names for those in named.values() for each in those if each[1].reason is None]
-    flags: dict[Path, list[QCFlag]] = defaultdict(list)
-    for path, flag in (*twin_flags(scans).items(), *_flags_across(names)):
-        flags[path].append(flag)
+    flags = _related_flags(names)
     for named, found in zip(names, entries, strict=True):
         for folder, those in named.items():
             found[folder] += [SearchFlag(path, flag) for path, _ in those for flag in flags.get(path, ())]
     return entries
+
+
+def _related_flags(names: Sequence[Mapping[Path, _Named]]) -> dict[Path, list[QCFlag]]:
+    """Flags of scans that concern each other, by scan, from the series below each path by folder."""
+    scans = [each for named in names for those in named.values() for each in those if each[1].reason is None]
+    flags: dict[Path, list[QCFlag]] = defaultdict(list)
+    for path, flag in (*twin_flags(scans).items(), *_flags_across(names)):
+        flags[path].append(flag)
+    return flags
 
 
 def _search_below(
@@ -108,16 +114,23 @@ def _relation(uid: str, parts: Sequence[Sequence[DicomInstance]]) -> QCFlag:
     return apart_flag(len(parts))
 
 
-def find_series_of_files(files: Sequence[Path], query: SeriesQuery) -> dict[Path, list[Path]]:
-    """For DICOM files named one by one: the names of the series or passes in each; a broken one is its own."""
-    found = {file: [file] if query.series is None else [] for file in files}
+def find_series_of_files(files: Sequence[Path], query: SeriesQuery) -> dict[Path, list[SearchEntry]]:
+    """For DICOM files named one by one: the series or passes in each, with their flags; a broken one is its own."""
+    found: dict[Path, list[SearchEntry]] = {file: [file] if query.series is None else [] for file in files}
+    named: dict[Path, _Named] = {}
     for folder in dict.fromkeys(file.parent for file in files):
         contents = group_by_series(list_dicom_files(folder))
-        names: dict[Path, list[Path]] = defaultdict(list)
-        for path, series in [each for uid in contents.by_uid for each in _name_series(folder, uid, contents, query)]:
+        names: dict[Path, list[SearchEntry]] = defaultdict(list)
+        scans = [each for uid in contents.by_uid for each in _name_series(folder, uid, contents, query)]
+        for path, series in scans:
             for image in series.images:
                 names[image.path] += [path] if query.accepts(series.uid, series.name) else []
         found |= {file: paths for file, paths in names.items() if file in found}
+        named[folder] = [each for each in scans if any(image.path in found for image in each[1].images)]
+    flags = _related_flags([{folder: those} for folder, those in named.items()])
+    for path, series in (each for those in named.values() for each in those):
+        file = next(image.path for image in series.images if image.path in found)
+        found[file] += [SearchFlag(path, flag) for flag in flags.get(path, ())]
     return found
 
 

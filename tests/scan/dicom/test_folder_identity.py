@@ -127,6 +127,8 @@ def test_folders_that_are_named_one_by_one_are_compared(
     assert [[(flag.code, flag.severity) for flag in apart.flags[str(folder)]] for folder in folders] == [
         [(code, "warn")]
     ] * 2
+    files = discover_scans([file for folder in folders for file in sorted(folder.iterdir())])
+    assert (files.scans, files.flags) == (apart.scans, apart.flags), "a file stands for the series in its folder"
     if len(together.scans) == 2:
         assert together.flags == apart.flags
     else:
