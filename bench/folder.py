@@ -1,19 +1,20 @@
 """How long does a folder of scans take, from files to probabilities: the tutorial's path, and ours in several ways?
 
-    python -m bench.folder [FOLDER]
+    python -m bench.folder [FOLDER] [--model FILE]
 
 Forty scans, the real ones (or phantoms) repeated by links. Contestants in turn in one process: one scan after the
 other; a reader ahead of a session that has all cores; whole scans side by side, each run of the network on one core;
-and the tutorial's path (nibabel, SciPy, Keras predict) on as many scans as the folder has different ones. What the
-machine could do at best follows from the CPU seconds of each stage, measured alone on one core, and from the cores that
-other programs left to this one meanwhile (Linux: /proc/stat), which are recorded too. Keeps every sample in
-bench/results/folder.json.
+reading and preprocessing alone, one scan after the other; and the tutorial's path (nibabel, SciPy, Keras predict) on as
+many scans as the folder has different ones. What the machine could do at best follows from the CPU seconds of each
+stage, measured alone on one core, and from the cores that other programs left to this one meanwhile (Linux:
+/proc/stat), which are recorded too. Keeps every sample in bench/results/folder.json, those of another model in
+folder_MODEL.json.
 """
 
+import argparse
 import itertools
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from bench.peers import tutorial
 from bench.save_record import save_record
 from bench.scans import resolve_scans
 from ct3d_edge.inference.predict_many import Schedule, predict_scans
-from ct3d_edge.inference.prepare import prepare_scan
+from ct3d_edge.inference.prepare import prepare_scan, prepare_source
 from ct3d_edge.latency.measure import Samples, measure_interleaved
 from ct3d_edge.latency.record import BenchRecord
 from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
@@ -44,7 +45,7 @@ PLANS = {
     "1 reading ahead": Schedule(1, False, CORES, 2, 1),
     "whole scans side by side": Schedule(CORES, True, 1, 2 * CORES, 1),
 }
-TUTORIAL = "tutorial"
+TUTORIAL, READING = "tutorial", "reading and preprocessing"
 
 IDLE_COLUMNS = slice(3, 5)
 """Columns of /proc/stat in which nobody works: idle, and waiting for a disk (proc(5))."""
@@ -94,7 +95,12 @@ def make_peers(
         return lambda: [a.record.has_prediction for a in predict_scans(scans, runners[plan.threads], plan)]
 
     ours = {name: through(plan) for name, plan in PLANS.items()}
-    everybody = ours | {TUTORIAL: lambda: [predict_with_keras(scan, network) for scan in scans[:different]]}
+    contract = next(iter(runners.values())).contract
+    others = {
+        READING: lambda: [prepare_scan(scan, contract).failed for scan in scans],
+        TUTORIAL: lambda: [predict_with_keras(scan, network) for scan in scans[:different]],
+    }
+    everybody = ours | others
     return {name: neighbours.watch(name, work) for name, work in everybody.items()}
 
 
@@ -140,11 +146,9 @@ def record_stages(scans: list[Path], runner: Runner, plan: Schedule) -> list[dic
 
         return timed
 
-    reading = noted("read and preprocess", prepare_scan)
     with (
-        patch("ct3d_edge.inference.predict_many.read_scan", reading),
-        patch.object(sys.modules["ct3d_edge.inference.predict"], "read_scan", reading),  # a function has its name
-        patch.object(runner, "infer", noted("infer", runner.infer)),
+        patch("ct3d_edge.inference.predict_many.prepare_source", noted("read and preprocess", prepare_source)),
+        patch.object(runner, "outputs", noted("infer", runner.outputs)),
     ):
         list(predict_scans(scans, runner, plan))
     return number_threads(seen)
@@ -173,6 +177,9 @@ def report(samples: Samples, cpu: float, different: int, others: dict[str, list[
             f"{faster:4.1f} x the tutorial; {cpu / CORES / statistics.median(each):4.0%} of best, "
             f"{statistics.median(shares):4.0%} on the cores left"
         )
+    alone, one = samples.counted[READING], samples.counted[next(iter(PLANS))]
+    ratio = statistics.median(whole / part for whole, part in zip(one, alone, strict=True))
+    print(f"{READING:26} {statistics.median(alone) / SCANS:6.0f} ms a scan; with the network {ratio:.2f} of that")
 
 
 def format_cores(cores: list[float]) -> str:
@@ -182,10 +189,14 @@ def format_cores(cores: list[float]) -> str:
 
 def main() -> None:
     """Run on the folder named, the real scans, or phantoms."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="*")
+    parser.add_argument("--model", type=Path)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        different = resolve_scans(sys.argv[1:2], Path(place))
+        different = resolve_scans(options.folder, Path(place))
         scans = link_repeatedly(different, Path(place), SCANS)
-        file = load_model_file(default_model_path())
+        file = load_model_file(options.model or default_model_path())
         runners = {threads: Runner(file, SessionRequest("cpu", threads=threads)) for threads in {1, CORES}}
         cpu = cpu_seconds(scans[:8], runners[1])
         neighbours = ExternalLoad()
@@ -211,7 +222,7 @@ def main() -> None:
         samples,
         arrangement="in turn",
     )
-    save_record(record, "folder")
+    save_record(record, f"folder_{options.model.stem}" if options.model else "folder")
 
 
 if __name__ == "__main__":
