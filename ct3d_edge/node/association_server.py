@@ -16,6 +16,8 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from ct3d_edge.formatting import format_bytes
+from ct3d_edge.node.association_log import AssociationLog
 from ct3d_edge.node.config import Limits, Network
 
 LOGGER = logging.getLogger(__name__)
@@ -45,13 +47,14 @@ class BoundedSocket(AssociationSocket):
     """The connection of an association, with limits of size and time."""
 
     _limits: Limits
+    _log: AssociationLog
 
     @classmethod
-    def replace(cls, association: Association, limits: Limits) -> None:
+    def replace(cls, association: Association, limits: Limits, log: AssociationLog) -> None:
         """Have an association read through such a socket."""
         bounded = cls.__new__(cls)
         bounded.__dict__.update(cast(AssociationSocket, association.dul.socket).__dict__)
-        bounded._limits = limits
+        bounded._limits, bounded._log = limits, log
         association.dul.socket = bounded
 
     def recv(self, nr_bytes: int) -> bytearray:
@@ -64,8 +67,18 @@ class BoundedSocket(AssociationSocket):
         TimeoutError
             If the bytes do not come in time.
         """
+        try:
+            self._check_sizes(nr_bytes)
+            return self._receive(nr_bytes)
+        except LimitError as error:
+            self._log.log_abort(error)
+            raise
+        except TimeoutError:
+            self._log.log_silence(self._limits.network_timeout)
+            raise
+
+    def _receive(self, nr_bytes: int) -> bytearray:
         connection = cast(socket.socket, self.socket)
-        self._check_sizes(nr_bytes)
         buffer, received = bytearray(nr_bytes), 0
         deadline = time.monotonic() + self._limits.network_timeout
         with memoryview(buffer) as view:
@@ -87,8 +100,9 @@ class BoundedSocket(AssociationSocket):
             connection.close()
 
     def _check_sizes(self, nr_bytes: int) -> None:
-        if nr_bytes > max(self._limits.max_pdu, MIN_PDU_LIMIT):
-            raise LimitError(f"a PDU of {nr_bytes:,} bytes; {self._limits.max_pdu:,} are allowed")
+        most = max(self._limits.max_pdu, MIN_PDU_LIMIT)
+        if nr_bytes > most:
+            raise LimitError(f"a PDU of {format_bytes(nr_bytes)}; it may have {format_bytes(most)}")
         dimse = self.assoc.dimse
         if dimse.msg_queue.qsize() > MAX_WAITING_MESSAGES:
             raise LimitError("messages were sent without waiting for the answers")
@@ -97,7 +111,7 @@ class BoundedSocket(AssociationSocket):
             return
         size = message.encoded_command_set.tell() + (message.data_set.tell() if message.data_set else 0)
         if size + nr_bytes > self._limits.max_instance_bytes:
-            raise LimitError(f"an instance of more than {self._limits.max_instance_bytes:,} bytes")
+            raise LimitError(f"an instance of more than {format_bytes(self._limits.max_instance_bytes)}")
 
 
 class NodeRequestHandler(RequestHandler):
@@ -107,8 +121,9 @@ class NodeRequestHandler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        BoundedSocket.replace(association, self.server.limits)
-        guard_state_machine(association)
+        log = AssociationLog(association)
+        BoundedSocket.replace(association, self.server.limits, log)
+        guard_state_machine(association, log)
         association.bind(evt.EVT_CONN_CLOSE, end_wait_for_request)
         self.server.associations.append(association)
         return association
@@ -174,7 +189,7 @@ class NodeServer(ThreadedAssociationServer):
         LOGGER.error("the connection of %s failed", client_address[0], exc_info=True)
 
 
-def guard_state_machine(association: Association) -> None:
+def guard_state_machine(association: Association, log: AssociationLog) -> None:
     """Abort an association whose peer sends what pynetdicom cannot decode; without this its thread would not end.
 
     A command set without CommandDataSetType is such a message.
@@ -183,10 +198,12 @@ def guard_state_machine(association: Association) -> None:
     act = dul.state_machine.do_action
 
     def do_action(event: str) -> None:
+        if event == INVALID_PDU:
+            log.log_abort("what it sent is no PDU of DICOM, or not one that is expected")
         try:
             act(event)
         except Exception as error:
-            LOGGER.warning("aborted: a message of %s: %r", association.requestor.address, error)
+            log.log_abort(f"a message cannot be decoded: {error!r}")
             if event != INVALID_PDU and association.is_established:
                 dul.event_queue.put(INVALID_PDU)  # which aborts it by the rules of the protocol
                 return
