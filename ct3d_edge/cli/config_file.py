@@ -211,11 +211,14 @@ def parse_value(command: Any, parameter: Any, value: Any, folder: Path) -> Any:
     UsageError
         If it is of another type, or outside the option's limits.
     """
-    if getattr(parameter, "multiple", False) and not isinstance(value, list):
+    multiple = getattr(parameter, "multiple", False)
+    if multiple and not isinstance(value, list):
         raise UsageError(f"takes a list: [{value!r}].")
     try:
         parsed = parameter.process_value(typer.Context(command, resilient_parsing=True), value)
     except typer.BadParameter as error:
+        if isinstance(error.__cause__, UsageError) and not (multiple or isinstance(value, str)):
+            raise UsageError(f"takes text, found {_toml_type(value)} {value!r}.") from error
         reword_value_error(error)
         raise UsageError(error.message) from error
     if not _has_type_of(value, parsed):

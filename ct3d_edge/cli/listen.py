@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.cli.checked_text import checked_by, parse_ae_title, parse_destination, parse_peer
 from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
@@ -43,14 +44,25 @@ def listen(
     peer: Annotated[
         list[str],
         typer.Option(
-            "--peer", metavar="AET@HOST", help="Who may send: AE title and host, address or network; repeatable."
+            "--peer",
+            metavar="AET@HOST",
+            callback=checked_by(parse_peer),
+            help="Who may send: AE title and host, address or network; repeatable.",
         ),
     ],
     send_to: Annotated[
         list[str] | None,
-        typer.Option("--send-to", metavar="AET@HOST:PORT", help="Where each report is sent; repeatable."),
+        typer.Option(
+            "--send-to",
+            metavar="AET@HOST:PORT",
+            callback=checked_by(parse_destination),
+            help="Where each report is sent; repeatable.",
+        ),
     ] = None,
-    ae_title: Annotated[str, typer.Option("--ae-title", metavar="AET", help="AE title of this node.")] = "CT3D-EDGE",
+    ae_title: Annotated[
+        str,
+        typer.Option("--ae-title", metavar="AET", callback=checked_by(parse_ae_title), help="AE title of this node."),
+    ] = "CT3D-EDGE",
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 11112,
     tls_cert: Annotated[
@@ -79,13 +91,27 @@ def listen(
         int, typer.Option("--max-pdu", min=4096, max=1 << 27, help="Bytes of a PDU that a peer may send.")
     ] = 1 << 20,
     max_instances: Annotated[int, typer.Option("--max-instances", min=1, help="Instances of a series.")] = 10_000,
-    max_instance_size: Annotated[str, typer.Option("--max-instance-size", help="Size of an instance.")] = "2GiB",
-    max_series_size: Annotated[str, typer.Option("--max-series-size", help="Size of a series.")] = "8GiB",
+    max_instance_size: Annotated[
+        str, typer.Option("--max-instance-size", callback=checked_by(parse_size), help="Size of an instance.")
+    ] = "2GiB",
+    max_series_size: Annotated[
+        str, typer.Option("--max-series-size", callback=checked_by(parse_size), help="Size of a series.")
+    ] = "8GiB",
     min_free: Annotated[
-        str, typer.Option("--min-free", help="Disk space to leave free; instances are refused before.")
+        str,
+        typer.Option(
+            "--min-free",
+            callback=checked_by(parse_size),
+            help="Disk space to leave free; instances are refused before.",
+        ),
     ] = "1GiB",
     max_results_size: Annotated[
-        str, typer.Option("--max-results-size", help="Size of results.jsonl; then it becomes results.1.jsonl.")
+        str,
+        typer.Option(
+            "--max-results-size",
+            callback=checked_by(parse_size),
+            help="Size of results.jsonl; then it becomes results.1.jsonl.",
+        ),
     ] = "64MiB",
     network_timeout: Annotated[
         float, typer.Option("--network-timeout", min=1, help="Seconds to wait for a peer.")

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.cli.checked_text import checked_by, parse_check_code
 from ct3d_edge.errors import UsageError
-from ct3d_edge.formatting import plural
+from ct3d_edge.formatting import parse_size, plural
 from ct3d_edge.providers.names import RequestedProvider
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ SeriesUidOption = Annotated[
 DowngradeCheckOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--downgrade-check", metavar="CODE", help="Let a flag count one step less (docs/inputs.md); repeatable."
+        "--downgrade-check",
+        metavar="CODE",
+        callback=checked_by(parse_check_code),
+        help="Let a flag count one step less (docs/inputs.md); repeatable.",
     ),
 ]
 IncludePhiOption = Annotated[
@@ -90,7 +94,11 @@ BatchSizeOption = Annotated[
 ]
 ScanMemoryOption = Annotated[
     str | None,
-    typer.Option("--max-memory", help="What the scans in flight may take, e.g. 2GB; else half of what is free."),
+    typer.Option(
+        "--max-memory",
+        callback=checked_by(parse_size),
+        help="What the scans in flight may take, e.g. 2GB; else half of what is free.",
+    ),
 ]
 ScanTimeoutOption = Annotated[
     float | None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct3d_edge.cli.checked_text import checked_by
 from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
@@ -64,7 +65,9 @@ def serve(
     queue_size: Annotated[
         int, typer.Option("--queue-size", min=0, help="Requests that may wait; further ones get 503 and Retry-After.")
     ] = 32,
-    max_upload: Annotated[str, typer.Option("--max-upload", help="Largest body of a request.")] = "1GB",
+    max_upload: Annotated[
+        str, typer.Option("--max-upload", callback=checked_by(parse_size), help="Largest body of a request.")
+    ] = "1GB",
     max_files: Annotated[
         int, typer.Option("--max-files", min=1, help="Most files in a zip archive or multipart body.")
     ] = 10_000,
@@ -82,7 +85,12 @@ def serve(
         Path | None, typer.Option("--temp-dir", help="Folder for uploads while they are predicted.")
     ] = None,
     min_free: Annotated[
-        str, typer.Option("--min-free", help="Disk space for uploads to leave free; larger ones get 507.")
+        str,
+        typer.Option(
+            "--min-free",
+            callback=checked_by(parse_size),
+            help="Disk space for uploads to leave free; larger ones get 507.",
+        ),
     ] = "256MB",
     allow: DowngradeCheckOption = None,
 ) -> None:
@@ -103,7 +111,7 @@ def serve(
         if run_report:
             report.save(run_report)
 
-    upload_bytes, free_bytes = _parse_size("--max-upload", max_upload), _parse_size("--min-free", min_free)
+    upload_bytes, free_bytes = parse_size(max_upload) or 0, parse_size(min_free) or 0
     limits = ServerLimits(queue_size, upload_bytes, max_files, max_connections, body_timeout, scan_timeout, free_bytes)
     config = ServerConfig(
         host,
@@ -127,13 +135,6 @@ def serve(
         allow=allow,
     )
     serve_model(model, inference, config, workers, log_session)
-
-
-def _parse_size(option: str, text: str) -> int:
-    try:
-        return parse_size(text) or 0
-    except UsageError as error:
-        raise UsageError(f"{option}: {error}") from error
 
 
 def _tls_files(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":

@@ -96,6 +96,19 @@ class Peer:
         return tuple(ipaddress.ip_network(str(entry[4][0]).partition("%")[0]) for entry in found)
 
 
+def require_port(peer: Peer, argument: str) -> Peer:
+    """A peer as it is, to which something can be sent.
+
+    Raises
+    ------
+    UsageError
+        If it has no port.
+    """
+    if peer.port is None:
+        raise UsageError(f"A destination needs a port: `{argument}={peer}:PORT`.")
+    return peer
+
+
 @dataclass(frozen=True)
 class Completion:
     """When a series is complete. The first of these conditions that holds decides.
@@ -210,8 +223,7 @@ class NodeConfig:
         if not self.peers:
             raise UsageError("No peer may send anything. Name at least one: `peer=AET@HOST`.")
         for destination in self.destinations:
-            if destination.port is None:
-                raise UsageError(f"A destination needs a port: `send_to={destination}:PORT`.")
+            require_port(destination, "send_to")
         if self.maps.any and not self.destinations:
             raise UsageError("Maps are for an archive. Name one: `send_to=AET@HOST:PORT`.")
         if self.send_tls and self.tls is None:

@@ -101,10 +101,11 @@ def test_the_command_line_goes_before_the_table_and_that_before_shared(file: Pat
 
 def test_flags_and_lists_of_the_file_are_taken(file: Path) -> None:
     file.write_text(
-        '[watch]\ninclude-phi = true\ndowngrade-check = ["a", "b"]\npoll-interval = 1\nincoming="i"\nout="o"\n'
+        '[watch]\ninclude-phi = true\ndowngrade-check = ["spacing", "not_ct"]\npoll-interval = 1\n'
+        'incoming="i"\nout="o"\n'
     )
     values = COMMANDS["watch"].make_context("watch", ["--config", str(file)]).params
-    assert (values["include_phi"], values["allow"], values["every"]) == (True, ["a", "b"], 1.0)
+    assert (values["include_phi"], values["allow"], values["every"]) == (True, ["spacing", "not_ct"], 1.0)
 
 
 def test_watch_takes_its_options_from_the_file(run: Run, file: Path, make_model: MakeModel) -> None:
@@ -158,11 +159,11 @@ def test_shown_options_are_a_file_without_errors(run: Run, file: Path) -> None:
 
 
 def test_shown_settings_have_their_lines_and_can_be_read_again(run: Run, file: Path) -> None:
-    file.write_text('[shared]\nprovider = "cpu"\n[watch]\ndowngrade-check = ["a", "\\"b"]\nout = "o.jsonl"\n')
+    file.write_text('[shared]\nprovider = "cpu"\n[watch]\nprovider-option = ["a", "\\"b"]\nout = "o.jsonl"\n')
     shown = run("config", "show", file, "--command", "watch").out
     assert 'provider = "cpu"  # node.toml:2\n' in shown
     again = tomllib.loads(shown)["watch"]
-    assert again == {"provider": "cpu", "downgrade-check": ["a", '"b'], "out": str(file.parent / "o.jsonl")}
+    assert again == {"provider": "cpu", "provider-option": ["a", '"b'], "out": str(file.parent / "o.jsonl")}
     assert "watch (3)" in run("config", "check", file).out
 
 
@@ -177,3 +178,38 @@ def test_a_file_of_one_command_alone_is_read(file: Path) -> None:
     commands: dict[str, Any] = {"watch": COMMANDS["watch"]}
     with pytest.raises(UsageError, match=r"node.toml:1: There is no table \[other\]\. There are: shared, watch\."):
         read_config(file, commands)
+
+
+TEXT_ERRORS = {
+    "max-upload": ("serve", '"abc"', "A size is a number with a unit, e.g. 500MB or 2GB; found 'abc'."),
+    "min-free": ("serve", '"0MB"', "A size is a number with a unit"),
+    "peer": ("listen", '["CT1"]', "A DICOM node is named AET@HOST:PORT"),
+    "send-to": ("listen", '["PACS@h"]', "A destination needs a port: --send-to PACS@h:PORT."),
+    "ae-title": ("listen", '"SEVENTEEN-LETTERS"', "An AE title has 1 to 16 printable ASCII characters"),
+    "max-instance-size": ("listen", '"1 XB"', "A size is a number with a unit"),
+    "max-series-size": ("listen", '"-1GB"', "A size is a number with a unit"),
+    "max-results-size": ("listen", '"much"', "A size is a number with a unit"),
+    "max-memory": ("watch", '"lots"', "A size is a number with a unit"),
+    "downgrade-check": ("watch", '["nope"]', "There is no check nope."),
+}
+
+
+@pytest.mark.parametrize("key", TEXT_ERRORS)
+def test_text_that_stands_for_something_else_is_checked_with_its_line(run: Run, file: Path, key: str) -> None:
+    table, value, message = TEXT_ERRORS[key]
+    file.write_text(f"[{table}]\n\n{key} = {value}\n")
+    outcome = run("config", "check", file)
+    assert outcome.code == 2
+    assert outcome.err.removeprefix("error: ").startswith(f"{file}:3: {key} in [{table}]: {message}")
+
+
+def test_text_of_every_option_is_checked_but_for_names() -> None:
+    """Host names and options of providers are known where they are used; the other texts have a form."""
+    used_as_it_is = {"host", "model-name", "provider-option"}
+    for name, command in COMMANDS.items():
+        texts = {
+            key
+            for key, parameter in settable_parameters(command).items()
+            if parameter.type_descriptor.annotation in (str, list[str]) and parameter.callback is None
+        }
+        assert texts <= used_as_it_is, name
