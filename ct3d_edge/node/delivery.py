@@ -148,7 +148,8 @@ class Delivery:
     def __init__(self, caller: Caller, destination: Peer, outbox: Outbox) -> None:
         self._caller, self._destination, self._outbox = caller, destination, outbox
         self._stop, self._added = threading.Event(), threading.Event()
-        self._delay_s, self._last_failure = 0.0, ""
+        self._delay_s, self._unreachable = 0.0, ""
+        self._refused: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._run, name=f"ct3d-edge to {destination.ae_title}", daemon=True)
 
     def start(self) -> None:
@@ -171,7 +172,7 @@ class Delivery:
             try:
                 refused = self._send_pending()
             except (UnreachableError, OSError) as error:  # or the outbox cannot be read
-                self._log_failure(error)
+                self._log_unreachable(_describe(error))
                 self._stop.wait(self._next_delay())
             else:
                 self._added.wait(self._next_delay() if refused else None)
@@ -190,7 +191,7 @@ class Delivery:
         OSError
             If the outbox cannot be read.
         """
-        refused = 0
+        refused: dict[str, list[str]] = {}
         for report in self._outbox.pending(self._destination):
             if self._stop.is_set():
                 break
@@ -201,18 +202,34 @@ class Delivery:
             except (UnreachableError, OSError):
                 raise
             except Exception as error:  # a report that is refused, or damaged, must not keep others back
-                self._log_failure(error, report.stem)
-                refused += 1
+                refused.setdefault(_describe(error), []).append(report.stem)
                 continue
-            self._delay_s, self._last_failure = 0.0, ""
+            self._delay_s, self._unreachable = 0.0, ""
             milliseconds = (time.perf_counter() - start) * 1e3
-            LOGGER.info("%s: report sent to %s (%.0f ms)", report.stem, self._destination.ae_title, milliseconds)
-        return refused
+            LOGGER.info("%s: %s to %s (%.0f ms)", report.stem, _sent(report), self._destination.ae_title, milliseconds)
+        self._log_refused(refused)
+        return sum(map(len, refused.values()))
 
-    def _log_failure(self, error: Exception, report: str = "") -> None:
-        """Log a failure when it begins, not at each attempt."""
-        reason = str(error) if isinstance(error, DeliveryError) else repr(error)
-        failure = f"{report}: {reason}" if report else reason
-        if failure != self._last_failure:
-            LOGGER.warning("%s: %s; tried again", self._destination, failure)
-        self._last_failure = failure
+    def _log_unreachable(self, reason: str) -> None:
+        """Log that the destination cannot be reached when that begins, not at each attempt."""
+        if reason != self._unreachable:
+            LOGGER.warning("%s: %s; tried again", self._destination, reason)
+        self._unreachable = reason
+
+    def _log_refused(self, refused: dict[str, list[str]]) -> None:
+        """Log what was refused for the first time, a line for each reason: the pictures of a map are many."""
+        for reason, names in refused.items():
+            new = [name for name in names if (name, reason) not in self._refused]
+            if new:
+                more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+                LOGGER.warning("%s: %s%s: %s; tried again", self._destination, new[0], more, reason)
+        self._refused = {(name, reason) for reason, names in refused.items() for name in names}
+
+
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, DeliveryError) else repr(error)
+
+
+def _sent(report: Path) -> str:
+    """What a line says of a file; those of maps have an ending after the name of the series."""
+    return "sent" if "_" in report.stem else "report sent"

@@ -111,6 +111,39 @@ def test_class_that_a_destination_does_not_take_keeps_no_report_back(
     wait_for(lambda: [path.name for path in outbox(node.spool)] == ["0_pm.dcm"], "the map alone in the outbox")
 
 
+def test_what_a_destination_does_not_take_is_one_line_of_the_log(
+    start_node: StartNode,
+    make_series: MakeSeries,
+    reports_archive: tuple[Peer, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(delivery, "MAX_DELAY_S", 0.05)
+    caplog.set_level("INFO", delivery.__name__)
+    attempts: list[str] = []
+    send_file = Caller.send
+
+    def send_counted(caller: Caller, peer: Peer, report: Path) -> None:
+        attempts.append(report.stem)
+        send_file(caller, peer, report)
+
+    monkeypatch.setattr(Caller, "send", send_counted)
+    peer, _ = reports_archive
+    node = start_node(destinations=(peer,))
+    dataset = dcmread(sorted(make_series("1.2.9").iterdir())[0])
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = ParametricMapStorage
+    for number in range(3):
+        dataset.save_as(node.spool / "outbox" / "ARCHIVE" / f"1.2.9-1_{number}.dcm")
+    send(node.port, sorted(make_series().iterdir()))
+    wait_for(lambda: "report sent" in caplog.text and attempts.count("1.2.9-1_2") >= 5, "a report, five attempts")
+    lines = [each.getMessage() for each in caplog.records if each.name == delivery.__name__]
+    assert [line for line in lines if "tried again" in line] == [
+        f"{peer}: 1.2.9-1_0 and 2 more: it does not accept Parametric Map Storage; tried again"
+    ]
+    assert [line.partition(" (")[0] for line in lines if "sent" in line] == ["1.2.3-1: report sent to ARCHIVE"]
+
+
 def test_verification_names_classes_that_a_destination_does_not_take(reports_archive: tuple[Peer, list[str]]) -> None:
     caller, (peer, _) = Caller("CT3D-EDGE", 5), reports_archive
     caller.verify(peer, [Comprehensive3DSRStorage])
