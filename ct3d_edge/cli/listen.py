@@ -239,12 +239,14 @@ def _tls_files(certificate: Path | None, key: Path | None, ca: Path | None) -> "
 
 def _print_checks(config: "NodeConfig", model: Path | None, inference: "InferenceConfig") -> None:
     """Print what was tried; exit code 3 if something does not work."""
+    from ct3d_edge.cli.logs import to_option_names
     from ct3d_edge.cli.terminal import print_lines
     from ct3d_edge.node.check import check_model, check_node
 
     failed = 0
     for result in chain(check_node(config), [check_model(model, inference)]):
-        print_lines([f"{'ok    ' if result.passed else 'FAILED'}  {result.name}: {result.detail}"], indent=8)
+        status, detail = "ok    " if result.passed else "FAILED", to_option_names(result.detail)
+        print_lines([f"{status}  {result.name}: {detail}"], indent=8)
         failed += not result.passed
     if failed:
         raise typer.Exit(EXIT_CHECK_FAILED)
@@ -253,9 +255,10 @@ def _print_checks(config: "NodeConfig", model: Path | None, inference: "Inferenc
 def _describe(config: "NodeConfig", schedule: str) -> list[str]:
     """What the node does, in lines of the log."""
     where = f"{config.host}:{config.port}" + (" with TLS" if config.tls else "")
-    to = ", ".join(map(str, config.destinations)) or "nowhere"
-    stays = f"{config.retention_hours:g} h" if config.retention_hours else "until they are predicted"
+    to = ", ".join(map(str, config.destinations))
+    sent = f"reports go to {to}" if to else "no report is sent, as there is no --send-to"
+    stay = f"for {config.retention_hours:g} h" if config.retention_hours else "until they are predicted"
     return [
         f"{config.ae_title} listens on {where}: {plural(len(config.peers), 'peer')}; {schedule}",
-        f"reports go to {to}; series stay in {config.spool} for {stays}; Ctrl-C ends it",
+        f"{sent}; series stay in {config.spool} {stay}; Ctrl-C ends it",
     ]

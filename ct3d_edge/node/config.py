@@ -83,12 +83,13 @@ class Peer:
         Raises
         ------
         UsageError
-            If the host name has no address.
+            If the host name has no address, or the network is none.
         """
         try:
             return (ipaddress.ip_network(self.host, strict=False),)
-        except ValueError:
-            pass
+        except ValueError as error:
+            if "/" in self.host:
+                raise UsageError(f"A network is written ADDRESS/BITS, e.g. 10.1.0.0/16; found {self}.") from error
         try:
             found = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:

@@ -1,5 +1,6 @@
 """The settings of a server, checked before anything is opened."""
 
+import errno
 import ipaddress
 import socket
 import stat
@@ -164,7 +165,8 @@ def bind_socket(host: str, port: int) -> socket.socket:
             f"Port {port} cannot be used: {error.strerror}. Ports from 1024 on need no rights."
         ) from error
     except OSError as error:
-        raise UsageError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Stop what uses the port, or name another `port`."
-        ) from error
+        hint = "Stop what uses the port, or name another `port`."
+        if error.errno != errno.EADDRINUSE:
+            hint = "Is it an address of this machine (`host`)?"
+        raise UsageError(f"Cannot listen on {host} port {port}: {error.strerror}. {hint}") from error
     return bound

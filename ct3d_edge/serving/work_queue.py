@@ -61,7 +61,7 @@ class WorkQueue:
             raise RequestError(
                 503,
                 "queue_full",
-                f"{self.running} requests are running, {self.waiting + self.receiving} are waiting or being received. "
+                f"Requests that run: {self.running}; that wait or are received: {self.waiting + self.receiving}. "
                 f"Try again in {seconds} s.",
                 {"Retry-After": str(seconds)},
             )

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from ct3d_edge.errors import UsageError
 
-EXPIRY_CODES = {9: "is not valid yet", 10: "has expired"}
+EXPIRY_CODES = {
+    9: "is not valid yet. Is the clock of this machine right?",
+    10: "has expired. Renew it, then start again.",
+}
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 EXPIRY_WARNING = timedelta(days=30)
@@ -109,8 +112,9 @@ def read_expiry(files: TlsFiles) -> datetime:
                 except ssl.SSLWantReadError:
                     continue
     except ssl.SSLCertVerificationError as error:
-        reason = EXPIRY_CODES.get(error.verify_code, f"is not valid: {error.verify_message}")
-        raise UsageError(f"The certificate {files.certificate} {reason}. Renew it, then start again.") from error
+        other = f"is not valid: {error.verify_message}. Renew it, then start again."
+        reason = EXPIRY_CODES.get(error.verify_code, other)
+        raise UsageError(f"The certificate {files.certificate} {reason}") from error
     shown = ends[1].getpeercert() or {}
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), UTC)
 

@@ -72,6 +72,7 @@ def test_spool_that_cannot_be_written(tmp_path: Path, make_model: MakeModel) -> 
     [
         (("--peer", "CT"), "A DICOM node is named AET@HOST:PORT, e.g. PACS@10.0.0.5:104; found --peer CT."),
         (("--peer", "CT\\1@10.0.0.1"), "An AE title has 1 to 16 printable ASCII characters and no backslash"),
+        (("--peer", "CT@10.0.0.0/99"), "A network is written ADDRESS/BITS, e.g. 10.1.0.0/16; found CT@10.0.0.0/99."),
         (("--peer", "CT@no-such-host.invalid"), "The host name of CT@no-such-host.invalid has no address"),
         (("--send-to", "PACS@10.0.0.5"), "A destination needs a port"),
         (("--send-to", "PACS@10.0.0.5:99999"), "A port is a number from 1 to 65535"),
@@ -100,9 +101,26 @@ def test_check_tries_peers_and_settings(
     assert ended.returncode == 3
     lines = ended.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["FAILED", "ok", "ok", "FAILED", "ok", "ok"]
-    assert "uses" in lines[0]
+    assert lines[0].endswith("Stop it, or name another folder with --spool.")
     assert "Connection refused" in lines[3]
     assert lines[-1].startswith("ok      model: provider cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "no report is sent, as there is no --send-to; series stay in {spool} for 24 h; Ctrl-C ends it"),
+        (
+            ("--send-to", "PACS@127.0.0.1:1", "--retention-hours", "0"),
+            "reports go to PACS@127.0.0.1:1; series stay in {spool} until they are predicted; Ctrl-C ends it",
+        ),
+    ],
+)
+def test_start_says_what_is_sent_and_what_stays(
+    start_process: StartProcess, options: tuple[str, ...], line: str
+) -> None:
+    node = start_process(*options)
+    wait_for(lambda: line.format(spool=node.spool) in node.log.read_text(), line)
 
 
 def test_options_stand_in_a_file(tmp_path: Path, make_model: MakeModel, make_series: MakeSeries) -> None:

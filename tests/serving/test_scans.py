@@ -82,6 +82,13 @@ def test_multipart_gives_the_record_the_name_of_the_client(server: Server, make_
     assert "Doe" not in server.log
 
 
+def test_the_sentence_about_a_failure_names_the_file_of_the_client(server: Server, make_scan: MakeScan) -> None:
+    data = make_scan("a.nii.gz").read_bytes()[:-20]
+    answer = httpx.post(f"{server.url}/v1/scans", files={"file": ("Doe Jane.nii.gz", data)})
+    assert (answer.status_code, answer.json()["scan"]) == (422, "Doe Jane.nii.gz")
+    assert answer.json()["error"]["message"].startswith("Doe Jane.nii.gz ends too early")
+
+
 @pytest.mark.skipif(not DICOM, reason="needs the extra dicom")
 def test_several_files_give_the_record_the_name_of_the_first(
     server: Server, hu: NDArray[np.int16], tmp_path: Path

@@ -36,10 +36,13 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
     return path
 
 
-def write_certificate(authority: trustme.CA, path: Path, name: str = "127.0.0.1", days: float = 90) -> Path:
+def write_certificate(
+    authority: trustme.CA, path: Path, name: str = "127.0.0.1", days: float = 90, since: float = -100
+) -> Path:
     """Certificate and key in one file."""
     now = datetime.now(UTC)
-    made = authority.issue_cert(name, not_before=now - timedelta(days=100), not_after=now + timedelta(days=days))
+    first, last = now + timedelta(days=since), now + timedelta(days=days)
+    made = authority.issue_cert(name, not_before=first, not_after=last)
     made.private_key_and_cert_chain_pem.write_to_path(path)
     return path
 
@@ -166,11 +169,12 @@ def test_mutual_tls_serves_only_who_has_a_certificate(
     ("make", "message"),
     [
         (lambda ca, path: write_certificate(ca, path, days=-1), "has expired. Renew it"),
+        (lambda ca, path: write_certificate(ca, path, since=1), "is not valid yet. Is the clock of this machine right"),
         (lambda _, path: path, "No such file"),
         (lambda _, path: path.write_text("no certificate"), "cannot be used"),
         (lambda ca, path: ca.cert_pem.write_to_path(path), "cannot be used"),  # without its key
     ],
-    ids=["expired", "missing", "damaged", "no key"],
+    ids=["expired", "early", "missing", "damaged", "no key"],
 )
 def test_a_bad_certificate_stops_the_start(authority: trustme.CA, tmp_path: Path, make: object, message: str) -> None:
     path = tmp_path / "bad.pem"
@@ -216,7 +220,7 @@ def test_a_taken_port_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=rf"Cannot listen on 127.0.0.1 port {port}: Address already in use"):
             bind_socket("127.0.0.1", port)
-    with pytest.raises(UsageError, match=r"Cannot listen on 192\.0\.2\.1 port 0"):
+    with pytest.raises(UsageError, match=r"Cannot listen on 192\.0\.2\.1 port 0: .*Is it an address of this"):
         bind_socket("192.0.2.1", 0)
     with pytest.raises(UsageError, match=r"Cannot listen on no\.such\.host\.invalid"):
         bind_socket("no.such.host.invalid", 0)
