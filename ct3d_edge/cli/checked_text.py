@@ -1,30 +1,8 @@
-"""Callbacks that check options whose text stands for something else, when the command line or the file is read.
+"""Checks of options whose text stands for something else; see `ct3d_edge.cli.click_extras.checked_by`.
 
-A configuration file is then checked without running its command, and an error names the option and its line.
+They run when the command line or the file is read. A configuration file is then checked without running its command,
+and an error names the option and its line.
 """
-
-from collections.abc import Callable
-from typing import Any
-
-import typer
-
-from ct3d_edge.cli.logs import to_option_names
-from ct3d_edge.errors import UsageError
-
-
-def checked_by(parse: Callable[[str], object]) -> Callable[[Any], Any]:
-    """A callback that passes values on which ``parse`` takes; it makes its UsageError one of the option."""
-
-    def check(value: Any) -> Any:
-        for text in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(text, str):  # None if it is left out; a value of another type is an error of its own
-                try:
-                    parse(text)
-                except UsageError as error:
-                    raise typer.BadParameter(to_option_names(str(error))) from error
-        return value
-
-    return check
 
 
 def parse_peer(text: str) -> object:

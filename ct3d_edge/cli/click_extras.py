@@ -4,12 +4,19 @@ typer 0.29 shows the messages of the library that it checks values with ("Input 
 parse string as an integer"), which name neither the value nor its limit.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ct3d_edge.cli.logs import LOG_PARAMETER_NAMES, ROOT_LOGGER, configure_logging, log_parameters
+from ct3d_edge.cli.logs import (
+    LOG_PARAMETER_NAMES,
+    ROOT_LOGGER,
+    configure_logging,
+    log_parameters,
+    to_option_names,
+)
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +47,21 @@ def reword_value_error(error: typer.BadParameter) -> None:
         error.message = template.format(input=first.get("input"), **first.get("ctx", {}))
     else:
         error.message = error.message.removeprefix("Value error, ")
+
+
+def checked_by(parse: Callable[[str], object]) -> Callable[[Any], Any]:
+    """A callback that passes values on which ``parse`` takes; it makes its UsageError one of the option."""
+
+    def check(value: Any) -> Any:
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str):  # None if it is left out; a value of another type is an error of its own
+                try:
+                    parse(text)
+                except UsageError as error:
+                    raise typer.BadParameter(to_option_names(str(error))) from error
+        return value
+
+    return check
 
 
 EXAMPLES = {

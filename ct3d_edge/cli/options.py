@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.checked_text import checked_by, parse_check_code
+from ct3d_edge.cli.checked_text import parse_check_code
+from ct3d_edge.cli.click_extras import checked_by
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size, plural
 from ct3d_edge.providers.names import RequestedProvider

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.checked_text import checked_by
+from ct3d_edge.cli.click_extras import checked_by
 from ct3d_edge.cli.config_file import ConfigurableCommand
 from ct3d_edge.cli.options import (
     AllowFallbackOption,
