@@ -31,6 +31,7 @@ def preprocess(
     from ct3d_edge.errors import ScanError
     from ct3d_edge.preprocessing import preprocess as prepare
     from ct3d_edge.quality_control.check_registry import require_downgradable
+    from ct3d_edge.quality_control.voxel_checks import arrangement_flags
     from ct3d_edge.scan.discovery import discover_scans
     from ct3d_edge.scan.loader import open_scan
     from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
@@ -44,14 +45,19 @@ def preprocess(
     failed = 0
     for target, scan in track_progress(targets.items(), len(targets), "Scans"):
         try:
-            prepared = prepare(open_scan(scan, allow=allowed), contract)
-            raise_if_refused(apply_overrides(prepared.flags, allowed))
+            opened = open_scan(scan, allow=allowed)
+            prepared = prepare(opened, contract)
+            # `open_scan` applied the overrides to the flags of the file.
+            added = (*prepared.flags[len(opened.flags) :], *arrangement_flags(opened, prepared, contract))
+            flags = (*opened.flags, *apply_overrides(added, allowed))
+            raise_if_refused(flags)
         except ScanError as error:
             failed += 1
             log(f"{scan}: {error.code}: {error}")
             continue
-        for flag in (*prepared.flags, *search.flags.get(str(scan), ())):
-            log(f"{scan}: {flag.code}: {flag.detail}")
+        for flag in (*flags, *search.flags.get(str(scan), ())):
+            if flag.severity != "ok":
+                log(f"{scan}: {flag.code}: {flag.detail}")
         with atomic_file(target) as stream:
             np.save(stream, prepared.volume)
     log(f"wrote {len(targets) - failed} of {len(targets)} scans to {out}")

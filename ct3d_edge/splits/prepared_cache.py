@@ -22,6 +22,7 @@ from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.formatting import format_bytes
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.progress import Progress, no_progress
+from ct3d_edge.quality_control.voxel_checks import arrangement_flags
 from ct3d_edge.scan.loader import open_scan
 from ct3d_edge.scan.qc_flag import current_code, raise_if_refused
 from ct3d_edge.splits.split import ExcludedScan, SplitEntry
@@ -29,8 +30,9 @@ from ct3d_edge.system.atomic_write import PART_PREFIX, atomic_file, make_folder
 from ct3d_edge.system.machine import count_usable_cores
 from ct3d_edge.system.process_pool import map_in_processes
 
-VERSION = 1
-"""Raised when preparing the same scan under the same contract gives other numbers: old entries then do not count."""
+VERSION = 2
+"""Raised when preparing the same scan under the same contract gives other numbers, or refuses it: earlier entries then
+do not count."""
 
 DIGITS = 16
 """Of each hash in a file's name; 64 bits distinguish more scans than there are."""
@@ -165,11 +167,13 @@ def remove_parts(cache: Path, seconds: float = 0) -> None:
 def _prepare_one(job: _PrepareJob) -> PreparedEntry | ExcludedScan:
     """Read, prepare, write. An unusable scan is a result here: others go on, and its error must travel."""
     try:
-        prepared = preprocess(open_scan(job.scan), job.contract)
-        raise_if_refused(prepared.flags)
+        scan = open_scan(job.scan)
+        prepared = preprocess(scan, job.contract)
+        found = (*prepared.flags, *arrangement_flags(scan, prepared, job.contract))
+        raise_if_refused(found)
     except ScanError as error:
         return ExcludedScan(job.entry.path, error.code, str(error), job.entry.sha256)
-    flags = tuple(sorted({flag.code for flag in prepared.flags if flag.severity != "ok"}))
+    flags = tuple(sorted({flag.code for flag in found if flag.severity != "ok"}))
     _write_entry(job.target, prepared.volume, flags)
     return PreparedEntry(job.target, flags)
 

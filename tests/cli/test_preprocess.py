@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ from builders import MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume
@@ -95,3 +97,17 @@ def test_a_part_of_a_series_is_flagged_where_its_folder_was_named(
     parts = [made.write_datasets(tmp_path / name, those) for name, those in (("a", datasets[:6]), ("b", datasets[6:]))]
     outcome = run("preprocess", *parts, "--out", tmp_path / "out")
     assert [outcome.err.count(f"{part}: incomplete_series: 2 of the paths") for part in parts] == [1, 1]
+
+
+def test_slices_that_are_not_in_their_order_are_refused_as_by_infer(run: Run, tmp_path: Path) -> None:
+    phantom, scans = make_phantom(3, abnormal=True, shape=(128, 128, 40)), tmp_path / "scans"
+    scans.mkdir()
+    two = np.concatenate([phantom.hu[..., ::2], phantom.hu[..., 1::2]], axis=2)
+    for name, hu in (("sound", phantom.hu), ("exchanged", two)):
+        save_scan(replace(phantom, hu=hu), scans / f"{name}.nii")
+    refused = run("preprocess", scans, "--out", tmp_path / "out")
+    assert refused.code == 1
+    assert "exchanged.nii: slice_order:" in refused.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sound.npy"]
+    assert run("preprocess", scans, "--out", tmp_path / "out", "--downgrade-check", "slice_order").code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2

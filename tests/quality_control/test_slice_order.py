@@ -97,3 +97,17 @@ def test_slices_that_are_all_the_same_are_in_order() -> None:
     hu[8:56, 12:52] = 40
     hu[14:28, 20:44, 4:26] = hu[36:50, 20:44, 4:26] = -850
     assert order_flag(hu).severity == "ok"
+
+
+@pytest.mark.parametrize("side", [64, 96, 128, 160])
+def test_sound_slices_pass_at_every_size_of_the_network_input(side: int) -> None:
+    seed = int(np.random.SeedSequence([4712, 21]).generate_state(1, np.uint64)[0])  # one that 24 x 24 samples refused
+    phantom = make_phantom(seed, abnormal=True, shape=(256, 256, 40))
+    affine = np.diag([-phantom.spacing[0], phantom.spacing[1], phantom.spacing[2], 1])
+    volume, contract = Volume(phantom.hu, affine=affine), Contract(shape=(side, side, 64))
+    (flag,) = (
+        flag
+        for flag in QualityChecker(contract).flags(Path("scan"), volume, preprocess(volume, contract))
+        if flag.code == "slice_order"
+    )
+    assert flag.severity == "ok", flag.detail

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from builders import MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
+from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 from ct3d_edge.errors import DiskError, UsageError
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.fingerprint import content_sha256
@@ -309,3 +311,16 @@ def test_a_killed_build_leaves_only_whole_entries_and_goes_on(
     made = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
     assert len(made.entries) == 6
     assert len(reads) == 6 - len(left)
+
+
+def test_two_volumes_in_turn_are_left_out(tmp_path: Path) -> None:
+    first, second = (make_phantom(seed, abnormal=False, shape=(128, 128, 40)) for seed in (3, 4))
+    mixed = first.hu.copy()
+    mixed[..., 1::2] = second.hu[..., 1::2]
+    scans = []
+    for name, hu in (("sound", first.hu), ("mixed", mixed)):
+        save_scan(replace(first, hu=hu), tmp_path / f"{name}.nii")
+        scans.append(SplitEntry(f"{name}.nii", "a", content_sha256(tmp_path / f"{name}.nii"), "train"))
+    prepared = prepare_cache(tmp_path, scans, Contract(), tmp_path / "cache")
+    assert list(prepared.entries) == ["sound.nii"]
+    assert [(scan.path, scan.code) for scan in prepared.unusable] == [("mixed.nii", "slice_order")]
