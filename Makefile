@@ -28,6 +28,7 @@ endif
 	@rm -f demo/overview.png
 	@# Some scans without an answer (exit code 1) are no failure of the demo; without any there is no picture.
 	@$(RUN_ENV)/bin/ct3d-edge infer "$(or $(strip $(SCANS)),demo/phantoms/scans)" --provider auto \
+	  --model models/phantom-light.onnx \
 	  --out demo/results.jsonl --montage demo/overview.png || { code=$$?; \
 	  if [ $$code -ne 1 ] || [ ! -e demo/overview.png ]; then exit $$code; fi; }
 	@echo "results: demo/results.jsonl    picture: demo/overview.png    command: $(RUN_ENV)/bin/ct3d-edge"

@@ -1,8 +1,9 @@
 """Follow a recipe: phantoms, training in stages, export with parity check, test on fresh phantoms, manifest and card.
 
-    python export/make_model.py export/phantom-cnn.toml [--work DIR]
+    python export/make_model.py export/phantom-cnn.toml [--work DIR] [--draw N]
 
 Everything is seeded. Stages that are already in the work folder are not trained again; an interrupted one goes on.
+``--draw`` trains once more with other weights, order and augmentation, to see how far the figures depend on them.
 """
 
 import argparse
@@ -86,12 +87,16 @@ class TrainingStage:
         return cls(PhantomSet.from_table(table), tuple(table["size"]), replace(PRESETS[table["preset"]], **changes))
 
 
-def train_stages(network: Network, stages: list[TrainingStage], work: Path) -> list[Path]:
+DRAW_STRIDE = 100
+"""Between the seeds of two draws: more than a recipe has stages."""
+
+
+def train_stages(network: Network, stages: list[TrainingStage], work: Path, draw: int = 0) -> list[Path]:
     """Train each stage from the weights of the one before; the runs' folders."""
     runs: list[Path] = []
     for number, stage in enumerate(stages, start=1):
         # Named after everything that led to it, so that a changed recipe never takes up an old run.
-        origin = repr([*([] if network == TUTORIAL else [network]), *stages[:number]])
+        origin = repr([*([] if network == TUTORIAL else [network]), *stages[:number], *([draw] if draw else [])])
         run = work / f"run-{number}-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
         if not (run / "model.keras").is_file():
             train(
@@ -101,7 +106,7 @@ def train_stages(network: Network, stages: list[TrainingStage], work: Path) -> l
                 network=network,
                 size=stage.size,
                 validation=VALIDATION_SHARE,
-                seed=number,
+                seed=number + draw * DRAW_STRIDE,
                 initial=runs[-1] / "model.keras" if runs else None,
                 resume=(run / SPLIT).is_file(),
                 on_epoch=print_epoch,
@@ -254,14 +259,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/models"), help="for phantoms and runs")
+    parser.add_argument("--draw", type=int, default=0, help="other seeds of the training; its model is not published")
     arguments = parser.parse_args()
     recipe = tomllib.loads(arguments.recipe.read_text())
     work = arguments.work / recipe["name"]
     work.mkdir(parents=True, exist_ok=True)
     stages = [TrainingStage.from_table(table) for table in recipe["stage"]]
-    runs = train_stages(find_network(recipe.get("network", TUTORIAL.name)), stages, work)
+    runs = train_stages(find_network(recipe.get("network", TUTORIAL.name)), stages, work, arguments.draw)
     exported, tested = export_and_evaluate(recipe, runs[-1], work)
     print("\n".join(summary(tested)))
+    if arguments.draw:
+        return
     if tested.figures.auc.value < recipe["test"]["least_auc"]:
         raise SystemExit(f"AUC below {recipe['test']['least_auc']}: nothing was put into {MODELS_DIR}")
     Release(recipe, stages, runs, exported, tested).write()
