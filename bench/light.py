@@ -61,6 +61,7 @@ def list_candidates() -> list[tuple["NetworkSpec", tuple[int, int, int]]]:
 def make_subjects() -> dict[str, Subject]:
     """Name to file, the tutorial's as tf2onnx writes it first."""
     from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
+    from ct3d_edge.conversion.passes.lower_conv3d.kernel_storage import store_kernels_untransformed
     from ct3d_edge.conversion.passes.pipeline import optimize_graph
 
     made: dict[str, Subject] = {}
@@ -72,7 +73,8 @@ def make_subjects() -> dict[str, Subject]:
         facts = {"filters": spec.filters, "stem_stride": spec.stem_stride, "weights": network.count_params()}
         if not made:
             made[PLAIN] = Subject(plain.SerializeToString(), shape, facts)
-        made[name] = Subject(optimize_graph(plain, "fast", strict=True).proto.SerializeToString(), shape, facts)
+        proto, _ = store_kernels_untransformed(optimize_graph(plain, "fast", strict=True).proto)
+        made[name] = Subject(proto.SerializeToString(), shape, facts)
         print(f"made {name}", flush=True)
     return made
 
