@@ -1,9 +1,12 @@
 """Log lines for associations that are rejected, are of no use, or do not end by release."""
 
 import logging
+from collections.abc import Callable
 
 from pynetdicom import evt
 from pynetdicom.association import Association
+
+from ct3d_edge.formatting import printable
 
 LOGGER = logging.getLogger(__name__)
 
@@ -14,8 +17,8 @@ MAX_LOGGED_CLASSES = 3
 class AssociationLog:
     """Logs why an association is aborted, once: the first reason causes those that follow."""
 
-    def __init__(self, association: Association) -> None:
-        self._association, self._is_logged = association, False
+    def __init__(self, association: Association, is_stopping: Callable[[], bool]) -> None:
+        self._association, self._is_stopping, self._is_logged = association, is_stopping, False
         association.bind(evt.EVT_REJECTED, log_rejection)
         association.bind(evt.EVT_ESTABLISHED, log_useless_association)
         association.bind(evt.EVT_ABORTED, self._on_aborted)
@@ -34,8 +37,10 @@ class AssociationLog:
         association = event.assoc
         if association.dul.idle_timer_expired():
             self.log_silence(association.network_timeout or 0)
-        elif association._sent_abort:
+        elif self._is_stopping():
             self.log_abort("the node ends")
+        elif association._sent_abort:
+            self.log_abort("it sent a message that cannot be served")
         else:
             self.log_abort("the peer aborted the association, or the connection was lost")
 
@@ -43,7 +48,7 @@ class AssociationLog:
 def describe_peer(association: Association) -> str:
     """Address of the peer, and its AE title once it has sent one."""
     title, address = association.requestor.ae_title.strip(), association.requestor.address
-    return f"{address} ({title})" if title else str(address)
+    return f"{address} ({printable(title)})" if title else str(address)
 
 
 def log_rejection(event: evt.Event) -> None:
@@ -59,7 +64,7 @@ def log_useless_association(event: evt.Event) -> None:
     if association.accepted_contexts:
         return
     classes = list(dict.fromkeys(context.abstract_syntax for context in association.rejected_contexts))
-    names = ", ".join(getattr(each, "name", str(each)) for each in classes[:MAX_LOGGED_CLASSES])
+    names = ", ".join(printable(getattr(each, "name", str(each))) for each in classes[:MAX_LOGGED_CLASSES])
     more = ", ..." if len(classes) > MAX_LOGGED_CLASSES else ""
     LOGGER.warning(
         "nothing accepted: %s offers %s%s; CT images are accepted, in syntaxes that can be decoded",

@@ -121,7 +121,7 @@ class NodeRequestHandler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        log = AssociationLog(association)
+        log = AssociationLog(association, lambda: self.server.is_stopping)
         BoundedSocket.replace(association, self.server.limits, log)
         guard_state_machine(association, log)
         association.bind(evt.EVT_CONN_CLOSE, end_wait_for_request)
@@ -136,6 +136,7 @@ class NodeServer(ThreadedAssociationServer):
     limits = Limits()
     networks: tuple[Network, ...] = ()
     tls: ssl.SSLContext | None = None
+    is_stopping = False
 
     def configure(self, limits: Limits, networks: tuple[Network, ...], tls: ssl.SSLContext | None) -> None:
         """Set limits, the addresses that may connect, and TLS. Call it before `serve_forever`."""
@@ -179,6 +180,7 @@ class NodeServer(ThreadedAssociationServer):
 
     def abort_associations(self) -> None:
         """Abort the associations that are open, and close their connections."""
+        self.is_stopping = True
         for association in self.active_associations:
             association.abort()
         for association in self.associations:

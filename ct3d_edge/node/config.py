@@ -71,7 +71,10 @@ class Peer:
         port = int(found["port"]) if found["port"] else None
         if port is not None and not 0 < port < 1 << 16:
             raise UsageError(f"A port is a number from 1 to 65535; found `{argument}={text}`.")
-        return cls(require_ae_title(found["title"], argument), found["host"].strip("[]"), port)
+        peer = cls(require_ae_title(found["title"], argument), found["host"].strip("[]"), port)
+        if "/" in peer.host:
+            peer.networks()
+        return peer
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -192,9 +192,17 @@ class Delivery:
             If the outbox cannot be read.
         """
         refused: dict[str, list[str]] = {}
+        try:
+            self._send_each(refused)
+        finally:
+            self._log_refused(refused)
+        return sum(map(len, refused.values()))
+
+    def _send_each(self, refused: dict[str, list[str]]) -> None:
+        """Send until the destination cannot be reached; adds to ``refused`` the names of reports by reason."""
         for report in self._outbox.pending(self._destination):
             if self._stop.is_set():
-                break
+                return
             start = time.perf_counter()
             try:
                 self._caller.send(self._destination, report)
@@ -203,12 +211,13 @@ class Delivery:
                 raise
             except Exception as error:  # a report that is refused, or damaged, must not keep others back
                 refused.setdefault(_describe(error), []).append(report.stem)
+                if isinstance(error, DeliveryError):  # it answered
+                    self._unreachable = ""
                 continue
             self._delay_s, self._unreachable = 0.0, ""
+            self._refused = {(name, reason) for name, reason in self._refused if name != report.stem}
             milliseconds = (time.perf_counter() - start) * 1e3
             LOGGER.info("%s: %s to %s (%.0f ms)", report.stem, _sent(report), self._destination.ae_title, milliseconds)
-        self._log_refused(refused)
-        return sum(map(len, refused.values()))
 
     def _log_unreachable(self, reason: str) -> None:
         """Log that the destination cannot be reached when that begins, not at each attempt."""
@@ -223,7 +232,7 @@ class Delivery:
             if new:
                 more = f" and {len(new) - 1} more" if len(new) > 1 else ""
                 LOGGER.warning("%s: %s%s: %s; tried again", self._destination, new[0], more, reason)
-        self._refused = {(name, reason) for reason, names in refused.items() for name in names}
+            self._refused.update((name, reason) for name in new)
 
 
 def _describe(error: Exception) -> str:

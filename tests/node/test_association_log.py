@@ -80,7 +80,10 @@ CASES = [
     (send_after_accept(b"\x04\x00\x7f\xff\xff\xff"), "aborted: 127.0.0.1 (SENDER): a PDU of 2.15 GB"),
     (send_first(b"GET / HTTP/1.1\r\n\r\n"), "aborted: 127.0.0.1: what it sent is no PDU of DICOM"),
     (send_after_accept(b"\x16\x03\x01\x02\x00\x01"), "aborted: 127.0.0.1 (SENDER): what it sent is no PDU of DICOM"),
-    (send_after_accept(fragment(b"\xff" * 20, command=True)), "aborted: 127.0.0.1 (SENDER): "),
+    (
+        send_after_accept(fragment(b"\xff" * 20, command=True)),
+        "aborted: 127.0.0.1 (SENDER): a message cannot be decoded: ",
+    ),
     (send_first(b"\x01\x00\x00\x00"), "aborted: 127.0.0.1: no complete PDU came within 1 s"),
     (
         send_after_accept(b"\x04\x00\x00\x00\x10\x00\x00"),
@@ -108,3 +111,31 @@ def test_each_end_that_is_no_release_is_logged_once(
     node.stop()
     ends = [each.getMessage() for each in caplog.records if "association_log" in each.name]
     assert len([each for each in ends if each.startswith(line[:8])]) == 1, ends
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_text_of_the_peer_makes_no_line_of_its_own(start_node: StartNode, caplog: pytest.LogCaptureFixture) -> None:
+    node = start_node()
+    with connect(node) as connection:
+        connection.sendall(associate_request().replace(CTImageStorage.encode(), b"1.2\nERROR forged".ljust(25)))
+        connection.recv(1 << 16)
+        wait_for(lambda: "nothing accepted" in caplog.text, "a line")
+    node.stop()
+    lines = [each.getMessage() for each in caplog.records if "association_log" in each.name]
+    assert lines
+    assert all("\n" not in each for each in lines), lines
+
+
+def test_the_end_of_the_node_is_named_only_when_it_ends(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = start_node()
+    with establish(node) as connection:
+        wrong = bytearray(fragment(store_command(INSTANCE), command=True))
+        wrong[10] = 99  # a presentation context that was not negotiated
+        connection.sendall(bytes(wrong))
+        wait_for(lambda: "aborted: " in caplog.text, "a line")
+    assert "the node ends" not in caplog.text
+    with establish(node):
+        node.stop()
+    assert "the node ends" in caplog.text

@@ -15,7 +15,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from bench.node_peers import Archive, free_port, wait_for
 from ct3d_edge.node import delivery
 from ct3d_edge.node.config import Peer
-from ct3d_edge.node.delivery import Caller, DeliveryError
+from ct3d_edge.node.delivery import Caller, DeliveryError, UnreachableError
 
 from .conftest import MakeSeries, StartNode, StartProcess, require_program, send, wait_for_records
 
@@ -142,6 +142,30 @@ def test_what_a_destination_does_not_take_is_one_line_of_the_log(
         f"{peer}: 1.2.9-1_0 and 2 more: it does not accept Parametric Map Storage; tried again"
     ]
     assert [line.partition(" (")[0] for line in lines if "sent" in line] == ["1.2.3-1: report sent to ARCHIVE"]
+
+
+def test_each_time_that_a_destination_is_out_of_reach_is_logged(
+    start_node: StartNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(delivery, "MAX_DELAY_S", 0.05)
+    down, refused = UnreachableError("it is down"), DeliveryError("it is full")
+    outcomes = iter([down, down, refused, refused, down, refused, down])
+    attempts: list[str] = []
+
+    def fail(_caller: Caller, _peer: Peer, report: Path) -> None:
+        attempts.append(report.stem)
+        raise next(outcomes, down)
+
+    monkeypatch.setattr(Caller, "send", fail)
+    peer, waiting = Peer("ARCHIVE", "127.0.0.1", 1), tmp_path / "spool" / "outbox" / "ARCHIVE"
+    waiting.mkdir(parents=True)
+    (waiting / "0.dcm").write_bytes(b"")
+    start_node(destinations=(peer,))
+    wait_for(lambda: len(attempts) > 8, "attempts")
+    lines = [each.getMessage() for each in caplog.records if each.name == delivery.__name__]
+    outage, refusal = f"{peer}: it is down; tried again", f"{peer}: 0: it is full; tried again"
+    assert lines == [outage, refusal, outage, outage]
 
 
 def test_verification_names_classes_that_a_destination_does_not_take(reports_archive: tuple[Peer, list[str]]) -> None:
