@@ -26,7 +26,7 @@ ifeq ($(strip $(SCANS)),)
 	  touch demo/phantoms/complete; }
 endif
 	@rm -f demo/overview.png
-	@# Some scans without an answer (exit code 1) are no failure of the demo; without any there is no picture.
+	@# Some scans without a prediction (exit code 1) are no failure of the demo; without any there is no picture.
 	@$(RUN_ENV)/bin/ct3d-edge infer "$(or $(strip $(SCANS)),demo/phantoms/scans)" --provider auto \
 	  --model models/phantom-light.onnx \
 	  --out demo/results.jsonl --montage demo/overview.png || { code=$$?; \

@@ -218,11 +218,11 @@ def parse_value(command: Any, parameter: Any, value: Any, folder: Path) -> Any:
         parsed = parameter.process_value(typer.Context(command, resilient_parsing=True), value)
     except typer.BadParameter as error:
         if isinstance(error.__cause__, UsageError) and not (multiple or isinstance(value, str)):
-            raise UsageError(f"takes text, found {_toml_type(value)} {value!r}.") from error
+            raise UsageError(f"takes text, found {_shown(value)}.") from error
         reword_value_error(error)
         raise UsageError(error.message) from error
     if not _has_type_of(value, parsed):
-        raise UsageError(f"takes {_toml_type(parsed)}, found {_toml_type(value)} {value!r}.")
+        raise UsageError(f"takes {_toml_type(parsed)}, found {_shown(value)}.")
     return _resolve_paths(parsed, folder)
 
 
@@ -236,6 +236,10 @@ def _has_type_of(value: Any, parsed: Any) -> bool:
 def _toml_type(value: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
     return names.get(type(value), "text")
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{_toml_type(value)} {value!r}"
 
 
 def _resolve_paths(value: Any, folder: Path) -> Any:

@@ -55,7 +55,7 @@ def preprocess(
             failed += 1
             log(f"{scan}: {error.code}: {error}")
             continue
-        for flag in (*flags, *search.flags.get(str(scan), ())):
+        for flag in (*flags, *apply_overrides(search.flags.get(str(scan), ()), allowed)):
             if flag.severity != "ok":
                 log(f"{scan}: {flag.code}: {flag.detail}")
         with atomic_file(target) as stream:

@@ -90,7 +90,7 @@ class ScanEndpoint:
         scan = find_scan(upload, query.series_uid, self._service.limits)
         alone = self._service.queue.running <= 1
         result = model.predict_scan(scan, self._service.limits.scan_timeout, alone=alone)
-        record = _name_as_client(result.record, scan.name, upload.name_of(scan))
+        record = _name_as_client(result.record, scan, upload)
         failure = record.failure
         status = STATUS_OF_FAILURE.get(failure.code, 422) if failure else 200
         if failure or not query.outputs:
@@ -100,12 +100,12 @@ class ScanEndpoint:
         return record, Response(archive.read_bytes(), media_type="application/zip", headers=headers)
 
 
-def _name_as_client(record: ResultRecord, stored: str, name: str) -> ResultRecord:
-    """The record with the client's name of the file, in the sentence about a failure too."""
+def _name_as_client(record: ResultRecord, scan: Path, upload: Upload) -> ResultRecord:
+    """The record with the client's names of files, in the sentence about a failure too."""
     failure = record.failure
     if failure is not None:
-        failure = replace(failure, message=failure.message.replace(stored, name))
-    return replace(record, scan=name, failure=failure)
+        failure = replace(failure, message=upload.with_client_names(failure.message))
+    return replace(record, scan=upload.name_of(scan), failure=failure)
 
 
 def _write_archive(model: ScanModel, result: ScanResult, scan: Path, folder: Path, outputs: frozenset[str]) -> Path:

@@ -1,6 +1,7 @@
 """From the body of a request to the one scan that it holds."""
 
 import gzip
+import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ TEXT_HEADERS = {b"NRRD": ".nrrd", b"Obje": ".mha", b"NDim": ".mha"}
 NIFTI_HEADER_SIZES = frozenset(HEADER_TYPES)
 """Which the first four bytes of a NIfTI file state."""
 
+SUFFIXES = (".dcm.gz", ".dcm", ".zip", ".nrrd", ".mha", ".nii.gz", ".nii")
+"""Which stored files are given, the longer of two first."""
+
 MAX_NAME_LENGTH = 255
 
 
@@ -51,6 +55,12 @@ class Upload:
         file = inside[0].partition(".")[0] if inside else self.files[0].name
         names = dict(zip((file.name for file in self.files), self.names, strict=True))
         return names.get(file) or (scan.name if inside else "scan")
+
+    def with_client_names(self, message: str) -> str:
+        """A message with the client's name of each file in place of the one under which it is stored."""
+        names = dict(zip((file.name for file in self.files), self.names, strict=True))
+        stored = rf"\b({'|'.join(map(re.escape, names))})(?:{'|'.join(map(re.escape, SUFFIXES))})(?!\w)"
+        return re.sub(stored, lambda found: names[found[1]] or found[0], message)
 
 
 async def receive_upload(request: Request, folder: Path, limits: ServerLimits) -> Upload:

@@ -194,6 +194,14 @@ TEXT_ERRORS = {
 }
 
 
+def test_a_network_that_is_none_and_a_truth_value_are_named(run: Run, file: Path) -> None:
+    file.write_text('[listen]\npeer = ["CT@10.0.0.0/99"]\n[serve]\nmax-upload = true\n')
+    outcome = run("config", "check", file)
+    assert outcome.code == 2
+    assert f"{file}:2: peer in [listen]: A network is written ADDRESS/BITS" in outcome.err
+    assert f"{file}:4: max-upload in [serve]: takes text, found true." in outcome.err
+
+
 @pytest.mark.parametrize("key", TEXT_ERRORS)
 def test_text_that_stands_for_something_else_is_checked_with_its_line(run: Run, file: Path, key: str) -> None:
     table, value, message = TEXT_ERRORS[key]

@@ -97,6 +97,8 @@ def test_a_part_of_a_series_is_flagged_where_its_folder_was_named(
     parts = [made.write_datasets(tmp_path / name, those) for name, those in (("a", datasets[:6]), ("b", datasets[6:]))]
     outcome = run("preprocess", *parts, "--out", tmp_path / "out")
     assert [outcome.err.count(f"{part}: incomplete_series: 2 of the paths") for part in parts] == [1, 1]
+    downgraded = run("preprocess", *parts, "--out", tmp_path / "out", "--downgrade-check", "incomplete_series")
+    assert "incomplete_series" not in downgraded.err
 
 
 def test_slices_that_are_not_in_their_order_are_refused_as_by_infer(run: Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from builders import DICOM, DOWNGRADE_ALL, MakeModel, MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.cli.app import main
+from ct3d_edge.serving.uploads import Upload
 
 from .conftest import Server, Start, without_times
 
@@ -237,3 +238,11 @@ def test_outputs_that_the_server_cannot_make_are_refused(server: Server) -> None
     assert httpx.post(f"{server.url}/v1/scans?output=gradcam", content=b"x").status_code == 501
     assert httpx.post(f"{server.url}/v1/scans?output=all", content=b"x").status_code == 400
     assert httpx.post(f"{server.url}/v1/scans?outptu=report", content=b"x").status_code == 400
+
+
+def test_files_are_named_as_the_client_named_them() -> None:
+    upload = Upload((Path("x/00000"), Path("x/00001"), Path("x/00002")), ("a.dcm", None, "c d.dcm"))
+    message = "00002.dcm ends before its pixels do; so do 00000.dcm.gz, 00001.dcm and 100002.dcm."
+    expected = "c d.dcm ends before its pixels do; so do a.dcm, 00001.dcm and 100002.dcm."
+    assert upload.with_client_names(message) == expected
+    assert Upload((Path("x/scan"),), ("b.nii",)).with_client_names("The scan scan.nii.gz") == "The scan b.nii"
