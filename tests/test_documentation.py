@@ -51,8 +51,8 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
 OTHER_PROGRAMS = {"--data-binary", "--editable", "--generate", "--groups", "--head", "--network", "--no-deps", "--yes"}
 """Options of pip, curl and others."""
 
-BENCH_SCRIPTS = "\n".join(path.read_text() for path in sorted((ROOT / "bench").rglob("*.py")))
-BENCH_OPTIONS = set(re.findall(r'"(--[a-z-]+)"', BENCH_SCRIPTS))
+SCRIPTS = [*sorted((ROOT / "bench").rglob("*.py")), *sorted((ROOT / "export").glob("*.py"))]
+SCRIPT_OPTIONS = set(re.findall(r'"(--[a-z-]+)"', "\n".join(path.read_text() for path in SCRIPTS)))
 
 
 def options_of(command: Any) -> Iterator[str]:
@@ -80,7 +80,7 @@ def test_files_links_and_options_in_a_page_exist(page: Path) -> None:
     targets = [((page.parent / path) if path else page, anchor) for path, _, anchor in links]
     assert [str(target) for target, _ in targets if not target.exists()] == []
     assert [anchor for target, anchor in targets if anchor and anchor not in anchors_of(target)] == []
-    named = set(re.findall(r"(?<![\w/-])--[a-z][a-z-]+[a-z]", text)) - OTHER_PROGRAMS - BENCH_OPTIONS
+    named = set(re.findall(r"(?<![\w/-])--[a-z][a-z-]+[a-z]", text)) - OTHER_PROGRAMS - SCRIPT_OPTIONS
     if page.name == "CHANGELOG.md":
         named -= {*FORMER_OPTIONS, "--plot"}
     known = {"--help", "--install-completion", *options_of(typer.main.get_command(app))}
