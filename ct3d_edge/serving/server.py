@@ -78,17 +78,19 @@ def serve(
         metrics = Metrics(served.run_report, queue, lambda: served.failure is None)
         name = config.model_name or default_model_name(model or served.file.path)
         app = make_app(Service(served, name, queue, spool, metrics, config.limits, tokens))
-        bound.listen(BACKLOG)  # clients may connect when the log says so
-        _log_start(config, served, name, bound)
-        _run(_with_model_checks(app, served), config, context, bound)
+        log_start = partial(_log_start, config, served, name, bound)
+        _run(_with_model_checks(app, served), config, context, bound, log_start)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which SIGHUP ends as SIGTERM does, and with a time limit for TLS handshakes."""
+    """uvicorn's server, which SIGHUP ends as SIGTERM does, and with a time limit for TLS handshakes.
 
-    def __init__(self, config: uvicorn.Config, handshake_timeout: float) -> None:
+    ``on_start`` is called when clients may connect and signals end it.
+    """
+
+    def __init__(self, config: uvicorn.Config, handshake_timeout: float, on_start: Callable[[], None]) -> None:
         super().__init__(config)
-        self._handshake_timeout = handshake_timeout
+        self._handshake_timeout, self._on_start = handshake_timeout, on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called in the event loop before connections are accepted."""
@@ -100,6 +102,8 @@ class _Server(uvicorn.Server):
             limited = partial(loop.create_server, ssl_handshake_timeout=self._handshake_timeout)
             loop.create_server = limited  # type: ignore[method-assign]
         await super().startup(sockets)
+        if self.started:
+            self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called when a signal came; ends when the running requests have their responses, or the time is over."""
@@ -107,7 +111,13 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound: socket.socket) -> None:
+def _run(
+    app: Starlette,
+    config: ServerConfig,
+    context: SSLContext | None,
+    bound: socket.socket,
+    on_start: Callable[[], None],
+) -> None:
     limits = config.limits
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # errors have their own log lines
     settings = uvicorn.Config(
@@ -126,7 +136,7 @@ def _run(app: Starlette, config: ServerConfig, context: SSLContext | None, bound
         ssl_context_factory=None if context is None else lambda *_: context,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has ended
-        _Server(settings, limits.body_timeout).run([bound])
+        _Server(settings, limits.body_timeout, on_start).run([bound])
     LOGGER.info("stopped")
 
 
