@@ -92,6 +92,15 @@ def _flags_across(names: Sequence[Mapping[Path, _Named]]) -> Iterator[tuple[Path
         if len(below) > 1 and len(parts := _without_nested(below)) > 1:
             flag = _relation(uid, parts)
             yield from ((path, flag) for those in scans.values() for path, _ in those)
+        elif len(below) > 1:
+            flag = apart_flag(len(below))
+            yield from ((path, flag) for path in _find_parts([each for those in scans.values() for each in those]))
+
+
+def _find_parts(scans: _Named) -> list[Path]:
+    """Scans that are a part of another one: of a folder that was named beside the one that holds it."""
+    files = {path: {os.path.realpath(image.path) for image in series.images} for path, series in scans}
+    return [path for path, those in files.items() if any(those < others for others in files.values())]
 
 
 def _without_nested(parts: Sequence[Sequence[DicomInstance]]) -> list[Sequence[DicomInstance]]:

@@ -141,7 +141,17 @@ def test_of_three_folders_the_one_that_lies_in_another_does_not_count(tmp_path: 
     flags = discover_scans([first, second]).flags
     assert discover_scans([first, second, first.parent / ".." / tmp_path.name / "1"]).flags.keys() >= flags.keys()
     assert {flag.value for those in flags.values() for flag in those} == {2}
-    assert discover_scans([tmp_path, first, second]).flags == {}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_part_that_is_named_beside_the_whole_series_is_flagged(tmp_path: Path, backwards: bool, count: int) -> None:
+    parts = [made.write_datasets(tmp_path / f"{number}", part) for number, part in enumerate(halves())][:count]
+    found = discover_scans([*parts, tmp_path] if backwards else [tmp_path, *parts])
+    assert set(found.scans) == {tmp_path / "1.2.3", *parts}
+    assert {path: [flag.code for flag in those] for path, those in found.flags.items()} == {
+        str(part): ["incomplete_series"] for part in parts
+    }
 
 
 def test_a_folder_that_is_named_beside_the_one_that_holds_it_is_no_other_part(tmp_path: Path) -> None:
