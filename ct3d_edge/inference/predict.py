@@ -17,8 +17,8 @@ from ct3d_edge.modelfile.model_file import ModelFile, is_demo_model
 from ct3d_edge.preprocessing import ModelInput
 from ct3d_edge.quality_control.checker import QualityChecker, input_sha256, reportable_flags
 from ct3d_edge.results.record import Prediction, ResultRecord, status_of_flags
-from ct3d_edge.scan.fingerprint import content_sha256
 from ct3d_edge.scan.gzip_reader import no_cancellation
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.qc_flag import QCFlag
 from ct3d_edge.session.runner import ModelOutputs, Runner
 

@@ -17,10 +17,9 @@ from ct3d_edge.errors import Ct3dError, RefusedScanError, ScanError, UnreadableS
 from ct3d_edge.preprocessing import ModelInput, preprocess
 from ct3d_edge.quality_control.checker import QualityChecker, reportable_flags
 from ct3d_edge.results.record import ScanFailure, ScanStatus, Timing
-from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
 from ct3d_edge.scan.geometry_checks import ASSUMED_ORIENTATION_FLAG
 from ct3d_edge.scan.gzip_reader import no_cancellation
-from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.scan.loader import FileStamp, content_sha256, open_scan
 from ct3d_edge.scan.qc_flag import QCFlag, apply_overrides, raise_if_refused
 from ct3d_edge.scan.volume import Scan, Volume
 

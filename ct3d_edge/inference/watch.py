@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct3d_edge.scan.discovery import list_scans
-from ct3d_edge.scan.fingerprint import FileStamp
+from ct3d_edge.scan.loader import FileStamp
 from ct3d_edge.scan.qc_flag import QCFlag
 
 INCOMPLETE_WAIT_FACTOR = 10

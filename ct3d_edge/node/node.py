@@ -22,7 +22,7 @@ from ct3d_edge.node.receiver import Receiver
 from ct3d_edge.node.spool import Spool, open_spool
 from ct3d_edge.results.journal import ResultsJournal, read_journal
 from ct3d_edge.scan.dicom.instance_identity import InstanceIdentity
-from ct3d_edge.scan.fingerprint import FileStamp
+from ct3d_edge.scan.loader import FileStamp
 from ct3d_edge.system.tls import make_client_context
 
 LOGGER = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from ct3d_edge.errors import DatasetError, ScanError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.progress import Progress, no_progress
 from ct3d_edge.scan.discovery import find_scans
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.splits.patients import NAMED, list_limited
 from ct3d_edge.splits.split import SUBSETS, Duplicate, ExcludedScan, Split, SplitEntry, Subset
 from ct3d_edge.system.machine import count_usable_cores

@@ -18,7 +18,7 @@ from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.extras import pip_install_command
 from ct3d_edge.inference.predict import ScanResult
 from ct3d_edge.scan.discovery import scan_name
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 
 from .conftest import Run
 

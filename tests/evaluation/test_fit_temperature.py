@@ -11,7 +11,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError, UsageError
 from ct3d_edge.evaluation.evaluation import evaluate
 from ct3d_edge.evaluation.fit_temperature import calibrate_run
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.split_file import read_split, write_split
 from ct3d_edge.temperature_scaling import TEMPERATURE_SEARCH_RANGE, ThresholdRule, fit_operating_point

@@ -14,7 +14,7 @@ from ct3d_edge.inference.predict_many import predict_scans
 from ct3d_edge.inference.prepare import prepare_scan
 from ct3d_edge.inference.watch import WatchedFolder
 from ct3d_edge.quality_control.checker import QualityChecker
-from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
+from ct3d_edge.scan.loader import FileStamp, content_sha256
 from ct3d_edge.session.runner import Runner
 
 made = pytest.importorskip("dicom_files", reason="python-gdcm is not installed")

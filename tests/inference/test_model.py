@@ -26,8 +26,7 @@ from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.results.record import ResultRecord, Timing
 from ct3d_edge.scan.discovery import find_scans, list_scans
-from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.loader import list_scan_files, patient_identifiers
+from ct3d_edge.scan.loader import content_sha256, list_scan_files, patient_identifiers
 from ct3d_edge.session.runner import Runner
 from ct3d_edge.system.machine import count_usable_cores
 

@@ -16,8 +16,7 @@ from published import entry, noise, zip_of
 
 from ct3d_edge.errors import UnreadableScanError, UsageError
 from ct3d_edge.scan.discovery import discover_scans, find_scans, list_scans
-from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
-from ct3d_edge.scan.loader import list_scan_files, open_scan, patient_identifiers
+from ct3d_edge.scan.loader import FileStamp, content_sha256, list_scan_files, open_scan, patient_identifiers
 from ct3d_edge.scan.volume import Scan
 
 made = pytest.importorskip("dicom_files")

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.nifti import NiftiScan, read_nifti
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm clock and the process's peak memory")

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from ct3d_edge.errors import RefusedScanError, ScanError, UnreadableScanError
 from ct3d_edge.scan.discovery import find_scans
-from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.loader import list_scan_files, open_scan
+from ct3d_edge.scan.loader import content_sha256, list_scan_files, open_scan
 from ct3d_edge.scan.volume import Scan
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")

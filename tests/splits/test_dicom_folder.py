@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import DatasetError
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.folder import verify_folder

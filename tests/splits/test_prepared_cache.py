@@ -20,7 +20,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.datasets.phantoms.phantom import make_phantom, save_scan
 from ct3d_edge.errors import DiskError, UsageError
 from ct3d_edge.preprocessing import preprocess
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits import prepared_cache

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.splits import folder as split_folders
 from ct3d_edge.splits.create import create_split
 from ct3d_edge.splits.folder import verify_folder

@@ -1,7 +1,7 @@
 import pytest
 
 from ct3d_edge.errors import DatasetError
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.splits.folder import folder_as_test_set
 
 from .conftest import Fill

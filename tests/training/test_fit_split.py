@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from ct3d_edge.errors import DatasetError, UsageError
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.nifti import read_nifti
 from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits import folder as split_folders

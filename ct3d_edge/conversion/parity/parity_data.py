@@ -16,8 +16,7 @@ from ct3d_edge.errors import ScanError, UsageError
 from ct3d_edge.formatting import plural
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.discovery import find_scans
-from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.scan.loader import content_sha256, open_scan
 from ct3d_edge.scan.volume import Volume
 
 PHANTOM_SHAPE = (128, 128, 32)

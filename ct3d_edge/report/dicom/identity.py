@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.report.deidentify import deidentify_flags, remove_run_flags
 from ct3d_edge.results.record import ResultRecord
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 
 UID_NAMESPACE = uuid.UUID("61426a19-c977-4fa6-a602-59ed417ee124")
 """Of the UIDs made here; a random number, drawn once."""

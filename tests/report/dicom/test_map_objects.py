@@ -19,7 +19,7 @@ from ct3d_edge.gradcam.resample_to_scan import ScanMap
 from ct3d_edge.report.dicom.mapped_series import MappedSeries, open_mapped_series
 from ct3d_edge.report.dicom.parametric_map import has_same_map, save_parametric_map
 from ct3d_edge.report.dicom.secondary_capture import has_same_pictures, picture_path, save_pictures
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.volume import Scan
 
 FRAME_OF_REFERENCE = "1.2.3.9"

@@ -15,7 +15,7 @@ from ct3d_edge.report.dicom.document import save_structured_report
 from ct3d_edge.report.dicom.mapped_series import open_mapped_series
 from ct3d_edge.report.dicom.parametric_map import save_parametric_map
 from ct3d_edge.report.dicom.secondary_capture import save_pictures
-from ct3d_edge.scan.fingerprint import content_sha256
+from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.volume import Scan
 
 

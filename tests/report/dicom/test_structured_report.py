@@ -22,8 +22,7 @@ from records import ANSWERED
 from ct3d_edge.errors import RefusedScanError, UnreadableScanError
 from ct3d_edge.report.dicom.document import is_same_report, save_structured_report
 from ct3d_edge.results.record import Prediction, ResultRecord
-from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.loader import open_scan
+from ct3d_edge.scan.loader import content_sha256, open_scan
 from ct3d_edge.scan.qc_flag import QCFlag
 
 MakeReport = Callable[..., tuple[ResultRecord, Path]]

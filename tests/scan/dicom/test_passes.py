@@ -13,8 +13,7 @@ from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ScanError
 from ct3d_edge.quality_control.checker import QualityChecker, QualityReport
 from ct3d_edge.scan.discovery import discover_scans, find_scans
-from ct3d_edge.scan.fingerprint import content_sha256
-from ct3d_edge.scan.loader import list_scan_files, open_scan
+from ct3d_edge.scan.loader import content_sha256, list_scan_files, open_scan
 
 from .test_one_volume import shuffled
 from .test_series import hu_of

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ct3d_edge.errors import UnreadableScanError
-from ct3d_edge.scan import fingerprint
-from ct3d_edge.scan.fingerprint import FileStamp, content_sha256
+from ct3d_edge.scan import loader
+from ct3d_edge.scan.loader import FileStamp, content_sha256
 
 
 def test_large_files_are_hashed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprint, "BLOCK", 1000)
+    monkeypatch.setattr(loader, "HASH_BLOCK", 1000)
     data = bytes(range(256)) * 20
     (tmp_path / "scan.nii").write_bytes(data)
     assert content_sha256(tmp_path / "scan.nii") == hashlib.sha256(data).hexdigest()
