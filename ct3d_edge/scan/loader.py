@@ -13,8 +13,8 @@ from ct3d_edge.scan.dicom.magic import has_dicom_suffix, is_dicom, is_series_nam
 from ct3d_edge.scan.gzip_reader import ScanReader, no_cancellation
 from ct3d_edge.scan.nifti_header import header_and_voxel_paths, read_nifti_header
 from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
-from ct3d_edge.scan.streamed_scan import StreamedScan, VolumeHeader
-from ct3d_edge.scan.volume import Scan
+from ct3d_edge.scan.streamed_scan import StreamedScan
+from ct3d_edge.scan.volume import Scan, VolumeHeader
 from ct3d_edge.system.zip_entries import DAMAGE
 
 DETACHED_SUFFIXES = (".mhd", ".nhdr")

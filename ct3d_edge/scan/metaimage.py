@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.scan.qc_flag import QCFlag
-from ct3d_edge.scan.streamed_scan import VolumeHeader, require_volume_shape
 from ct3d_edge.scan.text_header import affine_from_axes, header_error, read_header_bytes, resolve_voxel_file
+from ct3d_edge.scan.volume import VolumeHeader, require_volume_shape
 
 LAST_FIELD = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[ \t]*([^\r\n]*)(?:\r?\n|$)", re.MULTILINE)
 """The field that ends the header; voxels follow directly if it is ``LOCAL``."""

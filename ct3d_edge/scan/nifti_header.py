@@ -20,7 +20,7 @@ from ct3d_edge.scan.dicom.magic import is_dicom
 from ct3d_edge.scan.geometry_checks import BAD_AFFINE_FLAG, affine_agreement_flags, affine_if_valid, tilt_flags
 from ct3d_edge.scan.gzip_reader import ScanReader
 from ct3d_edge.scan.qc_flag import QCFlag
-from ct3d_edge.scan.streamed_scan import VolumeHeader, require_volume_shape
+from ct3d_edge.scan.volume import VolumeHeader, require_volume_shape
 
 HEADER_TYPES: dict[int, tuple[type[Any], type[Any], slice]] = {
     348: (nib.Nifti1Header, nib.nifti1.Nifti1PairHeader, slice(344, 348)),

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ct3d_edge.errors import RefusedScanError
 from ct3d_edge.scan.gzip_reader import Encoding, ScanReader
 from ct3d_edge.scan.qc_flag import QCFlag
-from ct3d_edge.scan.streamed_scan import VolumeHeader, require_volume_shape
 from ct3d_edge.scan.text_header import affine_from_axes, header_error, read_header_bytes, resolve_voxel_file
+from ct3d_edge.scan.volume import VolumeHeader, require_volume_shape
 
 MAGIC = b"NRRD000"
 BLANK_LINE = re.compile(rb"\r?\n\r?\n")

@@ -1,21 +1,22 @@
-"""A volume file of any format but DICOM: its header, and its voxels as a stream of planes or a `Volume` in memory."""
+"""A volume file of any format but DICOM: its planes as a stream, read ahead by a thread, or a `Volume` in memory."""
 
 import math
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import RefusedScanError, UnreadableScanError
+from ct3d_edge.errors import UnreadableScanError
 from ct3d_edge.formatting import format_bytes
-from ct3d_edge.scan.gzip_reader import Encoding, ScanReader, no_cancellation
-from ct3d_edge.scan.prefetch import NUM_BUFFERS, Buffer, PlanePrefetcher
+from ct3d_edge.scan.gzip_reader import ScanReader, no_cancellation
 from ct3d_edge.scan.qc_flag import QCFlag
-from ct3d_edge.scan.volume import Scan, Volume
+from ct3d_edge.scan.volume import Scan, Volume, VolumeHeader
 from ct3d_edge.system.machine import count_usable_cores, read_available_memory
 
 MAX_MEMORY_FRACTION = 0.5
@@ -26,78 +27,18 @@ TRAILING_BYTES_FLAG = QCFlag(
     "trailing_bytes", "warn", "Other data follow the compressed voxels, whose checksum matches; they were not read."
 )
 
-MAX_AXIS_LENGTH = 32767
-"""Voxels along an axis; the limit of NIfTI-1. Larger planes would take too long to process."""
+NUM_BUFFERS = 3
+"""Planes in memory: one in use by the caller, one being filled, one waiting."""
 
+SHUTDOWN_GRACE_S = 1.0
+"""Seconds that the thread gets at shutdown to finish its current plane; a read that takes longer hangs."""
 
-@dataclass(frozen=True, eq=False)
-class VolumeHeader:
-    """The validated header of a volume file.
+POLL_S = 0.1
+"""Seconds between checks for Ctrl-C while waiting for a plane, as Windows cannot interrupt a wait."""
 
-    Parameters
-    ----------
-    shape, dtype
-        ``(i, j, k)`` voxels, and how each is stored, byte order included.
-    voxel_path, start, encoding
-        File and byte at which the stream of voxels begins, and how it is compressed.
-    offset
-        Byte of that stream (decompressed) at which the voxels begin.
-    affine
-        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None if the file has none.
-    flags
-        Quality flags of the header.
-    slope, intercept
-        ``HU = stored * slope + intercept``.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    voxel_path: Path
-    offset: int
-    affine: NDArray[np.float64] | None
-    flags: tuple[QCFlag, ...]
-    slope: float = 1.0
-    intercept: float = 0.0
-    start: int = 0
-    encoding: Encoding = "auto"
-
-    @property
-    def voxel_bytes(self) -> int:
-        """Size of all voxels."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def require_volume_shape(sizes: Sequence[int], name: str) -> tuple[int, int, int]:
-    """``(i, j, k)`` of the sizes in a header; further axes must have length one.
-
-    Raises
-    ------
-    UnreadableScanError
-        ``bad_header`` for sizes that no volume has.
-    RefusedScanError
-        ``two_dimensional``, ``multiple_volumes``, ``single_slice``.
-    """
-    if not 1 <= len(sizes) <= 7 or min(sizes) < 1 or max(sizes[:3]) > MAX_AXIS_LENGTH:
-        raise UnreadableScanError("bad_header", f"{name} has impossible dimensions {list(sizes)}.")
-    if len(sizes) < 3:
-        raise RefusedScanError(
-            "two_dimensional", f"{name} is a single image of {_format_shape(sizes)} pixels, not a volume."
-        )
-    if math.prod(sizes[3:]) > 1:
-        raise RefusedScanError(
-            "multiple_volumes",
-            f"{name} contains {math.prod(sizes[3:])} volumes. Split it into one file each.",
-        )
-    if min(sizes[:3]) < 2:
-        raise RefusedScanError(
-            "single_slice", f"{name} has only one slice ({_format_shape(sizes[:3])} voxels), not a volume."
-        )
-    i, j, k = sizes[:3]
-    return i, j, k
-
-
-def _format_shape(sizes: Sequence[int]) -> str:
-    return " x ".join(map(str, sizes))
+FillFn = Callable[[memoryview], None]
+Buffer = NDArray[np.uint8]
+"""Bytes of a plane as stored in the file."""
 
 
 class StreamedScan(Scan):
@@ -248,3 +189,73 @@ class StreamedScan(Scan):
                 f"{self.path.name} needs {format_bytes(size)} for its voxels; {format_bytes(available)} are free.",
             )
         return np.empty(size, np.uint8)
+
+
+class PlanePrefetcher:
+    """A ring of buffers that one thread fills and the caller consumes in the same order, without a copy.
+
+    A thread that hangs in a system call (a network drive that is gone) cannot be ended. It is abandoned; as a daemon
+    thread it does not prevent the program from ending. If the call returns, the thread ends after its current plane.
+
+    Parameters
+    ----------
+    fill
+        Fills a buffer with the next plane; called in the thread. Its exceptions are raised in the caller.
+    count
+        Number of planes.
+    finish
+        Called in the thread after the last plane.
+    buffers
+        Reused in turn, all of one size.
+    """
+
+    def __init__(self, fill: FillFn, count: int, finish: Callable[[], None], buffers: Iterable[Buffer]) -> None:
+        self._free: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[Buffer | BaseException | None] = queue.SimpleQueue()
+        self._stopped = False
+        for buffer in buffers:
+            self._free.put(buffer)
+        self._thread = threading.Thread(
+            target=self._run_thread, args=(fill, count, finish), name="ct3d-edge read ahead", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the thread after its current plane; wait up to `SHUTDOWN_GRACE_S` for it."""
+        self._stopped = True
+        self._free.put(None)
+        self._thread.join(SHUTDOWN_GRACE_S)
+
+    def planes(self) -> Iterator[Buffer]:
+        """Yield each filled buffer; it is valid until the next iteration."""
+        while isinstance(buffer := self._next(), np.ndarray):
+            yield buffer
+            self._free.put(buffer)
+        if buffer is not None:
+            raise buffer
+
+    def _next(self) -> Buffer | BaseException | None:
+        while True:
+            try:
+                return self._full.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+
+    def _run_thread(self, fill: FillFn, count: int, finish: Callable[[], None]) -> None:
+        outcome: BaseException | None = None
+        try:
+            for _ in range(count):
+                buffer = self._free.get()
+                if buffer is None or self._stopped:
+                    return
+                fill(buffer.data)
+                self._full.put(buffer)
+            finish()
+        except BaseException as error:
+            outcome = error
+        self._full.put(outcome)

@@ -1,9 +1,11 @@
-"""A scan: stored values, their rescale to HU, their geometry, and how its axes are turned."""
+"""A scan: its header, stored values, their rescale to HU, their geometry, and how its axes are turned."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from nibabel import affines
 from nibabel.orientations import aff2axcodes, axcodes2ornt, ornt_transform
 from numpy.typing import NDArray
 
+from ct3d_edge.errors import RefusedScanError, UnreadableScanError
+from ct3d_edge.scan.gzip_reader import Encoding
 from ct3d_edge.scan.qc_flag import QCFlag
 
 
@@ -103,6 +107,80 @@ class Volume(Scan):
     def planes(self, needed: Iterable[int]) -> Iterator[NDArray[Any]]:
         """Yield planes of constant ``k``, each ``(j, i)``, without a copy."""
         return (self.stored[:, :, index].T for index in needed)
+
+
+MAX_AXIS_LENGTH = 32767
+"""Voxels along an axis; the limit of NIfTI-1. Larger planes would take too long to process."""
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeHeader:
+    """The validated header of a volume file.
+
+    Parameters
+    ----------
+    shape, dtype
+        ``(i, j, k)`` voxels, and how each is stored, byte order included.
+    voxel_path, start, encoding
+        File and byte at which the stream of voxels begins, and how it is compressed.
+    offset
+        Byte of that stream (decompressed) at which the voxels begin.
+    affine
+        ``(4, 4)`` float64, voxel indices to RAS+ millimetres, or None if the file has none.
+    flags
+        Quality flags of the header.
+    slope, intercept
+        ``HU = stored * slope + intercept``.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    voxel_path: Path
+    offset: int
+    affine: NDArray[np.float64] | None
+    flags: tuple[QCFlag, ...]
+    slope: float = 1.0
+    intercept: float = 0.0
+    start: int = 0
+    encoding: Encoding = "auto"
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Size of all voxels."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def require_volume_shape(sizes: Sequence[int], name: str) -> tuple[int, int, int]:
+    """``(i, j, k)`` of the sizes in a header; further axes must have length one.
+
+    Raises
+    ------
+    UnreadableScanError
+        ``bad_header`` for sizes that no volume has.
+    RefusedScanError
+        ``two_dimensional``, ``multiple_volumes``, ``single_slice``.
+    """
+    if not 1 <= len(sizes) <= 7 or min(sizes) < 1 or max(sizes[:3]) > MAX_AXIS_LENGTH:
+        raise UnreadableScanError("bad_header", f"{name} has impossible dimensions {list(sizes)}.")
+    if len(sizes) < 3:
+        raise RefusedScanError(
+            "two_dimensional", f"{name} is a single image of {_format_shape(sizes)} pixels, not a volume."
+        )
+    if math.prod(sizes[3:]) > 1:
+        raise RefusedScanError(
+            "multiple_volumes",
+            f"{name} contains {math.prod(sizes[3:])} volumes. Split it into one file each.",
+        )
+    if min(sizes[:3]) < 2:
+        raise RefusedScanError(
+            "single_slice", f"{name} has only one slice ({_format_shape(sizes[:3])} voxels), not a volume."
+        )
+    i, j, k = sizes[:3]
+    return i, j, k
+
+
+def _format_shape(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.scan.gzip_reader import ScanReader
-from ct3d_edge.scan.prefetch import NUM_BUFFERS, PlanePrefetcher
+from ct3d_edge.scan.streamed_scan import NUM_BUFFERS, PlanePrefetcher
 
 ROOT = Path(__file__).parents[2]
 PLANE = 1 << 16
@@ -79,7 +79,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from ct3d_edge.scan.prefetch import NUM_BUFFERS, PlanePrefetcher
+from ct3d_edge.scan.streamed_scan import NUM_BUFFERS, PlanePrefetcher
 from ct3d_edge.scan.gzip_reader import ScanReader
 
 pipe = os.open(sys.argv[2], os.O_RDWR)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ct3d_edge.errors import UnreadableScanError
-from ct3d_edge.scan.prefetch import NUM_BUFFERS, Buffer, PlanePrefetcher
+from ct3d_edge.scan.streamed_scan import NUM_BUFFERS, Buffer, PlanePrefetcher
 
 
 def buffers() -> list[Buffer]:
