@@ -18,6 +18,7 @@ from ct3d_edge.inference.prepare import run_guarded
 from ct3d_edge.scan.qc_flag import QCFlag
 
 if TYPE_CHECKING:
+    from ct3d_edge.cli.infer_options import InferRun
     from ct3d_edge.inference.gradcam_maps import GradcamMap
     from ct3d_edge.inference.model import Model
     from ct3d_edge.inference.predict import ScanResult
@@ -220,6 +221,18 @@ class ExtraOutputs:
         return QCFlag(
             OUTPUT_FAILED_CODE, "warn", f"{output.option} has no output of this scan: {failure.message}", output.option
         )
+
+
+def open_extra_outputs(
+    run: "InferRun", model: "Model", montage: "Montage | None", folders: "list[ExtraOutput]"
+) -> "ExtraOutputs":
+    """All outputs of a run; without any, still what removes the flags of those that an earlier run lacked."""
+    from ct3d_edge.report.page import ReportPage
+
+    pictures: list[ExtraOutput] = [MontageOutput(montage)] if montage else []
+    if run.report:
+        pictures.append(HtmlReportOutput(ReportPage(run.report, model.contract), model.run_report.to_dict()))
+    return ExtraOutputs(model, [*pictures, *folders], run.scan_timeout)
 
 
 def _run_output(work: Callable[[], object]) -> "ScanFailure | None":

@@ -219,7 +219,19 @@ def print_results_table(records: "Sequence[ResultRecord]", labels: "Sequence[str
         print_lines(format_confidences(records[0]))
 
 
-def summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float) -> str:
+def log_summary(
+    records: "Sequence[ResultRecord]", scans: int, seconds: float, results_file: "ResultsFile | None"
+) -> None:
+    """Log how a run of ``scans`` ended, how many records of an earlier run it kept, and what would predict more."""
+    from ct3d_edge.cli.terminal import log
+
+    log(_summarize_run(records, scans, seconds))
+    if results_file and results_file.reused:
+        log(f"{plural(results_file.reused, 'record')} kept from an earlier run")
+    _suggest_fixes(records)
+
+
+def _summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float) -> str:
     """How many of ``scans`` came to what, in one line."""
     counts = {
         status: sum(record.status == status for record in records) for status in ("ok", "warn", "refused", "error")
@@ -230,15 +242,7 @@ def summarize_run(records: "Sequence[ResultRecord]", scans: int, seconds: float)
     return f"{counted} in {seconds:.1f} s{left}"
 
 
-def log_reused(results_file: "ResultsFile | None") -> None:
-    """Log how many records of an earlier run were kept, if any."""
-    from ct3d_edge.cli.terminal import log
-
-    if results_file and results_file.reused:
-        log(f"{plural(results_file.reused, 'record')} kept from an earlier run")
-
-
-def suggest_fixes(records: "Sequence[ResultRecord]") -> None:
+def _suggest_fixes(records: "Sequence[ResultRecord]") -> None:
     """Log which downgrades would predict more scans, and which scans have missing outputs."""
     from ct3d_edge.cli.terminal import log
     from ct3d_edge.quality_control.check_registry import downgradable_codes

@@ -7,14 +7,7 @@ from contextlib import closing, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct3d_edge.cli.infer_options import (
-    InferRun,
-    log_reused,
-    print_record,
-    print_results_table,
-    suggest_fixes,
-    summarize_run,
-)
+from ct3d_edge.cli.infer_options import InferRun, log_summary, print_record, print_results_table
 from ct3d_edge.cli.options import resolve_model_path
 from ct3d_edge.errors import Ct3dError, UsageError
 from ct3d_edge.extras import require_extra
@@ -96,9 +89,7 @@ def infer_on_ray(
     for number, record in enumerate(merged):
         print_record(record, file.contract.labels, run.format_, first=number == 0)
     print_results_table(merged, file.contract.labels, run.format_)
-    log(summarize_run(merged, len(names), time.monotonic() - begun))
-    log_reused(results_file)
-    suggest_fixes(merged)
+    log_summary(merged, len(names), time.monotonic() - begun, results_file)
     if stop:
         if results_file:
             log(results_file.describe_journal())

@@ -1,5 +1,7 @@
 """``ct3d-edge tune``: which form of a model, precision, threads and options are fastest here, verified and stored."""
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,13 +10,14 @@ from ct3d_edge.cli.compile_options import CalibrationDataOption, ParityDataOptio
 from ct3d_edge.cli.logs import to_option_names
 from ct3d_edge.cli.options import DeprecatedModelArgument, RequiredModelOption, resolve_required_model
 from ct3d_edge.errors import UsageError
-from ct3d_edge.extras import OPTIMIZE_MODULES, require_extra
+from ct3d_edge.extras import OPTIMIZE_MODULES, has_modules, pip_install_command, require_extra
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.providers.names import TunedProvider
+from ct3d_edge.providers.names import TunedProvider, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ct3d_edge.session.run_report import RunReport
     from ct3d_edge.tuning.candidate import CandidateResult, GraphForm
     from ct3d_edge.tuning.result import TuningResult
 
@@ -167,3 +170,21 @@ def speedup(best: "CandidateResult", plain: "CandidateResult") -> str:
         return f"{sentence}; too few rounds for an interval"
     chance = "; it may be chance" if ratio.low <= 1 else ""
     return f"{sentence} (median of the rounds' ratios; 99 % interval {ratio.low:.2f} to {ratio.high:.2f}){chance}"
+
+
+def suggest_tuning(model: Path, run_report: "RunReport") -> None:
+    """Log the command that may find something faster: this CPU multiplies small numbers faster than float32."""
+    from ct3d_edge.cli.terminal import log
+    from ct3d_edge.session.provider_selection import is_available
+    from ct3d_edge.system.machine import detect_cpu_features
+
+    features = detect_cpu_features() or {}
+    units = [name for name in ("AMX", "VNNI") if features.get(name)]
+    if not units or run_report.tuned or (run_report.requested, run_report.actual) != ("auto", "cpu"):
+        return
+    log(f"this CPU has {' and '.join(units)}; a faster way may be found by:")
+    if not has_modules(OPTIMIZE_MODULES):
+        log(f"  {pip_install_command('optimize')}")
+    if not is_available("openvino"):
+        log(f"  {install_command('openvino')}  (optional)")
+    log(f"  ct3d-edge tune --model {shlex.quote(str(model))} --allow-precision any")

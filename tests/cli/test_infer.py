@@ -406,7 +406,7 @@ def test_the_advice_to_tune_names_the_extra_that_it_needs(
     for number in range(20):
         make_scan(f"{number:02}.nii.gz", folder=tmp_path / "scans")
     monkeypatch.setattr("ct3d_edge.system.machine.detect_cpu_features", lambda: {"VNNI": True})
-    monkeypatch.setattr("ct3d_edge.extras.has_modules", lambda _: False)
+    monkeypatch.setattr("ct3d_edge.cli.tune.has_modules", lambda _: False)
     outcome = run("infer", tmp_path / "scans", "-m", make_model(), *DOWNGRADE_ALL)
     if "provider cpu" in outcome.err:
         assert f"  {pip_install_command('optimize')}\n" in outcome.err
