@@ -1,8 +1,7 @@
 """``ct3d-edge check``: the quality report of scans, without a model run."""
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +10,7 @@ from ct3d_edge.cli.options import (
     DowngradeCheckOption,
     IncludePhiOption,
     JsonOption,
+    ScansArgument,
     SeriesUidOption,
     load_contract,
 )
@@ -26,10 +26,7 @@ MAX_CODES_WIDTH = 32
 
 
 def check(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(readable=False, help="Scans (NIfTI, DICOM, MetaImage, NRRD), or folders of them."),
-    ],
+    paths: ScansArgument,
     model: ContractModelOption = None,
     series: SeriesUidOption = None,
     allow: DowngradeCheckOption = None,

@@ -12,6 +12,7 @@ from ct3d_edge.system.atomic_write import require_writable
 if TYPE_CHECKING:
     from ct3d_edge.conversion.write_model import CompileResult
 
+ModelFileOption = Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")]
 OptimizeLevelOption = Annotated[
     Literal["none", "exact", "fast", "small"],
     typer.Option(

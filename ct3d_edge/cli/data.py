@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ct3d_edge.cli.click_extras import StrictCommand, StrictGroup, example_of
+from ct3d_edge.cli.options import ClassFoldersArgument
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import plural
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def split(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
+    folder: ClassFoldersArgument,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the split, as JSON.")],
     validation: Annotated[float, typer.Option("--validation", help="Share of each class for validation.")] = 0.15,

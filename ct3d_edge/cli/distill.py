@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ct3d_edge.cli.options import SkipInvalidOption
+from ct3d_edge.cli.options import NonInferiorOption, RunSplitOption, SkipInvalidOption
 from ct3d_edge.cli.training_options import (
     AugmentOption,
     BatchSizeOption,
@@ -71,9 +71,7 @@ def distill(
     learning_rate: LearningRateOption = None,
     augment: AugmentOption = None,
     seed: SeedOption = 0,
-    split: Annotated[
-        Path | None, typer.Option("--split", metavar="FILE", help="Split of DIR; that of RUN if left out.")
-    ] = None,
+    split: RunSplitOption = None,
     fold: FoldOption = None,
     unlabelled: Annotated[
         Path | None, typer.Option("--unlabelled", metavar="FOLDER", help="More scans; RUN gives them labels.")
@@ -87,9 +85,7 @@ def distill(
     margin: Annotated[
         float, typer.Option("--margin", help="By how much the AUC may be lower than that of RUN.")
     ] = 0.02,
-    require_non_inferior: Annotated[
-        bool, typer.Option("--require-non-inferior", help="Exit code 4 unless the AUC is lower by less than --margin.")
-    ] = False,
+    require_non_inferior: NonInferiorOption = False,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FOLDER", help="Write the comparison here, as evaluate --against --out does."),

@@ -13,6 +13,7 @@ from ct3d_edge.cli.options import (
     DowngradeCheckOption,
     IgnoreTuningOption,
     JsonOption,
+    NonInferiorOption,
     ProviderOption,
     ProviderOptionsOption,
     SkipInvalidOption,
@@ -63,9 +64,7 @@ def evaluate(
     margin: Annotated[
         float, typer.Option("--margin", help="By how much the AUC may be lower than that of --against.")
     ] = 0.02,
-    require_non_inferior: Annotated[
-        bool, typer.Option("--require-non-inferior", help="Exit code 4 unless the AUC is lower by less than --margin.")
-    ] = False,
+    require_non_inferior: NonInferiorOption = False,
     record: Annotated[
         bool, typer.Option("--record", help="Keep the comparison in the run folder; export puts it into the file.")
     ] = False,

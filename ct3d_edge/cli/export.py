@@ -9,6 +9,7 @@ from ct3d_edge.cli.compile_options import (
     CalibrationDataOption,
     EmbedPreprocessingOption,
     GradcamOutputOption,
+    ModelFileOption,
     OptimizeLevelOption,
     ParityDataOption,
     PrecisionOption,
@@ -39,7 +40,7 @@ def export(
         typer.Option("--model", "-m", help="A folder that `train` wrote, or a .keras file.  [required]"),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
+    out: ModelFileOption,
     labels: LabelsOption = None,
     orientation: OrientationOption = None,
     size: Annotated[

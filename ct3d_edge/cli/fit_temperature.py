@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct3d_edge.cli.options import DeprecatedModelArgument, SkipInvalidOption, resolve_model_and_folder
+from ct3d_edge.cli.options import DeprecatedModelArgument, RunSplitOption, SkipInvalidOption, resolve_model_and_folder
 from ct3d_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ def fit_temperature(
     model: Annotated[
         Path | None, typer.Option("--model", "-m", metavar="RUN", help="A folder that `train` wrote.  [required]")
     ] = None,
-    split: Annotated[
-        Path | None, typer.Option("--split", metavar="FILE", help="Split of DIR; that of RUN if left out.")
-    ] = None,
+    split: RunSplitOption = None,
     rule: Annotated[
         str, typer.Option("--threshold-method", help="Of the threshold: youden, or for example sensitivity=0.95.")
     ] = "youden",

@@ -6,7 +6,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -44,6 +44,7 @@ from ct3d_edge.cli.options import (
     ProviderOptionsOption,
     RunReportOption,
     ScanMemoryOption,
+    ScansArgument,
     ScanTimeoutOption,
     SeriesUidOption,
     WorkersOption,
@@ -74,10 +75,7 @@ WORTH_TUNING = 20
 
 
 def infer(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(readable=False, help="Scans (NIfTI, DICOM, MetaImage, NRRD), or folders of them."),
-    ],
+    paths: ScansArgument,
     model: ModelOption = None,
     provider: ProviderOption = "auto",
     allow_fallback: AllowFallbackOption = False,

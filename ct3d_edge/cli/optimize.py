@@ -9,6 +9,7 @@ from ct3d_edge.cli.compile_options import (
     CalibrationDataOption,
     EmbedPreprocessingOption,
     GradcamOutputOption,
+    ModelFileOption,
     OptimizeLevelOption,
     ParityDataOption,
     PrecisionOption,
@@ -36,7 +37,7 @@ def optimize(
         typer.Option("--model", "-m", help="An ONNX file, from export or elsewhere.  [required]"),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
+    out: ModelFileOption,
     contract: Annotated[
         Path | None,
         typer.Option(help="Contract (JSON) of a file that brings none, or in place of its own."),

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from ct3d_edge.contract import Contract
     from ct3d_edge.inference.config import InferenceConfig
 
+ScansArgument = Annotated[
+    list[Path],
+    typer.Argument(readable=False, help="Scans (NIfTI, DICOM, MetaImage, NRRD), or folders of them."),
+]
+ClassFoldersArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")
+]
 ModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Model file; the one that comes with ct3d-edge if left out."),
@@ -80,6 +87,12 @@ IncludePhiOption = Annotated[
     typer.Option("--include-phi", help="Show the patient's name and ID, which are left out otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RunSplitOption = Annotated[
+    Path | None, typer.Option("--split", metavar="FILE", help="Split of DIR; that of RUN if left out.")
+]
+NonInferiorOption = Annotated[
+    bool, typer.Option("--require-non-inferior", help="Exit code 4 unless the AUC is lower by less than --margin.")
+]
 SkipInvalidOption = Annotated[bool, typer.Option("--skip-invalid", help="Go on without scans that cannot be used.")]
 OrientationOption = Annotated[
     str | None,

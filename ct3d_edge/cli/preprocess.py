@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-from ct3d_edge.cli.options import ContractModelOption, DowngradeCheckOption, SeriesUidOption, load_contract
+from ct3d_edge.cli.options import (
+    ContractModelOption,
+    DowngradeCheckOption,
+    ScansArgument,
+    SeriesUidOption,
+    load_contract,
+)
 from ct3d_edge.errors import UsageError
 
 
 def preprocess(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(readable=False, help="Scans (NIfTI, DICOM, MetaImage, NRRD), or folders of them."),
-    ],
+    paths: ScansArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the .npy files; made if it is not there.")],
     model: ContractModelOption = None,
     series: SeriesUidOption = None,

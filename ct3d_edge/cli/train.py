@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ct3d_edge.cli.options import LabelsOption, OrientationOption, SkipInvalidOption, parse_labels
+from ct3d_edge.cli.options import ClassFoldersArgument, LabelsOption, OrientationOption, SkipInvalidOption, parse_labels
 from ct3d_edge.cli.training_options import (
     AugmentOption,
     BatchSizeOption,
@@ -25,7 +25,7 @@ from ct3d_edge.keras_backend import import_keras
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with two folders of scans, one a class.")],
+    folder: ClassFoldersArgument,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Folder for the model and its records.")],
     preset: Annotated[
