@@ -93,7 +93,8 @@ def distill(
     network
         As in `train`: ``"narrow"``, ``"stem"``, ``"FILE.py:function"``; or ``"auto"`` for the largest one of a small
         space whose exported file meets the target on this device, measured before the training; or ``"prune"`` for
-        the teacher's own network with its most important channels: a quarter, or the most that meet the target.
+        the teacher's own network with its most important channels: a quarter, or the most that meet the target;
+        ``"prune:16-32-64-128"`` keeps so many of each block.
     target
         Of ``"auto"`` and ``"prune"``.
     settings

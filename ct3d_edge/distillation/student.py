@@ -22,7 +22,10 @@ SEARCHED = ("auto", "prune")
 """Names of networks that are chosen for a target."""
 
 CHANNELS_LEFT = 0.25
-"""Share of the teacher's channels that ``"prune"`` leaves where no target is stated: those of ``"narrow"``."""
+"""Share of each block's channels that ``"prune"`` leaves where neither they nor a target are stated."""
+
+PRUNE_TO = "prune:"
+"""Before the channels that are left, one number a block: ``"prune:16-32-64-128"``."""
 
 
 def choose_student(teacher: "Teacher", network: str, target: Target | None, resumed: Path | None) -> "Choice":
@@ -41,17 +44,19 @@ def choose_student(teacher: "Teacher", network: str, target: Target | None, resu
         As `distill`.
     """
     from ct3d_edge.training.network import find_network
-    from ct3d_edge.training.pruning import PrunedNetwork, find_spec, scale_filters
+    from ct3d_edge.training.pruning import PrunedNetwork, find_spec, keep_filters, scale_filters
 
     size = teacher.contract.shape
-    if network not in SEARCHED:
-        if target is not None:
-            raise UsageError("A target is for `network=auto` and `network=prune`.")
-        return find_network(network), size
+    if network not in SEARCHED and target is not None:
+        raise UsageError("A target is for `network=auto` and `network=prune`.")
     if network == "auto":
         return _choose(teacher, target or Target(), list_candidates(teacher.contract), resumed)
+    if network != "prune" and not network.startswith(PRUNE_TO):
+        return find_network(network), size
     spec = find_spec(teacher.network, size)
-    if target is None:
+    if network != "prune":
+        pruned = keep_filters(spec, network.removeprefix(PRUNE_TO))
+    elif target is None:
         pruned = scale_filters(spec, CHANNELS_LEFT)
     else:
         pruned, _ = _choose(teacher, target, list_pruned_candidates(spec, teacher.contract), resumed)

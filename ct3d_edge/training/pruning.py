@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ct3d_edge.errors import ModelError
+from ct3d_edge.errors import ModelError, UsageError
 from ct3d_edge.training.network import NetworkSpec
 
 SAME = 1e-4
@@ -100,7 +100,27 @@ def _predicts_the_same(built: keras.Model, model: keras.Model, size: tuple[int, 
 
 def scale_filters(spec: NetworkSpec, share: float) -> NetworkSpec:
     """The spec with a share of its filters, at least one a block."""
-    filters = tuple(max(1, round(count * share)) for count in spec.filters)
+    return _with_filters(spec, tuple(max(1, round(count * share)) for count in spec.filters))
+
+
+def keep_filters(spec: NetworkSpec, counts: str) -> NetworkSpec:
+    """The spec with so many filters, one number a block: ``"16-32-64-128"``.
+
+    Raises
+    ------
+    UsageError
+        There is not one positive number a block, or one is larger than the block's.
+    """
+    filters = tuple(int(count) if count.isdecimal() else 0 for count in counts.split("-"))
+    most = "-".join(map(str, spec.filters))
+    if len(filters) != len(spec.filters) or not all(0 < n <= own for n, own in zip(filters, spec.filters, strict=True)):
+        raise UsageError(
+            f"The channels to keep are one number a block, at most those of the teacher ({most}); found {counts!r}."
+        )
+    return _with_filters(spec, filters)
+
+
+def _with_filters(spec: NetworkSpec, filters: tuple[int, ...]) -> NetworkSpec:
     return replace(spec, name=f"pruned-{'-'.join(map(str, filters))}", filters=filters)
 
 

@@ -182,12 +182,13 @@ def test_a_student_with_a_smaller_input(teacher: Path, scans: Path, networks: Pa
     assert len(list((tmp_path / "cache").iterdir())) >= 2 * 18, "the scans in both sizes"
 
 
-def test_a_pruned_teacher_is_trained_further(scans: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("network", "left"), [("prune", [2, 2]), ("prune:3-5", [3, 5])])
+def test_a_pruned_teacher_is_trained_further(network: str, left: list[int], scans: Path, tmp_path: Path) -> None:
     spec = NetworkSpec("chain", (8, 8), hidden_units=8)
     run = train(scans, tmp_path / "teacher", plain(), network=spec, size=(12, 12, 10))
-    made = distill(run.folder, scans, tmp_path / "small", plain(epochs=2), network="prune")
+    made = distill(run.folder, scans, tmp_path / "small", plain(epochs=2), network=network)
     layers = keras.saving.load_model(made.run.model).layers
-    assert [layer.filters for layer in layers if isinstance(layer, keras.layers.Conv3D)] == [2, 2]
+    assert [layer.filters for layer in layers if isinstance(layer, keras.layers.Conv3D)] == left
 
 
 def test_pruning_another_kind_of_network(teacher: Path, scans: Path, tmp_path: Path) -> None:
@@ -198,6 +199,8 @@ def test_pruning_another_kind_of_network(teacher: Path, scans: Path, tmp_path: P
 def test_a_target_without_a_search(teacher: Path, scans: Path, networks: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="A target is for `network=auto` and `network=prune`"):
         distill(teacher, scans, tmp_path / "small", plain(), network=f"{networks}:small", target=Target(speedup=2))
+    with pytest.raises(UsageError, match="A target is for `network=auto` and `network=prune`"):
+        distill(teacher, scans, tmp_path / "small", plain(), network="prune:4", target=Target(speedup=2))
     with pytest.raises(UsageError, match="searched for a target"):
         distill(teacher, scans, tmp_path / "small", plain(), network="auto")
 

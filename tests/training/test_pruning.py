@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from networks import tiny_network
 
-from ct3d_edge.errors import ModelError
+from ct3d_edge.errors import ModelError, UsageError
 from ct3d_edge.training.network import NetworkSpec
-from ct3d_edge.training.pruning import PrunedNetwork, find_spec, prune_weights, scale_filters
+from ct3d_edge.training.pruning import PrunedNetwork, find_spec, keep_filters, prune_weights, scale_filters
 
 SPEC = NetworkSpec("four", (4, 6), hidden_units=5)
 SIZE = (12, 12, 12)
@@ -72,3 +72,14 @@ def test_filters_of_a_share() -> None:
     assert scale_filters(SPEC, 0.5).filters == (2, 3)
     assert scale_filters(SPEC, 0.01).filters == (1, 1)
     assert scale_filters(SPEC, 0.5).name == "pruned-2-3"
+
+
+def test_filters_by_number() -> None:
+    kept = keep_filters(SPEC, "3-6")
+    assert (kept.filters, kept.name, kept.hidden_units) == ((3, 6), "pruned-3-6", SPEC.hidden_units)
+
+
+@pytest.mark.parametrize("counts", ["3", "3-4-5", "5-6", "0-6", "3-x", "", "3,6"])
+def test_filters_that_the_teacher_cannot_keep(counts: str) -> None:
+    with pytest.raises(UsageError, match=r"one number a block, at most those of the teacher \(4-6\)"):
+        keep_filters(SPEC, counts)
