@@ -178,6 +178,7 @@ class PeerComparison:
             "threads": plan.threads,
             "tolerance": dict(plan.tolerance),
             "reduced_tolerance": dict(plan.reduced_tolerance),
+            "across_precisions": plan.across_precisions,
             "scans": [path.name for path in self._fixture.scans],
             "contestants": {
                 entry.key: {"kind": entry.kind, **asdict(entry), **self.scores[entry.key].as_dict()}

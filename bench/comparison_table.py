@@ -58,9 +58,10 @@ def peer_facts(record: BenchRecord, key: str) -> dict[str, Any]:
 
 
 def our_fastest(record: BenchRecord, kind: str, precision: str) -> str | None:
-    """The key of this project's fastest contestant; None where none ran."""
-    keys = durations_of_class(record, kind, precision)
-    return next((key for key in keys if peer_facts(record, key)["ours"]), None)
+    """The key of this project's fastest contestant; None where none ran. Of all precisions if the plan says so."""
+    tried = list_precisions(record, kind) if record.conditions.get("across_precisions") else (precision,)
+    keys = [key for one in tried for key in durations_of_class(record, kind, one) if peer_facts(record, key)["ours"]]
+    return min(keys, key=lambda key: percentile(record.samples.counted[key], 50).value, default=None)
 
 
 def comparison_table(record: BenchRecord, kind: str, precision: str) -> str:

@@ -11,6 +11,7 @@ each. Every sample goes to bench/results/light.json.
 import statistics
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,26 +61,32 @@ def list_candidates() -> list[tuple["NetworkSpec", tuple[int, int, int]]]:
 
 def make_subjects() -> dict[str, Subject]:
     """Name to file, the tutorial's as tf2onnx writes it first."""
-    from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
-    from ct3d_edge.conversion.passes.lower_conv3d.kernel_storage import store_kernels_untransformed
-    from ct3d_edge.conversion.passes.pipeline import optimize_graph
-
     made: dict[str, Subject] = {}
     for spec, shape in list_candidates():
         name = spec.name if shape == FULL else f"{spec.name}, {'x'.join(map(str, shape))}"
-        network = spec.build(*shape)
-        randomize_statistics(network)
-        plain = convert_to_onnx(network, Contract(shape=shape))
-        facts = {"filters": spec.filters, "stem_stride": spec.stem_stride, "weights": network.count_params()}
+        plain, fast = make_files(spec, shape)
         if not made:
-            made[PLAIN] = Subject(plain.SerializeToString(), shape, facts)
-        proto, _ = store_kernels_untransformed(optimize_graph(plain, "fast", strict=True).proto)
-        made[name] = Subject(proto.SerializeToString(), shape, facts)
+            made[PLAIN] = plain
+        made[name] = fast
         print(f"made {name}", flush=True)
     return made
 
 
-def time_subjects(subjects: dict[str, Subject], threads: int, rounds: int) -> Samples:
+def make_files(spec: "NetworkSpec", shape: tuple[int, int, int]) -> tuple[Subject, Subject]:
+    """A network with random weights, as tf2onnx writes it, and as `export` does at level fast."""
+    from ct3d_edge.conversion.keras_to_onnx import convert_to_onnx
+    from ct3d_edge.conversion.passes.lower_conv3d.kernel_storage import store_kernels_untransformed
+    from ct3d_edge.conversion.passes.pipeline import optimize_graph
+
+    network = spec.build(*shape)
+    randomize_statistics(network)
+    plain = convert_to_onnx(network, Contract(shape=shape))
+    fast, _ = store_kernels_untransformed(optimize_graph(plain, "fast", strict=True).proto)
+    facts = {"filters": spec.filters, "stem_stride": spec.stem_stride, "weights": network.count_params()}
+    return Subject(plain.SerializeToString(), shape, facts), Subject(fast.SerializeToString(), shape, facts)
+
+
+def time_subjects(subjects: Mapping[str, Subject], threads: int, rounds: int) -> Samples:
     """All in turn in one process, each on its own network input."""
     contestants = {
         name: partial(run_session, open_session(subject.data, threads=threads), _make_batch(subject.shape))

@@ -87,6 +87,8 @@ class ComparisonPlan:
         Kind to the largest difference from what is expected in fp32; who differs by more is not timed.
     reduced_tolerance
         The same by precision, for the others.
+    across_precisions
+        Whether the table compares all of a question with this project's fastest, not only those of its precision.
     """
 
     question: str
@@ -97,6 +99,7 @@ class ComparisonPlan:
     threads: int
     tolerance: Mapping[str, float]
     reduced_tolerance: Mapping[str, float] = field(default_factory=dict)
+    across_precisions: bool = False
 
     def of_kind(self, kind: str) -> tuple[PeerEntry, ...]:
         """Those who answer one question."""

@@ -13,6 +13,7 @@ from bench.comparison import PeerComparison
 from bench.fixture import KINDS, Fixture
 from bench.peer_process import PeerFailed, PeerProcess
 from bench.peer_worker import max_difference
+from bench.peers import ours
 from bench.plan import load_plan
 from ct3d_edge.latency.record import BenchRecord, read_record
 
@@ -102,6 +103,12 @@ def test_who_cannot_take_part_is_named_and_the_others_run(fixture: Fixture, tmp_
         "openvino, openvino_int8, small, tf2onnx, voxels" in reasons["network: no such file"]
     )
     assert "differ from the expected ones by" in reasons["network: held to nothing"]
+
+
+def test_another_model_of_the_project_gets_a_corner_of_each_volume(tmp_path: Path) -> None:
+    volumes = np.random.default_rng(0).random((1, 128, 128, 64), np.float32)
+    light = ours.network(Fixture(tmp_path), 1, model="phantom-light.onnx")
+    np.testing.assert_array_equal(light(volumes), light(volumes[:, :96, :96]))
 
 
 @pytest.mark.skipif(find_spec("openvino") is not None, reason="OpenVINO is installed")

@@ -86,6 +86,19 @@ def test_each_precision_has_a_table_and_the_processor_its_units(folder: Path) ->
     assert "**A scan file to a network input**" in rounded
 
 
+def test_a_plan_may_compare_across_precisions(folder: Path) -> None:
+    facts = RECORD.conditions["contestants"]
+    conditions = {
+        **RECORD.conditions,
+        "contestants": {**facts, THEIRS: {**facts[THEIRS], "precision": "bf16"}},
+        "across_precisions": True,
+    }
+    replace(RECORD, conditions=conditions).save(folder / "results" / "contest.json")
+    page = update_tables(PAGE, folder)
+    assert "| theirs | 33.0 (30.0..37.0) | 3.00 (3.00..3.00) | 1.5e-07 |  |" in page
+    assert "| reader | 8.0 (5.0..12.0) |  | 1.5e-07 |  |" in page, "another question"
+
+
 def test_only_the_part_between_the_marks_changes_and_twice_changes_nothing(folder: Path) -> None:
     page = update_tables(PAGE, folder)
     assert page.startswith("before\n<!-- from results/contest.json -->\n")
