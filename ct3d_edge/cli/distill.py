@@ -42,7 +42,10 @@ def distill(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="SMALL", help="Folder for the small model.")],
     network: Annotated[
         str,
-        typer.Option("--network", help="narrow, stem, FILE.py:function; auto or prune: the largest for the target; prune:16-32-64-128."),
+        typer.Option(
+            "--network",
+            help="narrow, stem, FILE.py:function; auto or prune: the largest for the target; prune:16-32-64-128.",
+        ),
     ] = "narrow",
     speedup: Annotated[
         float | None, typer.Option("--speedup", help="Target: times as fast as RUN, both exported.")
