@@ -1,11 +1,12 @@
-"""The settings of inference in one frozen object, and the session that follows from them and from a tuning."""
+"""The settings of inference in one frozen object, and the sessions that follow from them and from a tuning."""
 
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakSet
 
 from ct3d_edge.errors import UsageError
-from ct3d_edge.modelfile.model_file import default_model_path, load_model_file
+from ct3d_edge.modelfile.model_file import ModelFile, default_model_path, load_model_file
 from ct3d_edge.providers.names import AUTOMATIC, PROVIDERS, RequestedProvider
 from ct3d_edge.providers.options import Options, parse_options
 from ct3d_edge.quality_control.check_registry import require_downgradable
@@ -166,3 +167,46 @@ def open_runner(path: Path | None, config: InferenceConfig, *, stored_voxels: bo
     resolved = resolve_model(path, config)
     request = replace(resolved.request, threads=config.threads or resolved.tuned_threads)
     return Runner(load_model_file(resolved.path, stored_voxels=stored_voxels), request)
+
+
+class ModelSessions:
+    """The session of a model file, opened again where other threads or another batch are asked for.
+
+    Parameters
+    ----------
+    file
+        A checked model file.
+    request
+        What is asked of every session.
+
+    Raises
+    ------
+    ModelError, ProviderError
+        As `Runner` raises.
+    """
+
+    def __init__(self, file: ModelFile, request: SessionRequest) -> None:
+        self._file, self._request = file, request
+        self.current = Runner(file, request)
+        """The open session; after `close`, the last one."""
+        self._runners = WeakSet([self.current])
+        self._closed = False
+
+    def ensure(self, threads: int, batch: int = 1) -> None:
+        """Open a session with these settings unless the current one has them. Iterators in use keep theirs."""
+        self.require_open()
+        report = self.current.run_report
+        if (report.threads or threads, report.batch or 1) != (threads, batch):
+            self.current = Runner(self._file, replace(self._request, threads=threads, batch=batch))
+            self._runners.add(self.current)
+
+    def require_open(self) -> None:
+        """Raise a `UsageError` after `close`."""
+        if self._closed:
+            raise UsageError(f"The model {self._file.path} was closed. Open it again with load_model.")
+
+    def close(self) -> None:
+        """Release all sessions and their memory. Closing twice is allowed."""
+        self._closed = True
+        for runner in self._runners:
+            runner.close()

@@ -4,9 +4,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, 
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import UsageError
 from ct3d_edge.formatting import parse_size
-from ct3d_edge.inference.config import InferenceConfig, resolve_model
+from ct3d_edge.inference.config import InferenceConfig, ModelSessions, resolve_model
 from ct3d_edge.inference.gradcam_maps import GradcamMaker, GradcamMap
 from ct3d_edge.inference.predict import NO_RECORDS, ScanResult, find_model_flags, predict_batch, raise_if_failed
 from ct3d_edge.inference.predict_many import MemoryEstimate, Schedule, make_schedule, predict_scans
@@ -56,19 +54,15 @@ class Model:
         self._threads = (request.options.threads if request.options else None) or request.threads
         self._tuned_threads = tuned_threads
         self._gradcam = GradcamMaker(file) if request.gradcam else None
-        self._runner = Runner(file, replace(request, threads=self._threads or tuned_threads))
-        self._runners = WeakSet([self._runner])
-        self._closed = False
+        self._sessions = ModelSessions(file, replace(request, threads=self._threads or tuned_threads))
         self.search_flags: Mapping[str, Collection[QCFlag]] = {}
         """Quality flags that a search gave to scans: `DiscoveredScans.flags`. They become part of their records."""
 
     def __enter__(self) -> Self:
-        self._require_open()
+        self._sessions.require_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -76,18 +70,12 @@ class Model:
 
         Predictions raise `UsageError` afterwards; ``contract`` and ``run_report`` remain. Closing twice is allowed.
         """
-        self._closed = True
-        for runner in self._runners:
-            runner.close()
+        self._sessions.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process opens a session of its own, of the same bytes."""
         make = partial(Model, tuned_threads=self._tuned_threads)
         return make, (self._file, self._request, self._config), {"search_flags": dict(self.search_flags)}
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise UsageError(f"The model {self._file.path} was closed. Open it again with load_model.")
 
     @property
     def file(self) -> ModelFile:
@@ -97,17 +85,17 @@ class Model:
     @property
     def contract(self) -> Contract:
         """The model's preprocessing and labels."""
-        return self._runner.contract
+        return self.runner.contract
 
     @property
     def run_report(self) -> RunReport:
         """The provider that runs the network, and its settings."""
-        return self._runner.run_report
+        return self.runner.run_report
 
     @property
     def runner(self) -> Runner:
         """The open session."""
-        return self._runner
+        return self._sessions.current
 
     def predict(self, scan: ScanInput) -> ResultRecord:
         """Predict one scan.
@@ -132,10 +120,10 @@ class Model:
         ProviderError
             If the session fails.
         """
-        self._ensure_session(self._threads or self._tuned_threads or count_usable_cores())
+        self._sessions.ensure(self._threads or self._tuned_threads or count_usable_cores())
         checker = self.make_checker()
         prepared = prepare_source(to_source(scan), self.contract, checker=checker)
-        record = predict_batch([prepared], self._runner, self._model_flags, checker)[0].record
+        record = predict_batch([prepared], self.runner, self._model_flags, checker)[0].record
         raise_if_failed(record)
         return record
 
@@ -151,8 +139,8 @@ class Model:
         ProviderError
             If the session fails.
         """
-        self._require_open()
-        return self._runner.run_network(volumes)
+        self._sessions.require_open()
+        return self.runner.run_network(volumes)
 
     def predict_many(
         self,
@@ -217,7 +205,7 @@ class Model:
         schedule = make_schedule(estimate, scans, workers=workers, batch=batch_size, max_memory=parse_size(max_memory))
         tuned = self._tuned_threads if scans == 1 else None
         schedule = replace(schedule, threads=self._threads or tuned or schedule.threads)
-        self._ensure_session(schedule.threads, 1 if on_cpu else schedule.batch)
+        self._sessions.ensure(schedule.threads, 1 if on_cpu else schedule.batch)
         return schedule
 
     def iter_results(
@@ -233,11 +221,11 @@ class Model:
 
         Give the ``checker`` of earlier calls to flag duplicates of their scans too.
         """
-        self._require_open()
+        self._sessions.require_open()
         checker = checker or self.make_checker()
         return predict_scans(
             scans,
-            self._runner,
+            self.runner,
             schedule,
             model_flags=self._model_flags,
             known_records=known_records,
@@ -248,7 +236,7 @@ class Model:
     def make_failed_result(self, scan: Path, failure: ScanFailure) -> ScanResult:
         """The result of a scan that no process finished."""
         prepared = PreparedScan(str(scan), None, None, ("error", failure), (), Timing())
-        return predict_batch([prepared], self._runner, self._model_flags, self.make_checker())[0]
+        return predict_batch([prepared], self.runner, self._model_flags, self.make_checker())[0]
 
     def compute_gradcam_map(self, analysis: ScanResult) -> GradcamMap | None:
         """The Grad-CAM map of a result; None without a prediction, or if the model was opened without ``gradcam``."""
@@ -275,14 +263,6 @@ class Model:
             include_phi=self._config.include_phi,
             search_flags=self.search_flags,
         )
-
-    def _ensure_session(self, threads: int, batch: int = 1) -> None:
-        """Open a session with these settings unless the current one has them. Iterators in use keep theirs."""
-        self._require_open()
-        current = self.run_report
-        if (current.threads or threads, current.batch or 1) != (threads, batch):
-            self._runner = Runner(self._file, replace(self._request, threads=threads, batch=batch))
-            self._runners.add(self._runner)
 
 
 def open_model(path: Path | None, config: InferenceConfig) -> Model:

@@ -257,7 +257,7 @@ def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeS
     has_prediction = model.predict(scan)
     begun = model.predict_many([scan] * 20, workers=2)
     next(begun)
-    session = weakref.ref(model._runner)
+    session = weakref.ref(model.runner)
     if by_with:
         with model:
             pass
@@ -284,7 +284,7 @@ def test_a_model_that_was_closed_says_so(make_model: MakeModel, make_scan: MakeS
 def test_a_closed_model_frees_its_sessions(make_model: MakeModel, make_scan: MakeScan) -> None:
     model = load_model(make_model(), "cpu")
     model.predict(make_scan())
-    sessions = [weakref.ref(runner._session) for runner in model._runners]
+    sessions = [weakref.ref(runner._session) for runner in model._sessions._runners]
     model.close()
     assert sessions
     assert all(session() is None for session in sessions)

@@ -51,7 +51,7 @@ def bony(hu: NDArray[np.int16]) -> NDArray[np.int16]:
 def _pooled(model: Model, scan: NDArray[np.int16]) -> NDArray[np.float32]:
     from ct3d_edge.preprocessing import preprocess
 
-    pooled = model._runner.outputs(preprocess(Volume(scan, affine=LAS), model.contract).volume[None]).pooled
+    pooled = model.runner.outputs(preprocess(Volume(scan, affine=LAS), model.contract).volume[None]).pooled
     assert pooled is not None
     return np.asarray(pooled[0])
 

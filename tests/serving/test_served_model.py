@@ -45,7 +45,7 @@ def test_a_session_that_fails_is_unhealthy_until_it_works_again(
     volume = {"volume": np.zeros((1, 16, 12, 8, 1), np.float32)}
     with open_served_model(make_model(), ANY_SCAN, workers=1) as served:
         assert isinstance(served, ScanModel)
-        served._choose_model(True)._runner.close()
+        served._choose_model(True).runner.close()
         with pytest.raises((ProviderError, UsageError)):
             served.predict_tensors(volume)
         with pytest.raises(ProviderError), served.watched_session():
