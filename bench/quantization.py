@@ -10,7 +10,6 @@ goes to bench/results/int8_MODEL.json.
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from bench.save_record import save_record
 from bench.sessions import open_session, run_session
 from ct3d_edge.contract import Contract
 from ct3d_edge.conversion.parity.parity_data import (
-    CalibrationData,
     NetworkInputs,
     load_calibration_data,
     load_parity_dataset,
@@ -45,7 +43,6 @@ EXTRA_SEEDS = range(41_000, 41_012)
 """Seeds far from those of training, parity check and calibration."""
 
 Volumes = NDArray[np.float32]
-IntegersFn = Callable[[onnx.ModelProto, CalibrationData], onnx.ModelProto]
 
 
 def load_volumes(contract: Contract, scans: Path | None) -> dict[str, Volumes]:

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ct3d_edge.errors import UsageError
@@ -59,9 +58,7 @@ class ResultsJournal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self.sync()
         finally:
@@ -171,9 +168,7 @@ class StartedScans:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Remove the file: whatever ended this run, it was no scan."""
         os.close(self._handle)
         self._path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Queries of rewrite rules on a graph, and `GraphRewriter`, through which they change it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,24 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
         return None
     node = next(iter(uses)).node
     return node if node.graph is value.graph else None
+
+
+def only_pool(node: ir.Node, kinds: Collection[str]) -> ir.Node | None:
+    """The pooling of one of these kinds that alone uses the output of a node; None if no such pooling uses it.
+
+    Raises
+    ------
+    RewriteRefused
+        If others use it too, or the pooling also gives the positions of its maxima.
+    """
+    if not any(use.node.op_type in kinds for use in node.outputs[0].uses()):
+        return None
+    pool = only_consumer(node.outputs[0])
+    if pool is None:
+        raise RewriteRefused("it is used by more than the pooling behind it")
+    if len(pool.outputs) > 1:
+        raise RewriteRefused(f"{pool.name} also tells where the maxima are")
+    return pool
 
 
 def has_body(node: ir.Node) -> bool:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ct3d_edge.conversion.passes import channel_affine as affines
 from ct3d_edge.conversion.passes.channel_affine import ChannelAffine, read_channel_affine
-from ct3d_edge.conversion.passes.graph import GraphRewriter, only_consumer, reduced_axes
+from ct3d_edge.conversion.passes.graph import GraphRewriter, only_pool, reduced_axes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 from ct3d_edge.conversion.passes.window import Window, counts_padding
 
@@ -24,14 +24,11 @@ LINEAR_POOLS = frozenset({"AveragePool", "ReduceMean", "GlobalAveragePool"})
 def check(node: ir.Node) -> RewriteFn | None:
     """Find an affine map whose only use is a pooling over space."""
     affine = read_channel_affine(node)
-    users = [use.node for use in node.outputs[0].uses() if use.node.op_type in INCREASING_POOLS | LINEAR_POOLS]
-    if affine is None or not users or affine.axes < 3:
+    if affine is None or affine.axes < 3:
         return None
-    pool = only_consumer(node.outputs[0])
+    pool = only_pool(node, INCREASING_POOLS | LINEAR_POOLS)
     if pool is None:
-        raise RewriteRefused("it is used by more than the pooling behind it")
-    if len(pool.outputs) > 1:
-        raise RewriteRefused(f"{pool.name} also tells where the maxima are")
+        return None
     if pool.op_type in INCREASING_POOLS and not (affine.scale > 0).all():
         raise RewriteRefused("it has factors that are not positive, under which a maximum becomes a minimum")
     if (

@@ -8,7 +8,7 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ct3d_edge.conversion.passes.graph import GraphRewriter, first_input, only_consumer
+from ct3d_edge.conversion.passes.graph import GraphRewriter, first_input, only_consumer, only_pool
 from ct3d_edge.conversion.passes.lower_conv3d.plane_layout import find_planes
 from ct3d_edge.conversion.passes.rule import RewriteFn, RewriteRefused, RewriteRule
 
@@ -18,14 +18,9 @@ POOLS = frozenset({"MaxPool", "GlobalMaxPool"})
 
 def check(node: ir.Node) -> RewriteFn | None:
     """Find an activation whose only use is a max pooling."""
-    users = [use.node for use in node.outputs[0].uses() if use.node.op_type in POOLS]
-    if not users:
-        return None
-    pool = only_consumer(node.outputs[0])
+    pool = only_pool(node, POOLS)
     if pool is None:
-        raise RewriteRefused("it is used by more than the pooling behind it")
-    if len(pool.outputs) > 1:
-        raise RewriteRefused(f"{pool.name} also tells where the maxima are")
+        return None
     if "alpha" in node.attributes and node.attributes["alpha"].as_float() < 0:
         raise RewriteRefused("its slope is negative, so it falls")
     producer = (find_planes(first_input(node)) or first_input(node)).producer()
