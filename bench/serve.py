@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 from bench.folder import link_repeatedly
 from bench.save_record import save_record
@@ -62,13 +63,16 @@ class RunningServer:
         return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
 
     def predict_folder(self, scans: Sequence[Path], clients: int) -> None:
-        """Send all scans; each client sends its next one when its last one was answered."""
+        """Send all scans; each client sends the next one of the list when its last one was answered."""
+        waiting: SimpleQueue[Path | None] = SimpleQueue()
+        for each in (*scans, *[None] * clients):
+            waiting.put(each)
         with ThreadPoolExecutor(clients) as pool:
-            parts = [scans[first::clients] for first in range(min(clients, len(scans)))]
+            parts = [iter(waiting.get, None)] * clients
             latencies = list(itertools.chain.from_iterable(pool.map(self._predict_part, parts)))
         self.latencies_ms.setdefault(name_of(clients), []).extend(latencies)
 
-    def _predict_part(self, scans: Sequence[Path]) -> list[float]:
+    def _predict_part(self, scans: Iterator[Path]) -> list[float]:
         latencies = []
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as connection:
             for scan in scans:
