@@ -86,3 +86,21 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(V0_1, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def scans(make_scan: MakeScan, tmp_path: Path) -> Path:
+    """Folder with two small scans."""
+    for name in ("a.nii.gz", "b.nii.gz"):
+        make_scan(name, folder=tmp_path / "scans")
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_scan: MakeScan) -> Path:
+    """Two sound scans and a broken one between them."""
+    scans = tmp_path / "scans"
+    make_scan("a.nii.gz", folder=scans)
+    make_scan("c.nii", folder=scans / "deeper")
+    (scans / "b.nii.gz").write_bytes(b"")
+    return scans

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from builders import DOWNGRADE_ALL, MakeModel, MakeScan, tiny_proto
+from builders import MakeModel, MakeScan, tiny_proto
 from numpy.typing import NDArray
-from PIL import Image
 
 from ct3d_edge.contract import Contract
 from ct3d_edge.errors import ProviderError
-from ct3d_edge.extras import pip_install_command
 from ct3d_edge.inference import predict_many as folder_pipeline
 from ct3d_edge.inference.predict import ScanResult, predict_batch
 from ct3d_edge.inference.prepare import PreparedScan
@@ -29,16 +27,6 @@ CODES = {
     "truncated.nii.gz": "truncated",
 }
 OTHER_VOXELS = {"nonsquare_200x236.nii.gz"}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, make_scan: MakeScan) -> Path:
-    """Two sound scans and a broken one between them."""
-    scans = tmp_path / "scans"
-    make_scan("a.nii.gz", folder=scans)
-    make_scan("c.nii", folder=scans / "deeper")
-    (scans / "b.nii.gz").write_bytes(b"")
-    return scans
 
 
 def test_a_broken_scan_gets_a_record_and_the_others_their_answer(
@@ -82,54 +70,6 @@ def test_csv_has_a_row_a_scan(run: Run, folder: Path, make_model: MakeModel, tmp
     assert [row["status"] for row in rows] == ["ok", "error", "warn"]
     assert float(rows[0]["p_normal"]) + float(rows[0]["p_abnormal"]) == pytest.approx(1)
     assert out.read_text() == outcome.out
-
-
-def test_the_montage_has_a_strip_for_each_scan_that_was_judged(
-    run: Run, folder: Path, make_model: MakeModel, tmp_path: Path
-) -> None:
-    run("infer", folder, "--model", make_model(), "--montage", tmp_path / "m.png")
-    one = run("infer", folder / "a.nii.gz", "--model", make_model(), "--montage", tmp_path / "one.png")
-    assert one.code == 0
-    with Image.open(tmp_path / "m.png") as both, Image.open(tmp_path / "one.png") as single:
-        assert both.height == 2 * single.height
-        assert np.asarray(both).std() > 10, "slices can be seen"
-
-
-def test_of_scans_without_an_answer_no_picture_or_map_is_written(
-    run: Run, explaining_model: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "scans").mkdir()
-    (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no scan")
-    sides = ("--montage", tmp_path / "m.png", "--gradcam-dir", tmp_path / "maps")
-    outcome = run("infer", tmp_path / "scans", "-m", explaining_model, "-p", "cpu", *sides)
-    assert outcome.code == 1
-    assert "wrote" not in outcome.err
-    assert "--montage: no scan was predicted in this run, so there is nothing to draw" in outcome.err
-    assert "--gradcam-dir: no scan has a prediction, so there is no map" in outcome.err
-    assert not (tmp_path / "m.png").exists()
-
-
-def test_a_picture_of_records_that_were_all_taken_over_is_not_written_and_no_failure(
-    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
-) -> None:
-    command = ("infer", make_scan(), "-m", make_model(), "-o", tmp_path / "r.jsonl", "--resume")
-    assert run(*command).code == 0
-    outcome = run(*command, "--montage", tmp_path / "m.png")
-    assert outcome.code == 0
-    assert "nothing to draw" in outcome.err
-    assert not (tmp_path / "m.png").exists()
-
-
-def test_answers_are_compared_with_the_class_folders(
-    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16], tmp_path: Path
-) -> None:
-    for number, name in enumerate(("normal", "abnormal")):
-        make_scan(f"{name}.nii", voxels=(hu + number).astype(np.int16), folder=tmp_path / "scans" / name)
-    outcome = run("infer", tmp_path / "scans", "--model", make_model(), "--format", "jsonl")
-    right = [Path(scan["scan"]).stem == scan["label"] for scan in map(json.loads, outcome.out.splitlines())]
-    assert f"{sum(right)} of 2 predictions right by class folder (normal " in outcome.err
-    alone = run("infer", tmp_path / "scans" / "normal", "--model", make_model())
-    assert "by class folder" not in alone.err
 
 
 @pytest.mark.parametrize(
@@ -224,16 +164,6 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     assert "provider" not in outcome.err, "no session was made"
 
 
-def test_answers_of_the_shipped_model_are_marked(
-    run: Run, make_scan: MakeScan, make_model: MakeModel, tmp_path: Path
-) -> None:
-    run("infer", make_scan(), "--provider", "cpu", "--out", tmp_path / "shipped.jsonl")
-    run("infer", make_scan(), "--model", make_model(), "--out", tmp_path / "own.jsonl")
-    shipped, own = (json.loads((tmp_path / f"{name}.jsonl").read_text()) for name in ("shipped", "own"))
-    assert (shipped["status"], shipped["flags"][0]["code"]) == ("warn", "demonstration_model")
-    assert (own["status"], own["flags"]) == ("ok", [])
-
-
 def test_what_is_no_chest_in_hu_is_refused_unless_it_is_allowed(
     run: Run, make_scan: MakeScan, hu: NDArray[np.int16], tmp_path: Path
 ) -> None:
@@ -294,12 +224,6 @@ def test_a_patient_is_in_a_record_only_where_that_was_asked_for(
     assert made.PATIENT_NAME in record["flags"][0]["detail"]
 
 
-def test_a_picture_must_be_a_png(run: Run, make_scan: MakeScan, make_model: MakeModel) -> None:
-    outcome = run("infer", make_scan(), "--model", make_model(), "--montage", "m.jpg")
-    assert outcome.code == 2
-    assert "must end in .png" in outcome.err
-
-
 @pytest.mark.slow
 def test_every_odd_file_in_one_run(run: Run, real_scans: Path, tmp_path: Path) -> None:
     results = tmp_path / "odd.jsonl"
@@ -327,26 +251,6 @@ def test_every_odd_file_in_one_run(run: Run, real_scans: Path, tmp_path: Path) -
     assert all(0 <= sound[name] <= 1 for name in OTHER_VOXELS)
 
 
-@pytest.mark.parametrize(("slices", "suggested"), [(2, False), (3, False), (4, True), (7, True)])
-def test_allowing_is_suggested_only_where_it_helps(
-    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16], slices: int, suggested: bool
-) -> None:
-    outcome = run("infer", make_scan(voxels=hu[:, :, :slices]), "-m", make_model(), "-p", "cpu")
-    assert outcome.code == 1
-    assert ("to predict them anyway: --downgrade-check too_few_slices" in outcome.err) == suggested
-
-
-def test_all_that_stands_in_the_way_of_an_answer_is_suggested(
-    run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16]
-) -> None:
-    scan, model = make_scan(voxels=np.full((24, 20, 6), 40, np.int16)), make_model()
-    outcome = run("infer", scan, "-m", model, "-p", "cpu")
-    (line,) = (line for line in outcome.err.splitlines() if line.startswith("to predict them anyway: "))
-    options = line.removeprefix("to predict them anyway: ").split()
-    assert options == ["--downgrade-check", "too_few_slices", "--downgrade-check", "intensity_not_hu"]
-    assert run("infer", scan, "-m", model, "-p", "cpu", *options).code == 0
-
-
 def test_a_memory_budget_that_cannot_be_kept_is_refused(
     run: Run, make_scan: MakeScan, make_model: MakeModel, hu: NDArray[np.int16]
 ) -> None:
@@ -357,56 +261,3 @@ def test_a_memory_budget_that_cannot_be_kept_is_refused(
         assert "One scan takes about" in outcome.err
         assert outcome.out == ""
     assert run("infer", *scans, "-m", make_model(), "-p", "cpu", "--max-memory", "1GB").code == 0
-
-
-def test_the_remark_about_the_demonstration_model_stands_once_below_the_table(
-    run: Run, make_scan: MakeScan, hu: NDArray[np.int16]
-) -> None:
-    scans = [make_scan(f"{number}.nii", voxels=hu.repeat(4, 0).repeat(4, 1) + number) for number in range(3)]
-    outcome = run("infer", *scans, "-p", "cpu")
-    assert outcome.out.count("demonstration_model") == 1
-    assert outcome.out.splitlines()[-1].startswith("demonstration_model: This model was trained on synthetic phantoms")
-    assert run("infer", scans[0], "-p", "cpu").out.count("demonstration_model") == 1
-
-
-@pytest.mark.parametrize(("columns", "width"), [(None, 80), ("100", 100), ("60", 60), ("nonsense", 80)])
-def test_a_table_in_a_pipe_is_as_wide_as_columns_says(
-    run: Run, make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch, columns: str | None, width: int
-) -> None:
-    if columns is None:
-        monkeypatch.delenv("COLUMNS")
-    else:
-        monkeypatch.setenv("COLUMNS", columns)
-    scans = [make_scan(f"{number}{'a' * 120}{number}.nii") for number in "12"]
-    out = run("infer", *scans, "-p", "cpu").out
-    assert width - 2 <= max(map(len, out.splitlines())) <= width
-
-
-def test_a_long_run_without_tuning_names_the_command_where_it_pays(
-    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(20):
-        make_scan(f"{number:02}.nii.gz", folder=tmp_path / "scans")
-    command = ("infer", tmp_path / "scans", "-m", make_model(), *DOWNGRADE_ALL)
-    for features, named in (({"VNNI": True, "AMX": True}, True), ({"VNNI": False, "AMX": False}, False), (None, False)):
-        monkeypatch.setattr("ct3d_edge.system.machine.detect_cpu_features", lambda found=features: found)
-        outcome = run(*command)
-        if "provider cpu" in outcome.err:
-            advice = "this CPU has AMX and VNNI; a faster way may be found by:\n"
-            assert (advice in outcome.err) == named
-            assert (f"  ct3d-edge tune --model {command[3]} --allow-precision any\n" in outcome.err) == named
-            assert "a faster way" not in run(*command[:2], *command[4:]).err, (
-                "nothing can stand beside the bundled model"
-            )
-
-
-def test_the_advice_to_tune_names_the_extra_that_it_needs(
-    run: Run, make_model: MakeModel, make_scan: MakeScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(20):
-        make_scan(f"{number:02}.nii.gz", folder=tmp_path / "scans")
-    monkeypatch.setattr("ct3d_edge.system.machine.detect_cpu_features", lambda: {"VNNI": True})
-    monkeypatch.setattr("ct3d_edge.cli.tune.has_modules", lambda _: False)
-    outcome = run("infer", tmp_path / "scans", "-m", make_model(), *DOWNGRADE_ALL)
-    if "provider cpu" in outcome.err:
-        assert f"  {pip_install_command('optimize')}\n" in outcome.err

@@ -1,12 +1,9 @@
 """What a node answers to peers, and what it makes of what they send."""
 
 import hashlib
-import socket
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import dicom_files as made
@@ -15,10 +12,8 @@ import pytest
 from builders import MakeModel
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
-    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
@@ -30,51 +25,20 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
     RLELossless,
 )
-from pynetdicom import AE, build_context
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from bench.node_hostile import associate_request
-from bench.node_peers import SENDER, Archive, wait_for
-from ct3d_edge.node.config import Completion, Peer
+from bench.node_peers import Archive, wait_for
+from ct3d_edge.node.config import Completion
 
-from .conftest import LIMITS, MakeSeries, RunningNode, StartNode, StartProcess, read_records, require_program, send
-
-
-def associate(
-    node: RunningNode, syntax: UID = ExplicitVRLittleEndian, sop_class: UID = CTImageStorage, title: str = SENDER
-) -> Association:
-    contexts = [build_context(sop_class, syntax), build_context(Verification)]
-    return AE(ae_title=title).associate("127.0.0.1", node.port, contexts=contexts, ae_title="CT3D-EDGE")
-
-
-def store_encoded(association: Association, data: bytes, instance: str) -> int:
-    """C-STORE of bytes that pynetdicom would not send by itself; the status."""
-    request = C_STORE()
-    request.MessageID, request.Priority, request.DataSet = 1, 2, BytesIO(data)
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = CTImageStorage, UID(instance)
-    association._reactor_checkpoint.clear()
-    association.dimse.send_msg(request, 1)
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    assert isinstance(answer, C_STORE)
-    assert answer.Status is not None
-    return answer.Status
-
-
-def statuses(node: RunningNode, datasets: list[Dataset], syntax: UID = ExplicitVRLittleEndian) -> list[int]:
-    """What a node answers to each of some data sets."""
-    association = associate(node, syntax, datasets[0].SOPClassUID)
-    assert association.is_established
-    answers = [int(association.send_c_store(dataset).Status) for dataset in datasets]
-    association.release()
-    return answers
-
-
-def read_all(folder: Path) -> list[Dataset]:
-    return [dcmread(path) for path in sorted(folder.iterdir())]
+from .conftest import (
+    LIMITS,
+    MakeSeries,
+    StartNode,
+    read_records,
+    require_program,
+    send,
+)
+from .sender import associate, read_all, statuses, store_encoded
 
 
 def test_series_gets_one_record_and_its_report_reaches_the_archive(
@@ -144,46 +108,6 @@ def test_instances_of_many_frames_are_series(
     assert record.has_prediction, record.failure
 
 
-def test_unknown_titles_and_addresses_are_rejected(start_node: StartNode) -> None:
-    node = start_node(peers=(Peer(SENDER, "127.0.0.1"), Peer("FAR", "192.0.2.7")))
-    answers = []
-    for calling, called in (("STRANGER", "CT3D-EDGE"), ("FAR", "CT3D-EDGE"), (SENDER, "OTHER"), (SENDER, "CT3D-EDGE")):
-        association = AE(ae_title=calling).associate(
-            "127.0.0.1", node.port, contexts=[build_context(Verification)], ae_title=called
-        )
-        if association.is_established:
-            answers.append(int(association.send_c_echo().Status))
-            association.release()
-        else:
-            assert association.is_rejected
-            assert association.acceptor.primitive is not None
-            answers.append(-int(association.acceptor.primitive.diagnostic or 0))
-    assert answers == [-3, -3, -7, 0]
-
-
-def test_connection_of_an_address_that_is_no_peers_is_closed(start_node: StartNode) -> None:
-    association = associate(start_node(peers=(Peer(SENDER, "192.0.2.0/24"),)))
-    assert not association.is_established
-    assert not association.is_rejected
-
-
-def test_more_associations_than_allowed_are_rejected(start_node: StartNode) -> None:
-    node = start_node(limits=replace(LIMITS, max_associations=2))
-    both = [associate(node) for _ in range(2)]
-    assert all(each.is_established for each in both)
-    assert associate(node).is_rejected
-    for each in both:
-        each.release()
-
-    def accepts() -> bool:
-        association = associate(node)
-        established = association.is_established
-        association.release()
-        return established
-
-    wait_for(accepts, "an association after the others were released")
-
-
 def test_little_disk_space_is_out_of_resources(start_node: StartNode, make_series: MakeSeries) -> None:
     node = start_node(limits=replace(LIMITS, min_free_bytes=1 << 60))
     assert set(statuses(node, read_all(make_series()))) == {0xA700}
@@ -237,64 +161,6 @@ def test_instance_uids_of_request_and_data_set_are_compared(
     assert list(node.spool.rglob("*.dcm")) == []
 
 
-@pytest.mark.parametrize("rule", ["release", "count"])
-def test_series_is_complete_without_waiting(start_node: StartNode, make_series: MakeSeries, rule: str) -> None:
-    completion = Completion(stable_for=600, on_release=rule == "release", on_count=rule == "count")
-    node, datasets = start_node(completion=completion), read_all(make_series())
-    for dataset in datasets:
-        dataset.ImagesInAcquisition = len(datasets)
-    assert set(statuses(node, datasets)) == {0}
-    assert len(node.records(1)) == 1
-
-
-def test_late_instance_makes_the_whole_series_arrive_again(start_node: StartNode, make_series: MakeSeries) -> None:
-    node, datasets = start_node(), read_all(make_series())
-    statuses(node, datasets[:-1])
-    node.records(1)
-    assert statuses(node, datasets[-1:]) == [0]
-    first, second = node.records(2)
-    assert Path(second.scan).name == "1.2.3-2"
-    assert len(list(Path(second.scan).glob("*.dcm"))) == len(datasets)
-    assert first.scan_sha256 != second.scan_sha256
-
-
-def test_instances_that_come_again_unchanged_change_nothing(start_node: StartNode, make_series: MakeSeries) -> None:
-    node, datasets = start_node(), read_all(make_series())
-    statuses(node, datasets)
-    node.records(1)
-    assert set(statuses(node, datasets)) == {0}
-    statuses(node, read_all(make_series("1.2.4")))
-    assert [Path(record.scan).name for record in node.records(2)] == ["1.2.3-1", "1.2.4-1"]
-    assert list((node.spool / "receiving").iterdir()) == []
-
-
-def test_instances_of_one_uid_and_other_content_are_both_stored(start_node: StartNode, make_series: MakeSeries) -> None:
-    node, datasets = start_node(), read_all(make_series())
-    other = read_all(make_series())[3]
-    other.PixelData = bytes(value ^ 1 for value in other.PixelData)
-    for _ in range(2):  # sent again, nothing changes
-        assert set(statuses(node, [*datasets, other, other])) == {0}
-        (record,) = node.records(1)
-        assert record.failure is not None
-        assert record.failure.code == "conflicting_instances"
-        assert len(list(Path(record.scan).glob("*.dcm"))) == len(datasets) + 1
-    assert list((node.spool / "receiving").iterdir()) == []
-
-
-def test_instance_with_other_content_replaces_that_of_an_earlier_arrival(
-    start_node: StartNode, make_series: MakeSeries
-) -> None:
-    node, datasets = start_node(), read_all(make_series())
-    statuses(node, datasets)
-    node.records(1)
-    datasets[3].SeriesDescription = "corrected"
-    assert statuses(node, datasets[3:4]) == [0]
-    _, second = node.records(2)
-    stored = [dcmread(path).get("SeriesDescription") for path in Path(second.scan).glob("*.dcm")]
-    assert len(stored) == len(datasets)
-    assert stored.count("corrected") == 1
-
-
 @pytest.mark.parametrize("image_type", [["DERIVED", "SECONDARY", "AXIAL"], ["DERIVED", "PRIMARY", "MIP"]])
 def test_series_that_a_folder_search_skips_is_refused(
     start_node: StartNode, make_series: MakeSeries, archive: Archive, image_type: list[str]
@@ -335,19 +201,6 @@ def test_refusal_before_the_first_instance_is_flagged(
     assert "incomplete_series" in [flag.code for flag in record.flags]
 
 
-def test_eight_associations_at_once_lose_nothing(
-    start_node: StartNode, make_series: MakeSeries, archive: Archive
-) -> None:
-    archive.start()
-    node = start_node(destinations=(archive.peer,))
-    folders = [make_series(f"1.2.3.{number}") for number in range(1, 9)]
-    with ThreadPoolExecutor(len(folders)) as senders:
-        sent = list(senders.map(lambda folder: send(node.port, sorted(folder.iterdir())), folders))
-    assert [each.returncode for each in sent] == [0] * len(folders)
-    assert len({record.scan for record in node.records(len(folders))}) == len(folders)
-    archive.wait_for_reports(len(folders))
-
-
 def test_model_that_is_replaced_stays_until_a_restart(
     start_node: StartNode,
     make_series: MakeSeries,
@@ -380,25 +233,3 @@ def test_clock_that_is_set_completes_and_removes_nothing(
     node.records(2)
     time.sleep(0.5)
     assert len(list((node.spool / "series").iterdir())) == 2
-
-
-def test_association_that_is_lost_waits_for_the_sender(start_node: StartNode, make_series: MakeSeries) -> None:
-    node, datasets = start_node(completion=Completion(stable_for=2, on_release=True)), read_all(make_series())
-    lost = associate(node)
-    assert {int(lost.send_c_store(dataset).Status) for dataset in datasets[:5]} == {0}
-    lost.abort()
-    assert set(statuses(node, datasets)) == {0}
-    (record,) = node.records(1)
-    assert len(list(Path(record.scan).glob("*.dcm"))) == len(datasets)
-
-
-@pytest.mark.parametrize("title", ["A\x1b[31mB", "A\nB", "A\x00B", "\x7f", "caf\xe9"], ids=ascii)
-def test_title_with_control_characters_forges_no_line_of_the_log(start_process: StartProcess, title: str) -> None:
-    node = start_process()
-    for request in (associate_request(calling=title), associate_request(called=title)):
-        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
-            connection.sendall(request)
-            assert connection.recv(100)[:1] in (b"\x03", b"\x07", b"")  # rejected, aborted or closed
-    log = node.log.read_text()
-    assert not [character for character in log if not character.isprintable() and character != "\n"]
-    assert not [line for line in log.splitlines() if line.startswith("B")]

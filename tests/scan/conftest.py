@@ -10,12 +10,32 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ct3d_edge.errors import ScanError
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.scan.volume import Scan
+
 AFFINE = np.diag([-2.0, 2.0, 8.0, 1.0])
+HEADER = {1: 348, 2: 540}
+"""Bytes of a header by the version of NIfTI."""
+
 GAP = 4
 """Bytes between a header and the voxels of a single file: no extension follows."""
 
 
 WriteNifti = Callable[..., Path]
+
+
+def code_of(path: Path) -> str:
+    """Code of the error of reading a NIfTI file, whose message names the file."""
+    with pytest.raises(ScanError) as caught:
+        read_nifti(path)
+    assert path.stem in str(caught.value)
+    return caught.value.code
+
+
+def flags_of(volume: Scan) -> list[str]:
+    """Codes of its quality flags."""
+    return [flag.code for flag in volume.flags]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ct3d_edge.quality_control.checker import QualityChecker
 from ct3d_edge.scan.discovery import discover_scans, find_scans
 from ct3d_edge.scan.loader import open_scan
 
-from .test_bad_series import code_of
+from .conftest import code_of
 from .test_series import hu_of
 from .test_series_membership import first_pass, other_pass
 

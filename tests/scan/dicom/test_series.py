@@ -52,11 +52,6 @@ def change_all(folder: Path, change: Callable[[Dataset, int], None], syntax: UID
             made.save(dataset, path, syntax)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, hu: NDArray[np.int16]) -> Path:
-    return made.write_series(tmp_path / "series", hu)
-
-
 def test_a_series_is_the_volume_it_was_made_from(folder: Path, hu: NDArray[np.int16]) -> None:
     scan = open_scan(folder)
     assert np.array_equal(hu_of(scan), hu)

@@ -15,7 +15,7 @@ from ct3d_edge.errors import ScanError
 from ct3d_edge.scan.discovery import find_scans
 from ct3d_edge.scan.loader import open_scan
 
-from .test_bad_series import code_of, flags_of
+from .conftest import code_of, flags_of
 from .test_series import hu_of
 
 

@@ -19,7 +19,7 @@ from ct3d_edge.scan.dicom.series_membership import have_equal_instances
 from ct3d_edge.scan.discovery import discover_scans, find_scans
 from ct3d_edge.scan.loader import list_scan_files, open_scan
 
-from .test_bad_series import setting
+from .conftest import setting
 from .test_series import change_all, hu_of
 
 LOCALIZER = setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
