@@ -1,9 +1,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,32 +9,18 @@ import onnxruntime as ort
 import pytest
 from builders import MakeModel, tiny_proto
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from scipy.special import expit, softmax
 
 from ct3d_edge.contract import Contract
-from ct3d_edge.errors import ModelError, ProviderError, UsageError
+from ct3d_edge.errors import ModelError, UsageError
 from ct3d_edge.modelfile.model_file import PROVENANCE_KEY, load_model_file, parse_model_file
 from ct3d_edge.providers.availability import get_provider
 from ct3d_edge.providers.options import parse_options
 from ct3d_edge.session.provider_selection import SessionRequest
 from ct3d_edge.session.runner import Runner
-from ct3d_edge.session.session import SessionConfig, node_placement, open_session
+from ct3d_edge.session.session import SessionConfig, open_session
 from ct3d_edge.system.machine import count_usable_cores
 from ct3d_edge.temperature_scaling import to_probabilities
-
-NO_GPU = "libcuda|nvcuda|no NVIDIA driver|built without it|finds no GPU"
-
-
-@pytest.fixture(scope="module")
-def without_gpu() -> None:
-    try:
-        import ctypes
-
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return
-    pytest.skip("this machine has an NVIDIA driver; the test is about machines without one")
 
 
 def test_scans_of_a_batch_run_in_turn_where_the_file_was_cut_into_pieces_for_one(
@@ -121,40 +105,6 @@ def test_the_run_report_says_what_ran_where(make_model: MakeModel) -> None:
     assert run_report.onnxruntime == ort.__version__
 
 
-@pytest.mark.usefixtures("without_gpu")
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-@pytest.mark.parametrize("hint", [True, False])
-def test_a_provider_that_cannot_work_here_stops_everything(make_model: MakeModel, provider: str, hint: bool) -> None:
-    with pytest.raises(ProviderError, match=NO_GPU) as caught:
-        Runner(load_model_file(make_model()), SessionRequest(provider, hint=hint))  # type: ignore[arg-type]
-    message = str(caught.value)
-    assert f"Provider {provider} cannot do the work here" in message
-    assert "This onnxruntime has: " in message
-    assert ("`allow_fallback=True`" in message) == hint
-
-
-@pytest.mark.usefixtures("without_gpu")
-def test_a_permitted_fallback_is_on_the_run_report(make_model: MakeModel) -> None:
-    with Runner(load_model_file(make_model()), SessionRequest("tensorrt", allow_fallback=True)) as runner:
-        run_report = runner.run_report
-    assert (run_report.requested, run_report.actual) == ("tensorrt", "cpu")
-    assert [name for name, _ in run_report.passed_over] == ["tensorrt", "cuda"]
-
-
-@pytest.mark.usefixtures("without_gpu")
-def test_auto_says_why_it_did_not_take_the_better_ones(make_model: MakeModel) -> None:
-    with Runner(load_model_file(make_model())) as runner:
-        run_report = runner.run_report
-    assert (run_report.requested, run_report.actual) == ("auto", "cpu")
-    assert [name for name, _ in run_report.passed_over] == ["tensorrt", "cuda"]
-    assert all(reason for _, reason in run_report.passed_over)
-
-
-def test_an_unknown_provider_is_wrong_usage(make_model: MakeModel) -> None:
-    with pytest.raises(UsageError, match="Choose one of: auto, tensorrt, nv-tensorrt-rtx, cuda, openvino, cpu"):
-        Runner(load_model_file(make_model()), SessionRequest("npu"))  # type: ignore[arg-type]
-
-
 def test_a_graph_that_onnxruntime_refuses_is_a_model_error(contract: Contract) -> None:
     proto = tiny_proto(contract)
     proto.graph.node[1].op_type = "Conv9D"
@@ -220,101 +170,6 @@ def test_nan_is_not_hidden(temperature: float) -> None:
     for activation in ("sigmoid", "identity"):
         contract = Contract(activation=activation, temperature=temperature)
         assert np.isnan(to_probabilities(np.array([[np.nan]], np.float32), contract)).all()
-
-
-@dataclass
-class Placed:
-    """What ONNX Runtime would report of one subgraph."""
-
-    ep_name: str
-    names: list[str]
-
-    def get_nodes(self) -> list[Any]:
-        return [SimpleNamespace(name=name, op_type="Conv") for name in self.names]
-
-
-@dataclass
-class Session:
-    """A session as it would look on hardware that this machine may not have."""
-
-    listed: list[str]
-    placed: list[Placed]
-
-    def get_providers(self) -> list[str]:
-        return self.listed
-
-    def get_provider_graph_assignment_info(self) -> list[Placed]:
-        return self.placed
-
-
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-
-
-def test_every_node_on_the_provider_is_accepted() -> None:
-    session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CUDA, ["c"])])
-    assert node_placement(session, get_provider("cuda"), allow_fallback=False) == {"cuda": 3}
-
-
-@pytest.mark.parametrize("allow_fallback", [False, True])
-@pytest.mark.parametrize(
-    ("session", "message"),
-    [
-        (Session([CPU], [Placed(CPU, ["a"])]), "dropped it without a message"),
-        (Session([CUDA, CPU], [Placed(CPU, ["a"])]), "took none of the model's nodes"),
-    ],
-)
-def test_a_provider_that_does_nothing_is_never_accepted(session: Session, message: str, allow_fallback: bool) -> None:
-    with pytest.raises(ProviderError, match=message):
-        node_placement(session, get_provider("cuda"), allow_fallback=allow_fallback)
-
-
-def test_a_provider_that_does_a_part_is_accepted_only_with_permission() -> None:
-    session = Session([CUDA, CPU], [Placed(CUDA, ["a", "b"]), Placed(CPU, ["mean"])])
-    with pytest.raises(ProviderError, match=r"leaves 1 nodes to another provider \(mean\)"):
-        node_placement(session, get_provider("cuda"), allow_fallback=False)
-    assert node_placement(session, get_provider("cuda"), allow_fallback=True) == {"cuda": 2, "cpu": 1}
-
-
-def test_onnxruntimes_own_fallback_is_off(make_model: MakeModel) -> None:
-    """It would rebuild the session on the CPU in the middle of a run, and say so on standard output only."""
-    with Runner(load_model_file(make_model()), SessionRequest("cpu")) as runner:
-        assert runner._session is not None
-        assert runner._session._enable_fallback is False
-
-
-def test_a_graph_that_fails_only_when_it_runs_is_a_provider_error(contract: Contract) -> None:
-    proto = tiny_proto(contract)
-    (sizes,) = [tensor for tensor in proto.graph.initializer if tensor.name == "with_channel"]
-    sizes.CopyFrom(numpy_helper.from_array(np.array([-1, 7, *contract.shape]), "with_channel"))
-    with (
-        Runner(parse_model_file(Path("model.onnx"), proto.SerializeToString()), SessionRequest("cpu")) as runner,
-        pytest.raises(ProviderError, match="ONNX Runtime failed on cpu while running"),
-    ):
-        runner.infer(np.zeros((1, *contract.shape), np.float32))
-
-
-def test_options_of_the_provider_reach_the_session_and_the_run_report(make_model: MakeModel) -> None:
-    options = parse_options("cpu", ("intra_op_num_threads=1", "allow_spinning=0", "enable_cpu_mem_arena=0"))
-    with Runner(load_model_file(make_model()), SessionRequest("cpu", options=options)) as runner:
-        assert runner._session is not None
-        settings = runner._session.get_session_options()
-        run_report = runner.run_report
-    assert settings.intra_op_num_threads == run_report.threads == 1
-    assert settings.enable_cpu_mem_arena is False
-    assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert dict(run_report.options)["allow_spinning"] == "0"
-
-
-@pytest.mark.parametrize(("requested", "owner"), [("auto", "cpu"), ("cuda", "cpu"), ("cpu", "cuda")])
-def test_options_of_another_provider_are_wrong_usage(make_model: MakeModel, requested: str, owner: str) -> None:
-    with pytest.raises(UsageError, match=f"do not belong to provider {requested}"):
-        Runner(load_model_file(make_model()), SessionRequest(requested, options=parse_options(owner)))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("numbers", [{"threads": 0}, {"threads": -1}, {"batch": 0}])
-def test_numbers_below_one_are_wrong_usage(make_model: MakeModel, numbers: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=r"must be at least 1, found (0|-1)"):
-        Runner(load_model_file(make_model()), SessionRequest("cpu", **numbers))  # type: ignore[arg-type]
 
 
 def test_a_symbolic_dimension_can_be_fixed(make_model: MakeModel) -> None:

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from builders import MakeScan
+from numpy.typing import NDArray
+
+from ct3d_edge.scan.loader import content_sha256
+from ct3d_edge.scan.nifti import read_nifti
+from ct3d_edge.scan.volume import Volume
+from ct3d_edge.splits import prepared_cache
+from ct3d_edge.splits.split import SplitEntry
 
 Fill = Callable[..., Path]
 
@@ -21,3 +30,23 @@ def fill(tmp_path: Path) -> Fill:
         return folder
 
     return make
+
+
+@pytest.fixture
+def entries(make_scan: MakeScan, tmp_path: Path, hu: NDArray[np.int16]) -> list[SplitEntry]:
+    """Six scans under ``tmp_path``."""
+    paths = [make_scan(f"s{n}.nii.gz", voxels=hu + np.int16(n), folder=tmp_path / "a") for n in range(6)]
+    return [SplitEntry(f"a/{path.name}", "a", content_sha256(path), "train") for path in paths]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the scans that are read from now on in this process."""
+    names: list[str] = []
+
+    def spy(path: Path) -> Volume:
+        names.append(path.name)
+        return read_nifti(path)
+
+    monkeypatch.setattr(prepared_cache, "open_scan", spy)
+    return names

@@ -1,19 +1,13 @@
 """Prepared scans: each read once, never half there, and rebuilt when they are not what they should be."""
 
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from builders import MakeScan
 from numpy.typing import NDArray
 
 from ct3d_edge.contract import Contract
@@ -22,33 +16,12 @@ from ct3d_edge.errors import DiskError, UsageError
 from ct3d_edge.preprocessing import preprocess
 from ct3d_edge.scan.loader import content_sha256
 from ct3d_edge.scan.nifti import read_nifti
-from ct3d_edge.scan.volume import Volume
 from ct3d_edge.splits import prepared_cache
 from ct3d_edge.splits.prepared_cache import entry_file, map_input, prepare_cache, read_flags
 from ct3d_edge.splits.split import SplitEntry
 
 CONTRACT = Contract(shape=(8, 7, 6))
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def entries(make_scan: MakeScan, tmp_path: Path, hu: NDArray[np.int16]) -> list[SplitEntry]:
-    """Six scans under ``tmp_path``."""
-    paths = [make_scan(f"s{n}.nii.gz", voxels=hu + np.int16(n), folder=tmp_path / "a") for n in range(6)]
-    return [SplitEntry(f"a/{path.name}", "a", content_sha256(path), "train") for path in paths]
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the scans that are read from now on in this process."""
-    names: list[str] = []
-
-    def spy(path: Path) -> Volume:
-        names.append(path.name)
-        return read_nifti(path)
-
-    monkeypatch.setattr(prepared_cache, "open_scan", spy)
-    return names
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -237,80 +210,6 @@ def test_what_killed_writers_left_goes_and_what_others_write_stays(entries: list
     prepare_cache(tmp_path, entries[:1], CONTRACT, folder)
     assert {".ct3d-new", "mine.txt"} <= set(files(folder))
     assert ".ct3d-old" not in files(folder)
-
-
-# Other processes ---------------------------------------------------------------------------------------------
-
-BUILD = """
-import json, sys, time
-from pathlib import Path
-from ct3d_edge.splits import prepared_cache
-from ct3d_edge.splits.prepared_cache import prepare_cache
-from ct3d_edge.splits.split import SplitEntry
-from ct3d_edge.contract import Contract
-
-seconds, entries = float(sys.argv[2]), json.loads(sys.argv[3])
-read = prepared_cache.open_scan
-reads = []
-
-def slowly(path):
-    time.sleep(seconds)
-    reads.append(path)
-    return read(path)
-
-prepared_cache.open_scan = slowly
-folder = Path(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-prepare_cache(folder, [SplitEntry(*entry) for entry in entries], Contract(shape=(8, 7, 6)), folder / "cache", workers=1)
-print(len(reads))
-"""
-
-
-def start(folder: Path, entries: list[SplitEntry], seconds: float) -> subprocess.Popen[str]:
-    """A process that builds the cache, and takes its time over each scan; it waits for a line."""
-    listed = json.dumps([[entry.path, entry.label, entry.sha256, entry.subset] for entry in entries])
-    command = [sys.executable, "-c", BUILD, str(folder), str(seconds), listed]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-
-
-def test_two_processes_may_build_one_cache_at_once(entries: list[SplitEntry], tmp_path: Path) -> None:
-    prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "alone")
-    builders = [start(tmp_path, entries, 0.05) for _ in range(2)]
-    for builder in builders:
-        go(builder)
-    outputs = [builder.communicate(timeout=60)[0] for builder in builders]
-    assert [builder.returncode for builder in builders] == [0, 0]
-    # Both were at it: neither found the whole cache done.
-    assert all(int(output) > 0 for output in outputs)
-    assert files(tmp_path / "cache") == files(tmp_path / "alone")
-
-
-def test_a_killed_build_leaves_only_whole_entries_and_goes_on(
-    entries: list[SplitEntry], tmp_path: Path, reads: list[str]
-) -> None:
-    builder = start(tmp_path, entries, 0.3)
-    go(builder)
-    deadline = time.monotonic() + 60
-    while len(list((tmp_path / "cache").glob("*.npy"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(builder.pid, signal.SIGKILL)
-    builder.communicate()
-    left = list((tmp_path / "cache").glob("*.npy"))
-    assert 2 <= len(left) < 6
-    assert all(read_flags(path, CONTRACT.shape) is not None for path in left)
-    made = prepare_cache(tmp_path, entries, CONTRACT, tmp_path / "cache")
-    assert len(made.entries) == 6
-    assert len(reads) == 6 - len(left)
 
 
 def test_two_volumes_in_turn_are_left_out(tmp_path: Path) -> None:
