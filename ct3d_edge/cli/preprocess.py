@@ -1,8 +1,8 @@
 """``ct3d-edge preprocess``: what the network would be given, as .npy files."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,13 @@ from ct3d_edge.cli.options import (
     load_contract,
 )
 from ct3d_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ct3d_edge.contract import Contract
+    from ct3d_edge.scan.qc_flag import QCFlag
 
 
 def preprocess(
@@ -32,12 +39,9 @@ def preprocess(
 
     from ct3d_edge.cli.terminal import log, log_skipped, track_progress
     from ct3d_edge.errors import ScanError
-    from ct3d_edge.preprocessing import preprocess as prepare
     from ct3d_edge.quality_control.check_registry import require_downgradable
-    from ct3d_edge.quality_control.voxel_checks import arrangement_flags
     from ct3d_edge.scan.discovery import discover_scans
-    from ct3d_edge.scan.loader import open_scan
-    from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
+    from ct3d_edge.scan.qc_flag import apply_overrides
     from ct3d_edge.system.atomic_write import atomic_file, make_folder
 
     contract, allowed = load_contract(model), require_downgradable(allow or ())
@@ -48,12 +52,7 @@ def preprocess(
     failed = 0
     for target, scan in track_progress(targets.items(), len(targets), "Scans"):
         try:
-            opened = open_scan(scan, allow=allowed)
-            prepared = prepare(opened, contract)
-            # `open_scan` applied the overrides to the flags of the file.
-            added = (*prepared.flags[len(opened.flags) :], *arrangement_flags(opened, prepared, contract))
-            flags = (*opened.flags, *apply_overrides(added, allowed))
-            raise_if_refused(flags)
+            volume, flags = _prepare(scan, contract, allowed)
         except ScanError as error:
             failed += 1
             log(f"{scan}: {error.code}: {error}")
@@ -62,9 +61,27 @@ def preprocess(
             if flag.severity != "ok":
                 log(f"{scan}: {flag.code}: {flag.detail}")
         with atomic_file(target) as stream:
-            np.save(stream, prepared.volume)
+            np.save(stream, volume)
     log(f"wrote {len(targets) - failed} of {len(targets)} scans to {out}")
     raise typer.Exit(1 if failed else 0)
+
+
+def _prepare(
+    scan: Path, contract: "Contract", allowed: Collection[str]
+) -> "tuple[NDArray[np.float32], tuple[QCFlag, ...]]":
+    """The network input of a scan, and its flags of reading and of how its slices lie; a refused scan is an error."""
+    from ct3d_edge.preprocessing import preprocess as prepare
+    from ct3d_edge.quality_control.voxel_checks import arrangement_flags
+    from ct3d_edge.scan.loader import open_scan
+    from ct3d_edge.scan.qc_flag import apply_overrides, raise_if_refused
+
+    opened = open_scan(scan, allow=allowed)
+    prepared = prepare(opened, contract)
+    # `open_scan` applied the overrides to the flags of the file.
+    added = (*prepared.flags[len(opened.flags) :], *arrangement_flags(opened, prepared, contract))
+    flags = (*opened.flags, *apply_overrides(added, allowed))
+    raise_if_refused(flags)
+    return prepared.volume, flags
 
 
 def _output_paths(scans: Iterable[Path], out: Path) -> dict[Path, Path]:
