@@ -106,7 +106,7 @@ def distill(
     from ct3d_edge.cli.terminal import ProgressBars, log, print_lines
     from ct3d_edge.distillation.distill import distill as distill_network
     from ct3d_edge.evaluation.comparison_report import COMPARISON_FILES, comparison_summary, write_comparison_files
-    from ct3d_edge.evaluation.report import require_folder
+    from ct3d_edge.evaluation.report import NAME_WIDTH, require_folder
     from ct3d_edge.training.teacher import DistillationSettings
 
     if report:
@@ -138,7 +138,10 @@ def distill(
         )
     print_lines(run_summary(distilled.run))
     if distilled.comparison is not None:
-        print_lines(["", *comparison_summary(distilled.comparison)])
+        student = distilled.comparison.model
+        rest_in = "in evaluation.json" if report else "which `evaluate --against --out FOLDER` lists"
+        lines = comparison_summary(distilled.comparison, rest_in)
+        print_lines(["", f"{'model':<{NAME_WIDTH}}{student.model} ({student.run_by})", *lines])
         for path in write_comparison_files(distilled.comparison, report) if report else ():
             log(f"wrote {path}")
     if require_non_inferior:

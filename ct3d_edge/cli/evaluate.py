@@ -130,7 +130,8 @@ def _compare(
     with ProgressBars() as progress:
         comparison = compare_models(model, against, scans, **settings, progress=progress)
     first, second = comparison.model, comparison.reference
-    lines = [*summary(first), "", *comparison_summary(comparison)]
+    rest_in = "in evaluation.json" if out else "which --out FOLDER lists"
+    lines = [*summary(first), "", *comparison_summary(comparison, rest_in)]
     warnings = (*first.warnings, *comparison.invalid_because, *comparison.warnings)
     _print_result(comparison.to_dict(), lines, (*first.remarks, *second.remarks), warnings, json_=json_)
     for path in write_comparison_files(comparison, out) if out else ():

@@ -15,7 +15,7 @@ from ct3d_edge.distillation.search import Target
 from ct3d_edge.distillation.student import choose_student
 from ct3d_edge.errors import CheckFailedError, DatasetError, ModelError, UsageError
 from ct3d_edge.evaluation.classifier import RUN_SPLIT
-from ct3d_edge.evaluation.compare_models import compare_models, record_evidence
+from ct3d_edge.evaluation.compare_models import compare_models, record_evidence, require_comparable
 from ct3d_edge.evaluation.comparison import MARGIN, Comparison
 from ct3d_edge.evaluation.test_set import map_classes
 from ct3d_edge.keras_backend import import_keras
@@ -114,7 +114,8 @@ def distill(
     Raises
     ------
     UsageError
-        As `train`; or there is no scan folder, or no test scan where a comparison is required.
+        As `train`; or there is no scan folder, or no test scan where a comparison is required, or the margin is out
+        of range.
     ModelError
         The teacher cannot be loaded, has other than two classes, or predicts the same for every scan.
     CheckFailedError
@@ -141,6 +142,8 @@ def distill(
         require_unseen_test_scans(drawn, tested)
     if require_comparison:
         require_test_scans(drawn)
+    if drawn is not None and drawn.test:
+        require_comparable(margin)
     map_classes(class_names(folder), opened.contract)
     artifacts.refuse_to_overwrite(out, resume=options.get("resume", False), overwrite=options.get("overwrite", False))
     extra = None

@@ -48,11 +48,14 @@ def choose_student(teacher: "Teacher", network: str, target: Target | None, resu
 
     size = teacher.contract.shape
     if network not in SEARCHED and target is not None:
-        raise UsageError("A target is for `network=auto` and `network=prune`.")
+        raise UsageError(
+            "A target is for `network=auto` and `network=prune`, which choose a network by it; "
+            f"`network={network}` names one."
+        )
     if network == "auto":
         return _choose(teacher, target or Target(), list_candidates(teacher.contract), resumed)
     if network != "prune" and not network.startswith(PRUNE_TO):
-        return find_network(network), size
+        return find_network(network, (*SEARCHED, f"{PRUNE_TO}16-32-64-128")), size
     spec = find_spec(teacher.network, size)
     if network != "prune":
         pruned = keep_filters(spec, network.removeprefix(PRUNE_TO))

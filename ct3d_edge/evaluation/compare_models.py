@@ -63,9 +63,7 @@ def compare_models(
     ProviderError, MissingExtraError
         As for `evaluate`.
     """
-    if not 0 <= margin < 1:
-        raise UsageError(f"A margin is a difference of AUC from 0 to below 1, found `margin={margin:g}`.")
-    require_extra("evaluate", NEEDED)
+    require_comparable(margin)
     choice = choose_test_set(folder, split, subset)
     runs = run_of(model), run_of(reference)
     with (
@@ -86,6 +84,21 @@ def compare_models(
         evaluated, against = evaluate_side(first, runs[0]), evaluate_side(second, runs[1])
     leaks = tuple(_find_leaks(test_set, *runs))
     return compare_evaluations(evaluated, against, margin, leaks, resamples=resamples, seed=seed, progress=progress)
+
+
+def require_comparable(margin: float) -> None:
+    """Make sure, before anything that takes long, that a comparison can be made.
+
+    Raises
+    ------
+    UsageError
+        The margin is out of range.
+    MissingExtraError
+        A package is missing.
+    """
+    if not 0 <= margin < 1:
+        raise UsageError(f"A margin is a difference of AUC from 0 to below 1, found `margin={margin:g}`.")
+    require_extra("evaluate", NEEDED)
 
 
 def _evaluate_side(

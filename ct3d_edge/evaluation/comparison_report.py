@@ -37,8 +37,14 @@ MAX_PICTURES, SLICES = 40, 8
 """Scans with a picture in the page, about 100 kB each, and the slices of one."""
 
 
-def comparison_summary(comparison: Comparison) -> list[str]:
-    """Warnings, metrics side by side, the outcome, then scans that differ or are not paired."""
+def comparison_summary(comparison: Comparison, rest_in: str = "in evaluation.json") -> list[str]:
+    """Warnings, metrics side by side, the outcome, then scans that differ or are not paired.
+
+    Parameters
+    ----------
+    rest_in
+        Where those of them are that are too many for the terminal.
+    """
     reference, figures = comparison.reference, comparison.figures
     counts = zip(figures.scans, reference.contract.labels, strict=True)
     return [
@@ -52,7 +58,7 @@ def comparison_summary(comparison: Comparison) -> list[str]:
         f"reference's specificity {figures.specificity:.3f}.",
         "",
         _agreement(comparison),
-        *_differing(comparison),
+        *_differing(comparison, rest_in),
         *(f"no prediction of {scan.missing}: {scan.scan}: {scan.reason}" for scan in comparison.unpaired),
         _outcome(comparison),
     ]
@@ -88,7 +94,7 @@ def _agreement(comparison: Comparison) -> str:
     )
 
 
-def _differing(comparison: Comparison) -> list[str]:
+def _differing(comparison: Comparison, rest_in: str) -> list[str]:
     """A table of the scans on which the two decide differently, the largest difference first."""
     differing = comparison.differing
     if not differing:
@@ -98,7 +104,7 @@ def _differing(comparison: Comparison) -> list[str]:
     widths = {name: max(len(row[name]) for row in (names, *cells)) for name in names}
     lines = ["  ".join(f"{row[name]:<{widths[name]}}" for name in names).rstrip() for row in (names, *cells)]
     rest = len(differing) - len(cells)
-    return lines + ([f"and {rest} more, in evaluation.json"] if rest else [])
+    return lines + ([f"and {rest} more, {rest_in}"] if rest else [])
 
 
 def _cells(comparison: Comparison, pair: ScanPair) -> dict[str, str]:

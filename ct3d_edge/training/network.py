@@ -147,13 +147,15 @@ class Network(Protocol):
         """Build the network for an input of so many voxels."""
 
 
-def find_network(name: str) -> Network:
+def find_network(name: str, others: Sequence[str] = ()) -> Network:
     """The network of a name in `NETWORKS`, or of a function of one's own.
 
     Parameters
     ----------
     name
         The name, or ``FILE.py:function``; see `CustomNetwork`.
+    others
+        What else the caller takes, for the message.
 
     Raises
     ------
@@ -165,8 +167,8 @@ def find_network(name: str) -> Network:
     if ".py:" in name:
         return CustomNetwork.load(name)
     raise UsageError(
-        f"There is no network {name!r}; there are {', '.join(NETWORKS)}, and FILE.py:function for a Keras function of "
-        "your own (docs/training.md)."
+        f"There is no network {name!r}; there are {', '.join([*NETWORKS, *others])}, and FILE.py:function for a Keras "
+        "function of your own (docs/training.md)."
     )
 
 

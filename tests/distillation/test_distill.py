@@ -205,6 +205,17 @@ def test_a_target_without_a_search(teacher: Path, scans: Path, networks: Path, t
         distill(teacher, scans, tmp_path / "small", plain(), network="auto")
 
 
+def test_a_margin_out_of_range_is_refused_before_the_training(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`margin=2`"):
+        distill(teacher, tmp_path / "scans", tmp_path / "small", plain(), margin=2)
+    assert not (tmp_path / "small").exists()
+
+
+def test_an_unknown_network(teacher: Path, scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no network 'pruned'; there are tutorial, narrow, stem, auto, prune, prune:"):
+        distill(teacher, scans, tmp_path / "small", plain(), network="pruned")
+
+
 @pytest.mark.slow
 def test_a_network_is_chosen_for_a_target_and_stays_when_resumed(scans: Path, networks: Path, tmp_path: Path) -> None:
     run = train(scans, tmp_path / "teacher", plain(), network=f"{networks}:large", size=(48, 48, 24))

@@ -31,6 +31,15 @@ def test_the_summary_names_the_reference_and_ends_with_the_outcome(comparison: C
     assert max(map(len, lines[start : start + 7])) <= 80
 
 
+def test_scans_too_many_for_the_terminal_are_where_the_caller_says(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct3d_edge.evaluation.comparison_report.MAX_LISTED", 0)
+    rest = len(comparison.differing)
+    assert rest > 0
+    assert f"and {rest} more, which --out lists" in comparison_summary(comparison, "which --out lists")
+
+
 def test_differing_scans_are_a_table(comparison: Comparison) -> None:
     lines = comparison_summary(comparison)
     start = next(n for n, line in enumerate(lines) if line.startswith("truth"))
