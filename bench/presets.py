@@ -1,15 +1,17 @@
 """Which way of learning, or which network, is better on the same scans, in the same number of epochs?
 
-    python -m bench.presets [PLAN.toml] [--work DIR]
+    python -m bench.presets [PLAN.toml] [--work DIR] [--only VARIANT ...]
 
 Follows a plan (bench/plans/presets.toml or networks.toml): every variant with every seed, which draws the split, the
 first weights and the order. Each network then predicts the same fresh phantoms; their scores are kept in
 bench/results, and the figures are made from them. Runs that are done are not repeated; an interrupted one is resumed.
+``--only`` trains some variants, with their teachers if those are not in DIR, and leaves the others as recorded.
 """
 
 import argparse
 import json
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -80,7 +82,8 @@ def train_one(plan: dict[str, Any], variant: dict[str, Any], seed: int, folder: 
         "on_epoch": partial(print_epoch, run.name),
     }
     if "teacher" in variant:
-        distill(name_run(work, variant["teacher"], seed), folder, run, preset, **options)
+        teacher = next(other for other in plan["variant"] if other["name"] == variant["teacher"])
+        distill(train_one(plan, teacher, seed, folder, work), folder, run, preset, **options)
     else:
         train(folder, run, preset, size=tuple(plan["size"]), validation=plan["validation"], **options)
     return run
@@ -110,21 +113,32 @@ def evaluate_run(run: Path, test: TestScans) -> dict[str, Any]:
     return {"scores": [round(float(score), 6) for score in scores], "history": (run / "history.csv").read_text()}
 
 
-def run_plan(plan: dict[str, Any], work: Path, record_file: Path) -> None:
-    """Run the plan; the record grows with every run."""
+def run_plan(plan: dict[str, Any], work: Path, record_file: Path, only: Collection[str] = ()) -> None:
+    """Run the plan, or some variants of it; the record grows with every run."""
     contract = Contract(shape=tuple(plan["size"]))
     folder = make_phantoms(work, plan["scans"], plan["data_seed"], tuple(plan["shape"]))
     fresh = make_phantoms(work, plan["test"]["scans"], plan["test"]["seed"], tuple(plan["shape"]))
     test = prepare_test(fresh, contract)
-    runs: list[dict[str, Any]] = []
     # Seed by seed, so that an interrupted plan has compared all variants on some of them.
-    for seed in plan["seeds"]:
-        for variant in plan["variant"]:
-            run = train_one(plan, variant, seed, folder, work)
-            runs.append({"variant": variant["name"], "seed": seed, **evaluate_run(run, test)})
-            record = {"schema": 1, "plan": plan, "machine": describe_machine(PACKAGES), "truth": test.truth}
-            with atomic_file(record_file) as stream:
-                stream.write((json.dumps({**record, "runs": runs}, indent=1) + "\n").encode())
+    order = [(variant["name"], seed) for seed in plan["seeds"] for variant in plan["variant"]]
+    variants = {variant["name"]: variant for variant in plan["variant"]}
+    runs = read_runs(record_file) if only else {}
+    for name, seed in order:
+        if only and name not in only:
+            continue
+        run = train_one(plan, variants[name], seed, folder, work)
+        runs[name, seed] = {"variant": name, "seed": seed, **evaluate_run(run, test)}
+        record = {"schema": 1, "plan": plan, "machine": describe_machine(PACKAGES), "truth": test.truth}
+        done = [runs[key] for key in order if key in runs]
+        with atomic_file(record_file) as stream:
+            stream.write((json.dumps({**record, "runs": done}, indent=1) + "\n").encode())
+
+
+def read_runs(record_file: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """Variant and seed to what a record says of the run; nothing where there is no record."""
+    if not record_file.is_file():
+        return {}
+    return {(run["variant"], run["seed"]): run for run in json.loads(record_file.read_text())["runs"]}
 
 
 def main() -> None:
@@ -133,11 +147,15 @@ def main() -> None:
     parser.add_argument("plan", type=Path, nargs="?", default=Path(__file__).parent / "plans" / "presets.toml")
     parser.add_argument("--work", type=Path, default=Path("build/presets"), help="for phantoms and runs")
     parser.add_argument("--out", type=Path, help="the record; else bench/results/PLAN.json")
+    parser.add_argument("--only", nargs="+", default=(), metavar="VARIANT", help="train these, keep what is recorded")
     arguments = parser.parse_args()
+    plan = tomllib.loads(arguments.plan.read_text())
+    if unknown := set(arguments.only) - {variant["name"] for variant in plan["variant"]}:
+        parser.error(f"{arguments.plan} has no variant {', '.join(sorted(unknown))}")
     import_keras()
     arguments.work.mkdir(parents=True, exist_ok=True)
     record = arguments.out or RESULTS / f"{arguments.plan.stem}.json"
-    run_plan(tomllib.loads(arguments.plan.read_text()), arguments.work, record)
+    run_plan(plan, arguments.work, record, arguments.only)
     print(f"every score: {record}")
 
 
