@@ -38,9 +38,8 @@ def test_from_two_folders_to_a_student(run: Run, tmp_path: Path, monkeypatch: py
     assert (tmp_path / "report" / "comparison.html").is_file()
     assert "(h:min:s) for 2 epochs, from measured steps of " in made.err
     assert f"{small}/model.keras: weights of epoch" in made.out
-    roles = ("model", small), ("reference", teacher)
-    named = [rf"\n{role}\s+{place}/model\.keras \(Keras\)" for role, place in roles]
-    assert re.search("".join(named), made.out)
+    for role, place in (("model", small), ("reference", teacher)):
+        assert re.search(rf"\n{role}\s+{place}/model\.keras\s+\(Keras\)", made.out)
     assert re.search(r"common scans +2 normal, 2 abnormal", made.out)
     assert (small / "comparison.json").is_file()
 
