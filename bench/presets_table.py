@@ -1,6 +1,8 @@
 """The tables of docs/training.md, from the scores that bench.presets kept.
 
-python -m bench.presets_table [RECORD.json]
+python -m bench.presets_table [RECORD.json [REFERENCE]]
+
+Gains are on the variant REFERENCE, ``tutorial`` if it is left out, with the seeds that both have.
 """
 
 import json
@@ -34,28 +36,29 @@ def run_rows(record: dict[str, Any]) -> list[str]:
     return lines
 
 
-def variant_rows(record: dict[str, Any]) -> list[str]:
-    """One row a variant: mean AUC over the seeds, and its difference from the tutorial's on the same seeds."""
+def variant_rows(record: dict[str, Any], reference: str) -> list[str]:
+    """One row a variant: mean AUC over the seeds, and its difference from the reference's on the same seeds."""
     areas = auc_by_variant(record)
-    lines = ["| variant | mean AUC over seeds | gain on the tutorial, other seeds | gain, other test scans |"]
+    on = "the tutorial" if reference == "tutorial" else reference
+    lines = [f"| variant | mean AUC over seeds | gain on {on}, other seeds | gain, other test scans |"]
     lines.append("|---|---|---|---|")
     for variant, of_seed in areas.items():
         gains = ["", ""]
-        if variant != "tutorial":
-            by_seed = [of_seed[seed] - areas["tutorial"][seed] for seed in of_seed]
+        if variant != reference:
+            by_seed = [of_seed[seed] - areas[reference][seed] for seed in of_seed if seed in areas[reference]]
             gains = [
                 format_interval(mean_estimate(by_seed), sign="+"),
-                format_interval(gain_over_scans(record, variant), sign="+"),
+                format_interval(gain_over_scans(record, variant, reference), sign="+"),
             ]
         lines.append(f"| {variant} | {format_interval(mean_estimate(list(of_seed.values())))} | {' | '.join(gains)} |")
     return lines
 
 
-def gain_over_scans(record: dict[str, Any], variant: str) -> MetricEstimate:
+def gain_over_scans(record: dict[str, Any], variant: str, reference: str) -> MetricEstimate:
     """Mean gain over the seeds, with its interval over test scans drawn anew for all runs alike."""
     runs = {(run["variant"], run["seed"]): run["scores"] for run in record["runs"]}
-    seeds = [seed for name, seed in runs if name == variant]
-    pairs = np.array([(runs[variant, seed], runs["tutorial", seed]) for seed in seeds])
+    seeds = [seed for name, seed in runs if name == variant and (reference, seed) in runs]
+    pairs = np.array([(runs[variant, seed], runs[reference, seed]) for seed in seeds])
 
     def gain(truth: NDArray[np.int64], rows: NDArray[np.float64]) -> float:
         drawn = pairs[:, :, rows.astype(int)]
@@ -91,7 +94,8 @@ def format_interval(estimate: MetricEstimate, sign: str = "") -> str:
 def main() -> None:
     """Print both tables as Markdown."""
     record = json.loads((Path(sys.argv[1]) if len(sys.argv) > 1 else RECORD).read_text())
-    print("\n".join([*variant_rows(record), "", *run_rows(record)]))
+    reference = sys.argv[2] if len(sys.argv) > 2 else "tutorial"
+    print("\n".join([*variant_rows(record, reference), "", *run_rows(record)]))
 
 
 if __name__ == "__main__":
