@@ -1,7 +1,7 @@
 """HTTP connections with limits that uvicorn has none for: on their number, and on the time of silent clients.
 
 Bodies of known length are received straight into a block for each connection. uvicorn and h11 copy each piece of about
-64 KiB five times, and stop the connection until it was taken: 36 ms of CPU for a scan of 11 MB, now 18 (Intel Xeon).
+64 KiB five times, and stop the connection until it was taken.
 """
 
 import asyncio
